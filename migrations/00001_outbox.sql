@@ -1,0 +1,60 @@
+-- +goose Up
+
+-- Identifies this database to the events that it recorded (rf_db): a check-back about an event of another database
+-- can't be answered from this one.
+CREATE TABLE installation (
+    id         uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO installation DEFAULT VALUES;
+
+-- The last sequence of each stream, and the one before: a publishing transaction holds the row until it commits, so
+-- sequences follow the order of commits. Updated in place (HOT): no index but the key.
+CREATE TABLE stream (
+    source   text   NOT NULL,
+    topic    text   NOT NULL,
+    subject  text   NOT NULL,
+    previous bigint NOT NULL,
+    sequence bigint NOT NULL,
+    PRIMARY KEY (source, topic, subject)
+) WITH (fillfactor = 70);
+
+-- What was promised, written once in the business transaction. A row without an ack is owed.
+CREATE TABLE outbox (
+    id           uuid        NOT NULL, -- UUIDv7
+    source       text        NOT NULL,
+    topic        text        NOT NULL,
+    type         text        NOT NULL,
+    subject      text        NOT NULL,
+    sequence     bigint      NOT NULL, -- 0: not ordered
+    previous     bigint      NOT NULL,
+    recorded_at  timestamptz NOT NULL,
+    content_type text        NOT NULL,
+    headers      jsonb,
+    body         bytea       NOT NULL,
+    -- A transaction open for an hour makes its rows visible an hour late; the sweep finds them by transaction id.
+    xid          xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+CREATE INDEX outbox_xid_idx ON outbox (xid);
+CREATE INDEX outbox_stream_idx ON outbox (source, topic, subject, sequence) WHERE sequence > 0;
+CREATE TABLE outbox_default PARTITION OF outbox DEFAULT;
+
+-- What the broker confirmed.
+CREATE TABLE outbox_ack (
+    id       uuid        NOT NULL,
+    acked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+CREATE TABLE outbox_ack_default PARTITION OF outbox_ack DEFAULT;
+
+-- How far the sweep has looked: every row of an older transaction is acked.
+CREATE TABLE outbox_sweep (
+    only_row boolean     NOT NULL PRIMARY KEY DEFAULT true CHECK (only_row),
+    mark     xid8        NOT NULL DEFAULT '0',
+    swept_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO outbox_sweep DEFAULT VALUES;
+
+-- +goose Down
+DROP TABLE outbox_sweep, outbox_ack, outbox, stream, installation;

@@ -1,0 +1,60 @@
+-- +goose Up
+
+-- When each consumer was first started: it can't wait for events that are older.
+CREATE TABLE consumer (
+    name    text        NOT NULL PRIMARY KEY,
+    born_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- How far a consumer is in each stream. It is the inbox of ordered events too: what is not higher was handled.
+CREATE TABLE position (
+    consumer text   NOT NULL,
+    source   text   NOT NULL,
+    topic    text   NOT NULL,
+    subject  text   NOT NULL,
+    sequence bigint NOT NULL,
+    PRIMARY KEY (consumer, source, topic, subject)
+) WITH (fillfactor = 70);
+
+-- The inbox of events without order.
+CREATE TABLE inbox (
+    event_id   uuid        NOT NULL,
+    consumer   text        NOT NULL,
+    handled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (event_id, consumer)
+) PARTITION BY RANGE (event_id);
+CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
+-- Ids that are no UUIDv7 of a day that has a partition: deleted by age.
+CREATE INDEX inbox_default_handled_at_idx ON inbox_default (handled_at);
+
+-- Events that wait: for their next attempt, for their predecessor, or, dead, for a person.
+CREATE TABLE parked (
+    consumer     text        NOT NULL,
+    event_id     uuid        NOT NULL,
+    reason       text        NOT NULL CHECK (reason IN ('retry', 'gap', 'dead')),
+    attempts     integer     NOT NULL DEFAULT 0, -- failed ones
+    next_at      timestamptz NOT NULL,           -- 'infinity' for the dead
+    last_error   text        NOT NULL DEFAULT '',
+    parked_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- the event
+    source       text        NOT NULL,
+    topic        text        NOT NULL,
+    type         text        NOT NULL,
+    subject      text        NOT NULL,
+    sequence     bigint      NOT NULL,
+    previous     bigint      NOT NULL,
+    recorded_at  timestamptz NOT NULL,
+    database     text        NOT NULL,
+    timeout_key  text        NOT NULL,
+    timeout_name text        NOT NULL,
+    content_type text        NOT NULL,
+    headers      jsonb,
+    body         bytea       NOT NULL,
+    PRIMARY KEY (consumer, event_id)
+);
+CREATE INDEX parked_due_idx ON parked (consumer, next_at) WHERE reason <> 'dead';
+CREATE INDEX parked_stream_idx ON parked (consumer, source, topic, subject, sequence);
+CREATE INDEX parked_dead_idx ON parked (consumer, parked_at) WHERE reason = 'dead';
+
+-- +goose Down
+DROP TABLE parked, inbox, position, consumer;

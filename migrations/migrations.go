@@ -1,0 +1,128 @@
+// Package migrations holds rocketflow's tables as plain SQL and applies them to a Postgres schema of their own.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// lockID is the advisory lock under which one process at a time migrates a database.
+const lockID = 0x726f636b6574 // "rocket"
+
+// Status is the state of one migration.
+type Status struct {
+	Version   int64
+	Name      string
+	AppliedAt time.Time // zero: pending
+}
+
+// Up applies what is pending, creating the schema if need be. It is safe to call from several processes at once, and
+// on a schema that is up to date it changes nothing. schema is usually rocketflow.DefaultSchema.
+func Up(ctx context.Context, pool *pgxpool.Pool, schema string) error {
+	if _, err := pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+quote(schema)); err != nil && !isRace(err) {
+		return fmt.Errorf("create schema %q: %w", schema, err)
+	}
+	return with(pool, schema, func(p *goose.Provider) error {
+		if _, err := p.Up(ctx); err != nil {
+			return fmt.Errorf("migrate schema %q up: %w", schema, err)
+		}
+		return nil
+	})
+}
+
+// Down takes the newest migration back. Everything that it created goes, with what it holds.
+func Down(ctx context.Context, pool *pgxpool.Pool, schema string) error {
+	return with(pool, schema, func(p *goose.Provider) error {
+		if _, err := p.Down(ctx); err != nil {
+			return fmt.Errorf("migrate schema %q down: %w", schema, err)
+		}
+		return nil
+	})
+}
+
+// List returns all migrations, oldest first.
+func List(ctx context.Context, pool *pgxpool.Pool, schema string) ([]Status, error) {
+	var list []Status
+	err := with(pool, schema, func(p *goose.Provider) error {
+		statuses, err := p.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("read migrations of schema %q: %w", schema, err)
+		}
+		for _, s := range statuses {
+			list = append(list, Status{Version: s.Source.Version, Name: s.Source.Path, AppliedAt: s.AppliedAt})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Check returns an error that matches rocketflow.ErrNotMigrated unless the schema is as this version of the code needs
+// it. It only reads.
+func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
+	var applied int64
+	err := pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+quote(schema)+".goose_db_version WHERE is_applied").Scan(&applied)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && pgErr.Code == "42P01": // undefined_table
+		return fmt.Errorf("schema %q: %w", schema, rocketflow.ErrNotMigrated)
+	case err != nil:
+		return fmt.Errorf("check schema %q: %w", schema, err)
+	case applied < latest():
+		return fmt.Errorf("schema %q is at version %d, this version needs %d: %w", schema, applied, latest(), rocketflow.ErrNotMigrated)
+	}
+	return nil
+}
+
+// latest is the version of the newest file: they are numbered without holes.
+func latest() int64 {
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		panic(err) // embedded
+	}
+	return int64(len(entries))
+}
+
+// with opens the schema as the search path, so that the files needn't name it.
+func with(pool *pgxpool.Pool, schema string, fn func(*goose.Provider) error) error {
+	config := pool.Config().ConnConfig.Copy()
+	config.RuntimeParams["search_path"] = quote(schema)
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	provider, err := newProvider(db)
+	if err != nil {
+		return fmt.Errorf("open migrations: %w", err)
+	}
+	return fn(provider)
+}
+
+func newProvider(db *sql.DB) (*goose.Provider, error) {
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID), lock.WithLockTimeout(1, 60))
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker))
+}
+
+func quote(schema string) string { return pgx.Identifier{schema}.Sanitize() }
+
+// isRace: two processes created the schema at the same time; it exists now.
+func isRace(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505"
+}
