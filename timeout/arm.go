@@ -1,0 +1,165 @@
+package timeout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// Limits of what names a timeout, in bytes.
+const (
+	MaxKey  = 512
+	MaxName = 255
+)
+
+// maxYear keeps instants within what Postgres and RFC 3339 can write.
+const maxYear = 9999
+
+// Arm arms the timeout (key, name) in tx: when at has come, event is delivered as an event of its topic, once, unless
+// the timeout is disarmed or moved before. Arming an armed timeout moves it and replaces its event. An instant that has
+// passed is due at once; one with nanoseconds is rounded up to the next microsecond.
+//
+// key is usually the aggregate's id, name what the timeout is for. A *rocketflow.FieldError says what can't be accepted;
+// tx remains usable then.
+//
+// A handler may arm the timeout anew whose firing it handles, given the context that it got: that is how a timeout recurs.
+// If the firing has been overtaken, that returns rocketflow.ErrStale, which the handler returns in turn.
+func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time, event rocketflow.Payload) error {
+	at, err := checked(key, name, at)
+	if err != nil {
+		return fmt.Errorf("arm timeout: %w", err)
+	}
+	if event == nil {
+		return fmt.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{Field: "event", Reason: "missing"})
+	}
+	e, err := rocketflow.NewEvent(event)
+	if err != nil {
+		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
+	}
+	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
+	var headers []byte
+	if len(e.Headers) > 0 {
+		if headers, err = json.Marshal(e.Headers); err != nil {
+			return fmt.Errorf("arm timeout %s of %s: encode headers: %w", name, key, err)
+		}
+	}
+	args := []any{key, name, e.ID, s.cfg.Grace, s.cfg.Horizon, at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType, headers, e.Body}
+	query, own := "Arm", firingIn(ctx, key, name)
+	if own != nil {
+		query, args = "Rearm", append(args, own.epochs())
+	}
+	err = tx.QueryRow(ctx, s.sql.Get(query), args...).Scan(&e.Time)
+	if own != nil && errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
+	}
+	if err != nil {
+		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
+	}
+	if own != nil {
+		own.rearmed = e.ID
+	}
+	s.handOverAfter(tx, e, at)
+	return nil
+}
+
+// Move gives an armed timeout another instant, in tx. false: it is not armed.
+func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time) (bool, error) {
+	at, err := checked(key, name, at)
+	if err != nil {
+		return false, fmt.Errorf("move timeout: %w", err)
+	}
+	epoch, err := uuid.NewV7()
+	if err != nil {
+		return false, fmt.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
+	}
+	var replaces []uuid.UUID // any
+	own := firingIn(ctx, key, name)
+	if own != nil {
+		replaces = own.epochs()
+	}
+	e := rocketflow.Event{ID: epoch, TimeoutKey: key, TimeoutName: name}
+	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch, s.cfg.Grace, s.cfg.Horizon, at, replaces).
+		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &e.Headers, &e.Body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("move timeout %s of %s: %w", name, key, err)
+	}
+	if own != nil {
+		own.rearmed = epoch
+	}
+	s.handOverAfter(tx, e, at)
+	return true, nil
+}
+
+// Disarm takes the timeout back in tx: once tx has committed it will not fire. false: it was not armed, because it fired
+// or never was. If it is being fired just now, Disarm waits for the outcome. Touch the aggregate first, then disarm (see
+// the package comment). In the handler of its own firing, Disarm changes nothing but what the handler armed anew, and
+// returns true.
+func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bool, error) {
+	if own := firingIn(ctx, key, name); own != nil {
+		return true, s.disarmOwn(ctx, tx, own)
+	}
+	i := Info{Key: key, Name: name}
+	err := tx.QueryRow(ctx, s.sql.Get("Disarm"), key, name).Scan(&i.Epoch, &i.DueAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("disarm timeout %s of %s: %w", name, key, err)
+	}
+	if tx, ok := tx.(rocketflow.Tx); ok {
+		tx.AfterCommit(func() { tell(s.cfg.Listener.Disarmed, i) })
+	} else {
+		tell(s.cfg.Listener.Disarmed, i)
+	}
+	return true, nil
+}
+
+// handOverAfter gives the timeout to the workers once tx has committed, if it is due within the horizon. e.Time is when
+// it was armed, by Postgres' clock.
+func (s *Scheduler) handOverAfter(tx rocketflow.Tx, e rocketflow.Event, at time.Time) {
+	tx.AfterCommit(func() {
+		tell(s.cfg.Listener.Armed, Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, DueAt: at, Late: e.Time.Sub(at)})
+		if at.Sub(e.Time) <= s.cfg.Horizon {
+			s.offer(job{event: e, at: at})
+		}
+	})
+}
+
+func checked(key, name string, at time.Time) (time.Time, error) {
+	switch {
+	case !isText(key, MaxKey):
+		return at, &rocketflow.FieldError{Field: "key", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", key, MaxKey)}
+	case !isText(name, MaxName):
+		return at, &rocketflow.FieldError{Field: "name", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", name, MaxName)}
+	case at.IsZero():
+		return at, &rocketflow.FieldError{Field: "at", Reason: "missing"}
+	case at.Year() < 1 || at.Year() > maxYear:
+		return at, &rocketflow.FieldError{Field: "at", Reason: fmt.Sprintf("year %d: want 1 to %d", at.Year(), maxYear)}
+	}
+	return ceil(at, time.Microsecond), nil
+}
+
+// ceil rounds up, so that nothing is early.
+func ceil(t time.Time, unit time.Duration) time.Time {
+	if down := t.Truncate(unit); down.Before(t) {
+		return down.Add(unit)
+	}
+	return t.Round(0) // without the monotonic reading
+}
+
+func isText(s string, most int) bool {
+	return s != "" && len(s) <= most && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}

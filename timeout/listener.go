@@ -1,0 +1,45 @@
+package timeout
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Info is a timeout as it is reported.
+type Info struct {
+	Key, Name string
+	Epoch     uuid.UUID // the event's id
+	DueAt     time.Time
+
+	// Late is how long after DueAt it happened, by Postgres' clock; negative before it. Zero where nothing is known of it.
+	Late time.Duration
+}
+
+// Listener hears what happens to timeouts. A nil function hears nothing. They are called from many goroutines and should
+// be quick.
+type Listener struct {
+	// Armed: a transaction that armed or moved the timeout committed.
+	Armed func(Info)
+	// Disarmed: a transaction that disarmed the timeout committed (or is going to, if it is not a rocketflow.Tx).
+	Disarmed func(Info)
+	// HandedOver: the broker holds a timer for it.
+	HandedOver func(Info)
+	// HandOverFailed: the broker did not take it; the sweep will try again.
+	HandOverFailed func(Info, error)
+	// Recovered: the sweep handed the timeout over, or sent it because it is overdue, after a crash or because the broker
+	// was away or lost it. Late tells the two apart.
+	Recovered func(Info)
+	// Fired: a handler's transaction that was woken by it committed.
+	Fired func(Info)
+	// TooEarly: the event came before its time and will come again.
+	TooEarly func(Info)
+	// Stale: the event of a timeout that was disarmed, moved or had fired before; it had no effect.
+	Stale func(Info)
+}
+
+func tell(fn func(Info), i Info) {
+	if fn != nil {
+		fn(i)
+	}
+}
