@@ -1,0 +1,161 @@
+// Package partition makes and drops the daily partitions of tables whose key is, or begins with, a UUIDv7: the id tells
+// the day. Ids of no day that has a partition go to the table's default partition, so an insert never fails for the
+// lack of one.
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// lockTimeout bounds how long making or dropping a partition may stand in the way of others: it waits for transactions
+// that use the table, and whoever comes later queues behind it.
+const lockTimeout = "2s"
+
+// Table is a partitioned table.
+type Table struct {
+	Schema, Name string
+}
+
+func (t Table) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
+
+// Day is one partition of a table.
+type Day struct {
+	Table Table
+	Name  string
+	Start time.Time // UTC; it ends a day later
+}
+
+func (t Table) day(at time.Time) Day {
+	start := at.UTC().Truncate(24 * time.Hour)
+	return Day{Table: t, Name: t.Name + start.Format("_p20060102"), Start: start}
+}
+
+// Quoted names the partition in a statement.
+func (d Day) Quoted() string { return pgx.Identifier{d.Table.Schema, d.Name}.Sanitize() }
+
+// bound is the least UUIDv7 of an instant.
+func bound(at time.Time) string {
+	var id uuid.UUID
+	ms := uint64(at.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	return id.String()
+}
+
+// Ensure makes the partitions from the day of now until ahead days later that don't exist, and returns the names of
+// those it made. Any number of processes may call it at once.
+func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahead int) (made []string, err error) {
+	days, err := Days(ctx, pool, t)
+	if err != nil {
+		return nil, err
+	}
+	exists := map[string]bool{}
+	for _, d := range days {
+		exists[d.Name] = true
+	}
+	for i := range ahead + 1 {
+		d := t.day(now.AddDate(0, 0, i))
+		if exists[d.Name] {
+			continue
+		}
+		ok, err := create(ctx, pool, d)
+		if err != nil {
+			return made, fmt.Errorf("make partition %s: %w", d.Name, err)
+		}
+		if ok {
+			made = append(made, d.Name)
+		}
+	}
+	return made, nil
+}
+
+// create attaches the partition rather than creating it in place: that doesn't lock out those who use the others.
+func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
+	made := false
+	err := exclusively(ctx, pool, d.Table, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NULL", d.Quoted()).Scan(&made); err != nil || !made {
+			return err
+		}
+		statement := fmt.Sprintf(
+			"CREATE TABLE %[1]s (LIKE %[2]s INCLUDING ALL); ALTER TABLE %[2]s ATTACH PARTITION %[1]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')",
+			d.Quoted(), d.Table.quoted(), bound(d.Start), bound(d.Start.AddDate(0, 0, 1)))
+		_, err := tx.Exec(ctx, statement)
+		return err
+	})
+	return made && err == nil, err
+}
+
+// Days lists the partitions, oldest first, without the default one.
+func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
+	rows, err := pool.Query(ctx, `
+		SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = to_regclass($1) ORDER BY c.relname`, t.quoted())
+	if err != nil {
+		return nil, fmt.Errorf("list partitions of %s: %w", t.Name, err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list partitions of %s: %w", t.Name, err)
+	}
+	var days []Day
+	for _, name := range names {
+		if start, err := time.Parse("_p20060102", strings.TrimPrefix(name, t.Name)); err == nil {
+			days = append(days, Day{Table: t, Name: name, Start: start})
+		}
+	}
+	return days, nil
+}
+
+// Drop drops partitions, all or none, if keep says so: it is called in the same transaction and may look into them.
+// It returns whether they were dropped.
+func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx context.Context, tx pgx.Tx) (bool, error)) (bool, error) {
+	dropped := false
+	err := exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
+		if keep != nil {
+			if k, err := keep(ctx, tx); err != nil || k {
+				return err
+			}
+		}
+		for _, d := range days {
+			if _, err := tx.Exec(ctx, "DROP TABLE IF EXISTS "+d.Quoted()); err != nil {
+				return err
+			}
+		}
+		dropped = true
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("drop partition %s: %w", days[0].Name, err)
+	}
+	return dropped, nil
+}
+
+// ErrBusy: the table was in use for too long; try again later.
+var ErrBusy = errors.New("table is in use")
+
+func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "rocketflow partitions "+t.Schema); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "55P03" { // lock_not_available
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+package outbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// acker writes down what the broker has, in batches behind the hot path. An ack that is lost costs a double, which the
+// consumers' inbox absorbs, so nobody waits for it.
+type acker struct {
+	outbox *Outbox
+	ids    chan uuid.UUID
+	done   chan struct{}
+	cancel context.CancelFunc
+}
+
+const (
+	ackBuffer = 8192
+	ackBatch  = 1024
+)
+
+func (o *Outbox) startAcks() *acker {
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &acker{outbox: o, ids: make(chan uuid.UUID, ackBuffer), done: make(chan struct{}), cancel: cancel}
+	go a.run(ctx)
+	return a
+}
+
+// add never blocks: when Postgres is so slow that the buffer is full, the sweep's double is the lesser evil.
+func (a *acker) add(id uuid.UUID) {
+	select {
+	case a.ids <- id:
+	default:
+	}
+}
+
+func (a *acker) run(ctx context.Context) {
+	defer close(a.done)
+	batch := make([]uuid.UUID, 0, ackBatch)
+	for {
+		select {
+		case id := <-a.ids:
+			batch = append(batch[:0], id)
+		case <-ctx.Done():
+			if len(a.ids) == 0 {
+				return
+			}
+			batch = batch[:0]
+		}
+		for len(batch) < ackBatch && len(a.ids) > 0 {
+			batch = append(batch, <-a.ids)
+		}
+		// Not bound to ctx: stop waits for the last batch, and gives up by its own context.
+		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		a.write(write, batch)
+		cancel()
+	}
+}
+
+// write inserts acks and reports whether they are written.
+func (a *acker) write(ctx context.Context, ids []uuid.UUID) bool {
+	begin := time.Now()
+	_, err := a.outbox.config.Pool.Exec(ctx, a.outbox.queries.Get("Ack"), ids)
+	if err != nil {
+		a.outbox.log.Warn("acks not written; their events will be sent again", "events", len(ids), "error", err)
+	}
+	a.outbox.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
+	return err == nil
+}
+
+// stop writes what is there and waits for it until ctx ends.
+func (a *acker) stop(ctx context.Context) {
+	a.cancel()
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+	}
+}

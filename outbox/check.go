@@ -1,0 +1,108 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// inProgress holds the events whose check is being answered, from the look-up to the ack: while one answer is on its
+// way, the broker asking again must not get a second commit, which would deliver the event twice.
+type inProgress struct {
+	mu  sync.Mutex
+	ids map[uuid.UUID]bool
+}
+
+func (p *inProgress) begin(id uuid.UUID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ids[id] {
+		return false
+	}
+	if p.ids == nil {
+		p.ids = map[uuid.UUID]bool{}
+	}
+	p.ids[id] = true
+	return true
+}
+
+func (p *inProgress) end(id uuid.UUID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.ids, id)
+}
+
+// check answers the broker's question what became of a half message, from any process of the group:
+//
+//	an ack                                    rollback: it is out already
+//	a row without an ack                      commit, and then an ack
+//	nothing, younger than MaxTransaction      unknown: its transaction may be open
+//	nothing, older                            rollback; should it commit after all, the sweep sends it
+//	of another database, or an error          unknown
+//
+// Commit is answered for a visible row alone: that is what keeps an event of an aborted transaction from going out.
+func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.Decision, func(error)) {
+	info := CheckedInfo{Times: c.Message.Attempt}
+	event, err := rocketflow.EventOf(c.Message)
+	info.EventID = event.ID
+	answer := func(d broker.Decision, reason string, err error) broker.Decision {
+		info.Decision, info.Reason, info.Err = d, reason, err
+		if err != nil || reason == reasonForeign {
+			o.log.Warn("check-back not answered", "event_id", info.EventID, "reason", reason, "times", info.Times, "error", err)
+		}
+		o.listener.Checked(info)
+		return d
+	}
+	if err != nil {
+		return answer(broker.Unknown, "unreadable half message", err), nil
+	}
+	if event.Database != r.database {
+		return answer(broker.Unknown, reasonForeign, nil), nil
+	}
+	if !r.checking.begin(event.ID) {
+		return answer(broker.Unknown, "another check of it is being answered", nil), nil
+	}
+	var (
+		acked, recorded, replica bool
+		now                      time.Time
+	)
+	err = o.config.Pool.QueryRow(ctx, o.queries.Get("Check"), event.ID).Scan(&acked, &recorded, &replica, &now)
+	if err == nil && recorded && !acked && !replica {
+		d := answer(broker.Commit, "committed", nil)
+		return d, func(err error) {
+			defer r.checking.end(event.ID)
+			if err != nil {
+				o.log.Warn("commit of a checked half message failed", "event_id", event.ID, "error", err)
+				return // the broker asks again, or the sweep sends it
+			}
+			// Written down before another check of this event can look.
+			ctx, cancel := context.WithTimeout(context.Background(), o.config.EndTimeout)
+			defer cancel()
+			r.acks.write(ctx, []uuid.UUID{event.ID})
+		}
+	}
+	r.checking.end(event.ID)
+	switch {
+	case err != nil:
+		return answer(broker.Unknown, "database error", fmt.Errorf("check event %s: %w", event.ID, err)), nil
+	case replica:
+		return answer(broker.Unknown, "the database is a replica", nil), nil
+	case acked:
+		return answer(broker.Rollback, "out already", nil), nil
+	case now.Sub(idTime(event.ID)) < o.config.MaxTransaction:
+		return answer(broker.Unknown, "perhaps still open", nil), nil
+	default:
+		return answer(broker.Rollback, "never committed", nil), nil
+	}
+}
+
+const reasonForeign = "of another database"
+
+// idTime is when a UUIDv7 was drawn.
+func idTime(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }

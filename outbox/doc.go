@@ -1,0 +1,59 @@
+// Package outbox publishes events from Postgres transactions: an event becomes visible if and only if the transaction
+// that published it commits, whatever process dies at whatever step.
+//
+//	err := box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+//		if _, err := tx.Exec(ctx, "UPDATE orders SET ..."); err != nil {
+//			return err
+//		}
+//		return tx.Publish(ctx, OrderPlaced{...})
+//	})
+//
+// # How
+//
+// Two tables, written once: outbox holds what was promised, in the business transaction; outbox_ack what the broker
+// confirmed. An event is owed while its row is visible and has no ack. A half message (gear A) is the fast way to pay,
+// the relay (gear B) the way when no half message could be had, and the sweep over what is owed makes it certain. So an
+// event may go out twice, which the inbox of package handlers absorbs, but is never lost.
+//
+// # When a process dies
+//
+// Commit takes these steps; the table says what is left if the process, the broker's connection or the machine ends
+// right after each, and what becomes of the event.
+//
+//	step                              | left behind                | then
+//	----------------------------------+----------------------------+------------------------------------------------
+//	1 rows recorded, not committed    | nothing: Postgres rolls    | never out
+//	                                  | back                       |
+//	2 half message stored             | a half message without a   | a check finds no row: unknown while the
+//	                                  | row                        | transaction may be open, then rollback: never out
+//	3 COMMIT sent, answer lost        | a half message; a row or   | nothing is ended. A check finds the row: commit.
+//	                                  | none                       | Or no row: as 2. The sweep covers for the check
+//	4 committed                       | a half message and a row   | whichever comes first: a check commits it, or the
+//	                                  | without ack                | sweep sends it after its grace
+//	5 half message ended, no answer   | a row without ack; perhaps | the relay, or the sweep, sends it: perhaps twice
+//	                                  | it is out                  |
+//	6 ended, ack not written          | a row without ack; it is   | the sweep sends it again: twice. A check that the
+//	                                  | out                        | broker repeats may do so too
+//	7 ack written                     | nothing                    | out; a repeated check is answered with rollback
+//
+// With the relay instead of a half message there are steps 1, 4, 6 and 7. A half message that the broker loses or gives
+// up after too many checks leaves a row without ack: the sweep. A transaction that commits an hour after its half
+// message was rolled back: the sweep; its mark waits for open transactions.
+//
+// Four things carry this: a commit is sent only for a row known to be committed; nothing is ended after a COMMIT whose
+// answer was lost; the sweep exists; its mark waits for open transactions. All else is speed and fewer doubles.
+//
+// # Order
+//
+// The stream of an event is (source, topic, subject). Its sequence is taken under a row lock that is held until the
+// commit, so it follows the commits; Previous links it to the event before. Consumers check the link and assume nothing
+// of the queue: ends of neighbouring transactions may swap.
+//
+// # What it costs others
+//
+// A transaction that publishes waits in Commit for its half messages, at most HalfTimeout, with the rows of its streams
+// locked. It never fails because of the broker, but for a message that the broker will never take (too large). No row
+// is updated but a stream's, so a long transaction elsewhere slows nothing.
+//
+// The sweep holds a session's advisory lock: connect to Postgres directly, or by a pooler in session mode.
+package outbox

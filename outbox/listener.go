@@ -1,0 +1,150 @@
+package outbox
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// Listener is told what happens to events on their way out. Any func may be nil. They are called synchronously, from
+// many goroutines, some while a transaction is open: they must be quick and must not block.
+type Listener struct {
+	// Recorded: the rows of a transaction are inserted; it is still open.
+	Recorded func(events []rocketflow.Event)
+	// Prepared: a half message is stored, or could not be (Err; the relay will send the event).
+	Prepared func(PreparedInfo)
+	// Committed: Postgres confirmed the commit. Nothing of it is sent yet, unless as half messages.
+	Committed func(events []rocketflow.Event)
+	// RolledBack: the transaction is not, or perhaps not, committed. Unknown is true when Postgres' answer was lost.
+	RolledBack func(events []rocketflow.Event, unknown bool)
+	// Ended: the broker answered the commit of a half message, or did not (Err; the relay will send the event).
+	Ended func(EndedInfo)
+	// Relayed: the relay sent an event, or could not (Err; it stays owed).
+	Relayed func(RelayedInfo)
+	// RelayFull: the relay's memory is full; the event stays owed until the sweep finds it.
+	RelayFull func(event rocketflow.Event)
+	// Acked: what the broker has is written down, or could not be (Err; it will be sent again).
+	Acked func(AckedInfo)
+	// Checked: the broker asked what became of a half message.
+	Checked func(CheckedInfo)
+	// Swept: a pass over what is owed ended. It is not called for passes that another process makes.
+	Swept func(SweptInfo)
+	// Retained: partitions were made or dropped, or could not be.
+	Retained func(RetainedInfo)
+}
+
+// PreparedInfo is what Listener.Prepared gets.
+type PreparedInfo struct {
+	Event rocketflow.Event
+	Took  time.Duration
+	Err   error
+}
+
+// EndedInfo is what Listener.Ended gets.
+type EndedInfo struct {
+	Event rocketflow.Event
+	Took  time.Duration
+	Err   error
+}
+
+// RelayedInfo is what Listener.Relayed gets.
+type RelayedInfo struct {
+	Event rocketflow.Event
+	Swept bool // found by the sweep
+	Took  time.Duration
+	Err   error
+}
+
+// AckedInfo is what Listener.Acked gets.
+type AckedInfo struct {
+	IDs  []uuid.UUID
+	Took time.Duration
+	Err  error
+}
+
+// CheckedInfo is what Listener.Checked gets.
+type CheckedInfo struct {
+	EventID  uuid.UUID
+	Decision broker.Decision
+	Reason   string // in words, for people
+	Times    int    // how often the broker has asked, as far as it says
+	Err      error
+}
+
+// SweptInfo is what Listener.Swept gets.
+type SweptInfo struct {
+	Sent int // events found owed and sent
+	Left int // events found owed and not sent: too young, or the broker is away; at most a page of them is counted
+	Took time.Duration
+	Err  error
+}
+
+// RetainedInfo is what Listener.Retained gets.
+type RetainedInfo struct {
+	Made, Dropped []string // names of partitions
+	Err           error
+}
+
+// withDefaults fills in no-ops, so that callers needn't ask.
+func (l *Listener) withDefaults() *Listener {
+	f := Listener{}
+	if l != nil {
+		f = *l
+	}
+	def(&f.Recorded, func([]rocketflow.Event) {})
+	def(&f.Prepared, func(PreparedInfo) {})
+	def(&f.Committed, func([]rocketflow.Event) {})
+	def(&f.Ended, func(EndedInfo) {})
+	def(&f.Relayed, func(RelayedInfo) {})
+	def(&f.RelayFull, func(rocketflow.Event) {})
+	def(&f.Acked, func(AckedInfo) {})
+	def(&f.Checked, func(CheckedInfo) {})
+	def(&f.Swept, func(SweptInfo) {})
+	def(&f.Retained, func(RetainedInfo) {})
+	if f.RolledBack == nil {
+		f.RolledBack = func([]rocketflow.Event, bool) {}
+	}
+	return &f
+}
+
+func def[A any](f *func(A), noop func(A)) {
+	if *f == nil {
+		*f = noop
+	}
+}
+
+// Tee returns a listener that tells each of ls, in order.
+func Tee(ls ...*Listener) *Listener {
+	var all []*Listener
+	for _, l := range ls {
+		all = append(all, l.withDefaults())
+	}
+	return &Listener{
+		Recorded:  tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
+		Prepared:  tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
+		Committed: tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Committed }),
+		RolledBack: func(events []rocketflow.Event, unknown bool) {
+			for _, l := range all {
+				l.RolledBack(events, unknown)
+			}
+		},
+		Ended:     tee(all, func(l *Listener) func(EndedInfo) { return l.Ended }),
+		Relayed:   tee(all, func(l *Listener) func(RelayedInfo) { return l.Relayed }),
+		RelayFull: tee(all, func(l *Listener) func(rocketflow.Event) { return l.RelayFull }),
+		Acked:     tee(all, func(l *Listener) func(AckedInfo) { return l.Acked }),
+		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),
+		Swept:     tee(all, func(l *Listener) func(SweptInfo) { return l.Swept }),
+		Retained:  tee(all, func(l *Listener) func(RetainedInfo) { return l.Retained }),
+	}
+}
+
+func tee[A any](all []*Listener, pick func(*Listener) func(A)) func(A) {
+	return func(a A) {
+		for _, l := range all {
+			pick(l)(a)
+		}
+	}
+}

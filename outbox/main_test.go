@@ -1,0 +1,259 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/outbox"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// logicBroker stands in for a broker in tests of the outbox' own logic: it keeps half messages and what was sent, and
+// fails on demand. The promises are tested on a real broker.
+type logicBroker struct {
+	mu        sync.Mutex
+	halves    map[string]broker.Message // by message id
+	delivered []rocketflow.Event
+	check     broker.Checker
+	fail      map[string]error // by method
+	hang      map[string]bool
+	arrived   chan struct{}
+}
+
+func newLogicBroker() *logicBroker {
+	return &logicBroker{halves: map[string]broker.Message{}, fail: map[string]error{}, hang: map[string]bool{}, arrived: make(chan struct{}, 1)}
+}
+
+func (b *logicBroker) set(method string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail[method] = err
+}
+
+func (b *logicBroker) enter(ctx context.Context, method string) error {
+	b.mu.Lock()
+	hang, err := b.hang[method], b.fail[method]
+	b.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, ctx.Err())
+	}
+	return err
+}
+
+func (b *logicBroker) deliver(m broker.Message) {
+	e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+	if err != nil {
+		panic(err)
+	}
+	b.delivered = append(b.delivered, e)
+	select {
+	case b.arrived <- struct{}{}:
+	default:
+	}
+}
+
+func (b *logicBroker) VerifyTopics(context.Context, ...string) error { return nil }
+
+func (b *logicBroker) Send(ctx context.Context, m broker.Message) (broker.Receipt, error) {
+	if err := b.enter(ctx, "send"); err != nil {
+		return broker.Receipt{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deliver(m)
+	return broker.Receipt{MessageID: m.ID}, nil
+}
+
+func (b *logicBroker) OpenTransactor(_ context.Context, _ string, check broker.Checker) (broker.Transactor, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.check = check
+	return b, nil
+}
+
+func (b *logicBroker) Prepare(ctx context.Context, m broker.Message) (broker.Half, error) {
+	if err := b.enter(ctx, "prepare"); err != nil {
+		return broker.Half{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.halves[m.ID] = m
+	return broker.Half{MessageID: m.ID, Topic: m.Topic}, nil
+}
+
+func (b *logicBroker) Commit(ctx context.Context, h broker.Half) error {
+	if err := b.enter(ctx, "commit"); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deliver(b.halves[h.MessageID])
+	delete(b.halves, h.MessageID)
+	return nil
+}
+
+func (b *logicBroker) Rollback(ctx context.Context, h broker.Half) error {
+	if err := b.enter(ctx, "rollback"); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.halves, h.MessageID)
+	return nil
+}
+
+func (b *logicBroker) Close(context.Context) error { return nil }
+
+// checkAll asks about each open half message and ends it as told.
+func (b *logicBroker) checkAll(ctx context.Context) []broker.Decision {
+	b.mu.Lock()
+	halves := slices.Collect(maps.Values(b.halves))
+	check := b.check
+	b.mu.Unlock()
+	var decisions []broker.Decision
+	for _, m := range halves {
+		d, done := check(ctx, broker.Check{Half: broker.Half{MessageID: m.ID}, Message: broker.Delivery{Message: m, Attempt: 1}})
+		decisions = append(decisions, d)
+		var err error
+		switch d {
+		case broker.Commit:
+			err = b.Commit(ctx, broker.Half{MessageID: m.ID})
+		case broker.Rollback:
+			err = b.Rollback(ctx, broker.Half{MessageID: m.ID})
+		}
+		if done != nil {
+			done(err)
+		}
+	}
+	return decisions
+}
+
+func (b *logicBroker) events() []rocketflow.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.delivered)
+}
+
+func (b *logicBroker) open() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.halves)
+}
+
+type bundle struct {
+	pool   *pgxpool.Pool
+	schema string
+	broker *logicBroker
+	outbox *outbox.Outbox
+}
+
+// setup returns a started outbox on a schema of its own. Its sweep grace is so short that tests see it.
+func setup(t testing.TB, edit func(*outbox.Config)) *bundle {
+	t.Helper()
+	pool, schema := pgtest.Migrated(t)
+	b := &bundle{pool: pool, schema: schema, broker: newLogicBroker()}
+	if _, err := pool.Exec(context.Background(), "CREATE TABLE account (id text PRIMARY KEY, cents bigint NOT NULL)"); err != nil {
+		t.Fatal(err)
+	}
+	b.outbox = b.start(t, edit)
+	return b
+}
+
+// start starts one more outbox on the same database and broker.
+func (b *bundle) start(t testing.TB, edit func(*outbox.Config)) *outbox.Outbox {
+	t.Helper()
+	config := outbox.Config{
+		Pool: b.pool, Broker: b.broker, Source: "bank", Schema: b.schema,
+		HalfTimeout: 100 * time.Millisecond, SweepInterval: 20 * time.Millisecond, SweepGrace: 400 * time.Millisecond,
+	}
+	if edit != nil {
+		edit(&config)
+	}
+	o, err := outbox.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := o.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return o
+}
+
+// credited is the event of these tests.
+type credited struct {
+	Account string `json:"account"`
+	Cents   int64  `json:"cents"`
+}
+
+func (c credited) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "accounts", Type: "account.credited", Subject: c.Account}
+}
+
+// credit changes the account and publishes it.
+func (b *bundle) credit(ctx context.Context, account string, cents int64) error {
+	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET cents = account.cents + $2", account, cents)
+		if err != nil {
+			return err
+		}
+		return tx.Publish(ctx, credited{account, cents})
+	})
+}
+
+func (b *bundle) count(t testing.TB, table string) (n int) {
+	t.Helper()
+	if err := b.pool.QueryRow(context.Background(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// eventually polls until ok, or fails.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// chain fails unless the events of each stream are linked, in the order given.
+func chain(t testing.TB, events []rocketflow.Event) {
+	t.Helper()
+	last := map[rocketflow.Stream]int64{}
+	for _, e := range events {
+		if e.Previous != last[e.Stream()] || e.Sequence <= e.Previous {
+			t.Errorf("event %s of %s: sequence %d after %d, want after %d", e.ID, e.Subject, e.Sequence, e.Previous, last[e.Stream()])
+		}
+		last[e.Stream()] = e.Sequence
+	}
+}
+
+func newID() string { return uuid.NewString() }

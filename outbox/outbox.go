@@ -1,0 +1,282 @@
+package outbox
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/migrations"
+)
+
+//go:embed queries.sql
+var queriesSQL string
+
+// Broker is what an outbox needs of one. *rocketmq.Client is one.
+type Broker interface {
+	broker.TransactorOpener
+	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	VerifyTopics(ctx context.Context, topics ...string) error
+}
+
+// Config configures an Outbox. Zero fields take their defaults.
+type Config struct {
+	Pool   *pgxpool.Pool // required; the primary, as replicas answer checks wrongly
+	Broker Broker        // required
+
+	// Source names the service: it is CE_source of its events and part of their streams' names. Required. All processes
+	// of a service share it, and their database.
+	Source string
+	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
+	Group  string // producer group; default Source. All its members must be able to answer for all its events
+
+	// Topics that are published to. Start verifies that they exist, Publish refuses others. Empty: anything goes, and an
+	// event of a topic that doesn't exist is owed until it does.
+	Topics []string
+
+	HalfTimeout    time.Duration // how long Commit waits for half messages, with the streams' rows locked; default 500 ms
+	EndTimeout     time.Duration // how long Commit waits, after the commit, for the broker's answers; default 1 s
+	MaxTransaction time.Duration // the longest that a transaction may be open; default 5 min. What comes later is found by the sweep
+	MaxBody        int           // largest encoded body in bytes; default 1 MiB. The broker's limit is 4 MiB by its default
+
+	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
+	RelayWorkers int // sends side by side; default 4
+
+	SweepInterval time.Duration // between looks at what is owed; default 1 s
+	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
+	SweepPage     int           // rows that a sweep reads at once; default 1000
+
+	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
+
+	Listener *Listener
+	Logger   *slog.Logger // default: discards
+}
+
+func (c Config) withDefaults() Config {
+	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
+	c.Group = cmp.Or(c.Group, c.Source)
+	c.HalfTimeout = cmp.Or(c.HalfTimeout, 500*time.Millisecond)
+	c.EndTimeout = cmp.Or(c.EndTimeout, time.Second)
+	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
+	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
+	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
+	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
+	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
+	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
+	c.SweepPage = cmp.Or(c.SweepPage, 1000)
+	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Pool == nil:
+		return &rocketflow.FieldError{Field: "outbox.Config.Pool", Reason: "missing"}
+	case c.Broker == nil:
+		return &rocketflow.FieldError{Field: "outbox.Config.Broker", Reason: "missing"}
+	case c.Source == "":
+		return &rocketflow.FieldError{Field: "outbox.Config.Source", Reason: "missing: name the service"}
+	case c.Retention < 24*time.Hour:
+		return &rocketflow.FieldError{Field: "outbox.Config.Retention", Reason: fmt.Sprintf("%v: want at least a day", c.Retention)}
+	}
+	if c.SweepGrace <= c.HalfTimeout {
+		return &rocketflow.FieldError{Field: "outbox.Config.SweepGrace", Reason: fmt.Sprintf("%v: want more than HalfTimeout (%v), or the sweep doubles what is under way", c.SweepGrace, c.HalfTimeout)}
+	}
+	for name, d := range map[string]time.Duration{
+		"HalfTimeout": c.HalfTimeout, "EndTimeout": c.EndTimeout, "MaxTransaction": c.MaxTransaction,
+		"SweepInterval": c.SweepInterval, "SweepGrace": c.SweepGrace,
+	} {
+		if d <= 0 {
+			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%v: want more than 0", d)}
+		}
+	}
+	for name, n := range map[string]int{
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "SweepPage": c.SweepPage,
+	} {
+		if n <= 0 {
+			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
+		}
+	}
+	return nil
+}
+
+// Outbox publishes events from Postgres transactions. All methods are safe for concurrent use.
+type Outbox struct {
+	config   Config
+	queries  queries.Set
+	listener *Listener
+	log      *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	running *running
+}
+
+// running is what exists between Start and Stop.
+type running struct {
+	database   string
+	transactor broker.Transactor
+	acks       *acker
+	relay      *relay
+	sweep      *sweeper
+	retention  *retainer
+	checking   inProgress
+}
+
+// New returns an outbox that is not started. An error is a *rocketflow.FieldError.
+func New(c Config) (*Outbox, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	return &Outbox{config: c, queries: queries.Parse(queriesSQL, c.Schema), listener: c.Listener.withDefaults(), log: c.Logger}, nil
+}
+
+// ErrNotStarted is what publishing returns before Start and after Stop.
+var ErrNotStarted = errors.New("outbox is not started")
+
+// Start verifies schema and topics, begins to answer checks, and starts relay, sweep and retention. ctx bounds the
+// start only. Starting a started outbox does nothing.
+func (o *Outbox) Start(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.running != nil {
+		return nil
+	}
+	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
+		return fmt.Errorf("start outbox: %w", err)
+	}
+	if len(o.config.Topics) > 0 {
+		if err := o.config.Broker.VerifyTopics(ctx, o.config.Topics...); err != nil {
+			return fmt.Errorf("start outbox: %w", err)
+		}
+	}
+	r := &running{}
+	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Installation")).Scan(&r.database); err != nil {
+		return fmt.Errorf("start outbox: read installation: %w", err)
+	}
+	retention, err := o.startRetention(ctx)
+	if err != nil {
+		return fmt.Errorf("start outbox: %w", err)
+	}
+	r.retention = retention
+	r.acks = o.startAcks()
+	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
+		return o.check(ctx, r, c)
+	})
+	if err != nil {
+		r.acks.stop(ctx)
+		r.retention.stop()
+		return fmt.Errorf("start outbox: %w", err)
+	}
+	r.relay = o.startRelay(r.acks)
+	r.sweep = o.startSweep(r)
+	o.running = r
+	return nil
+}
+
+// Stop stops to answer checks, sends what the relay has in memory and writes acks down, until ctx ends; what is left
+// then stays owed and is sent by another process, or after the next Start. Transactions still open can no longer
+// publish. Stopping a stopped outbox does nothing.
+func (o *Outbox) Stop(ctx context.Context) error {
+	o.mu.Lock()
+	r := o.running
+	o.running = nil
+	o.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	r.sweep.stop()
+	err := r.transactor.Close(ctx)
+	r.relay.stop(ctx)
+	r.acks.stop(ctx)
+	r.retention.stop()
+	if err != nil {
+		return fmt.Errorf("stop outbox: %w", err)
+	}
+	return nil
+}
+
+func (o *Outbox) current() *running {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.running
+}
+
+// Within runs fn in a transaction and commits it if fn returns nil; else, or if fn panics, it rolls back. fn's error is
+// returned as it is. See Tx.Commit for what an error of the commit means.
+func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
+	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
+}
+
+// WithinTx is Within with options. At the isolation levels above read committed two transactions that publish to one
+// stream can't both commit: the later fails with Postgres' serialization error and must be run again.
+func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) (err error) {
+	tx, err := o.Begin(ctx, options)
+	if err != nil {
+		return err
+	}
+	// After a commit this does nothing. It runs for panics and for runtime.Goexit, too.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := fn(ctx, tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) { // fn may have committed itself
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback.
+func (o *Outbox) Begin(ctx context.Context, options pgx.TxOptions) (rocketflow.Tx, error) {
+	if o.current() == nil {
+		return nil, ErrNotStarted
+	}
+	inner, err := o.config.Pool.BeginTx(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return &tx{Tx: inner, outbox: o, pending: &pending{unordered: map[int]bool{}}}, nil
+}
+
+// Join makes a transaction that the caller has begun publish. Commit the returned Tx instead of inner. If inner is
+// committed all the same, nothing is lost: its events are owed and go out by the sweep, some seconds later. Unlike with
+// Within each Publish writes its rows at once, and holds the streams' locks until the end.
+func (o *Outbox) Join(inner pgx.Tx) rocketflow.Tx {
+	return &tx{Tx: inner, outbox: o, pending: &pending{unordered: map[int]bool{}}, joined: true}
+}
+
+// Backlog tells how many events are owed and how old the oldest is.
+func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duration, err error) {
+	var seconds float64
+	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Backlog")).Scan(&events, &seconds); err != nil {
+		return 0, 0, fmt.Errorf("read backlog: %w", err)
+	}
+	return events, time.Duration(seconds * float64(time.Second)), nil
+}
+
+func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
+	e, err := rocketflow.NewEvent(p)
+	if err != nil {
+		return e, err
+	}
+	if len(o.config.Topics) > 0 && !slices.Contains(o.config.Topics, e.Topic) {
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q is not among outbox.Config.Topics %q", e.Topic, o.config.Topics)}
+	}
+	if len(e.Body) > o.config.MaxBody {
+		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}
+	}
+	e.Source = o.config.Source
+	return e, nil
+}

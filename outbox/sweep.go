@@ -1,0 +1,240 @@
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// sweeper finds what is owed and older than the grace, and sends it: what a process that died, a lost end, a broker
+// that lost its disk or a full memory left behind. One process at a time sweeps.
+//
+// It looks at rows from a mark on: a transaction id below which every row has an ack. A mark by time would step over
+// rows that become visible late because their transaction was open for long; the mark never passes the oldest
+// transaction that is still open.
+type sweeper struct {
+	outbox   *Outbox
+	database string
+	relay    *relay
+	cancel   context.CancelFunc
+	done     chan struct{}
+}
+
+func (o *Outbox) startSweep(r *running) *sweeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &sweeper{outbox: o, database: r.database, relay: r.relay, cancel: cancel, done: make(chan struct{})}
+	go s.run(ctx)
+	return s
+}
+
+func (s *sweeper) stop() {
+	s.cancel()
+	<-s.done
+}
+
+func (s *sweeper) run(ctx context.Context) {
+	defer close(s.done)
+	ticker := time.NewTicker(s.outbox.config.SweepInterval)
+	defer ticker.Stop()
+	for {
+		begin := time.Now()
+		sent, left, ours, err := s.sweep(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			s.outbox.log.Warn("sweep ended early", "sent", sent, "error", err)
+		}
+		if ours {
+			s.outbox.listener.Swept(SweptInfo{Sent: sent, Left: left, Took: time.Since(begin), Err: err})
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep makes one pass, unless another process is at it.
+func (s *sweeper) sweep(ctx context.Context) (sent, left int, ours bool, err error) {
+	o := s.outbox
+	conn, err := o.config.Pool.Acquire(ctx)
+	if err != nil {
+		return 0, 0, true, fmt.Errorf("acquire connection: %w", err)
+	}
+	defer conn.Release()
+	// Held by the session, not by a transaction: a pass can take long and must not hold back vacuum, nor its own mark.
+	lock := "rocketflow sweep " + o.config.Schema
+	if err := conn.QueryRow(ctx, o.queries.Get("TryLock"), lock).Scan(&ours); err != nil || !ours {
+		return 0, 0, err != nil, err
+	}
+	defer func() {
+		unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if _, e := conn.Exec(unlock, o.queries.Get("Unlock"), lock); e != nil {
+			_ = conn.Conn().Close(unlock) // the lock goes with the session
+		}
+	}()
+	sent, left, err = s.pass(ctx, conn)
+	return sent, left, true, err
+}
+
+func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn) (sent, left int, err error) {
+	o := s.outbox
+	var markText, xminText string
+	if err := conn.QueryRow(ctx, o.queries.Get("SweepStart")).Scan(&markText, &xminText); err != nil {
+		return 0, 0, fmt.Errorf("read mark: %w", err)
+	}
+	mark, err := strconv.ParseUint(markText, 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read mark: %w", err)
+	}
+	next, err := strconv.ParseUint(xminText, 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read oldest transaction: %w", err)
+	}
+	for {
+		page, err := s.owed(ctx, conn, mark)
+		if err != nil {
+			return sent, left, err
+		}
+		acked, err := s.send(ctx, conn, page)
+		sent += acked
+		if err != nil {
+			return sent, len(page) - acked, err
+		}
+		if left = len(page) - acked; left > 0 {
+			next = min(next, page[0].xid) // the page begins with the oldest; it may be acked, and costs a second look
+		}
+		if len(page) < o.config.SweepPage || acked == 0 {
+			break
+		}
+	}
+	if _, err := conn.Exec(ctx, o.queries.Get("SweepEnd"), strconv.FormatUint(next, 10)); err != nil {
+		return sent, left, fmt.Errorf("move mark: %w", err)
+	}
+	return sent, left, nil
+}
+
+type owed struct {
+	xid   uint64
+	due   bool
+	event rocketflow.Event
+}
+
+func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, mark uint64) ([]owed, error) {
+	o := s.outbox
+	rows, err := conn.Query(ctx, o.queries.Get("Owed"), strconv.FormatUint(mark, 10), o.config.SweepGrace, o.config.SweepPage)
+	if err != nil {
+		return nil, fmt.Errorf("find owed events: %w", err)
+	}
+	page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (owed, error) {
+		var (
+			r       owed
+			xid     string
+			headers []byte
+			e       = &r.event
+		)
+		err := row.Scan(&xid, &r.due, &e.ID, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.ContentType, &headers, &e.Body)
+		if err != nil {
+			return r, err
+		}
+		if headers != nil {
+			if err := json.Unmarshal(headers, &e.Headers); err != nil {
+				return r, fmt.Errorf("headers of event %s: %w", e.ID, err)
+			}
+		}
+		e.Database = s.database
+		r.xid, err = strconv.ParseUint(xid, 10, 64)
+		return r, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find owed events: %w", err)
+	}
+	return page, nil
+}
+
+// send has the relay send what is due of a page and acks what was sent. An error means that it is no use to go on now.
+func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (acked int, err error) {
+	var due []rocketflow.Event
+	for _, o := range page {
+		if o.due {
+			due = append(due, o.event)
+		}
+	}
+	if len(due) == 0 {
+		return 0, nil
+	}
+	// Rows come by transaction id, which is not the order of a stream.
+	slices.SortStableFunc(due, func(a, b rocketflow.Event) int { return cmp.Compare(place(a), place(b)) })
+	var (
+		mu      sync.Mutex
+		sent    []uuid.UUID
+		away    error
+		pending sync.WaitGroup
+	)
+	gone := func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		return away
+	}
+	for _, e := range due {
+		if ctx.Err() != nil || gone() != nil {
+			break
+		}
+		pending.Add(1)
+		ok := s.relay.send(e, func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			defer pending.Done()
+			switch {
+			case err == nil:
+				sent = append(sent, e.ID)
+			case !errors.Is(err, broker.ErrRejected):
+				away = err
+			}
+		})
+		if !ok {
+			pending.Done()
+			break
+		}
+	}
+	pending.Wait()
+	if len(sent) > 0 {
+		// Also when ctx has ended: they are out.
+		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		begin := time.Now()
+		_, err := conn.Exec(write, s.outbox.queries.Get("Ack"), sent)
+		s.outbox.listener.Acked(AckedInfo{IDs: sent, Took: time.Since(begin), Err: err})
+		if err != nil {
+			return 0, fmt.Errorf("ack swept events: %w", err)
+		}
+	}
+	if away != nil {
+		return len(sent), fmt.Errorf("send owed events: %w", away)
+	}
+	return len(sent), ctx.Err()
+}
+
+// place orders events: a sequence is a time in microseconds, too.
+func place(e rocketflow.Event) int64 {
+	if e.Ordered() {
+		return e.Sequence
+	}
+	return e.Time.UnixMicro()
+}

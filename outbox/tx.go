@@ -1,0 +1,145 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// pending is what a transaction will publish and do if it commits.
+type pending struct {
+	events []rocketflow.Event
+	// unordered holds the ids' places of events that take no place in a stream.
+	unordered map[int]bool
+	recorded  int // events[:recorded] have their row already
+	after     []func()
+}
+
+// tx is a rocketflow.Tx. It is also used for its savepoints, which share what is pending.
+type tx struct {
+	pgx.Tx
+	outbox  *Outbox
+	pending *pending
+	joined  bool
+
+	savepoint     bool
+	events, after int // how much was pending when the savepoint began
+}
+
+// Publish implements rocketflow.Tx.
+func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error {
+	events := make([]rocketflow.Event, len(payloads))
+	for i, p := range payloads {
+		e, err := t.outbox.newEvent(p)
+		if err != nil {
+			return fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
+		}
+		events[i] = e
+	}
+	for i, e := range events {
+		if e.Subject == "" || payloads[i].EventMeta().Unordered {
+			t.pending.unordered[len(t.pending.events)] = true
+		}
+		t.pending.events = append(t.pending.events, e)
+	}
+	if t.joined {
+		// The owner of the transaction may commit it without us. Then a row is there and the sweep finds it.
+		return t.record(ctx)
+	}
+	return nil
+}
+
+// AfterCommit implements rocketflow.Tx.
+func (t *tx) AfterCommit(fn func()) { t.pending.after = append(t.pending.after, fn) }
+
+// Begin starts a savepoint. What is published in it goes with it if it is rolled back.
+func (t *tx) Begin(ctx context.Context) (pgx.Tx, error) {
+	inner, err := t.Tx.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &tx{
+		Tx: inner, outbox: t.outbox, pending: t.pending, joined: t.joined,
+		savepoint: true, events: len(t.pending.events), after: len(t.pending.after),
+	}, nil
+}
+
+// Rollback implements pgx.Tx.
+func (t *tx) Rollback(ctx context.Context) error {
+	err := t.Tx.Rollback(ctx)
+	if errors.Is(err, pgx.ErrTxClosed) {
+		return err
+	}
+	if !t.savepoint {
+		*t.pending = pending{unordered: map[int]bool{}}
+		return err
+	}
+	t.pending.truncate(t.events, t.after)
+	return err
+}
+
+func (p *pending) truncate(events, after int) {
+	for i := events; i < len(p.events); i++ {
+		delete(p.unordered, i)
+	}
+	p.events, p.after, p.recorded = p.events[:events], p.after[:after], min(p.recorded, events)
+}
+
+// Commit implements rocketflow.Tx: it records the events, prepares their half messages, commits, and ends them. An
+// error means that the transaction is not committed or, where Postgres' answer was lost, that nobody knows; then the
+// events follow the transaction's fate all the same. Once the transaction is committed Commit returns nil, whatever
+// the broker does.
+func (t *tx) Commit(ctx context.Context) error {
+	if t.savepoint {
+		return t.Tx.Commit(ctx)
+	}
+	if err := t.record(ctx); err != nil {
+		return errors.Join(err, t.Rollback(ctx))
+	}
+	events := t.pending.events
+	if len(events) == 0 {
+		if err := t.Tx.Commit(ctx); err != nil {
+			return err
+		}
+		t.runAfter()
+		return nil
+	}
+	halves, err := t.outbox.prepare(ctx, events)
+	if err != nil {
+		t.outbox.abandon(ctx, halves)
+		return errors.Join(err, t.Rollback(ctx))
+	}
+	if err := t.Tx.Commit(ctx); err != nil {
+		unknown := !refused(err)
+		if !unknown {
+			t.outbox.abandon(ctx, halves)
+		}
+		t.outbox.listener.RolledBack(events, unknown)
+		return err
+	}
+	t.outbox.listener.Committed(events)
+	t.outbox.finish(ctx, halves)
+	t.runAfter()
+	return nil
+}
+
+func (t *tx) runAfter() {
+	for _, fn := range t.pending.after {
+		fn()
+	}
+}
+
+// refused tells whether Postgres said that it did not commit. A FATAL error says nothing of the kind: the server may be
+// ended while it waits for a replica, with the commit already on its disk.
+func refused(err error) bool {
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
+		return true
+	}
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR"
+}
