@@ -103,6 +103,9 @@ func TestMoveAndArmAgain(t *testing.T) {
 	}
 	first := <-stale // the wake-up of the old epoch
 	b.arm(t, "o1", 300*time.Millisecond)
+	if b.count(t, "due_at < now() + interval '310 ms'") != 1 {
+		t.Error("arming again did not move it")
+	}
 	third := b.waitFired(t)
 	if third.ID == first.Epoch {
 		t.Error("the old epoch fired")
@@ -302,7 +305,6 @@ func TestSchedulersSideBySide(t *testing.T) {
 func TestRecurs(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	ctx := t.Context()
 	times := make(chan int, 10)
 	n := 0
 	b.broker.handler = b.Fence(b.Fence(func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
@@ -348,7 +350,6 @@ func TestRecurs(t *testing.T) {
 	if n := b.count(t, "true"); n != 0 {
 		t.Errorf("%d rows armed after the last", n)
 	}
-	_ = ctx
 	if len(b.broker.failures) > 0 {
 		t.Error(b.broker.failures)
 	}
