@@ -1,0 +1,79 @@
+package remoting
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// cursor reads big-endian fields and remembers that it ran out.
+type cursor struct {
+	b      []byte
+	failed bool
+}
+
+func (c *cursor) next(n int) []byte {
+	if c.failed || n < 0 || n > len(c.b) {
+		c.failed = true
+		return nil
+	}
+	b := c.b[:n:n]
+	c.b = c.b[n:]
+	return b
+}
+
+func (c *cursor) uint8() uint8 {
+	if b := c.next(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (c *cursor) int16() int16 {
+	if b := c.next(2); b != nil {
+		return int16(binary.BigEndian.Uint16(b))
+	}
+	return 0
+}
+
+func (c *cursor) int32() int32 {
+	if b := c.next(4); b != nil {
+		return int32(binary.BigEndian.Uint32(b))
+	}
+	return 0
+}
+
+func (c *cursor) int64() int64 {
+	if b := c.next(8); b != nil {
+		return int64(binary.BigEndian.Uint64(b))
+	}
+	return 0
+}
+
+// languages are named by their number in a binary header.
+var languages = []string{"JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS", "RUST", "NODE_JS"}
+
+// decodeBinaryHeader decodes the encoding that RocketMQ calls ROCKETMQ.
+func decodeBinaryHeader(b []byte) (*Command, error) {
+	r := &cursor{b: b}
+	c := &Command{Code: Code(r.int16())}
+	if l := int(r.uint8()); l < len(languages) {
+		c.Language = languages[l]
+	}
+	c.Version = int(r.int16())
+	c.Opaque = r.int32()
+	c.Flag = int(r.int32())
+	c.Remark = string(r.next(int(r.int32())))
+	ext := &cursor{b: r.next(int(r.int32()))}
+	for !r.failed && !ext.failed && len(ext.b) > 0 {
+		name := string(ext.next(int(ext.int16())))
+		value := string(ext.next(int(ext.int32())))
+		if c.Ext == nil {
+			c.Ext = map[string]string{}
+		}
+		c.Ext[name] = value
+	}
+	if r.failed || ext.failed {
+		return nil, fmt.Errorf("%w header: cut short", ErrMalformed)
+	}
+	return c, nil
+}

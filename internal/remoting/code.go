@@ -1,0 +1,60 @@
+package remoting
+
+// Code is a request code, or in a response the result.
+type Code int
+
+// Requests that rocketflow sends or answers.
+const (
+	SendMessage           Code = 10
+	PullMessage           Code = 11
+	QueryConsumerOffset   Code = 14
+	UpdateConsumerOffset  Code = 15
+	UpdateTopic           Code = 17
+	SearchOffset          Code = 29
+	MaxOffset             Code = 30
+	MinOffset             Code = 31
+	Heartbeat             Code = 34
+	UnregisterClient      Code = 35
+	SendMessageBack       Code = 36
+	EndTransaction        Code = 37
+	ConsumerList          Code = 38
+	CheckTransactionState Code = 39
+	ConsumersChanged      Code = 40
+	LockQueues            Code = 41
+	UnlockQueues          Code = 42
+	RouteOfTopic          Code = 105
+	ClusterInfo           Code = 106
+	DeleteTopicInBroker   Code = 215
+	DeleteTopicInNames    Code = 216
+	SendBatchMessage      Code = 320
+	CreateUser            Code = 3001
+	CreateACL             Code = 3006
+)
+
+// Results.
+const (
+	Success             Code = 0
+	SystemError         Code = 1
+	SystemBusy          Code = 2
+	NotSupported        Code = 3
+	FlushDiskTimeout    Code = 10
+	SlaveNotAvailable   Code = 11
+	FlushSlaveTimeout   Code = 12
+	MessageIllegal      Code = 13
+	ServiceNotAvailable Code = 14
+	NoPermission        Code = 16
+	TopicNotExist       Code = 17
+	PullNotFound        Code = 19
+	PullRetryNow        Code = 20
+	PullOffsetMoved     Code = 21
+	QueryNotFound       Code = 22
+	IllegalOperation    Code = 604
+)
+
+// The kinds of END_TRANSACTION, as bits of the system flag.
+const (
+	TransactionUnknown  = 0
+	TransactionPrepared = 4
+	TransactionCommit   = 8
+	TransactionRollback = 12
+)

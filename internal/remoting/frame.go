@@ -1,0 +1,146 @@
+package remoting
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// MaxFrame bounds what is read as one frame: twice the largest pull answer that a default broker gives.
+const MaxFrame = 64 << 20
+
+// Version is the protocol version that we announce: that of RocketMQ 5.3.3.
+const Version = 479
+
+const (
+	flagResponse = 1 << 0
+	flagOneway   = 1 << 1
+
+	jsonHeader   = 0
+	binaryHeader = 1
+)
+
+// Command is one frame: a request, or the response to one.
+type Command struct {
+	Code     Code
+	Language string // of the peer
+	Version  int    // of the peer
+	Opaque   int32  // matches a response to its request
+	Flag     int
+	Remark   string // of a response: why
+	Ext      map[string]string
+	Body     []byte
+}
+
+// Response tells whether c answers a request.
+func (c *Command) Response() bool { return c.Flag&flagResponse != 0 }
+
+// Oneway tells whether the sender of c expects no answer.
+func (c *Command) Oneway() bool { return c.Flag&flagOneway != 0 }
+
+// Answer makes the response to request c.
+func (c *Command) Answer(code Code, remark string) *Command {
+	return &Command{Code: code, Remark: remark, Opaque: c.Opaque, Flag: flagResponse}
+}
+
+// Err returns a *ResponseError unless c is a success.
+func (c *Command) Err() error {
+	if c.Code == Success {
+		return nil
+	}
+	return &ResponseError{Code: c.Code, Remark: c.Remark}
+}
+
+type header struct {
+	Code     Code              `json:"code"`
+	Language string            `json:"language"`
+	Version  int               `json:"version"`
+	Opaque   int32             `json:"opaque"`
+	Flag     int               `json:"flag"`
+	Remark   string            `json:"remark,omitempty"`
+	Ext      map[string]string `json:"extFields,omitempty"`
+}
+
+// Append appends the frame of c, with a JSON header, to b.
+func (c *Command) Append(b []byte) ([]byte, error) {
+	h, err := json.Marshal(header{c.Code, "GO", Version, c.Opaque, c.Flag, c.Remark, c.Ext})
+	if err != nil {
+		return b, fmt.Errorf("encode header: %w", err)
+	}
+	if len(h) >= 1<<24 || 4+len(h)+len(c.Body) > MaxFrame {
+		return b, fmt.Errorf("encode frame: header of %d and body of %d bytes exceed %d", len(h), len(c.Body), MaxFrame)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(4+len(h)+len(c.Body)))
+	b = binary.BigEndian.AppendUint32(b, jsonHeader<<24|uint32(len(h)))
+	b = append(b, h...)
+	return append(b, c.Body...), nil
+}
+
+// Read reads one frame. io.EOF means that the stream ended between two frames; bytes that are no frame match
+// ErrMalformed, and the stream is of no more use then.
+func Read(r io.Reader) (*Command, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n < 4 || n > MaxFrame {
+		return nil, fmt.Errorf("%w frame: length %d", ErrMalformed, n)
+	}
+	b, err := readN(r, int(n))
+	if err != nil {
+		return nil, err
+	}
+	return Decode(b)
+}
+
+// readN reads n bytes, taking memory only as they come: a length alone must not make us allocate.
+func readN(r io.Reader, n int) ([]byte, error) {
+	const step = 1 << 20
+	b := make([]byte, 0, min(n, step))
+	for len(b) < n {
+		k := min(n-len(b), step)
+		at := len(b)
+		b = append(b, make([]byte, k)...)
+		if _, err := io.ReadFull(r, b[at:]); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// Decode decodes a frame without its leading length. The command shares b.
+func Decode(b []byte) (*Command, error) {
+	if len(b) < 4 {
+		return nil, fmt.Errorf("%w frame: %d bytes", ErrMalformed, len(b))
+	}
+	encoding, n := b[0], int(binary.BigEndian.Uint32(b)&0xffffff)
+	b = b[4:]
+	if n > len(b) {
+		return nil, fmt.Errorf("%w frame: header of %d bytes in %d", ErrMalformed, n, len(b))
+	}
+	var c *Command
+	switch encoding {
+	case jsonHeader:
+		var h header
+		if err := json.Unmarshal(b[:n], &h); err != nil {
+			return nil, fmt.Errorf("%w header: %w", ErrMalformed, err)
+		}
+		c = &Command{Code: h.Code, Language: h.Language, Version: h.Version, Opaque: h.Opaque, Flag: h.Flag, Remark: h.Remark, Ext: h.Ext}
+	case binaryHeader:
+		var err error
+		if c, err = decodeBinaryHeader(b[:n]); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("%w header: unknown encoding %d", ErrMalformed, encoding)
+	}
+	if len(b) > n {
+		c.Body = b[n:]
+	}
+	return c, nil
+}

@@ -1,0 +1,40 @@
+package remoting
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+const (
+	afterName  = "\x01"
+	afterValue = "\x02"
+)
+
+// EncodeProperties encodes the properties of a message. Names and values must be free of the separators \x01 and \x02
+// (see ValidProperty): nothing escapes them.
+func EncodeProperties(p map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		b.WriteString(name)
+		b.WriteString(afterName)
+		b.WriteString(p[name])
+		b.WriteString(afterValue)
+	}
+	return b.String()
+}
+
+// DecodeProperties decodes what EncodeProperties, or a Java client, encoded. What has no name or no separator is
+// skipped, as in the Java client.
+func DecodeProperties(s string) map[string]string {
+	p := map[string]string{}
+	for entry := range strings.SplitSeq(s, afterValue) {
+		if name, value, ok := strings.Cut(entry, afterName); ok && name != "" {
+			p[name] = value
+		}
+	}
+	return p
+}
+
+// ValidProperty tells whether a name or a value can be encoded.
+func ValidProperty(s string) bool { return !strings.ContainsAny(s, afterName+afterValue) }

@@ -1,0 +1,188 @@
+package remoting
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+const (
+	recordMagic = 0xDAA320A7
+
+	// MaxTopic and MaxProperties are what the record's length fields hold.
+	MaxTopic      = 127
+	MaxProperties = math.MaxInt16
+
+	maxBody = 64 << 20 // after decompression
+)
+
+// Bits of a record's system flag.
+const (
+	FlagCompressed  = 1 << 0
+	FlagTransaction = 3 << 2
+	flagBornV6      = 1 << 4
+	flagStoreV6     = 1 << 5
+	compressionBits = 7 << 8 // 0 and 3: zlib
+)
+
+// Record is one message as a commit log holds it and as brokers hand it out.
+type Record struct {
+	Topic          string
+	Queue          int
+	QueueOffset    int64
+	CommitLog      int64
+	Flag           int32
+	SysFlag        int32
+	Born, Stored   time.Time // in milliseconds
+	BornHost       netip.AddrPort
+	StoreHost      netip.AddrPort
+	Reconsumed     int
+	PreparedOffset int64
+	Properties     map[string]string
+	Body           []byte // as stored; see Payload
+}
+
+// Append appends the encoded record to b.
+func (r *Record) Append(b []byte) ([]byte, error) {
+	props := EncodeProperties(r.Properties)
+	if len(r.Topic) > MaxTopic || len(props) > MaxProperties {
+		return b, fmt.Errorf("encode record: topic of %d and properties of %d bytes, want at most %d and %d", len(r.Topic), len(props), MaxTopic, MaxProperties)
+	}
+	sys := r.SysFlag &^ (flagBornV6 | flagStoreV6)
+	if r.BornHost.Addr().Unmap().Is6() {
+		sys |= flagBornV6
+	}
+	if r.StoreHost.Addr().Unmap().Is6() {
+		sys |= flagStoreV6
+	}
+	be, start := binary.BigEndian, len(b)
+	b = be.AppendUint32(b, 0) // the size, known at the end
+	b = be.AppendUint32(b, recordMagic)
+	b = be.AppendUint32(b, crc32.ChecksumIEEE(r.Body)&math.MaxInt32)
+	b = be.AppendUint32(b, uint32(r.Queue))
+	b = be.AppendUint32(b, uint32(r.Flag))
+	b = be.AppendUint64(b, uint64(r.QueueOffset))
+	b = be.AppendUint64(b, uint64(r.CommitLog))
+	b = be.AppendUint32(b, uint32(sys))
+	b = be.AppendUint64(b, uint64(r.Born.UnixMilli()))
+	b = appendHost(b, r.BornHost)
+	b = be.AppendUint64(b, uint64(r.Stored.UnixMilli()))
+	b = appendHost(b, r.StoreHost)
+	b = be.AppendUint32(b, uint32(r.Reconsumed))
+	b = be.AppendUint64(b, uint64(r.PreparedOffset))
+	b = be.AppendUint32(b, uint32(len(r.Body)))
+	b = append(b, r.Body...)
+	b = append(b, byte(len(r.Topic)))
+	b = append(b, r.Topic...)
+	b = be.AppendUint16(b, uint16(len(props)))
+	b = append(b, props...)
+	be.PutUint32(b[start:], uint32(len(b)-start))
+	return b, nil
+}
+
+func appendHost(b []byte, a netip.AddrPort) []byte {
+	ip := a.Addr().Unmap()
+	if !ip.IsValid() {
+		ip = netip.IPv4Unspecified()
+	}
+	return binary.BigEndian.AppendUint32(append(b, ip.AsSlice()...), uint32(a.Port()))
+}
+
+// DecodeRecords decodes the records that stand one after the other in b. They share b.
+func DecodeRecords(b []byte) ([]*Record, error) {
+	var records []*Record
+	for len(b) > 0 {
+		r, n, err := decodeRecord(b)
+		if err != nil {
+			return records, err
+		}
+		records, b = append(records, r), b[n:]
+	}
+	return records, nil
+}
+
+func decodeRecord(b []byte) (*Record, int, error) {
+	whole := &cursor{b: b}
+	size := int(whole.int32())
+	if whole.failed || size < 8 || size > len(b) {
+		return nil, 0, fmt.Errorf("%w record: size %d in %d bytes", ErrMalformed, size, len(b))
+	}
+	c := &cursor{b: b[4:size]}
+	if magic := uint32(c.int32()); magic != recordMagic {
+		return nil, 0, fmt.Errorf("%w record: magic %#x", ErrMalformed, magic)
+	}
+	crc := uint32(c.int32())
+	r := &Record{Queue: int(c.int32()), Flag: c.int32(), QueueOffset: c.int64(), CommitLog: c.int64(), SysFlag: c.int32()}
+	r.Born = time.UnixMilli(c.int64())
+	r.BornHost = decodeHost(c, r.SysFlag&flagBornV6 != 0)
+	r.Stored = time.UnixMilli(c.int64())
+	r.StoreHost = decodeHost(c, r.SysFlag&flagStoreV6 != 0)
+	r.Reconsumed = int(c.int32())
+	r.PreparedOffset = c.int64()
+	r.Body = c.next(int(c.int32()))
+	r.Topic = string(c.next(int(c.uint8())))
+	props := string(c.next(int(c.int16())))
+	if c.failed {
+		return nil, 0, fmt.Errorf("%w record: cut short", ErrMalformed)
+	}
+	if crc != 0 && crc != crc32.ChecksumIEEE(r.Body)&math.MaxInt32 {
+		return nil, 0, fmt.Errorf("%w record: checksum of the body differs", ErrMalformed)
+	}
+	r.Properties = DecodeProperties(props)
+	return r, size, nil
+}
+
+func decodeHost(c *cursor, v6 bool) netip.AddrPort {
+	n := 4
+	if v6 {
+		n = 16
+	}
+	ip, _ := netip.AddrFromSlice(c.next(n))
+	return netip.AddrPortFrom(ip, uint16(c.int32()))
+}
+
+// Payload returns the body as the sender gave it.
+func (r *Record) Payload() ([]byte, error) {
+	if r.SysFlag&FlagCompressed == 0 {
+		return r.Body, nil
+	}
+	if kind := r.SysFlag & compressionBits >> 8; kind != 0 && kind != 3 {
+		return nil, fmt.Errorf("%w record: body compressed by method %d, only zlib (3) is known", ErrMalformed, kind)
+	}
+	z, err := zlib.NewReader(bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, fmt.Errorf("%w record: decompress body: %w", ErrMalformed, err)
+	}
+	body, err := io.ReadAll(io.LimitReader(z, maxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w record: decompress body: %w", ErrMalformed, err)
+	}
+	if len(body) > maxBody {
+		return nil, fmt.Errorf("%w record: body larger than %d bytes", ErrMalformed, maxBody)
+	}
+	return body, nil
+}
+
+// OffsetID is the id that a broker gives a stored message: its own address and the offset in its commit log.
+func OffsetID(host netip.AddrPort, commitLog int64) string {
+	b := appendHost(nil, host)
+	return strings.ToUpper(hex.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(commitLog))))
+}
+
+// ParseOffsetID is the inverse of OffsetID, for IPv4 and IPv6.
+func ParseOffsetID(id string) (host netip.AddrPort, commitLog int64, err error) {
+	b, err := hex.DecodeString(id)
+	if err != nil || len(b) != 4+4+8 && len(b) != 16+4+8 {
+		return host, 0, fmt.Errorf("%w offset id %.80q", ErrMalformed, id)
+	}
+	c := &cursor{b: b}
+	return decodeHost(c, len(b) > 16), c.int64(), nil
+}

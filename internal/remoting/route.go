@@ -1,0 +1,86 @@
+package remoting
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Permissions of a topic's queues.
+const (
+	PermWrite = 1 << 1
+	PermRead  = 1 << 2
+)
+
+// Route says where the queues of a topic are.
+type Route struct {
+	Queues  []QueueData  `json:"queueDatas"`
+	Brokers []BrokerData `json:"brokerDatas"`
+}
+
+// QueueData counts the queues of a topic on one broker.
+type QueueData struct {
+	Broker string `json:"brokerName"`
+	Read   int    `json:"readQueueNums"`
+	Write  int    `json:"writeQueueNums"`
+	Perm   int    `json:"perm"`
+	Flag   int    `json:"topicSysFlag"`
+}
+
+// BrokerData names the addresses of one broker: "0" is the master's.
+type BrokerData struct {
+	Cluster   string            `json:"cluster"`
+	Name      string            `json:"brokerName"`
+	Addresses map[string]string `json:"brokerAddrs"`
+}
+
+// Master returns the address of the master, or "".
+func (b BrokerData) Master() string { return b.Addresses["0"] }
+
+// Cluster lists all brokers that a name server knows.
+type Cluster struct {
+	Brokers map[string]BrokerData `json:"brokerAddrTable"`
+}
+
+// DecodeJSON reads the body of a response. It takes what Java brokers write besides standard JSON: numbers as keys.
+func DecodeJSON(body []byte, v any) error {
+	if err := json.Unmarshal(quoteKeys(body), v); err != nil {
+		return fmt.Errorf("%w body: %w", ErrMalformed, err)
+	}
+	return nil
+}
+
+// quoteKeys puts quotes around keys that are bare numbers.
+func quoteKeys(b []byte) []byte {
+	out := make([]byte, 0, len(b)+16)
+	inString, before := false, byte(0) // before: the last byte that is no space
+	for i := 0; i < len(b); i++ {
+		ch := b[i]
+		switch {
+		case inString:
+			if ch == '\\' && i+1 < len(b) {
+				out = append(out, ch)
+				i++
+				ch = b[i]
+			} else if ch == '"' {
+				inString = false
+			}
+		case ch == '"':
+			inString = true
+		case (before == '{' || before == ',') && ch >= '0' && ch <= '9':
+			end := i
+			for end < len(b) && b[end] >= '0' && b[end] <= '9' {
+				end++
+			}
+			if end < len(b) && b[end] == ':' {
+				out = append(append(append(out, '"'), b[i:end]...), '"')
+				i, before = end-1, '"'
+				continue
+			}
+		}
+		out = append(out, ch)
+		if ch != ' ' && ch != '\n' && ch != '\t' && ch != '\r' {
+			before = ch
+		}
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+package rocketmq
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// Config configures a Client.
+type Config struct {
+	// NameServers are the addresses, host:port, of the name servers of one RocketMQ. Required. Host names are looked up
+	// again from time to time.
+	NameServers []string
+
+	// AccessKey and SecretKey sign every request: of producers, consumers and transactions alike. Both or none.
+	AccessKey, SecretKey string
+
+	// Service is the name of the program, part of the names under which RocketMQ's tools list its connections. Required;
+	// letters, digits, _ and -, at most 64.
+	Service string
+
+	Logger   *slog.Logger // default: none
+	Listener *Listener    // default: none
+
+	// SendTimeout bounds the wait for the answer to a send, in addition to the caller's context. Default 3 s, which is
+	// also the longest that the client under us waits.
+	SendTimeout time.Duration
+
+	// MaxAsync is how many sends of SendAsync are in flight at once. Default 256.
+	MaxAsync int
+
+	// TimerHorizon is how far ahead Schedule reaches; it must be less than the broker's timerMaxDelaySec. Default: an
+	// hour less than the broker's own default of 3 days.
+	TimerHorizon time.Duration
+
+	// Dialect is how the broker takes scheduled messages. Default Apache5.
+	Dialect Dialect
+}
+
+const (
+	defaultSendTimeout  = 3 * time.Second
+	defaultMaxAsync     = 256
+	defaultTimerHorizon = 71 * time.Hour
+)
+
+func (c Config) withDefaults() Config {
+	c.SendTimeout = cmp.Or(c.SendTimeout, defaultSendTimeout)
+	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
+	c.TimerHorizon = cmp.Or(c.TimerHorizon, defaultTimerHorizon)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Listener = c.Listener.orNoop()
+	return c
+}
+
+var serviceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func (c Config) validate() error {
+	field := func(name, reason string, args ...any) error {
+		return &rocketflow.FieldError{Field: name, Reason: fmt.Sprintf(reason, args...)}
+	}
+	if len(c.NameServers) == 0 {
+		return field("NameServers", "missing: want host:port")
+	}
+	for _, address := range c.NameServers {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			return field("NameServers", "%q: want host:port", address)
+		}
+	}
+	switch {
+	case !serviceName.MatchString(c.Service):
+		return field("Service", "%q: want 1 to 64 letters, digits, _ or -", c.Service)
+	case (c.AccessKey == "") != (c.SecretKey == ""):
+		return field("SecretKey", "set AccessKey and SecretKey, or neither")
+	case c.SendTimeout < 0:
+		return field("SendTimeout", "%v: want more than 0", c.SendTimeout)
+	case c.MaxAsync < 0:
+		return field("MaxAsync", "%d: want more than 0", c.MaxAsync)
+	case c.TimerHorizon < 0:
+		return field("TimerHorizon", "%v: want more than 0", c.TimerHorizon)
+	case c.Dialect != Apache5 && c.Dialect != DMS:
+		return field("Dialect", "%d: want Apache5 or DMS", c.Dialect)
+	}
+	return nil
+}
+
+func (c Config) credentials() remoting.Credentials {
+	return remoting.Credentials{AccessKey: c.AccessKey, SecretKey: c.SecretKey}
+}

@@ -1,0 +1,344 @@
+package rocketmq
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+const (
+	defaultMaxInFlight = 256
+	defaultMaxBuffered = 1024
+
+	minHold = 100 * time.Millisecond
+	maxHold = 5 * time.Second
+
+	probeTimeout = 3 * time.Second
+)
+
+// groupName is what 5.5 accepts; older brokers allow longer ones.
+var groupName = regexp.MustCompile(`^[%|A-Za-z0-9_-]{1,120}$`)
+
+// consumer is a subscription: one instance of the client's consumer at a time, renewed when a broker came back.
+type consumer struct {
+	client       *Client
+	subscription broker.Subscription
+	handler      broker.Handler
+	slots        chan struct{} // for handlers, across topics and instances
+
+	stopping chan struct{} // closed by the first Stop
+	stopOnce sync.Once
+	renewal  sync.Mutex // held while an instance is being replaced or stopped; guards current
+	current  *instance  // nil after Stop, and while a renewal has not succeeded yet
+
+	mu      sync.Mutex
+	trouble error
+}
+
+// Subscribe implements broker.Subscriber.
+func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.Handler) (broker.Consumer, error) {
+	fail := func(err error) (broker.Consumer, error) {
+		return nil, fmt.Errorf("subscribe group %s: %w", s.Group, err)
+	}
+	s.MaxInFlight = cmp.Or(s.MaxInFlight, defaultMaxInFlight)
+	s.MaxBuffered = cmp.Or(s.MaxBuffered, defaultMaxBuffered)
+	s.Topics = slices.Clone(s.Topics)
+	switch {
+	case !groupName.MatchString(s.Group):
+		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as a group's name", broker.ErrIllegal))
+	case len(s.Topics) == 0:
+		return fail(fmt.Errorf("%w: no topic", broker.ErrIllegal))
+	case s.MaxInFlight < 1 || s.MaxInFlight > 100_000:
+		return fail(fmt.Errorf("%w: MaxInFlight %d: want 1 to 100,000", broker.ErrIllegal, s.MaxInFlight))
+	case s.MaxBuffered < 1 || s.MaxBuffered > 65_535:
+		return fail(fmt.Errorf("%w: MaxBuffered %d: want 1 to 65,535", broker.ErrIllegal, s.MaxBuffered))
+	}
+	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight), stopping: make(chan struct{})}
+	if err := k.probe(ctx); err != nil {
+		return fail(err)
+	}
+	i, err := k.newInstance(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	k.current = i
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.consumers[k] = struct{}{}
+	}
+	c.mu.Unlock()
+	if closed {
+		k.Stop(ctx)
+		return fail(errClientClosed)
+	}
+	return k, nil
+}
+
+// probe asks each broker that holds a topic for the group's offset. The client's consumer starts without a word where a
+// topic is missing a grant, and then never gets a message.
+func (k *consumer) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	for _, topic := range k.subscription.Topics {
+		route, err := k.client.names.route(ctx, topic)
+		if err != nil {
+			return err
+		}
+		asked := 0
+		var last error
+		for _, q := range route.Queues {
+			l := k.client.link(q.Broker)
+			if q.Perm&remoting.PermRead == 0 || l == nil {
+				continue
+			}
+			_, err := l.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: map[string]string{
+				"consumerGroup": k.subscription.Group, "topic": topic, "queueId": "0",
+			}})
+			var answer *remoting.ResponseError
+			switch {
+			case errors.As(err, &answer) && answer.Code == remoting.QueryNotFound:
+			case err != nil:
+				last = fmt.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
+				if errors.Is(err, broker.ErrRejected) {
+					return last
+				}
+				continue
+			}
+			asked++
+		}
+		if asked == 0 {
+			if last == nil {
+				last = fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+			}
+			return last
+		}
+	}
+	return nil
+}
+
+// Err implements broker.Consumer.
+func (k *consumer) Err() error {
+	k.mu.Lock()
+	trouble := k.trouble
+	k.mu.Unlock()
+	if trouble != nil {
+		return trouble
+	}
+	brokers := map[string]struct{}{}
+	for _, topic := range k.subscription.Topics {
+		k.client.routes.mu.Lock()
+		if t := k.client.routes.topics[topic]; t != nil {
+			for _, q := range t.queues {
+				brokers[q.broker] = struct{}{}
+			}
+		}
+		k.client.routes.mu.Unlock()
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(brokers)) {
+		if l := k.client.link(name); l != nil {
+			errs = append(errs, l.down())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (k *consumer) setTrouble(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.trouble = err
+}
+
+// Stop implements broker.Consumer.
+func (k *consumer) Stop(ctx context.Context) error {
+	k.stopOnce.Do(func() { close(k.stopping) })
+	k.renewal.Lock()
+	defer k.renewal.Unlock()
+	k.client.mu.Lock()
+	delete(k.client.consumers, k)
+	k.client.mu.Unlock()
+	k.setTrouble(nil)
+	i := k.current
+	if i == nil {
+		return nil
+	}
+	k.current = nil
+	if err := i.stop(ctx); err != nil {
+		return fmt.Errorf("stop consumer of group %s: running handlers: %w", k.subscription.Group, err)
+	}
+	return nil
+}
+
+// handle calls the handler until it settles the message. It gives up, and returns false, when drain is closed.
+func (k *consumer) handle(ctx context.Context, drain <-chan struct{}, d broker.Delivery) bool {
+	for try := 0; ; try++ {
+		err := k.call(ctx, d)
+		if err == nil {
+			return true
+		}
+		k.failed(d, err)
+		t := time.NewTimer(backoff(try, minHold, maxHold))
+		select {
+		case <-drain:
+			t.Stop()
+			return false
+		case <-t.C:
+		}
+		d.Attempt++
+	}
+}
+
+func (k *consumer) failed(d broker.Delivery, err error) {
+	k.client.log.Warn("handler failed, message is held", "group", k.subscription.Group, "topic", d.Topic,
+		"message_id", d.ID, "attempt", d.Attempt, "error", err)
+	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
+}
+
+// call runs the handler once.
+func (k *consumer) call(ctx context.Context, d broker.Delivery) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			k.client.log.Error("handler panicked", "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID,
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("handler panicked: %v", p)
+		}
+	}()
+	return k.handler(ctx, d)
+}
+
+// renewConsumers gives each consumer that reads from a broker that came back a new instance. Left alone the client
+// would sleep for up to a minute: its pull waits 30 s for an answer that is lost, and the broker has forgotten it.
+func (c *Client) renewConsumers(name string) {
+	c.mu.Lock()
+	consumers := slices.Collect(maps.Keys(c.consumers))
+	c.mu.Unlock()
+	for _, k := range consumers {
+		if c.begin() {
+			go func() {
+				defer c.work.Done()
+				k.renew(name)
+			}()
+		}
+	}
+}
+
+const (
+	renewDrain = 2 * time.Second // for handlers at work; what they settle later comes again
+	renewStart = 10 * time.Second
+	minRenew   = 200 * time.Millisecond
+	maxRenew   = 2 * time.Second
+)
+
+func (k *consumer) renew(name string) {
+	k.renewal.Lock()
+	defer k.renewal.Unlock()
+	log := k.client.log.With("group", k.subscription.Group, "broker", name)
+	start := time.Now()
+	for try := 0; ; try++ {
+		select {
+		case <-k.stopping:
+			return
+		default:
+		}
+		if i := k.current; i != nil {
+			k.current = nil
+			ctx, cancel := context.WithTimeout(context.Background(), renewDrain)
+			if err := i.stop(ctx); err != nil {
+				log.Info("consumer renewed over running handlers: what they hold will come again")
+			}
+			cancel()
+		}
+		ctx, cancel := k.untilStop(renewStart)
+		err := k.probe(ctx)
+		if err == nil {
+			k.current, err = k.newInstance(ctx)
+		}
+		cancel()
+		if err == nil {
+			k.setTrouble(nil)
+			log.Info("consumer renewed", "took", time.Since(start))
+			k.client.listener.ConsumerRenewed(ConsumerInfo{Group: k.subscription.Group, Topics: k.subscription.Topics, Took: time.Since(start)})
+			return
+		}
+		k.setTrouble(fmt.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
+		select {
+		case <-k.stopping:
+			return
+		case <-time.After(backoff(try, minRenew, maxRenew)):
+		}
+	}
+}
+
+// untilStop returns a context that ends with the consumer.
+func (k *consumer) untilStop(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	go func() {
+		select {
+		case <-k.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// known tells whether the broker lists a client id among a group's consumers.
+func (c *Client) known(ctx context.Context, topic, group string, isOurs func(clientID string) bool) (bool, error) {
+	route, err := c.names.route(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	var errs []error
+	for _, b := range route.Brokers {
+		l := c.link(b.Name)
+		if l == nil {
+			continue
+		}
+		answer, err := l.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		var refused *remoting.ResponseError
+		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
+			continue // "no consumer for this group"
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var list struct {
+			IDs []string `json:"consumerIdList"`
+		}
+		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(list.IDs, isOurs) {
+			return true, nil
+		}
+	}
+	return false, errors.Join(errs...)
+}
+
+// flowControl are the client's numbers for how much of a queue waits in memory.
+func flowControl(s broker.Subscription) (count int64, mebibytes, span int) {
+	// A queue is paused when more than the span lies between its oldest unsettled message and its newest. The widest
+	// span there is: one held message should not hold up what follows it.
+	return int64(s.MaxBuffered), 32, 65_535
+}
+
+func attemptOf(reconsumed int32, props map[string]string) int {
+	n := int(reconsumed) + 1
+	if v, err := strconv.Atoi(props["RECONSUME_TIME"]); err == nil && v+1 > n {
+		n = v + 1
+	}
+	return n
+}
