@@ -32,6 +32,9 @@ func (o *Outbox) prepare(ctx context.Context, events []rocketflow.Event) ([]half
 	if r == nil {
 		return halves, ErrNotStarted
 	}
+	if o.config.RelayOnly {
+		return halves, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, o.config.HalfTimeout)
 	defer cancel()
 	errs := make([]error, len(events))

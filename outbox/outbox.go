@@ -50,6 +50,8 @@ type Config struct {
 	MaxTransaction time.Duration // the longest that a transaction may be open; default 5 min. What comes later is found by the sweep
 	MaxBody        int           // largest encoded body in bytes; default 1 MiB. The broker's limit is 4 MiB by its default
 
+	// RelayOnly sends every event by the relay and none by half message: more events a second, a little later each.
+	RelayOnly    bool
 	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
 	RelayWorkers int // sends side by side; default 4
 
