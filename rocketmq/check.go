@@ -132,6 +132,7 @@ func (c *Client) serve(l *link) remoting.Handler {
 			c.log.Warn("check can't be read", "broker", l.name, "error", err)
 			return nil
 		}
+		check.Message.Topic = c.config.bare(check.Message.Topic)
 		c.mu.Lock()
 		t := c.transactors[check.Half.Group]
 		c.mu.Unlock()

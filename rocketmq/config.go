@@ -25,6 +25,10 @@ type Config struct {
 	// letters, digits, _ and -, at most 64.
 	Service string
 
+	// Namespace is put before the names of all topics and groups, so that several installations can share a RocketMQ.
+	// Letters, digits, _ and -, at most 48. Default: none.
+	Namespace string
+
 	Logger   *slog.Logger // default: none
 	Listener *Listener    // default: none
 
@@ -60,7 +64,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-var serviceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var (
+	serviceName   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	namespaceName = regexp.MustCompile(`^[A-Za-z0-9_-]{0,48}$`)
+)
 
 func (c Config) validate() error {
 	field := func(name, reason string, args ...any) error {
@@ -77,6 +84,8 @@ func (c Config) validate() error {
 	switch {
 	case !serviceName.MatchString(c.Service):
 		return field("Service", "%q: want 1 to 64 letters, digits, _ or -", c.Service)
+	case !namespaceName.MatchString(c.Namespace):
+		return field("Namespace", "%q: want at most 48 letters, digits, _ or -", c.Namespace)
 	case (c.AccessKey == "") != (c.SecretKey == ""):
 		return field("SecretKey", "set AccessKey and SecretKey, or neither")
 	case c.SendTimeout < 0:

@@ -28,6 +28,7 @@ type member struct {
 
 // SendGroup implements broker.Sender. Messages of one queue keep their order; the queues are served side by side.
 func (c *Client) SendGroup(ctx context.Context, ms []broker.Message) []error {
+	ms = c.config.wireAll(ms)
 	errs := make([]error, len(ms))
 	type target struct {
 		topic string

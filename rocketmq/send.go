@@ -50,6 +50,7 @@ func (c *Client) SendAsync(ctx context.Context, m broker.Message, done func(brok
 
 // send sends one message. own are properties that only this package may set.
 func (c *Client) send(ctx context.Context, m broker.Message, own map[string]string) (*primitive.SendResult, error) {
+	m.Topic = c.config.wire(m.Topic)
 	props, err := properties(m)
 	if err != nil {
 		return nil, fmt.Errorf("send to topic %s: %w", m.Topic, err)

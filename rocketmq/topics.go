@@ -22,6 +22,7 @@ const (
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
 	var made []broker.Topic
 	for _, t := range topics {
+		t.Name = c.config.wire(t.Name)
 		switch _, err := c.routes.of(ctx, t.Name); {
 		case err == nil:
 			continue
@@ -80,7 +81,7 @@ func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
 func (c *Client) VerifyTopics(ctx context.Context, topics ...string) error {
 	var errs []error
 	for _, topic := range topics {
-		_, err := c.routes.fetch(ctx, topic)
+		_, err := c.routes.fetch(ctx, c.config.wire(topic))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -23,6 +23,7 @@ func (c *Client) OpenTransactor(ctx context.Context, group string, check broker.
 	fail := func(err error) (broker.Transactor, error) {
 		return nil, fmt.Errorf("open transactor %s: %w", group, err)
 	}
+	group = c.config.wire(group)
 	if !groupName.MatchString(group) {
 		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as a group's name", broker.ErrIllegal))
 	}
@@ -74,7 +75,7 @@ func (t *transactor) Prepare(ctx context.Context, m broker.Message) (broker.Half
 		return broker.Half{}, fmt.Errorf("prepare message %s: answer of broker %s: %w", result.MsgID, result.MessageQueue.BrokerName, err)
 	}
 	h := broker.Half{
-		MessageID: result.MsgID, Topic: m.Topic, Broker: result.MessageQueue.BrokerName, Group: t.group,
+		MessageID: result.MsgID, Topic: t.client.config.wire(m.Topic), Broker: result.MessageQueue.BrokerName, Group: t.group,
 		TransactionID: result.TransactionID, QueueOffset: result.QueueOffset, CommitLog: commitLog,
 	}
 	if l := t.client.link(h.Broker); l != nil {
