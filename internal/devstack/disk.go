@@ -1,0 +1,33 @@
+package devstack
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// A broker refuses writes once its file system is 90 % full, whatever its configuration says, and what it preallocates
+// and logs needs room.
+const (
+	diskNeeded  = 1536 << 20
+	diskMostPct = 89
+)
+
+// checkDisk tells of a file system on which a broker would refuse messages.
+func checkDisk(dir string) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("check free space of %s: %w", dir, err)
+	}
+	return judgeDisk(dir, (uint64(fs.Blocks)-uint64(fs.Bfree))*uint64(fs.Bsize), uint64(fs.Bavail)*uint64(fs.Bsize))
+}
+
+// judgeDisk reckons as the broker does: of what is used and what may be used, not of what is reserved.
+func judgeDisk(dir string, used, available uint64) error {
+	if available < diskNeeded {
+		return fmt.Errorf("%s has %d MiB free, RocketMQ needs %d: free some space or choose another directory", dir, available>>20, diskNeeded>>20)
+	}
+	if pct := used * 100 / (used + available); pct > diskMostPct {
+		return fmt.Errorf("the disk of %s is %d %% full, and RocketMQ refuses messages from 90 %% on: free some space or choose another directory", dir, pct)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package devstack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// AuthConfig makes a broker ask for credentials. The name server can't.
+type AuthConfig struct {
+	// Admin may do anything.
+	Admin User
+	// Users are created when the broker is first started.
+	Users []User
+}
+
+// User of a broker.
+type User struct {
+	Name, Secret string
+	Grants       []Grant
+}
+
+// Grant allows actions on a resource.
+type Grant struct {
+	Resource string   `json:"resource"` // such as "Topic:orders*" or "Group:*"
+	Actions  []string `json:"actions"`  // such as "Pub", "Sub"
+}
+
+// properties turn authentication and authorisation on.
+func (a *AuthConfig) properties() map[string]string {
+	const provider = "org.apache.rocketmq.auth."
+	return map[string]string{
+		"authenticationEnabled":                "true",
+		"authenticationProvider":               provider + "authentication.provider.DefaultAuthenticationProvider",
+		"authenticationMetadataProvider":       provider + "authentication.provider.LocalAuthenticationMetadataProvider",
+		"initAuthenticationUser":               encode(map[string]string{"username": a.Admin.Name, "password": a.Admin.Secret}),
+		"innerClientAuthenticationCredentials": encode(map[string]string{"accessKey": a.Admin.Name, "secretKey": a.Admin.Secret}),
+		"authorizationEnabled":                 "true",
+		"authorizationProvider":                provider + "authorization.provider.DefaultAuthorizationProvider",
+		"authorizationMetadataProvider":        provider + "authorization.provider.LocalAuthorizationMetadataProvider",
+	}
+}
+
+func (a *AuthConfig) keys() remoting.Credentials {
+	return remoting.Credentials{AccessKey: a.Admin.Name, SecretKey: a.Admin.Secret}
+}
+
+// createUsers tells the broker of the users and what they may do.
+func (a *AuthConfig) createUsers(ctx context.Context, broker string) error {
+	conn, err := remoting.Dial(ctx, broker, a.keys(), nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, u := range a.Users {
+		if _, err := conn.Call(ctx, &remoting.Command{
+			Code: remoting.CreateUser,
+			Ext:  map[string]string{"username": u.Name},
+			Body: []byte(encode(map[string]string{"username": u.Name, "password": u.Secret, "userType": "Normal", "userStatus": "enable"})),
+		}); err != nil {
+			return fmt.Errorf("create user %s: %w", u.Name, err)
+		}
+		if len(u.Grants) == 0 {
+			continue
+		}
+		type entry struct {
+			Grant
+			Decision string `json:"decision"`
+		}
+		var entries []entry
+		for _, g := range u.Grants {
+			entries = append(entries, entry{g, "Allow"})
+		}
+		subject := "User:" + u.Name
+		if _, err := conn.Call(ctx, &remoting.Command{
+			Code: remoting.CreateACL,
+			Ext:  map[string]string{"subject": subject},
+			Body: []byte(encode(map[string]any{"subject": subject, "policies": []any{map[string]any{"policyType": "Custom", "entries": entries}}})),
+		}); err != nil {
+			return fmt.Errorf("grant to user %s: %w", u.Name, err)
+		}
+	}
+	return nil
+}
+
+func encode(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps of strings
+	}
+	return string(b)
+}
