@@ -44,6 +44,7 @@ type consumer struct {
 
 	mu      sync.Mutex
 	trouble error
+	brokers []string // that hold the topics
 }
 
 // Subscribe implements broker.Subscriber.
@@ -53,7 +54,11 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	}
 	s.MaxInFlight = cmp.Or(s.MaxInFlight, defaultMaxInFlight)
 	s.MaxBuffered = cmp.Or(s.MaxBuffered, defaultMaxBuffered)
+	s.Group = c.config.wire(s.Group)
 	s.Topics = slices.Clone(s.Topics)
+	for i, topic := range s.Topics {
+		s.Topics[i] = c.config.wire(topic)
+	}
 	switch {
 	case !groupName.MatchString(s.Group):
 		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as a group's name", broker.ErrIllegal))
@@ -91,25 +96,21 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 func (k *consumer) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	brokers := map[string]struct{}{}
 	for _, topic := range k.subscription.Topics {
 		route, err := k.client.names.route(ctx, topic)
 		if err != nil {
 			return err
 		}
 		asked := 0
-		var last error
+		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
 		for _, q := range route.Queues {
 			l := k.client.link(q.Broker)
 			if q.Perm&remoting.PermRead == 0 || l == nil {
 				continue
 			}
-			_, err := l.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: map[string]string{
-				"consumerGroup": k.subscription.Group, "topic": topic, "queueId": "0",
-			}})
-			var answer *remoting.ResponseError
-			switch {
-			case errors.As(err, &answer) && answer.Code == remoting.QueryNotFound:
-			case err != nil:
+			brokers[q.Broker] = struct{}{}
+			if err := k.begin(ctx, l, topic, q.Read); err != nil {
 				last = fmt.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
 				if errors.Is(err, broker.ErrRejected) {
 					return last
@@ -119,10 +120,52 @@ func (k *consumer) probe(ctx context.Context) error {
 			asked++
 		}
 		if asked == 0 {
-			if last == nil {
-				last = fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
-			}
 			return last
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.brokers = slices.Sorted(maps.Keys(brokers))
+	return nil
+}
+
+// pullWithSubscription is the flag of a pull that brings its own subscription.
+const pullWithSubscription = 1 << 2
+
+// begin asks for the group's offsets in a topic on one broker. Where a group that wants to begin at the end has none,
+// it is set: asked by the client, a broker would name the beginning of any queue that is still in its memory.
+func (k *consumer) begin(ctx context.Context, l *link, topic string, queues int) error {
+	for id := range queues {
+		at := func(more ...string) map[string]string {
+			ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(id)}
+			for i := 0; i < len(more); i += 2 {
+				ext[more[i]] = more[i+1]
+			}
+			return ext
+		}
+		_, err := l.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: at("setZeroIfNotFound", "false")})
+		var answer *remoting.ResponseError
+		if err != nil && !(errors.As(err, &answer) && answer.Code == remoting.QueryNotFound) {
+			return err
+		}
+		if !k.subscription.FromLast {
+			return nil // one question tells whether we may ask
+		}
+		if err == nil {
+			continue
+		}
+		end, err := l.call(ctx, &remoting.Command{Code: remoting.MaxOffset, Ext: at()})
+		if err != nil {
+			return fmt.Errorf("ask for the end of queue %d: %w", id, err)
+		}
+		// A pull makes the broker create the group, without which it has no place for an offset. It finds nothing.
+		pull := at("queueOffset", end.Ext["offset"], "maxMsgNums", "1", "sysFlag", strconv.Itoa(pullWithSubscription), "commitOffset", "0",
+			"suspendTimeoutMillis", "0", "subscription", "*", "subVersion", "0", "expressionType", "TAG")
+		if _, err := l.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: pull}); errors.Is(err, broker.ErrRejected) {
+			return err
+		}
+		if _, err := l.call(ctx, &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: at("commitOffset", end.Ext["offset"])}); err != nil {
+			return fmt.Errorf("begin at the end of queue %d: %w", id, err)
 		}
 	}
 	return nil
@@ -131,23 +174,13 @@ func (k *consumer) probe(ctx context.Context) error {
 // Err implements broker.Consumer.
 func (k *consumer) Err() error {
 	k.mu.Lock()
-	trouble := k.trouble
+	trouble, brokers := k.trouble, k.brokers
 	k.mu.Unlock()
 	if trouble != nil {
 		return trouble
 	}
-	brokers := map[string]struct{}{}
-	for _, topic := range k.subscription.Topics {
-		k.client.routes.mu.Lock()
-		if t := k.client.routes.topics[topic]; t != nil {
-			for _, q := range t.queues {
-				brokers[q.broker] = struct{}{}
-			}
-		}
-		k.client.routes.mu.Unlock()
-	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(brokers)) {
+	for _, name := range brokers {
 		if l := k.client.link(name); l != nil {
 			errs = append(errs, l.down())
 		}
@@ -215,6 +248,7 @@ func (k *consumer) call(ctx context.Context, d broker.Delivery) (err error) {
 			err = fmt.Errorf("handler panicked: %v", p)
 		}
 	}()
+	d.Topic = k.client.config.bare(d.Topic)
 	return k.handler(ctx, d)
 }
 

@@ -39,8 +39,7 @@ func (e *ResponseError) kind() error {
 		switch {
 		case strings.Contains(e.Remark, "bigger than the max delay"):
 			return broker.ErrBeyondHorizon
-		case strings.Contains(e.Remark, "over max") || strings.Contains(e.Remark, "size exceeded") ||
-			strings.Contains(e.Remark, "length too long") || strings.Contains(e.Remark, "size limit"):
+		case strings.Contains(e.Remark, "length limit") || strings.Contains(e.Remark, "length too long"):
 			return broker.ErrTooLarge
 		}
 		return broker.ErrIllegal
