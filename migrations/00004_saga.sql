@@ -13,6 +13,7 @@ CREATE TABLE saga (
     PRIMARY KEY (name, key)
 );
 CREATE INDEX saga_key_idx ON saga (key);
+CREATE INDEX saga_finished_at_idx ON saga (finished_at) WHERE finished_at IS NOT NULL; -- for retention
 
 -- One row a transition, never updated.
 CREATE TABLE saga_history (

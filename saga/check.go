@@ -1,0 +1,140 @@
+package saga
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+)
+
+// nameForm fits the type of an event and the name of a timeout.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`)
+
+// check returns a *DefinitionError with all that is wrong, or nil.
+func (d *Definition[S]) check() error {
+	problems := append([]string(nil), d.problems...)
+	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+
+	if !nameForm.MatchString(d.name) {
+		add("name %q: want at most 100 letters, digits, _ - .", d.name)
+	}
+	if d.version < 1 {
+		add("version %d: want 1 or more", d.version)
+	}
+	if _, err := json.Marshal(*new(S)); err != nil {
+		add("data can't be encoded as JSON: %v", err)
+	}
+	switch len(d.initial) {
+	case 0:
+		add("no initial state")
+	case 1:
+	default:
+		add("%d initial states: %v", len(d.initial), d.initial)
+	}
+	anyFinal := false
+	for _, s := range d.states {
+		anyFinal = anyFinal || s.final
+		if !nameForm.MatchString(s.name) {
+			add("state %q: want at most 100 letters, digits, _ - .", s.name)
+		}
+		switch {
+		case s.final && (s.noDeadline || len(s.deadlines) > 0):
+			add("state %s: final, so it waits for nothing and has no deadline", s.name)
+		case s.final:
+		case s.noDeadline && len(s.deadlines) > 0:
+			add("state %s: both Deadline and NoDeadline", s.name)
+		case len(s.deadlines) > 1:
+			add("state %s: %d deadlines", s.name, len(s.deadlines))
+		case !s.noDeadline && len(s.deadlines) == 0:
+			add("state %s: waits, but has neither Deadline nor NoDeadline", s.name)
+		}
+		for _, l := range s.deadlines {
+			if to := d.find(l.to); to == nil || !to.declared {
+				add("deadline of state %s: target %s is not declared", s.name, l.to)
+			}
+		}
+	}
+	if !anyFinal {
+		add("no final state")
+	}
+	type fromType struct{ from, eventType string }
+	seen := map[fromType]bool{}
+	for _, t := range d.transitions {
+		if s := d.find(t.from); s.final {
+			add("transition %s: it leaves a final state", t)
+		}
+		if to := d.find(t.to); to == nil || !to.declared {
+			add("transition %s: target %s is not declared", t, t.to)
+		}
+		if k := (fromType{t.from, t.route.eventType}); seen[k] {
+			add("transition %s: a second one for this state and event", t)
+		} else {
+			seen[k] = true
+		}
+	}
+	for r := range d.keys {
+		if !d.listens(r) {
+			add("event %s: KeyBy without a transition", r.eventType)
+		}
+	}
+	if len(problems) == 0 { // else they would be blamed for what is only unfinished
+		problems = d.checkPaths()
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return &DefinitionError{Saga: d.name, Problems: problems}
+}
+
+// checkPaths finds states that no way leads to, and states without a way to an end.
+func (d *Definition[S]) checkPaths() (problems []string) {
+	next := map[string][]string{}
+	for _, t := range d.transitions {
+		next[t.from] = append(next[t.from], t.to)
+	}
+	for _, s := range d.states {
+		if l := s.deadline(); l != nil {
+			next[s.name] = append(next[s.name], l.to)
+		}
+	}
+	reach := func(from string) map[string]bool {
+		seen, queue := map[string]bool{from: true}, []string{from}
+		for len(queue) > 0 {
+			for _, to := range next[queue[0]] {
+				if !seen[to] {
+					seen[to] = true
+					queue = append(queue, to)
+				}
+			}
+			queue = queue[1:]
+		}
+		return seen
+	}
+	live := reach(d.initial[0])
+	for _, s := range d.states {
+		if !live[s.name] {
+			problems = append(problems, fmt.Sprintf("state %s: dead, nothing leads to it", s.name))
+			continue
+		}
+		ends := false
+		for name := range reach(s.name) {
+			ends = ends || d.find(name).final
+		}
+		if !ends {
+			problems = append(problems, fmt.Sprintf("state %s: no way leads from it to a final state", s.name))
+		}
+	}
+	return problems
+}
+
+func (d *Definition[S]) listens(r route) bool {
+	for _, t := range d.transitions {
+		if t.route == r {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *transition[S]) String() string {
+	return fmt.Sprintf("%s --%s--> %s", t.from, t.route.eventType, t.to)
+}

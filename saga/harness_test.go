@@ -1,0 +1,261 @@
+package saga_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+var (
+	_ saga.Timer = (*timeout.Scheduler)(nil)
+)
+
+// testTx is a rocketflow.Tx without an outbox.
+type testTx struct {
+	pgx.Tx
+	published []rocketflow.Payload
+	after     []func()
+}
+
+func (t *testTx) Publish(_ context.Context, events ...rocketflow.Payload) error {
+	t.published = append(t.published, events...)
+	return nil
+}
+func (t *testTx) AfterCommit(fn func()) { t.after = append(t.after, fn) }
+
+func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testTx) error) error {
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	wrapped := &testTx{Tx: tx}
+	if err := fn(wrapped); err != nil {
+		return errors.Join(err, tx.Rollback(ctx))
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return err
+	}
+	for _, fn := range wrapped.after {
+		fn()
+	}
+	return nil
+}
+
+// router keeps handlers by topic and type; the test is the broker.
+type router map[string]rocketflow.HandlerFunc
+
+func (r router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
+	name := consumer + " " + topic + " " + eventType
+	if r[name] != nil {
+		panic("registered twice: " + name)
+	}
+	r[name] = fn
+}
+
+// noBroker has no timers: deadlines stay in Postgres until the test fires them.
+type noBroker struct{}
+
+func (noBroker) Horizon() time.Duration { return 0 }
+func (noBroker) Schedule(context.Context, broker.Message, time.Time) (broker.Timer, error) {
+	return broker.Timer{}, broker.ErrBeyondHorizon
+}
+func (noBroker) Send(context.Context, broker.Message) (broker.Receipt, error) {
+	return broker.Receipt{}, nil
+}
+
+type bundle struct {
+	*saga.Engine
+	pool   *pgxpool.Pool
+	schema string
+	router router
+	cfg    saga.Config
+
+	mu      sync.Mutex
+	moved   []saga.TransitionInfo
+	ignored []saga.IgnoredInfo
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	pool, schema := pgtest.Migrated(t)
+	b := &bundle{pool: pool, schema: schema, router: router{}}
+	timer, err := timeout.New(timeout.Config{Pool: pool, Broker: noBroker{}, Schema: schema, Source: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cfg = saga.Config{
+		Pool: pool, Schema: schema, Router: b.router, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts",
+		Listener: saga.Listener{
+			Moved: func(i saga.TransitionInfo) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.moved = append(b.moved, i)
+			},
+			Ignored: func(i saga.IgnoredInfo) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.ignored = append(b.ignored, i)
+			},
+		},
+	}
+	b.Engine = b.engine(t, b.cfg)
+	return b
+}
+
+func (b *bundle) engine(t *testing.T, cfg saga.Config) *saga.Engine {
+	t.Helper()
+	e, err := saga.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// send handles an event as a router does, and returns what the handler published.
+func (b *bundle) send(p rocketflow.Payload) ([]rocketflow.Payload, error) {
+	e, err := rocketflow.NewEvent(p)
+	if err != nil {
+		return nil, err
+	}
+	return b.handle(e)
+}
+
+func (b *bundle) handle(e rocketflow.Event) (published []rocketflow.Payload, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	h := b.router["sagas "+e.Topic+" "+e.Type]
+	if h == nil {
+		return nil, fmt.Errorf("no handler for %s %s", e.Topic, e.Type)
+	}
+	err = within(ctx, b.pool, func(tx *testTx) error {
+		err := h(ctx, tx, e)
+		published = tx.published
+		return err
+	})
+	if errors.Is(err, rocketflow.ErrStale) {
+		return nil, nil
+	}
+	return published, err
+}
+
+// deadline returns the event of an armed timeout.
+func (b *bundle) deadline(ctx context.Context, key, name string) (e rocketflow.Event, err error) {
+	e.TimeoutKey, e.TimeoutName, e.ContentType = key, name, rocketflow.ContentTypeJSON
+	err = b.pool.QueryRow(ctx, "SELECT epoch, topic, type, subject, body FROM timeout WHERE key = $1 AND name = $2", key, name).
+		Scan(&e.ID, &e.Topic, &e.Type, &e.Subject, &e.Body)
+	return e, err
+}
+
+// armed returns the names of the timeouts of a key.
+func (b *bundle) armed(t *testing.T, key string) []string {
+	t.Helper()
+	rows, err := b.pool.Query(t.Context(), "SELECT name FROM timeout WHERE key = $1 ORDER BY name", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// What the tests' sagas are made of.
+
+type order struct {
+	Lines   []line                     `json:"lines"`
+	Paid    int64                      `json:"paid"`
+	PayBy   time.Time                  `json:"pay_by"`
+	Notes   map[string]json.RawMessage `json:"notes,omitempty"`
+	Refunds int                        `json:"refunds"`
+}
+
+type line struct {
+	SKU   string `json:"sku"`
+	Count int    `json:"count"`
+}
+
+type paid struct {
+	OrderID string `json:"order_id"`
+	Amount  int64  `json:"amount"`
+}
+
+func (p paid) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "payments", Type: "payment.received", Subject: p.OrderID}
+}
+
+type shipped struct{ Parcel, OrderID string }
+
+func (p shipped) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "parcels", Type: "parcel.shipped", Subject: p.Parcel}
+}
+
+type released struct{ OrderID string }
+
+func (p released) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "stock", Type: "stock.released", Subject: p.OrderID}
+}
+
+const minimum = 100
+
+var errBoom = errors.New("boom")
+
+// orderSaga: placed, paid in parts, shipped; closed if it isn't paid in time.
+func orderSaga() *saga.Definition[order] {
+	d := saga.Define[order]("order", 1).
+		Initial("awaiting_payment").
+		Deadline("awaiting_payment", "closed",
+			func(o *order) time.Time { return o.PayBy },
+			func(ctx context.Context, tx rocketflow.Tx, o *order) error {
+				o.Refunds++
+				return tx.Publish(ctx, released{"from the deadline"})
+			}).
+		NoDeadline("paid").
+		Final("shipped", "closed")
+	saga.On(d, "awaiting_payment", "paid", func(_ context.Context, _ rocketflow.Tx, o *order, p paid) error {
+		if p.Amount < 0 {
+			return errBoom
+		}
+		o.Paid += p.Amount
+		return nil
+	})
+	saga.On(d, "paid", "paid", func(_ context.Context, _ rocketflow.Tx, o *order, p paid) error {
+		o.Paid += p.Amount
+		return nil
+	})
+	saga.On[shipped](d, "paid", "shipped", nil)
+	saga.KeyBy(d, func(p shipped) string { return p.OrderID })
+	return d
+}
+
+func registerOrder(t *testing.T, b *bundle) *saga.Saga[order] {
+	t.Helper()
+	s, err := saga.Register(b.Engine, orderSaga())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (b *bundle) begin(t *testing.T, s *saga.Saga[order], key string, o order) {
+	t.Helper()
+	if o.PayBy.IsZero() {
+		o.PayBy = time.Now().Add(time.Hour)
+	}
+	if err := within(t.Context(), b.pool, func(tx *testTx) error { return s.Begin(t.Context(), tx, key, o) }); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,46 @@
+package saga
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// TransitionInfo is a committed transition. From is empty for the beginning.
+type TransitionInfo struct {
+	Saga, Key string
+	From, To  string
+	Final     bool
+	Deadline  bool // a deadline caused it
+	CauseType string
+	CauseID   uuid.UUID     // zero for what the application did itself
+	Revision  int64         // after it
+	Age       time.Duration // since the beginning, by Postgres' clock
+}
+
+// Reason says why an event was ignored.
+type Reason string
+
+const (
+	NoSaga       Reason = "no saga"       // none with the event's key
+	NoKey        Reason = "no key"        // the event has no subject, or KeyBy gave none
+	Finished     Reason = "finished"      // the saga is in a final state
+	NoTransition Reason = "no transition" // for this event, from the present state
+)
+
+// IgnoredInfo is an event that had no effect on a saga.
+type IgnoredInfo struct {
+	Saga, Key string
+	State     string // empty without a saga
+	Type      string
+	EventID   uuid.UUID
+	Reason    Reason
+}
+
+// Listener hears what happens to sagas. A nil function hears nothing. They are called from many goroutines and should be
+// quick.
+type Listener struct {
+	Moved   func(TransitionInfo) // after the commit
+	Ignored func(IgnoredInfo)
+	Expired func(sagas int) // deleted by retention
+}

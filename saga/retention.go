@@ -1,0 +1,84 @@
+package saga
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// expiry is the goroutine of a started engine.
+type expiry struct {
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil while stopped
+	done   chan struct{}
+}
+
+// expireBatch is how many sagas one statement deletes.
+const expireBatch = 500
+
+// Start begins to delete what finished longer ago than the retention. Events are handled whether or not the engine is
+// started: that is the router's. ctx bounds the start only. Starting a started engine does nothing.
+func (e *Engine) Start(ctx context.Context) error {
+	x := &e.expiry
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.cancel != nil || e.cfg.Retention < 0 {
+		return nil
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.expireLoop(work)
+	}()
+	x.cancel, x.done = cancel, done
+	return nil
+}
+
+// Stop ends what Start began. Stopping a stopped engine does nothing.
+func (e *Engine) Stop(context.Context) error {
+	x := &e.expiry
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.cancel == nil {
+		return nil
+	}
+	x.cancel() // ends the statement that runs, too
+	<-x.done
+	x.cancel = nil
+	return nil
+}
+
+func (e *Engine) expireLoop(ctx context.Context) {
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		n, err := e.expire(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			e.cfg.Logger.Warn("saga retention", "error", err)
+		case n > 0 && e.cfg.Listener.Expired != nil:
+			e.cfg.Listener.Expired(n)
+		}
+		if n == expireBatch {
+			tick.Reset(0)
+		} else {
+			tick.Reset(e.cfg.ExpireInterval)
+		}
+	}
+}
+
+func (e *Engine) expire(ctx context.Context) (n int, err error) {
+	if err := e.cfg.Pool.QueryRow(ctx, e.sql.Get("Expire"), e.cfg.Retention, expireBatch).Scan(&n); err != nil {
+		return 0, fmt.Errorf("delete finished sagas: %w", err)
+	}
+	return n, nil
+}
