@@ -1,0 +1,172 @@
+package crashtest
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/rocketmq"
+)
+
+const tables = `
+	CREATE TABLE movement (account text, n bigint, PRIMARY KEY (account, n));
+	CREATE TABLE effect (id bigserial PRIMARY KEY, account text, n bigint, sequence bigint);
+	CREATE TABLE nobody (id int PRIMARY KEY);
+	CREATE TABLE doomed (id int REFERENCES nobody DEFERRABLE INITIALLY DEFERRED);
+	CREATE TABLE slow (account text, n bigint);
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_advisory_xact_lock_shared(hashtext(TG_TABLE_SCHEMA)); RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow();`
+
+type bundle struct {
+	pool   *pgxpool.Pool
+	schema string
+	env    map[string]string
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	ctx := context.Background()
+	if os.Getenv("ROCKETMQ_NAMESRV") == "" {
+		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
+	}
+	pool, schema := pgtest.Migrated(t)
+	if _, err := pool.Exec(ctx, tables); err != nil {
+		t.Fatal(err)
+	}
+	topic := "crash-" + schema
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: strings.Split(os.Getenv("ROCKETMQ_NAMESRV"), ";"), Service: "crashtest"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close(ctx)
+	if err := client.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 4, Kind: broker.Transaction}); err != nil {
+		t.Fatal(err)
+	}
+	return &bundle{pool: pool, schema: schema, env: map[string]string{
+		envSchema: schema, envTopic: topic, envEach: "8", envAccounts: "4", envGrace: "1s",
+	}}
+}
+
+// with returns the bundle's environment with changes.
+func (b *bundle) with(changes ...string) map[string]string {
+	env := map[string]string{}
+	for k, v := range b.env {
+		env[k] = v
+	}
+	for i := 0; i < len(changes); i += 2 {
+		env[changes[i]] = changes[i+1]
+	}
+	return env
+}
+
+// settle waits until each movement has its effect, and checks: once, in order, and nothing of an aborted transaction.
+func (b *bundle) settle(t *testing.T) {
+	t.Helper()
+	each, _ := strconv.Atoi(b.env[envEach])
+	accounts, _ := strconv.Atoi(b.env[envAccounts])
+	want := each * accounts
+	var movements, effects int
+	poll(t, 60*time.Second, func() bool {
+		query(t, b.pool, "SELECT count(*) FROM movement", &movements)
+		query(t, b.pool, "SELECT count(DISTINCT (account, n)) FROM effect WHERE n > 0", &effects)
+		return movements == want && effects >= want
+	}, func() string {
+		return strconv.Itoa(movements) + " movements and " + strconv.Itoa(effects) + " effects of " + strconv.Itoa(want)
+	})
+	var doubled, ghosts, misordered int
+	query(t, b.pool, "SELECT count(*) FROM (SELECT FROM effect WHERE n > 0 GROUP BY account, n HAVING count(*) > 1) x", &doubled)
+	query(t, b.pool, "SELECT count(*) FROM effect e WHERE NOT EXISTS (SELECT FROM movement m WHERE m.account = e.account AND m.n = e.n)", &ghosts)
+	query(t, b.pool, "SELECT count(*) FROM (SELECT n, lag(n, 1, 0::bigint) OVER (PARTITION BY account ORDER BY id) AS before FROM effect) x WHERE n <> before + 1", &misordered)
+	if doubled+ghosts+misordered > 0 {
+		t.Errorf("doubled=%d ghosts=%d misordered=%d", doubled, ghosts, misordered)
+	}
+}
+
+func poll(t *testing.T, limit time.Duration, ok func() bool, state func() string) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not settled within %v: %s", limit, state())
+		}
+	}
+}
+
+// Each step of publishing: what the dead process left is rescued by the next, by a check-back where the sweep is not
+// to be relied upon, although the next process may have nothing left to send.
+func TestPublisherKilled(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ step, nth, half, grace string }{
+		{"recorded", "5", "yes", "1s"},
+		{"prepared", "5", "yes", "1s"},
+		{"committing", "1", "yes", "1h"},
+		{"committing", "1", "yes", "1s"},
+		{"committed", "5", "yes", "1h"}, // only the check-back can rescue it
+		{"committed", "5", "yes", "1s"},
+		{"committed", "32", "yes", "1h"}, // the last event: its successor sends nothing before it is checked
+		{"ended", "5", "yes", "1s"},
+		{"ended", "5", "yes", "1h"},
+		{"acked", "5", "yes", "1s"},
+		{"recorded", "5", "no", "1s"},
+		{"committed", "5", "no", "1s"},
+		{"relayed", "5", "no", "1s"},
+		{"acked", "5", "no", "1s"},
+	} {
+		t.Run(c.step+" "+c.nth+" half="+c.half+" grace="+c.grace, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			consumer := process(t, b.with(envRole, "consumer"))
+			b.env[envHalf], b.env[envGrace] = c.half, c.grace
+			lock, err := b.pool.Begin(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := lock.Exec(context.Background(), "SELECT pg_advisory_xact_lock(hashtext($1))", b.schema); err != nil {
+				t.Fatal(err)
+			}
+			killed(t, process(t, b.with(envRole, "publisher", envKillAt, c.step, envKillNth, c.nth)))
+			if err := lock.Rollback(context.Background()); err != nil { // what hung in COMMIT commits now
+				t.Fatal(err)
+			}
+			if err := process(t, b.with(envRole, "publisher")).Wait(); err != nil {
+				t.Fatalf("restarted publisher: %v", err)
+			}
+			b.settle(t)
+			terminate(t, consumer)
+		})
+	}
+}
+
+// Each step of handling.
+func TestConsumerKilled(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"received", "ran", "handled"} {
+		for _, nth := range []string{"1", "7"} {
+			t.Run(step+" "+nth, func(t *testing.T) {
+				t.Parallel()
+				b := setup(t)
+				doomed := process(t, b.with(envRole, "consumer", envKillAt, step, envKillNth, nth))
+				publisher := process(t, b.with(envRole, "publisher"))
+				killed(t, doomed)
+				consumer := process(t, b.with(envRole, "consumer"))
+				if err := publisher.Wait(); err != nil {
+					t.Fatalf("publisher: %v", err)
+				}
+				b.settle(t)
+				terminate(t, consumer)
+			})
+		}
+	}
+}
