@@ -1,0 +1,59 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"go.uber.org/dig"
+	"go.uber.org/fx"
+)
+
+// Main runs a service until SIGINT or SIGTERM and returns the exit code: 0 after an orderly stop, 1 with one line that
+// says why, 2 for wrong usage. configure reads the settings, app makes the service of them.
+func Main(args []string, stderr io.Writer, configure func(getenv func(string) string) (Config, error), app func(Config) fx.Option) int {
+	if len(args) > 0 {
+		fmt.Fprintf(stderr, "unexpected argument %q: the settings are environment variables\n", args[0])
+		return 2
+	}
+	config, err := configure(os.Getenv)
+	if err == nil {
+		log := slog.New(slog.NewTextHandler(stderr, nil)).With("service", config.Name)
+		err = run(log, app(config))
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, oneLine(err))
+		return 1
+	}
+	return 0
+}
+
+func run(log *slog.Logger, options fx.Option) error {
+	app := fx.New(options, fx.Supply(log), fx.NopLogger)
+	if err := app.Err(); err != nil {
+		return dig.RootCause(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
+	defer cancel()
+	if err := app.Start(ctx); err != nil {
+		return err
+	}
+	log.Info("started")
+	signal := <-app.Wait()
+	log.Info("stopping", "signal", signal.Signal.String())
+	ctx, cancel = context.WithTimeout(context.Background(), app.StopTimeout())
+	defer cancel()
+	if err := app.Stop(ctx); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	if signal.ExitCode != 0 {
+		return errors.New("shut down by a failure: see the log")
+	}
+	return nil
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

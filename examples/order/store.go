@@ -1,0 +1,75 @@
+package order
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/examples/contracts"
+	"github.com/rocketflow/rocketflow/internal/queries"
+)
+
+// Schema is the service's own tables.
+//
+//go:embed schema.sql
+var Schema string
+
+//go:embed queries.sql
+var queriesSQL string
+
+// sql needs no schema: the pool's search path is the service's.
+var sql = queries.Parse(queriesSQL, "public")
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// one returns the only row that a statement returns, or an error that matches pgx.ErrNoRows.
+func one[T any](ctx context.Context, q querier, name string, args ...any) (T, error) {
+	rows, _ := q.Query(ctx, sql.Get(name), args...) // rows carry the error
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", name, err)
+	}
+	return v, nil
+}
+
+// found is one, with missing as the error if there is no row.
+func found[T any](ctx context.Context, q querier, missing error, name string, args ...any) (T, error) {
+	v, err := one[T](ctx, q, name, args...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = missing
+	}
+	return v, err
+}
+
+// insert adds a new order. false: there is one of that id.
+func insert(ctx context.Context, tx pgx.Tx, p Placement) (Order, bool, error) {
+	o, err := one[Order](ctx, tx, "Insert", p.ID, p.SKU, p.Quantity, p.AmountCents, p.PayWithin)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return o, false, nil
+	}
+	return o, err == nil, err
+}
+
+// reserve sets stock aside for o, or returns ErrNoStock.
+func reserve(ctx context.Context, tx pgx.Tx, o Order) error {
+	tag, err := tx.Exec(ctx, sql.Get("Reserve"), o.SKU, o.Quantity)
+	if err != nil {
+		return fmt.Errorf("reserve stock: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrNoStock
+	}
+	return nil
+}
+
+// finish brings o to a final state and its stock to where it belongs.
+func finish(ctx context.Context, tx pgx.Tx, o *Order, to State, reason contracts.Reason) (err error) {
+	*o, err = one[Order](ctx, tx, "Finish", o.ID, to, reason)
+	return err
+}

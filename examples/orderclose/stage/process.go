@@ -1,0 +1,129 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+const (
+	readyTimeout  = 40 * time.Second
+	readyInterval = 50 * time.Millisecond
+)
+
+// process is a running service.
+type process struct {
+	command *exec.Cmd
+	url     string
+	log     string
+	stdin   io.Closer
+	done    chan struct{} // closed once it has ended
+	err     error         // why; to be read after done
+}
+
+func start(command *exec.Cmd, log string, env ...string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // the child has its own
+	command.Env = append(append(os.Environ(), command.Env...), append(env, "LISTEN_ADDR="+address)...)
+	command.Stdout, command.Stderr = file, file
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{command: command, url: "http://" + address, log: log, stdin: stdin, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = command.Wait()
+	}()
+	return p, nil
+}
+
+// freeAddress is one that nobody listens on, at this moment.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}
+
+// ready waits until the service says so.
+func (p *process) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		if request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/readyz", nil); err == nil {
+			if response, err := http.DefaultClient.Do(request); err == nil {
+				response.Body.Close()
+				if response.StatusCode == http.StatusOK {
+					return nil
+				}
+			}
+		}
+		select {
+		case <-p.done:
+			text, _ := os.ReadFile(p.log) // what there is of it
+			return fmt.Errorf("service has ended (%v): %s", p.command.ProcessState, lastLine(text))
+		case <-ctx.Done():
+			return fmt.Errorf("service isn't ready, see %s: %w", p.log, context.Cause(ctx))
+		case <-time.After(readyInterval):
+		}
+	}
+}
+
+func lastLine(text []byte) []byte {
+	text = bytes.TrimSpace(text)
+	return text[bytes.LastIndexByte(text, '\n')+1:]
+}
+
+// stop ends processes in an orderly way; those that still run when ctx ends are killed.
+func stop(ctx context.Context, processes []*process) error {
+	for _, p := range processes {
+		_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended
+		_ = p.stdin.Close()
+	}
+	var errs []error
+	for _, p := range processes {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			_ = p.command.Process.Kill()
+			<-p.done
+		}
+		if p.err != nil {
+			errs = append(errs, fmt.Errorf("service did not stop in order, see %s: %w", p.log, p.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// StopWithParent makes a service that a stage started stop when the stage's process is gone, however it went.
+func StopWithParent() {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = self.Signal(syscall.SIGTERM)
+		}
+		time.Sleep(2 * stopTimeout)
+		os.Exit(1)
+	}()
+}

@@ -1,0 +1,61 @@
+package orderclose
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// verify reads the databases. r.orders doesn't change any more.
+func (r *run) verify(ctx context.Context) (s Summary, err error) {
+	orders := r.orders
+	err = r.database.row(ctx, "Outcome", []any{orders},
+		&s.Orders, &s.Confirmed, &s.Closed, &s.Refunded, &s.TimedOut, &s.Declined, &s.Cancelled, &s.Early)
+	if err != nil {
+		return s, err
+	}
+	for _, count := range []struct {
+		name string
+		into *int
+	}{{"Lost", &s.Lost}, {"Doubled", &s.Doubled}, {"Misordered", &s.Misordered}} {
+		if *count.into, err = r.database.number(ctx, count.name, orders); err != nil {
+			return s, err
+		}
+	}
+	unfinished, err := r.database.number(ctx, "Unfinished", orders)
+	if err != nil {
+		return s, err
+	}
+	s.Lost += unfinished + len(orders) - s.Orders
+
+	for _, law := range []struct {
+		name, broken string
+		args         []any
+	}{
+		{"Stories", "orders whose events don't tell what their rows say", []any{orders}},
+		{"ArmedAlarms", "alarms still armed for finished orders", []any{orders}},
+		{"Stock", "articles of which there is not what there should be", []any{r.skus, onHand}},
+		{"Money", "cents captured too much", []any{orders}},
+	} {
+		n, err := r.database.number(ctx, law.name, law.args...)
+		if err != nil {
+			return s, err
+		}
+		if n != 0 {
+			s.Broken = append(s.Broken, fmt.Sprintf("%d %s", n, law.broken))
+		}
+	}
+
+	lateness, err := r.database.durations(ctx, "Lateness", orders)
+	if err != nil {
+		return s, err
+	}
+	latency, err := r.database.durations(ctx, "Latency", orders)
+	if err != nil {
+		return s, err
+	}
+	slices.Sort(lateness)
+	slices.Sort(latency)
+	s.Lateness, s.Latency = spread(lateness), spread(latency)
+	return s, nil
+}

@@ -1,0 +1,34 @@
+package payment
+
+import (
+	"io"
+	"log/slog"
+
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow/examples/contracts"
+	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+)
+
+// Configure reads the service's settings.
+func Configure(getenv func(string) string) (service.Config, error) {
+	return service.ConfigFromEnv("payment", "payments", getenv)
+}
+
+// Main runs the service as a process and returns its exit code.
+func Main(args []string, stderr io.Writer) int { return service.Main(args, stderr, Configure, App) }
+
+// App is the service.
+func App(c service.Config) fx.Option {
+	return fx.Options(
+		rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers,
+		service.Module(c, Schema, OpenAPI),
+		fx.Provide(
+			func(log *slog.Logger) rocketflowfx.Config { return c.Rocketflow(contracts.Topics(), log) },
+			NewService,
+		),
+		fx.Invoke((*Service).Subscribe, (*Service).Routes),
+		service.Serve,
+	)
+}

@@ -1,0 +1,31 @@
+package rocketflowfx
+
+import (
+	"log/slog"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// Config is what the application supplies. The parts' own configurations are theirs to say all that can be set; the
+// modules fill in what they can know: pool, broker, logger, and the two names below.
+type Config struct {
+	Service string // names the source of events, the client and its groups; required
+	Schema  string // of rocketflow's tables; default rocketflow.DefaultSchema
+
+	// Topics must exist before anything starts. What is missing is an error, or is created with CreateTopics.
+	Topics       []broker.Topic
+	CreateTopics bool
+
+	RocketMQ rocketmq.Config
+	Outbox   outbox.Config
+	Handlers handlers.Config
+	Timeout  timeout.Config
+	Saga     saga.Config
+
+	Logger *slog.Logger // default: discards
+}

@@ -1,0 +1,47 @@
+package rocketflowfx
+
+import (
+	"cmp"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// Handlers provides *handlers.Router. Register with it from an fx.Invoke: it starts when the application does.
+var Handlers = fx.Module("rocketflow.handlers", fx.Provide(newHandlers))
+
+type handlersParams struct {
+	fx.In
+	Lifecycle  fx.Lifecycle
+	Config     Config
+	Pool       *pgxpool.Pool
+	Client     *rocketmq.Client
+	Transactor rocketflow.Transactor
+
+	// Built first, and so started before the handlers that arm, and stopped after them.
+	Timer *timeout.Scheduler `optional:"true"`
+}
+
+func newHandlers(p handlersParams) (*handlers.Router, error) {
+	c := p.Config.Handlers
+	c.Pool = cmp.Or(c.Pool, p.Pool)
+	if c.Broker == nil {
+		c.Broker = p.Client
+	}
+	if c.Transactor == nil {
+		c.Transactor = p.Transactor
+	}
+	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
+	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	r, err := handlers.New(c)
+	if err != nil {
+		return nil, err
+	}
+	p.Lifecycle.Append(fx.StartStopHook(r.Start, r.Stop))
+	return r, nil
+}

@@ -1,0 +1,42 @@
+package rocketflowfx
+
+import (
+	"cmp"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+)
+
+// Outbox provides *outbox.Outbox, also as rocketflow.Transactor.
+var Outbox = fx.Module("rocketflow.outbox",
+	fx.Provide(fx.Annotate(newOutbox, fx.As(fx.Self()), fx.As(new(rocketflow.Transactor)))),
+)
+
+type outboxParams struct {
+	fx.In
+	Lifecycle fx.Lifecycle
+	Config    Config
+	Pool      *pgxpool.Pool
+	Client    *rocketmq.Client
+}
+
+func newOutbox(p outboxParams) (*outbox.Outbox, error) {
+	c := p.Config.Outbox
+	c.Pool = cmp.Or(c.Pool, p.Pool)
+	if c.Broker == nil {
+		c.Broker = p.Client
+	}
+	c.Source = cmp.Or(c.Source, p.Config.Service)
+	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
+	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	o, err := outbox.New(c)
+	if err != nil {
+		return nil, err
+	}
+	p.Lifecycle.Append(fx.StartStopHook(o.Start, o.Stop))
+	return o, nil
+}
