@@ -56,10 +56,20 @@ func Down(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	})
 }
 
-// List returns all migrations, oldest first.
+// List returns all migrations, oldest first. It only reads.
 func List(ctx context.Context, pool *pgxpool.Pool, schema string) ([]Status, error) {
 	var list []Status
+	var begun bool
+	if err := pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quote(schema)+".goose_db_version").Scan(&begun); err != nil {
+		return nil, fmt.Errorf("read migrations of schema %q: %w", schema, err)
+	}
 	err := with(pool, schema, func(p *goose.Provider) error {
+		if !begun {
+			for _, s := range p.ListSources() {
+				list = append(list, Status{Version: s.Version, Name: s.Path})
+			}
+			return nil
+		}
 		statuses, err := p.Status(ctx)
 		if err != nil {
 			return fmt.Errorf("read migrations of schema %q: %w", schema, err)

@@ -20,6 +20,9 @@ func TestUpDownStatus(t *testing.T) {
 	if err := migrations.Check(ctx, pool, schema); !errors.Is(err, rocketflow.ErrNotMigrated) {
 		t.Fatalf("check of an empty schema: got %v, want ErrNotMigrated", err)
 	}
+	if list, err := migrations.List(ctx, pool, schema); err != nil || len(list) == 0 || !list[0].AppliedAt.IsZero() {
+		t.Fatalf("list of an empty schema: got %v, %v, want all pending", list, err)
+	}
 	var group errgroup.Group
 	for range 4 { // processes that start together
 		group.Go(func() error { return migrations.Up(ctx, pool, schema) })

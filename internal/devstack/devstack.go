@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 )
 
 // Config says which servers to start. The zero value starts both with what they hold thrown away at the end.
 type Config struct {
-	// DatabaseURL of a Postgres that runs already: none is started then.
+	// DatabaseURL of a Postgres that runs already: none is started then, but it has to answer.
 	DatabaseURL string
-	// NameServer address of a RocketMQ that runs already: none is started then.
+	// NameServer addresses, divided by semicolons, of a RocketMQ that runs already: none is started then, but one has
+	// to answer.
 	NameServer string
 
 	// Dir keeps the data. Default: a temporary directory, removed by Stop.
@@ -49,6 +52,9 @@ type Stack struct {
 // start, which takes some five seconds, and a minute where RocketMQ has to be fetched. After an error nothing runs.
 func Start(ctx context.Context, config Config) (*Stack, error) {
 	s := &Stack{config: config.withDefaults()}
+	if err := s.config.findExisting(ctx); err != nil {
+		return nil, err
+	}
 	if s.config.DatabaseURL != "" && s.config.NameServer != "" {
 		return s, nil
 	}
@@ -79,6 +85,29 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 		return nil, errors.Join(err, s.Stop(stopping))
 	}
 	return s, nil
+}
+
+// findExisting asks the servers that are said to run: a variable may be left from a stack that is gone.
+func (c Config) findExisting(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if c.DatabaseURL != "" {
+		conn, err := pgx.Connect(ctx, c.DatabaseURL)
+		if err != nil {
+			return fmt.Errorf("DATABASE_URL is given, so no PostgreSQL is started, but: %w", err)
+		}
+		conn.Close(ctx)
+	}
+	if c.NameServer == "" {
+		return nil
+	}
+	var err error
+	for _, name := range strings.Split(c.NameServer, ";") {
+		if _, err = brokersOf(ctx, name); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("ROCKETMQ_NAMESRV is given, so no RocketMQ is started, but: %w", err)
 }
 
 // DatabaseURL connects to Postgres as its superuser.

@@ -29,6 +29,13 @@ func TestStackLivesAndLeavesNothingBehind(t *testing.T) {
 	}
 	t.Cleanup(func() { stack.Stop(context.Background()) })
 	dir := stack.Dir()
+	other, err := devstack.Start(ctx, devstack.Config{DatabaseURL: stack.DatabaseURL(), NameServer: stack.NameServer()})
+	if err != nil || other.DatabaseURL() != stack.DatabaseURL() || other.NameServer() != stack.NameServer() || other.Dir() != "" {
+		t.Fatalf("a stack of servers that run: %+v, %v", other, err)
+	}
+	if err := other.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
 	exec1(t, ctx, stack.DatabaseURL(), "CREATE TABLE kept (n int)")
 	exec1(t, ctx, stack.DatabaseURL(), "INSERT INTO kept VALUES (1)")
 	broker := createTopic(t, ctx, stack, "kept")
@@ -164,17 +171,28 @@ func TestPostgresThatFailsSaysWhy(t *testing.T) {
 	}
 }
 
-func TestNothingToStart(t *testing.T) {
+func TestServersThatRunAlready(t *testing.T) {
 	t.Parallel()
-	stack, err := devstack.Start(context.Background(), devstack.Config{DatabaseURL: "postgres://there", NameServer: "there:9876"})
+	ctx := deadline(t, time.Minute)
+	there, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stack.DatabaseURL() != "postgres://there" || stack.NameServer() != "there:9876" || stack.Dir() != "" {
-		t.Errorf("got %s, %s, %q", stack.DatabaseURL(), stack.NameServer(), stack.Dir())
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := stack.Stop(context.Background()); err != nil {
-		t.Error(err)
+	nobody.Close()
+	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: nobody.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV is given") {
+		t.Errorf("a name server that is gone: %v", err)
+	}
+	if err := there.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: "there:9876"})
+	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL is given") {
+		t.Errorf("a Postgres that is gone: %v", err)
 	}
 }
 

@@ -177,25 +177,34 @@ func (r *RocketMQ) ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	names, err := remoting.Dial(ctx, r.NameServer(), remoting.Credentials{}, nil)
+	brokers, err := brokersOf(ctx, r.NameServer())
 	if err != nil {
 		return err
 	}
-	defer names.Close()
-	answer, err := names.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
-	if err != nil {
-		return err
-	}
-	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
-		return err
-	}
-	for _, b := range cluster.Brokers {
+	for _, b := range brokers {
 		if b.Master() == r.Broker() {
 			return nil
 		}
 	}
 	return errors.New("the name server does not know the broker")
+}
+
+// brokersOf asks a name server for the brokers that it knows.
+func brokersOf(ctx context.Context, nameServer string) (map[string]remoting.BrokerData, error) {
+	conn, err := remoting.Dial(ctx, nameServer, remoting.Credentials{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	if err != nil {
+		return nil, err
+	}
+	var cluster remoting.Cluster
+	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+		return nil, err
+	}
+	return cluster.Brokers, nil
 }
 
 // Restart starts the broker on the same port and store, after Kill as well as while it runs: then it is shut down

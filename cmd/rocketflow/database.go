@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// databaseFlags are the flags of commands that work on rocketflow's tables.
+type databaseFlags struct {
+	url    string
+	schema string
+}
+
+func (f *databaseFlags) add(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&f.url, "database-url", "", "Postgres to connect to (default $DATABASE_URL)")
+	cmd.PersistentFlags().StringVar(&f.schema, "schema", rocketflow.DefaultSchema, "schema of rocketflow's tables")
+}
+
+// open connects. The caller closes the pool.
+func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
+	url := f.url
+	if url == "" {
+		url = os.Getenv("DATABASE_URL")
+	}
+	if url == "" {
+		return nil, usagef("which database? Set --database-url or DATABASE_URL")
+	}
+	if f.schema == "" {
+		return nil, usagef("--schema is empty")
+	}
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, usagef("--database-url: %w", err)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return pool, nil
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow/internal/devstack"
+)
+
+// How long servers may take to start, the first time with their download, and to stop.
+const (
+	startTimeout = 10 * time.Minute
+	stopTimeout  = 30 * time.Second
+)
+
+func newDevCommand() *cobra.Command {
+	var flags stackFlags
+	cmd := &cobra.Command{
+		Use:   "dev [flags] [-- command argument…]",
+		Short: "Run PostgreSQL and RocketMQ on this machine, alone or around a command",
+		Long: `Run PostgreSQL and RocketMQ on this machine.
+
+Alone, it prints the two variables that name the servers, and runs until Ctrl-C.
+With a command, it runs that with the variables set, stops the servers when the
+command ends, and exits with its status.
+
+PostgreSQL is the installed one, or else fetched once. RocketMQ is fetched once by
+Maven (mvn) and needs Java 17 or newer. A server that DATABASE_URL or
+ROCKETMQ_NAMESRV names already is used as it is.`,
+		Example: "  rocketflow dev --dir .dev\n  rocketflow dev -- go test ./...",
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch dash := cmd.ArgsLenAtDash(); {
+			case len(args) > 0 && dash != 0:
+				return usagef("unexpected argument %q: put -- before a command", args[0])
+			case len(args) == 0 && dash == 0:
+				return usagef("a command is missing after --")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				if _, err := exec.LookPath(args[0]); err != nil {
+					return err // before servers are started for nothing
+				}
+			}
+			return flags.with(cmd.Context(), cmd.ErrOrStderr(), func(stack *devstack.Stack) error {
+				if len(args) > 0 {
+					return runCommand(cmd, stack, args)
+				}
+				for _, v := range environment(stack) {
+					name, value, _ := strings.Cut(v, "=")
+					fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+				}
+				fmt.Fprintln(cmd.ErrOrStderr(), "Ctrl-C stops the servers")
+				return stack.Wait(cmd.Context())
+			})
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+// stackFlags are the flags of commands that start servers.
+type stackFlags struct {
+	dir                                 string
+	keep                                bool
+	postgresPort, namesPort, brokerPort int
+}
+
+func (f *stackFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.dir, "dir", "", "directory that keeps data and logs (default a temporary one)")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and tell its name")
+	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default a free one)")
+	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of RocketMQ's name server (default a free one)")
+	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of RocketMQ's broker, which takes also the one two below and the next (default free ones)")
+}
+
+// with starts servers, runs fn and stops them, also after a signal. What is going on is written to w.
+func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.Stack) error) (err error) {
+	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	stack, err := devstack.Start(starting, devstack.Config{
+		DatabaseURL: os.Getenv("DATABASE_URL"),
+		NameServer:  os.Getenv("ROCKETMQ_NAMESRV"),
+		Dir:         f.dir,
+		Keep:        f.keep,
+		Postgres:    devstack.PostgresConfig{Port: f.postgresPort},
+		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
+		Logger:      log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		err = errors.Join(err, stack.Stop(stopping))
+		if f.keep && stack.Dir() != "" {
+			log.Info("data and logs are kept", "dir", stack.Dir())
+		}
+	}()
+	return fn(stack)
+}
+
+// environment names the servers to programs, ROCKETFLOW_STACK tells them that they are for development.
+func environment(stack *devstack.Stack) []string {
+	return []string{"DATABASE_URL=" + stack.DatabaseURL(), "ROCKETMQ_NAMESRV=" + stack.NameServer()}
+}
+
+// runCommand runs a program to its end, whose status becomes ours.
+func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	program := exec.Command(args[0], args[1:]...)
+	program.Env = append(append(os.Environ(), environment(stack)...), "ROCKETFLOW_STACK=1")
+	program.Stdin, program.Stdout, program.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if err := program.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- program.Wait() }()
+
+	watching, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
+	died := make(chan error, 1)
+	go func() { died <- stack.Wait(watching) }()
+	defer func() {
+		cancel()
+		if died != nil {
+			<-died
+		}
+	}()
+	for {
+		select {
+		case err := <-ended:
+			return asStatus(err)
+		case s := <-signals: // Ctrl-C the terminal sends to the program itself
+			_ = program.Process.Signal(s) // may have ended
+		case err := <-died:
+			fmt.Fprintf(cmd.ErrOrStderr(), "rocketflow: %v\n", err)
+			died = nil
+		}
+	}
+}
+
+// asStatus is how shells report the end of a program.
+func asStatus(err error) error {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return &statusError{128 + int(w.Signal())}
+	}
+	return &statusError{exit.ExitCode()}
+}
