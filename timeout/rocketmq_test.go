@@ -1,0 +1,136 @@
+package timeout_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+type alarm struct{ Key, topic string }
+
+func (a alarm) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: a.topic, Type: "alarm", Subject: a.Key}
+}
+
+// The same on a real RocketMQ: what is armed fires once and not early, what is disarmed or moved does not.
+func TestOnRocketMQ(t *testing.T) {
+	t.Parallel()
+	servers := os.Getenv("ROCKETMQ_NAMESRV")
+	if servers == "" {
+		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: strings.Split(servers, ";"), Service: "timeout-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := client.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	topic := "timeout-test-" + uuid.NewString()[:8]
+	if err := client.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 2, Kind: broker.Delay}); err != nil {
+		t.Fatal(err)
+	}
+
+	var mu sync.Mutex
+	var lateness []time.Duration
+	handedOver := make(chan struct{}, 1000)
+	b := setup(t, func(c *timeout.Config, _ *memory) {
+		c.Broker = client
+		c.Grace = 5 * time.Second
+		c.Listener.HandedOver = func(timeout.Info) { handedOver <- struct{}{} }
+		c.Listener.Fired = func(i timeout.Info) {
+			mu.Lock()
+			defer mu.Unlock()
+			lateness = append(lateness, i.Late)
+		}
+	}).start(t)
+	h := b.Fence(func(_ context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		tx.AfterCommit(func() { b.fired <- e })
+		return nil
+	})
+	consumer, err := client.Subscribe(ctx, broker.Subscription{Group: topic, Topics: []string{topic}}, func(_ context.Context, d broker.Delivery) error {
+		e, err := rocketflow.EventOf(d)
+		if err != nil {
+			return err
+		}
+		return handle(b.pool, h, e)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := consumer.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+
+	const timeouts = 60
+	due := map[string]time.Time{} // of those that are to fire
+	begin := time.Now()
+	for n := range timeouts {
+		key := uuid.NewString()
+		at := begin.Add(1500*time.Millisecond + time.Duration(n)*13*time.Millisecond)
+		err := within(ctx, b.pool, func(tx rocketflow.Tx) error {
+			return b.Arm(ctx, tx, key, "alarm", at, alarm{key, topic})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch n % 3 {
+		case 0:
+			due[key] = at
+		case 1:
+			err = within(ctx, b.pool, func(tx rocketflow.Tx) error {
+				_, err := b.Disarm(ctx, tx, key, "alarm")
+				return err
+			})
+		case 2:
+			at = at.Add(1500 * time.Millisecond)
+			due[key] = at
+			err = within(ctx, b.pool, func(tx rocketflow.Tx) error {
+				_, err := b.Move(ctx, tx, key, "alarm", at)
+				return err
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := len(due); n > 0; n-- {
+		e := b.waitFired(t)
+		at, ok := due[e.Subject]
+		if !ok {
+			t.Fatalf("%s fired twice, or after it was disarmed", e.Subject)
+		}
+		if now := time.Now(); now.Before(at) {
+			t.Errorf("fired %v early", at.Sub(now))
+		}
+		delete(due, e.Subject)
+	}
+	if n := b.count(t, "true"); n != 0 {
+		t.Errorf("%d rows left", n)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	var worst time.Duration
+	for _, l := range lateness {
+		if worst = max(worst, l); l < 0 {
+			t.Errorf("reported as %v late", l)
+		}
+	}
+	t.Logf("%d fired, the latest %v late, %d timers at the broker", len(lateness), worst, len(handedOver))
+}
