@@ -1,0 +1,74 @@
+package handlers
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// maxKey bounds what Postgres must index of an event that some other producer sent.
+const maxKey = 1000
+
+// eventOf reads a message. With an error it returns what a dead letter can hold of it: an event without order.
+func eventOf(d broker.Delivery) (rocketflow.Event, error) {
+	e, err := rocketflow.EventOf(d)
+	if err == nil {
+		err = storable(e)
+	}
+	if err == nil {
+		return e, nil
+	}
+	if e.ID == uuid.Nil {
+		name := d.ID
+		if name == "" {
+			name = fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset)
+		}
+		e.ID = uuid.NewHash(sha256.New(), uuid.NameSpaceOID, []byte(d.Topic+"\x00"+name), 8)
+	}
+	e.Topic, e.Body, e.Sequence, e.Previous = d.Topic, d.Body, 0, 0
+	if e.Time.IsZero() {
+		e.Time = d.Born
+	}
+	return e, err
+}
+
+// storable refuses an event of which Postgres could not keep a position.
+func storable(e rocketflow.Event) error {
+	if !e.Ordered() {
+		return nil
+	}
+	for _, s := range []string{e.Source, e.Topic, e.Subject} {
+		if s != clean(s) || len(s) > rocketflow.MaxSubject {
+			return fmt.Errorf("%w: stream %.64q/%.64q/%.64q: %w", rocketflow.ErrUndecodable, e.Source, e.Topic, e.Subject, errName)
+		}
+	}
+	return nil
+}
+
+var errName = errors.New("not text, or too long")
+
+// clean makes any bytes into text that Postgres takes.
+func clean(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+	return s
+}
+
+// cleanKey is clean for what is indexed.
+func cleanKey(s string) string { return cut(clean(s), maxKey) }
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,78 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/internal/partition"
+)
+
+const (
+	keepEvery = 10 * time.Minute
+	// keepMargin is added to a retention before anything is forgotten: two processes' clocks differ.
+	keepMargin = time.Hour
+	keepRows   = 1000 // deleted at a time
+	daysAhead  = 2    // for which the inbox has partitions
+)
+
+// keep makes the inbox's partitions ahead and forgets what is older than the retentions, until ctx ends.
+func (r *Router) keep(ctx context.Context) {
+	for {
+		if err := r.tidy(ctx); err != nil && ctx.Err() == nil {
+			r.cfg.Logger.Warn("can't tidy up", keyError, err)
+		}
+		if sleep(ctx, keepEvery) != nil {
+			return
+		}
+	}
+}
+
+func (r *Router) tidy(ctx context.Context) error {
+	inbox := partition.Table{Schema: r.cfg.Schema, Name: "inbox"}
+	var errs []error
+	for i := range daysAhead + 1 {
+		// Day by day: a day with rows in the default partition already stays there, and must not keep the next from
+		// being made.
+		if _, err := partition.Ensure(ctx, r.cfg.Pool, inbox, time.Now().AddDate(0, 0, i), 0); err != nil && i > 0 {
+			errs = append(errs, err)
+		}
+	}
+	days, err := partition.Days(ctx, r.cfg.Pool, inbox)
+	errs = append(errs, err)
+	for _, day := range days {
+		if end := day.Start.AddDate(0, 0, 1); time.Since(end) > r.cfg.InboxRetention+keepMargin {
+			_, err := partition.Drop(ctx, r.cfg.Pool, []partition.Day{day}, nil)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, r.forget(ctx))...)
+}
+
+// forget deletes, in small transactions, what no partition covers. One process at a time does.
+func (r *Router) forget(ctx context.Context) error {
+	oldest := time.Now().Add(-r.cfg.PositionRetention - keepMargin).UnixMicro()
+	for more := true; more; {
+		more = false
+		err := pgx.BeginFunc(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
+			var mine bool
+			if err := tx.QueryRow(ctx, r.sql.Get("TryKeeper"), r.cfg.Schema).Scan(&mine); err != nil || !mine {
+				return err
+			}
+			positions, err := tx.Exec(ctx, r.sql.Get("ExpirePositions"), oldest, keepRows)
+			if err != nil {
+				return err
+			}
+			rows, err := tx.Exec(ctx, r.sql.Get("ExpireInbox"), (r.cfg.InboxRetention + keepMargin).Seconds(), keepRows)
+			more = positions.RowsAffected() == keepRows || rows.RowsAffected() == keepRows
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("forget old events: %w", err)
+		}
+	}
+	return nil
+}

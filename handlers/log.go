@@ -1,0 +1,13 @@
+package handlers
+
+// Keys of what is logged.
+const (
+	keyConsumer = "consumer"
+	keyEvent    = "event_id"
+	keyType     = "type"
+	keySubject  = "subject"
+	keyAttempt  = "attempt"
+	keyAfter    = "after"
+	keyError    = "error"
+	keyStack    = "stack"
+)

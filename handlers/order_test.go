@@ -1,0 +1,167 @@
+package handlers
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+func TestOrderUnderShuffleAndDuplicates(t *testing.T) {
+	t.Parallel()
+	for _, processes := range []int{1, 2} {
+		b := setup(t)
+		b.broker.shuffle, b.broker.duplicate = true, 0.2
+		const streams, length = 30, 15
+		var all []rocketflow.Event
+		want := map[string][]rocketflow.Event{}
+		for i := range streams {
+			events := newChain(subjectN(i)).next(length)
+			want[subjectN(i)] = events
+			all = append(all, events...)
+		}
+		for range 200 {
+			all = append(all, loose("order.seen", "unordered"))
+		}
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for range processes {
+			cfg := b.config()
+			cfg.GapWait, cfg.MaxInFlight = 20*time.Millisecond, 64
+			r := b.router(cfg)
+			r.Handle("billing", topic, "order.changed", effect)
+			r.Handle("billing", topic, "order.seen", effect)
+			b.start(r)
+		}
+		b.broker.publish(all...)
+		eventually(t, "all had their effect", func() bool { return b.effectCount() >= len(all) })
+		eventually(t, "all settled", func() bool { return b.broker.idle() && b.count("SELECT count(*) FROM parked") == 0 })
+		for subject, events := range want {
+			b.wantOrder(subject, events...)
+		}
+		if n := b.count("SELECT count(DISTINCT event) FROM effect WHERE subject = 'unordered'"); n != 200 || len(b.effects("unordered")) != 200 {
+			t.Errorf("%d unordered events had %d effects, want 200", n, len(b.effects("unordered")))
+		}
+	}
+}
+
+func TestGapFillsLater(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.GapWait, cfg.Listener = 10*time.Millisecond, p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	events := newChain("a").next(5)
+	b.broker.publish(events[0], events[2], events[4], events[3])
+	eventually(t, "three are parked", func() bool { return b.parkedCount(Gap) == 3 })
+	b.wantOrder("a", events[0])
+	b.broker.publish(events[1])
+	eventually(t, "the gap has filled", func() bool { return b.effectCount() == 5 })
+	b.wantOrder("a", events...)
+	if p.get("gap") == 0 {
+		t.Error("no gap was reported")
+	}
+}
+
+func TestGapInMemory(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.GapWait, cfg.Listener = 10*time.Second, p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	events := newChain("a").next(3)
+	other := newChain("b").next(1)
+	b.broker.publish(events[2], events[1])
+	eventually(t, "two wait", func() bool { return p.get("gap") == 2 })
+	b.broker.publish(other...)
+	b.broker.publish(events[0])
+	eventually(t, "all ran", func() bool { return b.effectCount() == 4 })
+	b.wantOrder("a", events...)
+	if n := p.get("parked gap"); n != 0 {
+		t.Errorf("%d events were parked, want none", n)
+	}
+}
+
+func TestGapRaceBetweenProcesses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.broker.shuffle = true
+	for range 2 {
+		cfg := b.config()
+		cfg.GapWait, cfg.MaxInFlight, cfg.BatchSize = -1, 16, 1
+		r := b.router(cfg)
+		r.Handle("billing", topic, "order.changed", effect)
+		b.start(r)
+	}
+	const streams = 100
+	var pairs [][]rocketflow.Event
+	for i := range streams {
+		pairs = append(pairs, newChain(subjectN(i)).next(2))
+		b.broker.publish(pairs[i]...)
+	}
+	start := time.Now()
+	eventually(t, "all ran", func() bool { return b.effectCount() == 2*streams })
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v: followers were not woken", took)
+	}
+	for i, pair := range pairs {
+		b.wantOrder(subjectN(i), pair...)
+	}
+}
+
+func TestUnknownTypeIsSteppedOver(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	events := newChain("a").next(4)
+	events[1].Type, events[2].Type = "order.viewed", "order.printed"
+	b.broker.publish(events...)
+	b.broker.publish(loose("order.viewed", "x"))
+	eventually(t, "all settled", func() bool { return b.effectCount() == 2 && p.get("skipped") == 3 && b.broker.idle() })
+	b.wantOrder("a", events[0], events[3])
+}
+
+func TestNewConsumerOnOldTopic(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.GapWait, cfg.Listener, cfg.PositionRetention = 10*time.Millisecond, p.listener(), 24*time.Hour
+	whole, cut, ancient := newChain("whole"), newChain("cut"), newChain("ancient")
+	w := whole.at(time.Now().Add(-2*time.Hour), 2)
+	c := cut.at(time.Now().Add(-2*time.Hour), 3)[1:] // the broker has forgotten the first
+	a := ancient.at(time.Now().Add(-48*time.Hour), 1)
+	b.broker.publish(w...)
+	b.broker.publish(c...)
+	b.broker.publish(a...)
+	r := b.router(cfg)
+	r.Handle("late", topic, "order.changed", effect)
+	b.start(r)
+	eventually(t, "what can be handled is", func() bool { return b.effectCount() == 4 && p.get("dead") == 1 })
+	b.wantOrder("whole", w...)
+	b.wantOrder("cut", c...)
+	b.wantOrder("ancient")
+}
+
+func TestForkAfterFailover(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.router(b.config())
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	events := newChain("a").next(3)
+	fork := loose("order.changed", "a") // the publisher's new primary never saw the third
+	fork.Previous, fork.Sequence = events[1].Sequence, events[2].Sequence+1000
+	b.broker.publish(events...)
+	eventually(t, "three ran", func() bool { return b.effectCount() == 3 })
+	b.broker.publish(fork)
+	eventually(t, "the fork ran", func() bool { return b.effectCount() == 4 })
+	b.wantOrder("a", append(events, fork)...)
+}

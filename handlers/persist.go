@@ -1,0 +1,123 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// errRaced: another process began one of our streams meanwhile. Look again.
+var errRaced = errors.New("stream was begun by another process")
+
+// maxConflicts is how often a deadlock, or an error of unknown kind while Postgres answers, is tried again before it
+// counts as the event's own.
+const maxConflicts = 5
+
+type within func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error
+
+// persist runs fn in transactions until one commits or fails for a reason that lies in what it does. It waits for
+// Postgres for as long as ctx lasts. fn may have committed already when it runs again, if Postgres' answer was lost.
+func (c *consumer) persist(ctx context.Context, begin within, fn func(context.Context, pgx.Tx) error) error {
+	for try := 0; ; try++ {
+		entered, lost := false, false
+		err := begin(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			entered = true
+			err := fn(ctx, tx)
+			lost = err != nil && tx.Conn().IsClosed()
+			return err
+		})
+		switch {
+		case err == nil:
+			if c.trouble.Load() != nil {
+				c.trouble.Store(nil)
+			}
+			return nil
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, errRaced):
+			continue
+		case entered && !c.passing(ctx, err, lost, try):
+			return err
+		}
+		wait := backoff(try)
+		c.trouble.Store(&err)
+		c.cfg.Logger.Warn("can't work with Postgres", keyConsumer, c.name, keyError, err, keyAfter, wait)
+		c.cfg.Listener.Stalled(StalledInfo{c.name, err, wait})
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// passing tells whether err lies in Postgres or the outbox rather than in the event.
+func (c *consumer) passing(ctx context.Context, err error, lost bool, try int) bool {
+	if errors.Is(err, rocketflow.ErrBackpressure) {
+		return true
+	}
+	var own *handlerError
+	fromHandler := errors.As(err, &own)
+	if fromHandler && own.late {
+		return false // the lost connection is the deadline's doing
+	}
+	if lost {
+		return true
+	}
+	var pgErr *pgconn.PgError
+	switch isPg := errors.As(err, &pgErr); {
+	case isPg && isConflict(pgErr.Code):
+		return try < maxConflicts
+	case fromHandler:
+		return false
+	case isPg:
+		return isAway(pgErr.Code)
+	case errors.Is(err, errUnfit), errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
+		return false
+	}
+	if try < maxConflicts {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return c.cfg.Pool.Ping(ctx) != nil
+}
+
+// isConflict: serialization failure, deadlock.
+func isConflict(code string) bool { return code == "40001" || code == "40P01" }
+
+// isAway: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
+func isAway(code string) bool {
+	switch code[:2] {
+	case "08", "53", "57", "58":
+		return code != "57014" // statement_timeout or a cancel: the statement's own fault
+	}
+	return code == "25006"
+}
+
+func backoff(try int) time.Duration {
+	wait := min(20*time.Millisecond<<min(try, 8), 5*time.Second)
+	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter needs no secrecy
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isRefused: the outbox can't publish what the handler asked it to.
+func isRefused(err error) bool {
+	var field *rocketflow.FieldError
+	return errors.As(err, &field) || errors.Is(err, broker.ErrRejected)
+}

@@ -1,0 +1,68 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+type discardError struct{ err error }
+
+func (e *discardError) Error() string { return fmt.Sprintf("discard: %v", e.err) }
+func (e *discardError) Unwrap() error { return e.err }
+
+type deadError struct{ err error }
+
+func (e *deadError) Error() string { return e.err.Error() }
+func (e *deadError) Unwrap() error { return e.err }
+
+// Discard, returned by a handler, undoes what it did and settles the event as handled. err says why; it may be nil.
+func Discard(err error) error {
+	if err == nil {
+		err = errors.New("not needed")
+	}
+	return &discardError{err}
+}
+
+// Dead, returned by a handler, makes the event a dead letter at once: trying again won't help.
+func Dead(err error) error {
+	if err == nil {
+		err = errors.New("given up by its handler")
+	}
+	return &deadError{err}
+}
+
+// RetryAfter, returned by a handler, asks for the event again after d. It counts no attempt, so whoever returns it
+// for ever is asked for ever; the followers of an ordered event wait.
+func RetryAfter(d time.Duration) error { return &rocketflow.RetryAfterError{After: d} }
+
+// parking says how a failed event waits.
+type parking struct {
+	reason   Reason
+	attempts int           // failed so far
+	after    time.Duration // negative: for ever
+	err      error
+}
+
+const forever = time.Duration(-1)
+
+// isDiscard tells whether err settles the event.
+func isDiscard(err error) bool {
+	var d *discardError
+	return errors.As(err, &d) || errors.Is(err, rocketflow.ErrStale)
+}
+
+// parkingFor judges a failure of an event that had failed so many times before.
+func (p RetryPolicy) parkingFor(err error, failed int) parking {
+	var later *rocketflow.RetryAfterError
+	var dead *deadError
+	switch {
+	case errors.As(err, &later):
+		return parking{reason: Retry, attempts: failed, after: max(later.After, 0), err: err}
+	case errors.As(err, &dead), errors.Is(err, rocketflow.ErrUndecodable), failed+1 >= p.Attempts:
+		return parking{reason: DeadLetter, attempts: failed + 1, after: forever, err: err}
+	}
+	return parking{reason: Retry, attempts: failed + 1, after: p.after(failed + 1), err: err}
+}
