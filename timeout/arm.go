@@ -45,6 +45,10 @@ func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string,
 	if err != nil {
 		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
 	}
+	if len(e.Body) > s.cfg.MaxBody {
+		return fmt.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{
+			Field: "body", Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody)})
+	}
 	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
 	var headers []byte
 	if len(e.Headers) > 0 {

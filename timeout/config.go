@@ -47,6 +47,7 @@ type Config struct {
 	MaxPending int           // timeouts in memory on their way to the broker; what exceeds it waits for the sweep. Default 4096
 	SweepBatch int           // rows that the sweep takes at a time; default 256
 	SendTime   time.Duration // how long a request to the broker may take; default 5s
+	MaxBody    int           // largest encoded body of an event in bytes; default 1 MiB
 
 	Listener Listener
 	Logger   *slog.Logger // default: discard
@@ -66,6 +67,7 @@ func (c Config) withDefaults() Config {
 	c.MaxPending = cmp.Or(c.MaxPending, 4096)
 	c.SweepBatch = cmp.Or(c.SweepBatch, 256)
 	c.SendTime = cmp.Or(c.SendTime, 5*time.Second)
+	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -89,6 +91,7 @@ func (c Config) validate() error {
 	}{
 		{"SweepInterval", int64(c.SweepInterval)}, {"Grace", int64(c.Grace)}, {"Resend", int64(c.Resend)}, {"Workers", int64(c.Workers)},
 		{"MaxPending", int64(c.MaxPending)}, {"SweepBatch", int64(c.SweepBatch)}, {"SendTime", int64(c.SendTime)},
+		{"MaxBody", int64(c.MaxBody)},
 	} {
 		if f.value < 0 {
 			return &rocketflow.FieldError{Field: f.name, Reason: "negative"}

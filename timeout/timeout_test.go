@@ -466,6 +466,7 @@ func TestRefuses(t *testing.T) {
 		"absurd":        {"k", "n", time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), closeOrder{"o"}, "at"},
 		"no event":      {"k", "n", now, nil, "event"},
 		"without topic": {"k", "n", now, rocketflow.Event{Type: "t"}, "topic"},
+		"large body":    {"k", "n", now, rocketflow.Event{Topic: "t", Type: "t", Body: make([]byte, 1<<20+1)}, "body"},
 		"bad subject":   {"k", "n", now, closeOrder{"a\nb"}, "subject"},
 	} {
 		err := within(t.Context(), b.pool, func(tx rocketflow.Tx) error {
