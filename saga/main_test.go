@@ -6,4 +6,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// What the RocketMQ client leaves behind when it is shut down: pulls that it doesn't wait for, statistics, connections.
+const rocketmqClient = "github.com/apache/rocketmq-client-go/v2/"
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(rocketmqClient+"primitive.WithRecover"),
+		goleak.IgnoreAnyFunction(rocketmqClient+"consumer.(*pushConsumer).pullMessage"),
+		goleak.IgnoreAnyFunction("github.com/patrickmn/go-cache.(*janitor).Run"),
+	)
+}

@@ -1,0 +1,144 @@
+package saga_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+var _ saga.Router = (*handlers.Router)(nil)
+
+// topic is drawn for each run: payloads tell their topic by their zero value.
+var topic = "saga-test-" + uuid.NewString()[:8]
+
+type bought struct{ Key string }
+
+func (p bought) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: topic, Type: "bought", Subject: p.Key}
+}
+
+type expired struct{ Key string }
+
+func (p expired) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: topic, Type: "expired", Subject: p.Key}
+}
+
+// All parts together on a real RocketMQ: some carts are bought, the others expire, some of both at the same moment.
+func TestOnRocketMQ(t *testing.T) {
+	t.Parallel()
+	servers := os.Getenv("ROCKETMQ_NAMESRV")
+	if servers == "" {
+		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	pool, schema := pgtest.Migrated(t)
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: strings.Split(servers, ";"), Service: "saga-test"})
+	check(err)
+	t.Cleanup(func() { check(client.Close(context.Background())) })
+	check(client.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 2}))
+
+	box, err := outbox.New(outbox.Config{Pool: pool, Broker: client, Source: topic, Schema: schema})
+	check(err)
+	router, err := handlers.New(handlers.Config{Pool: pool, Transactor: box, Broker: client, Schema: schema, GroupPrefix: topic + "-"})
+	check(err)
+	timer, err := timeout.New(timeout.Config{Pool: pool, Broker: client, Schema: schema, Source: topic})
+	check(err)
+	router.Use(timer.Fence) // the engine fences its deadlines too: once or twice is the same
+	engine, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: router, Consumer: "sagas", Timer: timer, TimeoutTopic: topic})
+	check(err)
+
+	d := saga.Define[data]("cart", 1).Initial("open").Final("bought", "expired").
+		Deadline("open", "expired", func(*data) time.Time { return time.Now().Add(2 * time.Second) },
+			func(ctx context.Context, tx rocketflow.Tx, d *data) error { return tx.Publish(ctx, expired{d.Key}) })
+	saga.On[bought](d, "open", "bought", nil)
+	carts, err := saga.Register(engine, d)
+	check(err)
+	news := make(chan string, 100)
+	handlers.On(router, "news", func(_ context.Context, tx rocketflow.Tx, p expired) error {
+		tx.AfterCommit(func() { news <- p.Key })
+		return nil
+	})
+	for _, part := range []interface {
+		Start(context.Context) error
+		Stop(context.Context) error
+	}{box, timer, engine, router} {
+		check(part.Start(ctx))
+		t.Cleanup(func() { check(part.Stop(context.Background())) })
+	}
+
+	const n = 30
+	begun := time.Now()
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = uuid.NewString()
+		check(box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return carts.Begin(ctx, tx, keys[i], data{keys[i]}) }))
+	}
+	for i, key := range keys {
+		buy := func() error {
+			return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, bought{key}) })
+		}
+		switch i % 3 {
+		case 0:
+			check(buy())
+		case 1: // about when the deadline passes
+			done := make(chan error, 1)
+			time.AfterFunc(time.Until(begun.Add(2*time.Second+time.Duration(i)*10*time.Millisecond)), func() { done <- buy() })
+			defer func() { check(<-done) }()
+		}
+	}
+	states := map[string]int{}
+	told := map[string]bool{}
+	for i, key := range keys {
+		var cart saga.Instance[data]
+		for end := time.Now().Add(30 * time.Second); !cart.Finished() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			cart, err = carts.Get(ctx, pool, key)
+			check(err)
+		}
+		states[cart.State]++
+		switch {
+		case cart.Revision != 2:
+			t.Errorf("%s made %d transitions", key, cart.Revision-1)
+		case i%3 == 0 && cart.State != "bought", i%3 == 2 && cart.State != "expired":
+			t.Errorf("%s is %s", key, cart.State)
+		case cart.State == "expired" && cart.FinishedAt.Before(cart.StartedAt.Add(2*time.Second)):
+			t.Errorf("%s expired %v after it began", key, cart.FinishedAt.Sub(cart.StartedAt))
+		}
+	}
+	for range states["expired"] {
+		select {
+		case key := <-news:
+			if told[key] {
+				t.Errorf("%s expired twice", key)
+			}
+			told[key] = true
+		case <-ctx.Done():
+			t.Fatal("not all expiries were told of")
+		}
+	}
+	t.Log(states)
+	var left int
+	check(pool.QueryRow(ctx, "SELECT count(*) FROM timeout").Scan(&left))
+	if left != 0 {
+		t.Errorf("%d timeouts left", left)
+	}
+}
