@@ -1,17 +1,13 @@
 package service
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
 )
@@ -130,38 +126,4 @@ func (w *jsonError) Write(b []byte) (int, error) {
 	}
 	write(w.ResponseWriter, w.status, errorBody{Error: http.StatusText(w.status)})
 	return len(b), nil
-}
-
-// Listen serves h on an address from the application's start to its stop.
-func Listen(lc fx.Lifecycle, c Config, h http.Handler, log *slog.Logger) {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	done := make(chan struct{})
-	lc.Append(fx.Hook{
-		OnStart: func(ctx context.Context) error {
-			var config net.ListenConfig
-			listener, err := config.Listen(ctx, "tcp", c.ListenAddr)
-			if err != nil {
-				return &rocketflow.FieldError{Field: "LISTEN_ADDR", Reason: "can't listen", Err: err}
-			}
-			log.Info("listening", "address", listener.Addr().String())
-			go func() {
-				defer close(done)
-				if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-					log.Error("HTTP server stopped", "error", err)
-				}
-			}()
-			return nil
-		},
-		OnStop: func(ctx context.Context) error {
-			err := server.Shutdown(ctx)
-			<-done
-			return err
-		},
-	})
 }

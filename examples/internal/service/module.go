@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"log/slog"
-	"net/http"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +21,8 @@ func Module(c Config, tables string, openAPI []byte) fx.Option {
 	return fx.Module("service",
 		fx.Supply(c),
 		fx.Provide(
-			newMux,
+			NewMux,
+			newServer,
 			newRegistry,
 			func(lc fx.Lifecycle) (*pgxpool.Pool, error) {
 				pool, err := OpenDatabase(context.Background(), c, tables)
@@ -40,7 +40,7 @@ func Module(c Config, tables string, openAPI []byte) fx.Option {
 }
 
 // Serve listens. It is the last to be started and the first to be stopped, so it stands last among the options.
-var Serve = fx.Invoke(func(lc fx.Lifecycle, c Config, mux *Mux, log *slog.Logger) { Listen(lc, c, mux, log) })
+var Serve = fx.Invoke(func(*Server) {})
 
 // Rocketflow is what rocketflow's modules need to know.
 func (c Config) Rocketflow(topics []broker.Topic, log *slog.Logger) rocketflowfx.Config {
@@ -56,12 +56,8 @@ func (c Config) Rocketflow(topics []broker.Topic, log *slog.Logger) rocketflowfx
 	}
 }
 
-func newMux(log *slog.Logger) *Mux { return NewMux(log) }
-
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
-
-var _ http.Handler = (*Mux)(nil)

@@ -11,6 +11,9 @@ import (
 
 	"go.uber.org/dig"
 	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
 )
 
 // Main runs a service until SIGINT or SIGTERM and returns the exit code: 0 after an orderly stop, 1 with one line that
@@ -26,7 +29,7 @@ func Main(args []string, stderr io.Writer, configure func(getenv func(string) st
 		err = run(log, app(config))
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, oneLine(err))
+		fmt.Fprintln(stderr, oneLine(setting(err)))
 		return 1
 	}
 	return 0
@@ -54,6 +57,22 @@ func run(log *slog.Logger, options fx.Option) error {
 		return errors.New("shut down by a failure: see the log")
 	}
 	return nil
+}
+
+// setting names the variable that most likely is to blame, if the error doesn't.
+func setting(err error) error {
+	var named *rocketflow.FieldError
+	switch {
+	case errors.As(err, &named):
+		return err
+	case errors.Is(err, broker.ErrUnauthorized):
+		return &rocketflow.FieldError{Field: "ROCKETMQ_ACCESS_KEY", Reason: "the broker refuses", Err: err}
+	case errors.Is(err, broker.ErrTopicNotFound):
+		return fmt.Errorf("create the topics, or have them created by ROCKETFLOW_CREATE_TOPICS=1: %w", err)
+	case errors.Is(err, broker.ErrUnavailable):
+		return &rocketflow.FieldError{Field: "ROCKETMQ_NAMESRV", Reason: "can't reach RocketMQ", Err: err}
+	}
+	return err
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -1,0 +1,165 @@
+// Package servicetest runs the example services inside a test, on real servers, and speaks HTTP with them.
+package servicetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+)
+
+// Env is what services of one test share: servers, and names that no other test uses.
+type Env struct {
+	t   testing.TB
+	run string
+}
+
+// New returns an Env. What its services create in Postgres goes when the test ends.
+func New(t testing.TB) *Env {
+	return &Env{t, "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
+}
+
+// Start runs a service until the test ends.
+func (e *Env) Start(configure func(func(string) string) (service.Config, error), app func(service.Config) fx.Option) *Client {
+	e.t.Helper()
+	env := map[string]string{
+		"DATABASE_URL":             pgtest.URL(e.t),
+		"ROCKETMQ_NAMESRV":         os.Getenv("ROCKETMQ_NAMESRV"),
+		"ROCKETMQ_NAMESPACE":       e.run,
+		"ROCKETFLOW_CREATE_TOPICS": "1",
+		"LISTEN_ADDR":              "127.0.0.1:0",
+	}
+	config, err := configure(func(name string) string { return env[name] })
+	if err != nil {
+		e.t.Fatalf("%v: run `make test`, or start servers with `make dev` and export the two variables that it prints", err)
+	}
+	config.Schema = e.run + "_" + config.Schema
+	config.RocketflowSchema = e.run + "_" + config.RocketflowSchema
+	e.t.Cleanup(func() { e.drop(config.Schema, config.RocketflowSchema) })
+
+	var server *service.Server
+	running := fx.New(app(config), fx.Supply(slog.New(slog.NewTextHandler(e.t.Output(), nil))), fx.Populate(&server), fx.NopLogger)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := running.Start(ctx); err != nil {
+		e.t.Fatalf("start service: %v", err)
+	}
+	e.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := running.Stop(ctx); err != nil {
+			e.t.Errorf("stop service: %v", err)
+		}
+	})
+	return &Client{e.t, "http://" + server.Address(), config}
+}
+
+func (e *Env) drop(schemas ...string) {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, pgtest.URL(e.t))
+	if err != nil {
+		e.t.Errorf("drop schemas: %v", err)
+		return
+	}
+	defer conn.Close(ctx)
+	for _, schema := range schemas {
+		if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
+			e.t.Errorf("drop schema: %v", err)
+		}
+	}
+}
+
+// Client speaks to one service.
+type Client struct {
+	t      testing.TB
+	URL    string
+	Config service.Config // that it runs with
+}
+
+// Answer is what came back.
+type Answer struct {
+	Status int
+	Type   string // content type
+	Text   string
+	JSON   map[string]any // nil unless Text is an object
+}
+
+// Do sends a request. A body that is a string goes as it is, any other as JSON.
+func (c *Client) Do(method, path string, body any) Answer {
+	c.t.Helper()
+	var raw []byte
+	switch body := body.(type) {
+	case nil:
+	case string:
+		raw = []byte(body)
+	default:
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	request, err := http.NewRequestWithContext(c.t.Context(), method, c.URL+path, bytes.NewReader(raw))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a := Answer{Status: response.StatusCode, Type: response.Header.Get("Content-Type"), Text: string(text)}
+	_ = json.Unmarshal(text, &a.JSON) // nil if it is none
+	return a
+}
+
+// Want sends a request, and fails the test unless the answer has a status.
+func (c *Client) Want(status int, method, path string, body any) Answer {
+	c.t.Helper()
+	a := c.Do(method, path, body)
+	if a.Status != status {
+		c.t.Fatalf("%s %s: %d %s, want %d", method, path, a.Status, a.Text, status)
+	}
+	return a
+}
+
+// WantField sends a request, and fails the test unless the answer is a 400 that names a field.
+func (c *Client) WantField(field, method, path string, body any) {
+	c.t.Helper()
+	a := c.Do(method, path, body)
+	if a.Status != http.StatusBadRequest || a.JSON["field"] != field || a.JSON["error"] == "" {
+		c.t.Errorf("%s %s %.100v: %d %s, want 400 that names %s", method, path, body, a.Status, a.Text, field)
+	}
+}
+
+// WaitFor asks until a field of the answer has a value.
+func (c *Client) WaitFor(path, field string, value any) Answer {
+	c.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		a := c.Do(http.MethodGet, path, nil)
+		if a.JSON[field] == value {
+			return a
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("GET %s: %s, want %s=%v", path, a.Text, field, value)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,216 @@
+package order_test
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
+	"github.com/rocketflow/rocketflow/examples/order"
+)
+
+func start(t *testing.T) *servicetest.Client {
+	t.Helper()
+	return servicetest.New(t).Start(order.Configure, order.App)
+}
+
+type object = map[string]any
+
+func placement(sku string, change ...any) object {
+	o := object{"sku": sku, "quantity": 3, "amount_cents": 1999, "pay_within": "30m"}
+	for i := 0; i < len(change); i += 2 {
+		o[change[i].(string)] = change[i+1]
+	}
+	return o
+}
+
+func wantStock(t *testing.T, c *servicetest.Client, sku string, onHand, reserved float64) {
+	t.Helper()
+	if a := c.Want(http.StatusOK, "GET", "/stock/"+sku, nil); a.JSON["on_hand"] != onHand || a.JSON["reserved"] != reserved {
+		t.Errorf("stock is %s, want on_hand %v, reserved %v", a.Text, onHand, reserved)
+	}
+}
+
+func TestOrders(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.Want(http.StatusOK, "PUT", "/stock/cup", object{"on_hand": 10})
+
+	t.Run("place", func(t *testing.T) {
+		id := uuid.NewString()
+		a := c.Want(http.StatusCreated, "POST", "/orders", placement("cup", "id", id))
+		fields := object{
+			"id": id, "sku": "cup", "quantity": 3.0, "amount_cents": 1999.0, "state": "pending", "reason": "", "finished_at": nil,
+		}
+		for field, want := range fields {
+			if got, ok := a.JSON[field]; !ok || got != want {
+				t.Errorf("%s is %v, want %v", field, got, want)
+			}
+		}
+		if len(a.JSON) != 9 {
+			t.Errorf("order has other fields: %s", a.Text)
+		}
+		wantStock(t, c, "cup", 10, 3)
+
+		placed, payBy := instant(t, a.JSON["placed_at"]), instant(t, a.JSON["pay_by"])
+		if got := payBy.Sub(placed); got != 30*time.Minute {
+			t.Errorf("pay_by is %v after placed_at", got)
+		}
+		again := c.Want(http.StatusOK, "POST", "/orders", placement("cup", "id", id))
+		got := c.Want(http.StatusOK, "GET", "/orders/"+id, nil)
+		if again.Text != a.Text || got.Text != a.Text {
+			t.Errorf("the same order differs: %s, %s, %s", a.Text, again.Text, got.Text)
+		}
+		wantStock(t, c, "cup", 10, 3)
+	})
+
+	t.Run("no stock", func(t *testing.T) {
+		id := uuid.NewString()
+		c.Want(http.StatusConflict, "POST", "/orders", placement("cup", "id", id, "quantity", 8))
+		c.Want(http.StatusConflict, "POST", "/orders", placement("saucer"))
+		c.Want(http.StatusNotFound, "GET", "/orders/"+id, nil)
+		wantStock(t, c, "cup", 10, 3)
+	})
+
+	t.Run("cancel", func(t *testing.T) {
+		a := c.Want(http.StatusCreated, "POST", "/orders", placement("cup"))
+		path := fmt.Sprintf("/orders/%s/cancel", a.JSON["id"])
+		wantStock(t, c, "cup", 10, 6)
+		a = c.Want(http.StatusOK, "POST", path, nil)
+		if a.JSON["state"] != "closed" || a.JSON["reason"] != "cancelled" {
+			t.Errorf("cancelled order is %s", a.Text)
+		}
+		instant(t, a.JSON["finished_at"])
+		wantStock(t, c, "cup", 10, 3)
+		c.Want(http.StatusConflict, "POST", path, nil)
+		c.Want(http.StatusNotFound, "POST", "/orders/"+uuid.NewString()+"/cancel", nil)
+	})
+
+	t.Run("timeout", func(t *testing.T) {
+		a := c.Want(http.StatusCreated, "POST", "/orders", placement("cup", "pay_within", "700ms"))
+		a = c.WaitFor(fmt.Sprintf("/orders/%s", a.JSON["id"]), "state", "closed")
+		if a.JSON["reason"] != "timeout" {
+			t.Errorf("order not paid is %s", a.Text)
+		}
+		if late := instant(t, a.JSON["finished_at"]).Sub(instant(t, a.JSON["pay_by"])); late < 0 {
+			t.Errorf("closed %v early", -late)
+		}
+		wantStock(t, c, "cup", 10, 3)
+	})
+}
+
+var micros = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$`)
+
+func instant(t *testing.T, v any) time.Time {
+	t.Helper()
+	s, _ := v.(string)
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || !micros.MatchString(s) {
+		t.Fatalf("%v is no instant with microseconds", v)
+	}
+	return at
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.Want(http.StatusOK, "PUT", "/stock/cup", object{"on_hand": 100})
+	var ids []any
+	for range 5 {
+		ids = append(ids, c.Want(http.StatusCreated, "POST", "/orders", placement("cup")).JSON["id"])
+	}
+	c.Want(http.StatusOK, "POST", fmt.Sprintf("/orders/%s/cancel", ids[0]), nil)
+
+	var listed []any
+	for path := "/orders?state=pending&limit=3"; path != ""; {
+		a := c.Want(http.StatusOK, "GET", path, nil)
+		for _, o := range a.JSON["orders"].([]any) {
+			listed = append(listed, o.(object)["id"])
+		}
+		path = ""
+		if next := a.JSON["next"]; next != nil {
+			path = fmt.Sprintf("/orders?state=pending&limit=3&after=%s", next)
+		}
+	}
+	if fmt.Sprint(listed) != fmt.Sprint(ids[1:]) {
+		t.Errorf("listed %v, want %v", listed, ids[1:])
+	}
+	if a := c.Want(http.StatusOK, "GET", "/orders?state=confirmed", nil); a.Text != `{"orders":[],"next":null}`+"\n" {
+		t.Errorf("empty page is %s", a.Text)
+	}
+	c.WantField("state", "GET", "/orders?state=open", nil)
+	c.WantField("after", "GET", "/orders?after=1", nil)
+	c.WantField("limit", "GET", "/orders?limit=0", nil)
+	c.WantField("limit", "GET", "/orders?limit=501", nil)
+}
+
+func TestStock(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.Want(http.StatusNotFound, "GET", "/stock/cup", nil)
+	if a := c.Want(http.StatusOK, "PUT", "/stock/cup", object{"on_hand": 5}); a.Text != `{"sku":"cup","on_hand":5,"reserved":0}`+"\n" {
+		t.Errorf("stock is %s", a.Text)
+	}
+	c.Want(http.StatusCreated, "POST", "/orders", placement("cup"))
+	c.Want(http.StatusConflict, "PUT", "/stock/cup", object{"on_hand": 2})
+	c.Want(http.StatusOK, "PUT", "/stock/cup", object{"on_hand": 3})
+	wantStock(t, c, "cup", 3, 3)
+	c.WantField("on_hand", "PUT", "/stock/cup", object{})
+	c.WantField("on_hand", "PUT", "/stock/cup", object{"on_hand": -1})
+	c.WantField("sku", "PUT", "/stock/a%20b", object{"on_hand": 1})
+}
+
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	bodies := map[string]any{
+		"id":           placement("cup", "id", "1"),
+		"sku":          placement("a cup"),
+		"quantity":     placement("cup", "quantity", 0),
+		"amount_cents": placement("cup", "amount_cents", -1),
+		"pay_within":   placement("cup", "pay_within", "soon"),
+		"colour":       placement("cup", "colour", "red"),
+		"body":         "",
+	}
+	for field, body := range bodies {
+		c.WantField(field, "POST", "/orders", body)
+	}
+	c.WantField("id", "POST", "/orders", placement("cup", "id", "{"+uuid.NewString()+"}"))
+	c.WantField("sku", "POST", "/orders", placement(strings.Repeat("x", 65)))
+	c.WantField("quantity", "POST", "/orders", placement("cup", "quantity", 1_000_001))
+	c.WantField("quantity", "POST", "/orders", placement("cup", "quantity", 1.5))
+	c.WantField("quantity", "POST", "/orders", placement("cup", "quantity", "3"))
+	c.WantField("amount_cents", "POST", "/orders", `{"sku":"cup","quantity":1,"amount_cents":9223372036854775808,"pay_within":"1m"}`)
+	c.WantField("pay_within", "POST", "/orders", placement("cup", "pay_within", "0s"))
+	c.WantField("pay_within", "POST", "/orders", placement("cup", "pay_within", "8760h1s"))
+	c.WantField("body", "POST", "/orders", "[]")
+	c.WantField("body", "POST", "/orders", `{"sku":"cup","quantity":1,"amount_cents":1,"pay_within":"1m"} {}`)
+	c.WantField("body", "POST", "/orders", `{"sku":"`+strings.Repeat("x", 100_000)+`"}`)
+
+	for _, path := range []string{"/orders/" + uuid.NewString(), "/orders/1", "/nothing"} {
+		if a := c.Want(http.StatusNotFound, "GET", path, nil); a.JSON["error"] == nil {
+			t.Errorf("GET %s: no JSON error: %s", path, a.Text)
+		}
+	}
+	if a := c.Want(http.StatusMethodNotAllowed, "DELETE", "/orders", nil); a.JSON["error"] == nil {
+		t.Errorf("DELETE: no JSON error: %s", a.Text)
+	}
+}
+
+func TestOperations(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.Want(http.StatusOK, "GET", "/healthz", nil)
+	c.Want(http.StatusOK, "GET", "/readyz", nil)
+	if a := c.Want(http.StatusOK, "GET", "/metrics", nil); !strings.Contains(a.Text, "go_goroutines") {
+		t.Errorf("metrics are %.200s", a.Text)
+	}
+	if a := c.Want(http.StatusOK, "GET", "/openapi.yaml", nil); !strings.HasPrefix(a.Text, "openapi: 3") {
+		t.Errorf("document is %.200s", a.Text)
+	}
+}

@@ -1,0 +1,42 @@
+package orderclose_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
+	"github.com/rocketflow/rocketflow/examples/order"
+	"github.com/rocketflow/rocketflow/examples/orderclose"
+	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+)
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	env := servicetest.New(t)
+	orders, payments := env.Start(order.Configure, order.App), env.Start(payment.Configure, payment.App)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out strings.Builder
+	s, err := orderclose.Run(ctx, orderclose.Config{
+		OrderURLs: []string{orders.URL}, PaymentURLs: []string{payments.URL}, DatabaseURL: pgtest.URL(t),
+		OrderSchema: orders.Config.Schema, OrderRocketflowSchema: orders.Config.RocketflowSchema,
+		PaymentSchema: payments.Config.Schema, PaymentRocketflowSchema: payments.Config.RocketflowSchema,
+		Orders: 60, Out: &out,
+	})
+	t.Log(out.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.OK() {
+		t.Errorf("promises are broken: %+v", s)
+	}
+	if s.Orders != 60 || s.Confirmed+s.Closed != 60 || s.TimedOut+s.Declined+s.Cancelled != s.Closed {
+		t.Errorf("orders don't add up: %+v", s)
+	}
+	if s.Confirmed == 0 || s.TimedOut == 0 || s.Declined == 0 || s.Cancelled == 0 || s.Refunded == 0 {
+		t.Errorf("not every way was gone: %+v", s)
+	}
+}
