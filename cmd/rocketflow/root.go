@@ -23,6 +23,8 @@ const (
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
 		newDevCommand(),
+		newDemoCommand(),
+		newDemoServiceCommand(),
 		newMigrateCommand(),
 		newVersionCommand(),
 	)

@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/timeout"
 )
 
 // Module is what surrounds a service: its database with its tables, metrics, and the operators' part of its HTTP
@@ -32,11 +33,24 @@ func Module(c Config, tables string, openAPI []byte) fx.Option {
 				return pool, err
 			},
 		),
-		fx.Invoke(func(mux *Mux, pool *pgxpool.Pool, client *rocketmq.Client, router *handlers.Router, metrics *prometheus.Registry) {
-			router.Use(Effects)
-			mux.Operate(Operations{Pool: pool, Broker: client, Consumers: router, Metrics: metrics, OpenAPI: openAPI})
+		fx.Invoke(func(p operated) {
+			if p.Timer != nil {
+				p.Router.Use(p.Timer.Fence) // before Effects: what the fence holds back has none
+			}
+			p.Router.Use(Effects)
+			p.Mux.Operate(Operations{Pool: p.Pool, Broker: p.Client, Consumers: p.Router, Metrics: p.Metrics, OpenAPI: openAPI})
 		}),
 	)
+}
+
+type operated struct {
+	fx.In
+	Mux     *Mux
+	Pool    *pgxpool.Pool
+	Client  *rocketmq.Client
+	Router  *handlers.Router
+	Timer   *timeout.Scheduler `optional:"true"`
+	Metrics *prometheus.Registry
 }
 
 // Serve listens. It is the last to be started and the first to be stopped, so it stands last among the options.

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow/examples/order"
+	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
+	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/internal/devstack"
+)
+
+// errPromise: the last line says which.
+var errPromise = errors.New("the demo found a broken promise")
+
+// newDemoCommand plays the order-close flow.
+func newDemoCommand() *cobra.Command {
+	config := stage.Config{Command: serviceCommand}
+	command := &cobra.Command{
+		Use:   "demo",
+		Short: "Drive the order-close flow and verify that nothing is lost, doubled, out of order or early",
+		Long: `Runs the order and the payment service as processes of their own, sends customers who pay in time, late, never, within
+milliseconds of the deadline, who are declined and who cancel, and then verifies the databases.
+
+PostgreSQL and RocketMQ are those that DATABASE_URL and ROCKETMQ_NAMESRV name; what isn't set is started on this machine
+for the while.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config.Out = cmd.OutOrStdout()
+			return demo(cmd.Context(), config, cmd)
+		},
+	}
+	command.Flags().IntVar(&config.Orders, "orders", 300, "how many orders are placed")
+	command.Flags().IntVar(&config.Processes, "processes", 1, "how many processes of each service run side by side")
+	return command
+}
+
+func demo(ctx context.Context, config stage.Config, cmd *cobra.Command) (err error) {
+	if config.Orders < 1 {
+		return usagef("--orders %d: want at least 1", config.Orders)
+	}
+	if config.Processes < 1 {
+		return usagef("--processes %d: want at least 1", config.Processes)
+	}
+	servers := devstack.Config{DatabaseURL: os.Getenv("DATABASE_URL"), NameServer: os.Getenv("ROCKETMQ_NAMESRV")}
+	if servers.DatabaseURL == "" || servers.NameServer == "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "starting servers on this machine")
+	}
+	stack, err := devstack.Start(ctx, servers)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		err = errors.Join(err, stack.Stop(stopping))
+	}()
+	config.DatabaseURL, config.NameServers = stack.DatabaseURL(), stack.NameServer()
+	summary, err := stage.Run(ctx, config)
+	if err == nil && !summary.OK() {
+		err = errPromise
+	}
+	return err
+}
+
+// serviceCommand runs a service by this very program.
+func serviceCommand(service string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	return exec.Command(self, "demo-service", service)
+}
+
+// newDemoServiceCommand is what serviceCommand runs.
+func newDemoServiceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:       "demo-service order|payment",
+		Short:     "Run one of the demo's services; its settings are environment variables",
+		Hidden:    true,
+		Args:      args(cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)),
+		ValidArgs: []string{"order", "payment"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			stage.StopWithParent()
+			run := order.Main
+			if args[0] == "payment" {
+				run = payment.Main
+			}
+			if code := run(nil, cmd.ErrOrStderr()); code != exitOK {
+				return &statusError{code}
+			}
+			return nil
+		},
+	}
+}
