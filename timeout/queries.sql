@@ -1,12 +1,13 @@
 -- name: Installation
 SELECT id::text FROM {schema}.installation
 
--- The first sweep waits for the arming process to hand the timeout over itself ($4), or until it is within the horizon
--- ($5).
+-- The first sweep comes when the timeout is within the horizon ($5); if it is already, the arming process has a while to
+-- hand it over itself ($4).
 -- name: Arm
 INSERT INTO {schema}.timeout AS t
     (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, headers, body)
-VALUES ($1, $2, $3, $6, greatest(clock_timestamp() + $4::interval, $6::timestamptz - $5::interval), $7, $8, $9, $10, $11, $12, $13)
+VALUES ($1, $2, $3, $6,
+    CASE WHEN $6::timestamptz - $5::interval > clock_timestamp() THEN $6 - $5 ELSE clock_timestamp() + $4::interval END, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (key, name) DO UPDATE SET
     epoch = excluded.epoch, due_at = excluded.due_at, handed_over = false, next_sweep_at = excluded.next_sweep_at,
     armed_at = clock_timestamp(), source = excluded.source, topic = excluded.topic, type = excluded.type,
@@ -16,16 +17,16 @@ RETURNING armed_at
 -- In its own firing a timeout is armed again only if the firing would win: $14 are the epochs that it may replace.
 -- name: Rearm
 UPDATE {schema}.timeout SET
-    epoch = $3, due_at = $6, handed_over = false,
-    next_sweep_at = greatest(clock_timestamp() + $4::interval, $6::timestamptz - $5::interval), armed_at = clock_timestamp(),
+    epoch = $3, due_at = $6, handed_over = false, armed_at = clock_timestamp(), next_sweep_at =
+    CASE WHEN $6::timestamptz - $5::interval > clock_timestamp() THEN $6 - $5 ELSE clock_timestamp() + $4::interval END,
     source = $7, topic = $8, type = $9, subject = $10, content_type = $11, headers = $12, body = $13
 WHERE key = $1 AND name = $2 AND epoch = ANY ($14::uuid[])
 RETURNING armed_at
 
 -- name: Move
 UPDATE {schema}.timeout SET
-    epoch = $3, due_at = $6, handed_over = false,
-    next_sweep_at = greatest(clock_timestamp() + $4::interval, $6::timestamptz - $5::interval), armed_at = clock_timestamp()
+    epoch = $3, due_at = $6, handed_over = false, armed_at = clock_timestamp(), next_sweep_at =
+    CASE WHEN $6::timestamptz - $5::interval > clock_timestamp() THEN $6 - $5 ELSE clock_timestamp() + $4::interval END
 WHERE key = $1 AND name = $2 AND ($7::uuid[] IS NULL OR epoch = ANY ($7::uuid[]))
 RETURNING armed_at, source, topic, type, subject, content_type, headers, body
 
@@ -74,7 +75,8 @@ WITH due AS (
 )
 UPDATE {schema}.timeout t SET next_sweep_at = CASE
     WHEN t.due_at <= now() THEN now() + least(greatest(now() - t.due_at, $3::interval), interval '1 hour')
-    ELSE greatest(now() + $2::interval, t.due_at - $4::interval)
+    WHEN t.due_at - $4::interval > now() THEN t.due_at - $4
+    ELSE now() + $2::interval
 END
 FROM due WHERE t.key = due.key AND t.name = due.name
 RETURNING t.key, t.name, t.epoch, t.due_at, t.armed_at, t.source, t.topic, t.type, t.subject, t.content_type, t.headers, t.body, now()
