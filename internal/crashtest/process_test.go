@@ -35,6 +35,7 @@ const (
 	envHalf     = "CRASHTEST_HALF"     // "no": no half messages, the relay sends all
 	envGrace    = "CRASHTEST_GRACE"    // of the sweep
 	envAccounts = "CRASHTEST_ACCOUNTS"
+	envPace     = "CRASHTEST_PACE" // the least time between two movements, in microseconds
 )
 
 func TestMain(m *testing.M) {
@@ -117,7 +118,7 @@ func open(ctx context.Context, listener *outbox.Listener) (*world, error) {
 		return nil, err
 	}
 	box, err := outbox.New(outbox.Config{
-		Pool: pool, Broker: client, Source: "crashtest", Schema: os.Getenv(envSchema), Group: os.Getenv(envTopic),
+		Pool: pool, Broker: client, Source: "crashtest", Schema: os.Getenv(envSchema), Group: os.Getenv(envTopic) + "-" + os.Getenv(envRole),
 		RelayOnly: os.Getenv(envHalf) == "no", SweepGrace: grace, SweepInterval: 100 * time.Millisecond, MaxTransaction: 10 * time.Second,
 		Listener: listener, Logger: logger,
 	})
@@ -151,8 +152,11 @@ func publish(ctx context.Context) error {
 		return err
 	}
 	each := int64(number(envEach))
+	pace := time.NewTicker(max(time.Microsecond, time.Duration(number(envPace))*time.Microsecond))
+	defer pace.Stop()
 	for n := int64(1); n <= each; n++ {
 		for a := range number(envAccounts) {
+			<-pace.C
 			account := "account-" + strconv.Itoa(a)
 			if err := w.move(ctx, account, n, kill); err != nil {
 				return err
@@ -236,7 +240,7 @@ func consume(ctx context.Context) error {
 	}
 	handlers.On(router, "ledger", func(ctx context.Context, tx rocketflow.Tx, m moved) error {
 		e, _ := handlers.EventFrom(ctx)
-		_, err := tx.Exec(ctx, "INSERT INTO effect (account, n, sequence) VALUES ($1, $2, $3)", m.Account, m.N, e.Sequence)
+		_, err := tx.Exec(ctx, "INSERT INTO effect (account, n, sequence, recorded_at) VALUES ($1, $2, $3, $4)", m.Account, m.N, e.Sequence, e.Time)
 		return err
 	})
 	handlers.On(router, "ledger", func(ctx context.Context, tx rocketflow.Tx, a aborted) error {
@@ -280,6 +284,16 @@ func killed(t *testing.T, cmd *exec.Cmd) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Fatalf("child ended with %v, want SIGKILL: its step never came", err)
+	}
+}
+
+// wait waits for a child that ends by itself once nothing is owed.
+func wait(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("child ended with %v; killed means that something stayed owed for a minute", err)
 	}
 }
 
