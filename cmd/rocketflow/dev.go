@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -139,15 +140,12 @@ func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error 
 	ended := make(chan error, 1)
 	go func() { ended <- program.Wait() }()
 
+	var watch sync.WaitGroup
 	watching, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
+	defer watch.Wait()
+	defer cancel()
 	died := make(chan error, 1)
-	go func() { died <- stack.Wait(watching) }()
-	defer func() {
-		cancel()
-		if died != nil {
-			<-died
-		}
-	}()
+	watch.Go(func() { died <- stack.Wait(watching) })
 	for {
 		select {
 		case err := <-ended:
@@ -156,7 +154,6 @@ func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error 
 			_ = program.Process.Signal(s) // may have ended
 		case err := <-died:
 			fmt.Fprintf(cmd.ErrOrStderr(), "rocketflow: %v\n", err)
-			died = nil
 		}
 	}
 }

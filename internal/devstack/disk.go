@@ -18,7 +18,8 @@ func checkDisk(dir string) error {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("check free space of %s: %w", dir, err)
 	}
-	return judgeDisk(dir, (uint64(fs.Blocks)-uint64(fs.Bfree))*uint64(fs.Bsize), uint64(fs.Bavail)*uint64(fs.Bsize))
+	block := uint64(fs.Bsize) // its type differs between systems
+	return judgeDisk(dir, (fs.Blocks-fs.Bfree)*block, fs.Bavail*block)
 }
 
 // judgeDisk reckons as the broker does: of what is used and what may be used, not of what is reserved.

@@ -1,0 +1,56 @@
+# Targets for people. `make` lists them.
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Drive the order-close flow and verify it
+	bin/rocketflow demo
+
+.PHONY: dev
+dev: build ## Run PostgreSQL and RocketMQ until Ctrl-C; the data stays in .dev
+	bin/rocketflow dev --dir .dev
+
+.PHONY: test
+test: build ## Run all tests on real servers, with the race detector where the RocketMQ client is not
+	bin/rocketflow dev -- .ci/test
+
+.PHONY: test-race
+test-race: build ## Only the part of the tests that the race detector watches
+	bin/rocketflow dev -- .ci/test race
+
+.PHONY: test-client
+test-client: build ## Only the part of the tests that uses the RocketMQ client, which trips the race detector
+	bin/rocketflow dev -- .ci/test client
+
+.PHONY: bench
+bench: build ## Run the benchmarks
+	bin/rocketflow dev -- go run ./bench
+
+.PHONY: fuzz
+fuzz: ## Fuzz each decoder for FUZZTIME (30s)
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Check format, vet, layers and style
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go test -count=1 ./internal/layers
+	$(GOLANGCI) run
+
+$(GOLANGCI):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv bin/golangci-lint $@
+
+.PHONY: build
+build: ## Build the rocketflow command into bin/
+	go build -o bin/rocketflow ./cmd/rocketflow
+
+.PHONY: clean
+clean: ## Remove what was built, and the data of `make dev`
+	rm -rf bin .dev

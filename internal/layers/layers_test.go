@@ -1,0 +1,102 @@
+// Package layers holds no code: its test checks that packages import only what their place allows. The linter's
+// depguard does too; this needs nothing but go.
+package layers
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rocketflow/rocketflow"
+
+// siblings don't know each other: what they share is in the root package.
+var siblings = []string{"outbox", "handlers", "saga", "timeout"}
+
+// onlyIn says which packages may import what; patterns of path.Match, without the module.
+var onlyIn = []struct {
+	imported string
+	allowed  []string
+}{
+	{"github.com/apache/rocketmq-client-go", []string{"rocketmq", "bench", "bench/*"}},
+	{"github.com/prometheus", []string{"metrics", "rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	{"go.uber.org/fx", []string{"rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	// Helpers of tests have names that end in "test".
+	{"testing", []string{"*test", "*/*test", "*/*/*test"}},
+	{module + "/internal/pgtest", []string{"*test", "*/*test", "*/*/*test"}},
+	{module + "/broker/brokertest", []string{"*test", "*/*test"}},
+}
+
+// unbound lists modules for go.mod and is in no program.
+const unbound = "internal/deps"
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	for name, imports := range packages(t) {
+		if name == unbound {
+			continue
+		}
+		for _, imported := range imports {
+			for _, rule := range onlyIn {
+				if within(imported, rule.imported) && !matches(name, rule.allowed) {
+					t.Errorf("%s imports %s, which is for %s", name, imported, strings.Join(rule.allowed, ", "))
+				}
+			}
+			for _, sibling := range siblings {
+				if within(imported, module+"/"+sibling) && name != sibling && slices.Contains(siblings, name) {
+					t.Errorf("%s imports its sibling %s", name, sibling)
+				}
+			}
+			if within(imported, module+"/rocketmq") && (slices.Contains(siblings, name) || name == "broker" || name == ".") {
+				t.Errorf("%s imports %s: it may know the port, broker/", name, imported)
+			}
+		}
+	}
+}
+
+// packages returns the imports of each package's ordinary files.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports", module+"/...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	found := map[string][]string{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		if name == "" {
+			name = "."
+		}
+		found[name] = p.Imports
+	}
+	if len(found) < 10 {
+		t.Fatalf("go list found only %d packages", len(found))
+	}
+	return found
+}
+
+func within(imported, prefix string) bool {
+	return imported == prefix || strings.HasPrefix(imported, prefix+"/")
+}
+
+func matches(name string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, _ := path.Match(pattern, name) // the patterns are well formed
+		return ok
+	})
+}
