@@ -7,8 +7,36 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
+
+// TestMain looks for goroutines left behind. Those of the client that its Shutdown leaves are named; ours must be gone.
+func TestMain(m *testing.M) {
+	const client = "github.com/apache/rocketmq-client-go/v2/"
+	goleak.VerifyTestMain(m,
+		// Statistics of a consumer: sleep up to an hour before they look whether to end.
+		goleak.IgnoreAnyFunction(client+"consumer.(*statsItemSet).init.func1"),
+		goleak.IgnoreAnyFunction(client+"consumer.(*statsItemSet).init.func2"),
+		goleak.IgnoreAnyFunction(client+"consumer.(*statsItemSet).init.func3"),
+		goleak.IgnoreAnyFunction(client+"consumer.(*statsItemSet).init.func4"),
+		goleak.IgnoreAnyFunction(client+"consumer.(*statsItemSet).init.func5"),
+		goleak.IgnoreAnyFunction(client+"consumer.(*statsItemSet).init.func6"),
+		// Clean-up of expired messages: sleeps for the ConsumeTimeout.
+		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).Start.func1.2"),
+		// Pulls: wait 30 s for the answer; a serial consumer polls for 5 s.
+		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).pullMessage"),
+		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).consumeMessageOrderly"),
+		// Offsets, name servers, routes, heartbeats: sleep up to 10 s before their first turn.
+		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.1"),
+		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.2"),
+		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.3"),
+		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.4"),
+		// Connections to name servers: stay until they have been idle for 120 s.
+		goleak.IgnoreAnyFunction(client+"internal/remote.(*remotingClient).receiveResponse"),
+	)
+}
 
 func nameServers(t testing.TB) []string {
 	t.Helper()
@@ -21,7 +49,7 @@ func nameServers(t testing.TB) []string {
 
 func open(t testing.TB, change ...func(*rocketmq.Config)) *rocketmq.Client {
 	t.Helper()
-	config := rocketmq.Config{NameServers: nameServers(t), Service: "conformance"}
+	config := rocketmq.Config{NameServers: nameServers(t), Service: "conformance", SendTimeout: 20 * time.Second}
 	for _, f := range change {
 		f(&config)
 	}

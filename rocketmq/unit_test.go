@@ -1,0 +1,118 @@
+package rocketmq
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+func TestConfigNamesTheField(t *testing.T) {
+	t.Parallel()
+	good := Config{NameServers: []string{"h:1"}, Service: "s"}
+	if err := good.withDefaults().validate(); err != nil {
+		t.Fatal(err)
+	}
+	for field, change := range map[string]func(*Config){
+		"NameServers":  func(c *Config) { c.NameServers = []string{"h"} },
+		"Service":      func(c *Config) { c.Service = "a b" },
+		"Namespace":    func(c *Config) { c.Namespace = "a%b" },
+		"SecretKey":    func(c *Config) { c.AccessKey = "a" },
+		"SendTimeout":  func(c *Config) { c.SendTimeout = -1 },
+		"MaxAsync":     func(c *Config) { c.MaxAsync = -1 },
+		"TimerHorizon": func(c *Config) { c.TimerHorizon = -1 },
+		"Dialect":      func(c *Config) { c.Dialect = 9 },
+	} {
+		c := good
+		change(&c)
+		var e *rocketflow.FieldError
+		if err := c.validate(); !errors.As(err, &e) || e.Field != field {
+			t.Errorf("%s: got %v", field, err)
+		}
+	}
+}
+
+// The client gives the broker's code as text. This pins the text.
+func TestClientErrorText(t *testing.T) {
+	t.Parallel()
+	var refused *remoting.ResponseError
+	err := clientError(errors.New("CODE: 17, DESC: topic[x] not exist\nmore"))
+	if !errors.As(err, &refused) || refused.Code != remoting.TopicNotExist || !errors.Is(err, broker.ErrTopicNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if err := clientError(errors.New("request timeout")); !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRouteKeepsQueuesOfRestartingBroker(t *testing.T) {
+	t.Parallel()
+	r := routes{missing: func(name string) bool { return name == "b" }}
+	old := []queue{{"a", 0}, {"a", 1}, {"b", 0}, {"c", 0}}
+	got := r.merge(old, []queue{{"a", 0}, {"a", 1}})
+	if want := []queue{{"a", 0}, {"a", 1}, {"b", 0}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestPickIsStable(t *testing.T) {
+	t.Parallel()
+	up := func(name string) bool { return name == "b" }
+	route := &topicRoute{queues: writable(remoting.Route{
+		Queues:  []remoting.QueueData{{Broker: "b", Write: 2, Perm: 6}, {Broker: "a", Write: 2, Perm: 6}, {Broker: "slave", Write: 1, Perm: 6}, {Broker: "a", Write: 9, Perm: 4}},
+		Brokers: []remoting.BrokerData{{Name: "a", Addresses: map[string]string{"0": "x"}}, {Name: "b", Addresses: map[string]string{"0": "y"}}, {Name: "slave", Addresses: map[string]string{"1": "z"}}},
+	})}
+	if want := []queue{{"a", 0}, {"a", 1}, {"b", 0}, {"b", 1}}; !slices.Equal(route.queues, want) {
+		t.Fatalf("got %v, want %v", route.queues, want)
+	}
+	// A changed hash would move keys between versions of a service that run side by side.
+	for key, want := range map[string]queue{"order-1": {"a", 1}, "a": {"a", 0}, "order-2": {"b", 1}, "order-3": {"b", 0}} {
+		if got := route.pick(key, up); got != want {
+			t.Errorf("key %s is in %v, want %v", key, got, want)
+		}
+	}
+	for range 8 {
+		if q := route.pick("", up); q.broker != "b" {
+			t.Errorf("without a key: %v, whose broker is down", q)
+		}
+	}
+}
+
+func TestDialects(t *testing.T) {
+	t.Parallel()
+	due := time.UnixMilli(1700000000123).Add(time.Microsecond)
+	timer := broker.Timer{MessageID: "ID", Topic: "T", Due: due}
+	const ms = "1700000000124" // rounded up
+	if got := DMS.schedule(dueMillis(due)); !maps.Equal(got, map[string]string{"__STARTDELIVERTIME": ms}) {
+		t.Errorf("DMS: got %v", got)
+	}
+	if got := DMS.cancel(timer, 0); len(got) != 1 || !maps.Equal(got[0], map[string]string{"__STARTDELIVERTIME": ms, "__CANCEL_SCHEDULED_MSG": "ID"}) {
+		t.Errorf("DMS: got %v", got)
+	}
+	for version, keys := range map[int][]string{475: {"ID"}, 479: {"T+ID"}, 493: {"ID", "T+ID"}, 513: {"ID", "T+ID"}, 0: {"ID", "T+ID"}} {
+		var got []string
+		for _, p := range Apache5.cancel(timer, version) {
+			if p["TIMER_DELIVER_MS"] != ms {
+				t.Errorf("version %d: %v", version, p)
+			}
+			got = append(got, p["TIMER_DEL_UNIQKEY"])
+		}
+		if !slices.Equal(got, keys) {
+			t.Errorf("version %d: got %v, want %v", version, got, keys)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	for attempt := range 100 {
+		if d := backoff(attempt, minHold, maxHold); d < minHold*3/4 || d > maxHold {
+			t.Errorf("attempt %d: %v", attempt, d)
+		}
+	}
+}
