@@ -61,7 +61,7 @@ var (
 )
 
 // pollInterval is how often a customer looks again.
-const pollInterval = 25 * time.Millisecond
+const pollInterval = 50 * time.Millisecond
 
 // answer is the bank's, as soon as it was asked for the charge. A conflict is the services' right.
 func (c *client) answer(ctx context.Context, o order, answer string) error {

@@ -15,7 +15,7 @@ import (
 // Handler answers a request with a status and a body for it, or with an error:
 //
 //	*Error                          its status
-//	ErrBackpressure, no database    503
+//	ErrBackpressure, no database    503, to be tried again
 //	any other                       500, and a log line
 type Handler func(r *http.Request) (status int, body any, err error)
 
@@ -83,22 +83,33 @@ type errorBody struct {
 }
 
 func (m *Mux) answer(r *http.Request, err error) (int, errorBody) {
-	var (
-		answer  *Error
-		connect *pgconn.ConnectError
-	)
+	var answer *Error
 	switch {
 	case errors.As(err, &answer):
 		return answer.Status, errorBody{Error: answer.Message, Field: answer.Field}
 	case errors.Is(err, rocketflow.ErrBackpressure):
 		return http.StatusServiceUnavailable, errorBody{Error: "too many events wait for the broker: try again later"}
-	case errors.As(err, &connect):
-		return http.StatusServiceUnavailable, errorBody{Error: "the database can't be reached: try again later"}
+	case isPassing(err):
+		m.log.Warn("database can't serve", "method", r.Method, "path", r.URL.Path, "error", err)
+		return http.StatusServiceUnavailable, errorBody{Error: "the database can't serve: try again later"}
 	}
 	if r.Context().Err() == nil {
 		m.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	return http.StatusInternalServerError, errorBody{Error: "internal error"}
+}
+
+// isPassing tells whether Postgres is away, is overloaded, or gave up a transaction for another's sake.
+func isPassing(err error) bool {
+	var connect *pgconn.ConnectError
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		switch answer.Code[:2] {
+		case "08", "40", "53", "57": // connection, rollback, resources, operator
+			return true
+		}
+	}
+	return errors.As(err, &connect)
 }
 
 func write(w http.ResponseWriter, status int, body any) {

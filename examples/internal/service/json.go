@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -42,7 +43,7 @@ func decodeError(err error) error {
 		return BadField(wrongType.Field, "is a JSON %s, want %s", wrongType.Value, wrongType.Type)
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return BadField(strings.Trim(field, `"`), "unknown field")
+		return BadField(cmp.Or(strings.Trim(field, `"`), "body"), "unknown field %s", field)
 	}
 	if errors.Is(err, io.EOF) {
 		return BadField("body", "is empty, want a JSON object")

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -16,13 +15,15 @@ const readyTimeout = 2 * time.Second
 
 // Operations is what operators see of a service.
 type Operations struct {
-	Pool   *pgxpool.Pool
-	Broker interface {
-		Ping(ctx context.Context) error
-	}
+	Pool      pinger
+	Broker    pinger
 	Consumers interface{ Err() error }
 	Metrics   *prometheus.Registry
 	OpenAPI   []byte
+}
+
+type pinger interface {
+	Ping(ctx context.Context) error
 }
 
 // Operate adds /healthz, /readyz, /metrics and /openapi.yaml.

@@ -40,13 +40,14 @@ func run(log *slog.Logger, options fx.Option) error {
 	if err := app.Err(); err != nil {
 		return dig.RootCause(err)
 	}
+	stopped := app.Wait() // listens for signals from here on
 	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
 	defer cancel()
 	if err := app.Start(ctx); err != nil {
 		return err
 	}
 	log.Info("started")
-	signal := <-app.Wait()
+	signal := <-stopped
 	log.Info("stopping", "signal", signal.Signal.String())
 	ctx, cancel = context.WithTimeout(context.Background(), app.StopTimeout())
 	defer cancel()

@@ -1,0 +1,91 @@
+package rocketflowfx_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// TestModule starts all parts, sends an event through them, and stops them.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	nameServers := os.Getenv("ROCKETMQ_NAMESRV")
+	if nameServers == "" {
+		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
+	}
+	pool, schema := pgtest.Migrated(t)
+	handled := make(chan string, 1)
+	var transactor rocketflow.Transactor
+	app := fxtest.New(t,
+		rocketflowfx.Module,
+		fx.Supply(pool, rocketflowfx.Config{
+			Service:      "shop",
+			Schema:       schema,
+			Topics:       []broker.Topic{{Name: "parcels", Queues: 2}},
+			CreateTopics: true,
+			RocketMQ: rocketmq.Config{
+				NameServers: strings.Split(nameServers, ";"),
+				Namespace:   "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12],
+			},
+		}),
+		fx.Invoke(func(router *handlers.Router, _ *outbox.Outbox, _ *timeout.Scheduler, _ *saga.Engine) {
+			handlers.On(router, "shop", func(_ context.Context, tx rocketflow.Tx, p Shipped) error {
+				tx.AfterCommit(func() { handled <- p.Parcel })
+				return nil
+			})
+		}),
+		fx.Populate(&transactor),
+	)
+	app.RequireStart()
+	defer app.RequireStop()
+	err := transactor.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
+		return tx.Publish(ctx, Shipped{Parcel: "p-1"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case parcel := <-handled:
+		if parcel != "p-1" {
+			t.Errorf("handled parcel %q", parcel)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the event did not come")
+	}
+}
+
+// TestMissingTopic: without CreateTopics a topic that is missing is an error of the start.
+func TestMissingTopic(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Migrated(t)
+	app := fx.New(
+		rocketflowfx.Module, fx.NopLogger,
+		fx.Supply(pool, rocketflowfx.Config{
+			Service: "shop", Schema: schema, Topics: []broker.Topic{{Name: "missing-" + uuid.NewString()}},
+			RocketMQ: rocketmq.Config{NameServers: strings.Split(os.Getenv("ROCKETMQ_NAMESRV"), ";")},
+		}),
+		fx.Invoke(func(*outbox.Outbox) {}),
+	)
+	if err := app.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "missing-") {
+		t.Errorf("error is %v, want one that names the topic", err)
+	}
+	if err := app.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
