@@ -14,7 +14,7 @@ import (
 
 // articles is how many different things are sold, and onHand how many of each there are.
 const (
-	articles = 7
+	articles = 20
 	onHand   = 1_000_000
 )
 
