@@ -103,7 +103,7 @@ func (s *checks) answer(check broker.Check) {
 	s.transactor.client.listener.CheckAnswered(info)
 }
 
-// decide calls the checker. Its deadline holds also for a checker that doesn't look at its context.
+// decide calls the checker. What it says after its deadline counts as unknown: by then the broker may have asked again.
 func (s *checks) decide(check broker.Check) (decision broker.Decision, done func(error)) {
 	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
 	defer cancel()

@@ -220,6 +220,7 @@ func (c *Client) watch(ctx context.Context) {
 			continue
 		}
 		c.routes.refresh(ctx)
+		c.watchConsumers(ctx)
 	}
 }
 

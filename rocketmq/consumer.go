@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -39,8 +40,10 @@ type consumer struct {
 
 	stopping chan struct{} // closed by the first Stop
 	stopOnce sync.Once
-	renewal  sync.Mutex // held while an instance is being replaced or stopped; guards current
-	current  *instance  // nil after Stop, and while a renewal has not succeeded yet
+	renewal  sync.Mutex  // held while an instance is being replaced or stopped; guards current
+	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
+	renewing atomic.Bool // a renewal waits for its turn
+	unlisted int         // times in a row that no broker listed it; the watch's own
 
 	mu      sync.Mutex
 	trouble error
@@ -70,7 +73,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		return fail(fmt.Errorf("%w: MaxBuffered %d: want 1 to 65,535", broker.ErrIllegal, s.MaxBuffered))
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight), stopping: make(chan struct{})}
-	if err := k.probe(ctx); err != nil {
+	if err := k.probe(ctx, true); err != nil {
 		return fail(err)
 	}
 	i, err := k.newInstance(ctx)
@@ -92,8 +95,8 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 }
 
 // probe asks each broker that holds a topic for the group's offset. The client's consumer starts without a word where a
-// topic is missing a grant, and then never gets a message.
-func (k *consumer) probe(ctx context.Context) error {
+// topic is missing a grant, and then never gets a message. With set a new group that wants it is set to the end.
+func (k *consumer) probe(ctx context.Context, set bool) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	brokers := map[string]struct{}{}
@@ -110,7 +113,7 @@ func (k *consumer) probe(ctx context.Context) error {
 				continue
 			}
 			brokers[q.Broker] = struct{}{}
-			if err := k.begin(ctx, l, topic, q.Read); err != nil {
+			if err := k.begin(ctx, l, topic, q.Read, set && k.subscription.FromLast); err != nil {
 				last = fmt.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
 				if errors.Is(err, broker.ErrRejected) {
 					return last
@@ -136,7 +139,7 @@ var errNoOffset = errors.New("the broker's answer has no offset")
 
 // begin asks for the group's offsets in a topic on one broker. Where a group that wants to begin at the end has none,
 // it is set: asked by the client, a broker would name the beginning of any queue that is still in its memory.
-func (k *consumer) begin(ctx context.Context, l *link, topic string, queues int) error {
+func (k *consumer) begin(ctx context.Context, l *link, topic string, queues int, set bool) error {
 	for id := range queues {
 		at := func(more ...string) map[string]string {
 			ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(id)}
@@ -150,7 +153,7 @@ func (k *consumer) begin(ctx context.Context, l *link, topic string, queues int)
 		if err != nil && !(errors.As(err, &answer) && answer.Code == remoting.QueryNotFound) {
 			return err
 		}
-		if !k.subscription.FromLast {
+		if !set {
 			return nil // one question tells whether we may ask
 		}
 		if err == nil {
@@ -250,116 +253,6 @@ func (k *consumer) call(ctx context.Context, d broker.Delivery) (err error) {
 	}()
 	d.Topic = k.client.config.bare(d.Topic)
 	return k.handler(ctx, d)
-}
-
-// renewConsumers gives each consumer that reads from a broker that came back a new instance. Left alone the client
-// would sleep for up to a minute: its pull waits 30 s for an answer that is lost, and the broker has forgotten it.
-func (c *Client) renewConsumers(name string) {
-	c.mu.Lock()
-	consumers := slices.Collect(maps.Keys(c.consumers))
-	c.mu.Unlock()
-	for _, k := range consumers {
-		if c.begin() {
-			go func() {
-				defer c.work.Done()
-				k.renew(name)
-			}()
-		}
-	}
-}
-
-const (
-	renewDrain = 2 * time.Second // for handlers at work; what they settle later comes again
-	renewStart = 10 * time.Second
-	minRenew   = 200 * time.Millisecond
-	maxRenew   = 2 * time.Second
-)
-
-func (k *consumer) renew(name string) {
-	k.renewal.Lock()
-	defer k.renewal.Unlock()
-	log := k.client.log.With("group", k.subscription.Group, "broker", name)
-	start := time.Now()
-	for try := 0; ; try++ {
-		select {
-		case <-k.stopping:
-			return
-		default:
-		}
-		if i := k.current; i != nil {
-			k.current = nil
-			ctx, cancel := context.WithTimeout(context.Background(), renewDrain)
-			if err := i.stop(ctx); err != nil {
-				log.Info("consumer renewed over running handlers: what they hold will come again")
-			}
-			cancel()
-		}
-		ctx, cancel := k.untilStop(renewStart)
-		err := k.probe(ctx)
-		if err == nil {
-			k.current, err = k.newInstance(ctx)
-		}
-		cancel()
-		if err == nil {
-			k.setTrouble(nil)
-			log.Info("consumer renewed", "took", time.Since(start))
-			k.client.listener.ConsumerRenewed(ConsumerInfo{Group: k.subscription.Group, Topics: k.subscription.Topics, Took: time.Since(start)})
-			return
-		}
-		k.setTrouble(fmt.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
-		select {
-		case <-k.stopping:
-			return
-		case <-time.After(backoff(try, minRenew, maxRenew)):
-		}
-	}
-}
-
-// untilStop returns a context that ends with the consumer.
-func (k *consumer) untilStop(d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	go func() {
-		select {
-		case <-k.stopping:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
-}
-
-// known tells whether the broker lists a client id among a group's consumers.
-func (c *Client) known(ctx context.Context, topic, group string, isOurs func(clientID string) bool) (bool, error) {
-	route, err := c.names.route(ctx, topic)
-	if err != nil {
-		return false, err
-	}
-	var errs []error
-	for _, b := range route.Brokers {
-		l := c.link(b.Name)
-		if l == nil {
-			continue
-		}
-		answer, err := l.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
-		var refused *remoting.ResponseError
-		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
-			continue // "no consumer for this group"
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		var list struct {
-			IDs []string `json:"consumerIdList"`
-		}
-		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(list.IDs, isOurs) {
-			return true, nil
-		}
-	}
-	return false, errors.Join(errs...)
 }
 
 // flowControl are the client's numbers for how much of a queue waits in memory.

@@ -2,7 +2,9 @@ package rocketmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 const (
@@ -28,6 +31,7 @@ const (
 // and a result that comes after it is lost.
 type instance struct {
 	consumer *consumer
+	name     string // part of the id under which brokers list it
 	push     rmq.PushConsumer
 	ctx      context.Context // the handlers'; ends when stop's patience does
 	cancel   context.CancelFunc
@@ -67,19 +71,20 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
-	i := &instance{consumer: k, push: push, drain: make(chan struct{}), released: make(chan struct{})}
+	i := &instance{consumer: k, name: name, push: push, drain: make(chan struct{}), released: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	for _, topic := range s.Topics {
 		if err := push.Subscribe(topic, rmqconsumer.MessageSelector{Type: rmqconsumer.TAG, Expression: "*"}, i.consume); err != nil {
+			i.cancel()
 			return nil, fmt.Errorf("subscribe topic %s: %w", topic, err)
 		}
 	}
 	if err := push.Start(); err != nil {
+		i.cancel()
 		return nil, fmt.Errorf("%w: start consumer: %w", broker.ErrUnavailable, err)
 	}
-	ours := func(id string) bool { return strings.Contains(id, name) }
 	for {
-		known, err := c.known(ctx, s.Topics[0], s.Group, ours)
+		known, err := i.known(ctx)
 		if known {
 			return i, nil
 		}
@@ -205,4 +210,38 @@ func deliveryOf(ctx context.Context, m *primitive.MessageExt) broker.Delivery {
 		d.Broker = in.MQ.BrokerName
 	}
 	return d
+}
+
+// known tells whether a broker lists the instance in the group.
+func (i *instance) known(ctx context.Context) (bool, error) {
+	k := i.consumer
+	k.mu.Lock()
+	brokers := k.brokers
+	k.mu.Unlock()
+	var errs []error
+	for _, name := range brokers {
+		l := k.client.link(name)
+		if l == nil {
+			continue
+		}
+		answer, err := l.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": k.subscription.Group}})
+		var refused *remoting.ResponseError
+		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
+			continue // the group has no consumer there
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var list struct {
+			IDs []string `json:"consumerIdList"`
+		}
+		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(list.IDs, func(id string) bool { return strings.Contains(id, i.name) }) {
+			return true, nil
+		}
+	}
+	return false, errors.Join(errs...)
 }

@@ -63,9 +63,8 @@ func (l *link) run(ctx context.Context) {
 			close(l.tried)
 		}
 		if err == nil {
-			l.beat(ctx, conn) // until it breaks
+			l.setDown(l.beat(ctx, conn)) // when it breaks
 			conn.Close()
-			l.setDown(fmt.Errorf("%w: broker %s: connection to %s: %w", broker.ErrUnavailable, l.name, l.address, conn.Err()))
 			continue
 		}
 		select {
@@ -95,21 +94,20 @@ func (l *link) connect(ctx context.Context) (*remoting.Conn, error) {
 	return conn, nil
 }
 
-// beat sends heartbeats until the connection breaks, the broker stops answering, or ctx ends.
-func (l *link) beat(ctx context.Context, conn *remoting.Conn) {
+// beat sends heartbeats until the connection breaks, the broker stops answering, or ctx ends, and says which.
+func (l *link) beat(ctx context.Context, conn *remoting.Conn) error {
 	tick := time.NewTicker(heartbeatInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return fmt.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, l.name, l.address, remoting.ErrClosed)
 		case <-conn.Done():
-			return
+			return fmt.Errorf("%w: broker %s: connection to %s: %w", broker.ErrUnavailable, l.name, l.address, conn.Err())
 		case <-tick.C:
 		}
 		if err := l.register(ctx); err != nil && ctx.Err() == nil {
-			l.client.log.Warn("heartbeat failed", "broker", l.name, "address", l.address, "error", err)
-			return
+			return fmt.Errorf("broker %s at %s: heartbeat: %w", l.name, l.address, err)
 		}
 	}
 }

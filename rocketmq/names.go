@@ -21,6 +21,7 @@ type nameServers struct {
 
 	mu       sync.Mutex
 	conn     *remoting.Conn
+	closed   bool
 	first    int      // where to begin: the server that answered last
 	resolved []string // last look-up, for Resolve
 }
@@ -50,19 +51,30 @@ func (n *nameServers) call(ctx context.Context, request *remoting.Command) (*rem
 
 func (n *nameServers) connect(ctx context.Context) (*remoting.Conn, error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.conn != nil && n.conn.Err() == nil {
-		return n.conn, nil
+	conn, address := n.conn, n.addresses[n.first]
+	n.mu.Unlock()
+	if conn != nil && conn.Err() == nil {
+		return conn, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, nameServerTimeout)
 	defer cancel()
 	// A name server knows no users: what is signed for a broker need not be shown to it.
-	conn, err := remoting.Dial(ctx, n.addresses[n.first], remoting.Credentials{}, nil)
+	made, err := remoting.Dial(ctx, address, remoting.Credentials{}, nil)
 	if err != nil {
-		return nil, err
+		return conn, err
 	}
-	n.conn = conn
-	return conn, nil
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.closed:
+		made.Close()
+		return nil, errClientClosed
+	case n.conn != nil && n.conn.Err() == nil: // someone else was faster
+		made.Close()
+		return n.conn, nil
+	}
+	n.conn = made
+	return made, nil
 }
 
 // skip gives up conn, or the address that gave none, and turns to the next server.
@@ -82,6 +94,7 @@ func (n *nameServers) skip(conn *remoting.Conn) {
 func (n *nameServers) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.closed = true
 	if n.conn != nil {
 		n.conn.Close()
 		n.conn = nil

@@ -115,13 +115,9 @@ func (t *transactor) end(ctx context.Context, h broker.Half, d broker.Decision, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.client.config.SendTimeout)
 	defer cancel()
-	// By name: after a failover the offsets are the same on the new master.
-	l := t.client.link(h.Broker)
-	if l == nil {
-		l = t.client.linkAt(h.Address)
-	}
-	if l == nil {
-		return fail(fmt.Errorf("%w: the broker isn't known", broker.ErrUnavailable))
+	l, err := t.client.linkOf(ctx, h)
+	if err != nil {
+		return fail(err)
 	}
 	if _, err := l.call(ctx, request); err != nil {
 		return fail(err)
@@ -129,13 +125,24 @@ func (t *transactor) end(ctx context.Context, h broker.Half, d broker.Decision, 
 	return nil
 }
 
-func (c *Client) linkAt(address string) *link {
-	for _, l := range c.allLinks() {
-		if l.address == address {
-			return l
+// linkOf finds the link to the broker that holds a half message: by name, as after a failover the offsets are the same
+// on the new master. A broker that has joined since the last look is found too.
+func (c *Client) linkOf(ctx context.Context, h broker.Half) (*link, error) {
+	l := c.link(h.Broker)
+	if l == nil {
+		if err := c.updateLinks(ctx); err != nil {
+			return nil, err
+		}
+		if l = c.link(h.Broker); l == nil {
+			return nil, fmt.Errorf("%w: the broker isn't known", broker.ErrUnavailable)
 		}
 	}
-	return nil
+	select {
+	case <-l.tried:
+		return l, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", l.down(), context.Cause(ctx))
+	}
 }
 
 // Close implements broker.Transactor.

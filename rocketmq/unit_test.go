@@ -71,7 +71,7 @@ func TestPickIsStable(t *testing.T) {
 		t.Fatalf("got %v, want %v", route.queues, want)
 	}
 	// A changed hash would move keys between versions of a service that run side by side.
-	for key, want := range map[string]queue{"order-1": {"a", 1}, "a": {"a", 0}, "order-2": {"b", 1}, "order-3": {"b", 0}} {
+	for key, want := range map[string]queue{"order-1": {"a", 1}, "a": {"a", 0}, "order-2": {"a", 0}, "order-3": {"b", 1}, "order-4": {"b", 0}} {
 		if got := route.pick(key, up); got != want {
 			t.Errorf("key %s is in %v, want %v", key, got, want)
 		}

@@ -1,0 +1,145 @@
+package rocketmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// renewConsumers gives each consumer that reads from a broker that came back a new instance. Left alone the client
+// would sleep for up to a minute: its pull waits 30 s for an answer that is lost, and the broker has forgotten it.
+func (c *Client) renewConsumers(name string) {
+	c.mu.Lock()
+	consumers := slices.Collect(maps.Keys(c.consumers))
+	c.mu.Unlock()
+	for _, k := range consumers {
+		k.renewSoon("broker " + name + " came back")
+	}
+}
+
+// renewSoon renews the consumer in the background. One renewal that waits for its turn is enough.
+func (k *consumer) renewSoon(why string) {
+	if !k.renewing.CompareAndSwap(false, true) {
+		return
+	}
+	if !k.client.begin() {
+		return
+	}
+	go func() {
+		defer k.client.work.Done()
+		k.renew(why)
+	}()
+}
+
+const (
+	renewDrain = 2 * time.Second // for handlers at work; what they settle later comes again
+	renewStart = 10 * time.Second
+	minRenew   = 200 * time.Millisecond
+	maxRenew   = 2 * time.Second
+)
+
+func (k *consumer) renew(why string) {
+	k.renewal.Lock()
+	defer k.renewal.Unlock()
+	k.renewing.Store(false)
+	log := k.client.log.With("group", k.subscription.Group, "why", why)
+	start := time.Now()
+	for try := 0; ; try++ {
+		select {
+		case <-k.stopping:
+			return
+		default:
+		}
+		if i := k.current; i != nil {
+			k.current = nil
+			ctx, cancel := context.WithTimeout(context.Background(), renewDrain)
+			if err := i.stop(ctx); err != nil {
+				log.Info("consumer renewed over running handlers: what they hold will come again")
+			}
+			cancel()
+		}
+		ctx, cancel := k.untilStop(renewStart)
+		err := k.probe(ctx, true)
+		if err == nil {
+			k.current, err = k.newInstance(ctx)
+		}
+		cancel()
+		if err == nil {
+			k.setTrouble(nil)
+			log.Info("consumer renewed", "took", time.Since(start))
+			k.client.listener.ConsumerRenewed(ConsumerInfo{Group: k.subscription.Group, Topics: k.subscription.Topics, Took: time.Since(start)})
+			return
+		}
+		k.setTrouble(fmt.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
+		select {
+		case <-k.stopping:
+			return
+		case <-time.After(backoff(try, minRenew, maxRenew)):
+		}
+	}
+}
+
+// untilStop returns a context that ends with the consumer.
+func (k *consumer) untilStop(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	go func() {
+		select {
+		case <-k.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// watchConsumers looks after consumers that the client believes to be well: whether their grants still hold, and whether
+// a broker lists them. One that isn't listed twice in a row is renewed.
+func (c *Client) watchConsumers(ctx context.Context) {
+	c.mu.Lock()
+	consumers := slices.Collect(maps.Keys(c.consumers))
+	c.mu.Unlock()
+	for _, k := range consumers {
+		if !k.renewal.TryLock() {
+			continue // it is being renewed or stopped
+		}
+		err := k.look(ctx)
+		k.renewal.Unlock()
+		if errors.Is(err, errNotListed) && k.unlisted > 1 {
+			k.unlisted = 0
+			k.renewSoon("no broker lists it")
+		}
+	}
+}
+
+var errNotListed = fmt.Errorf("%w: no broker lists the consumer", broker.ErrUnavailable)
+
+// look is called by the watch only, with renewal held.
+func (k *consumer) look(ctx context.Context) error {
+	i := k.current
+	if i == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
+	defer cancel()
+	err := k.probe(ctx, false)
+	if err == nil {
+		var known bool
+		if known, err = i.known(ctx); err == nil && !known {
+			err = errNotListed
+		}
+	}
+	if errors.Is(err, errNotListed) {
+		k.unlisted++
+	} else {
+		k.unlisted = 0
+	}
+	if ctx.Err() == nil || err == nil {
+		k.setTrouble(err)
+	}
+	return err
+}
