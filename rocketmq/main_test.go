@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.2"),
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.3"),
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.4"),
+		// A cache for traces, made by the import.
+		goleak.IgnoreAnyFunction("github.com/patrickmn/go-cache.(*janitor).Run"),
 		// Connections to name servers: stay until they have been idle for 120 s.
 		goleak.IgnoreAnyFunction(client+"internal/remote.(*remotingClient).receiveResponse"),
 	)
