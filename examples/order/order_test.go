@@ -207,7 +207,7 @@ func TestOperations(t *testing.T) {
 	c := start(t)
 	c.Want(http.StatusOK, "GET", "/healthz", nil)
 	c.Want(http.StatusOK, "GET", "/readyz", nil)
-	if a := c.Want(http.StatusOK, "GET", "/metrics", nil); !strings.Contains(a.Text, "go_goroutines") {
+	if a := c.Want(http.StatusOK, "GET", "/metrics", nil); !strings.Contains(a.Text, "go_goroutines") || !strings.Contains(a.Text, "rocketflow_outbox_backlog_events") {
 		t.Errorf("metrics are %.200s", a.Text)
 	}
 	if a := c.Want(http.StatusOK, "GET", "/openapi.yaml", nil); !strings.HasPrefix(a.Text, "openapi: 3") {

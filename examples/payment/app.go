@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
 	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 )
 
@@ -25,7 +26,9 @@ func App(c service.Config) fx.Option {
 		rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers,
 		service.Module(c, Schema, OpenAPI),
 		fx.Provide(
-			func(log *slog.Logger) rocketflowfx.Config { return c.Rocketflow(contracts.Topics(), log) },
+			func(log *slog.Logger, m *metrics.Metrics) rocketflowfx.Config {
+				return c.Rocketflow(contracts.Topics(), log, m)
+			},
 			NewService,
 		),
 		fx.Invoke((*Service).Subscribe, (*Service).Routes),
