@@ -1,0 +1,297 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// failing returns a handler that leaves its effect and then fails, for events of a subject, so many times.
+func failing(subject string, times int64, err error) rocketflow.HandlerFunc {
+	var n atomic.Int64
+	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		if e := effect(ctx, tx, e); e != nil {
+			return e
+		}
+		if e.Subject == subject && n.Add(1) <= times {
+			return err
+		}
+		return nil
+	}
+}
+
+var errBroken = errors.New("broken")
+
+const always = int64(1) << 60
+
+func TestFailureHoldsOnlyItsStream(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener, cfg.Lanes = p.listener(), 1
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", failing("bad", always, errBroken))
+	b.start(r)
+	bad, good := newChain("bad").next(3), newChain("good").next(3)
+	for i := range bad {
+		b.broker.publish(bad[i], good[i])
+	}
+	eventually(t, "a dead letter, and the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 3 })
+	b.wantOrder("good", good...)
+	eventually(t, "followers are parked", func() bool { return b.parkedCount(Gap) == 2 && b.broker.idle() })
+	list, err := b.dead.List(context.Background(), Filter{Consumer: "billing"})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("dead letters: %v, %v", list, err)
+	}
+	d := list[0]
+	if d.Event.ID != bad[0].ID || d.Attempts != 3 || d.LastError != "broken" || d.Event.Headers["tenant"] != "acme" || string(d.Event.Body) != string(bad[0].Body) || !d.NextAt.IsZero() {
+		t.Errorf("dead letter is %+v", d)
+	}
+	waiting, err := b.dead.Waiting(context.Background(), Filter{Subject: "bad"})
+	if err != nil || len(waiting) != 2 || waiting[0].Reason != Gap {
+		t.Errorf("waiting: %v, %v", waiting, err)
+	}
+}
+
+func TestRetrySucceedsWithFollowersInOrder(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", failing("bad", 2, errBroken))
+	b.start(r)
+	events := newChain("bad").next(6)
+	b.broker.publish(events...)
+	eventually(t, "all ran", func() bool { return b.effectCount() == 6 })
+	b.wantOrder("bad", events...)
+	if got := b.effects("bad")[0].Attempt; got < 2 {
+		t.Errorf("first event succeeded at attempt %d, want a later one", got)
+	}
+	eventually(t, "nothing is parked", func() bool { return b.count("SELECT count(*) FROM parked") == 0 && b.broker.idle() })
+}
+
+func TestDeadLetterRetryAndDiscard(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := context.Background()
+	r := b.router(b.config())
+	var healed atomic.Bool
+	handler := func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		if e.Headers["poison"] != "" && !healed.Load() {
+			return Dead(errBroken)
+		}
+		return effect(ctx, tx, e)
+	}
+	r.Handle("billing", topic, "order.changed", handler)
+	r.Handle("billing", topic, "order.seen", handler)
+	b.start(r)
+	poison := map[string]string{"poison": "yes"}
+	x, y, alone := newChain("x").next(3), newChain("y").next(3), loose("order.seen", "z")
+	x[0].Headers, y[1].Headers, alone.Headers = poison, poison, poison
+	b.broker.publish(x...)
+	b.broker.publish(y...)
+	b.broker.publish(alone)
+	eventually(t, "three dead letters", func() bool { return b.parkedCount(DeadLetter) == 3 && b.broker.idle() })
+
+	if _, err := b.dead.Retry(ctx, Filter{}); err == nil {
+		t.Error("an empty filter was accepted")
+	}
+	if n, err := b.dead.Discard(ctx, Filter{Subject: "y"}); n != 1 || err != nil {
+		t.Fatalf("discard: %d, %v", n, err)
+	}
+	eventually(t, "followers of the discarded ran", func() bool { return len(b.effects("y")) == 2 })
+	b.wantOrder("y", y[0], y[2])
+	if n, err := b.dead.Retry(ctx, Filter{EventID: x[0].ID}); n != 1 || err != nil {
+		t.Fatalf("retry: %d, %v", n, err)
+	}
+	eventually(t, "dead again", func() bool { return b.parkedCount(DeadLetter) == 2 })
+	healed.Store(true)
+	if n, err := b.dead.Retry(ctx, Filter{All: true}); n != 2 || err != nil {
+		t.Fatalf("retry all: %d, %v", n, err)
+	}
+	eventually(t, "all ran", func() bool { return len(b.effects("x")) == 3 && len(b.effects("z")) == 1 })
+	b.wantOrder("x", x...)
+	b.broker.publish(y[1], alone) // what was discarded or handled stays so
+	eventually(t, "settled", b.broker.idle)
+	if n := b.effectCount(); n != 6 {
+		t.Errorf("%d effects, want 6", n)
+	}
+}
+
+func TestAcceptGap(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cfg := b.config()
+	cfg.GapWait = -1
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	events := newChain("a").next(4)
+	b.broker.publish(events[0], events[2], events[3])
+	eventually(t, "two wait", func() bool { return b.parkedCount(Gap) == 2 })
+	if ok, err := b.dead.Accept(context.Background(), "billing", events[3].ID); ok || err != nil {
+		t.Errorf("accepted one that isn't the first: %v, %v", ok, err)
+	}
+	if ok, err := b.dead.Accept(context.Background(), "billing", events[2].ID); !ok || err != nil {
+		t.Fatalf("accept: %v, %v", ok, err)
+	}
+	eventually(t, "both ran", func() bool { return b.effectCount() == 3 })
+	b.wantOrder("a", events[0], events[2], events[3])
+}
+
+func TestUnreadableMessages(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	On(r, "billing", func(ctx context.Context, tx rocketflow.Tx, o placed) error {
+		e, _ := EventFrom(ctx)
+		return effect(ctx, tx, e)
+	})
+	r.Handle("billing", topic, "plain", effect)
+	b.start(r)
+	body := loose("order.placed", "a")
+	body.Body = []byte("no json")
+	b.broker.publish(body)
+	broken := loose("order.placed", "b").Message()
+	broken.Properties["CE_time"] = "yesterday"
+	hostile := newChain("c\x00").next(1)[0].Message()
+	hostile.Properties["odd"] = "\x00\xff"
+	b.broker.send(broken, hostile,
+		broker.Message{ID: "1", Topic: topic, Properties: map[string]string{"CE_specversion": "1.0", "odd": "\x00\xff"}, Body: []byte("raw\x00")},
+		broker.Message{ID: "2", Topic: topic, Tag: "plain", Keys: []string{"foreign"}, Body: []byte("x")})
+	eventually(t, "all settled", func() bool { return b.broker.idle() && p.get("received") == 5 })
+	if n := b.parkedCount(DeadLetter); n != 4 {
+		t.Errorf("%d dead letters, want 4", n)
+	}
+	if rows := b.effects("foreign"); len(rows) != 1 || rows[0].Type != "plain" || b.effectCount() != 1 {
+		t.Errorf("effects %v, want that of the foreign message", b.effects(""))
+	}
+	for _, i := range p.dead {
+		if !errors.Is(i.Err, rocketflow.ErrUndecodable) {
+			t.Errorf("dead because %v, want ErrUndecodable", i.Err)
+		}
+	}
+	list, err := b.dead.List(context.Background(), Filter{Type: ""})
+	if err != nil || !slices.ContainsFunc(list, func(d Parked) bool { return string(d.Event.Body) == "raw\x00" && d.Event.ID != uuid.Nil }) {
+		t.Errorf("raw body is not kept: %v, %v", list, err)
+	}
+}
+
+func TestPanicDeadlineAndSteering(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name    string
+		fail    rocketflow.HandlerFunc
+		attempt int    // at which it succeeds; 0: never
+		said    string // by the listener
+	}{
+		{"panic", func(context.Context, rocketflow.Tx, rocketflow.Event) error { panic("boom") }, 2, "panicked"},
+		{"deadline", func(ctx context.Context, tx rocketflow.Tx, _ rocketflow.Event) error {
+			_, err := tx.Exec(ctx, "SELECT pg_sleep(60)")
+			return err
+		}, 2, "parked retry"},
+		{"retry after", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return RetryAfter(10 * time.Millisecond) }, 1, "parked retry"},
+		{"swallowed error", func(ctx context.Context, tx rocketflow.Tx, _ rocketflow.Event) error {
+			_, _ = tx.Exec(ctx, "SELECT 1/0")
+			return nil
+		}, 2, "parked retry"},
+		{"own commit", func(ctx context.Context, tx rocketflow.Tx, _ rocketflow.Event) error { return tx.Commit(ctx) }, 2, "parked retry"},
+		{"stale", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return rocketflow.ErrStale }, 0, "discarded"},
+		{"discard", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return Discard(errBroken) }, 0, "discarded"},
+		{"dead", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return Dead(errBroken) }, 0, "dead"},
+		{"undecodable", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return rocketflow.ErrUndecodable }, 0, "dead"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b, p := setup(t), newProbe()
+			cfg := b.config()
+			cfg.Listener, cfg.Timeout = p.listener(), 500*time.Millisecond
+			r := b.router(cfg)
+			var calls atomic.Int64
+			handler := func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+				if err := effect(ctx, tx, e); err != nil {
+					return err
+				}
+				if e.Headers["first"] != "" && (calls.Add(1) == 1 || c.attempt == 0) {
+					return c.fail(ctx, tx, e)
+				}
+				return nil
+			}
+			r.Handle("billing", topic, "order.changed", handler)
+			b.start(r)
+			events := newChain("a").next(2)
+			events[0].Headers = map[string]string{"first": "yes"}
+			b.broker.publish(events[0])
+			eventually(t, "said "+c.said, func() bool { return p.get(c.said) > 0 })
+			b.broker.publish(events[1])
+			switch {
+			case c.attempt > 0:
+				eventually(t, "both ran", func() bool { return b.effectCount() == 2 })
+				b.wantOrder("a", events...)
+				if got := b.effects("a")[0].Attempt; got != c.attempt {
+					t.Errorf("succeeded at attempt %d, want %d", got, c.attempt)
+				}
+			case c.said == "discarded":
+				eventually(t, "the follower ran", func() bool { return b.effectCount() == 1 })
+				b.wantOrder("a", events[1])
+			default:
+				eventually(t, "the follower is parked", func() bool { return b.parkedCount(Gap) == 1 })
+				b.wantOrder("a")
+			}
+		})
+	}
+}
+
+func TestRegistration(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := context.Background()
+	for name, register := range map[string]func(*Router){
+		"twice":    func(r *Router) { r.Handle("a", topic, "x", effect); r.Handle("a", topic, "x", effect) },
+		"consumer": func(r *Router) { r.Handle("a b", topic, "x", effect) },
+		"topic":    func(r *Router) { r.Handle("a", "", "x", effect) },
+		"type":     func(r *Router) { r.Handle("a", topic, "x y", effect) },
+		"handler":  func(r *Router) { r.Handle("a", topic, "x", nil) },
+		"zero meta": func(r *Router) {
+			On(r, "a", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return nil })
+		},
+		"pointer": func(r *Router) { On(r, "a", func(context.Context, rocketflow.Tx, *placed) error { return nil }) },
+	} {
+		r := b.router(b.config())
+		register(r)
+		var field *rocketflow.FieldError
+		if err := r.Start(ctx); !errors.As(err, &field) {
+			t.Errorf("%s: start returned %v, want a FieldError", name, err)
+		}
+	}
+	if _, err := New(Config{}); err == nil {
+		t.Error("an empty Config was accepted")
+	}
+	b.broker.refused = broker.ErrTopicNotFound
+	r := b.router(b.config())
+	r.Handle("a", topic, "x", effect)
+	if err := r.Start(ctx); !errors.Is(err, broker.ErrTopicNotFound) {
+		t.Errorf("start returned %v, want ErrTopicNotFound", err)
+	}
+}
+
+// placed is a payload of these tests.
+type placed struct {
+	Order string `json:"order"`
+}
+
+func (p placed) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: topic, Type: "order.placed", Subject: p.Order}
+}
