@@ -99,6 +99,9 @@ func NewEvent(p Payload) (Event, error) {
 	} else if e.Body, err = json.Marshal(p); err != nil {
 		return Event{}, &FieldError{Field: "body", Reason: "can't be encoded as JSON", Err: err}
 	}
+	if len(e.Body) == 0 {
+		return Event{}, &FieldError{Field: "body", Reason: "missing: RocketMQ takes no empty message"}
+	}
 	return e, e.Validate()
 }
 
