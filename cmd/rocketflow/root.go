@@ -25,7 +25,9 @@ func newRoot() *cobra.Command {
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoServiceCommand(),
+		newInspectCommand(),
 		newMigrateCommand(),
+		newRedriveCommand(),
 		newVersionCommand(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true

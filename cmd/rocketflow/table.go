@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+)
+
+// table is columns of text. A cell may hold what some message brought: nothing in it can move the cursor.
+type table struct {
+	w      *tabwriter.Writer
+	indent string
+}
+
+// newTable begins a table with a line of heads, if there are any.
+func newTable(w io.Writer, indent string, heads ...string) *table {
+	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0), indent}
+	if len(heads) > 0 {
+		t.row(heads...)
+	}
+	return t
+}
+
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		if i > 0 {
+			fmt.Fprint(t.w, "\t")
+		} else {
+			fmt.Fprint(t.w, t.indent)
+		}
+		fmt.Fprint(t.w, oneLine(c))
+	}
+	fmt.Fprintln(t.w)
+}
+
+func (t *table) flush() error { return t.w.Flush() }
+
+// oneLine replaces what isn't printable by single spaces.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
+}
+
+// short is oneLine cut to what a column of a table bears.
+func short(s string) string {
+	const most = 100
+	if runes := []rune(oneLine(s)); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return oneLine(s)
+}
+
+// orDash makes an empty cell visible.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// moment is an instant in UTC to the millisecond; - for none.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// momentAgo adds how far t lies from now; - for none.
+func momentAgo(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return moment(t) + " (" + away(now, t) + ")"
+}
+
+// away is how far t lies from now; - for none.
+func away(now, t time.Time) string {
+	switch {
+	case t.IsZero():
+		return "-"
+	case t.After(now):
+		return "in " + span(t.Sub(now))
+	}
+	return span(now.Sub(t)) + " ago"
+}
+
+// span is a duration to two digits or so.
+func span(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	case d < 24*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	hours := int(d.Round(time.Hour) / time.Hour)
+	return fmt.Sprintf("%dd%dh", hours/24, hours%24)
+}

@@ -1,0 +1,158 @@
+-- name: Schemas
+SELECT n.nspname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = 'outbox_sweep'
+ORDER BY n.nspname
+LIMIT $1
+
+-- name: Event
+SELECT o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.body, a.acked_at
+FROM {schema}.outbox o LEFT JOIN {schema}.outbox_ack a ON a.id = o.id
+WHERE o.id = $1
+
+-- name: ParkedEvent
+-- The event itself, as any consumer has parked it.
+SELECT p.source, p.topic, p.type, p.subject, p.sequence, p.previous, p.recorded_at, p.content_type, p.body, p.timeout_key, p.timeout_name
+FROM {schema}.consumer c JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1
+LIMIT 1
+
+-- name: EventConsumers
+-- What each consumer knows of event $1 in stream ($2, $3, $4) at sequence $5; reads tells whether it ever had anything of
+-- that source and topic.
+SELECT c.name, c.born_at, coalesce(pos.sequence, 0), i.handled_at,
+       EXISTS (SELECT FROM {schema}.position q WHERE q.consumer = c.name AND q.source = $2 AND q.topic = $3)
+       OR EXISTS (SELECT FROM {schema}.parked q WHERE q.consumer = c.name AND q.source = $2 AND q.topic = $3),
+       p.reason, p.attempts, CASE WHEN p.next_at < 'infinity' THEN p.next_at END, p.last_error, p.parked_at,
+       head.event_id, head.reason
+FROM {schema}.consumer c
+LEFT JOIN {schema}.position pos
+    ON pos.consumer = c.name AND pos.source = $2 AND pos.topic = $3 AND pos.subject = $4 AND $5 > 0
+LEFT JOIN {schema}.inbox i ON i.event_id = $1 AND i.consumer = c.name
+LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1
+LEFT JOIN LATERAL (
+    SELECT event_id, reason FROM {schema}.parked
+    WHERE consumer = c.name AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0 AND sequence < $5
+    ORDER BY sequence LIMIT 1
+) head ON p.event_id IS NOT NULL
+ORDER BY c.name
+LIMIT $6
+
+-- name: Streams
+-- No index begins with the subject: the sources and topics, which are few, are found by hopping through the key's.
+WITH RECURSIVE known AS (
+    (SELECT source, topic FROM {schema}.stream ORDER BY source, topic LIMIT 1)
+    UNION ALL
+    SELECT n.source, n.topic FROM known k CROSS JOIN LATERAL (
+        SELECT source, topic FROM {schema}.stream s WHERE (s.source, s.topic) > (k.source, k.topic)
+        ORDER BY source, topic LIMIT 1
+    ) n
+)
+SELECT s.source, s.topic, s.sequence, s.previous
+FROM known k JOIN {schema}.stream s ON s.source = k.source AND s.topic = k.topic AND s.subject = $1
+WHERE $2 = '' OR s.topic = $2
+ORDER BY s.source, s.topic
+LIMIT $3
+
+-- name: Positions
+-- Hops as in Streams. How many events come after the position is known of streams that this database publishes.
+WITH RECURSIVE known AS (
+    (SELECT consumer, source, topic FROM {schema}.position ORDER BY consumer, source, topic LIMIT 1)
+    UNION ALL
+    SELECT n.consumer, n.source, n.topic FROM known k CROSS JOIN LATERAL (
+        SELECT consumer, source, topic FROM {schema}.position p
+        WHERE (p.consumer, p.source, p.topic) > (k.consumer, k.source, k.topic)
+        ORDER BY consumer, source, topic LIMIT 1
+    ) n
+)
+SELECT p.consumer, p.source, p.topic, p.sequence,
+       CASE WHEN EXISTS (SELECT FROM {schema}.stream s WHERE s.source = p.source AND s.topic = p.topic AND s.subject = $1)
+       THEN (SELECT count(*) FROM (
+           SELECT FROM {schema}.outbox o
+           WHERE o.source = p.source AND o.topic = p.topic AND o.subject = $1 AND o.sequence > 0 AND o.sequence > p.sequence
+           LIMIT $4
+       ) later) END
+FROM known k
+JOIN {schema}.position p ON p.consumer = k.consumer AND p.source = k.source AND p.topic = k.topic AND p.subject = $1
+WHERE $2 = '' OR p.topic = $2
+ORDER BY p.consumer, p.source, p.topic
+LIMIT $3
+
+-- name: StreamParked
+-- Hops as in Streams.
+WITH RECURSIVE known AS (
+    (SELECT consumer, source, topic FROM {schema}.parked ORDER BY consumer, source, topic LIMIT 1)
+    UNION ALL
+    SELECT n.consumer, n.source, n.topic FROM known k CROSS JOIN LATERAL (
+        SELECT consumer, source, topic FROM {schema}.parked p
+        WHERE (p.consumer, p.source, p.topic) > (k.consumer, k.source, k.topic)
+        ORDER BY consumer, source, topic LIMIT 1
+    ) n
+)
+SELECT p.consumer, p.source, p.topic, p.event_id, p.type, p.sequence, p.previous, p.reason, p.attempts,
+       CASE WHEN p.next_at < 'infinity' THEN p.next_at END, p.last_error, p.parked_at
+FROM known k
+JOIN {schema}.parked p ON p.consumer = k.consumer AND p.source = k.source AND p.topic = k.topic AND p.subject = $1
+WHERE $2 = '' OR p.topic = $2
+ORDER BY p.consumer, p.source, p.topic, p.sequence
+LIMIT $3
+
+-- name: StreamEvents
+-- The newest of each stream.
+SELECT k.source, k.topic, o.id, o.type, o.sequence, o.recorded_at, a.acked_at
+FROM unnest($2::text[], $3::text[]) AS k (source, topic)
+CROSS JOIN LATERAL (
+    SELECT id, type, sequence, recorded_at FROM {schema}.outbox
+    WHERE source = k.source AND topic = k.topic AND subject = $1 AND sequence > 0
+    ORDER BY sequence DESC LIMIT $4
+) o
+LEFT JOIN {schema}.outbox_ack a ON a.id = o.id
+ORDER BY k.source, k.topic, o.sequence DESC
+
+-- name: Sweep
+-- A mark ahead of all transactions comes from another cluster; the sweep, too, begins at 0 then.
+SELECT (CASE WHEN mark > pg_snapshot_xmax(pg_current_snapshot()) THEN '0' ELSE mark END)::text, swept_at
+FROM {schema}.outbox_sweep
+
+-- name: Owed
+-- Of the oldest $2.
+SELECT topic, count(*), min(recorded_at)
+FROM (
+    SELECT o.topic, o.recorded_at FROM {schema}.outbox o
+    WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)
+    ORDER BY o.xid
+    LIMIT $2
+) owed
+GROUP BY topic
+ORDER BY topic
+
+-- name: Parked
+-- At most $2 of each consumer and kind, so that a count is never dear.
+SELECT c.name, w.reason, count(*), min(w.parked_at), min(w.next_at) FILTER (WHERE w.next_at < 'infinity')
+FROM {schema}.consumer c
+CROSS JOIN LATERAL (
+    (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason <> 'dead' ORDER BY next_at LIMIT $2)
+    UNION ALL
+    (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason = 'dead' ORDER BY parked_at LIMIT $2)
+) w
+GROUP BY c.name, w.reason
+ORDER BY c.name, w.reason
+LIMIT $1
+
+-- name: Armed
+SELECT (SELECT count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1) t),
+       (SELECT count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1) t),
+       (SELECT due_at FROM {schema}.timeout WHERE due_at <= now() ORDER BY due_at LIMIT 1),
+       (SELECT due_at FROM {schema}.timeout WHERE due_at > now() ORDER BY due_at LIMIT 1)
+
+-- name: TimeoutsNext
+SELECT key, name, epoch, due_at, armed_at, handed_over, topic, type, subject
+FROM {schema}.timeout
+ORDER BY due_at, key, name
+LIMIT $1
+
+-- name: TimeoutsOf
+SELECT key, name, epoch, due_at, armed_at, handed_over, topic, type, subject
+FROM {schema}.timeout
+WHERE key = $2
+ORDER BY due_at, name
+LIMIT $1
