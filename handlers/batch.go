@@ -31,6 +31,7 @@ type batch struct {
 	items   []*item // sorted by stream
 	streams []*stream
 	fresh   map[uuid.UUID]bool // ids that entered the inbox with us
+	behind  []rocketflow.Event // parked by us
 	ran     []rocketflow.Event
 }
 
@@ -47,7 +48,11 @@ func (c *consumer) attempt(ctx context.Context, items []*item) error {
 		return err
 	}
 	var b *batch
-	err := c.publishing(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+	conflicts := maxConflicts
+	if len(items) > 1 {
+		conflicts = 0
+	}
+	err := c.publishing(ctx, conflicts, func(ctx context.Context, tx rocketflow.Tx) error {
 		b = &batch{consumer: c, items: items}
 		return b.run(ctx, tx)
 	})
@@ -67,7 +72,12 @@ func (b *batch) run(ctx context.Context, tx rocketflow.Tx) error {
 		return err
 	}
 	for _, it := range b.items {
-		if it.fate = b.decide(it); it.fate != run {
+		if it.fate = b.decide(it); it.fate == behind && it.stream.known {
+			// Its stream's position is locked, so what it waits behind can't go unseen.
+			it.fate = parked
+			b.behind = append(b.behind, it.event)
+		}
+		if it.fate != run {
 			continue
 		}
 		if b.handler(it.event) != nil {
@@ -165,7 +175,7 @@ func (b *batch) decide(it *item) fate {
 	return run
 }
 
-// store writes the positions that have moved and makes due what is parked behind them.
+// store writes the positions that have moved, makes due what is parked behind them, and parks what is behind that.
 func (b *batch) store(ctx context.Context, tx pgx.Tx) error {
 	var moved, begun, waiting []*stream
 	for _, s := range b.streams {
@@ -198,6 +208,13 @@ func (b *batch) store(ctx context.Context, tx pgx.Tx) error {
 		sources, topics, subjects := columns(waiting)
 		q.Queue(b.sql.Get("WakeHeads"), b.name, sources, topics, subjects)
 	}
+	for _, e := range b.behind {
+		args, err := parkedArgs(b.name, e, waitBehind)
+		if err != nil {
+			return err
+		}
+		q.Queue(b.sql.Get("InsertParked"), args...)
+	}
 	if q.Len() == 0 {
 		return nil
 	}
@@ -224,6 +241,9 @@ func (b *batch) tell() {
 		b.cfg.Listener.Handled(HandledInfo{
 			EventInfo: b.info(it.event), Attempt: 1, Took: it.took, Batch: len(b.ran), Latency: time.Since(it.event.Time),
 		})
+	}
+	for _, e := range b.behind {
+		b.tellParked(e, waitBehind)
 	}
 	for _, s := range b.streams {
 		if s.head != 0 && s.last != s.first {

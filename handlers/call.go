@@ -82,8 +82,13 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	start := time.Now()
 	err = c.guarded(ctx, handlerTx{tx}, e, handler)
 	took = time.Since(start)
-	if err == nil && tx.Conn().PgConn().TxStatus() == 'E' {
-		err = errAborted
+	if err == nil {
+		switch tx.Conn().PgConn().TxStatus() {
+		case 'E':
+			err = errAborted
+		case 'I':
+			err = errEnds // by a COMMIT or ROLLBACK of its own
+		}
 	}
 	if err == nil {
 		return took, nil

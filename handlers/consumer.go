@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +29,7 @@ type consumer struct {
 	cfg      *Config
 	sql      queries.Set
 	handlers map[route]rocketflow.HandlerFunc
-	born     time.Time // by Postgres' clock
+	born     map[string]time.Time // when the consumer first read a topic, by Postgres' clock
 	limiter  *rate.Limiter
 
 	lanes   []*lane
@@ -44,9 +46,9 @@ type consumer struct {
 	trouble      atomic.Pointer[error] // why nothing moves at present
 }
 
-func newConsumer(name string, cfg *Config, sql queries.Set, handlers map[route]rocketflow.HandlerFunc, born time.Time) *consumer {
+func newConsumer(name string, cfg *Config, sql queries.Set, handlers map[route]rocketflow.HandlerFunc) *consumer {
 	c := &consumer{
-		name: name, cfg: cfg, sql: sql, handlers: handlers, born: born, limiter: rate.NewLimiter(rate.Inf, 0),
+		name: name, cfg: cfg, sql: sql, handlers: handlers, born: map[string]time.Time{}, limiter: rate.NewLimiter(rate.Inf, 0),
 		wake: make(chan struct{}, 1), resting: make(chan struct{}), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if cfg.RateLimit > 0 {
@@ -57,6 +59,31 @@ func newConsumer(name string, cfg *Config, sql queries.Set, handlers map[route]r
 		c.lanes = append(c.lanes, &lane{consumer: c, in: make(chan work, cfg.MaxInFlight+c.maxRetries())})
 	}
 	return c
+}
+
+// register writes down that the consumer reads its topics, and reads since when.
+func (c *consumer) register(ctx context.Context) error {
+	var topic string
+	var born time.Time
+	var q pgx.Batch
+	q.Queue(c.sql.Get("InsertConsumer"), c.name)
+	q.Queue(c.sql.Get("InsertConsumerTopics"), c.name, c.topics())
+	q.Queue(c.sql.Get("Births"), c.name).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&topic, &born}, func() error { c.born[topic] = born; return nil })
+		return err
+	})
+	if err := c.cfg.Pool.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("register consumer %s: %w", c.name, err)
+	}
+	return nil
+}
+
+func (c *consumer) topics() []string {
+	set := map[string]bool{}
+	for key := range c.handlers {
+		set[key.topic] = true
+	}
+	return slices.Sorted(maps.Keys(set))
 }
 
 // run starts the lanes and the worker. They end as drain asks.
@@ -116,15 +143,14 @@ func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc {
 
 func (c *consumer) info(e rocketflow.Event) EventInfo { return EventInfo{Consumer: c.name, Event: e} }
 
-func (c *consumer) lane(s rocketflow.Stream, id uuid.UUID) *lane {
+// lane returns the lane of an aggregate. Its events of all topics, those without order too, share one: their handlers
+// want the same rows, and would wait for each other in different lanes, each with the rest of its batch.
+func (c *consumer) lane(subject string, id uuid.UUID) *lane {
 	h := fnv.New32a()
-	if s == (rocketflow.Stream{}) {
+	if subject == "" {
 		h.Write(id[:])
 	} else {
-		for _, part := range []string{s.Source, s.Topic, s.Subject} {
-			h.Write([]byte(part))
-			h.Write([]byte{0})
-		}
+		h.Write([]byte(subject))
 	}
 	return c.lanes[h.Sum32()%uint32(len(c.lanes))]
 }
@@ -138,7 +164,7 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	c.cfg.Listener.Received(ReceivedInfo{c.info(e), d.Attempt})
 	it := &item{event: e, unreadable: unreadable, until: time.Now().Add(c.cfg.GapWait), done: make(chan error, 1)}
 	select {
-	case c.lane(e.Stream(), e.ID).in <- work{item: it}:
+	case c.lane(e.Subject, e.ID).in <- work{item: it}:
 	case <-c.stopped:
 		return errStopped
 	case <-ctx.Done():
@@ -192,12 +218,12 @@ func (c *consumer) err() error {
 func (c *consumer) plainly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 		return pgx.BeginFunc(ctx, c.cfg.Pool, func(tx pgx.Tx) error { return fn(ctx, tx) })
-	}, fn)
+	}, maxConflicts, fn)
 }
 
 // publishing runs fn, which calls handlers, in a transaction that publishes.
-func (c *consumer) publishing(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
+func (c *consumer) publishing(ctx context.Context, conflicts int, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 		return c.cfg.Transactor.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) })
-	}, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx.(rocketflow.Tx)) })
+	}, conflicts, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx.(rocketflow.Tx)) })
 }

@@ -295,3 +295,41 @@ type placed struct {
 func (p placed) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: topic, Type: "order.placed", Subject: p.Order}
 }
+
+func TestOwnEndOfTransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.seen", func(ctx context.Context, tx rocketflow.Tx, _ rocketflow.Event) error {
+		_, err := tx.Exec(ctx, "ROLLBACK")
+		return err
+	})
+	b.start(r)
+	b.broker.publish(loose("order.seen", "a"))
+	eventually(t, "it is blamed on the handler", func() bool { return p.get("dead") == 1 })
+}
+
+// A handler that loses its connection each time is the event's trouble, not Postgres'.
+func TestHandlerThatKillsItsConnection(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	cfg.Retry.Attempts = 1
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		if e.Subject == "bad" {
+			_, err := tx.Exec(ctx, "SELECT pg_terminate_backend(pg_backend_pid())")
+			return err
+		}
+		return effect(ctx, tx, e)
+	})
+	b.start(r)
+	good := newChain("good").next(2)
+	b.broker.publish(newChain("bad").next(1)...)
+	b.broker.publish(good...)
+	eventually(t, "it is dead, the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 2 })
+	b.wantOrder("good", good...)
+}

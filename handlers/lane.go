@@ -33,14 +33,15 @@ const (
 	duplicate             // handled before
 	behind                // an earlier event of its stream is parked
 	early                 // its predecessor was not handled
-	parked                // it is parked already
+	parked                // it is parked
 	tooOld                // nobody can tell whether it was handled
 )
 
 // parkedKey names a parked event that is due; its stream is zero if it has no order.
 type parkedKey struct {
-	id     uuid.UUID
-	stream rocketflow.Stream
+	id      uuid.UUID
+	subject string
+	stream  rocketflow.Stream
 }
 
 // work is what a lane gets: a delivery or a parked event.
@@ -63,7 +64,9 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		for _, k := range due {
-			l.consumer.retry(ctx, k)
+			if l.consumer.retry(ctx, k) {
+				l.consumer.follow(ctx, k.stream)
+			}
 			l.consumer.retries.Add(-1)
 			l.consumer.signal()
 		}
@@ -168,7 +171,7 @@ func (l *lane) finish(ctx context.Context, it *item) {
 		c.cfg.Listener.Duplicate(c.info(it.event))
 		it.done <- nil
 	case behind:
-		l.park(ctx, it, parking{reason: Gap, after: forever})
+		l.park(ctx, it, waitBehind)
 	case tooOld:
 		l.park(ctx, it, parking{reason: DeadLetter, after: forever, err: errTooOld})
 	case early:

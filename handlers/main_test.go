@@ -6,8 +6,14 @@ import (
 	"go.uber.org/goleak"
 )
 
+// What the RocketMQ client leaves behind when it is shut down: pulls that it doesn't wait for, statistics, connections.
+const rocketmqClient = "github.com/apache/rocketmq-client-go/v2/"
+
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(rocketmqClient+"primitive.WithRecover"),
+		goleak.IgnoreAnyFunction(rocketmqClient+"consumer.(*pushConsumer).pullMessage"),
+		goleak.IgnoreAnyFunction("github.com/patrickmn/go-cache.(*janitor).Run"),
 		// pgx before v5.9.0 leaves its watcher of the context behind where a connection breaks in the middle of a batch.
 		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgconn/ctxwatch.(*ContextWatcher).Watch.func1"),
 		// A closed pool's last check of its connections ends half a second later.

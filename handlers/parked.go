@@ -172,6 +172,20 @@ func (c *consumer) tellParked(e rocketflow.Event, p parking) {
 }
 
 func insertParked(ctx context.Context, tx pgx.Tx, sql queries.Set, consumer string, e rocketflow.Event, p parking) error {
+	args, err := parkedArgs(consumer, e, p)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, sql.Get("InsertParked"), args...); err != nil {
+		return fmt.Errorf("park event: %w", err)
+	}
+	return nil
+}
+
+// waitBehind parks an event that waits behind another of its stream, which wakes it.
+var waitBehind = parking{reason: Gap, after: forever}
+
+func parkedArgs(consumer string, e rocketflow.Event, p parking) ([]any, error) {
 	var headers []byte
 	if len(e.Headers) > 0 {
 		cleaned := make(map[string]string, len(e.Headers))
@@ -180,21 +194,18 @@ func insertParked(ctx context.Context, tx pgx.Tx, sql queries.Set, consumer stri
 		}
 		var err error
 		if headers, err = json.Marshal(cleaned); err != nil {
-			return fmt.Errorf("encode headers: %w", err)
+			return nil, fmt.Errorf("encode headers: %w", err)
 		}
 	}
 	body := e.Body
 	if body == nil {
 		body = []byte{}
 	}
-	_, err := tx.Exec(ctx, sql.Get("InsertParked"),
+	return []any{
 		consumer, e.ID, p.reason, p.attempts, seconds(p.after), errorText(p.err),
 		cleanKey(e.Source), cleanKey(e.Topic), cleanKey(e.Type), cleanKey(e.Subject), e.Sequence, e.Previous, e.Time,
-		clean(e.Database), clean(e.TimeoutKey), clean(e.TimeoutName), clean(e.ContentType), headers, body)
-	if err != nil {
-		return fmt.Errorf("park event: %w", err)
-	}
-	return nil
+		clean(e.Database), clean(e.TimeoutKey), clean(e.TimeoutName), clean(e.ContentType), headers, body,
+	}, nil
 }
 
 func seconds(d time.Duration) any {

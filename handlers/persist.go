@@ -16,15 +16,17 @@ import (
 // errRaced: another process began one of our streams meanwhile. Look again.
 var errRaced = errors.New("stream was begun by another process")
 
-// maxConflicts is how often a deadlock, or an error of unknown kind while Postgres answers, is tried again before it
-// counts as the event's own.
+// maxConflicts is how often a deadlock, or a connection that is lost while Postgres answers others, is tried again
+// before it counts as the event's own. A transaction of several events isn't tried again after a conflict: each alone
+// holds fewer locks, so they conflict less.
 const maxConflicts = 5
 
 type within func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error
 
 // persist runs fn in transactions until one commits or fails for a reason that lies in what it does. It waits for
-// Postgres for as long as ctx lasts. fn may have committed already when it runs again, if Postgres' answer was lost.
-func (c *consumer) persist(ctx context.Context, begin within, fn func(context.Context, pgx.Tx) error) error {
+// Postgres for as long as ctx lasts, and tries conflicts so many times again. fn may have committed already when it runs
+// again, if Postgres' answer was lost.
+func (c *consumer) persist(ctx context.Context, begin within, conflicts int, fn func(context.Context, pgx.Tx) error) error {
 	for try := 0; ; try++ {
 		entered, lost := false, false
 		err := begin(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -43,7 +45,7 @@ func (c *consumer) persist(ctx context.Context, begin within, fn func(context.Co
 			return err
 		case errors.Is(err, errRaced):
 			continue
-		case entered && !c.passing(ctx, err, lost, try):
+		case entered && !c.passing(ctx, err, lost, try, conflicts):
 			return err
 		}
 		wait := backoff(try)
@@ -56,28 +58,22 @@ func (c *consumer) persist(ctx context.Context, begin within, fn func(context.Co
 	}
 }
 
-// passing tells whether err lies in Postgres or the outbox rather than in the event.
-func (c *consumer) passing(ctx context.Context, err error, lost bool, try int) bool {
-	if errors.Is(err, rocketflow.ErrBackpressure) {
-		return true
-	}
+// passing tells whether err, of a transaction that had begun, lies in Postgres or the outbox rather than in the event.
+func (c *consumer) passing(ctx context.Context, err error, lost bool, try, conflicts int) bool {
 	var own *handlerError
-	fromHandler := errors.As(err, &own)
-	if fromHandler && own.late {
-		return false // the lost connection is the deadline's doing
-	}
-	if lost {
-		return true
-	}
 	var pgErr *pgconn.PgError
-	switch isPg := errors.As(err, &pgErr); {
-	case isPg && isConflict(pgErr.Code):
-		return try < maxConflicts
-	case fromHandler:
+	fromHandler, fromPostgres := errors.As(err, &own), errors.As(err, &pgErr)
+	switch {
+	case errors.Is(err, rocketflow.ErrBackpressure):
+		return true
+	case fromHandler && own.late: // a lost connection is the deadline's doing
 		return false
-	case isPg:
-		return isAway(pgErr.Code)
 	case errors.Is(err, errUnfit), errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
+		return false
+	case fromPostgres && isConflict(pgErr.Code):
+		return try < conflicts
+	case lost: // perhaps because of what the handler does: it kills its backend, or lets it idle for too long
+	case fromHandler, fromPostgres && !isAway(pgErr.Code):
 		return false
 	}
 	if try < maxConflicts {
@@ -88,8 +84,8 @@ func (c *consumer) passing(ctx context.Context, err error, lost bool, try int) b
 	return c.cfg.Pool.Ping(ctx) != nil
 }
 
-// isConflict: serialization failure, deadlock.
-func isConflict(code string) bool { return code == "40001" || code == "40P01" }
+// isConflict: serialization failure, deadlock, lock_timeout.
+func isConflict(code string) bool { return code == "40001" || code == "40P01" || code == "55P03" }
 
 // isAway: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
 func isAway(code string) bool {

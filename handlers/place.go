@@ -46,7 +46,7 @@ func (c *consumer) place(e rocketflow.Event, last, head int64, now time.Time) fa
 
 // adoptable tells whether an event that has no predecessor here will never see it come.
 func (c *consumer) adoptable(e rocketflow.Event, last int64, now time.Time) bool {
-	return last == 0 && (e.Previous < c.born.UnixMicro() || e.Previous < now.Add(-c.cfg.PositionRetention).UnixMicro())
+	return last == 0 && (e.Previous < c.born[e.Topic].UnixMicro() || e.Previous < now.Add(-c.cfg.PositionRetention).UnixMicro())
 }
 
 // expired tells whether the inbox may have forgotten an event without order.

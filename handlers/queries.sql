@@ -1,12 +1,13 @@
--- name: Consumer
--- Returns when the consumer was first started.
-WITH made AS (
-    INSERT INTO {schema}.consumer (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING born_at
-)
-SELECT born_at FROM made
-UNION ALL
-SELECT born_at FROM {schema}.consumer WHERE name = $1
-LIMIT 1
+-- name: InsertConsumer
+INSERT INTO {schema}.consumer (name) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: InsertConsumerTopics
+INSERT INTO {schema}.consumer_topic (consumer, topic)
+SELECT $1, topic FROM unnest($2::text[]) AS k (topic) ORDER BY topic
+ON CONFLICT DO NOTHING
+
+-- name: Births
+SELECT topic, born_at FROM {schema}.consumer_topic WHERE consumer = $1
 
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
@@ -128,6 +129,16 @@ WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence
 ORDER BY sequence LIMIT 1
 FOR UPDATE
 
+-- name: LoadFollowers
+SELECT consumer, event_id, reason, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, last_error, parked_at,
+       extract(epoch FROM clock_timestamp() - parked_at)::float8,
+       source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
+       content_type, headers, body
+FROM {schema}.parked
+WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0
+ORDER BY sequence LIMIT $5
+FOR UPDATE
+
 -- name: LoadParked
 SELECT consumer, event_id, reason, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
@@ -146,6 +157,9 @@ WHERE consumer = $1 AND event_id = $2 AND reason <> 'dead'
 
 -- name: DeleteParked
 DELETE FROM {schema}.parked WHERE consumer = $1 AND event_id = $2
+
+-- name: DeleteFollowers
+DELETE FROM {schema}.parked WHERE consumer = $1 AND event_id = ANY ($2::uuid[])
 
 -- name: List
 -- $1: dead letters (true) or what waits (false). Empty text and null mean any.

@@ -10,14 +10,15 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// retry looks at a parked event that is due and, if its turn has come, runs it.
-func (c *consumer) retry(ctx context.Context, k parkedKey) {
+// retry looks at a parked event that is due and, if its turn has come, runs it. true: it had its effect, and if it has a
+// place in a stream there may be others behind it.
+func (c *consumer) retry(ctx context.Context, k parkedKey) bool {
 	err := c.throttle(ctx, 1)
 	if err != nil {
-		return // it is due again when our time with it is over
+		return false // it is due again when our time with it is over
 	}
 	var t *try
-	err = c.publishing(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+	err = c.publishing(ctx, maxConflicts, func(ctx context.Context, tx rocketflow.Tx) error {
 		t = &try{consumer: c}
 		return t.run(ctx, tx, k)
 	})
@@ -25,6 +26,7 @@ func (c *consumer) retry(ctx context.Context, k parkedKey) {
 	case ctx.Err() != nil:
 	case err == nil:
 		t.tell()
+		return t.row != nil && t.fate == run && t.row.Event.Ordered()
 	case t == nil || t.row == nil || !t.ran:
 		// Not the event's fault, yet not Postgres' passing trouble either. It stays parked and comes back.
 		c.cfg.Logger.Error("can't look at a parked event", keyConsumer, c.name, keyEvent, k.id, keyError, err)
@@ -33,6 +35,7 @@ func (c *consumer) retry(ctx context.Context, k parkedKey) {
 	default:
 		c.failed(ctx, t.row, err)
 	}
+	return false
 }
 
 // failed writes down that a parked event failed again.

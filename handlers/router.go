@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -180,10 +179,6 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	}
 	var consumers []*consumer
 	for _, name := range slices.Sorted(maps.Keys(r.handlers)) {
-		var born time.Time
-		if err := r.cfg.Pool.QueryRow(ctx, r.sql.Get("Consumer"), name).Scan(&born); err != nil {
-			return nil, fmt.Errorf("register consumer %s: %w", name, err)
-		}
 		wrapped := map[route]rocketflow.HandlerFunc{}
 		for key, fn := range r.handlers[name] {
 			for _, m := range slices.Backward(r.middleware) {
@@ -191,7 +186,11 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 			}
 			wrapped[key] = fn
 		}
-		consumers = append(consumers, newConsumer(name, &r.cfg, r.sql, wrapped, born))
+		c := newConsumer(name, &r.cfg, r.sql, wrapped)
+		if err := c.register(ctx); err != nil {
+			return nil, err
+		}
+		consumers = append(consumers, c)
 	}
 	return consumers, nil
 }
@@ -232,12 +231,4 @@ func (r *Router) Err() error {
 		errs = append(errs, c.err())
 	}
 	return errors.Join(errs...)
-}
-
-func (c *consumer) topics() []string {
-	set := map[string]bool{}
-	for key := range c.handlers {
-		set[key.topic] = true
-	}
-	return slices.Sorted(maps.Keys(set))
 }

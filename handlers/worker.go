@@ -14,7 +14,8 @@ import (
 
 const (
 	// longestRest is how long the worker rests at most: another process may park, a person may retry.
-	longestRest = 3 * time.Second
+	longestRest  = 3 * time.Second
+	shortestRest = 20 * time.Millisecond
 	// sweepEvery is how often it looks for followers that nobody woke.
 	sweepEvery = time.Minute
 	// leaseMargin is added to the handler's time for what a lane does before.
@@ -69,7 +70,7 @@ func (c *consumer) deal(ctx context.Context) (time.Duration, error) {
 		var s rocketflow.Stream
 		var sequence int64
 		_, err := pgx.ForEachRow(rows, []any{&id, &s.Source, &s.Topic, &s.Subject, &sequence}, func() error {
-			k := parkedKey{id: id}
+			k := parkedKey{id: id, subject: s.Subject}
 			if sequence > 0 {
 				k.stream = s
 			}
@@ -92,7 +93,10 @@ func (c *consumer) deal(ctx context.Context) (time.Duration, error) {
 	}
 	for _, k := range due {
 		c.retries.Add(1)
-		c.lane(k.stream, k.id).in <- work{parked: k} // there is room: see newConsumer
+		c.lane(k.subject, k.id).in <- work{parked: k} // there is room: see newConsumer
+	}
+	if len(due) == 0 {
+		rest = max(rest, shortestRest) // what is due is locked by another process
 	}
 	return rest, nil
 }

@@ -1,9 +1,17 @@
 -- +goose Up
 
--- When each consumer was first started: it can't wait for events that are older.
+-- When each consumer was first started.
 CREATE TABLE consumer (
     name    text        NOT NULL PRIMARY KEY,
     born_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- When it first read a topic: it can't wait for events that are older.
+CREATE TABLE consumer_topic (
+    consumer text        NOT NULL,
+    topic    text        NOT NULL,
+    born_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (consumer, topic)
 );
 
 -- How far a consumer is in each stream. It is the inbox of ordered events too: what is not higher was handled.
@@ -57,4 +65,4 @@ CREATE INDEX parked_stream_idx ON parked (consumer, source, topic, subject, sequ
 CREATE INDEX parked_dead_idx ON parked (consumer, parked_at) WHERE reason = 'dead';
 
 -- +goose Down
-DROP TABLE parked, inbox, position, consumer;
+DROP TABLE parked, inbox, position, consumer_topic, consumer;
