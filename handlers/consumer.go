@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 
@@ -143,15 +142,18 @@ func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc {
 
 func (c *consumer) info(e rocketflow.Event) EventInfo { return EventInfo{Consumer: c.name, Event: e} }
 
-// lane returns the lane of an aggregate. Its events of all topics, those without order too, share one: their handlers
-// want the same rows, and would wait for each other in different lanes, each with the rest of its batch.
-func (c *consumer) lane(subject string, id uuid.UUID) *lane {
-	h := fnv.New32a()
-	if subject == "" {
-		h.Write(id[:])
-	} else {
-		h.Write([]byte(subject))
+// lane returns the lane of an event. The ordered events of an aggregate share one across topics, and its timeouts too:
+// their handlers want the same rows, and would wait for each other in different lanes, each with the rest of its batch.
+func (c *consumer) lane(e rocketflow.Event) *lane {
+	if e.Ordered() || e.TimeoutName != "" {
+		return c.laneOf([]byte(e.Subject))
 	}
+	return c.laneOf(e.ID[:])
+}
+
+func (c *consumer) laneOf(key []byte) *lane {
+	h := fnv.New32a()
+	h.Write(key)
 	return c.lanes[h.Sum32()%uint32(len(c.lanes))]
 }
 
@@ -164,7 +166,7 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	c.cfg.Listener.Received(ReceivedInfo{c.info(e), d.Attempt})
 	it := &item{event: e, unreadable: unreadable, until: time.Now().Add(c.cfg.GapWait), done: make(chan error, 1)}
 	select {
-	case c.lane(e.Subject, e.ID).in <- work{item: it}:
+	case c.lane(e).in <- work{item: it}:
 	case <-c.stopped:
 		return errStopped
 	case <-ctx.Done():

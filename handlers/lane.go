@@ -39,9 +39,8 @@ const (
 
 // parkedKey names a parked event that is due; its stream is zero if it has no order.
 type parkedKey struct {
-	id      uuid.UUID
-	subject string
-	stream  rocketflow.Stream
+	id     uuid.UUID
+	stream rocketflow.Stream
 }
 
 // work is what a lane gets: a delivery or a parked event.

@@ -70,7 +70,7 @@ func (c *consumer) deal(ctx context.Context) (time.Duration, error) {
 		var s rocketflow.Stream
 		var sequence int64
 		_, err := pgx.ForEachRow(rows, []any{&id, &s.Source, &s.Topic, &s.Subject, &sequence}, func() error {
-			k := parkedKey{id: id, subject: s.Subject}
+			k := parkedKey{id: id}
 			if sequence > 0 {
 				k.stream = s
 			}
@@ -93,7 +93,11 @@ func (c *consumer) deal(ctx context.Context) (time.Duration, error) {
 	}
 	for _, k := range due {
 		c.retries.Add(1)
-		c.lane(k.subject, k.id).in <- work{parked: k} // there is room: see newConsumer
+		l := c.laneOf(k.id[:])
+		if k.stream != (rocketflow.Stream{}) {
+			l = c.laneOf([]byte(k.stream.Subject))
+		}
+		l.in <- work{parked: k} // there is room: see newConsumer
 	}
 	if len(due) == 0 {
 		rest = max(rest, shortestRest) // what is due is locked by another process

@@ -1,0 +1,58 @@
+package handlers
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// What was held up catches up in batches, in order; a follower that fails in the middle of a batch holds those behind
+// it, once more.
+func TestFollowersCatchUpInBatches(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var mu sync.Mutex
+	var batches []int
+	cfg := b.config()
+	cfg.BatchSize = 16
+	cfg.Listener = &Listener{Committed: func(i BatchInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		batches = append(batches, len(i.Events))
+	}}
+	events := newChain("a").next(120)
+	broken := map[string]bool{events[0].ID.String(): true, events[60].ID.String(): true}
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if broken[e.ID.String()] {
+			return Dead(errBroken)
+		}
+		return effect(ctx, tx, e)
+	})
+	b.start(r)
+	b.broker.publish(events...)
+	mend := func(i int) {
+		t.Helper()
+		mu.Lock()
+		delete(broken, events[i].ID.String())
+		mu.Unlock()
+		if n, err := b.dead.Retry(context.Background(), Filter{EventID: events[i].ID}); n != 1 || err != nil {
+			t.Fatalf("retried %d: %v", n, err)
+		}
+	}
+	eventually(t, "all are held up", func() bool { return b.parkedCount(Gap) == 119 && b.parkedCount(DeadLetter) == 1 })
+	mend(0)
+	eventually(t, "those before the other broken one ran", func() bool { return b.effectCount() == 60 && b.parkedCount(DeadLetter) == 1 })
+	mend(60)
+	eventually(t, "all ran", func() bool { return b.effectCount() == 120 })
+	b.wantOrder("a", events...)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(batches) > 60 {
+		t.Errorf("120 events in %d transactions", len(batches))
+	}
+}
