@@ -27,13 +27,13 @@ func newInspectEventCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "event ID",
 		Short: "Show what has become of an event: sent or owed, handled, parked or dead",
-		Long: `Shows whether the event was recorded here and confirmed by the broker, and what each consumer of this schema made of it:
+		Long: `Shows whether the event was recorded here and confirmed by the broker, and what each consumer of its topic made of it:
   handled   its effect is committed; or it was discarded, or stepped over for want of a handler
   retry     it failed and will be tried again
   gap       an event before it must be handled first
   dead      it failed for good and waits for a person: see rocketflow redrive
-  not seen  the consumer reads the topic, but hasn't had the event
-  no trace  nothing shows that the consumer reads the topic
+  not seen  it hasn't come yet; or, if it has no order, was stepped over for want of a handler
+  no trace  it is a timeout, which leaves nothing once it is handled
 Of an ordered event that came from another service and was handled only the position of its stream remains, not its id:
 look for it in the publisher's schema, and with rocketflow inspect stream in this one.`,
 		Args: args(cobra.ExactArgs(1)),
@@ -103,7 +103,7 @@ func printEvent(w io.Writer, now time.Time, e eventReport) error {
 		fmt.Fprintf(w, "body\n  %q\n", b)
 	}
 	if len(e.Consumers) == 0 {
-		fmt.Fprintln(w, "consumers: none was ever started on this schema")
+		fmt.Fprintln(w, "consumers: none of this schema reads the topic")
 		return nil
 	}
 	fmt.Fprintln(w, "consumers")
@@ -152,7 +152,7 @@ func consumerDetail(now time.Time, e *inspect.Event, c inspect.Consumer) string 
 	case c.State == inspect.NotSeen && e.Sequence > 0 && c.Position > 0:
 		return "position " + strconv.FormatInt(c.Position, 10)
 	case c.State == inspect.NotSeen && !e.RecordedAt.IsZero() && e.RecordedAt.Before(c.BornAt):
-		return "the consumer began later, " + moment(c.BornAt)
+		return "it began to read the topic later, " + moment(c.BornAt)
 	}
 	return ""
 }

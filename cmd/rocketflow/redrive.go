@@ -14,8 +14,8 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 )
 
-// noneLeft is exitFailure without a message: the command has said itself why nothing was done.
-var noneLeft = &statusError{exitFailure}
+// errDeclined ends a command with exitFailure and no message: whoever declined knows.
+var errDeclined = &statusError{exitFailure}
 
 func newRedriveCommand() *cobra.Command {
 	var flags reportFlags
@@ -142,7 +142,7 @@ many. Asks first, on a terminal; elsewhere it wants --yes.`,
 					}
 					if question != "" && !ask(cmd.InOrStdin(), cmd.ErrOrStderr(), question) {
 						fmt.Fprintln(cmd.ErrOrStderr(), "nothing discarded")
-						return noneLeft
+						return errDeclined
 					}
 				}
 				n, err := d.Discard(ctx, filter.Filter)
@@ -185,14 +185,18 @@ func ask(in io.Reader, out io.Writer, question string) bool {
 	return false
 }
 
-// isTerminal: a device that gives characters. /dev/null passes, and answers nothing.
+// isTerminal: a device that gives characters, and not the one that never does.
 func isTerminal(in io.Reader) bool {
 	file, ok := in.(*os.File)
 	if !ok {
 		return false
 	}
 	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // deadLetters calls fn with the parked events of the schema.

@@ -45,13 +45,13 @@ const (
 	Gap     State = "gap"      // parked until an event before it is handled
 	Dead    State = "dead"     // a dead letter
 	NotSeen State = "not_seen" // the consumer reads the topic; it may also have stepped over an event without order
-	NoTrace State = "no_trace" // nothing shows that the consumer reads the topic
+	NoTrace State = "no_trace" // of a timeout, which leaves nothing once it is handled
 )
 
-// Consumer is what a consumer knows of an event.
+// Consumer is what one that reads the topic knows of an event.
 type Consumer struct {
 	Name      string    `json:"name"`
-	BornAt    time.Time `json:"born_at"` // when it was first started
+	BornAt    time.Time `json:"born_at,omitzero"` // when it was first started to read the topic
 	State     State     `json:"state"`
 	Position  int64     `json:"position,omitempty"`  // in the event's stream
 	HandledAt time.Time `json:"handled_at,omitzero"` // of ordered events only is known that, not when
@@ -113,17 +113,17 @@ func (r *Reader) event(ctx context.Context, e *Event) (found bool, err error) {
 
 func (e *Event) scanConsumer(row pgx.CollectableRow, c *Consumer) error {
 	var (
-		reads                     bool
-		handledAt, next, parkedAt *time.Time
-		reason, lastError         *string
-		attempts                  *int
-		headID                    *uuid.UUID
-		headReason                *string
+		born, handledAt, next, parkedAt *time.Time
+		reason, lastError               *string
+		attempts                        *int
+		headID                          *uuid.UUID
+		headReason                      *string
 	)
-	err := row.Scan(&c.Name, &c.BornAt, &c.Position, &handledAt, &reads, &reason, &attempts, &next, &lastError, &parkedAt, &headID, &headReason)
+	err := row.Scan(&c.Name, &born, &c.Position, &handledAt, &reason, &attempts, &next, &lastError, &parkedAt, &headID, &headReason)
 	if err != nil {
 		return err
 	}
+	c.BornAt = orZero(born)
 	c.HandledAt = orZero(handledAt)
 	switch {
 	case reason != nil:
@@ -134,10 +134,10 @@ func (e *Event) scanConsumer(row pgx.CollectableRow, c *Consumer) error {
 		}
 	case handledAt != nil, e.Sequence > 0 && c.Position >= e.Sequence:
 		c.State = Handled
-	case reads && e.TimeoutName == "": // a timeout that was handled leaves nothing
-		c.State = NotSeen
-	default:
+	case e.TimeoutName != "":
 		c.State = NoTrace
+	default:
+		c.State = NotSeen
 	}
 	return nil
 }

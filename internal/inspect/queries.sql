@@ -17,23 +17,22 @@ FROM {schema}.consumer c JOIN {schema}.parked p ON p.consumer = c.name AND p.eve
 LIMIT 1
 
 -- name: EventConsumers
--- What each consumer knows of event $1 in stream ($2, $3, $4) at sequence $5; reads tells whether it ever had anything of
--- that source and topic.
-SELECT c.name, c.born_at, coalesce(pos.sequence, 0), i.handled_at,
-       EXISTS (SELECT FROM {schema}.position q WHERE q.consumer = c.name AND q.source = $2 AND q.topic = $3)
-       OR EXISTS (SELECT FROM {schema}.parked q WHERE q.consumer = c.name AND q.source = $2 AND q.topic = $3),
+-- What each consumer that reads topic $3 knows of event $1 in stream ($2, $3, $4) at sequence $5.
+SELECT c.name, t.born_at, coalesce(pos.sequence, 0), i.handled_at,
        p.reason, p.attempts, CASE WHEN p.next_at < 'infinity' THEN p.next_at END, p.last_error, p.parked_at,
        head.event_id, head.reason
 FROM {schema}.consumer c
+LEFT JOIN {schema}.consumer_topic t ON t.consumer = c.name AND t.topic = $3
 LEFT JOIN {schema}.position pos
-    ON pos.consumer = c.name AND pos.source = $2 AND pos.topic = $3 AND pos.subject = $4 AND $5 > 0
+    ON pos.consumer = c.name AND pos.source = $2 AND pos.topic = $3 AND pos.subject = $4 AND $5::bigint > 0
 LEFT JOIN {schema}.inbox i ON i.event_id = $1 AND i.consumer = c.name
 LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1
 LEFT JOIN LATERAL (
     SELECT event_id, reason FROM {schema}.parked
-    WHERE consumer = c.name AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0 AND sequence < $5
+    WHERE consumer = c.name AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0 AND sequence < $5::bigint
     ORDER BY sequence LIMIT 1
 ) head ON p.event_id IS NOT NULL
+WHERE t.topic IS NOT NULL OR i.event_id IS NOT NULL OR p.event_id IS NOT NULL
 ORDER BY c.name
 LIMIT $6
 
