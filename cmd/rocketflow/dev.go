@@ -110,6 +110,9 @@ func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.St
 		return err
 	}
 	defer func() {
+		if stack.Dir() != "" {
+			log.Info("stopping the servers")
+		}
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		err = errors.Join(err, stack.Stop(stopping))
