@@ -13,7 +13,6 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/consumer"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 	"github.com/apache/rocketmq-client-go/v2/producer"
-	"github.com/apache/rocketmq-client-go/v2/rlog"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
@@ -22,7 +21,6 @@ import (
 // transaction. It has no sequence, no row of its own, and would lose events in the ways that the facts of the client
 // tell.
 func (b *bed) byHand(ctx context.Context, watch *stopwatch) (*way, error) {
-	rlog.SetLogLevel("error")
 	topic, err := b.newTopic(ctx, fmt.Sprint(time.Now().UnixNano()))
 	if err != nil {
 		return nil, err

@@ -15,13 +15,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/sirupsen/logrus"
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/migrations"
@@ -33,6 +33,8 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; each measures everything once, and medians are printed")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "how long each measurement of publishing lasts")
 	flag.IntVar(&o.events, "events", 4000, "events of each measurement of handling")
+	flag.StringVar(&o.only, "only", "", "measure only the ways of publishing with this name, and no handling")
+	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process to the file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -46,6 +48,8 @@ type options struct {
 	rounds   int
 	duration time.Duration
 	events   int
+	only     string
+	profile  string
 }
 
 // bed is what all measurements share.
@@ -63,13 +67,26 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer closeBed()
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	published, err := b.publishing(ctx)
 	if err != nil {
 		return err
 	}
-	handled, err := b.handling(ctx)
-	if err != nil {
-		return err
+	var handled []handled
+	if o.only == "" {
+		if handled, err = b.handling(ctx); err != nil {
+			return err
+		}
 	}
 	return report(ctx, out, b, published, handled)
 }
@@ -79,7 +96,6 @@ func newBed(ctx context.Context, o options) (*bed, func(), error) {
 	if url == "" || nameServers == "" {
 		return nil, nil, fmt.Errorf("DATABASE_URL and ROCKETMQ_NAMESRV must be set: run `make bench`")
 	}
-	logrus.SetOutput(io.Discard) // the hand-written way logs by the client's default
 	b := &bed{options: o, schema: "bench_" + uuid.NewString()[:8]}
 	b.topic = "bench-" + b.schema[6:]
 	config, err := pgxpool.ParseConfig(url)

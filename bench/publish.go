@@ -54,7 +54,12 @@ func (b *bed) publishing(ctx context.Context) ([]published, error) {
 	var all []published
 	for round := range b.rounds {
 		for _, callers := range callerCounts {
-			for _, open := range []func(context.Context, *stopwatch) (*way, error){b.insertAlone, b.gearA, b.relay, b.byHand} {
+			for name, open := range map[string]func(context.Context, *stopwatch) (*way, error){
+				"insert alone": b.insertAlone, "rows alone": b.rowsAlone, "gear A": b.gearA, "relay": b.relay, "by hand": b.byHand,
+			} {
+				if b.only != "" && b.only != name {
+					continue
+				}
 				p, err := b.measurePublishing(ctx, open, callers)
 				if err != nil {
 					return nil, fmt.Errorf("round %d: %w", round+1, err)
@@ -147,6 +152,44 @@ func (b *bed) insertAlone(context.Context, *stopwatch) (*way, error) {
 		})
 	}}, nil
 }
+
+// rowsAlone is all that happens in Postgres, with a broker that is not there: insert, sequence, row, ack.
+func (b *bed) rowsAlone(ctx context.Context, _ *stopwatch) (*way, error) {
+	box, err := outbox.New(outbox.Config{Pool: b.pool, Broker: nowhere{}, Source: "bench", Schema: b.schema, RelayOnly: true, RelayBuffer: 1 << 20})
+	if err != nil {
+		return nil, err
+	}
+	if err := box.Start(ctx); err != nil {
+		return nil, err
+	}
+	return &way{
+		name: "rows alone",
+		publish: func(ctx context.Context, account string, cents int64) error {
+			return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+				if _, err := tx.Exec(ctx, insertBusiness, account, cents); err != nil {
+					return err
+				}
+				return tx.Publish(ctx, credited{topic: "nowhere", Account: account, Cents: cents, Note: note})
+			})
+		},
+		close: func() { _ = box.Stop(ctx) },
+	}, nil
+}
+
+// nowhere takes every message at once.
+type nowhere struct{ outbox.Broker }
+
+func (nowhere) Send(context.Context, broker.Message) (broker.Receipt, error) {
+	return broker.Receipt{}, nil
+}
+
+func (nowhere) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
+	return nowhereTransactor{}, nil
+}
+
+type nowhereTransactor struct{ broker.Transactor }
+
+func (nowhereTransactor) Close(context.Context) error { return nil }
 
 func (b *bed) gearA(ctx context.Context, watch *stopwatch) (*way, error) {
 	return b.rocketflow(ctx, watch, "gear A", false)

@@ -33,7 +33,7 @@ func report(ctx context.Context, out io.Writer, b *bed, p []published, h []handl
 			}
 			return median(rates)
 		}
-		for _, way := range []string{"insert alone", "gear A", "relay", "by hand"} {
+		for _, way := range []string{"insert alone", "rows alone", "gear A", "relay", "by hand"} {
 			var p50, p99 []float64
 			for _, m := range p {
 				if m.way == way && m.callers == callers && len(m.latency) > 0 {

@@ -22,6 +22,9 @@ func (c *consumer) follow(ctx context.Context, s rocketflow.Stream) {
 		return
 	}
 	for range followBatches {
+		if err := c.throttle(ctx, c.cfg.BatchSize); err != nil {
+			return
+		}
 		f := &followers{consumer: c, stream: s}
 		err := c.publishing(ctx, 0, f.run)
 		if err != nil || len(f.done) == 0 {
@@ -64,9 +67,6 @@ func (f *followers) run(ctx context.Context, tx rocketflow.Tx) error {
 			break
 		}
 		if next.fate == run {
-			if err := f.throttle(ctx, 1); err != nil {
-				return err
-			}
 			if next.took, err = f.call(ctx, tx, row.Event, row.Attempts+1); err != nil {
 				return err
 			}

@@ -31,17 +31,19 @@ func (r *Router) keep(ctx context.Context) {
 	}
 }
 
+func (r *Router) inbox() partition.Table {
+	return partition.Table{Schema: r.cfg.Schema, Name: "inbox"}
+}
+
+// makePartitions runs before the first event, too: making today's under an insert makes that fail.
+func (r *Router) makePartitions(ctx context.Context) error {
+	_, err := partition.Ensure(ctx, r.cfg.Pool, r.inbox(), time.Now(), daysAhead)
+	return err
+}
+
 func (r *Router) tidy(ctx context.Context) error {
-	inbox := partition.Table{Schema: r.cfg.Schema, Name: "inbox"}
-	var errs []error
-	for i := range daysAhead + 1 {
-		// Day by day: a day with rows in the default partition already stays there, and must not keep the next from
-		// being made.
-		if _, err := partition.Ensure(ctx, r.cfg.Pool, inbox, time.Now().AddDate(0, 0, i), 0); err != nil && i > 0 {
-			errs = append(errs, err)
-		}
-	}
-	days, err := partition.Days(ctx, r.cfg.Pool, inbox)
+	errs := []error{r.makePartitions(ctx)}
+	days, err := partition.Days(ctx, r.cfg.Pool, r.inbox())
 	errs = append(errs, err)
 	for _, day := range days {
 		if end := day.Start.AddDate(0, 0, 1); time.Since(end) > r.cfg.InboxRetention+keepMargin {

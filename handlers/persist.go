@@ -70,7 +70,7 @@ func (c *consumer) passing(ctx context.Context, err error, lost bool, try, confl
 		return false
 	case errors.Is(err, errUnfit), errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
 		return false
-	case fromPostgres && isConflict(pgErr.Code):
+	case fromPostgres && isConflict(pgErr):
 		return try < conflicts
 	case lost: // perhaps because of what the handler does: it kills its backend, or lets it idle for too long
 	case fromHandler, fromPostgres && !isAway(pgErr.Code):
@@ -84,8 +84,15 @@ func (c *consumer) passing(ctx context.Context, err error, lost bool, try, confl
 	return c.cfg.Pool.Ping(ctx) != nil
 }
 
-// isConflict: serialization failure, deadlock, lock_timeout.
-func isConflict(code string) bool { return code == "40001" || code == "40P01" || code == "55P03" }
+// isConflict: serialization failure, deadlock, lock_timeout, and a row for a partition that was made at that moment,
+// which is a check violation that names no constraint.
+func isConflict(e *pgconn.PgError) bool {
+	switch e.Code {
+	case "40001", "40P01", "55P03":
+		return true
+	}
+	return e.Code == "23514" && e.ConstraintName == ""
+}
 
 // isAway: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
 func isAway(code string) bool {

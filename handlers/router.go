@@ -153,6 +153,9 @@ func (r *Router) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start handlers: %w", err)
 	}
+	if err := r.makePartitions(ctx); err != nil {
+		r.cfg.Logger.Warn("can't make the inbox's partitions; its default one takes their rows", keyError, err)
+	}
 	background, cancel := context.WithCancel(context.Background())
 	run := &running{consumers: consumers, cancel: cancel}
 	for _, c := range consumers {

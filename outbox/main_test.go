@@ -31,6 +31,13 @@ type logicBroker struct {
 	fail      map[string]error // by method
 	hang      map[string]bool
 	arrived   chan struct{}
+	missing   string // a topic that Send rejects
+}
+
+func (b *logicBroker) reject(topic string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.missing = topic
 }
 
 func newLogicBroker() *logicBroker {
@@ -74,6 +81,9 @@ func (b *logicBroker) Send(ctx context.Context, m broker.Message) (broker.Receip
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if m.Topic == b.missing {
+		return broker.Receipt{}, broker.ErrTopicNotFound
+	}
 	b.deliver(m)
 	return broker.Receipt{MessageID: m.ID}, nil
 }

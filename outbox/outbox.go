@@ -53,7 +53,7 @@ type Config struct {
 	// RelayOnly sends every event by the relay and none by half message: more events a second, a little later each.
 	RelayOnly    bool
 	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
-	RelayWorkers int // sends side by side; default 4
+	RelayWorkers int // sends side by side; default 16
 
 	SweepInterval time.Duration // between looks at what is owed; default 1 s
 	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
@@ -73,7 +73,7 @@ func (c Config) withDefaults() Config {
 	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
-	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
+	c.RelayWorkers = cmp.Or(c.RelayWorkers, 16)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
@@ -168,12 +168,9 @@ func (o *Outbox) Start(ctx context.Context) error {
 	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Installation")).Scan(&r.database); err != nil {
 		return fmt.Errorf("start outbox: read installation: %w", err)
 	}
-	retention, err := o.startRetention(ctx)
-	if err != nil {
-		return fmt.Errorf("start outbox: %w", err)
-	}
-	r.retention = retention
+	r.retention = o.startRetention(ctx)
 	r.acks = o.startAcks()
+	var err error
 	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
 		return o.check(ctx, r, c)
 	})

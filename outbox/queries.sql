@@ -78,13 +78,13 @@ SELECT (CASE WHEN mark > pg_snapshot_xmax(pg_current_snapshot()) THEN '0' ELSE m
 FROM {schema}.outbox_sweep
 
 -- name: Owed
-SELECT o.xid::text, o.recorded_at < clock_timestamp() - $2::interval AS due,
+SELECT o.xid::text, o.recorded_at < clock_timestamp() - $3::interval AS due,
     o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body
 FROM {schema}.outbox o
-WHERE o.xid >= $1::text::xid8
+WHERE o.xid >= $1::text::xid8 AND (o.xid > $1::text::xid8 OR o.id > $2)
     AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)
-ORDER BY o.xid
-LIMIT $3
+ORDER BY o.xid, o.id
+LIMIT $4
 
 -- name: SweepEnd
 UPDATE {schema}.outbox_sweep SET mark = $1::text::xid8, swept_at = clock_timestamp() WHERE mark <> $1::text::xid8

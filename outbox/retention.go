@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,9 +23,9 @@ type retainer struct {
 	done   chan struct{}
 }
 
-func (o *Outbox) startRetention(ctx context.Context) (*retainer, error) {
+func (o *Outbox) startRetention(ctx context.Context) *retainer {
 	if _, err := o.makePartitions(ctx, time.Now()); err != nil {
-		return nil, err
+		o.log.Warn("can't make the outbox' partitions; its default ones take their rows", "error", err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &retainer{cancel: cancel, done: make(chan struct{})}
@@ -43,7 +44,7 @@ func (o *Outbox) startRetention(ctx context.Context) (*retainer, error) {
 			}
 		}
 	}()
-	return r, nil
+	return r
 }
 
 func (r *retainer) stop() {
@@ -57,21 +58,17 @@ func (o *Outbox) table(name string) partition.Table {
 
 func (o *Outbox) makePartitions(ctx context.Context, now time.Time) (made []string, err error) {
 	for _, name := range []string{"outbox", "outbox_ack"} {
-		m, err := partition.Ensure(ctx, o.config.Pool, o.table(name), now, partitionsAhead)
-		made = append(made, m...)
-		if err != nil {
-			return made, err
-		}
+		m, e := partition.Ensure(ctx, o.config.Pool, o.table(name), now, partitionsAhead)
+		made, err = append(made, m...), errors.Join(err, e)
 	}
-	return made, nil
+	return made, err
 }
 
 func (o *Outbox) retain(ctx context.Context, now time.Time) error {
 	info := RetainedInfo{}
 	info.Made, info.Err = o.makePartitions(ctx, now)
-	if info.Err == nil {
-		info.Dropped, info.Err = o.dropPartitions(ctx, now)
-	}
+	dropped, err := o.dropPartitions(ctx, now)
+	info.Dropped, info.Err = dropped, errors.Join(info.Err, err)
 	if len(info.Made) > 0 || len(info.Dropped) > 0 || info.Err != nil {
 		o.listener.Retained(info)
 	}

@@ -31,6 +31,8 @@ type sweeper struct {
 	relay    *relay
 	cancel   context.CancelFunc
 	done     chan struct{}
+
+	rejections rejections // touched by one pass at a time
 }
 
 func (o *Outbox) startSweep(r *running) *sweeper {
@@ -107,22 +109,27 @@ func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn) (sent, left int,
 	if err != nil {
 		return 0, 0, fmt.Errorf("read oldest transaction: %w", err)
 	}
+	after := uuid.Nil
 	for {
-		page, err := s.owed(ctx, conn, mark)
+		page, err := s.owed(ctx, conn, mark, after)
 		if err != nil {
 			return sent, left, err
 		}
 		acked, err := s.send(ctx, conn, page)
 		sent += acked
+		left += len(page) - acked
 		if err != nil {
-			return sent, len(page) - acked, err
+			return sent, left, err
 		}
-		if left = len(page) - acked; left > 0 {
+		if acked < len(page) {
 			next = min(next, page[0].xid) // the page begins with the oldest; it may be acked, and costs a second look
 		}
-		if len(page) < o.config.SweepPage || acked == 0 {
+		if len(page) < o.config.SweepPage {
 			break
 		}
+		// On to the next page, also if nothing of this one could be sent: others must not wait behind what the broker
+		// rejects.
+		mark, after = page[len(page)-1].xid, page[len(page)-1].event.ID
 	}
 	if _, err := conn.Exec(ctx, o.queries.Get("SweepEnd"), strconv.FormatUint(next, 10)); err != nil {
 		return sent, left, fmt.Errorf("move mark: %w", err)
@@ -136,9 +143,9 @@ type owed struct {
 	event rocketflow.Event
 }
 
-func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, mark uint64) ([]owed, error) {
+func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, mark uint64, after uuid.UUID) ([]owed, error) {
 	o := s.outbox
-	rows, err := conn.Query(ctx, o.queries.Get("Owed"), strconv.FormatUint(mark, 10), o.config.SweepGrace, o.config.SweepPage)
+	rows, err := conn.Query(ctx, o.queries.Get("Owed"), strconv.FormatUint(mark, 10), after, o.config.SweepGrace, o.config.SweepPage)
 	if err != nil {
 		return nil, fmt.Errorf("find owed events: %w", err)
 	}
@@ -172,7 +179,7 @@ func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, mark uint64) ([]
 func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (acked int, err error) {
 	var due []rocketflow.Event
 	for _, o := range page {
-		if o.due {
+		if o.due && !s.rejections.rest(o.event, time.Now()) {
 			due = append(due, o.event)
 		}
 	}
@@ -204,7 +211,9 @@ func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (ac
 			switch {
 			case err == nil:
 				sent = append(sent, e.ID)
-			case !errors.Is(err, broker.ErrRejected):
+			case errors.Is(err, broker.ErrRejected):
+				s.rejections.add(e, err, time.Now())
+			default:
 				away = err
 			}
 		})

@@ -136,3 +136,30 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 	}
 	eventually(t, "the event", func() bool { return len(b.broker.events()) >= 1 })
 }
+
+// What the broker rejects waits for somebody to mend the cause, and must not keep others waiting, however many it is.
+func TestSweepPassesByWhatTheBrokerRejects(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t, func(c *outbox.Config) { c.SweepPage = 5 })
+	b.broker.reject("missing")
+	inner, err := b.pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := b.outbox.Join(inner)
+	for range 20 {
+		if err := joined.Publish(ctx, rocketflow.Event{Topic: "missing", Type: "t", Subject: "a", Body: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := joined.Publish(ctx, credited{"a", 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := inner.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the event behind them", func() bool { return len(b.broker.events()) == 1 })
+	b.broker.reject("")
+	eventually(t, "all", func() bool { return len(b.broker.events()) == 21 })
+}

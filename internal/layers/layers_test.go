@@ -32,15 +32,9 @@ var onlyIn = []struct {
 	{module + "/broker/brokertest", []string{"*test", "*/*test"}},
 }
 
-// unbound lists modules for go.mod and is in no program.
-const unbound = "internal/deps"
-
 func TestLayers(t *testing.T) {
 	t.Parallel()
 	for name, imports := range packages(t) {
-		if name == unbound {
-			continue
-		}
 		for _, imported := range imports {
 			for _, rule := range onlyIn {
 				if within(imported, rule.imported) && !matches(name, rule.allowed) {

@@ -53,7 +53,8 @@ func bound(at time.Time) string {
 }
 
 // Ensure makes the partitions from the day of now until ahead days later that don't exist, and returns the names of
-// those it made. Any number of processes may call it at once.
+// those it made. One day that can't be made, as rows of it are in the default partition, doesn't keep the others from
+// it. Any number of processes may call it at once.
 func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahead int) (made []string, err error) {
 	days, err := Days(ctx, pool, t)
 	if err != nil {
@@ -68,15 +69,15 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahe
 		if exists[d.Name] {
 			continue
 		}
-		ok, err := create(ctx, pool, d)
-		if err != nil {
-			return made, fmt.Errorf("make partition %s: %w", d.Name, err)
+		ok, e := create(ctx, pool, d)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("make partition %s: %w", d.Name, e))
 		}
 		if ok {
 			made = append(made, d.Name)
 		}
 	}
-	return made, nil
+	return made, err
 }
 
 // create attaches the partition rather than creating it in place: that doesn't lock out those who use the others.
