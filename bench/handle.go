@@ -65,7 +65,7 @@ func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, 
 	if err := box.Start(ctx); err != nil {
 		return handled{}, err
 	}
-	defer box.Stop(ctx)
+	defer func() { _ = box.Stop(ctx) }()
 	if err := b.fill(ctx, box, topic, streams); err != nil {
 		return handled{}, err
 	}
@@ -95,7 +95,7 @@ func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, 
 	if err := router.Start(ctx); err != nil {
 		return handled{}, err
 	}
-	defer router.Stop(ctx)
+	defer func() { _ = router.Stop(ctx) }()
 	select {
 	case <-finished:
 	case <-time.After(2 * time.Minute):

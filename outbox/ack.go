@@ -59,15 +59,14 @@ func (a *acker) run(ctx context.Context) {
 	}
 }
 
-// write inserts acks and reports whether they are written.
-func (a *acker) write(ctx context.Context, ids []uuid.UUID) bool {
+// write inserts acks.
+func (a *acker) write(ctx context.Context, ids []uuid.UUID) {
 	begin := time.Now()
 	_, err := a.outbox.config.Pool.Exec(ctx, a.outbox.queries.Get("Ack"), ids)
 	if err != nil {
 		a.outbox.log.Warn("acks not written; their events will be sent again", "events", len(ids), "error", err)
 	}
 	a.outbox.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
-	return err == nil
 }
 
 // stop writes what is there and waits for it until ctx ends.

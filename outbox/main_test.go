@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
@@ -265,5 +264,3 @@ func chain(t testing.TB, events []rocketflow.Event) {
 		last[e.Stream()] = e.Sequence
 	}
 }
-
-func newID() string { return uuid.NewString() }

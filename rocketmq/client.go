@@ -82,7 +82,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 }
 
 func (c *Client) open(ctx context.Context, instance string) error {
-	if _, err := c.names.resolve(ctx); err != nil {
+	if err := c.names.resolve(ctx); err != nil {
 		return err
 	}
 	masters, err := c.names.masters(ctx)

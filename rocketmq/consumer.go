@@ -88,7 +88,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	}
 	c.mu.Unlock()
 	if closed {
-		k.Stop(ctx)
+		_ = k.Stop(ctx) // nothing has reached it
 		return fail(errClientClosed)
 	}
 	return k, nil

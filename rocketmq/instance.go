@@ -90,7 +90,7 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 		}
 		select {
 		case <-ctx.Done():
-			i.stop(ctx)
+			_ = i.stop(ctx) // what fails is the start
 			if err == nil {
 				err = context.Cause(ctx)
 			}
@@ -193,7 +193,9 @@ func (i *instance) stop(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	i.cancel()
-	i.push.Shutdown()
+	if e := i.push.Shutdown(); e != nil {
+		err = errors.Join(err, e)
+	}
 	close(i.released)
 	return err
 }

@@ -141,7 +141,7 @@ func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
 func (n *nameServers) Resolve() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), nameServerTimeout)
 	defer cancel()
-	if _, err := n.resolve(ctx); err != nil {
+	if err := n.resolve(ctx); err != nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return slices.Clone(n.resolved)
@@ -155,16 +155,16 @@ func (n *nameServers) Description() string {
 	return fmt.Sprintf("rocketflow's name servers %v", n.addresses)
 }
 
-func (n *nameServers) resolve(ctx context.Context) ([]string, error) {
+func (n *nameServers) resolve(ctx context.Context) error {
 	var all []string
 	for _, address := range n.addresses {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		ips, err := net.DefaultResolver.LookupHost(ctx, host)
 		if err != nil {
-			return nil, fmt.Errorf("%w: look up name server: %w", broker.ErrUnavailable, err)
+			return fmt.Errorf("%w: look up name server: %w", broker.ErrUnavailable, err)
 		}
 		for _, ip := range ips {
 			all = append(all, net.JoinHostPort(ip, port))
@@ -175,5 +175,5 @@ func (n *nameServers) resolve(ctx context.Context) ([]string, error) {
 	n.mu.Lock()
 	n.resolved = all
 	n.mu.Unlock()
-	return all, nil
+	return nil
 }

@@ -209,8 +209,6 @@ func (p released) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "stock", Type: "stock.released", Subject: p.OrderID}
 }
 
-const minimum = 100
-
 var errBoom = errors.New("boom")
 
 // orderSaga: placed, paid in parts, shipped; closed if it isn't paid in time.

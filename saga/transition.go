@@ -18,22 +18,22 @@ const causeBegin = "saga.begin"
 
 // handler returns the handler of a route.
 func (s *Saga[S]) handler(r route) rocketflow.HandlerFunc {
-	keyOf := s.latest.keys[r]
-	if keyOf == nil {
-		keyOf = func(e rocketflow.Event) (string, error) { return e.Subject, nil }
-	}
+	keyBy := s.latest.keys[r]
 	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		key, err := keyOf(e)
-		if err != nil {
-			return err
+		key := e.Subject
+		if keyBy != nil {
+			var err error
+			if key, err = keyBy(e); err != nil {
+				return err
+			}
 		}
 		reason, state := NoKey, ""
 		if key != "" {
-			var i Instance[S]
-			if reason, i, err = s.step(ctx, tx, key, e); err != nil {
+			r, i, err := s.step(ctx, tx, key, e)
+			if err != nil {
 				return err
 			}
-			state = i.State
+			reason, state = r, i.State
 		}
 		if reason != "" && s.engine.cfg.Listener.Ignored != nil {
 			s.engine.cfg.Listener.Ignored(IgnoredInfo{s.latest.name, key, state, e.Type, e.ID, reason})

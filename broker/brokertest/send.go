@@ -121,7 +121,9 @@ func checkKeys(t *testing.T, all []broker.Delivery) {
 		last := -1
 		for _, d := range ds {
 			var i int
-			fmt.Sscan(d.Properties["i"], &i)
+			if _, err := fmt.Sscan(d.Properties["i"], &i); err != nil {
+				t.Fatal(err)
+			}
 			if d.Queue != ds[0].Queue || d.Broker != ds[0].Broker {
 				t.Fatalf("key %s is in queues %d and %d", key, ds[0].Queue, d.Queue)
 			}

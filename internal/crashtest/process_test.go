@@ -180,8 +180,6 @@ func publish(ctx context.Context) error {
 	}
 }
 
-var errAbort = errors.New("on purpose")
-
 func (w *world) move(ctx context.Context, account string, n int64, kill func(string)) error {
 	if n%3 == 0 {
 		err := w.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {

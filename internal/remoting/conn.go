@@ -125,8 +125,11 @@ func (c *Conn) write(cmd *Command) error {
 	if cap(b) <= 1<<20 {
 		c.buffer = b
 	}
-	c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := c.net.Write(b); err != nil {
+	err = c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err == nil {
+		_, err = c.net.Write(b)
+	}
+	if err != nil {
 		// Part of a frame may be out: the stream is of no more use.
 		c.end(err)
 		return c.broken()
