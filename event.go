@@ -99,10 +99,13 @@ func NewEvent(p Payload) (Event, error) {
 	} else if e.Body, err = json.Marshal(p); err != nil {
 		return Event{}, &FieldError{Field: "body", Reason: "can't be encoded as JSON", Err: err}
 	}
-	if len(e.Body) == 0 {
-		return Event{}, &FieldError{Field: "body", Reason: "missing: RocketMQ takes no empty message"}
+	if err := e.Validate(); err != nil {
+		return e, err
 	}
-	return e, e.Validate()
+	if len(e.Body) == 0 {
+		return e, &FieldError{Field: "body", Reason: "missing: RocketMQ takes no empty message"}
+	}
+	return e, nil
 }
 
 // Decode reads the body of e into a T. What can't be read matches ErrUndecodable.

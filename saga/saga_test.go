@@ -433,7 +433,7 @@ func TestRetention(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%d expired", n)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("nothing expired")
 	}
 	if err := e.Stop(ctx); err != nil {

@@ -240,7 +240,7 @@ func (b *bundle) waitFired(t *testing.T) rocketflow.Event {
 	select {
 	case e := <-b.fired:
 		return e
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("nothing fired")
 		return rocketflow.Event{}
 	}
