@@ -99,8 +99,8 @@ type Check struct {
 }
 
 // Checker answers checks, concurrently and for any member of its group. A panic or a passed deadline counts as Unknown.
-// After the decision the driver ends the half message, waits for the answer and calls done with its error, if done is
-// not nil.
+// The driver then ends the half message, waits for the answer and calls done, if it is not nil. With Commit or Rollback
+// done gets nil only if the broker has taken the decision.
 type Checker func(ctx context.Context, c Check) (d Decision, done func(error))
 
 // Timer is a scheduled message that can be cancelled.

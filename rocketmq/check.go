@@ -90,9 +90,9 @@ func (s *checks) info(check broker.Check) CheckInfo {
 
 func (s *checks) answer(check broker.Check) {
 	start := time.Now()
-	decision, done := s.decide(check)
+	decision, done, err := s.decide(check)
 	info := s.info(check)
-	info.Decision = [...]string{"unknown", "commit", "rollback"}[decision]
+	info.Decision, info.Err = [...]string{"unknown", "commit", "rollback"}[decision], err
 	if decision != broker.Unknown {
 		info.Err = s.transactor.end(s.ctx, check.Half, decision, true)
 	}
@@ -104,21 +104,25 @@ func (s *checks) answer(check broker.Check) {
 }
 
 // decide calls the checker. What it says after its deadline counts as unknown: by then the broker may have asked again.
-func (s *checks) decide(check broker.Check) (decision broker.Decision, done func(error)) {
+// The error then tells the checker that its decision was not taken.
+func (s *checks) decide(check broker.Check) (decision broker.Decision, done func(error), err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
 			s.transactor.client.log.Error("checker panicked", "group", s.transactor.group, "message_id", check.Half.MessageID,
 				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			decision, done = broker.Unknown, nil
+			decision, done, err = broker.Unknown, nil, fmt.Errorf("checker panicked: %v", p)
 		}
 	}()
 	decision, done = s.checker(ctx, check)
-	if ctx.Err() != nil || decision != broker.Commit && decision != broker.Rollback {
-		return broker.Unknown, done
+	switch {
+	case decision != broker.Commit && decision != broker.Rollback:
+		return broker.Unknown, done, nil
+	case ctx.Err() != nil:
+		return broker.Unknown, done, fmt.Errorf("checker answered too late: %w", context.Cause(ctx))
 	}
-	return decision, done
+	return decision, done, nil
 }
 
 // serve handles what a broker asks on a link.
