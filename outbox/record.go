@@ -55,8 +55,8 @@ func (t *tx) insert(ctx context.Context, events []rocketflow.Event, headers []*s
 	)
 	if len(events) == 1 && !t.pending.unordered[t.pending.recorded] {
 		e := &events[0]
-		return t.QueryRow(ctx, t.outbox.queries.Get("RecordOne"), source, e.ID, e.Topic, e.Type, e.Subject, e.ContentType, headers[0], e.Body).
-			Scan(&id, &e.Sequence, &e.Previous, &e.Time, &synced)
+		return t.QueryRow(ctx, t.outbox.queries.Get("RecordOne"), source, [16]byte(e.ID), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], e.Body).
+			Scan(&e.Sequence, &e.Previous, &e.Time, &synced)
 	}
 	n := len(events)
 	ids, topics, types, subjects := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
