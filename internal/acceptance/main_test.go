@@ -39,22 +39,24 @@ type service struct {
 	schema string
 	topic  string // also the source, and the prefix of groups
 	client *rocketmq.Client
+
+	nameServers []string
 }
 
-// setup connects a service to the shared RocketMQ, or to the one that nameServer names.
-func setup(t *testing.T, nameServer ...string) *service {
+// setup connects a service to the shared RocketMQ, or to the one that nameServers name.
+func setup(t *testing.T, nameServers ...string) *service {
 	t.Helper()
-	if len(nameServer) == 0 {
+	if len(nameServers) == 0 {
 		servers := os.Getenv("ROCKETMQ_NAMESRV")
 		if servers == "" {
 			t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
 		}
-		nameServer = strings.Split(servers, ";")
+		nameServers = strings.Split(servers, ";")
 	}
-	s := &service{t: t, topic: "acceptance-" + uuid.NewString()[:8]}
+	s := &service{t: t, topic: "acceptance-" + uuid.NewString()[:8], nameServers: nameServers}
 	s.pool, s.schema = pgtest.Migrated(t)
-	s.client = connect(t, nameServer)
-	s.createTopic(s.topic)
+	s.client = connect(t, nameServers)
+	s.createTopic(s.topic, 4)
 	s.exec(`CREATE TABLE effect (n bigserial PRIMARY KEY, kind text NOT NULL, key text NOT NULL, number int NOT NULL DEFAULT 0,
 		at timestamptz NOT NULL DEFAULT clock_timestamp())`)
 	return s
@@ -74,9 +76,9 @@ func connect(t *testing.T, nameServers []string) *rocketmq.Client {
 	return client
 }
 
-func (s *service) createTopic(name string) {
+func (s *service) createTopic(name string, queues int) {
 	s.t.Helper()
-	if err := s.client.CreateTopics(bounded(s.t, 90*time.Second), broker.Topic{Name: name, Queues: 4}); err != nil {
+	if err := s.client.CreateTopics(bounded(s.t, 90*time.Second), broker.Topic{Name: name, Queues: queues}); err != nil {
 		s.t.Fatal(err)
 	}
 }
