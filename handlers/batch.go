@@ -19,10 +19,9 @@ var errUnfit = errors.New("event is parked")
 // stream is what an attempt knows of the position of one stream.
 type stream struct {
 	rocketflow.Stream
+	spot        // as it is now
 	known bool  // has a row
 	first int64 // the position as it was found
-	last  int64 // the position now
-	head  int64 // the lowest sequence that is parked; 0: none
 }
 
 // batch is one attempt at the events of a lane, in one transaction.
@@ -126,13 +125,20 @@ func (b *batch) load(ctx context.Context, tx pgx.Tx) error {
 	if len(b.streams) > 0 {
 		sources, topics, subjects := columns(b.streams)
 		q.Queue(b.sql.Get("LockPositions"), b.name, sources, topics, subjects).Query(func(rows pgx.Rows) error {
-			return eachPosition(rows, func(n int, sequence int64) {
-				s := b.streams[n]
-				s.known, s.first, s.last = true, sequence, sequence
+			var n int
+			var at spot
+			_, err := pgx.ForEachRow(rows, []any{&n, &at.last, &at.skippedAfter, &at.skippedBefore}, func() error {
+				s := b.streams[n-1]
+				s.known, s.first, s.spot = true, at.last, at
+				return nil
 			})
+			return err
 		})
 		q.Queue(b.sql.Get("ParkedHeads"), b.name, sources, topics, subjects).Query(func(rows pgx.Rows) error {
-			return eachPosition(rows, func(n int, sequence int64) { b.streams[n].head = sequence })
+			var n int
+			var head int64
+			_, err := pgx.ForEachRow(rows, []any{&n, &head}, func() error { b.streams[n-1].head = head; return nil })
+			return err
 		})
 	}
 	b.fresh = map[uuid.UUID]bool{}
@@ -163,7 +169,7 @@ func (b *batch) decide(it *item) fate {
 	e, now := it.event, time.Now()
 	switch {
 	case e.Ordered():
-		return b.place(e, it.stream.last, it.stream.head, now)
+		return b.place(e, it.stream.spot, now)
 	case b.handler(e) == nil || !usesInbox(e):
 		return run
 	case b.expired(e, now):
@@ -268,14 +274,6 @@ func lasts(streams []*stream) []int64 {
 		list[i] = s.last
 	}
 	return list
-}
-
-// eachPosition reads rows of a place in an array, counted from 1, and a sequence.
-func eachPosition(rows pgx.Rows, fn func(n int, sequence int64)) error {
-	var n int
-	var sequence int64
-	_, err := pgx.ForEachRow(rows, []any{&n, &sequence}, func() error { fn(n-1, sequence); return nil })
-	return err
 }
 
 func eachID(rows pgx.Rows, fn func(uuid.UUID)) error {

@@ -35,7 +35,11 @@ type Config struct {
 	// GapWait is how long an event waits in memory for its predecessor before it is parked; default 200 ms, negative:
 	// not at all.
 	GapWait time.Duration
-	Retry   RetryPolicy
+	// AdoptAfter is how long the first event that a consumer meets of a stream waits for a predecessor that is older than
+	// the consumer, before it is handled without it; default 1 minute. The predecessor may be on its way all the same;
+	// when it comes too late it becomes a dead letter that holds nobody.
+	AdoptAfter time.Duration
+	Retry      RetryPolicy
 
 	// InboxRetention is how long events without order are remembered; default 7 days. Older ones can't be told from
 	// duplicates and become dead letters: it must be longer than the broker keeps messages.
@@ -65,6 +69,7 @@ func (c Config) withDefaults() Config {
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 256)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.GapWait = cmp.Or(c.GapWait, 200*time.Millisecond)
+	c.AdoptAfter = cmp.Or(c.AdoptAfter, time.Minute)
 	c.Retry.Attempts = cmp.Or(c.Retry.Attempts, 8)
 	c.Retry.Base = cmp.Or(c.Retry.Base, time.Second)
 	c.Retry.Max = cmp.Or(c.Retry.Max, 5*time.Minute)

@@ -104,8 +104,8 @@ func (d *DeadLetters) Discard(ctx context.Context, f Filter) (int, error) {
 // be lost otherwise.
 func (d *DeadLetters) discard(ctx context.Context, tx pgx.Tx, p Parked) (bool, error) {
 	if p.Event.Ordered() {
-		_, head, err := position(ctx, tx, d.sql, p.Consumer, p.Event.Stream())
-		if err != nil || head != p.Event.Sequence {
+		at, err := position(ctx, tx, d.sql, p.Consumer, p.Event.Stream())
+		if err != nil || at.head != p.Event.Sequence {
 			return false, err
 		}
 	}
@@ -117,7 +117,7 @@ func (d *DeadLetters) discard(ctx context.Context, tx pgx.Tx, p Parked) (bool, e
 }
 
 // Accept lets an event run whose predecessor is lost: the first of its stream that waits behind a gap. Should the
-// predecessor come after all, it counts as a duplicate. It returns false if the event does not wait for that.
+// predecessor come after all, it becomes a dead letter that holds nobody. It returns false if the event does not wait for that.
 func (d *DeadLetters) Accept(ctx context.Context, consumer string, event uuid.UUID) (bool, error) {
 	tag, err := d.pool.Exec(ctx, d.sql.Get("AcceptGap"), consumer, event)
 	if err != nil {

@@ -49,7 +49,7 @@ type follower struct {
 
 func (f *followers) run(ctx context.Context, tx rocketflow.Tx) error {
 	f.done = nil
-	last, _, err := position(ctx, tx, f.sql, f.name, f.stream)
+	at, err := position(ctx, tx, f.sql, f.name, f.stream)
 	if err != nil {
 		return err
 	}
@@ -57,12 +57,13 @@ func (f *followers) run(ctx context.Context, tx rocketflow.Tx) error {
 	if err != nil {
 		return err
 	}
-	first := last
+	at.head = 0 // they are it
+	first := at.last
 	for _, row := range rows {
 		if row.Reason != Gap {
 			break
 		}
-		next := &follower{record: row, fate: f.place(row.Event, last, 0, time.Now())}
+		next := &follower{record: row, fate: f.place(row.Event, at, time.Now())}
 		if next.fate != run && next.fate != duplicate {
 			break
 		}
@@ -70,7 +71,7 @@ func (f *followers) run(ctx context.Context, tx rocketflow.Tx) error {
 			if next.took, err = f.call(ctx, tx, row.Event, row.Attempts+1); err != nil {
 				return err
 			}
-			last = row.Event.Sequence
+			at.last = row.Event.Sequence
 		}
 		f.done = append(f.done, next)
 	}
@@ -84,8 +85,8 @@ func (f *followers) run(ctx context.Context, tx rocketflow.Tx) error {
 	s := f.stream
 	var q pgx.Batch
 	q.Queue(f.sql.Get("DeleteFollowers"), f.name, ids)
-	if last > first {
-		q.Queue(f.sql.Get("AdvancePosition"), f.name, s.Source, s.Topic, s.Subject, last)
+	if at.last > first {
+		q.Queue(f.sql.Get("AdvancePosition"), f.name, s.Source, s.Topic, s.Subject, at.last)
 	}
 	q.Queue(f.sql.Get("WakeHeads"), f.name, []string{s.Source}, []string{s.Topic}, []string{s.Subject})
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {

@@ -35,6 +35,7 @@ const (
 	early                 // its predecessor was not handled
 	parked                // it is parked
 	tooOld                // nobody can tell whether it was handled
+	tooLate               // it was not handled, but its followers were
 )
 
 // parkedKey names a parked event that is due; its stream is zero if it has no order.
@@ -173,6 +174,11 @@ func (l *lane) finish(ctx context.Context, it *item) {
 		l.park(ctx, it, waitBehind)
 	case tooOld:
 		l.park(ctx, it, parking{reason: DeadLetter, after: forever, err: errTooOld})
+	case tooLate:
+		stray := *it
+		var p parking
+		stray.event, p = late(it.event)
+		l.park(ctx, &stray, p)
 	case early:
 		if !it.waits {
 			it.waits = true

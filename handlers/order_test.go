@@ -134,9 +134,12 @@ func TestNewConsumerOnOldTopic(t *testing.T) {
 	b, p := setup(t), newProbe()
 	cfg := b.config()
 	cfg.GapWait, cfg.Listener, cfg.PositionRetention = 10*time.Millisecond, p.listener(), 24*time.Hour
+	cfg.AdoptAfter = 500 * time.Millisecond
 	whole, cut, ancient := newChain("whole"), newChain("cut"), newChain("ancient")
 	w := whole.at(time.Now().Add(-2*time.Hour), 2)
-	c := cut.at(time.Now().Add(-2*time.Hour), 3)[1:] // the broker has forgotten the first
+	c := cut.at(time.Now().Add(-2*time.Hour), 3)
+	stray := c[0] // the broker seems to have forgotten the first
+	c = c[1:]
 	a := ancient.at(time.Now().Add(-48*time.Hour), 1)
 	b.broker.publish(w...)
 	b.broker.publish(c...)
@@ -148,6 +151,18 @@ func TestNewConsumerOnOldTopic(t *testing.T) {
 	b.wantOrder("whole", w...)
 	b.wantOrder("cut", c...)
 	b.wantOrder("ancient")
+
+	// The first of the cut stream was on its way all the same. It is no duplicate, and nothing is lost in silence.
+	b.broker.publish(stray)
+	eventually(t, "it is a dead letter", func() bool { return b.parkedCount(DeadLetter) == 2 })
+	after := cut.next(1)
+	b.broker.publish(after...)
+	b.broker.publish(c...) // these are
+	eventually(t, "it holds nobody", func() bool { return b.effectCount() == 5 && b.broker.idle() })
+	if n, err := b.dead.Retry(t.Context(), Filter{EventID: stray.ID}); n != 1 || err != nil {
+		t.Fatalf("retried %d: %v", n, err)
+	}
+	eventually(t, "it was handled", func() bool { return b.effectCount() == 6 && b.parkedCount(DeadLetter) == 1 })
 }
 
 func TestForkAfterFailover(t *testing.T) {

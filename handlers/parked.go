@@ -43,17 +43,19 @@ type record struct {
 
 const maxError = 4 << 10
 
-// position reads and locks the position of a stream, making its row if need be, and the lowest sequence parked. Whoever
+// position reads and locks the position of a stream, making its row if need be. Whoever
 // parks an event of the stream or takes one out holds this lock, so neither can miss the other.
-func position(ctx context.Context, tx pgx.Tx, sql queries.Set, consumer string, s rocketflow.Stream) (last, head int64, err error) {
+func position(ctx context.Context, tx pgx.Tx, sql queries.Set, consumer string, s rocketflow.Stream) (at spot, err error) {
 	var q pgx.Batch
 	q.Queue(sql.Get("ClaimPosition"), consumer, s.Source, s.Topic, s.Subject)
-	q.Queue(sql.Get("LockPosition"), consumer, s.Source, s.Topic, s.Subject).QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
-	q.Queue(sql.Get("ParkedHead"), consumer, s.Source, s.Topic, s.Subject).QueryRow(func(row pgx.Row) error { return row.Scan(&head) })
+	q.Queue(sql.Get("LockPosition"), consumer, s.Source, s.Topic, s.Subject).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&at.last, &at.skippedAfter, &at.skippedBefore)
+	})
+	q.Queue(sql.Get("ParkedHead"), consumer, s.Source, s.Topic, s.Subject).QueryRow(func(row pgx.Row) error { return row.Scan(&at.head) })
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
-		return 0, 0, fmt.Errorf("lock position: %w", err)
+		return spot{}, fmt.Errorf("lock position: %w", err)
 	}
-	return last, head, nil
+	return at, nil
 }
 
 // advance moves a locked position past an event, forgets that it is parked, and makes the next one due.
@@ -95,7 +97,7 @@ func (c *consumer) discard(ctx context.Context, e rocketflow.Event, cause error)
 func discard(ctx context.Context, tx pgx.Tx, sql queries.Set, consumer string, e rocketflow.Event) error {
 	var err error
 	if e.Ordered() {
-		_, _, err = position(ctx, tx, sql, consumer, e.Stream())
+		_, err = position(ctx, tx, sql, consumer, e.Stream())
 	} else {
 		_, err = settled(ctx, tx, sql, consumer, e)
 	}
@@ -113,12 +115,14 @@ func (c *consumer) park(ctx context.Context, e rocketflow.Event, p parking) (aga
 	err = c.stubbornly(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		again, outcome, now = false, early, p
 		if e.Ordered() {
-			last, head, err := position(ctx, tx, c.sql, c.name, e.Stream())
+			at, err := position(ctx, tx, c.sql, c.name, e.Stream())
 			if err != nil {
 				return err
 			}
-			outcome = c.place(e, last, head, time.Now())
+			outcome = c.place(e, at, time.Now())
 			switch {
+			case outcome == tooLate:
+				e, now = late(e)
 			case outcome == duplicate || outcome == parked:
 				return nil
 			case p.reason == Gap && outcome == run:

@@ -12,29 +12,45 @@ var errTooOld = errors.New("too old to be checked for duplication")
 const (
 	firstRecheck = time.Second // of a gap; then doubled
 	lastRecheck  = 30 * time.Second
-	// adoptAfter is how long the first event that a consumer meets of a stream waits for a predecessor that is older
-	// than the consumer: it may be on its way all the same.
-	adoptAfter = 2500 * time.Millisecond
 )
+
+// spot is what is known of a stream's position.
+type spot struct {
+	last int64 // the sequence of the last event that was handled; 0: none
+	head int64 // the lowest sequence that is parked; 0: none
+
+	// What lies between was passed over without being handled.
+	skippedAfter, skippedBefore int64
+}
+
+// errLate: what the event was to be handled before has been handled.
+var errLate = errors.New("came after its followers had been accepted without it")
+
+// late makes an event whose place in its stream is gone one without order: as a dead letter it then holds nobody.
+func late(e rocketflow.Event) (rocketflow.Event, parking) {
+	e.Sequence, e.Previous = 0, 0
+	return e, parking{reason: DeadLetter, after: forever, err: errLate}
+}
 
 // gapRecheck returns when to look at a gap again that has been parked for so long.
 func gapRecheck(waited time.Duration) time.Duration {
 	return min(max(waited, firstRecheck), lastRecheck)
 }
 
-// place decides what becomes of an ordered event, given the last sequence that was handled of its stream (0: none) and
-// the lowest that is parked (0: none).
-func (c *consumer) place(e rocketflow.Event, last, head int64, now time.Time) fate {
+// place decides what becomes of an ordered event.
+func (c *consumer) place(e rocketflow.Event, s spot, now time.Time) fate {
 	switch {
-	case e.Sequence <= last:
+	case s.skippedAfter < e.Sequence && e.Sequence < s.skippedBefore:
+		return tooLate
+	case e.Sequence <= s.last:
 		return duplicate
-	case head != 0 && e.Sequence > head:
+	case s.head != 0 && e.Sequence > s.head:
 		return behind
-	case head != 0 && e.Sequence == head:
+	case s.head != 0 && e.Sequence == s.head:
 		return parked
-	case last > 0 && e.Previous <= last:
+	case s.last > 0 && e.Previous <= s.last:
 		return run
-	case last > 0:
+	case s.last > 0:
 		return early
 	case e.Sequence < now.Add(-c.cfg.PositionRetention).UnixMicro():
 		return tooOld

@@ -11,7 +11,7 @@ SELECT topic, born_at FROM {schema}.consumer_topic WHERE consumer = $1
 
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
-SELECT k.n, p.sequence
+SELECT k.n, p.sequence, p.skipped_after, p.skipped_before
 FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (source, topic, subject, n)
 JOIN {schema}.position p ON p.consumer = $1 AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject
 ORDER BY p.source, p.topic, p.subject
@@ -67,7 +67,7 @@ INSERT INTO {schema}.position (consumer, source, topic, subject, sequence) VALUE
 ON CONFLICT DO NOTHING
 
 -- name: LockPosition
-SELECT sequence FROM {schema}.position
+SELECT sequence, skipped_after, skipped_before FROM {schema}.position
 WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4
 FOR UPDATE
 
@@ -78,6 +78,10 @@ WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence
 -- name: AdvancePosition
 UPDATE {schema}.position SET sequence = $5
 WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence < $5
+
+-- name: Skip
+UPDATE {schema}.position SET skipped_after = $5, skipped_before = $6
+WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4
 
 -- name: InsertParked
 -- $5 is the delay in seconds; null: for ever.

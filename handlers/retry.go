@@ -59,6 +59,9 @@ type try struct {
 	fate fate
 	ran  bool // its handler was called, or it has none
 	took time.Duration
+
+	skips bool  // its predecessor was not handled and won't be waited for
+	last  int64 // position of its stream before
 }
 
 func (t *try) run(ctx context.Context, tx rocketflow.Tx, k parkedKey) error {
@@ -82,6 +85,11 @@ func (t *try) run(ctx context.Context, tx rocketflow.Tx, k parkedKey) error {
 		}
 		if err := advance(ctx, tx, t.sql, t.name, e); err != nil {
 			return err
+		}
+		if s := k.stream; t.skips {
+			if _, err := tx.Exec(ctx, t.sql.Get("Skip"), t.name, s.Source, s.Topic, s.Subject, t.last, e.Sequence); err != nil {
+				return fmt.Errorf("skip predecessors: %w", err)
+			}
 		}
 		t.cfg.Listener.Ran(BatchInfo{t.name, t.events()})
 	case duplicate:
@@ -111,7 +119,7 @@ func (t *try) loose(ctx context.Context, tx pgx.Tx, k parkedKey) error {
 
 // ordered takes the first parked event of a stream, if that is the one meant.
 func (t *try) ordered(ctx context.Context, tx pgx.Tx, k parkedKey) error {
-	last, _, err := position(ctx, tx, t.sql, t.name, k.stream)
+	at, err := position(ctx, tx, t.sql, t.name, k.stream)
 	if err != nil {
 		return err
 	}
@@ -135,17 +143,20 @@ func (t *try) ordered(ctx context.Context, tx pgx.Tx, k parkedKey) error {
 	}
 	t.row = row
 	now := time.Now()
-	switch t.fate = t.place(row.Event, last, 0, now); {
+	at.head = 0 // this is it
+	switch t.fate = t.place(row.Event, at, now); {
 	case t.fate == duplicate:
 	case row.Reason == Retry:
 		t.fate = run // that its turn had come was decided before
-	case t.fate == tooOld, t.fate == early && t.adoptable(row.Event, last, now):
+	case t.fate == tooOld, t.fate == early && t.adoptable(row.Event, at.last, now):
 		// That it is parked shows that it was not handled: nothing handles a parked event but this.
 		t.fate = early
-		if row.waited >= adoptAfter {
+		if row.waited >= t.cfg.AdoptAfter {
 			t.fate = run
 		}
 	}
+	t.skips = t.fate == run && row.Event.Previous > at.last
+	t.last = at.last
 	return nil
 }
 

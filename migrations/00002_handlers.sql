@@ -21,6 +21,10 @@ CREATE TABLE position (
     topic    text   NOT NULL,
     subject  text   NOT NULL,
     sequence bigint NOT NULL,
+    -- Events between these two, exclusively, were passed over without being handled: their follower was accepted without
+    -- its predecessor. Should one of them come after all, it is no duplicate.
+    skipped_after  bigint NOT NULL DEFAULT 0,
+    skipped_before bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer, source, topic, subject)
 ) WITH (fillfactor = 70);
 
