@@ -38,7 +38,9 @@
 // An event that comes before its predecessor waits in memory for Config.GapWait, because neighbours swap within
 // milliseconds, and is then parked and looked at again after one second, two, four, up to thirty. If the consumer has
 // never seen the stream and the predecessor is older than the consumer or than Config.PositionRetention, it will not
-// come: such an event is accepted after a few seconds. An event that is itself too old to be checked for duplication
+// come: such an event is accepted after Config.AdoptAfter. Should the predecessor come after all, it becomes a dead
+// letter without a place in the stream: neither is it lost in silence, nor does it hold anyone. An event that is itself
+// too old to be checked for duplication
 // becomes a dead letter.
 //
 // Locks are taken in one order: positions by key, then the inbox by id, then parked rows of the streams whose positions
