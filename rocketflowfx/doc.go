@@ -4,9 +4,10 @@
 //
 //	RocketMQ  *rocketmq.Client
 //	Outbox    *outbox.Outbox, rocketflow.Transactor
-//	Handlers  *handlers.Router
+//	Handlers  *handlers.Router, fenced by the scheduler if Timeout is there
 //	Timeout   *timeout.Scheduler
 //	Saga      *saga.Engine
+//	Metrics   *metrics.Metrics, to which the others report, if there is a prometheus.Registerer
 //
 // Handlers and sagas are registered from an fx.Invoke, which fx runs before anything starts. Stopping goes the other way
 // round: first no more events are taken, then what is on its way is finished, then connections close. The modules do

@@ -23,7 +23,7 @@ func (p Shipped) EventMeta() rocketflow.Meta {
 }
 
 // A service that hears of parcels. Whatever it needs besides, a timeout.Scheduler or a saga.Engine, its constructors ask
-// for; what nobody asks for is not built.
+// for. A prometheus.Registerer among what it provides would have everything counted.
 func Example() {
 	fx.New(
 		rocketflowfx.Module,

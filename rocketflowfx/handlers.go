@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -25,6 +26,8 @@ type handlersParams struct {
 
 	// Built first, and so started before the handlers that arm, and stopped after them.
 	Timer *timeout.Scheduler `optional:"true"`
+
+	Metrics *metrics.Metrics `optional:"true"`
 }
 
 func newHandlers(p handlersParams) (*handlers.Router, error) {
@@ -38,9 +41,17 @@ func newHandlers(p handlersParams) (*handlers.Router, error) {
 	}
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if p.Metrics != nil {
+		c.Listener = handlers.Tee(c.Listener, p.Metrics.Handlers())
+	}
 	r, err := handlers.New(c)
 	if err != nil {
 		return nil, err
+	}
+	if p.Timer != nil {
+		// Handlers leave it to the fence that the event of a timeout takes effect once. It stands before all other middleware,
+		// so that these don't see what it holds back.
+		r.Use(p.Timer.Fence)
 	}
 	p.Lifecycle.Append(fx.StartStopHook(r.Start, r.Stop))
 	return r, nil

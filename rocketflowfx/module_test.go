@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxtest"
 
@@ -22,28 +23,35 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// TestModule starts all parts, sends an event through them, and stops them.
-func TestModule(t *testing.T) {
-	t.Parallel()
+// shop is the configuration of a service that shares nothing with other tests.
+func shop(t *testing.T) (*pgxpool.Pool, rocketflowfx.Config) {
+	t.Helper()
 	nameServers := os.Getenv("ROCKETMQ_NAMESRV")
 	if nameServers == "" {
 		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
 	}
 	pool, schema := pgtest.Migrated(t)
+	return pool, rocketflowfx.Config{
+		Service:      "shop",
+		Schema:       schema,
+		Topics:       []broker.Topic{{Name: "parcels", Queues: 2}},
+		CreateTopics: true,
+		RocketMQ: rocketmq.Config{
+			NameServers: strings.Split(nameServers, ";"),
+			Namespace:   "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12],
+		},
+	}
+}
+
+// TestModule starts all parts, sends an event through them, and stops them.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	pool, config := shop(t)
 	handled := make(chan string, 1)
 	var transactor rocketflow.Transactor
 	app := fxtest.New(t,
 		rocketflowfx.Module,
-		fx.Supply(pool, rocketflowfx.Config{
-			Service:      "shop",
-			Schema:       schema,
-			Topics:       []broker.Topic{{Name: "parcels", Queues: 2}},
-			CreateTopics: true,
-			RocketMQ: rocketmq.Config{
-				NameServers: strings.Split(nameServers, ";"),
-				Namespace:   "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12],
-			},
-		}),
+		fx.Supply(pool, config),
 		fx.Invoke(func(router *handlers.Router, _ *outbox.Outbox, _ *timeout.Scheduler, _ *saga.Engine) {
 			handlers.On(router, "shop", func(_ context.Context, tx rocketflow.Tx, p Shipped) error {
 				tx.AfterCommit(func() { handled <- p.Parcel })
@@ -73,16 +81,14 @@ func TestModule(t *testing.T) {
 // TestMissingTopic: without CreateTopics a topic that is missing is an error of the start.
 func TestMissingTopic(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, config := shop(t)
+	config.Topics, config.CreateTopics = []broker.Topic{{Name: "missing"}}, false
 	app := fx.New(
 		rocketflowfx.Module, fx.NopLogger,
-		fx.Supply(pool, rocketflowfx.Config{
-			Service: "shop", Schema: schema, Topics: []broker.Topic{{Name: "missing-" + uuid.NewString()}},
-			RocketMQ: rocketmq.Config{NameServers: strings.Split(os.Getenv("ROCKETMQ_NAMESRV"), ";")},
-		}),
+		fx.Supply(pool, config),
 		fx.Invoke(func(*outbox.Outbox) {}),
 	)
-	if err := app.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "missing-") {
+	if err := app.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("error is %v, want one that names the topic", err)
 	}
 	if err := app.Stop(context.Background()); err != nil {

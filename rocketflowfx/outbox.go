@@ -7,6 +7,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
@@ -22,6 +23,7 @@ type outboxParams struct {
 	Config    Config
 	Pool      *pgxpool.Pool
 	Client    *rocketmq.Client
+	Metrics   *metrics.Metrics `optional:"true"`
 }
 
 func newOutbox(p outboxParams) (*outbox.Outbox, error) {
@@ -33,9 +35,15 @@ func newOutbox(p outboxParams) (*outbox.Outbox, error) {
 	c.Source = cmp.Or(c.Source, p.Config.Service)
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if p.Metrics != nil {
+		c.Listener = outbox.Tee(c.Listener, p.Metrics.Outbox())
+	}
 	o, err := outbox.New(c)
 	if err != nil {
 		return nil, err
+	}
+	if p.Metrics != nil {
+		p.Metrics.ObserveBacklog(o)
 	}
 	p.Lifecycle.Append(fx.StartStopHook(o.Start, o.Stop))
 	return o, nil

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/fx"
 
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
@@ -21,21 +22,25 @@ type rocketMQParams struct {
 	fx.In
 	Lifecycle fx.Lifecycle
 	Config    Config
+	Metrics   *metrics.Metrics `optional:"true"`
 }
 
 func newRocketMQ(p rocketMQParams) (*rocketmq.Client, error) {
 	c := p.Config.RocketMQ
 	c.Service = cmp.Or(c.Service, p.Config.Service)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if p.Metrics != nil {
+		c.Listener = rocketmq.Tee(c.Listener, p.Metrics.RocketMQ())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	client, err := rocketmq.Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	p.Lifecycle.Append(fx.StartStopHook(func(ctx context.Context) error {
-		return topics(ctx, client, p.Config)
-	}, client.Close))
+	// Two hooks: a client whose topics are missing is closed all the same.
+	p.Lifecycle.Append(fx.StopHook(client.Close))
+	p.Lifecycle.Append(fx.StartHook(func(ctx context.Context) error { return topics(ctx, client, p.Config) }))
 	return client, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -21,6 +22,7 @@ type sagaParams struct {
 	Pool      *pgxpool.Pool
 	Router    *handlers.Router
 	Timer     *timeout.Scheduler
+	Metrics   *metrics.Metrics `optional:"true"`
 }
 
 func newSaga(p sagaParams) (*saga.Engine, error) {
@@ -35,6 +37,9 @@ func newSaga(p sagaParams) (*saga.Engine, error) {
 	}
 	c.Consumer = cmp.Or(c.Consumer, p.Config.Service)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if p.Metrics != nil {
+		c.Listener = *saga.Tee(&c.Listener, p.Metrics.Saga())
+	}
 	e, err := saga.New(c)
 	if err != nil {
 		return nil, err

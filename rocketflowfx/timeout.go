@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -19,6 +20,7 @@ type timeoutParams struct {
 	Config    Config
 	Pool      *pgxpool.Pool
 	Client    *rocketmq.Client
+	Metrics   *metrics.Metrics `optional:"true"`
 }
 
 func newTimeout(p timeoutParams) (*timeout.Scheduler, error) {
@@ -30,6 +32,9 @@ func newTimeout(p timeoutParams) (*timeout.Scheduler, error) {
 	c.Source = cmp.Or(c.Source, p.Config.Service)
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if p.Metrics != nil {
+		c.Listener = *timeout.Tee(&c.Listener, p.Metrics.Timeout())
+	}
 	s, err := timeout.New(c)
 	if err != nil {
 		return nil, err

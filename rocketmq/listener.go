@@ -67,3 +67,30 @@ func (l *Listener) orNoop() *Listener {
 	}
 	return &n
 }
+
+// Tee returns a Listener that tells all of them, in order.
+func Tee(listeners ...*Listener) *Listener {
+	var all Listener
+	for _, l := range listeners {
+		if l == nil {
+			continue
+		}
+		tee(&all.BrokerUp, l.BrokerUp)
+		tee(&all.BrokerDown, l.BrokerDown)
+		tee(&all.CheckAnswered, l.CheckAnswered)
+		tee(&all.CheckDropped, l.CheckDropped)
+		tee(&all.HandlerFailed, l.HandlerFailed)
+		tee(&all.ConsumerRenewed, l.ConsumerRenewed)
+	}
+	return &all
+}
+
+func tee[I any](all *func(I), fn func(I)) {
+	first := *all
+	switch {
+	case first == nil:
+		*all = fn
+	case fn != nil:
+		*all = func(i I) { first(i); fn(i) }
+	}
+}

@@ -44,3 +44,27 @@ type Listener struct {
 	Ignored func(IgnoredInfo)
 	Expired func(sagas int) // deleted by retention
 }
+
+// Tee returns a Listener that tells all of them, in order.
+func Tee(listeners ...*Listener) *Listener {
+	var all Listener
+	for _, l := range listeners {
+		if l == nil {
+			continue
+		}
+		tee(&all.Moved, l.Moved)
+		tee(&all.Ignored, l.Ignored)
+		tee(&all.Expired, l.Expired)
+	}
+	return &all
+}
+
+func tee[I any](all *func(I), fn func(I)) {
+	first := *all
+	switch {
+	case first == nil:
+		*all = fn
+	case fn != nil:
+		*all = func(i I) { first(i); fn(i) }
+	}
+}

@@ -43,3 +43,36 @@ func tell(fn func(Info), i Info) {
 		fn(i)
 	}
 }
+
+// Tee returns a Listener that tells all of them, in order.
+func Tee(listeners ...*Listener) *Listener {
+	var all Listener
+	for _, l := range listeners {
+		if l == nil {
+			continue
+		}
+		tee(&all.Armed, l.Armed)
+		tee(&all.Disarmed, l.Disarmed)
+		tee(&all.HandedOver, l.HandedOver)
+		tee(&all.Recovered, l.Recovered)
+		tee(&all.Fired, l.Fired)
+		tee(&all.TooEarly, l.TooEarly)
+		tee(&all.Stale, l.Stale)
+		if first, fn := all.HandOverFailed, l.HandOverFailed; first == nil {
+			all.HandOverFailed = fn
+		} else if fn != nil {
+			all.HandOverFailed = func(i Info, err error) { first(i, err); fn(i, err) }
+		}
+	}
+	return &all
+}
+
+func tee(all *func(Info), fn func(Info)) {
+	first := *all
+	switch {
+	case first == nil:
+		*all = fn
+	case fn != nil:
+		*all = func(i Info) { first(i); fn(i) }
+	}
+}

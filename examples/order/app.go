@@ -8,7 +8,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
 	"github.com/rocketflow/rocketflow/examples/internal/service"
-	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/saga"
 )
@@ -27,8 +26,8 @@ func App(c service.Config) fx.Option {
 		rocketflowfx.Module,
 		service.Module(c, Schema, OpenAPI),
 		fx.Provide(
-			func(log *slog.Logger, m *metrics.Metrics) rocketflowfx.Config {
-				config := c.Rocketflow(contracts.Topics(), log, m)
+			func(log *slog.Logger) rocketflowfx.Config {
+				config := c.Rocketflow(contracts.Topics(), log)
 				config.Saga.TimeoutTopic = contracts.OrderTimeouts
 				// Handlers lock the stock of what was ordered. Transactions that lock that of several articles deadlock.
 				config.Handlers.BatchSize = 1

@@ -8,7 +8,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
 	"github.com/rocketflow/rocketflow/examples/internal/service"
-	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 )
 
@@ -23,11 +22,11 @@ func Main(args []string, stderr io.Writer) int { return service.Main(args, stder
 // App is the service.
 func App(c service.Config) fx.Option {
 	return fx.Options(
-		rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers,
+		rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers, rocketflowfx.Metrics,
 		service.Module(c, Schema, OpenAPI),
 		fx.Provide(
-			func(log *slog.Logger, m *metrics.Metrics) rocketflowfx.Config {
-				return c.Rocketflow(contracts.Topics(), log, m)
+			func(log *slog.Logger) rocketflowfx.Config {
+				return c.Rocketflow(contracts.Topics(), log)
 			},
 			NewService,
 		),

@@ -11,12 +11,8 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/metrics"
-	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketmq"
-	"github.com/rocketflow/rocketflow/saga"
-	"github.com/rocketflow/rocketflow/timeout"
 )
 
 // Module is what surrounds a service: its database with its tables, metrics, and the operators' part of its HTTP
@@ -27,8 +23,7 @@ func Module(c Config, tables string, openAPI []byte) fx.Option {
 		fx.Provide(
 			NewMux,
 			newServer,
-			newRegistry,
-			func(r *prometheus.Registry) *metrics.Metrics { return metrics.New(r) },
+			fx.Annotate(newRegistry, fx.As(new(prometheus.Registerer)), fx.As(new(prometheus.Gatherer))),
 			func(lc fx.Lifecycle) (*pgxpool.Pool, error) {
 				pool, err := OpenDatabase(context.Background(), c, tables)
 				if err == nil {
@@ -38,33 +33,26 @@ func Module(c Config, tables string, openAPI []byte) fx.Option {
 			},
 		),
 		fx.Invoke(func(p operated) {
-			if p.Timer != nil {
-				p.Router.Use(p.Timer.Fence) // before Effects: what the fence holds back has none
-			}
 			p.Router.Use(Effects)
-			p.Metrics.ObserveBacklog(p.Outbox)
-			p.Mux.Operate(Operations{Pool: p.Pool, Broker: p.Client, Consumers: p.Router, Metrics: p.Registry, OpenAPI: openAPI})
+			p.Mux.Operate(Operations{Pool: p.Pool, Broker: p.Client, Consumers: p.Router, Metrics: p.Metrics, OpenAPI: openAPI})
 		}),
 	)
 }
 
 type operated struct {
 	fx.In
-	Mux      *Mux
-	Pool     *pgxpool.Pool
-	Client   *rocketmq.Client
-	Outbox   *outbox.Outbox
-	Router   *handlers.Router
-	Timer    *timeout.Scheduler `optional:"true"`
-	Metrics  *metrics.Metrics
-	Registry *prometheus.Registry
+	Mux     *Mux
+	Pool    *pgxpool.Pool
+	Client  *rocketmq.Client
+	Router  *handlers.Router
+	Metrics prometheus.Gatherer
 }
 
 // Serve listens. It is the last to be started and the first to be stopped, so it stands last among the options.
 var Serve = fx.Invoke(func(*Server) {})
 
 // Rocketflow is what rocketflow's modules need to know.
-func (c Config) Rocketflow(topics []broker.Topic, log *slog.Logger, m *metrics.Metrics) rocketflowfx.Config {
+func (c Config) Rocketflow(topics []broker.Topic, log *slog.Logger) rocketflowfx.Config {
 	return rocketflowfx.Config{
 		Service:      c.Name,
 		Schema:       c.RocketflowSchema,
@@ -72,13 +60,8 @@ func (c Config) Rocketflow(topics []broker.Topic, log *slog.Logger, m *metrics.M
 		CreateTopics: c.CreateTopics,
 		RocketMQ: rocketmq.Config{
 			NameServers: c.NameServers, AccessKey: c.AccessKey, SecretKey: c.SecretKey, Namespace: c.Namespace,
-			Listener: m.RocketMQ(),
 		},
-		Outbox:   outbox.Config{Listener: m.Outbox()},
-		Handlers: handlers.Config{Listener: m.Handlers()},
-		Timeout:  timeout.Config{Listener: *m.Timeout()},
-		Saga:     saga.Config{Listener: *m.Saga()},
-		Logger:   log,
+		Logger: log,
 	}
 }
 

@@ -18,7 +18,7 @@ type Operations struct {
 	Pool      pinger
 	Broker    pinger
 	Consumers interface{ Err() error }
-	Metrics   *prometheus.Registry
+	Metrics   prometheus.Gatherer
 	OpenAPI   []byte
 }
 
