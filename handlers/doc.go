@@ -40,8 +40,7 @@
 // never seen the stream and the predecessor is older than the consumer or than Config.PositionRetention, it will not
 // come: such an event is accepted after Config.AdoptAfter. Should the predecessor come after all, it becomes a dead
 // letter without a place in the stream: neither is it lost in silence, nor does it hold anyone. An event that is itself
-// too old to be checked for duplication
-// becomes a dead letter.
+// too old to be checked for duplication becomes a dead letter.
 //
 // Locks are taken in one order: positions by key, then the inbox by id, then parked rows of the streams whose positions
 // are held.
