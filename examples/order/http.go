@@ -160,7 +160,11 @@ func (s *Service) putStock(r *http.Request) (int, any, error) {
 }
 
 func (s *Service) getStock(r *http.Request) (int, any, error) {
-	stock, err := s.Stock(r.Context(), r.PathValue("sku"))
+	sku := r.PathValue("sku")
+	if !skuName.MatchString(sku) {
+		return 0, nil, answer(ErrNoArticle) // what is no name names no article
+	}
+	stock, err := s.Stock(r.Context(), sku)
 	return http.StatusOK, stock, answer(err)
 }
 

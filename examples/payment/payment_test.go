@@ -3,6 +3,7 @@ package payment_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -104,9 +105,13 @@ func TestPayments(t *testing.T) {
 		s.pay(http.StatusNotFound, "1")
 	})
 	t.Run("operations", func(t *testing.T) {
-		for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.yaml"} {
+		for _, path := range []string{"/healthz", "/readyz"} {
 			s.payments.Want(http.StatusOK, "GET", path, nil)
 		}
+		if a := s.payments.Want(http.StatusOK, "GET", "/metrics", nil); !strings.Contains(a.Text, "rocketflow_handlers_events_total") {
+			t.Errorf("metrics are %.200s", a.Text)
+		}
+		s.payments.WantDocumented()
 	})
 
 	// Three orders were closed and one confirmed.

@@ -33,7 +33,7 @@ func (m *Mux) Operate(o Operations) {
 	})
 	m.Handle("GET /readyz", func(r *http.Request) (int, any, error) {
 		if err := o.ready(r.Context()); err != nil {
-			return 0, nil, &Error{Status: http.StatusServiceUnavailable, Message: err.Error()}
+			return 0, nil, &Error{Status: http.StatusServiceUnavailable, Message: oneLine(err)}
 		}
 		return http.StatusOK, statusBody{"ready"}, nil
 	})

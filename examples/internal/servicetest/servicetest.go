@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +147,40 @@ func (c *Client) WantField(field, method, path string, body any) {
 	a := c.Do(method, path, body)
 	if a.Status != http.StatusBadRequest || a.JSON["field"] != field || a.JSON["error"] == "" {
 		c.t.Errorf("%s %s %.100v: %d %s, want 400 that names %s", method, path, body, a.Status, a.Text, field)
+	}
+}
+
+var (
+	documentedPath   = regexp.MustCompile(`^  (/\S*):$`)
+	documentedMethod = regexp.MustCompile(`^    (get|put|post|delete|patch):$`)
+	parameter        = regexp.MustCompile(`{\w+}`)
+)
+
+// WantDocumented checks that of the paths in /openapi.yaml the service serves the methods that stand there, and no others.
+func (c *Client) WantDocumented() {
+	c.t.Helper()
+	methods := map[string][]string{}
+	path := ""
+	for line := range strings.Lines(c.Want(http.StatusOK, http.MethodGet, "/openapi.yaml", nil).Text) {
+		line = strings.TrimSuffix(line, "\n")
+		if match := documentedPath.FindStringSubmatch(line); match != nil {
+			path = parameter.ReplaceAllString(match[1], uuid.NewString())
+		}
+		if match := documentedMethod.FindStringSubmatch(line); match != nil {
+			methods[path] = append(methods[path], strings.ToUpper(match[1]))
+		}
+	}
+	if len(methods) < 5 {
+		c.t.Fatalf("only %d paths are documented", len(methods))
+	}
+	for path, documented := range methods {
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodPatch} {
+			a := c.Do(method, path, nil)
+			unserved := a.Status == http.StatusMethodNotAllowed || a.JSON["error"] == http.StatusText(http.StatusNotFound)
+			if unserved == slices.Contains(documented, method) {
+				c.t.Errorf("%s %s: answer is %d, documented are %v", method, path, a.Status, documented)
+			}
+		}
 	}
 }
 
