@@ -29,7 +29,7 @@ type Meta struct {
 	// Unordered takes an event with a subject out of its aggregate's order: it is handled as soon as it comes.
 	Unordered bool
 
-	// Headers travel with the event, as properties of the message. Names are letters, digits, _ and -; those that begin
+	// Headers travel with the event, as properties of the message. Names are letters, digits, _ - and dots; those that begin
 	// with CE_ or rf_ and RocketMQ's own are refused.
 	Headers map[string]string
 }

@@ -48,7 +48,10 @@ type Config struct {
 	HalfTimeout    time.Duration // how long Commit waits for half messages, with the streams' rows locked; default 500 ms
 	EndTimeout     time.Duration // how long Commit waits, after the commit, for the broker's answers; default 1 s
 	MaxTransaction time.Duration // the longest that a transaction may be open; default 5 min. What comes later is found by the sweep
-	MaxBody        int           // largest encoded body in bytes; default 1 MiB. The broker's limit is 4 MiB by its default
+
+	// MaxBody is the largest encoded body in bytes; default 1 MiB. Keep it below the broker's maxMessageSize (by its
+	// default 4 MiB): what the broker rejects when the transaction has committed stays owed.
+	MaxBody int
 
 	// RelayOnly sends every event by the relay and none by half message: more events a second, a little later each.
 	RelayOnly    bool

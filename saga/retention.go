@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/rocketflow/rocketflow/migrations"
 )
 
 // expiry is the goroutine of a started engine.
@@ -17,13 +19,20 @@ type expiry struct {
 // expireBatch is how many sagas one statement deletes.
 const expireBatch = 500
 
-// Start begins to delete what finished longer ago than the retention. Events are handled whether or not the engine is
+// Start verifies the schema (rocketflow.ErrNotMigrated) and begins to delete what finished longer ago than the retention.
+// Events are handled whether or not the engine is
 // started: that is the router's. ctx bounds the start only. Starting a started engine does nothing.
 func (e *Engine) Start(ctx context.Context) error {
 	x := &e.expiry
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.cancel != nil || e.cfg.Retention < 0 {
+	if x.cancel != nil {
+		return nil
+	}
+	if err := migrations.Check(ctx, e.cfg.Pool, e.cfg.Schema); err != nil {
+		return fmt.Errorf("start sagas: %w", err)
+	}
+	if e.cfg.Retention < 0 {
 		return nil
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
