@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,7 @@ func TestErrorsAreJSON(t *testing.T) {
 		{"conflict", "POST", "/thing", failing(Conflict("no")), 409, `{"error":"no"}`},
 		{"back-pressure", "POST", "/thing", failing(rocketflow.ErrBackpressure), 503, `{"error":"too many events wait for the broker: try again later"}`},
 		{"deadlock", "POST", "/thing", failing(&pgconn.PgError{Code: "40P01"}), 503, `{"error":"the database can't serve: try again later"}`},
+		{"lost connection", "POST", "/thing", failing(io.ErrUnexpectedEOF), 503, `{"error":"the database can't serve: try again later"}`},
 		{"our fault", "POST", "/thing", failing(errors.New("secret")), 500, `{"error":"internal error"}`},
 		{"panic", "POST", "/thing", func(*http.Request) (int, any, error) { panic("secret") }, 500, `{"error":"internal error"}`},
 		{"unknown path", "POST", "/other", failing(nil), 404, `{"error":"Not Found"}`},

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 )
 
 // childVariable makes a test's own binary the service.
@@ -26,8 +24,8 @@ func RunMain(t *testing.T) {
 	e := New(t)
 	schemas := []string{e.run, e.run + "_rocketflow"}
 	good := []string{
-		"DATABASE_URL=" + pgtest.URL(t), "DATABASE_SCHEMA=" + schemas[0], "ROCKETFLOW_SCHEMA=" + schemas[1],
-		"ROCKETMQ_NAMESRV=" + os.Getenv("ROCKETMQ_NAMESRV"), "ROCKETMQ_NAMESPACE=" + e.run,
+		"DATABASE_URL=" + e.databaseURL, "DATABASE_SCHEMA=" + schemas[0], "ROCKETFLOW_SCHEMA=" + schemas[1],
+		"ROCKETMQ_NAMESRV=" + e.nameServer, "ROCKETMQ_NAMESPACE=" + e.run,
 		"ROCKETFLOW_CREATE_TOPICS=1", "LISTEN_ADDR=127.0.0.1:0",
 	}
 	for _, bad := range []string{

@@ -25,21 +25,25 @@ import (
 
 // Env is what services of one test share: servers, and names that no other test uses.
 type Env struct {
-	t   testing.TB
-	run string
+	t                       testing.TB
+	databaseURL, nameServer string
+	run                     string
 }
 
-// New returns an Env. What its services create in Postgres goes when the test ends.
-func New(t testing.TB) *Env {
-	return &Env{t, "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
+// New returns an Env on the servers that run already. What its services create in Postgres goes when the test ends.
+func New(t testing.TB) *Env { return On(t, pgtest.URL(t), os.Getenv("ROCKETMQ_NAMESRV")) }
+
+// On is New on servers of the caller's choice.
+func On(t testing.TB, databaseURL, nameServer string) *Env {
+	return &Env{t, databaseURL, nameServer, "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
 }
 
 // Start runs a service until the test ends.
 func (e *Env) Start(configure func(func(string) string) (service.Config, error), app func(service.Config) fx.Option) *Client {
 	e.t.Helper()
 	env := map[string]string{
-		"DATABASE_URL":             pgtest.URL(e.t),
-		"ROCKETMQ_NAMESRV":         os.Getenv("ROCKETMQ_NAMESRV"),
+		"DATABASE_URL":             e.databaseURL,
+		"ROCKETMQ_NAMESRV":         e.nameServer,
 		"ROCKETMQ_NAMESPACE":       e.run,
 		"ROCKETFLOW_CREATE_TOPICS": "1",
 		"LISTEN_ADDR":              "127.0.0.1:0",
@@ -71,7 +75,7 @@ func (e *Env) Start(configure func(func(string) string) (service.Config, error),
 
 func (e *Env) drop(schemas ...string) {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, pgtest.URL(e.t))
+	conn, err := pgx.Connect(ctx, e.databaseURL)
 	if err != nil {
 		e.t.Errorf("drop schemas: %v", err)
 		return

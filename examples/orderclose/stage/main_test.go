@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
 	"github.com/rocketflow/rocketflow/examples/payment"
@@ -21,5 +22,5 @@ func TestMain(m *testing.M) {
 		stage.StopWithParent()
 		os.Exit(payment.Main(nil, os.Stderr))
 	}
-	os.Exit(m.Run())
+	servicetest.Main(m)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"testing"
 
 	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
@@ -11,7 +10,7 @@ func TestMain(m *testing.M) {
 	if servicetest.IsChild() {
 		main()
 	}
-	os.Exit(m.Run())
+	servicetest.Main(m)
 }
 
 func Test(t *testing.T) {

@@ -1,0 +1,9 @@
+package order_test
+
+import (
+	"testing"
+
+	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
+)
+
+func TestMain(m *testing.M) { servicetest.Main(m) }
