@@ -124,7 +124,9 @@ func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn) (sent, left int,
 		if acked < len(page) {
 			next = min(next, page[0].xid) // the page begins with the oldest; it may be acked, and costs a second look
 		}
-		if len(page) < o.config.SweepPage {
+		// What is too young will be due in a moment; what comes after it, perhaps of the same stream, must not overtake.
+		young := slices.ContainsFunc(page, func(row owed) bool { return !row.due })
+		if young || len(page) < o.config.SweepPage {
 			break
 		}
 		// On to the next page, also if nothing of this one could be sent: others must not wait behind what the broker
