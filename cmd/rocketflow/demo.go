@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
 	"github.com/rocketflow/rocketflow/examples/payment"
-	"github.com/rocketflow/rocketflow/internal/devstack"
 )
 
 // errPromise: the last line says which.
@@ -22,6 +20,7 @@ var errPromise = errors.New("the demo found a broken promise")
 // newDemoCommand plays the order-close flow.
 func newDemoCommand() *cobra.Command {
 	config := stage.Config{Command: serviceCommand}
+	var servers stackFlags
 	command := &cobra.Command{
 		Use:   "demo",
 		Short: "Drive the order-close flow and verify that nothing is lost, doubled, out of order or early",
@@ -33,31 +32,39 @@ for the while.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config.Out = cmd.OutOrStdout()
-			return demo(cmd.Context(), config, cmd)
+			return demo(cmd, config, &servers)
 		},
 	}
 	command.Flags().IntVar(&config.Orders, "orders", 300, "how many orders are placed")
 	command.Flags().IntVar(&config.Processes, "processes", 1, "how many processes of each service run side by side")
+	command.Flags().BoolVar(&config.Kill, "kill", false, "kill one process of each service half way; wants --processes 2 or more")
+	servers.addPorts(command)
 	return command
 }
 
-func demo(ctx context.Context, config stage.Config, cmd *cobra.Command) (err error) {
-	if config.Orders < 1 {
+func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err error) {
+	ctx := cmd.Context()
+	switch {
+	case config.Orders < 1:
 		return usagef("--orders %d: want at least 1", config.Orders)
-	}
-	if config.Processes < 1 {
+	case config.Processes < 1:
 		return usagef("--processes %d: want at least 1", config.Processes)
+	case config.Kill && config.Processes < 2:
+		return usagef("--kill: want --processes 2 or more, so that others go on")
 	}
-	servers := devstack.Config{DatabaseURL: os.Getenv("DATABASE_URL"), NameServer: os.Getenv("ROCKETMQ_NAMESRV")}
-	if servers.DatabaseURL == "" || servers.NameServer == "" {
+	if os.Getenv("DATABASE_URL") == "" || os.Getenv("ROCKETMQ_NAMESRV") == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "starting servers on this machine")
 	}
-	stack, err := devstack.Start(ctx, servers)
+	stack, err := servers.start(ctx, newLog(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}
 	defer func() {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		if err != nil && ctx.Err() == nil && stack.Dir() != "" {
+			stack.Keep()
+			fmt.Fprintf(cmd.ErrOrStderr(), "the tables are kept, see them with: rocketflow dev --dir %s\n", stack.Dir())
+		}
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		err = errors.Join(err, stack.Stop(stopping))
 	}()

@@ -82,22 +82,20 @@ type stackFlags struct {
 func (f *stackFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "directory that keeps data and logs (default a temporary one)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and tell its name")
+	f.addPorts(cmd)
+}
+
+func (f *stackFlags) addPorts(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default a free one)")
 	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of RocketMQ's name server (default a free one)")
 	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of RocketMQ's broker, which takes also the one two below and the next (default free ones)")
 }
 
-// with starts servers, runs fn and stops them, also after a signal. What is going on is written to w.
-func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.Stack) error) (err error) {
-	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
+// start starts servers, and tells which.
+func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Stack, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	stack, err := devstack.Start(starting, devstack.Config{
+	return devstack.Start(ctx, devstack.Config{
 		DatabaseURL: os.Getenv("DATABASE_URL"),
 		NameServer:  os.Getenv("ROCKETMQ_NAMESRV"),
 		Dir:         f.dir,
@@ -106,6 +104,22 @@ func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.St
 		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
 		Logger:      log,
 	})
+}
+
+// newLog is for people: without times and levels.
+func newLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+}
+
+// with starts servers, runs fn and stops them, also after a signal. What is going on is written to w.
+func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.Stack) error) (err error) {
+	log := newLog(w)
+	stack, err := f.start(ctx, log)
 	if err != nil {
 		return err
 	}

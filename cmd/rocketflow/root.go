@@ -17,6 +17,7 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitSignal  = 130 // as shells report Ctrl-C
 )
 
 // newRoot is the list of commands. Each is in a file of its name.
@@ -56,6 +57,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "rocketflow: %v (see `%s --help`)\n", err, cmd.CommandPath())
 		return exitUsage
+	case ctx.Err() != nil: // whatever failed did so because it was told to end
+		fmt.Fprintf(stderr, "rocketflow: %v\n", context.Cause(ctx))
+		return exitSignal
 	default:
 		fmt.Fprintf(stderr, "rocketflow: %v\n", err)
 		return exitFailure

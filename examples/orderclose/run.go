@@ -110,7 +110,11 @@ func (r *run) customer(ctx context.Context, m manner) error {
 	}
 	r.mu.Lock()
 	r.orders = append(r.orders, o.ID)
+	halfway := len(r.orders) == (r.config.Orders+1)/2
 	r.mu.Unlock()
+	if halfway {
+		r.config.Halfway()
+	}
 	if err := m.act(ctx, r.client, placed); err != nil {
 		return fmt.Errorf("%s, order %s: %w", m.name, o.ID, err)
 	}

@@ -134,6 +134,13 @@ func (s *Stack) Dir() string {
 	return s.dir.path
 }
 
+// Keep has Stop leave a temporary directory where it is: something went wrong that is worth a look.
+func (s *Stack) Keep() {
+	if s.dir != nil {
+		s.dir.keep()
+	}
+}
+
 // Wait returns nil when ctx ends, or an error that says why a server of the stack has ended by itself. It
 // must not run while a server is killed or restarted.
 func (s *Stack) Wait(ctx context.Context) error {

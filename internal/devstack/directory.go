@@ -54,6 +54,12 @@ func openDirectory(path string, keep bool) (*directory, error) {
 
 func (d *directory) sub(name string) string { return filepath.Join(d.path, name) }
 
+func (d *directory) keep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.temporary = false
+}
+
 func (d *directory) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"go.uber.org/dig"
 	"go.uber.org/fx"
@@ -40,21 +42,23 @@ func run(log *slog.Logger, options fx.Option) error {
 	if err := app.Err(); err != nil {
 		return dig.RootCause(err)
 	}
-	stopped := app.Wait() // listens for signals from here on
-	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
+	stopped := app.Wait()                                                                      // listens for signals from here on
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) // that end the start, too
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
 	if err := app.Start(ctx); err != nil {
 		return err
 	}
 	log.Info("started")
-	signal := <-stopped
-	log.Info("stopping", "signal", signal.Signal.String())
+	end := <-stopped
+	log.Info("stopping", "signal", end.Signal.String())
 	ctx, cancel = context.WithTimeout(context.Background(), app.StopTimeout())
 	defer cancel()
 	if err := app.Stop(ctx); err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
-	if signal.ExitCode != 0 {
+	if end.ExitCode != 0 {
 		return errors.New("shut down by a failure: see the log")
 	}
 	return nil

@@ -95,6 +95,13 @@ func lastLine(text []byte) []byte {
 	return text[bytes.LastIndexByte(text, '\n')+1:]
 }
 
+// kill ends the process at once, as a crash would, and on purpose: it is no error.
+func (p *process) kill() {
+	_ = p.command.Process.Kill() // it may have ended
+	<-p.done
+	p.err = nil
+}
+
 // stop ends processes in an orderly way; those that still run when ctx ends are killed.
 func stop(ctx context.Context, processes []*process) error {
 	for _, p := range processes {

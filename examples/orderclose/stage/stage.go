@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 )
 
@@ -31,6 +32,7 @@ type Config struct {
 
 	Orders    int       // default 300
 	Processes int       // of each service; default 1
+	Kill      bool      // kill one process of each service half way; there must be another to go on
 	Out       io.Writer // progress and result; default: nowhere
 }
 
@@ -41,6 +43,9 @@ const stopTimeout = 15 * time.Second
 // tables stay, and the error or Out tells where.
 func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) {
 	c.Processes = cmp.Or(c.Processes, 1)
+	if c.Kill && c.Processes < 2 {
+		return summary, &rocketflow.FieldError{Field: "stage.Config.Kill", Reason: "want more than one process of each service"}
+	}
 	if c.Out == nil {
 		c.Out = io.Discard
 	}
@@ -51,11 +56,11 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 	}
 	schemas := []string{run + "_orders", run + "_order_rocketflow", run + "_payments", run + "_payment_rocketflow"}
 	defer func() {
-		if err != nil || !summary.OK() {
+		if ctx.Err() == nil && (err != nil || !summary.OK()) {
 			fmt.Fprintf(os.Stderr, "logs are in %s, tables in schemas %s_*\n", logs, run)
 			return
 		}
-		err = errors.Join(os.RemoveAll(logs), drop(context.WithoutCancel(ctx), c.DatabaseURL, schemas))
+		err = errors.Join(err, os.RemoveAll(logs), drop(context.WithoutCancel(ctx), c.DatabaseURL, schemas))
 	}()
 
 	var services []*process
@@ -67,6 +72,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 		}
 	}()
 	urls := map[string][]string{}
+	var victims []*process
 	for i, service := range []string{"order", "payment"} {
 		for n := range c.Processes {
 			p, err := start(c.Command(service), fmt.Sprintf("%s/%s-%d.log", logs, service, n+1),
@@ -80,6 +86,9 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 				return summary, fmt.Errorf("start the %s service: %w", service, err)
 			}
 			services = append(services, p)
+			if c.Kill && n == 0 {
+				victims = append(victims, p)
+			}
 			urls[service] = append(urls[service], p.url)
 		}
 	}
@@ -91,10 +100,18 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 		return summary, err
 	}
 	fmt.Fprintf(c.Out, "services are up: order %s, payment %s\n", strings.Join(urls["order"], " "), strings.Join(urls["payment"], " "))
+	if c.Kill {
+		fmt.Fprintln(c.Out, "half way the first process of each is killed")
+	}
 	return orderclose.Run(ctx, orderclose.Config{
 		OrderURLs: urls["order"], PaymentURLs: urls["payment"], DatabaseURL: c.DatabaseURL,
 		OrderSchema: schemas[0], OrderRocketflowSchema: schemas[1], PaymentSchema: schemas[2], PaymentRocketflowSchema: schemas[3],
 		Orders: c.Orders, Out: c.Out,
+		Halfway: func() {
+			for _, p := range victims {
+				p.kill()
+			}
+		},
 	})
 }
 

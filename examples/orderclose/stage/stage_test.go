@@ -2,12 +2,15 @@ package stage_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/examples/orderclose"
 	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
 	"github.com/rocketflow/rocketflow/internal/pgtest"
 )
@@ -15,6 +18,30 @@ import (
 // TestRun plays the flow with two processes of each service: what one begins, the other may finish.
 func TestRun(t *testing.T) {
 	t.Parallel()
+	summary := run(t, stage.Config{Orders: 60})
+	if summary.Orders != 60 || summary.Confirmed == 0 || summary.TimedOut == 0 || summary.Declined == 0 || summary.Cancelled == 0 || summary.Refunded == 0 {
+		t.Errorf("not every way was gone: %+v", summary)
+	}
+}
+
+// TestKill kills one of each half way: what they have begun, the others finish.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	if summary := run(t, stage.Config{Orders: 120, Kill: true}); summary.Orders != 120 {
+		t.Errorf("not all orders are there: %+v", summary)
+	}
+}
+
+func TestKillNeedsAnother(t *testing.T) {
+	t.Parallel()
+	var field *rocketflow.FieldError
+	if _, err := stage.Run(t.Context(), stage.Config{Kill: true}); !errors.As(err, &field) {
+		t.Errorf("error is %v, want one that names the field", err)
+	}
+}
+
+func run(t *testing.T, c stage.Config) orderclose.Summary {
+	t.Helper()
 	nameServers := os.Getenv("ROCKETMQ_NAMESRV")
 	if nameServers == "" {
 		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
@@ -22,18 +49,13 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var out strings.Builder
-	summary, err := stage.Run(ctx, stage.Config{
-		DatabaseURL: pgtest.URL(t),
-		NameServers: nameServers,
-		Command: func(service string) *exec.Cmd {
-			command := exec.Command(os.Args[0])
-			command.Env = []string{serviceVariable + "=" + service}
-			return command
-		},
-		Orders:    60,
-		Processes: 2,
-		Out:       &out,
-	})
+	c.DatabaseURL, c.NameServers, c.Processes, c.Out = pgtest.URL(t), nameServers, 2, &out
+	c.Command = func(service string) *exec.Cmd {
+		command := exec.Command(os.Args[0])
+		command.Env = []string{serviceVariable + "=" + service}
+		return command
+	}
+	summary, err := stage.Run(ctx, c)
 	t.Log(out.String())
 	if err != nil {
 		t.Fatal(err)
@@ -41,10 +63,8 @@ func TestRun(t *testing.T) {
 	if !summary.OK() {
 		t.Errorf("promises are broken: %+v", summary)
 	}
-	if summary.Orders != 60 || summary.Confirmed == 0 || summary.TimedOut == 0 || summary.Declined == 0 || summary.Cancelled == 0 || summary.Refunded == 0 {
-		t.Errorf("not every way was gone: %+v", summary)
-	}
 	if last := strings.TrimSpace(out.String()); last[strings.LastIndexByte(last, '\n')+1:] != summary.String() {
 		t.Errorf("the last line isn't the summary: %s", last)
 	}
+	return summary
 }
