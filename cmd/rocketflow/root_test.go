@@ -28,6 +28,8 @@ func TestCommandLines(t *testing.T) {
 		{"migrate status --bogus", exitUsage, "", "unknown flag: --bogus"},
 		{"migrate status --schema=", exitUsage, "", "--schema is empty"},
 		{"migrate status --database-url=postgres://127.0.0.1:1/none?connect_timeout=5", exitFailure, "", "connect to Postgres"},
+		{"demo --orders 0", exitUsage, "", "--orders 0"},
+		{"demo --kill", exitUsage, "", "--processes 2"},
 		{"dev go", exitUsage, "", "put -- before a command"},
 		{"dev --", exitUsage, "", "a command is missing"},
 		{"dev -- no-such-program", exitFailure, "", "no-such-program"},
@@ -39,6 +41,16 @@ func TestCommandLines(t *testing.T) {
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) || (stderr == "") != (c.stderr == "") || strings.Count(stderr, "\n") > 1 {
 			t.Errorf("%q: got %d\n%s\n%s\nwant %d, %q, %q", c.args, code, stdout, stderr, c.code, c.stdout, c.stderr)
 		}
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context()) // stands in for Ctrl-C
+	cancel()
+	var out, err bytes.Buffer
+	if code := run(ctx, []string{"demo"}, &out, &err); code != exitSignal || strings.Count(err.String(), "\n") != 1 {
+		t.Errorf("got %d, %q, want %d and one line", code, err.String(), exitSignal)
 	}
 }
 
