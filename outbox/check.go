@@ -68,6 +68,12 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 	if !r.checking.begin(event.ID) {
 		return answer(broker.Unknown, "another check of it is being answered", nil), nil
 	}
+	answered := false // then the end of the answer ends the check; otherwise this call does, even by a panic
+	defer func() {
+		if !answered {
+			r.checking.end(event.ID)
+		}
+	}()
 	var (
 		acked, recorded, replica bool
 		now                      time.Time
@@ -75,6 +81,7 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 	err = o.config.Pool.QueryRow(ctx, o.queries.Get("Check"), event.ID).Scan(&acked, &recorded, &replica, &now)
 	if err == nil && recorded && !acked && !replica {
 		d := answer(broker.Commit, "committed", nil)
+		answered = true
 		return d, func(err error) {
 			defer r.checking.end(event.ID)
 			if err != nil {
@@ -87,7 +94,6 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 			r.acks.write(ctx, []uuid.UUID{event.ID})
 		}
 	}
-	r.checking.end(event.ID)
 	switch {
 	case err != nil:
 		return answer(broker.Unknown, "database error", fmt.Errorf("check event %s: %w", event.ID, err)), nil

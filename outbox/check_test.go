@@ -131,6 +131,36 @@ func TestCheckAnswers(t *testing.T) {
 	})
 }
 
+// A check that ends in a panic is over: the next one is answered.
+func TestCheckAfterAPanic(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	panics := true
+	b := setup(t, func(c *outbox.Config) {
+		noSweep(c)
+		c.Listener = &outbox.Listener{Checked: func(outbox.CheckedInfo) {
+			if panics {
+				panics = false
+				panic("listener")
+			}
+		}}
+	})
+	away := fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+	b.broker.set("commit", away)
+	b.broker.set("send", away)
+	if err := b.credit(ctx, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	b.broker.set("commit", nil)
+	func() {
+		defer func() { _ = recover() }()
+		b.broker.checkAll(ctx)
+	}()
+	if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Commit}) {
+		t.Fatalf("answers %v after a panic", got)
+	}
+}
+
 // A slow listener is asked again while it answers: only one of the checks may commit.
 func TestRepeatedChecksDeliverOnce(t *testing.T) {
 	t.Parallel()
