@@ -26,7 +26,9 @@ const (
 	ClusterInfo           Code = 106
 	DeleteTopicInBroker   Code = 215
 	DeleteTopicInNames    Code = 216
+	SendMessageV2         Code = 310
 	SendBatchMessage      Code = 320
+	RecallMessage         Code = 370
 	CreateUser            Code = 3001
 	CreateACL             Code = 3006
 )
@@ -48,6 +50,9 @@ const (
 	PullRetryNow        Code = 20
 	PullOffsetMoved     Code = 21
 	QueryNotFound       Code = 22
+	SubscriptionUnknown Code = 24
+	GroupUnknown        Code = 26
+	InvalidParameter    Code = 29
 	IllegalOperation    Code = 604
 )
 

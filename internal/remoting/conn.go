@@ -107,9 +107,7 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 
 // Notify sends a request that gets no answer.
 func (c *Conn) Notify(request *Command) error {
-	oneway := *request
-	oneway.Flag |= flagOneway
-	return c.write(&oneway)
+	return c.write(request.AsOneway())
 }
 
 // Respond sends a response made by [Command.Answer] later than the handler's return.

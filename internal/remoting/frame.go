@@ -39,6 +39,13 @@ func (c *Command) Response() bool { return c.Flag&flagResponse != 0 }
 // Oneway tells whether the sender of c expects no answer.
 func (c *Command) Oneway() bool { return c.Flag&flagOneway != 0 }
 
+// AsOneway returns a copy of request c that expects no answer.
+func (c *Command) AsOneway() *Command {
+	oneway := *c
+	oneway.Flag |= flagOneway
+	return &oneway
+}
+
 // Answer makes the response to request c.
 func (c *Command) Answer(code Code, remark string) *Command {
 	return &Command{Code: code, Remark: remark, Opaque: c.Opaque, Flag: flagResponse}

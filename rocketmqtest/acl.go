@@ -1,0 +1,22 @@
+package rocketmqtest
+
+import "github.com/rocketflow/rocketflow/internal/remoting"
+
+// authenticate returns the refusal of a request that isn't signed by one of the users. A name server has no users, as
+// the real one has none.
+func (s *Server) authenticate(r *request) *remoting.Command {
+	if len(s.config.Credentials) == 0 || r.from.endpoint == s.names {
+		return nil
+	}
+	key := r.Ext["AccessKey"]
+	secret, known := s.config.Credentials[key]
+	switch {
+	case key == "":
+		return r.refuse(remoting.NoPermission, "username cannot be null.")
+	case !known:
+		return r.refuse(remoting.NoPermission, "User:%s is not found.", key)
+	case !(remoting.Credentials{AccessKey: key, SecretKey: secret}).Signed(r.Command):
+		return r.refuse(remoting.NoPermission, "check signature failed.")
+	}
+	return nil
+}

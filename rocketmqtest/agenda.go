@@ -1,0 +1,99 @@
+package rocketmqtest
+
+import (
+	"container/heap"
+	"time"
+)
+
+// agenda is what is to be done at instants of the server's clock, in their order and then in the order of entry.
+type agenda struct {
+	items []*task
+	count int
+}
+
+type task struct {
+	due   time.Time
+	order int
+	do    func()
+}
+
+func (a *agenda) Len() int { return len(a.items) }
+func (a *agenda) Less(i, j int) bool {
+	if !a.items[i].due.Equal(a.items[j].due) {
+		return a.items[i].due.Before(a.items[j].due)
+	}
+	return a.items[i].order < a.items[j].order
+}
+func (a *agenda) Swap(i, j int) { a.items[i], a.items[j] = a.items[j], a.items[i] }
+func (a *agenda) Push(x any)    { a.items = append(a.items, x.(*task)) }
+func (a *agenda) Pop() any {
+	last := a.items[len(a.items)-1]
+	a.items[len(a.items)-1] = nil
+	a.items = a.items[:len(a.items)-1]
+	return last
+}
+
+// at has do called, with s.mu held, when the clock has reached due. It is called with s.mu held. Nothing is ever taken
+// off: do has to see for itself whether it is still wanted.
+func (s *Server) at(due time.Time, do func()) {
+	s.agenda.count++
+	heap.Push(&s.agenda, &task{due: due, order: s.agenda.count, do: do})
+	if s.agenda.items[0].order == s.agenda.count { // first of all now
+		select {
+		case s.rearm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// runDue does what is due by now, and returns when the next is due, or the zero time. It is called with s.mu held.
+func (s *Server) runDue() time.Time {
+	now := s.clock.Now()
+	for s.agenda.Len() > 0 && !s.agenda.items[0].due.After(now) {
+		heap.Pop(&s.agenda).(*task).do()
+	}
+	if s.agenda.Len() == 0 {
+		return time.Time{}
+	}
+	return s.agenda.items[0].due
+}
+
+// keepTime is the goroutine that runs the agenda until Close.
+func (s *Server) keepTime() {
+	for {
+		s.mu.Lock()
+		next := s.runDue()
+		s.mu.Unlock()
+		var fired <-chan time.Time
+		stop := func() {}
+		if !next.IsZero() {
+			fired, stop = s.clock.After(next.Sub(s.clock.Now()))
+		}
+		select {
+		case <-fired:
+		case <-s.rearm:
+		case <-s.closing:
+			stop()
+			return
+		}
+		stop()
+	}
+}
+
+// FastForward moves the clock ahead by d. What is due by then, timers, delayed messages, one round of checks, is done
+// when it returns. Clients and their connections live on in the machine's time: they don't appear to have been silent,
+// nor do they lose their locks.
+func (s *Server) FastForward(d time.Duration) {
+	s.clock.Advance(d)
+	s.Elapse()
+}
+
+// Elapse does at once what is due by the clock: for those who share one ([Config].Clock) and moved it themselves.
+func (s *Server) Elapse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runDue()
+}
+
+// Clock is the server's clock.
+func (s *Server) Clock() *Clock { return s.clock }

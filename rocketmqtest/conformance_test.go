@@ -1,0 +1,59 @@
+package rocketmqtest_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/broker/brokertest"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// TestConformance runs the suite that the driver passes on a real broker.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{
+		MaxMessageSize:     2 << 20,
+		TransactionTimeout: 500 * time.Millisecond, CheckInterval: 250 * time.Millisecond, CheckMax: 240, OpBatchInterval: 100 * time.Millisecond,
+		TimerPrecision: 100 * time.Millisecond,
+	})
+	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
+		admin := open(t, mq)
+		return brokertest.Harness{
+			Open: func(t *testing.T) brokertest.Driver { return open(t, mq) },
+			Close: func(t *testing.T, d brokertest.Driver) {
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				defer cancel()
+				if err := d.(*rocketmq.Client).Close(ctx); err != nil {
+					t.Errorf("close: %v", err)
+				}
+			},
+			CreateTopic: func(t *testing.T, topic broker.Topic) {
+				if err := admin.CreateTopics(t.Context(), topic); err != nil {
+					t.Fatal(err)
+				}
+			},
+			MaxBody: 2 << 20,
+		}
+	})
+}
+
+func open(t *testing.T, mq *rocketmqtest.Server) *rocketmq.Client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", SendTimeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := c.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return c
+}

@@ -1,0 +1,158 @@
+package rocketmqtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// group is a consumer group. It is known from its first heartbeat on, and never forgotten.
+type group struct {
+	name    string
+	members map[string]*member // by client id
+	offsets map[*queue]int64
+	locks   map[*queue]lock
+}
+
+// member is a consumer of a group.
+type member struct {
+	session       *session
+	subscriptions map[string]subscription // by topic
+}
+
+type subscription struct {
+	Topic      string `json:"topic"`
+	Expression string `json:"subString"`
+	Type       string `json:"expressionType"`
+	Version    int64  `json:"subVersion"`
+}
+
+// heartbeatBody is what a client says of itself.
+type heartbeatBody struct {
+	ClientID  string `json:"clientID"`
+	Producers []struct {
+		Group string `json:"groupName"`
+	} `json:"producerDataSet"`
+	Consumers []struct {
+		Group         string         `json:"groupName"`
+		Model         string         `json:"messageModel"`
+		Subscriptions []subscription `json:"subscriptionDataSet"`
+	} `json:"consumerDataSet"`
+}
+
+func decodeHeartbeat(body []byte) (heartbeatBody, error) {
+	var h heartbeatBody
+	if err := json.Unmarshal(body, &h); err != nil {
+		return h, fmt.Errorf("decode heartbeat: %w", err)
+	}
+	if h.ClientID == "" {
+		return h, fmt.Errorf("decode heartbeat: no clientID")
+	}
+	return h, nil
+}
+
+// heartbeat registers the groups that a client produces and consumes for (34).
+func (s *Server) heartbeat(r *request) *remoting.Command {
+	h, err := decodeHeartbeat(r.Body)
+	if err != nil {
+		return r.refuse(remoting.SystemError, "%v", err)
+	}
+	r.from.client = h.ClientID
+	for _, p := range h.Producers {
+		if !slices.Contains(s.producers[p.Group], r.from) {
+			s.producers[p.Group] = append(s.producers[p.Group], r.from)
+		}
+	}
+	for _, c := range h.Consumers {
+		g := s.group(c.Group)
+		if s.topics[retryPrefix+c.Group] == nil {
+			s.makeTopic(retryPrefix+c.Group, 1, 1, permReadWrite)
+		}
+		m := g.members[h.ClientID]
+		changed := m == nil || m.session != r.from
+		if changed {
+			m = &member{session: r.from}
+			g.members[h.ClientID] = m
+		}
+		before := m.subscriptions
+		m.subscriptions = map[string]subscription{}
+		for _, sub := range c.Subscriptions {
+			m.subscriptions[sub.Topic] = sub
+			if old, had := before[sub.Topic]; !had || old.Expression != sub.Expression {
+				changed = true
+			}
+		}
+		if changed {
+			s.notifyMembers(g)
+		}
+	}
+	return r.answer()
+}
+
+// group returns a consumer group, and makes it known.
+func (s *Server) group(name string) *group {
+	g := s.groups[name]
+	if g == nil {
+		g = &group{name: name, members: map[string]*member{}, offsets: map[*queue]int64{}, locks: map[*queue]lock{}}
+		s.groups[name] = g
+	}
+	return g
+}
+
+// notifyMembers tells a group's consumers that there are others now (40), which has them deal out the queues anew.
+func (s *Server) notifyMembers(g *group) {
+	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+		s.notify(g.members[id].session, &remoting.Command{Code: remoting.ConsumersChanged, Ext: map[string]string{"consumerGroup": g.name}})
+	}
+}
+
+// unregisterClient forgets one client of a group (35).
+func (s *Server) unregisterClient(r *request) *remoting.Command {
+	if g := s.groups[r.Ext["consumerGroup"]]; g != nil {
+		s.leave(g, r.Ext["clientID"])
+	}
+	if name := r.Ext["producerGroup"]; name != "" {
+		s.producers[name] = slices.DeleteFunc(s.producers[name], func(c *session) bool { return c.client == r.Ext["clientID"] })
+	}
+	return r.answer()
+}
+
+func (s *Server) leave(g *group, client string) {
+	if _, was := g.members[client]; was {
+		delete(g.members, client)
+		s.notifyMembers(g)
+	}
+}
+
+// consumerList names the clients of a group (38).
+func (s *Server) consumerList(r *request) *remoting.Command {
+	g := s.groups[r.Ext["consumerGroup"]]
+	if g == nil || len(g.members) == 0 {
+		return r.refuse(remoting.SystemError, "no consumer for this group, %s", r.Ext["consumerGroup"])
+	}
+	return r.answerJSON(map[string][]string{"consumerIdList": slices.Sorted(maps.Keys(g.members))})
+}
+
+// forget removes what a connection stood for, after its end.
+func (s *Server) forget(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, sessions := range s.producers {
+		s.producers[name] = slices.DeleteFunc(sessions, func(other *session) bool { return other == c })
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
+		g := s.groups[name]
+		if m := g.members[c.client]; m != nil && m.session == c {
+			s.leave(g, c.client)
+		}
+	}
+	s.dropPolls(c)
+}
+
+// notify sends a request that gets no answer.
+func (s *Server) notify(c *session, request *remoting.Command) {
+	c.send(request.AsOneway())
+}

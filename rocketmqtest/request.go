@@ -1,0 +1,115 @@
+package rocketmqtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// handler handles a request with Server.mu held. It returns the answer, or nil if there is none, or will be later.
+type handler func(s *Server, r *request) *remoting.Command
+
+// request is what a client asks.
+type request struct {
+	*remoting.Command
+	from *session
+}
+
+// The requests that are understood. Each family has a file; a code that is in neither list is answered as not supported.
+var nameServerHandlers = map[remoting.Code]handler{
+	remoting.RouteOfTopic: (*Server).routeOfTopic,
+	remoting.ClusterInfo:  (*Server).clusterInfo,
+}
+
+var brokerHandlers = map[remoting.Code]handler{
+	remoting.Heartbeat:        (*Server).heartbeat,
+	remoting.UnregisterClient: (*Server).unregisterClient,
+	remoting.ConsumerList:     (*Server).consumerList,
+
+	remoting.SendMessage:      (*Server).sendMessage,
+	remoting.SendMessageV2:    (*Server).sendMessage,
+	remoting.SendBatchMessage: (*Server).sendMessage,
+
+	remoting.PullMessage: (*Server).pullMessage,
+
+	remoting.QueryConsumerOffset:  (*Server).queryOffset,
+	remoting.UpdateConsumerOffset: (*Server).updateOffset,
+	remoting.MaxOffset:            (*Server).maxOffset,
+	remoting.MinOffset:            (*Server).minOffset,
+	remoting.SearchOffset:         (*Server).searchOffset,
+
+	remoting.UpdateTopic:         (*Server).updateTopic,
+	remoting.DeleteTopicInBroker: (*Server).deleteTopic,
+}
+
+// receive runs on the goroutine that reads the connection.
+func (s *Server) receive(c *session, cmd *remoting.Command) {
+	r := &request{Command: cmd, from: c}
+	if answer := s.handle(r); answer != nil {
+		c.send(answer)
+	}
+}
+
+// handle finds the handler and calls it.
+func (s *Server) handle(r *request) *remoting.Command {
+	h := r.from.endpoint.handlers[r.Code]
+	if h == nil {
+		s.config.Logger.Warn("request not supported", "code", r.Code)
+		return r.Answer(remoting.NotSupported, fmt.Sprintf("request type %d not supported by the embedded broker", r.Code))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	if refusal := s.authenticate(r); refusal != nil {
+		return refusal
+	}
+	return h(s, r)
+}
+
+// answer is a success with fields, given as name, value, name, value.
+func (r *request) answer(fields ...string) *remoting.Command {
+	a := r.Answer(remoting.Success, "")
+	if len(fields) > 0 {
+		a.Ext = make(map[string]string, len(fields)/2)
+		for i := 0; i+1 < len(fields); i += 2 {
+			a.Ext[fields[i]] = fields[i+1]
+		}
+	}
+	return a
+}
+
+// answerJSON is a success with a body.
+func (r *request) answerJSON(v any) *remoting.Command {
+	a := r.answer()
+	body, err := json.Marshal(v)
+	if err != nil {
+		return r.Answer(remoting.SystemError, err.Error())
+	}
+	a.Body = body
+	return a
+}
+
+// refuse is an answer that isn't a success.
+func (r *request) refuse(code remoting.Code, format string, args ...any) *remoting.Command {
+	return r.Answer(code, fmt.Sprintf(format, args...))
+}
+
+// number reads a field, 0 where it is missing or none.
+func (r *request) number(name string) int64 {
+	n, _ := strconv.ParseInt(r.Ext[name], 10, 64)
+	return n
+}
+
+// need tells which of the named fields is missing or is no number, in an answer; nil if none.
+func (r *request) need(names ...string) *remoting.Command {
+	for _, name := range names {
+		if _, err := strconv.ParseInt(r.Ext[name], 10, 64); err != nil {
+			return r.refuse(remoting.SystemError, "the custom field <%s> is null or no number: %q", name, r.Ext[name])
+		}
+	}
+	return nil
+}

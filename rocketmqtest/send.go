@@ -1,0 +1,178 @@
+package rocketmqtest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// sendHeader is the header of a message's sending, in the long names of request 10 or the letters of 310 and 320.
+type sendHeader struct {
+	group, topic        string
+	defaultQueues       int
+	queue               int
+	sysFlag, flag       int32
+	born                time.Time
+	properties          map[string]string
+	reconsumed, maximum int
+	batch               bool
+}
+
+func decodeSend(r *request) (sendHeader, *remoting.Command) {
+	name := func(long, short string) string {
+		if r.Code == remoting.SendMessage {
+			return long
+		}
+		return short
+	}
+	if refusal := r.need(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")); refusal != nil {
+		return sendHeader{}, refusal
+	}
+	return sendHeader{
+		group:         r.Ext[name("producerGroup", "a")],
+		topic:         r.Ext[name("topic", "b")],
+		defaultQueues: int(r.number(name("defaultTopicQueueNums", "d"))),
+		queue:         int(r.number(name("queueId", "e"))),
+		sysFlag:       int32(r.number(name("sysFlag", "f"))),
+		born:          time.UnixMilli(r.number(name("bornTimestamp", "g"))),
+		flag:          int32(r.number(name("flag", "h"))),
+		properties:    remoting.DecodeProperties(r.Ext[name("properties", "i")]),
+		reconsumed:    int(r.number(name("reconsumeTimes", "j"))),
+		maximum:       int(r.number(name("maxReconsumeTimes", "l"))),
+		batch:         r.Code == remoting.SendBatchMessage || r.Ext[name("batch", "m")] == "true",
+	}, nil
+}
+
+// sendMessage stores one message or a batch of them (10, 310, 320).
+func (s *Server) sendMessage(r *request) *remoting.Command {
+	h, refusal := decodeSend(r)
+	if refusal != nil {
+		return refusal
+	}
+	t, refusal := s.topicToSendTo(r, h)
+	if refusal != nil {
+		return refusal
+	}
+	if h.queue < 0 {
+		h.queue = s.random.IntN(t.write)
+	}
+	if h.queue >= t.write {
+		return r.refuse(remoting.SystemError, "request queueId[%d] is illegal, topic:[%s] topicConfig.writeQueueNums:[%d]", h.queue, t.name, t.write)
+	}
+	members := []batched{{body: r.Body, flag: h.flag, properties: h.properties}}
+	if h.batch {
+		var err error
+		if members, err = decodeBatch(r.Body); err != nil {
+			return r.refuse(remoting.MessageIllegal, "%v", err)
+		}
+		if s.config.Version != V5_5 { // each member gets the properties of the whole
+			for _, m := range members {
+				maps.Copy(m.properties, h.properties)
+			}
+		}
+	}
+	var ids []string
+	var first *remoting.Record
+	for _, m := range members {
+		if len(m.body) > s.config.MaxMessageSize || len(r.Body) > s.config.MaxMessageSize {
+			return r.refuse(remoting.MessageIllegal, "the message is illegal, maybe msg body or properties length not matched. msg body length limit %dB, msg properties length limit 32KB.", s.config.MaxMessageSize)
+		}
+		record := &remoting.Record{
+			Queue: h.queue, Flag: m.flag, SysFlag: h.sysFlag &^ remoting.FlagTransaction, Born: h.born, BornHost: r.from.remote,
+			Reconsumed: h.reconsumed, Properties: m.properties, Body: m.body,
+		}
+		e, refusal := s.store(r, t, h, record)
+		if refusal != nil {
+			return refusal
+		}
+		if first == nil {
+			first = record
+		}
+		ids = append(ids, remoting.OffsetID(s.broker.address, e.offset))
+	}
+	return r.answer(
+		"msgId", strings.Join(ids, ","),
+		"queueId", strconv.Itoa(h.queue),
+		"queueOffset", strconv.FormatInt(first.QueueOffset, 10),
+		"transactionId", first.Properties[propertyUniqueKey],
+		"MSG_REGION", "DefaultRegion", "TRACE_ON", "true",
+	)
+}
+
+// topicToSendTo finds the topic of a message, or makes it where that is on.
+func (s *Server) topicToSendTo(r *request, h sendHeader) (*topic, *remoting.Command) {
+	if problem := illegalTopic(h.topic); problem != "" {
+		return nil, r.refuse(remoting.InvalidParameter, "%s", problem)
+	}
+	if systemTopic(h.topic) {
+		return nil, r.refuse(remoting.NoPermission, "Sending message to topic[%s] is forbidden.", h.topic)
+	}
+	t := s.topics[h.topic]
+	switch {
+	case t != nil:
+	case strings.HasPrefix(h.topic, retryPrefix):
+		t = s.makeTopic(h.topic, 1, 1, permReadWrite)
+	case s.config.AutoCreateTopics:
+		n := max(1, min(h.defaultQueues, s.topics[defaultTopic].write))
+		t = s.makeTopic(h.topic, n, n, permReadWrite)
+	default:
+		return nil, r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please! See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.", h.topic)
+	}
+	if t.perm&remoting.PermWrite == 0 {
+		return nil, r.refuse(remoting.NoPermission, "the broker[%s] sending message is forbidden", s.config.Name)
+	}
+	return t, nil
+}
+
+// store puts a message where it belongs: into the topic, or to where it waits for the end of its transaction or for its
+// instant.
+func (s *Server) store(r *request, t *topic, h sendHeader, record *remoting.Record) (*entry, *remoting.Command) {
+	e, err := s.put(t, record)
+	if err != nil {
+		return nil, r.refuse(remoting.MessageIllegal, "%v", err)
+	}
+	return e, nil
+}
+
+// batched is a member of a batch.
+type batched struct {
+	body       []byte
+	flag       int32
+	properties map[string]string
+}
+
+// decodeBatch decodes the body of a batch: for each member its size, magic, checksum, flag, body and properties.
+func decodeBatch(b []byte) ([]batched, error) {
+	var members []batched
+	be := binary.BigEndian
+	for len(b) > 0 {
+		cut := fmt.Errorf("member %d of the batch is cut short", len(members))
+		const head = 4 + 4 + 4 + 4 + 4 // up to and with the body's length
+		if len(b) < head {
+			return nil, cut
+		}
+		size, body := int(int32(be.Uint32(b))), int(int32(be.Uint32(b[16:])))
+		if size > len(b) || body < 0 || body > len(b) || head+body+2 > size {
+			return nil, cut
+		}
+		props := int(be.Uint16(b[head+body:]))
+		if head+body+2+props > size {
+			return nil, cut
+		}
+		members = append(members, batched{
+			body:       b[head : head+body : head+body],
+			flag:       int32(be.Uint32(b[12:])),
+			properties: remoting.DecodeProperties(string(b[head+body+2 : head+body+2+props])),
+		})
+		b = b[size:]
+	}
+	if len(members) == 0 {
+		return nil, fmt.Errorf("the batch is empty")
+	}
+	return members, nil
+}

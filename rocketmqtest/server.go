@@ -1,0 +1,152 @@
+package rocketmqtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// Server is a name server and a broker. Its methods are safe for concurrent use.
+type Server struct {
+	config  Config
+	clock   *Clock
+	names   *endpoint
+	broker  *endpoint
+	rearm   chan struct{} // the agenda has a new first task
+	closing chan struct{}
+	running sync.WaitGroup
+
+	// mu guards what the broker holds, and is held while a request is handled: requests have an order.
+	mu        sync.Mutex
+	closed    bool
+	random    *rand.Rand
+	agenda    agenda
+	log       commitLog
+	topics    map[string]*topic
+	producers map[string][]*session // by group, in the order of their registration
+	groups    map[string]*group     // of consumers
+}
+
+// New starts a server. Close it.
+func New(config Config) (*Server, error) {
+	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config:    config,
+		clock:     config.Clock,
+		rearm:     make(chan struct{}, 1),
+		closing:   make(chan struct{}),
+		random:    rand.New(rand.NewPCG(config.Seed, 0)),
+		topics:    map[string]*topic{},
+		producers: map[string][]*session{},
+		groups:    map[string]*group{},
+	}
+	s.makeSystemTopics()
+	s.names = &endpoint{server: s, handlers: nameServerHandlers, sessions: map[*session]struct{}{}}
+	s.broker = &endpoint{server: s, handlers: brokerHandlers, sessions: map[*session]struct{}{}}
+	if err := s.names.listen(config.Addr); err != nil {
+		return nil, fmt.Errorf("rocketmqtest: name server: %w", err)
+	}
+	if err := s.broker.listen(config.BrokerAddr); err != nil {
+		s.names.close()
+		return nil, fmt.Errorf("rocketmqtest: broker: %w", err)
+	}
+	s.running.Go(s.keepTime)
+	return s, nil
+}
+
+// Addr is where the name server listens: what a client's configuration names.
+func (s *Server) Addr() string { return s.names.address.String() }
+
+// BrokerAddr is where the broker listens; clients learn it from the name server.
+func (s *Server) BrokerAddr() string { return s.broker.address.String() }
+
+// Close ends all connections and waits for everything that the server has started. Further calls do nothing.
+func (s *Server) Close() {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if first {
+		close(s.closing)
+	}
+	s.names.close()
+	s.broker.close()
+	s.running.Wait()
+}
+
+// endpoint is a listener and its connections.
+type endpoint struct {
+	server   *Server
+	handlers map[remoting.Code]handler
+	address  netip.AddrPort // fixed by the first listen
+
+	mu       sync.Mutex
+	listener net.Listener // nil: closed
+	sessions map[*session]struct{}
+	running  sync.WaitGroup // the accepting goroutine and the sessions
+}
+
+// listen begins to accept connections at the address, or again at that of the first time.
+func (e *endpoint) listen(address string) error {
+	if e.address.IsValid() {
+		address = e.address.String()
+	}
+	l, err := net.Listen("tcp4", address)
+	if err != nil {
+		return err
+	}
+	e.address = l.Addr().(*net.TCPAddr).AddrPort()
+	e.mu.Lock()
+	e.listener = l
+	e.mu.Unlock()
+	e.running.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return // only close makes Accept fail for good; a passing failure of a test's machine may end the test
+			}
+			e.serve(l, nc)
+		}
+	})
+	return nil
+}
+
+func (e *endpoint) serve(l net.Listener, nc net.Conn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.listener != l {
+		nc.Close()
+		return
+	}
+	c := newSession(e, nc)
+	e.sessions[c] = struct{}{}
+	e.running.Go(c.writeAll)
+	e.running.Go(func() {
+		c.readAll()
+		e.mu.Lock()
+		delete(e.sessions, c)
+		e.mu.Unlock()
+		e.server.forget(c)
+	})
+}
+
+// close ends the listener and all connections, and waits for their goroutines.
+func (e *endpoint) close() {
+	e.mu.Lock()
+	if e.listener != nil {
+		e.listener.Close()
+		e.listener = nil
+	}
+	for c := range e.sessions {
+		c.close()
+	}
+	e.mu.Unlock()
+	e.running.Wait()
+}
