@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -108,10 +109,15 @@ func latest() int64 {
 	return int64(len(entries))
 }
 
-// with opens the schema as the search path, so that the files needn't name it.
+// with opens the schema as the search path, so that the files needn't name it. A pool whose own path names pg_catalog
+// puts something before it, as tests do with their clock: the defaults of our columns then mean that, too.
 func with(pool *pgxpool.Pool, schema string, fn func(*goose.Provider) error) error {
 	config := pool.Config().ConnConfig.Copy()
-	config.RuntimeParams["search_path"] = quote(schema)
+	path := quote(schema)
+	if own := config.RuntimeParams["search_path"]; strings.Contains(own, "pg_catalog") {
+		path += ", " + own
+	}
+	config.RuntimeParams["search_path"] = path
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
 	provider, err := newProvider(db)

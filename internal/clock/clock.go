@@ -4,6 +4,8 @@ package clock
 import (
 	"sync"
 	"time"
+
+	"github.com/rocketflow/rocketflow"
 )
 
 // System is the machine's clock.
@@ -23,6 +25,7 @@ type Virtual struct {
 	mu     sync.Mutex
 	offset time.Duration
 	waits  map[*wait]struct{}
+	moved  chan struct{} // closed by the next Advance; nil: nobody asked
 }
 
 type wait struct {
@@ -78,6 +81,10 @@ func (v *Virtual) Advance(d time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.offset += d
+	if v.moved != nil {
+		close(v.moved)
+		v.moved = nil
+	}
 	now := v.now()
 	for w := range v.waits {
 		if rest := w.due.Sub(now); rest > 0 {
@@ -94,4 +101,23 @@ func (v *Virtual) fire(w *wait) {
 		delete(v.waits, w)
 		w.fired <- v.now()
 	}
+}
+
+// Moved is for the func of this name.
+func (v *Virtual) Moved() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.moved == nil {
+		v.moved = make(chan struct{})
+	}
+	return v.moved
+}
+
+// Moved returns a channel that is closed when c is moved next, or nil if nobody moves it. Who looks what is due and
+// rests until then asks before the look: should the clock be moved meanwhile, what was seen is past and so is the rest.
+func Moved(c rocketflow.Clock) <-chan struct{} {
+	if v, ok := c.(interface{ Moved() <-chan struct{} }); ok {
+		return v.Moved()
+	}
+	return nil
 }

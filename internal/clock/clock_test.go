@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
 )
@@ -46,4 +48,36 @@ func TestVirtualNeverGoesBack(t *testing.T) {
 		}
 	}()
 	new(clock.Virtual).Advance(-time.Second)
+}
+
+func TestMoved(t *testing.T) {
+	t.Parallel()
+	if clock.Moved(clock.System{}) != nil {
+		t.Error("somebody moves the machine's clock")
+	}
+	v := &clock.Virtual{}
+	first, second := clock.Moved(v), clock.Moved(v)
+	v.Advance(time.Second)
+	<-first
+	<-second
+	select {
+	case <-clock.Moved(v):
+		t.Error("moved again")
+	default:
+	}
+}
+
+func TestStamp(t *testing.T) {
+	t.Parallel()
+	id := uuid.Must(uuid.NewV7())
+	if got := clock.Stamp(clock.System{}, id); got != id {
+		t.Errorf("%s became %s", id, got)
+	}
+	v := &clock.Virtual{}
+	v.Advance(10 * 24 * time.Hour)
+	got := clock.Stamp(v, id)
+	ahead := time.Unix(got.Time().UnixTime()).Sub(time.Unix(id.Time().UnixTime()))
+	if got.Version() != 7 || [10]byte(got[6:]) != [10]byte(id[6:]) || (ahead-10*24*time.Hour).Abs() > time.Minute {
+		t.Errorf("%s became %s, %v ahead", id, got, ahead)
+	}
 }

@@ -29,8 +29,16 @@ func URL(t testing.TB) string {
 // of the pool's connections is the schema, so that a test's own tables live there too.
 func Schema(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
-	schema := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
+	schema := name()
 	pool := Open(t, URL(t), schema)
+	create(t, pool, schema)
+	return pool, schema
+}
+
+func name() string { return "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16] }
+
+func create(t testing.TB, pool *pgxpool.Pool, schema string) {
+	t.Helper()
 	ctx := context.Background()
 	if _, err := pool.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{schema}.Sanitize()); err != nil {
 		t.Fatalf("create schema: %v", err)
@@ -46,7 +54,6 @@ func Schema(t testing.TB) (*pgxpool.Pool, string) {
 			t.Errorf("drop schema: %v", err)
 		}
 	})
-	return pool, schema
 }
 
 // Migrated is Schema with rocketflow's tables in it.
@@ -62,11 +69,16 @@ func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 // Open returns a pool whose search path is schema. It is closed when the test ends.
 func Open(t testing.TB, url, schema string) *pgxpool.Pool {
 	t.Helper()
+	return open(t, url, pgx.Identifier{schema}.Sanitize())
+}
+
+func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
+	t.Helper()
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		t.Fatalf("DATABASE_URL: %v", err)
 	}
-	config.ConnConfig.RuntimeParams["search_path"] = schema
+	config.ConnConfig.RuntimeParams["search_path"] = searchPath
 	config.MaxConns = 16
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

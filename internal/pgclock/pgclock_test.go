@@ -1,0 +1,146 @@
+package pgclock_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow/internal/pgclock"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+)
+
+const day = 24 * time.Hour
+
+// Each way to ask for the time gets the new one, prepared statements and columns' defaults too.
+func TestSet(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	pool, schema, _ := pgtest.Clocked(t)
+	if _, err := pool.Exec(ctx, "CREATE TABLE own (n int, at timestamptz NOT NULL DEFAULT now())"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	// All on one connection, which prepares them the first time.
+	queries := map[string]string{
+		"clock_timestamp":    "SELECT clock_timestamp()",
+		"now":                "SELECT now()",
+		"transaction":        "SELECT transaction_timestamp()",
+		"statement":          "SELECT statement_timestamp()",
+		"the user's default": "INSERT INTO own (n) VALUES (1) RETURNING at",
+		"a migration's":      "INSERT INTO consumer (name) VALUES (gen_random_uuid()::text) RETURNING born_at",
+		"a partition's":      "INSERT INTO inbox (event_id, consumer) VALUES (gen_random_uuid(), 'c') RETURNING handled_at",
+		"among others":       "SELECT max(at) FROM (SELECT clock_timestamp() + make_interval(secs => n * 0) AS at FROM own UNION ALL SELECT now()) t",
+	}
+	for _, offset := range []time.Duration{0, 30 * time.Minute, 10*day + 123456*time.Microsecond, 400 * day} {
+		if err := pgclock.Set(ctx, pool, schema, offset); err != nil {
+			t.Fatal(err)
+		}
+		for what, query := range queries {
+			var at time.Time
+			want := time.Now().Add(offset)
+			if err := conn.QueryRow(ctx, query).Scan(&at); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if off := at.Sub(want); off < -10*time.Second || off > 10*time.Second { // two machines' clocks
+				t.Errorf("%s, %v ahead: off by %v", what, offset, off)
+			}
+		}
+	}
+}
+
+// While others ask, and others set, nobody gets an error, and each asker's time only rises.
+func TestSetWhileInUse(t *testing.T) {
+	t.Parallel()
+	pool, schema, clock := pgtest.Clocked(t)
+	askers, ctx := errgroup.WithContext(context.Background())
+	done := make(chan struct{})
+	for range 4 {
+		askers.Go(func() error {
+			for last := (time.Time{}); ; {
+				select {
+				case <-done:
+					return nil
+				default:
+				}
+				var at time.Time
+				if err := pool.QueryRow(ctx, "SELECT clock_timestamp() FROM installation WHERE created_at <= now()").Scan(&at); err != nil {
+					return err
+				}
+				if at.Before(last) {
+					return fmt.Errorf("time went back from %v to %v", last, at)
+				}
+				last = at
+			}
+		})
+	}
+	setters, _ := errgroup.WithContext(ctx)
+	for range 4 {
+		setters.Go(func() error {
+			for range 25 {
+				if err := pgclock.Set(ctx, pool, schema, time.Hour); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := setters.Wait(); err != nil {
+		t.Error(err)
+	}
+	clock.FastForward(2 * time.Hour)
+	close(done)
+	if err := askers.Wait(); err != nil {
+		t.Error(err)
+	}
+	var ahead float64
+	if err := pool.QueryRow(context.Background(), "SELECT extract(epoch FROM now() - pg_catalog.now())::float8").Scan(&ahead); err != nil {
+		t.Fatal(err)
+	}
+	if ahead != (2 * time.Hour).Seconds() {
+		t.Errorf("%v s ahead, want 2 h", ahead)
+	}
+}
+
+// An offset across the night in which a clock is put forward is what it says, whatever the session's time zone.
+func TestSummerTime(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	pool, schema, _ := pgtest.Clocked(t)
+	for _, offset := range []time.Duration{90 * day, 180 * day, 270 * day} { // one of them crosses, and not back
+		if err := pgclock.Set(ctx, pool, schema, offset); err != nil {
+			t.Fatal(err)
+		}
+		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL timezone = 'Europe/Berlin'"); err != nil {
+				return err
+			}
+			var seconds float64
+			err := tx.QueryRow(ctx, "SELECT extract(epoch FROM now())::float8 - extract(epoch FROM pg_catalog.now())::float8").Scan(&seconds)
+			if seconds != offset.Seconds() {
+				t.Errorf("%v s ahead, want %v", seconds, offset)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A schema that isn't before pg_catalog would have no effect, in silence.
+func TestInstallChecksTheSearchPath(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Schema(t)
+	if err := pgclock.Install(context.Background(), pool, schema); err == nil || !strings.Contains(err.Error(), pgclock.SearchPath(schema)) {
+		t.Errorf("got %v, want an error that says what the search path must be", err)
+	}
+}
