@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -101,7 +100,7 @@ func (b *batch) run(ctx context.Context, tx rocketflow.Tx) error {
 func (b *batch) load(ctx context.Context, tx pgx.Tx) error {
 	var ids []uuid.UUID   // for the inbox
 	var loose []uuid.UUID // all without order that have a handler
-	now := time.Now()
+	now := b.now()
 	for i, it := range b.items {
 		it.stream = nil
 		e := it.event
@@ -166,7 +165,7 @@ func (b *batch) load(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (b *batch) decide(it *item) fate {
-	e, now := it.event, time.Now()
+	e, now := it.event, b.now()
 	switch {
 	case e.Ordered():
 		return b.place(e, it.stream.spot, now)
@@ -245,7 +244,7 @@ func (b *batch) tell() {
 			continue
 		}
 		b.cfg.Listener.Handled(HandledInfo{
-			EventInfo: b.info(it.event), Attempt: 1, Took: it.took, Batch: len(b.ran), Latency: time.Since(it.event.Time),
+			EventInfo: b.info(it.event), Attempt: 1, Took: it.took, Batch: len(b.ran), Latency: b.now().Sub(it.event.Time),
 		})
 	}
 	for _, e := range b.behind {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
 // Config says how a Router works. Pool, Transactor and Broker are required.
@@ -47,6 +48,9 @@ type Config struct {
 	// PositionRetention is the same for ordered events, of which only one row a stream is kept; default 30 days.
 	PositionRetention time.Duration
 
+	// Clock times the waits between two looks and says what is too old to be remembered; when a parked event is due is for
+	// Postgres to say. Default: the machine's.
+	Clock    rocketflow.Clock
 	Listener *Listener
 	Logger   *slog.Logger // default: discard
 }
@@ -76,6 +80,9 @@ func (c Config) withDefaults() Config {
 	c.Retry.Jitter = cmp.Or(c.Retry.Jitter, 0.2)
 	c.InboxRetention = cmp.Or(c.InboxRetention, 7*24*time.Hour)
 	c.PositionRetention = cmp.Or(c.PositionRetention, 30*24*time.Hour)
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
 	c.Listener = c.Listener.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

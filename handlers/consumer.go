@@ -164,7 +164,7 @@ var errStopped = errors.New("handlers: stopped before the event was handled")
 func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	e, unreadable := eventOf(d)
 	c.cfg.Listener.Received(ReceivedInfo{c.info(e), d.Attempt})
-	it := &item{event: e, unreadable: unreadable, until: time.Now().Add(c.cfg.GapWait), done: make(chan error, 1)}
+	it := &item{event: e, unreadable: unreadable, until: c.now().Add(c.cfg.GapWait), done: make(chan error, 1)}
 	select {
 	case c.lane(e).in <- work{item: it}:
 	case <-c.stopped:
@@ -181,6 +181,9 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 		return ctx.Err()
 	}
 }
+
+// now is for what is compared with times of Postgres.
+func (c *consumer) now() time.Time { return c.cfg.Clock.Now() }
 
 // throttle waits until n more events may be handled.
 func (c *consumer) throttle(ctx context.Context, n int) error {

@@ -63,7 +63,7 @@ func (f *followers) run(ctx context.Context, tx rocketflow.Tx) error {
 		if row.Reason != Gap {
 			break
 		}
-		next := &follower{record: row, fate: f.place(row.Event, at, time.Now())}
+		next := &follower{record: row, fate: f.place(row.Event, at, f.now())}
 		if next.fate != run && next.fate != duplicate {
 			break
 		}
@@ -129,7 +129,7 @@ func (f *followers) tell() {
 			f.cfg.Listener.Skipped(f.info(e))
 		default:
 			f.cfg.Listener.Handled(HandledInfo{
-				EventInfo: f.info(e), Attempt: next.Attempts + 1, Took: next.took, Batch: len(f.done), Latency: time.Since(e.Time),
+				EventInfo: f.info(e), Attempt: next.Attempts + 1, Took: next.took, Batch: len(f.done), Latency: f.now().Sub(e.Time),
 			})
 		}
 	}

@@ -22,10 +22,14 @@ const (
 // keep makes the inbox's partitions ahead and forgets what is older than the retentions, until ctx ends.
 func (r *Router) keep(ctx context.Context) {
 	for {
+		next, giveUp := r.cfg.Clock.After(keepEvery)
 		if err := r.tidy(ctx); err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Warn("can't tidy up", keyError, err)
 		}
-		if sleep(ctx, keepEvery) != nil {
+		select {
+		case <-next:
+		case <-ctx.Done():
+			giveUp()
 			return
 		}
 	}
@@ -37,7 +41,7 @@ func (r *Router) inbox() partition.Table {
 
 // makePartitions runs before the first event, too: making today's under an insert makes that fail.
 func (r *Router) makePartitions(ctx context.Context) error {
-	_, err := partition.Ensure(ctx, r.cfg.Pool, r.inbox(), time.Now(), daysAhead)
+	_, err := partition.Ensure(ctx, r.cfg.Pool, r.inbox(), r.cfg.Clock.Now(), daysAhead)
 	return err
 }
 
@@ -46,7 +50,7 @@ func (r *Router) tidy(ctx context.Context) error {
 	days, err := partition.Days(ctx, r.cfg.Pool, r.inbox())
 	errs = append(errs, err)
 	for _, day := range days {
-		if end := day.Start.AddDate(0, 0, 1); time.Since(end) > r.cfg.InboxRetention+keepMargin {
+		if end := day.Start.AddDate(0, 0, 1); r.cfg.Clock.Now().Sub(end) > r.cfg.InboxRetention+keepMargin {
 			_, err := partition.Drop(ctx, r.cfg.Pool, []partition.Day{day}, nil)
 			errs = append(errs, err)
 		}
@@ -56,7 +60,7 @@ func (r *Router) tidy(ctx context.Context) error {
 
 // forget deletes, in small transactions, what no partition covers. One process at a time does.
 func (r *Router) forget(ctx context.Context) error {
-	oldest := time.Now().Add(-r.cfg.PositionRetention - keepMargin).UnixMicro()
+	oldest := r.cfg.Clock.Now().Add(-r.cfg.PositionRetention - keepMargin).UnixMicro()
 	for more := true; more; {
 		more = false
 		err := pgx.BeginFunc(ctx, r.cfg.Pool, func(tx pgx.Tx) error {

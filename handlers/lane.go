@@ -86,9 +86,9 @@ func (l *lane) gather(ctx context.Context) (items []*item, due []parkedKey, ok b
 	var tick <-chan time.Time
 	if len(l.held) > 0 {
 		// A predecessor may be handled by another process: look a few times before the wait is over.
-		timer := time.NewTimer(max(time.Millisecond, l.consumer.cfg.GapWait/8))
-		defer timer.Stop()
-		tick = timer.C
+		fired, giveUp := l.consumer.cfg.Clock.After(max(time.Millisecond, l.consumer.cfg.GapWait/8))
+		defer giveUp()
+		tick = fired
 	}
 	closing := l.consumer.closing
 	if len(l.held) > 0 {
@@ -184,7 +184,7 @@ func (l *lane) finish(ctx context.Context, it *item) {
 			it.waits = true
 			c.cfg.Listener.Gap(GapInfo{c.info(it.event), it.stream.last})
 		}
-		if time.Now().Before(it.until) {
+		if l.consumer.now().Before(it.until) {
 			l.held = append(l.held, it)
 			return
 		}

@@ -119,7 +119,7 @@ func (c *consumer) park(ctx context.Context, e rocketflow.Event, p parking) (aga
 			if err != nil {
 				return err
 			}
-			outcome = c.place(e, at, time.Now())
+			outcome = c.place(e, at, c.now())
 			switch {
 			case outcome == tooLate:
 				e, now = late(e)

@@ -142,7 +142,7 @@ func (t *try) ordered(ctx context.Context, tx pgx.Tx, k parkedKey) error {
 		return nil
 	}
 	t.row = row
-	now := time.Now()
+	now := t.now()
 	at.head = 0 // this is it
 	switch t.fate = t.place(row.Event, at, now); {
 	case t.fate == duplicate:
@@ -191,7 +191,7 @@ func (t *try) tell() {
 			return
 		}
 		t.cfg.Listener.Handled(HandledInfo{
-			EventInfo: t.info(e), Attempt: t.row.Attempts + 1, Took: t.took, Batch: 1, Latency: time.Since(e.Time),
+			EventInfo: t.info(e), Attempt: t.row.Attempts + 1, Took: t.took, Batch: 1, Latency: t.now().Sub(e.Time),
 		})
 	}
 }

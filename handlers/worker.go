@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
 const (
@@ -30,27 +31,29 @@ func (c *consumer) maxRetries() int { return 4 * c.cfg.Lanes }
 func (c *consumer) work(ctx context.Context) {
 	var swept time.Time
 	for {
+		moved := clock.Moved(c.cfg.Clock)
 		rest, err := c.deal(ctx)
-		if err == nil && time.Since(swept) > sweepEvery {
-			swept = time.Now()
+		if now := c.now(); err == nil && now.Sub(swept) > sweepEvery {
+			swept = now
 			err = c.sweep(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			rest = time.Second
 			c.cfg.Logger.Warn("can't look for parked events", keyConsumer, c.name, keyError, err)
 		}
-		timer := time.NewTimer(rest)
+		rested, giveUp := c.cfg.Clock.After(rest)
 		select {
-		case <-timer.C:
+		case <-rested:
+		case <-moved:
 		case <-c.wake:
-			timer.Stop()
 		case <-c.resting:
-			timer.Stop()
+			giveUp()
 			return
 		case <-ctx.Done():
-			timer.Stop()
+			giveUp()
 			return
 		}
+		giveUp()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -64,6 +65,9 @@ type Config struct {
 
 	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
 
+	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
+	// say. Default: the machine's.
+	Clock    rocketflow.Clock
 	Listener *Listener
 	Logger   *slog.Logger // default: discards
 }
@@ -82,6 +86,9 @@ func (c Config) withDefaults() Config {
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
 	return c
 }
 
@@ -279,6 +286,6 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}
 	}
-	e.Source = o.config.Source
+	e.ID, e.Source = clock.Stamp(o.config.Clock, e.ID), o.config.Source
 	return e, nil
 }

@@ -24,22 +24,22 @@ type retainer struct {
 }
 
 func (o *Outbox) startRetention(ctx context.Context) *retainer {
-	if _, err := o.makePartitions(ctx, time.Now()); err != nil {
+	if _, err := o.makePartitions(ctx, o.config.Clock.Now()); err != nil {
 		o.log.Warn("can't make the outbox' partitions; its default ones take their rows", "error", err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &retainer{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		ticker := time.NewTicker(retentionInterval)
-		defer ticker.Stop()
 		for {
-			if err := o.retain(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			next, giveUp := o.config.Clock.After(retentionInterval)
+			if err := o.retain(ctx, o.config.Clock.Now()); err != nil && ctx.Err() == nil {
 				o.log.Warn("retention not complete; next try in an hour", "error", err)
 			}
 			select {
-			case <-ticker.C:
+			case <-next:
 			case <-ctx.Done():
+				giveUp()
 				return
 			}
 		}

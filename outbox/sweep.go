@@ -49,12 +49,13 @@ func (s *sweeper) stop() {
 
 func (s *sweeper) run(ctx context.Context) {
 	defer close(s.done)
-	ticker := time.NewTicker(s.outbox.config.SweepInterval)
-	defer ticker.Stop()
 	for {
+		// Begun before the pass, as a ticker: a clock that is moved meanwhile ends it.
+		next, giveUp := s.outbox.config.Clock.After(s.outbox.config.SweepInterval)
 		begin := time.Now()
 		sent, left, ours, err := s.sweep(ctx)
 		if ctx.Err() != nil {
+			giveUp()
 			return
 		}
 		if err != nil {
@@ -64,8 +65,9 @@ func (s *sweeper) run(ctx context.Context) {
 			s.outbox.listener.Swept(SweptInfo{Sent: sent, Left: left, Took: time.Since(begin), Err: err})
 		}
 		select {
-		case <-ticker.C:
+		case <-next:
 		case <-ctx.Done():
+			giveUp()
 			return
 		}
 	}
@@ -181,7 +183,7 @@ func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, mark uint64, aft
 func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (acked int, err error) {
 	var due []rocketflow.Event
 	for _, o := range page {
-		if o.due && !s.rejections.rest(o.event, time.Now()) {
+		if o.due && !s.rejections.rest(o.event, s.outbox.config.Clock.Now()) {
 			due = append(due, o.event)
 		}
 	}
@@ -214,7 +216,7 @@ func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (ac
 			case err == nil:
 				sent = append(sent, e.ID)
 			case errors.Is(err, broker.ErrRejected):
-				s.rejections.add(e, err, time.Now())
+				s.rejections.add(e, err, s.outbox.config.Clock.Now())
 			default:
 				away = err
 			}

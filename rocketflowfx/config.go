@@ -3,6 +3,7 @@ package rocketflowfx
 import (
 	"log/slog"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -12,7 +13,7 @@ import (
 )
 
 // Config is what the application supplies. The parts' own configurations are theirs to say all that can be set; the
-// modules fill in what they can know: pool, broker, logger, and the two names below.
+// modules fill in what they can know: pool, broker, clock, logger, and the two names below.
 type Config struct {
 	Service string // names the source of events, the client and its groups; required
 	Schema  string // of rocketflow's tables; default rocketflow.DefaultSchema
@@ -27,5 +28,6 @@ type Config struct {
 	Timeout  timeout.Config
 	Saga     saga.Config
 
-	Logger *slog.Logger // default: discards
+	Clock  rocketflow.Clock // default: the machine's; one for all parts
+	Logger *slog.Logger     // default: discards
 }

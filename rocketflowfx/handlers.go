@@ -41,6 +41,9 @@ func newHandlers(p handlersParams) (*handlers.Router, error) {
 	}
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if c.Clock == nil {
+		c.Clock = p.Config.Clock
+	}
 	if p.Metrics != nil {
 		c.Listener = handlers.Tee(c.Listener, p.Metrics.Handlers())
 	}

@@ -29,6 +29,9 @@ func newRocketMQ(p rocketMQParams) (*rocketmq.Client, error) {
 	c := p.Config.RocketMQ
 	c.Service = cmp.Or(c.Service, p.Config.Service)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if c.Clock == nil {
+		c.Clock = p.Config.Clock
+	}
 	if p.Metrics != nil {
 		c.Listener = rocketmq.Tee(c.Listener, p.Metrics.RocketMQ())
 	}

@@ -37,6 +37,9 @@ func newSaga(p sagaParams) (*saga.Engine, error) {
 	}
 	c.Consumer = cmp.Or(c.Consumer, p.Config.Service)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if c.Clock == nil {
+		c.Clock = p.Config.Clock
+	}
 	if p.Metrics != nil {
 		c.Listener = *saga.Tee(&c.Listener, p.Metrics.Saga())
 	}

@@ -32,6 +32,9 @@ func newTimeout(p timeoutParams) (*timeout.Scheduler, error) {
 	c.Source = cmp.Or(c.Source, p.Config.Service)
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if c.Clock == nil {
+		c.Clock = p.Config.Clock
+	}
 	if p.Metrics != nil {
 		c.Listener = *timeout.Tee(&c.Listener, p.Metrics.Timeout())
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -43,6 +44,10 @@ type Config struct {
 	// hour less than the broker's own default of 3 days.
 	TimerHorizon time.Duration
 
+	// Clock tells Schedule and Cancel how far ahead an instant is. The broker goes by a clock of its own, which should
+	// agree. Default: the machine's.
+	Clock rocketflow.Clock
+
 	// Dialect is how the broker takes scheduled messages. Default Apache5.
 	Dialect Dialect
 }
@@ -57,6 +62,9 @@ func (c Config) withDefaults() Config {
 	c.SendTimeout = cmp.Or(c.SendTimeout, defaultSendTimeout)
 	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
 	c.TimerHorizon = cmp.Or(c.TimerHorizon, defaultTimerHorizon)
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -75,7 +75,7 @@ func (c *Client) Horizon() time.Duration { return c.config.TimerHorizon }
 
 // Schedule implements broker.Scheduler.
 func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error) {
-	now := time.Now()
+	now := c.config.Clock.Now()
 	if at.Sub(now) > c.config.TimerHorizon {
 		return broker.Timer{}, fmt.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
 	}
@@ -94,7 +94,7 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 	t.Topic = c.config.wire(t.Topic)
 	fail := func(err error) error { return fmt.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err) }
-	if !t.Due.After(time.Now()) {
+	if !t.Due.After(c.config.Clock.Now()) {
 		return fail(fmt.Errorf("%w: its instant has passed", broker.ErrIllegal))
 	}
 	route, err := c.routes.of(ctx, t.Topic)

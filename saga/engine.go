@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -49,6 +50,8 @@ type Config struct {
 	Retention      time.Duration
 	ExpireInterval time.Duration // the pause between two looks for finished sagas to delete; default 1 minute
 
+	// Clock times the pause between two such looks; what has expired is for Postgres to say. Default: the machine's.
+	Clock    rocketflow.Clock
 	Listener Listener
 	Logger   *slog.Logger // default: discard
 }
@@ -57,6 +60,9 @@ func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
 	c.Retention = cmp.Or(c.Retention, 30*24*time.Hour)
 	c.ExpireInterval = cmp.Or(c.ExpireInterval, time.Minute)
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
@@ -60,14 +60,8 @@ func (e *Engine) Stop(context.Context) error {
 }
 
 func (e *Engine) expireLoop(ctx context.Context) {
-	tick := time.NewTimer(0)
-	defer tick.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+		moved := clock.Moved(e.cfg.Clock)
 		n, err := e.expire(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -78,10 +72,15 @@ func (e *Engine) expireLoop(ctx context.Context) {
 			e.cfg.Listener.Expired(n)
 		}
 		if n == expireBatch {
-			tick.Reset(0)
-		} else {
-			tick.Reset(e.cfg.ExpireInterval)
+			continue
 		}
+		next, giveUp := e.cfg.Clock.After(e.cfg.ExpireInterval)
+		select {
+		case <-ctx.Done():
+		case <-moved:
+		case <-next:
+		}
+		giveUp()
 	}
 }
 

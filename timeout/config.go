@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
 // Broker is what a scheduler needs of a broker. See package broker for the contract.
@@ -49,6 +50,8 @@ type Config struct {
 	SendTime   time.Duration // how long a request to the broker may take; default 5s
 	MaxBody    int           // largest encoded body of an event in bytes; default 1 MiB
 
+	// Clock times the pause between two sweeps; what is due then is for Postgres to say. Default: the machine's.
+	Clock    rocketflow.Clock
 	Listener Listener
 	Logger   *slog.Logger // default: discard
 }
@@ -68,6 +71,9 @@ func (c Config) withDefaults() Config {
 	c.SweepBatch = cmp.Or(c.SweepBatch, 256)
 	c.SendTime = cmp.Or(c.SendTime, 5*time.Second)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

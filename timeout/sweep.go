@@ -11,27 +11,27 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
 // sweepLoop looks for what waits, until quit.
 func (s *Scheduler) sweepLoop(ctx context.Context, quit <-chan struct{}) {
-	tick := time.NewTimer(0)
-	defer tick.Stop()
-	for {
-		select {
-		case <-quit:
-			return
-		case <-tick.C:
-		}
+	for !closed(quit) {
+		moved := clock.Moved(s.cfg.Clock)
 		again, err := s.sweep(ctx, quit)
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Warn("timeout sweep", "error", err)
 		}
 		if again && err == nil {
-			tick.Reset(0)
-		} else {
-			tick.Reset(s.cfg.SweepInterval)
+			continue
 		}
+		next, giveUp := s.cfg.Clock.After(s.cfg.SweepInterval)
+		select {
+		case <-quit:
+		case <-moved:
+		case <-next:
+		}
+		giveUp()
 	}
 }
 
