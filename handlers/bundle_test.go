@@ -31,6 +31,11 @@ type bundle struct {
 func setup(t testing.TB) *bundle {
 	t.Helper()
 	pool, schema := pgtest.Migrated(t)
+	return setupIn(t, pool, schema)
+}
+
+func setupIn(t testing.TB, pool *pgxpool.Pool, schema string) *bundle {
+	t.Helper()
 	if _, err := pool.Exec(context.Background(), "CREATE TABLE effect (n bigserial, consumer text, event uuid, type text, subject text, sequence bigint, attempt int)"); err != nil {
 		t.Fatal(err)
 	}

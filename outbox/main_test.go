@@ -174,6 +174,11 @@ type bundle struct {
 func setup(t testing.TB, edit func(*outbox.Config)) *bundle {
 	t.Helper()
 	pool, schema := pgtest.Migrated(t)
+	return setupIn(t, pool, schema, edit)
+}
+
+func setupIn(t testing.TB, pool *pgxpool.Pool, schema string, edit func(*outbox.Config)) *bundle {
+	t.Helper()
 	b := &bundle{pool: pool, schema: schema, broker: newLogicBroker()}
 	if _, err := pool.Exec(context.Background(), "CREATE TABLE account (id text PRIMARY KEY, cents bigint NOT NULL)"); err != nil {
 		t.Fatal(err)

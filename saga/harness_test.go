@@ -91,6 +91,11 @@ type bundle struct {
 func setup(t *testing.T) *bundle {
 	t.Helper()
 	pool, schema := pgtest.Migrated(t)
+	return setupIn(t, pool, schema)
+}
+
+func setupIn(t *testing.T, pool *pgxpool.Pool, schema string) *bundle {
+	t.Helper()
 	b := &bundle{pool: pool, schema: schema, router: router{}}
 	timer, err := timeout.New(timeout.Config{Pool: pool, Broker: noBroker{}, Schema: schema, Source: "test"})
 	if err != nil {

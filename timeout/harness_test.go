@@ -173,6 +173,11 @@ type bundle struct {
 func setup(t *testing.T, change func(*timeout.Config, *memory)) *bundle {
 	t.Helper()
 	pool, schema := pgtest.Migrated(t)
+	return setupIn(t, pool, schema, change)
+}
+
+func setupIn(t *testing.T, pool *pgxpool.Pool, schema string, change func(*timeout.Config, *memory)) *bundle {
+	t.Helper()
 	b := &bundle{pool: pool, schema: schema, fired: make(chan rocketflow.Event, 1000)}
 	b.broker = &memory{pool: pool, horizon: time.Hour}
 	cfg := timeout.Config{

@@ -1,0 +1,63 @@
+package timeout_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// A timeout fires as soon as the clock is past its time, without a sweep's interval, though the broker's own clock did
+// not move; and one that lay beyond the horizon is handed over as soon as it comes within.
+func TestFastForward(t *testing.T) {
+	t.Parallel()
+	pool, schema, clock := pgtest.Clocked(t)
+	handedOver, fired := make(chan timeout.Info, 10), make(chan timeout.Info, 10)
+	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
+		m.horizon, m.loseAll = 1000*time.Hour, true
+		c.Clock, c.Horizon, c.SweepInterval, c.Grace = clock, time.Hour, time.Minute, time.Second
+		c.Listener.HandedOver = func(i timeout.Info) { handedOver <- i }
+		c.Listener.Fired = func(i timeout.Info) { fired <- i }
+	}).start(t)
+	soon := func(what string, happened <-chan timeout.Info, key string) {
+		t.Helper()
+		select {
+		case i := <-happened:
+			if i.Key != key || i.Late < 0 || i.Late > 10*time.Second {
+				t.Errorf("%s: %+v, want that of %s", what, i, key)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("not soon: " + what)
+		}
+	}
+	arm := func(key string, in time.Duration) {
+		t.Helper()
+		if err := within(t.Context(), pool, func(tx rocketflow.Tx) error {
+			return b.Arm(t.Context(), tx, key, "payment", clock.Now().Add(in), closeOrder{key})
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const grace = 2 * time.Second
+	arm("near", 30*time.Minute)
+	arm("far", 72*time.Hour)
+	soon("handed over by who armed it", handedOver, "near")
+	clock.FastForward(29 * time.Minute)
+	if n := b.count(t, "true"); n != 2 {
+		t.Errorf("%d are armed, want 2", n)
+	}
+	clock.FastForward(time.Minute + grace)
+	soon("fired", fired, "near")
+
+	clock.FastForward(71 * time.Hour)
+	soon("handed over by the sweep", handedOver, "far")
+	clock.FastForward(30 * time.Minute)
+	soon("fired", fired, "far")
+
+	arm("later", 30*time.Minute) // by the clock that was moved
+	soon("handed over by who armed it", handedOver, "later")
+	clock.FastForward(30*time.Minute + grace)
+	soon("fired", fired, "later")
+}
