@@ -32,6 +32,10 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.SendMessageV2:    (*Server).sendMessage,
 	remoting.SendBatchMessage: (*Server).sendMessage,
 
+	remoting.EndTransaction: (*Server).endTransaction,
+	remoting.ResumeCheck:    (*Server).resumeCheck,
+	remoting.RecallMessage:  (*Server).recallMessage,
+
 	remoting.PullMessage: (*Server).pullMessage,
 
 	remoting.QueryConsumerOffset:  (*Server).queryOffset,

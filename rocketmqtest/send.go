@@ -95,13 +95,17 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 		}
 		ids = append(ids, remoting.OffsetID(s.broker.address, e.offset))
 	}
-	return r.answer(
+	answer := r.answer(
 		"msgId", strings.Join(ids, ","),
 		"queueId", strconv.Itoa(h.queue),
 		"queueOffset", strconv.FormatInt(first.QueueOffset, 10),
 		"transactionId", first.Properties[propertyUniqueKey],
 		"MSG_REGION", "DefaultRegion", "TRACE_ON", "true",
 	)
+	if handle := s.recallHandleOf(first); handle != "" && r.Code != remoting.SendBatchMessage {
+		answer.Ext["recallHandle"] = handle
+	}
+	return answer
 }
 
 // topicToSendTo finds the topic of a message, or makes it where that is on.
@@ -132,11 +136,70 @@ func (s *Server) topicToSendTo(r *request, h sendHeader) (*topic, *remoting.Comm
 // store puts a message where it belongs: into the topic, or to where it waits for the end of its transaction or for its
 // instant.
 func (s *Server) store(r *request, t *topic, h sendHeader, record *remoting.Record) (*entry, *remoting.Command) {
-	e, err := s.put(t, record)
+	record.Topic = t.name
+	if isHalf(record) {
+		makeHalf(record)
+	}
+	return s.place(r, record)
+}
+
+// place puts a message into r.Topic, or to where it waits for its instant. A half message is no exception: one that is
+// delayed too is set aside a second time, which loses the topic that it was for.
+func (s *Server) place(r *request, record *remoting.Record) (*entry, *remoting.Command) {
+	n, err := delayLevel(record.Properties)
+	if err != nil {
+		return nil, r.refuse(remoting.SystemError, "%v", err)
+	}
+	put := s.deliver
+	if n > 0 {
+		delete(record.Properties, propertyTimerDeliver)
+		delete(record.Properties, propertyTimerDelaySeconds)
+		delete(record.Properties, propertyTimerDelayMillis)
+		put = func(record *remoting.Record) (*entry, error) { return s.putDelayed(record, n) }
+	} else {
+		slot, refusal := s.slotOf(r, record)
+		if refusal != nil {
+			return nil, refusal
+		}
+		if slot != atOnce {
+			put = func(record *remoting.Record) (*entry, error) { return s.putTimer(record, slot) }
+		}
+	}
+	e, err := put(record)
 	if err != nil {
 		return nil, r.refuse(remoting.MessageIllegal, "%v", err)
 	}
 	return e, nil
+}
+
+// deliver puts a message into r.Topic.
+func (s *Server) deliver(r *remoting.Record) (*entry, error) {
+	t := s.topics[r.Topic]
+	if t == nil || r.Queue < 0 || r.Queue >= len(t.queues) {
+		return nil, fmt.Errorf("topic %s has no queue %d", r.Topic, r.Queue)
+	}
+	e, err := s.put(t, r)
+	if t.name == halfTopic {
+		s.armChecks()
+	}
+	return e, err
+}
+
+// release puts a message that has waited into the topic that it is for, with further properties. What set it aside stays
+// in its properties.
+func (s *Server) release(e *entry, further ...string) {
+	r := e.record()
+	queue, err := strconv.Atoi(r.Properties[propertyRealQueue])
+	for i := 0; i+1 < len(further); i += 2 {
+		r.Properties[further[i]] = further[i+1]
+	}
+	r.Topic, r.Queue, r.PreparedOffset = r.Properties[propertyRealTopic], queue, 0
+	if err == nil {
+		_, err = s.deliver(r)
+	}
+	if err != nil {
+		s.config.Logger.Warn("a message that waited is lost", "err", err, "topic", r.Topic, "key", r.Properties[propertyUniqueKey])
+	}
 }
 
 // batched is a member of a batch.

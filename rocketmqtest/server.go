@@ -29,6 +29,9 @@ type Server struct {
 	topics    map[string]*topic
 	producers map[string][]*session // by group, in the order of their registration
 	groups    map[string]*group     // of consumers
+	levels    []level               // of delayed messages
+	wheel     wheel
+	halves    halves
 }
 
 // New starts a server. Close it.
@@ -46,6 +49,9 @@ func New(config Config) (*Server, error) {
 		topics:    map[string]*topic{},
 		producers: map[string][]*session{},
 		groups:    map[string]*group{},
+		levels:    make([]level, len(config.DelayLevels)),
+		wheel:     wheel{},
+		halves:    newHalves(config.Clock.Now()),
 	}
 	s.makeSystemTopics()
 	s.names = &endpoint{server: s, handlers: nameServerHandlers, sessions: map[*session]struct{}{}}

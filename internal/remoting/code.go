@@ -28,6 +28,7 @@ const (
 	DeleteTopicInNames    Code = 216
 	SendMessageV2         Code = 310
 	SendBatchMessage      Code = 320
+	ResumeCheck           Code = 323
 	RecallMessage         Code = 370
 	CreateUser            Code = 3001
 	CreateACL             Code = 3006

@@ -1,0 +1,172 @@
+package rocketmqtest
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// maxHalfAge is the age at which a half message is thrown away unasked: the broker deletes its files then.
+const maxHalfAge = 72 * time.Hour
+
+// armChecks plans the next round of checks, if there is something to check. Rounds are on a grid of intervals.
+func (s *Server) armChecks() {
+	h := &s.halves
+	if h.armed || h.next >= s.topics[halfTopic].queues[0].end() {
+		return
+	}
+	h.armed = true
+	passed := s.clock.Now().Sub(h.began) / s.config.CheckInterval
+	s.at(h.began.Add((passed+1)*s.config.CheckInterval), s.checkRound)
+}
+
+// checkRound looks at half messages in their order until one is fresh. What is open is stored anew, at the end of the
+// queue, and then asked for: so the queue is passed only once. The real broker's round sleeps for a second before it
+// checks; this one doesn't.
+func (s *Server) checkRound() {
+	h, q := &s.halves, s.topics[halfTopic].queues[0]
+	h.armed = false
+	start := s.clock.Now()
+	if !h.write.IsZero() && !h.write.After(start) {
+		s.writeMarkers() // due as well: when the clock jumps, the round may come first
+	}
+	if h.next < q.first { // the log was trimmed
+		h.next = q.first
+		maps.DeleteFunc(h.ended, func(offset int64, _ struct{}) bool { return offset < h.next })
+	}
+	// What is written during the round counts from the next one on.
+	next := h.next
+	for ; next < q.end(); next++ {
+		if _, ended := h.ended[next]; ended {
+			delete(h.ended, next)
+			continue
+		}
+		// What the round stores may push the oldest out of the log.
+		if e := q.at(next); e != nil && !s.checkHalf(e, start) {
+			break
+		}
+	}
+	h.next = next
+	s.armChecks()
+}
+
+// checkHalf does with an open half message what its age and count ask for. It returns false if it is fresh.
+func (s *Server) checkHalf(e *entry, start time.Time) bool {
+	r := e.record()
+	// The count comes first, so that it counts rounds, not checks that reached someone.
+	times, counted := r.Properties[propertyCheckTimes]
+	n, _ := strconv.Atoi(times)
+	if counted && n >= s.config.CheckMax {
+		s.discard(r)
+		return true
+	}
+	r.Properties[propertyCheckTimes] = strconv.Itoa(n + 1)
+	age := s.age(r)
+	if age > maxHalfAge.Milliseconds() {
+		s.discard(r)
+		return true
+	}
+	if !e.stored.Before(start) {
+		return false // stored in this round
+	}
+	own, immune := s.immunity(r)
+	switch {
+	case own && age < immune:
+		return s.keepImmune(r)
+	case !own && age >= 0 && age < immune: // an age below zero: the producer's clock is ahead
+		return false
+	}
+	s.ask(r)
+	return true
+}
+
+// keepImmune stores a half message anew that is not to be checked yet, unless it has ended. Whether it has is only seen
+// in the round that passes the original; later rounds forget.
+func (s *Server) keepImmune(r *remoting.Record) bool {
+	if original, err := strconv.ParseInt(r.Properties[propertyPreparedOffset], 10, 64); err == nil {
+		if _, ended := s.halves.ended[original]; ended {
+			delete(s.halves.ended, original)
+			return true
+		}
+	} else {
+		r.Properties[propertyPreparedOffset] = strconv.FormatInt(r.QueueOffset, 10)
+	}
+	return s.putBack(r)
+}
+
+// putBack stores a half message anew.
+func (s *Server) putBack(r *remoting.Record) bool {
+	r.Topic, r.Queue = halfTopic, 0
+	if _, err := s.deliver(r); err != nil {
+		s.config.Logger.Error("can't store a half message anew", "err", err)
+		return false
+	}
+	return true
+}
+
+// discard moves a half message to where those are that nobody ended.
+func (s *Server) discard(r *remoting.Record) {
+	t := s.topics[discardTopic]
+	if t == nil {
+		t = s.makeTopic(discardTopic, 1, 1, permReadWrite)
+	}
+	r.Queue = 0
+	s.config.Logger.Info("a half message is thrown away", "key", r.Properties[propertyUniqueKey], "topic", r.Properties[propertyRealTopic])
+	if _, err := s.put(t, r); err != nil {
+		s.config.Logger.Error("can't store a half message that is thrown away", "err", err)
+	}
+}
+
+// ask stores a half message anew and asks one of its producers for its outcome (39). It counts as asked even if there is
+// no producer.
+func (s *Server) ask(r *remoting.Record) {
+	stored := r.Stored
+	if !s.putBack(r) {
+		return
+	}
+	producers := s.producers[r.Properties[propertyProducerGroup]]
+	if len(producers) == 0 {
+		s.config.Logger.Warn("no producer to check with", "group", r.Properties[propertyProducerGroup])
+		return
+	}
+	s.halves.turn++
+	queue, err := strconv.Atoi(r.Properties[propertyRealQueue])
+	if err != nil {
+		return
+	}
+	r.Topic, r.Queue, r.Stored = r.Properties[propertyRealTopic], queue, stored
+	r.Properties[propertyWait] = "false"
+	body, err := r.Append(nil)
+	if err != nil {
+		s.config.Logger.Error("can't encode a check", "err", err)
+		return
+	}
+	key := r.Properties[propertyUniqueKey]
+	s.notify(producers[s.halves.turn%len(producers)], &remoting.Command{Code: remoting.CheckTransactionState, Body: body, Ext: map[string]string{
+		"topic": halfTopic, "bname": s.config.Name, "msgId": key, "transactionId": key,
+		"offsetMsgId":          remoting.OffsetID(s.broker.address, r.CommitLog),
+		"commitLogOffset":      strconv.FormatInt(r.CommitLog, 10),
+		"tranStateTableOffset": strconv.FormatInt(r.QueueOffset, 10),
+	}})
+}
+
+// resumeCheck has a half message, or one that was thrown away, checked again from the first (323).
+func (s *Server) resumeCheck(r *request) *remoting.Command {
+	_, offset, err := remoting.ParseOffsetID(strings.TrimSpace(r.Ext["msgId"]))
+	if err != nil {
+		return r.refuse(remoting.SystemError, "%v", err)
+	}
+	e := s.log.at(offset)
+	if e == nil {
+		return r.refuse(remoting.SystemError, "Put message back to RMQ_SYS_TRANS_HALF_TOPIC failed.")
+	}
+	half := e.record()
+	half.Properties[propertyCheckTimes] = "0"
+	if !s.putBack(half) {
+		return r.refuse(remoting.SystemError, "Put message back to RMQ_SYS_TRANS_HALF_TOPIC failed.")
+	}
+	return r.answer()
+}
