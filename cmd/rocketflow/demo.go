@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,18 +28,20 @@ func newDemoCommand() *cobra.Command {
 		Long: `Runs the order and the payment service as processes of their own, sends customers who pay in time, late, never, within
 milliseconds of the deadline, who are declined and who cancel, and then verifies the databases.
 
-PostgreSQL and RocketMQ are those that DATABASE_URL and ROCKETMQ_NAMESRV name; what isn't set is started on this machine
-for the while.`,
+PostgreSQL and RocketMQ are those that DATABASE_URL and ROCKETMQ_NAMESRV name. What isn't set is started on this machine
+for the while: of PostgreSQL the installed one, or else one that is fetched once; for RocketMQ a broker in this process,
+which needs no Java. --broker starts a broker of its own also where ROCKETMQ_NAMESRV is set; --broker=rocketmq a real one,
+which needs Java 17 and, once, Maven.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config.Out = cmd.OutOrStdout()
+			config.Began, config.Out = time.Now(), cmd.OutOrStdout()
 			return demo(cmd, config, &servers)
 		},
 	}
 	command.Flags().IntVar(&config.Orders, "orders", 300, "how many orders are placed")
 	command.Flags().IntVar(&config.Processes, "processes", 1, "how many processes of each service run side by side")
 	command.Flags().BoolVar(&config.Kill, "kill", false, "kill one process of each service half way; wants --processes 2 or more")
-	servers.addPorts(command)
+	servers.addServers(command)
 	return command
 }
 
@@ -52,7 +55,7 @@ func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err err
 	case config.Kill && config.Processes < 2:
 		return usagef("--kill: want --processes 2 or more, so that others go on")
 	}
-	if os.Getenv("DATABASE_URL") == "" || os.Getenv("ROCKETMQ_NAMESRV") == "" {
+	if os.Getenv("DATABASE_URL") == "" || servers.nameServer() == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "starting servers on this machine")
 	}
 	stack, err := servers.start(ctx, newLog(cmd.ErrOrStderr()))

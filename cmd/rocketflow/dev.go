@@ -29,16 +29,25 @@ func newDevCommand() *cobra.Command {
 	var flags stackFlags
 	cmd := &cobra.Command{
 		Use:   "dev [flags] [-- command argument…]",
-		Short: "Run PostgreSQL and RocketMQ on this machine, alone or around a command",
-		Long: `Run PostgreSQL and RocketMQ on this machine.
+		Short: "Run PostgreSQL and a broker on this machine, alone or around a command",
+		Long: `Run PostgreSQL and a broker on this machine.
 
 Alone, it prints the two variables that name the servers, and runs until Ctrl-C.
 With a command, it runs that with the variables set, stops the servers when the
 command ends, and exits with its status.
 
-PostgreSQL is the installed one, or else fetched once. RocketMQ is fetched once by
-Maven (mvn) and needs Java 17 or newer. A server that DATABASE_URL or
-ROCKETMQ_NAMESRV names already is used as it is.`,
+PostgreSQL is the installed one, or else fetched once. The broker is one that speaks
+RocketMQ's protocol in this very process: it needs no Java and keeps nothing.
+--broker=rocketmq starts a real RocketMQ, which is fetched once by Maven (mvn) and
+needs Java 17 or newer.
+
+A server that DATABASE_URL or ROCKETMQ_NAMESRV names already is used as it is; with
+--broker, one is started all the same, and ROCKETMQ_NAMESRV names it to the command.
+
+With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded
+broker forgets topics, messages and timers. What it had not confirmed, the outbox sends
+again; timeouts fire from their rows, some seconds late. But an event that it had
+confirmed and no handler had seen is gone, and those after it in its stream wait.`,
 		Example: "  rocketflow dev --dir .dev\n  rocketflow dev -- go test ./...",
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch dash := cmd.ArgsLenAtDash(); {
@@ -63,6 +72,9 @@ ROCKETMQ_NAMESRV names already is used as it is.`,
 					name, value, _ := strings.Cut(v, "=")
 					fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
 				}
+				if stack.Embedded != nil {
+					fmt.Fprintln(cmd.ErrOrStderr(), flags.forgets())
+				}
 				fmt.Fprintln(cmd.ErrOrStderr(), "Ctrl-C stops the servers")
 				return stack.Wait(cmd.Context())
 			})
@@ -76,34 +88,57 @@ ROCKETMQ_NAMESRV names already is used as it is.`,
 type stackFlags struct {
 	dir                                 string
 	keep                                bool
+	broker                              brokerFlag
 	postgresPort, namesPort, brokerPort int
 }
 
 func (f *stackFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.dir, "dir", "", "directory that keeps data and logs (default a temporary one)")
+	cmd.Flags().StringVar(&f.dir, "dir", "", "directory that keeps data and logs, but nothing of the embedded broker (default a temporary one)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and tell its name")
-	f.addPorts(cmd)
+	f.addServers(cmd)
 }
 
-func (f *stackFlags) addPorts(cmd *cobra.Command) {
+// addServers adds the flags that say which servers to start, and where.
+func (f *stackFlags) addServers(cmd *cobra.Command) {
+	cmd.Flags().Var(&f.broker, "broker", "which broker to start (default embedded, or none where ROCKETMQ_NAMESRV is set)")
 	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default a free one)")
-	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of RocketMQ's name server (default a free one)")
-	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of RocketMQ's broker, which takes also the one two below and the next (default free ones)")
+	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default a free one)")
+	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one takes also the one two below and the next (default free ones)")
+}
+
+// nameServer is that of the RocketMQ to use; "" if one is to be started.
+func (f *stackFlags) nameServer() string {
+	if f.broker != "" {
+		return ""
+	}
+	return os.Getenv("ROCKETMQ_NAMESRV")
+}
+
+// forgets tells what an end of the embedded broker means.
+func (f *stackFlags) forgets() string {
+	if f.dir == "" {
+		return "the broker is embedded and for development; --broker=rocketmq starts a real one"
+	}
+	return "the embedded broker keeps nothing in " + f.dir + ": events that no handler has seen are lost with it (see `rocketflow dev --help`)"
 }
 
 // start starts servers, and tells which.
 func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Stack, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return devstack.Start(ctx, devstack.Config{
+	config := devstack.Config{
 		DatabaseURL: os.Getenv("DATABASE_URL"),
-		NameServer:  os.Getenv("ROCKETMQ_NAMESRV"),
+		NameServer:  f.nameServer(),
 		Dir:         f.dir,
 		Keep:        f.keep,
 		Postgres:    devstack.PostgresConfig{Port: f.postgresPort},
 		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
 		Logger:      log,
-	})
+	}
+	if f.broker != realBroker {
+		config.Embedded = &devstack.EmbeddedConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort}
+	}
+	return devstack.Start(ctx, config)
 }
 
 // newLog is for people: without times and levels.

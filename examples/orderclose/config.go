@@ -23,6 +23,8 @@ type Config struct {
 	PayWithin time.Duration // the shortest time to pay, the longest is three times that; default 1 s
 	Patience  time.Duration // how long to wait for rest after the last customer; default 40 s
 
+	Began time.Time // what the time of the first close is counted from; default: when Run is called
+
 	Halfway func() // called when half of the orders are placed; default: nothing
 
 	Out io.Writer // progress and result; default: nowhere
@@ -37,6 +39,9 @@ func (c Config) withDefaults() Config {
 	c.Customers = cmp.Or(c.Customers, 48)
 	c.PayWithin = cmp.Or(c.PayWithin, time.Second)
 	c.Patience = cmp.Or(c.Patience, 40*time.Second)
+	if c.Began.IsZero() {
+		c.Began = time.Now()
+	}
 	if c.Halfway == nil {
 		c.Halfway = func() {}
 	}

@@ -8,29 +8,45 @@ import (
 	"time"
 )
 
-// showProgress says where the orders are until the returned func is called: on a terminal in one line that changes,
-// else with a line from time to time.
+// lookInterval is how often the orders are counted.
+const lookInterval = 200 * time.Millisecond
+
+// showProgress tells when the first order is closed, and where the orders are until the returned func is called: on a
+// terminal in one line that changes, else with a line from time to time.
 func (r *run) showProgress(ctx context.Context) (stop func()) {
-	interval, begin, end := 2*time.Second, "", "\n"
+	every, begin, end := 10, "", "\n"
 	if isTerminal(r.config.Out) {
-		interval, begin, end = 200*time.Millisecond, "\r\x1b[K", ""
+		every, begin, end = 1, "\r\x1b[K", ""
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	first := false // told already
+	show := func(ctx context.Context, line bool) {
+		now, err := r.count(ctx)
+		if err != nil {
+			return // what is wrong with the database, others will say
+		}
+		if !first && now.closed > 0 {
+			first = true
+			fmt.Fprintf(r.config.Out, "%sfirst order closed %.1fs after the start\n", begin, time.Since(r.config.Began).Seconds())
+		}
+		if line {
+			fmt.Fprint(r.config.Out, begin, r.line(now), end)
+		}
+	}
+	looking, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(interval)
+		tick := time.NewTicker(lookInterval)
 		defer tick.Stop()
-		for {
+		for n := 1; ; n++ {
 			select {
-			case <-ctx.Done():
+			case <-looking.Done():
+				show(ctx, false) // a short run is over before the first look
 				fmt.Fprint(r.config.Out, begin)
 				return
 			case <-tick.C:
 			}
-			if line, err := r.progress(ctx); err == nil { // what is wrong with the database, others will say
-				fmt.Fprint(r.config.Out, begin, line, end)
-			}
+			show(looking, n%every == 0)
 		}
 	}()
 	return func() {
@@ -39,13 +55,17 @@ func (r *run) showProgress(ctx context.Context) (stop func()) {
 	}
 }
 
-func (r *run) progress(ctx context.Context) (string, error) {
-	var pending, confirmed, closed, refunded int
-	if err := r.database.row(ctx, "Progress", []any{r.skus}, &pending, &confirmed, &closed, &refunded); err != nil {
-		return "", err
-	}
+// counts are orders by state.
+type counts struct{ pending, confirmed, closed, refunded int }
+
+func (r *run) count(ctx context.Context) (n counts, err error) {
+	err = r.database.row(ctx, "Progress", []any{r.skus}, &n.pending, &n.confirmed, &n.closed, &n.refunded)
+	return n, err
+}
+
+func (r *run) line(n counts) string {
 	return fmt.Sprintf("%4.1fs  placed %d of %d: pending %d, confirmed %d, closed %d, refunded %d",
-		time.Since(r.started).Seconds(), pending+confirmed+closed, r.config.Orders, pending, confirmed, closed, refunded), nil
+		time.Since(r.started).Seconds(), n.pending+n.confirmed+n.closed, r.config.Orders, n.pending, n.confirmed, n.closed, n.refunded)
 }
 
 func isTerminal(w io.Writer) bool {

@@ -28,6 +28,10 @@ type Config struct {
 	Postgres PostgresConfig // Dir and Logger are taken from above
 	RocketMQ RocketMQConfig // Dir and Logger are taken from above
 
+	// Embedded is started instead of a RocketMQ, unless nil. It keeps nothing, also if there is a Dir. Logger is taken
+	// from below.
+	Embedded *EmbeddedConfig
+
 	// Logger tells what is started and fetched. Default: discard.
 	Logger *slog.Logger
 }
@@ -39,31 +43,53 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Stack is a Postgres and a RocketMQ.
+// Stack is a Postgres and a RocketMQ, or what stands in for one.
 type Stack struct {
 	Postgres *Postgres // nil: it ran already
-	RocketMQ *RocketMQ // nil: it ran already
+	RocketMQ *RocketMQ // nil: it ran already, or there is Embedded
+	Embedded *Embedded // nil: not asked for, or a RocketMQ ran already
 
 	config Config
-	dir    *directory // nil: both ran already
+	dir    *directory // nil: nothing was started that has data
 }
 
 // Start starts what Config asks for, both servers side by side, and returns when they can be used. ctx bounds only the
-// start, which takes some five seconds, and a minute where RocketMQ has to be fetched. After an error nothing runs.
+// start: a second with an embedded broker, some five with a RocketMQ, and a minute where that has to be fetched. After an
+// error nothing runs.
 func Start(ctx context.Context, config Config) (*Stack, error) {
 	s := &Stack{config: config.withDefaults()}
 	if err := s.config.findExisting(ctx); err != nil {
 		return nil, err
 	}
-	if s.config.DatabaseURL != "" && s.config.NameServer != "" {
-		return s, nil
-	}
 	var err error
+	if s.config.NameServer == "" && s.config.Embedded != nil {
+		c := *s.config.Embedded
+		c.Logger = s.config.Logger
+		if s.Embedded, err = StartEmbedded(c); err != nil {
+			return nil, err
+		}
+		s.config.Logger.Info("the embedded broker runs", "nameServer", s.Embedded.NameServer(), "broker", s.Embedded.Broker())
+	}
+	if err := s.startServers(ctx); err != nil {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return nil, errors.Join(err, s.Stop(stopping))
+	}
+	return s, nil
+}
+
+// startServers starts those that are processes of their own.
+func (s *Stack) startServers(ctx context.Context) (err error) {
+	startPostgres := s.config.DatabaseURL == ""
+	startRocketMQ := s.config.NameServer == "" && s.config.Embedded == nil
+	if !startPostgres && !startRocketMQ {
+		return nil
+	}
 	if s.dir, err = openDirectory(s.config.Dir, s.config.Keep); err != nil {
-		return nil, err
+		return err
 	}
 	group, starting := errgroup.WithContext(ctx)
-	if s.config.DatabaseURL == "" {
+	if startPostgres {
 		group.Go(func() (err error) {
 			c := s.config.Postgres
 			c.Dir, c.Logger = s.dir.sub("postgres"), s.config.Logger
@@ -71,7 +97,7 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 			return err
 		})
 	}
-	if s.config.NameServer == "" {
+	if startRocketMQ {
 		group.Go(func() (err error) {
 			c := s.config.RocketMQ
 			c.Dir, c.Logger = s.dir.sub("rocketmq"), s.config.Logger
@@ -79,12 +105,7 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		return nil, errors.Join(err, s.Stop(stopping))
-	}
-	return s, nil
+	return group.Wait()
 }
 
 // findExisting asks the servers that are said to run: a variable may be left from a stack that is gone.
@@ -118,12 +139,15 @@ func (s *Stack) DatabaseURL() string {
 	return s.Postgres.URL()
 }
 
-// NameServer is the address of RocketMQ's name server.
+// NameServer is the address of the name server.
 func (s *Stack) NameServer() string {
-	if s.RocketMQ == nil {
-		return s.config.NameServer
+	switch {
+	case s.Embedded != nil:
+		return s.Embedded.NameServer()
+	case s.RocketMQ != nil:
+		return s.RocketMQ.NameServer()
 	}
-	return s.RocketMQ.NameServer()
+	return s.config.NameServer
 }
 
 // Dir holds data and logs of the servers that were started; "" if none was.
@@ -179,6 +203,9 @@ func (s *Stack) Stop(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
+	if s.Embedded != nil {
+		err = errors.Join(err, s.Embedded.Stop(ctx))
+	}
 	if s.dir != nil {
 		err = errors.Join(err, s.dir.close())
 	}

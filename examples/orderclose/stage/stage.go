@@ -33,6 +33,7 @@ type Config struct {
 	Orders    int       // default 300
 	Processes int       // of each service; default 1
 	Kill      bool      // kill one process of each service half way; there must be another to go on
+	Began     time.Time // what the time of the first close is counted from; default: when Run is called
 	Out       io.Writer // progress and result; default: nowhere
 }
 
@@ -48,6 +49,9 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 	}
 	if c.Out == nil {
 		c.Out = io.Discard
+	}
+	if c.Began.IsZero() {
+		c.Began = time.Now()
 	}
 	run := "demo_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
 	logs, err := os.MkdirTemp("", "rocketflow-demo-")
@@ -106,7 +110,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 	return orderclose.Run(ctx, orderclose.Config{
 		OrderURLs: urls["order"], PaymentURLs: urls["payment"], DatabaseURL: c.DatabaseURL,
 		OrderSchema: schemas[0], OrderRocketflowSchema: schemas[1], PaymentSchema: schemas[2], PaymentRocketflowSchema: schemas[3],
-		Orders: c.Orders, Out: c.Out,
+		Orders: c.Orders, Began: c.Began, Out: c.Out,
 		Halfway: func() {
 			for _, p := range victims {
 				p.kill()

@@ -1,0 +1,23 @@
+package main
+
+import "errors"
+
+// brokerFlag is the value of --broker: which broker is started. It is "" unless the flag is given.
+type brokerFlag string
+
+const (
+	embeddedBroker brokerFlag = "embedded" // in this process: package rocketmqtest
+	realBroker     brokerFlag = "rocketmq" // the real one, a Java process
+)
+
+func (f *brokerFlag) String() string { return string(*f) }
+
+func (f *brokerFlag) Type() string { return "embedded|rocketmq" }
+
+func (f *brokerFlag) Set(value string) error {
+	switch *f = brokerFlag(value); *f {
+	case embeddedBroker, realBroker:
+		return nil
+	}
+	return errors.New("want embedded or rocketmq")
+}
