@@ -26,12 +26,17 @@ import (
 // shop is the configuration of a service that shares nothing with other tests.
 func shop(t *testing.T) (*pgxpool.Pool, rocketflowfx.Config) {
 	t.Helper()
+	pool, schema := pgtest.Migrated(t)
+	return pool, shopIn(t, schema)
+}
+
+func shopIn(t *testing.T, schema string) rocketflowfx.Config {
+	t.Helper()
 	nameServers := os.Getenv("ROCKETMQ_NAMESRV")
 	if nameServers == "" {
 		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
 	}
-	pool, schema := pgtest.Migrated(t)
-	return pool, rocketflowfx.Config{
+	return rocketflowfx.Config{
 		Service:      "shop",
 		Schema:       schema,
 		Topics:       []broker.Topic{{Name: "parcels", Queues: 2}},

@@ -1,0 +1,64 @@
+package rocketflowfx_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// TestClock gives all parts one clock. Each time round a timeout is overdue, its handler publishes, and the handler of
+// what it published fails and is tried again. Nothing of it waits for anything but the clock, though the broker's stands
+// still: what is late there the sweep sends.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	pool, schema, clock := pgtest.Clocked(t)
+	config := shopIn(t, schema)
+	config.Clock = clock
+	config.Handlers.Retry = handlers.RetryPolicy{Attempts: 3, Base: 10 * time.Minute, Max: 10 * time.Minute, Jitter: -1}
+	config.Timeout.Grace, config.Timeout.SweepInterval = time.Second, time.Minute
+	parked, done := make(chan struct{}, 10), make(chan struct{}, 10)
+	config.Handlers.Listener = &handlers.Listener{Parked: func(handlers.ParkedInfo) { parked <- struct{}{} }}
+	var transactor rocketflow.Transactor
+	var timer *timeout.Scheduler
+	app := fxtest.New(t,
+		rocketflowfx.Module,
+		fx.Supply(pool, config),
+		fx.Invoke(func(router *handlers.Router) {
+			handlers.On(router, "shop", func(ctx context.Context, tx rocketflow.Tx, o Overdue) error {
+				return tx.Publish(ctx, Shipped(o))
+			})
+			handlers.On(router, "shop", func(ctx context.Context, tx rocketflow.Tx, _ Shipped) error {
+				if handlers.Attempt(ctx) == 1 {
+					return errors.New("not at the first attempt")
+				}
+				tx.AfterCommit(func() { done <- struct{}{} })
+				return nil
+			})
+		}),
+		fx.Populate(&transactor, &timer),
+	)
+	app.RequireStart()
+	defer app.RequireStop()
+	for _, wait := range []time.Duration{30 * time.Minute, 3 * 24 * time.Hour, 10 * 24 * time.Hour, 30 * time.Minute} {
+		err := transactor.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
+			return timer.Arm(ctx, tx, "p-1", "overdue", clock.Now().Add(wait), Overdue{"p-1"})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock.FastForward(wait + 2*time.Second)
+		await(t, parked, "the timeout did not fire")
+		clock.FastForward(10 * time.Minute)
+		await(t, done, "the event was not tried again")
+	}
+}
