@@ -55,5 +55,8 @@
 // locked. It never fails because of the broker, but for a message that the broker will never take (too large). No row
 // is updated but a stream's, so a long transaction elsewhere slows nothing.
 //
+// Tables are partitioned by the day of the event's id, by Config.Clock, and made a week ahead. Should a day have none, the
+// default partition takes its rows, and retention never drops them.
+//
 // The sweep holds a session's advisory lock: connect to Postgres directly, or by a pooler in session mode.
 package outbox
