@@ -1,0 +1,263 @@
+package rocketmqtest_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// TestSameAnswers sends the same raw requests to this broker and to a real one and compares the answers. Its name server
+// is told by ROCKETFLOW_REAL_NAMESRV; the broker has the settings of internal/devstack.
+func TestSameAnswers(t *testing.T) {
+	t.Parallel()
+	address := os.Getenv("ROCKETFLOW_REAL_NAMESRV")
+	if address == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("ROCKETFLOW_REAL_NAMESRV isn't set")
+		}
+		t.Skip("ROCKETFLOW_REAL_NAMESRV isn't set")
+	}
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{
+		MaxMessageSize:     2 << 20,
+		TransactionTimeout: 2 * time.Second, CheckInterval: time.Second, CheckMax: 60, OpBatchInterval: 100 * time.Millisecond,
+		TimerPrecision: 100 * time.Millisecond,
+	})
+	for _, part := range parts {
+		t.Run(part.name, func(t *testing.T) {
+			t.Parallel()
+			real := talk(t, address, part.run)
+			embedded := talk(t, mq.Addr(), part.run)
+			compare(t, part.name, embedded, real)
+		})
+	}
+}
+
+// compare reports each exchange whose answers differ, unless that is on purpose.
+func compare(t *testing.T, part string, embedded, real []exchange) {
+	t.Helper()
+	if len(embedded) != len(real) {
+		t.Errorf("%d answers, the real broker gave %d", len(embedded), len(real))
+	}
+	for i := range min(len(embedded), len(real)) {
+		e, r := embedded[i], real[i]
+		reason, on := onPurpose[part+"/"+e.label]
+		switch same := e.answer == r.answer; {
+		case !same && !on:
+			t.Errorf("%s:\n     got %s\nreal one %s", e.label, e.answer, r.answer)
+		case same && on:
+			t.Errorf("%s: the answers don't differ any more (%s)", e.label, reason)
+		case testing.Verbose():
+			t.Logf("%s: %s", e.label, r.answer)
+		}
+	}
+}
+
+// exchange is a request's name and what it was answered, in a form that doesn't depend on the broker.
+type exchange struct{ label, answer string }
+
+// conversation is a script's connections to one of the brokers.
+type conversation struct {
+	t           *testing.T
+	id          string // part of each name
+	namesAddr   string
+	brokerAddr  string
+	names       *remoting.Conn
+	one, two    *remoting.Conn // two clients' connections to the broker
+	exchanges   []exchange
+	notified    chan remoting.Code // what the broker sent to client two
+	clientOne   string
+	clientTwo   string
+	replacement *strings.Replacer
+}
+
+func talk(t *testing.T, address string, script func(*conversation)) []exchange {
+	t.Helper()
+	c := &conversation{t: t, id: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], namesAddr: address, notified: make(chan remoting.Code, 100)}
+	c.names = c.dial(address, nil)
+	var cluster remoting.Cluster
+	answer, err := c.names.Call(t.Context(), &remoting.Command{Code: remoting.ClusterInfo})
+	if err == nil {
+		err = remoting.DecodeJSON(answer.Body, &cluster)
+	}
+	if err != nil {
+		t.Fatalf("cluster of %s: %v", address, err)
+	}
+	for _, b := range cluster.Brokers {
+		c.brokerAddr = b.Master()
+	}
+	c.one = c.dial(c.brokerAddr, nil)
+	c.two = c.dial(c.brokerAddr, func(_ *remoting.Conn, request *remoting.Command) *remoting.Command {
+		select {
+		case c.notified <- request.Code:
+		default:
+		}
+		return nil
+	})
+	c.clientOne, c.clientTwo = "client-one-"+c.id, "client-two-"+c.id
+	c.replacement = strings.NewReplacer(c.id, "ID", c.brokerAddr, "BROKER", c.one.LocalAddr().String(), "CLIENT", c.two.LocalAddr().String(), "CLIENT")
+	script(c)
+	return c.exchanges
+}
+
+func (c *conversation) dial(address string, h remoting.Handler) *remoting.Conn {
+	c.t.Helper()
+	conn, err := remoting.Dial(c.t.Context(), address, remoting.Credentials{}, h)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(conn.Close)
+	return conn
+}
+
+func (c *conversation) name(s string) string { return s + "-" + c.id }
+
+type fields map[string]string
+
+// with returns a copy with other values for some fields; "" removes one.
+func (f fields) with(namesAndValues ...string) fields {
+	f = maps.Clone(f)
+	for i := 0; i < len(namesAndValues); i += 2 {
+		if f[namesAndValues[i]] = namesAndValues[i+1]; namesAndValues[i+1] == "" {
+			delete(f, namesAndValues[i])
+		}
+	}
+	return f
+}
+
+// ask sends a request to the broker and keeps the answer.
+func (c *conversation) ask(label string, code remoting.Code, ext fields, body ...byte) *remoting.Command {
+	c.t.Helper()
+	return c.askOn(c.one, label, code, ext, body...)
+}
+
+func (c *conversation) askOn(conn *remoting.Conn, label string, code remoting.Code, ext fields, body ...byte) *remoting.Command {
+	c.t.Helper()
+	answer := c.call(conn, code, ext, body...)
+	c.exchanges = append(c.exchanges, exchange{label, c.normal(answer)})
+	return answer
+}
+
+// call sends a request whose answer is not compared; nil: there was none.
+func (c *conversation) call(conn *remoting.Conn, code remoting.Code, ext fields, body ...byte) *remoting.Command {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	answer, err := conn.Call(ctx, &remoting.Command{Code: code, Ext: ext, Body: body})
+	if answer == nil {
+		c.t.Fatalf("request %d %v: %v", code, ext, err)
+	}
+	return answer
+}
+
+// until repeats a request until its answer is as wanted: what a real broker has acknowledged is not yet visible everywhere.
+func (c *conversation) until(what string, enough func() bool) {
+	c.t.Helper()
+	for late := time.Now().Add(45 * time.Second); !enough(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(late) {
+			c.t.Fatalf("%s: not in 45s", what)
+		}
+	}
+}
+
+func (c *conversation) topic(name string, queues int, more ...string) string {
+	c.t.Helper()
+	name = c.name(name)
+	c.call(c.one, remoting.UpdateTopic, fields{
+		"topic": name, "readQueueNums": strconv.Itoa(queues), "writeQueueNums": strconv.Itoa(queues), "perm": "6",
+		"defaultTopic": "TBW102", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
+	}.with(more...))
+	c.until("route of "+name, func() bool { return c.call(c.names, remoting.RouteOfTopic, fields{"topic": name}).Code == 0 })
+	return name
+}
+
+// stored waits until a queue has n messages.
+func (c *conversation) stored(topic string, queue, n int) {
+	c.t.Helper()
+	c.until(fmt.Sprintf("%d messages of %s", n, topic), func() bool {
+		return c.call(c.one, remoting.MaxOffset, fields{"topic": topic, "queueId": strconv.Itoa(queue)}).Ext["offset"] == strconv.Itoa(n)
+	})
+}
+
+func (c *conversation) heartbeat(conn *remoting.Conn, client, body string) {
+	c.t.Helper()
+	c.call(conn, remoting.Heartbeat, nil, []byte(strings.ReplaceAll(body, "CLIENT", client))...)
+}
+
+var (
+	offsetID     = regexp.MustCompile(`\b[0-9A-F]{32}\b`)
+	halfOffset   = regexp.MustCompile(`queueOffset=[0-9]+`) // in a queue that is everybody's
+	recallHandle = regexp.MustCompile(`recallHandle=\S+`)
+	javaTrace    = regexp.MustCompile(`(?s)\n.*`)
+	javaTimes    = regexp.MustCompile(`\b1[0-9]{12}\b`)
+)
+
+// normal writes down an answer.
+func (c *conversation) normal(a *remoting.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d", a.Code)
+	if a.Remark != "" {
+		fmt.Fprintf(&b, " %q", c.text(a.Remark))
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Ext)) {
+		fmt.Fprintf(&b, " %s=%s", name, c.text(a.Ext[name]))
+	}
+	if len(a.Body) > 0 {
+		b.WriteString(" body=" + c.body(a.Body))
+	}
+	return b.String()
+}
+
+func (c *conversation) text(s string) string {
+	s = javaTrace.ReplaceAllString(s, "")
+	s = c.replacement.Replace(s)
+	s = offsetID.ReplaceAllString(s, "OFFSET-ID")
+	return javaTimes.ReplaceAllString(s, "TIME")
+}
+
+func (c *conversation) body(b []byte) string {
+	if b[0] == '{' || b[0] == '[' {
+		var v any
+		if err := remoting.DecodeJSON(b, &v); err != nil {
+			return err.Error()
+		}
+		var out bytes.Buffer
+		e := json.NewEncoder(&out)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			return err.Error()
+		}
+		return strings.TrimSpace(c.text(out.String()))
+	}
+	records, err := remoting.DecodeRecords(b)
+	if err != nil {
+		return fmt.Sprintf("%q", b)
+	}
+	var all []string
+	for _, r := range records {
+		p := []string{}
+		for _, name := range slices.Sorted(maps.Keys(r.Properties)) {
+			p = append(p, name+"="+c.text(r.Properties[name]))
+		}
+		body := string(r.Body)
+		if len(body) > 40 {
+			body = fmt.Sprintf("%d bytes", len(body))
+		}
+		all = append(all, fmt.Sprintf("{%s/%d@%d flag=%d sys=%d reconsumed=%d prepared=%t born=%t %v %q}",
+			c.text(r.Topic), r.Queue, r.QueueOffset, r.Flag, r.SysFlag, r.Reconsumed, r.PreparedOffset != 0, r.Born.UnixMilli() > 0, p, body))
+	}
+	return strings.Join(all, " ")
+}
