@@ -9,16 +9,17 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build ## Drive the order-close flow and verify it
-	bin/rocketflow demo
+demo: build ## Drive the order-close flow and verify it; BROKER=rocketmq on a real RocketMQ
+	bin/rocketflow demo $(if $(BROKER),--broker=$(BROKER))
 
 .PHONY: dev
-dev: build ## Run PostgreSQL and RocketMQ until Ctrl-C; the data stays in .dev
-	bin/rocketflow dev --dir .dev
+dev: build ## Run PostgreSQL and a broker until Ctrl-C; .dev keeps the tables (BROKER=rocketmq: and the messages)
+	bin/rocketflow dev --dir .dev $(if $(BROKER),--broker=$(BROKER))
 
 .PHONY: test
-test: build ## Run all tests on real servers, with the race detector where the RocketMQ client is not
+test: build ## Run all tests on the embedded broker, and again on a real RocketMQ where Java and Maven are
 	bin/rocketflow dev -- .ci/test
+	.ci/real
 
 .PHONY: test-race
 test-race: build ## Only the part of the tests that the race detector watches
@@ -28,9 +29,13 @@ test-race: build ## Only the part of the tests that the race detector watches
 test-client: build ## Only the part of the tests that uses the RocketMQ client, which trips the race detector
 	bin/rocketflow dev -- .ci/test client
 
+.PHONY: test-real
+test-real: build ## Only the part of the tests that a real RocketMQ matters for
+	bin/rocketflow dev --broker=rocketmq -- .ci/test real
+
 .PHONY: bench
-bench: build ## Run the benchmarks
-	bin/rocketflow dev -- go run ./bench
+bench: build ## Run the benchmarks, on a real RocketMQ
+	bin/rocketflow dev --broker=rocketmq -- go run ./bench
 
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)

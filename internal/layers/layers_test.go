@@ -25,17 +25,26 @@ var onlyIn = []struct {
 }{
 	{"github.com/apache/rocketmq-client-go", []string{"rocketmq", "bench", "bench/*"}},
 	{"github.com/prometheus", []string{"metrics", "rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
-	{"go.uber.org/fx", []string{"rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	{"go.uber.org/fx", []string{"rocketflowfx", "rocketflowtest", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
 	// Helpers of tests have names that end in "test".
 	{"testing", []string{"*test", "*/*test", "*/*/*test"}},
 	{module + "/internal/pgtest", []string{"*test", "*/*test", "*/*/*test"}},
 	{module + "/broker/brokertest", []string{"*test", "*/*test"}},
+	{module + "/rocketmqtest", outside},
+	{module + "/rocketflowtest", outside},
+	{module + "/internal/devstack", outside},
 }
+
+// outside are the packages that serve no production: tools and tests. No other may have the broker for development, or
+// what starts servers, in its binary, through whatever package.
+var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "*test", "*/*test", "*/*/*test"}
+
+var forDevelopment = []string{module + "/rocketmqtest", module + "/rocketflowtest", module + "/internal/devstack", "testing"}
 
 func TestLayers(t *testing.T) {
 	t.Parallel()
-	for name, imports := range packages(t) {
-		for _, imported := range imports {
+	for name, p := range packages(t) {
+		for _, imported := range p.Imports {
 			for _, rule := range onlyIn {
 				if within(imported, rule.imported) && !matches(name, rule.allowed) {
 					t.Errorf("%s imports %s, which is for %s", name, imported, strings.Join(rule.allowed, ", "))
@@ -53,20 +62,38 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// packages returns the imports of each package's ordinary files.
-func packages(t *testing.T) map[string][]string {
+func TestProductionHasNothingForDevelopment(t *testing.T) {
+	t.Parallel()
+	for name, p := range packages(t) {
+		if matches(name, outside) {
+			continue
+		}
+		for _, dependency := range p.Deps {
+			if slices.ContainsFunc(forDevelopment, func(prefix string) bool { return within(dependency, prefix) }) {
+				t.Errorf("%s depends on %s", name, dependency)
+			}
+		}
+	}
+}
+
+// listed is a package without its tests.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string // of the imports too, all the way down
+}
+
+// packages returns each package by its name without the module.
+func packages(t *testing.T) map[string]listed {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports", module+"/...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,Deps", module+"/...")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	found := map[string][]string{}
+	found := map[string]listed{}
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p struct {
-			ImportPath string
-			Imports    []string
-		}
+		var p listed
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
@@ -76,7 +103,7 @@ func packages(t *testing.T) map[string][]string {
 		if name == "" {
 			name = "."
 		}
-		found[name] = p.Imports
+		found[name] = p
 	}
 	if len(found) < 10 {
 		t.Fatalf("go list found only %d packages", len(found))
