@@ -39,7 +39,7 @@ func Up(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	if _, err := pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+quote(schema)); err != nil && !isRace(err) {
 		return fmt.Errorf("create schema %q: %w", schema, err)
 	}
-	return with(pool, schema, func(p *goose.Provider) error {
+	return with(ctx, pool, schema, func(p *goose.Provider) error {
 		if _, err := p.Up(ctx); err != nil {
 			return fmt.Errorf("migrate schema %q up: %w", schema, err)
 		}
@@ -49,7 +49,7 @@ func Up(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 
 // Down takes the newest migration back. Everything that it created goes, with what it holds.
 func Down(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-	return with(pool, schema, func(p *goose.Provider) error {
+	return with(ctx, pool, schema, func(p *goose.Provider) error {
 		if _, err := p.Down(ctx); err != nil {
 			return fmt.Errorf("migrate schema %q down: %w", schema, err)
 		}
@@ -64,7 +64,7 @@ func List(ctx context.Context, pool *pgxpool.Pool, schema string) ([]Status, err
 	if err := pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quote(schema)+".goose_db_version").Scan(&begun); err != nil {
 		return nil, fmt.Errorf("read migrations of schema %q: %w", schema, err)
 	}
-	err := with(pool, schema, func(p *goose.Provider) error {
+	err := with(ctx, pool, schema, func(p *goose.Provider) error {
 		if !begun {
 			for _, s := range p.ListSources() {
 				list = append(list, Status{Version: s.Version, Name: s.Path})
@@ -109,13 +109,19 @@ func latest() int64 {
 	return int64(len(entries))
 }
 
-// with opens the schema as the search path, so that the files needn't name it. A pool whose own path names pg_catalog
-// puts something before it, as tests do with their clock: the defaults of our columns then mean that, too.
-func with(pool *pgxpool.Pool, schema string, fn func(*goose.Provider) error) error {
+// with opens the schema as the search path, so that the files needn't name it.
+func with(ctx context.Context, pool *pgxpool.Pool, schema string, fn func(*goose.Provider) error) error {
 	config := pool.Config().ConnConfig.Copy()
 	path := quote(schema)
 	if own := config.RuntimeParams["search_path"]; strings.Contains(own, "pg_catalog") {
-		path += ", " + own
+		// A test's clock: the pool has a now() before that of pg_catalog. The defaults of our columns are to mean it, too.
+		var clock bool
+		if err := pool.QueryRow(ctx, "SELECT to_regprocedure('now()') <> to_regprocedure('pg_catalog.now()')").Scan(&clock); err != nil {
+			return fmt.Errorf("open migrations: %w", err)
+		}
+		if clock {
+			path += ", " + own
+		}
 	}
 	config.RuntimeParams["search_path"] = path
 	db := stdlib.OpenDB(*config)
