@@ -94,6 +94,7 @@ func (s *Server) keepImmune(r *remoting.Record) bool {
 	} else {
 		r.Properties[propertyPreparedOffset] = strconv.FormatInt(r.QueueOffset, 10)
 	}
+	r.Properties[propertyWait] = "false"
 	return s.putBack(r)
 }
 
@@ -155,18 +156,17 @@ func (s *Server) ask(r *remoting.Record) {
 
 // resumeCheck has a half message, or one that was thrown away, checked again from the first (323).
 func (s *Server) resumeCheck(r *request) *remoting.Command {
-	_, offset, err := remoting.ParseOffsetID(strings.TrimSpace(r.Ext["msgId"]))
-	if err != nil {
-		return r.refuse(remoting.SystemError, "%v", err)
+	var half *entry
+	if _, offset, err := remoting.ParseOffsetID(strings.TrimSpace(r.Ext["msgId"])); err == nil {
+		half = s.log.at(offset)
 	}
-	e := s.log.at(offset)
-	if e == nil {
-		return r.refuse(remoting.SystemError, "Put message back to RMQ_SYS_TRANS_HALF_TOPIC failed.")
+	if half == nil {
+		return r.refuse(remoting.SystemError, "Exception was thrown when putting message back to %s.", halfTopic)
 	}
-	half := e.record()
-	half.Properties[propertyCheckTimes] = "0"
-	if !s.putBack(half) {
-		return r.refuse(remoting.SystemError, "Put message back to RMQ_SYS_TRANS_HALF_TOPIC failed.")
+	record := half.record()
+	record.Properties[propertyCheckTimes] = "0"
+	if !s.putBack(record) {
+		return r.refuse(remoting.SystemError, "Put message back to %s failed.", halfTopic)
 	}
 	return r.answer()
 }
