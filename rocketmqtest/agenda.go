@@ -39,18 +39,28 @@ func (s *Server) at(due time.Time, do func()) {
 	s.agenda.count++
 	heap.Push(&s.agenda, &task{due: due, order: s.agenda.count, do: do})
 	if s.agenda.items[0].order == s.agenda.count { // first of all now
-		select {
-		case s.rearm <- struct{}{}:
-		default:
-		}
+		s.rearmAgenda()
 	}
 }
 
-// runDue does what is due by now, and returns when the next is due, or the zero time. It is called with s.mu held.
+// rearmAgenda has keepTime look again.
+func (s *Server) rearmAgenda() {
+	select {
+	case s.rearm <- struct{}{}:
+	default:
+	}
+}
+
+// runDue does what is due by now, and returns when the next is due, or the zero time if there is none or the broker
+// doesn't run. It is called with s.mu held.
 func (s *Server) runDue() time.Time {
+	if s.stopped || s.paused || s.closed {
+		return time.Time{}
+	}
 	now := s.clock.Now()
 	for s.agenda.Len() > 0 && !s.agenda.items[0].due.After(now) {
 		heap.Pop(&s.agenda).(*task).do()
+		s.changed()
 	}
 	if s.agenda.Len() == 0 {
 		return time.Time{}
@@ -81,7 +91,7 @@ func (s *Server) keepTime() {
 }
 
 // FastForward moves the clock ahead by d. What is due by then, timers, delayed messages, one round of checks, is done
-// when it returns. Clients and their connections live on in the machine's time: they don't appear to have been silent,
+// when it returns, or if the broker is stopped or paused when it runs again. Clients and their connections live on in the machine's time: they don't appear to have been silent,
 // nor do they lose their locks.
 func (s *Server) FastForward(d time.Duration) {
 	s.clock.Advance(d)

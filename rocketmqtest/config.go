@@ -68,6 +68,9 @@ type Config struct {
 	// DelayLevels are those of delayed messages, and of retries. Default 1s 5s 10s 30s 1m 2m … 10m 20m 30m 1h 2h.
 	DelayLevels []time.Duration
 
+	// FlushInterval is for how long a message may be in memory only, what a power failure loses. Default 500 ms.
+	FlushInterval time.Duration
+
 	// LockExpiry is how long a consumer keeps a queue's lock without renewing it. Default 60 s.
 	LockExpiry time.Duration
 
@@ -101,6 +104,7 @@ func (c Config) withDefaults() Config {
 	if c.DelayLevels == nil {
 		c.DelayLevels = defaultDelayLevels
 	}
+	c.FlushInterval = cmp.Or(c.FlushInterval, 500*time.Millisecond)
 	c.LockExpiry = cmp.Or(c.LockExpiry, time.Minute)
 	c.Seed = cmp.Or(c.Seed, 1)
 	if c.Clock == nil {
@@ -138,7 +142,7 @@ func (c Config) validate() error {
 		value time.Duration
 	}{
 		{"TransactionTimeout", c.TransactionTimeout}, {"CheckInterval", c.CheckInterval}, {"OpBatchInterval", c.OpBatchInterval},
-		{"TimerPrecision", c.TimerPrecision}, {"TimerMaxDelay", c.TimerMaxDelay}, {"LockExpiry", c.LockExpiry},
+		{"TimerPrecision", c.TimerPrecision}, {"TimerMaxDelay", c.TimerMaxDelay}, {"FlushInterval", c.FlushInterval}, {"LockExpiry", c.LockExpiry},
 	} {
 		if d.value < time.Millisecond {
 			return field(d.name, "%v: want at least 1ms", d.value)

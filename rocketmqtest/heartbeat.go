@@ -141,8 +141,11 @@ func (s *Server) forget(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, sessions := range s.producers {
-		s.producers[name] = slices.DeleteFunc(sessions, func(other *session) bool { return other == c })
+		if s.producers[name] = slices.DeleteFunc(sessions, func(other *session) bool { return other == c }); len(s.producers[name]) == 0 {
+			delete(s.producers, name)
+		}
 	}
+	defer s.changed()
 	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
 		g := s.groups[name]
 		if m := g.members[c.client]; m != nil && m.session == c {

@@ -15,6 +15,7 @@ type handler func(s *Server, r *request) *remoting.Command
 type request struct {
 	*remoting.Command
 	from *session
+	mute bool // its answer is lost
 }
 
 // The requests that are understood. Each family has a file; a code that is in neither list is answered as not supported.
@@ -51,26 +52,37 @@ var brokerHandlers = map[remoting.Code]handler{
 // receive runs on the goroutine that reads the connection.
 func (s *Server) receive(c *session, cmd *remoting.Command) {
 	r := &request{Command: cmd, from: c}
-	if answer := s.handle(r); answer != nil {
-		c.send(answer)
+	if hooks := s.hooks.Load(); hooks != nil {
+		s.controlIncoming(r, *hooks)
+		return
+	}
+	r.reply(s.handle(r))
+}
+
+// reply sends the answer, if there is one and it is wanted.
+func (r *request) reply(answer *remoting.Command) {
+	if answer != nil && !r.mute && !r.Oneway() {
+		r.from.send(answer)
 	}
 }
 
 // handle finds the handler and calls it.
 func (s *Server) handle(r *request) *remoting.Command {
-	h := r.from.endpoint.handlers[r.Code]
+	e := r.from.endpoint
+	h := e.handlers[r.Code]
 	if h == nil {
 		s.config.Logger.Warn("request not supported", "code", r.Code)
 		return r.Answer(remoting.NotSupported, fmt.Sprintf("request type %d not supported by the embedded broker", r.Code))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || r.from.generation != e.generation || s.stopped && e == s.broker { // what it was sent to is no more
 		return nil
 	}
 	if refusal := s.authenticate(r); refusal != nil {
 		return refusal
 	}
+	defer s.changed()
 	return h(s, r)
 }
 

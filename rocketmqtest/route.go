@@ -11,7 +11,7 @@ func (s *Server) brokerData() remoting.BrokerData {
 // routeOfTopic says where a topic's queues are (105).
 func (s *Server) routeOfTopic(r *request) *remoting.Command {
 	t := s.topics[r.Ext["topic"]]
-	if t == nil {
+	if t == nil || s.withdrawn {
 		return r.refuse(remoting.TopicNotExist, "No topic route info in name server for the topic: %s", r.Ext["topic"])
 	}
 	return r.answerJSON(remoting.Route{

@@ -2,10 +2,13 @@ package rocketmqtest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
@@ -18,11 +21,22 @@ type Server struct {
 	broker  *endpoint
 	rearm   chan struct{} // the agenda has a new first task
 	closing chan struct{}
-	running sync.WaitGroup
+	running sync.WaitGroup // all goroutines but those of the endpoints
+	hooks   atomic.Pointer[[]*hook]
+	holds   holds
+
+	// lifecycle is held while the broker or the name server is stopped or started; before mu.
+	lifecycle sync.Mutex
 
 	// mu guards what the broker holds, and is held while a request is handled: requests have an order.
 	mu        sync.Mutex
 	closed    bool
+	stopped   bool // the broker is
+	withdrawn bool // its routes were taken from the name server
+	paused    bool
+	cuts      []*cut
+	watched   chan struct{} // closed by the next change; nil: nobody waits for it
+	flushed   positions
 	random    *rand.Rand
 	agenda    agenda
 	log       commitLog
@@ -54,13 +68,15 @@ func New(config Config) (*Server, error) {
 		halves:    newHalves(config.Clock.Now()),
 	}
 	s.makeSystemTopics()
+	s.flush()
 	s.names = &endpoint{server: s, handlers: nameServerHandlers, sessions: map[*session]struct{}{}}
 	s.broker = &endpoint{server: s, handlers: brokerHandlers, sessions: map[*session]struct{}{}}
 	if err := s.names.listen(config.Addr); err != nil {
 		return nil, fmt.Errorf("rocketmqtest: name server: %w", err)
 	}
 	if err := s.broker.listen(config.BrokerAddr); err != nil {
-		s.names.close()
+		s.names.stop()
+		s.names.running.Wait()
 		return nil, fmt.Errorf("rocketmqtest: broker: %w", err)
 	}
 	s.running.Go(s.keepTime)
@@ -73,17 +89,23 @@ func (s *Server) Addr() string { return s.names.address.String() }
 // BrokerAddr is where the broker listens; clients learn it from the name server.
 func (s *Server) BrokerAddr() string { return s.broker.address.String() }
 
-// Close ends all connections and waits for everything that the server has started. Further calls do nothing.
+// Close ends all connections and waits for everything that the server has started, requests that are held back among
+// it: those are lost. Further calls do nothing but wait too. A hook must not call it.
 func (s *Server) Close() {
+	s.lifecycle.Lock()
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
+	s.changed()
 	s.mu.Unlock()
 	if first {
 		close(s.closing)
 	}
-	s.names.close()
-	s.broker.close()
+	s.names.stop()
+	s.broker.stop()
+	s.lifecycle.Unlock()
+	s.names.running.Wait()
+	s.broker.running.Wait()
 	s.running.Wait()
 }
 
@@ -93,6 +115,8 @@ type endpoint struct {
 	handlers map[remoting.Code]handler
 	address  netip.AddrPort // fixed by the first listen
 
+	generation int // counts the stops; guarded by Server.mu
+
 	mu       sync.Mutex
 	listener net.Listener // nil: closed
 	sessions map[*session]struct{}
@@ -101,14 +125,17 @@ type endpoint struct {
 
 // listen begins to accept connections at the address, or again at that of the first time.
 func (e *endpoint) listen(address string) error {
-	if e.address.IsValid() {
+	first := !e.address.IsValid()
+	if !first {
 		address = e.address.String()
 	}
 	l, err := net.Listen("tcp4", address)
 	if err != nil {
 		return err
 	}
-	e.address = l.Addr().(*net.TCPAddr).AddrPort()
+	if first {
+		e.address = l.Addr().(*net.TCPAddr).AddrPort()
+	}
 	e.mu.Lock()
 	e.listener = l
 	e.mu.Unlock()
@@ -116,7 +143,7 @@ func (e *endpoint) listen(address string) error {
 		for {
 			nc, err := l.Accept()
 			if err != nil {
-				return // only close makes Accept fail for good; a passing failure of a test's machine may end the test
+				return // only stop makes Accept fail for good; a passing failure of a test's machine may end the test
 			}
 			e.serve(l, nc)
 		}
@@ -125,14 +152,18 @@ func (e *endpoint) listen(address string) error {
 }
 
 func (e *endpoint) serve(l net.Listener, nc net.Conn) {
+	c := newSession(e, nc)
+	// The generation is read before the listener is seen to be the current one: a stop in between is noticed either way.
+	e.server.admit(c)
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.listener != l {
+		e.mu.Unlock()
 		nc.Close()
 		return
 	}
-	c := newSession(e, nc)
 	e.sessions[c] = struct{}{}
+	e.mu.Unlock()
+	e.server.reconsider(c) // cuts and pauses since
 	e.running.Go(c.writeAll)
 	e.running.Go(func() {
 		c.readAll()
@@ -143,9 +174,10 @@ func (e *endpoint) serve(l net.Listener, nc net.Conn) {
 	})
 }
 
-// close ends the listener and all connections, and waits for their goroutines.
-func (e *endpoint) close() {
+// stop ends the listener and all connections. Their goroutines follow.
+func (e *endpoint) stop() {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.listener != nil {
 		e.listener.Close()
 		e.listener = nil
@@ -153,6 +185,11 @@ func (e *endpoint) close() {
 	for c := range e.sessions {
 		c.close()
 	}
-	e.mu.Unlock()
-	e.running.Wait()
+}
+
+// all lists the connections.
+func (e *endpoint) all() []*session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Collect(maps.Keys(e.sessions))
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
@@ -20,23 +21,37 @@ type session struct {
 	endpoint *endpoint
 	net      net.Conn
 	remote   netip.AddrPort
+	ended    chan struct{}        // closed at the end of the connection
+	gate     atomic.Pointer[gate] // nil: open
 
-	client string // its id, once it has sent a heartbeat; guarded by Server.mu
+	client     string // its id, once it has sent a heartbeat; guarded by Server.mu
+	generation int    // the endpoint's when it was accepted; guarded by Server.mu
 
 	mu        sync.Mutex
-	unwritten []*remoting.Command
+	unwritten []outgoing
 	bytes     int
 	closed    bool
 	wake      chan struct{} // capacity 1: there is something to write, or closed
 }
 
+// outgoing is a command that is to be written.
+type outgoing struct {
+	*remoting.Command
+	decided bool // the hooks have been asked
+}
+
+// gate keeps a connection from being read or written until it is opened.
+type gate struct{ opened chan struct{} }
+
 func newSession(e *endpoint, nc net.Conn) *session {
 	remote, _ := nc.RemoteAddr().(*net.TCPAddr)
-	return &session{endpoint: e, net: nc, remote: remote.AddrPort(), wake: make(chan struct{}, 1)}
+	return &session{endpoint: e, net: nc, remote: remote.AddrPort(), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // send has a command written. It never blocks; what is sent to a connection that has ended is lost.
-func (c *session) send(cmd *remoting.Command) {
+func (c *session) send(cmd *remoting.Command) { c.enqueue(outgoing{Command: cmd}) }
+
+func (c *session) enqueue(cmd outgoing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -65,17 +80,50 @@ func (c *session) close() {
 }
 
 func (c *session) end() {
+	if c.closed {
+		return
+	}
 	c.closed = true
+	close(c.ended)
 	c.unwritten, c.bytes = nil, 0
 	c.net.Close()
 	c.wakeWriter()
 }
 
+// pass waits while the gate is shut. It returns false if the connection has ended.
+func (c *session) pass() bool {
+	for {
+		g := c.gate.Load()
+		if g == nil {
+			return true
+		}
+		select {
+		case <-g.opened:
+		case <-c.ended:
+			return false
+		}
+	}
+}
+
+// shut closes the gate, or opens it. It is called with Server.mu held.
+func (c *session) shut(shut bool) {
+	switch g := c.gate.Load(); {
+	case shut && g == nil:
+		c.gate.Store(&gate{opened: make(chan struct{})})
+	case !shut && g != nil:
+		c.gate.Store(nil)
+		close(g.opened)
+	}
+}
+
 // writeAll writes what is sent, as much at once as there is.
 func (c *session) writeAll() {
 	var b []byte
-	var batch []*remoting.Command
+	var batch []outgoing
 	for range c.wake {
+		if !c.pass() {
+			return
+		}
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
@@ -84,19 +132,30 @@ func (c *session) writeAll() {
 		batch, c.unwritten, c.bytes = c.unwritten, batch[:0], 0
 		c.mu.Unlock()
 		b = b[:0]
+		last := false // the connection is cut after this batch
 		for i, cmd := range batch {
-			next, err := cmd.Append(b)
-			if err != nil {
-				c.endpoint.server.config.Logger.Error("can't encode an answer", "code", cmd.Code, "err", err)
-				next = b
+			times := 1
+			if !cmd.decided && !cmd.Response() {
+				times, last = c.endpoint.server.controlOutgoing(c, cmd.Command)
 			}
-			b, batch[i] = next, nil
+			for range times {
+				next, err := cmd.Append(b)
+				if err != nil {
+					c.endpoint.server.config.Logger.Error("can't encode an answer", "code", cmd.Code, "err", err)
+					next = b
+				}
+				b = next
+			}
+			batch[i] = outgoing{}
+			if last {
+				break
+			}
 		}
 		err := c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
 		if err == nil {
 			_, err = c.net.Write(b)
 		}
-		if err != nil {
+		if err != nil || last {
 			c.close()
 			return
 		}
@@ -111,7 +170,10 @@ func (c *session) readAll() {
 	r := bufio.NewReaderSize(c.net, 64<<10)
 	for {
 		cmd, err := remoting.Read(r)
-		if err != nil {
+		if err == nil && cmd.Code == remoting.Heartbeat {
+			c.endpoint.server.identify(c, cmd)
+		}
+		if !c.pass() || err != nil { // an end, too, is seen only once the gate is open
 			c.close()
 			return
 		}

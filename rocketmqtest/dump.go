@@ -1,0 +1,272 @@
+package rocketmqtest
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Dump is all that the broker holds, to look at in a failing test: as text by its String, or as JSON. Its own topics are
+// left out; what is in them is under Halves and Timers.
+type Dump struct {
+	Now    time.Time    `json:"now"` // by the server's clock
+	Topics []TopicDump  `json:"topics"`
+	Halves []HalfDump   `json:"halves"` // those that nobody has ended
+	Timers []TimerDump  `json:"timers"` // and delayed messages, in the order of their due times
+	Groups []GroupDump  `json:"groups"`
+	Broker BrokerStatus `json:"broker"`
+}
+
+// BrokerStatus says whether the broker serves.
+type BrokerStatus struct {
+	Stopped     bool `json:"stopped"`
+	Paused      bool `json:"paused"`
+	Connections int  `json:"connections"`
+	Held        int  `json:"held"`  // requests that hooks hold back
+	Bytes       int  `json:"bytes"` // of messages
+}
+
+// TopicDump is a topic.
+type TopicDump struct {
+	Name   string      `json:"name"`
+	Queues []QueueDump `json:"queues"`
+}
+
+// QueueDump is a queue: its messages have the offsets from Min up to, but without, Max.
+type QueueDump struct {
+	ID       int       `json:"id"`
+	Min      int64     `json:"min"`
+	Max      int64     `json:"max"`
+	Messages []Message `json:"messages"`
+}
+
+// HalfDump is a half message that is open. The message's topic and queue are those that it is for.
+type HalfDump struct {
+	Message
+	Group  string        `json:"group"`
+	Checks int           `json:"checks"`
+	Age    time.Duration `json:"age"`
+}
+
+// TimerDump is a message that waits for its instant. Its topic and queue are those that it is for.
+type TimerDump struct {
+	Message
+	Due   time.Time `json:"due"`
+	Level int       `json:"level,omitempty"` // of a delayed message
+}
+
+// GroupDump is a consumer group.
+type GroupDump struct {
+	Name    string       `json:"name"`
+	Members []MemberDump `json:"members"`
+	Queues  []GroupQueue `json:"queues"`
+	Lag     int64        `json:"lag"`
+}
+
+// MemberDump is a consumer and its subscriptions: an expression for each topic.
+type MemberDump struct {
+	Client        string            `json:"client"`
+	Remote        netip.AddrPort    `json:"remote"`
+	Subscriptions map[string]string `json:"subscriptions"`
+}
+
+// GroupQueue is how far a group is in a queue.
+type GroupQueue struct {
+	Topic  string `json:"topic"`
+	Queue  int    `json:"queue"`
+	Offset int64  `json:"offset"` // -1: none committed
+	Lag    int64  `json:"lag"`
+	Locked string `json:"locked,omitempty"` // the client that has the lock, or had when it expired
+}
+
+// Dump returns a copy of what the broker holds.
+func (s *Server) Dump() Dump {
+	connections := len(s.broker.all())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := Dump{Now: s.clock.Now(), Broker: BrokerStatus{
+		Stopped: s.stopped, Paused: s.paused, Connections: connections, Held: int(s.holds.count.Load()), Bytes: s.log.bytes,
+	}}
+	for _, name := range sortedKeys(s.topics) {
+		if internalTopic(name) {
+			continue
+		}
+		t := TopicDump{Name: name}
+		for _, q := range s.topics[name].queues {
+			t.Queues = append(t.Queues, QueueDump{ID: q.id, Min: q.first, Max: q.end(), Messages: messagesOf(q)})
+		}
+		d.Topics = append(d.Topics, t)
+	}
+	for _, e := range s.openHalves() {
+		r := e.record()
+		checks, _ := strconv.Atoi(r.Properties[propertyCheckTimes])
+		d.Halves = append(d.Halves, HalfDump{Message: destined(e), Group: r.Properties[propertyProducerGroup], Checks: checks, Age: d.Now.Sub(r.Born)})
+	}
+	for _, w := range s.waiting() {
+		d.Timers = append(d.Timers, TimerDump{Message: destined(w.entry), Due: w.due, Level: w.level})
+	}
+	slices.SortFunc(d.Timers, func(a, b TimerDump) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID, b.ID)) })
+	for _, name := range sortedKeys(s.groups) {
+		d.Groups = append(d.Groups, s.dumpGroup(s.groups[name]))
+	}
+	return d
+}
+
+func (s *Server) dumpGroup(g *group) GroupDump {
+	d := GroupDump{Name: g.name, Lag: s.lag(g)}
+	for _, client := range sortedKeys(g.members) {
+		m := MemberDump{Client: client, Remote: g.members[client].session.remote, Subscriptions: map[string]string{}}
+		for topic, sub := range g.members[client].subscriptions {
+			m.Subscriptions[topic] = sub.Expression
+		}
+		d.Members = append(d.Members, m)
+	}
+	for _, q := range s.queuesOf(g) {
+		offset, committed := g.offsets[q]
+		if !committed {
+			offset = -1
+		}
+		d.Queues = append(d.Queues, GroupQueue{Topic: q.topic.name, Queue: q.id, Offset: offset, Lag: lagIn(g, q), Locked: g.locks[q].client})
+	}
+	return d
+}
+
+// internalTopic tells whether a topic holds what isn't, or not yet, a message to someone.
+func internalTopic(name string) bool {
+	switch name {
+	case halfTopic, opTopic, scheduleTopic, timerTopic, defaultTopic:
+		return true
+	}
+	return false
+}
+
+// destined shows a message that was set aside, with the topic and queue that it is for.
+func destined(e *entry) Message {
+	m := newMessage(e.record())
+	m.Topic = m.Properties[propertyRealTopic]
+	m.Queue, _ = strconv.Atoi(m.Properties[propertyRealQueue])
+	return m
+}
+
+func messagesOf(q *queue) []Message {
+	var all []Message
+	for _, e := range q.entries {
+		all = append(all, newMessage(e.record()))
+	}
+	return all
+}
+
+// Messages returns what a topic holds, in the order of queues and offsets: also one of the broker's own, of retries
+// ("%RETRY%" and the group) or of dead letters ("%DLQ%").
+func (s *Server) Messages(topic string) []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Message
+	if t := s.topics[topic]; t != nil {
+		for _, q := range t.queues {
+			all = append(all, messagesOf(q)...)
+		}
+	}
+	return all
+}
+
+// JSON is the dump as indented JSON.
+func (d Dump) JSON() string {
+	b, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+func (d Dump) String() string {
+	var b strings.Builder
+	line := func(indent int, format string, args ...any) {
+		b.WriteString(strings.Repeat("  ", indent))
+		fmt.Fprintf(&b, format, args...)
+		b.WriteByte('\n')
+	}
+	state := "runs"
+	switch {
+	case d.Broker.Stopped:
+		state = "is stopped"
+	case d.Broker.Paused:
+		state = "is paused"
+	}
+	line(0, "broker %s at %s: %d connections, %d bytes, %d requests held", state, clockTime(d.Now), d.Broker.Connections, d.Broker.Bytes, d.Broker.Held)
+	for _, t := range d.Topics {
+		line(0, "topic %s", t.Name)
+		for _, q := range t.Queues {
+			if q.Max == 0 {
+				continue
+			}
+			line(1, "queue %d: %d to %d", q.ID, q.Min, q.Max)
+			for _, m := range q.Messages {
+				line(2, "%d %s", m.Offset, m.line())
+			}
+		}
+	}
+	for _, h := range d.Halves {
+		line(0, "half of %s for %s/%d: age %v, %d checks: %s", h.Group, h.Topic, h.Queue, h.Age.Round(time.Millisecond), h.Checks, h.line())
+	}
+	for _, t := range d.Timers {
+		kind := "timer"
+		if t.Level > 0 {
+			kind = fmt.Sprintf("delayed (level %d)", t.Level)
+		}
+		line(0, "%s for %s/%d: due in %v: %s", kind, t.Topic, t.Queue, t.Due.Sub(d.Now).Round(time.Millisecond), t.line())
+	}
+	for _, g := range d.Groups {
+		line(0, "group %s: lag %d", g.Name, g.Lag)
+		for _, m := range g.Members {
+			var subs []string
+			for _, topic := range sortedKeys(m.Subscriptions) {
+				subs = append(subs, topic+" ("+m.Subscriptions[topic]+")")
+			}
+			line(1, "member %s at %v: %s", m.Client, m.Remote, strings.Join(subs, ", "))
+		}
+		for _, q := range g.Queues {
+			if q.Offset < 0 && q.Lag == 0 && q.Locked == "" {
+				continue
+			}
+			locked := ""
+			if q.Locked != "" {
+				locked = ", locked by " + q.Locked
+			}
+			line(1, "%s/%d: offset %d, lag %d%s", q.Topic, q.Queue, q.Offset, q.Lag, locked)
+		}
+	}
+	return b.String()
+}
+
+// line is a message in one line.
+func (m Message) line() string {
+	const most = 200
+	var b strings.Builder
+	field := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%s=%s ", name, value)
+		}
+	}
+	field("id", m.ID)
+	field("tag", m.Tag)
+	field("keys", m.Keys)
+	field("sharding", m.ShardingKey)
+	if m.Reconsumed > 0 {
+		field("reconsumed", strconv.Itoa(m.Reconsumed))
+	}
+	field("stored", clockTime(m.Stored))
+	if len(m.Body) > most {
+		fmt.Fprintf(&b, "%q… (%d bytes)", m.Body[:most], len(m.Body))
+	} else {
+		fmt.Fprintf(&b, "%q", m.Body)
+	}
+	return b.String()
+}
+
+func clockTime(t time.Time) string { return t.Format("15:04:05.000") }
