@@ -50,9 +50,13 @@ func Install(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 // Set has the schema's clock show the machine's time plus offset, of which it sees whole microseconds. When it returns,
 // every statement that begins on any connection goes by the new time. An offset less than the one before turns time
 // back, which nothing here expects. Calls may run at once; the last one wins.
-func Set(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
-	if err := ahead(ctx, pool, schema, offset); err != nil {
-		return fmt.Errorf("set clock of schema %s: %w", schema, err)
+//
+// tables are schemas with rocketflow's tables that live by this clock, besides schema itself.
+func Set(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration, tables ...string) error {
+	for _, s := range append([]string{schema}, tables...) {
+		if err := ahead(ctx, pool, s, offset); err != nil {
+			return fmt.Errorf("set clock of schema %s: %w", schema, err)
+		}
 	}
 	if err := replace(ctx, pool, schema, offset); err != nil {
 		return fmt.Errorf("set clock of schema %s: %w", schema, err)

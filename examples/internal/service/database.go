@@ -18,12 +18,17 @@ import (
 const connectTimeout = 15 * time.Second
 
 // OpenDatabase connects, creates what is missing of rocketflow's tables and of the service's own (tables, which may be
-// applied again and again), and returns a pool whose search path is the service's schema.
+// applied again and again), and returns a pool that finds names in the service's schema first, and then where DATABASE_URL
+// says (search_path).
 func OpenDatabase(ctx context.Context, c Config, tables string) (*pgxpool.Pool, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	config := c.Database.Copy()
-	config.ConnConfig.RuntimeParams["search_path"] = pgx.Identifier{c.Schema}.Sanitize()
+	path := pgx.Identifier{c.Schema}.Sanitize()
+	if given := config.ConnConfig.RuntimeParams["search_path"]; given != "" {
+		path += ", " + given
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = path
 	config.ConnConfig.RuntimeParams["application_name"] = c.Name
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

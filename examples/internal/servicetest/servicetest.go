@@ -21,6 +21,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/examples/internal/service"
 	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
 
 // Env is what services of one test share: servers, and names that no other test uses.
@@ -28,6 +29,7 @@ type Env struct {
 	t                       testing.TB
 	databaseURL, nameServer string
 	run                     string
+	world                   *rocketflowtest.World // nil: real servers
 }
 
 // New returns an Env on the servers that run already. What its services create in Postgres goes when the test ends.
@@ -35,7 +37,14 @@ func New(t testing.TB) *Env { return On(t, pgtest.URL(t), os.Getenv("ROCKETMQ_NA
 
 // On is New on servers of the caller's choice.
 func On(t testing.TB, databaseURL, nameServer string) *Env {
-	return &Env{t, databaseURL, nameServer, "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
+	return &Env{t: t, databaseURL: databaseURL, nameServer: nameServer, run: "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
+}
+
+// In is New in a World, whose clock the test can move.
+func In(t testing.TB, w *rocketflowtest.World) *Env {
+	e := On(t, w.DatabaseURL(), w.Broker().Addr())
+	e.world = w
+	return e
 }
 
 // Start runs a service until the test ends.
@@ -57,7 +66,13 @@ func (e *Env) Start(configure func(func(string) string) (service.Config, error),
 	e.t.Cleanup(func() { e.drop(config.Schema, config.RocketflowSchema) })
 
 	var server *service.Server
-	running := fx.New(app(config), fx.Supply(slog.New(slog.NewTextHandler(e.t.Output(), nil))), fx.Populate(&server), fx.NopLogger)
+	log := slog.New(slog.NewTextHandler(e.t.Output(), nil))
+	options := fx.Options(app(config), fx.Supply(log), fx.Populate(&server), fx.NopLogger)
+	if e.world != nil {
+		e.world.Run(options)
+		return &Client{e.t, "http://" + server.Address(), config}
+	}
+	running := fx.New(options)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := running.Start(ctx); err != nil {

@@ -1,0 +1,150 @@
+package rocketflowtest
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// book tells which events the consumers are done with: handled, parked or given up. It compares what consumers say with
+// what the broker holds.
+type book struct {
+	mu       sync.Mutex
+	groups   map[string]*reader   // of consumers that are handlers', by their group at the broker
+	position int64                // in the broker's log
+	events   map[string][]arrival // by topic
+	order    []rocketflow.Event   // all of them
+	count    int64                // of what consumers said
+}
+
+// reader is a consumer group.
+type reader struct {
+	open map[uuid.UUID]struct{} // got, and not done with
+	done map[uuid.UUID]struct{}
+	read map[string]int // by topic: how many of its events, from the first on, are done with
+}
+
+// arrival is an event in the broker's log.
+type arrival struct {
+	event  rocketflow.Event
+	queue  int
+	offset int64
+}
+
+func newBook() *book {
+	return &book{groups: map[string]*reader{}, events: map[string][]arrival{}}
+}
+
+// listener writes down what the consumers say whose groups have this prefix.
+func (b *book) listener(prefix string) *handlers.Listener {
+	note := func(i handlers.EventInfo, done bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.count++
+		g := b.group(prefix + i.Consumer)
+		if done {
+			delete(g.open, i.Event.ID)
+			g.done[i.Event.ID] = struct{}{}
+		} else {
+			g.open[i.Event.ID] = struct{}{}
+		}
+	}
+	done := func(i handlers.EventInfo) { note(i, true) }
+	return &handlers.Listener{
+		Received:  func(i handlers.ReceivedInfo) { note(i.EventInfo, false) },
+		Retried:   func(i handlers.RetriedInfo) { note(i.EventInfo, false) },
+		Handled:   func(i handlers.HandledInfo) { done(i.EventInfo) },
+		Skipped:   done,
+		Duplicate: done,
+		Discarded: func(i handlers.FailureInfo) { done(i.EventInfo) },
+		Parked:    func(i handlers.ParkedInfo) { done(i.EventInfo) },
+		Dead:      func(i handlers.FailureInfo) { done(i.EventInfo) },
+	}
+}
+
+func (b *book) group(name string) *reader {
+	g := b.groups[name]
+	if g == nil {
+		g = &reader{open: map[uuid.UUID]struct{}{}, done: map[uuid.UUID]struct{}{}, read: map[string]int{}}
+		b.groups[name] = g
+	}
+	return g
+}
+
+// know makes a group one whose events are waited for. Others, which the test reads with by itself, are not.
+func (b *book) know(group string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.group(group)
+}
+
+// moves rises whenever an event was stored or a consumer said something.
+func (b *book) moves() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.position + b.count
+}
+
+// follow reads on in the broker's log.
+func (b *book) follow(mq *rocketmqtest.Server) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	messages, next := mq.Since(b.position)
+	b.position = next
+	for _, m := range messages {
+		e, err := rocketflow.EventOf(broker.Delivery{
+			Message: broker.Message{
+				ID: m.ID, Topic: m.Topic, Tag: m.Tag, Keys: strings.Fields(m.Keys), ShardingKey: m.ShardingKey, Properties: m.Properties, Body: m.Body,
+			},
+			Queue: m.Queue, Offset: m.Offset, Born: m.Born, Stored: m.Stored,
+		})
+		if err == nil { // what is no event becomes a dead letter in its own time
+			b.events[m.Topic] = append(b.events[m.Topic], arrival{e, m.Queue, m.Offset})
+			b.order = append(b.order, e)
+		}
+	}
+}
+
+// left names the groups that aren't done with all that their topics hold.
+func (b *book) left(mq *rocketmqtest.Server) []string {
+	b.follow(mq)
+	subscriptions := mq.Subscriptions()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var left []string
+	for _, s := range subscriptions {
+		g := b.groups[s.Group]
+		if g == nil {
+			continue
+		}
+		events, open := b.events[s.Topic], 0
+		for i := g.read[s.Topic]; i < len(events); i++ {
+			a := events[i]
+			_, done := g.done[a.event.ID]
+			_, busy := g.open[a.event.ID]
+			if passed := a.queue < len(s.Offsets) && a.offset < s.Offsets[a.queue]; (done || passed) && !busy {
+				if i == g.read[s.Topic] {
+					g.read[s.Topic]++
+				}
+				continue
+			}
+			open++
+		}
+		if open > 0 {
+			left = append(left, fmt.Sprintf("consumer %s: %d events of topic %s not handled", s.Group, open, s.Topic))
+		}
+	}
+	for name, g := range b.groups {
+		if len(g.open) > 0 {
+			left = append(left, fmt.Sprintf("consumer %s: %d events under way", name, len(g.open)))
+		}
+	}
+	return left
+}

@@ -1,0 +1,21 @@
+-- name: Left
+-- What can be done at the present instant and isn't: the events that the broker hasn't confirmed, the timeouts that are
+-- due and whose event nobody has parked, the attempts that are due.
+SELECT
+    (SELECT count(*) FROM {schema}.outbox o
+        WHERE o.xid >= (SELECT mark FROM {schema}.outbox_sweep) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)),
+    (SELECT count(*) FROM {schema}.timeout t
+        WHERE t.due_at <= clock_timestamp() AND NOT EXISTS (SELECT FROM {schema}.parked p WHERE p.event_id = t.epoch)),
+    (SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND next_at <= clock_timestamp()),
+    (SELECT coalesce(string_agg(DISTINCT t.key || ' ' || t.name, ', '), '') FROM (SELECT key, name FROM {schema}.timeout
+        WHERE due_at <= clock_timestamp() LIMIT 5) t)
+
+-- name: Next
+-- How far ahead the next instant is at which something falls due; null: none.
+SELECT extract(epoch FROM least(
+    (SELECT min(due_at) FROM {schema}.timeout WHERE due_at > clock_timestamp()),
+    (SELECT min(next_at) FROM {schema}.parked WHERE reason <> 'dead' AND next_at > clock_timestamp() AND next_at < 'infinity')
+) - clock_timestamp())::float8
+
+-- name: Consumers
+SELECT name FROM {schema}.consumer

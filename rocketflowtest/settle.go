@@ -1,0 +1,141 @@
+package rocketflowtest
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/pgclock"
+	"github.com/rocketflow/rocketflow/internal/queries"
+)
+
+//go:embed queries.sql
+var queriesSQL string
+
+const (
+	// pollInterval lies between two looks at what is left.
+	pollInterval = 2 * time.Millisecond
+	// quietLooks is how many looks in a row must find nothing left, and nothing changed: what moves on from one place to
+	// the next may be seen in neither for a moment.
+	quietLooks = 3
+)
+
+// Settle waits until nothing is left to do at the present instant: every event that was recorded has reached the broker,
+// each consumer is done with each event of its topics, and no timeout and no retry is due. What the services do of their
+// own accord, outside rocketflow, it can't see.
+func (w *World) Settle() {
+	w.t.Helper()
+	ctx, cancel := w.patience()
+	defer cancel()
+	moves, quiet := int64(-1), 0
+	for quiet < quietLooks {
+		left, err := w.left(ctx)
+		if err != nil && ctx.Err() == nil {
+			w.t.Fatalf("settle: %v", err)
+		}
+		if now := w.book.moves(); now != moves || len(left) > 0 {
+			moves, quiet = now, 0
+		} else {
+			quiet++
+		}
+		select {
+		case <-ctx.Done():
+			w.t.Fatalf("not at rest after %v: %s", w.config.Patience, strings.Join(left, "; "))
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// left says what could be done now and isn't.
+func (w *World) left(ctx context.Context) ([]string, error) {
+	left := w.book.left(w.broker)
+	for _, s := range w.running() {
+		var owed, due, attempts int
+		var timeouts string
+		sql := queries.Parse(queriesSQL, s.Schema)
+		if err := w.pool.QueryRow(ctx, sql.Get("Left")).Scan(&owed, &due, &attempts, &timeouts); err != nil {
+			return left, fmt.Errorf("look at what %s has left: %w", s.Name, err)
+		}
+		if owed > 0 {
+			left = append(left, fmt.Sprintf("%s: %d events recorded that the broker hasn't confirmed", s.Name, owed))
+		}
+		if due > 0 {
+			left = append(left, fmt.Sprintf("%s: %d timeouts due that haven't fired (%s)", s.Name, due, timeouts))
+		}
+		if attempts > 0 {
+			left = append(left, fmt.Sprintf("%s: %d parked events due", s.Name, attempts))
+		}
+	}
+	return left, nil
+}
+
+// FastForward moves the clock ahead by d, from one instant at which something falls due to the next, and has all come to
+// rest at each and at the end: a timeout of ten minutes whose handler arms another of ten minutes is followed by that.
+// Instants less than a tenth of a second apart are taken together.
+func (w *World) FastForward(d time.Duration) {
+	w.t.Helper()
+	const together = 100 * time.Millisecond
+	w.Settle()
+	for {
+		step := d
+		if next, any := w.next(); any {
+			step = min(d, next+together)
+		}
+		w.Jump(step)
+		w.Settle()
+		if d -= step; d <= 0 {
+			return
+		}
+	}
+}
+
+// Jump moves the clock ahead by d at once, whatever is going on, and doesn't wait: as a machine that was suspended.
+func (w *World) Jump(d time.Duration) {
+	w.t.Helper()
+	ctx, cancel := w.patience()
+	defer cancel()
+	// Postgres first: it decides what is due when the others have a look.
+	schemas := []string{}
+	for _, s := range w.running() {
+		schemas = append(schemas, s.Schema)
+	}
+	if err := pgclock.Set(ctx, w.pool, w.schema, w.clock.Offset()+d, schemas...); err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	w.clock.Advance(d)
+	w.broker.Elapse()
+}
+
+// next is how far ahead the next instant is at which something falls due.
+func (w *World) next() (nearest time.Duration, any bool) {
+	w.t.Helper()
+	ctx, cancel := w.patience()
+	defer cancel()
+	for _, s := range w.running() {
+		var seconds *float64
+		if err := w.pool.QueryRow(ctx, queries.Parse(queriesSQL, s.Schema).Get("Next")).Scan(&seconds); err != nil {
+			w.t.Fatalf("look for what %s has next: %v", s.Name, err)
+		}
+		if seconds == nil {
+			continue
+		}
+		if d := max(0, time.Duration(*seconds*float64(time.Second))); !any || d < nearest {
+			nearest, any = d, true
+		}
+	}
+	return nearest, any
+}
+
+func (w *World) running() []*Service {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []*Service
+	for _, s := range w.services {
+		if s.app != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
