@@ -9,12 +9,12 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// group is a consumer group. It is known from its first heartbeat on, and never forgotten.
+// group is a consumer group. It is known from its first heartbeat, pull, lock or send-back on, and never forgotten.
 type group struct {
 	name    string
 	members map[string]*member // by client id
 	offsets map[*queue]int64
-	locks   map[*queue]lock
+	locks   map[queueName]lock
 }
 
 // member is a consumer of a group.
@@ -46,10 +46,7 @@ type heartbeatBody struct {
 func decodeHeartbeat(body []byte) (heartbeatBody, error) {
 	var h heartbeatBody
 	if err := json.Unmarshal(body, &h); err != nil {
-		return h, fmt.Errorf("decode heartbeat: %w", err)
-	}
-	if h.ClientID == "" {
-		return h, fmt.Errorf("decode heartbeat: no clientID")
+		return h, fmt.Errorf("%w heartbeat: %w", remoting.ErrMalformed, err)
 	}
 	return h, nil
 }
@@ -68,9 +65,7 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 	}
 	for _, c := range h.Consumers {
 		g := s.group(c.Group)
-		if s.topics[retryPrefix+c.Group] == nil {
-			s.makeTopic(retryPrefix+c.Group, 1, 1, permReadWrite)
-		}
+		s.systemTopicOf(retryPrefix + c.Group)
 		m := g.members[h.ClientID]
 		changed := m == nil || m.session != r.from
 		if changed {
@@ -89,14 +84,14 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 			s.notifyMembers(g)
 		}
 	}
-	return r.answer()
+	return r.answer("IS_SUPPORT_HEART_BEAT_V2", "true", "IS_SUB_CHANGE", "true")
 }
 
 // group returns a consumer group, and makes it known.
 func (s *Server) group(name string) *group {
 	g := s.groups[name]
 	if g == nil {
-		g = &group{name: name, members: map[string]*member{}, offsets: map[*queue]int64{}, locks: map[*queue]lock{}}
+		g = &group{name: name, members: map[string]*member{}, offsets: map[*queue]int64{}, locks: map[queueName]lock{}}
 		s.groups[name] = g
 	}
 	return g
@@ -129,6 +124,9 @@ func (s *Server) leave(g *group, client string) {
 
 // consumerList names the clients of a group (38).
 func (s *Server) consumerList(r *request) *remoting.Command {
+	if refusal := r.have("consumerGroup"); refusal != nil {
+		return refusal
+	}
 	g := s.groups[r.Ext["consumerGroup"]]
 	if g == nil || len(g.members) == 0 {
 		return r.refuse(remoting.SystemError, "no consumer for this group, %s", r.Ext["consumerGroup"])

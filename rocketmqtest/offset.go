@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"cmp"
 	"sort"
 	"strconv"
 	"time"
@@ -8,19 +9,15 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// queueOf finds the queue that a request names, or refuses.
+// queueOf finds the queue that a request names: nil if there is none.
 func (s *Server) queueOf(r *request) (*queue, *remoting.Command) {
-	t := s.topics[r.Ext["topic"]]
-	if t == nil {
-		return nil, r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please!", r.Ext["topic"])
-	}
-	if refusal := r.need("queueId"); refusal != nil {
+	if refusal := cmp.Or(r.have("topic"), r.need("queueId")); refusal != nil {
 		return nil, refusal
 	}
-	if id := r.number("queueId"); id >= 0 && id < int64(len(t.queues)) {
+	if t, id := s.topics[r.Ext["topic"]], r.number("queueId"); t != nil && id >= 0 && id < int64(len(t.queues)) {
 		return t.queues[id], nil
 	}
-	return nil, r.refuse(remoting.SystemError, "queueId[%s] is illegal, topic:[%s] topicConfig.readQueueNums:[%d]", r.Ext["queueId"], t.name, t.read)
+	return nil, nil
 }
 
 // queryOffset says how far a group has come in a queue (14).
@@ -29,64 +26,87 @@ func (s *Server) queryOffset(r *request) *remoting.Command {
 	if refusal != nil {
 		return refusal
 	}
-	if g := s.groups[r.Ext["consumerGroup"]]; g != nil {
-		if offset, known := g.offsets[q]; known {
+	if g := s.groups[r.Ext["consumerGroup"]]; g != nil && q != nil {
+		// Clients are known to write down -1 for where they haven't been.
+		if offset, known := g.offsets[q]; known && offset >= 0 {
 			return r.answerOffset(offset)
 		}
 	}
 	// A group that is new to a queue which still has its first message is told to begin there.
-	if q.first <= 0 && r.Ext["setZeroIfNotFound"] != "false" {
+	switch {
+	case r.Ext["setZeroIfNotFound"] == "false":
+		return r.refuse(remoting.QueryNotFound, "Not found, do not set to zero, maybe this group boot first")
+	case q != nil && q.first == 0 && q.end() > 0:
 		return r.answerOffset(0)
 	}
-	return r.refuse(remoting.QueryNotFound, "Not found, maybe this group consumer boot first")
+	return r.refuse(remoting.QueryNotFound, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
 }
 
-// updateOffset writes down how far a group has come (15).
+// updateOffset writes down how far a group has come (15). One for a queue that doesn't exist is lost.
 func (s *Server) updateOffset(r *request) *remoting.Command {
-	q, refusal := s.queueOf(r)
-	if refusal != nil {
+	if refusal := r.have("topic"); refusal != nil {
 		return refusal
 	}
-	if refusal := r.need("commitOffset"); refusal != nil {
-		return refusal
-	}
+	name := r.Ext["topic"]
 	g := s.groups[r.Ext["consumerGroup"]]
-	if g == nil {
-		return r.refuse(remoting.GroupUnknown, "group %s not exist", r.Ext["consumerGroup"])
+	switch {
+	case s.topics[name] == nil:
+		return r.refuse(remoting.TopicNotExist, "Topic %s not exist!", name)
+	case g == nil:
+		return r.refuse(remoting.GroupUnknown, "Group %s not exist!", r.orNull("consumerGroup"))
+	case r.need("queueId") != nil:
+		return r.refuse(remoting.InvalidParameter, "QueueId is null, topic is %s", name)
+	case r.need("commitOffset") != nil:
+		return r.refuse(remoting.InvalidParameter, "Offset is null, topic is %s", name)
 	}
-	g.offsets[q] = r.number("commitOffset")
+	if q, _ := s.queueOf(r); q != nil {
+		g.offsets[q] = r.number("commitOffset")
+	}
 	return r.answer()
 }
 
 // maxOffset is the offset that a queue's next message gets (30).
 func (s *Server) maxOffset(r *request) *remoting.Command {
-	q, refusal := s.queueOf(r)
-	if refusal != nil {
-		return refusal
-	}
-	return r.answerOffset(q.end())
+	return s.offsetIn(r, (*queue).end)
 }
 
 // minOffset is the offset of a queue's oldest message (31).
 func (s *Server) minOffset(r *request) *remoting.Command {
-	q, refusal := s.queueOf(r)
-	if refusal != nil {
-		return refusal
-	}
-	return r.answerOffset(q.first)
+	return s.offsetIn(r, func(q *queue) int64 { return q.first })
 }
 
 // searchOffset finds the first message that was stored at an instant or later (29).
 func (s *Server) searchOffset(r *request) *remoting.Command {
-	q, refusal := s.queueOf(r)
-	if refusal != nil {
+	if refusal := r.need("timestamp"); refusal != nil {
 		return refusal
 	}
 	at := time.UnixMilli(r.number("timestamp"))
-	i := sort.Search(len(q.entries), func(i int) bool { return !q.entries[i].stored.Before(at) })
-	return r.answerOffset(q.first + int64(i))
+	return s.offsetIn(r, func(q *queue) int64 {
+		i := sort.Search(len(q.entries), func(i int) bool { return !q.entries[i].stored.Before(at) })
+		return q.first + int64(i)
+	})
+}
+
+// offsetIn answers with an offset of the queue that a request names, or 0 where there is no such queue.
+func (s *Server) offsetIn(r *request, find func(*queue) int64) *remoting.Command {
+	q, refusal := s.queueOf(r)
+	switch {
+	case refusal != nil:
+		return refusal
+	case q == nil:
+		return r.answerOffset(0)
+	}
+	return r.answerOffset(find(q))
 }
 
 func (r *request) answerOffset(offset int64) *remoting.Command {
 	return r.answer("offset", strconv.FormatInt(offset, 10))
+}
+
+// orNull is a field as a broker in Java prints it.
+func (r *request) orNull(name string) string {
+	if value, set := r.Ext[name]; set {
+		return value
+	}
+	return "null"
 }

@@ -1,6 +1,9 @@
 package rocketmqtest
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,8 +13,9 @@ import (
 
 // Bits of a pull's flag.
 const (
-	pullCommits  = 1 << 0 // it brings the group's offset
-	pullSuspends = 1 << 1 // it waits for a message
+	pullCommits    = 1 << 0 // it brings the group's offset
+	pullSuspends   = 1 << 1 // it waits for a message
+	pullSubscribes = 1 << 2 // it brings its subscription; else the group's is meant
 )
 
 const maxPullBytes = 256 << 10 // of an answer, unless one message is larger
@@ -26,21 +30,33 @@ type poll struct {
 
 // pullMessage hands out messages (11), or waits for one.
 func (s *Server) pullMessage(r *request) *remoting.Command {
-	q, refusal := s.queueOf(r)
+	if refusal := cmp.Or(r.have("consumerGroup", "topic"), r.need("queueId", "queueOffset", "maxMsgNums", "sysFlag"),
+		r.numbers("commitOffset", "suspendTimeoutMillis", "subVersion")); refusal != nil {
+		return refusal
+	}
+	g := s.group(r.Ext["consumerGroup"])
+	t := s.topics[r.Ext["topic"]]
+	if t == nil {
+		return r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please! "+seeFAQ, r.Ext["topic"])
+	}
+	if t.perm&remoting.PermRead == 0 {
+		a := r.refuse(remoting.NoPermission, "the topic[%s] pulling message is forbidden", t.name)
+		a.Ext = map[string]string{"forbiddenType": "3"}
+		return a
+	}
+	id := r.number("queueId")
+	if id < 0 || id >= int64(t.read) {
+		return r.refuse(remoting.InvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[/%v]", id, t.name, t.read, r.from.remote)
+	}
+	q := t.queues[id]
+	f, refusal := s.filterOf(r, g, t)
 	if refusal != nil {
 		return refusal
 	}
-	if refusal := r.need("queueOffset", "maxMsgNums", "sysFlag"); refusal != nil {
-		return refusal
-	}
-	if q.topic.perm&remoting.PermRead == 0 {
-		return r.refuse(remoting.NoPermission, "the topic[%s] pulling message is forbidden", q.topic.name)
-	}
 	flag := r.number("sysFlag")
 	if flag&pullCommits != 0 {
-		s.group(r.Ext["consumerGroup"]).offsets[q] = r.number("commitOffset")
+		g.offsets[q] = r.number("commitOffset")
 	}
-	f := newFilter(r.Ext["subscription"])
 	if answer := s.pull(r, q, f); answer.Code != remoting.PullNotFound || flag&pullSuspends == 0 {
 		return answer
 	}
@@ -55,22 +71,47 @@ func (s *Server) pullMessage(r *request) *remoting.Command {
 	return nil
 }
 
+// filterOf finds the subscription of a pull: its own, or that of the group's heartbeats.
+func (s *Server) filterOf(r *request, g *group, t *topic) (filter, *remoting.Command) {
+	if r.number("sysFlag")&pullSubscribes != 0 {
+		return newFilter(r, r.Ext["subscription"], r.Ext["expressionType"])
+	}
+	if len(g.members) == 0 {
+		return nil, r.refuse(remoting.SubscriptionUnknown, "the consumer's group info not exist")
+	}
+	var found *subscription
+	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+		if sub, subscribed := g.members[id].subscriptions[t.name]; subscribed && (found == nil || sub.Version > found.Version) {
+			found = &sub
+		}
+	}
+	switch {
+	case found == nil:
+		return nil, r.refuse(remoting.SubscriptionUnknown, "the consumer's subscription not exist")
+	case found.Version < r.number("subVersion"):
+		return nil, r.refuse(remoting.SubscriptionOld, "the consumer's subscription not latest")
+	}
+	return newFilter(r, found.Expression, found.Type)
+}
+
 // pull looks for messages from the offset on that the request names.
 func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
-	offset, most := r.number("queueOffset"), r.number("maxMsgNums")
-	next, code := offset, remoting.Success
+	offset, most := r.number("queueOffset"), max(1, r.number("maxMsgNums"))
+	next, code, remark := offset, remoting.Success, "FOUND"
 	var body []byte
 	switch end := q.end(); {
-	case end == 0 && offset == 0, offset == end && end > 0:
-		code = remoting.PullNotFound
 	case end == 0:
-		next, code = 0, remoting.PullOffsetMoved
+		next, code, remark = 0, remoting.PullNotFound, "NO_MESSAGE_IN_QUEUE"
+		if offset != 0 {
+			code = remoting.PullOffsetMoved
+		}
 	case offset < q.first:
-		next, code = q.first, remoting.PullOffsetMoved
+		next, code, remark = q.first, remoting.PullOffsetMoved, "OFFSET_TOO_SMALL"
+	case offset == end:
+		code, remark = remoting.PullNotFound, "OFFSET_OVERFLOW_ONE"
 	case offset > end:
-		next, code = end, remoting.PullOffsetMoved
+		next, code, remark = end, remoting.PullOffsetMoved, "OFFSET_OVERFLOW_BADLY"
 	default:
-		code = remoting.PullRetryNow
 		for n := int64(0); n < most && next < end; next++ {
 			e := q.at(next)
 			if !f.match(e.tag) {
@@ -80,17 +121,19 @@ func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 				break
 			}
 			body = append(body, e.encoded...)
-			code = remoting.Success
 			n++
+		}
+		if body == nil {
+			code, remark = remoting.PullRetryNow, "NO_MATCHED_MESSAGE"
 		}
 	}
 	a := r.answer(
 		"nextBeginOffset", strconv.FormatInt(next, 10),
 		"minOffset", strconv.FormatInt(q.first, 10),
 		"maxOffset", strconv.FormatInt(q.end(), 10),
-		"suggestWhichBrokerId", "0",
+		"suggestWhichBrokerId", "0", "topicSysFlag", "0", "groupSysFlag", "0",
 	)
-	a.Code, a.Body = code, body
+	a.Code, a.Remark, a.Body = code, remark, body
 	return a
 }
 
@@ -130,9 +173,12 @@ func (s *Server) dropPolls(c *session) {
 // filter is the set of tags that a consumer wants; nil: all.
 type filter map[string]struct{}
 
-func newFilter(expression string) filter {
-	if expression = strings.TrimSpace(expression); expression == "" || expression == "*" {
-		return nil
+func newFilter(r *request, expression, kind string) (filter, *remoting.Command) {
+	if kind != "" && kind != "TAG" {
+		return nil, r.refuse(remoting.SystemError, "The broker does not support consumer to filter message by %s", kind)
+	}
+	if expression == "" || expression == "*" {
+		return nil, nil
 	}
 	f := filter{}
 	for tag := range strings.SplitSeq(expression, "||") {
@@ -140,7 +186,10 @@ func newFilter(expression string) filter {
 			f[tag] = struct{}{}
 		}
 	}
-	return f
+	if strings.ReplaceAll(expression, "||", "") == "" {
+		return nil, r.refuse(remoting.SubscriptionIllegal, "parse the consumer's subscription failed")
+	}
+	return f, nil
 }
 
 func (f filter) match(tag string) bool {

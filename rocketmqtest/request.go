@@ -22,6 +22,8 @@ type request struct {
 var nameServerHandlers = map[remoting.Code]handler{
 	remoting.RouteOfTopic: (*Server).routeOfTopic,
 	remoting.ClusterInfo:  (*Server).clusterInfo,
+
+	remoting.DeleteTopicInNames: (*Server).deleteTopicInNames,
 }
 
 var brokerHandlers = map[remoting.Code]handler{
@@ -37,7 +39,10 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.ResumeCheck:    (*Server).resumeCheck,
 	remoting.RecallMessage:  (*Server).recallMessage,
 
-	remoting.PullMessage: (*Server).pullMessage,
+	remoting.PullMessage:     (*Server).pullMessage,
+	remoting.SendMessageBack: (*Server).sendMessageBack,
+	remoting.LockQueues:      (*Server).lockQueues,
+	remoting.UnlockQueues:    (*Server).unlockQueues,
 
 	remoting.QueryConsumerOffset:  (*Server).queryOffset,
 	remoting.UpdateConsumerOffset: (*Server).updateOffset,
@@ -72,7 +77,7 @@ func (s *Server) handle(r *request) *remoting.Command {
 	h := e.handlers[r.Code]
 	if h == nil {
 		s.config.Logger.Warn("request not supported", "code", r.Code)
-		return r.Answer(remoting.NotSupported, fmt.Sprintf("request type %d not supported by the embedded broker", r.Code))
+		return r.Answer(remoting.NotSupported, fmt.Sprintf(" request type %d not supported", r.Code))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,8 +129,37 @@ func (r *request) number(name string) int64 {
 func (r *request) need(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, err := strconv.ParseInt(r.Ext[name], 10, 64); err != nil {
-			return r.refuse(remoting.SystemError, "the custom field <%s> is null or no number: %q", name, r.Ext[name])
+			return r.refuse(remoting.SystemError, badField, name, r.Ext[name])
 		}
 	}
 	return nil
 }
+
+// numbers tells which of the named fields is there but no number, in an answer; nil if none.
+func (r *request) numbers(names ...string) *remoting.Command {
+	for _, name := range names {
+		if _, set := r.Ext[name]; set {
+			if refusal := r.need(name); refusal != nil {
+				return refusal
+			}
+		}
+	}
+	return nil
+}
+
+// have tells which of the named fields is missing, in an answer; nil if none.
+func (r *request) have(names ...string) *remoting.Command {
+	for _, name := range names {
+		if _, set := r.Ext[name]; !set {
+			return r.refuse(remoting.SystemError, badField, name, "")
+		}
+	}
+	return nil
+}
+
+const (
+	seeFAQ = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details."
+
+	// badField stands for the stack traces that a real broker answers with.
+	badField = "the custom field <%s> is null or no number: %q"
+)

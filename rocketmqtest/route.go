@@ -12,7 +12,7 @@ func (s *Server) brokerData() remoting.BrokerData {
 func (s *Server) routeOfTopic(r *request) *remoting.Command {
 	t := s.topics[r.Ext["topic"]]
 	if t == nil || s.withdrawn {
-		return r.refuse(remoting.TopicNotExist, "No topic route info in name server for the topic: %s", r.Ext["topic"])
+		return r.refuse(remoting.TopicNotExist, "No topic route info in name server for the topic: %s", r.orNull("topic"))
 	}
 	return r.answerJSON(remoting.Route{
 		Queues:  []remoting.QueueData{{Broker: s.config.Name, Read: t.read, Write: t.write, Perm: t.perm}},

@@ -125,7 +125,7 @@ func (s *Server) topicToSendTo(r *request, h sendHeader) (*topic, *remoting.Comm
 		n := max(1, min(h.defaultQueues, s.topics[defaultTopic].write))
 		t = s.makeTopic(h.topic, n, n, permReadWrite)
 	default:
-		return nil, r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please! See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.", h.topic)
+		return nil, r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please! "+seeFAQ, h.topic)
 	}
 	if t.perm&remoting.PermWrite == 0 {
 		return nil, r.refuse(remoting.NoPermission, "the broker[%s] sending message is forbidden", s.config.Name)

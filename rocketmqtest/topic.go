@@ -1,7 +1,6 @@
 package rocketmqtest
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -96,48 +95,110 @@ func illegalTopic(name string) string {
 	case strings.TrimSpace(name) == "":
 		return "The specified topic is blank."
 	case !topicName.MatchString(name):
-		return fmt.Sprintf("The specified topic[%s] contains illegal characters, allowing only ^[%%|a-zA-Z0-9_-]+$", name)
+		return "The specified topic contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
 	case len(name) > remoting.MaxTopic:
-		return fmt.Sprintf("The specified topic is longer than topic max length %d.", remoting.MaxTopic)
+		return "The specified topic is longer than topic max length."
 	}
 	return ""
 }
 
 // updateTopic creates or changes a topic (17).
 func (s *Server) updateTopic(r *request) *remoting.Command {
-	name := r.Ext["topic"]
-	if problem := illegalTopic(name); problem != "" {
-		return r.refuse(remoting.InvalidParameter, "%s", problem)
+	if refusal := r.have("topic"); refusal != nil {
+		return refusal
 	}
-	if systemTopic(name) {
-		return r.refuse(remoting.InvalidParameter, "The topic[%s] is conflict with system topic.", name)
+	name := r.Ext["topic"]
+	switch kind := r.Ext["topicFilterType"]; kind {
+	case "SINGLE_TAG", "MULTI_TAG":
+	default:
+		return r.refuse(remoting.SystemError, "topicFilterType = [%s] value invalid", kind)
+	}
+	if refusal := s.illegalName(r, name); refusal != nil {
+		return refusal
 	}
 	if refusal := r.need("readQueueNums", "writeQueueNums", "perm"); refusal != nil {
 		return refusal
 	}
+	changes, refusal := attributes(r)
+	if refusal != nil {
+		return refusal
+	}
 	t := s.makeTopic(name, int(r.number("readQueueNums")), int(r.number("writeQueueNums")), int(r.number("perm")))
+	for key, value := range changes {
+		if t.attributes[key] = value; value == "" {
+			delete(t.attributes, key)
+		}
+	}
+	return r.refuse(remoting.Success, noRemark)
+}
+
+// illegalName refuses a name that a topic can't have, or that is the broker's.
+func (s *Server) illegalName(r *request, name string) *remoting.Command {
+	if problem := illegalTopic(name); problem != "" {
+		return r.refuse(remoting.InvalidParameter, "%s", problem)
+	}
+	if systemTopic(name) || name == clusterName || name == s.config.Name {
+		return r.refuse(remoting.InvalidParameter, "The topic[%s] is conflict with system topic.", name)
+	}
+	return nil
+}
+
+const typeAttribute = "message.type"
+
+// attributes reads changes of attributes, as in "+message.type=FIFO,-other"; "" is the value of what goes. A topic has no
+// attribute but its type.
+func attributes(r *request) (map[string]string, *remoting.Command) {
+	changes := map[string]string{}
+	if r.Ext["attributes"] == "" {
+		return changes, nil
+	}
 	for change := range strings.SplitSeq(r.Ext["attributes"], ",") {
-		if key, value, ok := strings.Cut(change, "="); ok {
-			t.attributes[strings.TrimPrefix(key, "+")] = value
-		} else {
-			delete(t.attributes, strings.TrimPrefix(change, "-"))
+		key, value, set := strings.Cut(change, "=")
+		switch {
+		case set && !strings.HasPrefix(key, "+"):
+			return nil, r.refuse(remoting.SystemError, "add/alter attribute format is wrong: %s", key)
+		case !set && !strings.HasPrefix(key, "-"):
+			return nil, r.refuse(remoting.SystemError, "delete attribute format is wrong: %s", key)
+		}
+		if key = key[1:]; key != typeAttribute {
+			return nil, r.refuse(remoting.SystemError, "unsupported key: %s", key)
+		}
+		switch value {
+		case "", "UNSPECIFIED", "TRANSACTION", "FIFO", "DELAY", "NORMAL":
+		case "MIXED":
+			return nil, r.refuse(remoting.InvalidParameter, "MIXED message type is not supported.")
+		default:
+			return nil, r.refuse(remoting.SystemError, "value is not in set: [UNSPECIFIED, TRANSACTION, FIFO, MIXED, DELAY, NORMAL]")
+		}
+		changes[key] = value
+	}
+	return changes, nil
+}
+
+// deleteTopic forgets a topic, what it holds and how far groups have come in it (215).
+func (s *Server) deleteTopic(r *request) *remoting.Command {
+	name := r.Ext["topic"]
+	if refusal := s.illegalName(r, name); refusal != nil {
+		return refusal
+	}
+	t := s.topics[name]
+	if t == nil {
+		return r.answer()
+	}
+	delete(s.topics, name)
+	for _, q := range t.queues {
+		for p := range q.polls {
+			s.endPoll(p)
+		}
+		for _, g := range s.groups {
+			delete(g.offsets, q)
 		}
 	}
 	return r.answer()
 }
 
-// deleteTopic forgets a topic and what it holds (215 on the broker, 216 on the name server).
-func (s *Server) deleteTopic(r *request) *remoting.Command {
-	name := r.Ext["topic"]
-	if problem := illegalTopic(name); problem != "" {
-		return r.refuse(remoting.InvalidParameter, "%s", problem)
-	}
-	if systemTopic(name) {
-		return r.refuse(remoting.InvalidParameter, "The topic[%s] is conflict with system topic.", name)
-	}
-	delete(s.topics, name)
-	return r.answer()
-}
+// deleteTopicInNames has nothing to do: the name server has no routes of its own (216).
+func (s *Server) deleteTopicInNames(r *request) *remoting.Command { return r.answer() }
 
 // CreateTopic makes a topic with queues to write to and to read from, as an operator would. One that exists is changed.
 func (s *Server) CreateTopic(name string, queues int) {

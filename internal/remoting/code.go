@@ -51,7 +51,9 @@ const (
 	PullRetryNow        Code = 20
 	PullOffsetMoved     Code = 21
 	QueryNotFound       Code = 22
+	SubscriptionIllegal Code = 23
 	SubscriptionUnknown Code = 24
+	SubscriptionOld     Code = 25
 	GroupUnknown        Code = 26
 	InvalidParameter    Code = 29
 	IllegalOperation    Code = 604
