@@ -1,8 +1,8 @@
 package remoting
 
 import (
+	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 )
@@ -25,7 +25,7 @@ const (
 type Command struct {
 	Code     Code
 	Language string // of the peer
-	Version  int    // of the peer
+	Version  int    // of the peer; in what is sent: ours, 0 for [Version]
 	Opaque   int32  // matches a response to its request
 	Flag     int
 	Remark   string // of a response: why
@@ -59,28 +59,18 @@ func (c *Command) Err() error {
 	return &ResponseError{Code: c.Code, Remark: c.Remark}
 }
 
-type header struct {
-	Code     Code              `json:"code"`
-	Language string            `json:"language"`
-	Version  int               `json:"version"`
-	Opaque   int32             `json:"opaque"`
-	Flag     int               `json:"flag"`
-	Remark   string            `json:"remark,omitempty"`
-	Ext      map[string]string `json:"extFields,omitempty"`
-}
-
 // Append appends the frame of c, with a JSON header, to b.
 func (c *Command) Append(b []byte) ([]byte, error) {
-	h, err := json.Marshal(header{c.Code, "GO", Version, c.Opaque, c.Flag, c.Remark, c.Ext})
-	if err != nil {
-		return b, fmt.Errorf("encode header: %w", err)
+	start := len(b)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // the lengths, known at the end
+	h := header{c.Code, "GO", cmp.Or(c.Version, Version), c.Opaque, c.Flag, c.Remark, c.Ext}
+	b = h.append(b)
+	n := len(b) - start - 8
+	if n >= 1<<24 || 4+n+len(c.Body) > MaxFrame {
+		return b[:start], fmt.Errorf("encode frame: header of %d and body of %d bytes exceed %d", n, len(c.Body), MaxFrame)
 	}
-	if len(h) >= 1<<24 || 4+len(h)+len(c.Body) > MaxFrame {
-		return b, fmt.Errorf("encode frame: header of %d and body of %d bytes exceed %d", len(h), len(c.Body), MaxFrame)
-	}
-	b = binary.BigEndian.AppendUint32(b, uint32(4+len(h)+len(c.Body)))
-	b = binary.BigEndian.AppendUint32(b, jsonHeader<<24|uint32(len(h)))
-	b = append(b, h...)
+	binary.BigEndian.PutUint32(b[start:], uint32(4+n+len(c.Body)))
+	binary.BigEndian.PutUint32(b[start+4:], jsonHeader<<24|uint32(n))
 	return append(b, c.Body...), nil
 }
 
@@ -133,9 +123,9 @@ func Decode(b []byte) (*Command, error) {
 	var c *Command
 	switch encoding {
 	case jsonHeader:
-		var h header
-		if err := json.Unmarshal(b[:n], &h); err != nil {
-			return nil, fmt.Errorf("%w header: %w", ErrMalformed, err)
+		h, err := decodeHeader(b[:n])
+		if err != nil {
+			return nil, err
 		}
 		c = &Command{Code: h.Code, Language: h.Language, Version: h.Version, Opaque: h.Opaque, Flag: h.Flag, Remark: h.Remark, Ext: h.Ext}
 	case binaryHeader:
