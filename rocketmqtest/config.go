@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // Clock is the machine's clock plus an offset that only grows: see [Server.FastForward]. It is a rocketflow.Clock.
@@ -22,6 +23,17 @@ const (
 	V4_9                // 4.9.7: no timers, and checks by default twice as far apart
 	V5_5                // 5.5.0: timers are deleted by another key, and a committed message has fewer properties
 )
+
+// ordinal is the version's number in the protocol: clients go by it.
+func (v Version) ordinal() int {
+	switch v {
+	case V4_9:
+		return 407
+	case V5_5:
+		return 513
+	}
+	return remoting.Version
+}
 
 // Config says how the broker behaves. The zero value is RocketMQ 5.3.3 with the settings that it comes with.
 type Config struct {

@@ -49,7 +49,12 @@ func newSession(e *endpoint, nc net.Conn) *session {
 }
 
 // send has a command written. It never blocks; what is sent to a connection that has ended is lost.
-func (c *session) send(cmd *remoting.Command) { c.enqueue(outgoing{Command: cmd}) }
+func (c *session) send(cmd *remoting.Command) {
+	if cmd.Version == 0 {
+		cmd.Version = c.endpoint.server.config.Version.ordinal()
+	}
+	c.enqueue(outgoing{Command: cmd})
+}
 
 func (c *session) enqueue(cmd outgoing) {
 	c.mu.Lock()

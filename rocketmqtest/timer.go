@@ -45,7 +45,7 @@ func (s *Server) slotOf(r *request, record *remoting.Record) (int64, *remoting.C
 		return atOnce, nil
 	case s.config.NoTimers && !s.config.DMS:
 		return 0, r.refuse(remoting.SystemError, "accurate timer message is not enabled, timerWheelEnable is false")
-	case err != nil, instant-now > s.config.TimerMaxDelay.Milliseconds(), instant <= now && deletes:
+	case err != nil, instant > now && instant-now > s.config.TimerMaxDelay.Milliseconds(), instant <= now && deletes:
 		return 0, r.refuse(remoting.MessageIllegal, "timer message illegal, the delay time should not be bigger than the max delay %dms; or if set del msg, the delay time should be bigger than the current time", s.config.TimerMaxDelay.Milliseconds())
 	case instant <= now:
 		return atOnce, nil

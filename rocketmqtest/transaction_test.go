@@ -37,6 +37,9 @@ func TestCommit(t *testing.T) {
 			if a.Ext["queueOffset"] != "1" || a.Ext["queueId"] != "1" || a.Ext["transactionId"] != "half" {
 				t.Errorf("sent: %v", a.Ext)
 			}
+			if ordinal := map[rocketmqtest.Version]int{rocketmqtest.V4_9: 407, rocketmqtest.V5_3: 479, rocketmqtest.V5_5: 513}[c.version]; a.Version != ordinal {
+				t.Errorf("the answer says version %d, want %d", a.Version, ordinal)
+			}
 			want(t, "before the commit", w.delivered())
 			half := w.read(halfTopic, 0)[1]
 			p := half.Properties

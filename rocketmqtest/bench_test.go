@@ -1,0 +1,65 @@
+package rocketmqtest_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// benchmark runs do on a few connections; it is given a call that fails the benchmark.
+func benchmark(b *testing.B, do func(call func(code remoting.Code, ext fields, body []byte) *remoting.Command)) {
+	mq := rocketmqtest.RunT(b)
+	mq.CreateTopic(wireTopic, 2)
+	b.SetParallelism(4)
+	b.ResetTimer()
+	b.RunParallel(func(p *testing.PB) {
+		conn, err := remoting.Dial(b.Context(), mq.BrokerAddr(), remoting.Credentials{}, nil)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer conn.Close()
+		for p.Next() {
+			do(func(code remoting.Code, ext fields, body []byte) *remoting.Command {
+				a, err := conn.Call(b.Context(), &remoting.Command{Code: code, Ext: ext, Body: body})
+				if err != nil {
+					b.Error(err)
+				}
+				return a
+			})
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+func benchFields(properties map[string]string) fields {
+	return fields{
+		"producerGroup": wireGroup, "topic": wireTopic, "queueId": "1", "sysFlag": "0", "flag": "0", "bornTimestamp": millis(time.Now()),
+		"properties": remoting.EncodeProperties(properties), "reconsumeTimes": "0", "batch": "false",
+	}
+}
+
+func BenchmarkSend(b *testing.B) {
+	body := make([]byte, 512)
+	benchmark(b, func(call func(remoting.Code, fields, []byte) *remoting.Command) {
+		call(remoting.SendMessage, benchFields(map[string]string{"UNIQ_KEY": "key"}), body)
+	})
+}
+
+func BenchmarkTransaction(b *testing.B) {
+	body := make([]byte, 512)
+	benchmark(b, func(call func(remoting.Code, fields, []byte) *remoting.Command) {
+		half := call(remoting.SendMessage, benchFields(map[string]string{"UNIQ_KEY": "key", "TRAN_MSG": "true", "PGROUP": wireGroup}), body)
+		if half == nil {
+			return
+		}
+		_, offset, _ := remoting.ParseOffsetID(half.Ext["msgId"])
+		call(remoting.EndTransaction, fields{
+			"producerGroup": wireGroup, "tranStateTableOffset": half.Ext["queueOffset"], "commitLogOffset": strconv.FormatInt(offset, 10),
+			"commitOrRollback": strconv.Itoa(commit), "fromTransactionCheck": "false",
+		}, nil)
+	})
+}
