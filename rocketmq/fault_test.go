@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
@@ -24,21 +25,12 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-func startBroker(t *testing.T, config devstack.RocketMQConfig) *devstack.RocketMQ {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("starts a broker")
-	}
-	mq, err := devstack.StartRocketMQ(deadline(t, 4*time.Minute), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { mq.Stop(context.Background()) })
-	return mq
+func at(mq mqtest.Broker) func(*rocketmq.Config) {
+	return func(c *rocketmq.Config) { c.NameServers = []string{mq.NameServer()} }
 }
 
-func at(mq *devstack.RocketMQ) func(*rocketmq.Config) {
-	return func(c *rocketmq.Config) { c.NameServers = []string{mq.NameServer()} }
+func as(user, secret string) func(*rocketmq.Config) {
+	return func(c *rocketmq.Config) { c.AccessKey, c.SecretKey = user, secret }
 }
 
 func unique(prefix string) string { return prefix + "-" + uuid.NewString()[:13] }
@@ -67,7 +59,7 @@ func eventually(t *testing.T, within time.Duration, f func() error) {
 }
 
 func TestBrokerRestart(t *testing.T) {
-	mq := startBroker(t, devstack.RocketMQConfig{})
+	mq := mqtest.Start(t)
 	ctx := deadline(t, 3*time.Minute)
 	up, down := make(chan struct{}, 10), make(chan struct{}, 10)
 	c := open(t, at(mq), func(c *rocketmq.Config) {
@@ -151,7 +143,7 @@ func TestBrokerRestart(t *testing.T) {
 
 // A broker that hangs takes connections and answers nothing. Sends must fail in time, and go again when it goes on.
 func TestBrokerHangs(t *testing.T) {
-	mq := startBroker(t, devstack.RocketMQConfig{})
+	mq := mqtest.Start(t)
 	ctx := deadline(t, 3*time.Minute)
 	c := open(t, at(mq))
 	topic := unique("hang")
@@ -182,24 +174,10 @@ func TestBrokerHangs(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	mq := startBroker(t, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
-		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},
-		Users: []devstack.User{
-			{Name: "app", Secret: "app-secret", Grants: []devstack.Grant{
-				{Resource: "Topic:orders*", Actions: []string{"Pub", "Sub"}},
-				{Resource: "Group:app*", Actions: []string{"Sub"}},
-			}},
-			{Name: "writer", Secret: "writer-secret", Grants: []devstack.Grant{{Resource: "Topic:orders*", Actions: []string{"Pub"}}}},
-		},
-	}})
+	mq := mqtest.StartSecured(t, "admin", "admin-secret")
 	ctx := deadline(t, 3*time.Minute)
-	as := func(user, secret string) func(*rocketmq.Config) {
-		return func(c *rocketmq.Config) { c.AccessKey, c.SecretKey = user, secret }
-	}
-	createTopic(t, open(t, at(mq), as("admin", "admin-secret")), broker.Topic{Name: "orders"}, broker.Topic{Name: "secrets"})
-
 	for name, user := range map[string]func(*rocketmq.Config){
-		"none": func(*rocketmq.Config) {}, "wrong secret": as("app", "guess"), "unknown user": as("nobody", "guess"),
+		"none": func(*rocketmq.Config) {}, "wrong secret": as("admin", "guess"), "unknown user": as("nobody", "guess"),
 	} {
 		config := rocketmq.Config{NameServers: []string{mq.NameServer()}, Service: "test"}
 		user(&config)
@@ -208,20 +186,27 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("open with credentials %s: got %v, want an ErrUnauthorized that names the broker", name, err)
 		}
 	}
+	admin := open(t, at(mq), as("admin", "admin-secret"))
+	createTopic(t, admin, broker.Topic{Name: "orders"})
+	everything(t, admin, "app-1", "app-2")
+}
 
-	app := open(t, at(mq), as("app", "app-secret"))
+// everything does what a service does on the topic orders, with two groups of consumers: each request is signed.
+func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Transactor {
+	t.Helper()
+	ctx := deadline(t, 2*time.Minute)
 	got := make(chan string, 10)
 	handler := func(_ context.Context, d broker.Delivery) error { got <- string(d.Body); return nil }
-	if _, err := app.Subscribe(ctx, broker.Subscription{Group: "app-1", Topics: []string{"orders"}}, handler); err != nil {
+	if _, err := c.Subscribe(ctx, broker.Subscription{Group: first, Topics: []string{"orders"}}, handler); err != nil {
 		t.Fatalf("all granted: %v", err)
 	}
-	if _, err := app.Subscribe(ctx, broker.Subscription{Group: "app-2", Topics: []string{"orders"}, FromLast: true}, handler); err != nil {
+	if _, err := c.Subscribe(ctx, broker.Subscription{Group: last, Topics: []string{"orders"}, FromLast: true}, handler); err != nil {
 		t.Fatalf("all granted, from last: %v", err)
 	}
-	if _, err := app.Send(ctx, broker.Message{Topic: "orders", Body: []byte("sent")}); err != nil {
+	if _, err := c.Send(ctx, broker.Message{Topic: "orders", Body: []byte("sent")}); err != nil {
 		t.Fatal(err)
 	}
-	tr, err := app.OpenTransactor(ctx, "producers", func(context.Context, broker.Check) (broker.Decision, func(error)) {
+	tr, err := c.OpenTransactor(ctx, "producers", func(context.Context, broker.Check) (broker.Decision, func(error)) {
 		return broker.Commit, nil
 	})
 	if err != nil {
@@ -237,7 +222,7 @@ func TestCredentials(t *testing.T) {
 	if _, err := tr.Prepare(ctx, broker.Message{Topic: "orders", Body: []byte("checked")}); err != nil {
 		t.Fatal(err)
 	}
-	if errs := app.SendGroup(ctx, []broker.Message{{Topic: "orders", Body: []byte("g1")}, {Topic: "orders", Body: []byte("g2")}}); errs != nil {
+	if errs := c.SendGroup(ctx, []broker.Message{{Topic: "orders", Body: []byte("g1")}, {Topic: "orders", Body: []byte("g2")}}); errs != nil {
 		t.Fatal(errs)
 	}
 	for range 10 { // five messages, two groups
@@ -247,6 +232,30 @@ func TestCredentials(t *testing.T) {
 			t.Fatal("messages are missing")
 		}
 	}
+	return tr
+}
+
+// The embedded broker has users, but no grants: who may do anything may do all.
+func TestGrants(t *testing.T) {
+	mqtest.NeedsReal(t)
+	mq, err := devstack.StartRocketMQ(deadline(t, 4*time.Minute), devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
+		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},
+		Users: []devstack.User{
+			{Name: "app", Secret: "app-secret", Grants: []devstack.Grant{
+				{Resource: "Topic:orders*", Actions: []string{"Pub", "Sub"}},
+				{Resource: "Group:app*", Actions: []string{"Sub"}},
+			}},
+			{Name: "writer", Secret: "writer-secret", Grants: []devstack.Grant{{Resource: "Topic:orders*", Actions: []string{"Pub"}}}},
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mq.Stop(context.Background()) })
+	ctx := deadline(t, 3*time.Minute)
+	createTopic(t, open(t, at(mq), as("admin", "admin-secret")), broker.Topic{Name: "orders"}, broker.Topic{Name: "secrets"})
+	app := open(t, at(mq), as("app", "app-secret"))
+	tr := everything(t, app, "app-1", "app-2")
 
 	unauthorized := func(what string, err error) {
 		t.Helper()
@@ -254,6 +263,7 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrUnauthorized", what, err)
 		}
 	}
+	handler := func(context.Context, broker.Delivery) error { return nil }
 	m := broker.Message{Topic: "secrets", Body: []byte("x")}
 	_, err = app.Send(ctx, m)
 	unauthorized("send to a topic without grant", err)

@@ -7,20 +7,13 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
 )
 
 // The broker is killed, business goes on, the broker comes back: every event has its effect once and in order, and
 // nobody restarts the service.
 func TestBrokerOutage(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a broker")
-	}
-	mq, err := devstack.StartRocketMQ(bounded(t, 4*time.Minute), devstack.RocketMQConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = mq.Stop(context.Background()) })
+	mq := mqtest.Start(t)
 	s := setup(t, mq.NameServer())
 	box := s.outbox()
 	router := s.router(box)

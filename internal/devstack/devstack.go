@@ -28,8 +28,8 @@ type Config struct {
 	Postgres PostgresConfig // Dir and Logger are taken from above
 	RocketMQ RocketMQConfig // Dir and Logger are taken from above
 
-	// Embedded is started instead of a RocketMQ, unless nil. It keeps nothing, also if there is a Dir. Logger is taken
-	// from below.
+	// Embedded is started instead of a RocketMQ, unless nil. It keeps no messages, also if there is a Dir. Dir and Logger
+	// are taken from above.
 	Embedded *EmbeddedConfig
 
 	// Logger tells what is started and fetched. Default: discard.
@@ -50,7 +50,7 @@ type Stack struct {
 	Embedded *Embedded // nil: not asked for, or a RocketMQ ran already
 
 	config Config
-	dir    *directory // nil: nothing was started that has data
+	dir    *directory // nil: both ran already
 }
 
 // Start starts what Config asks for, both servers side by side, and returns when they can be used. ctx bounds only the
@@ -61,35 +61,15 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 	if err := s.config.findExisting(ctx); err != nil {
 		return nil, err
 	}
+	if s.config.DatabaseURL != "" && s.config.NameServer != "" {
+		return s, nil
+	}
 	var err error
-	if s.config.NameServer == "" && s.config.Embedded != nil {
-		c := *s.config.Embedded
-		c.Logger = s.config.Logger
-		if s.Embedded, err = StartEmbedded(c); err != nil {
-			return nil, err
-		}
-		s.config.Logger.Info("the embedded broker runs", "nameServer", s.Embedded.NameServer(), "broker", s.Embedded.Broker())
-	}
-	if err := s.startServers(ctx); err != nil {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		return nil, errors.Join(err, s.Stop(stopping))
-	}
-	return s, nil
-}
-
-// startServers starts those that are processes of their own.
-func (s *Stack) startServers(ctx context.Context) (err error) {
-	startPostgres := s.config.DatabaseURL == ""
-	startRocketMQ := s.config.NameServer == "" && s.config.Embedded == nil
-	if !startPostgres && !startRocketMQ {
-		return nil
-	}
 	if s.dir, err = openDirectory(s.config.Dir, s.config.Keep); err != nil {
-		return err
+		return nil, err
 	}
 	group, starting := errgroup.WithContext(ctx)
-	if startPostgres {
+	if s.config.DatabaseURL == "" {
 		group.Go(func() (err error) {
 			c := s.config.Postgres
 			c.Dir, c.Logger = s.dir.sub("postgres"), s.config.Logger
@@ -97,7 +77,16 @@ func (s *Stack) startServers(ctx context.Context) (err error) {
 			return err
 		})
 	}
-	if startRocketMQ {
+	switch {
+	case s.config.NameServer != "":
+	case s.config.Embedded != nil:
+		group.Go(func() (err error) {
+			c := *s.config.Embedded
+			c.Dir, c.Logger = s.dir.sub("embedded"), s.config.Logger
+			s.Embedded, err = StartEmbedded(c)
+			return err
+		})
+	default:
 		group.Go(func() (err error) {
 			c := s.config.RocketMQ
 			c.Dir, c.Logger = s.dir.sub("rocketmq"), s.config.Logger
@@ -105,7 +94,12 @@ func (s *Stack) startServers(ctx context.Context) (err error) {
 			return err
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return nil, errors.Join(err, s.Stop(stopping))
+	}
+	return s, nil
 }
 
 // findExisting asks the servers that are said to run: a variable may be left from a stack that is gone.
@@ -202,10 +196,10 @@ func (s *Stack) Stop(ctx context.Context) error {
 			return s.RocketMQ.Stop(ctx)
 		})
 	}
-	err := group.Wait()
 	if s.Embedded != nil {
-		err = errors.Join(err, s.Embedded.Stop(ctx))
+		group.Go(func() error { return s.Embedded.Stop(ctx) })
 	}
+	err := group.Wait()
 	if s.dir != nil {
 		err = errors.Join(err, s.dir.close())
 	}

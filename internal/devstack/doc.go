@@ -1,6 +1,7 @@
 // Package devstack runs PostgreSQL and RocketMQ on this machine, for development, demos and tests: real servers, as
 // children of this process, on loopback ports and in a directory of their own. They end with the process, also if it
-// is killed (on Linux), and nothing is left behind unless asked for.
+// is killed (on Linux), and nothing is left behind unless asked for. Instead of a RocketMQ it may be the broker of package
+// rocketmqtest, which is part of this process and keeps nothing.
 //
 // PostgreSQL comes from an installation, or else is fetched once. RocketMQ is fetched once by Maven and runs on an
 // installed Java 17 or newer. What was fetched is kept in CacheDir.
