@@ -38,7 +38,8 @@ func benchmark(b *testing.B, do func(call func(code remoting.Code, ext fields, b
 func benchFields(properties map[string]string) fields {
 	return fields{
 		"producerGroup": wireGroup, "topic": wireTopic, "queueId": "1", "sysFlag": "0", "flag": "0", "bornTimestamp": millis(time.Now()),
-		"properties": remoting.EncodeProperties(properties), "reconsumeTimes": "0", "batch": "false",
+		"defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "properties": remoting.EncodeProperties(properties),
+		"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false",
 	}
 }
 

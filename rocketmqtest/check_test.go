@@ -96,12 +96,9 @@ func TestDiscard(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{CheckMax: 3})
 	w.half("half", "TAGS", "tag", "SHARDING_KEY", "key", "mine", "1")
-	route := func() remoting.Code {
-		return w.call(remoting.PullMessage, fields{"topic": discardTopic, "queueId": "0", "queueOffset": "0", "maxMsgNums": "1", "sysFlag": "0"}, "").Code
-	}
 	for round := range 2 {
 		w.mq.FastForward(time.Minute)
-		if code := route(); code != remoting.TopicNotExist {
+		if code := w.pull(discardTopic, 0, 0).Code; code != remoting.TopicNotExist {
 			t.Fatalf("after round %d: code %d", round, code)
 		}
 	}
@@ -124,9 +121,11 @@ func TestDiscard(t *testing.T) {
 		t.Errorf("%d messages thrown away in the end, want 1", n)
 	}
 	// It can be read, but neither made nor written to.
-	a := w.call(remoting.UpdateTopic, fields{"topic": discardTopic, "readQueueNums": "1", "writeQueueNums": "1", "perm": "6"}, "")
+	a := w.call(remoting.UpdateTopic, fields{
+		"topic": discardTopic, "readQueueNums": "1", "writeQueueNums": "1", "perm": "6", "defaultTopic": "TBW102", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
+	}, "")
 	wantAnswer(t, "create", a, remoting.InvalidParameter, "The topic["+discardTopic+"] is conflict with system topic.")
-	a = w.call(remoting.SendMessage, fields{"topic": discardTopic, "queueId": "0", "sysFlag": "0", "flag": "0", "bornTimestamp": "0"}, "x")
+	a = w.tryTo(discardTopic, w.mq.Clock().Now(), "m")
 	if a.Code != remoting.NoPermission {
 		t.Errorf("send: %v", a.Err())
 	}
@@ -163,7 +162,7 @@ func TestCheckAge(t *testing.T) {
 			w := run(t, rocketmqtest.Config{})
 			w.produce("one")
 			w.mq.FastForward(29 * time.Second)
-			w.tryBorn(w.mq.Clock().Now().Add(-c.age), "half", "TRAN_MSG", "true", "PGROUP", wireGroup)
+			w.tryTo(wireTopic, w.mq.Clock().Now().Add(-c.age), "half", "TRAN_MSG", "true", "PGROUP", wireGroup)
 			w.mq.FastForward(time.Second)
 			if checks, thrown := len(w.checked()), len(w.read(discardTopic, 0)); checks != c.checks || thrown != c.thrown {
 				t.Errorf("%d checks, %d thrown away, want %d and %d", checks, thrown, c.checks, c.thrown)
@@ -179,7 +178,7 @@ func TestCheckStopsAtFresh(t *testing.T) {
 	w.produce("one")
 	w.mq.FastForward(29 * time.Second)
 	w.half("fresh")
-	w.tryBorn(w.mq.Clock().Now().Add(-time.Hour), "old", "TRAN_MSG", "true", "PGROUP", wireGroup)
+	w.tryTo(wireTopic, w.mq.Clock().Now().Add(-time.Hour), "old", "TRAN_MSG", "true", "PGROUP", wireGroup)
 	w.mq.FastForward(time.Second)
 	if n := len(w.checked()); n != 0 {
 		t.Errorf("%d checks, want 0", n)

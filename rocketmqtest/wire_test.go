@@ -83,18 +83,19 @@ func (w *wire) call(code remoting.Code, ext fields, body string) *remoting.Comma
 // try sends a message with properties, given as name, value, and returns any answer.
 func (w *wire) try(body string, properties ...string) *remoting.Command {
 	w.t.Helper()
-	return w.tryBorn(w.mq.Clock().Now(), body, properties...)
+	return w.tryTo(wireTopic, w.mq.Clock().Now(), body, properties...)
 }
 
-func (w *wire) tryBorn(born time.Time, body string, properties ...string) *remoting.Command {
+func (w *wire) tryTo(topic string, born time.Time, body string, properties ...string) *remoting.Command {
 	w.t.Helper()
 	p := map[string]string{}
 	for i := 0; i < len(properties); i += 2 {
 		p[properties[i]] = properties[i+1]
 	}
 	return w.call(remoting.SendMessage, fields{
-		"producerGroup": wireGroup, "topic": wireTopic, "queueId": "1", "sysFlag": "0", "flag": "0", "bornTimestamp": millis(born),
-		"properties": remoting.EncodeProperties(p), "reconsumeTimes": "0", "batch": "false",
+		"producerGroup": wireGroup, "topic": topic, "queueId": "1", "sysFlag": "0", "flag": "0", "bornTimestamp": millis(born),
+		"defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "properties": remoting.EncodeProperties(p),
+		"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false",
 	}, body)
 }
 
@@ -151,15 +152,21 @@ func (w *wire) checked() []check {
 	return all
 }
 
+// pull asks a queue for messages.
+func (w *wire) pull(topic string, queue, offset int) *remoting.Command {
+	w.t.Helper()
+	return w.call(remoting.PullMessage, fields{
+		"consumerGroup": "consumers", "topic": topic, "queueId": strconv.Itoa(queue), "queueOffset": strconv.Itoa(offset), "maxMsgNums": "32",
+		"sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
+	}, "")
+}
+
 // read returns what a queue holds, or nothing of a topic that doesn't exist.
 func (w *wire) read(topic string, queue int) []*remoting.Record {
 	w.t.Helper()
 	var all []*remoting.Record
 	for {
-		a := w.call(remoting.PullMessage, fields{
-			"consumerGroup": "consumers", "topic": topic, "queueId": strconv.Itoa(queue), "queueOffset": strconv.Itoa(len(all)), "maxMsgNums": "32",
-			"sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
-		}, "")
+		a := w.pull(topic, queue, len(all))
 		if a.Code != remoting.Success {
 			return all
 		}
