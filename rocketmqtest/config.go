@@ -83,6 +83,10 @@ type Config struct {
 	// FlushInterval is for how long a message may be in memory only, what a power failure loses. Default 500 ms.
 	FlushInterval time.Duration
 
+	// OffsetFlushInterval is for how long the offsets of groups, and the positions of timers and delayed messages, may be in
+	// memory only, what a kill loses. Default 5 s.
+	OffsetFlushInterval time.Duration
+
 	// LockExpiry is how long a consumer keeps a queue's lock without renewing it. Default 60 s.
 	LockExpiry time.Duration
 
@@ -117,6 +121,7 @@ func (c Config) withDefaults() Config {
 		c.DelayLevels = defaultDelayLevels
 	}
 	c.FlushInterval = cmp.Or(c.FlushInterval, 500*time.Millisecond)
+	c.OffsetFlushInterval = cmp.Or(c.OffsetFlushInterval, 5*time.Second)
 	c.LockExpiry = cmp.Or(c.LockExpiry, time.Minute)
 	c.Seed = cmp.Or(c.Seed, 1)
 	if c.Clock == nil {
@@ -154,7 +159,7 @@ func (c Config) validate() error {
 		value time.Duration
 	}{
 		{"TransactionTimeout", c.TransactionTimeout}, {"CheckInterval", c.CheckInterval}, {"OpBatchInterval", c.OpBatchInterval},
-		{"TimerPrecision", c.TimerPrecision}, {"TimerMaxDelay", c.TimerMaxDelay}, {"FlushInterval", c.FlushInterval}, {"LockExpiry", c.LockExpiry},
+		{"TimerPrecision", c.TimerPrecision}, {"TimerMaxDelay", c.TimerMaxDelay}, {"FlushInterval", c.FlushInterval}, {"OffsetFlushInterval", c.OffsetFlushInterval}, {"LockExpiry", c.LockExpiry},
 	} {
 		if d.value < time.Millisecond {
 			return field(d.name, "%v: want at least 1ms", d.value)

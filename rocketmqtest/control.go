@@ -252,6 +252,9 @@ func (h *holds) add(code remoting.Code, n int) <-chan struct{} {
 func (h *holds) passed(code remoting.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.after[code]) == 0 {
+		return
+	}
 	h.after[code] = slices.DeleteFunc(h.after[code], func(a *afterHold) bool {
 		if a.left--; a.left <= 0 {
 			close(a.released)
@@ -269,14 +272,15 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 	if a.after > 0 {
 		released = s.holds.add(code, a.after)
 	}
-	s.holds.count.Add(1)
+	count := func(n int64) {
+		s.holds.count.Add(n)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed()
+	}
+	count(1)
 	s.running.Go(func() {
-		defer func() {
-			s.holds.count.Add(-1)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.changed()
-		}()
+		defer count(-1)
 		var due <-chan time.Time
 		if a.until == nil {
 			t := time.NewTimer(a.delay)

@@ -27,8 +27,9 @@ type BrokerStatus struct {
 	Stopped     bool `json:"stopped"`
 	Paused      bool `json:"paused"`
 	Connections int  `json:"connections"`
-	Held        int  `json:"held"`  // requests that hooks hold back
-	Bytes       int  `json:"bytes"` // of messages
+	Silent      int  `json:"silent"` // connections among them that a pause or a cut keeps silent
+	Held        int  `json:"held"`   // requests that hooks hold back
+	Bytes       int  `json:"bytes"`  // of messages
 }
 
 // TopicDump is a topic.
@@ -86,11 +87,17 @@ type GroupQueue struct {
 
 // Dump returns a copy of what the broker holds.
 func (s *Server) Dump() Dump {
-	connections := len(s.broker.all())
+	connections := s.broker.all()
+	silent := 0
+	for _, c := range connections {
+		if c.gate.Load() != nil {
+			silent++
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := Dump{Now: s.clock.Now(), Broker: BrokerStatus{
-		Stopped: s.stopped, Paused: s.paused, Connections: connections, Held: int(s.holds.count.Load()), Bytes: s.log.bytes,
+		Stopped: s.stopped, Paused: s.paused, Connections: len(connections), Silent: silent, Held: int(s.holds.count.Load()), Bytes: s.log.bytes,
 	}}
 	for _, name := range sortedKeys(s.topics) {
 		if internalTopic(name) {
@@ -131,7 +138,7 @@ func (s *Server) dumpGroup(g *group) GroupDump {
 		if !committed {
 			offset = -1
 		}
-		d.Queues = append(d.Queues, GroupQueue{Topic: q.topic.name, Queue: q.id, Offset: offset, Lag: lagIn(g, q), Locked: g.locks[q].client})
+		d.Queues = append(d.Queues, GroupQueue{Topic: q.topic.name, Queue: q.id, Offset: offset, Lag: lagIn(g, q), Locked: s.holder(g, q)})
 	}
 	return d
 }
@@ -198,7 +205,7 @@ func (d Dump) String() string {
 	case d.Broker.Paused:
 		state = "is paused"
 	}
-	line(0, "broker %s at %s: %d connections, %d bytes, %d requests held", state, clockTime(d.Now), d.Broker.Connections, d.Broker.Bytes, d.Broker.Held)
+	line(0, "broker %s at %s: %d connections (%d silent), %d bytes, %d requests held", state, clockTime(d.Now), d.Broker.Connections, d.Broker.Silent, d.Broker.Bytes, d.Broker.Held)
 	for _, t := range d.Topics {
 		line(0, "topic %s", t.Name)
 		for _, q := range t.Queues {

@@ -110,7 +110,9 @@ func (f *Faults) draw(request string, nth int) Action {
 		action func() Action
 	}{
 		{f.Drop, Drop}, {f.DropAnswer, DropAnswer}, {f.Duplicate, Duplicate}, {f.CutBefore, CutBefore}, {f.CutAfter, CutAfter},
-		{f.Delay, func() Action { return Delay(1 + time.Duration(lot.Int64N(int64(cmp.Or(f.MaxDelay, 50*time.Millisecond))))) }},
+		{f.Delay, func() Action {
+			return Delay(1 + time.Duration(lot.Int64N(int64(cmp.Or(f.MaxDelay, 50*time.Millisecond)))))
+		}},
 		{f.Reorder, func() Action { return After(1 + lot.IntN(3)) }},
 	} {
 		if u -= c.chance; u < 0 {

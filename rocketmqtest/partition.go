@@ -117,4 +117,5 @@ func (s *Server) settle(c *session) {
 		shut = true
 	}
 	c.shut(shut)
+	s.changed()
 }

@@ -20,16 +20,13 @@ const (
 	// LoseMarkers that transactions have ended, those that aren't written yet: as a real broker in an orderly shutdown.
 	// Its transactions are checked though they have ended.
 	LoseMarkers
-	// LoseMemory is a kill -9: markers, and since the last flush, up to 5 s ago, offsets of groups and positions of timers
+	// LoseMemory is a kill -9: markers, and since the last flush (Config.OffsetFlushInterval), offsets of groups and positions of timers
 	// and delayed messages, some of which are delivered twice.
 	LoseMemory
 	// LoseUnflushed is a power failure: in addition the messages of the last Config.FlushInterval, acknowledged or not.
 	// What [Server.Since] returned may be gone, and its positions are used again.
 	LoseUnflushed
 )
-
-// flushInterval lies between two writings of what changes too often to be written at once.
-const flushInterval = 5 * time.Second
 
 // positions is what a broker that is killed finds again of its positions in queues.
 type positions struct {
@@ -50,7 +47,7 @@ func (s *Server) flush() {
 		p.levels = append(p.levels, l.next)
 	}
 	s.flushed = p
-	s.at(now.Add(flushInterval), s.flush)
+	s.at(now.Add(s.config.OffsetFlushInterval), s.flush)
 }
 
 // Stop stops the broker, which loses something. The name server goes on; it keeps the routes of a broker that was killed.
