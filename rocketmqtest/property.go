@@ -30,4 +30,8 @@ const (
 	propertyTimerDequeue      = "TIMER_DEQUEUE_MS"
 	propertyStartDeliver      = "__STARTDELIVERTIME"     // DMS
 	propertyCancelScheduled   = "__CANCEL_SCHEDULED_MSG" // DMS
+
+	propertyRegion  = "MSG_REGION"
+	propertyTrace   = "TRACE_ON"
+	propertyCluster = "CLUSTER"
 )

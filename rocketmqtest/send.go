@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -19,7 +20,7 @@ type sendHeader struct {
 	sysFlag, flag       int32
 	born                time.Time
 	properties          map[string]string
-	reconsumed, maximum int
+	reconsumed, maximum int // maximum is retryMax where the header has none
 	batch               bool
 }
 
@@ -30,8 +31,16 @@ func decodeSend(r *request) (sendHeader, *remoting.Command) {
 		}
 		return short
 	}
-	if refusal := r.need(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")); refusal != nil {
+	refusal := cmp.Or(r.have(name("topic", "b")), r.need(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")))
+	if r.Code != remoting.SendMessage {
+		refusal = cmp.Or(refusal, r.numbers("d", "j", "l"))
+	}
+	if refusal != nil {
 		return sendHeader{}, refusal
+	}
+	most := retryMax
+	if r.need(name("maxReconsumeTimes", "l")) == nil {
+		most = int(r.number(name("maxReconsumeTimes", "l")))
 	}
 	return sendHeader{
 		group:         r.Ext[name("producerGroup", "a")],
@@ -43,8 +52,8 @@ func decodeSend(r *request) (sendHeader, *remoting.Command) {
 		flag:          int32(r.number(name("flag", "h"))),
 		properties:    remoting.DecodeProperties(r.Ext[name("properties", "i")]),
 		reconsumed:    int(r.number(name("reconsumeTimes", "j"))),
-		maximum:       int(r.number(name("maxReconsumeTimes", "l"))),
-		batch:         r.Code == remoting.SendBatchMessage || r.Ext[name("batch", "m")] == "true",
+		maximum:       most,
+		batch:         r.Ext[name("batch", "m")] == "true",
 	}, nil
 }
 
@@ -54,21 +63,14 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 	if refusal != nil {
 		return refusal
 	}
-	t, refusal := s.topicToSendTo(r, h)
-	if refusal != nil {
-		return refusal
-	}
-	if h.queue < 0 {
-		h.queue = s.random.IntN(t.write)
-	}
-	if h.queue >= t.write {
-		return r.refuse(remoting.SystemError, "request queueId[%d] is illegal, topic:[%s] topicConfig.writeQueueNums:[%d]", h.queue, t.name, t.write)
+	if len(r.Body) == 0 {
+		return r.refuse(remoting.SystemError, badField, "body", "")
 	}
 	members := []batched{{body: r.Body, flag: h.flag, properties: h.properties}}
 	if h.batch {
 		var err error
 		if members, err = decodeBatch(r.Body); err != nil {
-			return r.refuse(remoting.MessageIllegal, "%v", err)
+			return r.refuse(remoting.SystemError, "%v", err)
 		}
 		if s.config.Version != V5_5 { // each member gets the properties of the whole
 			for _, m := range members {
@@ -76,12 +78,35 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 			}
 		}
 	}
+	answer := s.send(r, h, members)
+	if answer.Ext == nil {
+		answer.Ext = map[string]string{}
+	}
+	answer.Ext[propertyRegion], answer.Ext[propertyTrace] = region, "true"
+	return answer
+}
+
+func (s *Server) send(r *request, h sendHeader, members []batched) *remoting.Command {
+	t, refusal := s.topicToSendTo(r, &h)
+	if refusal != nil {
+		return refusal
+	}
+	if h.queue < 0 {
+		h.queue = s.random.IntN(t.write)
+	}
+	if h.queue >= t.write {
+		return r.refuse(remoting.InvalidParameter, "request queueId[%d] is illegal, %v Producer: %v", h.queue, t, r.from.remote)
+	}
 	var ids []string
 	var first *remoting.Record
 	for _, m := range members {
 		if len(m.body) > s.config.MaxMessageSize || len(r.Body) > s.config.MaxMessageSize {
-			return r.refuse(remoting.MessageIllegal, "the message is illegal, maybe msg body or properties length not matched. msg body length limit %dB, msg properties length limit 32KB.", s.config.MaxMessageSize)
+			return s.tooLarge(r)
 		}
+		if !h.batch && m.properties[propertyUniqueKey] == "" {
+			m.properties[propertyUniqueKey] = fmt.Sprintf("%016X%016X", s.random.Uint64(), s.random.Uint64())
+		}
+		m.properties[propertyRegion], m.properties[propertyTrace], m.properties[propertyCluster] = region, "true", clusterName
 		record := &remoting.Record{
 			Queue: h.queue, Flag: m.flag, SysFlag: h.sysFlag &^ remoting.FlagTransaction, Born: h.born, BornHost: r.from.remote,
 			Reconsumed: h.reconsumed, Properties: m.properties, Body: m.body,
@@ -99,38 +124,41 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 		"msgId", strings.Join(ids, ","),
 		"queueId", strconv.Itoa(h.queue),
 		"queueOffset", strconv.FormatInt(first.QueueOffset, 10),
-		"transactionId", first.Properties[propertyUniqueKey],
-		"MSG_REGION", "DefaultRegion", "TRACE_ON", "true",
 	)
-	if handle := s.recallHandleOf(first); handle != "" && r.Code != remoting.SendBatchMessage {
+	if h.batch {
+		return answer
+	}
+	answer.Ext["transactionId"] = first.Properties[propertyUniqueKey]
+	if handle := s.recallHandleOf(first); handle != "" {
 		answer.Ext["recallHandle"] = handle
 	}
 	return answer
 }
 
 // topicToSendTo finds the topic of a message, or makes it where that is on.
-func (s *Server) topicToSendTo(r *request, h sendHeader) (*topic, *remoting.Command) {
+func (s *Server) topicToSendTo(r *request, h *sendHeader) (*topic, *remoting.Command) {
 	if problem := illegalTopic(h.topic); problem != "" {
 		return nil, r.refuse(remoting.InvalidParameter, "%s", problem)
 	}
-	if systemTopic(h.topic) {
+	if forbiddenTopic(h.topic) {
 		return nil, r.refuse(remoting.NoPermission, "Sending message to topic[%s] is forbidden.", h.topic)
 	}
 	t := s.topics[h.topic]
 	switch {
-	case t != nil:
 	case strings.HasPrefix(h.topic, retryPrefix):
-		t = s.makeTopic(h.topic, 1, 1, permReadWrite)
+		return s.sendToRetries(h), nil
+	case t != nil: // whether it may be written to is for clients to look at
 	case s.config.AutoCreateTopics:
 		n := max(1, min(h.defaultQueues, s.topics[defaultTopic].write))
 		t = s.makeTopic(h.topic, n, n, permReadWrite)
 	default:
-		return nil, r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please! "+seeFAQ, h.topic)
-	}
-	if t.perm&remoting.PermWrite == 0 {
-		return nil, r.refuse(remoting.NoPermission, "the broker[%s] sending message is forbidden", s.config.Name)
+		return nil, r.refuse(remoting.TopicNotExist, "topic[%s] not exist, apply first please!"+seeFAQ, h.topic)
 	}
 	return t, nil
+}
+
+func (s *Server) tooLarge(r *request) *remoting.Command {
+	return r.refuse(remoting.MessageIllegal, "the message is illegal, maybe msg body or properties length not matched. msg body length limit %dB, msg properties length limit 32KB.", s.config.MaxMessageSize)
 }
 
 // store puts a message where it belongs: into the topic, or to where it waits for the end of its transaction or for its
@@ -166,8 +194,9 @@ func (s *Server) place(r *request, record *remoting.Record) (*entry, *remoting.C
 		}
 	}
 	e, err := put(record)
-	if err != nil {
-		return nil, r.refuse(remoting.MessageIllegal, "%v", err)
+	if err != nil { // it can't be encoded
+		s.config.Logger.Warn("message refused", "topic", record.Topic, "err", err)
+		return nil, s.tooLarge(r)
 	}
 	return e, nil
 }
@@ -214,7 +243,7 @@ func decodeBatch(b []byte) ([]batched, error) {
 	var members []batched
 	be := binary.BigEndian
 	for len(b) > 0 {
-		cut := fmt.Errorf("member %d of the batch is cut short", len(members))
+		cut := fmt.Errorf("%w batch: member %d is cut short", remoting.ErrMalformed, len(members))
 		const head = 4 + 4 + 4 + 4 + 4 // up to and with the body's length
 		if len(b) < head {
 			return nil, cut
@@ -235,7 +264,7 @@ func decodeBatch(b []byte) ([]batched, error) {
 		b = b[size:]
 	}
 	if len(members) == 0 {
-		return nil, fmt.Errorf("the batch is empty")
+		return nil, fmt.Errorf("%w batch: empty", remoting.ErrMalformed)
 	}
 	return members, nil
 }

@@ -66,11 +66,11 @@ func (s *Server) systemTopicOf(name string) *topic {
 	return s.makeTopic(name, 1, 1, permReadWrite)
 }
 
-// sendToRetries looks at a message that a client sends to the retries of a group, and turns it to the dead letters where
-// it has been there too often or the group consumes in order. It returns where the message goes, or a refusal.
-func (s *Server) sendToRetries(r *request, h *sendHeader, most int) *topic {
+// sendToRetries finds the topic of a message that a client sends to the retries of a group itself: the dead letters
+// where it has been there too often, or where the group consumes in order.
+func (s *Server) sendToRetries(h *sendHeader) *topic {
 	g := s.group(strings.TrimPrefix(h.topic, retryPrefix))
-	if h.reconsumed <= most && !s.ordered(g) {
+	if h.reconsumed <= h.maximum && !s.ordered(g) {
 		return s.systemTopicOf(h.topic)
 	}
 	h.properties[propertyDelayLevel] = "0"

@@ -1,7 +1,10 @@
 package rocketmqtest
 
 import (
+	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
@@ -29,6 +32,22 @@ type topic struct {
 	perm        int
 	attributes  map[string]string
 	queues      []*queue // at least read and write of them
+}
+
+// String is the topic as a broker in Java prints it.
+func (t *topic) String() string {
+	perm := []byte("---")
+	for i, bit := range []int{remoting.PermRead, remoting.PermWrite, permInherit} {
+		if t.perm&bit != 0 {
+			perm[i] = "RWX"[i]
+		}
+	}
+	var attributes []string
+	for _, key := range slices.Sorted(maps.Keys(t.attributes)) {
+		attributes = append(attributes, key+"="+t.attributes[key])
+	}
+	return fmt.Sprintf("TopicConfig [topicName=%s, readQueueNums=%d, writeQueueNums=%d, perm=%s, topicFilterType=SINGLE_TAG, topicSysFlag=0, order=false, attributes={%s}]",
+		t.name, t.read, t.write, perm, strings.Join(attributes, ", "))
 }
 
 // queue is an ordered list of messages.
@@ -85,6 +104,15 @@ func systemTopic(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "rmq_sys_")
+}
+
+// forbiddenTopic tells whether clients may not send to a topic.
+func forbiddenTopic(name string) bool {
+	switch name {
+	case halfTopic, opTopic, discardTopic, scheduleTopic, timerTopic, "OFFSET_MOVED_EVENT", "SELF_TEST_TOPIC":
+		return true
+	}
+	return false
 }
 
 var topicName = regexp.MustCompile(`^[%|a-zA-Z0-9_-]+$`)
