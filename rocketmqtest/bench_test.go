@@ -35,25 +35,17 @@ func benchmark(b *testing.B, do func(call func(code remoting.Code, ext fields, b
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-func benchFields(properties map[string]string) fields {
-	return fields{
-		"producerGroup": wireGroup, "topic": wireTopic, "queueId": "1", "sysFlag": "0", "flag": "0", "bornTimestamp": millis(time.Now()),
-		"defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "properties": remoting.EncodeProperties(properties),
-		"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false",
-	}
-}
-
 func BenchmarkSend(b *testing.B) {
 	body := make([]byte, 512)
 	benchmark(b, func(call func(remoting.Code, fields, []byte) *remoting.Command) {
-		call(remoting.SendMessage, benchFields(map[string]string{"UNIQ_KEY": "key"}), body)
+		call(remoting.SendMessage, sendRequest(wireTopic, time.Now(), "UNIQ_KEY", "key"), body)
 	})
 }
 
 func BenchmarkTransaction(b *testing.B) {
 	body := make([]byte, 512)
 	benchmark(b, func(call func(remoting.Code, fields, []byte) *remoting.Command) {
-		half := call(remoting.SendMessage, benchFields(map[string]string{"UNIQ_KEY": "key", "TRAN_MSG": "true", "PGROUP": wireGroup}), body)
+		half := call(remoting.SendMessage, sendRequest(wireTopic, time.Now(), "UNIQ_KEY", "key", "TRAN_MSG", "true", "PGROUP", wireGroup), body)
 		if half == nil {
 			return
 		}

@@ -83,15 +83,10 @@ func (s *Server) checkHalf(e *entry, start time.Time) bool {
 	return true
 }
 
-// keepImmune stores a half message anew that is not to be checked yet, unless it has ended. Whether it has is only seen
-// in the round that passes the original; later rounds forget.
+// keepImmune stores a half message anew that is not to be checked yet. Should it be ended meanwhile, that mark is for the
+// original, which the rounds have passed: so the copy is asked for all the same when its time is over.
 func (s *Server) keepImmune(r *remoting.Record) bool {
-	if original, err := strconv.ParseInt(r.Properties[propertyPreparedOffset], 10, 64); err == nil {
-		if _, ended := s.halves.ended[original]; ended {
-			delete(s.halves.ended, original)
-			return true
-		}
-	} else {
+	if r.Properties[propertyPreparedOffset] == "" {
 		r.Properties[propertyPreparedOffset] = strconv.FormatInt(r.QueueOffset, 10)
 	}
 	r.Properties[propertyWait] = "false"

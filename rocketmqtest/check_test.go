@@ -204,6 +204,17 @@ func TestCheckOfCommitted(t *testing.T) {
 	}
 	w.endChecked(checks[0], commit)
 	want(t, "delivered", w.delivered(), "half", "half")
+
+	// A jump of the clock past the round and the writing of the mark is not such a case.
+	w = run(t, rocketmqtest.Config{})
+	w.produce("one")
+	a = w.half("half")
+	w.mq.FastForward(29 * time.Second)
+	w.end(a, commit)
+	w.mq.FastForward(time.Minute)
+	if n := len(w.checked()); n != 0 {
+		t.Errorf("%d checks after a jump, want 0", n)
+	}
 }
 
 func TestImmunity(t *testing.T) {

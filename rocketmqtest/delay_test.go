@@ -2,6 +2,7 @@ package rocketmqtest_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,7 +60,12 @@ func TestDelayOrder(t *testing.T) {
 		all = append(all, fmt.Sprint(i))
 		w.send(fmt.Sprint(i), "DELAY", "1")
 	}
-	w.send("sooner", "DELAY", "2")
+	w.send("sooner", "DELAY", "2", "TIMER_DELAY_SEC", "1", "TIMER_DELAY_MS", "1", "TIMER_DELIVER_MS", "1")
 	w.mq.FastForward(time.Hour)
 	want(t, "delivered", w.delivered(), append([]string{"sooner"}, all...)...)
+	for name := range w.read(wireTopic, 1)[0].Properties {
+		if strings.HasPrefix(name, "TIMER_") {
+			t.Errorf("%s was kept", name)
+		}
+	}
 }

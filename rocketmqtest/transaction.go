@@ -1,6 +1,8 @@
 package rocketmqtest
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +97,11 @@ func (s *Server) endTransaction(r *request) *remoting.Command {
 func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 	queue, err := strconv.Atoi(half.Properties[propertyRealQueue])
 	if err != nil {
-		return nil, err // not a half message at all
+		return nil, errors.New("java.lang.NumberFormatException: Cannot parse null string") // not a half message at all
+	}
+	if t := s.topics[half.Properties[propertyRealTopic]]; t == nil || queue < 0 || queue >= len(t.queues) {
+		// The real broker stores it all the same, where nobody ever finds it.
+		return nil, fmt.Errorf("topic %s has no queue %d any more", half.Properties[propertyRealTopic], queue)
 	}
 	final := *half
 	final.Topic, final.Queue = half.Properties[propertyRealTopic], queue

@@ -82,7 +82,7 @@ func TestEndTransactionAnswers(t *testing.T) {
 		{"nothing there", half.with("commitLogOffset", "7"), remoting.SystemError, "Find prepared transaction message failed"},
 		{"neither commit nor rollback", half.with("commitOrRollback", "4"), remoting.SystemError, "commitOrRollback field wrong"},
 		{"no offset", half.with("commitLogOffset", ""), remoting.SystemError, `the custom field <commitLogOffset> is null or no number: ""`},
-		{"no half message", plain, remoting.SystemError, `strconv.Atoi: parsing "": invalid syntax`},
+		{"no half message", plain, remoting.SystemError, "java.lang.NumberFormatException: Cannot parse null string"},
 		{"rollback", half.with("commitOrRollback", "12"), remoting.Success, noRemark},
 		{"commit", half, remoting.Success, ""},
 	} {
@@ -133,6 +133,16 @@ func TestEndTransactionTwice(t *testing.T) {
 	}
 }
 
+func TestCommitToNowhere(t *testing.T) {
+	t.Parallel()
+	w := run(t, rocketmqtest.Config{})
+	a := w.half("half")
+	if a := w.call(remoting.DeleteTopicInBroker, fields{"topic": wireTopic}, ""); a.Code != remoting.Success {
+		t.Fatal(a.Err())
+	}
+	wantAnswer(t, "commit", w.end(a, commit), remoting.SystemError, "topic topic has no queue 1 any more")
+}
+
 func TestWhatIsHalf(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -147,6 +157,14 @@ func TestWhatIsHalf(t *testing.T) {
 			t.Errorf("TRAN_MSG=%s: half %v, want %v", c.value, half, c.half)
 		}
 	}
+	// A retry bears the properties of its first delivery, and is none.
+	w := run(t, rocketmqtest.Config{})
+	retry := sendRequest(wireTopic, time.Now(), "TRAN_MSG", "true", "DELAY", "3").with("reconsumeTimes", "1")
+	if a := w.call(remoting.SendMessage, retry, "retry"); a.Code != remoting.Success {
+		t.Fatal(a.Err())
+	}
+	w.mq.FastForward(time.Minute)
+	want(t, "delivered", w.delivered(), "retry")
 }
 
 func TestImmunityOver(t *testing.T) {
@@ -202,9 +220,13 @@ func TestDelayedHalf(t *testing.T) {
 		if got := w.read("SCHEDULE_TOPIC_XXXX", 1); len(got) != 2 || got[0].Properties["REAL_TOPIC"] != halfTopic || got[1].Properties["REAL_TOPIC"] != halfTopic {
 			t.Errorf("delayed: %+v", got)
 		}
+		if got := w.read("SCHEDULE_TOPIC_XXXX", 1); got[0].Properties["TRAN_MSG"] != "true" || got[1].Properties["TRAN_MSG"] != "" {
+			t.Errorf("delayed, then committed: %v, %v", got[0].Properties, got[1].Properties)
+		}
 		w.mq.FastForward(time.Hour)
 		want(t, "delivered", w.delivered())
 		want(t, "half messages", bodies(w.read(halfTopic, 0)))
+		want(t, "marks", bodies(w.read(opTopic, 0))) // it would be for another queue than that of half messages
 	})
 	t.Run("timer", func(t *testing.T) {
 		t.Parallel()

@@ -135,10 +135,16 @@ func TestTrimmed(t *testing.T) {
 	for range 5 {
 		s.FastForward(time.Minute)
 	}
-	s.ended(store(t, s, "TRAN_MSG", "true", "PGROUP", "g"))
+	e := store(t, s, "TRAN_MSG", "true", "PGROUP", "g")
+	s.ended(e)
+	s.FastForward(time.Hour)
+	s.ended(e) // once more, when the rounds have passed it
 	s.FastForward(time.Hour)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if l := s.levels[0]; l.next != s.topics[scheduleTopic].queues[0].end() {
+		t.Errorf("the level stopped at %d", l.next)
+	}
 	if len(s.wheel) != 0 || len(s.halves.ended) != 0 || s.log.bytes > s.config.MaxBytes {
 		t.Errorf("left: %d slots, %d marks, %d bytes", len(s.wheel), len(s.halves.ended), s.log.bytes)
 	}

@@ -88,15 +88,19 @@ func (w *wire) try(body string, properties ...string) *remoting.Command {
 
 func (w *wire) tryTo(topic string, born time.Time, body string, properties ...string) *remoting.Command {
 	w.t.Helper()
+	return w.call(remoting.SendMessage, sendRequest(topic, born, properties...), body)
+}
+
+func sendRequest(topic string, born time.Time, properties ...string) fields {
 	p := map[string]string{}
 	for i := 0; i < len(properties); i += 2 {
 		p[properties[i]] = properties[i+1]
 	}
-	return w.call(remoting.SendMessage, fields{
+	return fields{
 		"producerGroup": wireGroup, "topic": topic, "queueId": "1", "sysFlag": "0", "flag": "0", "bornTimestamp": millis(born),
 		"defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "properties": remoting.EncodeProperties(p),
 		"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false",
-	}, body)
+	}
 }
 
 func (w *wire) send(body string, properties ...string) *remoting.Command {
