@@ -19,8 +19,8 @@ func (s *Server) armChecks() {
 		return
 	}
 	h.armed = true
-	passed := s.clock.Now().Sub(h.began) / s.config.CheckInterval
-	s.at(h.began.Add((passed+1)*s.config.CheckInterval), s.checkRound)
+	passed := s.clock.Now().Sub(h.began).Truncate(s.config.CheckInterval)
+	s.at(h.began.Add(passed+s.config.CheckInterval), s.checkRound)
 }
 
 // checkRound looks at half messages in their order until one is fresh. What is open is stored anew, at the end of the

@@ -18,7 +18,7 @@ func store(t *testing.T, s *Server, properties ...string) *entry {
 		p[properties[i]] = properties[i+1]
 	}
 	r := &request{Command: &remoting.Command{}}
-	e, refusal := s.store(r, s.topics["topic"], sendHeader{}, &remoting.Record{Born: s.clock.Now(), Properties: p, Body: []byte("m")})
+	e, refusal := s.store(r, s.topics["topic"], &remoting.Record{Born: s.clock.Now(), Properties: p, Body: []byte("m")})
 	if refusal != nil {
 		t.Fatal(refusal.Err())
 	}
@@ -174,7 +174,7 @@ func FuzzSlot(f *testing.F) {
 			return
 		}
 		config := Config{Version: Version(version), DMS: dms}.withDefaults()
-		config.Clock.Advance(max(0, time.UnixMilli(now).Sub(time.Now())))
+		config.Clock.Advance(max(0, time.Until(time.UnixMilli(now))))
 		s := &Server{config: config, clock: config.Clock}
 		begin := config.Clock.Now().UnixMilli()
 		record := &remoting.Record{Properties: remoting.DecodeProperties(properties)}
