@@ -42,7 +42,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func open(t *testing.T, mq *rocketmqtest.Server) *rocketmq.Client {
+func open(t testing.TB, mq *rocketmqtest.Server) *rocketmq.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -153,7 +153,7 @@ func (s *Server) endPoll(p *poll) {
 	}
 	delete(p.queue.polls, p)
 	p.timer.Stop()
-	p.request.from.send(s.pull(p.request, p.queue, p.filter))
+	p.request.reply(s.pull(p.request, p.queue, p.filter))
 }
 
 // dropPolls forgets the pulls of a connection that has ended.

@@ -208,3 +208,32 @@ func TestCut(t *testing.T) {
 		w.stored("m")
 	})
 }
+
+// TestRestartFromHook kills the broker just before it would handle the end of a transaction, and just after.
+func TestRestartFromHook(t *testing.T) {
+	t.Parallel()
+	w := run(t, rocketmqtest.Config{})
+	remove := w.mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if r.Name == "END_TRANSACTION" {
+			if err := w.mq.Restart(rocketmqtest.LoseMemory); err != nil {
+				t.Error(err)
+			}
+		}
+		return rocketmqtest.Pass
+	})
+	half := w.half("m")
+	if _, err := w.conn.Call(t.Context(), &remoting.Command{Code: remoting.EndTransaction, Ext: endOf(t, half, remoting.TransactionCommit)}); !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	remove()
+	w = connect(t, w.mq)
+	want(t, "before its end", w.delivered())
+	w.produce("client")
+	w.mq.FastForward(30 * time.Second)
+	checks := w.checked()
+	if len(checks) != 1 {
+		t.Fatalf("%d checks", len(checks))
+	}
+	w.endChecked(checks[0], remoting.TransactionCommit)
+	want(t, "after the check", w.delivered(), "m")
+}
