@@ -27,6 +27,7 @@ var parts = []struct {
 	{"Groups", askGroups},
 	{"Locks", askLocks},
 	{"SendBack", askSendBack},
+	{"Lookups", askLookups},
 	{"Transactions", askTransactions},
 	{"Timers", askTimers},
 }
@@ -322,6 +323,36 @@ func askGroups(c *conversation) {
 	c.ask("unregister from nothing", remoting.UnregisterClient, fields{"clientID": c.clientOne})
 }
 
+func askLookups(c *conversation) {
+	topic := c.topic("lookups", 1)
+	sent := c.call(c.one, remoting.SendMessage, sending(topic, 0).with("properties", "UNIQ_KEY\x01U\x02KEYS\x01k1 k2\x02"), []byte("hello")...)
+	c.call(c.one, remoting.SendMessage, sending(topic, 0).with("properties", "UNIQ_KEY\x01V\x02KEYS\x01k2\x02"), []byte("again")...)
+	_, position, err := remoting.ParseOffsetID(sent.Ext["msgId"])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	view := fields{"offset": strconv.FormatInt(position, 10)}
+	c.ask("message", remoting.MessageByID, view)
+	c.ask("message from the middle of one", remoting.MessageByID, view.with("offset", strconv.FormatInt(position+1, 10)))
+	c.ask("message beyond", remoting.MessageByID, view.with("offset", "999999999999"))
+	c.ask("message of no position", remoting.MessageByID, nil)
+	query := fields{"topic": topic, "key": "k2", "maxNum": "10", "beginTimestamp": "0", "endTimestamp": "9999999999999"}
+	c.until("both in the index", func() bool {
+		found, _ := remoting.DecodeRecords(c.call(c.one, remoting.QueryMessage, query).Body)
+		return len(found) == 2
+	})
+	c.ask("query", remoting.QueryMessage, query)
+	c.ask("query one", remoting.QueryMessage, query.with("maxNum", "1"))
+	c.ask("query another key", remoting.QueryMessage, query.with("key", "k1"))
+	c.ask("query a unique key", remoting.QueryMessage, query.with("key", "U"))
+	c.ask("query an unknown key", remoting.QueryMessage, query.with("key", "k"))
+	c.ask("query an unknown topic", remoting.QueryMessage, query.with("topic", c.name("nowhere")))
+	c.ask("query the past", remoting.QueryMessage, query.with("endTimestamp", "1"))
+	c.ask("query without a number", remoting.QueryMessage, query.with("maxNum", ""))
+	c.keys("topics", c.names, remoting.AllTopics)
+	c.keys("groups", c.one, remoting.AllGroups)
+}
+
 func askLocks(c *conversation) {
 	topic, group := c.topic("locks", 3), c.name("locks")
 	body := func(client string, queues ...int) []byte {
@@ -392,24 +423,26 @@ func askSendBack(c *conversation) {
 
 func askTransactions(c *conversation) {
 	topic, group := c.topic("transactions", 1), c.name("transactions")
+	var position int64
 	half := func(label string) fields {
 		a := c.ask(label, remoting.SendMessage, sending(topic, 0).with("producerGroup", group, "sysFlag", "4", "properties", "UNIQ_KEY\x01"+strings.ReplaceAll(label, " ", "_")+"\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02colour\x01red\x02"), []byte(label)...)
 		c.exchanges[len(c.exchanges)-1].answer = halfOffset.ReplaceAllString(c.exchanges[len(c.exchanges)-1].answer, "queueOffset=N")
 		if a.Code != 0 {
 			c.t.Fatalf("%s: %v", label, a.Err())
 		}
-		_, position, err := remoting.ParseOffsetID(a.Ext["msgId"])
-		if err != nil {
+		var err error
+		if _, position, err = remoting.ParseOffsetID(a.Ext["msgId"]); err != nil {
 			c.t.Fatal(err)
 		}
 		return fields{"producerGroup": group, "tranStateTableOffset": a.Ext["queueOffset"], "commitLogOffset": strconv.FormatInt(position, 10), "commitOrRollback": "8",
 			"fromTransactionCheck": "false", "msgId": a.Ext["transactionId"], "transactionId": a.Ext["transactionId"]}
 	}
+	c.call(c.one, remoting.SendMessage, sending(c.topic("transactions-before", 1), 0), []byte("so that no position is 0")...)
 	end := half("half")
 	c.ask("commit by another group", remoting.EndTransaction, end.with("producerGroup", "others"))
 	c.ask("commit with a wrong queue offset", remoting.EndTransaction, end.with("tranStateTableOffset", "99999999"))
 	c.ask("commit with a wrong position", remoting.EndTransaction, end.with("commitLogOffset", "999999999999"))
-	c.ask("commit with a position in the middle", remoting.EndTransaction, end.with("commitLogOffset", end["commitLogOffset"]+"0"))
+	c.ask("commit with a position in the middle", remoting.EndTransaction, end.with("commitLogOffset", strconv.FormatInt(position+1, 10)))
 	for _, missing := range []string{"producerGroup", "tranStateTableOffset", "commitLogOffset", "commitOrRollback", "fromTransactionCheck", "msgId", "transactionId"} {
 		if missing != "fromTransactionCheck" && missing != "msgId" && missing != "transactionId" {
 			c.ask("end without "+missing, remoting.EndTransaction, end.with(missing, ""))
@@ -473,7 +506,8 @@ func askTimers(c *conversation) {
 	send("delete without an instant", "TIMER_DEL_UNIQKEY", topic+"+none")
 	c.until("what came", func() bool {
 		a := c.call(c.one, remoting.MaxOffset, fields{"topic": topic, "queueId": "0"})
-		return a.Ext["offset"] >= "9"
+		n, err := strconv.Atoi(a.Ext["offset"])
+		return err == nil && n >= 9
 	})
 	c.ask("pull", remoting.PullMessage, pulling(c.name("timers-reader"), topic, 0))
 

@@ -151,6 +151,17 @@ func (c *conversation) askOn(conn *remoting.Conn, label string, code remoting.Co
 	return answer
 }
 
+// keys keeps of an answer that tells of everybody only the names at the top of its body.
+func (c *conversation) keys(label string, conn *remoting.Conn, code remoting.Code) {
+	c.t.Helper()
+	answer := c.call(conn, code, nil)
+	var body map[string]any
+	if err := remoting.DecodeJSON(answer.Body, &body); err != nil {
+		c.t.Fatal(err)
+	}
+	c.exchanges = append(c.exchanges, exchange{label, fmt.Sprint(answer.Code, slices.Sorted(maps.Keys(body)))})
+}
+
 // call sends a request whose answer is not compared; nil: there was none.
 func (c *conversation) call(conn *remoting.Conn, code remoting.Code, ext fields, body ...byte) *remoting.Command {
 	c.t.Helper()
@@ -203,7 +214,7 @@ var (
 	recallHandle = regexp.MustCompile(`recallHandle=\S+`)
 	// What a real broker says of a request that it can't read is for its own developers.
 	malformed = regexp.MustCompile(`^(java\.|com\.alibaba|org\.apache|Cannot invoke|topicFilterType|the custom field|malformed )`)
-	lookedUp  = regexp.MustCompile(`look message by offset failed, [0-9]+`)
+	lookedUp  = regexp.MustCompile(`(by offset failed|by the offset), [0-9]+`)
 	generated = regexp.MustCompile(`^[0-9A-F]{32,}$`) // a unique key that the broker made up
 	javaTrace = regexp.MustCompile(`(?s)\n.*`)
 	javaTimes = regexp.MustCompile(`\b1[0-9]{12}\b`)
@@ -218,6 +229,9 @@ func (c *conversation) normal(a *remoting.Command) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Ext)) {
 		value := c.text(a.Ext[name])
+		if name == "indexLastUpdatePhyoffset" && value != "0" {
+			value = "N"
+		}
 		if name == "transactionId" && generated.MatchString(a.Ext[name]) {
 			value = "GENERATED"
 		}
@@ -234,7 +248,7 @@ func (c *conversation) text(s string) string {
 		return "(MALFORMED)"
 	}
 	s = c.replacement.Replace(s)
-	s = lookedUp.ReplaceAllString(s, "look message by offset failed, N")
+	s = lookedUp.ReplaceAllString(s, "$1, N")
 	s = offsetID.ReplaceAllString(s, "OFFSET-ID")
 	return javaTimes.ReplaceAllString(s, "TIME")
 }

@@ -146,8 +146,10 @@ func (s *Server) forget(c *session) {
 	defer s.changed()
 	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
 		g := s.groups[name]
-		if m := g.members[c.client]; m != nil && m.session == c {
-			s.leave(g, c.client)
+		for _, client := range slices.Sorted(maps.Keys(g.members)) {
+			if g.members[client].session == c {
+				s.leave(g, client)
+			}
 		}
 	}
 	s.dropPolls(c)

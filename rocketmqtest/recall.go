@@ -54,6 +54,9 @@ func (s *Server) recallMessage(r *request) *remoting.Command {
 	if s.config.DMS || s.config.Version == V4_9 {
 		return r.refuse(remoting.NotSupported, "request type %d not supported", r.Code)
 	}
+	if refusal := r.have("topic"); refusal != nil {
+		return refusal
+	}
 	topic := r.Ext["topic"]
 	if s.topics[topic] == nil {
 		return refuse(remoting.TopicNotExist, "recall failed, the topic[%s] not exist", topic)

@@ -23,6 +23,7 @@ var nameServerHandlers = map[remoting.Code]handler{
 	remoting.RouteOfTopic: (*Server).routeOfTopic,
 	remoting.ClusterInfo:  (*Server).clusterInfo,
 
+	remoting.AllTopics:          (*Server).allTopics,
 	remoting.DeleteTopicInNames: (*Server).deleteTopicInNames,
 }
 
@@ -50,6 +51,9 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.MinOffset:            (*Server).minOffset,
 	remoting.SearchOffset:         (*Server).searchOffset,
 
+	remoting.AllGroups:           (*Server).allGroups,
+	remoting.MessageByID:         (*Server).messageByID,
+	remoting.QueryMessage:        (*Server).queryMessage,
 	remoting.UpdateTopic:         (*Server).updateTopic,
 	remoting.DeleteTopicInBroker: (*Server).deleteTopic,
 }

@@ -7,12 +7,14 @@ type Code int
 const (
 	SendMessage           Code = 10
 	PullMessage           Code = 11
+	QueryMessage          Code = 12
 	QueryConsumerOffset   Code = 14
 	UpdateConsumerOffset  Code = 15
 	UpdateTopic           Code = 17
 	SearchOffset          Code = 29
 	MaxOffset             Code = 30
 	MinOffset             Code = 31
+	MessageByID           Code = 33
 	Heartbeat             Code = 34
 	UnregisterClient      Code = 35
 	SendMessageBack       Code = 36
@@ -24,6 +26,8 @@ const (
 	UnlockQueues          Code = 42
 	RouteOfTopic          Code = 105
 	ClusterInfo           Code = 106
+	AllGroups             Code = 201
+	AllTopics             Code = 206
 	DeleteTopicInBroker   Code = 215
 	DeleteTopicInNames    Code = 216
 	SendMessageV2         Code = 310
