@@ -65,6 +65,9 @@ func (w *World) Database(schema string) *pgxpool.Pool {
 // Configure fills in what the World knows: its broker, its clock, and listeners by which it sees when all is at rest.
 // Start and Run do it for their services.
 func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
+	if w.config.Configure != nil {
+		c = w.config.Configure(c)
+	}
 	c.RocketMQ.NameServers = []string{w.broker.Addr()}
 	c.Clock = w.clock
 	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, w.book.listener(groupPrefix(c)))

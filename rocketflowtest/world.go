@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/pgclock"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
@@ -24,6 +25,9 @@ type Config struct {
 	// Broker configures the broker; its Clock is the World's. Defaults differ from the broker's own in being quick where a
 	// test would wait: timers are precise to 10 ms, half messages are checked every second from the second one on.
 	Broker rocketmqtest.Config
+
+	// Configure changes the configuration of each service, before the World fills in what it knows. Default: leaves it.
+	Configure func(rocketflowfx.Config) rocketflowfx.Config
 
 	// Patience is how long Settle and FastForward wait, in the machine's time, for things to come to rest before they fail
 	// the test. Default 30 s.

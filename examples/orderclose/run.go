@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// articles is how many different things are sold, and onHand how many of each there are.
-const (
-	articles = 20
-	onHand   = 1_000_000
-)
+// OnHand is how many there are of each article.
+const OnHand = 1_000_000
+
+// articles is how many different things are sold.
+const articles = 20
 
 // Run sends the customers in, waits for rest, verifies and prints what it found, the last line being Summary.String.
 // An error means that the drive itself failed; what the services did wrong is in the summary.
@@ -70,7 +70,7 @@ func (r *run) stock(ctx context.Context) error {
 	batch := uuid.NewString()[:8]
 	for i := range articles {
 		sku := fmt.Sprintf("demo-%s-%d", batch, i+1)
-		if err := r.client.putStock(ctx, sku, onHand); err != nil {
+		if err := r.client.putStock(ctx, sku, OnHand); err != nil {
 			return fmt.Errorf("put stock: %w", err)
 		}
 		r.skus = append(r.skus, sku)

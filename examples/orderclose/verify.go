@@ -4,7 +4,17 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// Verify checks what became of orders that others have placed and that are at rest: of the articles skus, of each of
+// which there were OnHand in the beginning, there are no other orders. Of c only the schemas count.
+func Verify(ctx context.Context, c Config, pool *pgxpool.Pool, orders, skus []string) (Summary, error) {
+	c = c.withDefaults()
+	r := &run{config: c, database: newDatabase(pool, c), orders: orders, skus: skus}
+	return r.verify(ctx)
+}
 
 // verify reads the databases. r.orders doesn't change any more.
 func (r *run) verify(ctx context.Context) (s Summary, err error) {
@@ -34,7 +44,7 @@ func (r *run) verify(ctx context.Context) (s Summary, err error) {
 	}{
 		{"Stories", "orders whose events don't tell what their rows say", []any{orders}},
 		{"ArmedAlarms", "alarms still armed for finished orders", []any{orders}},
-		{"Stock", "articles of which there is not what there should be", []any{r.skus, onHand}},
+		{"Stock", "articles of which there is not what there should be", []any{r.skus, OnHand}},
 		{"Money", "cents captured too much", []any{orders}},
 	} {
 		n, err := r.database.number(ctx, law.name, law.args...)

@@ -42,13 +42,50 @@ func On(t testing.TB, databaseURL, nameServer string) *Env {
 
 // In is New in a World, whose clock the test can move.
 func In(t testing.TB, w *rocketflowtest.World) *Env {
-	e := On(t, w.DatabaseURL(), w.Broker().Addr())
+	return On(t, w.DatabaseURL(), w.Broker().Addr()).In(w)
+}
+
+// In has the services live in a World, which is on the Env's servers.
+func (e *Env) In(w *rocketflowtest.World) *Env {
 	e.world = w
 	return e
 }
 
 // Start runs a service until the test ends.
 func (e *Env) Start(configure func(func(string) string) (service.Config, error), app func(service.Config) fx.Option) *Client {
+	e.t.Helper()
+	config := e.configure(configure)
+	var server *service.Server
+	options := e.options(app(config), fx.Populate(&server))
+	if e.world != nil {
+		e.world.Run(options)
+		return &Client{e.t, "http://" + server.Address(), config}
+	}
+	running := fx.New(options, fx.NopLogger)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := running.Start(ctx); err != nil {
+		e.t.Fatalf("start service: %v", err)
+	}
+	e.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := running.Stop(ctx); err != nil {
+			e.t.Errorf("stop service: %v", err)
+		}
+	})
+	return &Client{e.t, "http://" + server.Address(), config}
+}
+
+// Run runs a service in the Env's World, for tests that stop it and run it again. Options are added to the service's.
+func (e *Env) Run(configure func(func(string) string) (service.Config, error), app func(service.Config) fx.Option, options ...fx.Option) (*rocketflowtest.Service, service.Config) {
+	e.t.Helper()
+	config := e.configure(configure)
+	return e.world.Run(e.options(append(options, app(config))...)), config
+}
+
+// configure gives a service its settings, with schemas that go when the test ends.
+func (e *Env) configure(configure func(func(string) string) (service.Config, error)) service.Config {
 	e.t.Helper()
 	env := map[string]string{
 		"DATABASE_URL":             e.databaseURL,
@@ -64,28 +101,13 @@ func (e *Env) Start(configure func(func(string) string) (service.Config, error),
 	config.Schema = e.run + "_" + config.Schema
 	config.RocketflowSchema = e.run + "_" + config.RocketflowSchema
 	e.t.Cleanup(func() { e.drop(config.Schema, config.RocketflowSchema) })
+	return config
+}
 
-	var server *service.Server
+// options are the service's, with a log that is the test's.
+func (e *Env) options(options ...fx.Option) fx.Option {
 	log := slog.New(slog.NewTextHandler(e.t.Output(), nil))
-	options := fx.Options(app(config), fx.Supply(log), fx.Populate(&server), fx.NopLogger)
-	if e.world != nil {
-		e.world.Run(options)
-		return &Client{e.t, "http://" + server.Address(), config}
-	}
-	running := fx.New(options)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := running.Start(ctx); err != nil {
-		e.t.Fatalf("start service: %v", err)
-	}
-	e.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := running.Stop(ctx); err != nil {
-			e.t.Errorf("stop service: %v", err)
-		}
-	})
-	return &Client{e.t, "http://" + server.Address(), config}
+	return fx.Options(fx.Supply(log), fx.Options(options...))
 }
 
 func (e *Env) drop(schemas ...string) {
