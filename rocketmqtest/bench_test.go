@@ -2,6 +2,7 @@ package rocketmqtest_test
 
 import (
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,19 +10,24 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// benchmark runs do on a few connections; it is given a call that fails the benchmark.
+// benchmark runs do on a few connections with many callers each; it is given a call that fails the benchmark.
 func benchmark(b *testing.B, do func(call func(code remoting.Code, ext fields, body []byte) *remoting.Command)) {
 	mq := rocketmqtest.RunT(b)
 	mq.CreateTopic(wireTopic, 2)
-	b.SetParallelism(4)
-	b.ResetTimer()
-	b.RunParallel(func(p *testing.PB) {
+	var conns []*remoting.Conn
+	for range 4 {
 		conn, err := remoting.Dial(b.Context(), mq.BrokerAddr(), remoting.Credentials{}, nil)
 		if err != nil {
-			b.Error(err)
-			return
+			b.Fatal(err)
 		}
 		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	var callers atomic.Int32
+	b.SetParallelism(32)
+	b.ResetTimer()
+	b.RunParallel(func(p *testing.PB) {
+		conn := conns[int(callers.Add(1))%len(conns)]
 		for p.Next() {
 			do(func(code remoting.Code, ext fields, body []byte) *remoting.Command {
 				a, err := conn.Call(b.Context(), &remoting.Command{Code: code, Ext: ext, Body: body})

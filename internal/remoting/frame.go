@@ -95,11 +95,11 @@ func Read(r io.Reader) (*Command, error) {
 // readN reads n bytes, taking memory only as they come: a length alone must not make us allocate.
 func readN(r io.Reader, n int) ([]byte, error) {
 	const step = 1 << 20
-	b := make([]byte, 0, min(n, step))
-	for len(b) < n {
-		k := min(n-len(b), step)
-		at := len(b)
-		b = append(b, make([]byte, k)...)
+	b := make([]byte, min(n, step))
+	for at := 0; at < n; at = len(b) {
+		if at > 0 {
+			b = append(b, make([]byte, min(n-at, step))...)
+		}
 		if _, err := io.ReadFull(r, b[at:]); err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF

@@ -1,7 +1,6 @@
 package remoting
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -14,8 +13,16 @@ const (
 // EncodeProperties encodes the properties of a message. Names and values must be free of the separators \x01 and \x02
 // (see ValidProperty): nothing escapes them.
 func EncodeProperties(p map[string]string) string {
+	size := 0
+	names := make([]string, 0, len(p))
+	for name, value := range p {
+		names = append(names, name)
+		size += len(name) + len(value) + 2
+	}
+	slices.Sort(names)
 	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(p)) {
+	b.Grow(size)
+	for _, name := range names {
 		b.WriteString(name)
 		b.WriteString(afterName)
 		b.WriteString(p[name])

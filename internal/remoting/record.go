@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,6 +64,8 @@ func (r *Record) Append(b []byte) ([]byte, error) {
 	if r.StoreHost.Addr().Unmap().Is6() {
 		sys |= flagStoreV6
 	}
+	const rest = 120 // the most that all fields of fixed size take
+	b = slices.Grow(b, rest+len(r.Body)+len(r.Topic)+len(props))
 	be, start := binary.BigEndian, len(b)
 	b = be.AppendUint32(b, 0) // the size, known at the end
 	b = be.AppendUint32(b, recordMagic)
