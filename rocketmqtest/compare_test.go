@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,21 +15,16 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// TestSameAnswers sends the same raw requests to this broker and to a real one and compares the answers. Its name server
-// is told by ROCKETFLOW_REAL_NAMESRV; the broker has the settings of internal/devstack.
+// TestSameAnswers sends the same raw requests to this broker and to a real one with the settings of internal/devstack,
+// and compares the answers.
 func TestSameAnswers(t *testing.T) {
 	t.Parallel()
-	address := os.Getenv("ROCKETFLOW_REAL_NAMESRV")
-	if address == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("ROCKETFLOW_REAL_NAMESRV isn't set")
-		}
-		t.Skip("ROCKETFLOW_REAL_NAMESRV isn't set")
-	}
+	address := mqtest.NeedsReal(t)
 	mq := rocketmqtest.RunT(t, rocketmqtest.Config{
 		MaxMessageSize:     2 << 20,
 		TransactionTimeout: 2 * time.Second, CheckInterval: time.Second, CheckMax: 60, OpBatchInterval: 100 * time.Millisecond,

@@ -94,10 +94,10 @@ func (s *Server) send(r *request, h sendHeader, members []batched) *remoting.Com
 	if refusal != nil {
 		return refusal
 	}
-	if h.queue < 0 {
+	if h.queue < 0 && t.write > 0 {
 		h.queue = s.random.IntN(t.write)
 	}
-	if h.queue >= t.write {
+	if h.queue < 0 || h.queue >= t.write {
 		return r.refuse(remoting.InvalidParameter, "request queueId[%d] is illegal, %v Producer: %v", h.queue, t, r.from.remote)
 	}
 	var ids []string

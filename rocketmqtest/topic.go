@@ -23,6 +23,9 @@ const (
 	deadPrefix  = "%DLQ%"
 )
 
+// maxQueues bounds the queues of a topic: they are memory here, and more are a mistake.
+const maxQueues = 1 << 14
+
 const permReadWrite = remoting.PermRead | remoting.PermWrite
 
 // topic is a name with queues.
@@ -146,6 +149,11 @@ func (s *Server) updateTopic(r *request) *remoting.Command {
 	}
 	if refusal := r.need("readQueueNums", "writeQueueNums", "perm"); refusal != nil {
 		return refusal
+	}
+	for _, name := range []string{"readQueueNums", "writeQueueNums"} {
+		if n := r.number(name); n < 0 || n > maxQueues {
+			return r.refuse(remoting.InvalidParameter, "%s: %d, want at most %d", name, n, maxQueues)
+		}
 	}
 	changes, refusal := attributes(r)
 	if refusal != nil {
