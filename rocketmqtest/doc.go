@@ -13,4 +13,19 @@
 // It is no production broker: one process, no disk, no replicas. Nothing that serves production imports it. What it does
 // is what Apache RocketMQ 5.3.3 was seen to do, or another version where Config.Version says so; the suite in
 // broker/brokertest and a list of raw requests run on it and on the real one, and their answers are compared.
+//
+// # What differs on purpose
+//
+//   - A request that can't be read is answered with what is wrong with it, where a real broker shows a Java stack trace
+//     or, for offsets, nothing. The code is the same.
+//   - What is acknowledged is visible at once: a topic in its route, a message to pulls. A real broker takes a moment.
+//   - A topic is deleted with code 215 alone; a route that only the name server is told to forget (216) would come back
+//     with a real broker's next registration, and here it never leaves.
+//   - A client is gone when its connection is, not also after 120 s without a heartbeat.
+//   - A committed offset of a queue that doesn't exist is taken and lost.
+//   - Nobody may send to rmq_sys_wheel_timer (16). A real broker takes such a message, and all its timers stand still.
+//   - A topic has at most 16384 queues.
+//   - Filters by SQL are refused, as a real broker does by default. Groups have 16 retries unless the consumer says
+//     otherwise, and one queue of retries; there is no request to change them, nor the broker's settings.
+//   - Credentials are all or nothing: a user who is known may do anything.
 package rocketmqtest

@@ -52,7 +52,7 @@ func (s *Server) recallMessage(r *request) *remoting.Command {
 		return a
 	}
 	if s.config.DMS || s.config.Version == V4_9 {
-		return r.refuse(remoting.NotSupported, "request type %d not supported", r.Code)
+		return r.refuse(remoting.NotSupported, " request type %d not supported", r.Code)
 	}
 	if refusal := r.have("topic"); refusal != nil {
 		return refusal
