@@ -1,0 +1,85 @@
+package devstack_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+func TestStackWithTheEmbeddedBroker(t *testing.T) {
+	t.Parallel()
+	ctx := deadline(t, time.Minute)
+	stack, err := devstack.Start(ctx, devstack.Config{
+		Postgres: devstack.PostgresConfig{NoFsync: true}, Embedded: &devstack.EmbeddedConfig{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stack.Stop(context.Background()) })
+	exec1(t, ctx, stack.DatabaseURL(), "SELECT 1")
+	mq := stack.Embedded
+	if err := updateTopic(ctx, mq.Broker(), "kept", remoting.Credentials{}); err != nil {
+		t.Fatal(err)
+	}
+
+	mq.Kill()
+	if c, err := net.Dial("tcp", mq.Broker()); err == nil {
+		c.Close()
+		t.Error("the broker listens after Kill")
+	}
+	if err := mq.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := route(ctx, stack, "kept"); err != nil {
+		t.Errorf("route of the topic after a restart: %v", err)
+	}
+
+	if err := mq.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() { answered <- updateTopic(ctx, mq.Broker(), "later", remoting.Credentials{}) }()
+	select {
+	case err := <-answered:
+		t.Errorf("a paused broker answered: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := mq.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("after Continue: %v", err)
+	}
+
+	for range 2 {
+		if err := stack.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(stack.Dir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left (%v)", stack.Dir(), err)
+	}
+}
+
+func TestEmbeddedBrokerOnATakenPort(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	for _, config := range []devstack.EmbeddedConfig{{NameServerPort: port}, {BrokerPort: port}} {
+		if _, err := devstack.StartEmbedded(config); err == nil || !strings.Contains(err.Error(), "is taken") {
+			t.Errorf("start on a taken port: %v", err)
+		}
+	}
+}
