@@ -29,6 +29,9 @@ type reader struct {
 	open map[uuid.UUID]struct{} // got, and not done with
 	done map[uuid.UUID]struct{}
 	read map[string]int // by topic: how many of its events, from the first on, are done with
+
+	awaited bool               // its service runs
+	topics  map[string][]int64 // that it read when last seen, with the offsets that it had committed
 }
 
 // arrival is an event in the broker's log.
@@ -69,20 +72,40 @@ func (b *book) listener(prefix string) *handlers.Listener {
 	}
 }
 
+// unread counts the events of a topic that the group isn't done with. What it has committed was handled by others.
+func (g *reader) unread(topic string, events []arrival, offsets []int64) (n int) {
+	for i := g.read[topic]; i < len(events); i++ {
+		a := events[i]
+		_, done := g.done[a.event.ID]
+		_, busy := g.open[a.event.ID]
+		if passed := a.queue < len(offsets) && a.offset < offsets[a.queue]; (done || passed) && !busy {
+			if i == g.read[topic] {
+				g.read[topic]++
+			}
+			continue
+		}
+		n++
+	}
+	return n
+}
+
 func (b *book) group(name string) *reader {
 	g := b.groups[name]
 	if g == nil {
-		g = &reader{open: map[uuid.UUID]struct{}{}, done: map[uuid.UUID]struct{}{}, read: map[string]int{}}
+		g = &reader{open: map[uuid.UUID]struct{}{}, done: map[uuid.UUID]struct{}{}, read: map[string]int{}, topics: map[string][]int64{}}
 		b.groups[name] = g
 	}
 	return g
 }
 
-// know makes a group one whose events are waited for. Others, which the test reads with by itself, are not.
-func (b *book) know(group string) {
+// know makes a group one whose events are waited for, while its service runs. Others, which the test reads with by
+// itself, are not.
+func (b *book) know(group string, runs bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.group(group)
+	g := b.group(group)
+	g.awaited = runs
+	clear(g.topics)
 }
 
 // moves rises whenever an event was stored or a consumer said something.
@@ -118,27 +141,18 @@ func (b *book) left(mq *rocketmqtest.Server) []string {
 	subscriptions := mq.Subscriptions()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var left []string
+	// A group that has no members for a moment, as after a restart of the broker, goes on with what it read before.
 	for _, s := range subscriptions {
-		g := b.groups[s.Group]
-		if g == nil {
-			continue
+		if g := b.groups[s.Group]; g != nil && g.awaited {
+			g.topics[s.Topic] = s.Offsets
 		}
-		events, open := b.events[s.Topic], 0
-		for i := g.read[s.Topic]; i < len(events); i++ {
-			a := events[i]
-			_, done := g.done[a.event.ID]
-			_, busy := g.open[a.event.ID]
-			if passed := a.queue < len(s.Offsets) && a.offset < s.Offsets[a.queue]; (done || passed) && !busy {
-				if i == g.read[s.Topic] {
-					g.read[s.Topic]++
-				}
-				continue
+	}
+	var left []string
+	for name, g := range b.groups {
+		for topic, offsets := range g.topics {
+			if open := g.unread(topic, b.events[topic], offsets); open > 0 {
+				left = append(left, fmt.Sprintf("consumer %s: %d events of topic %s not handled", name, open, topic))
 			}
-			open++
-		}
-		if open > 0 {
-			left = append(left, fmt.Sprintf("consumer %s: %d events of topic %s not handled", s.Group, open, s.Topic))
 		}
 	}
 	for name, g := range b.groups {

@@ -32,6 +32,7 @@ type Service struct {
 	options     fx.Option
 	app         *fx.App // nil: stopped
 	groupPrefix string
+	consumers   []string
 }
 
 // Start gives a service a schema with rocketflow's tables, which is also the search path for its own, and runs it: all
@@ -118,6 +119,9 @@ func (s *Service) Stop() {
 		s.world.t.Errorf("stop %s: %v", s.Name, err)
 	}
 	s.app = nil
+	for _, name := range s.consumers {
+		s.world.book.know(s.groupPrefix+name, false)
+	}
 }
 
 // Resume runs the service again after Stop, on the same tables.
@@ -153,8 +157,9 @@ func (s *Service) known(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list consumers: %w", err)
 	}
+	s.consumers = names
 	for _, name := range names {
-		s.world.book.know(s.groupPrefix + name)
+		s.world.book.know(s.groupPrefix+name, true)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketflow/rocketflow/internal/pgclock"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
@@ -15,8 +17,9 @@ import (
 var queriesSQL string
 
 const (
-	// pollInterval lies between two looks at what is left.
+	// pollInterval lies between two looks at what is left, while something moves; then it grows.
 	pollInterval = 2 * time.Millisecond
+	longestPoll  = 20 * time.Millisecond
 	// quietLooks is how many looks in a row must find nothing left, and nothing changed: what moves on from one place to
 	// the next may be seen in neither for a moment.
 	quietLooks = 3
@@ -38,53 +41,70 @@ func (w *World) TrySettle(patience time.Duration) (left []string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	moves := int64(-1)
+	moves, pause := int64(-1), pollInterval
 	for quiet := 0; quiet < quietLooks; {
-		found, err := w.left(ctx)
-		if err != nil && ctx.Err() == nil {
-			w.t.Fatalf("settle: %v", err)
-		}
-		if err == nil {
+		left = w.book.left(w.broker)
+		if len(left) == 0 { // else it isn't worth asking Postgres
+			found, err := w.owed(ctx)
+			if err != nil && ctx.Err() == nil {
+				w.t.Fatalf("settle: %v", err)
+			}
 			left = found
 		}
-		if now := w.book.moves(); now != moves || len(left) > 0 {
-			moves, quiet = now, 0
+		if now := w.book.moves(); now != moves {
+			moves, quiet, pause = now, 0, pollInterval
+		} else if len(left) > 0 {
+			quiet, pause = 0, min(2*pause, longestPoll)
 		} else {
 			quiet++
 		}
 		select {
 		case <-ctx.Done():
-			if len(left) == 0 {
-				left = []string{"events still come"}
-			}
-			return left
-		case <-time.After(pollInterval):
+			return w.whatIsLeft()
+		case <-time.After(pause):
 		}
 	}
 	return nil
 }
 
-// left says what could be done now and isn't.
-func (w *World) left(ctx context.Context) ([]string, error) {
+// whatIsLeft says all that could be done now and isn't.
+func (w *World) whatIsLeft() []string {
+	ctx, cancel := w.patience()
+	defer cancel()
 	left := w.book.left(w.broker)
-	for _, s := range w.running() {
-		var owed, due, attempts int
-		var timeouts string
-		sql := queries.Parse(queriesSQL, s.Schema)
-		if err := w.pool.QueryRow(ctx, sql.Get("Left")).Scan(&owed, &due, &attempts, &timeouts); err != nil {
-			return left, fmt.Errorf("look at what %s has left: %w", s.Name, err)
-		}
-		if owed > 0 {
-			left = append(left, fmt.Sprintf("%s: %d events recorded that the broker hasn't confirmed", s.Name, owed))
-		}
-		if due > 0 {
-			left = append(left, fmt.Sprintf("%s: %d timeouts due that haven't fired (%s)", s.Name, due, timeouts))
-		}
-		if attempts > 0 {
-			left = append(left, fmt.Sprintf("%s: %d parked events due", s.Name, attempts))
-		}
+	owed, err := w.owed(ctx)
+	if err != nil {
+		left = append(left, err.Error())
 	}
-	return left, nil
+	if left = append(left, owed...); len(left) == 0 {
+		left = []string{"events still come"}
+	}
+	return left
+}
+
+// owed says what of it Postgres knows.
+func (w *World) owed(ctx context.Context) (left []string, err error) {
+	var batch pgx.Batch // one round trip
+	for _, s := range w.running() {
+		batch.Queue(queries.Parse(queriesSQL, s.Schema).Get("Left")).QueryRow(func(row pgx.Row) error {
+			var owed, due, attempts int
+			var timeouts string
+			if err := row.Scan(&owed, &due, &attempts, &timeouts); err != nil {
+				return fmt.Errorf("look at what %s has left: %w", s.Name, err)
+			}
+			if owed > 0 {
+				left = append(left, fmt.Sprintf("%s: %d events recorded that the broker hasn't confirmed", s.Name, owed))
+			}
+			if due > 0 {
+				left = append(left, fmt.Sprintf("%s: %d timeouts due that haven't fired (%s)", s.Name, due, timeouts))
+			}
+			if attempts > 0 {
+				left = append(left, fmt.Sprintf("%s: %d parked events due", s.Name, attempts))
+			}
+			return nil
+		})
+	}
+	return left, w.pool.SendBatch(ctx, &batch).Close()
 }
 
 // FastForward moves the clock ahead by d, from one instant at which something falls due to the next, and has all come to

@@ -25,7 +25,7 @@ type schedule struct {
 	sku    string
 	orders []purchase
 	steps  []step
-	faults []*rocketmqtest.Faults
+	faults *rocketmqtest.Faults
 }
 
 type purchase struct {
@@ -170,12 +170,7 @@ func (s *schedule) drawFaults(lot *rand.Rand) {
 	for range lot.IntN(4) {
 		*kinds[lot.IntN(len(kinds))] = 0.05 + 0.25*lot.Float64()
 	}
-	s.faults = append(s.faults, f)
-	if lot.IntN(10) == 0 {
-		s.faults = append(s.faults, &rocketmqtest.Faults{
-			Seed: s.seed, CutAfter: 0.05, Only: func(r rocketmqtest.Request) bool { return r.Name == "PULL_MESSAGE" },
-		})
-	}
+	s.faults = f
 }
 
 // nameOf names a message alike in each run: the ids of events are drawn anew.
@@ -202,10 +197,9 @@ func (s *schedule) String() string {
 		}
 		fmt.Fprintf(&b, "  %s%s: %s\n", when, rest, p.what)
 	}
-	for _, f := range s.faults {
-		fmt.Fprintf(&b, "  drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v",
-			f.Drop, f.DropAnswer, f.Duplicate, f.Delay, f.Reorder, f.CutBefore, f.CutAfter, f)
-	}
+	f := s.faults
+	fmt.Fprintf(&b, "  drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v",
+		f.Drop, f.DropAnswer, f.Duplicate, f.Delay, f.Reorder, f.CutBefore, f.CutAfter, f)
 	return b.String()
 }
 
@@ -238,9 +232,7 @@ type execution struct {
 func (s *schedule) play(shop *shop) (broken []string, summary orderclose.Summary) {
 	shop.stock(s.sku)
 	e := &execution{schedule: s, shop: shop, began: shop.Now(), deadlines: make([]time.Time, len(s.orders))}
-	for _, f := range s.faults {
-		e.heals = append(e.heals, shop.Broker().Control(f.Hook))
-	}
+	e.heals = append(e.heals, shop.Broker().Control(s.faults.Hook))
 	for _, err := range []error{e.run(), e.end()} {
 		if err != nil {
 			broken = append(broken, err.Error())

@@ -3,10 +3,12 @@
 package chaos_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"net/url"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
+	"github.com/rocketflow/rocketflow/examples/internal/service"
 	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
@@ -32,16 +35,17 @@ type shop struct {
 
 	order, payment *rocketflowtest.Service
 	schemas        orderclose.Config
+	log            *log // of the services
 }
 
 func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	t.Helper()
 	config.Configure = impatient
-	w := rocketflowtest.New(t, config)
-	s := &shop{World: w, t: t}
-	env := servicetest.On(t, frugal(w.DatabaseURL()), w.Broker().Addr()).In(w)
-	orders, orderConfig := env.Run(order.Configure, order.App, fx.Populate(&s.orders))
-	payments, paymentConfig := env.Run(payment.Configure, payment.App, fx.Populate(&s.payments))
+	s := &shop{World: rocketflowtest.New(t, config), t: t, log: new(log)}
+	env := servicetest.In(t, s.World)
+	logger := fx.Decorate(func(*slog.Logger) *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) })
+	orders, orderConfig := env.Run(frugal(order.Configure), order.App, fx.Populate(&s.orders), logger)
+	payments, paymentConfig := env.Run(frugal(payment.Configure), payment.App, fx.Populate(&s.payments), logger)
 	s.order, s.payment = orders, payments
 	s.schemas = orderclose.Config{
 		OrderSchema: orderConfig.Schema, OrderRocketflowSchema: orderConfig.RocketflowSchema,
@@ -57,17 +61,37 @@ func impatient(c rocketflowfx.Config) rocketflowfx.Config {
 	return c
 }
 
-// frugal has a pool take few connections, for there are many pools, and not wait for the disk.
-func frugal(databaseURL string) string {
-	u, err := url.Parse(databaseURL)
-	if err != nil || u.Scheme == "" {
-		return databaseURL
+// frugal has a service take few connections, for there are many services, and not wait for the disk.
+func frugal(configure configure) configure {
+	return func(getenv func(string) string) (service.Config, error) {
+		c, err := configure(getenv)
+		if err == nil {
+			c.Database.MaxConns = 8
+			c.Database.ConnConfig.RuntimeParams["synchronous_commit"] = "off"
+		}
+		return c, err
 	}
-	q := u.Query()
-	q.Set("pool_max_conns", "8")
-	q.Set("synchronous_commit", "off")
-	u.RawQuery = q.Encode()
-	return u.String()
+}
+
+type configure = func(getenv func(string) string) (service.Config, error)
+
+// log keeps what was written since it was taken last.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
 }
 
 // stock makes an article of which there is plenty.
