@@ -36,7 +36,8 @@
 // Queues. Its order of queues is not stable: ours is (TestPickIsStable, OrderByShardingKey).
 //
 // Routes. It looks for unknown topics under a lock, up to 6 s for each name server: we look first, with the caller's
-// context (SendToUnknownTopic).
+// context (SendToUnknownTopic). It learns a new topic's queues a moment before their broker's address, and refuses sends
+// in between: they are tried again (TestFirstSends).
 //
 // Connecting. It dials under a lock that stops all sends: what our own connection finds down isn't tried
 // (TestBrokerRestart).

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
+	"time"
 
 	rmq "github.com/apache/rocketmq-client-go/v2"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
@@ -82,6 +84,14 @@ func (c *Client) sendTo(ctx context.Context, q queue, messages ...*primitive.Mes
 		}
 	}
 	result, err := c.sendSync(ctx, messages)
+	for try := 0; try < routeTries && notRouted(err); try++ {
+		select {
+		case <-ctx.Done():
+			return fail(err)
+		case <-time.After(routePause):
+		}
+		result, err = c.sendSync(ctx, messages)
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -89,6 +99,17 @@ func (c *Client) sendTo(ctx context.Context, q queue, messages ...*primitive.Mes
 		return fail(fmt.Errorf("%w: stored, but not as safely as the broker is set to (status %d)", broker.ErrUnavailable, result.Status))
 	}
 	return result, nil
+}
+
+// Among the first sends to a topic the client learns its queues a moment before it learns their broker's address. Whoever
+// comes in between is told that there is no route, before anything is sent.
+const (
+	routeTries = 50
+	routePause = 2 * time.Millisecond
+)
+
+func notRouted(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "route info not found")
 }
 
 // sendSync waits for the client until ctx ends. The client must not see ctx: with one that has ended it writes the
