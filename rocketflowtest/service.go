@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,6 +34,7 @@ type Service struct {
 	app         *fx.App // nil: stopped
 	groupPrefix string
 	consumers   []string
+	ready       time.Time // the day for which its partitions are made
 }
 
 // Start gives a service a schema with rocketflow's tables, which is also the search path for its own, and runs it: all

@@ -133,9 +133,13 @@ func (w *World) Jump(d time.Duration) {
 	ctx, cancel := w.patience()
 	defer cancel()
 	// Postgres first: it decides what is due when the others have a look.
-	schemas := []string{}
+	var schemas []string
+	day := w.clock.Now().Add(d).UTC().Truncate(24 * time.Hour)
 	for _, s := range w.running() {
-		schemas = append(schemas, s.Schema)
+		if !s.ready.Equal(day) {
+			schemas = append(schemas, s.Schema)
+			s.ready = day
+		}
 	}
 	if err := pgclock.Set(ctx, w.pool, w.schema, w.clock.Offset()+d, schemas...); err != nil {
 		w.t.Fatalf("%v", err)

@@ -124,6 +124,7 @@ func (w *World) open(schema string) *pgxpool.Pool {
 		path = pgx.Identifier{schema}.Sanitize() + ", " + path
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = path
+	config.ConnConfig.RuntimeParams["synchronous_commit"] = "off" // what a crash of Postgres loses is no test's concern
 	config.MaxConns = 10
 	ctx, cancel := w.patience()
 	defer cancel()

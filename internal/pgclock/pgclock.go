@@ -67,14 +67,13 @@ func Set(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Dur
 // ahead makes the partitions of the day to come. In life they are there days before. Whoever jumps over these days would
 // find none, and making them while others write the first rows of the day makes those fail.
 func ahead(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
-	for _, name := range []string{"outbox", "outbox_ack", "inbox"} {
-		var exists bool
-		if err := pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quote(schema)+"."+name).Scan(&exists); err != nil {
-			return err
-		}
-		if !exists {
-			continue
-		}
+	var has []string
+	err := pool.QueryRow(ctx, `SELECT ARRAY (SELECT name FROM unnest(ARRAY ['outbox', 'outbox_ack', 'inbox']) AS name
+		WHERE to_regclass($1 || '.' || name) IS NOT NULL)`, quote(schema)).Scan(&has)
+	if err != nil {
+		return err
+	}
+	for _, name := range has {
 		_, err := partition.Ensure(ctx, pool, partition.Table{Schema: schema, Name: name}, time.Now().Add(offset), 1)
 		if err != nil && !errors.Is(err, partition.ErrBusy) { // then the default partition takes the rows
 			return err
@@ -85,6 +84,8 @@ func ahead(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.D
 
 func replace(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
 	var ddl strings.Builder
+	// Two that replace a function at a time get in each other's way.
+	fmt.Fprintf(&ddl, "SELECT pg_advisory_xact_lock(hashtextextended('rocketflow clock %s', 0));", strings.ReplaceAll(schema, "'", "''"))
 	// Seconds, not days: a day that begins or ends summer time isn't 24 hours long.
 	microseconds := offset.Microseconds()
 	for _, f := range functions {
@@ -92,14 +93,8 @@ func replace(ctx context.Context, pool *pgxpool.Pool, schema string, offset time
 			AS $$SELECT pg_catalog.%[2]s() OPERATOR(pg_catalog.+) INTERVAL '%[4]d.%06[5]d seconds'$$;`,
 			quote(schema), f.name, f.volatility, microseconds/1e6, microseconds%1e6)
 	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// Two that replace a function at a time get in each other's way.
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "rocketflow clock "+schema); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, ddl.String())
-		return err
-	})
+	_, err := pool.Exec(ctx, ddl.String()) // without parameters: one round trip and one transaction
+	return err
 }
 
 func quote(schema string) string { return pgx.Identifier{schema}.Sanitize() }
