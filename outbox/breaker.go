@@ -1,0 +1,3 @@
+package outbox
+
+import _ "github.com/sony/gobreaker/v2"
