@@ -108,6 +108,17 @@ func (b *book) know(group string, runs bool) {
 	clear(g.topics)
 }
 
+// reread begins anew with the broker's log, whose end may be another one now.
+func (b *book) reread() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.position, b.order = 0, nil
+	clear(b.events)
+	for _, g := range b.groups {
+		clear(g.read)
+	}
+}
+
 // moves rises whenever an event was stored or a consumer said something.
 func (b *book) moves() int64 {
 	b.mu.Lock()

@@ -126,6 +126,9 @@ func (s *Service) Stop() {
 	}
 }
 
+// Running tells whether the service runs: it was neither stopped nor did it fail to start.
+func (s *Service) Running() bool { return s.app != nil }
+
 // Resume runs the service again after Stop, on the same tables.
 func (s *Service) Resume() {
 	s.world.t.Helper()

@@ -84,8 +84,17 @@ func New(t testing.TB, config ...Config) *World {
 	return w
 }
 
-// Broker is the World's broker: for its faults, and to look at what it holds.
+// Broker is the World's broker: for its faults, and to look at what it holds. To restart it use Restart.
 func (w *World) Broker() *rocketmqtest.Server { return w.broker }
+
+// Restart restarts the broker. Of one that loses messages, do it by this: what is lost is then no longer waited for.
+func (w *World) Restart(loss rocketmqtest.Loss) {
+	w.t.Helper()
+	if err := w.broker.Restart(loss); err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	w.book.reread()
+}
 
 // Clock shows the time of the World.
 func (w *World) Clock() rocketflow.Clock { return w.clock }

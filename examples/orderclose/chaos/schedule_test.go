@@ -139,7 +139,10 @@ func (s *schedule) drawTrouble(lot *rand.Rand) {
 	switch n := lot.IntN(100); {
 	case n < 6:
 		loss := []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory, rocketmqtest.LoseMemory}[lot.IntN(4)]
-		trouble(fmt.Sprintf("the broker restarts (loss %d)", loss), func(e *execution) error { return e.shop.Broker().Restart(loss) })
+		trouble(fmt.Sprintf("the broker restarts (loss %d)", loss), func(e *execution) error {
+			e.shop.Restart(loss)
+			return nil
+		})
 	case n < 10:
 		trouble(fmt.Sprintf("service %s is stopped for %v", which, pause), func(e *execution) error {
 			service := map[string]*rocketflowtest.Service{"order": e.shop.order, "payment": e.shop.payment}[which]

@@ -40,7 +40,13 @@ type shop struct {
 
 func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	t.Helper()
-	config.Configure = impatient
+	change := config.Configure
+	config.Configure = func(c rocketflowfx.Config) rocketflowfx.Config {
+		if c = impatient(c); change != nil {
+			c = change(c)
+		}
+		return c
+	}
 	s := &shop{World: rocketflowtest.New(t, config), t: t, log: new(log)}
 	env := servicetest.In(t, s.World)
 	logger := fx.Decorate(func(*slog.Logger) *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) })
