@@ -23,6 +23,7 @@ func TestFastForward(t *testing.T) {
 	}).start(t)
 	soon := func(what string, happened <-chan timeout.Info, key string) {
 		t.Helper()
+		t.Helper()
 		select {
 		case i := <-happened:
 			if i.Key != key || i.Late < 0 || i.Late > 10*time.Second {
@@ -41,9 +42,15 @@ func TestFastForward(t *testing.T) {
 		}
 	}
 	const grace = 2 * time.Second
+	// What is handed over is looked at again a grace after that is written down, which comes after the hand-over.
+	marked := func(n int) {
+		t.Helper()
+		eventually(t, "the hand-over is written down", func() bool { return b.count(t, "handed_over") == n })
+	}
 	arm("near", 30*time.Minute)
 	arm("far", 72*time.Hour)
 	soon("handed over by who armed it", handedOver, "near")
+	marked(1)
 	clock.FastForward(29 * time.Minute)
 	if n := b.count(t, "true"); n != 2 {
 		t.Errorf("%d are armed, want 2", n)
@@ -53,11 +60,13 @@ func TestFastForward(t *testing.T) {
 
 	clock.FastForward(71 * time.Hour)
 	soon("handed over by the sweep", handedOver, "far")
+	marked(1)
 	clock.FastForward(30 * time.Minute)
 	soon("fired", fired, "far")
 
 	arm("later", 30*time.Minute) // by the clock that was moved
 	soon("handed over by who armed it", handedOver, "later")
+	marked(1)
 	clock.FastForward(30*time.Minute + grace)
 	soon("fired", fired, "later")
 }
