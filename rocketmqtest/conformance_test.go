@@ -13,18 +13,36 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// TestConformance runs the suite that the driver passes on a real broker.
+// TestConformance runs the suite that the driver passes on a real broker, for each kind of broker that there is a timer on.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	mq := rocketmqtest.RunT(t, rocketmqtest.Config{
-		MaxMessageSize:     2 << 20,
-		TransactionTimeout: 500 * time.Millisecond, CheckInterval: 250 * time.Millisecond, CheckMax: 240, OpBatchInterval: 100 * time.Millisecond,
-		TimerPrecision: 100 * time.Millisecond,
-	})
+	for _, c := range []struct {
+		name    string
+		change  func(*rocketmqtest.Config)
+		dialect rocketmq.Dialect
+	}{
+		{"5.3", func(*rocketmqtest.Config) {}, rocketmq.Apache5},
+		{"5.5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.V5_5 }, rocketmq.Apache5},
+		{"DMS", func(c *rocketmqtest.Config) { c.DMS = true }, rocketmq.DMS},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			config := rocketmqtest.Config{
+				MaxMessageSize:     2 << 20,
+				TransactionTimeout: 500 * time.Millisecond, CheckInterval: 250 * time.Millisecond, CheckMax: 240, OpBatchInterval: 100 * time.Millisecond,
+				TimerPrecision: 100 * time.Millisecond,
+			}
+			c.change(&config)
+			conformance(t, rocketmqtest.RunT(t, config), c.dialect)
+		})
+	}
+}
+
+func conformance(t *testing.T, mq *rocketmqtest.Server, dialect rocketmq.Dialect) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
 		admin := open(t, mq)
 		return brokertest.Harness{
-			Open: func(t *testing.T) brokertest.Driver { return open(t, mq) },
+			Open: func(t *testing.T) brokertest.Driver { return openDialect(t, mq, dialect) },
 			Close: func(t *testing.T, d brokertest.Driver) {
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				defer cancel()
@@ -44,9 +62,14 @@ func TestConformance(t *testing.T) {
 
 func open(t testing.TB, mq *rocketmqtest.Server) *rocketmq.Client {
 	t.Helper()
+	return openDialect(t, mq, rocketmq.Apache5)
+}
+
+func openDialect(t testing.TB, mq *rocketmqtest.Server, dialect rocketmq.Dialect) *rocketmq.Client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", SendTimeout: 20 * time.Second})
+	c, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", Dialect: dialect, SendTimeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
