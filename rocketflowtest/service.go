@@ -102,7 +102,7 @@ func (w *World) Run(options ...fx.Option) *Service {
 	)
 	s.Resume()
 	w.t.Cleanup(func() {
-		if s.app != nil {
+		if s.Running() {
 			s.Stop()
 		}
 	})
@@ -120,14 +120,24 @@ func (s *Service) Stop() {
 	if err := s.app.Stop(ctx); err != nil {
 		s.world.t.Errorf("stop %s: %v", s.Name, err)
 	}
-	s.app = nil
+	s.set(nil)
 	for _, name := range s.consumers {
 		s.world.book.know(s.groupPrefix+name, false)
 	}
 }
 
 // Running tells whether the service runs: it was neither stopped nor did it fail to start.
-func (s *Service) Running() bool { return s.app != nil }
+func (s *Service) Running() bool {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	return s.app != nil
+}
+
+func (s *Service) set(app *fx.App) {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	s.app = app
+}
 
 // Resume runs the service again after Stop, on the same tables.
 func (s *Service) Resume() {
@@ -138,7 +148,7 @@ func (s *Service) Resume() {
 	if err := app.Start(ctx); err != nil {
 		s.world.t.Fatalf("start %s: %v", cmp.Or(s.Name, "service"), err)
 	}
-	s.app = app
+	s.set(app)
 	var ours bool
 	err := s.Pool.QueryRow(ctx, "SELECT to_regprocedure('clock_timestamp()') = to_regprocedure($1)", s.world.schema+".clock_timestamp()").Scan(&ours)
 	if err == nil && !ours {
@@ -166,6 +176,7 @@ func (s *Service) known(ctx context.Context) error {
 	for _, name := range names {
 		s.world.book.know(s.groupPrefix+name, true)
 	}
+	s.world.book.left(s.world.broker) // what they read is known from here on, whatever befalls the broker
 	return nil
 }
 

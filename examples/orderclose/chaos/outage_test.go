@@ -70,10 +70,15 @@ var outages = []struct {
 		return s.order.Resume
 	}},
 	{"payment service is stopped", func(s *shop) func() {
-		if s.payment.Running() {
-			s.payment.Stop()
+		if !s.payment.Running() {
+			return func() {}
 		}
-		return func() {} // it runs again at the end, whatever stopped it
+		stopped := make(chan struct{})
+		go func() { // it waits for its handler
+			defer close(stopped)
+			s.payment.Stop()
+		}()
+		return func() { <-stopped }
 	}},
 }
 
