@@ -27,5 +27,12 @@
 //   - A topic has at most 16384 queues.
 //   - Filters by SQL are refused, as a real broker does by default. Groups have 16 retries unless the consumer says
 //     otherwise, and one queue of retries; there is no request to change them, nor the broker's settings.
+//   - Rounds of checks lie on a grid from the start, without the second that a real round sleeps where the markers have
+//     nothing new; markers are written once in Config.OpBatchInterval, where 5.3.3 may take twice that.
+//   - The commit of a half message whose topic is gone is refused. A real broker stores what nobody can read.
+//   - A timer fires once, and a delay level goes on where it was, also after a crash. A real one may repeat seconds.
+//   - Recall (370) is always on.
+//   - FastForward moves what is stored: timers, delays, the age of half messages. Connections, heartbeats, long polls and
+//     locks go by the machine's time, as the clients do that hold them.
 //   - Credentials are all or nothing: a user who is known may do anything.
 package rocketmqtest
