@@ -22,7 +22,7 @@ const (
 	longestPoll  = 20 * time.Millisecond
 	// quietLooks is how many looks in a row must find nothing left, and nothing changed: what moves on from one place to
 	// the next may be seen in neither for a moment.
-	quietLooks = 3
+	quietLooks = 2
 )
 
 // Settle waits until nothing is left to do at the present instant: every event that was recorded has reached the broker,

@@ -17,6 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -57,7 +58,7 @@ var orders = fx.Invoke(func(router *handlers.Router, timer *timeout.Scheduler, p
 		if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
 			return err
 		}
-		return timer.Arm(ctx, tx, p.ID, "unpaid", now.Add(30*time.Minute), overdue{p.ID})
+		return timer.Arm(ctx, tx, p.ID, "unpaid", now.Add(30*time.Minute), overdue(p))
 	})
 	handlers.On(router, "orders", func(ctx context.Context, tx rocketflow.Tx, o overdue) error {
 		return tx.Publish(ctx, closed(o))
@@ -191,5 +192,29 @@ func TestTwoServices(t *testing.T) {
 	w.Settle()
 	if n := got.Load(); n != 2 {
 		t.Errorf("got %d of 2", n)
+	}
+}
+
+// TestRestart has the broker forget its consumers: what comes before they are back is waited for all the same.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t, rocketflowtest.Config{Configure: func(c rocketflowfx.Config) rocketflowfx.Config {
+		c.RocketMQ.SendTimeout = time.Second
+		return c
+	}})
+	var got atomic.Int32
+	s := w.Start(rocketflowfx.Config{Service: "store", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
+		handlers.On(router, "store", func(context.Context, rocketflow.Tx, placed) error { got.Add(1); return nil })
+	}))
+	for i, loss := range []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMemory, rocketmqtest.LoseUnflushed} {
+		w.Restart(loss)
+		s.Publish(placed{"o-1"})
+		for left := w.TrySettle(time.Second); left != nil; left = w.TrySettle(time.Second) {
+			w.Jump(time.Second) // to the next sweep, or check
+		}
+		if n := got.Load(); n != int32(i)+1 {
+			t.Fatalf("after restart %d: handled %d of %d events", i+1, n, i+1)
+		}
+		w.Jump(time.Second) // all is on the disk
 	}
 }

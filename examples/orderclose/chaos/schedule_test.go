@@ -252,7 +252,7 @@ func (s *schedule) play(shop *shop) (broken []string, summary orderclose.Summary
 func (e *execution) run() error {
 	for _, p := range e.steps {
 		if p.rest {
-			e.shop.TrySettle(100 * time.Millisecond)
+			e.shop.TrySettle(60 * time.Millisecond)
 		}
 		from := e.began
 		if p.deadline && !e.deadlines[p.order].IsZero() {

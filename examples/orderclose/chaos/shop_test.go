@@ -62,8 +62,8 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 
 // impatient shortens the waits for a broker that doesn't answer: they go by the machine's time.
 func impatient(c rocketflowfx.Config) rocketflowfx.Config {
-	c.Outbox.HalfTimeout, c.Outbox.EndTimeout = 150*time.Millisecond, 200*time.Millisecond
-	c.RocketMQ.SendTimeout, c.Timeout.SendTime = 250*time.Millisecond, 250*time.Millisecond
+	c.Outbox.HalfTimeout, c.Outbox.EndTimeout = 120*time.Millisecond, 150*time.Millisecond
+	c.RocketMQ.SendTimeout, c.Timeout.SendTime = 200*time.Millisecond, 200*time.Millisecond
 	return c
 }
 
@@ -116,7 +116,7 @@ func (s *shop) answered() (context.Context, context.CancelFunc) {
 // recover has all come to rest by the passing of time alone.
 func (s *shop) recover() error {
 	const (
-		look  = 300 * time.Millisecond
+		look  = 200 * time.Millisecond
 		limit = 60 * time.Second
 	)
 	end := time.Now().Add(limit)
