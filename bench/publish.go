@@ -183,6 +183,10 @@ func (nowhere) Send(context.Context, broker.Message) (broker.Receipt, error) {
 	return broker.Receipt{}, nil
 }
 
+func (nowhere) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
+	return nil, broker.ErrTopicNotFound
+}
+
 func (nowhere) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
 	return nowhereTransactor{}, nil
 }

@@ -97,6 +97,10 @@ func documented(t *testing.T) (names []string) {
 
 type quietBroker struct{ outbox.Broker }
 
+func (quietBroker) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
+	return nil, broker.ErrTopicNotFound
+}
+
 func (quietBroker) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
 	return quietBroker{}, nil
 }

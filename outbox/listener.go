@@ -32,7 +32,9 @@ type Listener struct {
 	Checked func(CheckedInfo)
 	// Swept: a pass over what is owed ended. It is not called for passes that another process makes.
 	Swept func(SweptInfo)
-	// Retained: partitions were made or dropped, or could not be.
+	// Refilled: a consumer that misses events was answered.
+	Refilled func(RefilledInfo)
+	// Retained: partitions were made or dropped, old rows deleted, or could not be.
 	Retained func(RetainedInfo)
 }
 
@@ -82,9 +84,18 @@ type SweptInfo struct {
 	Err  error
 }
 
+// RefilledInfo is what Listener.Refilled gets.
+type RefilledInfo struct {
+	Gap  rocketflow.Gap
+	Sent int  // events sent again
+	Gone bool // the first of those missed are no longer kept
+	Err  error
+}
+
 // RetainedInfo is what Listener.Retained gets.
 type RetainedInfo struct {
 	Made, Dropped []string // names of partitions
+	Expired       int64    // rows that no partition covers
 	Err           error
 }
 
@@ -103,6 +114,7 @@ func (l *Listener) withDefaults() *Listener {
 	def(&f.Acked, func(AckedInfo) {})
 	def(&f.Checked, func(CheckedInfo) {})
 	def(&f.Swept, func(SweptInfo) {})
+	def(&f.Refilled, func(RefilledInfo) {})
 	def(&f.Retained, func(RetainedInfo) {})
 	if f.RolledBack == nil {
 		f.RolledBack = func([]rocketflow.Event, bool) {}
@@ -137,6 +149,7 @@ func Tee(ls ...*Listener) *Listener {
 		Acked:     tee(all, func(l *Listener) func(AckedInfo) { return l.Acked }),
 		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),
 		Swept:     tee(all, func(l *Listener) func(SweptInfo) { return l.Swept }),
+		Refilled:  tee(all, func(l *Listener) func(RefilledInfo) { return l.Refilled }),
 		Retained:  tee(all, func(l *Listener) func(RetainedInfo) { return l.Retained }),
 	}
 }

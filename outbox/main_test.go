@@ -87,6 +87,10 @@ func (b *logicBroker) Send(ctx context.Context, m broker.Message) (broker.Receip
 	return broker.Receipt{MessageID: m.ID}, nil
 }
 
+func (b *logicBroker) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
+	return nil, broker.ErrTopicNotFound
+}
+
 func (b *logicBroker) OpenTransactor(_ context.Context, _ string, check broker.Checker) (broker.Transactor, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -27,6 +27,7 @@ var queriesSQL string
 // Broker is what an outbox needs of one. *rocketmq.Client is one.
 type Broker interface {
 	broker.TransactorOpener
+	broker.Subscriber // for the questions of consumers that miss events
 	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
 	VerifyTopics(ctx context.Context, topics ...string) error
 }
@@ -64,6 +65,12 @@ type Config struct {
 	SweepPage     int           // rows that a sweep reads at once; default 1000
 
 	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
+	// StreamRetention is how long the place of an idle stream is kept; default twice Retention, which it must exceed by a
+	// day. What is published then begins a new chain, and whoever missed the end of the old one isn't told.
+	StreamRetention time.Duration
+
+	RefillLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
+	RefillRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
 
 	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
 	// say. Default: the machine's.
@@ -85,6 +92,9 @@ func (c Config) withDefaults() Config {
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
+	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
+	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
+	c.RefillRate = cmp.Or(c.RefillRate, 1000)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Clock == nil {
 		c.Clock = clock.System{}
@@ -103,6 +113,9 @@ func (c Config) validate() error {
 	case c.Retention < 24*time.Hour:
 		return &rocketflow.FieldError{Field: "outbox.Config.Retention", Reason: fmt.Sprintf("%v: want at least a day", c.Retention)}
 	}
+	if c.StreamRetention < c.Retention+24*time.Hour {
+		return &rocketflow.FieldError{Field: "outbox.Config.StreamRetention", Reason: fmt.Sprintf("%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)}
+	}
 	if c.SweepGrace <= c.HalfTimeout {
 		return &rocketflow.FieldError{Field: "outbox.Config.SweepGrace", Reason: fmt.Sprintf("%v: want more than HalfTimeout (%v), or the sweep doubles what is under way", c.SweepGrace, c.HalfTimeout)}
 	}
@@ -115,7 +128,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "SweepPage": c.SweepPage,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
 	} {
 		if n <= 0 {
 			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
@@ -131,6 +144,8 @@ type Outbox struct {
 	listener *Listener
 	log      *slog.Logger
 
+	refillOff sync.Once // said that it is
+
 	mu      sync.Mutex // guards what follows
 	running *running
 }
@@ -143,6 +158,7 @@ type running struct {
 	relay      *relay
 	sweep      *sweeper
 	retention  *retainer
+	refill     *refiller
 	checking   inProgress
 }
 
@@ -152,7 +168,7 @@ func New(c Config) (*Outbox, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	return &Outbox{config: c, queries: queries.Parse(queriesSQL, c.Schema), listener: c.Listener.withDefaults(), log: c.Logger}, nil
+	return &Outbox{config: c, queries: queries.Parse(queriesSQL+refillSQL+retentionSQL, c.Schema), listener: c.Listener.withDefaults(), log: c.Logger}, nil
 }
 
 // ErrNotStarted is what publishing returns before Start and after Stop.
@@ -191,6 +207,7 @@ func (o *Outbox) Start(ctx context.Context) error {
 	}
 	r.relay = o.startRelay(r.acks)
 	r.sweep = o.startSweep(r)
+	r.refill = o.startRefill(r.database)
 	o.running = r
 	return nil
 }
@@ -206,6 +223,7 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
+	r.refill.stop(ctx)
 	r.sweep.stop()
 	err := r.transactor.Close(ctx)
 	r.relay.stop(ctx)

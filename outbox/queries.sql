@@ -15,7 +15,7 @@ WITH event AS (
     SELECT id, row_number() OVER (PARTITION BY topic, subject ORDER BY n) AS k FROM event WHERE ordered
 ), advanced AS (
     INSERT INTO {schema}.stream AS s (source, topic, subject, previous, sequence)
-    SELECT $1, topic, subject, 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + events - 1
+    SELECT $1, topic, subject, 0, greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention)) + events - 1
     FROM run
     ORDER BY topic, subject
     ON CONFLICT (source, topic, subject) DO UPDATE SET
@@ -41,7 +41,7 @@ RETURNING id, sequence, previous, recorded_at,
 -- Record for the most frequent case: one event with a place in a stream.
 WITH advanced AS (
     INSERT INTO {schema}.stream AS s (source, topic, subject, previous, sequence)
-    VALUES ($1, $3, $5, 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    VALUES ($1, $3, $5, 0, greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention)))
     ON CONFLICT (source, topic, subject) DO UPDATE SET
         previous = s.sequence,
         sequence = greatest(s.sequence + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)

@@ -2,22 +2,27 @@ package outbox
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
+
+//go:embed retention.sql
+var retentionSQL string
 
 const (
 	partitionsAhead   = 7 // days
 	retentionInterval = time.Hour
 )
 
-// retainer makes partitions ahead and drops those past retention in which nothing is owed. Every process does; locks
-// keep them out of each other's way.
+// retainer makes partitions ahead, drops those past retention in which nothing is owed, and forgets what no partition
+// covers. Every process does; locks keep them out of each other's way.
 type retainer struct {
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -66,10 +71,12 @@ func (o *Outbox) makePartitions(ctx context.Context, now time.Time) (made []stri
 
 func (o *Outbox) retain(ctx context.Context, now time.Time) error {
 	info := RetainedInfo{}
+	var dropped, expired error
 	info.Made, info.Err = o.makePartitions(ctx, now)
-	dropped, err := o.dropPartitions(ctx, now)
-	info.Dropped, info.Err = dropped, errors.Join(info.Err, err)
-	if len(info.Made) > 0 || len(info.Dropped) > 0 || info.Err != nil {
+	info.Dropped, dropped = o.dropPartitions(ctx, now)
+	info.Expired, expired = o.expire(ctx, now)
+	info.Err = errors.Join(info.Err, dropped, expired)
+	if len(info.Made) > 0 || len(info.Dropped) > 0 || info.Expired > 0 || info.Err != nil {
 		o.listener.Retained(info)
 	}
 	return info.Err
@@ -82,26 +89,96 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 	if err != nil {
 		return nil, err
 	}
-	for _, day := range days {
-		if !day.Start.AddDate(0, 0, 1).Before(now.Add(-o.config.Retention)) {
-			break
-		}
-		acks := partition.Day{Table: o.table("outbox_ack"), Name: "outbox_ack" + day.Name[len("outbox"):], Start: day.Start}
-		ok, err := partition.Drop(ctx, o.config.Pool, []partition.Day{day, acks}, func(ctx context.Context, tx pgx.Tx) (owed bool, err error) {
-			// Looked at under the lock that the drop needs: a row that comes between would be lost.
-			if _, err := tx.Exec(ctx, "LOCK TABLE "+day.Quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
-				return false, err
-			}
-			err = tx.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s.outbox_ack a WHERE a.id = o.id))",
-				day.Quoted(), pgx.Identifier{o.config.Schema}.Sanitize())).Scan(&owed)
-			return owed, err
-		})
-		if err != nil {
-			return dropped, err
-		}
+	ackDays, err := partition.Days(ctx, o.config.Pool, o.table("outbox_ack"))
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	drop := func(drops []partition.Day, keep func(context.Context, pgx.Tx) (bool, error)) {
+		ok, err := partition.Drop(ctx, o.config.Pool, drops, keep)
+		errs = append(errs, err)
 		if ok {
-			dropped = append(dropped, day.Name, acks.Name)
+			for _, d := range drops {
+				dropped = append(dropped, d.Name)
+			}
 		}
 	}
-	return dropped, nil
+	withEvents := map[time.Time]bool{}
+	for _, day := range days {
+		withEvents[day.Start] = true
+		if !o.past(day, now) {
+			continue
+		}
+		owed, horizon, err := o.owes(ctx, day)
+		if errs = append(errs, err); err != nil || owed {
+			continue
+		}
+		acks := partition.Day{Table: o.table("outbox_ack"), Name: "outbox_ack" + day.Name[len("outbox"):], Start: day.Start}
+		drop([]partition.Day{day, acks}, func(ctx context.Context, tx pgx.Tx) (bool, error) { return o.owesSince(ctx, tx, day, horizon) })
+	}
+	for _, day := range ackDays {
+		if o.past(day, now) && !withEvents[day.Start] { // their events are in the default partition, or were
+			drop([]partition.Day{day}, func(ctx context.Context, tx pgx.Tx) (needed bool, err error) {
+				from, to := day.Bounds()
+				return needed, tx.QueryRow(ctx, o.queries.Get("EventsBetween"), from, to).Scan(&needed)
+			})
+		}
+	}
+	return dropped, errors.Join(errs...)
+}
+
+func (o *Outbox) past(day partition.Day, now time.Time) bool {
+	return day.Start.AddDate(0, 0, 1).Before(now.Add(-o.config.Retention))
+}
+
+// owes looks through a day without locking anybody out, which may take a while. What transactions older than horizon
+// did was seen.
+func (o *Outbox) owes(ctx context.Context, day partition.Day) (owed bool, horizon string, err error) {
+	err = o.config.Pool.QueryRow(ctx, fmt.Sprintf(
+		"SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id)), pg_snapshot_xmin(pg_current_snapshot())::text",
+		day.Quoted(), o.quoted("outbox_ack"))).Scan(&owed, &horizon)
+	if err != nil {
+		return false, "", fmt.Errorf("look for owed events in %s: %w", day.Name, err)
+	}
+	return owed, horizon, nil
+}
+
+// owesSince looks at what came to a day since, under the lock that the drop needs: a row that comes between would be lost.
+func (o *Outbox) owesSince(ctx context.Context, tx pgx.Tx, day partition.Day, horizon string) (owed bool, err error) {
+	if _, err := tx.Exec(ctx, "LOCK TABLE "+day.Quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+		return false, err
+	}
+	err = tx.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s o WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id))",
+		day.Quoted(), o.quoted("outbox_ack")), horizon).Scan(&owed)
+	return owed, err
+}
+
+func (o *Outbox) quoted(table string) string {
+	return pgx.Identifier{o.config.Schema, table}.Sanitize()
+}
+
+// expire forgets, in small transactions, idle streams and what lies in default partitions. The streams last: theirs stay
+// while an event is kept.
+func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
+	tag, err := o.config.Pool.Exec(ctx, o.queries.Get("BeginRetention"), retentionInterval*9/10)
+	if err != nil {
+		return 0, fmt.Errorf("begin retention: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return 0, nil // another process did it
+	}
+	var errs []error
+	for _, e := range []struct {
+		table, query string
+		after        time.Duration
+	}{
+		{"outbox_default", "ExpireDefaultEvents", o.config.Retention},
+		{"outbox_ack_default", "ExpireDefaultAcks", o.config.Retention},
+		{"stream", "ExpireStreams", o.config.StreamRetention},
+	} {
+		n, err := expire.Walk(ctx, o.config.Pool, o.config.Schema, e.table, o.queries.Get(e.query), now.Add(-e.after).UnixMicro())
+		rows += n
+		errs = append(errs, err)
+	}
+	return rows, errors.Join(errs...)
 }

@@ -18,7 +18,7 @@ import (
 
 // lockTimeout bounds how long making or dropping a partition may stand in the way of others: it waits for transactions
 // that use the table, and whoever comes later queues behind it.
-const lockTimeout = "2s"
+const lockTimeout = "500ms"
 
 // Table is a partitioned table.
 type Table struct {
@@ -41,6 +41,9 @@ func (t Table) day(at time.Time) Day {
 
 // Quoted names the partition in a statement.
 func (d Day) Quoted() string { return pgx.Identifier{d.Table.Schema, d.Name}.Sanitize() }
+
+// Bounds are the least UUIDv7 of the day and of the next.
+func (d Day) Bounds() (from, to string) { return bound(d.Start), bound(d.Start.AddDate(0, 0, 1)) }
 
 // bound is the least UUIDv7 of an instant.
 func bound(at time.Time) string {
@@ -87,9 +90,10 @@ func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NULL", d.Quoted()).Scan(&made); err != nil || !made {
 			return err
 		}
+		from, to := d.Bounds()
 		statement := fmt.Sprintf(
 			"CREATE TABLE %[1]s (LIKE %[2]s INCLUDING ALL); ALTER TABLE %[2]s ATTACH PARTITION %[1]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')",
-			d.Quoted(), d.Table.quoted(), bound(d.Start), bound(d.Start.AddDate(0, 0, 1)))
+			d.Quoted(), d.Table.quoted(), from, to)
 		_, err := tx.Exec(ctx, statement)
 		return err
 	})
@@ -117,11 +121,15 @@ func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	return days, nil
 }
 
-// Drop drops partitions, all or none, if keep says so: it is called in the same transaction and may look into them.
-// It returns whether they were dropped.
+// Drop drops partitions, all or none, unless keep says that they are needed: it is called in the same transaction and may
+// look into them. It returns whether they were dropped, and not by another process before.
 func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx context.Context, tx pgx.Tx) (bool, error)) (bool, error) {
 	dropped := false
 	err := exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
+		var exists bool
+		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
+			return err
+		}
 		if keep != nil {
 			if k, err := keep(ctx, tx); err != nil || k {
 				return err

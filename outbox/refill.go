@@ -1,0 +1,233 @@
+package outbox
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/time/rate"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
+)
+
+//go:embed refill.sql
+var refillSQL string
+
+const (
+	refillPage   = 50          // rows read at once: bodies may be large
+	refillAtOnce = 4           // questions answered side by side
+	refillSettle = time.Second // what was just answered is on its way: the same question again is left alone
+	refillRetry  = 30 * time.Second
+
+	// A process answers so many questions a second; the rest is asked again.
+	questionRate, questionBurst = 100, 200
+	maxAnswered                 = 10_000 // streams that are remembered; beyond that all are forgotten
+)
+
+// Ask sends the question for what a consumer misses, of whichever publisher; it makes the outbox a handlers.Asker. nil
+// means that the question is out, which is no promise of an answer: the consumer asks again.
+func (o *Outbox) Ask(ctx context.Context, g rocketflow.Gap) error {
+	if o.current() == nil {
+		return ErrNotStarted
+	}
+	if err := g.Validate(); err != nil {
+		return fmt.Errorf("ask for missing events: %w", err)
+	}
+	e, err := rocketflow.NewEvent(g)
+	if err != nil {
+		return fmt.Errorf("ask for missing events: %w", err)
+	}
+	e.ID, e.Source, e.Time = clock.Stamp(o.config.Clock, e.ID), o.config.Source, o.config.Clock.Now()
+	_, err = o.config.Broker.Send(ctx, e.Message())
+	if errors.Is(err, broker.ErrTopicNotFound) {
+		o.sayRefillIsOff()
+	}
+	if err != nil {
+		return fmt.Errorf("ask for missing events: %w", err)
+	}
+	return nil
+}
+
+func (o *Outbox) sayRefillIsOff() {
+	o.refillOff.Do(func() {
+		o.log.Warn("a topic is missing: consumers can't ask for events that the broker lost", "topic", rocketflow.RefillTopic)
+	})
+}
+
+// refiller answers consumers that miss events of this outbox: it sends them again, from its rows, as they are. Of all
+// processes of the source one gets a question. Questions come from anywhere, so each is bounded, and their rate is.
+type refiller struct {
+	outbox    *Outbox
+	database  string
+	cancel    context.CancelFunc
+	done      chan struct{}
+	questions *rate.Limiter
+	events    *rate.Limiter
+
+	mu       sync.Mutex
+	answered map[rocketflow.Stream]answered
+}
+
+// answered is what was last sent again of a stream.
+type answered struct {
+	after, until int64
+	at           time.Time
+}
+
+func (o *Outbox) startRefill(database string) *refiller {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &refiller{
+		outbox: o, database: database, cancel: cancel, done: make(chan struct{}), answered: map[rocketflow.Stream]answered{},
+		questions: rate.NewLimiter(questionRate, questionBurst),
+		events:    rate.NewLimiter(rate.Limit(o.config.RefillRate), max(1, int(o.config.RefillRate/10))),
+	}
+	go f.run(ctx)
+	return f
+}
+
+// stop ends the subscription, until ctx ends.
+func (f *refiller) stop(ctx context.Context) {
+	f.cancel()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+	}
+}
+
+// run subscribes, for as long as that takes: the outbox publishes without it.
+func (f *refiller) run(ctx context.Context) {
+	defer close(f.done)
+	if f.outbox.config.RefillRate < 0 {
+		return
+	}
+	s := broker.Subscription{
+		Group: f.outbox.config.Group + "_refill", Topics: []string{rocketflow.RefillTopic}, FromLast: true, MaxInFlight: refillAtOnce,
+	}
+	for {
+		consumer, err := f.outbox.config.Broker.Subscribe(ctx, s, f.receive)
+		switch {
+		case err == nil:
+			<-ctx.Done()
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if err := consumer.Stop(stop); err != nil {
+				f.outbox.log.Warn("can't stop to listen for missing events", "error", err)
+			}
+			return
+		case errors.Is(err, broker.ErrTopicNotFound):
+			f.outbox.sayRefillIsOff()
+		case ctx.Err() == nil:
+			f.outbox.log.Warn("can't listen for missing events; next try in a while", "error", err, "after", refillRetry)
+		}
+		retry := time.NewTimer(refillRetry)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return
+		}
+	}
+}
+
+// receive settles every question: who gets no answer asks again.
+func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
+	config := &f.outbox.config
+	e, err := rocketflow.EventOf(d)
+	if err != nil {
+		return nil
+	}
+	g, err := rocketflow.Decode[rocketflow.Gap](e)
+	if err != nil || g.Validate() != nil || e.Type != g.EventMeta().Type {
+		return nil
+	}
+	if g.Source != config.Source || len(config.Topics) > 0 && !slices.Contains(config.Topics, g.Topic) || !f.due(g) {
+		return nil
+	}
+	info := RefilledInfo{Gap: g}
+	if f.questions.Allow() {
+		info.Sent, info.Gone, info.Err = f.answer(ctx, g)
+	} else {
+		info.Err = errTooManyQuestions
+	}
+	f.remember(g, info.Err)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case info.Err != nil:
+		f.outbox.log.Warn("events not all sent again to a consumer that misses them", "topic", g.Topic, "subject", g.Subject, "sent", info.Sent, "error", info.Err)
+	case info.Gone:
+		f.outbox.log.Warn("a consumer misses events that are no longer kept", "topic", g.Topic, "subject", g.Subject, "after", g.After, "until", g.Until)
+	}
+	f.outbox.listener.Refilled(info)
+	return nil
+}
+
+var errTooManyQuestions = errors.New("too many questions a second")
+
+// due tells whether a question is not one that was just answered, to another consumer perhaps: all of them get what is sent.
+func (f *refiller) due(g rocketflow.Gap) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last, ok := f.answered[g.Stream()]
+	age := f.outbox.config.Clock.Now().Sub(last.at)
+	return !ok || g.After < last.after || g.Until > last.until || age < 0 || age >= refillSettle
+}
+
+func (f *refiller) remember(g rocketflow.Gap, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		return
+	}
+	if len(f.answered) >= maxAnswered {
+		clear(f.answered)
+	}
+	f.answered[g.Stream()] = answered{g.After, g.Until, f.outbox.config.Clock.Now()}
+}
+
+// answer sends what is kept of a gap, at most RefillLimit events: the consumer asks for the rest when it has these. gone:
+// the first of them are not kept.
+func (f *refiller) answer(ctx context.Context, g rocketflow.Gap) (sent int, gone bool, err error) {
+	for after := g.After; sent < f.outbox.config.RefillLimit; {
+		limit := min(refillPage, f.outbox.config.RefillLimit-sent)
+		page, err := f.page(ctx, g, after, limit)
+		if err != nil {
+			return sent, gone, err
+		}
+		if sent == 0 {
+			gone = len(page) == 0 || g.After > 0 && page[0].Previous > g.After
+		}
+		for _, e := range page {
+			if err := f.events.Wait(ctx); err != nil {
+				return sent, gone, err
+			}
+			if _, err := f.outbox.config.Broker.Send(ctx, e.Message()); err != nil {
+				return sent, gone, fmt.Errorf("send event %s again: %w", e.ID, err)
+			}
+			sent++
+			after = e.Sequence
+		}
+		if len(page) < limit {
+			break
+		}
+	}
+	return sent, gone, nil
+}
+
+func (f *refiller) page(ctx context.Context, g rocketflow.Gap, after int64, limit int) ([]rocketflow.Event, error) {
+	rows, err := f.outbox.config.Pool.Query(ctx, f.outbox.queries.Get("Refill"), g.Source, g.Topic, g.Subject, after, g.Until, limit)
+	if err == nil {
+		var page []rocketflow.Event
+		if page, err = pgx.CollectRows(rows, scanEvent(f.database)); err == nil {
+			return page, nil
+		}
+	}
+	return nil, fmt.Errorf("read missing events: %w", err)
+}

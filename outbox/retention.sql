@@ -1,0 +1,40 @@
+-- name: BeginRetention
+-- One process an hour; a clock that was set back doesn't make it wait.
+UPDATE {schema}.outbox_retention SET begun_at = clock_timestamp()
+WHERE begun_at < clock_timestamp() - $1::interval OR begun_at > clock_timestamp()
+
+-- name: EventsBetween
+SELECT EXISTS (SELECT FROM {schema}.outbox WHERE id >= $1 AND id < $2)
+
+-- name: ExpireStreams
+-- Forgets idle streams: below sequence $3, and no event of theirs is kept, so none is owed and none can be asked for (the
+-- subquery is a scalar one so that it is looked up row by row). A row that a publishing transaction holds is left, and
+-- one that it has just moved on no longer qualifies when it is locked. The floor is raised with the deletion.
+WITH idle AS (
+    SELECT s.ctid FROM {schema}.stream s
+    WHERE s.ctid >= $1::text::tid AND s.ctid < $2::text::tid AND s.sequence < $3
+      AND (
+        SELECT o.sequence FROM {schema}.outbox o
+        WHERE o.source = s.source AND o.topic = s.topic AND o.subject = s.subject AND o.sequence > 0
+        LIMIT 1
+    ) IS NULL
+    FOR UPDATE OF s SKIP LOCKED
+), gone AS (
+    DELETE FROM {schema}.stream WHERE ctid = ANY (ARRAY (SELECT ctid FROM idle)) RETURNING sequence
+), raised AS (
+    UPDATE {schema}.outbox_retention SET stream_floor = greatest(stream_floor, highest.sequence)
+    FROM (SELECT max(sequence) AS sequence FROM gone) highest
+    WHERE highest.sequence > stream_floor
+)
+SELECT FROM gone
+
+-- name: ExpireDefaultEvents
+-- Delivered events of no day that has a partition.
+DELETE FROM {schema}.outbox_default o
+WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < to_timestamp($3::bigint / 1000000.0)
+  AND EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)
+
+-- name: ExpireDefaultAcks
+DELETE FROM {schema}.outbox_ack_default a
+WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < to_timestamp($3::bigint / 1000000.0)
+  AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = a.id)

@@ -1,0 +1,41 @@
+package rocketflow
+
+import "fmt"
+
+// RefillTopic is the topic on which consumers ask publishers for events that they miss, see [Gap]. Create it next to the
+// topics of the application; where it is missing, gaps stay as they are until the broker delivers.
+const RefillTopic = "rocketflow-refill"
+
+// refillType is the type of these questions.
+const refillType = "rocketflow.refill"
+
+// Gap is what a consumer misses of a stream: the events whose sequence lies between After and Until, both of which it has.
+// As a Payload it is the question for them, sent plainly: it is asked again for as long as the gap stands.
+type Gap struct {
+	Source  string `json:"source"`
+	Topic   string `json:"topic"`
+	Subject string `json:"subject"`
+	After   int64  `json:"after"` // 0: from the first event that the publisher still has
+	Until   int64  `json:"until"`
+}
+
+// EventMeta makes Gap a Payload.
+func (Gap) EventMeta() Meta { return Meta{Topic: RefillTopic, Type: refillType} }
+
+// Stream returns the stream of g.
+func (g Gap) Stream() Stream { return Stream{g.Source, g.Topic, g.Subject} }
+
+// Validate returns a *FieldError for what can't be a gap of any stream. Questions come from anywhere.
+func (g Gap) Validate() error {
+	switch {
+	case g.Source == "" || len(g.Source) > MaxSubject || !isText(g.Source):
+		return &FieldError{Field: "source", Reason: fmt.Sprintf("%.64q: want the name of a service", g.Source)}
+	case g.Subject == "" || len(g.Subject) > MaxSubject || !isText(g.Subject):
+		return &FieldError{Field: "subject", Reason: fmt.Sprintf("%.64q: want that of a stream", g.Subject)}
+	case g.Topic == "" || len(g.Topic) > MaxTopic || !isName(g.Topic, "%|"):
+		return &FieldError{Field: "topic", Reason: fmt.Sprintf("%.64q: want that of a stream", g.Topic)}
+	case g.After < 0 || g.Until <= g.After:
+		return &FieldError{Field: "until", Reason: fmt.Sprintf("%d after %d: want two sequences that rise", g.Until, g.After)}
+	}
+	return nil
+}
