@@ -1,9 +1,10 @@
 -- name: Left
 -- What can be done at the present instant and isn't: the events that the broker hasn't confirmed, the timeouts that are
--- due and whose event nobody has parked, the attempts that are due.
+-- due and whose event nobody has parked, the attempts that are due. An event is looked up by its id, as a subquery has it:
+-- a join would read all that was ever confirmed.
 SELECT
     (SELECT count(*) FROM {schema}.outbox o
-        WHERE o.xid >= (SELECT mark FROM {schema}.outbox_sweep) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)),
+        WHERE o.xid >= (SELECT mark FROM {schema}.outbox_sweep) AND (SELECT count(*) FROM {schema}.outbox_ack a WHERE a.id = o.id) = 0),
     (SELECT count(*) FROM {schema}.timeout t
         WHERE t.due_at <= clock_timestamp() AND NOT EXISTS (SELECT FROM {schema}.parked p WHERE p.event_id = t.epoch)),
     (SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND next_at <= clock_timestamp()),

@@ -129,12 +129,13 @@ func (w *World) open(schema string) *pgxpool.Pool {
 		w.t.Fatalf("DATABASE_URL: %v", err)
 	}
 	path := pgclock.SearchPath(w.schema)
+	config.MaxConns = 4 // the World looks and moves the clock, one thing at a time
 	if schema != w.schema {
+		config.MaxConns = 10
 		path = pgx.Identifier{schema}.Sanitize() + ", " + path
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = path
 	config.ConnConfig.RuntimeParams["synchronous_commit"] = "off" // what a crash of Postgres loses is no test's concern
-	config.MaxConns = 10
 	ctx, cancel := w.patience()
 	defer cancel()
 	pool, err := pgxpool.NewWithConfig(ctx, config)
