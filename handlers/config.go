@@ -21,6 +21,7 @@ type Config struct {
 	Broker     broker.Subscriber
 
 	Schema      string // of rocketflow's tables; default rocketflow.DefaultSchema
+	Refill      Asker  // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
 	GroupPrefix string // a consumer's group at the broker is this and its name; default none
 
 	// Lanes is how many transactions a consumer runs side by side; default 8. A stream keeps to one lane.

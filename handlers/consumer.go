@@ -31,12 +31,13 @@ type consumer struct {
 	born     map[string]time.Time // when the consumer first read a topic, by Postgres' clock
 	limiter  *rate.Limiter
 
+	asker   *asker
 	lanes   []*lane
 	laning  sync.WaitGroup // the lanes
-	working sync.WaitGroup // the worker
+	working sync.WaitGroup // the worker and the asker
 	retries atomic.Int64   // parked events that are with the lanes
 	wake    chan struct{}  // to the worker; buffered
-	resting chan struct{}  // closed: the worker ends
+	resting chan struct{}  // closed: worker and asker end
 	closing chan struct{}  // closed: lanes end when they have nothing left
 	stopped chan struct{}  // closed: what is in hand goes back to the broker
 	abandon func()         // ends the context of all that runs
@@ -50,6 +51,7 @@ func newConsumer(name string, cfg *Config, sql queries.Set, handlers map[route]r
 		name: name, cfg: cfg, sql: sql, handlers: handlers, born: map[string]time.Time{}, limiter: rate.NewLimiter(rate.Inf, 0),
 		wake: make(chan struct{}, 1), resting: make(chan struct{}), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	c.asker = newAsker(c)
 	if cfg.RateLimit > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(cfg.RateLimit), max(1, min(cfg.BatchSize, int(cfg.RateLimit/10))))
 	}
@@ -93,6 +95,7 @@ func (c *consumer) run() {
 		c.laning.Go(func() { l.run(ctx) })
 	}
 	c.working.Go(func() { c.work(ctx) })
+	c.working.Go(func() { c.asker.run(ctx) })
 }
 
 // drain stops the worker, then the subscription, which waits for what the lanes have, then the lanes. When ctx ends

@@ -25,6 +25,9 @@ type Listener struct {
 	Discarded func(FailureInfo)
 	// Gap: an event came before its predecessor. Said once when it begins to wait.
 	Gap func(GapInfo)
+	// GapAsked: the publisher was asked for what is missing before a parked event, or could not be (Err). Asked again while
+	// the gap stands.
+	GapAsked func(GapAskedInfo)
 	// Parked: an event, new or tried again, waits in Postgres.
 	Parked func(ParkedInfo)
 	// Retried: a parked event is tried.
@@ -68,6 +71,13 @@ type HandledInfo struct {
 type GapInfo struct {
 	EventInfo
 	Last int64 // the sequence of the last event handled; 0: none
+}
+
+// GapAskedInfo is what Listener.GapAsked is told.
+type GapAskedInfo struct {
+	Consumer string
+	Gap      rocketflow.Gap
+	Err      error
 }
 
 // ParkedInfo is what Listener.Parked is told.
@@ -119,6 +129,7 @@ func (l *Listener) withDefaults() *Listener {
 	silence(&full.Duplicate)
 	silence(&full.Discarded)
 	silence(&full.Gap)
+	silence(&full.GapAsked)
 	silence(&full.Parked)
 	silence(&full.Retried)
 	silence(&full.Dead)
@@ -140,6 +151,7 @@ func Tee(listeners ...*Listener) *Listener {
 		tee(&all.Duplicate, l.Duplicate)
 		tee(&all.Discarded, l.Discarded)
 		tee(&all.Gap, l.Gap)
+		tee(&all.GapAsked, l.GapAsked)
 		tee(&all.Parked, l.Parked)
 		tee(&all.Retried, l.Retried)
 		tee(&all.Dead, l.Dead)

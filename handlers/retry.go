@@ -60,8 +60,9 @@ type try struct {
 	ran  bool // its handler was called, or it has none
 	took time.Duration
 
-	skips bool  // its predecessor was not handled and won't be waited for
-	last  int64 // position of its stream before
+	gap   *rocketflow.Gap // what it waits for, if its publisher can be asked for that
+	skips bool            // its predecessor was not handled and won't be waited for
+	last  int64           // position of its stream before
 }
 
 func (t *try) run(ctx context.Context, tx rocketflow.Tx, k parkedKey) error {
@@ -148,7 +149,10 @@ func (t *try) ordered(ctx context.Context, tx pgx.Tx, k parkedKey) error {
 	case t.fate == duplicate:
 	case row.Reason == Retry:
 		t.fate = run // that its turn had come was decided before
-	case t.fate == tooOld, t.fate == early && t.adoptable(row.Event, at.last, now):
+	case t.fate == early && !t.adoptable(row.Event, at.last, now):
+		gap := t.missing(row.Event, at.last)
+		t.gap = &gap
+	case t.fate == tooOld, t.fate == early:
 		// That it is parked shows that it was not handled: nothing handles a parked event but this.
 		t.fate = early
 		if row.waited >= t.cfg.AdoptAfter {
@@ -182,6 +186,10 @@ func (t *try) tell() {
 	}
 	e := t.row.Event
 	switch t.fate {
+	case early:
+		if t.gap != nil {
+			t.asker.offer(*t.gap)
+		}
 	case duplicate:
 		t.cfg.Listener.Duplicate(t.info(e))
 	case run:

@@ -15,10 +15,15 @@
 //	rocketflow_outbox_relay_full_total                              events left to the sweep because memory was full
 //	rocketflow_outbox_acks_total{outcome}                           events written down as sent
 //	rocketflow_outbox_checks_total{decision}                        check-backs: commit, rollback, unknown
+//	rocketflow_outbox_refilled_total                                events sent again to consumers that missed them
+//	rocketflow_outbox_refills_total{outcome}                        their questions: answered, gone, failed
+//	rocketflow_outbox_expired_total                                 old rows deleted that no partition covers
+//	rocketflow_outbox_partitions_total{change}                      made, dropped
 //	rocketflow_outbox_sweep_seconds                                 passes of the sweep
 //	rocketflow_outbox_backlog_events, _backlog_oldest_seconds       what is owed, read from the database at each scrape
 //	rocketflow_handlers_events_total{consumer,outcome}              handled, duplicate, skipped, discarded, gap, parked,
 //	                                                                retried, dead
+//	rocketflow_handlers_questions_total{consumer,outcome}           for missing events: asked, failed
 //	rocketflow_handlers_handler_seconds{consumer,type}              calls of handlers
 //	rocketflow_handlers_latency_seconds{consumer}                   from the recording of an event to its handler's commit
 //	rocketflow_handlers_batch_events{consumer}                      events that shared a transaction
@@ -94,6 +99,10 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	full := m.counter("outbox", "relay_full_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
 	acks := m.counter("outbox", "acks_total", "Events written down as sent.", "outcome")
 	checks := m.counter("outbox", "checks_total", "Check-backs by answer.", "decision")
+	refilled := m.counter("outbox", "refilled_total", "Events sent again to consumers that missed them.").WithLabelValues()
+	refills := m.counter("outbox", "refills_total", "Questions of consumers that miss events.", "outcome")
+	expired := m.counter("outbox", "expired_total", "Old rows deleted that no partition covers.").WithLabelValues()
+	partitions := m.counter("outbox", "partitions_total", "Partitions made and dropped.", "change")
 	sweep := m.histogram("outbox", "sweep_seconds", "Passes of the sweep.", seconds).WithLabelValues()
 	decisions := map[broker.Decision]string{broker.Commit: "commit", broker.Rollback: "rollback", broker.Unknown: "unknown"}
 	return &outbox.Listener{
@@ -122,7 +131,23 @@ func (m *Metrics) Outbox() *outbox.Listener {
 		RelayFull: func(rocketflow.Event) { full.Inc() },
 		Acked:     func(i outbox.AckedInfo) { acks.WithLabelValues(outcome(i.Err)).Add(float64(len(i.IDs))) },
 		Checked:   func(i outbox.CheckedInfo) { checks.WithLabelValues(decisions[i.Decision]).Inc() },
-		Swept:     func(i outbox.SweptInfo) { sweep.Observe(i.Took.Seconds()) },
+		Refilled: func(i outbox.RefilledInfo) {
+			refilled.Add(float64(i.Sent))
+			switch {
+			case i.Err != nil:
+				refills.WithLabelValues("failed").Inc()
+			case i.Gone:
+				refills.WithLabelValues("gone").Inc()
+			default:
+				refills.WithLabelValues("answered").Inc()
+			}
+		},
+		Retained: func(i outbox.RetainedInfo) {
+			expired.Add(float64(i.Expired))
+			partitions.WithLabelValues("made").Add(float64(len(i.Made)))
+			partitions.WithLabelValues("dropped").Add(float64(len(i.Dropped)))
+		},
+		Swept: func(i outbox.SweptInfo) { sweep.Observe(i.Took.Seconds()) },
 	}
 }
 
@@ -164,6 +189,7 @@ func (m *Metrics) Handlers() *handlers.Listener {
 	latency := m.histogram("handlers", "latency_seconds", "From the recording of an event to its handler's commit.", seconds, "consumer")
 	batch := m.histogram("handlers", "batch_events", "Events that shared a transaction.", []float64{1, 2, 4, 8, 16, 32, 64}, "consumer")
 	panics := m.counter("handlers", "panics_total", "Handlers that panicked.", "consumer")
+	questions := m.counter("handlers", "questions_total", "Questions to publishers for missing events.", "consumer", "outcome")
 	stalls := m.counter("handlers", "stalls_total", "Times that Postgres could not be used.", "consumer")
 	count := func(outcome string) func(handlers.EventInfo) {
 		return func(i handlers.EventInfo) { events.WithLabelValues(i.Consumer, outcome).Inc() }
@@ -180,11 +206,18 @@ func (m *Metrics) Handlers() *handlers.Listener {
 		Skipped:   skipped,
 		Discarded: func(i handlers.FailureInfo) { discarded(i.EventInfo) },
 		Gap:       func(i handlers.GapInfo) { gap(i.EventInfo) },
-		Parked:    func(i handlers.ParkedInfo) { parked(i.EventInfo) },
-		Retried:   func(i handlers.RetriedInfo) { retried(i.EventInfo) },
-		Dead:      func(i handlers.FailureInfo) { dead(i.EventInfo) },
-		Panicked:  func(i handlers.PanickedInfo) { panics.WithLabelValues(i.Consumer).Inc() },
-		Stalled:   func(i handlers.StalledInfo) { stalls.WithLabelValues(i.Consumer).Inc() },
+		GapAsked: func(i handlers.GapAskedInfo) {
+			asked := "asked"
+			if i.Err != nil {
+				asked = "failed"
+			}
+			questions.WithLabelValues(i.Consumer, asked).Inc()
+		},
+		Parked:   func(i handlers.ParkedInfo) { parked(i.EventInfo) },
+		Retried:  func(i handlers.RetriedInfo) { retried(i.EventInfo) },
+		Dead:     func(i handlers.FailureInfo) { dead(i.EventInfo) },
+		Panicked: func(i handlers.PanickedInfo) { panics.WithLabelValues(i.Consumer).Inc() },
+		Stalled:  func(i handlers.StalledInfo) { stalls.WithLabelValues(i.Consumer).Inc() },
 	}
 }
 

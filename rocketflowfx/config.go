@@ -18,7 +18,8 @@ type Config struct {
 	Service string // names the source of events, the client and its groups; required
 	Schema  string // of rocketflow's tables; default rocketflow.DefaultSchema
 
-	// Topics must exist before anything starts. What is missing is an error, or is created with CreateTopics.
+	// Topics must exist before anything starts. What is missing is an error, or is created with CreateTopics:
+	// rocketflow.RefillTopic too, then.
 	Topics       []broker.Topic
 	CreateTopics bool
 

@@ -39,6 +39,9 @@ func newHandlers(p handlersParams) (*handlers.Router, error) {
 	if c.Transactor == nil {
 		c.Transactor = p.Transactor
 	}
+	if c.Refill == nil {
+		c.Refill, _ = p.Transactor.(handlers.Asker) // the outbox, unless the application decorates it
+	}
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
 	if c.Clock == nil {

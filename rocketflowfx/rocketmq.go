@@ -3,10 +3,13 @@ package rocketflowfx
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/fx"
 
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
@@ -49,7 +52,7 @@ func newRocketMQ(p rocketMQParams) (*rocketmq.Client, error) {
 
 func topics(ctx context.Context, client *rocketmq.Client, c Config) error {
 	if c.CreateTopics {
-		return client.CreateTopics(ctx, c.Topics...)
+		return client.CreateTopics(ctx, append(slices.Clone(c.Topics), broker.Topic{Name: rocketflow.RefillTopic, Queues: 2})...)
 	}
 	names := make([]string, len(c.Topics))
 	for i, t := range c.Topics {
