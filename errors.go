@@ -19,6 +19,19 @@ var (
 	ErrNotMigrated = errors.New("database schema is not migrated: run `rocketflow migrate up`")
 )
 
+// BackpressureError matches ErrBackpressure. Nothing has been written when it is returned.
+type BackpressureError struct {
+	Backlog int64         // events owed to the broker
+	Oldest  time.Duration // age of the oldest of them
+}
+
+func (e *BackpressureError) Error() string {
+	return fmt.Sprintf("%v: %d events are owed to the broker, the oldest for %v", ErrBackpressure, e.Backlog, e.Oldest.Round(time.Second))
+}
+
+// Is makes the error match ErrBackpressure.
+func (e *BackpressureError) Is(target error) bool { return target == ErrBackpressure }
+
 // RetryAfterError asks for the event again after a while, without counting an attempt.
 type RetryAfterError struct{ After time.Duration }
 

@@ -24,6 +24,9 @@ import (
 //go:embed queries.sql
 var queriesSQL string
 
+//go:embed sweep.sql
+var sweepSQL string
+
 // Broker is what an outbox needs of one. *rocketmq.Client is one.
 type Broker interface {
 	broker.TransactorOpener
@@ -64,6 +67,14 @@ type Config struct {
 	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
 	SweepPage     int           // rows that a sweep reads at once; default 1000
 
+	// DrainRate is how many events the sweep sends in a second, so that a broker that comes back isn't drowned; new events
+	// don't wait for it. Default 2000; negative: as fast as it goes.
+	DrainRate int
+
+	// MaxBacklog is how many events may be owed to the broker. Beyond it Publish returns a *rocketflow.BackpressureError, in
+	// all processes within a second or two, until a fifth is drained. Default 100,000; negative: no bound.
+	MaxBacklog int
+
 	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
 	// StreamRetention is how long the place of an idle stream is kept; default twice Retention, which it must exceed by a
 	// day. What is published then begins a new chain, and whoever missed the end of the old one isn't told.
@@ -91,6 +102,8 @@ func (c Config) withDefaults() Config {
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
+	c.DrainRate = cmp.Or(c.DrainRate, 2000)
+	c.MaxBacklog = cmp.Or(c.MaxBacklog, 100_000)
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
@@ -144,6 +157,7 @@ type Outbox struct {
 	listener *Listener
 	log      *slog.Logger
 
+	gauge     gauge
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows
@@ -168,7 +182,10 @@ func New(c Config) (*Outbox, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	return &Outbox{config: c, queries: queries.Parse(queriesSQL+refillSQL+retentionSQL, c.Schema), listener: c.Listener.withDefaults(), log: c.Logger}, nil
+	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL, c.Schema), log: c.Logger}
+	o.gauge.limit = int64(c.MaxBacklog)
+	o.listener = Tee(o.gauge.listener(), c.Listener)
+	return o, nil
 }
 
 // ErrNotStarted is what publishing returns before Start and after Stop.
@@ -193,6 +210,9 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r := &running{}
 	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Installation")).Scan(&r.database); err != nil {
 		return fmt.Errorf("start outbox: read installation: %w", err)
+	}
+	if err := o.readBacklog(ctx); err != nil {
+		return fmt.Errorf("start outbox: %w", err)
 	}
 	r.retention = o.startRetention(ctx)
 	r.acks = o.startAcks()
@@ -282,15 +302,6 @@ func (o *Outbox) Begin(ctx context.Context, options pgx.TxOptions) (rocketflow.T
 // Within each Publish writes its rows at once, and holds the streams' locks until the end.
 func (o *Outbox) Join(inner pgx.Tx) rocketflow.Tx {
 	return &tx{Tx: inner, outbox: o, pending: &pending{unordered: map[int]bool{}}, joined: true}
-}
-
-// Backlog tells how many events are owed and how old the oldest is.
-func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duration, err error) {
-	var seconds float64
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Backlog")).Scan(&events, &seconds); err != nil {
-		return 0, 0, fmt.Errorf("read backlog: %w", err)
-	}
-	return events, time.Duration(seconds * float64(time.Second)), nil
 }
 
 func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {

@@ -64,33 +64,6 @@ SELECT EXISTS (SELECT FROM {schema}.outbox_ack WHERE id = $1),
     EXISTS (SELECT FROM {schema}.outbox WHERE id = $1),
     pg_is_in_recovery(), clock_timestamp()
 
--- name: TryLock
-SELECT pg_try_advisory_lock(hashtextextended($1, 0))
-
 -- name: Unlock
 SELECT pg_advisory_unlock(hashtextextended($1, 0))
 
--- name: SweepStart
--- Whatever a transaction older than xmin did is visible by now, or never will be. A mark ahead of all transactions
--- comes from another cluster, by way of a dump.
-SELECT (CASE WHEN mark > pg_snapshot_xmax(pg_current_snapshot()) THEN '0' ELSE mark END)::text,
-    pg_snapshot_xmin(pg_current_snapshot())::text
-FROM {schema}.outbox_sweep
-
--- name: Owed
-SELECT o.xid::text, o.recorded_at < clock_timestamp() - $3::interval AS due,
-    o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body
-FROM {schema}.outbox o
-WHERE o.xid >= $1::text::xid8 AND (o.xid > $1::text::xid8 OR o.id > $2)
-    AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)
-ORDER BY o.xid, o.id
-LIMIT $4
-
--- name: SweepEnd
-UPDATE {schema}.outbox_sweep SET mark = $1::text::xid8, swept_at = clock_timestamp() WHERE mark <> $1::text::xid8
-
--- name: Backlog
-SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(o.recorded_at)), 0)::float8
-FROM {schema}.outbox o
-WHERE o.xid >= (SELECT mark FROM {schema}.outbox_sweep)
-    AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)

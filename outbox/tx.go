@@ -33,6 +33,9 @@ type tx struct {
 
 // Publish implements rocketflow.Tx.
 func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error {
+	if err := t.outbox.admit(); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	events := make([]rocketflow.Event, len(payloads))
 	for i, p := range payloads {
 		e, err := t.outbox.newEvent(p)
