@@ -20,48 +20,51 @@ type half struct {
 
 // prepare stores the half messages of a transaction side by side. One that can't be had in time is left to the relay,
 // so the broker's state never fails a transaction; an error means that the broker will never take an event.
-//
-// The bound on half messages in flight, and the breaker that spares a transaction the wait for a broker that is away,
-// belong here: they make prepared stay false.
-func (o *Outbox) prepare(ctx context.Context, events []rocketflow.Event) ([]half, error) {
-	r := o.current()
+func (o *Outbox) prepare(ctx context.Context, r *running, t *ticket, events []rocketflow.Event) ([]half, error) {
 	halves := make([]half, len(events))
 	for i, e := range events {
 		halves[i].event = e
 	}
-	if r == nil {
-		return halves, ErrNotStarted
+	// A caller who is in a hurry must have time left to commit.
+	limit := o.config.HalfTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/2)
 	}
-	if o.config.RelayOnly {
-		return halves, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.config.HalfTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	errs := make([]error, len(events))
+	refused := make([]error, len(events))
+	failed := make([]error, len(events))
 	sideBySide(len(halves), func(i int) {
 		h := &halves[i]
 		begin := time.Now()
 		var err error
 		h.message, err = r.transactor.Prepare(ctx, h.event.Message())
+		took := time.Since(begin)
 		h.prepared = err == nil
-		o.listener.Prepared(PreparedInfo{Event: h.event, Took: time.Since(begin), Err: err})
-		if errors.Is(err, broker.ErrTooLarge) || errors.Is(err, broker.ErrIllegal) {
-			errs[i] = fmt.Errorf("publish %s to %s: %w", h.event.Type, h.event.Topic, err)
+		o.listener.Prepared(PreparedInfo{Event: h.event, Took: took, Err: err})
+		switch {
+		case err == nil:
+		case errors.Is(err, broker.ErrTooLarge) || errors.Is(err, broker.ErrIllegal):
+			refused[i] = fmt.Errorf("publish %s to %s: %w", h.event.Type, h.event.Topic, err)
+		case errors.Is(err, broker.ErrRejected):
+		case took < o.config.HalfTimeout/4 && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+			failed[i] = errNoVerdict // the caller gave up before the broker can be called late
+		default:
+			failed[i] = err
 		}
 	})
-	return halves, errors.Join(errs...)
+	if err := worst(failed); err != nil {
+		t.verdict(err) // at once: others shall not wait as long
+	}
+	return halves, errors.Join(refused...)
 }
 
 // abandon rolls back the half messages of a transaction that will not commit. It only spares the broker its checks.
-func (o *Outbox) abandon(ctx context.Context, halves []half) {
-	r := o.current()
-	if r == nil {
-		return
-	}
+func (o *Outbox) abandon(ctx context.Context, r *running, t *ticket, halves []half) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.EndTimeout)
 	defer cancel()
 	sideBySide(len(halves), func(i int) {
-		if halves[i].prepared {
+		if halves[i].prepared && !t.gears.breaker.open() {
 			_ = r.transactor.Rollback(ctx, halves[i].message) // the broker will ask
 		}
 	})
@@ -69,15 +72,14 @@ func (o *Outbox) abandon(ctx context.Context, halves []half) {
 
 // finish sends the events of a committed transaction: it ends their half messages, those of one stream one after the
 // other so that they keep their order, and hands the relay what has none or could not be ended.
-func (o *Outbox) finish(ctx context.Context, halves []half) {
-	r := o.current()
-	if r == nil {
-		return // stopped meanwhile; owed
-	}
+func (o *Outbox) finish(ctx context.Context, r *running, t *ticket, halves []half) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.EndTimeout)
 	defer cancel()
-	end := func(h half) {
-		if !h.prepared {
+	failed := make([]error, len(halves))
+	end := func(i int) {
+		h := halves[i]
+		// An open breaker: the end would be waited for in vain. What the broker then asks finds the ack, or a row.
+		if !h.prepared || t.gears.breaker.open() {
 			r.relay.offer(h.event)
 			return
 		}
@@ -85,31 +87,49 @@ func (o *Outbox) finish(ctx context.Context, halves []half) {
 		err := r.transactor.Commit(ctx, h.message)
 		o.listener.Ended(EndedInfo{Event: h.event, Took: time.Since(begin), Err: err})
 		if err != nil {
+			failed[i] = err
 			r.relay.offer(h.event)
 			return
 		}
 		r.acks.add(h.event.ID)
 	}
-	if len(halves) == 1 {
-		end(halves[0])
-		return
-	}
-	var streams [][]half
-	place := map[rocketflow.Stream]int{}
-	for _, h := range halves {
-		s := h.event.Stream()
-		if i, ok := place[s]; ok && h.event.Ordered() {
-			streams[i] = append(streams[i], h)
-			continue
-		}
-		place[s] = len(streams)
-		streams = append(streams, []half{h})
-	}
+	streams := byStream(halves)
 	sideBySide(len(streams), func(i int) {
-		for _, h := range streams[i] {
-			end(h)
+		for _, place := range streams[i] {
+			end(place)
 		}
 	})
+	t.verdict(worst(failed))
+}
+
+// worst is a failure of the broker, if there is one.
+func worst(errs []error) error {
+	var found error
+	for _, err := range errs {
+		if err != nil && (found == nil || errors.Is(found, errNoVerdict)) {
+			found = err
+		}
+	}
+	return found
+}
+
+// byStream returns the places of the halves of each stream, in order; what has no order stands alone.
+func byStream(halves []half) [][]int {
+	streams := make([][]int, 0, len(halves))
+	if len(halves) == 1 {
+		return append(streams, []int{0})
+	}
+	of := map[rocketflow.Stream]int{}
+	for i, h := range halves {
+		s := h.event.Stream()
+		if n, ok := of[s]; ok && h.event.Ordered() {
+			streams[n] = append(streams[n], i)
+			continue
+		}
+		of[s] = len(streams)
+		streams = append(streams, []int{i})
+	}
+	return streams
 }
 
 // sideBySide calls fn for 0 to n-1, each in a goroutine of its own but the last, and waits for all.

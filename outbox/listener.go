@@ -12,7 +12,10 @@ import (
 // Listener is told what happens to events on their way out. Any func may be nil. They are called synchronously, from
 // many goroutines, some while a transaction is open: they must be quick and must not block.
 type Listener struct {
-	// Recorded: the rows of a transaction are inserted; it is still open.
+	// GearChanged: most transactions of this process take another gear now.
+	GearChanged func(GearInfo)
+	// Recorded: the rows of a transaction are inserted; it is still open, or, where they are inserted together with its
+	// commit, it has just committed.
 	Recorded func(events []rocketflow.Event)
 	// Prepared: a half message is stored, or could not be (Err; the relay will send the event).
 	Prepared func(PreparedInfo)
@@ -38,6 +41,12 @@ type Listener struct {
 	Retained func(RetainedInfo)
 }
 
+// GearInfo is what Listener.GearChanged gets.
+type GearInfo struct {
+	From, To Gear
+	Why      string // WhyPinned and its like
+}
+
 // PreparedInfo is what Listener.Prepared gets.
 type PreparedInfo struct {
 	Event rocketflow.Event
@@ -56,6 +65,7 @@ type EndedInfo struct {
 type RelayedInfo struct {
 	Event rocketflow.Event
 	Swept bool // found by the sweep
+	Group int  // how many events shared the request
 	Took  time.Duration
 	Err   error
 }
@@ -105,6 +115,7 @@ func (l *Listener) withDefaults() *Listener {
 	if l != nil {
 		f = *l
 	}
+	def(&f.GearChanged, func(GearInfo) {})
 	def(&f.Recorded, func([]rocketflow.Event) {})
 	def(&f.Prepared, func(PreparedInfo) {})
 	def(&f.Committed, func([]rocketflow.Event) {})
@@ -135,9 +146,10 @@ func Tee(ls ...*Listener) *Listener {
 		all = append(all, l.withDefaults())
 	}
 	return &Listener{
-		Recorded:  tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
-		Prepared:  tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
-		Committed: tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Committed }),
+		GearChanged: tee(all, func(l *Listener) func(GearInfo) { return l.GearChanged }),
+		Recorded:    tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
+		Prepared:    tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
+		Committed:   tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Committed }),
 		RolledBack: func(events []rocketflow.Event, unknown bool) {
 			for _, l := range all {
 				l.RolledBack(events, unknown)

@@ -31,6 +31,8 @@ type logicBroker struct {
 	hang      map[string]bool
 	arrived   chan struct{}
 	missing   string // a topic that Send rejects
+	refuse    string // a sharding key that SendGroup rejects
+	groups    []int  // their sizes
 }
 
 func (b *logicBroker) reject(topic string) {
@@ -86,6 +88,36 @@ func (b *logicBroker) Send(ctx context.Context, m broker.Message) (broker.Receip
 	b.deliver(m)
 	return broker.Receipt{MessageID: m.ID}, nil
 }
+
+// SendGroup is one request: it fails as a whole, but for members that are rejected.
+func (b *logicBroker) SendGroup(ctx context.Context, ms []broker.Message) []error {
+	err := b.enter(ctx, "send")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.groups = append(b.groups, len(ms))
+	errs := make([]error, len(ms))
+	for i, m := range ms {
+		switch {
+		case err != nil:
+			errs[i] = err
+		case m.Topic == b.missing:
+			errs[i] = broker.ErrTopicNotFound
+		case b.refuse != "" && m.ShardingKey == b.refuse:
+			errs[i] = broker.ErrTooLarge
+		default:
+			b.deliver(m)
+			continue
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return errs
+		}
+	}
+	return nil
+}
+
+func (b *logicBroker) Shard(_, key string) int { return len(key) % 4 }
 
 func (b *logicBroker) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
 	return nil, broker.ErrTopicNotFound

@@ -32,6 +32,11 @@ type Broker interface {
 	broker.TransactorOpener
 	broker.Subscriber // for the questions of consumers that miss events
 	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	// SendGroup is that of broker.Sender.
+	SendGroup(ctx context.Context, ms []broker.Message) []error
+	// Shard tells which messages of a topic can share a request of SendGroup: those whose sharding keys have the same
+	// shard, as far as is known now. It never blocks.
+	Shard(topic, shardingKey string) int
 	VerifyTopics(ctx context.Context, topics ...string) error
 }
 
@@ -51,17 +56,19 @@ type Config struct {
 	Topics []string
 
 	HalfTimeout    time.Duration // how long Commit waits for half messages, with the streams' rows locked; default 500 ms
-	EndTimeout     time.Duration // how long Commit waits, after the commit, for the broker's answers; default 1 s
+	EndTimeout     time.Duration // how long Commit waits, after the commit, for the broker's answers; default 500 ms
 	MaxTransaction time.Duration // the longest that a transaction may be open; default 5 min. What comes later is found by the sweep
 
 	// MaxBody is the largest encoded body in bytes; default 1 MiB. Keep it below the broker's maxMessageSize (by its
 	// default 4 MiB): what the broker rejects when the transaction has committed stays owed.
 	MaxBody int
 
-	// RelayOnly sends every event by the relay and none by half message: more events a second, a little later each.
-	RelayOnly    bool
+	Gear      Gear // default Auto
+	MaxHalves int  // half messages in flight with Auto; default 4. A transaction that finds fewer free than it has events takes the relay
+
 	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
-	RelayWorkers int // sends side by side; default 16
+	RelayGroup   int // events that the relay sends in one request; default 64
+	RelayWorkers int // its requests side by side, each to another queue; default 4
 
 	SweepInterval time.Duration // between looks at what is owed; default 1 s
 	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
@@ -94,11 +101,13 @@ func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
 	c.Group = cmp.Or(c.Group, c.Source)
 	c.HalfTimeout = cmp.Or(c.HalfTimeout, 500*time.Millisecond)
-	c.EndTimeout = cmp.Or(c.EndTimeout, time.Second)
+	c.EndTimeout = cmp.Or(c.EndTimeout, 500*time.Millisecond)
 	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
-	c.RelayWorkers = cmp.Or(c.RelayWorkers, 16)
+	c.RelayGroup = cmp.Or(c.RelayGroup, 64)
+	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
+	c.MaxHalves = cmp.Or(c.MaxHalves, 4)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
@@ -126,6 +135,9 @@ func (c Config) validate() error {
 	case c.Retention < 24*time.Hour:
 		return &rocketflow.FieldError{Field: "outbox.Config.Retention", Reason: fmt.Sprintf("%v: want at least a day", c.Retention)}
 	}
+	if c.Gear < Auto || c.Gear > Relay {
+		return &rocketflow.FieldError{Field: "outbox.Config.Gear", Reason: fmt.Sprintf("%d: want Auto, HalfMessages or Relay", c.Gear)}
+	}
 	if c.StreamRetention < c.Retention+24*time.Hour {
 		return &rocketflow.FieldError{Field: "outbox.Config.StreamRetention", Reason: fmt.Sprintf("%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)}
 	}
@@ -141,7 +153,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
 	} {
 		if n <= 0 {
 			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
@@ -168,6 +180,7 @@ type Outbox struct {
 type running struct {
 	database   string
 	transactor broker.Transactor
+	gears      *gears
 	acks       *acker
 	relay      *relay
 	sweep      *sweeper
@@ -225,6 +238,7 @@ func (o *Outbox) Start(ctx context.Context) error {
 		r.retention.stop()
 		return fmt.Errorf("start outbox: %w", err)
 	}
+	r.gears = o.newGears()
 	r.relay = o.startRelay(r.acks)
 	r.sweep = o.startSweep(r)
 	r.refill = o.startRefill(r.database)
@@ -285,16 +299,18 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 	return nil
 }
 
-// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback.
+// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback. Postgres hears
+// of it with its first statement, and so does the caller of what is wrong with options.
 func (o *Outbox) Begin(ctx context.Context, options pgx.TxOptions) (rocketflow.Tx, error) {
 	if o.current() == nil {
 		return nil, ErrNotStarted
 	}
-	inner, err := o.config.Pool.BeginTx(ctx, options)
+	conn, err := o.config.Pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	return &tx{Tx: inner, outbox: o, pending: &pending{unordered: map[int]bool{}}}, nil
+	own := newLazyTx(conn, options)
+	return &tx{Tx: own, own: own, outbox: o, pending: &pending{unordered: map[int]bool{}}}, nil
 }
 
 // Join makes a transaction that the caller has begun publish. Commit the returned Tx instead of inner. If inner is

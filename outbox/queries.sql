@@ -50,7 +50,7 @@ WITH advanced AS (
 INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body)
 SELECT $2, $1, $3, $4, $5, a.sequence, a.previous, clock_timestamp(), $6, $7::text::jsonb, $8
 FROM advanced a
-RETURNING sequence, previous, recorded_at,
+RETURNING id, sequence, previous, recorded_at,
     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'local', true) END
 
 -- name: Ack

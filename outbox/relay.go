@@ -1,9 +1,10 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,20 +12,46 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// relay sends the committed events that no half message carries (gear B), each with a message of its own. The events
-// of a stream go through the same worker, so they keep their order. Its memory is bounded; what doesn't fit, and what
-// can't be sent, stays owed.
+// relay sends the committed events that no half message carries (gear B), in groups: what has gathered for a queue while
+// earlier requests were on their way goes in one. Nothing waits for a group to fill.
 //
-// Sends in groups take this place: what has gathered for a queue goes in one request.
+// A lane holds what waits for one queue, and has one request in flight at a time. The events of a stream that are here at
+// once are all in one lane, so they keep their order. Memory is bounded; what doesn't fit, and what can't be sent, stays
+// owed.
 type relay struct {
-	outbox  *Outbox
-	acks    *acker
-	workers []chan relayed
-	group   sync.WaitGroup
-	seed    maphash.Seed
-	quit    chan struct{}   // closed: end when nothing waits
-	ctx     context.Context // of the sends; ends when stop's patience does
-	cancel  context.CancelFunc
+	outbox *Outbox
+	acks   *acker
+	group  sync.WaitGroup
+	ctx    context.Context // of the sends; ends when stop's patience does
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards what follows; held briefly
+	work    sync.Cond  // ready grew, or quit
+	room    sync.Cond  // held shrank, or quit
+	lanes   map[queue]*lane
+	ready   []*lane // have events, and no request in flight
+	streams map[rocketflow.Stream]*home
+	held    int // events, those in flight included
+	quit    bool
+}
+
+// queue is a topic's queue, as far as the broker tells.
+type queue struct {
+	topic string
+	shard int
+}
+
+type lane struct {
+	queue  queue
+	events []relayed
+	busy   bool // a request is in flight
+}
+
+// home is the lane of a stream for as long as the relay holds events of it, should the topic be given more queues
+// meanwhile.
+type home struct {
+	lane   *lane
+	events int
 }
 
 // relayed is an event on its way through the relay. done, if not nil, gets the outcome.
@@ -33,81 +60,170 @@ type relayed struct {
 	done  func(error)
 }
 
+// relayBytes bounds a request: brokers take 4 MiB unless they are set to less.
+const relayBytes = 1 << 20
+
+// eventOverhead is about what an event takes on the wire beside its body.
+const eventOverhead = 1 << 10
+
 func (o *Outbox) startRelay(acks *acker) *relay {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &relay{outbox: o, acks: acks, seed: maphash.MakeSeed(), quit: make(chan struct{}), ctx: ctx, cancel: cancel}
+	r := &relay{outbox: o, acks: acks, ctx: ctx, cancel: cancel, lanes: map[queue]*lane{}, streams: map[rocketflow.Stream]*home{}}
+	r.work.L, r.room.L = &r.mu, &r.mu
 	for range o.config.RelayWorkers {
-		events := make(chan relayed, max(1, o.config.RelayBuffer/o.config.RelayWorkers))
-		r.workers = append(r.workers, events)
-		r.group.Go(func() { r.run(events) })
+		r.group.Go(r.run)
 	}
 	return r
 }
 
-func (r *relay) worker(e rocketflow.Event) chan relayed {
-	key := e.ID.String()
-	if e.Ordered() {
-		key = e.Topic + "\x00" + e.Subject
+// offer hands over events of a transaction that has committed. It never blocks.
+func (r *relay) offer(events ...rocketflow.Event) {
+	r.mu.Lock()
+	n := 0
+	for n < len(events) && !r.quit && r.held < r.outbox.config.RelayBuffer {
+		r.put(relayed{event: events[n]})
+		n++
 	}
-	return r.workers[maphash.String(r.seed, key)%uint64(len(r.workers))]
-}
-
-// offer hands over an event of a transaction that has committed. It never blocks.
-func (r *relay) offer(e rocketflow.Event) {
-	select {
-	case r.worker(e) <- relayed{event: e}:
-	default:
+	r.mu.Unlock()
+	for _, e := range events[n:] {
 		r.outbox.listener.RelayFull(e)
 	}
 }
 
-// send hands over an event and calls done with the outcome; it waits for room. It returns false, without calling done,
-// if the relay ends.
+// send hands over an event and calls done with the outcome. It waits until it would take the lesser half of the memory:
+// the rest is for what was just committed. It returns false, without calling done, if the relay ends.
 func (r *relay) send(e rocketflow.Event, done func(error)) bool {
-	select {
-	case r.worker(e) <- relayed{e, done}:
-		return true
-	case <-r.quit:
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.quit && r.held >= (r.outbox.config.RelayBuffer+1)/2 {
+		r.room.Wait()
+	}
+	if r.quit {
 		return false
+	}
+	r.put(relayed{e, done})
+	return true
+}
+
+func (r *relay) put(e relayed) {
+	l := r.lane(e.event)
+	l.events = append(l.events, e)
+	r.held++
+	if !l.busy && len(l.events) == 1 {
+		r.ready = append(r.ready, l)
+		r.work.Signal()
 	}
 }
 
-func (r *relay) run(events chan relayed) {
+func (r *relay) lane(e rocketflow.Event) *lane {
+	if h := r.streams[e.Stream()]; h != nil && e.Ordered() {
+		h.events++
+		return h.lane
+	}
+	q := queue{e.Topic, r.outbox.config.Broker.Shard(e.Topic, e.Subject)}
+	l := r.lanes[q]
+	if l == nil {
+		l = &lane{queue: q}
+		r.lanes[q] = l
+	}
+	if e.Ordered() {
+		r.streams[e.Stream()] = &home{lane: l, events: 1}
+	}
+	return l
+}
+
+func (r *relay) run() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for {
-		select {
-		case e := <-events:
-			r.sendOne(e)
-		case <-r.quit:
-			for {
-				select {
-				case e := <-events:
-					r.sendOne(e)
-				default:
-					return
-				}
+		for len(r.ready) == 0 {
+			if r.quit {
+				return
 			}
+			r.work.Wait()
+		}
+		l := r.ready[0]
+		r.ready = r.ready[1:]
+		group := l.take(r.outbox.config.RelayGroup)
+		l.busy = true
+		r.mu.Unlock()
+		r.sendGroup(group)
+		r.mu.Lock()
+		l.busy = false
+		r.sent(group)
+		if len(l.events) > 0 {
+			r.ready = append(r.ready, l)
+		} else {
+			delete(r.lanes, l.queue)
 		}
 	}
 }
 
-func (r *relay) sendOne(e relayed) {
-	begin := time.Now()
-	_, err := r.outbox.config.Broker.Send(r.ctx, e.event.Message())
-	if errors.Is(err, broker.ErrRejected) {
-		r.outbox.log.Error("broker rejects an event: it stays owed until somebody mends the cause",
-			"event_id", e.event.ID, "topic", e.event.Topic, "type", e.event.Type, "error", err)
+// take removes what goes in one request.
+func (l *lane) take(most int) []relayed {
+	n, size := 0, 0
+	for n < min(most, len(l.events)) {
+		size += len(l.events[n].event.Body) + eventOverhead
+		if n > 0 && size > relayBytes {
+			break
+		}
+		n++
 	}
-	r.outbox.listener.Relayed(RelayedInfo{Event: e.event, Swept: e.done != nil, Took: time.Since(begin), Err: err})
-	if e.done != nil {
-		e.done(err) // the sweep writes its acks itself
-	} else if err == nil {
-		r.acks.add(e.event.ID)
+	group := slices.Clone(l.events[:n])
+	l.events = slices.Delete(l.events, 0, n)
+	// Neighbours that committed side by side may have come in the other order.
+	slices.SortStableFunc(group, func(a, b relayed) int { return cmp.Compare(place(a.event), place(b.event)) })
+	return group
+}
+
+// sent forgets a group.
+func (r *relay) sent(group []relayed) {
+	for _, e := range group {
+		if !e.event.Ordered() {
+			continue
+		}
+		h := r.streams[e.event.Stream()]
+		if h.events--; h.events == 0 {
+			delete(r.streams, e.event.Stream())
+		}
+	}
+	r.held -= len(group)
+	r.room.Broadcast()
+}
+
+func (r *relay) sendGroup(group []relayed) {
+	messages := make([]broker.Message, len(group))
+	for i, e := range group {
+		messages[i] = e.event.Message()
+	}
+	begin := time.Now()
+	errs := r.outbox.config.Broker.SendGroup(r.ctx, messages)
+	took := time.Since(begin)
+	for i, e := range group {
+		var err error
+		if errs != nil {
+			err = errs[i]
+		}
+		if errors.Is(err, broker.ErrRejected) {
+			r.outbox.log.Error("broker rejects an event: it stays owed until somebody mends the cause",
+				"event_id", e.event.ID, "topic", e.event.Topic, "type", e.event.Type, "error", err)
+		}
+		r.outbox.listener.Relayed(RelayedInfo{Event: e.event, Swept: e.done != nil, Group: len(group), Took: took, Err: err})
+		if e.done != nil {
+			e.done(err) // the sweep writes its acks itself
+		} else if err == nil {
+			r.acks.add(e.event.ID)
+		}
 	}
 }
 
 // stop sends what is in memory and waits for it until ctx ends.
 func (r *relay) stop(ctx context.Context) {
-	close(r.quit)
+	r.mu.Lock()
+	r.quit = true
+	r.work.Broadcast()
+	r.room.Broadcast()
+	r.mu.Unlock()
 	ended := context.AfterFunc(ctx, r.cancel)
 	r.group.Wait()
 	ended()

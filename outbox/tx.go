@@ -25,6 +25,7 @@ type tx struct {
 	pgx.Tx
 	outbox  *Outbox
 	pending *pending
+	own     *lazyTx // what Tx is, unless joined
 	joined  bool
 
 	savepoint     bool
@@ -93,41 +94,85 @@ func (p *pending) truncate(events, after int) {
 	p.events, p.after, p.recorded = p.events[:events], p.after[:after], min(p.recorded, events)
 }
 
-// Commit implements rocketflow.Tx: it records the events, prepares their half messages, commits, and ends them. An
-// error means that the transaction is not committed or, where Postgres' answer was lost, that nobody knows; then the
-// events follow the transaction's fate all the same. Once the transaction is committed Commit returns nil, whatever
-// the broker does.
+// Commit implements rocketflow.Tx: it records the events, prepares their half messages if they get any, commits, and
+// ends them. An error means that the transaction is not committed or, where Postgres' answer was lost, that nobody knows;
+// then the events follow the transaction's fate all the same. Once the transaction is committed Commit returns nil,
+// whatever the broker does.
 func (t *tx) Commit(ctx context.Context) error {
 	if t.savepoint {
 		return t.Tx.Commit(ctx)
 	}
-	if err := t.record(ctx); err != nil {
-		return errors.Join(err, t.Rollback(ctx))
-	}
-	events := t.pending.events
-	if len(events) == 0 {
+	if len(t.pending.events) == 0 {
 		if err := t.Tx.Commit(ctx); err != nil {
 			return err
 		}
 		t.runAfter()
 		return nil
 	}
-	halves, err := t.outbox.prepare(ctx, events)
+	r := t.outbox.current()
+	if r == nil {
+		return errors.Join(ErrNotStarted, t.Rollback(ctx))
+	}
+	ticket := r.gears.take(len(t.pending.events))
+	defer ticket.close()
+	var err error
+	if ticket == nil {
+		err = t.commitThenRelay(ctx, r)
+	} else {
+		err = t.commitBetweenHalves(ctx, r, ticket)
+	}
 	if err != nil {
-		t.outbox.abandon(ctx, halves)
+		return err
+	}
+	t.runAfter()
+	return nil
+}
+
+// commitThenRelay is gear B.
+func (t *tx) commitThenRelay(ctx context.Context, r *running) error {
+	var err error
+	if t.own == nil || t.own.plain() || t.pending.recorded > 0 {
+		if err = t.record(ctx); err != nil {
+			return errors.Join(err, t.Rollback(ctx))
+		}
+		err = t.Tx.Commit(ctx)
+	} else {
+		var open bool
+		if open, err = t.recordAndCommit(ctx, r); open {
+			return errors.Join(err, t.Rollback(ctx))
+		}
+	}
+	events := t.pending.events
+	if err != nil {
+		t.outbox.listener.RolledBack(events, !refused(err))
+		return err
+	}
+	t.outbox.listener.Committed(events)
+	r.relay.offer(events...)
+	return nil
+}
+
+// commitBetweenHalves is gear A.
+func (t *tx) commitBetweenHalves(ctx context.Context, r *running, ticket *ticket) error {
+	if err := t.record(ctx); err != nil {
+		return errors.Join(err, t.Rollback(ctx))
+	}
+	events := t.pending.events
+	halves, err := t.outbox.prepare(ctx, r, ticket, events)
+	if err != nil {
+		t.outbox.abandon(ctx, r, ticket, halves)
 		return errors.Join(err, t.Rollback(ctx))
 	}
 	if err := t.Tx.Commit(ctx); err != nil {
 		unknown := !refused(err)
 		if !unknown {
-			t.outbox.abandon(ctx, halves)
+			t.outbox.abandon(ctx, r, ticket, halves)
 		}
 		t.outbox.listener.RolledBack(events, unknown)
 		return err
 	}
 	t.outbox.listener.Committed(events)
-	t.outbox.finish(ctx, halves)
-	t.runAfter()
+	t.outbox.finish(ctx, r, ticket, halves)
 	return nil
 }
 

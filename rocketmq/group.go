@@ -79,6 +79,16 @@ func (c *Client) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	return nil
 }
 
+// Shard tells which messages of a topic go to the same queue: those whose sharding keys have the same shard, as far as
+// the topic's queues are known. It never asks a name server.
+func (c *Client) Shard(topic, shardingKey string) int {
+	route := c.routes.known(c.config.wire(topic))
+	if route == nil || shardingKey == "" {
+		return -1
+	}
+	return route.shard(shardingKey)
+}
+
 // sendQueue sends the messages of one queue in order, in as few requests as the bounds allow. After a failure the rest
 // of the queue isn't sent: a later message must not overtake.
 func (c *Client) sendQueue(ctx context.Context, ms []broker.Message, q queue, members []member, errs []error) {

@@ -38,13 +38,16 @@ type routes struct {
 }
 
 func (r *routes) of(ctx context.Context, topic string) (*topicRoute, error) {
-	r.mu.Lock()
-	t := r.topics[topic]
-	r.mu.Unlock()
-	if t != nil {
+	if t := r.known(topic); t != nil {
 		return t, nil
 	}
 	return r.fetch(ctx, topic)
+}
+
+func (r *routes) known(topic string) *topicRoute {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.topics[topic]
 }
 
 func (r *routes) fetch(ctx context.Context, topic string) (*topicRoute, error) {
@@ -132,12 +135,17 @@ func sortQueues(queues []queue) []queue {
 	return slices.Compact(queues)
 }
 
+// shard is the place of a sharding key's queue.
+func (t *topicRoute) shard(shardingKey string) int {
+	h := fnv.New64a()
+	h.Write([]byte(shardingKey))
+	return int(h.Sum64() % uint64(len(t.queues)))
+}
+
 // pick chooses the queue: by the sharding key, or the next one whose broker is up.
 func (t *topicRoute) pick(shardingKey string, up func(broker string) bool) queue {
 	if shardingKey != "" {
-		h := fnv.New64a()
-		h.Write([]byte(shardingKey))
-		return t.queues[h.Sum64()%uint64(len(t.queues))]
+		return t.queues[t.shard(shardingKey)]
 	}
 	var q queue
 	for range t.queues {

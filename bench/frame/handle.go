@@ -58,7 +58,7 @@ func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, 
 	if err != nil {
 		return handled{}, err
 	}
-	box, err := outbox.New(outbox.Config{Pool: b.pool, Broker: b.client, Source: "bench", Group: topic, Schema: b.schema, RelayOnly: true, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.pool, Broker: b.client, Source: "bench", Group: topic, Schema: b.schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return handled{}, err
 	}

@@ -155,7 +155,7 @@ func (b *bed) insertAlone(context.Context, *stopwatch) (*way, error) {
 
 // rowsAlone is all that happens in Postgres, with a broker that is not there: insert, sequence, row, ack.
 func (b *bed) rowsAlone(ctx context.Context, _ *stopwatch) (*way, error) {
-	box, err := outbox.New(outbox.Config{Pool: b.pool, Broker: nowhere{}, Source: "bench", Schema: b.schema, RelayOnly: true, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.pool, Broker: nowhere{}, Source: "bench", Schema: b.schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +183,10 @@ func (nowhere) Send(context.Context, broker.Message) (broker.Receipt, error) {
 	return broker.Receipt{}, nil
 }
 
+func (nowhere) SendGroup(context.Context, []broker.Message) []error { return nil }
+
+func (nowhere) Shard(string, string) int { return 0 }
+
 func (nowhere) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
 	return nil, broker.ErrTopicNotFound
 }
@@ -196,20 +200,20 @@ type nowhereTransactor struct{ broker.Transactor }
 func (nowhereTransactor) Close(context.Context) error { return nil }
 
 func (b *bed) gearA(ctx context.Context, watch *stopwatch) (*way, error) {
-	return b.rocketflow(ctx, watch, "gear A", false)
+	return b.rocketflow(ctx, watch, "gear A", outbox.HalfMessages)
 }
 
 func (b *bed) relay(ctx context.Context, watch *stopwatch) (*way, error) {
-	return b.rocketflow(ctx, watch, "relay", true)
+	return b.rocketflow(ctx, watch, "relay", outbox.Relay)
 }
 
-func (b *bed) rocketflow(ctx context.Context, watch *stopwatch, name string, relayOnly bool) (*way, error) {
+func (b *bed) rocketflow(ctx context.Context, watch *stopwatch, name string, gear outbox.Gear) (*way, error) {
 	topic, err := b.newTopic(ctx, fmt.Sprint(time.Now().UnixNano()))
 	if err != nil {
 		return nil, err
 	}
 	box, err := outbox.New(outbox.Config{
-		Pool: b.pool, Broker: b.client, Source: "bench", Group: topic, Schema: b.schema, RelayOnly: relayOnly, RelayBuffer: 1 << 20,
+		Pool: b.pool, Broker: b.client, Source: "bench", Group: topic, Schema: b.schema, Gear: gear, RelayBuffer: 1 << 20,
 		Listener: &outbox.Listener{Committed: func(events []rocketflow.Event) { watch.commit(events[0].ID.String()) }},
 	})
 	if err != nil {

@@ -1,0 +1,127 @@
+// Package frame measures ways to change a database and tell others, side by side in one run. It brings rocketflow's own
+// ways and the one by hand; a program may add others and run the same measurements on them.
+package frame
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Options say what is measured, and for how long.
+type Options struct {
+	Rounds       int           // of publishing and handling; medians are printed
+	Duration     time.Duration // of each measurement of publishing
+	HoldDuration time.Duration // of each measurement beside an open transaction
+	Events       int           // of each measurement of handling
+	Callers      []int
+	Rows         []string // names of ways; empty: all
+	Parts        []string // of parts
+	CPUProfile   string   // file, of this process
+	Short        bool
+}
+
+var parts = []string{"publishing", "hold", "handling"}
+
+// Flags registers the options with their defaults, with which a run takes some ten minutes. What it returns reads them
+// after the flags are parsed.
+func Flags(flags *flag.FlagSet) func() (Options, error) {
+	var o Options
+	var callers, rows, chosen string
+	flags.IntVar(&o.Rounds, "rounds", 5, "rounds; each measures everything once, and medians are printed")
+	flags.DurationVar(&o.Duration, "duration", 2*time.Second, "how long each measurement of publishing lasts")
+	flags.DurationVar(&o.HoldDuration, "hold-duration", 9*time.Second, "how long each measurement beside an open transaction lasts")
+	flags.IntVar(&o.Events, "events", 4000, "events of each measurement of handling")
+	flags.StringVar(&callers, "callers", "1,8,32", "numbers of callers to publish with")
+	flags.StringVar(&rows, "rows", "", "only these ways of publishing, by name, divided by commas; default all")
+	flags.StringVar(&chosen, "parts", strings.Join(parts, ","), "what to measure")
+	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "write a CPU profile of this process to the file")
+	flags.BoolVar(&o.Short, "short", false, "half a minute that only shows that everything works")
+	return func() (Options, error) {
+		for _, n := range strings.Split(callers, ",") {
+			count, err := strconv.Atoi(n)
+			if err != nil || count < 1 {
+				return o, fmt.Errorf("-callers: %q is no number of callers", n)
+			}
+			o.Callers = append(o.Callers, count)
+		}
+		if rows != "" {
+			o.Rows = strings.Split(rows, ",")
+		}
+		o.Parts = strings.Split(chosen, ",")
+		for _, p := range o.Parts {
+			if !slices.Contains(parts, p) {
+				return o, fmt.Errorf("-parts: %q: want some of %s", p, strings.Join(parts, ","))
+			}
+		}
+		if o.Short {
+			o.Rounds, o.Duration, o.HoldDuration, o.Events = 1, 300*time.Millisecond, 600*time.Millisecond, 500
+		}
+		return o, nil
+	}
+}
+
+// Row is a way of publishing that is measured.
+type Row struct {
+	Name string
+	// Open makes the way ready, its consumer included. It tells watch of each commit and each arrival.
+	Open func(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error)
+}
+
+// Way changes the database and tells others.
+type Way struct {
+	// Publish makes one business transaction and its event, for an account.
+	Publish func(ctx context.Context, account string, cents int64) error
+	Close   func()
+	Silent  bool // it has no events
+	// Server is the process that plays the broker's part. Default: the broker's.
+	Server int
+}
+
+// Run measures rocketflow's rows and the others beside them, and prints what came out as Markdown.
+func Run(ctx context.Context, o Options, out io.Writer, others ...Row) (err error) {
+	rows := append(ownRows(), others...)
+	for _, name := range o.Rows {
+		if !slices.ContainsFunc(rows, func(r Row) bool { return r.Name == name }) {
+			return fmt.Errorf("-rows: there is no %q", name)
+		}
+	}
+	rows = slices.DeleteFunc(rows, func(r Row) bool { return len(o.Rows) > 0 && !slices.Contains(o.Rows, r.Name) })
+	b, err := NewBed(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if o.CPUProfile != "" {
+		f, err := os.Create(o.CPUProfile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	r := results{options: o, rows: rows}
+	for part, measure := range map[string]func() error{
+		"publishing": func() (err error) { r.published, err = b.publishing(ctx, o, rows); return err },
+		"hold":       func() (err error) { r.held, err = b.holding(ctx, o, rows); return err },
+		"handling":   func() (err error) { r.handled, err = b.handling(ctx, o); return err },
+	} {
+		if slices.Contains(o.Parts, part) {
+			if err := measure(); err != nil {
+				return fmt.Errorf("%s: %w", part, err)
+			}
+		}
+	}
+	return r.print(ctx, b, out)
+}

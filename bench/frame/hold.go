@@ -1,0 +1,92 @@
+package frame
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// How many callers publish beside an open transaction.
+const holdCallers = 8
+
+// held is one measurement beside a transaction that is open elsewhere, or (open == "") beside none.
+type held struct {
+	row         string
+	open        string
+	first, last float64 // events a second that were delivered in the first and the last third
+}
+
+// holds are transactions that stay open for a whole measurement. Both keep dead rows from being removed. One that has
+// written also has a transaction id, behind which readers that go by transaction ids can't look.
+var holds = []struct{ name, statement string }{
+	{"", ""},
+	{"has read", "SELECT count(*) FROM business"},
+	{"has written", "INSERT INTO business (account, cents) VALUES ('held', 0)"},
+}
+
+func (b *Bed) holding(ctx context.Context, o Options, rows []Row) ([]held, error) {
+	var all []held
+	for _, row := range rows {
+		for _, h := range holds {
+			m, err := b.measureHold(ctx, o, row, h.name, h.statement)
+			if err != nil {
+				return nil, fmt.Errorf("%s beside a transaction that %s: %w", row.Name, h.name, err)
+			}
+			fmt.Fprintf(os.Stderr, "open transaction: %-12s %-14s %8.0f/s, then %8.0f/s\n", m.open, m.row, m.first, m.last)
+			all = append(all, m)
+		}
+	}
+	return all, nil
+}
+
+func (b *Bed) measureHold(ctx context.Context, o Options, row Row, name, statement string) (held, error) {
+	watch := newStopwatch()
+	w, err := row.Open(ctx, b, watch)
+	if err != nil {
+		return held{}, err
+	}
+	defer w.Close()
+	if err := warm(ctx, w, watch, holdCallers); err != nil {
+		return held{}, err
+	}
+	release := func() error { return nil }
+	if statement != "" {
+		tx, err := b.Pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+		if err != nil {
+			return held{}, err
+		}
+		release = func() error { return tx.Rollback(context.WithoutCancel(ctx)) }
+		defer func() { _ = release() }()
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return held{}, err
+		}
+	}
+	load := startLoad(ctx, w, holdCallers)
+	progress := func() int {
+		if w.Silent {
+			return int(load.done.Load())
+		}
+		arrived, _ := watch.counts()
+		return arrived
+	}
+	third := o.HoldDuration / 3
+	time.Sleep(third)
+	first := progress()
+	time.Sleep(third)
+	second := progress()
+	time.Sleep(third)
+	last := progress()
+	if _, err := load.stop(); err != nil {
+		return held{}, err
+	}
+	if err := release(); err != nil {
+		return held{}, err
+	}
+	if err := watch.wait(ctx); err != nil {
+		return held{}, err
+	}
+	return held{row: row.Name, open: name, first: float64(first) / third.Seconds(), last: float64(last-second) / third.Seconds()}, nil
+}

@@ -1,0 +1,151 @@
+package frame
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// published is one measurement.
+type published struct {
+	row     string
+	callers int
+	perSec  float64
+	latency []time.Duration // commit to handler
+	doubled int
+	spent   usage
+	events  int
+}
+
+func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]published, error) {
+	var all []published
+	for round := range o.Rounds {
+		for _, callers := range o.Callers {
+			for _, i := range rand.Perm(len(rows)) {
+				p, err := b.measurePublishing(ctx, o, rows[i], callers)
+				if err != nil {
+					return nil, fmt.Errorf("round %d: %s, %d callers: %w", round+1, rows[i].Name, callers, err)
+				}
+				fmt.Fprintf(os.Stderr, "round %d/%d: %-14s %2d callers %8.0f/s\n", round+1, o.Rounds, p.row, callers, p.perSec)
+				all = append(all, p)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers int) (published, error) {
+	watch := newStopwatch()
+	w, err := row.Open(ctx, b, watch)
+	if err != nil {
+		return published{}, err
+	}
+	defer w.Close()
+	if err := warm(ctx, w, watch, callers); err != nil {
+		return published{}, err
+	}
+	before, err := b.meter.read(ctx, w.Server)
+	if err != nil {
+		return published{}, err
+	}
+	begin := time.Now()
+	load := startLoad(ctx, w, callers)
+	time.Sleep(o.Duration)
+	done, err := load.stop()
+	if err != nil {
+		return published{}, err
+	}
+	// All must arrive: a way that loses is not measured. Rates are of what was committed and delivered, so a backlog
+	// that is left when the callers stop counts against the way.
+	if err := watch.wait(ctx); err != nil {
+		return published{}, err
+	}
+	took := time.Since(begin)
+	after, err := b.meter.read(ctx, w.Server)
+	if err != nil {
+		return published{}, err
+	}
+	return published{
+		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, doubled: watch.doubled,
+		spent: after.minus(before), events: done,
+	}, nil
+}
+
+// warm publishes something and waits for it: a consumer has its queues then, connections are open, and statements are
+// prepared.
+func warm(ctx context.Context, w *Way, watch *Stopwatch, callers int) error {
+	load := startLoad(ctx, w, callers)
+	time.Sleep(100 * time.Millisecond)
+	if _, err := load.stop(); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	if err := watch.wait(ctx); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	watch.reset()
+	return nil
+}
+
+// wait waits until all that was committed has arrived.
+func (s *Stopwatch) wait(ctx context.Context) error {
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		arrived, missing := s.counts()
+		switch {
+		case missing == 0:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%d events arrived, %d did not", arrived, missing)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// load is callers that publish one after the other.
+type load struct {
+	group  sync.WaitGroup
+	done   atomic.Int64
+	ended  atomic.Bool
+	failed atomic.Pointer[error]
+}
+
+func startLoad(ctx context.Context, w *Way, callers int) *load {
+	l := &load{}
+	for c := range callers {
+		l.group.Go(func() {
+			for i := int64(0); !l.ended.Load() && ctx.Err() == nil; i++ {
+				// 64 accounts a caller: streams are shared by nobody, as orders are.
+				err := w.Publish(ctx, fmt.Sprintf("account-%d-%d", c, i%64), i)
+				switch {
+				case err == nil:
+					l.done.Add(1)
+				case errors.Is(err, rocketflow.ErrBackpressure): // nothing is written; its caller comes again
+					time.Sleep(time.Millisecond)
+				default:
+					l.failed.Store(&err)
+					return
+				}
+			}
+		})
+	}
+	return l
+}
+
+// stop returns how many transactions were committed.
+func (l *load) stop() (int, error) {
+	l.ended.Store(true)
+	l.group.Wait()
+	if err := l.failed.Load(); err != nil {
+		return 0, *err
+	}
+	return int(l.done.Load()), nil
+}

@@ -1,0 +1,178 @@
+package outbox
+
+import (
+	"sync"
+	"time"
+)
+
+// Gear is how events get from a committed transaction to the broker.
+type Gear int
+
+const (
+	// Auto takes half messages while they can be had at once, and the relay otherwise. The transaction decides, for all
+	// its events, before it commits.
+	Auto Gear = iota
+	// HalfMessages: a half message for each event, however many are in flight. Lowest latency. While the broker is away
+	// the relay takes their place, as with Auto.
+	HalfMessages
+	// Relay: events are sent in groups after the commit. Highest throughput.
+	Relay
+)
+
+// String returns the gear's name in lower case.
+func (g Gear) String() string {
+	switch g {
+	case Auto:
+		return "auto"
+	case HalfMessages:
+		return "half messages"
+	case Relay:
+		return "relay"
+	}
+	return "unknown"
+}
+
+// Why a process changed gear.
+const (
+	WhyPinned        = "pinned"         // by Config, at the start
+	WhyBusy          = "busy"           // most transactions find no half message free
+	WhyFree          = "free"           // most find one again
+	WhyBreakerOpen   = "breaker open"   // the broker fails or is late
+	WhyBreakerClosed = "breaker closed" // it answers again
+)
+
+// gears decides which gear a transaction takes, without ever waiting.
+type gears struct {
+	pinned   Gear
+	breaker  *breaker
+	listener *Listener
+
+	mu     sync.Mutex // taken under the breaker's own, never the other way around
+	free   int        // half messages that may be begun
+	broken bool       // the breaker is not closed
+	busy   bool       // as told
+	told   Gear
+	since  time.Time // when the counts below began
+	halves int       // transactions that took half messages
+	relays int       // that found none free
+}
+
+// A process is called busy, or no longer busy, by what so many transactions found in a while: single ones go either way
+// all the time.
+const (
+	gearWindow = time.Second
+	gearSample = 10
+)
+
+func (o *Outbox) newGears() *gears {
+	g := &gears{pinned: o.config.Gear, listener: o.listener, free: o.config.MaxHalves, told: HalfMessages, since: time.Now()}
+	g.breaker = newBreaker(g.breakerChanged)
+	if g.pinned == Relay {
+		g.told = Relay
+	}
+	if g.pinned != Auto {
+		g.listener.GearChanged(GearInfo{From: Auto, To: g.pinned, Why: WhyPinned})
+	}
+	return g
+}
+
+// take decides about a transaction with so many events. nil means the relay.
+func (g *gears) take(events int) *ticket {
+	if g.pinned == Relay || !g.reserve(events) {
+		return nil
+	}
+	report, ok := g.breaker.allow()
+	if !ok {
+		g.release(events)
+		return nil
+	}
+	return &ticket{gears: g, events: events, report: report}
+}
+
+func (g *gears) reserve(events int) bool {
+	g.mu.Lock()
+	ok := g.pinned == HalfMessages || events <= g.free
+	if ok {
+		g.free -= events
+		g.halves++
+	} else {
+		g.relays++
+	}
+	from, to := g.told, g.told
+	if now := time.Now(); now.Sub(g.since) >= gearWindow {
+		all := g.halves + g.relays
+		switch {
+		case all >= gearSample && 3*g.relays > 2*all:
+			g.busy = true
+		case 3*g.relays < all:
+			g.busy = false
+		}
+		g.since, g.halves, g.relays = now, 0, 0
+		to = g.now()
+		g.told = to
+	}
+	g.mu.Unlock()
+	why := WhyFree
+	if to == Relay {
+		why = WhyBusy
+	}
+	g.tell(from, to, why)
+	return ok
+}
+
+func (g *gears) release(events int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.free += events
+}
+
+func (g *gears) breakerChanged(open bool) {
+	g.mu.Lock()
+	g.broken = open
+	from, to := g.told, g.now()
+	g.told = to
+	g.mu.Unlock()
+	why := WhyBreakerClosed
+	if open {
+		why = WhyBreakerOpen
+	}
+	g.tell(from, to, why)
+}
+
+// now is the gear that most transactions take. g.mu is held.
+func (g *gears) now() Gear {
+	if g.broken || g.busy {
+		return Relay
+	}
+	return HalfMessages
+}
+
+func (g *gears) tell(from, to Gear, why string) {
+	if from != to {
+		g.listener.GearChanged(GearInfo{From: from, To: to, Why: why})
+	}
+}
+
+// ticket allows a transaction its half messages, from the decision until the broker has answered their ends.
+type ticket struct {
+	gears  *gears
+	events int
+	report func(error)
+}
+
+// verdict reports what the broker did; the first one counts.
+func (t *ticket) verdict(err error) {
+	if t.report != nil {
+		t.report(err)
+		t.report = nil
+	}
+}
+
+// close gives the half messages back. It must be called, whatever happens.
+func (t *ticket) close() {
+	if t == nil {
+		return
+	}
+	t.verdict(errNoVerdict)
+	t.gears.release(t.events)
+}
