@@ -29,6 +29,7 @@ func newRoot() *cobra.Command {
 		newInspectCommand(),
 		newMigrateCommand(),
 		newRedriveCommand(),
+		newResendCommand(),
 		newVersionCommand(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// TestResend sends what the flags select to a broker that has nothing of it.
+func TestResend(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	e := s.seedEvents(t)
+	server := rocketmqtest.RunT(t)
+	server.CreateTopic("orders", 2)
+	to := " --namesrv " + server.Addr()
+	for _, step := range []struct {
+		line, says string
+		total      int
+	}{
+		{"resend --topic payments", "sent 0 events again", 0},
+		{"resend --until 1h", "sent 0 events again", 0},
+		{"resend --subject 4711 --since 1h --limit 2", "sent 2 events again", 2},
+		{"resend --all --json", `"sent": 3`, 5},
+	} {
+		code, stdout, stderr := s.rf(step.line + to)
+		if code != exitOK || !strings.Contains(stdout, step.says) {
+			t.Errorf("%s: exit code %d: %s%s, want %q", step.line, code, stdout, stderr, step.says)
+		}
+		if n := len(server.Messages("orders")); n != step.total {
+			t.Errorf("%s: the broker has %d messages, want %d", step.line, n, step.total)
+		}
+	}
+	if got := server.Messages("orders")[0].Properties["CE_id"]; got != e.first.ID.String() {
+		t.Errorf("the first is %s, want %s", got, e.first.ID)
+	}
+}
+
+func TestResendRefuses(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	for line, want := range map[string]string{
+		"resend":                              "Set a filter, or --all",
+		"resend --limit 5":                    "Set a filter, or --all",
+		"resend --all --topic orders":         "exclude each other",
+		"resend --topic=":                     "--topic is empty",
+		"resend --since yesterday":            "want an instant",
+		"resend --since 1h --until 2h":        "not before",
+		"resend --all --rate 0":               "--rate 0",
+		"resend --all --limit 0":              "--limit 0",
+		"resend --since -1h":                  "want an instant",
+		"resend --all --limit -1 --namesrv x": "--limit -1",
+	} {
+		if code, _, stderr := s.rf(line); code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d: %s, want %q", line, code, stderr, want)
+		}
+	}
+}
