@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -74,12 +75,8 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 			r.checking.end(event.ID)
 		}
 	}()
-	var (
-		acked, recorded, replica bool
-		now                      time.Time
-	)
-	err = o.config.Pool.QueryRow(ctx, o.queries.Get("Check"), event.ID).Scan(&acked, &recorded, &replica, &now)
-	if err == nil && recorded && !acked && !replica {
+	found, err := r.lookups.do(ctx, event.ID)
+	if err == nil && found.recorded && !found.acked && !found.replica {
 		d := answer(broker.Commit, "committed", nil)
 		answered = true
 		return d, func(err error) {
@@ -91,21 +88,51 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 			// Written down before another check of this event can look.
 			ctx, cancel := context.WithTimeout(context.Background(), o.config.EndTimeout)
 			defer cancel()
-			r.acks.write(ctx, []uuid.UUID{event.ID})
+			_, _ = r.checked.do(ctx, event.ID) // what fails is reported, and the event doubled
 		}
 	}
 	switch {
 	case err != nil:
 		return answer(broker.Unknown, "database error", fmt.Errorf("check event %s: %w", event.ID, err)), nil
-	case replica:
+	case found.replica:
 		return answer(broker.Unknown, "the database is a replica", nil), nil
-	case acked:
+	case found.acked:
 		return answer(broker.Rollback, "out already", nil), nil
-	case now.Sub(idTime(event.ID)) < o.config.MaxTransaction:
+	case found.now.Sub(idTime(event.ID)) < o.config.MaxTransaction:
 		return answer(broker.Unknown, "perhaps still open", nil), nil
 	default:
 		return answer(broker.Rollback, "never committed", nil), nil
 	}
+}
+
+// found is what the database says of an event.
+type found struct {
+	acked, recorded, replica bool
+	now                      time.Time
+}
+
+// maxLookups bounds a query for checks. After a crash there can be thousands.
+const maxLookups = 256
+
+// lookUp answers for many events in one query: the checks of a crash must not take the connections of the living.
+func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
+	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Check"), ids)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
+		return f, row.Scan(&f.acked, &f.recorded, &f.replica, &f.now)
+	})
+	if err == nil && len(all) != len(ids) {
+		err = fmt.Errorf("%d answers for %d events", len(all), len(ids))
+	}
+	return all, err
+}
+
+// ackChecked writes down what checks have committed.
+func (r *running) ackChecked(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) {
+	r.acks.write(ctx, ids)
+	return make([]struct{}, len(ids)), nil
 }
 
 const reasonForeign = "of another database"

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -187,6 +188,8 @@ type running struct {
 	retention  *retainer
 	refill     *refiller
 	checking   inProgress
+	lookups    together[uuid.UUID, found]    // of checks
+	checked    together[uuid.UUID, struct{}] // acks of checks
 }
 
 // New returns an outbox that is not started. An error is a *rocketflow.FieldError.
@@ -229,6 +232,8 @@ func (o *Outbox) Start(ctx context.Context) error {
 	}
 	r.retention = o.startRetention(ctx)
 	r.acks = o.startAcks()
+	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
+	r.checked.run, r.checked.max = r.ackChecked, maxLookups
 	var err error
 	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
 		return o.check(ctx, r, c)

@@ -60,9 +60,12 @@ WITH unhurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', t
 INSERT INTO {schema}.outbox_ack (id) SELECT id FROM unhurried, unnest($1::uuid[]) AS id ON CONFLICT DO NOTHING
 
 -- name: Check
-SELECT EXISTS (SELECT FROM {schema}.outbox_ack WHERE id = $1),
-    EXISTS (SELECT FROM {schema}.outbox WHERE id = $1),
+-- (The OFFSET has rows looked up one by one: a join might read all of them.)
+SELECT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = c.id OFFSET 0),
+    EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = c.id OFFSET 0),
     pg_is_in_recovery(), clock_timestamp()
+FROM unnest($1::uuid[]) WITH ORDINALITY AS c (id, n)
+ORDER BY n
 
 -- name: Unlock
 SELECT pg_advisory_unlock(hashtextextended($1, 0))
