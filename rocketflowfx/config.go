@@ -23,6 +23,11 @@ type Config struct {
 	Topics       []broker.Topic
 	CreateTopics bool
 
+	// RequireBroker makes the start fail while no broker can be reached. By default the application starts: business
+	// transactions commit, their events are owed, consumers begin when a broker comes, and readiness (Client.Ping, Router.Err)
+	// says no until then.
+	RequireBroker bool
+
 	RocketMQ rocketmq.Config
 	Outbox   outbox.Config
 	Handlers handlers.Config

@@ -18,7 +18,7 @@ import (
 const openTimeout = 10 * time.Second
 
 // RocketMQ provides *rocketmq.Client. It connects when it is built, sees to the topics when the application starts, and
-// closes last.
+// closes last. While no broker can be reached both are postponed, unless Config.RequireBroker is set.
 var RocketMQ = fx.Module("rocketflow.rocketmq", fx.Provide(newRocketMQ))
 
 type rocketMQParams struct {
@@ -37,6 +37,9 @@ func newRocketMQ(p rocketMQParams) (*rocketmq.Client, error) {
 	}
 	if p.Metrics != nil {
 		c.Listener = rocketmq.Tee(c.Listener, p.Metrics.RocketMQ())
+	}
+	if !p.Config.RequireBroker {
+		c.AwaitBroker = true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()

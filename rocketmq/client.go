@@ -25,15 +25,17 @@ type Client struct {
 	listener *Listener
 	id       string // under which brokers list our own connections
 	names    *nameServers
-	producer rmq.Producer
 	async    chan struct{} // a slot for each send in flight by SendAsync
 	routes   routes
+
+	postponed postponed
 
 	stop context.CancelFunc // ends the watch
 	work sync.WaitGroup     // the watch, sends, renewals; Add only through begin
 
 	mu          sync.Mutex
 	closed      bool
+	producer    rmq.Producer     // nil until a broker was reached
 	links       map[string]*link // by the broker's name
 	transactors map[string]*transactor
 	consumers   map[*consumer]struct{}
@@ -49,7 +51,8 @@ var (
 var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 
 // Open reaches a name server, connects to the brokers that it lists, and proves the credentials to them. It fails if no
-// broker takes us; the error names the address. ctx bounds opening only.
+// broker takes us, unless it is to wait for one (Config.AwaitBroker); the error names the address. ctx bounds opening
+// only.
 func Open(ctx context.Context, config Config) (*Client, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("rocketmq config: %w", err)
@@ -67,8 +70,10 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 		transactors: map[string]*transactor{},
 		consumers:   map[*consumer]struct{}{},
 	}
-	c.routes.names, c.routes.missing = c.names, c.missing
-	if err := c.open(ctx, instance); err != nil {
+	c.routes.names, c.routes.missing, c.routes.unlisted = c.names, c.missing, c.unlisted
+	c.postponed.wake = make(chan struct{}, 1)
+	connect := func(ctx context.Context) error { return c.open(ctx, instance) }
+	if err := c.postpone("connect", connect(ctx), connect); err != nil {
 		for _, l := range c.links {
 			l.close()
 		}
@@ -78,6 +83,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	watch, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.work.Go(func() { c.watch(watch) })
+	c.work.Go(func() { c.await(watch) })
 	return c, nil
 }
 
@@ -85,18 +91,15 @@ func (c *Client) open(ctx context.Context, instance string) error {
 	if err := c.names.resolve(ctx); err != nil {
 		return err
 	}
-	masters, err := c.names.masters(ctx)
-	if err != nil {
+	if err := c.updateLinks(ctx); err != nil {
 		return err
 	}
-	if len(masters) == 0 {
+	links := c.allLinks()
+	if len(links) == 0 {
 		return fmt.Errorf("%w: the name server at %s knows no broker yet", broker.ErrUnavailable, strings.Join(c.config.NameServers, ", "))
 	}
-	for name, address := range masters {
-		c.links[name] = c.newLink(name, address)
-	}
 	var errs []error
-	for _, l := range c.links {
+	for _, l := range links {
 		select {
 		case <-l.tried:
 		case <-ctx.Done():
@@ -106,11 +109,17 @@ func (c *Client) open(ctx context.Context, instance string) error {
 			errs = append(errs, err)
 		}
 	}
-	if len(errs) == len(c.links) {
+	if len(errs) == len(links) {
 		return errors.Join(errs...)
 	}
-	c.producer, err = c.newProducer(instance)
-	return err
+	producer, err := c.newProducer(instance)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.producer = producer
+	return nil
 }
 
 // begin claims a place among the work that Close waits for. Whoever gets true must call c.work.Done.
@@ -155,7 +164,9 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		errs = append(errs, fmt.Errorf("close: sends in flight: %w", context.Cause(ctx)))
 	}
-	errs = append(errs, c.producer.Shutdown())
+	if p := c.sender(); p != nil {
+		errs = append(errs, p.Shutdown())
+	}
 	c.mu.Lock()
 	links := slices.Collect(maps.Values(c.links))
 	c.mu.Unlock()
@@ -175,7 +186,7 @@ func (c *Client) Ping(ctx context.Context) error {
 	if len(masters) == 0 {
 		return fmt.Errorf("%w: the name server lists no broker", broker.ErrUnavailable)
 	}
-	var errs []error
+	errs := []error{c.waiting()}
 	for name, address := range masters {
 		l := c.link(name)
 		if l == nil {
@@ -201,26 +212,33 @@ func (c *Client) allLinks() []*link {
 
 const (
 	watchInterval = 10 * time.Second
+	// listInterval lies between looks whether brokers list our consumers. A connection of the client that breaks alone, with
+	// pulls on it that nobody fails, shows only there; else their answers are awaited for 30 s.
+	listInterval = 2 * time.Second
 	// A broker that the name servers no longer list may be restarting. After this long it is gone for good.
 	forgetBroker = 10 * time.Minute
 )
 
 // watch keeps links and routes up to date.
 func (c *Client) watch(ctx context.Context) {
-	tick := time.NewTicker(watchInterval)
+	tick := time.NewTicker(listInterval)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if n%int(watchInterval/listInterval) != 0 {
+			c.watchConsumers(ctx, (*consumer).listed)
+			continue
 		}
 		if err := c.updateLinks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("brokers can't be listed", "error", err)
 			continue
 		}
 		c.routes.refresh(ctx)
-		c.watchConsumers(ctx)
+		c.watchConsumers(ctx, (*consumer).look)
 	}
 }
 

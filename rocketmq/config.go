@@ -30,6 +30,12 @@ type Config struct {
 	// Letters, digits, _ and -, at most 48. Default: none.
 	Namespace string
 
+	// AwaitBroker makes Open, OpenTransactor, Subscribe, CreateTopics and VerifyTopics succeed while no broker can be
+	// reached, and does then what is left to do as soon as one comes; until then Ping and Consumer.Err say what is wrong,
+	// and sends fail. What a broker refuses, wrong credentials or a missing topic, is still an error while one is there, and
+	// shows in Ping and in the log when it comes later. Default: they fail.
+	AwaitBroker bool
+
 	Logger   *slog.Logger // default: none
 	Listener *Listener    // default: none
 

@@ -73,11 +73,13 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		return fail(fmt.Errorf("%w: MaxBuffered %d: want 1 to 65,535", broker.ErrIllegal, s.MaxBuffered))
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight), stopping: make(chan struct{})}
-	if err := k.probe(ctx, true); err != nil {
-		return fail(err)
+	var i *instance
+	err := k.probe(ctx, true)
+	if err == nil {
+		i, err = k.newInstance(ctx)
 	}
-	i, err := k.newInstance(ctx)
-	if err != nil {
+	away := c.config.AwaitBroker && errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected)
+	if err != nil && !away {
 		return fail(err)
 	}
 	k.current = i
@@ -91,6 +93,11 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		_ = k.Stop(ctx) // nothing has reached it
 		return fail(errClientClosed)
 	}
+	if away {
+		c.log.Warn("no broker can be reached: the consumer starts when one comes", "group", s.Group, "error", err)
+		k.setTrouble(fmt.Errorf("consumer of group %s waits for a broker: %w", s.Group, err))
+		k.renewSoon("no broker was there")
+	}
 	return k, nil
 }
 
@@ -103,7 +110,7 @@ func (k *consumer) probe(ctx context.Context, set bool) error {
 	for _, topic := range k.subscription.Topics {
 		route, err := k.client.names.route(ctx, topic)
 		if err != nil {
-			return err
+			return k.client.unlisted(err)
 		}
 		asked := 0
 		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)

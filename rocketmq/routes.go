@@ -32,6 +32,8 @@ type routes struct {
 	names *nameServers
 	// missing tells whether a broker that the name servers don't list for a topic is expected back.
 	missing func(broker string) bool
+	// unlisted says what it means that a topic isn't found.
+	unlisted func(error) error
 
 	mu     sync.Mutex
 	topics map[string]*topicRoute
@@ -53,7 +55,7 @@ func (r *routes) known(topic string) *topicRoute {
 func (r *routes) fetch(ctx context.Context, topic string) (*topicRoute, error) {
 	route, err := r.names.route(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, r.unlisted(err)
 	}
 	t := &topicRoute{queues: writable(route)}
 	if len(t.queues) == 0 {

@@ -118,6 +118,10 @@ func (c *Client) sendSync(ctx context.Context, messages []*primitive.Message) (*
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	producer := c.sender()
+	if producer == nil {
+		return nil, fmt.Errorf("%w: no broker was reached yet", broker.ErrUnavailable)
+	}
 	if !c.begin() {
 		return nil, errClientClosed
 	}
@@ -137,7 +141,7 @@ func (c *Client) sendSync(ctx context.Context, messages []*primitive.Message) (*
 			}
 			answered <- a
 		}()
-		a.result, a.err = c.producer.SendSync(context.WithoutCancel(ctx), messages...)
+		a.result, a.err = producer.SendSync(context.WithoutCancel(ctx), messages...)
 	}()
 	select {
 	case a := <-answered:

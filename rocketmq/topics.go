@@ -20,6 +20,11 @@ const (
 // CreateTopics creates topics on every broker that is up, and returns once each has a route. A topic that exists keeps
 // its queues and its kind.
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
+	create := func(ctx context.Context) error { return c.createTopics(ctx, topics) }
+	return c.postpone("create topics", create(ctx), create)
+}
+
+func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error {
 	var made []broker.Topic
 	for _, t := range topics {
 		t.Name = c.config.wire(t.Name)
@@ -79,6 +84,11 @@ func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
 
 // VerifyTopics returns broker.ErrTopicNotFound, naming them, if some topics don't exist.
 func (c *Client) VerifyTopics(ctx context.Context, topics ...string) error {
+	verify := func(ctx context.Context) error { return c.verifyTopics(ctx, topics) }
+	return c.postpone(fmt.Sprintf("verify topics %q", topics), verify(ctx), verify)
+}
+
+func (c *Client) verifyTopics(ctx context.Context, topics []string) error {
 	var errs []error
 	for _, topic := range topics {
 		_, err := c.routes.fetch(ctx, c.config.wire(topic))

@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -55,6 +56,9 @@ func (c *Client) OpenTransactor(ctx context.Context, group string, check broker.
 	if registered == 0 {
 		if last == nil {
 			last = fmt.Errorf("%w: no broker is known", broker.ErrUnavailable)
+		}
+		if c.config.AwaitBroker && !errors.Is(last, broker.ErrRejected) {
+			return t, nil
 		}
 		t.Close(ctx)
 		return fail(last)
