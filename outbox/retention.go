@@ -19,6 +19,7 @@ var retentionSQL string
 const (
 	partitionsAhead   = 7 // days
 	retentionInterval = time.Hour
+	retentionRetry    = time.Minute // of the machine's time: a table was in use, or Postgres is away
 )
 
 // retainer makes partitions ahead, drops those past retention in which nothing is owed, and forgets what no partition
@@ -38,11 +39,15 @@ func (o *Outbox) startRetention(ctx context.Context) *retainer {
 		defer close(r.done)
 		for {
 			next, giveUp := o.config.Clock.After(retentionInterval)
+			var again <-chan time.Time
 			if err := o.retain(ctx, o.config.Clock.Now()); err != nil && ctx.Err() == nil {
-				o.log.Warn("retention not complete; next try in an hour", "error", err)
+				o.log.Warn("retention not complete; next try in a minute", "error", err)
+				again = time.After(retentionRetry)
 			}
 			select {
 			case <-next:
+			case <-again:
+				giveUp()
 			case <-ctx.Done():
 				giveUp()
 				return

@@ -29,12 +29,12 @@ WITH idle AS (
 SELECT FROM gone
 
 -- name: ExpireDefaultEvents
--- Delivered events of no day that has a partition.
+-- Delivered events of no day that has a partition. (The OFFSET has acks looked up row by row.)
 DELETE FROM {schema}.outbox_default o
 WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < to_timestamp($3::bigint / 1000000.0)
-  AND EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)
+  AND EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
 
 -- name: ExpireDefaultAcks
 DELETE FROM {schema}.outbox_ack_default a
 WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < to_timestamp($3::bigint / 1000000.0)
-  AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = a.id)
+  AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = a.id OFFSET 0)

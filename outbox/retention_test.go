@@ -2,13 +2,22 @@ package outbox
 
 import (
 	"context"
+	"errors"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/expire"
+	"github.com/rocketflow/rocketflow/internal/partition"
 	"github.com/rocketflow/rocketflow/internal/pgtest"
 )
 
@@ -79,5 +88,262 @@ func TestRetention(t *testing.T) {
 	today := "outbox_p" + now.UTC().Format("20060102")
 	if slices.Contains(names, today) || !slices.Contains(names, "outbox_p"+now.UTC().AddDate(0, 0, 27).Format("20060102")) {
 		t.Errorf("partitions %v", names)
+	}
+}
+
+// expiry is an outbox that isn't started, for its retention.
+type expiry struct {
+	*Outbox
+	t    *testing.T
+	pool *pgxpool.Pool
+}
+
+func newExpiry(t *testing.T) *expiry {
+	t.Helper()
+	pool, schema := pgtest.Migrated(t)
+	o, err := New(Config{Pool: pool, Broker: noBroker{}, Source: "s", Schema: schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &expiry{o, t, pool}
+}
+
+func (x *expiry) exec(sql string, args ...any) {
+	x.t.Helper()
+	if _, err := x.pool.Exec(x.t.Context(), sql, args...); err != nil {
+		x.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// at expires as of an instant, whoever did so before.
+func (x *expiry) at(now time.Time) int64 {
+	x.t.Helper()
+	x.exec("UPDATE outbox_retention SET begun_at = '-infinity'")
+	rows, err := x.expire(x.t.Context(), now)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return rows
+}
+
+func (x *expiry) subjects() (left []string) {
+	x.t.Helper()
+	if err := x.pool.QueryRow(x.t.Context(), "SELECT coalesce(array_agg(subject ORDER BY subject), '{}') FROM stream").Scan(&left); err != nil {
+		x.t.Fatal(err)
+	}
+	return left
+}
+
+// Idle streams are forgotten; not those that are in use, or of which an event is kept.
+func TestStreamsExpire(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx, now := t.Context(), time.Now()
+	old := now.Add(-x.config.StreamRetention - time.Hour).UnixMicro()
+	x.exec("INSERT INTO stream SELECT 's', 't', 'idle' || i, 0, $1::bigint + i FROM generate_series(1, 5000) AS i", old)
+	for subject, sequence := range map[string]int64{"kept": old, "locked": old, "moved": old, "young": now.UnixMicro()} {
+		x.exec("INSERT INTO stream VALUES ('s', 't', $1, 0, $2)", subject, sequence)
+	}
+	x.exec(`INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+		VALUES (gen_random_uuid(), 's', 't', 'y', 'kept', $1, 0, now() - interval '40 days', '', '')`, old) // and owed
+	publisher, err := x.pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = publisher.Rollback(ctx) }()
+	if _, err := publisher.Exec(ctx, "UPDATE stream SET previous = sequence, sequence = $1 WHERE subject = 'moved'", now.UnixMicro()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publisher.Exec(ctx, "SELECT FROM stream WHERE subject = 'locked' FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	if n := x.at(now); n != 5000 { // and waits for nobody
+		t.Errorf("%d rows expired", n)
+	}
+	if left := x.subjects(); !slices.Equal(left, []string{"kept", "locked", "moved", "young"}) {
+		t.Errorf("left are %v", left)
+	}
+	if err := publisher.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := x.expire(ctx, now); err != nil || rows != 0 {
+		t.Errorf("%d more expired within the hour (%v)", rows, err)
+	}
+	x.at(now)
+	if left := x.subjects(); !slices.Equal(left, []string{"kept", "moved", "young"}) {
+		t.Errorf("left are %v", left)
+	}
+	var floor int64
+	if err := x.pool.QueryRow(ctx, "SELECT stream_floor FROM outbox_retention").Scan(&floor); err != nil || floor != old+5000 {
+		t.Errorf("the floor is %d, want %d (%v)", floor, old+5000, err)
+	}
+}
+
+// While streams are forgotten under its hands, what publishes goes on: sequences rise, and each event follows the one
+// before or begins anew.
+func TestStreamsExpireInUse(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx := t.Context()
+	var group, forgetting errgroup.Group
+	for range 4 {
+		group.Go(func() error {
+			for i := range 150 {
+				var id, sequence, previous, at, synced any
+				err := x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()), "t", "y", strconv.Itoa(i%8), "", nil, []byte("b")).
+					Scan(&id, &sequence, &previous, &at, &synced)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	done := make(chan struct{})
+	forgotten := int64(0)
+	forgetting.Go(func() error {
+		idle := strings.Replace(x.queries.Get("ExpireStreams"), ") IS NULL", ") IS DISTINCT FROM 0", 1) // though events are kept
+		for {
+			select {
+			case <-done:
+				return nil
+			default:
+			}
+			n, err := expire.Walk(ctx, x.pool, x.config.Schema, "stream", idle, int64(math.MaxInt64))
+			if forgotten += n; err != nil {
+				return err
+			}
+		}
+	})
+	err := group.Wait()
+	close(done)
+	if err := errors.Join(err, forgetting.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	var events, anew, wrong int64
+	if err := x.pool.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE previous = 0),
+			count(*) FILTER (WHERE sequence = before OR previous <> 0 AND previous <> before)
+		FROM (SELECT *, lag(sequence) OVER (PARTITION BY subject ORDER BY sequence) AS before FROM outbox) o`).Scan(&events, &anew, &wrong); err != nil {
+		t.Fatal(err)
+	}
+	if events != 600 || wrong != 0 || forgotten == 0 || anew <= 8 {
+		t.Errorf("of %d events %d are not linked; %d began anew, forgotten %d times", events, wrong, anew, forgotten)
+	}
+}
+
+// A clock that was set back by more than a stream is kept doesn't take its sequence back: whoever handled what is forgotten
+// would take what comes for duplicates.
+func TestClockGoesBackBehindAForgottenStream(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ahead := time.Now().AddDate(0, 3, 0)
+	x.exec("INSERT INTO stream VALUES ('s', 't', 'a', 0, $1), ('s', 't', 'b', 0, $1)", ahead.UnixMicro())
+	if n := x.at(ahead.AddDate(0, 3, 0)); n != 2 {
+		t.Fatalf("%d streams were forgotten", n)
+	}
+	var id, sequence, previous, at, synced any
+	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()), "t", "y", "a", "", nil, []byte("b")).
+		Scan(&id, &sequence, &previous, &at, &synced)
+	if err != nil || sequence.(int64) <= ahead.UnixMicro() || previous.(int64) != 0 {
+		t.Errorf("sequence %v after %v (%v)", sequence, previous, err)
+	}
+	two := []uuid.UUID{uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())}
+	twice := func(s string) []string { return []string{s, s} }
+	rows, err := x.pool.Query(t.Context(), x.queries.Get("Record"), "s", two, twice("t"), twice("y"), twice("b"), []bool{true, true},
+		twice(""), []*string{nil, nil}, [][]byte{[]byte("b"), []byte("b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	_, err = pgx.ForEachRow(rows, []any{&id, &sequence, &previous, &at, &synced}, func() error {
+		if n++; sequence.(int64) <= ahead.UnixMicro() {
+			t.Errorf("sequence %v after %v", sequence, previous)
+		}
+		return nil
+	})
+	if err != nil || n != 2 {
+		t.Errorf("%d events recorded (%v)", n, err)
+	}
+}
+
+// What lies in the default partitions goes too, when it is delivered and old.
+func TestDefaultPartitionsExpire(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	now := time.Now()
+	id := func(recorded time.Time, acked *time.Time) uuid.UUID {
+		id := uuid.New() // of no day
+		x.exec(`INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+			VALUES ($1, 's', 't', 'y', '', 0, 0, $2, '', '')`, id, recorded)
+		if acked != nil {
+			x.exec("INSERT INTO outbox_ack VALUES ($1, $2)", id, *acked)
+		}
+		return id
+	}
+	old := now.Add(-x.config.Retention - time.Hour)
+	id(old, &old)
+	id(old, &now) // its ack goes when that is old as well
+	owed := id(old, nil)
+	young := id(now, &now)
+	x.exec("INSERT INTO outbox_ack VALUES (gen_random_uuid(), $1)", old) // that came after its event had gone
+	x.at(now)
+	var events []uuid.UUID
+	var acks int
+	err := x.pool.QueryRow(t.Context(), "SELECT (SELECT array_agg(id) FROM outbox), (SELECT count(*) FROM outbox_ack)").Scan(&events, &acks)
+	if err != nil || len(events) != 2 || !slices.Contains(events, owed) || !slices.Contains(events, young) || acks != 2 {
+		t.Errorf("left are events %v and %d acks (%v), want %s, which is owed, and %s", events, acks, err, owed, young)
+	}
+}
+
+// Acks have a partition for a day whose events have none: it goes when they have gone.
+func TestAcksAlone(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx, now := t.Context(), time.Now()
+	if _, err := partition.Ensure(ctx, x.pool, x.table("outbox_ack"), now, 0); err != nil {
+		t.Fatal(err)
+	}
+	x.exec(`INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+		VALUES ($1, 's', 't', 'y', '', 0, 0, now(), '', '')`, uuid.Must(uuid.NewV7()))
+	later := now.AddDate(0, 0, 20)
+	if dropped, err := x.dropPartitions(ctx, later); err != nil || len(dropped) != 0 {
+		t.Fatalf("dropped %v (%v)", dropped, err)
+	}
+	x.exec("DELETE FROM outbox")
+	if dropped, err := x.dropPartitions(ctx, later); err != nil || len(dropped) != 1 {
+		t.Fatalf("dropped %v (%v)", dropped, err)
+	}
+}
+
+// An event that becomes visible after a day was looked through keeps it, however long its transaction was open.
+func TestRetentionSeesWhatComesLate(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx := t.Context()
+	if _, err := x.makePartitions(ctx, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	late, err := x.pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Exec(ctx, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+		VALUES ($1, 's', 't', 'y', '', 0, 0, now(), '', '')`, uuid.Must(uuid.NewV7())); err != nil {
+		t.Fatal(err)
+	}
+	days, err := partition.Days(ctx, x.pool, x.table("outbox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owed, horizon, err := x.owes(ctx, days[0])
+	if err != nil || owed {
+		t.Fatalf("owed %v, %v", owed, err)
+	}
+	if err := late.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	dropped, err := partition.Drop(ctx, x.pool, days[:1], func(ctx context.Context, tx pgx.Tx) (bool, error) { return x.owesSince(ctx, tx, days[0], horizon) })
+	if err != nil || dropped {
+		t.Errorf("dropped: %v, %v", dropped, err)
 	}
 }

@@ -121,14 +121,21 @@ func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	return days, nil
 }
 
-// Drop drops partitions, all or none, unless keep says that they are needed: it is called in the same transaction and may
-// look into them. It returns whether they were dropped, and not by another process before.
+// Drop drops partitions, all or none, unless keep says that they are needed: it is called in the same transaction, with
+// everybody locked out of the tables, and may look into them, briefly. It returns whether they were dropped, and not by
+// another process before.
 func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx context.Context, tx pgx.Tx) (bool, error)) (bool, error) {
 	dropped := false
 	err := exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
 		var exists bool
 		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
 			return err
+		}
+		// The parents first, and in the caller's order: that is how queries take them, so none can meet us half way.
+		for _, d := range days {
+			if _, err := tx.Exec(ctx, "LOCK TABLE ONLY "+d.Table.quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+				return err
+			}
 		}
 		if keep != nil {
 			if k, err := keep(ctx, tx); err != nil || k {
