@@ -98,8 +98,8 @@ func (k *consumer) untilStop(d time.Duration) (context.Context, context.CancelFu
 }
 
 // watchConsumers looks after consumers that the client believes to be well: whether their grants still hold, and whether
-// a broker lists them. One that isn't listed twice in a row is renewed.
-func (c *Client) watchConsumers(ctx context.Context) {
+// a broker lists them. One that isn't listed twice in a row is renewed. look is listed, or look, which asks for both.
+func (c *Client) watchConsumers(ctx context.Context, look func(*consumer, context.Context) error) {
 	c.mu.Lock()
 	consumers := slices.Collect(maps.Keys(c.consumers))
 	c.mu.Unlock()
@@ -107,7 +107,7 @@ func (c *Client) watchConsumers(ctx context.Context) {
 		if !k.renewal.TryLock() {
 			continue // it is being renewed or stopped
 		}
-		err := k.look(ctx)
+		err := look(k, ctx)
 		k.renewal.Unlock()
 		if errors.Is(err, errNotListed) && k.unlisted > 1 {
 			k.unlisted = 0
@@ -118,28 +118,43 @@ func (c *Client) watchConsumers(ctx context.Context) {
 
 var errNotListed = fmt.Errorf("%w: no broker lists the consumer", broker.ErrUnavailable)
 
-// look is called by the watch only, with renewal held.
+// look asks whether the grants still hold, and then as listed does. Both are called by the watch only, with renewal held.
 func (k *consumer) look(ctx context.Context) error {
-	i := k.current
-	if i == nil {
+	if k.current == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
 	defer cancel()
 	err := k.probe(ctx, false)
 	if err == nil {
-		var known bool
-		if known, err = i.known(ctx); err == nil && !known {
-			err = errNotListed
-		}
+		return k.listed(ctx)
 	}
-	if errors.Is(err, errNotListed) {
-		k.unlisted++
-	} else {
-		k.unlisted = 0
-	}
-	if ctx.Err() == nil || err == nil {
+	k.unlisted = 0
+	if ctx.Err() == nil {
 		k.setTrouble(err)
 	}
+	return err
+}
+
+// listed asks whether a broker lists the consumer.
+func (k *consumer) listed(ctx context.Context) error {
+	i := k.current
+	if i == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	known, err := i.known(ctx)
+	switch {
+	case err != nil:
+		k.unlisted = 0
+		return err
+	case !known:
+		k.unlisted++
+		err = errNotListed
+	default:
+		k.unlisted = 0
+	}
+	k.setTrouble(err)
 	return err
 }
