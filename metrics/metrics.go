@@ -12,6 +12,12 @@
 //	rocketflow_outbox_half_seconds{outcome}                         storing a half message: ok, failed
 //	rocketflow_outbox_end_seconds{outcome}                          ending one, answer included: ok, failed
 //	rocketflow_outbox_relayed_total{outcome,swept}                  sends by the relay; swept: found by the sweep
+//	rocketflow_outbox_sent_total{gear}                              events that the broker has: half_message, relay
+//	rocketflow_outbox_relay_group_events                            events that shared a request of the relay
+//	rocketflow_outbox_gear_relay                                    1 while most transactions take the relay, else 0
+//	rocketflow_outbox_breaker_open                                  1 from the breaker's opening to its closing
+//	rocketflow_outbox_gear_changes_total{to,why}                    to: half_messages, relay; why: pinned, busy, free,
+//	                                                                breaker_open, breaker_closed
 //	rocketflow_outbox_relay_full_total                              events left to the sweep because memory was full
 //	rocketflow_outbox_acks_total{outcome}                           events written down as sent
 //	rocketflow_outbox_checks_total{decision}                        check-backs: commit, rollback, unknown
@@ -43,6 +49,7 @@ package metrics
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +89,14 @@ func (m *Metrics) histogram(subsystem, name, help string, buckets []float64, lab
 	return h
 }
 
+func (m *Metrics) gauge(subsystem, name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+	m.registry.MustRegister(g)
+	return g
+}
+
+func label(words string) string { return strings.ReplaceAll(words, " ", "_") }
+
 func outcome(err error) string {
 	if err != nil {
 		return "failed"
@@ -96,6 +111,12 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	half := m.histogram("outbox", "half_seconds", "Storing a half message.", seconds, "outcome")
 	end := m.histogram("outbox", "end_seconds", "Ending a half message.", seconds, "outcome")
 	relayed := m.counter("outbox", "relayed_total", "Sends by the relay.", "outcome", "swept")
+	sent := m.counter("outbox", "sent_total", "Events that the broker has.", "gear")
+	byHalf, byRelay := sent.WithLabelValues("half_message"), sent.WithLabelValues("relay")
+	group := m.histogram("outbox", "relay_group_events", "Events that shared a request of the relay.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}).WithLabelValues()
+	gear := m.gauge("outbox", "gear_relay", "1 while most transactions take the relay.")
+	breaker := m.gauge("outbox", "breaker_open", "1 from the breaker's opening to its closing.")
+	gears := m.counter("outbox", "gear_changes_total", "Changes of the gear that most transactions take.", "to", "why")
 	full := m.counter("outbox", "relay_full_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
 	acks := m.counter("outbox", "acks_total", "Events written down as sent.", "outcome")
 	checks := m.counter("outbox", "checks_total", "Check-backs by answer.", "decision")
@@ -120,13 +141,35 @@ func (m *Metrics) Outbox() *outbox.Listener {
 			}
 		},
 		Prepared: func(i outbox.PreparedInfo) { half.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds()) },
-		Ended:    func(i outbox.EndedInfo) { end.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds()) },
+		Ended: func(i outbox.EndedInfo) {
+			end.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds())
+			if i.Err == nil {
+				byHalf.Inc()
+			}
+		},
 		Relayed: func(i outbox.RelayedInfo) {
 			swept := "no"
 			if i.Swept {
 				swept = "yes"
 			}
 			relayed.WithLabelValues(outcome(i.Err), swept).Inc()
+			group.Observe(float64(i.Group))
+			if i.Err == nil {
+				byRelay.Inc()
+			}
+		},
+		GearChanged: func(i outbox.GearInfo) {
+			gears.WithLabelValues(label(i.To.String()), label(i.Why)).Inc()
+			gear.Set(0)
+			if i.To == outbox.Relay {
+				gear.Set(1)
+			}
+		},
+		BreakerChanged: func(open bool) {
+			breaker.Set(0)
+			if open {
+				breaker.Set(1)
+			}
 		},
 		RelayFull: func(rocketflow.Event) { full.Inc() },
 		Acked:     func(i outbox.AckedInfo) { acks.WithLabelValues(outcome(i.Err)).Add(float64(len(i.IDs))) },

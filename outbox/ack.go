@@ -19,6 +19,9 @@ type acker struct {
 const (
 	ackBuffer = 8192
 	ackBatch  = 1024
+	// ackPace is the least time from one insert to the next: under load acks gather meanwhile, and Postgres has so much
+	// less to do. After a pause the first goes at once.
+	ackPace = 5 * time.Millisecond
 )
 
 func (o *Outbox) startAcks() *acker {
@@ -39,6 +42,7 @@ func (a *acker) add(id uuid.UUID) {
 func (a *acker) run(ctx context.Context) {
 	defer close(a.done)
 	batch := make([]uuid.UUID, 0, ackBatch)
+	var next time.Time // the next insert, at the earliest
 	for {
 		select {
 		case id := <-a.ids:
@@ -49,6 +53,13 @@ func (a *acker) run(ctx context.Context) {
 			}
 			batch = batch[:0]
 		}
+		if wait := time.Until(next); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+		}
+		next = time.Now().Add(ackPace)
 		for len(batch) < ackBatch && len(a.ids) > 0 {
 			batch = append(batch, <-a.ids)
 		}

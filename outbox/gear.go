@@ -127,6 +127,7 @@ func (g *gears) release(events int) {
 }
 
 func (g *gears) breakerChanged(open bool) {
+	g.listener.BreakerChanged(open)
 	g.mu.Lock()
 	g.broken = open
 	from, to := g.told, g.now()

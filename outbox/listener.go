@@ -14,6 +14,9 @@ import (
 type Listener struct {
 	// GearChanged: most transactions of this process take another gear now.
 	GearChanged func(GearInfo)
+	// BreakerChanged: the broker failed or was late so often that no transaction waits for it now, but for a probe now
+	// and then; or it answers again. It is told before GearChanged is told why.
+	BreakerChanged func(open bool)
 	// Recorded: the rows of a transaction are inserted; it is still open, or, where they are inserted together with its
 	// commit, it has just committed.
 	Recorded func(events []rocketflow.Event)
@@ -116,6 +119,7 @@ func (l *Listener) withDefaults() *Listener {
 		f = *l
 	}
 	def(&f.GearChanged, func(GearInfo) {})
+	def(&f.BreakerChanged, func(bool) {})
 	def(&f.Recorded, func([]rocketflow.Event) {})
 	def(&f.Prepared, func(PreparedInfo) {})
 	def(&f.Committed, func([]rocketflow.Event) {})
@@ -146,10 +150,11 @@ func Tee(ls ...*Listener) *Listener {
 		all = append(all, l.withDefaults())
 	}
 	return &Listener{
-		GearChanged: tee(all, func(l *Listener) func(GearInfo) { return l.GearChanged }),
-		Recorded:    tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
-		Prepared:    tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
-		Committed:   tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Committed }),
+		GearChanged:    tee(all, func(l *Listener) func(GearInfo) { return l.GearChanged }),
+		BreakerChanged: tee(all, func(l *Listener) func(bool) { return l.BreakerChanged }),
+		Recorded:       tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
+		Prepared:       tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
+		Committed:      tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Committed }),
 		RolledBack: func(events []rocketflow.Event, unknown bool) {
 			for _, l := range all {
 				l.RolledBack(events, unknown)

@@ -30,9 +30,11 @@ type logicBroker struct {
 	fail      map[string]error // by method
 	hang      map[string]bool
 	arrived   chan struct{}
-	missing   string // a topic that Send rejects
-	refuse    string // a sharding key that SendGroup rejects
-	groups    []int  // their sizes
+	missing   string        // a topic that Send rejects
+	refuse    string        // a sharding key that SendGroup rejects
+	groups    []int         // their sizes
+	hold      chan struct{} // what SendGroup waits for
+	preparing func(broker.Message)
 }
 
 func (b *logicBroker) reject(topic string) {
@@ -93,6 +95,12 @@ func (b *logicBroker) Send(ctx context.Context, m broker.Message) (broker.Receip
 func (b *logicBroker) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	err := b.enter(ctx, "send")
 	b.mu.Lock()
+	hold := b.hold
+	b.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.groups = append(b.groups, len(ms))
 	errs := make([]error, len(ms))
@@ -133,6 +141,12 @@ func (b *logicBroker) OpenTransactor(_ context.Context, _ string, check broker.C
 func (b *logicBroker) Prepare(ctx context.Context, m broker.Message) (broker.Half, error) {
 	if err := b.enter(ctx, "prepare"); err != nil {
 		return broker.Half{}, err
+	}
+	b.mu.Lock()
+	preparing := b.preparing
+	b.mu.Unlock()
+	if preparing != nil {
+		preparing(m)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

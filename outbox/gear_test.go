@@ -1,0 +1,224 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/outbox"
+)
+
+// journal keeps what a listener was told of gears.
+type journal struct {
+	mu    sync.Mutex
+	gears []outbox.GearInfo
+	slow  []time.Duration // half messages that failed
+}
+
+func (j *journal) listener() *outbox.Listener {
+	return &outbox.Listener{
+		GearChanged: func(i outbox.GearInfo) {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.gears = append(j.gears, i)
+		},
+		Prepared: func(i outbox.PreparedInfo) {
+			if i.Err != nil {
+				j.mu.Lock()
+				defer j.mu.Unlock()
+				j.slow = append(j.slow, i.Took)
+			}
+		},
+	}
+}
+
+func (j *journal) changes() []outbox.GearInfo {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.gears)
+}
+
+func (j *journal) waits() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.slow)
+}
+
+// While the broker answers nothing, so many transactions as half messages may be in flight wait for it, once, and a probe
+// now and then. When it is back half messages are used again.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	j := &journal{}
+	const halves, callers = 4, 16
+	b := setup(t, func(c *outbox.Config) { c.MaxHalves, c.Listener = halves, j.listener() })
+	b.broker.mu.Lock()
+	b.broker.hang["prepare"] = true
+	b.broker.mu.Unlock()
+
+	var late atomic.Int64
+	publish := func(each int) {
+		t.Helper()
+		var group errgroup.Group
+		for i := range callers {
+			group.Go(func() error {
+				for range each {
+					begin := time.Now()
+					if err := b.credit(ctx, fmt.Sprint(i), 1); err != nil {
+						return err
+					}
+					if time.Since(begin) > 100*time.Millisecond { // HalfTimeout
+						late.Add(1)
+					}
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(20)
+	// A breaker that learns: at most two failures before the one that opens it, and what was in flight then.
+	if n := j.waits(); n < 3 || n > halves+2 {
+		t.Errorf("%d transactions waited in vain, want 3 to %d", n, halves+2)
+	}
+	want := []outbox.GearInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBreakerOpen}}
+	if got := j.changes(); !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+
+	b.broker.mu.Lock()
+	clear(b.broker.hang)
+	b.broker.mu.Unlock()
+	sent := callers * 20
+	eventually(t, "half messages again", func() bool {
+		if err := b.credit(ctx, "a", 1); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+		return len(j.changes()) == 2
+	})
+	if got := j.changes()[1]; got != (outbox.GearInfo{From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyBreakerClosed}) {
+		t.Errorf("then told %v", got)
+	}
+	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
+	chain(t, b.broker.events())
+}
+
+// A broker that rejects is there.
+func TestRejectionsDontOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	b := setup(t, func(c *outbox.Config) { c.Listener = j.listener() })
+	b.broker.set("prepare", broker.ErrTopicNotFound)
+	for range 30 {
+		if err := b.credit(t.Context(), "a", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := j.waits(); n != 30 || len(j.changes()) > 0 {
+		t.Errorf("%d half messages were tried, told %v", n, j.changes())
+	}
+}
+
+// A caller in a hurry gets its commit, though the broker is late.
+func TestShortDeadline(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *outbox.Config) { c.HalfTimeout, c.SweepGrace = 10*time.Second, 20*time.Second })
+	b.broker.mu.Lock()
+	b.broker.hang["prepare"] = true
+	b.broker.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if err := b.credit(ctx, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+}
+
+// Under load most transactions take the relay, at rest half messages; it is told when that changes, not each time.
+func TestGearsByLoad(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	j := &journal{}
+	b := setup(t, func(c *outbox.Config) { c.MaxHalves, c.Listener = 1, j.listener() })
+	var stop atomic.Bool
+	var group errgroup.Group
+	var published atomic.Int64
+	for i := range 8 {
+		group.Go(func() error {
+			for !stop.Load() {
+				published.Add(1)
+				if err := b.credit(ctx, fmt.Sprint(i), 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	slowly := func(m broker.Message) { time.Sleep(10 * time.Millisecond) } // so long is the one half message in use
+	b.broker.mu.Lock()
+	b.broker.preparing = slowly
+	b.broker.mu.Unlock()
+	eventually(t, "busy", func() bool { return len(j.changes()) == 1 })
+	stop.Store(true)
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "free", func() bool {
+		published.Add(1)
+		if err := b.credit(ctx, "a", 1); err != nil {
+			t.Fatal(err)
+		}
+		return len(j.changes()) == 2
+	})
+	want := []outbox.GearInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyFree}}
+	if got := j.changes(); !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+	eventually(t, "all events", func() bool { return int64(len(b.broker.events())) == published.Load() })
+}
+
+func TestPinnedGear(t *testing.T) {
+	t.Parallel()
+	for gear, halves := range map[outbox.Gear]int{outbox.Auto: 0, outbox.HalfMessages: 6, outbox.Relay: 0} {
+		t.Run(gear.String(), func(t *testing.T) {
+			t.Parallel()
+			var prepared atomic.Int64
+			j := &journal{}
+			b := setup(t, func(c *outbox.Config) {
+				c.Gear, c.MaxHalves = gear, 5
+				c.Listener = outbox.Tee(j.listener(), &outbox.Listener{Prepared: func(outbox.PreparedInfo) { prepared.Add(1) }})
+			})
+			// All events of a transaction go one way.
+			err := b.outbox.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
+				for i := range 6 {
+					if err := tx.Publish(ctx, credited{"a", int64(i)}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := prepared.Load(); n != int64(halves) {
+				t.Errorf("%d half messages, want %d", n, halves)
+			}
+			if told := j.changes(); gear != outbox.Auto && (len(told) != 1 || told[0] != outbox.GearInfo{To: gear, Why: outbox.WhyPinned}) {
+				t.Errorf("told %v", told)
+			}
+			eventually(t, "events", func() bool { return len(b.broker.events()) == 6 })
+			chain(t, b.broker.events())
+		})
+	}
+}
