@@ -1,0 +1,358 @@
+------------------------------- MODULE Outbox -------------------------------
+(***************************************************************************)
+(* The protocol of package outbox, from a transaction's rows to the        *)
+(* consumer's effect, with everything that may go wrong on the way. Each   *)
+(* event is published by a transaction of its own; all are of one stream.  *)
+(* README.md beside it says how to read and to run it.                     *)
+(***************************************************************************)
+EXTENDS Naturals, Sequences, FiniteSets
+
+CONSTANTS
+    Events,     \* 1..n. An event's number is its transaction's id, too.
+    MaxChecks,  \* The broker gives a half message up after so many checks.
+    MaxCopies,  \* Copies of an event in its topic are counted to here.
+    MaxFaults,  \* So much goes wrong at most. Uncounted: as often as it likes.
+    Off         \* Guards that are switched off, to see that they are needed.
+
+Guards == {"visible row", "unknown", "answer", "sweep", "mark", "inbox", "link", "ack"}
+ASSUME Off \subseteq Guards
+Uncounted == 99
+On(guard) == guard \notin Off
+
+VARIABLES
+    (* Postgres of the publisher *)
+    db,      \* What Postgres knows of each transaction.
+    stream,  \* The events that have taken their place in the stream, in its order.
+    acks,    \* Rows of outbox_ack.
+    mark,    \* The sweep's mark.
+    (* memory of processes, which a crash loses *)
+    pub,     \* How far the publisher, then its relay, is with each event.
+    held,    \* Events of whose half message the publisher knows.
+    sweep,   \* Where the mark may go in this pass; 0: it rests.
+    (* the broker *)
+    net,     \* Requests without an answer. Each may arrive late, often or never.
+    disk,    \* Half messages stored: END finds them, in whatever state they are.
+    open,    \* Half messages without a marker that they were ended.
+    asked,   \* How often each was checked.
+    copies,  \* How often each event was put into its topic.
+    (* Postgres of the consumer *)
+    handled, \* The effects, in their order.
+    faults   \* How much went wrong.
+
+postgres == <<db, stream, acks, mark>>
+memory   == <<pub, held>>
+halves   == <<disk, open, asked>>
+topic    == <<net, copies>>
+vars     == <<postgres, memory, sweep, halves, topic, handled, faults>>
+
+Range(s)  == {s[i] : i \in DOMAIN s}
+Place(e)  == CHOOSE i \in DOMAIN stream : stream[i] = e  \* its sequence
+Committed == {e \in Events : db[e] = "committed"}
+Ended     == {e \in Events : db[e] \in {"committed", "aborted"}}
+Min(S)    == CHOOSE x \in S : \A y \in S : x <= y
+Max(S)    == CHOOSE x \in S : \A y \in S : x >= y
+NextId    == Max(Events) + 1
+Resting   == 0
+
+Init ==
+    /\ db = [e \in Events |-> "open"]  \* Begun, with an id: the business writes first.
+    /\ stream = <<>> /\ acks = {} /\ mark = 1
+    /\ pub = [e \in Events |-> "tx"] /\ held = {} /\ sweep = Resting
+    /\ net = {} /\ disk = {} /\ open = {}
+    /\ asked = [e \in Events |-> 0] /\ copies = [e \in Events |-> 0]
+    /\ handled = <<>> /\ faults = 0
+
+-----------------------------------------------------------------------------
+(* Requests to the broker. It looks at no state: END with commit puts the   *)
+(* event into its topic as often as it comes. What could only add to a      *)
+(* count that is full is forgotten, to have fewer states.                   *)
+
+StoreHalf(e) == disk' = disk \cup {e} /\ open' = open \cup {e} /\ UNCHANGED asked
+Send(e) ==
+    /\ copies' = [copies EXCEPT ![e] = IF @ < MaxCopies THEN @ + 1 ELSE @]
+    /\ net' = IF copies'[e] < MaxCopies THEN net ELSE net \ {<<"end", e>>, <<"send", e>>}
+End(e) == e \in disk /\ Send(e) /\ open' = open \ {e} /\ UNCHANGED disk
+
+NoAnswer(request, e) ==
+    /\ net' = IF request = "half" \/ copies[e] < MaxCopies THEN net \cup {<<request, e>>} ELSE net
+    /\ UNCHANGED copies
+
+(* To check and sweep an ack that got lost is the same as an answer that did. *)
+Ack(e) == acks' = acks \cup {e}
+
+-----------------------------------------------------------------------------
+(* The publisher: Commit of outbox/tx.go. The numbers are the rows of the   *)
+(* table in outbox/doc.go. Crash may follow each.                           *)
+
+Goto(e, step) ==
+    /\ pub' = [pub EXCEPT ![e] = step]
+    /\ held' = IF step = "commit" THEN held ELSE held \ {e}
+
+(* 1. Takes the stream's row lock, which is held until the transaction ends. *)
+Record(e) ==
+    /\ pub[e] = "tx" /\ db[e] = "open"
+    /\ \A f \in Events : db[f] \notin {"recorded", "committing"}
+    /\ db' = [db EXCEPT ![e] = "recorded"]
+    /\ stream' = Append(stream, e)
+    /\ UNCHANGED <<acks, mark, memory, sweep, halves, topic, handled>>
+
+(* 2, gear A. Not to take this step, or to take the next, is gear B. *)
+PrepareHalf(e) ==
+    /\ pub[e] = "tx" /\ db[e] = "recorded" /\ e \notin held
+    /\ StoreHalf(e)
+    /\ held' = held \cup {e}
+    /\ UNCHANGED <<postgres, pub, sweep, topic, handled>>
+
+PrepareFails(e) ==
+    /\ pub[e] = "tx" /\ db[e] = "recorded" /\ e \notin held
+    /\ NoAnswer("half", e)
+    /\ UNCHANGED <<postgres, memory, sweep, halves, handled>>
+
+SendCommit(e) ==
+    /\ pub[e] = "tx" /\ db[e] = "recorded"
+    /\ db' = [db EXCEPT ![e] = "committing"]
+    /\ Goto(e, "commit")
+    /\ UNCHANGED <<stream, acks, mark, sweep, halves, topic, handled>>
+
+Pay(e) == Goto(e, IF e \in held THEN "end" ELSE "relay")
+
+(* 3. The transaction may be committed, rolled back, or open still. *)
+CommitAnswerLost(e) ==
+    /\ pub[e] = "commit"
+    /\ IF On("unknown") THEN Goto(e, "gone") ELSE Pay(e)
+    /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
+
+(* 4. *)
+CommitAnswered(e) ==
+    /\ pub[e] = "commit" /\ db[e] = "committed"
+    /\ Pay(e)
+    /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
+
+Abandon(e) ==
+    /\ pub[e] \in {"tx", "commit"} /\ db[e] = "aborted"
+    /\ Goto(e, "gone")
+    /\ open' = open \ {e}
+    /\ UNCHANGED <<postgres, sweep, disk, asked, topic, handled>>
+
+(* 5. *)
+EndFails(e) ==
+    /\ pub[e] = "end"
+    /\ NoAnswer("end", e)
+    /\ Goto(e, IF On("answer") THEN "relay" ELSE "ack")
+    /\ UNCHANGED <<postgres, sweep, halves, handled>>
+
+(* 6. *)
+EndHalf(e) ==
+    /\ pub[e] = "end"
+    /\ End(e)
+    /\ Goto(e, "ack")
+    /\ UNCHANGED <<postgres, sweep, asked, handled>>
+
+(* 6, by the relay, which forgets what it can't send. *)
+RelaySends(e) ==
+    /\ pub[e] = "relay"
+    /\ Send(e)
+    /\ Goto(e, "ack")
+    /\ UNCHANGED <<postgres, sweep, halves, handled>>
+
+RelayFails(e) ==
+    /\ pub[e] = "relay"
+    /\ NoAnswer("send", e)
+    /\ Goto(e, IF On("answer") THEN "gone" ELSE "ack")
+    /\ UNCHANGED <<postgres, sweep, halves, handled>>
+
+(* 7. *)
+WriteAck(e) ==
+    /\ pub[e] = "ack"
+    /\ acks' = acks \cup {e}
+    /\ Goto(e, "gone")
+    /\ UNCHANGED <<db, stream, mark, sweep, halves, topic, handled>>
+
+Crash(e) ==
+    /\ pub[e] # "gone"
+    /\ Goto(e, "gone")
+    /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
+
+-----------------------------------------------------------------------------
+(* Postgres. A transaction whose client is gone may stay open for as long   *)
+(* as it likes. An ack waits for no disk, so a crash can take it back.      *)
+
+PostgresCommits(e) ==
+    /\ db[e] = "committing"
+    /\ db' = [db EXCEPT ![e] = "committed"]
+    /\ UNCHANGED <<stream, acks, mark, memory, sweep, halves, topic, handled>>
+
+PostgresAborts(e) ==
+    /\ e \notin Ended
+    /\ db' = [db EXCEPT ![e] = "aborted"]
+    /\ stream' = SelectSeq(stream, LAMBDA f : f # e)
+    /\ UNCHANGED <<acks, mark, memory, sweep, halves, topic, handled>>
+
+PostgresForgetsAck(e) ==
+    /\ e \in acks
+    /\ acks' = acks \ {e}
+    /\ UNCHANGED <<db, stream, mark, memory, sweep, halves, topic, handled>>
+
+-----------------------------------------------------------------------------
+(* The broker. *)
+
+LateHalf(e) ==
+    /\ <<"half", e>> \in net
+    /\ StoreHalf(e)
+    /\ net' = net \ {<<"half", e>>}
+    /\ UNCHANGED <<postgres, memory, sweep, copies, handled>>
+
+LateEnd(e) ==
+    /\ <<"end", e>> \in net
+    /\ End(e)
+    /\ UNCHANGED <<postgres, memory, sweep, asked, handled>>
+
+LateSend(e) ==
+    /\ <<"send", e>> \in net
+    /\ Send(e)
+    /\ UNCHANGED <<postgres, memory, sweep, halves, handled>>
+
+(* outbox/check.go. One that gets lost, or is answered with unknown, counts. *)
+ToCommit(e) == e \in Committed \/ ~On("visible row")
+IsAcked(e)  == e \in acks /\ On("ack")
+Asked(e)    == e \in open /\ asked[e] < MaxChecks /\ asked' = [asked EXCEPT ![e] = @ + 1]
+
+CheckUnknown(e) ==
+    /\ Asked(e)
+    /\ UNCHANGED <<postgres, memory, sweep, disk, open, topic, handled>>
+
+CheckCommits(e) ==
+    /\ Asked(e) /\ ToCommit(e) /\ ~IsAcked(e)
+    /\ End(e) /\ Ack(e)
+    /\ UNCHANGED <<db, stream, mark, memory, sweep, handled>>
+
+CheckCommitFails(e) ==
+    /\ Asked(e) /\ ToCommit(e) /\ ~IsAcked(e)
+    /\ NoAnswer("end", e)
+    /\ UNCHANGED <<postgres, memory, sweep, disk, open, handled>>
+
+CheckRollsBack(e) ==
+    /\ Asked(e) /\ (IsAcked(e) \/ ~ToCommit(e))
+    /\ open' = open \ {e}
+    /\ UNCHANGED <<postgres, memory, sweep, disk, topic, handled>>
+
+GiveUp(e) ==
+    /\ e \in open /\ asked[e] = MaxChecks
+    /\ open' = open \ {e}
+    /\ UNCHANGED <<postgres, memory, sweep, disk, asked, topic, handled>>
+
+(* It crashes before the marker is on its disk, or END came for another of  *)
+(* the copies that each check makes of a half message.                      *)
+LoseMarker(e) ==
+    /\ e \in disk \ open
+    /\ open' = open \cup {e}
+    /\ UNCHANGED <<postgres, memory, sweep, disk, asked, topic, handled>>
+
+LoseHalf(e) ==
+    /\ e \in disk
+    /\ disk' = disk \ {e} /\ open' = open \ {e} /\ asked' = [asked EXCEPT ![e] = 0]
+    /\ UNCHANGED <<postgres, memory, sweep, topic, handled>>
+
+-----------------------------------------------------------------------------
+(* The sweep: pass() of outbox/sweep.go. Which transactions are open is     *)
+(* read first, then the rows are looked at; the mark moves last, to the     *)
+(* oldest that was found owed or still open. (The code moves it past what   *)
+(* it has sent at once; here the next pass does.)                           *)
+
+Owed == {e \in Committed : e >= mark} \ acks
+
+SweepStart ==
+    /\ On("sweep") /\ sweep = Resting
+    /\ sweep' = IF On("mark") THEN Min((Events \ Ended) \cup {NextId}) ELSE NextId
+    /\ UNCHANGED <<postgres, memory, halves, topic, handled>>
+
+(* Not all need be sent: some are too young, and the broker rejects some. *)
+SweepSends(e) ==
+    /\ sweep # Resting /\ e \in Owed
+    /\ Send(e) /\ Ack(e)
+    /\ UNCHANGED <<db, stream, mark, memory, sweep, halves, handled>>
+
+SweepFails(e) ==
+    /\ sweep # Resting /\ e \in Owed
+    /\ NoAnswer("send", e)
+    /\ sweep' = Resting
+    /\ UNCHANGED <<postgres, memory, halves, handled>>
+
+SweepMovesMark ==
+    /\ sweep # Resting
+    /\ mark' = Min(Owed \cup {sweep})
+    /\ sweep' = Resting
+    /\ UNCHANGED <<db, stream, acks, memory, halves, topic, handled>>
+
+SweepCrash ==
+    /\ sweep # Resting
+    /\ sweep' = Resting
+    /\ UNCHANGED <<postgres, memory, halves, topic, handled>>
+
+-----------------------------------------------------------------------------
+(* The consumer: place() of handlers/place.go. A message is delivered as    *)
+(* often as the broker likes. Effect and position are one transaction, so a *)
+(* crash comes before or after it.                                          *)
+
+Position == IF handled = <<>> THEN 0 ELSE Max({Place(e) : e \in Range(handled)})
+
+Handle(e) ==
+    /\ copies[e] > 0
+    /\ On("inbox") => Place(e) > Position       \* else a duplicate
+    /\ On("link")  => Place(e) - 1 <= Position  \* else early: it is parked
+    /\ handled' = Append(handled, e)
+    /\ UNCHANGED <<postgres, memory, sweep, halves, topic>>
+
+-----------------------------------------------------------------------------
+Step(e) ==
+    \/ Record(e) \/ PrepareHalf(e) \/ SendCommit(e) \/ CommitAnswered(e) \/ Abandon(e)
+    \/ EndHalf(e) \/ RelaySends(e) \/ WriteAck(e) \/ SweepSends(e) \/ Handle(e)
+    \/ PostgresCommits(e) \/ PostgresAborts(e)
+    \/ LateHalf(e) \/ LateEnd(e) \/ LateSend(e) \/ GiveUp(e)
+    \/ CheckUnknown(e) \/ CheckCommits(e) \/ CheckRollsBack(e)
+
+Fault(e) ==
+    \/ PrepareFails(e) \/ CommitAnswerLost(e) \/ EndFails(e) \/ RelayFails(e) \/ SweepFails(e) \/ CheckCommitFails(e)
+    \/ Crash(e) \/ PostgresForgetsAck(e) \/ LoseMarker(e) \/ LoseHalf(e)
+
+Next ==
+    \/ /\ SweepStart \/ SweepMovesMark \/ \E e \in Events : Step(e)
+       /\ UNCHANGED faults
+    \/ /\ SweepCrash \/ \E e \in Events : Fault(e)
+       /\ faults < MaxFaults
+       /\ faults' = IF MaxFaults = Uncounted THEN 0 ELSE faults + 1
+
+Spec == Init /\ [][Next]_vars
+
+(* Nobody has to do anything but the sweep and the consumer: the sweep      *)
+(* makes a pass now and then, in which the broker now and then takes an     *)
+(* event. Publishers may die, checks need no answer.                        *)
+Fairness ==
+    /\ WF_vars(SweepStart /\ UNCHANGED faults)
+    /\ WF_vars(SweepMovesMark /\ UNCHANGED faults)
+    /\ \A e \in Events : SF_vars(SweepSends(e) /\ UNCHANGED faults) /\ WF_vars(Handle(e) /\ UNCHANGED faults)
+
+FairSpec == Spec /\ Fairness
+
+-----------------------------------------------------------------------------
+(* What is promised. *)
+
+(* G1: what consumers can see was committed. *)
+OutIsCommitted == \A e \in Events : copies[e] > 0 => e \in Committed
+
+(* What has an ack is out: neither sweep nor check will send it. *)
+AckedIsOut == \A e \in acks : copies[e] > 0
+
+(* G3 *)
+EffectOnce == \A i, j \in DOMAIN handled : handled[i] = handled[j] => i = j
+
+(* G4: in the order of commits, without gaps. *)
+EffectsInOrder == \A i \in DOMAIN handled : \A p \in 1..Place(handled[i]) : \E j \in 1..i : handled[j] = stream[p]
+
+(* G2 *)
+CommittedIsHandled == \A e \in Events : e \in Committed ~> e \in Range(handled)
+
+(* An event with an ack isn't put out again by a check. *)
+NoDoubleFromRepeatedCheck ==
+    [][\A e \in acks : asked'[e] > asked[e] => copies'[e] = copies[e]]_vars
+=============================================================================

@@ -1,0 +1,140 @@
+// Package model holds a model of the outbox's protocol, for TLC to check.
+package model
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/devstack"
+)
+
+const (
+	safety   = "INVARIANTS OutIsCommitted AckedIsOut EffectOnce EffectsInOrder"
+	liveness = "PROPERTIES CommittedIsHandled"
+	doubles  = "PROPERTIES NoDoubleFromRepeatedCheck"
+)
+
+// two events in place of one: doubles aren't counted, and without a word on faults there are none but dying.
+var two = constants{"Events": "{1, 2}", "MaxChecks": "1", "MaxCopies": "1", "MaxFaults": "0"}
+
+func TestPromisesHold(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		constants constants
+		check     string
+	}{
+		{"two events, one fault", two.with("MaxFaults", "1"), safety},
+		{"three transactions, order", two.with("Events", "{1, 2, 3}").with("MaxChecks", "0").with("Off", `{"sweep"}`), safety},
+		{"two events, liveness", two, liveness},
+		{"one event, every fault", nil, safety + "\n" + liveness + " NoDoubleFromRepeatedCheck"},
+		{"the ack spares doubles and no more", constants{"Off": `{"ack"}`}, safety + "\n" + liveness},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if out, err := tlc(t, test.constants, test.check); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// What the promises rest on: without one of these they break.
+func TestGuardsAreNeeded(t *testing.T) {
+	const broken = "Temporal properties were violated"
+	for _, test := range []struct {
+		guard     string
+		constants constants
+		check     string
+		want      string
+	}{
+		{"visible row", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
+		{"unknown", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
+		{"answer", nil, "INVARIANT AckedIsOut", "Invariant AckedIsOut is violated"},
+		{"answer", nil, liveness, broken},
+		{"sweep", nil, liveness, broken},
+		{"mark", two, liveness, broken},
+		{"inbox", nil, "INVARIANT EffectOnce", "Invariant EffectOnce is violated"},
+		{"link", two, "INVARIANT EffectsInOrder", "Invariant EffectsInOrder is violated"},
+		{"link", two, liveness, broken},
+		{"ack", nil, doubles, "Action property"},
+	} {
+		property := test.check[strings.LastIndexByte(test.check, ' ')+1:]
+		t.Run(test.guard+"/"+property, func(t *testing.T) {
+			t.Parallel()
+			out, err := tlc(t, test.constants.with("Off", `{"`+test.guard+`"}`), test.check)
+			switch {
+			case err == nil:
+				t.Errorf("%s holds without it", property)
+			case !strings.Contains(out, test.want):
+				t.Errorf("%v, want %q\n%s", err, test.want, out)
+			case testing.Verbose():
+				t.Log(out)
+			}
+		})
+	}
+}
+
+type constants map[string]string
+
+func (c constants) with(name, value string) constants {
+	other := constants{name: value}
+	for n, v := range c {
+		if n != name {
+			other[n] = v
+		}
+	}
+	return other
+}
+
+var checks = regexp.MustCompile(`(?m)^(INVARIANTS|PROPERTIES) .*\n`)
+
+// tlc checks the model with other constants than those of Outbox.cfg.
+func tlc(t *testing.T, c constants, check string) (string, error) {
+	java, jar := tools(t)
+	config, err := os.ReadFile("Outbox.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = append(checks.ReplaceAll(config, nil), check+"\n"...)
+	for name, value := range c {
+		line := regexp.MustCompile(`(?m)^    ` + name + ` = .*$`)
+		if !line.Match(config) {
+			t.Fatalf("Outbox.cfg has no constant %s", name)
+		}
+		config = line.ReplaceAll(config, []byte("    "+name+" = "+value))
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "Outbox.cfg")
+	if err := os.WriteFile(path, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, java, "-Xmx1g", "-XX:+UseSerialGC", "-Djava.io.tmpdir="+dir, "-cp", jar, "tlc2.TLC",
+		"-deadlock", "-metadir", filepath.Join(dir, "states"), "-config", path, "Outbox.tla")
+	out, err := cmd.CombinedOutput()
+	if m := states.FindSubmatch(out); m != nil {
+		t.Logf("%s states", m[1])
+	}
+	return string(out), err
+}
+
+var states = regexp.MustCompile(`generated, (\d+) distinct states found, 0 states left`)
+
+func tools(t *testing.T) (java, jar string) {
+	t.Helper()
+	java, jar, err := devstack.TLC(t.Context())
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return java, jar
+}
