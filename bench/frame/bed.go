@@ -29,15 +29,14 @@ type Bed struct {
 	prefix string // of topics
 }
 
-// NewBed connects to the servers that DATABASE_URL and ROCKETMQ_NAMESRV name, and makes a schema, which Close drops.
-func NewBed(ctx context.Context) (_ *Bed, err error) {
-	url, nameServers := os.Getenv("DATABASE_URL"), os.Getenv("ROCKETMQ_NAMESRV")
-	if url == "" || nameServers == "" {
+// NewBed connects to the servers and makes a schema, which Close drops. The name servers are divided by semicolons.
+func NewBed(ctx context.Context, databaseURL, nameServers string) (_ *Bed, err error) {
+	if databaseURL == "" || nameServers == "" {
 		return nil, errors.New("DATABASE_URL and ROCKETMQ_NAMESRV must be set: run `make bench`")
 	}
 	id := uuid.NewString()[:8]
 	b := &Bed{Schema: "bench_" + id, NameServers: strings.Split(nameServers, ";"), prefix: "bench-" + id}
-	config, err := pgxpool.ParseConfig(url)
+	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}

@@ -1,13 +1,10 @@
-package main
+package frame
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
-	"time"
 
 	rmq "github.com/apache/rocketmq-client-go/v2"
 	"github.com/apache/rocketmq-client-go/v2/consumer"
@@ -20,12 +17,12 @@ import (
 // byHand is what the client's documentation leads to: a transaction producer whose listener runs the local
 // transaction. It has no sequence, no row of its own, and would lose events in the ways that the facts of the client
 // tell.
-func (b *bed) byHand(ctx context.Context, watch *stopwatch) (*way, error) {
-	topic, err := b.newTopic(ctx, fmt.Sprint(time.Now().UnixNano()))
+func byHand(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error) {
+	topic, err := b.NewTopic(ctx)
 	if err != nil {
 		return nil, err
 	}
-	servers := primitive.NamesrvAddr(strings.Split(os.Getenv("ROCKETMQ_NAMESRV"), ";"))
+	servers := primitive.NamesrvAddr(b.NameServers)
 	local := &localTransaction{bed: b, watch: watch}
 	p, err := rmq.NewTransactionProducer(local, producer.WithNameServer(servers), producer.WithGroupName(topic), producer.WithInstanceName(uuid.NewString()))
 	if err != nil {
@@ -34,27 +31,14 @@ func (b *bed) byHand(ctx context.Context, watch *stopwatch) (*way, error) {
 	if err := p.Start(); err != nil {
 		return nil, err
 	}
-	c, err := rmq.NewPushConsumer(consumer.WithNameServer(servers), consumer.WithGroupName(topic), consumer.WithInstance(uuid.NewString()),
-		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	c, err := PushConsumer(b, topic, watch)
 	if err != nil {
+		_ = p.Shutdown()
 		return nil, err
 	}
-	err = c.Subscribe(topic, consumer.MessageSelector{}, func(_ context.Context, ms ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
-		for _, m := range ms {
-			watch.arrive(m.GetKeys())
-		}
-		return consumer.ConsumeSuccess, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Start(); err != nil {
-		return nil, err
-	}
-	return &way{
-		name: "by hand",
-		publish: func(ctx context.Context, account string, cents int64) error {
-			body, err := json.Marshal(credited{Account: account, Cents: cents, Note: note})
+	return &Way{
+		Publish: func(ctx context.Context, account string, cents int64) error {
+			body, err := json.Marshal(Credited{Account: account, Cents: cents, Note: Note})
 			if err != nil {
 				return err
 			}
@@ -71,7 +55,7 @@ func (b *bed) byHand(ctx context.Context, watch *stopwatch) (*way, error) {
 			}
 			return nil
 		},
-		close: func() {
+		Close: func() {
 			_ = c.Shutdown()
 			_ = p.Shutdown()
 		},
@@ -84,8 +68,8 @@ type insertion struct {
 }
 
 type localTransaction struct {
-	bed     *bed
-	watch   *stopwatch
+	bed     *Bed
+	watch   *Stopwatch
 	pending sync.Map // by key
 }
 
@@ -93,17 +77,36 @@ func (l *localTransaction) ExecuteLocalTransaction(m *primitive.Message) primiti
 	ctx := context.Background()
 	v, _ := l.pending.LoadAndDelete(m.GetKeys())
 	row := v.(insertion)
-	err := pgx.BeginFunc(ctx, l.bed.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, insertBusiness, row.account, row.cents)
+	err := pgx.BeginFunc(ctx, l.bed.Pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, InsertBusiness, row.account, row.cents)
 		return err
 	})
 	if err != nil {
 		return primitive.RollbackMessageState
 	}
-	l.watch.commit(m.GetKeys())
+	l.watch.Commit(m.GetKeys())
 	return primitive.CommitMessageState
 }
 
 func (l *localTransaction) CheckLocalTransaction(*primitive.MessageExt) primitive.LocalTransactionState {
 	return primitive.CommitMessageState
+}
+
+// PushConsumer is a consumer as the client's documentation leads to it, on a topic whose messages have one key.
+func PushConsumer(b *Bed, topic string, watch *Stopwatch) (rmq.PushConsumer, error) {
+	c, err := rmq.NewPushConsumer(consumer.WithNameServer(primitive.NamesrvAddr(b.NameServers)), consumer.WithGroupName(topic), consumer.WithInstance(uuid.NewString()),
+		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	if err != nil {
+		return nil, err
+	}
+	err = c.Subscribe(topic, consumer.MessageSelector{}, func(_ context.Context, ms ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+		for _, m := range ms {
+			watch.Arrive(m.GetKeys())
+		}
+		return consumer.ConsumeSuccess, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Start()
 }

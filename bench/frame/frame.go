@@ -86,7 +86,7 @@ type Way struct {
 	Server int
 }
 
-// Run measures rocketflow's rows and the others beside them, and prints what came out as Markdown.
+// Run measures, on the servers that DATABASE_URL and ROCKETMQ_NAMESRV name, rocketflow's rows and the others beside them, and prints what came out as Markdown.
 func Run(ctx context.Context, o Options, out io.Writer, others ...Row) (err error) {
 	rows := append(ownRows(), others...)
 	for _, name := range o.Rows {
@@ -95,7 +95,7 @@ func Run(ctx context.Context, o Options, out io.Writer, others ...Row) (err erro
 		}
 	}
 	rows = slices.DeleteFunc(rows, func(r Row) bool { return len(o.Rows) > 0 && !slices.Contains(o.Rows, r.Name) })
-	b, err := NewBed(ctx)
+	b, err := NewBed(ctx, os.Getenv("DATABASE_URL"), os.Getenv("ROCKETMQ_NAMESRV"))
 	if err != nil {
 		return err
 	}

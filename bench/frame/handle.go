@@ -1,4 +1,4 @@
-package main
+package frame
 
 import (
 	"context"
@@ -25,27 +25,27 @@ type handled struct {
 
 var handlerKinds = []struct {
 	name string
-	fn   func(ctx context.Context, tx rocketflow.Tx, c credited) error
+	fn   func(ctx context.Context, tx rocketflow.Tx, c Credited) error
 }{
-	{"empty handler", func(context.Context, rocketflow.Tx, credited) error { return nil }},
-	{"handler with an insert", func(ctx context.Context, tx rocketflow.Tx, c credited) error {
-		_, err := tx.Exec(ctx, insertBusiness, c.Account, c.Cents)
+	{"empty handler", func(context.Context, rocketflow.Tx, Credited) error { return nil }},
+	{"handler with an insert", func(ctx context.Context, tx rocketflow.Tx, c Credited) error {
+		_, err := tx.Exec(ctx, InsertBusiness, c.Account, c.Cents)
 		return err
 	}},
 }
 
 // handling measures how fast a router works off a backlog whose events are dealt to so many streams in turn, all at
 // once, from its start to the last commit.
-func (b *bed) handling(ctx context.Context) ([]handled, error) {
+func (b *Bed) handling(ctx context.Context, o Options) ([]handled, error) {
 	var all []handled
-	for round := range b.rounds {
+	for round := range o.Rounds {
 		for _, streams := range streamCounts {
 			for kind := range handlerKinds {
-				h, err := b.measureHandling(ctx, kind, streams)
+				h, err := b.measureHandling(ctx, o, kind, streams)
 				if err != nil {
 					return nil, fmt.Errorf("round %d: handling %d streams: %w", round+1, streams, err)
 				}
-				fmt.Fprintf(os.Stderr, "round %d/%d: %-22s %2d streams %8.0f/s\n", round+1, b.rounds, h.kind, streams, h.perSec)
+				fmt.Fprintf(os.Stderr, "round %d/%d: %-22s %2d streams %8.0f/s\n", round+1, o.Rounds, h.kind, streams, h.perSec)
 				all = append(all, h)
 			}
 		}
@@ -53,12 +53,12 @@ func (b *bed) handling(ctx context.Context) ([]handled, error) {
 	return all, nil
 }
 
-func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, error) {
-	topic, err := b.newTopic(ctx, fmt.Sprint(time.Now().UnixNano()))
+func (b *Bed) measureHandling(ctx context.Context, o Options, kind, streams int) (handled, error) {
+	topic, err := b.NewTopic(ctx)
 	if err != nil {
 		return handled{}, err
 	}
-	box, err := outbox.New(outbox.Config{Pool: b.pool, Broker: b.client, Source: "bench", Group: topic, Schema: b.schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: b.Client, Source: "bench", Group: topic, Schema: b.Schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return handled{}, err
 	}
@@ -66,16 +66,16 @@ func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, 
 		return handled{}, err
 	}
 	defer func() { _ = box.Stop(ctx) }()
-	if err := b.fill(ctx, box, topic, streams); err != nil {
+	if err := b.fill(ctx, box, topic, o.Events, streams); err != nil {
 		return handled{}, err
 	}
 
 	var done atomic.Int64
 	finished := make(chan struct{})
 	router, err := handlers.New(handlers.Config{
-		Pool: b.pool, Transactor: box, Broker: b.client, Schema: b.schema, GroupPrefix: topic + "-",
+		Pool: b.Pool, Transactor: box, Broker: b.Client, Schema: b.Schema, GroupPrefix: topic + "-",
 		Listener: &handlers.Listener{Committed: func(i handlers.BatchInfo) {
-			if done.Add(int64(len(i.Events))) == int64(b.events) {
+			if done.Add(int64(len(i.Events))) == int64(o.Events) {
 				close(finished)
 			}
 		}},
@@ -85,7 +85,7 @@ func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, 
 	}
 	// The payload's topic is chosen at run time, so the handler is registered by name.
 	router.Handle("bench", topic, "account.credited", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		c, err := rocketflow.Decode[credited](e)
+		c, err := rocketflow.Decode[Credited](e)
 		if err != nil {
 			return err
 		}
@@ -99,23 +99,23 @@ func (b *bed) measureHandling(ctx context.Context, kind, streams int) (handled, 
 	select {
 	case <-finished:
 	case <-time.After(2 * time.Minute):
-		return handled{}, fmt.Errorf("%d of %d events handled", done.Load(), b.events)
+		return handled{}, fmt.Errorf("%d of %d events handled", done.Load(), o.Events)
 	case <-ctx.Done():
 		return handled{}, ctx.Err()
 	}
-	return handled{kind: handlerKinds[kind].name, streams: streams, perSec: float64(b.events) / time.Since(begin).Seconds()}, nil
+	return handled{kind: handlerKinds[kind].name, streams: streams, perSec: float64(o.Events) / time.Since(begin).Seconds()}, nil
 }
 
 // fill publishes the backlog and waits until the broker has it.
-func (b *bed) fill(ctx context.Context, box *outbox.Outbox, topic string, streams int) error {
+func (b *Bed) fill(ctx context.Context, box *outbox.Outbox, topic string, events, streams int) error {
 	const each = 50 // events of a transaction
 	var group errgroup.Group
 	group.SetLimit(8)
-	for first := 0; first < b.events; first += each {
+	for first := 0; first < events; first += each {
 		group.Go(func() error {
 			return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-				for i := first; i < min(first+each, b.events); i++ {
-					if err := tx.Publish(ctx, credited{topic: topic, Account: fmt.Sprintf("account-%d", i%streams), Cents: int64(i), Note: note}); err != nil {
+				for i := first; i < min(first+each, events); i++ {
+					if err := tx.Publish(ctx, Credited{topic: topic, Account: fmt.Sprintf("account-%d", i%streams), Cents: int64(i), Note: Note}); err != nil {
 						return err
 					}
 				}

@@ -43,13 +43,13 @@ func (b *Bed) holding(ctx context.Context, o Options, rows []Row) ([]held, error
 }
 
 func (b *Bed) measureHold(ctx context.Context, o Options, row Row, name, statement string) (held, error) {
-	watch := newStopwatch()
+	watch := NewStopwatch()
 	w, err := row.Open(ctx, b, watch)
 	if err != nil {
 		return held{}, err
 	}
 	defer w.Close()
-	if err := warm(ctx, w, watch, holdCallers); err != nil {
+	if err := Warm(ctx, w, watch, holdCallers); err != nil {
 		return held{}, err
 	}
 	release := func() error { return nil }
@@ -64,12 +64,12 @@ func (b *Bed) measureHold(ctx context.Context, o Options, row Row, name, stateme
 			return held{}, err
 		}
 	}
-	load := startLoad(ctx, w, holdCallers)
+	load := StartLoad(ctx, w, holdCallers)
 	progress := func() int {
 		if w.Silent {
-			return int(load.done.Load())
+			return load.Done()
 		}
-		arrived, _ := watch.counts()
+		arrived, _ := watch.Counts()
 		return arrived
 	}
 	third := o.HoldDuration / 3
@@ -79,13 +79,13 @@ func (b *Bed) measureHold(ctx context.Context, o Options, row Row, name, stateme
 	second := progress()
 	time.Sleep(third)
 	last := progress()
-	if _, err := load.stop(); err != nil {
+	if _, err := load.Stop(); err != nil {
 		return held{}, err
 	}
 	if err := release(); err != nil {
 		return held{}, err
 	}
-	if err := watch.wait(ctx); err != nil {
+	if err := Wait(ctx, watch); err != nil {
 		return held{}, err
 	}
 	return held{row: row.Name, open: name, first: float64(first) / third.Seconds(), last: float64(last-second) / third.Seconds()}, nil

@@ -42,13 +42,13 @@ func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]publishe
 }
 
 func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers int) (published, error) {
-	watch := newStopwatch()
+	watch := NewStopwatch()
 	w, err := row.Open(ctx, b, watch)
 	if err != nil {
 		return published{}, err
 	}
 	defer w.Close()
-	if err := warm(ctx, w, watch, callers); err != nil {
+	if err := Warm(ctx, w, watch, callers); err != nil {
 		return published{}, err
 	}
 	before, err := b.meter.read(ctx, w.Server)
@@ -56,15 +56,15 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 		return published{}, err
 	}
 	begin := time.Now()
-	load := startLoad(ctx, w, callers)
+	load := StartLoad(ctx, w, callers)
 	time.Sleep(o.Duration)
-	done, err := load.stop()
+	done, err := load.Stop()
 	if err != nil {
 		return published{}, err
 	}
 	// All must arrive: a way that loses is not measured. Rates are of what was committed and delivered, so a backlog
 	// that is left when the callers stop counts against the way.
-	if err := watch.wait(ctx); err != nil {
+	if err := Wait(ctx, watch); err != nil {
 		return published{}, err
 	}
 	took := time.Since(begin)
@@ -78,26 +78,26 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 	}, nil
 }
 
-// warm publishes something and waits for it: a consumer has its queues then, connections are open, and statements are
+// Warm publishes something and waits for it: a consumer has its queues then, connections are open, and statements are
 // prepared.
-func warm(ctx context.Context, w *Way, watch *Stopwatch, callers int) error {
-	load := startLoad(ctx, w, callers)
+func Warm(ctx context.Context, w *Way, watch *Stopwatch, callers int) error {
+	load := StartLoad(ctx, w, callers)
 	time.Sleep(100 * time.Millisecond)
-	if _, err := load.stop(); err != nil {
+	if _, err := load.Stop(); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
-	if err := watch.wait(ctx); err != nil {
+	if err := Wait(ctx, watch); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	watch.reset()
 	return nil
 }
 
-// wait waits until all that was committed has arrived.
-func (s *Stopwatch) wait(ctx context.Context) error {
+// Wait waits until all that was committed has arrived, for a minute at most.
+func Wait(ctx context.Context, watch *Stopwatch) error {
 	deadline := time.Now().Add(60 * time.Second)
 	for {
-		arrived, missing := s.counts()
+		arrived, missing := watch.Counts()
 		switch {
 		case missing == 0:
 			return nil
@@ -110,16 +110,17 @@ func (s *Stopwatch) wait(ctx context.Context) error {
 	}
 }
 
-// load is callers that publish one after the other.
-type load struct {
+// Load is callers that publish as fast as they can, each one after the other.
+type Load struct {
 	group  sync.WaitGroup
 	done   atomic.Int64
 	ended  atomic.Bool
 	failed atomic.Pointer[error]
 }
 
-func startLoad(ctx context.Context, w *Way, callers int) *load {
-	l := &load{}
+// StartLoad starts so many callers. It must be stopped.
+func StartLoad(ctx context.Context, w *Way, callers int) *Load {
+	l := &Load{}
 	for c := range callers {
 		l.group.Go(func() {
 			for i := int64(0); !l.ended.Load() && ctx.Err() == nil; i++ {
@@ -131,7 +132,7 @@ func startLoad(ctx context.Context, w *Way, callers int) *load {
 				case errors.Is(err, rocketflow.ErrBackpressure): // nothing is written; its caller comes again
 					time.Sleep(time.Millisecond)
 				default:
-					l.failed.Store(&err)
+					l.failed.CompareAndSwap(nil, &err)
 					return
 				}
 			}
@@ -140,12 +141,16 @@ func startLoad(ctx context.Context, w *Way, callers int) *load {
 	return l
 }
 
-// stop returns how many transactions were committed.
-func (l *load) stop() (int, error) {
+// Done returns how many transactions are committed.
+func (l *Load) Done() int { return int(l.done.Load()) }
+
+// Stop waits for the callers and returns how many transactions were committed. An error is the first that made a caller
+// give up; backpressure does not.
+func (l *Load) Stop() (int, error) {
 	l.ended.Store(true)
 	l.group.Wait()
 	if err := l.failed.Load(); err != nil {
 		return 0, *err
 	}
-	return int(l.done.Load()), nil
+	return l.Done(), nil
 }

@@ -15,7 +15,8 @@ type Stopwatch struct {
 	doubled   int
 }
 
-func newStopwatch() *Stopwatch {
+// NewStopwatch returns one that nothing has happened on.
+func NewStopwatch() *Stopwatch {
 	return &Stopwatch{committed: map[string]time.Time{}, arrived: map[string]bool{}}
 }
 
@@ -47,8 +48,8 @@ func (s *Stopwatch) Arrive(key string) {
 	}
 }
 
-// counts returns how much arrived, and how much is committed and has not.
-func (s *Stopwatch) counts() (arrived, missing int) {
+// Counts returns how much arrived, and how much is committed and has not.
+func (s *Stopwatch) Counts() (arrived, missing int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.took), len(s.committed)
