@@ -214,7 +214,7 @@ const (
 	watchInterval = 10 * time.Second
 	// listInterval lies between looks whether brokers list our consumers. A connection of the client that breaks alone, with
 	// pulls on it that nobody fails, shows only there; else their answers are awaited for 30 s.
-	listInterval = 2 * time.Second
+	listInterval = time.Second
 	// A broker that the name servers no longer list may be restarting. After this long it is gone for good.
 	forgetBroker = 10 * time.Minute
 )

@@ -64,7 +64,9 @@
 // and returns when a broker lists the consumer. A group that begins at the end would begin at the start of a young queue:
 // its offsets are set (FromLast).
 //
-// Broker restarts. The client's consumers would sleep for up to a minute: they are renewed (TestBrokerRestart).
+// Broker restarts. The client's consumers would sleep for up to a minute: they are renewed (TestBrokerRestart). So is one
+// whose connection alone breaks, when the broker no longer lists it: the client awaits the answers of its pulls for 30 s
+// (TestConsumerIsCut).
 //
 // Name servers. The client takes no host names: we resolve them (TestOpenFails).
 //
