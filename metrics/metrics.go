@@ -25,8 +25,9 @@
 //	rocketflow_outbox_refills_total{outcome}                        their questions: answered, gone, failed
 //	rocketflow_outbox_expired_total                                 old rows deleted that no partition covers
 //	rocketflow_outbox_partitions_total{change}                      made, dropped
+//	rocketflow_outbox_discarded_total                               half messages that the broker gave up unanswered
 //	rocketflow_outbox_sweep_seconds                                 passes of the sweep
-//	rocketflow_outbox_backlog_events, _backlog_oldest_seconds       what is owed, read from the database at each scrape
+//	rocketflow_outbox_backlog_events, _backlog_oldest_seconds       what is owed, as known at each scrape
 //	rocketflow_handlers_events_total{consumer,outcome}              handled, duplicate, skipped, discarded, gap, parked,
 //	                                                                retried, dead
 //	rocketflow_handlers_questions_total{consumer,outcome}           for missing events: asked, failed
@@ -124,6 +125,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	refills := m.counter("outbox", "refills_total", "Questions of consumers that miss events.", "outcome")
 	expired := m.counter("outbox", "expired_total", "Old rows deleted that no partition covers.").WithLabelValues()
 	partitions := m.counter("outbox", "partitions_total", "Partitions made and dropped.", "change")
+	discarded := m.counter("outbox", "discarded_total", "Half messages that the broker gave up because nobody answered its checks.").WithLabelValues()
 	sweep := m.histogram("outbox", "sweep_seconds", "Passes of the sweep.", seconds).WithLabelValues()
 	decisions := map[broker.Decision]string{broker.Commit: "commit", broker.Rollback: "rollback", broker.Unknown: "unknown"}
 	return &outbox.Listener{
@@ -190,11 +192,12 @@ func (m *Metrics) Outbox() *outbox.Listener {
 			partitions.WithLabelValues("made").Add(float64(len(i.Made)))
 			partitions.WithLabelValues("dropped").Add(float64(len(i.Dropped)))
 		},
-		Swept: func(i outbox.SweptInfo) { sweep.Observe(i.Took.Seconds()) },
+		Discarded: func(outbox.DiscardedInfo) { discarded.Inc() },
+		Swept:     func(i outbox.SweptInfo) { sweep.Observe(i.Took.Seconds()) },
 	}
 }
 
-// ObserveBacklog reports what o owes, read at each scrape.
+// ObserveBacklog reports what o owes, at each scrape.
 func (m *Metrics) ObserveBacklog(o *outbox.Outbox) {
 	m.registry.MustRegister(&backlog{
 		outbox: o,

@@ -36,6 +36,8 @@ type Listener struct {
 	Acked func(AckedInfo)
 	// Checked: the broker asked what became of a half message.
 	Checked func(CheckedInfo)
+	// Discarded: the broker gave up a half message, as nobody answered its checks. Its event is sent by the sweep.
+	Discarded func(DiscardedInfo)
 	// Swept: a pass over what is owed ended. It is not called for passes that another process makes.
 	Swept func(SweptInfo)
 	// Refilled: a consumer that misses events was answered.
@@ -128,6 +130,7 @@ func (l *Listener) withDefaults() *Listener {
 	def(&f.RelayFull, func(rocketflow.Event) {})
 	def(&f.Acked, func(AckedInfo) {})
 	def(&f.Checked, func(CheckedInfo) {})
+	def(&f.Discarded, func(DiscardedInfo) {})
 	def(&f.Swept, func(SweptInfo) {})
 	def(&f.Refilled, func(RefilledInfo) {})
 	def(&f.Retained, func(RetainedInfo) {})
@@ -165,6 +168,7 @@ func Tee(ls ...*Listener) *Listener {
 		RelayFull: tee(all, func(l *Listener) func(rocketflow.Event) { return l.RelayFull }),
 		Acked:     tee(all, func(l *Listener) func(AckedInfo) { return l.Acked }),
 		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),
+		Discarded: tee(all, func(l *Listener) func(DiscardedInfo) { return l.Discarded }),
 		Swept:     tee(all, func(l *Listener) func(SweptInfo) { return l.Swept }),
 		Refilled:  tee(all, func(l *Listener) func(RefilledInfo) { return l.Refilled }),
 		Retained:  tee(all, func(l *Listener) func(RetainedInfo) { return l.Retained }),

@@ -83,6 +83,10 @@ type Config struct {
 	// all processes within a second or two, until a fifth is drained. Default 100,000; negative: no bound.
 	MaxBacklog int
 
+	// IgnoreDiscarded leaves out the consumer that reports half messages which the broker gave up (Listener.Discarded). It is
+	// there if Broker is a DiscardReader, in the group Group + "_discarded", once the broker has given up a first one.
+	IgnoreDiscarded bool
+
 	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
 	// StreamRetention is how long the place of an idle stream is kept; default twice Retention, which it must exceed by a
 	// day. What is published then begins a new chain, and whoever missed the end of the old one isn't told.
@@ -187,6 +191,7 @@ type running struct {
 	sweep      *sweeper
 	retention  *retainer
 	refill     *refiller
+	discards   *discards
 	checking   inProgress
 	lookups    together[uuid.UUID, found]    // of checks
 	checked    together[uuid.UUID, struct{}] // acks of checks
@@ -247,6 +252,7 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.relay = o.startRelay(r.acks)
 	r.sweep = o.startSweep(r)
 	r.refill = o.startRefill(r.database)
+	r.discards = o.startDiscards(r.database)
 	o.running = r
 	return nil
 }
@@ -263,6 +269,7 @@ func (o *Outbox) Stop(ctx context.Context) error {
 		return nil
 	}
 	r.refill.stop(ctx)
+	r.discards.stop(ctx)
 	r.sweep.stop()
 	err := r.transactor.Close(ctx)
 	r.relay.stop(ctx)

@@ -103,6 +103,9 @@ func delivery(topic string, props map[string]string, body []byte) broker.Deliver
 		Properties:  map[string]string{},
 		Body:        body,
 	}}
+	if topic == discardTopic {
+		d.Topic = props[realTopic]
+	}
 	for name, value := range props {
 		if !broker.Reserved(name) {
 			d.Properties[name] = value

@@ -15,7 +15,7 @@ const separator = "%"
 
 // wire returns the name that RocketMQ knows a topic or a group by.
 func (c Config) wire(name string) string {
-	if c.Namespace == "" || name == "" {
+	if c.Namespace == "" || name == "" || name == discardTopic {
 		return name
 	}
 	return c.Namespace + separator + name

@@ -1,0 +1,184 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/outbox"
+)
+
+// away makes the broker unreachable, or reachable again.
+func (b *logicBroker) away(yes bool) {
+	var err error
+	if yes {
+		err = fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+	}
+	b.set("prepare", err)
+	b.set("send", err)
+}
+
+// owe commits events that nobody but a sweep knows of, as a process does that dies.
+func (b *bundle) owe(t testing.TB, events int) {
+	t.Helper()
+	inner, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := b.outbox.Join(inner)
+	for first := 0; first < events; first += 500 {
+		var all []rocketflow.Payload
+		for i := first; i < min(first+500, events); i++ {
+			all = append(all, credited{fmt.Sprint("account-", i%50), int64(i)})
+		}
+		if err := joined.Publish(t.Context(), all...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := inner.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Too much is owed: publishing is refused, in all processes and before anything is written, until enough is drained.
+func TestBackpressure(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	limited := func(c *outbox.Config) { c.MaxBacklog, c.SweepPage = 100, 20 }
+	b := setup(t, limited)
+	other := b.start(t, limited)
+	b.broker.away(true)
+	publish := func(o *outbox.Outbox) error {
+		return o.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, credited{"a", 1}) })
+	}
+	committed := 0
+	for ; ; committed++ {
+		err := publish(b.outbox)
+		var full *rocketflow.BackpressureError
+		if errors.As(err, &full) && errors.Is(err, rocketflow.ErrBackpressure) {
+			if full.Backlog < 100 {
+				t.Errorf("refused when %d events were owed", full.Backlog)
+			}
+			break
+		}
+		if err != nil || committed > 1000 {
+			t.Fatalf("event %d: %v", committed, err)
+		}
+	}
+	if committed > 120 { // what a count has just missed may be taken
+		t.Errorf("%d events were taken, want some 100", committed)
+	}
+	if rows := b.count(t, "outbox"); rows != committed {
+		t.Errorf("%d rows of %d events", rows, committed)
+	}
+	eventually(t, "the other process refuses too", func() bool { return errors.Is(publish(other), rocketflow.ErrBackpressure) })
+
+	b.broker.away(false)
+	eventually(t, "both take events again", func() bool { return publish(b.outbox) == nil && publish(other) == nil })
+	eventually(t, "nothing is owed", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 0 })
+}
+
+// The other processes know what is owed, though they have neither published nor swept it.
+func TestBacklogIsKnownToAll(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t, func(c *outbox.Config) { c.SweepPage = 20 })
+	other := b.start(t, func(c *outbox.Config) { c.SweepPage = 20 })
+	b.broker.away(true)
+	b.owe(t, 500)
+	for name, o := range map[string]*outbox.Outbox{"one": b.outbox, "other": other} {
+		eventually(t, name+" knows", func() bool {
+			n, oldest, err := o.Backlog(ctx)
+			return err == nil && n == 500 && oldest > 0
+		})
+	}
+	b.owe(t, 300)
+	eventually(t, "what has come since is counted", func() bool { n, _, err := other.Backlog(ctx); return err == nil && n == 800 })
+	b.broker.away(false)
+	eventually(t, "all is sent", func() bool { return len(b.broker.events()) == 800 })
+	eventually(t, "nothing is owed", func() bool { n, _, err := other.Backlog(ctx); return err == nil && n == 0 })
+}
+
+// A broker that comes back gets what was owed at the set rate.
+func TestDrainRate(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *outbox.Config) { c.DrainRate = 200 })
+	b.broker.away(true)
+	b.owe(t, 210)
+	eventually(t, "grace is over", func() bool { n, oldest, err := b.outbox.Backlog(context.Background()); return err == nil && n == 210 && oldest > 500*time.Millisecond })
+	begin := time.Now()
+	b.broker.away(false)
+	eventually(t, "all is sent", func() bool { return len(b.broker.events()) == 210 })
+	if took := time.Since(begin); took < 800*time.Millisecond {
+		t.Errorf("210 events were sent in %v, want 200 a second", took)
+	}
+}
+
+// While a transaction elsewhere is open for long, a sweep must not read again all that was acked since; nor because of
+// one event that can't be sent.
+func TestSweepReadsEachRowOnce(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	swept := make(chan outbox.SweptInfo, 1)
+	b := setup(t, func(c *outbox.Config) {
+		c.SweepInterval = 50 * time.Millisecond
+		c.Listener = &outbox.Listener{Swept: func(i outbox.SweptInfo) {
+			select {
+			case swept <- i:
+			default:
+			}
+		}}
+	})
+	late, err := b.pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Rollback(ctx)
+	if err := b.outbox.Join(late).Publish(ctx, credited{"late", 1}); err != nil {
+		t.Fatal(err)
+	}
+	b.broker.reject("missing")
+	err = b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+		return tx.Publish(ctx, rocketflow.Event{Topic: "missing", Type: "t", Subject: "a", Body: []byte("{}")})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows = 50_000
+	_, err = b.pool.Exec(ctx, `WITH o AS (
+			INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+			SELECT gen_random_uuid(), 'bank', 'accounts', 't', '', 0, 0, now(), '', '' FROM generate_series(1, $1) RETURNING id)
+		INSERT INTO outbox_ack (id) SELECT id FROM o`, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	touched := func() (n int64) {
+		err := b.pool.QueryRow(ctx, `SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0) FROM pg_stat_user_tables
+			WHERE schemaname = $1 AND relname LIKE 'outbox_%' AND relname NOT LIKE 'outbox_ack%' AND relname NOT LIKE 'outbox_sweep%'`, b.schema).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	eventually(t, "the rows were looked at", func() bool { return touched() >= rows })
+	for range 5 {
+		<-swept
+	}
+	eventually(t, "statistics are in", func() bool {
+		before := touched()
+		for range 25 { // more than a second: Postgres' processes report once a second
+			<-swept
+		}
+		return touched()-before < rows/10
+	})
+
+	b.broker.reject("")
+	if err := late.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both events", func() bool { return len(b.broker.events()) == 2 })
+}
