@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
@@ -60,7 +61,6 @@ func (r *Router) tidy(ctx context.Context) error {
 
 // forget deletes, in small transactions, what no partition covers. One process at a time does.
 func (r *Router) forget(ctx context.Context) error {
-	oldest := r.cfg.Clock.Now().Add(-r.cfg.PositionRetention - keepMargin).UnixMicro()
 	for more := true; more; {
 		more = false
 		err := pgx.BeginFunc(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
@@ -68,17 +68,17 @@ func (r *Router) forget(ctx context.Context) error {
 			if err := tx.QueryRow(ctx, r.sql.Get("TryKeeper"), r.cfg.Schema).Scan(&mine); err != nil || !mine {
 				return err
 			}
-			positions, err := tx.Exec(ctx, r.sql.Get("ExpirePositions"), oldest, keepRows)
-			if err != nil {
-				return err
-			}
 			rows, err := tx.Exec(ctx, r.sql.Get("ExpireInbox"), (r.cfg.InboxRetention + keepMargin).Seconds(), keepRows)
-			more = positions.RowsAffected() == keepRows || rows.RowsAffected() == keepRows
+			more = rows.RowsAffected() == keepRows
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("forget old events: %w", err)
 		}
+	}
+	oldest := r.cfg.Clock.Now().Add(-r.cfg.PositionRetention - keepMargin).UnixMicro()
+	if _, err := expire.Walk(ctx, r.cfg.Pool, r.cfg.Schema, "position", r.sql.Get("ExpirePositions"), oldest); err != nil {
+		return fmt.Errorf("forget old positions: %w", err)
 	}
 	return nil
 }

@@ -205,16 +205,17 @@ WHERE p.consumer = $1 AND p.event_id = $2 AND p.reason = 'gap'
 SELECT pg_try_advisory_xact_lock(hashtextextended('rocketflow/handlers/keep:' || $1, 0))
 
 -- name: ExpirePositions
--- $1: microseconds of the epoch. A row in use is left for the next time.
+-- $3: microseconds of the epoch. A row in use is left for the next time. (The OFFSET has parked rows looked up one by
+-- one.)
 DELETE FROM {schema}.position
 WHERE ctid = ANY (ARRAY (
     SELECT p.ctid FROM {schema}.position p
-    WHERE p.sequence > 0 AND p.sequence < $1
+    WHERE p.ctid >= $1::text::tid AND p.ctid < $2::text::tid AND p.sequence > 0 AND p.sequence < $3
       AND NOT EXISTS (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = p.consumer AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject AND q.sequence > 0
+        OFFSET 0
     )
-    LIMIT $2
     FOR UPDATE SKIP LOCKED
 ))
 

@@ -1,0 +1,101 @@
+//go:build !race
+
+package rocketflowfx_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/rocketflowtest"
+)
+
+// Seen is an event without order.
+type Seen struct {
+	Parcel string `json:"parcel"`
+}
+
+func (s Seen) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "parcels", Type: "parcel.seen", Subject: s.Parcel, Unordered: true}
+}
+
+// TestSoak has sixty days pass, each with the events of parcels that nobody hears of again. What the tables hold comes to
+// stand still: as many rows and partitions as the retentions make, on every day.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	const (
+		days   = 60
+		begins = 20 // the first day on which nothing grows any more: the longest retention, and what is kept of a day
+		day    = 24 * time.Hour
+	)
+	w := rocketflowtest.New(t)
+	config := rocketflowfx.Config{Service: "shop", Topics: []broker.Topic{{Name: "parcels", Queues: 2}}}
+	config.Outbox.Retention, config.Outbox.StreamRetention = 3*day, 6*day
+	config.Handlers.InboxRetention, config.Handlers.PositionRetention = 3*day, 10*day
+	handled := 0
+	s := w.Start(config, fx.Invoke(func(router *handlers.Router) {
+		handlers.On(router, "shop", func(context.Context, rocketflow.Tx, Shipped) error { return nil })
+		handlers.On(router, "shop", func(_ context.Context, tx rocketflow.Tx, _ Seen) error {
+			tx.AfterCommit(func() { handled++ })
+			return nil
+		})
+	}))
+	highest := map[string]int{}
+	for d := range days {
+		for i := range 5 {
+			p := fmt.Sprintf("p-%d-%d", d, i)
+			s.Publish(Shipped{p}, Shipped{p}, Seen{p})
+		}
+		w.Settle()
+		for range 4 { // retention looks once an hour, and finds a day in which it did
+			w.Jump(day / 4)
+			w.Settle()
+		}
+		sizes := tables(t, s, w)
+		for name, n := range sizes {
+			if d < begins {
+				highest[name] = max(highest[name], n)
+			} else if n > highest[name] {
+				t.Errorf("day %d: %s is %d, and was never more than %d in the first %d days", d, name, n, highest[name], begins)
+				highest[name] = n
+			}
+		}
+		if d == begins || d == days-1 {
+			t.Logf("day %d: %v", d, sizes)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(highest)) {
+		if highest[name] == 0 {
+			t.Errorf("%s was never used", name)
+		}
+	}
+}
+
+// tables counts what is in a service's tables, once retention has been there.
+func tables(t *testing.T, s *rocketflowtest.Service, w *rocketflowtest.World) map[string]int {
+	t.Helper()
+	sizes := map[string]int{}
+	count := func(name, sql string, args ...any) {
+		var n int
+		if err := s.Pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		sizes[name] = n
+	}
+	for _, name := range []string{"outbox", "outbox_ack", "stream", "position", "inbox"} {
+		count(name, "SELECT count(*) FROM "+name)
+	}
+	for _, name := range []string{"outbox", "outbox_ack", "inbox"} {
+		count("partitions of "+name, "SELECT count(*) FROM pg_inherits WHERE inhparent = $1::text::regclass", name)
+	}
+	return sizes
+}
