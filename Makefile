@@ -34,8 +34,13 @@ test-real: build ## Only the part of the tests that a real RocketMQ matters for
 	bin/rocketflow dev --broker=rocketmq -- .ci/test real
 
 .PHONY: bench
-bench: build ## Run the benchmarks, on a real RocketMQ
-	bin/rocketflow dev --broker=rocketmq -- go run ./bench
+bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute
+	go vet -C bench/peers ./...
+	bin/rocketflow dev --broker=rocketmq -- go run -C bench/peers . $(BENCH)
+
+.PHONY: outage
+outage: build ## Kill a real RocketMQ under load and draw it to docs/outage.svg
+	bin/rocketflow dev -- go run ./bench -outage docs/outage.svg
 
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)

@@ -84,7 +84,7 @@ func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *d
 		over <- takeAway(ctx, o.by, broker, away)
 	}()
 	run.lost = before
-	usual := 0 // the most that waited before the outage; twice that is as good as nothing
+	usual := outageCallers // what waits while nothing is wrong; twice that is as good as nothing
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for ; ; <-tick.C {

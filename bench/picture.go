@@ -63,8 +63,23 @@ func (r *outage) String() string {
 	if r.drained > 0 {
 		drained = fmt.Sprintf("drained %.1f s after the broker was back", (r.drained - r.back).Seconds())
 	}
-	fmt.Fprintf(&b, "\nNo transaction failed. At most %d events waited; the backlog %s, under the same load.", most, drained)
+	fmt.Fprintf(&b, "\nNo transaction failed. At most %d events waited. Delivery went on %.1f s after the broker was back; the backlog %s, under the same load.",
+		most, (r.deliveredAgain() - r.back).Seconds(), drained)
 	return b.String()
+}
+
+// deliveredAgain returns when the first event was seen to arrive after the broker was back.
+func (r *outage) deliveredAgain() time.Duration {
+	before := 0
+	for _, s := range r.samples {
+		switch {
+		case s.at <= r.back:
+			before = s.delivered
+		case s.delivered > before:
+			return s.at
+		}
+	}
+	return r.samples[len(r.samples)-1].at
 }
 
 // Measures of the picture, in pixels.

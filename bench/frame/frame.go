@@ -38,13 +38,13 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 	var callers, rows, chosen string
 	flags.IntVar(&o.Rounds, "rounds", 5, "rounds; each measures everything once, and medians are printed")
 	flags.DurationVar(&o.Duration, "duration", 2*time.Second, "how long each measurement of publishing lasts")
-	flags.DurationVar(&o.HoldDuration, "hold-duration", 9*time.Second, "how long each measurement beside an open transaction lasts")
+	flags.DurationVar(&o.HoldDuration, "hold-duration", 6*time.Second, "how long each measurement beside an open transaction lasts")
 	flags.IntVar(&o.Events, "events", 4000, "events of each measurement of handling")
 	flags.StringVar(&callers, "callers", "1,8,32", "numbers of callers to publish with")
 	flags.StringVar(&rows, "rows", "", "only these ways of publishing, by name, divided by commas; default all")
 	flags.StringVar(&chosen, "parts", strings.Join(parts, ","), "what to measure")
 	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "write a CPU profile of this process to the file")
-	flags.BoolVar(&o.Short, "short", false, "half a minute that only shows that everything works")
+	flags.BoolVar(&o.Short, "short", false, "half a minute, with the last number of callers, that only shows that everything works")
 	return func() (Options, error) {
 		for _, n := range strings.Split(callers, ",") {
 			count, err := strconv.Atoi(n)
@@ -63,7 +63,8 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 			}
 		}
 		if o.Short {
-			o.Rounds, o.Duration, o.HoldDuration, o.Events = 1, 300*time.Millisecond, 600*time.Millisecond, 500
+			o.Rounds, o.Duration, o.HoldDuration, o.Events = 1, 300*time.Millisecond, 300*time.Millisecond, 500
+			o.Callers = o.Callers[len(o.Callers)-1:]
 		}
 		return o, nil
 	}

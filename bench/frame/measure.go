@@ -93,9 +93,9 @@ func Warm(ctx context.Context, w *Way, watch *Stopwatch, callers int) error {
 	return nil
 }
 
-// Wait waits until all that was committed has arrived, for a minute at most.
+// Wait waits until all that was committed has arrived, for two minutes at most.
 func Wait(ctx context.Context, watch *Stopwatch) error {
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		arrived, missing := watch.Counts()
 		switch {
