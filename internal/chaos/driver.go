@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow/internal/devstack"
+)
+
+// driver plays schedules in several worlds.
+type driver struct {
+	options
+	out      io.Writer
+	postgres *devstack.Postgres // nil: one that is left alone
+	rocketmq *devstack.RocketMQ // nil: embedded ones, or one that is left alone
+
+	mu     sync.Mutex
+	next   uint64
+	played int
+	failed int
+	events int64
+	copies int64
+	found  verdict
+	began  time.Time
+}
+
+// schedulesPerWorld bounds what a world gathers.
+const schedulesPerWorld = 100
+
+func newDriver(o options, out io.Writer) *driver {
+	return &driver{options: o, out: out, next: o.seed, began: time.Now()}
+}
+
+func (d *driver) run(ctx context.Context) error {
+	stop, err := d.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	d.began = time.Now()
+	begin, cancel := context.WithTimeout(ctx, d.duration) // of schedules
+	defer cancel()
+	var disasters sync.WaitGroup
+	disasters.Go(func() { d.strike(begin) })
+	var workers errgroup.Group
+	for range d.workers {
+		workers.Go(func() error {
+			err := d.work(ctx, begin)
+			if err != nil {
+				cancel()
+			}
+			return err
+		})
+	}
+	err = workers.Wait()
+	cancel()
+	disasters.Wait()
+	if ctx.Err() != nil { // Ctrl-C: what was played counts
+		return nil
+	}
+	return err
+}
+
+// start starts the servers that aren't named.
+func (d *driver) start(ctx context.Context) (stop func(), err error) {
+	stop = func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if d.postgres != nil {
+			err = errors.Join(err, d.postgres.Stop(ctx))
+		}
+		if d.rocketmq != nil {
+			err = errors.Join(err, d.rocketmq.Stop(ctx))
+		}
+		if err != nil {
+			fmt.Fprintln(d.out, err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	if d.database == "" {
+		d.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})
+		if err != nil {
+			return nil, err
+		}
+		d.database = d.postgres.URL()
+	}
+	if d.broker == "rocketmq" && d.nameServer == "" {
+		d.rocketmq, err = devstack.StartRocketMQ(ctx, devstack.RocketMQConfig{})
+		if err != nil {
+			return nil, err
+		}
+		d.nameServer = d.rocketmq.NameServer()
+	}
+	return stop, nil
+}
+
+// work plays schedules in one world after the other until there are no more.
+func (d *driver) work(ctx, begin context.Context) error {
+	for begin.Err() == nil && d.more() {
+		w, err := openWorld(ctx, worldConfig{database: d.database, nameServer: d.nameServer, patience: d.patience})
+		if err != nil {
+			return fmt.Errorf("make a world: %w", err)
+		}
+		err = d.inhabit(ctx, begin, w)
+		w.close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inhabit plays schedules in a world. One that fails may have left things that trouble the next: that gets a new world.
+func (d *driver) inhabit(ctx, begin context.Context, w *world) error {
+	for range schedulesPerWorld {
+		seed, ok := d.take(begin)
+		if !ok {
+			break
+		}
+		s := draw(seed, harm(d.harm), w.server == nil)
+		w.takeNotes()
+		v, events, err := w.play(ctx, s)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("schedule of seed %d: %w\n%s\n%s", seed, err, s, strings.Join(w.takeNotes(), "\n"))
+		}
+		d.count(s, w, v, events)
+		if !v.ok() {
+			return nil
+		}
+	}
+	// What came late, when its schedule had been judged.
+	v, err := w.judge(ctx, nil)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.copies += w.copies()
+	if !v.ok() {
+		d.add(v)
+		fmt.Fprintf(d.out, "after schedules had been judged:\n\t%s\n", strings.Join(v.lines(), "\n\t"))
+	}
+	return nil
+}
+
+func (d *driver) more() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !(d.stop && d.failed > 0) && (d.schedules == 0 || d.next < d.seed+uint64(d.schedules))
+}
+
+// take returns the seed of the next schedule.
+func (d *driver) take(begin context.Context) (seed uint64, ok bool) {
+	if begin.Err() != nil || !d.more() {
+		return 0, false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.next++
+	return d.next - 1, true
+}
+
+// count counts a schedule, and tells one that failed.
+func (d *driver) count(s *schedule, w *world, v verdict, events int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.played++
+	d.events += events
+	if v.ok() {
+		return
+	}
+	d.add(v)
+	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nplay it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s\n%s\n%s\n",
+		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, s, strings.Join(w.takeNotes(), "\n"))
+}
+
+func (d *driver) add(v verdict) {
+	d.failed++
+	d.found.lost = append(d.found.lost, v.lost...)
+	d.found.doubled = append(d.found.doubled, v.doubled...)
+	d.found.misordered = append(d.found.misordered, v.misordered...)
+	d.found.other = append(d.found.other, v.other...)
+}
+
+// summary tells the outcome and returns the exit status.
+func (d *driver) summary() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	took := time.Since(d.began)
+	fmt.Fprintf(d.out, "from seed %d on, %.1f schedules a second; failed=%d; doubles at the broker, which the inbox took: copies=%d\n",
+		d.seed, float64(d.played)/took.Seconds(), d.failed, d.copies)
+	fmt.Fprintf(d.out, "chaos: schedules=%d events=%d lost=%d doubled=%d misordered=%d\n",
+		d.played, d.events, len(d.found.lost), len(d.found.doubled), len(d.found.misordered))
+	if d.failed > 0 {
+		return 1
+	}
+	return 0
+}
+
+// strike hits the servers that are the driver's own now and then, until ctx ends: whatever schedules are being played
+// must stand it.
+func (d *driver) strike(ctx context.Context) {
+	if harm(d.harm) != allHarm {
+		return
+	}
+	lot := rand.New(rand.NewPCG(d.seed, 2))
+	for {
+		wait := time.NewTimer(5*time.Second + time.Duration(lot.Int64N(int64(10*time.Second))))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
+		if err := d.disaster(lot); err != nil {
+			fmt.Fprintln(d.out, err)
+			return
+		}
+	}
+}
+
+func (d *driver) disaster(lot *rand.Rand) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	switch pick(lot, "postgres", "broker", "pause") {
+	case "postgres":
+		if d.postgres == nil {
+			return nil
+		}
+		if lot.IntN(2) == 0 {
+			d.postgres.Kill()
+		}
+		if err := d.postgres.Restart(ctx); err != nil {
+			return fmt.Errorf("restart Postgres: %w", err)
+		}
+	case "broker":
+		if d.rocketmq == nil {
+			return nil
+		}
+		d.rocketmq.Kill()
+		if err := d.rocketmq.Restart(ctx); err != nil {
+			return fmt.Errorf("restart RocketMQ: %w", err)
+		}
+	case "pause":
+		if d.rocketmq == nil {
+			return nil
+		}
+		if err := d.rocketmq.Pause(); err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+		return d.rocketmq.Continue()
+	}
+	return nil
+}

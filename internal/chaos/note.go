@@ -1,0 +1,42 @@
+package main
+
+import (
+	"github.com/rocketflow/rocketflow"
+)
+
+// Two topics: what publishers publish, and what follows from it, which a handler publishes.
+const (
+	topicFirst  = "chaos-first"
+	topicFollow = "chaos-follow"
+	noteType    = "noted"
+)
+
+// Two consumers: audit reads both topics, echo the first, and publishes what follows.
+const (
+	audit = "audit"
+	echo  = "echo"
+)
+
+// note is the event. It names itself, as its id is drawn anew in each run.
+type note struct {
+	Name     string `json:"name"`
+	Schedule uint64 `json:"schedule"`
+	Topic    string `json:"topic"`
+	Stream   string `json:"stream"`           // empty: no order
+	Counted  bool   `json:"counted"`          // the ledger counts its place in the stream
+	Follow   bool   `json:"follow,omitempty"` // echo publishes one more
+	Fail     int    `json:"fail,omitempty"`   // so often audit's handler fails first
+}
+
+func (n note) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: n.Topic, Type: noteType, Subject: n.Stream}
+}
+
+// follower is the event that echo publishes for one.
+func (n note) follower() note {
+	f := note{Name: n.Name + "/follow", Schedule: n.Schedule, Topic: topicFollow, Counted: n.Counted}
+	if n.Stream != "" {
+		f.Stream = n.Stream + "/follow"
+	}
+	return f
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/pgclock"
+	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// world is a broker, a schema, a clock, and the processes that live by them. It plays one schedule after the other.
+type world struct {
+	config   worldConfig
+	name     string
+	server   *rocketmqtest.Server // nil: a real broker
+	clock    *rocketmqtest.Clock  // nil: the machine's
+	pool     *pgxpool.Pool
+	ledger   ledger
+	slots    []*slot
+	lockBase int64
+	zombies  sync.WaitGroup
+
+	mu    sync.Mutex
+	notes []string // of what went on, for a schedule that fails
+}
+
+type worldConfig struct {
+	database   string        // URL
+	nameServer string        // of a real broker; empty: an embedded one
+	patience   time.Duration // how long a schedule may take to come to rest
+}
+
+const (
+	pollInterval = 4 * time.Millisecond
+	tryFor       = 60 * time.Second // that Postgres may be away
+)
+
+var gears = [publishers]outbox.Gear{outbox.Auto, outbox.HalfMessages, outbox.Relay}
+
+func openWorld(ctx context.Context, c worldConfig) (w *world, err error) {
+	w = &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16}
+	w.ledger = openLedger(w.name)
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	path := pgx.Identifier{w.name}.Sanitize()
+	nameServer, namespace := c.nameServer, w.name
+	if nameServer == "" {
+		w.clock = new(rocketmqtest.Clock)
+		path = pgclock.SearchPath(w.name)
+		w.server, err = rocketmqtest.New(rocketmqtest.Config{
+			Clock: w.clock, TransactionTimeout: 2 * time.Second, CheckInterval: time.Second, CheckMax: 8, OpBatchInterval: 500 * time.Millisecond,
+		})
+		if err != nil {
+			return nil, err
+		}
+		nameServer, namespace = w.server.Addr(), ""
+	}
+	config, err := pgxpool.ParseConfig(c.database)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = path
+	config.MaxConns = 12
+	if w.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := w.try(ctx, w.createTables); err != nil {
+		return nil, err
+	}
+	if err := createTopics(ctx, nameServer, namespace); err != nil {
+		return nil, err
+	}
+	for i := range publishers + consumers {
+		s := &slot{world: w, name: fmt.Sprintf("%s-%d", w.name, i), settings: settings{
+			Database: c.database, SearchPath: path, Schema: w.name, NameServer: nameServer, Namespace: namespace, Real: w.server == nil,
+		}}
+		if s.settings.Consumes = i >= publishers; !s.settings.Consumes {
+			s.settings.Gear = gears[i]
+		}
+		if s.settings.Gear == outbox.Relay {
+			s.settings.Buffer = 2
+		}
+		w.slots = append(w.slots, s)
+	}
+	return w, w.revive(ctx)
+}
+
+func (w *world) createTables(ctx context.Context) error {
+	schema := pgx.Identifier{w.name}.Sanitize()
+	if _, err := w.pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE; CREATE SCHEMA "+schema); err != nil {
+		return err
+	}
+	if w.clock != nil {
+		if err := pgclock.Install(ctx, w.pool, w.name); err != nil {
+			return err
+		}
+	}
+	if err := migrations.Up(ctx, w.pool, w.name); err != nil {
+		return err
+	}
+	_, err := w.pool.Exec(ctx, w.ledger.sql.Get("Tables"))
+	return err
+}
+
+func createTopics(ctx context.Context, nameServer, namespace string) error {
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{nameServer}, Namespace: namespace, Service: "chaos"})
+	if err != nil {
+		return err
+	}
+	defer client.Close(ctx) //nolint:errcheck // nothing is left to save
+	return client.CreateTopics(ctx,
+		broker.Topic{Name: topicFirst, Queues: 4, Kind: broker.Transaction}, broker.Topic{Name: topicFollow, Queues: 2, Kind: broker.Transaction},
+		broker.Topic{Name: rocketflow.RefillTopic, Queues: 1})
+}
+
+// lock is the key at Postgres of a schedule's lock.
+func (w *world) lock(n int64) int64 { return w.lockBase + n }
+
+// note takes down what may explain a failure.
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+}
+
+func (w *world) takeNotes() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	notes := w.notes
+	w.notes = nil
+	return notes
+}
+
+// try does something with Postgres, again and again while that is away.
+func (w *world) try(ctx context.Context, do func(context.Context) error) error {
+	limit := time.Now().Add(tryFor)
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 20*time.Second)
+		err := do(attempt)
+		cancel()
+		if err == nil || ctx.Err() != nil || time.Now().After(limit) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (w *world) left(ctx context.Context, seed uint64) (r rest, err error) {
+	err = w.try(ctx, func(ctx context.Context) (err error) { r, err = w.ledger.left(ctx, w.pool, seed); return err })
+	return r, err
+}
+
+func (w *world) judge(ctx context.Context, seed *uint64) (v verdict, err error) {
+	err = w.try(ctx, func(ctx context.Context) (err error) { v, err = w.ledger.judge(ctx, w.pool, seed); return err })
+	return v, err
+}
+
+// jump moves the clock ahead; on a real broker a little time passes.
+func (w *world) jump(ctx context.Context, d time.Duration) error {
+	if w.clock == nil {
+		time.Sleep(min(d/10, time.Second))
+		return nil
+	}
+	err := w.try(ctx, func(ctx context.Context) error {
+		return pgclock.Set(ctx, w.pool, w.name, w.clock.Offset()+d)
+	})
+	if err != nil {
+		return err
+	}
+	w.clock.Advance(d)
+	w.server.Elapse()
+	return nil
+}
+
+// settle has a schedule come to rest by the passing of time alone. It returns what is left when patience ends.
+func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) {
+	const (
+		look   = 30 * time.Millisecond // before time is moved on
+		enough = 90                     // seconds of the world's time
+	)
+	end, next, jumps := time.Now().Add(w.config.patience), time.Now().Add(look), 0
+	for quiet := 0; quiet < 2; {
+		if left, err = w.left(ctx, seed); err != nil {
+			return left, err
+		}
+		if left.none() {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if now := time.Now(); now.After(end) && (w.clock == nil || jumps >= enough) {
+			return left, nil
+		} else if now.After(next) {
+			if err := w.jump(ctx, time.Second); err != nil {
+				return left, err
+			}
+			jumps++
+			next = time.Now().Add(look)
+		}
+		time.Sleep(pollInterval)
+	}
+	return left, nil
+}
+
+// revive starts the processes that are dead.
+func (w *world) revive(ctx context.Context) error {
+	var group errgroup.Group
+	for _, s := range w.slots {
+		group.Go(func() error { return s.revive(ctx) })
+	}
+	return group.Wait()
+}
+
+// copies counts what the broker holds beyond one copy of each event.
+func (w *world) copies() (n int64) {
+	if w.server == nil {
+		return 0
+	}
+	seen := map[string]bool{}
+	messages, _ := w.server.Since(0)
+	for _, m := range messages {
+		if m.Topic != topicFirst && m.Topic != topicFollow {
+			continue
+		}
+		id := m.Properties["CE_id"]
+		if seen[id] {
+			n++
+		}
+		seen[id] = true
+	}
+	return n
+}
+
+func (w *world) close() {
+	var group sync.WaitGroup
+	for _, s := range w.slots {
+		group.Go(s.close)
+	}
+	group.Wait()
+	w.zombies.Wait()
+	if w.pool != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_, err := w.pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{w.name}.Sanitize()+" CASCADE")
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			w.note("drop schema: %v", err)
+		}
+		w.pool.Close()
+	}
+	if w.server != nil {
+		w.server.Close()
+	}
+}
