@@ -298,7 +298,8 @@ func (c *cuttable) cut(atOnce, answerOnly bool) {
 func (c *cuttable) Write(p []byte) (int, error) {
 	if c.armed.Load() && (c.atOnce.Load() || strings.Contains(string(p), "commit\x00")) {
 		if !c.answerOnly.Load() {
-			n, _ := c.Conn.Write(p[:len(p)-6]) // of something Postgres must be thought to have it
+			c.armed.Store(false)
+			n, _ := c.Conn.Write(p[:len(p)-6]) // so much was sent that nobody can be sure
 			_ = c.Conn.Close()
 			return n, io.ErrClosedPipe
 		}

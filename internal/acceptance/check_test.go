@@ -3,6 +3,7 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,10 @@ func (halfDeaf) Send(context.Context, broker.Message) (broker.Receipt, error) {
 	return broker.Receipt{}, broker.ErrUnavailable
 }
 
+func (halfDeaf) SendGroup(_ context.Context, ms []broker.Message) []error {
+	return slices.Repeat([]error{broker.ErrUnavailable}, len(ms))
+}
+
 func (b halfDeaf) OpenTransactor(ctx context.Context, group string, check broker.Checker) (broker.Transactor, error) {
 	t, err := b.Client.OpenTransactor(ctx, group, check)
 	return deafTransactor{t}, err
@@ -31,7 +36,8 @@ func (b halfDeaf) OpenTransactor(ctx context.Context, group string, check broker
 
 type deafTransactor struct{ broker.Transactor }
 
-func (deafTransactor) Commit(context.Context, broker.Half) error { return broker.ErrUnavailable }
+// Commit fails in a way that the outbox doesn't take for an outage.
+func (deafTransactor) Commit(context.Context, broker.Half) error { return broker.ErrRejected }
 
 // checkLog is what an outbox answered.
 type checkLog struct {
@@ -81,7 +87,7 @@ const orphans = 20
 
 // onlyChecks leaves the rescue to the check-back.
 func onlyChecks(c *outbox.Config, l *outbox.Listener) {
-	c.SweepGrace, c.HalfTimeout, c.Listener = time.Hour, 5*time.Second, l
+	c.Gear, c.SweepGrace, c.HalfTimeout, c.Listener = outbox.HalfMessages, time.Hour, 5*time.Second, l
 }
 
 // orphan publishes events that stay half messages.

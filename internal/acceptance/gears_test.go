@@ -1,0 +1,116 @@
+//go:build !race
+
+package acceptance
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow/internal/mqtest"
+	"github.com/rocketflow/rocketflow/outbox"
+)
+
+// Under load, and while the broker answers nothing: transactions go on, nearly none waits for it, half messages come back
+// after it, and each event is handled once and in order, whichever way it went.
+func TestGearsThroughAPause(t *testing.T) {
+	mq := mqtest.Start(t)
+	s := setup(t, mq.NameServer())
+	const halfTimeout, callers = 300 * time.Millisecond, 8
+	var (
+		mu      sync.Mutex
+		changes []outbox.GearInfo
+		opened  atomic.Bool
+		inVain  atomic.Int64 // half messages
+		halves  atomic.Int64
+		relayed atomic.Int64
+	)
+	box := s.outbox(func(c *outbox.Config) {
+		c.HalfTimeout, c.MaxHalves = halfTimeout, 3
+		c.Listener = &outbox.Listener{
+			GearChanged: func(i outbox.GearInfo) {
+				mu.Lock()
+				defer mu.Unlock()
+				changes = append(changes, i)
+			},
+			BreakerChanged: func(open bool) { opened.Store(open) },
+			Prepared: func(i outbox.PreparedInfo) {
+				if i.Err != nil {
+					inVain.Add(1)
+				}
+			},
+			Ended: func(i outbox.EndedInfo) {
+				if i.Err == nil {
+					halves.Add(1)
+				}
+			},
+			Relayed: func(i outbox.RelayedInfo) {
+				if i.Err == nil {
+					relayed.Add(1)
+				}
+			},
+		}
+	})
+	router := s.router(box)
+	router.Handle("ledger", s.topic, "counted", record)
+	s.start(router)
+
+	var (
+		stop    atomic.Bool
+		sent    atomic.Int64
+		slow    atomic.Int64
+		publish errgroup.Group
+	)
+	for c := range callers {
+		publish.Go(func() error {
+			for n := 1; !stop.Load(); n++ {
+				begin := time.Now()
+				if err := s.publish(box, event{fmt.Sprint("account-", c), n, s.topic}); err != nil {
+					return err
+				}
+				sent.Add(1)
+				if time.Since(begin) > halfTimeout {
+					slow.Add(1)
+				}
+				time.Sleep(2 * time.Millisecond) // a rate that consumers keep up with
+			}
+			return nil
+		})
+	}
+	eventually(t, 10*time.Second, "both gears are in use", func() bool { return halves.Load() > 50 && relayed.Load() > 5 })
+	if err := mq.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the breaker opens", opened.Load)
+	before := sent.Load()
+	eventually(t, 10*time.Second, "transactions go on", func() bool { return sent.Load() > before+500 })
+	if err := mq.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the breaker closes", func() bool { return !opened.Load() })
+	was := halves.Load()
+	eventually(t, 10*time.Second, "half messages are used again", func() bool { return halves.Load() > was+50 })
+	stop.Store(true)
+	if err := publish.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 60*time.Second, "all is handled", func() bool { return s.count("SELECT count(*) FROM effect") >= int(sent.Load()) })
+	if n := s.count("SELECT count(*) FROM effect"); n != int(sent.Load()) {
+		t.Errorf("%d effects of %d events", n, sent.Load())
+	}
+	if n := s.count(`SELECT count(*) FROM (SELECT number <> row_number() OVER (PARTITION BY key ORDER BY n) AS wrong FROM effect) x WHERE wrong`); n != 0 {
+		t.Errorf("%d effects out of order", n)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; told %v",
+		sent.Load(), halves.Load(), inVain.Load(), slow.Load(), changes)
+	// Those that taught the breaker, and the probes: two at a time.
+	if n := inVain.Load(); n > 3+2+2*5 {
+		t.Errorf("%d half messages were waited for in vain", n)
+	}
+}
