@@ -36,12 +36,36 @@
 //	                                  | out                        | broker repeats may do so too
 //	7 ack written                     | nothing                    | out; a repeated check is answered with rollback
 //
-// With the relay instead of a half message there are steps 1, 4, 6 and 7. A half message that the broker loses or gives
-// up after too many checks leaves a row without ack: the sweep. A transaction that commits an hour after its half
-// message was rolled back: the sweep; its mark waits for open transactions.
+// With the relay instead of a half message there are steps 3, 4, 6 and 7, without the half message: rows and COMMIT are
+// one round trip, so what dies before it leaves nothing. A group that the relay sent without an answer is step 5 for each
+// of its events, and one that waits in memory is step 4.
+//
+// A half message that the broker loses or gives up after too many checks leaves a row without ack: the sweep. A transaction
+// that commits an hour after its half message was rolled back: the sweep; its mark waits for open transactions.
 //
 // Four things carry this: a commit is sent only for a row known to be committed; nothing is ended after a COMMIT whose
 // answer was lost; the sweep exists; its mark waits for open transactions. All else is speed and fewer doubles.
+//
+// # Gears
+//
+// A transaction decides before it commits how all its events go, and never waits for the decision. Half messages cost the
+// broker two requests an event and are the quickest at rest; groups cost it a fraction of one and carry more. So only
+// Config.MaxHalves half messages are in flight, from the decision to the broker's answer to their ends, and whoever finds
+// none free takes the relay at once.
+//
+// So does everybody while the breaker is open: three failures in a row, or half of many, that is, errors and answers
+// later than HalfTimeout (what the broker rejects is an answer). Until it opens, at most MaxHalves transactions at a time
+// wait for a broker that doesn't answer, and then, every two seconds, one or two that probe. A caller's own deadline is
+// respected: half of what is left is kept for the commit.
+//
+// The relay sends what has gathered for a queue while its earlier requests were on their way, so groups grow with the
+// load and nothing lingers. A stream has one request in flight at a time.
+//
+// # Round trips
+//
+// BEGIN goes with the transaction's first Exec, QueryRow or SendBatch, and with the relay COMMIT goes with the rows. A
+// failure in that last round trip is one of three: Postgres refused (its error says so), nothing was sent, or nobody
+// knows. A transaction with savepoints, large objects or a begin or commit statement of its own sends them separately.
 //
 // # Order
 //
@@ -51,8 +75,8 @@
 //
 // # What it costs others
 //
-// A transaction that publishes waits in Commit for its half messages, at most HalfTimeout, with the rows of its streams
-// locked. It never fails because of the broker, but for a message that the broker will never take (too large). No row
+// A transaction that publishes by half messages waits in Commit for them, at most HalfTimeout, with the rows of its
+// streams locked. It never fails because of the broker, but for a message that the broker will never take (too large). No row
 // is updated but a stream's, so a long transaction elsewhere slows nothing.
 //
 // Tables are partitioned by the day of the event's id, by Config.Clock, and made a week ahead. Should a day have none, the
