@@ -19,22 +19,25 @@ import (
 // dtmServer is a dtm server as a process of its own, with Postgres as its store: so that what it promises outlives it, as
 // with the others.
 type dtmServer struct {
-	dir     string // holds the program and its configuration
+	dir     string // holds the configuration and the log
+	program string
 	sqls    string // folder with the tables, of the module
 	process *exec.Cmd
 	port    int // of gRPC
 }
 
-// build builds the server with the versions of its own module.
+// build builds the server with the versions of its own module, or finds it in Go's cache.
 func (s *dtmServer) build(ctx context.Context) (err error) {
 	if s.dir, err = os.MkdirTemp("", "bench-dtm-"); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-C", "dtmserver", "-o", filepath.Join(s.dir, "dtm"), "github.com/dtm-labs/dtm")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	tool := exec.CommandContext(ctx, "go", "tool", "-C", "dtmserver", "-n", "dtm")
+	tool.Stderr = os.Stderr
+	program, err := tool.Output()
+	if err != nil {
 		return fmt.Errorf("build server: %w", err)
 	}
+	s.program = strings.TrimSpace(string(program))
 	module, err := exec.CommandContext(ctx, "go", "list", "-C", "dtmserver", "-m", "-f", "{{.Dir}}", "github.com/dtm-labs/dtm").Output()
 	if err != nil {
 		return fmt.Errorf("find server's module: %w", err)
@@ -76,7 +79,7 @@ func (s *dtmServer) start(ctx context.Context, b *frame.Bed) error {
 	if err := os.WriteFile(file, []byte(s.configuration(b, ports)), 0o600); err != nil {
 		return err
 	}
-	s.process = exec.Command(filepath.Join(s.dir, "dtm"), "-c", file) //nolint:gosec // G204: what was built above
+	s.process = exec.Command(s.program, "-c", file) //nolint:gosec // G204: what was built above
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(filepath.Join(s.dir, "dtm.log"))
 	if err != nil {

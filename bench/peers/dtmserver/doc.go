@@ -1,4 +1,4 @@
 // Package dtmserver holds no code: its module says with which versions the dtm server is built.
 //
-//	go build github.com/dtm-labs/dtm
+//	go tool dtm -h
 package dtmserver
