@@ -43,6 +43,8 @@ func (t *lazyTx) begin(ctx context.Context) error {
 		return t.broken
 	case t.inner != nil:
 		return nil
+	case ctx.Err() != nil: // nothing is broken yet
+		return ctx.Err()
 	}
 	inner, err := t.raw.BeginTx(ctx, t.options)
 	if err != nil {
