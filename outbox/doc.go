@@ -80,7 +80,22 @@
 // is updated but a stream's, so a long transaction elsewhere slows nothing.
 //
 // Tables are partitioned by the day of the event's id, by Config.Clock, and made a week ahead. Should a day have none, the
-// default partition takes its rows, and retention never drops them.
+// default partition takes its rows.
+//
+// # What the broker lost
+//
+// An event that the broker confirmed and lost is acked, so nothing here sends it again by itself. A consumer that sees the
+// gap in a stream asks on rocketflow.RefillTopic, and one process of the source sends what it has of it again, at most
+// Config.RefillLimit events for a question and Config.RefillRate a second. Where that topic is missing gaps wait. Nothing
+// shows a consumer that the last event of a stream, or one without order, is lost: Resend is for that.
+//
+// # What is kept
+//
+// Delivered events are kept for Config.Retention, whole days of them, and dropped by any process; a day that owes one
+// stays. The place of an idle stream is kept for Config.StreamRetention and as long as an event of it is: so a gap shows for
+// as long as it can be filled. Then the stream begins anew, above its old sequence even if the clock was set back. A
+// partition is only dropped when nobody has used the table for a moment: a transaction that published and stays open
+// delays it.
 //
 // The sweep holds a session's advisory lock: connect to Postgres directly, or by a pooler in session mode.
 package outbox

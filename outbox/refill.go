@@ -139,15 +139,8 @@ func (f *refiller) run(ctx context.Context) {
 // receive settles every question: who gets no answer asks again.
 func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 	config := &f.outbox.config
-	e, err := rocketflow.EventOf(d)
-	if err != nil {
-		return nil
-	}
-	g, err := rocketflow.Decode[rocketflow.Gap](e)
-	if err != nil || g.Validate() != nil || e.Type != g.EventMeta().Type {
-		return nil
-	}
-	if g.Source != config.Source || len(config.Topics) > 0 && !slices.Contains(config.Topics, g.Topic) || !f.due(g) {
+	g, ok := question(d)
+	if !ok || g.Source != config.Source || len(config.Topics) > 0 && !slices.Contains(config.Topics, g.Topic) || !f.due(g) {
 		return nil
 	}
 	info := RefilledInfo{Gap: g}
@@ -167,6 +160,15 @@ func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 	}
 	f.outbox.listener.Refilled(info)
 	return nil
+}
+
+// question reads a message. Anybody may send one.
+func question(d broker.Delivery) (g rocketflow.Gap, ok bool) {
+	e, err := rocketflow.EventOf(d)
+	if err == nil {
+		g, err = rocketflow.Decode[rocketflow.Gap](e)
+	}
+	return g, err == nil && g.Validate() == nil && e.Type == g.EventMeta().Type
 }
 
 var errTooManyQuestions = errors.New("too many questions a second")

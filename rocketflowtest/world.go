@@ -136,6 +136,7 @@ func (w *World) open(schema string) *pgxpool.Pool {
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = path
 	config.ConnConfig.RuntimeParams["synchronous_commit"] = "off" // what a crash of Postgres loses is no test's concern
+	config.ConnConfig.RuntimeParams["jit"] = "off"                // it would compile for a second what looks through many empty partitions
 	ctx, cancel := w.patience()
 	defer cancel()
 	pool, err := pgxpool.NewWithConfig(ctx, config)
