@@ -30,6 +30,7 @@ type driver struct {
 	copies int64
 	found  verdict
 	began  time.Time
+	halt   context.CancelFunc // ends what is being played
 }
 
 // schedulesPerWorld bounds what a world gathers.
@@ -46,6 +47,8 @@ func (d *driver) run(ctx context.Context) error {
 	}
 	defer stop()
 	d.began = time.Now()
+	ctx, d.halt = context.WithCancel(ctx)
+	defer d.halt()
 	begin, cancel := context.WithTimeout(ctx, d.duration) // of schedules
 	defer cancel()
 	var disasters sync.WaitGroup
@@ -63,7 +66,7 @@ func (d *driver) run(ctx context.Context) error {
 	err = workers.Wait()
 	cancel()
 	disasters.Wait()
-	if ctx.Err() != nil { // Ctrl-C: what was played counts
+	if ctx.Err() != nil { // Ctrl-C, or the first failure: what was played counts
 		return nil
 	}
 	return err
@@ -109,7 +112,7 @@ func (d *driver) start(ctx context.Context) (stop func(), err error) {
 // work plays schedules in one world after the other until there are no more.
 func (d *driver) work(ctx, begin context.Context) error {
 	for begin.Err() == nil && d.more() {
-		w, err := openWorld(ctx, worldConfig{database: d.database, nameServer: d.nameServer, patience: d.patience})
+		w, err := openWorld(ctx, worldConfig{database: d.database, nameServer: d.nameServer, patience: d.patience, calm: harm(d.harm) != allHarm})
 		if err != nil {
 			return fmt.Errorf("make a world: %w", err)
 		}
@@ -191,6 +194,9 @@ func (d *driver) count(s *schedule, w *world, v verdict, events int64) {
 
 func (d *driver) add(v verdict) {
 	d.failed++
+	if d.stop {
+		d.halt()
+	}
 	d.found.lost = append(d.found.lost, v.lost...)
 	d.found.doubled = append(d.found.doubled, v.doubled...)
 	d.found.misordered = append(d.found.misordered, v.misordered...)

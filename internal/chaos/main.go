@@ -64,7 +64,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.Uint64Var(&o.seed, "seed", 0, "of the first schedule; those that follow count up (default: drawn)")
 	flags.IntVar(&o.schedules, "schedules", 0, "how many to play (default: what the duration allows)")
 	flags.StringVar(&o.broker, "broker", "embedded", "embedded or rocketmq")
-	flags.IntVar(&o.workers, "workers", 0, "worlds side by side (default 8, on a real broker 4)")
+	flags.IntVar(&o.workers, "workers", 0, "worlds side by side (default 4)")
 	flags.BoolVar(&o.stop, "stop", false, "stop at the first schedule that fails")
 	flags.StringVar(&o.harm, "harm", "all", "what goes wrong: all, none, or markers (the broker forgets which transactions have ended)")
 	flags.DurationVar(&o.patience, "patience", 40*time.Second, "how long a schedule may take to come to rest")
@@ -100,10 +100,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return wrong("-nameserver: only with -broker rocketmq")
 	}
 	if o.workers == 0 {
-		o.workers = 8
-		if o.broker == "rocketmq" {
-			o.workers = 4
-		}
+		o.workers = 4
 	}
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000_000) + 1

@@ -77,6 +77,15 @@ func (p *play) end() error {
 	return p.w.revive(p.ctx)
 }
 
+// revive starts who is dead, if that can be done soon: what they need may be away. Else the end does it.
+func (p *play) revive() {
+	ctx, cancel := context.WithTimeout(p.ctx, time.Second)
+	defer cancel()
+	if err := p.w.revive(ctx); err != nil {
+		p.w.note("%v", err)
+	}
+}
+
 // run runs a transaction and waits for it.
 func (p *play) run(t transaction) {
 	p.start(t)

@@ -54,16 +54,19 @@ var (
 )
 
 // startProcess returns when it runs. die ends it at the step that it was told.
-func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, die func(*process)) (p *process, err error) {
-	p = &process{gate: new(gate), failed: map[string]int{}, ledger: openLedger(s.Schema)}
-	defer func() {
-		if err != nil {
-			p.stop(0)
-		}
-	}()
+func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, die func(*process)) (*process, error) {
+	p := &process{gate: new(gate), failed: map[string]int{}, ledger: openLedger(s.Schema)}
+	if err := p.start(ctx, s, clock, die); err != nil {
+		p.stop(0)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock, die func(*process)) error {
 	config, err := pgxpool.ParseConfig(s.Database)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = s.SearchPath
 	config.ConnConfig.RuntimeParams["application_name"] = s.Name
@@ -71,13 +74,13 @@ func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, die f
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
 	config.MaxConns = 6
 	if p.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return nil, err
+		return err
 	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: []string{s.NameServer}, Service: s.Name, Namespace: s.Namespace, SendTimeout: s.pick(200*time.Millisecond, time.Second), Clock: clock,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.client = &mortal{Client: client}
 	step := func(name string) {
@@ -92,13 +95,13 @@ func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, die f
 		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(step),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.box.Start(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if !s.Consumes {
-		return p, nil
+		return nil
 	}
 	p.router, err = handlers.New(handlers.Config{
 		Pool: p.pool, Transactor: p.box, Broker: p.client, Schema: s.Schema, Refill: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
@@ -106,12 +109,12 @@ func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, die f
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.router.Handle(audit, topicFirst, noteType, p.audit)
 	p.router.Handle(audit, topicFollow, noteType, p.audit)
 	p.router.Handle(echo, topicFirst, noteType, p.echo)
-	return p, p.router.Start(ctx)
+	return p.router.Start(ctx)
 }
 
 func (s settings) pick(embedded, onReal time.Duration) time.Duration {

@@ -120,8 +120,11 @@ func (d *drawing) transact(i int) {
 		if d.one(3) {
 			d.add(t.Name+" goes on", end)
 		} else { // after what is drawn next
+			if d.one(2) {
+				d.pass()
+			}
 			d.pause()
-			d.steps = append(d.steps, step{t.Name + " goes on", end})
+			d.add(t.Name+" goes on", end)
 		}
 	case hangs, hangsAborted:
 		d.locks++
@@ -231,15 +234,25 @@ func (d *drawing) pause() {
 	switch n := d.lot.IntN(100); {
 	case n < 20:
 		d.add("a rest", func(p *play) error { return p.rest(60 * time.Millisecond) })
-	case n < 30:
-		jump := time.Second + time.Duration(d.lot.Int64N(int64(9*time.Second)))
-		d.add(fmt.Sprintf("%v pass", jump.Round(time.Millisecond)), func(p *play) error { return p.w.jump(p.ctx, jump) })
+	case n < 30 && d.harm == allHarm:
+		d.pass()
 	case n < 31 && d.harm == allHarm:
 		jump := time.Hour + time.Duration(d.lot.Int64N(int64(30*time.Hour)))
 		d.add(fmt.Sprintf("the clock jumps ahead by %v", jump.Round(time.Minute)), func(p *play) error { return p.w.jump(p.ctx, jump) })
 	case n < 40:
-		d.add("who was killed runs again", func(p *play) error { return p.w.revive(p.ctx) })
+		d.add("who was killed runs again", func(p *play) error { p.revive(); return nil })
 	}
+}
+
+// pass has some seconds pass, and those who look at the clock look.
+func (d *drawing) pass() {
+	jump := time.Second + time.Duration(d.lot.Int64N(int64(9*time.Second)))
+	d.add(fmt.Sprintf("%v pass", jump.Round(time.Millisecond)), func(p *play) error {
+		if err := p.w.jump(p.ctx, jump); err != nil {
+			return err
+		}
+		return p.rest(30 * time.Millisecond)
+	})
 }
 
 // faults draws what befalls single requests, for half of the schedules.

@@ -43,6 +43,7 @@ type worldConfig struct {
 	database   string        // URL
 	nameServer string        // of a real broker; empty: an embedded one
 	patience   time.Duration // how long a schedule may take to come to rest
+	calm       bool          // nothing is to overtake what is under way, not even the clock
 }
 
 const (
@@ -52,14 +53,18 @@ const (
 
 var gears = [publishers]outbox.Gear{outbox.Auto, outbox.HalfMessages, outbox.Relay}
 
-func openWorld(ctx context.Context, c worldConfig) (w *world, err error) {
-	w = &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16}
+func openWorld(ctx context.Context, c worldConfig) (*world, error) {
+	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16}
 	w.ledger = openLedger(w.name)
-	defer func() {
-		if err != nil {
-			w.close()
-		}
-	}()
+	if err := w.open(ctx); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *world) open(ctx context.Context) (err error) {
+	c := w.config
 	path := pgx.Identifier{w.name}.Sanitize()
 	nameServer, namespace := c.nameServer, w.name
 	if nameServer == "" {
@@ -69,24 +74,24 @@ func openWorld(ctx context.Context, c worldConfig) (w *world, err error) {
 			Clock: w.clock, TransactionTimeout: 2 * time.Second, CheckInterval: time.Second, CheckMax: 8, OpBatchInterval: 500 * time.Millisecond,
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		nameServer, namespace = w.server.Addr(), ""
 	}
 	config, err := pgxpool.ParseConfig(c.database)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = path
 	config.MaxConns = 12
 	if w.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.try(ctx, w.createTables); err != nil {
-		return nil, err
+		return err
 	}
 	if err := createTopics(ctx, nameServer, namespace); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range publishers + consumers {
 		s := &slot{world: w, name: fmt.Sprintf("%s-%d", w.name, i), settings: settings{
@@ -95,12 +100,12 @@ func openWorld(ctx context.Context, c worldConfig) (w *world, err error) {
 		if s.settings.Consumes = i >= publishers; !s.settings.Consumes {
 			s.settings.Gear = gears[i]
 		}
-		if s.settings.Gear == outbox.Relay {
+		if s.settings.Gear == outbox.Relay && !c.calm {
 			s.settings.Buffer = 2
 		}
 		w.slots = append(w.slots, s)
 	}
-	return w, w.revive(ctx)
+	return w.revive(ctx)
 }
 
 func (w *world) createTables(ctx context.Context) error {
@@ -192,10 +197,11 @@ func (w *world) jump(ctx context.Context, d time.Duration) error {
 
 // settle has a schedule come to rest by the passing of time alone. It returns what is left when patience ends.
 func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) {
-	const (
-		look   = 30 * time.Millisecond // before time is moved on
-		enough = 90                     // seconds of the world's time
-	)
+	const enough = 90             // seconds of the world's time
+	look := 30 * time.Millisecond // before time is moved on
+	if w.config.calm {
+		look = 5 * time.Second
+	}
 	end, next, jumps := time.Now().Add(w.config.patience), time.Now().Add(look), 0
 	for quiet := 0; quiet < 2; {
 		if left, err = w.left(ctx, seed); err != nil {

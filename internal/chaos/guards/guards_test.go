@@ -1,0 +1,201 @@
+package guards
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+)
+
+// guard is a place in the sources that keeps a promise.
+type guard struct {
+	name     string
+	file     string // from the module's root
+	old, new string // new is run where off is true
+}
+
+// guards are the places. %s in new is the condition under which the guard is off.
+var guards = []guard{
+	{"visible", "outbox/check.go", // commit is answered for a visible row alone
+		`if err == nil && found.recorded && !found.acked && !found.replica {`,
+		`if err == nil && (found.recorded || %s) && !found.acked && !found.replica {`},
+	{"acked", "outbox/check.go", // the check looks the ack up
+		`|| OFF_VISIBLE) && !found.acked && !found.replica {`,
+		`|| OFF_VISIBLE) && (!found.acked || %s) && !found.replica {`},
+	{"check", "outbox/check.go", // checks are answered
+		`if !r.checking.begin(event.ID) {`,
+		`if %s || !r.checking.begin(event.ID) {`},
+	{"unknown-rollback", "outbox/tx.go", // nothing is ended after an unknown COMMIT
+		"		if !unknown {\n			t.outbox.abandon(ctx, r, ticket, halves)\n",
+		"		if !unknown || %s {\n			t.outbox.abandon(ctx, r, ticket, halves)\n"},
+	{"unknown-commit", "outbox/tx.go",
+		"		t.outbox.listener.RolledBack(events, unknown)\n		return err\n	}\n	t.outbox.listener.Committed(events)\n	t.outbox.finish(",
+		"		if unknown && %s {\n			t.outbox.finish(ctx, r, ticket, halves)\n		}\n		t.outbox.listener.RolledBack(events, unknown)\n		return err\n	}\n	t.outbox.listener.Committed(events)\n	t.outbox.finish("},
+	{"sweep", "outbox/sweep.go", // what is owed is found and sent
+		"	due, release, err := s.claim(ctx, conn, page)\n",
+		"	if %s {\n		return nil, nil\n	}\n	due, release, err := s.claim(ctx, conn, page)\n"},
+	{"mark", "outbox/sweep.go", // the sweep's mark waits for open transactions
+		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n",
+		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n	if %s {\n		again = nil\n	}\n"},
+	{"inbox", "handlers/batch.go", // an event without order is run once
+		`case !b.fresh[e.ID]:`,
+		`case !b.fresh[e.ID] && !%s:`},
+	{"link", "handlers/place.go", // an event waits for its predecessor
+		`case s.last > 0 && e.Previous <= s.last:`,
+		`case s.last > 0 && (e.Previous <= s.last || %s):`},
+	{"position", "handlers/place.go", // and is not run when its stream has gone on
+		`case e.Sequence <= s.last:`,
+		`case e.Sequence <= s.last && !%s:`},
+}
+
+// offVariable lists, for the changed program, the guards that are off.
+const offVariable = "ROCKETFLOW_CHAOS_OFF"
+
+const switches = `package %s
+
+import (
+	"os"
+	"strings"
+)
+
+func switchedOff(guard string) bool { return strings.Contains(os.Getenv(%q), "/"+guard+"/") }
+`
+
+// build builds the driver with a switch at each guard. It fails where a guard isn't found in the sources any more.
+func build(t *testing.T) (program string) {
+	t.Helper()
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	replace := map[string]string{}
+	sources := map[string]string{}
+	for _, g := range guards {
+		if _, ok := sources[g.file]; !ok {
+			text, err := os.ReadFile(filepath.Join(root, g.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources[g.file] = string(text)
+		}
+		off := fmt.Sprintf("switchedOff(%q)", g.name)
+		visible := strings.NewReplacer("OFF_VISIBLE", `switchedOff("visible")`)
+		before, after := visible.Replace(g.old), visible.Replace(fmt.Sprintf(g.new, off))
+		if n := strings.Count(sources[g.file], before); n != 1 {
+			t.Fatalf("guard %s: %s has this %d times, want once; if the guard has moved, follow it:\n%s", g.name, g.file, n, before)
+		}
+		sources[g.file] = strings.Replace(sources[g.file], before, after, 1)
+	}
+	write := func(file, text string) {
+		t.Helper()
+		copied := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(root, file)] = copied
+	}
+	for file, text := range sources {
+		write(file, text)
+	}
+	for _, name := range []string{"outbox", "handlers"} {
+		write(name+"/switches.go", fmt.Sprintf(switches, name, offVariable))
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program = filepath.Join(dir, "chaos")
+	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, "./internal/chaos")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestGuards has the driver find what each guard keeps away.
+func TestGuards(t *testing.T) {
+	t.Parallel()
+	database := pgtest.URL(t)
+	program := build(t)
+	for _, c := range []struct {
+		off  string // the guard, and what covers for it
+		want string // what is found: lost, doubled or misordered
+		seed int
+	}{
+		{"visible", "doubled", 8},
+		{"unknown-commit", "doubled", 1},
+		{"unknown-rollback sweep", "lost", 1},
+		{"sweep", "lost", 2},
+		{"mark check", "lost", 1},
+		{"inbox", "doubled", 1},
+		{"link", "lost", 1},
+		{"link position", "misordered", 1},
+	} {
+		t.Run(c.off, func(t *testing.T) {
+			t.Parallel()
+			out := play(t, program, c.off, "-database", database, "-seed", strconv.Itoa(c.seed), "-stop", "-workers", "2", "-duration", "60s", "-patience", "2s")
+			if figure(t, out, c.want) == 0 {
+				t.Errorf("nothing was %s:\n%s", c.want, out)
+			}
+		})
+	}
+	// The ack that a check looks up saves doubles at the broker, which has forgotten that it has delivered. The inbox would
+	// take them.
+	for _, c := range []struct {
+		off    string
+		copies bool
+	}{{"", false}, {"acked", true}} {
+		t.Run("copies "+c.off, func(t *testing.T) {
+			t.Parallel()
+			out := play(t, program, c.off, "-database", database, "-seed", "1", "-schedules", "2", "-workers", "1", "-harm", "markers")
+			if n := figure(t, out, "copies"); n > 0 != c.copies {
+				t.Errorf("%d copies at the broker:\n%s", n, out)
+			}
+			if n := figure(t, out, "lost") + figure(t, out, "doubled") + figure(t, out, "misordered"); n != 0 {
+				t.Errorf("more than copies:\n%s", out)
+			}
+		})
+	}
+}
+
+// play runs the driver with guards off and returns what it says.
+func play(t *testing.T, program, off string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	began := time.Now()
+	cmd.Env = append(os.Environ(), offVariable+"=/"+strings.ReplaceAll(off, " ", "/")+"/")
+	out, err := cmd.CombinedOutput()
+	if _, failed := err.(*exec.ExitError); err != nil && !failed {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	last := strings.LastIndex(strings.TrimSpace(string(out)), "\n") + 1
+	t.Logf("%v: %s", time.Since(began).Round(100*time.Millisecond), out[last:])
+	return string(out)
+}
+
+// figure reads one of the figures of the summary.
+func figure(t *testing.T, out, name string) int {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)\b`+name+`=(\d+)`).FindAllStringSubmatch(out, -1)
+	if len(found) == 0 {
+		t.Fatalf("no %s= in:\n%s", name, out)
+	}
+	n, _ := strconv.Atoi(found[len(found)-1][1])
+	return n
+}
