@@ -148,7 +148,7 @@ func TestSweepReadsEachRowOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const rows = 50_000
+	const rows = 20_000
 	_, err = b.pool.Exec(ctx, `WITH o AS (
 			INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
 			SELECT gen_random_uuid(), 'bank', 'accounts', 't', '', 0, 0, now(), '', '' FROM generate_series(1, $1) RETURNING id)

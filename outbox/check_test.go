@@ -13,7 +13,7 @@ import (
 )
 
 // noSweep leaves the rescue to the check-back.
-func noSweep(c *outbox.Config) { c.SweepGrace = time.Hour }
+func noSweep(c *outbox.Config) { c.SweepGrace, c.SweepInterval = time.Hour, time.Hour }
 
 func TestCheckAnswers(t *testing.T) {
 	t.Parallel()

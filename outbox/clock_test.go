@@ -27,9 +27,7 @@ func TestFastForwardSweep(t *testing.T) {
 
 	b.broker.set("prepare", broker.ErrUnavailable)
 	b.broker.set("send", broker.ErrUnavailable)
-	if err := b.credit(t.Context(), "a", 1); err != nil {
-		t.Fatal(err)
-	}
+	b.owe(t, 1)
 	clock.FastForward(2 * time.Minute)
 	if i := <-swept; i.Sent != 0 || i.Left != 1 || i.Err != nil {
 		t.Errorf("swept %+v before the grace was over", i)

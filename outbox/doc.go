@@ -73,6 +73,15 @@
 // commit, so it follows the commits; Previous links it to the event before. Consumers check the link and assume nothing
 // of the queue: ends of neighbouring transactions may swap.
 //
+// # When the broker is away
+//
+// Business transactions commit, and their events are owed, until MaxBacklog is reached; then Publish returns a
+// *rocketflow.BackpressureError before anything is written. One process sweeps; what it counts and how far it has looked
+// is in one row that all read once in SweepInterval, so each knows what is owed without counting: exactly up to a page,
+// beyond that to within what came in the last second or two. When the broker is back the sweep sends at most DrainRate.
+// What a dead process left is sent within SweepGrace and twice SweepInterval, what this one could not send within
+// SweepInterval. A pass reads what it hasn't read before, whatever else is open or can't be sent.
+//
 // # What it costs others
 //
 // A transaction that publishes by half messages waits in Commit for them, at most HalfTimeout, with the rows of its

@@ -175,6 +175,7 @@ type Outbox struct {
 	log      *slog.Logger
 
 	gauge     gauge
+	hurry     hurry
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows
@@ -205,7 +206,7 @@ func New(c Config) (*Outbox, error) {
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL, c.Schema), log: c.Logger}
 	o.gauge.limit = int64(c.MaxBacklog)
-	o.listener = Tee(o.gauge.listener(), c.Listener)
+	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener)
 	return o, nil
 }
 

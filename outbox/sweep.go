@@ -186,7 +186,7 @@ type owed struct {
 // owed reads the next rows after one.
 func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, k knowledge, after owed, limit int) ([]owed, error) {
 	o := s.outbox
-	rows, err := conn.Query(ctx, o.queries.Get("Owed"), k.seen, k.again, after.xid, after.event.ID, limit, o.config.SweepGrace)
+	rows, err := conn.Query(ctx, o.queries.Get("Owed"), k.seen, k.again, after.xid, after.event.ID, limit, o.config.SweepGrace, o.hurry.all())
 	if err != nil {
 		return nil, fmt.Errorf("find owed events: %w", err)
 	}

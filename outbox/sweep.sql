@@ -32,7 +32,7 @@ FROM (
         AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
     ORDER BY o.xid, o.id
     LIMIT $5)
-) o, LATERAL (SELECT o.recorded_at < clock_timestamp() - $6::interval AS due) d
+) o, LATERAL (SELECT o.recorded_at < clock_timestamp() - $6::interval OR o.id = ANY ($7::uuid[]) AS due) d
 ORDER BY o.xid, o.id
 LIMIT $5
 
