@@ -99,7 +99,7 @@ func watermillForwarder(ctx context.Context, b *frame.Bed, watch *frame.Stopwatc
 			_ = daemon.Close()
 			_ = subscriber.Close()
 			cancel()
-			<-ended
+			_ = <-ended
 			_ = consumer.Shutdown()
 			_ = p.Shutdown()
 		},
