@@ -118,6 +118,9 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	gear := m.gauge("outbox", "gear_relay", "1 while most transactions take the relay.")
 	breaker := m.gauge("outbox", "breaker_open", "1 from the breaker's opening to its closing.")
 	gears := m.counter("outbox", "gear_changes_total", "Changes of the gear that most transactions take.", "to", "why")
+	for _, why := range []string{outbox.WhyBusy, outbox.WhyBreakerOpen} { // there before the first change, for rates
+		gears.WithLabelValues(label(outbox.Relay.String()), label(why))
+	}
 	full := m.counter("outbox", "relay_full_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
 	acks := m.counter("outbox", "acks_total", "Events written down as sent.", "outcome")
 	checks := m.counter("outbox", "checks_total", "Check-backs by answer.", "decision")
