@@ -109,7 +109,10 @@ func TestDrainRate(t *testing.T) {
 	b := setup(t, func(c *outbox.Config) { c.DrainRate = 200 })
 	b.broker.away(true)
 	b.owe(t, 210)
-	eventually(t, "grace is over", func() bool { n, oldest, err := b.outbox.Backlog(context.Background()); return err == nil && n == 210 && oldest > 500*time.Millisecond })
+	eventually(t, "grace is over", func() bool {
+		n, oldest, err := b.outbox.Backlog(context.Background())
+		return err == nil && n == 210 && oldest > 500*time.Millisecond
+	})
 	begin := time.Now()
 	b.broker.away(false)
 	eventually(t, "all is sent", func() bool { return len(b.broker.events()) == 210 })

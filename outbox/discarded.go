@@ -95,7 +95,7 @@ func (d *discards) receive(_ context.Context, m broker.Delivery) error {
 	o := d.outbox
 	e, err := rocketflow.EventOf(m)
 	if err != nil || e.Source != o.config.Source || e.Database != d.database {
-		return nil
+		return nil //nolint:nilerr // it is nobody's event
 	}
 	info := DiscardedInfo{EventID: e.ID, Topic: e.Topic, Type: e.Type, Age: o.config.Clock.Now().Sub(m.Born)}
 	o.log.Error("the broker gave up a half message: nobody answered its checks. If its transaction committed, the sweep sends the event",
