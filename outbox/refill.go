@@ -150,16 +150,21 @@ func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 		info.Err = errTooManyQuestions
 	}
 	f.remember(g, info.Err)
+	if ctx.Err() == nil {
+		f.tell(info)
+	}
+	return nil
+}
+
+func (f *refiller) tell(i RefilledInfo) {
+	g := i.Gap
 	switch {
-	case ctx.Err() != nil:
-		return nil
-	case info.Err != nil:
-		f.outbox.log.Warn("events not all sent again to a consumer that misses them", "topic", g.Topic, "subject", g.Subject, "sent", info.Sent, "error", info.Err)
-	case info.Gone:
+	case i.Err != nil:
+		f.outbox.log.Warn("events not all sent again to a consumer that misses them", "topic", g.Topic, "subject", g.Subject, "sent", i.Sent, "error", i.Err)
+	case i.Gone:
 		f.outbox.log.Warn("a consumer misses events that are no longer kept", "topic", g.Topic, "subject", g.Subject, "after", g.After, "until", g.Until)
 	}
-	f.outbox.listener.Refilled(info)
-	return nil
+	f.outbox.listener.Refilled(i)
 }
 
 // question reads a message. Anybody may send one.
