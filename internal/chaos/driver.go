@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -22,19 +21,27 @@ type driver struct {
 	postgres *devstack.Postgres // nil: one that is left alone
 	rocketmq *devstack.RocketMQ // nil: embedded ones, or one that is left alone
 
-	mu     sync.Mutex
-	next   uint64
-	played int
-	failed int
-	events int64
-	copies int64
-	found  verdict
-	began  time.Time
-	halt   context.CancelFunc // ends what is being played
+	mu      sync.Mutex
+	next    uint64
+	played  int
+	failed  int
+	events  int64
+	copies  int64
+	slowest slow
+	found   verdict
+	began   time.Time
+	strikes strikes
+	halt    context.CancelFunc // ends what is being played
+}
+
+// slow is a schedule and how long it took to come to rest when all was healed.
+type slow struct {
+	seed uint64
+	took time.Duration
 }
 
 // schedulesPerWorld bounds what a world gathers.
-const schedulesPerWorld = 100
+const schedulesPerWorld = 50
 
 func newDriver(o options, out io.Writer) *driver {
 	return &driver{options: o, out: out, next: o.seed, began: time.Now()}
@@ -134,14 +141,14 @@ func (d *driver) inhabit(ctx, begin context.Context, w *world) error {
 		}
 		s := draw(seed, harm(d.harm), w.server == nil)
 		w.takeNotes()
-		v, events, err := w.play(ctx, s)
+		v, events, took, err := w.play(ctx, s)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return fmt.Errorf("schedule of seed %d: %w\n%s\n%s", seed, err, s, strings.Join(w.takeNotes(), "\n"))
 		}
-		d.count(s, w, v, events)
+		d.count(s, w, v, events, took)
 		if !v.ok() {
 			return nil
 		}
@@ -179,17 +186,20 @@ func (d *driver) take(begin context.Context) (seed uint64, ok bool) {
 }
 
 // count counts a schedule, and tells one that failed.
-func (d *driver) count(s *schedule, w *world, v verdict, events int64) {
+func (d *driver) count(s *schedule, w *world, v verdict, events int64, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if took > d.slowest.took {
+		d.slowest = slow{s.seed, took}
+	}
 	d.played++
 	d.events += events
 	if v.ok() {
 		return
 	}
 	d.add(v)
-	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nplay it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s\n%s\n%s\n",
-		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, s, strings.Join(w.takeNotes(), "\n"))
+	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nplay it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s\n%smeanwhile:\n%s\n%s\n",
+		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, s, &d.strikes, strings.Join(w.takeNotes(), "\n"))
 }
 
 func (d *driver) add(v verdict) {
@@ -208,69 +218,12 @@ func (d *driver) summary() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	took := time.Since(d.began)
-	fmt.Fprintf(d.out, "from seed %d on, %.1f schedules a second; failed=%d; doubles at the broker, which the inbox took: copies=%d\n",
-		d.seed, float64(d.played)/took.Seconds(), d.failed, d.copies)
+	fmt.Fprintf(d.out, "seeds from %d on, %.1f schedules a second, failed=%d; slowest to rest: seed %d in %v; doubles at the broker, which the inbox took: copies=%d\n",
+		d.seed, float64(d.played)/took.Seconds(), d.failed, d.slowest.seed, d.slowest.took.Round(time.Millisecond), d.copies)
 	fmt.Fprintf(d.out, "chaos: schedules=%d events=%d lost=%d doubled=%d misordered=%d\n",
 		d.played, d.events, len(d.found.lost), len(d.found.doubled), len(d.found.misordered))
 	if d.failed > 0 {
 		return 1
 	}
 	return 0
-}
-
-// strike hits the servers that are the driver's own now and then, until ctx ends: whatever schedules are being played
-// must stand it.
-func (d *driver) strike(ctx context.Context) {
-	if harm(d.harm) != allHarm {
-		return
-	}
-	lot := rand.New(rand.NewPCG(d.seed, 2))
-	for {
-		wait := time.NewTimer(5*time.Second + time.Duration(lot.Int64N(int64(10*time.Second))))
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return
-		}
-		if err := d.disaster(lot); err != nil {
-			fmt.Fprintln(d.out, err)
-			return
-		}
-	}
-}
-
-func (d *driver) disaster(lot *rand.Rand) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	switch pick(lot, "postgres", "broker", "pause") {
-	case "postgres":
-		if d.postgres == nil {
-			return nil
-		}
-		if lot.IntN(2) == 0 {
-			d.postgres.Kill()
-		}
-		if err := d.postgres.Restart(ctx); err != nil {
-			return fmt.Errorf("restart Postgres: %w", err)
-		}
-	case "broker":
-		if d.rocketmq == nil {
-			return nil
-		}
-		d.rocketmq.Kill()
-		if err := d.rocketmq.Restart(ctx); err != nil {
-			return fmt.Errorf("restart RocketMQ: %w", err)
-		}
-	case "pause":
-		if d.rocketmq == nil {
-			return nil
-		}
-		if err := d.rocketmq.Pause(); err != nil {
-			return err
-		}
-		time.Sleep(time.Second)
-		return d.rocketmq.Continue()
-	}
-	return nil
 }

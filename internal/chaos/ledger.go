@@ -50,8 +50,8 @@ func (r rest) String() string {
 	return fmt.Sprintf("%d of %d not handled, %d owed, %d parked", r.unhandled, r.published, r.owed, r.parked)
 }
 
-func (l ledger) left(ctx context.Context, pool *pgxpool.Pool, seed uint64) (r rest, err error) {
-	err = pool.QueryRow(ctx, l.sql.Get("Left"), int64(seed)).Scan(&r.unhandled, &r.owed, &r.parked, &r.published)
+func (l ledger) left(ctx context.Context, pool *pgxpool.Pool, seed uint64, all bool) (r rest, err error) {
+	err = pool.QueryRow(ctx, l.sql.Get("Left"), int64(seed), all).Scan(&r.unhandled, &r.owed, &r.parked, &r.published)
 	return r, err
 }
 

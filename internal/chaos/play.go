@@ -36,8 +36,9 @@ func nameOf(r rocketmqtest.Request) string {
 
 const transactionTimeout = 5 * time.Second
 
-// play plays a schedule to its end and judges what came of it. An error is the driver's own.
-func (w *world) play(ctx context.Context, s *schedule) (v verdict, events int64, err error) {
+// play plays a schedule to its end and judges what came of it; took is how long that took to come to rest. An error is
+// the driver's own.
+func (w *world) play(ctx context.Context, s *schedule) (v verdict, events int64, took time.Duration, err error) {
 	p := &play{schedule: s, w: w, ctx: ctx, locks: map[int64]*pgxpool.Conn{}}
 	if s.faults != nil {
 		p.heals = append(p.heals, w.server.Control(s.faults.Hook))
@@ -50,16 +51,18 @@ func (w *world) play(ctx context.Context, s *schedule) (v verdict, events int64,
 	}
 	err = errors.Join(err, p.end())
 	if err != nil {
-		return v, 0, err
+		return v, 0, 0, err
 	}
+	healed := time.Now()
 	left, err := w.settle(ctx, s.seed)
 	if err != nil {
-		return v, 0, err
+		return v, 0, 0, err
 	}
+	took = time.Since(healed)
 	if v, err = w.judge(ctx, &s.seed); err == nil && !left.none() {
 		v.other = append(v.other, "not at rest: "+left.String())
 	}
-	return v, left.published, err
+	return v, left.published, took, err
 }
 
 // end heals all, and waits for the transactions.
@@ -74,7 +77,10 @@ func (p *play) end() error {
 	for _, s := range p.w.slots {
 		s.member().disarm()
 	}
-	return p.w.revive(p.ctx)
+	if err := p.w.revive(p.ctx); err != nil {
+		return err
+	}
+	return p.w.finish(p.ctx)
 }
 
 // revive starts who is dead, if that can be done soon: what they need may be away. Else the end does it.
@@ -199,7 +205,7 @@ func (p *play) waiter(lock int64) (backend int, err error) {
 func (p *play) rest(patience time.Duration) error {
 	limit := time.Now().Add(patience)
 	for {
-		left, err := p.w.left(p.ctx, p.seed)
+		left, err := p.w.left(p.ctx, p.seed, false)
 		if err != nil || left.none() || time.Now().After(limit) {
 			return err
 		}

@@ -91,7 +91,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock,
 	p.box, err = outbox.New(outbox.Config{
 		Pool: p.pool, Broker: p.client, Source: "chaos", Schema: s.Schema, Gear: s.Gear, MaxHalves: 2, RelayBuffer: s.Buffer,
 		HalfTimeout: s.pick(120*time.Millisecond, 500*time.Millisecond), EndTimeout: s.pick(150*time.Millisecond, 500*time.Millisecond),
-		SweepInterval: s.pick(time.Second, 200*time.Millisecond), SweepGrace: s.pick(5*time.Second, 1500*time.Millisecond),
+		SweepInterval: s.pick(time.Second, 200*time.Millisecond), SweepGrace: s.pick(3*time.Second, 1500*time.Millisecond),
 		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(step),
 	})
 	if err != nil {

@@ -274,7 +274,7 @@ func (s *schedule) String() string {
 		fmt.Fprintf(&b, "  %s\n", p.what)
 	}
 	if f := s.faults; f != nil {
-		fmt.Fprintf(&b, "  requests: drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v",
+		fmt.Fprintf(&b, "  requests: drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v\n",
 			f.Drop, f.DropAnswer, f.Duplicate, f.Delay, f.Reorder, f.CutBefore, f.CutAfter, f)
 	}
 	return b.String()

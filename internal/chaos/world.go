@@ -47,7 +47,7 @@ type worldConfig struct {
 }
 
 const (
-	pollInterval = 4 * time.Millisecond
+	pollInterval = 8 * time.Millisecond
 	tryFor       = 60 * time.Second // that Postgres may be away
 )
 
@@ -130,7 +130,7 @@ func createTopics(ctx context.Context, nameServer, namespace string) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close(ctx) //nolint:errcheck // nothing is left to save
+	defer client.Close(ctx)
 	return client.CreateTopics(ctx,
 		broker.Topic{Name: topicFirst, Queues: 4, Kind: broker.Transaction}, broker.Topic{Name: topicFollow, Queues: 2, Kind: broker.Transaction},
 		broker.Topic{Name: rocketflow.RefillTopic, Queues: 1})
@@ -143,7 +143,10 @@ func (w *world) lock(n int64) int64 { return w.lockBase + n }
 func (w *world) note(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	if n := len(w.notes); n == 0 || w.notes[n-1] != text {
+		w.notes = append(w.notes, text)
+	}
 }
 
 func (w *world) takeNotes() []string {
@@ -168,8 +171,8 @@ func (w *world) try(ctx context.Context, do func(context.Context) error) error {
 	}
 }
 
-func (w *world) left(ctx context.Context, seed uint64) (r rest, err error) {
-	err = w.try(ctx, func(ctx context.Context) (err error) { r, err = w.ledger.left(ctx, w.pool, seed); return err })
+func (w *world) left(ctx context.Context, seed uint64, all bool) (r rest, err error) {
+	err = w.try(ctx, func(ctx context.Context) (err error) { r, err = w.ledger.left(ctx, w.pool, seed, all); return err })
 	return r, err
 }
 
@@ -197,14 +200,14 @@ func (w *world) jump(ctx context.Context, d time.Duration) error {
 
 // settle has a schedule come to rest by the passing of time alone. It returns what is left when patience ends.
 func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) {
-	const enough = 90             // seconds of the world's time
+	const enough = 60             // times
 	look := 30 * time.Millisecond // before time is moved on
 	if w.config.calm {
 		look = 5 * time.Second
 	}
 	end, next, jumps := time.Now().Add(w.config.patience), time.Now().Add(look), 0
 	for quiet := 0; quiet < 2; {
-		if left, err = w.left(ctx, seed); err != nil {
+		if left, err = w.left(ctx, seed, false); err != nil {
 			return left, err
 		}
 		if left.none() {
@@ -213,9 +216,9 @@ func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) 
 			quiet = 0
 		}
 		if now := time.Now(); now.After(end) && (w.clock == nil || jumps >= enough) {
-			return left, nil
+			return w.left(ctx, seed, true)
 		} else if now.After(next) {
-			if err := w.jump(ctx, time.Second); err != nil {
+			if err := w.jump(ctx, 1500*time.Millisecond); err != nil {
 				return left, err
 			}
 			jumps++
@@ -224,6 +227,22 @@ func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) 
 		time.Sleep(pollInterval)
 	}
 	return left, nil
+}
+
+// finish waits until the transactions have ended that processes have open now: of one that is dead, or lost its
+// connection, a COMMIT may still be under way in Postgres.
+func (w *world) finish(ctx context.Context) error {
+	var open []string
+	err := w.try(ctx, func(ctx context.Context) error {
+		return w.pool.QueryRow(ctx, w.ledger.sql.Get("Open"), w.name).Scan(&open)
+	})
+	for left := len(open) > 0; left && err == nil; {
+		time.Sleep(pollInterval)
+		err = w.try(ctx, func(ctx context.Context) error {
+			return w.pool.QueryRow(ctx, w.ledger.sql.Get("StillOpen"), open).Scan(&left)
+		})
+	}
+	return err
 }
 
 // revive starts the processes that are dead.

@@ -37,7 +37,7 @@ var onlyIn = []struct {
 
 // outside are the packages that serve no production: tools and tests. No other may have the broker for development, or
 // what starts servers, in its binary, through whatever package.
-var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "*test", "*/*test", "*/*/*test"}
+var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "internal/chaos", "*test", "*/*test", "*/*/*test"}
 
 var forDevelopment = []string{module + "/rocketmqtest", module + "/rocketflowtest", module + "/internal/devstack", "testing"}
 

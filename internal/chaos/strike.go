@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// strikes is what befell the driver's own servers, for schedules that fail.
+type strikes struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (s *strikes) add(what string, from, to time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, fmt.Sprintf("  %s, from %.1f s to %.1f s", what, from.Seconds(), to.Seconds()))
+}
+
+func (s *strikes) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) == 0 {
+		return "  nothing"
+	}
+	return strings.Join(s.all, "\n")
+}
+
+// strike hits the servers that are the driver's own now and then, until ctx ends: whatever schedules are being played
+// must stand it.
+func (d *driver) strike(ctx context.Context) {
+	var all []blow
+	if d.postgres != nil {
+		all = append(all,
+			blow{"Postgres is killed and started", func(ctx context.Context) error {
+				d.postgres.Kill()
+				return d.postgres.Restart(ctx)
+			}},
+			blow{"Postgres is restarted", d.postgres.Restart})
+	}
+	if d.rocketmq != nil {
+		all = append(all,
+			blow{"RocketMQ is killed and started", func(ctx context.Context) error {
+				d.rocketmq.Kill()
+				return d.rocketmq.Restart(ctx)
+			}},
+			blow{"RocketMQ is paused", func(ctx context.Context) error {
+				if err := d.rocketmq.Pause(); err != nil {
+					return err
+				}
+				time.Sleep(time.Second)
+				return d.rocketmq.Continue()
+			}})
+	}
+	if harm(d.harm) != allHarm || len(all) == 0 {
+		return
+	}
+	lot := rand.New(rand.NewPCG(d.seed, 2))
+	for {
+		wait := time.NewTimer(5*time.Second + time.Duration(lot.Int64N(int64(10*time.Second))))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
+		b, from := pick(lot, all...), time.Since(d.began)
+		if err := b.fall(); err != nil {
+			fmt.Fprintf(d.out, "%s: %v\n", b.what, err)
+			return
+		}
+		d.strikes.add(b.what, from, time.Since(d.began))
+	}
+}
+
+type blow struct {
+	what string
+	do   func(context.Context) error
+}
+
+func (b blow) fall() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return b.do(ctx)
+}
