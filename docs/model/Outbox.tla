@@ -11,10 +11,18 @@ CONSTANTS
     Events,     \* 1..n. An event's number is its transaction's id, too.
     MaxChecks,  \* The broker gives a half message up after so many checks.
     MaxCopies,  \* Copies of an event in its topic are counted to here.
-    MaxFaults,  \* So much goes wrong at most. Uncounted: as often as it likes.
+    MaxFaults,  \* So much goes wrong at most; 99: as often as it likes.
     Off         \* Guards that are switched off, to see that they are needed.
 
-Guards == {"visible row", "unknown", "answer", "sweep", "mark", "inbox", "link", "ack"}
+Guards == {
+    "visible row",  \* A check is answered with commit for a visible row alone.
+    "unknown",      \* Nothing is ended after a COMMIT whose answer was lost.
+    "answer",       \* Nothing is acked without the broker's answer.
+    "sweep",        \* There is a sweep.
+    "mark",         \* Its mark waits for open transactions.
+    "inbox",        \* A consumer steps over what it has handled,
+    "link",         \* and waits for the predecessor.
+    "ack"}          \* A check of what has an ack is answered with rollback.
 ASSUME Off \subseteq Guards
 Uncounted == 99
 On(guard) == guard \notin Off
@@ -24,11 +32,11 @@ VARIABLES
     db,      \* What Postgres knows of each transaction.
     stream,  \* The events that have taken their place in the stream, in its order.
     acks,    \* Rows of outbox_ack.
-    mark,    \* The sweep's mark.
+    again,   \* Transactions that the sweep has to look at, still or again.
     (* memory of processes, which a crash loses *)
     pub,     \* How far the publisher, then its relay, is with each event.
     held,    \* Events of whose half message the publisher knows.
-    sweep,   \* Where the mark may go in this pass; 0: it rests.
+    sweep,   \* A pass of the sweep, with the transactions that were open when it began.
     (* the broker *)
     net,     \* Requests without an answer. Each may arrive late, often or never.
     disk,    \* Half messages stored: END finds them, in whatever state they are.
@@ -39,7 +47,7 @@ VARIABLES
     handled, \* The effects, in their order.
     faults   \* How much went wrong.
 
-postgres == <<db, stream, acks, mark>>
+postgres == <<db, stream, acks, again>>
 memory   == <<pub, held>>
 halves   == <<disk, open, asked>>
 topic    == <<net, copies>>
@@ -49,14 +57,12 @@ Range(s)  == {s[i] : i \in DOMAIN s}
 Place(e)  == CHOOSE i \in DOMAIN stream : stream[i] = e  \* its sequence
 Committed == {e \in Events : db[e] = "committed"}
 Ended     == {e \in Events : db[e] \in {"committed", "aborted"}}
-Min(S)    == CHOOSE x \in S : \A y \in S : x <= y
 Max(S)    == CHOOSE x \in S : \A y \in S : x >= y
-NextId    == Max(Events) + 1
-Resting   == 0
+Resting   == [pass |-> FALSE, open |-> {}]
 
 Init ==
     /\ db = [e \in Events |-> "open"]  \* Begun, with an id: the business writes first.
-    /\ stream = <<>> /\ acks = {} /\ mark = 1
+    /\ stream = <<>> /\ acks = {} /\ again = Events
     /\ pub = [e \in Events |-> "tx"] /\ held = {} /\ sweep = Resting
     /\ net = {} /\ disk = {} /\ open = {}
     /\ asked = [e \in Events |-> 0] /\ copies = [e \in Events |-> 0]
@@ -94,7 +100,7 @@ Record(e) ==
     /\ \A f \in Events : db[f] \notin {"recorded", "committing"}
     /\ db' = [db EXCEPT ![e] = "recorded"]
     /\ stream' = Append(stream, e)
-    /\ UNCHANGED <<acks, mark, memory, sweep, halves, topic, handled>>
+    /\ UNCHANGED <<acks, again, memory, sweep, halves, topic, handled>>
 
 (* 2, gear A. Not to take this step, or to take the next, is gear B. *)
 PrepareHalf(e) ==
@@ -112,7 +118,7 @@ SendCommit(e) ==
     /\ pub[e] = "tx" /\ db[e] = "recorded"
     /\ db' = [db EXCEPT ![e] = "committing"]
     /\ Goto(e, "commit")
-    /\ UNCHANGED <<stream, acks, mark, sweep, halves, topic, handled>>
+    /\ UNCHANGED <<stream, acks, again, sweep, halves, topic, handled>>
 
 Pay(e) == Goto(e, IF e \in held THEN "end" ELSE "relay")
 
@@ -166,7 +172,7 @@ WriteAck(e) ==
     /\ pub[e] = "ack"
     /\ acks' = acks \cup {e}
     /\ Goto(e, "gone")
-    /\ UNCHANGED <<db, stream, mark, sweep, halves, topic, handled>>
+    /\ UNCHANGED <<db, stream, again, sweep, halves, topic, handled>>
 
 Crash(e) ==
     /\ pub[e] # "gone"
@@ -180,18 +186,18 @@ Crash(e) ==
 PostgresCommits(e) ==
     /\ db[e] = "committing"
     /\ db' = [db EXCEPT ![e] = "committed"]
-    /\ UNCHANGED <<stream, acks, mark, memory, sweep, halves, topic, handled>>
+    /\ UNCHANGED <<stream, acks, again, memory, sweep, halves, topic, handled>>
 
 PostgresAborts(e) ==
     /\ e \notin Ended
     /\ db' = [db EXCEPT ![e] = "aborted"]
     /\ stream' = SelectSeq(stream, LAMBDA f : f # e)
-    /\ UNCHANGED <<acks, mark, memory, sweep, halves, topic, handled>>
+    /\ UNCHANGED <<acks, again, memory, sweep, halves, topic, handled>>
 
 PostgresForgetsAck(e) ==
     /\ e \in acks
     /\ acks' = acks \ {e}
-    /\ UNCHANGED <<db, stream, mark, memory, sweep, halves, topic, handled>>
+    /\ UNCHANGED <<db, stream, again, memory, sweep, halves, topic, handled>>
 
 -----------------------------------------------------------------------------
 (* The broker. *)
@@ -224,7 +230,7 @@ CheckUnknown(e) ==
 CheckCommits(e) ==
     /\ Asked(e) /\ ToCommit(e) /\ ~IsAcked(e)
     /\ End(e) /\ Ack(e)
-    /\ UNCHANGED <<db, stream, mark, memory, sweep, handled>>
+    /\ UNCHANGED <<db, stream, again, memory, sweep, handled>>
 
 CheckCommitFails(e) ==
     /\ Asked(e) /\ ToCommit(e) /\ ~IsAcked(e)
@@ -255,37 +261,36 @@ LoseHalf(e) ==
 
 -----------------------------------------------------------------------------
 (* The sweep: pass() of outbox/sweep.go. Which transactions are open is     *)
-(* read first, then the rows are looked at; the mark moves last, to the     *)
-(* oldest that was found owed or still open. (The code moves it past what   *)
-(* it has sent at once; here the next pass does.)                           *)
+(* read first, then the rows are looked at. What was owed or open then is   *)
+(* looked at again in the next pass.                                        *)
 
-Owed == {e \in Committed : e >= mark} \ acks
+Owed == (Committed \cap again) \ acks
 
 SweepStart ==
-    /\ On("sweep") /\ sweep = Resting
-    /\ sweep' = IF On("mark") THEN Min((Events \ Ended) \cup {NextId}) ELSE NextId
+    /\ On("sweep") /\ ~sweep.pass /\ again # {}
+    /\ sweep' = [pass |-> TRUE, open |-> IF On("mark") THEN Events \ Ended ELSE {}]
     /\ UNCHANGED <<postgres, memory, halves, topic, handled>>
 
 (* Not all need be sent: some are too young, and the broker rejects some. *)
 SweepSends(e) ==
-    /\ sweep # Resting /\ e \in Owed
+    /\ sweep.pass /\ e \in Owed
     /\ Send(e) /\ Ack(e)
-    /\ UNCHANGED <<db, stream, mark, memory, sweep, halves, handled>>
+    /\ UNCHANGED <<db, stream, again, memory, sweep, halves, handled>>
 
 SweepFails(e) ==
-    /\ sweep # Resting /\ e \in Owed
+    /\ sweep.pass /\ e \in Owed
     /\ NoAnswer("send", e)
     /\ sweep' = Resting
     /\ UNCHANGED <<postgres, memory, halves, handled>>
 
-SweepMovesMark ==
-    /\ sweep # Resting
-    /\ mark' = Min(Owed \cup {sweep})
+SweepEnds ==
+    /\ sweep.pass
+    /\ again' = Owed \cup sweep.open
     /\ sweep' = Resting
     /\ UNCHANGED <<db, stream, acks, memory, halves, topic, handled>>
 
 SweepCrash ==
-    /\ sweep # Resting
+    /\ sweep.pass
     /\ sweep' = Resting
     /\ UNCHANGED <<postgres, memory, halves, topic, handled>>
 
@@ -316,7 +321,7 @@ Fault(e) ==
     \/ Crash(e) \/ PostgresForgetsAck(e) \/ LoseMarker(e) \/ LoseHalf(e)
 
 Next ==
-    \/ /\ SweepStart \/ SweepMovesMark \/ \E e \in Events : Step(e)
+    \/ /\ SweepStart \/ SweepEnds \/ \E e \in Events : Step(e)
        /\ UNCHANGED faults
     \/ /\ SweepCrash \/ \E e \in Events : Fault(e)
        /\ faults < MaxFaults
@@ -329,7 +334,7 @@ Spec == Init /\ [][Next]_vars
 (* event. Publishers may die, checks need no answer.                        *)
 Fairness ==
     /\ WF_vars(SweepStart /\ UNCHANGED faults)
-    /\ WF_vars(SweepMovesMark /\ UNCHANGED faults)
+    /\ WF_vars(SweepEnds /\ UNCHANGED faults)
     /\ \A e \in Events : SF_vars(SweepSends(e) /\ UNCHANGED faults) /\ WF_vars(Handle(e) /\ UNCHANGED faults)
 
 FairSpec == Spec /\ Fairness

@@ -20,8 +20,12 @@ const (
 	doubles  = "PROPERTIES NoDoubleFromRepeatedCheck"
 )
 
-// two events in place of one: doubles aren't counted, and without a word on faults there are none but dying.
-var two = constants{"Events": "{1, 2}", "MaxChecks": "1", "MaxCopies": "1", "MaxFaults": "0"}
+var (
+	// What Outbox.cfg has, but small: doubles aren't counted, the broker gives half messages up unasked.
+	one = constants{"MaxChecks": "0", "MaxCopies": "1", "MaxFaults": "1"}
+	// Nothing goes wrong, but processes may stand still for ever, transactions abort and half messages be given up.
+	two = one.with("Events", "{1, 2}").with("MaxFaults", "0")
+)
 
 func TestPromisesHold(t *testing.T) {
 	for _, test := range []struct {
@@ -29,11 +33,11 @@ func TestPromisesHold(t *testing.T) {
 		constants constants
 		check     string
 	}{
-		{"two events, one fault", two.with("MaxFaults", "1"), safety},
-		{"three transactions, order", two.with("Events", "{1, 2, 3}").with("MaxChecks", "0").with("Off", `{"sweep"}`), safety},
+		{"two events, one fault", two.with("MaxChecks", "1").with("MaxFaults", "1"), safety},
 		{"two events, liveness", two, liveness},
+		{"three events, order", two.with("Events", "{1, 2, 3}").with("Off", `{"sweep"}`), safety},
 		{"one event, every fault", nil, safety + "\n" + liveness + " NoDoubleFromRepeatedCheck"},
-		{"the ack spares doubles and no more", constants{"Off": `{"ack"}`}, safety + "\n" + liveness},
+		{"one event, ack not looked up", constants{"MaxCopies": "1", "MaxChecks": "1", "Off": `{"ack"}`}, safety + "\n" + liveness},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -56,13 +60,12 @@ func TestGuardsAreNeeded(t *testing.T) {
 		{"visible row", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
 		{"unknown", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
 		{"answer", nil, "INVARIANT AckedIsOut", "Invariant AckedIsOut is violated"},
-		{"answer", nil, liveness, broken},
-		{"sweep", nil, liveness, broken},
+		{"answer", one, liveness, broken},
+		{"sweep", one, liveness, broken},
 		{"mark", two, liveness, broken},
 		{"inbox", nil, "INVARIANT EffectOnce", "Invariant EffectOnce is violated"},
 		{"link", two, "INVARIANT EffectsInOrder", "Invariant EffectsInOrder is violated"},
-		{"link", two, liveness, broken},
-		{"ack", nil, doubles, "Action property"},
+		{"ack", nil, doubles, "Action property NoDoubleFromRepeatedCheck is violated"},
 	} {
 		property := test.check[strings.LastIndexByte(test.check, ' ')+1:]
 		t.Run(test.guard+"/"+property, func(t *testing.T) {
@@ -114,9 +117,9 @@ func tlc(t *testing.T, c constants, check string) (string, error) {
 	if err := os.WriteFile(path, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, java, "-Xmx1g", "-XX:+UseSerialGC", "-Djava.io.tmpdir="+dir, "-cp", jar, "tlc2.TLC",
+	cmd := exec.CommandContext(ctx, java, "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.io.tmpdir="+dir, "-cp", jar, "tlc2.TLC",
 		"-deadlock", "-metadir", filepath.Join(dir, "states"), "-config", path, "Outbox.tla")
 	out, err := cmd.CombinedOutput()
 	if m := states.FindSubmatch(out); m != nil {

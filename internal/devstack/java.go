@@ -12,7 +12,7 @@ import (
 	"strconv"
 )
 
-// javaNeeded is the oldest Java that RocketMQ is started on: what the options it gets are for.
+// javaNeeded is the oldest Java that RocketMQ is started on: what the options it gets are for. TLC would do with less.
 const javaNeeded = 17
 
 var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
@@ -31,9 +31,9 @@ func findJava(ctx context.Context) (string, error) {
 		tooOld = append(tooOld, fmt.Sprintf("%s is Java %d", path, major))
 	}
 	if len(tooOld) > 0 {
-		return "", fmt.Errorf("RocketMQ needs Java %d or newer, and %s: install one, or set JAVA_HOME", javaNeeded, tooOld[0])
+		return "", fmt.Errorf("Java %d or newer is needed, and %s: install one, or set JAVA_HOME", javaNeeded, tooOld[0])
 	}
-	return "", fmt.Errorf("RocketMQ needs Java %d or newer, and none was found in JAVA_HOME, PATH or /usr/lib/jvm: install one, or set JAVA_HOME", javaNeeded)
+	return "", fmt.Errorf("Java %d or newer is needed, and none was found in JAVA_HOME, PATH or /usr/lib/jvm: install one, or set JAVA_HOME", javaNeeded)
 }
 
 func javaCandidates() []string {
