@@ -140,7 +140,7 @@ func TestGuards(t *testing.T) {
 		{"unknown-commit", "doubled", 1},
 		{"unknown-rollback sweep", "lost", 1},
 		{"sweep", "lost", 2},
-		{"mark check", "lost", 1},
+		{"mark check", "lost", 15},
 		{"inbox", "doubled", 1},
 		{"link", "lost", 1},
 		{"link position", "misordered", 1},
