@@ -38,6 +38,7 @@ func (w *world) progress(ctx context.Context) {
 		w.note("progress: %v", err)
 		return
 	}
+	w.note("progress: the name server knows %d brokers", len(cluster.Brokers))
 	for _, b := range cluster.Brokers {
 		w.progressAt(ctx, b.Master())
 	}

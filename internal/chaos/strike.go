@@ -15,10 +15,10 @@ type strikes struct {
 	all []string
 }
 
-func (s *strikes) add(what string, from, to time.Duration) {
+func (s *strikes) add(what string, at time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = append(s.all, fmt.Sprintf("  %s, from %.1f s to %.1f s", what, from.Seconds(), to.Seconds()))
+	s.all = append(s.all, fmt.Sprintf("  after %.1f s: %s", at.Seconds(), what))
 }
 
 func (s *strikes) String() string {
@@ -68,12 +68,13 @@ func (d *driver) strike(ctx context.Context) {
 			wait.Stop()
 			return
 		}
-		b, from := pick(lot, all...), time.Since(d.began)
+		b := pick(lot, all...)
+		d.strikes.add(b.what, time.Since(d.began))
 		if err := b.fall(); err != nil {
 			fmt.Fprintf(d.out, "%s: %v\n", b.what, err)
 			return
 		}
-		d.strikes.add(b.what, from, time.Since(d.began))
+		d.strikes.add("done", time.Since(d.began))
 	}
 }
 
