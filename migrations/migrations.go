@@ -15,16 +15,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"github.com/rocketflow/rocketflow"
 )
 
 //go:embed *.sql
 var files embed.FS
-
-// lockID is the advisory lock under which one process at a time migrates a database.
-const lockID = 0x726f636b6574 // "rocket"
 
 // Status is the state of one migration.
 type Status struct {
@@ -126,20 +122,28 @@ func with(ctx context.Context, pool *pgxpool.Pool, schema string, fn func(*goose
 	config.RuntimeParams["search_path"] = path
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
-	provider, err := newProvider(db)
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(schemaLock(schema)))
 	if err != nil {
 		return fmt.Errorf("open migrations: %w", err)
 	}
 	return fn(provider)
 }
 
-func newProvider(db *sql.DB) (*goose.Provider, error) {
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID), lock.WithLockTimeout(1, 60))
-	if err != nil {
-		return nil, err
-	}
-	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker))
+// schemaLock keeps two processes from migrating one schema at a time. It waits in Postgres, where goose's own asks once a
+// second, and for one schema only.
+type schemaLock string
+
+func (l schemaLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended($1, 0))", l.name())
+	return err
 }
+
+func (l schemaLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock(hashtextextended($1, 0))", l.name())
+	return err
+}
+
+func (l schemaLock) name() string { return "rocketflow migrations " + string(l) }
 
 func quote(schema string) string { return pgx.Identifier{schema}.Sanitize() }
 
