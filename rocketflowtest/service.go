@@ -71,6 +71,9 @@ func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
 	if w.config.Configure != nil {
 		c = w.config.Configure(c)
 	}
+	// A machine that is busy with other tests should not have events sent twice for want of an answer in time.
+	c.Outbox.HalfTimeout = cmp.Or(c.Outbox.HalfTimeout, 4*time.Second)
+	c.Outbox.EndTimeout = cmp.Or(c.Outbox.EndTimeout, 4*time.Second)
 	c.RocketMQ.NameServers = []string{w.broker.Addr()}
 	c.Clock = w.clock
 	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, w.book.listener(groupPrefix(c)))

@@ -183,15 +183,15 @@ func TestImmunityOver(t *testing.T) {
 
 func TestMarkers(t *testing.T) {
 	t.Parallel()
-	w := run(t, rocketmqtest.Config{})
+	w := run(t, rocketmqtest.Config{OpBatchInterval: time.Hour})
 	one, two := w.half("one"), w.half("two")
 	w.end(one, commit)
 	w.end(two, rollback)
 	want(t, "at first", bodies(w.read(opTopic, 0)))
-	w.mq.FastForward(3 * time.Second)
+	w.mq.FastForward(time.Hour)
 	want(t, "after the interval", bodies(w.read(opTopic, 0)), "0,1,")
 	w.end(two, rollback)
-	w.mq.FastForward(3 * time.Second)
+	w.mq.FastForward(time.Hour)
 	marks := w.read(opTopic, 0)
 	want(t, "after the next", bodies(marks), "0,1,", "1,")
 	if tag := marks[0].Properties["TAGS"]; tag != "d" {
