@@ -171,7 +171,7 @@ func (d *driver) inhabit(ctx, begin context.Context, w *world) error {
 func (d *driver) more() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !(d.stop && d.failed > 0) && (d.schedules == 0 || d.next < d.seed+uint64(d.schedules))
+	return !d.done() && (d.schedules == 0 || d.next < d.seed+uint64(d.schedules))
 }
 
 // take returns the seed of the next schedule.
@@ -204,13 +204,26 @@ func (d *driver) count(s *schedule, w *world, v verdict, events int64, took time
 
 func (d *driver) add(v verdict) {
 	d.failed++
-	if d.stop {
-		d.halt()
-	}
 	d.found.lost = append(d.found.lost, v.lost...)
 	d.found.doubled = append(d.found.doubled, v.doubled...)
 	d.found.misordered = append(d.found.misordered, v.misordered...)
 	d.found.other = append(d.found.other, v.other...)
+	if d.done() {
+		d.halt()
+	}
+}
+
+// done tells whether what was found is all that is wanted.
+func (d *driver) done() bool {
+	switch d.find {
+	case "lost":
+		return len(d.found.lost) > 0
+	case "doubled":
+		return len(d.found.doubled) > 0
+	case "misordered":
+		return len(d.found.misordered) > 0
+	}
+	return d.stop && d.failed > 0
 }
 
 // summary tells the outcome and returns the exit status.

@@ -51,6 +51,7 @@ type options struct {
 	broker     string
 	workers    int
 	stop       bool
+	find       string
 	harm       string
 	patience   time.Duration
 	database   string
@@ -66,6 +67,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.broker, "broker", "embedded", "embedded or rocketmq")
 	flags.IntVar(&o.workers, "workers", 0, "worlds side by side (default 4)")
 	flags.BoolVar(&o.stop, "stop", false, "stop at the first schedule that fails")
+	flags.StringVar(&o.find, "find", "", "stop at the first that is lost, doubled or misordered, whichever of these is named")
 	flags.StringVar(&o.harm, "harm", "all", "what goes wrong: all, none, or markers (the broker forgets which transactions have ended)")
 	flags.DurationVar(&o.patience, "patience", 0, "how long a schedule may take to come to rest (default 40s, on a real broker 2m)")
 	flags.StringVar(&o.database, "database", "", "URL of a Postgres to use, which is left alone (default: one of its own, which is not)")
@@ -90,6 +92,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return wrong("-broker %q: want embedded or rocketmq", o.broker)
 	case o.harm != string(allHarm) && o.harm != string(noHarm) && o.harm != string(markersHarm):
 		return wrong("-harm %q: want all, none or markers", o.harm)
+	case o.find != "" && o.find != "lost" && o.find != "doubled" && o.find != "misordered":
+		return wrong("-find %q: want lost, doubled or misordered", o.find)
 	case o.harm == string(markersHarm) && o.broker != "embedded":
 		return wrong("-harm markers: only the embedded broker can")
 	case o.duration <= 0 || o.patience < 0:

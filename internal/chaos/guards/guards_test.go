@@ -147,7 +147,7 @@ func TestGuards(t *testing.T) {
 	} {
 		t.Run(c.off, func(t *testing.T) {
 			t.Parallel()
-			out := play(t, program, c.off, "-database", database, "-seed", strconv.Itoa(c.seed), "-stop", "-workers", "2", "-duration", "60s", "-patience", "2s")
+			out := play(t, program, c.off, "-database", database, "-seed", strconv.Itoa(c.seed), "-find", c.want, "-workers", "2", "-duration", "60s", "-patience", "2s")
 			if figure(t, out, c.want) == 0 {
 				t.Errorf("nothing was %s:\n%s", c.want, out)
 			}
