@@ -18,20 +18,20 @@ dev: build ## Run PostgreSQL and a broker until Ctrl-C; .dev keeps the tables (B
 
 .PHONY: test
 test: build ## Run all tests on the embedded broker, and again on a real RocketMQ where Java and Maven are
-	bin/rocketflow dev -- .ci/test
+	bin/rocketflow dev --no-fsync -- .ci/test
 	.ci/real
 
 .PHONY: test-race
 test-race: build ## Only the part of the tests that the race detector watches
-	bin/rocketflow dev -- .ci/test race
+	bin/rocketflow dev --no-fsync -- .ci/test race
 
 .PHONY: test-client
 test-client: build ## Only the part of the tests that uses the RocketMQ client, which trips the race detector
-	bin/rocketflow dev -- .ci/test client
+	bin/rocketflow dev --no-fsync -- .ci/test client
 
 .PHONY: test-real
 test-real: build ## Only the part of the tests that a real RocketMQ matters for
-	bin/rocketflow dev --broker=rocketmq -- .ci/test real
+	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real
 
 .PHONY: bench
 bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute

@@ -87,13 +87,14 @@ confirmed and no handler had seen is gone, and those after it in its stream wait
 // stackFlags are the flags of commands that start servers.
 type stackFlags struct {
 	dir                                 string
-	keep                                bool
+	keep, noFsync                       bool
 	broker                              brokerFlag
 	postgresPort, namesPort, brokerPort int
 }
 
 func (f *stackFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "directory that keeps data and logs, but nothing of the embedded broker (default a temporary one)")
+	cmd.Flags().BoolVar(&f.noFsync, "no-fsync", false, "don't have PostgreSQL wait for the disk: faster, for tests")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and tell its name")
 	f.addServers(cmd)
 }
@@ -131,7 +132,7 @@ func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Sta
 		NameServer:  f.nameServer(),
 		Dir:         f.dir,
 		Keep:        f.keep,
-		Postgres:    devstack.PostgresConfig{Port: f.postgresPort},
+		Postgres:    devstack.PostgresConfig{Port: f.postgresPort, NoFsync: f.noFsync},
 		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
 		Logger:      log,
 	}
