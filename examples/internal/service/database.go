@@ -52,12 +52,18 @@ func prepare(ctx context.Context, pool *pgxpool.Pool, c Config, tables string) e
 	if err != nil {
 		return err
 	}
+	// Another process may be at it, too: IF NOT EXISTS isn't safe against itself.
+	var exists *pgconn.PgError
+	_, err = pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{c.Schema}.Sanitize())
+	if err != nil && !(errors.As(err, &exists) && exists.Code == uniqueViolation) {
+		return fmt.Errorf("create schema %q: %w", c.Schema, err)
+	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		// One process at a time: CREATE ... IF NOT EXISTS isn't safe against itself.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext('tables of ' || $1))", c.Schema); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{c.Schema}.Sanitize()+";\n"+tables+effectsTable)
+		_, err := tx.Exec(ctx, tables+effectsTable)
 		return err
 	})
 	if err != nil {
@@ -66,8 +72,11 @@ func prepare(ctx context.Context, pool *pgxpool.Pool, c Config, tables string) e
 	return nil
 }
 
-// startingUp is the code of Postgres' answer cannot_connect_now.
-const startingUp = "57P03"
+// Codes of Postgres' answers.
+const (
+	startingUp      = "57P03" // cannot_connect_now
+	uniqueViolation = "23505"
+)
 
 // ping tries until the database answers or ctx ends.
 func ping(ctx context.Context, pool *pgxpool.Pool) error {
