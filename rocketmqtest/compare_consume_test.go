@@ -111,7 +111,9 @@ func askOffsets(c *conversation) {
 		c.ask(name+"of an empty queue", code, of.with("queueId", "1"))
 		c.ask(name+"of a queue beyond", code, of.with("queueId", "7"))
 		c.ask(name+"of an unknown topic", code, of.with("topic", c.name("nowhere")))
-		c.ask(name+"without a topic", code, of.with("topic", ""))
+		if code != remoting.MinOffset { // the real broker says what is missing, and after a while no longer
+			c.ask(name+"without a topic", code, of.with("topic", ""))
+		}
 		c.ask(name+"without a queue", code, of.with("queueId", ""))
 		c.ask(name+"with no number of a queue", code, of.with("queueId", "x"))
 	}
