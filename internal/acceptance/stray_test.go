@@ -113,7 +113,7 @@ func TestStrayHalfMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 		times = append(times, time.Since(one))
-		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // the pace of other traffic
+		time.Sleep(10 * time.Millisecond) // the pace of other traffic
 	}
 	took := time.Since(begin)
 	time.Sleep(3 * time.Second) // for doubles: another round of checks
