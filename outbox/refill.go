@@ -144,7 +144,7 @@ func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 		return nil
 	}
 	info := RefilledInfo{Gap: g}
-	if f.questions.Allow() {
+	if f.questions.AllowN(config.Clock.Now(), 1) {
 		info.Sent, info.Gone, info.Err = f.answer(ctx, g)
 	} else {
 		info.Err = errTooManyQuestions
