@@ -61,7 +61,7 @@ func (w *world) play(ctx context.Context, s *schedule) (v verdict, events int64,
 	took = time.Since(healed)
 	if v, err = w.judge(ctx, &s.seed); err == nil && !left.none() {
 		v.other = append(v.other, "not at rest: "+left.String())
-		w.progress(ctx)
+		w.progress(ctx, v.lost)
 	}
 	return v, left.published, took, err
 }

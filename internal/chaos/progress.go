@@ -2,16 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// progress notes how far the consumers are in each queue of a real broker, and has the consumers' processes note what
-// they are at: for a schedule that doesn't come to rest.
-func (w *world) progress(ctx context.Context) {
+// progress notes how far the consumers are in each queue of a real broker and where that holds the lost events, and has
+// the consumers' processes note what they are at: for a schedule that doesn't come to rest.
+func (w *world) progress(ctx context.Context, lost []string) {
 	if w.server != nil {
 		return
 	}
@@ -40,11 +42,11 @@ func (w *world) progress(ctx context.Context) {
 	}
 	w.note("progress: the name server knows %d brokers", len(cluster.Brokers))
 	for _, b := range cluster.Brokers {
-		w.progressAt(ctx, b.Master())
+		w.progressAt(ctx, b.Master(), lost)
 	}
 }
 
-func (w *world) progressAt(ctx context.Context, address string) {
+func (w *world) progressAt(ctx context.Context, address string, lost []string) {
 	conn, err := remoting.Dial(ctx, address, remoting.Credentials{}, nil)
 	if err != nil {
 		w.note("progress: %v", err)
@@ -59,7 +61,42 @@ func (w *world) progressAt(ctx context.Context, address string) {
 				fields["consumerGroup"] = w.name + "%" + group
 				w.note("%s queue %d: %s is at %s of %s", topic, queue, group, offset(ctx, conn, remoting.QueryConsumerOffset, fields), end)
 			}
+			w.noteHeld(ctx, conn, topic, queue, lost)
 			delete(fields, "consumerGroup")
+		}
+	}
+}
+
+// noteHeld notes the places of the lost events in a queue. Each of lost begins with an event's name.
+func (w *world) noteHeld(ctx context.Context, conn *remoting.Conn, topic string, queue int, lost []string) {
+	for next := int64(0); ; {
+		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: map[string]string{
+			"consumerGroup": w.name + "%" + audit, "topic": w.name + "%" + topic, "queueId": strconv.Itoa(queue), "queueOffset": strconv.FormatInt(next, 10),
+			"maxMsgNums": "32", "sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
+		}})
+		if err != nil { // the end, too
+			return
+		}
+		records, err := remoting.DecodeRecords(answer.Body)
+		if err != nil || len(records) == 0 {
+			w.note("%s queue %d from %d: %v", topic, queue, next, err)
+			return
+		}
+		for _, r := range records {
+			var n note
+			body, err := r.Payload()
+			if err == nil {
+				err = json.Unmarshal(body, &n)
+			}
+			if err != nil {
+				w.note("%s queue %d, %d: %v", topic, queue, r.QueueOffset, err)
+			}
+			for _, l := range lost {
+				if strings.HasPrefix(l, n.Name+" ") {
+					w.note("%s queue %d, %d: %s, stored %s", topic, queue, r.QueueOffset, l, r.Stored.Format(time.StampMilli))
+				}
+			}
+			next = r.QueueOffset + 1
 		}
 	}
 }

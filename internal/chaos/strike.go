@@ -18,7 +18,7 @@ type strikes struct {
 func (s *strikes) add(what string, at time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = append(s.all, fmt.Sprintf("  after %.1f s: %s", at.Seconds(), what))
+	s.all = append(s.all, fmt.Sprintf("  after %.1f s, %s: %s", at.Seconds(), time.Now().Format(time.StampMilli), what))
 }
 
 func (s *strikes) String() string {
