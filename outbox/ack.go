@@ -21,7 +21,7 @@ const (
 	ackBatch  = 1024
 	// ackPace is the least time from one insert to the next: under load acks gather meanwhile, and Postgres has so much
 	// less to do. After a pause the first goes at once.
-	ackPace = 5 * time.Millisecond
+	ackPace = 20 * time.Millisecond
 )
 
 func (o *Outbox) startAcks() *acker {

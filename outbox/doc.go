@@ -52,17 +52,18 @@
 // # Gears
 //
 // A transaction decides before it commits how all its events go, and never waits for the decision. Half messages cost the
-// broker two requests an event and are the quickest at rest; groups cost it a fraction of one and carry more. So only
-// Config.MaxHalves half messages are in flight, from the decision to the broker's answer to their ends, and whoever finds
-// none free takes the relay at once.
+// broker two requests an event and are the quickest at rest; groups cost it a fraction of one and carry more. So a
+// transaction takes half messages while at most Config.MaxHalves events are on their way, its own included: those of half
+// messages, from the decision to the broker's answer to their ends, and those that the relay has. Whoever finds more, or
+// an event of the same stream with the relay, takes the relay at once.
 //
 // So does everybody while the breaker is open: three failures in a row, or half of many, that is, errors and answers
 // later than HalfTimeout (what the broker rejects is an answer). Until it opens, at most MaxHalves transactions at a time
 // wait for a broker that doesn't answer, and then, every two seconds, one or two that probe. A caller's own deadline is
 // respected: half of what is left is kept for the commit.
 //
-// The relay sends what has gathered for a queue while its earlier requests were on their way, so groups grow with the
-// load and nothing lingers. A stream has one request in flight at a time.
+// The relay sends what has gathered for a queue while its earlier request was on its way, and for Config.RelayPace at
+// least; the first after a pause goes at once. So groups grow with the load. A stream has one request in flight at a time.
 //
 // # Round trips
 //

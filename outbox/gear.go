@@ -3,6 +3,8 @@ package outbox
 import (
 	"sync"
 	"time"
+
+	"github.com/rocketflow/rocketflow"
 )
 
 // Gear is how events get from a committed transaction to the broker.
@@ -41,10 +43,14 @@ const (
 	WhyBreakerClosed = "breaker closed" // it answers again
 )
 
-// gears decides which gear a transaction takes, without ever waiting.
+// gears decides which gear a transaction takes, without ever waiting: half messages while few events are on their way,
+// by whichever gear. Who finds more adds to the relay's, so a busy process goes by the relay altogether: a few half
+// messages beside it would cost the broker more than they save anybody. And no event overtakes one of its stream that the
+// relay holds.
 type gears struct {
 	pinned   Gear
 	breaker  *breaker
+	relay    *relay
 	listener *Listener
 
 	mu     sync.Mutex // taken under the breaker's own, never the other way around
@@ -64,8 +70,8 @@ const (
 	gearSample = 10
 )
 
-func (o *Outbox) newGears() *gears {
-	g := &gears{pinned: o.config.Gear, listener: o.listener, free: o.config.MaxHalves, told: HalfMessages, since: time.Now()}
+func (o *Outbox) newGears(r *relay) *gears {
+	g := &gears{pinned: o.config.Gear, relay: r, listener: o.listener, free: o.config.MaxHalves, told: HalfMessages, since: time.Now()}
 	g.breaker = newBreaker(g.breakerChanged)
 	if g.pinned == Relay {
 		g.told = Relay
@@ -76,24 +82,30 @@ func (o *Outbox) newGears() *gears {
 	return g
 }
 
-// take decides about a transaction with so many events. nil means the relay.
-func (g *gears) take(events int) *ticket {
+// take decides about a transaction with these events. nil means the relay.
+func (g *gears) take(events []rocketflow.Event) *ticket {
 	if g.pinned == Relay || !g.reserve(events) {
 		return nil
 	}
+	n := len(events)
 	report, ok := g.breaker.allow()
 	if !ok {
-		g.release(events)
+		g.release(n)
 		return nil
 	}
-	return &ticket{gears: g, events: events, report: report}
+	return &ticket{gears: g, events: n, report: report}
 }
 
-func (g *gears) reserve(events int) bool {
+func (g *gears) reserve(events []rocketflow.Event) bool {
+	waiting, behind := g.relay.waiting(events)
+	n := len(events)
 	g.mu.Lock()
-	ok := g.pinned == HalfMessages || events <= g.free
+	if g.broken {
+		waiting, behind = 0, false // what a broker that is away hasn't taken mustn't keep its probes from it
+	}
+	ok := g.pinned == HalfMessages || n <= g.free-waiting && !behind
 	if ok {
-		g.free -= events
+		g.free -= n
 		g.halves++
 	} else {
 		g.relays++

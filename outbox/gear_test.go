@@ -118,14 +118,14 @@ func TestBreaker(t *testing.T) {
 func TestRejectionsDontOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
-	b := setup(t, func(c *outbox.Config) { c.Listener = j.listener() })
+	b := setup(t, func(c *outbox.Config) { c.Gear, c.Listener = outbox.HalfMessages, j.listener() })
 	b.broker.set("prepare", broker.ErrTopicNotFound)
 	for range 30 {
 		if err := b.credit(t.Context(), "a", 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := j.waits(); n != 30 || len(j.changes()) > 0 {
+	if n := j.waits(); n != 30 || len(j.changes()) != 1 { // that it is pinned
 		t.Errorf("%d half messages were tried, told %v", n, j.changes())
 	}
 }
@@ -186,6 +186,57 @@ func TestGearsByLoad(t *testing.T) {
 		t.Errorf("told %v, want %v", got, want)
 	}
 	eventually(t, "all events", func() bool { return int64(len(b.broker.events())) == published.Load() })
+}
+
+// What the relay holds counts, so that a busy process goes by the relay altogether, and no event overtakes one of its
+// stream.
+func TestRelayedEventsCount(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var halves atomic.Int64
+	b := setup(t, func(c *outbox.Config) {
+		c.MaxHalves, c.SweepGrace = 4, time.Hour
+		c.Listener = &outbox.Listener{Prepared: func(i outbox.PreparedInfo) {
+			if i.Err == nil {
+				halves.Add(1)
+			}
+		}}
+	})
+	hold := make(chan struct{})
+	b.broker.mu.Lock()
+	b.broker.hold = hold
+	b.broker.mu.Unlock()
+	publish := func(want int64, accounts ...string) {
+		t.Helper()
+		before := halves.Load()
+		if err := b.publish(ctx, len(accounts), accounts...); err != nil {
+			t.Fatal(err)
+		}
+		if n := halves.Load() - before; n != want {
+			t.Errorf("%q: %d half messages, want %d", accounts, n, want)
+		}
+	}
+	b.broker.set("prepare", broker.ErrUnavailable)
+	publish(0, "a") // and on to the relay
+	b.broker.set("prepare", nil)
+	publish(3, "b", "c", "d")
+	publish(0, "b", "c", "d", "e") // one too many
+	publish(0, "f")                // the relay holds five
+	close(hold)
+	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 9 })
+
+	hold = make(chan struct{})
+	b.broker.mu.Lock()
+	b.broker.hold = hold
+	b.broker.mu.Unlock()
+	b.broker.set("prepare", broker.ErrUnavailable)
+	publish(0, "a")
+	b.broker.set("prepare", nil)
+	publish(0, "a") // not ahead of the other
+	publish(1, "b")
+	close(hold)
+	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 12 })
+	chain(t, b.broker.events())
 }
 
 func TestPinnedGear(t *testing.T) {

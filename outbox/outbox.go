@@ -64,12 +64,17 @@ type Config struct {
 	// default 4 MiB): what the broker rejects when the transaction has committed stays owed.
 	MaxBody int
 
-	Gear      Gear // default Auto
-	MaxHalves int  // half messages in flight with Auto; default 4. A transaction that finds fewer free than it has events takes the relay
+	Gear Gear // default Auto
+	// MaxHalves is how many events may be on their way to the broker with Auto, by half messages or the relay, for a
+	// transaction to take half messages for its own, which count. Default 4.
+	MaxHalves int
 
 	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
 	RelayGroup   int // events that the relay sends in one request; default 64
 	RelayWorkers int // its requests side by side, each to another queue; default 4
+	// RelayPace is the least time from one of its requests to the next to the same queue, unless that is full: under load
+	// events gather meanwhile, which spares the broker and all who read from it. Default 5 ms; negative: none.
+	RelayPace time.Duration
 
 	SweepInterval time.Duration // between looks at what is owed; default 1 s
 	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
@@ -112,6 +117,7 @@ func (c Config) withDefaults() Config {
 	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
 	c.RelayGroup = cmp.Or(c.RelayGroup, 64)
 	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
+	c.RelayPace = cmp.Or(c.RelayPace, 5*time.Millisecond)
 	c.MaxHalves = cmp.Or(c.MaxHalves, 4)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
@@ -249,8 +255,8 @@ func (o *Outbox) Start(ctx context.Context) error {
 		r.retention.stop()
 		return fmt.Errorf("start outbox: %w", err)
 	}
-	r.gears = o.newGears()
 	r.relay = o.startRelay(r.acks)
+	r.gears = o.newGears(r.relay)
 	r.sweep = o.startSweep(r)
 	r.refill = o.startRefill(r.database)
 	r.discards = o.startDiscards(r.database)

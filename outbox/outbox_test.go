@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,6 +115,7 @@ func TestSequences(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "all events", func() bool { return len(b.broker.events()) >= callers*each*4 })
 	events := b.broker.events()
 	if len(events) != callers*each*4 {
 		t.Fatalf("%d events, want %d", len(events), callers*each*4)
@@ -216,7 +218,14 @@ func TestBrokerNeverFailsATransaction(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			b := setup(t, nil)
+			var failed atomic.Int64 // sends of the relay
+			b := setup(t, func(c *outbox.Config) {
+				c.Listener = &outbox.Listener{Relayed: func(i outbox.RelayedInfo) {
+					if i.Err != nil {
+						failed.Add(1)
+					}
+				}}
+			})
 			b.broker.mu.Lock()
 			fault(b.broker)
 			b.broker.mu.Unlock()
@@ -226,7 +235,7 @@ func TestBrokerNeverFailsATransaction(t *testing.T) {
 				}
 			}
 			if name == "all fails" {
-				eventually(t, "backlog", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 3 })
+				eventually(t, "backlog", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 3 && failed.Load() >= 3 })
 				b.broker.set("send", nil)
 			}
 			eventually(t, "events", func() bool { return len(b.broker.events()) == 3 })

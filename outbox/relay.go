@@ -12,8 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// relay sends the committed events that no half message carries (gear B), in groups: what has gathered for a queue while
-// earlier requests were on their way goes in one. Nothing waits for a group to fill.
+// relay sends the committed events that no half message carries (gear B), in groups: what has gathered for a queue goes in
+// one request. After a pause the first goes at once; then requests to a queue are RelayPace apart, unless one is full.
 //
 // A lane holds what waits for one queue, and has one request in flight at a time. The events of a stream that are here at
 // once are all in one lane, so they keep their order. Memory is bounded; what doesn't fit, and what can't be sent, stays
@@ -29,9 +29,10 @@ type relay struct {
 	work    sync.Cond  // ready grew, or quit
 	room    sync.Cond  // held shrank, or quit
 	lanes   map[queue]*lane
-	ready   []*lane // have events, and no request in flight
+	ready   []*lane // may send, and have something to
 	streams map[rocketflow.Stream]*home
 	held    int // events, those in flight included
+	swept   int // of them from the sweep
 	quit    bool
 }
 
@@ -44,8 +45,19 @@ type queue struct {
 type lane struct {
 	queue  queue
 	events []relayed
-	busy   bool // a request is in flight
+	state  laneState
+	next   time.Time   // when its next request is due
+	rest   *time.Timer // ends a rest; nil: none was taken yet
 }
+
+type laneState int
+
+const (
+	idle    laneState = iota // new
+	ready                    // among the ready
+	sending                  // a request is in flight
+	resting                  // until the next is due
+)
 
 // home is the lane of a stream for as long as the relay holds events of it, should the topic be given more queues
 // meanwhile.
@@ -109,9 +121,31 @@ func (r *relay) put(e relayed) {
 	l := r.lane(e.event)
 	l.events = append(l.events, e)
 	r.held++
-	if !l.busy && len(l.events) == 1 {
-		r.ready = append(r.ready, l)
-		r.work.Signal()
+	if e.done != nil {
+		r.swept++
+	}
+	if l.state == idle || l.state == resting && len(l.events) >= r.outbox.config.RelayGroup {
+		r.makeReady(l)
+	}
+}
+
+func (r *relay) makeReady(l *lane) {
+	l.state = ready
+	r.ready = append(r.ready, l)
+	r.work.Signal()
+}
+
+// rested ends a lane's rest. One that has nothing to send is forgotten.
+func (r *relay) rested(l *lane) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.state != resting {
+		return
+	}
+	if len(l.events) > 0 {
+		r.makeReady(l)
+	} else if r.lanes[l.queue] == l {
+		delete(r.lanes, l.queue)
 	}
 }
 
@@ -132,6 +166,19 @@ func (r *relay) lane(e rocketflow.Event) *lane {
 	return l
 }
 
+// waiting counts the events that were just committed, and tells whether some are of a stream that these, which have no
+// sequence yet, may belong to.
+func (r *relay) waiting(events []rocketflow.Event) (n int, behind bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range events {
+		if r.streams[rocketflow.Stream{Source: e.Source, Topic: e.Topic, Subject: e.Subject}] != nil {
+			behind = true
+		}
+	}
+	return r.held - r.swept, behind
+}
+
 func (r *relay) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,17 +192,30 @@ func (r *relay) run() {
 		l := r.ready[0]
 		r.ready = r.ready[1:]
 		group := l.take(r.outbox.config.RelayGroup)
-		l.busy = true
+		l.state = sending
+		l.next = time.Now().Add(r.outbox.config.RelayPace)
 		r.mu.Unlock()
 		r.sendGroup(group)
 		r.mu.Lock()
-		l.busy = false
 		r.sent(group)
-		if len(l.events) > 0 {
-			r.ready = append(r.ready, l)
-		} else {
-			delete(r.lanes, l.queue)
-		}
+		r.afterSending(l)
+	}
+}
+
+// afterSending has a lane rest until its next request is due, or go on if that is now.
+func (r *relay) afterSending(l *lane) {
+	wait := time.Until(l.next)
+	switch {
+	case len(l.events) > 0 && (wait <= 0 || r.quit || len(l.events) >= r.outbox.config.RelayGroup):
+		r.makeReady(l)
+	case wait <= 0 || r.quit:
+		delete(r.lanes, l.queue)
+	case l.rest == nil:
+		l.state = resting
+		l.rest = time.AfterFunc(wait, func() { r.rested(l) })
+	default:
+		l.state = resting
+		l.rest.Reset(wait)
 	}
 }
 
@@ -179,6 +239,9 @@ func (l *lane) take(most int) []relayed {
 // sent forgets a group.
 func (r *relay) sent(group []relayed) {
 	for _, e := range group {
+		if e.done != nil {
+			r.swept--
+		}
 		if !e.event.Ordered() {
 			continue
 		}
@@ -221,6 +284,14 @@ func (r *relay) sendGroup(group []relayed) {
 func (r *relay) stop(ctx context.Context) {
 	r.mu.Lock()
 	r.quit = true
+	for _, l := range r.lanes {
+		if l.rest != nil {
+			l.rest.Stop()
+		}
+		if l.state == resting && len(l.events) > 0 {
+			r.makeReady(l)
+		}
+	}
 	r.work.Broadcast()
 	r.room.Broadcast()
 	r.mu.Unlock()

@@ -133,3 +133,37 @@ func TestRelaysSideBySide(t *testing.T) {
 		t.Errorf("%d events were sent, want 200, each once", n)
 	}
 }
+
+// The first event after a pause goes at once; what follows gathers for the pace, or until a request is full. Stop doesn't
+// wait for the pace.
+func TestRelayPace(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *outbox.Config) {
+		c.Gear, c.RelayGroup, c.RelayPace, c.SweepGrace = outbox.Relay, 10, time.Hour, time.Hour
+	})
+	one := func(events int) {
+		t.Helper()
+		for range events {
+			if err := b.publish(t.Context(), 1, "a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	groups := func() []int {
+		b.broker.mu.Lock()
+		defer b.broker.mu.Unlock()
+		return slices.Clone(b.broker.groups)
+	}
+	one(1)
+	eventually(t, "the first", func() bool { return len(groups()) == 1 })
+	one(10)
+	eventually(t, "a full request", func() bool { return len(groups()) == 2 })
+	one(2)
+	if err := b.outbox.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := groups(); !slices.Equal(got, []int{1, 10, 2}) {
+		t.Errorf("sent in groups of %v, want 1, 10, 2", got)
+	}
+	chain(t, b.broker.events())
+}

@@ -113,7 +113,7 @@ func (t *tx) Commit(ctx context.Context) error {
 	if r == nil {
 		return errors.Join(ErrNotStarted, t.Rollback(ctx))
 	}
-	ticket := r.gears.take(len(t.pending.events))
+	ticket := r.gears.take(t.pending.events)
 	defer ticket.close()
 	var err error
 	if ticket == nil {

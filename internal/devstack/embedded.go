@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rocketflow/rocketflow/rocketmqtest"
@@ -36,21 +37,38 @@ type Embedded struct {
 
 // StartEmbedded starts a broker with the settings that [StartRocketMQ] gives a real one.
 func StartEmbedded(config EmbeddedConfig) (*Embedded, error) {
-	names, err := choosePort(config.NameServerPort, namesBand)
-	if err != nil {
-		return nil, fmt.Errorf("start the embedded name server: %w", err)
-	}
-	broker, err := choosePort(config.BrokerPort, brokerBand)
-	if err != nil {
-		return nil, fmt.Errorf("start the embedded broker: %w", err)
-	}
 	e := &Embedded{}
 	e.end = sync.OnceValue(e.close)
 	log, err := e.openLog(config.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded broker: %w", err)
 	}
-	e.server, err = rocketmqtest.New(rocketmqtest.Config{
+	// A port that was found free may be taken a moment later; even by this program, where it starts another one just while
+	// it looks: until that one runs it holds all that this one has open.
+	for try := 0; ; try++ {
+		e.server, err = listen(config, log)
+		if err == nil || try == 5 || config.NameServerPort != 0 || config.BrokerPort != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the embedded broker: %w", err), e.end())
+	}
+	cmp.Or(config.Logger, slog.New(slog.DiscardHandler)).
+		Info("the embedded broker runs", "nameServer", e.NameServer(), "broker", e.Broker())
+	return e, nil
+}
+
+func listen(config EmbeddedConfig, log *slog.Logger) (*rocketmqtest.Server, error) {
+	names, err := choosePort(config.NameServerPort, namesBand)
+	if err != nil {
+		return nil, fmt.Errorf("name server: %w", err)
+	}
+	broker, err := choosePort(config.BrokerPort, brokerBand)
+	if err != nil {
+		return nil, err
+	}
+	return rocketmqtest.New(rocketmqtest.Config{
 		Addr:        address(names),
 		BrokerAddr:  address(broker),
 		Credentials: config.Credentials,
@@ -64,12 +82,6 @@ func StartEmbedded(config EmbeddedConfig) (*Embedded, error) {
 		OpBatchInterval:    100 * time.Millisecond,
 		TimerPrecision:     100 * time.Millisecond,
 	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the embedded broker: %w", err), e.end())
-	}
-	cmp.Or(config.Logger, slog.New(slog.DiscardHandler)).
-		Info("the embedded broker runs", "nameServer", e.NameServer(), "broker", e.Broker())
-	return e, nil
 }
 
 func (e *Embedded) openLog(dir string) (*slog.Logger, error) {
