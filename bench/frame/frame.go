@@ -22,6 +22,7 @@ type Options struct {
 	Duration     time.Duration // of each measurement of publishing
 	HoldDuration time.Duration // of each measurement beside an open transaction
 	Events       int           // of each measurement of handling
+	Backlog      int           // events that are owed when they are drained
 	Callers      []int
 	Rows         []string // names of ways; empty: all
 	Parts        []string // of parts
@@ -29,7 +30,7 @@ type Options struct {
 	Short        bool
 }
 
-var parts = []string{"publishing", "hold", "handling"}
+var parts = []string{"publishing", "hold", "owed", "handling"}
 
 // Flags registers the options with their defaults, with which a run takes some ten minutes. What it returns reads them
 // after the flags are parsed.
@@ -40,6 +41,7 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 	flags.DurationVar(&o.Duration, "duration", 2*time.Second, "how long each measurement of publishing lasts")
 	flags.DurationVar(&o.HoldDuration, "hold-duration", 6*time.Second, "how long each measurement beside an open transaction lasts")
 	flags.IntVar(&o.Events, "events", 4000, "events of each measurement of handling")
+	flags.IntVar(&o.Backlog, "backlog", 20_000, "events of the backlog that is drained")
 	flags.StringVar(&callers, "callers", "1,8,32", "numbers of callers to publish with")
 	flags.StringVar(&rows, "rows", "", "only these ways of publishing, by name, divided by commas; default all")
 	flags.StringVar(&chosen, "parts", strings.Join(parts, ","), "what to measure")
@@ -63,7 +65,7 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 			}
 		}
 		if o.Short {
-			o.Rounds, o.Duration, o.HoldDuration, o.Events = 1, 300*time.Millisecond, 300*time.Millisecond, 500
+			o.Rounds, o.Duration, o.HoldDuration, o.Events, o.Backlog = 1, 300*time.Millisecond, 300*time.Millisecond, 500, 500
 			o.Callers = o.Callers[len(o.Callers)-1:]
 		}
 		return o, nil
@@ -116,6 +118,7 @@ func Run(ctx context.Context, o Options, out io.Writer, others ...Row) (err erro
 	for part, measure := range map[string]func() error{
 		"publishing": func() (err error) { r.published, err = b.publishing(ctx, o, rows); return err },
 		"hold":       func() (err error) { r.held, err = b.holding(ctx, o, rows); return err },
+		"owed":       func() (err error) { r.owing, err = b.owed(ctx, o); return err },
 		"handling":   func() (err error) { r.handled, err = b.handling(ctx, o); return err },
 	} {
 		if slices.Contains(o.Parts, part) {

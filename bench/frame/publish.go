@@ -99,38 +99,51 @@ func (nowhereTransactor) Close(context.Context) error { return nil }
 // Gears is rocketflow with this configuration.
 func Gears(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, error) {
 	return func(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error) {
-		topic, err := b.NewTopic(ctx)
-		if err != nil {
-			return nil, err
-		}
 		c := config
-		c.Pool, c.Broker, c.Source, c.Group, c.Schema = b.Pool, b.Client, "bench", topic, b.Schema
 		c.Listener = &outbox.Listener{Committed: func(events []rocketflow.Event) { watch.Commit(events[0].ID.String()) }}
-		box, err := outbox.New(c)
+		g, err := openGears(ctx, b, c, watch.Arrive)
 		if err != nil {
 			return nil, err
 		}
-		if err := box.Start(ctx); err != nil {
-			return nil, err
-		}
-		consumer, err := b.Client.Subscribe(ctx, broker.Subscription{Group: topic, Topics: []string{topic}}, func(_ context.Context, d broker.Delivery) error {
-			e, err := rocketflow.EventOf(d)
-			watch.Arrive(e.ID.String())
-			return err
-		})
-		if err != nil {
-			_ = box.Stop(ctx)
-			return nil, err
-		}
-		return &Way{
-			Publish: within(box, topic),
-			Close: func() {
-				ctx := context.WithoutCancel(ctx)
-				_ = consumer.Stop(ctx)
-				_ = box.Stop(ctx)
-			},
-		}, nil
+		return &Way{Publish: within(g.box, g.topic), Close: g.close}, nil
 	}
+}
+
+// gears is an outbox, a topic of its own, and a consumer of that.
+type gears struct {
+	topic string
+	box   *outbox.Outbox
+	close func()
+}
+
+// openGears calls arrive with the id of each event that comes.
+func openGears(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*gears, error) {
+	topic, err := b.NewTopic(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.Pool, c.Broker, c.Source, c.Group, c.Schema = b.Pool, b.Client, "bench", topic, b.Schema
+	box, err := outbox.New(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := box.Start(ctx); err != nil {
+		return nil, err
+	}
+	consumer, err := b.Client.Subscribe(ctx, broker.Subscription{Group: topic, Topics: []string{topic}}, func(_ context.Context, d broker.Delivery) error {
+		e, err := rocketflow.EventOf(d)
+		arrive(e.ID.String())
+		return err
+	})
+	if err != nil {
+		_ = box.Stop(ctx)
+		return nil, err
+	}
+	return &gears{topic, box, func() {
+		ctx := context.WithoutCancel(ctx)
+		_ = consumer.Stop(ctx)
+		_ = box.Stop(ctx)
+	}}, nil
 }
 
 // within is the transaction of all gears.

@@ -16,6 +16,7 @@ type results struct {
 	rows      []Row
 	published []published
 	held      []held
+	owing     owing
 	handled   []handled
 }
 
@@ -27,7 +28,7 @@ func (r *results) print(ctx context.Context, b *Bed, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d cores shared by client, broker and database; %s; PostgreSQL %s, fsync=%s, synchronous_commit=%s; medians of %d rounds of %v\n",
 		runtime.NumCPU(), runtime.Version(), postgres, fsync, synchronous, r.options.Rounds, r.options.Duration)
-	for _, print := range []func(io.Writer){r.printPublished, r.printHeld, r.printHandled} {
+	for _, print := range []func(io.Writer){r.printPublished, r.printHeld, r.printOwing, r.printHandled} {
 		w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 		print(w)
 		if err := w.Flush(); err != nil {
@@ -85,13 +86,15 @@ func (r *results) median(row string, callers int, f func(published) float64) flo
 	return median(all)
 }
 
-// quantile returns a percentile of the latency in nanoseconds, 0 without events.
-func (p published) quantile(percent int) float64 {
-	if len(p.latency) == 0 {
+func (p published) quantile(percent int) float64 { return quantile(p.latency, percent) }
+
+// quantile returns a percentile in nanoseconds, 0 without values.
+func quantile(took []time.Duration, percent int) float64 {
+	if len(took) == 0 {
 		return 0
 	}
-	slices.Sort(p.latency)
-	return float64(p.latency[len(p.latency)*percent/100])
+	slices.Sort(took)
+	return float64(took[min(len(took)*percent/100, len(took)-1)])
 }
 
 func (r *results) printHeld(w io.Writer) {
@@ -112,6 +115,18 @@ func (r *results) printHeld(w io.Writer) {
 		}
 		fmt.Fprintln(w, "|")
 	}
+}
+
+func (r *results) printOwing(w io.Writer) {
+	o := r.owing
+	if len(o.single) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nEvents that nobody sent after their commit, as if their process had died: commit to handler p50 %s, at most %s.\n",
+		short(quantile(o.single, 50)), short(quantile(o.single, 100)))
+	fmt.Fprintf(w, "A backlog of %d of them was drained %s after its last commit. New events meanwhile, some 200 a second: p50 %s, p99 %s; before: p50 %s, p99 %s.\n",
+		o.backlog, o.drained.Round(100*time.Millisecond), short(quantile(o.meantime, 50)), short(quantile(o.meantime, 99)),
+		short(quantile(o.before, 50)), short(quantile(o.before, 99)))
 }
 
 func (r *results) printHandled(w io.Writer) {

@@ -55,6 +55,15 @@ func (s *Stopwatch) Counts() (arrived, missing int) {
 	return len(s.took), len(s.committed)
 }
 
+// take returns what has arrived since the last call, and forgets it.
+func (s *Stopwatch) take() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	took := s.took
+	s.took = nil
+	return took
+}
+
 // reset forgets what arrived.
 func (s *Stopwatch) reset() {
 	s.mu.Lock()

@@ -165,6 +165,26 @@ func (c *child) do(ctx context.Context, t transaction) error {
 	}
 }
 
+// await waits until all transactions have ended. One that was told to a process which is frozen begins when it goes on,
+// long after its driver has given it up.
+func (c *child) await(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		left := len(c.waiting)
+		c.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-c.ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
 func (c *child) arm(step string, nth int) {
 	_ = c.tell(order{Arm: &struct {
 		Step string

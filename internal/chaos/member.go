@@ -14,6 +14,7 @@ import (
 // member is a life of a process, here or as one of its own.
 type member interface {
 	do(ctx context.Context, t transaction) error
+	await(ctx context.Context) error // until no transaction is left that do was called for
 	arm(step string, nth int) // dies when the step comes for the nth time
 	disarm()
 	cutPostgres(t trap)                          // at once if t isn't armed
@@ -108,6 +109,9 @@ func (m *inside) kill() {
 		})
 	})
 }
+
+// await has nothing to wait for: here do returns when it is done.
+func (m *inside) await(context.Context) error { return nil }
 
 func (m *inside) dead() bool { return m.client.dead.Load() }
 

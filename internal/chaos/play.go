@@ -77,6 +77,9 @@ func (p *play) end() error {
 	p.running.Wait()
 	for _, s := range p.w.slots {
 		s.member().disarm()
+		if err := s.member().await(p.ctx); err != nil {
+			return err
+		}
 	}
 	if err := p.w.revive(p.ctx); err != nil {
 		return err
