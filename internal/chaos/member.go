@@ -15,7 +15,7 @@ import (
 type member interface {
 	do(ctx context.Context, t transaction) error
 	await(ctx context.Context) error // until no transaction is left that do was called for
-	arm(step string, nth int) // dies when the step comes for the nth time
+	arm(step string, nth int)        // dies when the step comes for the nth time
 	disarm()
 	cutPostgres(t trap)                          // at once if t isn't armed
 	isolate(o rocketmqtest.Outage) (heal func()) // from the broker

@@ -44,13 +44,15 @@ type TimeoutCount struct {
 // Backlog counts what waits.
 func (r *Reader) Backlog(ctx context.Context) (*Backlog, error) {
 	var b Backlog
-	if err := r.tx.QueryRow(ctx, r.sql.Get("Sweep")).Scan(&b.Mark, &b.MarkedAt); err != nil {
+	var seen string // below this transaction all is acked, but for these
+	var again []string
+	if err := r.tx.QueryRow(ctx, r.sql.Get("Sweep")).Scan(&b.Mark, &seen, &again, &b.MarkedAt); err != nil {
 		return nil, fmt.Errorf("read sweep: %w", err)
 	}
 	var err error
 	b.Owed, err = collect(ctx, r, "Owed", func(row pgx.CollectableRow, v *Owed) error {
 		return row.Scan(&v.Topic, &v.Events, &v.Oldest)
-	}, b.Mark, MaxCount)
+	}, seen, again, MaxCount)
 	if err != nil {
 		return nil, fmt.Errorf("count owed events: %w", err)
 	}

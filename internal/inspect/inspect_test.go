@@ -22,7 +22,7 @@ func TestIndexed(t *testing.T) {
 		"EventConsumers": {uuid.New(), "s", "t", "u", int64(1) << 40, 10},
 		"Streams":        {"u", "", 10}, "Positions": {"u", "", 10, 10}, "StreamParked": {"u", "", 10},
 		"StreamEvents": {"u", []string{"s"}, []string{"t"}, 10},
-		"Sweep":        {}, "Owed": {"0", 10}, "Parked": {10, 10}, "Armed": {10}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"},
+		"Sweep":        {}, "Owed": {"0", []string{}, 10}, "Parked": {10, 10}, "Armed": {10}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"},
 	}
 	// One row, or all of a table that holds few.
 	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer", "Seq Scan on pg_namespace"}
@@ -86,6 +86,38 @@ func TestHops(t *testing.T) {
 		s, err := r.Subject(t.Context(), "u5", "", 4)
 		if err == nil && len(s.Parked) != 4 {
 			t.Errorf("%d parked, the limit is 4", len(s.Parked))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Rows of transactions that the sweep knows to be acked are not looked at again.
+func TestBacklogLooksBehindTheSweep(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool, schema := pgtest.Migrated(t)
+	record := func(topic string) (xid string) {
+		t.Helper()
+		err := pool.QueryRow(ctx, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+			VALUES (gen_random_uuid(), 's', $1, 'x', '', 0, 0, now(), '', '') RETURNING xid::text`, topic).Scan(&xid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return xid
+	}
+	record("looked at")
+	open := record("open then")
+	if _, err := pool.Exec(ctx, "UPDATE outbox_sweep SET mark = $1::text::xid8, seen = pg_snapshot_xmax(pg_current_snapshot()), again = ARRAY[$1::text::xid8]", open); err != nil {
+		t.Fatal(err)
+	}
+	record("new")
+	err := Read(ctx, pool, schema, func(r *Reader) error {
+		b, err := r.Backlog(ctx)
+		if err == nil && (len(b.Owed) != 2 || b.Owed[0].Topic != "new" || b.Owed[1].Topic != "open then" || b.Mark != open) {
+			t.Errorf("owed %v, mark %s", b.Owed, b.Mark)
 		}
 		return err
 	})

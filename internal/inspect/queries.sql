@@ -108,18 +108,27 @@ LEFT JOIN {schema}.outbox_ack a ON a.id = o.id
 ORDER BY k.source, k.topic, o.sequence DESC
 
 -- name: Sweep
--- A mark ahead of all transactions comes from another cluster; the sweep, too, begins at 0 then.
-SELECT (CASE WHEN mark > pg_snapshot_xmax(pg_current_snapshot()) THEN '0' ELSE mark END)::text, swept_at
-FROM {schema}.outbox_sweep
+-- What is ahead of all transactions comes from another cluster; the sweep, too, begins at 0 then.
+SELECT CASE WHEN foreign_to THEN '0' ELSE mark::text END, CASE WHEN foreign_to THEN '0' ELSE seen::text END,
+    CASE WHEN foreign_to THEN '{}' ELSE again::text[] END, swept_at
+FROM {schema}.outbox_sweep, LATERAL (SELECT greatest(mark, seen) > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_to) f
 
 -- name: Owed
--- Of the oldest $2.
+-- Of the oldest $3, among the transactions from $1 on and those of $2: all others' rows are acked. (The OFFSET has acks
+-- looked up row by row.)
 SELECT topic, count(*), min(recorded_at)
 FROM (
-    SELECT o.topic, o.recorded_at FROM {schema}.outbox o
-    WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
+    WHERE o.xid = ANY ($2::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
     ORDER BY o.xid
-    LIMIT $2
+    LIMIT $3)
+    UNION ALL
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
+    WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+    ORDER BY o.xid
+    LIMIT $3)
+    ORDER BY xid
+    LIMIT $3
 ) owed
 GROUP BY topic
 ORDER BY topic
