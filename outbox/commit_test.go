@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -223,6 +224,63 @@ func TestFirstStatement(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+}
+
+// Whatever fn says nothing of, nil means that the transaction is committed.
+func TestNilIsCommitted(t *testing.T) {
+	t.Parallel()
+	for _, gear := range allGears {
+		for name, c := range map[string]struct {
+			fn        func(ctx context.Context, tx rocketflow.Tx)
+			committed bool
+		}{
+			"the first statement loses the connection": {fn: func(ctx context.Context, tx rocketflow.Tx) {
+				_, _ = tx.Exec(ctx, "SELECT pg_terminate_backend(pg_backend_pid()), $1::int", 1)
+			}},
+			"a later one does": {fn: func(ctx context.Context, tx rocketflow.Tx) {
+				_, _ = tx.Exec(ctx, "INSERT INTO account VALUES ($1, 1)", "a")
+				_, _ = tx.Exec(ctx, "SELECT pg_terminate_backend(pg_backend_pid())")
+			}},
+			"fn rolls back": {fn: func(ctx context.Context, tx rocketflow.Tx) {
+				_, _ = tx.Exec(ctx, "INSERT INTO account VALUES ($1, 1)", "a")
+				_ = tx.Rollback(ctx)
+			}},
+			"a statement rolls back": {fn: func(ctx context.Context, tx rocketflow.Tx) {
+				_, _ = tx.Exec(ctx, "INSERT INTO account VALUES ($1, 1)", "a")
+				_, _ = tx.Exec(ctx, "ROLLBACK")
+			}},
+			"fn commits": {committed: true, fn: func(ctx context.Context, tx rocketflow.Tx) {
+				_, _ = tx.Exec(ctx, "INSERT INTO account VALUES ($1, 1)", "a")
+				_ = tx.Commit(ctx)
+			}},
+		} {
+			for _, publish := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%v/%s/%v", gear, name, publish), func(t *testing.T) {
+					t.Parallel()
+					b := setup(t, func(c *outbox.Config) { c.Gear = gear })
+					err := b.outbox.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
+						if publish {
+							if err := tx.Publish(ctx, credited{"a", 1}); err != nil {
+								t.Error(err)
+							}
+						}
+						c.fn(ctx, tx)
+						return nil
+					})
+					want := 0
+					if c.committed {
+						want = 1
+					}
+					if n := b.count(t, "account"); n != want || (err == nil) != c.committed {
+						t.Errorf("%d rows, %v", n, err)
+					}
+					if publish && b.count(t, "outbox") != want {
+						t.Errorf("%d events", b.count(t, "outbox"))
+					}
+				})
+			}
+		}
+	}
 }
 
 // The connection is cut in the last round trip, before or behind COMMIT: nobody knows, the caller is told an error, and

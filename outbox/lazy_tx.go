@@ -34,6 +34,10 @@ func newLazyTx(conn *pgxpool.Conn, options pgx.TxOptions) *lazyTx {
 // plain tells that COMMIT must go by itself.
 func (t *lazyTx) plain() bool { return t.leaked || t.options.CommitQuery != "" }
 
+// gone tells that the transaction was lost with the connection, or ended by a statement: what is done now would be
+// committed by itself.
+func (t *lazyTx) gone() bool { return t.inner != nil && t.raw.PgConn().TxStatus() == 'I' }
+
 // begin begins the transaction by itself.
 func (t *lazyTx) begin(ctx context.Context) error {
 	switch {
@@ -41,6 +45,8 @@ func (t *lazyTx) begin(ctx context.Context) error {
 		return pgx.ErrTxClosed
 	case t.broken != nil:
 		return t.broken
+	case t.gone():
+		return pgx.ErrTxClosed
 	case t.inner != nil:
 		return nil
 	case ctx.Err() != nil: // nothing is broken yet
@@ -206,6 +212,8 @@ func (t *lazyTx) Commit(ctx context.Context) error {
 	switch {
 	case t.broken != nil:
 		return t.broken
+	case t.gone():
+		return errors.Join(pgx.ErrTxClosed, t.inner.Rollback(ctx)) // which closes a connection that is no good
 	case t.inner == nil:
 		return ctx.Err() // nothing was done
 	}
@@ -238,6 +246,8 @@ func (t *lazyTx) commitWith(ctx context.Context, queued *pgx.Batch) (open bool, 
 		return true, t.broken
 	case ctx.Err() != nil:
 		return true, ctx.Err()
+	case t.gone():
+		return true, pgx.ErrTxClosed
 	}
 	if t.inner == nil && t.options.BeginQuery != "" {
 		if err := t.begin(ctx); err != nil {

@@ -295,7 +295,8 @@ func (o *Outbox) current() *running {
 }
 
 // Within runs fn in a transaction and commits it if fn returns nil; else, or if fn panics, it rolls back. fn's error is
-// returned as it is. See Tx.Commit for what an error of the commit means.
+// returned as it is. See Tx.Commit for what an error of the commit means; nil means that the transaction is committed. fn
+// may commit it itself, but an fn that rolls it back must return an error.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
@@ -303,7 +304,7 @@ func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx roc
 // WithinTx is Within with options. At the isolation levels above read committed two transactions that publish to one
 // stream can't both commit: the later fails with Postgres' serialization error and must be run again.
 func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) (err error) {
-	tx, err := o.Begin(ctx, options)
+	tx, err := o.begin(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -312,7 +313,10 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	if err := tx.Commit(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) { // fn may have committed itself
+	if tx.committed {
+		return nil
+	}
+	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
@@ -321,6 +325,14 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 // Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback. Postgres hears
 // of it with its first statement, and so does the caller of what is wrong with options.
 func (o *Outbox) Begin(ctx context.Context, options pgx.TxOptions) (rocketflow.Tx, error) {
+	tx, err := o.begin(ctx, options)
+	if err != nil {
+		return nil, err // and no Tx that is not nil
+	}
+	return tx, nil
+}
+
+func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) {
 	if o.current() == nil {
 		return nil, ErrNotStarted
 	}

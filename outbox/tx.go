@@ -28,6 +28,7 @@ type tx struct {
 	own     *lazyTx // what Tx is, unless joined
 	joined  bool
 
+	committed     bool
 	savepoint     bool
 	events, after int // how much was pending when the savepoint began
 }
@@ -106,6 +107,7 @@ func (t *tx) Commit(ctx context.Context) error {
 		if err := t.Tx.Commit(ctx); err != nil {
 			return err
 		}
+		t.committed = true
 		t.runAfter()
 		return nil
 	}
@@ -124,6 +126,7 @@ func (t *tx) Commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.committed = true
 	t.runAfter()
 	return nil
 }
