@@ -19,6 +19,7 @@ import (
 // Options say what is measured, and for how long.
 type Options struct {
 	Rounds       int           // of publishing and handling; medians are printed
+	WarmUp       time.Duration // of the broker, before the first round
 	Duration     time.Duration // of each measurement of publishing
 	HoldDuration time.Duration // of each measurement beside an open transaction
 	Events       int           // of each measurement of handling
@@ -38,6 +39,7 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 	var o Options
 	var callers, rows, chosen string
 	flags.IntVar(&o.Rounds, "rounds", 5, "rounds; each measures everything once, and medians are printed")
+	flags.DurationVar(&o.WarmUp, "warm-up", 90*time.Second, "how long all ways of publishing are put to use before they are measured")
 	flags.DurationVar(&o.Duration, "duration", 2*time.Second, "how long each measurement of publishing lasts")
 	flags.DurationVar(&o.HoldDuration, "hold-duration", 6*time.Second, "how long each measurement beside an open transaction lasts")
 	flags.IntVar(&o.Events, "events", 4000, "events of each measurement of handling")
@@ -65,7 +67,7 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 			}
 		}
 		if o.Short {
-			o.Rounds, o.Duration, o.HoldDuration, o.Events, o.Backlog = 1, 300*time.Millisecond, 300*time.Millisecond, 500, 500
+			o.Rounds, o.WarmUp, o.Duration, o.HoldDuration, o.Events, o.Backlog = 1, 0, 300*time.Millisecond, 300*time.Millisecond, 500, 500
 			o.Callers = o.Callers[len(o.Callers)-1:]
 		}
 		return o, nil

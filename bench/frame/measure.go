@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ type published struct {
 }
 
 func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]published, error) {
+	if err := b.warm(ctx, o, rows); err != nil {
+		return nil, fmt.Errorf("warm up: %w", err)
+	}
 	var all []published
 	for round := range o.Rounds {
 		for _, callers := range o.Callers {
@@ -39,6 +43,21 @@ func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]publishe
 		}
 	}
 	return all, nil
+}
+
+// warm puts all ways to use, unmeasured, for as long together: a broker that has just been started compiles its code for a
+// minute, with as much of the machine as is measured.
+func (b *Bed) warm(ctx context.Context, o Options, rows []Row) error {
+	o.Duration = o.WarmUp / time.Duration(len(rows))
+	if o.Duration <= 0 {
+		return nil
+	}
+	for _, row := range rows {
+		if _, err := b.measurePublishing(ctx, o, row, slices.Max(o.Callers)); err != nil {
+			return fmt.Errorf("%s: %w", row.Name, err)
+		}
+	}
+	return nil
 }
 
 func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers int) (published, error) {

@@ -53,6 +53,7 @@ type options struct {
 	stop       bool
 	find       string
 	harm       string
+	strike     string
 	patience   time.Duration
 	database   string
 	nameServer string
@@ -69,6 +70,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.BoolVar(&o.stop, "stop", false, "stop at the first schedule that fails")
 	flags.StringVar(&o.find, "find", "", "stop at the first that is lost, doubled or misordered, whichever of these is named")
 	flags.StringVar(&o.harm, "harm", "all", "what goes wrong: all, none, or markers (the broker forgets which transactions have ended)")
+	flags.StringVar(&o.strike, "strike", "", "only the blows to the driver's own servers that have this in their names, and more often: killed, paused, Postgres, RocketMQ")
 	flags.DurationVar(&o.patience, "patience", 0, "how long a schedule may take to come to rest (default 40s, on a real broker 2m)")
 	flags.StringVar(&o.database, "database", "", "URL of a Postgres to use, which is left alone (default: one of its own, which is not)")
 	flags.StringVar(&o.nameServer, "nameserver", "", "of a RocketMQ to use, which is left alone (default: one of its own, which is not)")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,12 +57,17 @@ func (d *driver) strike(ctx context.Context) {
 				return d.rocketmq.Continue()
 			}})
 	}
+	all = slices.DeleteFunc(all, func(b blow) bool { return !strings.Contains(b.what, d.options.strike) })
 	if harm(d.harm) != allHarm || len(all) == 0 {
 		return
 	}
+	pause := 5 * time.Second // at least, and three times that at most
+	if d.options.strike != "" {
+		pause = 2 * time.Second
+	}
 	lot := rand.New(rand.NewPCG(d.seed, 2))
 	for {
-		wait := time.NewTimer(5*time.Second + time.Duration(lot.Int64N(int64(10*time.Second))))
+		wait := time.NewTimer(pause + time.Duration(lot.Int64N(int64(2*pause))))
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
