@@ -77,4 +77,8 @@
 // Each consumer that ends leaves goroutines of the client asleep, some for an hour, one for 72: consumers are meant to
 // live as long as the process. (The tests name them, in TestMain.) The client races with itself in consumers, so tests
 // that consume can't run under the race detector. There is no TLS.
+//
+// A process that dies within a millisecond or so of a heartbeat of its consumers may stay a member of their groups, and its
+// queues unread, until the broker has missed its heartbeats for two minutes: the broker handles the connection's end before
+// it handles the heartbeat (rocketmqtest has TestGhosts). Events of these queues are late then, not lost.
 package rocketmq

@@ -21,7 +21,8 @@
 //   - What is acknowledged is visible at once: a topic in its route, a message to pulls. A real broker takes a moment.
 //   - A topic is deleted with code 215 alone; a route that only the name server is told to forget (216) would come back
 //     with a real broker's next registration, and here it never leaves.
-//   - A client is gone when its connection is, not also after 120 s without a heartbeat.
+//   - A client is gone when its connection is: not also after 120 s without a heartbeat, and not only then, as where a real
+//     broker handles the end of a connection before a heartbeat that came on it.
 //   - A committed offset of a queue that doesn't exist is taken and lost.
 //   - Nobody may send to rmq_sys_wheel_timer (16). A real broker takes such a message, and all its timers stand still.
 //   - A topic has at most 16384 queues.

@@ -53,6 +53,12 @@ func (w *world) progressAt(ctx context.Context, address string, lost []string) {
 		return
 	}
 	defer conn.Close()
+	for _, group := range []string{audit, echo} {
+		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": w.name + "%" + group}})
+		if err == nil {
+			w.note("members of %s: %s", group, answer.Body)
+		}
+	}
 	for topic, queues := range map[string]int{topicFirst: 4, topicFollow: 2} {
 		for queue := range queues {
 			fields := map[string]string{"topic": w.name + "%" + topic, "queueId": strconv.Itoa(queue)}
