@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rocketflow/rocketflow/bench/frame"
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -18,7 +20,11 @@ type outageOptions struct {
 	short bool
 }
 
-const outageCallers = 16
+// What callers ask for together: less than what the machine gives, so that what changes is the outage's doing.
+const (
+	outageCallers = 16
+	outageRate    = 1000 // transactions a second
+)
 
 // sample is what had happened at a time.
 type sample struct {
@@ -62,9 +68,9 @@ func runOutage(ctx context.Context, o outageOptions) error {
 }
 
 func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *devstack.RocketMQ) (*outage, error) {
-	before, away, atMost := 10*time.Second, 10*time.Second, 90*time.Second
+	warm, before, away, atMost := 20*time.Second, 10*time.Second, 10*time.Second, 90*time.Second
 	if o.short {
-		before, away = 3*time.Second, 3*time.Second
+		warm, before, away = 0, 3*time.Second, 3*time.Second
 	}
 	run := &outage{by: o.by}
 	watch := frame.NewStopwatch()
@@ -73,8 +79,15 @@ func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *d
 		return nil, err
 	}
 	defer way.Close()
-	if err := frame.Warm(ctx, way, watch, outageCallers); err != nil {
+	if err := frame.Warm(ctx, way, watch, outageCallers, warm); err != nil {
 		return nil, err
+	}
+	offered, publish := rate.NewLimiter(outageRate, outageCallers), way.Publish
+	way.Publish = func(ctx context.Context, account string, cents int64) error {
+		if err := offered.Wait(ctx); err != nil {
+			return err
+		}
+		return publish(ctx, account, cents)
 	}
 	load := frame.StartLoad(ctx, way, outageCallers)
 	begin := time.Now()

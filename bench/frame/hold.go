@@ -49,7 +49,7 @@ func (b *Bed) measureHold(ctx context.Context, o Options, row Row, name, stateme
 		return held{}, err
 	}
 	defer w.Close()
-	if err := Warm(ctx, w, watch, holdCallers); err != nil {
+	if err := Warm(ctx, w, watch, holdCallers, 0); err != nil {
 		return held{}, err
 	}
 	release := func() error { return nil }

@@ -67,7 +67,7 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 		return published{}, err
 	}
 	defer w.Close()
-	if err := Warm(ctx, w, watch, callers); err != nil {
+	if err := Warm(ctx, w, watch, callers, 0); err != nil {
 		return published{}, err
 	}
 	before, err := b.meter.read(ctx, w.Server)
@@ -97,11 +97,11 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 	}, nil
 }
 
-// Warm publishes something and waits for it: a consumer has its queues then, connections are open, and statements are
-// prepared.
-func Warm(ctx context.Context, w *Way, watch *Stopwatch, callers int) error {
+// Warm publishes for a while, a tenth of a second at least, and waits for it: a consumer has its queues then, connections
+// are open, and statements are prepared.
+func Warm(ctx context.Context, w *Way, watch *Stopwatch, callers int, d time.Duration) error {
 	load := StartLoad(ctx, w, callers)
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(max(d, 100*time.Millisecond))
 	if _, err := load.Stop(); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}

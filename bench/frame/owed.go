@@ -52,7 +52,7 @@ func (b *Bed) owed(ctx context.Context, o Options) (owing, error) {
 		time.Sleep(owedPause)
 		return within(g.box, g.topic)(ctx, account, cents)
 	}}
-	if err := Warm(ctx, way, fresh, owedCallers); err != nil {
+	if err := Warm(ctx, way, fresh, owedCallers, 0); err != nil {
 		return r, err
 	}
 	for i := range owedSingles {
