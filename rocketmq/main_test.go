@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		// Pulls: wait 30 s for the answer; a serial consumer polls for 5 s.
 		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).pullMessage"),
 		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).consumeMessageOrderly"),
+		// A look at who else is in the group: up to 3 s for the answer.
+		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).RebalanceImmediately"),
 		// Offsets, name servers, routes, heartbeats: sleep up to 10 s before their first turn.
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.1"),
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.2"),

@@ -15,22 +15,14 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// What the RocketMQ client leaves behind when it is shut down: pulls that it doesn't wait for, statistics, connections.
-const rocketmqClient = "github.com/apache/rocketmq-client-go/v2/"
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction(rocketmqClient+"primitive.WithRecover"),
-		goleak.IgnoreAnyFunction(rocketmqClient+"consumer.(*pushConsumer).pullMessage"),
-		goleak.IgnoreAnyFunction("github.com/patrickmn/go-cache.(*janitor).Run"),
-	)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, mqtest.Leaks()...) }
 
 // service is one service as an application wires it, with a topic and a database schema of its own.
 type service struct {
