@@ -67,7 +67,7 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 		"listen_addresses":        "127.0.0.1",
 		"port":                    strconv.Itoa(p.port),
 		"unix_socket_directories": socketDirectory(p.data(), p.port),
-		"max_connections":         "300",
+		"max_connections":         "600",
 		"logging_collector":       "off", // to our log file, whatever the packager configured
 	}
 	if config.NoFsync {
