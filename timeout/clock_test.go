@@ -23,7 +23,6 @@ func TestFastForward(t *testing.T) {
 	}).start(t)
 	soon := func(what string, happened <-chan timeout.Info, key string) {
 		t.Helper()
-		t.Helper()
 		select {
 		case i := <-happened:
 			if i.Key != key || i.Late < 0 || i.Late > 10*time.Second {
