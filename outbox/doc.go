@@ -53,9 +53,9 @@
 //
 // A transaction decides before it commits how all its events go, and never waits for the decision. Half messages cost the
 // broker two requests an event and are the quickest at rest; groups cost it a fraction of one and carry more. So a
-// transaction takes half messages while at most Config.MaxHalves events are on their way, its own included: those of half
-// messages, from the decision to the broker's answer to their ends, and those that the relay has. Whoever finds more, or
-// an event of the same stream with the relay, takes the relay at once.
+// transaction takes half messages while at most Config.MaxHalves events are on their way, its own included: those of
+// transactions that commit, those of half messages until the broker has answered their ends, and those that the relay is
+// about to send. Whoever finds more, or an event of the same stream with the relay, takes the relay at once.
 //
 // So does everybody while the breaker is open: three failures in a row, or half of many, that is, errors and answers
 // later than HalfTimeout (what the broker rejects is an answer). Until it opens, at most MaxHalves transactions at a time

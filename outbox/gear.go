@@ -43,10 +43,10 @@ const (
 	WhyBreakerClosed = "breaker closed" // it answers again
 )
 
-// gears decides which gear a transaction takes, without ever waiting: half messages while few events are on their way,
-// by whichever gear. Who finds more adds to the relay's, so a busy process goes by the relay altogether: a few half
-// messages beside it would cost the broker more than they save anybody. And no event overtakes one of its stream that the
-// relay holds.
+// gears decides which gear a transaction takes, without ever waiting: half messages while few events are on their way, in
+// commits or at the broker, by whichever gear. So a process that is busy goes by the relay altogether: a few half messages
+// beside it would cost the broker more than they save anybody. What only gathers in the relay doesn't count, but no event
+// overtakes one of its stream there.
 type gears struct {
 	pinned   Gear
 	breaker  *breaker
@@ -54,7 +54,7 @@ type gears struct {
 	listener *Listener
 
 	mu     sync.Mutex // taken under the breaker's own, never the other way around
-	free   int        // half messages that may be begun
+	free   int        // events that may be on their way beside those that are, the relay's not counted; below 0: too many
 	broken bool       // the breaker is not closed
 	busy   bool       // as told
 	told   Gear
@@ -82,36 +82,34 @@ func (o *Outbox) newGears(r *relay) *gears {
 	return g
 }
 
-// take decides about a transaction with these events. nil means the relay.
+// take decides about a transaction with these events, which are on their way from then on.
 func (g *gears) take(events []rocketflow.Event) *ticket {
-	if g.pinned == Relay || !g.reserve(events) {
-		return nil
+	t := &ticket{gears: g, events: len(events), half: g.reserve(events)}
+	if !t.half {
+		return t
 	}
-	n := len(events)
-	report, ok := g.breaker.allow()
-	if !ok {
-		g.release(n)
-		return nil
+	if t.report, t.half = g.breaker.allow(); !t.half {
+		t.report = nil
 	}
-	return &ticket{gears: g, events: n, report: report}
+	return t
 }
 
 func (g *gears) reserve(events []rocketflow.Event) bool {
-	waiting, behind := g.relay.waiting(events)
+	underway, behind := g.relay.underway(events)
 	n := len(events)
 	g.mu.Lock()
 	if g.broken {
-		waiting, behind = 0, false // what a broker that is away hasn't taken mustn't keep its probes from it
+		underway, behind = 0, false // what a broker that is away hasn't taken mustn't keep its probes from it
 	}
-	ok := g.pinned == HalfMessages || n <= g.free-waiting && !behind
+	ok := g.pinned == HalfMessages || g.pinned == Auto && n <= g.free-underway && !behind
+	g.free -= n
 	if ok {
-		g.free -= n
 		g.halves++
 	} else {
 		g.relays++
 	}
 	from, to := g.told, g.told
-	if now := time.Now(); now.Sub(g.since) >= gearWindow {
+	if now := time.Now(); g.pinned != Relay && now.Sub(g.since) >= gearWindow {
 		all := g.halves + g.relays
 		switch {
 		case all >= gearSample && 3*g.relays > 2*all:
@@ -166,11 +164,13 @@ func (g *gears) tell(from, to Gear, why string) {
 	}
 }
 
-// ticket allows a transaction its half messages, from the decision until the broker has answered their ends.
+// ticket is held by a transaction from the decision until it has committed, or, with half messages, until the broker has
+// answered their ends.
 type ticket struct {
 	gears  *gears
 	events int
-	report func(error)
+	half   bool        // it takes half messages
+	report func(error) // to the breaker; nil: nothing to report
 }
 
 // verdict reports what the broker did; the first one counts.
@@ -181,11 +181,8 @@ func (t *ticket) verdict(err error) {
 	}
 }
 
-// close gives the half messages back. It must be called, whatever happens.
+// close gives the events back. It must be called, whatever happens.
 func (t *ticket) close() {
-	if t == nil {
-		return
-	}
 	t.verdict(errNoVerdict)
 	t.gears.release(t.events)
 }

@@ -65,8 +65,8 @@ type Config struct {
 	MaxBody int
 
 	Gear Gear // default Auto
-	// MaxHalves is how many events may be on their way to the broker with Auto, by half messages or the relay, for a
-	// transaction to take half messages for its own, which count. Default 4.
+	// MaxHalves is how many events may be on their way with Auto for a transaction to take half messages for its own, which
+	// count: in commits, by half messages, and in requests of the relay. Default 4.
 	MaxHalves int
 
 	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep

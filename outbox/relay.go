@@ -33,6 +33,7 @@ type relay struct {
 	streams map[rocketflow.Stream]*home
 	held    int // events, those in flight included
 	swept   int // of them from the sweep
+	resting int // of them in lanes that rest
 	quit    bool
 }
 
@@ -124,12 +125,18 @@ func (r *relay) put(e relayed) {
 	if e.done != nil {
 		r.swept++
 	}
+	if l.state == resting {
+		r.resting++
+	}
 	if l.state == idle || l.state == resting && len(l.events) >= r.outbox.config.RelayGroup {
 		r.makeReady(l)
 	}
 }
 
 func (r *relay) makeReady(l *lane) {
+	if l.state == resting {
+		r.resting -= len(l.events)
+	}
 	l.state = ready
 	r.ready = append(r.ready, l)
 	r.work.Signal()
@@ -166,9 +173,9 @@ func (r *relay) lane(e rocketflow.Event) *lane {
 	return l
 }
 
-// waiting counts the events that were just committed, and tells whether some are of a stream that these, which have no
-// sequence yet, may belong to.
-func (r *relay) waiting(events []rocketflow.Event) (n int, behind bool) {
+// underway counts the events, but for the sweep's, that a request to the broker is made for or could be. behind tells that
+// the relay holds one of a stream that these, which have no sequence yet, may belong to.
+func (r *relay) underway(events []rocketflow.Event) (n int, behind bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range events {
@@ -176,7 +183,7 @@ func (r *relay) waiting(events []rocketflow.Event) (n int, behind bool) {
 			behind = true
 		}
 	}
-	return r.held - r.swept, behind
+	return max(0, r.held-r.swept-r.resting), behind
 }
 
 func (r *relay) run() {
@@ -210,12 +217,14 @@ func (r *relay) afterSending(l *lane) {
 		r.makeReady(l)
 	case wait <= 0 || r.quit:
 		delete(r.lanes, l.queue)
-	case l.rest == nil:
-		l.state = resting
-		l.rest = time.AfterFunc(wait, func() { r.rested(l) })
 	default:
 		l.state = resting
-		l.rest.Reset(wait)
+		r.resting += len(l.events)
+		if l.rest == nil {
+			l.rest = time.AfterFunc(wait, func() { r.rested(l) })
+		} else {
+			l.rest.Reset(wait)
+		}
 	}
 }
 

@@ -118,10 +118,10 @@ func (t *tx) Commit(ctx context.Context) error {
 	ticket := r.gears.take(t.pending.events)
 	defer ticket.close()
 	var err error
-	if ticket == nil {
-		err = t.commitThenRelay(ctx, r)
-	} else {
+	if ticket.half {
 		err = t.commitBetweenHalves(ctx, r, ticket)
+	} else {
+		err = t.commitThenRelay(ctx, r)
 	}
 	if err != nil {
 		return err
