@@ -46,7 +46,7 @@ const (
 // gears decides which gear a transaction takes, without ever waiting: half messages while few events are on their way, in
 // commits or at the broker, by whichever gear. So a process that is busy goes by the relay altogether: a few half messages
 // beside it would cost the broker more than they save anybody. What only gathers in the relay doesn't count, but no event
-// overtakes one of its stream there.
+// overtakes one of its stream there, unless it probes a broker that was away: its reader holds it until the other comes.
 type gears struct {
 	pinned   Gear
 	breaker  *breaker
