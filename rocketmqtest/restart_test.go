@@ -3,6 +3,7 @@ package rocketmqtest_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -20,6 +21,28 @@ func (w *wire) restart(loss rocketmqtest.Loss) {
 	<-w.conn.Done()
 	again := connect(w.t, w.mq)
 	w.conn, w.checks = again.conn, again.checks
+}
+
+// Another program that is just being started may hold the address for a moment.
+func TestStartAwaitsItsAddress(t *testing.T) {
+	t.Parallel()
+	w := run(t, rocketmqtest.Config{})
+	w.mq.Stop(rocketmqtest.LoseNothing)
+	holder, err := net.Listen("tcp4", w.mq.BrokerAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error, 1)
+	go func() { started <- w.mq.Start() }()
+	select {
+	case err := <-started:
+		t.Errorf("started on a taken address: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	holder.Close()
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestStop(t *testing.T) {

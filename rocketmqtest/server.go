@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
@@ -130,6 +133,11 @@ func (e *endpoint) listen(address string) error {
 		address = e.address.String()
 	}
 	l, err := net.Listen("tcp4", address)
+	// Where this program is just starting another, that holds the old listener until it runs.
+	for giveUp := time.Now().Add(5 * time.Second); !first && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(giveUp); {
+		time.Sleep(time.Millisecond)
+		l, err = net.Listen("tcp4", address)
+	}
 	if err != nil {
 		return err
 	}
