@@ -45,6 +45,9 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 		}
 	}
 	eventually(t, "all are held up", func() bool { return b.parkedCount(Gap) == 119 && b.parkedCount(DeadLetter) == 1 })
+	mu.Lock()
+	batches = nil // how they came in is another matter
+	mu.Unlock()
 	mend(0)
 	eventually(t, "those before the other broken one ran", func() bool { return b.effectCount() == 60 && b.parkedCount(DeadLetter) == 1 })
 	mend(60)
@@ -53,6 +56,6 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if len(batches) > 60 {
-		t.Errorf("120 events in %d transactions", len(batches))
+		t.Errorf("120 events caught up in %d transactions", len(batches))
 	}
 }
