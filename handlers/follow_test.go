@@ -55,7 +55,7 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 	b.wantOrder("a", events...)
 	mu.Lock()
 	defer mu.Unlock()
-	if len(batches) > 60 {
-		t.Errorf("120 events caught up in %d transactions", len(batches))
+	if n := len(batches); n > 30 {
+		t.Errorf("120 events caught up in %d transactions", n)
 	}
 }

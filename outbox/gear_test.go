@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,8 +108,14 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("then told %v", got)
 	}
 	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
+	// Half messages that probe may overtake what the relay holds of a. The others were sent while the breaker was open.
 	events := b.broker.events()
-	slices.SortStableFunc(events, func(x, y rocketflow.Event) int { return cmp.Compare(x.Sequence, y.Sequence) }) // probes overtake
+	slices.SortStableFunc(events, func(x, y rocketflow.Event) int {
+		if x.Subject == "a" && y.Subject == "a" {
+			return cmp.Compare(x.Sequence, y.Sequence)
+		}
+		return strings.Compare(x.Subject, y.Subject)
+	})
 	chain(t, events)
 }
 

@@ -33,7 +33,7 @@ type relay struct {
 	streams map[rocketflow.Stream]*home
 	held    int // events, those in flight included
 	swept   int // of them from the sweep
-	resting int // of them in lanes that rest
+	resting int // of the others, those in lanes that rest
 	quit    bool
 }
 
@@ -122,10 +122,10 @@ func (r *relay) put(e relayed) {
 	l := r.lane(e.event)
 	l.events = append(l.events, e)
 	r.held++
-	if e.done != nil {
+	switch {
+	case e.done != nil:
 		r.swept++
-	}
-	if l.state == resting {
+	case l.state == resting:
 		r.resting++
 	}
 	if l.state == idle || l.state == resting && len(l.events) >= r.outbox.config.RelayGroup {
@@ -135,7 +135,7 @@ func (r *relay) put(e relayed) {
 
 func (r *relay) makeReady(l *lane) {
 	if l.state == resting {
-		r.resting -= len(l.events)
+		r.resting -= l.fresh()
 	}
 	l.state = ready
 	r.ready = append(r.ready, l)
@@ -183,7 +183,7 @@ func (r *relay) underway(events []rocketflow.Event) (n int, behind bool) {
 			behind = true
 		}
 	}
-	return max(0, r.held-r.swept-r.resting), behind
+	return r.held - r.swept - r.resting, behind
 }
 
 func (r *relay) run() {
@@ -219,7 +219,7 @@ func (r *relay) afterSending(l *lane) {
 		delete(r.lanes, l.queue)
 	default:
 		l.state = resting
-		r.resting += len(l.events)
+		r.resting += l.fresh()
 		if l.rest == nil {
 			l.rest = time.AfterFunc(wait, func() { r.rested(l) })
 		} else {
@@ -243,6 +243,16 @@ func (l *lane) take(most int) []relayed {
 	// Neighbours that committed side by side may have come in the other order.
 	slices.SortStableFunc(group, func(a, b relayed) int { return cmp.Compare(place(a.event), place(b.event)) })
 	return group
+}
+
+// fresh counts the events that are not the sweep's.
+func (l *lane) fresh() (n int) {
+	for _, e := range l.events {
+		if e.done == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // sent forgets a group.
