@@ -37,15 +37,20 @@ func (h *hurry) remove(ids []uuid.UUID) {
 	}
 }
 
-// keep forgets all but these: the rest was acked elsewhere.
-func (h *hurry) keep(page []owed) {
+// settle forgets those of asked, which were in hurry before owed was read, that it lacks: they were acked elsewhere. What
+// came in hurry since may have committed after owed was read.
+func (h *hurry) settle(asked []uuid.UUID, owed []owed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	owes := make(map[uuid.UUID]bool, len(page))
-	for _, row := range page {
+	owes := make(map[uuid.UUID]bool, len(owed))
+	for _, row := range owed {
 		owes[row.event.ID] = true
 	}
-	maps.DeleteFunc(h.ids, func(id uuid.UUID, _ struct{}) bool { return !owes[id] })
+	for _, id := range asked {
+		if !owes[id] {
+			delete(h.ids, id)
+		}
+	}
 }
 
 func (h *hurry) all() []uuid.UUID {

@@ -125,12 +125,17 @@ func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn, v sight) (sent, 
 	after := owed{}
 	for first := true; ; first = false {
 		size := s.page
-		page, err := s.owed(ctx, conn, v.known, after, size)
+		hurried := o.hurry.all()
+		page, err := s.owed(ctx, conn, v.known, after, size, hurried)
 		if err != nil {
 			return sent, left, err
 		}
 		full := len(page) == size
-		if err := tally.page(ctx, page, first && !full); err != nil && ctx.Err() == nil {
+		whole := first && !full
+		if whole {
+			o.hurry.settle(hurried, page)
+		}
+		if err := tally.page(ctx, page, whole); err != nil && ctx.Err() == nil {
 			o.log.Warn("what is owed can't be counted", "error", err) // it is sent all the same
 		}
 		acked, err := s.send(ctx, conn, page)
@@ -183,10 +188,10 @@ type owed struct {
 	event rocketflow.Event
 }
 
-// owed reads the next rows after one.
-func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, k knowledge, after owed, limit int) ([]owed, error) {
+// owed reads the next rows after one. Those of hurried are due, however young.
+func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, k knowledge, after owed, limit int, hurried []uuid.UUID) ([]owed, error) {
 	o := s.outbox
-	rows, err := conn.Query(ctx, o.queries.Get("Owed"), k.seen, k.again, after.xid, after.event.ID, limit, o.config.SweepGrace, o.hurry.all())
+	rows, err := conn.Query(ctx, o.queries.Get("Owed"), k.seen, k.again, after.xid, after.event.ID, limit, o.config.SweepGrace, hurried)
 	if err != nil {
 		return nil, fmt.Errorf("find owed events: %w", err)
 	}

@@ -48,7 +48,6 @@ func (t *tally) page(ctx context.Context, page []owed, whole bool) error {
 	switch {
 	case whole:
 		now.owed = int64(len(page))
-		o.hurry.keep(page)
 	case v.recount:
 		begin := time.Now()
 		n, err := t.count(ctx, v.known, limit)

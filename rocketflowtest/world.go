@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/pgclock"
+	"github.com/rocketflow/rocketflow/internal/pgschema"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
@@ -153,21 +154,14 @@ func (w *World) open(schema string) *pgxpool.Pool {
 // createSchema creates a schema that goes with the test.
 func (w *World) createSchema(ctx context.Context, schema string) {
 	w.t.Helper()
-	name := pgx.Identifier{schema}.Sanitize()
-	if _, err := w.pool.Exec(ctx, "CREATE SCHEMA "+name); err != nil {
+	if _, err := w.pool.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{schema}.Sanitize()); err != nil {
 		w.t.Fatalf("create schema: %v", err)
 	}
 	w.t.Cleanup(func() {
 		ctx, cancel := w.patience()
 		defer cancel()
-		conn, err := pgx.Connect(ctx, w.url)
-		if err != nil {
-			w.t.Errorf("drop schema %s: %v", schema, err)
-			return
-		}
-		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, "SET lock_timeout = '10s'; DROP SCHEMA "+name+" CASCADE"); err != nil {
-			w.t.Errorf("drop schema %s: %v", schema, err)
+		if err := pgschema.Drop(ctx, w.url, schema); err != nil {
+			w.t.Error(err)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/internal/pgschema"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
@@ -44,14 +45,8 @@ func create(t testing.TB, pool *pgxpool.Pool, schema string) {
 		t.Fatalf("create schema: %v", err)
 	}
 	t.Cleanup(func() {
-		conn, err := pgx.Connect(ctx, URL(t))
-		if err != nil {
-			t.Errorf("drop schema: %v", err)
-			return
-		}
-		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, "SET lock_timeout = '10s'; DROP SCHEMA "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
-			t.Errorf("drop schema: %v", err)
+		if err := pgschema.Drop(ctx, URL(t), schema); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/internal/pgschema"
 	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
@@ -111,17 +111,8 @@ func (e *Env) options(options ...fx.Option) fx.Option {
 }
 
 func (e *Env) drop(schemas ...string) {
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, e.databaseURL)
-	if err != nil {
-		e.t.Errorf("drop schemas: %v", err)
-		return
-	}
-	defer conn.Close(ctx)
-	for _, schema := range schemas {
-		if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
-			e.t.Errorf("drop schema: %v", err)
-		}
+	if err := pgschema.Drop(context.Background(), e.databaseURL, schemas...); err != nil {
+		e.t.Error(err)
 	}
 }
 
