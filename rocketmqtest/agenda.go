@@ -91,8 +91,9 @@ func (s *Server) keepTime() {
 }
 
 // FastForward moves the clock ahead by d. What is due by then, timers, delayed messages, one round of checks, is done
-// when it returns, or if the broker is stopped or paused when it runs again. Clients and their connections live on in the machine's time: they don't appear to have been silent,
-// nor do they lose their locks.
+// when it returns, or if the broker is stopped or paused when it runs again. Clients and their connections live on in the
+// machine's time: they don't appear to have been silent, nor do they lose their locks, and a message that says it was born
+// now is as young as it says.
 func (s *Server) FastForward(d time.Duration) {
 	s.clock.Advance(d)
 	s.Elapse()

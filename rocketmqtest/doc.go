@@ -34,6 +34,7 @@
 //   - A timer fires once, and a delay level goes on where it was, also after a crash. A real one may repeat seconds.
 //   - Recall (370) is always on.
 //   - FastForward moves what is stored: timers, delays, the age of half messages. Connections, heartbeats, long polls and
-//     locks go by the machine's time, as the clients do that hold them.
+//     locks go by the machine's time, as the clients do that hold them; the born timestamp of what they send is
+//     translated from it.
 //   - Credentials are all or nothing: a user who is known may do anything.
 package rocketmqtest

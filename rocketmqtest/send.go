@@ -100,6 +100,7 @@ func (s *Server) send(r *request, h sendHeader, members []batched) *remoting.Com
 	if h.queue < 0 || h.queue >= t.write {
 		return r.refuse(remoting.InvalidParameter, "request queueId[%d] is illegal, %v Producer: %v", h.queue, t, r.from.remote)
 	}
+	born := h.born.Add(s.clock.Offset()) // the client's clock is the machine's
 	var ids []string
 	var first *remoting.Record
 	for _, m := range members {
@@ -111,7 +112,7 @@ func (s *Server) send(r *request, h sendHeader, members []batched) *remoting.Com
 		}
 		m.properties[propertyRegion], m.properties[propertyTrace], m.properties[propertyCluster] = region, "true", clusterName
 		record := &remoting.Record{
-			Queue: h.queue, Flag: m.flag, SysFlag: h.sysFlag &^ remoting.FlagTransaction, Born: h.born, BornHost: r.from.remote,
+			Queue: h.queue, Flag: m.flag, SysFlag: h.sysFlag &^ remoting.FlagTransaction, Born: born, BornHost: r.from.remote,
 			Reconsumed: h.reconsumed, Properties: m.properties, Body: m.body,
 		}
 		e, refusal := s.store(r, t, record)

@@ -83,7 +83,7 @@ func (w *wire) call(code remoting.Code, ext fields, body string) *remoting.Comma
 // try sends a message with properties, given as name, value, and returns any answer.
 func (w *wire) try(body string, properties ...string) *remoting.Command {
 	w.t.Helper()
-	return w.tryTo(wireTopic, w.mq.Clock().Now(), body, properties...)
+	return w.tryTo(wireTopic, time.Now(), body, properties...)
 }
 
 func (w *wire) tryTo(topic string, born time.Time, body string, properties ...string) *remoting.Command {

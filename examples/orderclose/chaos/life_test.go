@@ -146,8 +146,11 @@ func isEither(matches ...func(rocketmqtest.Request) bool) func(rocketmqtest.Requ
 	}
 }
 
+// hook sees each request before the broker does.
+type hook = func(rocketmqtest.Request) rocketmqtest.Action
+
 // always does something to all requests that match, once to the first.
-func always(match func(rocketmqtest.Request) bool, a rocketmqtest.Action) func(rocketmqtest.Request) rocketmqtest.Action {
+func always(match func(rocketmqtest.Request) bool, a rocketmqtest.Action) hook {
 	return func(r rocketmqtest.Request) rocketmqtest.Action {
 		if match(r) {
 			return a
@@ -156,7 +159,7 @@ func always(match func(rocketmqtest.Request) bool, a rocketmqtest.Action) func(r
 	}
 }
 
-func once(match func(rocketmqtest.Request) bool, a rocketmqtest.Action) func(rocketmqtest.Request) rocketmqtest.Action {
+func once(match func(rocketmqtest.Request) bool, a rocketmqtest.Action) hook {
 	var first sync.Once
 	return func(r rocketmqtest.Request) (done rocketmqtest.Action) {
 		if match(r) {
