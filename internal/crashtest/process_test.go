@@ -247,7 +247,7 @@ func consume(ctx context.Context) error {
 	kill := killer()
 	w, err := open(ctx, nil)
 	if err != nil {
-		return err
+		return unlessTold(ctx, err)
 	}
 	router, err := handlers.New(handlers.Config{
 		Pool: w.pool, Transactor: w.box, Broker: w.client, Schema: os.Getenv(envSchema), GroupPrefix: os.Getenv(envTopic) + "-",
@@ -271,12 +271,20 @@ func consume(ctx context.Context) error {
 		return err
 	})
 	if err := router.Start(ctx); err != nil {
-		return err
+		return unlessTold(ctx, err)
 	}
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return errors.Join(router.Stop(stop), w.close())
+}
+
+// unlessTold is the error of a start, or nil if the process was told to end meanwhile: others have handled all.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // process starts a child. It is ended with the test.
