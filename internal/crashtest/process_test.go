@@ -251,6 +251,7 @@ func consume(ctx context.Context) error {
 	}
 	router, err := handlers.New(handlers.Config{
 		Pool: w.pool, Transactor: w.box, Broker: w.client, Schema: os.Getenv(envSchema), GroupPrefix: os.Getenv(envTopic) + "-",
+		BatchSize: 4, // so that there is a seventh batch, also if this process comes late
 		Listener: &handlers.Listener{
 			Received:  func(handlers.ReceivedInfo) { kill("received") },
 			Ran:       func(handlers.BatchInfo) { kill("ran") },
@@ -311,6 +312,8 @@ func process(t *testing.T, env map[string]string) *exec.Cmd {
 // killed waits for a child that was to die by its own hand.
 func killed(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // it says where it stands
+	defer late.Stop()
 	err := cmd.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
