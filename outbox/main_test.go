@@ -220,7 +220,10 @@ type bundle struct {
 	outbox *outbox.Outbox
 }
 
-// setup returns a started outbox on a schema of its own. Its sweep grace is so short that tests see it.
+// sweepGrace is short enough for tests to see what the sweep does, and long enough for a busy machine to send and ack.
+const sweepGrace = 2 * time.Second
+
+// setup returns a started outbox on a schema of its own.
 func setup(t testing.TB, edit func(*outbox.Config)) *bundle {
 	t.Helper()
 	pool, schema := pgtest.Migrated(t)
@@ -242,7 +245,7 @@ func (b *bundle) start(t testing.TB, edit func(*outbox.Config)) *outbox.Outbox {
 	t.Helper()
 	config := outbox.Config{
 		Pool: b.pool, Broker: b.broker, Source: "bank", Schema: b.schema,
-		HalfTimeout: 100 * time.Millisecond, SweepInterval: 20 * time.Millisecond, SweepGrace: 400 * time.Millisecond,
+		HalfTimeout: 100 * time.Millisecond, SweepInterval: 20 * time.Millisecond, SweepGrace: sweepGrace,
 	}
 	if edit != nil {
 		edit(&config)

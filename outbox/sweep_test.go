@@ -32,7 +32,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	}
 	eventually(t, "grace is over", func() bool {
 		var over bool
-		err := late.QueryRow(ctx, "SELECT now() + '0.5s' < clock_timestamp()").Scan(&over)
+		err := late.QueryRow(ctx, "SELECT now() + $1::interval < clock_timestamp()", sweepGrace).Scan(&over)
 		return err == nil && over
 	})
 	if err := late.Commit(ctx); err != nil { // nobody but the sweep knows of it
