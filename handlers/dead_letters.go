@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -62,16 +63,59 @@ func (d *DeadLetters) list(ctx context.Context, dead bool, f Filter, limit any) 
 	return list, nil
 }
 
-// Retry makes dead letters due, with all their attempts before them, and returns how many.
-func (d *DeadLetters) Retry(ctx context.Context, f Filter) (int, error) {
+// Retry makes dead letters due, with all their attempts before them, and returns how many; with an error, how many until
+// then. It waits for a handler that runs what comes before one of them in its stream.
+func (d *DeadLetters) Retry(ctx context.Context, f Filter) (n int, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	tag, err := d.pool.Exec(ctx, d.sql.Get("RetryDead"), f.Consumer, f.id(), f.Source, f.Topic, f.Type, f.Subject, f.limit())
+	rows, err := d.pool.Query(ctx, d.sql.Get("Dead"), f.Consumer, f.id(), f.Source, f.Topic, f.Type, f.Subject, f.limit())
 	if err != nil {
-		return 0, fmt.Errorf("retry dead letters: %w", err)
+		return 0, fmt.Errorf("list dead letters: %w", err)
 	}
-	return int(tag.RowsAffected()), nil
+	dead, err := pgx.CollectRows(rows, pgx.RowToStructByPos[letterKey])
+	if err != nil {
+		return 0, fmt.Errorf("list dead letters: %w", err)
+	}
+	for page := range slices.Chunk(dead, retryPage) {
+		done, err := d.retry(ctx, page)
+		if n += done; err != nil {
+			return n, fmt.Errorf("retry dead letters: %w", err)
+		}
+	}
+	return n, nil
+}
+
+const retryPage = 1000
+
+type letterKey struct {
+	Consumer string
+	EventID  uuid.UUID
+}
+
+// retry makes due what is free at once, and then, one by one, what was locked.
+func (d *DeadLetters) retry(ctx context.Context, page []letterKey) (n int, err error) {
+	consumers, ids := make([]string, len(page)), make([]uuid.UUID, len(page))
+	for i, k := range page {
+		consumers[i], ids[i] = k.Consumer, k.EventID
+	}
+	rows, err := d.pool.Query(ctx, d.sql.Get("RetryFree"), consumers, ids)
+	if err != nil {
+		return 0, err
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[letterKey])
+	if err != nil {
+		return 0, err
+	}
+	n = len(page) - len(locked)
+	for _, k := range locked {
+		tag, err := d.pool.Exec(ctx, d.sql.Get("RetryDead"), k.Consumer, k.EventID)
+		if err != nil {
+			return n, err
+		}
+		n += int(tag.RowsAffected())
+	}
+	return n, nil
 }
 
 // Discard settles dead letters without their effect, so that what waits behind them goes on, and returns how many.

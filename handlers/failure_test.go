@@ -127,6 +127,50 @@ func TestDeadLetterRetryAndDiscard(t *testing.T) {
 	}
 }
 
+// A dead letter that a handler's transaction has locked is waited for; the others needn't.
+func TestRetryWaitsForALock(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	b := setup(t)
+	cfg := b.config()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return Dead(errBroken) })
+	b.start(r)
+	locked, free := newChain("locked").next(1)[0], newChain("free").next(1)[0]
+	b.broker.publish(locked, free)
+	eventually(t, "two dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
+	b.stop(r)
+	tx, err := b.pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := tx.Exec(ctx, "SELECT FROM parked WHERE subject = 'locked' FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	type retried struct {
+		n   int
+		err error
+	}
+	done := make(chan retried, 1)
+	go func() {
+		n, err := b.dead.Retry(ctx, Filter{All: true})
+		done <- retried{n, err}
+	}()
+	eventually(t, "the free one is due", func() bool { return b.parkedCount(Retry) == 1 && b.parkedCount(DeadLetter) == 1 })
+	select {
+	case got := <-done:
+		t.Fatalf("the other was locked, yet got %+v", got)
+	default:
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; got != (retried{2, nil}) || b.parkedCount(Retry) != 2 {
+		t.Errorf("got %+v and %d due, want 2", got, b.parkedCount(Retry))
+	}
+}
+
 func TestAcceptGap(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -178,18 +178,33 @@ WHERE (reason = 'dead') = $1
 ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $8
 
+-- name: Dead
+SELECT consumer, event_id FROM {schema}.parked
+WHERE reason = 'dead'
+  AND ($1 = '' OR consumer = $1) AND ($2::uuid IS NULL OR event_id = $2)
+  AND ($3 = '' OR source = $3) AND ($4 = '' OR topic = $4) AND ($5 = '' OR type = $5) AND ($6 = '' OR subject = $6)
+ORDER BY parked_at, consumer, sequence, event_id
+LIMIT $7
+
+-- name: RetryFree
+-- Those that a handler's transaction has locked are left, and returned: to wait for one while holding others is how
+-- deadlocks come about.
+WITH wanted AS (
+    SELECT * FROM unnest($1::text[], $2::uuid[]) AS w (consumer, event_id)
+), free AS (
+    SELECT p.consumer, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, event_id)
+    WHERE p.reason = 'dead'
+    FOR UPDATE OF p SKIP LOCKED
+), retried AS (
+    UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
+    FROM free
+    WHERE p.consumer = free.consumer AND p.event_id = free.event_id
+)
+SELECT consumer, event_id FROM wanted EXCEPT SELECT consumer, event_id FROM free
+
 -- name: RetryDead
-UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
-FROM (
-    SELECT consumer, event_id FROM {schema}.parked
-    WHERE reason = 'dead'
-      AND ($1 = '' OR consumer = $1) AND ($2::uuid IS NULL OR event_id = $2)
-      AND ($3 = '' OR source = $3) AND ($4 = '' OR topic = $4) AND ($5 = '' OR type = $5) AND ($6 = '' OR subject = $6)
-    ORDER BY parked_at, consumer, sequence, event_id
-    LIMIT $7
-    FOR UPDATE SKIP LOCKED
-) d
-WHERE p.consumer = d.consumer AND p.event_id = d.event_id
+UPDATE {schema}.parked SET reason = 'retry', attempts = 0, next_at = now()
+WHERE consumer = $1 AND event_id = $2 AND reason = 'dead'
 
 -- name: AcceptGap
 -- Only the first of a stream: what waits behind it has its predecessor.
