@@ -58,7 +58,9 @@
 // (GlobalOrder). When a queue moves to another process it stands still for up to 80 s.
 //
 // Stopping. Shutdown waits for nothing and drops late results: a gate in front of the handler drains first
-// (DrainOnStop). Shutdown of a consumer that never started panics: it isn't called.
+// (DrainOnStop). Shutdown of a consumer that never started panics: it isn't called. Shutdown says nothing to the broker
+// and cuts the connection, also under a heartbeat: then the consumer stays in its group for two minutes, and what it had
+// of the queues unread. It is called when no heartbeat should be under way: see Config.StopRest (TestStopLeavesNoGhost).
 //
 // Starting. A consumer without permission starts in silence and stays silent: Subscribe asks first (TestCredentials),
 // and returns when a broker lists the consumer. A group that begins at the end would begin at the start of a young queue:
@@ -78,7 +80,7 @@
 // live as long as the process. (The tests name them, in TestMain.) The client races with itself in consumers, so tests
 // that consume can't run under the race detector. There is no TLS.
 //
-// A process that dies within a millisecond or so of a heartbeat of its consumers may stay a member of their groups, and its
+// A process that is killed within a millisecond or so of a heartbeat of its consumers may stay a member of their groups, and its
 // queues unread, until the broker has missed its heartbeats for two minutes: the broker handles the connection's end before
 // it handles the heartbeat (rocketmqtest has TestGhosts). Events of these queues are late then, not lost.
 //

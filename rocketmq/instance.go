@@ -33,6 +33,7 @@ type instance struct {
 	consumer *consumer
 	name     string // part of the id under which brokers list it
 	push     rmq.PushConsumer
+	farewell *farewell
 	ctx      context.Context // the handlers'; ends when stop's patience does
 	cancel   context.CancelFunc
 	drain    chan struct{} // closed: no new message passes the gate
@@ -52,6 +53,7 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 		from = rmqconsumer.ConsumeFromLastOffset
 	}
 	count, mebibytes, span := flowControl(s)
+	bye := newFarewell(c.config.StopRest)
 	push, err := rmq.NewPushConsumer(
 		rmqconsumer.WithNsResolver(c.names),
 		rmqconsumer.WithGroupName(s.Group),
@@ -67,11 +69,12 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 		rmqconsumer.WithConsumeConcurrentlyMaxSpan(span),
 		rmqconsumer.WithConsumeTimeout(consumeTimeout),
 		rmqconsumer.WithMaxReconsumeTimes(-1),
+		rmqconsumer.WithStrategy(bye.allot),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
-	i := &instance{consumer: k, name: name, push: push, drain: make(chan struct{}), released: make(chan struct{})}
+	i := &instance{consumer: k, name: name, push: push, farewell: bye, drain: make(chan struct{}), released: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	for _, topic := range s.Topics {
 		if err := push.Subscribe(topic, rmqconsumer.MessageSelector{Type: rmqconsumer.TAG, Expression: "*"}, i.consume); err != nil {
@@ -171,8 +174,8 @@ func (i *instance) enter() bool {
 	return true
 }
 
-// stop closes the gate, waits for the handlers past it until ctx ends, and shuts the client's consumer down, which
-// stores the offsets. Handlers that still run then see their context end; what they hold comes again.
+// stop closes the gate, waits for the handlers past it and for the moment to go until ctx ends, and shuts the client's
+// consumer down, which stores the offsets. Handlers that still run then see their context end; what they hold comes again.
 func (i *instance) stop(ctx context.Context) error {
 	i.mu.Lock()
 	if !i.draining {
@@ -180,6 +183,7 @@ func (i *instance) stop(ctx context.Context) error {
 		close(i.drain)
 	}
 	i.mu.Unlock()
+	i.push.Suspend() // no change of queues begins from now on
 	idle := make(chan struct{})
 	go func() {
 		i.running.Wait()
@@ -192,6 +196,7 @@ func (i *instance) stop(ctx context.Context) error {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
+	i.farewell.wait(ctx)
 	i.cancel()
 	if e := i.push.Shutdown(); e != nil {
 		err = errors.Join(err, e)

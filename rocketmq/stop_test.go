@@ -1,0 +1,105 @@
+package rocketmq_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+func nop(context.Context, broker.Delivery) error { return nil }
+
+// Consumers that stop while the queues of their group move are forgotten by the broker, so that others get their queues. On
+// a real broker about one in eight stays a member for two minutes if it goes without a look.
+func TestStopLeavesNoGhost(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := open(t)
+	topic := "ghosts-" + uuid.NewString()
+	if err := c.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 4}); err != nil {
+		t.Fatal(err)
+	}
+	const groups, rounds, members = 8, 10, 2
+	group := func(g, round int) string { return fmt.Sprint(topic, g, "-", round) }
+	var all errgroup.Group
+	for g := range groups {
+		all.Go(func() error {
+			for round := range rounds {
+				s := broker.Subscription{Group: group(g, round), Topics: []string{topic}}
+				var joined []broker.Consumer
+				for range members {
+					k, err := c.Subscribe(ctx, s, nop)
+					if err != nil {
+						return err
+					}
+					joined = append(joined, k)
+				}
+				var ends errgroup.Group
+				for _, k := range joined {
+					ends.Go(func() error { return k.Stop(ctx) })
+				}
+				if err := ends.Wait(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for g := range groups {
+		for round := range rounds {
+			deadline := time.Now().Add(20 * time.Second)
+			for ids := c.Members(ctx, group(g, round)); len(ids) > 0; ids = c.Members(ctx, group(g, round)) {
+				if time.Now().After(deadline) {
+					t.Fatalf("still listed in group %s: %v", group(g, round), ids)
+				}
+				time.Sleep(20 * time.Millisecond) // between two looks
+			}
+		}
+	}
+}
+
+// A consumer doesn't go while its heartbeat is under way.
+func TestStopAwaitsHeartbeats(t *testing.T) {
+	t.Parallel()
+	const slow = 300 * time.Millisecond
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 4)
+	var answered atomic.Int64 // when the last heartbeat is, as far as known
+	mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if r.Name == "HEART_BEAT" && bytes.Contains(r.Body, []byte(`"groupName":"group"`)) {
+			answered.Store(time.Now().Add(slow).UnixNano())
+			return rocketmqtest.Delay(slow)
+		}
+		return rocketmqtest.Pass
+	})
+	c := open(t, func(config *rocketmq.Config) { config.NameServers = []string{mq.Addr()} })
+	s := broker.Subscription{Group: "group", Topics: []string{"topic"}}
+	first, err := c.Subscribe(t.Context(), s, nop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := c.Subscribe(t.Context(), s, nop) // which has queues of the first moved
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []broker.Consumer{first, second} {
+		if err := k.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if early := time.Until(time.Unix(0, answered.Load())); early > 0 {
+			t.Errorf("gone %v before the answer to a heartbeat", early)
+		}
+	}
+}
