@@ -77,7 +77,8 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock,
 		return err
 	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
-		NameServers: []string{s.NameServer}, Service: s.Name, Namespace: s.Namespace, SendTimeout: s.pick(200*time.Millisecond, time.Second), Clock: clock,
+		NameServers: []string{s.NameServer}, Service: s.Name, Namespace: s.Namespace, SendTimeout: s.pick(200*time.Millisecond, time.Second),
+		StopRest: s.pick(-1, 0), Clock: clock, // the embedded broker forgets who is gone
 	})
 	if err != nil {
 		return err
