@@ -32,7 +32,7 @@ const (
 	firstHeartbeat  = time.Second
 	clientHeartbeat = 30 * time.Second
 	beforeHeartbeat = 50 * time.Millisecond
-	afterHeartbeat  = 200 * time.Millisecond
+	afterHeartbeat  = 500 * time.Millisecond
 )
 
 func newFarewell(after time.Duration) *farewell {

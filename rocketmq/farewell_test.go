@@ -20,12 +20,12 @@ func TestFarewellRest(t *testing.T) {
 		want  time.Duration
 	}{
 		"just started":            {time.Second, at(0), at(100 * time.Millisecond), 900 * time.Millisecond},
-		"before a heartbeat":      {500 * time.Millisecond, at(0), at(960 * time.Millisecond), 240 * time.Millisecond},
-		"behind a heartbeat":      {500 * time.Millisecond, at(0), at(1150 * time.Millisecond), 50 * time.Millisecond},
+		"before a heartbeat":      {500 * time.Millisecond, at(0), at(960 * time.Millisecond), 540 * time.Millisecond},
+		"behind a heartbeat":      {500 * time.Millisecond, at(0), at(1450 * time.Millisecond), 50 * time.Millisecond},
 		"between heartbeats":      {time.Second, at(0), at(10 * time.Second), 0},
 		"just moved":              {time.Second, at(9 * time.Second), at(9400 * time.Millisecond), 600 * time.Millisecond},
-		"a later heartbeat":       {time.Second, at(0), at(31 * time.Second), 200 * time.Millisecond},
-		"moved before a late one": {time.Second, at(90 * time.Second), at(91 * time.Second), 200 * time.Millisecond},
+		"a later heartbeat":       {time.Second, at(0), at(31 * time.Second), 500 * time.Millisecond},
+		"moved before a late one": {time.Second, at(90 * time.Second), at(91 * time.Second), 500 * time.Millisecond},
 		"at once":                 {-1, at(0), at(time.Millisecond), 0},
 	} {
 		f := &farewell{after: c.after, start: start, moved: *c.moved}
