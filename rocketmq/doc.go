@@ -80,9 +80,9 @@
 // live as long as the process. (The tests name them, in TestMain.) The client races with itself in consumers, so tests
 // that consume can't run under the race detector. There is no TLS.
 //
-// A process that is killed within a millisecond or so of a heartbeat of its consumers may stay a member of their groups, and its
-// queues unread, until the broker has missed its heartbeats for two minutes: the broker handles the connection's end before
-// it handles the heartbeat (rocketmqtest has TestGhosts). Events of these queues are late then, not lost.
+// A process that is killed within a millisecond or so of a heartbeat of its consumers may stay a member of their groups,
+// and its queues unread, until the broker has missed its heartbeats for two minutes: the broker handles the connection's
+// end before it handles the heartbeat (rocketmqtest has TestGhosts). Events of these queues are late then, not lost.
 //
 // A broker that loses messages in a power failure may still know that a group has read them. Where others come in their
 // place before the group's consumers are back, these pass over them, too. The gap shows it as it shows what was lost.

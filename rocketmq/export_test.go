@@ -2,27 +2,20 @@ package rocketmq
 
 import (
 	"context"
-
-	"github.com/rocketflow/rocketflow/internal/remoting"
+	"maps"
 )
 
-// Members returns the ids of the clients that brokers list in a group.
-func (c *Client) Members(ctx context.Context, group string) (ids []string) {
+// Members returns the ids of the consumers that brokers list in a group.
+func (c *Client) Members(ctx context.Context, group string) (all []string, err error) {
 	c.mu.Lock()
-	links := c.links
+	links := maps.Clone(c.links)
 	c.mu.Unlock()
 	for _, l := range links {
-		answer, err := l.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		ids, err := l.members(ctx, group)
 		if err != nil {
-			continue // it has no member
+			return nil, err
 		}
-		var list struct {
-			IDs []string `json:"consumerIdList"`
-		}
-		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
-			panic(err)
-		}
-		ids = append(ids, list.IDs...)
+		all = append(all, ids...)
 	}
-	return ids
+	return all, nil
 }

@@ -231,24 +231,33 @@ func (i *instance) known(ctx context.Context) (bool, error) {
 		if l == nil {
 			continue
 		}
-		answer, err := l.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": k.subscription.Group}})
-		var refused *remoting.ResponseError
-		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
-			continue // the group has no consumer there
-		}
+		ids, err := l.members(ctx, k.subscription.Group)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		var list struct {
-			IDs []string `json:"consumerIdList"`
-		}
-		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(list.IDs, func(id string) bool { return strings.Contains(id, i.name) }) {
+		if slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(id, i.name) }) {
 			return true, nil
 		}
 	}
 	return false, errors.Join(errs...)
+}
+
+// members returns the ids under which the broker lists the consumers of a group.
+func (l *link) members(ctx context.Context, group string) ([]string, error) {
+	answer, err := l.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) && refused.Code == remoting.SystemError {
+		return nil, nil // the group has no consumer there
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		IDs []string `json:"consumerIdList"`
+	}
+	if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+		return nil, err
+	}
+	return list.IDs, nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"sync/atomic"
+	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +31,13 @@ func TestStopLeavesNoGhost(t *testing.T) {
 		t.Fatal(err)
 	}
 	const groups, rounds, members = 8, 10, 2
+	listed := func(group string) []string {
+		ids, err := c.Members(ctx, group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
 	group := func(g, round int) string { return fmt.Sprint(topic, g, "-", round) }
 	var all errgroup.Group
 	for g := range groups {
@@ -42,6 +51,9 @@ func TestStopLeavesNoGhost(t *testing.T) {
 						return err
 					}
 					joined = append(joined, k)
+				}
+				if ids, err := c.Members(ctx, s.Group); err != nil || len(ids) != members {
+					return fmt.Errorf("listed before they stop: %v, %v; want %d", ids, err, members)
 				}
 				var ends errgroup.Group
 				for _, k := range joined {
@@ -60,7 +72,7 @@ func TestStopLeavesNoGhost(t *testing.T) {
 	for g := range groups {
 		for round := range rounds {
 			deadline := time.Now().Add(20 * time.Second)
-			for ids := c.Members(ctx, group(g, round)); len(ids) > 0; ids = c.Members(ctx, group(g, round)) {
+			for ids := listed(group(g, round)); len(ids) > 0; ids = listed(group(g, round)) {
 				if time.Now().After(deadline) {
 					t.Fatalf("still listed in group %s: %v", group(g, round), ids)
 				}
@@ -76,29 +88,47 @@ func TestStopAwaitsHeartbeats(t *testing.T) {
 	const slow = 100 * time.Millisecond
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("topic", 4)
-	var answered atomic.Int64 // when the last heartbeat is, as far as known
+	var mu sync.Mutex
+	answered := map[netip.AddrPort]time.Time{} // when the last heartbeat is, by who sent it
 	mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
 		if r.Name == "HEART_BEAT" && bytes.Contains(r.Body, []byte(`"groupName":"group"`)) {
-			answered.Store(time.Now().Add(slow).UnixNano())
+			mu.Lock()
+			defer mu.Unlock()
+			answered[r.Remote] = time.Now().Add(slow)
 			return rocketmqtest.Delay(slow)
 		}
 		return rocketmqtest.Pass
 	})
 	c := open(t, func(config *rocketmq.Config) { config.NameServers = []string{mq.Addr()} })
-	s := broker.Subscription{Group: "group", Topics: []string{"topic"}}
-	first, err := c.Subscribe(t.Context(), s, nop)
-	if err != nil {
-		t.Fatal(err)
+	type member struct {
+		broker.Consumer
+		remote netip.AddrPort
 	}
-	second, err := c.Subscribe(t.Context(), s, nop) // which has queues of the first moved
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range []broker.Consumer{first, second} {
-		if err := k.Stop(t.Context()); err != nil {
+	var members []member
+	for range 2 { // the second has queues of the first moved, and the end of the first those of the second
+		k, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}}, nop)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if early := time.Until(time.Unix(0, answered.Load())); early > 0 {
+		mu.Lock()
+		for remote := range answered {
+			if !slices.ContainsFunc(members, func(m member) bool { return m.remote == remote }) {
+				members = append(members, member{k, remote})
+			}
+		}
+		mu.Unlock()
+	}
+	if len(members) != 2 {
+		t.Fatalf("%d connections for two consumers", len(members))
+	}
+	for _, m := range members {
+		if err := m.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		early := time.Until(answered[m.remote])
+		mu.Unlock()
+		if early > 0 {
 			t.Errorf("gone %v before the answer to a heartbeat", early)
 		}
 	}
