@@ -168,10 +168,11 @@ func (c *conversation) call(conn *remoting.Conn, code remoting.Code, ext fields,
 	return answer
 }
 
-// until repeats a request until its answer is as wanted: what a real broker has acknowledged is not yet visible everywhere.
+// until repeats a request until its answer is as wanted: what a real broker has acknowledged is not yet visible
+// everywhere, its topics up to 30 s later where a name server could not be told at once.
 func (c *conversation) until(what string, enough func() bool) {
 	c.t.Helper()
-	for late := time.Now().Add(15 * time.Second); !enough(); time.Sleep(5 * time.Millisecond) {
+	for late := time.Now().Add(45 * time.Second); !enough(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(late) {
 			c.t.Fatalf("%s on %s: not in 45s; answers: %v", what, c.namesAddr, c.exchanges)
 		}
