@@ -68,7 +68,7 @@
 //
 // Broker restarts. The client's consumers would sleep for up to a minute: they are renewed (TestBrokerRestart). So is one
 // whose connection alone breaks, when the broker no longer lists it: the client awaits the answers of its pulls for 30 s
-// (TestConsumerIsCut).
+// (TestConsumerIsCut). One that a broker lists for its old connection, too, is given its queues once (TestListedTwice).
 //
 // Name servers. The client takes no host names: we resolve them (TestOpenFails).
 //

@@ -40,9 +40,11 @@ func newFarewell(after time.Duration) *farewell {
 	return &farewell{after: after, start: now, moved: now, queues: map[string][]queue{}}
 }
 
-// allot is the client's default strategy, and notes whether it changes anything.
+// allot is the client's default strategy, and notes whether it changes anything. A broker lists a consumer twice
+// that had to connect anew, if its old connection broke under a heartbeat, and a second share would be nobody's. (The
+// client sorts the list.)
 func (f *farewell) allot(group, client string, all []*primitive.MessageQueue, clients []string) []*primitive.MessageQueue {
-	mine := rmqconsumer.AllocateByAveragely(group, client, all, clients)
+	mine := rmqconsumer.AllocateByAveragely(group, client, all, slices.Compact(slices.Clone(clients)))
 	if len(all) == 0 {
 		return mine
 	}

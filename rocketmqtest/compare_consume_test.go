@@ -2,6 +2,7 @@ package rocketmqtest_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -144,6 +145,23 @@ func askGroups(c *conversation) {
 	c.until("both in the list", func() bool {
 		return strings.Contains(string(c.call(c.one, remoting.ConsumerList, list).Body), c.clientTwo)
 	})
+	listed := func(label string) { // in no order
+		var members struct {
+			IDs []string `json:"consumerIdList"`
+		}
+		if err := remoting.DecodeJSON(c.call(c.one, remoting.ConsumerList, list).Body, &members); err != nil {
+			c.t.Fatal(err)
+		}
+		slices.Sort(members.IDs)
+		c.exchanges = append(c.exchanges, exchange{label, c.replacement.Replace(fmt.Sprint(members.IDs))})
+	}
+	third := c.dial(c.brokerAddr, nil)
+	c.askOn(third, "heartbeat on another connection", remoting.Heartbeat, nil, beat(c.clientTwo)...)
+	listed("list of two with three connections")
+	c.askOn(third, "unregister another on its second connection", remoting.UnregisterClient, fields{"clientID": c.clientTwo, "consumerGroup": group})
+	listed("list of two with two")
+	c.askOn(third, "unregister it where it isn't", remoting.UnregisterClient, fields{"clientID": c.clientTwo, "consumerGroup": group})
+	listed("list of those that remain")
 	c.ask("heartbeat of nothing", remoting.Heartbeat, nil, []byte(`{"clientID":"x"}`)...)
 	c.ask("heartbeat without an id", remoting.Heartbeat, nil, []byte(`{"producerDataSet":[],"consumerDataSet":[]}`)...)
 	c.ask("heartbeat without a body", remoting.Heartbeat, nil)

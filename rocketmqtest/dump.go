@@ -126,12 +126,12 @@ func (s *Server) Dump() Dump {
 
 func (s *Server) dumpGroup(g *group) GroupDump {
 	d := GroupDump{Name: g.name, Lag: s.lag(g)}
-	for _, client := range sortedKeys(g.members) {
-		m := MemberDump{Client: client, Remote: g.members[client].session.remote, Subscriptions: map[string]string{}}
-		for topic, sub := range g.members[client].subscriptions {
-			m.Subscriptions[topic] = sub.Expression
+	for _, m := range g.members {
+		dumped := MemberDump{Client: m.client, Remote: m.session.remote, Subscriptions: map[string]string{}}
+		for topic, sub := range m.subscriptions {
+			dumped.Subscriptions[topic] = sub.Expression
 		}
-		d.Members = append(d.Members, m)
+		d.Members = append(d.Members, dumped)
 	}
 	for _, q := range s.queuesOf(g) {
 		offset, committed := g.offsets[q]

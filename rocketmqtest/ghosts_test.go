@@ -21,31 +21,21 @@ func TestGhosts(t *testing.T) {
 	if n := ghosts(t, rocketmqtest.RunT(t).Addr()); n != 0 {
 		t.Errorf("%d clients that are gone are still listed", n)
 	}
-	if n := ghosts(t, real); n == 0 {
-		t.Error("a real broker lists none of the clients that are gone: rocketmq/doc.go says otherwise")
+	for range 20 { // a broker that has much to do may see each end last
+		if ghosts(t, real) > 0 {
+			return
+		}
 	}
+	t.Error("a real broker lists none of the clients that are gone: rocketmq/doc.go says otherwise")
 }
 
 // ghosts returns how many of 200 members a broker still lists a while after their ends.
 func ghosts(t *testing.T, nameServer string) int {
 	t.Helper()
-	ctx := t.Context()
-	names := dialBroker(t, nameServer)
-	var cluster remoting.Cluster
-	answer, err := names.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
-	if err == nil {
-		err = remoting.DecodeJSON(answer.Body, &cluster)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var address string
-	for _, b := range cluster.Brokers {
-		address = b.Master()
-	}
+	address := mqtest.Brokers(t, nameServer)[0]
 	group := "ghosts-" + uuid.NewString()
 	for i := range 200 {
-		conn := dialBroker(t, address)
+		conn := mqtest.Dial(t, address)
 		body, err := json.Marshal(map[string]any{"clientID": fmt.Sprint(group, i), "producerDataSet": []any{}, "consumerDataSet": []any{map[string]any{
 			"groupName": group, "consumeType": "CONSUME_PASSIVELY", "messageModel": "CLUSTERING", "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET",
 			"subscriptionDataSet": []any{}, "unitMode": false,
@@ -59,31 +49,11 @@ func ghosts(t *testing.T, nameServer string) int {
 		conn.Close()
 	}
 	// Those whose end was handled after their heartbeat go in a moment.
-	conn := dialBroker(t, address)
 	last := -1
 	for settled := time.Now(); time.Since(settled) < 3*time.Second; time.Sleep(50 * time.Millisecond) {
-		var list struct {
-			IDs []string `json:"consumerIdList"`
-		}
-		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
-		if err == nil { // else the group has no member
-			if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if len(list.IDs) != last {
-			last, settled = len(list.IDs), time.Now()
+		if n := len(mqtest.Members(t, nameServer, group)); n != last {
+			last, settled = n, time.Now()
 		}
 	}
 	return last
-}
-
-func dialBroker(t *testing.T, address string) *remoting.Conn {
-	t.Helper()
-	conn, err := remoting.Dial(t.Context(), address, remoting.Credentials{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	return conn
 }

@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,13 +13,14 @@ import (
 // group is a consumer group. It is known from its first heartbeat, pull, lock or send-back on, and never forgotten.
 type group struct {
 	name    string
-	members map[string]*member // by client id
+	members []*member // by their ids
 	offsets map[*queue]int64
 	locks   map[queueName]lock
 }
 
-// member is a consumer of a group.
+// member is a consumer of a group on a connection: one that has connected anew is there twice until its old connection ends.
 type member struct {
+	client        string // its id
 	session       *session
 	subscriptions map[string]subscription // by topic
 }
@@ -66,12 +68,14 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 	for _, c := range h.Consumers {
 		g := s.group(c.Group)
 		s.systemTopicOf(retryPrefix + c.Group)
-		m := g.members[h.ClientID]
-		changed := m == nil || m.session != r.from
+		m := g.memberOn(r.from)
+		changed := m == nil
 		if changed {
 			m = &member{session: r.from}
-			g.members[h.ClientID] = m
+			g.members = append(g.members, m)
 		}
+		m.client = h.ClientID
+		slices.SortStableFunc(g.members, func(a, b *member) int { return cmp.Compare(a.client, b.client) })
 		before := m.subscriptions
 		m.subscriptions = map[string]subscription{}
 		for _, sub := range c.Subscriptions {
@@ -91,7 +95,7 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 func (s *Server) group(name string) *group {
 	g := s.groups[name]
 	if g == nil {
-		g = &group{name: name, members: map[string]*member{}, offsets: map[*queue]int64{}, locks: map[queueName]lock{}}
+		g = &group{name: name, offsets: map[*queue]int64{}, locks: map[queueName]lock{}}
 		s.groups[name] = g
 	}
 	return g
@@ -99,15 +103,15 @@ func (s *Server) group(name string) *group {
 
 // notifyMembers tells a group's consumers that there are others now (40), which has them deal out the queues anew.
 func (s *Server) notifyMembers(g *group) {
-	for _, id := range slices.Sorted(maps.Keys(g.members)) {
-		s.notify(g.members[id].session, &remoting.Command{Code: remoting.ConsumersChanged, Ext: map[string]string{"consumerGroup": g.name}})
+	for _, m := range g.members {
+		s.notify(m.session, &remoting.Command{Code: remoting.ConsumersChanged, Ext: map[string]string{"consumerGroup": g.name}})
 	}
 }
 
-// unregisterClient forgets one client of a group (35).
+// unregisterClient forgets the client on this connection as a member of a group (35).
 func (s *Server) unregisterClient(r *request) *remoting.Command {
 	if g := s.groups[r.Ext["consumerGroup"]]; g != nil {
-		s.leave(g, r.Ext["clientID"])
+		s.leave(g, r.from)
 	}
 	if name := r.Ext["producerGroup"]; name != "" {
 		s.producers[name] = slices.DeleteFunc(s.producers[name], func(c *session) bool { return c.client == r.Ext["clientID"] })
@@ -115,9 +119,16 @@ func (s *Server) unregisterClient(r *request) *remoting.Command {
 	return r.answer()
 }
 
-func (s *Server) leave(g *group, client string) {
-	if _, was := g.members[client]; was {
-		delete(g.members, client)
+func (g *group) memberOn(c *session) *member {
+	if i := slices.IndexFunc(g.members, func(m *member) bool { return m.session == c }); i >= 0 {
+		return g.members[i]
+	}
+	return nil
+}
+
+func (s *Server) leave(g *group, c *session) {
+	if m := g.memberOn(c); m != nil {
+		g.members = slices.DeleteFunc(g.members, func(other *member) bool { return other == m })
 		s.notifyMembers(g)
 	}
 }
@@ -131,7 +142,11 @@ func (s *Server) consumerList(r *request) *remoting.Command {
 	if g == nil || len(g.members) == 0 {
 		return r.refuse(remoting.SystemError, "no consumer for this group, %s", r.Ext["consumerGroup"])
 	}
-	return r.answerJSON(map[string][]string{"consumerIdList": slices.Sorted(maps.Keys(g.members))})
+	ids := make([]string, len(g.members))
+	for i, m := range g.members {
+		ids[i] = m.client
+	}
+	return r.answerJSON(map[string][]string{"consumerIdList": ids})
 }
 
 // forget removes what a connection stood for, after its end.
@@ -145,12 +160,7 @@ func (s *Server) forget(c *session) {
 	}
 	defer s.changed()
 	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
-		g := s.groups[name]
-		for _, client := range slices.Sorted(maps.Keys(g.members)) {
-			if g.members[client].session == c {
-				s.leave(g, client)
-			}
-		}
+		s.leave(s.groups[name], c)
 	}
 	s.dropPolls(c)
 }

@@ -2,8 +2,6 @@ package rocketmqtest
 
 import (
 	"cmp"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,8 +78,8 @@ func (s *Server) filterOf(r *request, g *group, t *topic) (filter, *remoting.Com
 		return nil, r.refuse(remoting.SubscriptionUnknown, "the consumer's group info not exist")
 	}
 	var found *subscription
-	for _, id := range slices.Sorted(maps.Keys(g.members)) {
-		if sub, subscribed := g.members[id].subscriptions[t.name]; subscribed && (found == nil || sub.Version > found.Version) {
+	for _, m := range g.members {
+		if sub, subscribed := m.subscriptions[t.name]; subscribed && (found == nil || sub.Version > found.Version) {
 			found = &sub
 		}
 	}

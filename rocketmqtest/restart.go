@@ -143,7 +143,7 @@ func (s *Server) lose(loss Loss) {
 	}
 	clear(s.producers)
 	for _, g := range s.groups {
-		clear(g.members)
+		g.members = nil
 		clear(g.locks)
 	}
 	if loss >= LoseMarkers {

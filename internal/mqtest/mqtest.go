@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // realVariable is set while tests run on a real RocketMQ (`.ci/test real`), and names it.
@@ -52,7 +53,7 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 		real.Auth = &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}
 		embedded.Credentials = map[string]string{accessKey: secretKey}
 	}
-	if os.Getenv(realVariable) != "" {
+	if Real() {
 		broker, err = devstack.StartRocketMQ(ctx, real)
 	} else {
 		broker, err = devstack.StartEmbedded(embedded)
@@ -62,6 +63,69 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 	}
 	t.Cleanup(func() { _ = broker.Stop(context.Background()) })
 	return broker
+}
+
+// Patience is how long a group may need to come to rest after one of its processes was killed. A real broker may list
+// the dead consumer, with its queues, for two minutes more: see TestGhosts of rocketmqtest.
+func Patience() time.Duration {
+	if Real() {
+		return 3*time.Minute + 30*time.Second
+	}
+	return time.Minute
+}
+
+// Real tells whether the tests run on a real RocketMQ.
+func Real() bool { return os.Getenv(realVariable) != "" }
+
+// Brokers returns the addresses of the brokers that a name server knows.
+func Brokers(t testing.TB, nameServer string) (addresses []string) {
+	t.Helper()
+	names := Dial(t, nameServer)
+	defer names.Close()
+	var cluster remoting.Cluster
+	answer, err := names.Call(t.Context(), &remoting.Command{Code: remoting.ClusterInfo})
+	if err == nil {
+		err = remoting.DecodeJSON(answer.Body, &cluster)
+	}
+	if err != nil {
+		t.Fatalf("cluster of %s: %v", nameServer, err)
+	}
+	for _, b := range cluster.Brokers {
+		addresses = append(addresses, b.Master())
+	}
+	return addresses
+}
+
+// Members returns the ids of the consumers that brokers list in a group, those that are listed twice as often.
+func Members(t testing.TB, nameServer, group string) (ids []string) {
+	t.Helper()
+	for _, address := range Brokers(t, nameServer) {
+		conn := Dial(t, address)
+		answer, err := conn.Call(t.Context(), &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		conn.Close()
+		if err != nil {
+			continue // the group has no member
+		}
+		var list struct {
+			IDs []string `json:"consumerIdList"`
+		}
+		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, list.IDs...)
+	}
+	return ids
+}
+
+// Dial connects to a name server or broker until the test ends.
+func Dial(t testing.TB, address string) *remoting.Conn {
+	t.Helper()
+	conn, err := remoting.Dial(t.Context(), address, remoting.Credentials{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
 }
 
 // NeedsReal skips a test of what the embedded broker doesn't have, unless the tests run on a real RocketMQ. It returns

@@ -12,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/pgtest"
 )
 
@@ -46,7 +47,7 @@ func run(t *testing.T, c stage.Config) orderclose.Summary {
 	if nameServers == "" {
 		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+mqtest.Patience())
 	defer cancel()
 	var out strings.Builder
 	c.DatabaseURL, c.NameServers, c.Processes, c.Out = pgtest.URL(t), nameServers, 2, &out

@@ -1,0 +1,70 @@
+package rocketmq_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// A consumer whose connection broke under a heartbeat, and who is back, is listed for both connections by RocketMQ 5.3.3
+// for two minutes. It still reads all of its queues.
+func TestListedTwice(t *testing.T) {
+	t.Parallel()
+	ctx := deadline(t, time.Minute)
+	c := open(t)
+	topic := "twice-" + uuid.NewString()
+	if err := c.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 4}); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	came := map[string]bool{}
+	consumer, err := c.Subscribe(ctx, broker.Subscription{Group: topic, Topics: []string{topic}}, func(_ context.Context, d broker.Delivery) error {
+		mu.Lock()
+		defer mu.Unlock()
+		came[string(d.Body)] = true
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Stop(ctx)
+	nameServer := nameServers(t)[0]
+	ids := mqtest.Members(t, nameServer, topic)
+	if len(ids) != 1 {
+		t.Fatalf("listed: %v", ids)
+	}
+	second := mqtest.Dial(t, mqtest.Brokers(t, nameServer)[0])
+	heartbeat := fmt.Sprintf(`{"clientID":%q,"producerDataSet":[],"consumerDataSet":[{"groupName":%q,"consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING",
+		"consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,
+		"subscriptionDataSet":[{"topic":%q,"subString":"*","tagsSet":[],"codeSet":[],"subVersion":1,"expressionType":"TAG","classFilterMode":false}]}]}`, ids[0], topic, topic)
+	if _, err := second.Call(ctx, &remoting.Command{Code: remoting.Heartbeat, Body: []byte(heartbeat)}); err != nil {
+		t.Fatal(err)
+	}
+	if ids := mqtest.Members(t, nameServer, topic); len(ids) != 2 {
+		t.Errorf("listed: %v, want it twice", ids)
+	}
+	// The broker tells the consumer of the change, and it deals the queues out anew: by then messages to each of them.
+	n := 0
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); n++ {
+		if _, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte(fmt.Sprint(n))}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // to outlast the change
+	}
+	eventually(t, 20*time.Second, func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(came) < n {
+			return fmt.Errorf("%d of %d messages came", len(came), n)
+		}
+		return nil
+	})
+}
