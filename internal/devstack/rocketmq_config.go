@@ -41,6 +41,10 @@ func brokerProperties(port int, nameServer, store string) map[string]string {
 		"endTransactionThreadPoolNums": "4",
 		"pullMessageThreadPoolNums":    "8",
 
+		// A consumer that was killed under a heartbeat is forgotten after this, and not after two minutes. The client's
+		// heartbeats come each 30 s.
+		"channelExpiredTimeout": "45000",
+
 		// Patience for a slow machine: else requests are refused as busy.
 		"waitTimeMillsInSendQueue":        "5000",
 		"waitTimeMillsInTransactionQueue": "10000",
