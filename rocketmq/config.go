@@ -45,8 +45,8 @@ type Config struct {
 
 	// StopRest is how long the queues of a consumer must have been the same when it stops, so that the broker forgets it at
 	// once and gives them to others, as its heartbeats have been answered by then. It counts from the consumer's start, too;
-	// and none stops around a heartbeat by the clock, half a second in thirty. Default 1 s. Negative: a consumer stops at once, and may stay listed for two minutes; right for brokers that don't do
-	// that, such as the one for tests.
+	// and none stops around a heartbeat by the clock, half a second in thirty. Default 1 s. Negative: a consumer stops at
+	// once, and may stay listed for two minutes; right for brokers that don't do that, such as the one for tests.
 	StopRest time.Duration
 
 	// MaxAsync is how many sends of SendAsync are in flight at once. Default 256.
