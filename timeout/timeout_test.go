@@ -233,8 +233,8 @@ func TestOverdueIsSentEverMoreRarely(t *testing.T) {
 	b := setup(t, func(c *timeout.Config, m *memory) { c.Grace = 50 * time.Millisecond })
 	b.broker.handler = nil
 	b.start(t)
-	b.arm(t, "o1", 0)
 	begin := time.Now()
+	b.arm(t, "o1", 0)
 	eventually(t, "sent three times", func() bool { _, sent := b.broker.counts(); return sent == 3 })
 	if took := time.Since(begin); took < 300*time.Millisecond { // 50 ms, +100 ms, +150 ms or more
 		t.Errorf("sent 3 times in %v", took)
@@ -245,8 +245,8 @@ func TestBeyondHorizon(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *timeout.Config, _ *memory) { c.Horizon, c.Grace = 300*time.Millisecond, 5*time.Second }).start(t)
 	b.arm(t, "far", time.Hour)
-	b.arm(t, "o1", time.Second)
 	armed := time.Now()
+	b.arm(t, "o1", time.Second)
 	if scheduled, _ := b.broker.counts(); scheduled != 0 {
 		t.Error("handed over at once")
 	}
