@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
@@ -30,14 +31,8 @@ func TestStopLeavesNoGhost(t *testing.T) {
 	if err := c.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 4}); err != nil {
 		t.Fatal(err)
 	}
+	nameServer := nameServers(t)[0]
 	const groups, rounds, members = 8, 10, 2
-	listed := func(group string) []string {
-		ids, err := c.Members(ctx, group)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ids
-	}
 	group := func(g, round int) string { return fmt.Sprint(topic, g, "-", round) }
 	var all errgroup.Group
 	for g := range groups {
@@ -52,7 +47,7 @@ func TestStopLeavesNoGhost(t *testing.T) {
 					}
 					joined = append(joined, k)
 				}
-				if ids, err := c.Members(ctx, s.Group); err != nil || len(ids) != members {
+				if ids, err := mqtest.Members(ctx, nameServer, s.Group); err != nil || len(ids) != members {
 					return fmt.Errorf("listed before they stop: %v, %v; want %d", ids, err, members)
 				}
 				var ends errgroup.Group
@@ -71,13 +66,13 @@ func TestStopLeavesNoGhost(t *testing.T) {
 	}
 	for g := range groups {
 		for round := range rounds {
-			deadline := time.Now().Add(20 * time.Second)
-			for ids := listed(group(g, round)); len(ids) > 0; ids = listed(group(g, round)) {
-				if time.Now().After(deadline) {
-					t.Fatalf("still listed in group %s: %v", group(g, round), ids)
+			eventually(t, 20*time.Second, func() error {
+				ids, err := mqtest.Members(ctx, nameServer, group(g, round))
+				if err == nil && len(ids) > 0 {
+					err = fmt.Errorf("still listed in group %s: %v", group(g, round), ids)
 				}
-				time.Sleep(20 * time.Millisecond) // between two looks
-			}
+				return err
+			})
 		}
 	}
 }

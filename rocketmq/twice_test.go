@@ -37,27 +37,29 @@ func TestListedTwice(t *testing.T) {
 	}
 	defer consumer.Stop(ctx)
 	nameServer := nameServers(t)[0]
-	ids := mqtest.Members(t, nameServer, topic)
-	if len(ids) != 1 {
-		t.Fatalf("listed: %v", ids)
+	ids, err := mqtest.Members(ctx, nameServer, topic)
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("listed: %v, %v; want one", ids, err)
 	}
-	second := mqtest.Dial(t, mqtest.Brokers(t, nameServer)[0])
+	second := mqtest.DialBroker(t, nameServer)
 	heartbeat := fmt.Sprintf(`{"clientID":%q,"producerDataSet":[],"consumerDataSet":[{"groupName":%q,"consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING",
 		"consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,
 		"subscriptionDataSet":[{"topic":%q,"subString":"*","tagsSet":[],"codeSet":[],"subVersion":1,"expressionType":"TAG","classFilterMode":false}]}]}`, ids[0], topic, topic)
 	if _, err := second.Call(ctx, &remoting.Command{Code: remoting.Heartbeat, Body: []byte(heartbeat)}); err != nil {
 		t.Fatal(err)
 	}
-	if ids := mqtest.Members(t, nameServer, topic); len(ids) != 2 {
-		t.Errorf("listed: %v, want it twice", ids)
+	if ids, err := mqtest.Members(ctx, nameServer, topic); err != nil || len(ids) != 2 {
+		t.Errorf("listed: %v, %v; want it twice", ids, err)
 	}
-	// The broker tells the consumer of the change, and it deals the queues out anew: by then messages to each of them.
-	n := 0
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); n++ {
-		if _, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte(fmt.Sprint(n))}); err != nil {
+	// The broker tells the consumer of the change, and it deals the queues out anew while messages come to each of them.
+	const n = 250
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	for i := range n {
+		<-pace.C
+		if _, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte(fmt.Sprint(i))}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20 * time.Millisecond) // to outlast the change
 	}
 	eventually(t, 20*time.Second, func() error {
 		mu.Lock()

@@ -28,7 +28,7 @@ func TestGhosts(t *testing.T) {
 			continue
 		}
 		for late := time.Now().Add(80 * time.Second); n > 0; time.Sleep(200 * time.Millisecond) {
-			if n = len(mqtest.Members(t, real, group)); time.Now().After(late) {
+			if n = listed(t, real, group); time.Now().After(late) {
 				t.Fatalf("%d clients that are gone are still listed", n)
 			}
 		}
@@ -40,10 +40,9 @@ func TestGhosts(t *testing.T) {
 // ghosts returns a group, and how many of its 200 members a broker still lists a while after their ends.
 func ghosts(t *testing.T, nameServer string) (string, int) {
 	t.Helper()
-	address := mqtest.Brokers(t, nameServer)[0]
 	group := "ghosts-" + uuid.NewString()
 	for i := range 200 {
-		conn := mqtest.Dial(t, address)
+		conn := mqtest.DialBroker(t, nameServer)
 		body, err := json.Marshal(map[string]any{"clientID": fmt.Sprint(group, i), "producerDataSet": []any{}, "consumerDataSet": []any{map[string]any{
 			"groupName": group, "consumeType": "CONSUME_PASSIVELY", "messageModel": "CLUSTERING", "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET",
 			"subscriptionDataSet": []any{}, "unitMode": false,
@@ -59,9 +58,18 @@ func ghosts(t *testing.T, nameServer string) (string, int) {
 	// Those whose end was handled after their heartbeat go in a moment.
 	last := -1
 	for settled := time.Now(); time.Since(settled) < 3*time.Second; time.Sleep(50 * time.Millisecond) {
-		if n := len(mqtest.Members(t, nameServer, group)); n != last {
+		if n := listed(t, nameServer, group); n != last {
 			last, settled = n, time.Now()
 		}
 	}
 	return group, last
+}
+
+func listed(t *testing.T, nameServer, group string) int {
+	t.Helper()
+	ids, err := mqtest.Members(t.Context(), nameServer, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(ids)
 }

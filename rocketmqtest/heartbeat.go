@@ -20,7 +20,7 @@ type group struct {
 
 // member is a consumer of a group on a connection: one that has connected anew is there twice until its old connection ends.
 type member struct {
-	client        string // its id
+	client        string // its id in the last heartbeat that named this group
 	session       *session
 	subscriptions map[string]subscription // by topic
 }
@@ -114,7 +114,7 @@ func (s *Server) unregisterClient(r *request) *remoting.Command {
 		s.leave(g, r.from)
 	}
 	if name := r.Ext["producerGroup"]; name != "" {
-		s.producers[name] = slices.DeleteFunc(s.producers[name], func(c *session) bool { return c.client == r.Ext["clientID"] })
+		s.producers[name] = slices.DeleteFunc(s.producers[name], func(c *session) bool { return c == r.from })
 	}
 	return r.answer()
 }

@@ -4,6 +4,7 @@ package mqtest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -78,49 +79,64 @@ func Patience() time.Duration {
 func Real() bool { return os.Getenv(realVariable) != "" }
 
 // Brokers returns the addresses of the brokers that a name server knows.
-func Brokers(t testing.TB, nameServer string) (addresses []string) {
-	t.Helper()
-	names := Dial(t, nameServer)
-	defer names.Close()
-	var cluster remoting.Cluster
-	answer, err := names.Call(t.Context(), &remoting.Command{Code: remoting.ClusterInfo})
-	if err == nil {
-		err = remoting.DecodeJSON(answer.Body, &cluster)
-	}
+func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {
+	answer, err := ask(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
-		t.Fatalf("cluster of %s: %v", nameServer, err)
+		return nil, err
+	}
+	var cluster remoting.Cluster
+	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+		return nil, err
 	}
 	for _, b := range cluster.Brokers {
 		addresses = append(addresses, b.Master())
 	}
-	return addresses
+	return addresses, nil
 }
 
 // Members returns the ids of the consumers that brokers list in a group, those that are listed twice as often.
-func Members(t testing.TB, nameServer, group string) (ids []string) {
-	t.Helper()
-	for _, address := range Brokers(t, nameServer) {
-		conn := Dial(t, address)
-		answer, err := conn.Call(t.Context(), &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
-		conn.Close()
+func Members(ctx context.Context, nameServer, group string) (ids []string, err error) {
+	brokers, err := Brokers(ctx, nameServer)
+	if err != nil {
+		return nil, err
+	}
+	for _, address := range brokers {
+		answer, err := ask(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		var refused *remoting.ResponseError
+		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
+			continue // the group has no member there
+		}
 		if err != nil {
-			continue // the group has no member
+			return nil, err
 		}
 		var list struct {
 			IDs []string `json:"consumerIdList"`
 		}
 		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		ids = append(ids, list.IDs...)
 	}
-	return ids
+	return ids, nil
 }
 
-// Dial connects to a name server or broker until the test ends.
-func Dial(t testing.TB, address string) *remoting.Conn {
+func ask(ctx context.Context, address string, request *remoting.Command) (*remoting.Command, error) {
+	conn, err := remoting.Dial(ctx, address, remoting.Credentials{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Call(ctx, request)
+}
+
+// DialBroker connects to the only broker that a name server knows, until the test ends.
+func DialBroker(t testing.TB, nameServer string) *remoting.Conn {
 	t.Helper()
-	conn, err := remoting.Dial(t.Context(), address, remoting.Credentials{}, nil)
+	brokers, err := Brokers(t.Context(), nameServer)
+	if err != nil || len(brokers) != 1 {
+		t.Fatalf("brokers: %v, %v; want one", brokers, err)
+	}
+	conn, err := remoting.Dial(t.Context(), brokers[0], remoting.Credentials{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
