@@ -87,19 +87,3 @@ func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
 	t.Cleanup(pool.Close)
 	return pool
 }
-
-// With returns a pool like another one whose connections start with these settings besides. It is closed when the test
-// ends.
-func With(t testing.TB, pool *pgxpool.Pool, settings map[string]string) *pgxpool.Pool {
-	t.Helper()
-	config := pool.Config() // a copy
-	for name, value := range settings {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
-	like, err := pgxpool.NewWithConfig(context.Background(), config)
-	if err != nil {
-		t.Fatalf("connect to Postgres: %v", err)
-	}
-	t.Cleanup(like.Close)
-	return like
-}
