@@ -15,7 +15,7 @@ SELECT pg_catalog.set_config('lock_timeout', $1::text, true)
 -- name: Blockers
 -- Of other roles' sessions a role that is not a superuser or member of pg_read_all_stats sees little.
 SELECT a.pid, COALESCE(a.usename::text, ''), COALESCE(a.application_name, ''), COALESCE(pg_catalog.host(a.client_addr), ''),
-    COALESCE(a.state, ''), COALESCE(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.xact_start), 0)::float8
+    COALESCE(a.state, ''), COALESCE(EXTRACT(epoch FROM clock_timestamp() - a.xact_start), 0)::float8
 FROM pg_catalog.pg_stat_activity a
 WHERE a.pid = ANY (pg_catalog.pg_blocking_pids($1::integer))
 ORDER BY a.pid
@@ -39,7 +39,7 @@ SELECT EXISTS (
 CREATE TABLE {schema}.rocketflow_migration (
     version    bigint      NOT NULL PRIMARY KEY,
     name       text        NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 
 -- name: DropVersions
