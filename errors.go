@@ -19,6 +19,19 @@ var (
 	ErrNotMigrated = errors.New("database schema is not migrated: run `rocketflow migrate up`")
 )
 
+// SchemaOwnedError is returned by Start when the schema of rocketflow's tables belongs to another service: retention,
+// sweep, timeouts and sagas of one service would act on the other's rows.
+type SchemaOwnedError struct {
+	Schema string // of rocketflow's tables
+	Owner  string // the source whose service started on it first
+	Source string // the one that was refused
+}
+
+func (e *SchemaOwnedError) Error() string {
+	return fmt.Sprintf("schema %q belongs to service %q and can't be used by %q: set Schema to one of its own and run `rocketflow migrate up --schema NAME`, "+
+		"or, if %[2]q was renamed to %[3]q, run `rocketflow migrate owner --schema %[1]s --set %[3]s`", e.Schema, e.Owner, e.Source)
+}
+
 // BackpressureError matches ErrBackpressure. Nothing has been written when it is returned.
 type BackpressureError struct {
 	Backlog int64         // events owed to the broker

@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -230,15 +231,16 @@ func (o *Outbox) Start(ctx context.Context) error {
 	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
+	database, err := installation.Claim(ctx, o.config.Pool, o.config.Schema, o.config.Source)
+	if err != nil {
+		return fmt.Errorf("start outbox: %w", err)
+	}
 	if len(o.config.Topics) > 0 {
 		if err := o.config.Broker.VerifyTopics(ctx, o.config.Topics...); err != nil {
 			return fmt.Errorf("start outbox: %w", err)
 		}
 	}
-	r := &running{}
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Installation")).Scan(&r.database); err != nil {
-		return fmt.Errorf("start outbox: read installation: %w", err)
-	}
+	r := &running{database: database}
 	if err := o.readBacklog(ctx); err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
@@ -246,7 +248,6 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.acks = o.startAcks()
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
 	r.checked.run, r.checked.max = r.ackChecked, maxLookups
-	var err error
 	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
 		return o.check(ctx, r, c)
 	})

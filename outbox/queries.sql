@@ -1,6 +1,3 @@
--- name: Installation
-SELECT id::text FROM {schema}.installation
-
 -- name: Record
 -- Takes the next sequences of each stream, in key order so that two transactions can't deadlock, and inserts the rows.
 -- The clock is read under the stream's row lock. An asynchronous commit could be taken back by a crash after it was
