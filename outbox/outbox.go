@@ -19,6 +19,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/installation"
+	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -105,7 +106,7 @@ type Config struct {
 	// say. Default: the machine's.
 	Clock    rocketflow.Clock
 	Listener *Listener
-	Logger   *slog.Logger // default: discards
+	Logger   *slog.Logger // default: warnings and errors go to stderr
 }
 
 func (c Config) withDefaults() Config {
@@ -129,7 +130,7 @@ func (c Config) withDefaults() Config {
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
 	c.RefillRate = cmp.Or(c.RefillRate, 1000)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.Logger = logging.Or(c.Logger)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
