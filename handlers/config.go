@@ -41,7 +41,7 @@ type Config struct {
 	GapWait     time.Duration // Defaults to 200 ms; negative: not at all.
 	AdoptAfter  time.Duration // Defaults to 1 min.
 	Retry       RetryPolicy
-	Begin       Begin // Defaults to Oldest.
+	Begin       broker.Begin // Defaults to broker.BeginOldest.
 
 	// InboxRetention is how long events without order are remembered. Older ones can't be told from duplicates and become
 	// dead letters: it must be longer than the broker keeps messages. Defaults to 7 days.
@@ -81,37 +81,10 @@ type ConsumerConfig struct {
 	AdoptAfter time.Duration
 	// Retry says when failed events are tried again. If it is set, it replaces the Router's as a whole.
 	Retry RetryPolicy
-	// Begin says which events the consumer handles of a topic that it reads for the first time.
-	Begin Begin
-}
-
-// Begin says where a consumer begins in a topic that it has never read. It is asked once, at the first Start with the
-// topic; later changes have no effect. To give a consumer another name makes it a new one, which begins anew.
-type Begin struct {
-	newest bool
-	at     time.Time
-	set    bool
-}
-
-// Where a consumer begins.
-var (
-	// Oldest is with all that the broker still has: a new mailer mails for events of the past days, too.
-	Oldest = Begin{set: true}
-	// Newest is with the events that are recorded after the consumer's first start, by the clocks of the two databases.
-	Newest = Begin{newest: true, set: true}
-)
-
-// From is with the events that were recorded at or after an instant.
-func From(at time.Time) Begin { return Begin{at: at, set: true} }
-
-func (b Begin) broker() broker.Begin {
-	switch {
-	case b.newest:
-		return broker.BeginNewest
-	case !b.at.IsZero():
-		return broker.BeginAt(b.at)
-	}
-	return broker.BeginOldest
+	// Begin says which events the consumer handles of a topic that it reads for the first time, by when they were recorded:
+	// with broker.BeginOldest a new mailer mails for the events of the past days, too. It is asked at the first Start with the
+	// topic; later changes have no effect. A consumer that gets another name is a new one and begins anew.
+	Begin broker.Begin
 }
 
 // RetryPolicy says when a failed event is tried again.
@@ -139,9 +112,6 @@ func (c Config) withDefaults() Config {
 	c.GapWait = cmp.Or(c.GapWait, 200*time.Millisecond)
 	c.AdoptAfter = cmp.Or(c.AdoptAfter, time.Minute)
 	c.Retry = c.Retry.withDefaults()
-	if !c.Begin.set {
-		c.Begin = Oldest
-	}
 	c.InboxRetention = cmp.Or(c.InboxRetention, 7*24*time.Hour)
 	c.PositionRetention = cmp.Or(c.PositionRetention, 30*24*time.Hour)
 	c.MaxAhead = cmp.Or(c.MaxAhead, time.Hour)
@@ -201,9 +171,7 @@ func (c Config) consumer(own ConsumerConfig) ConsumerConfig {
 		own.Retry = c.Retry
 	}
 	own.Retry = own.Retry.withDefaults()
-	if !own.Begin.set {
-		own.Begin = c.Begin
-	}
+	own.Begin = cmp.Or(own.Begin, c.Begin)
 	return own
 }
 

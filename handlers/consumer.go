@@ -77,11 +77,11 @@ func (c *consumer) register(ctx context.Context) error {
 		topics, types = append(topics, r.topic), append(types, r.eventType)
 	}
 	var from *time.Time
-	if at := c.opts.Begin.at; !at.IsZero() {
+	if at, ok := c.opts.Begin.Time(); ok {
 		from = &at
 	}
 	var q pgx.Batch
-	q.Queue(c.sql.Get("Register"), c.name, c.cfg.InboxRetention.Seconds(), c.cfg.PositionRetention.Seconds(), topics, types, c.opts.Begin.newest, from)
+	q.Queue(c.sql.Get("Register"), c.name, c.cfg.InboxRetention.Seconds(), c.cfg.PositionRetention.Seconds(), topics, types, c.opts.Begin.Newest(), from)
 	q.Queue(c.sql.Get("Topics"), c.name).Query(func(rows pgx.Rows) error {
 		var topic string
 		var born time.Time
@@ -124,6 +124,25 @@ func (c *consumer) topics() []string {
 		set[key.topic] = true
 	}
 	return slices.Sorted(maps.Keys(set))
+}
+
+// beginMargin is how much earlier than the consumer's beginning the broker is asked to begin: it goes by the time when it
+// stored a message, the consumer by when the event was recorded, and what is older is stepped over.
+const beginMargin = 10 * time.Minute
+
+// begin says where a group that the broker doesn't know begins.
+func (c *consumer) begin() broker.Begin {
+	var first time.Time
+	for _, topic := range c.topics() {
+		at := c.topicsRead[topic].begin
+		if at.IsZero() {
+			return broker.BeginOldest()
+		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return broker.BeginAt(first.Add(-beginMargin))
 }
 
 // run starts the lanes and the worker. They end as drain asks.

@@ -12,7 +12,7 @@ WITH named AS (
     ON CONFLICT DO NOTHING
 )
 INSERT INTO {schema}.consumer_handler (consumer, topic, type)
-SELECT $1::text, topic, type FROM pg_catalog.unnest($4::text[], $5::text[]) AS k (topic, type) ORDER BY topic, type
+SELECT $1::text, topic, type FROM ROWS FROM (pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[])) AS k (topic, type) ORDER BY topic, type
 ON CONFLICT DO NOTHING
 
 -- name: Topics
@@ -24,7 +24,7 @@ SELECT topic, type FROM {schema}.consumer_handler WHERE consumer = $1::text ORDE
 -- name: RecordedOf
 -- Which of these types have a handler, in whichever process.
 SELECT h.topic, h.type
-FROM pg_catalog.unnest($2::text[], $3::text[]) AS k (topic, type)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
 JOIN {schema}.consumer_handler h ON h.consumer = $1::text AND h.topic = k.topic AND h.type = k.type
 
 -- name: Retire
@@ -40,7 +40,7 @@ WHERE consumer = $1::text AND topic = $2::text AND type = $3::text AND reason = 
 UPDATE {schema}.parked p SET reason = 'gap', next_at = now()
 FROM (
     SELECT u.consumer, u.source, u.event_id
-    FROM pg_catalog.unnest($2::text[], $3::text[]) AS k (topic, type)
+    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
     JOIN {schema}.parked u ON u.consumer = $1::text AND u.topic = k.topic AND u.type = k.type AND u.reason = 'unhandled'
     WHERE u.sequence = 0 OR NOT EXISTS (
         SELECT FROM {schema}.parked q
@@ -58,7 +58,7 @@ SELECT clock_timestamp()
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
 SELECT k.n::bigint, p.sequence, p.skipped
-FROM pg_catalog.unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (source, topic, subject, n)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) WITH ORDINALITY AS k (source, topic, subject, n)
 JOIN {schema}.position p ON p.consumer = $1::text AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject
 ORDER BY p.source, p.topic, p.subject
 FOR UPDATE OF p
@@ -67,14 +67,14 @@ FOR UPDATE OF p
 -- Sequence 0 is a stream of which nothing was handled: a row to lock before its first event runs.
 INSERT INTO {schema}.position (consumer, source, topic, subject, sequence)
 SELECT $1::text, source, topic, subject, 0
-FROM pg_catalog.unnest($2::text[], $3::text[], $4::text[]) AS k (source, topic, subject)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS k (source, topic, subject)
 ORDER BY source, topic, subject
 ON CONFLICT DO NOTHING
 
 -- name: ParkedHeads
 -- A statement of its own, after LockPositions: its snapshot must be younger than the locks.
 SELECT k.n::bigint, h.sequence, h.previous, h.event_id::text
-FROM pg_catalog.unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (source, topic, subject, n)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) WITH ORDINALITY AS k (source, topic, subject, n)
 CROSS JOIN LATERAL (
     SELECT sequence, previous, event_id FROM {schema}.parked
     WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0
@@ -83,7 +83,7 @@ CROSS JOIN LATERAL (
 
 -- name: AdvancePositions
 UPDATE {schema}.position p SET sequence = k.sequence
-FROM pg_catalog.unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS k (source, topic, subject, sequence)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, sequence)
 WHERE p.consumer = $1::text AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject AND p.sequence < k.sequence
 
 -- name: Skip
@@ -95,7 +95,7 @@ WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject
 -- Which of these events are new to the consumer, and the digest of those that are not (null: entered at this moment).
 WITH event AS (
     SELECT id::uuid AS event_id, source, digest
-    FROM pg_catalog.unnest($2::text[], $3::text[], $4::bigint[]) AS k (id, source, digest)
+    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::bigint[])) AS k (id, source, digest)
 ), entered AS (
     INSERT INTO {schema}.inbox (event_id, source, consumer, digest)
     SELECT event_id, source, $1::text, digest FROM event ORDER BY event_id, source
@@ -110,14 +110,14 @@ LEFT JOIN {schema}.inbox i ON i.event_id = e.event_id AND i.source = e.source AN
 -- name: ParkedOf
 -- Which of these events are parked, and what of.
 SELECT p.event_id::text, p.source
-FROM pg_catalog.unnest($2::text[], $3::text[]) AS k (id, source)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
 JOIN {schema}.parked p ON p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid
 
 -- name: Wake
 -- Of each stream the first parked event is due, unless it waits for its own next attempt, for a handler or for a person;
 -- and so is the one whose predecessor is the last event handled, should another with no such link stand before it.
 UPDATE {schema}.parked p SET next_at = now()
-FROM pg_catalog.unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS k (source, topic, subject, last)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, last)
 CROSS JOIN LATERAL (
     (SELECT event_id FROM {schema}.parked
     WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0
@@ -159,7 +159,7 @@ RETURNING p.event_id::text, p.source, p.topic, p.subject, p.sequence, p.timeout_
 -- name: PutBack
 -- What was taken and can't be run now.
 UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8)
-FROM pg_catalog.unnest($2::text[], $3::text[]) AS k (source, id)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (source, id)
 WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid AND p.reason <> 'dead'
 
 -- name: NextDue
@@ -221,7 +221,7 @@ RETURNING event_id::text, type
 
 -- name: DeleteParked
 DELETE FROM {schema}.parked p
-USING pg_catalog.unnest($2::text[], $3::text[]) AS k (source, id)
+USING ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (source, id)
 WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid
 
 -- name: Postpone
@@ -261,7 +261,7 @@ LIMIT $7::bigint
 -- Those that a handler's transaction has locked are left, and returned: to wait for one while holding others is how
 -- deadlocks come about.
 WITH wanted AS (
-    SELECT consumer, source, id::uuid AS event_id FROM pg_catalog.unnest($1::text[], $2::text[], $3::text[]) AS w (consumer, source, id)
+    SELECT consumer, source, id::uuid AS event_id FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS w (consumer, source, id)
 ), free AS (
     SELECT p.consumer, p.source, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
     WHERE p.reason = 'dead'
@@ -291,9 +291,9 @@ WHERE p.consumer = $1::text AND p.event_id = $2::text::uuid AND p.reason = 'gap'
 UPDATE {schema}.position SET sequence = $5::bigint
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
 
--- name: Retentions
--- The longest that any consumer asks for, in seconds.
-SELECT extract(epoch FROM pg_catalog.max(inbox_retention))::float8 FROM {schema}.consumer
+-- name: Retention
+-- The longest for which any consumer needs the inbox, $1 included, in seconds.
+SELECT greatest(pg_catalog.max(extract(epoch FROM inbox_retention)::float8), $1::float8) FROM {schema}.consumer
 
 -- name: ExpirePositions
 -- $3: seconds that are added to what each consumer asks for. A row in use is left for the next time. (The OFFSET has

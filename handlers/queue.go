@@ -13,12 +13,12 @@ import (
 // item is a delivery on its way through a consumer.
 type item struct {
 	event      rocketflow.Event
-	unreadable error         // why the message is no event
-	until      time.Time     // so long it waits in memory for its predecessor; zero: it is not known to be early
-	alone      bool          // it runs in a transaction of its own: it failed among others
-	verdict    error         // what its handler returned, if it said itself what becomes of the event
-	done       chan error    // buffered; nil settles the message
-	group      *group        // that it belongs to, set by queue.add
+	unreadable error      // why the message is no event
+	until      time.Time  // so long it waits in memory for its predecessor; zero: it is not known to be early
+	alone      bool       // it runs in a transaction of its own: it failed among others
+	verdict    error      // what its handler returned, if it said itself what becomes of the event
+	done       chan error // buffered; nil settles the message
+	group      *group     // that it belongs to, set by queue.add
 }
 
 // parkedKey names a parked event that is due.

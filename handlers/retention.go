@@ -70,8 +70,8 @@ func (r *Router) retain(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	var seconds float64
-	if err := r.cfg.Pool.QueryRow(ctx, r.sql.Get("Retentions")).Scan(&seconds); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("read retentions: %w", err))...)
+	if err := r.cfg.Pool.QueryRow(ctx, r.sql.Get("Retention"), r.cfg.InboxRetention.Seconds()).Scan(&seconds); err != nil {
+		return errors.Join(append(errs, fmt.Errorf("read retention: %w", err))...)
 	}
 	inbox := time.Duration(seconds*float64(time.Second)) + retentionMargin
 	days, err := partition.Days(ctx, r.cfg.Pool, r.inbox())

@@ -196,7 +196,7 @@ func (r *Router) subscribe(ctx context.Context, consumers []*consumer) error {
 	for i, c := range consumers {
 		group.Go(func() {
 			s := broker.Subscription{
-				Group: r.cfg.GroupPrefix + c.name, Topics: c.topics(), MaxInFlight: c.opts.MaxInFlight, Begin: c.opts.Begin.broker(),
+				Group: r.cfg.GroupPrefix + c.name, Topics: c.topics(), MaxInFlight: c.opts.MaxInFlight, Begin: c.begin(),
 			}
 			subscription, err := r.cfg.Broker.Subscribe(ctx, s, c.receive)
 			if err != nil {

@@ -30,7 +30,7 @@ type candidate struct {
 	decision decision
 	took     time.Duration
 	parked   *parking // how it waits, if the turn parked it or put it off
-	forks    bool // it runs before what is parked of its stream
+	forks    bool     // it runs before what is parked of its stream
 	ghosts   []rocketflow.Event
 }
 
