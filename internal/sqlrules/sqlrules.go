@@ -33,7 +33,8 @@ const (
 // Check returns what is wrong with a text of SQL, nothing if all is well. What stands for a quoted name in it is in
 // braces, as {schema}.
 func Check(sql string, kind Kind) []string {
-	c := checker{kind: kind, tokens: tokens(queries.WithoutComments(sql)), levels: []level{{}}}
+	sql = queries.WithoutComments(dollarQuote.ReplaceAllString(sql, ""))
+	c := checker{kind: kind, tokens: token.FindAllString(sql, -1), levels: []level{{}}}
 	for _, m := range withName.FindAllStringSubmatch(sql, -1) {
 		c.with = append(c.with, strings.ToLower(m[1]))
 	}
@@ -52,7 +53,8 @@ var token = regexp.MustCompile(`'(?:[^']|'')*'|"(?:[^"]|"")*"|\{[^}]*\}|\$\d+|[A
 // parameter is $1 or its like. Without a type Postgres has to guess one where pgx doesn't ask it first.
 var parameter = regexp.MustCompile(`^\$\d+$`)
 
-func tokens(sql string) []string { return token.FindAllString(sql, -1) }
+// dollarQuote stands around the body of a function, which is SQL too.
+var dollarQuote = regexp.MustCompile(`\$[a-z]*\$`)
 
 // level is what is known of the text between two parentheses.
 type level struct {

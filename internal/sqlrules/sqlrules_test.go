@@ -56,7 +56,6 @@ var notYet = []string{
 	"handlers/queries.sql",
 	"outbox/queries.sql", "outbox/sweep.sql", "outbox/retention.sql", "outbox/refill.sql", "outbox/retention.go",
 	"saga/queries.sql", "timeout/queries.sql",
-	"internal/partition/partition.go",
 }
 
 // notProduction are folders whose SQL runs for tests, demos and measurements alone.
