@@ -15,6 +15,10 @@ var (
 	// ErrStale: a handler finds that its event has lost its meaning. What it did is rolled back and the event counts as
 	// handled.
 	ErrStale = errors.New("stale event")
+	// ErrCommitUnknown: nobody knows whether a transaction committed, because Postgres' answer to COMMIT was lost. Its
+	// events follow it all the same: they go out if it did, and only then. Read what it would have written, or make the
+	// transaction such that it can be run twice.
+	ErrCommitUnknown = errors.New("it is not known whether the transaction committed")
 	// ErrNotMigrated: rocketflow's tables are missing or older than the code. Run `rocketflow migrate up`.
 	ErrNotMigrated = errors.New("database schema is not migrated: run `rocketflow migrate up`")
 )

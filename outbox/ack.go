@@ -73,7 +73,7 @@ func (a *acker) run(ctx context.Context) {
 // write inserts acks.
 func (a *acker) write(ctx context.Context, ids []uuid.UUID) {
 	begin := time.Now()
-	_, err := a.outbox.config.Pool.Exec(ctx, a.outbox.queries.Get("Ack"), ids)
+	_, err := a.outbox.config.Pool.Exec(ctx, a.outbox.queries.Get("Ack"), texts(ids))
 	if err != nil {
 		a.outbox.log.Warn("acks not written; their events will be sent again", "events", len(ids), "error", err)
 	}
@@ -87,4 +87,13 @@ func (a *acker) stop(ctx context.Context) {
 	case <-a.done:
 	case <-ctx.Done():
 	}
+}
+
+// texts is what parameters of type uuid[] are given as, for all of pgx's ways to run a query.
+func texts(ids []uuid.UUID) []string {
+	all := make([]string, len(ids))
+	for i, id := range ids {
+		all[i] = id.String()
+	}
+	return all
 }

@@ -184,6 +184,9 @@ type Outbox struct {
 
 	gauge     gauge
 	hurry     hurry
+	hot       hotStreams
+	handedOut handedOut
+	faults    faults
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows
@@ -214,7 +217,7 @@ func New(c Config) (*Outbox, error) {
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL, c.Schema), log: c.Logger}
 	o.gauge.limit = int64(c.MaxBacklog)
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener)
+	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), o.guarded(c.Listener))
 	return o, nil
 }
 
@@ -297,8 +300,9 @@ func (o *Outbox) current() *running {
 }
 
 // Within runs fn in a transaction and commits it if fn returns nil; else, or if fn panics, it rolls back. fn's error is
-// returned as it is. See Tx.Commit for what an error of the commit means; nil means that the transaction is committed. fn
-// may commit it itself, but an fn that rolls it back must return an error.
+// returned as it is. nil means that the transaction is committed, and an error that matches rocketflow.ErrCommitUnknown
+// that nobody knows; after any other it is not committed, unless fn has done that itself. An fn that rolls it back must
+// return an error.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
@@ -315,10 +319,13 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	if tx.committed {
+	if tx.shared.committed {
 		return nil
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err = tx.Commit(ctx); errors.Is(err, pgx.ErrTxClosed) && tx.shared.err != nil {
+		err = tx.shared.err // fn has tried, and ignores it
+	}
+	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
@@ -343,14 +350,24 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	own := newLazyTx(conn, options)
-	return &tx{Tx: own, own: own, outbox: o, pending: &pending{unordered: map[int]bool{}}}, nil
+	s, t := o.newTransaction(own)
+	s.own = own
+	// What the caller commits with may be anything, PREPARE TRANSACTION for one.
+	s.eager, s.opaque = options.CommitQuery != "", options.CommitQuery != ""
+	o.hot.begin()
+	return t, nil
 }
 
-// Join makes a transaction that the caller has begun publish. Commit the returned Tx instead of inner. If inner is
-// committed all the same, nothing is lost: its events are owed and go out by the sweep, some seconds later. Unlike with
-// Within each Publish writes its rows at once, and holds the streams' locks until the end.
-func (o *Outbox) Join(inner pgx.Tx) rocketflow.Tx {
-	return &tx{Tx: inner, outbox: o, pending: &pending{unordered: map[int]bool{}}, joined: true}
+// newEvents makes events of payloads, and tells which take no place in a stream.
+func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
+	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
+	for i, p := range payloads {
+		if events[i], err = o.newEvent(p); err != nil {
+			return nil, nil, fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
+		}
+		unordered[i] = events[i].Subject == "" || p.EventMeta().Unordered
+	}
+	return events, unordered, nil
 }
 
 func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {

@@ -272,7 +272,7 @@ func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (ac
 		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		begin := time.Now()
-		_, err := conn.Exec(write, o.queries.Get("Ack"), sent)
+		_, err := conn.Exec(write, o.queries.Get("Ack"), texts(sent))
 		o.listener.Acked(AckedInfo{IDs: sent, Took: time.Since(begin), Err: err})
 		if err != nil {
 			return nil, fmt.Errorf("ack swept events: %w", err)
