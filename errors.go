@@ -40,9 +40,15 @@ func (e *SchemaOwnedError) Error() string {
 type BackpressureError struct {
 	Backlog int64         // events owed to the broker
 	Oldest  time.Duration // age of the oldest of them
+	// Topic, if not empty, is the only topic that is refused: the broker rejects its events, and Backlog counts those.
+	Topic  string
+	Reason string // why the broker rejects them
 }
 
 func (e *BackpressureError) Error() string {
+	if e.Topic != "" {
+		return fmt.Sprintf("%v for topic %q: the broker rejects its events (%s); %d are owed, the first for %v", ErrBackpressure, e.Topic, e.Reason, e.Backlog, e.Oldest.Round(time.Second))
+	}
 	return fmt.Sprintf("%v: %d events are owed to the broker, the oldest for %v", ErrBackpressure, e.Backlog, e.Oldest.Round(time.Second))
 }
 

@@ -34,7 +34,9 @@ type Listener struct {
 	Ended func(EndedInfo)
 	// Relayed: the relay sent an event, or could not (Err; it stays owed).
 	Relayed func(RelayedInfo)
-	// RelayFull: the relay's memory is full; the event stays owed until the sweep finds it.
+	// Rejected: the broker rejected events of a topic, which is noted; they stay owed.
+	Rejected func(RejectedInfo)
+	// RelayFull: the relay's memory is full; the event is read back from Postgres when there is room, or found by the sweep.
 	RelayFull func(event rocketflow.Event)
 	// Acked: what the broker has is written down, or could not be (Err; it will be sent again).
 	Acked func(AckedInfo)
@@ -77,6 +79,13 @@ type RelayedInfo struct {
 	Group int  // how many events shared the request
 	Took  time.Duration
 	Err   error
+}
+
+// RejectedInfo is what Listener.Rejected gets.
+type RejectedInfo struct {
+	Topic  string
+	Reason string // of the last of them, in the broker's words
+	Events int
 }
 
 // AckedInfo is what Listener.Acked gets.
@@ -131,6 +140,7 @@ func (l *Listener) withDefaults() *Listener {
 	def(&f.Committed, func([]rocketflow.Event) {})
 	def(&f.Ended, func(EndedInfo) {})
 	def(&f.Relayed, func(RelayedInfo) {})
+	def(&f.Rejected, func(RejectedInfo) {})
 	def(&f.RelayFull, func(rocketflow.Event) {})
 	def(&f.Acked, func(AckedInfo) {})
 	def(&f.Checked, func(CheckedInfo) {})
@@ -228,6 +238,7 @@ func Tee(ls ...*Listener) *Listener {
 		},
 		Ended:     tee(all, func(l *Listener) func(EndedInfo) { return l.Ended }),
 		Relayed:   tee(all, func(l *Listener) func(RelayedInfo) { return l.Relayed }),
+		Rejected:  tee(all, func(l *Listener) func(RejectedInfo) { return l.Rejected }),
 		RelayFull: tee(all, func(l *Listener) func(rocketflow.Event) { return l.RelayFull }),
 		Acked:     tee(all, func(l *Listener) func(AckedInfo) { return l.Acked }),
 		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),

@@ -71,7 +71,8 @@ type Config struct {
 	// count: in commits, by half messages, and in requests of the relay. Default 4.
 	MaxHalves int
 
-	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
+	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is read back from Postgres when there is room
+	RelayBytes   int // bytes of their bodies; default 64 MiB
 	RelayGroup   int // events that the relay sends in one request; default 64
 	RelayWorkers int // its requests side by side, each to another queue; default 4
 	// RelayPace is the least time from one of its requests to the next to the same queue, unless that is full: under load
@@ -89,6 +90,11 @@ type Config struct {
 	// MaxBacklog is how many events may be owed to the broker. Beyond it Publish returns a *rocketflow.BackpressureError, in
 	// all processes within a second or two, until a fifth is drained. Default 100,000; negative: no bound.
 	MaxBacklog int
+
+	// MaxRejected is how many events of one topic may be owed that the broker rejects (a topic or a right is missing, an event
+	// is too large). Beyond it Publish returns a *rocketflow.BackpressureError that names the topic, for events of that topic
+	// alone: such events don't count against MaxBacklog. Default 10,000, or MaxBacklog if that is less; negative: no bound.
+	MaxRejected int
 
 	// IgnoreDiscarded leaves out the consumer that reports half messages which the broker gave up (Listener.Discarded). It is
 	// there if Broker is a DiscardReader, in the group Group + "_discarded", once the broker has given up a first one.
@@ -117,6 +123,7 @@ func (c Config) withDefaults() Config {
 	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
+	c.RelayBytes = cmp.Or(c.RelayBytes, 64<<20)
 	c.RelayGroup = cmp.Or(c.RelayGroup, 64)
 	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
 	c.RelayPace = cmp.Or(c.RelayPace, 5*time.Millisecond)
@@ -126,6 +133,12 @@ func (c Config) withDefaults() Config {
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
 	c.DrainRate = cmp.Or(c.DrainRate, 2000)
 	c.MaxBacklog = cmp.Or(c.MaxBacklog, 100_000)
+	if c.MaxRejected == 0 {
+		c.MaxRejected = 10_000
+		if c.MaxBacklog > 0 {
+			c.MaxRejected = min(c.MaxRejected, c.MaxBacklog)
+		}
+	}
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
@@ -166,7 +179,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
 	} {
 		if n <= 0 {
 			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
@@ -187,6 +200,7 @@ type Outbox struct {
 	hot       hotStreams
 	handedOut handedOut
 	faults    faults
+	said      said
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows
@@ -199,6 +213,7 @@ type running struct {
 	transactor broker.Transactor
 	gears      *gears
 	acks       *acker
+	rejections *batcher[rejectedEvent]
 	relay      *relay
 	sweep      *sweeper
 	retention  *retainer
@@ -215,8 +230,8 @@ func New(c Config) (*Outbox, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL, c.Schema), log: c.Logger}
-	o.gauge.limit = int64(c.MaxBacklog)
+	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
+	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), o.guarded(c.Listener))
 	return o, nil
 }
@@ -251,7 +266,8 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.retention = o.startRetention(ctx)
 	r.acks = o.startAcks()
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
-	r.checked.run, r.checked.max = r.ackChecked, maxLookups
+	r.checked.max = maxLookups
+	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
 	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
 		return o.check(ctx, r, c)
 	})
@@ -260,7 +276,8 @@ func (o *Outbox) Start(ctx context.Context) error {
 		r.retention.stop()
 		return fmt.Errorf("start outbox: %w", err)
 	}
-	r.relay = o.startRelay(r.acks)
+	r.rejections = o.startRejections()
+	r.relay = o.startRelay(r)
 	r.gears = o.newGears(r.relay)
 	r.sweep = o.startSweep(r)
 	r.refill = o.startRefill(r.database)
@@ -286,6 +303,7 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	err := r.transactor.Close(ctx)
 	r.relay.stop(ctx)
 	r.acks.stop(ctx)
+	r.rejections.stop(ctx)
 	r.retention.stop()
 	if err != nil {
 		return fmt.Errorf("stop outbox: %w", err)
@@ -380,6 +398,9 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	}
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}
+	}
+	if err := o.admitTopic(e.Topic); err != nil {
+		return e, err
 	}
 	e.ID, e.Source = clock.Stamp(o.config.Clock, e.ID), o.config.Source
 	return e, nil
