@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // record inserts the rows of what is pending and not recorded yet, in one round trip, and completes the events with
@@ -70,27 +70,21 @@ func (t *tx) recorded(r *running, events []rocketflow.Event) {
 func (t *tx) rows(events []rocketflow.Event) (sql string, args []any, err error) {
 	headers := make([]*string, len(events))
 	for i, e := range events {
-		if len(e.Headers) == 0 {
-			continue
+		if headers[i], err = stored.Headers(e); err != nil {
+			return "", nil, fmt.Errorf("record events: %w", err)
 		}
-		text, err := json.Marshal(e.Headers)
-		if err != nil {
-			return "", nil, fmt.Errorf("record events: headers of %s: %w", e.Type, err)
-		}
-		s := string(text)
-		headers[i] = &s
 	}
 	source := t.outbox.config.Source
 	if len(events) == 1 && !t.pending.unordered[t.pending.recorded] {
 		e := events[0]
-		return t.outbox.queries.Get("RecordOne"), []any{source, [16]byte(e.ID), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], e.Body}, nil
+		return t.outbox.queries.Get("RecordOne"), []any{source, [16]byte(e.ID), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], stored.Body(e)}, nil
 	}
 	n := len(events)
 	ids, topics, types, subjects := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
 	ordered, contentTypes, bodies := make([]bool, n), make([]string, n), make([][]byte, n)
 	for i, e := range events {
 		ids[i], topics[i], types[i], subjects[i] = e.ID, e.Topic, e.Type, e.Subject
-		ordered[i], contentTypes[i], bodies[i] = !t.pending.unordered[t.pending.recorded+i], e.ContentType, e.Body
+		ordered[i], contentTypes[i], bodies[i] = !t.pending.unordered[t.pending.recorded+i], e.ContentType, stored.Body(e)
 	}
 	return t.outbox.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies}, nil
 }

@@ -3,7 +3,6 @@ package outbox
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // sweeper finds what is owed and older than the grace, and sends it: what a process that died, a lost end, a broker
@@ -206,10 +206,8 @@ func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, k knowledge, aft
 		if err != nil {
 			return r, err
 		}
-		if headers != nil {
-			if err := json.Unmarshal(headers, &e.Headers); err != nil {
-				return r, fmt.Errorf("headers of event %s: %w", e.ID, err)
-			}
+		if err := stored.SetHeaders(e, headers); err != nil {
+			return r, err
 		}
 		r.age = time.Duration(seconds * float64(time.Second))
 		e.Database = s.database
