@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Errors that more than one part returns; match with errors.Is.
@@ -68,10 +70,11 @@ type FieldError struct {
 }
 
 func (e *FieldError) Error() string {
+	text := printable.Line(e.Field, printable.Name) + ": " + printable.Line(e.Reason, printable.Reason)
 	if e.Err != nil {
-		return fmt.Sprintf("%s: %s: %v", e.Field, e.Reason, e.Err)
+		text += ": " + printable.Line(e.Err.Error(), printable.Reason)
 	}
-	return e.Field + ": " + e.Reason
+	return text
 }
 
 func (e *FieldError) Unwrap() error { return e.Err }

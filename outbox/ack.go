@@ -28,7 +28,7 @@ func (o *Outbox) startAcks() *acker {
 // ack inserts acks.
 func (o *Outbox) ack(ctx context.Context, ids []uuid.UUID) error {
 	begin := time.Now()
-	_, err := o.config.Pool.Exec(ctx, o.queries.Get("AckSent"), texts(ids))
+	_, err := o.config.Pool.Exec(ctx, o.queries.Get("Ack"), texts(ids))
 	o.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
 	return err
 }

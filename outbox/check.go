@@ -124,7 +124,7 @@ const maxLookups = 256
 
 // lookUp answers for many events in one query: the checks of a crash must not take the connections of the living.
 func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("CheckRows"), texts(ids))
+	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Check"), texts(ids))
 	if err != nil {
 		return nil, err
 	}

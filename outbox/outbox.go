@@ -48,7 +48,7 @@ type Config struct {
 	Pool   *pgxpool.Pool // required; the primary, as replicas answer checks wrongly
 	Broker Broker        // required
 
-	// Source names the service: it is CE_source of its events and part of their streams' names. Required. All processes
+	// Source names the service, by a URI reference: it is CE_source of its events and part of their streams' names. Required. All processes
 	// of a service share it, and their database.
 	Source string
 	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
@@ -156,10 +156,11 @@ func (c Config) validate() error {
 		return &rocketflow.FieldError{Field: "outbox.Config.Pool", Reason: "missing"}
 	case c.Broker == nil:
 		return &rocketflow.FieldError{Field: "outbox.Config.Broker", Reason: "missing"}
-	case c.Source == "":
-		return &rocketflow.FieldError{Field: "outbox.Config.Source", Reason: "missing: name the service"}
 	case c.Retention < 24*time.Hour:
 		return &rocketflow.FieldError{Field: "outbox.Config.Retention", Reason: fmt.Sprintf("%v: want at least a day", c.Retention)}
+	}
+	if err := rocketflow.ValidateSource("outbox.Config.Source", c.Source); err != nil {
+		return err
 	}
 	if c.Gear < Auto || c.Gear > Relay {
 		return &rocketflow.FieldError{Field: "outbox.Config.Gear", Reason: fmt.Sprintf("%d: want Auto, HalfMessages or Relay", c.Gear)}

@@ -69,21 +69,3 @@ SELECT coalesce(pg_catalog.current_setting('rocketflow.after_commit'::text, true
 
 -- name: WasCommitted
 SELECT coalesce(pg_catalog.pg_xact_status($1::text::xid8) = 'committed'::text, false)
-
--- name: Ack
--- Doesn't wait for the disk: an ack that a crash takes back costs a double, which is absorbed, and each wait would be
--- taken from the transactions that must.
-WITH unhurried AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit'::text, 'off'::text, true))
-INSERT INTO {schema}.outbox_ack (id) SELECT a.id FROM unhurried, pg_catalog.unnest($1::text[]::uuid[]) AS a (id) ON CONFLICT DO NOTHING
-
--- name: Check
--- (The OFFSET has rows looked up one by one: a join might read all of them.)
-SELECT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = c.id OFFSET 0),
-    EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = c.id OFFSET 0),
-    pg_catalog.pg_is_in_recovery(), clock_timestamp()
-FROM pg_catalog.unnest($1::text[]::uuid[]) WITH ORDINALITY AS c (id, n)
-ORDER BY c.n
-
--- name: Unlock
-SELECT pg_advisory_unlock(hashtextextended($1, 0))
-

@@ -76,14 +76,14 @@ func (o *Outbox) rows(events []rocketflow.Event, unordered map[uuid.UUID]bool) (
 	}
 	source := o.config.Source
 	if e := events[0]; len(events) == 1 && !unordered[e.ID] {
-		return o.queries.Get("RecordOne"), []any{source, e.ID.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], e.Body}, nil
+		return o.queries.Get("RecordOne"), []any{source, e.ID.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], stored.Body(e)}, nil
 	}
 	n := len(events)
 	ids, topics, types, subjects := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	ordered, contentTypes, bodies := make([]bool, n), make([]string, n), make([][]byte, n)
 	for i, e := range events {
 		ids[i], topics[i], types[i], subjects[i] = e.ID.String(), e.Topic, e.Type, e.Subject
-		ordered[i], contentTypes[i], bodies[i] = !unordered[e.ID], e.ContentType, e.Body
+		ordered[i], contentTypes[i], bodies[i] = !unordered[e.ID], e.ContentType, stored.Body(e)
 	}
 	return o.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies}, nil
 }

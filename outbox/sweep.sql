@@ -56,7 +56,7 @@ SELECT o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.rec
 FROM {schema}.outbox o
 WHERE o.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
 
--- name: AckSent
+-- name: Ack
 -- Doesn't wait for the disk: an ack that a crash takes back costs a double, which is absorbed, and each wait would be
 -- taken from the transactions that must.
 WITH unhurried AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
@@ -115,7 +115,7 @@ FROM hurried
 WHERE ($4::boolean OR (SELECT o.xid FROM {schema}.outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1) >= seen)
   AND EXISTS (SELECT FROM {schema}.lease l WHERE l.name = $5::text AND l.holder = $6::text::uuid)
 
--- name: CheckRows
+-- name: Check
 -- What is known of the events that half messages carry. (The OFFSETs have rows looked up one by one: a join might read all
 -- of them.)
 SELECT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = c.id OFFSET 0),
