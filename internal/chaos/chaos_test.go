@@ -70,7 +70,7 @@ func TestRocketMQKilled(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-broker", "kafka"}, {"-harm", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
+		{"-broker", "kafka"}, {"-faults", "fire"}, {"-faults", ""}, {"-harm", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
 		{"-broker", "rocketmq", "-harm", "markers"}, {"-nameserver", "127.0.0.1:9876"},
 	} {
 		var out, errs bytes.Buffer

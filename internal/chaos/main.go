@@ -12,6 +12,15 @@
 // doubled counts events of transactions that didn't commit, too. The exit status is 1 if any of the last three is not 0,
 // or if a schedule does not come to rest, and 2 for wrong usage.
 //
+// Flag -faults switches kinds of faults on that schedules have besides:
+//
+//	deploy    versions with and without a handler of an event type run side by side, forward and back
+//	join      joined transactions and savepoints, rolled back by their owners in part or in whole
+//	freeze    a process that sweeps stops where it is, with its sessions: the others come to rest without it
+//	skew      a process has a clock that is hours or days wrong; then all is sent again
+//	failover  Postgres loses its last commits; what was sent of them may be handled or be a dead letter, and nothing else
+//	hang      a handler ignores its deadline: all but its aggregate comes to rest, and the router names the consumer
+//
 // With -broker embedded all runs in this process: to kill one of the processes is to cut it off from the broker and
 // Postgres, from one instruction to the next, and to leave it. With -broker rocketmq processes are such, and SIGKILL
 // ends them, the broker, and Postgres.
