@@ -1,6 +1,7 @@
 package rocketflow
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -47,7 +48,7 @@ const (
 func (e Event) Message() broker.Message {
 	p := make(map[string]string, 12+len(e.Headers))
 	maps.Copy(p, e.Headers)
-	p[propID] = e.ID.String()
+	p[propID] = cmp.Or(e.OriginalID, e.ID.String())
 	p[propType] = e.Type
 	p[propSource] = e.Source
 	p[propSpecVersion] = specVersion
@@ -82,8 +83,11 @@ func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 
 // EventOf reads a message. One that is no CloudEvent, because some other producer sent it, becomes an event without
 // order: Type is its tag, Subject its sharding key or else its first key, Time when it was born, and ID is derived
-// from topic and unique key, so that the same message is the same event each time. An error matches ErrUndecodable and
-// names the property.
+// from topic and unique key, so that the same message is the same event each time.
+//
+// An error matches ErrUndecodable and names the property. The event that comes with it is what a dead letter can hold: it
+// has no order, and its ID is derived from topic and unique key as well, or else from where the message is stored. What
+// the message says of its identity can't be relied on: it may be missing, or be another event's.
 func EventOf(d broker.Delivery) (Event, error) {
 	p := d.Properties
 	if p[propSpecVersion] == "" && p[propID] == "" {
@@ -95,16 +99,14 @@ func EventOf(d broker.Delivery) (Event, error) {
 		TimeoutKey: p[propTimeoutKey], TimeoutName: p[propTimeoutName],
 	}
 	bad := func(name string, err error) (Event, error) {
+		e.ID, e.OriginalID, e.Sequence, e.Previous = messageIdentity(d), p[propID], 0, 0
 		return e, fmt.Errorf("%w: property %s=%.64q: %w", ErrUndecodable, name, p[name], err)
 	}
 	var err error
-	if e.ID, err = uuid.Parse(p[propID]); err != nil {
-		// CloudEvents allows any text: make it an id that is the same each time.
-		e.ID = derivedID(e.Source, p[propID])
-		if p[propID] == "" {
-			return bad(propID, errMissing)
-		}
+	if p[propID] == "" {
+		return bad(propID, errMissing)
 	}
+	e.ID, e.OriginalID = identity(e.Source, p[propID])
 	if v := p[propSpecVersion]; v != specVersion {
 		return bad(propSpecVersion, fmt.Errorf("want %s", specVersion))
 	}
@@ -141,16 +143,30 @@ var (
 
 func foreignEvent(d broker.Delivery) Event {
 	e := Event{
-		ID: derivedID(d.Topic, d.ID), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
+		ID: messageIdentity(d), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
 		Time: d.Born, ContentType: ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
-	}
-	if d.ID == "" {
-		e.ID = derivedID(d.Topic, fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset))
 	}
 	if e.Subject == "" && len(d.Keys) > 0 {
 		e.Subject = d.Keys[0]
 	}
 	return e
+}
+
+// identity makes a UUID of a CloudEvents id, which may be any text and is unique per source only. original is that text,
+// unless the UUID says the same. Only the canonical form of a UUID is one: two texts are two ids.
+func identity(source, text string) (id uuid.UUID, original string) {
+	if id, err := uuid.Parse(text); err == nil && id != uuid.Nil && id.String() == text {
+		return id, ""
+	}
+	return derivedID(source, text), text
+}
+
+// messageIdentity is the id of a message that has none as an event, the same each time it comes.
+func messageIdentity(d broker.Delivery) uuid.UUID {
+	if d.ID == "" {
+		return derivedID(d.Topic, fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset))
+	}
+	return derivedID(d.Topic, d.ID)
 }
 
 // derivedID is a UUID of version 8 (RFC 9562): a digest of what identifies a foreign message.

@@ -147,3 +147,63 @@ func TestNewEventAndDecode(t *testing.T) {
 		}
 	}
 }
+
+// Messages that can't be read, or say nothing of their identity, are each a dead letter of their own.
+func TestIdentityOfTheUndecodable(t *testing.T) {
+	t.Parallel()
+	seen := map[uuid.UUID]string{}
+	for name, edit := range map[string]func(*broker.Delivery){
+		"without id":             func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID = "A" },
+		"without id, another":    func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID = "B" },
+		"without key":            func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID = "" },
+		"without key, the next":  func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Offset = "", 6 },
+		"without key, elsewhere": func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Queue = "", 2 },
+		"another topic":          func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Topic = "A", "payments" },
+		"of another's id":        func(d *broker.Delivery) { d.Properties["CE_time"] = "?"; d.ID = "C" },
+	} {
+		d := broker.Delivery{Message: sample().Message(), Broker: "a", Queue: 1, Offset: 5}
+		id := d.Properties["CE_id"]
+		edit(&d)
+		e, err := rocketflow.EventOf(d)
+		if !errors.Is(err, rocketflow.ErrUndecodable) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if again, _ := rocketflow.EventOf(d); again.ID != e.ID {
+			t.Errorf("%s: is %s and %s", name, e.ID, again.ID)
+		}
+		if other, twice := seen[e.ID]; twice || e.ID == uuid.Nil || e.ID.String() == id || e.Ordered() {
+			t.Errorf("%s: is %+v, as %q", name, e, other)
+		}
+		seen[e.ID] = name
+	}
+}
+
+// Ids are unique per source, and any text.
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	seen := map[uuid.UUID]string{}
+	id := uuid.Must(uuid.NewV7()).String()
+	for _, text := range []string{id, strings.ToUpper(id), "urn:uuid:" + id, "{" + id + "}", strings.ReplaceAll(id, "-", ""), uuid.Nil.String(), "7", "ab\u00e9 c"} {
+		for _, source := range []string{"order", "payment"} {
+			m := sample().Message()
+			m.Properties["CE_id"], m.Properties["CE_source"] = text, source
+			e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if got := e.Message().Properties["CE_id"]; got != text {
+				t.Errorf("%q became %q", text, got)
+			}
+			if text == id {
+				if e.ID.String() != id || e.OriginalID != "" {
+					t.Errorf("%q: is %s, %q", text, e.ID, e.OriginalID)
+				}
+				continue
+			}
+			if other, twice := seen[e.ID]; twice || e.OriginalID != text || e.ID.Version() != 8 {
+				t.Errorf("%q of %s: is %s, %q, as %s", text, source, e.ID, e.OriginalID, other)
+			}
+			seen[e.ID] = text + " of " + source
+		}
+	}
+}

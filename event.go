@@ -36,11 +36,15 @@ type Meta struct {
 
 // Event is one event as it was recorded and as handlers see it; on the wire it is a CloudEvent (binary mode).
 type Event struct {
-	ID      uuid.UUID // a UUIDv7; for a message that some other producer sent, derived from its unique key
-	Type    string
-	Source  string // the service that published it
-	Topic   string
-	Subject string // the aggregate's id, or empty
+	// ID and Source identify an event. ID is a UUIDv7 for what rocketflow published. A CloudEvent of another producer whose
+	// id is no UUID in its canonical form has an ID that is derived from source and id, and OriginalID holds the id. A
+	// message that is no CloudEvent has an ID that is derived from its unique key.
+	ID         uuid.UUID
+	OriginalID string
+	Type       string
+	Source     string // the service that published it, a URI reference
+	Topic      string
+	Subject    string // the aggregate's id, or empty
 
 	// Sequence rises strictly along the stream (Source, Topic, Subject); Previous is that of the event before, 0 for the
 	// first. Sequence is also the time of recording in microseconds of the Unix epoch, by the publisher's database, or a
@@ -50,9 +54,14 @@ type Event struct {
 
 	Time        time.Time // when it was recorded, by the publisher's database
 	Database    string    // identifies the database that recorded it
-	ContentType string    // of Body; default application/json
-	Headers     map[string]string
-	Body        []byte
+	ContentType string    // of Body, a media type; default application/json
+	DataSchema  string    // CloudEvents' dataschema: the URI of Body's schema, or empty
+
+	// Extensions are the extension attributes of the CloudEvent, but for those that are fields here. Values are in the text
+	// form of their CloudEvents type.
+	Extensions map[string]string
+	Headers    map[string]string // the properties of the message that are neither attributes nor RocketMQ's
+	Body       []byte            // empty: the event has no data
 
 	// TimeoutKey and TimeoutName name the timeout whose firing this event is, and then ID is its epoch. Empty otherwise.
 	TimeoutKey, TimeoutName string
