@@ -138,7 +138,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 		return nil
 	}
 	handling := handlers.Config{
-		Pool: p.pool, Transactor: p.box, Broker: p.client, Schema: s.Schema, Refill: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
+		Pool: p.pool, Source: "chaos", Transactor: p.box, Broker: p.client, Schema: s.Schema, Refill: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
 		Clock: clock, Listener: handlingListener(p.step), Retry: handlers.RetryPolicy{Base: s.pick(time.Second, 100*time.Millisecond), Max: 5 * time.Second, Attempts: 20},
 		Logger: slog.New(slog.DiscardHandler),
 	}
