@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -250,8 +251,12 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
 	r.checked.run, r.checked.max = r.ackChecked, maxLookups
 	var err error
-	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
-		return o.check(ctx, r, c)
+	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
+			o.faulty(err, "check-back")
+			return broker.Unknown, nil
+		}
+		return d, done
 	})
 	if err != nil {
 		r.acks.stop(ctx)
