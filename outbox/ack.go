@@ -2,9 +2,11 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // acker writes down what the broker has, in batches behind the hot path. An ack that is lost costs a double, which the
@@ -73,11 +75,29 @@ func (a *acker) run(ctx context.Context) {
 // write inserts acks.
 func (a *acker) write(ctx context.Context, ids []uuid.UUID) {
 	begin := time.Now()
-	_, err := a.outbox.config.Pool.Exec(ctx, a.outbox.queries.Get("Ack"), texts(ids))
+	err := a.outbox.query(ctx, func(rows pgx.Rows) error { rows.Close(); return rows.Err() }, "Ack", texts(ids))
 	if err != nil {
 		a.outbox.log.Warn("acks not written; their events will be sent again", "events", len(ids), "error", err)
 	}
 	a.outbox.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
+}
+
+// query runs a statement by itself in one round trip, at read committed whatever the database's default is: above that it
+// could fail because another process acks the same event.
+func (o *Outbox) query(ctx context.Context, scan func(pgx.Rows) error, name string, args ...any) error {
+	conn, err := o.config.Pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	t := newLazyTx(conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	b := &pgx.Batch{}
+	b.Queue(o.queries.Get(name), args...).Query(scan)
+	open, err := t.commitWith(ctx, b)
+	if open {
+		err = errors.Join(err, t.abort(ctx))
+		t.end()
+	}
+	return err
 }
 
 // stop writes what is there and waits for it until ctx ends.

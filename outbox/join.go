@@ -170,7 +170,11 @@ func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
 	if s.xid == "" { // it has written nothing, so to commit it was no risk
 		return s.own != nil || isPgx(s.base)
 	}
-	if err := s.outbox.config.Pool.QueryRow(ctx, s.outbox.queries.Get("WasCommitted"), s.xid).Scan(&committed); err != nil {
+	scan := func(rows pgx.Rows) (err error) {
+		committed, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+		return err
+	}
+	if err := s.outbox.query(ctx, scan, "WasCommitted", s.xid); err != nil {
 		s.outbox.log.Warn("functions of AfterCommit are not called: it is not known whether a joined transaction is committed", "error", err)
 		return false
 	}
