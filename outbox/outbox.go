@@ -185,8 +185,8 @@ type Outbox struct {
 	hurry     hurry
 	hot       hotStreams
 	handedOut handedOut
-	faults    faults
-	refillOff sync.Once // said that it is
+	faults    guard.Reporter // of the application's functions
+	refillOff sync.Once      // said that it is
 
 	mu      sync.Mutex // guards what follows
 	running *running
@@ -215,8 +215,9 @@ func New(c Config) (*Outbox, error) {
 		return nil, err
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL, c.Schema), log: c.Logger}
+	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
 	o.gauge.limit = int64(c.MaxBacklog)
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), o.guarded(c.Listener))
+	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener.guarded(&o.faults))
 	return o, nil
 }
 
@@ -253,7 +254,7 @@ func (o *Outbox) Start(ctx context.Context) error {
 	var err error
 	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
 		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
-			o.faulty(err, "check-back")
+			o.faults.Report("check-back", err)
 			return broker.Unknown, nil
 		}
 		return d, done

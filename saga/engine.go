@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -107,6 +108,7 @@ func New(c Config) (*Engine, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("saga: %w", err)
 	}
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "engine"})
 	return &Engine{cfg: c, sql: queries.Parse(sqlFile, c.Schema), names: map[string]bool{}, routes: map[route][]listening{}}, nil
 }
 

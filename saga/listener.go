@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
 // TransitionInfo is a committed transition. From is empty for the beginning.
@@ -38,11 +40,19 @@ type IgnoredInfo struct {
 }
 
 // Listener hears what happens to sagas. A nil function hears nothing. They are called from many goroutines and should be
-// quick.
+// quick. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
 type Listener struct {
 	Moved   func(TransitionInfo) // after the commit
 	Ignored func(IgnoredInfo)
 	Expired func(sagas int) // deleted by retention
+}
+
+// guarded returns a listener of the application's functions that survives them.
+func (l Listener) guarded(r *guard.Reporter) Listener {
+	guard.Listen(r, "Listener.Moved", &l.Moved)
+	guard.Listen(r, "Listener.Ignored", &l.Ignored)
+	guard.Listen(r, "Listener.Expired", &l.Expired)
+	return l
 }
 
 // Tee returns a Listener that tells all of them, in order.

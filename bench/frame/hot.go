@@ -20,8 +20,9 @@ const hotCallers = 32
 var hotRows = []int{1, 32}
 
 const (
-	updateAlone = "update alone"
-	updateHot   = "UPDATE hot SET cents = cents + $2 WHERE account = $1"
+	updateAlone  = "update alone"
+	rowsAloneHot = "rows alone"
+	updateHot    = "UPDATE hot SET cents = cents + $2 WHERE account = $1"
 )
 
 // heated is one measurement of callers that wait for each other's row locks.
@@ -38,6 +39,7 @@ var hotWays = []struct {
 	config outbox.Config
 }{
 	{name: updateAlone},
+	{name: rowsAloneHot}, // all that happens in Postgres, with a broker that is not there
 	{"gear A", outbox.Config{Gear: outbox.HalfMessages, RelayBuffer: 1 << 20}},
 	{"gear B", outbox.Config{Gear: outbox.Relay, RelayBuffer: 1 << 20}},
 	{"gears by load", outbox.Config{RelayBuffer: 1 << 20}},
@@ -75,20 +77,24 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 			return err
 		})
 	}}
-	if name != updateAlone {
+	switch name {
+	case updateAlone:
+	case rowsAloneHot:
+		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
+		if err != nil {
+			return heated{}, err
+		}
+		if err := box.Start(ctx); err != nil {
+			return heated{}, err
+		}
+		w = &Way{Silent: true, Publish: updating(box, "nowhere"), Close: func() { _ = box.Stop(context.WithoutCancel(ctx)) }}
+	default:
 		config.Listener = &outbox.Listener{Committed: func(events []rocketflow.Event) { watch.Commit(events[0].ID.String()) }}
 		g, err := openGears(ctx, b, config, watch.Arrive)
 		if err != nil {
 			return heated{}, err
 		}
-		w = &Way{Close: g.close, Publish: func(ctx context.Context, account string, cents int64) error {
-			return g.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-				if _, err := tx.Exec(ctx, updateHot, account, cents); err != nil {
-					return err
-				}
-				return tx.Publish(ctx, Credited{topic: g.topic, Account: account, Cents: cents, Note: Note})
-			})
-		}}
+		w = &Way{Close: g.close, Publish: updating(g.box, g.topic)}
 	}
 	defer w.Close()
 	publish := w.Publish
@@ -114,6 +120,18 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 		m.delivered = float64(done) / time.Since(begin).Seconds()
 	}
 	return m, nil
+}
+
+// updating is the transaction of all hot ways but the bare one.
+func updating(box *outbox.Outbox, topic string) func(context.Context, string, int64) error {
+	return func(ctx context.Context, account string, cents int64) error {
+		return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+			if _, err := tx.Exec(ctx, updateHot, account, cents); err != nil {
+				return err
+			}
+			return tx.Publish(ctx, Credited{topic: topic, Account: account, Cents: cents, Note: Note})
+		})
+	}
 }
 
 func (r *results) printHeated(w io.Writer) {
