@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -196,6 +197,7 @@ type Outbox struct {
 	gauge     gauge
 	hurry     hurry
 	said      said
+	skewed    atomic.Bool // said that the clock differs from Postgres'
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows

@@ -20,6 +20,15 @@ import (
 // that use the table, and whoever comes later queues behind it.
 const lockTimeout = "500ms"
 
+// turnTimeout bounds how long one waits for another who makes or drops partitions of the schema. That one is held up for
+// a few lockTimeouts at most, unless its machine or network is gone: then its turn ends when Postgres notices, and those
+// who wait give up and try again later instead of holding a connection each.
+const turnTimeout = "5s"
+
+// idleTimeout ends the transaction of a process that froze, or lost its network, between two statements: it would hold
+// everybody out of the tables.
+const idleTimeout = "10s"
+
 // Table is a partitioned table.
 type Table struct {
 	Schema, Name string
@@ -87,7 +96,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahe
 func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 	made := false
 	err := exclusively(ctx, pool, d.Table, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NULL", d.Quoted()).Scan(&made); err != nil || !made {
+		if err := tx.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1::text) IS NULL", d.Quoted()).Scan(&made); err != nil || !made {
 			return err
 		}
 		from, to := d.Bounds()
@@ -103,8 +112,8 @@ func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 // Days lists the partitions, oldest first, without the default one.
 func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	rows, err := pool.Query(ctx, `
-		SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE i.inhparent = to_regclass($1) ORDER BY c.relname`, t.quoted())
+		SELECT c.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = pg_catalog.to_regclass($1::text) ORDER BY c.relname`, t.quoted())
 	if err != nil {
 		return nil, fmt.Errorf("list partitions of %s: %w", t.Name, err)
 	}
@@ -128,7 +137,7 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx con
 	dropped := false
 	err := exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
 		var exists bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
+		if err := tx.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1::text) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
 			return err
 		}
 		// The parents first, and in the caller's order: that is how queries take them, so none can meet us half way.
@@ -161,7 +170,11 @@ var ErrBusy = errors.New("table is in use")
 
 func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "rocketflow partitions "+t.Schema); err != nil {
+		// The lock is the transaction's: it needs no session, and a pooler may stand in between.
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+turnTimeout+"'; SET LOCAL idle_in_transaction_session_timeout = '"+idleTimeout+"'"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))", "rocketflow partitions "+t.Schema); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {
