@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -203,7 +204,8 @@ type Outbox struct {
 	handedOut handedOut
 	faults    guard.Reporter // of the application's functions
 	said      said
-	refillOff sync.Once // said that it is
+	skewed    atomic.Bool // said that the clock differs from Postgres'
+	refillOff sync.Once   // said that it is
 
 	mu      sync.Mutex // guards what follows
 	running *running
