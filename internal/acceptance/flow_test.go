@@ -128,7 +128,7 @@ func (f *flow) exec(statement string) {
 func (f *flow) within(what string, fn func(ctx context.Context, tx rocketflow.Tx) error) {
 	f.t.Helper()
 	if err := f.s.Tx.Within(bounded(f.t, 20*time.Second), fn); err != nil {
-		f.t.Errorf("%s: %v", what, err)
+		f.t.Fatalf("%s: %.400v", what, err)
 	}
 }
 
