@@ -117,7 +117,9 @@ func newFlow(t *testing.T, w *rocketflowtest.World, open func(schema string) *pg
 	return f
 }
 
-func (f *flow) effects(schema string) string { return pgx.Identifier{"public", schema + "_effect"}.Sanitize() }
+func (f *flow) effects(schema string) string {
+	return pgx.Identifier{"public", schema + "_effect"}.Sanitize()
+}
 
 func (f *flow) exec(statement string) {
 	f.t.Helper()
