@@ -129,7 +129,7 @@ func (f *flow) exec(statement string) {
 // within runs a transaction of the service.
 func (f *flow) within(what string, fn func(ctx context.Context, tx rocketflow.Tx) error) {
 	f.t.Helper()
-	if err := f.s.Tx.Within(bounded(f.t, 20*time.Second), fn); err != nil {
+	if err := pgtest.Retry(func() error { return f.s.Tx.Within(bounded(f.t, 20*time.Second), fn) }); err != nil {
 		f.t.Fatalf("%s: %.400v", what, err)
 	}
 }
