@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -202,6 +203,7 @@ type Outbox struct {
 	handedOut handedOut
 	faults    faults
 	said      said
+	skewed    atomic.Bool // said that the clock differs from Postgres'
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows
