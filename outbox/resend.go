@@ -60,7 +60,7 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 		if c.Limit > 0 {
 			limit = min(limit, c.Limit-sent)
 		}
-		rows, err := c.Pool.Query(ctx, sql.Get("Resend"), after, c.Source, c.Topic, c.Type, c.Subject, instant(c.Since), instant(c.Until), limit)
+		rows, err := c.Pool.Query(ctx, sql.Get("Resend"), after.String(), c.Source, c.Topic, c.Type, c.Subject, instant(c.Since), instant(c.Until), limit)
 		if err != nil {
 			return sent, fmt.Errorf("resend: read events: %w", err)
 		}

@@ -129,8 +129,8 @@ func (f *flow) exec(statement string) {
 // within runs a transaction of the service.
 func (f *flow) within(what string, fn func(ctx context.Context, tx rocketflow.Tx) error) {
 	f.t.Helper()
-	if err := f.s.Tx.Within(bounded(f.t, 20*time.Second), fn); err != nil {
-		f.t.Errorf("%s: %v", what, err)
+	if err := pgtest.Retry(func() error { return f.s.Tx.Within(bounded(f.t, 20*time.Second), fn) }); err != nil {
+		f.t.Fatalf("%s: %.400v", what, err)
 	}
 }
 

@@ -174,7 +174,8 @@ func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.T
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+turnTimeout+"'; SET LOCAL idle_in_transaction_session_timeout = '"+idleTimeout+"'"); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))", "rocketflow partitions "+t.Schema); err != nil {
+		lock := "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))"
+		if _, err := tx.Exec(ctx, lock, "rocketflow partitions "+t.Schema); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {
