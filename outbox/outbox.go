@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -128,7 +129,7 @@ func (c Config) withDefaults() Config {
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
 	c.RefillRate = cmp.Or(c.RefillRate, 1000)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.Logger = printable.Logger(cmp.Or(c.Logger, slog.New(slog.DiscardHandler)))
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -358,7 +359,8 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	if len(o.config.Topics) > 0 && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q is not among outbox.Config.Topics %q", e.Topic, o.config.Topics)}
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among outbox.Config.Topics %s",
+			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
 	}
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -109,10 +110,10 @@ func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, 
 		Ext:  map[string]string{"topic": topic, "acceptStandardJsonOnly": "true"},
 	})
 	if err != nil {
-		return route, fmt.Errorf("route of topic %s: %w", topic, err)
+		return route, printable.Errorf("route of topic %s: %w", topic, err)
 	}
 	if err := remoting.DecodeJSON(answer.Body, &route); err != nil {
-		return route, fmt.Errorf("route of topic %s: %w", topic, err)
+		return route, printable.Errorf("route of topic %s: %w", topic, err)
 	}
 	return route, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -66,6 +67,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Logger = printable.Logger(c.Logger)
 	return c
 }
 
@@ -115,7 +117,7 @@ func (e *Engine) claim(name string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.names[name] {
-		return fmt.Errorf("saga %s: %w", name, errors.New("registered twice"))
+		return printable.Errorf("saga %s: %w", name, errors.New("registered twice"))
 	}
 	e.names[name] = true
 	return nil

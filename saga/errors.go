@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 var (
@@ -28,7 +30,7 @@ func (e *NotExpectedError) Error() string {
 	if e.Finished {
 		state = "final " + state
 	}
-	return fmt.Sprintf("saga %s of %s: event %s not expected in %s", e.Saga, e.Key, e.Type, state)
+	return fmt.Sprintf("saga %s of %s: event %s not expected in %s", e.Saga, printable.Line(e.Key, printable.Name), printable.Line(e.Type, printable.Name), state)
 }
 
 // Is makes the error match ErrNotExpected.
@@ -42,7 +44,7 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("saga %s of %s runs on version %d of its definition, this process knows version %d", e.Saga, e.Key, e.Version, e.Known)
+	return fmt.Sprintf("saga %s of %s runs on version %d of its definition, this process knows version %d", e.Saga, printable.Line(e.Key, printable.Name), e.Version, e.Known)
 }
 
 // DefinitionError lists what is wrong with a definition.

@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Saga is a registered definition. All methods are safe for concurrent use.
@@ -49,10 +48,10 @@ func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
 	}
 	if d.hasDeadlines() {
 		if e.cfg.Timer == nil {
-			return nil, fmt.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "Timer", Reason: "missing"})
+			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "Timer", Reason: "missing"})
 		}
 		if e.cfg.TimeoutTopic == "" {
-			return nil, fmt.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "TimeoutTopic", Reason: "missing"})
+			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "TimeoutTopic", Reason: "missing"})
 		}
 	}
 	if err := e.claim(d.name); err != nil {
@@ -81,25 +80,24 @@ func (s *Saga[S]) definition(i Instance[S]) (*Definition[S], error) {
 // 255 bytes without control characters.
 func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data S) error {
 	d := s.latest
-	if key == "" || len(key) > rocketflow.MaxSubject || !utf8.ValidString(key) ||
-		strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return fmt.Errorf("begin saga %s: %w", d.name, &rocketflow.FieldError{
-			Field: "key", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", key, rocketflow.MaxSubject)})
+	if key == "" || len(key) > rocketflow.MaxSubject || !printable.IsText(key) {
+		return printable.Errorf("begin saga %s: %w", d.name, &rocketflow.FieldError{
+			Field: "key", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), rocketflow.MaxSubject)})
 	}
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("begin saga %s of %s: encode data: %w", d.name, key, err)
+		return printable.Errorf("begin saga %s of %s: encode data: %w", d.name, key, err)
 	}
 	initial := d.find(d.initial[0])
 	tag, err := tx.Exec(ctx, s.engine.sql.Get("Begin"), d.name, key, d.version, initial.name, encoded, initial.final, causeBegin)
 	if err != nil {
-		return fmt.Errorf("begin saga %s of %s: %w", d.name, key, err)
+		return printable.Errorf("begin saga %s of %s: %w", d.name, key, err)
 	}
 	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("begin saga %s of %s: %w", d.name, key, ErrExists)
+		return printable.Errorf("begin saga %s of %s: %w", d.name, key, ErrExists)
 	}
 	if err := s.arm(ctx, tx, Instance[S]{Name: d.name, Key: key, State: initial.name, Data: data, Revision: 1}, initial); err != nil {
-		return fmt.Errorf("begin saga %s of %s: %w", d.name, key, err)
+		return printable.Errorf("begin saga %s of %s: %w", d.name, key, err)
 	}
 	s.moved(tx, TransitionInfo{Saga: d.name, Key: key, To: initial.name, Final: initial.final, CauseType: causeBegin, Revision: 1})
 	return nil
@@ -110,7 +108,7 @@ func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data 
 func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p rocketflow.Payload) error {
 	e, err := rocketflow.NewEvent(p)
 	if err != nil {
-		return fmt.Errorf("saga %s of %s: %w", s.latest.name, key, err)
+		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, err)
 	}
 	e.ID = uuid.Nil // it never was an event
 	reason, i, err := s.step(ctx, tx, key, e)
@@ -118,7 +116,7 @@ func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p roc
 	case err != nil:
 		return err
 	case reason == NoSaga:
-		return fmt.Errorf("saga %s of %s: %w", s.latest.name, key, ErrNotFound)
+		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, ErrNotFound)
 	case reason != "":
 		return &NotExpectedError{Saga: i.Name, Key: key, State: i.State, Finished: reason == Finished, Type: e.Type}
 	}
@@ -129,7 +127,7 @@ func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p roc
 func (s *Saga[S]) Get(ctx context.Context, q Querier, key string) (Instance[S], error) {
 	i, err := s.read(ctx, q, "Get", key)
 	if err != nil {
-		return i, fmt.Errorf("get saga %s of %s: %w", s.latest.name, key, err)
+		return i, printable.Errorf("get saga %s of %s: %w", s.latest.name, key, err)
 	}
 	return i, nil
 }

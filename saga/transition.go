@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // causeBegin is the cause of a beginning in the history.
@@ -69,7 +70,7 @@ func (s *Saga[S]) step(ctx context.Context, tx rocketflow.Tx, key string, e rock
 func (s *Saga[S]) lock(ctx context.Context, tx pgx.Tx, key string) (Instance[S], error) {
 	i, err := s.read(ctx, tx, "Lock", key)
 	if err != nil {
-		return i, fmt.Errorf("lock saga %s of %s: %w", s.latest.name, key, err)
+		return i, printable.Errorf("lock saga %s of %s: %w", s.latest.name, key, err)
 	}
 	return i, nil
 }
@@ -87,7 +88,7 @@ func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S]
 	}
 	from, target := d.find(i.State), d.find(to)
 	wrap := func(err error) error {
-		return fmt.Errorf("saga %s of %s, %s to %s: %w", i.Name, i.Key, from.name, to, err)
+		return printable.Errorf("saga %s of %s, %s to %s: %w", i.Name, i.Key, from.name, to, err)
 	}
 	data, err := json.Marshal(i.Data)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Broker is what a scheduler needs of a broker. See package broker for the contract.
@@ -77,6 +78,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Logger = printable.Logger(c.Logger)
 	return c
 }
 

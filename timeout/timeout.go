@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -107,7 +108,7 @@ func (s *Scheduler) readInstallation(ctx context.Context) error {
 	err := s.cfg.Pool.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
-		return fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
+		return printable.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
 	}
 	if err != nil {
 		return fmt.Errorf("read installation: %w", err)
