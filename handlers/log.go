@@ -4,6 +4,7 @@ package handlers
 const (
 	keyConsumer = "consumer"
 	keyEvent    = "event_id"
+	keyTopic    = "topic"
 	keyType     = "type"
 	keySubject  = "subject"
 	keyAttempt  = "attempt"

@@ -94,7 +94,9 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 // Cancel implements broker.Scheduler. A timer whose instant has passed is refused with broker.ErrIllegal.
 func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 	t.Topic = c.config.wire(t.Topic)
-	fail := func(err error) error { return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err) }
+	fail := func(err error) error {
+		return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err)
+	}
 	if !t.Due.After(c.config.Clock.Now()) {
 		return fail(fmt.Errorf("%w: its instant has passed", broker.ErrIllegal))
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
-	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/logging"
 )
 
 // Broker is what a scheduler needs of a broker. See package broker for the contract.
@@ -54,7 +54,7 @@ type Config struct {
 	// Clock times the pause between two sweeps; what is due then is for Postgres to say. Default: the machine's.
 	Clock    rocketflow.Clock
 	Listener Listener
-	Logger   *slog.Logger // default: discard
+	Logger   *slog.Logger // default: warnings and errors go to stderr
 }
 
 const defaultHorizon = 24 * time.Hour
@@ -75,10 +75,7 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	c.Logger = printable.Logger(c.Logger)
+	c.Logger = logging.Or(c.Logger)
 	return c
 }
 

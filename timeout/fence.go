@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/fencing"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -21,6 +22,7 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 		if e.TimeoutName == "" || firingOf(ctx, e) {
 			return next(ctx, tx, e)
 		}
+		fencing.Pass(ctx)
 		i := Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID}
 		armed, err := s.look(ctx, tx, &i)
 		switch {
