@@ -201,7 +201,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) late
 WHERE w.id = late.id
-RETURNING w.id, w.key, w.type, w.event_id, w.begun, w.state, w.arrived_at, w.expires_at
+RETURNING w.id, w.key, w.type, w.event_id, w.state, w.arrived_at, w.expires_at
 
 -- name: Met
 -- Which of these sagas have begun and have an event that came before. It is asked after a commit, when both can be seen.

@@ -22,7 +22,7 @@ var sqlFile string
 type Scheduler struct {
 	cfg      Config
 	sql      queries.Set
-	database atomic.Pointer[string] // the installation's id, read by Start
+	database atomic.Pointer[string] // the installation's id, once it was read
 	pending  chan job               // armed and committed here, on the way to the broker
 
 	running atomic.Bool // whether workers take from pending
@@ -54,7 +54,7 @@ func (s *Scheduler) Start(ctx context.Context) error {
 	if s.run != nil {
 		return nil
 	}
-	if err := s.readInstallation(ctx); err != nil {
+	if _, err := s.installation(ctx, s.cfg.Pool); err != nil {
 		return fmt.Errorf("start timeouts: %w", err)
 	}
 	// The work outlives ctx: fx, for one, ends it as soon as the application has started.
@@ -102,16 +102,21 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 	}
 }
 
-func (s *Scheduler) readInstallation(ctx context.Context) error {
+// installation returns the id of the database that the timeouts live in. It is read when it is first needed: Fence works
+// without Start.
+func (s *Scheduler) installation(ctx context.Context, db Querier) (string, error) {
+	if id := s.database.Load(); id != nil {
+		return *id, nil
+	}
 	var id string
-	err := s.cfg.Pool.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
+	err := db.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
-		return fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
+		return "", fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
 	}
 	if err != nil {
-		return fmt.Errorf("read installation: %w", err)
+		return "", fmt.Errorf("read installation: %w", err)
 	}
 	s.database.Store(&id)
-	return nil
+	return id, nil
 }
