@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 		newMigrateCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
+		newSagaCommand(),
 		newVersionCommand(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
