@@ -357,8 +357,8 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	if err != nil {
 		return e, err
 	}
-	if len(o.config.Topics) > 0 && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q is not among outbox.Config.Topics %q", e.Topic, o.config.Topics)}
+	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q is not among the known topics %q: see outbox.Config.Topics", e.Topic, o.config.Topics)}
 	}
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}
