@@ -73,7 +73,7 @@
 //
 // Name servers. The client takes no host names: we resolve them (TestOpenFails).
 //
-// Log. It goes to Config.Logger, a level lower, without payloads; Fatal doesn't exit.
+// Log. It goes to Config.Logger, a level or two lower, without payloads; Fatal doesn't exit.
 //
 // # What remains
 //
