@@ -26,7 +26,7 @@ type Config struct {
 	Namespace            string   // ROCKETMQ_NAMESPACE: prefix of topics and groups
 	CreateTopics         bool     // ROCKETFLOW_CREATE_TOPICS: create missing topics instead of failing
 
-	ListenAddr string // LISTEN_ADDR, default :8080
+	ListenAddr string // LISTEN_ADDR, default 127.0.0.1:8080: :8080 is for all interfaces
 }
 
 // maxConns is the size of the pool unless DATABASE_URL sets pool_max_conns.
@@ -44,7 +44,7 @@ func ConfigFromEnv(service, schema string, getenv func(string) string) (Config, 
 		AccessKey:        getenv("ROCKETMQ_ACCESS_KEY"),
 		SecretKey:        getenv("ROCKETMQ_SECRET_KEY"),
 		Namespace:        getenv("ROCKETMQ_NAMESPACE"),
-		ListenAddr:       cmp.Or(getenv("LISTEN_ADDR"), ":8080"),
+		ListenAddr:       cmp.Or(getenv("LISTEN_ADDR"), "127.0.0.1:8080"),
 	}
 	bad := func(variable, format string, args ...any) (Config, error) {
 		return Config{}, &rocketflow.FieldError{Field: variable, Reason: fmt.Sprintf(format, args...)}
