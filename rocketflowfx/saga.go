@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/saga"
@@ -21,8 +22,11 @@ type sagaParams struct {
 	Config    Config
 	Pool      *pgxpool.Pool
 	Router    *handlers.Router
-	Timer     *timeout.Scheduler
-	Metrics   *metrics.Metrics `optional:"true"`
+
+	Transactor rocketflow.Transactor
+
+	Timer   *timeout.Scheduler
+	Metrics *metrics.Metrics `optional:"true"`
 }
 
 func newSaga(p sagaParams) (*saga.Engine, error) {
@@ -31,6 +35,9 @@ func newSaga(p sagaParams) (*saga.Engine, error) {
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	if c.Router == nil {
 		c.Router = p.Router
+	}
+	if c.Transactor == nil {
+		c.Transactor = p.Transactor
 	}
 	if c.Timer == nil {
 		c.Timer = p.Timer

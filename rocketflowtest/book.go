@@ -26,7 +26,7 @@ type book struct {
 
 // reader is a consumer group.
 type reader struct {
-	open map[uuid.UUID]struct{} // got, and not done with
+	open map[uuid.UUID]bool // got, and not done with; true: an attempt at a parked event
 	done map[uuid.UUID]struct{}
 	read map[string]int // by topic: how many of its events, from the first on, are done with
 
@@ -47,7 +47,7 @@ func newBook() *book {
 
 // listener writes down what the consumers say whose groups have this prefix.
 func (b *book) listener(prefix string) *handlers.Listener {
-	note := func(i handlers.EventInfo, done bool) {
+	note := func(i handlers.EventInfo, done, retried bool) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.count++
@@ -56,13 +56,13 @@ func (b *book) listener(prefix string) *handlers.Listener {
 			delete(g.open, i.Event.ID)
 			g.done[i.Event.ID] = struct{}{}
 		} else {
-			g.open[i.Event.ID] = struct{}{}
+			g.open[i.Event.ID] = g.open[i.Event.ID] || retried
 		}
 	}
-	done := func(i handlers.EventInfo) { note(i, true) }
+	done := func(i handlers.EventInfo) { note(i, true, false) }
 	return &handlers.Listener{
-		Received:  func(i handlers.ReceivedInfo) { note(i.EventInfo, false) },
-		Retried:   func(i handlers.RetriedInfo) { note(i.EventInfo, false) },
+		Received:  func(i handlers.ReceivedInfo) { note(i.EventInfo, false, false) },
+		Retried:   func(i handlers.RetriedInfo) { note(i.EventInfo, false, true) },
 		Handled:   func(i handlers.HandledInfo) { done(i.EventInfo) },
 		Skipped:   done,
 		Duplicate: done,
@@ -92,10 +92,38 @@ func (g *reader) unread(topic string, events []arrival, offsets []int64) (n int)
 func (b *book) group(name string) *reader {
 	g := b.groups[name]
 	if g == nil {
-		g = &reader{open: map[uuid.UUID]struct{}{}, done: map[uuid.UUID]struct{}{}, read: map[string]int{}, topics: map[string][]int64{}}
+		g = &reader{open: map[uuid.UUID]bool{}, done: map[uuid.UUID]struct{}{}, read: map[string]int{}, topics: map[string][]int64{}}
 		b.groups[name] = g
 	}
 	return g
+}
+
+// received returns the ids of events that consumers got and aren't done with, but for attempts at parked ones.
+func (b *book) received() (ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.groups {
+		for id, retried := range g.open {
+			if !retried {
+				ids = append(ids, id.String())
+			}
+		}
+	}
+	return ids
+}
+
+// parked tells that a group has parked an event. A further copy of it is settled without a word to the listener.
+func (b *book) parked(group string, id uuid.UUID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := b.groups[group]
+	if g == nil {
+		return
+	}
+	if retried, open := g.open[id]; open && !retried {
+		delete(g.open, id)
+		g.done[id] = struct{}{}
+	}
 }
 
 // know makes a group one whose events are waited for, while its service runs. Others, which the test reads with by

@@ -9,14 +9,23 @@ SELECT
         WHERE t.due_at <= clock_timestamp() AND NOT EXISTS (SELECT FROM {schema}.parked p WHERE p.event_id = t.epoch)),
     (SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND next_at <= clock_timestamp()),
     (SELECT coalesce(string_agg(DISTINCT t.key || ' ' || t.name, ', '), '') FROM (SELECT key, name FROM {schema}.timeout
-        WHERE due_at <= clock_timestamp() LIMIT 5) t)
+        WHERE due_at <= clock_timestamp() LIMIT 5) t),
+    -- for its next attempt, or expired, or beside a saga that began meanwhile
+    (SELECT count(*) FROM {schema}.saga_waiting w WHERE w.status = 'retry' AND w.next_at <= clock_timestamp()
+        OR w.status = 'waiting' AND w.expires_at <= clock_timestamp()
+        OR w.status = 'waiting' AND NOT w.begun AND EXISTS (SELECT FROM {schema}.saga s WHERE s.name = w.saga AND s.key = w.key))
 
 -- name: Next
 -- How far ahead the next instant is at which something falls due; null: none.
 SELECT extract(epoch FROM least(
     (SELECT min(due_at) FROM {schema}.timeout WHERE due_at > clock_timestamp()),
-    (SELECT min(next_at) FROM {schema}.parked WHERE reason <> 'dead' AND next_at > clock_timestamp() AND next_at < 'infinity')
+    (SELECT min(next_at) FROM {schema}.parked WHERE reason <> 'dead' AND next_at > clock_timestamp() AND next_at < 'infinity'),
+    (SELECT min(CASE WHEN status = 'retry' THEN next_at ELSE expires_at END) FROM {schema}.saga_waiting
+        WHERE status IN ('waiting', 'retry') AND CASE WHEN status = 'retry' THEN next_at ELSE expires_at END > clock_timestamp())
 ) - clock_timestamp())::float8
 
 -- name: Consumers
 SELECT name FROM {schema}.consumer
+
+-- name: ParkedOf
+SELECT consumer, event_id FROM {schema}.parked WHERE event_id = ANY ($1::text[]::uuid[])

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/internal/pgclock"
@@ -55,6 +56,9 @@ func (w *World) TrySettle(patience time.Duration) (left []string) {
 			moves, quiet, pause = now, 0, pollInterval
 		} else if len(left) > 0 {
 			quiet, pause = 0, min(2*pause, longestPoll)
+			if err := w.settleCopies(ctx); err != nil && ctx.Err() == nil {
+				w.t.Fatalf("settle: %v", err)
+			}
 		} else {
 			quiet++
 		}
@@ -82,14 +86,37 @@ func (w *World) whatIsLeft() []string {
 	return left
 }
 
+// settleCopies has the book know which of the events that consumers got are parked already.
+func (w *World) settleCopies(ctx context.Context) error {
+	ids := w.book.received()
+	if len(ids) == 0 {
+		return nil
+	}
+	for _, s := range w.running() {
+		rows, err := w.pool.Query(ctx, queries.Parse(queriesSQL, s.Schema).Get("ParkedOf"), ids)
+		if err != nil {
+			return fmt.Errorf("look at what %s has parked: %w", s.Name, err)
+		}
+		var consumer string
+		var id uuid.UUID
+		if _, err := pgx.ForEachRow(rows, []any{&consumer, &id}, func() error {
+			w.book.parked(s.groupPrefix+consumer, id)
+			return nil
+		}); err != nil {
+			return fmt.Errorf("look at what %s has parked: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
 // owed says what of it Postgres knows.
 func (w *World) owed(ctx context.Context) (left []string, err error) {
 	var batch pgx.Batch // one round trip
 	for _, s := range w.running() {
 		batch.Queue(queries.Parse(queriesSQL, s.Schema).Get("Left")).QueryRow(func(row pgx.Row) error {
-			var owed, due, attempts int
+			var owed, due, attempts, waiting int
 			var timeouts string
-			if err := row.Scan(&owed, &due, &attempts, &timeouts); err != nil {
+			if err := row.Scan(&owed, &due, &attempts, &timeouts, &waiting); err != nil {
 				return fmt.Errorf("look at what %s has left: %w", s.Name, err)
 			}
 			if owed > 0 {
@@ -100,6 +127,9 @@ func (w *World) owed(ctx context.Context) (left []string, err error) {
 			}
 			if attempts > 0 {
 				left = append(left, fmt.Sprintf("%s: %d parked events due", s.Name, attempts))
+			}
+			if waiting > 0 {
+				left = append(left, fmt.Sprintf("%s: %d waiting events of sagas due", s.Name, waiting))
 			}
 			return nil
 		})

@@ -76,6 +76,11 @@ func (d *Definition[S]) check() error {
 			add("event %s: KeyBy without a transition", r.eventType)
 		}
 	}
+	for r := range d.waits {
+		if !d.takes(r) {
+			add("event %s: Wait without a transition", r.eventType)
+		}
+	}
 	if len(problems) == 0 { // else they would be blamed for what is only unfinished
 		problems = d.checkPaths()
 	}
@@ -87,36 +92,14 @@ func (d *Definition[S]) check() error {
 
 // checkPaths finds states that no way leads to, and states without a way to an end.
 func (d *Definition[S]) checkPaths() (problems []string) {
-	next := map[string][]string{}
-	for _, t := range d.transitions {
-		next[t.from] = append(next[t.from], t.to)
-	}
-	for _, s := range d.states {
-		if l := s.deadline(); l != nil {
-			next[s.name] = append(next[s.name], l.to)
-		}
-	}
-	reach := func(from string) map[string]bool {
-		seen, queue := map[string]bool{from: true}, []string{from}
-		for len(queue) > 0 {
-			for _, to := range next[queue[0]] {
-				if !seen[to] {
-					seen[to] = true
-					queue = append(queue, to)
-				}
-			}
-			queue = queue[1:]
-		}
-		return seen
-	}
-	live := reach(d.initial[0])
+	live := d.reachable(d.initial[0])
 	for _, s := range d.states {
 		if !live[s.name] {
 			problems = append(problems, fmt.Sprintf("state %s: dead, nothing leads to it", s.name))
 			continue
 		}
 		ends := false
-		for name := range reach(s.name) {
+		for name := range d.reachable(s.name) {
 			ends = ends || d.find(name).final
 		}
 		if !ends {
@@ -126,7 +109,35 @@ func (d *Definition[S]) checkPaths() (problems []string) {
 	return problems
 }
 
-func (d *Definition[S]) listens(r route) bool {
+// reachable returns the states that transitions and deadlines lead to from a state, and the state itself.
+func (d *Definition[S]) reachable(from string) map[string]bool {
+	next := map[string][]string{}
+	for _, t := range d.transitions {
+		next[t.from] = append(next[t.from], t.to)
+	}
+	for _, s := range d.states {
+		if l := s.deadline(); l != nil {
+			next[s.name] = append(next[s.name], l.to)
+		}
+	}
+	seen, queue := map[string]bool{from: true}, []string{from}
+	for len(queue) > 0 {
+		for _, to := range next[queue[0]] {
+			if !seen[to] {
+				seen[to] = true
+				queue = append(queue, to)
+			}
+		}
+		queue = queue[1:]
+	}
+	return seen
+}
+
+// listens tells whether an event does something to sagas of the definition.
+func (d *Definition[S]) listens(r route) bool { return d.start(r) != nil || d.takes(r) }
+
+// takes tells whether a state has a transition for an event.
+func (d *Definition[S]) takes(r route) bool {
 	for _, t := range d.transitions {
 		if t.route == r {
 			return true

@@ -72,9 +72,13 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 		if l.fn == nil {
 			return nil
 		}
-		return l.fn(ctx, tx, data)
+		return l.fn(withEvent(ctx, e), tx, data)
 	}
-	return s.change(ctx, tx, d, i, l.to, cause{eventType: e.Type, id: e.ID, deadline: true}, run)
+	i, err = s.change(ctx, tx, d, i, l.to, cause{eventType: e.Type, id: e.ID, deadline: true}, run)
+	if err != nil || !i.waiting {
+		return err
+	}
+	return s.wake(ctx, tx, d, i)
 }
 
 // decodeDeadline reads what arm wrote. Anything else matches ErrUndecodable.

@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
@@ -16,8 +17,16 @@ type Definition[S any] struct {
 	initial     []string // exactly one is right
 	states      []*state[S]
 	transitions []*transition[S]
+	starts      []*start[S]
 	keys        map[route]func(rocketflow.Event) (string, error) // for what doesn't correlate by subject
-	problems    []string                                         // found while it was written
+	waits       map[route]WaitPolicy
+	problems    []string // found while it was written
+}
+
+// start is an event that begins a saga.
+type start[S any] struct {
+	route route
+	run   func(context.Context, rocketflow.Tx, rocketflow.Event) (S, error)
 }
 
 type state[S any] struct {
@@ -46,7 +55,9 @@ type route struct{ topic, eventType string }
 // Define begins a definition. name is lasting: it is in the rows and in the type of the deadlines' events. Letters,
 // digits, _ - and . are allowed. version begins with 1; S is stored as JSON.
 func Define[S any](name string, version int) *Definition[S] {
-	return &Definition[S]{name: name, version: version, keys: map[route]func(rocketflow.Event) (string, error){}}
+	return &Definition[S]{
+		name: name, version: version, keys: map[route]func(rocketflow.Event) (string, error){}, waits: map[route]WaitPolicy{},
+	}
 }
 
 // state returns the state of that name, new if need be.
@@ -134,6 +145,30 @@ func On[P rocketflow.Payload, S any](d *Definition[S], from, to string, fn func(
 		}})
 }
 
+// StartOn has events with the content P begin sagas: where the event's key has none, fn returns the data of a new one, in
+// its initial state. fn runs in the handler's transaction. Where there is a saga already, the event is one as any other,
+// and takes a transition if [On] has one for it.
+func StartOn[P rocketflow.Payload, S any](d *Definition[S], fn func(ctx context.Context, tx rocketflow.Tx, p P) (S, error)) {
+	r, ok := routeOf[P](d)
+	if !ok {
+		return
+	}
+	if fn == nil {
+		d.problem("event %s: StartOn without a function", r.eventType)
+		return
+	}
+	if d.start(r) != nil {
+		d.problem("event %s: a second StartOn", r.eventType)
+	}
+	d.starts = append(d.starts, &start[S]{r, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) (data S, err error) {
+		p, err := rocketflow.Decode[P](e)
+		if err != nil {
+			return data, err
+		}
+		return fn(ctx, tx, p)
+	}})
+}
+
 // KeyBy says how events with the content P find their saga. An empty key ignores the event.
 func KeyBy[P rocketflow.Payload, S any](d *Definition[S], key func(p P) string) {
 	r, ok := routeOf[P](d)
@@ -174,13 +209,29 @@ func (d *Definition[S]) problem(format string, args ...any) {
 }
 
 // transition returns what leads out of a state on an event, or nil.
-func (d *Definition[S]) transition(from, eventType string) *transition[S] {
+func (d *Definition[S]) transition(from string, r route) *transition[S] {
 	for _, t := range d.transitions {
-		if t.from == from && t.route.eventType == eventType {
+		if t.from == from && t.route == r {
 			return t
 		}
 	}
 	return nil
+}
+
+// start returns what begins a saga on an event, or nil.
+func (d *Definition[S]) start(r route) *start[S] {
+	for _, s := range d.starts {
+		if s.route == r {
+			return s
+		}
+	}
+	return nil
+}
+
+// knows tells whether the definition has a state of this name.
+func (d *Definition[S]) knows(state string) bool {
+	s := d.find(state)
+	return s != nil && s.declared
 }
 
 // deadline returns the deadline of the state, or nil.
@@ -203,10 +254,11 @@ func (d *Definition[S]) hasDeadlines() bool {
 // routes returns where the definition's events come in, each once.
 func (d *Definition[S]) routes() []route {
 	var routes []route
-	seen := map[route]bool{}
+	for _, s := range d.starts {
+		routes = append(routes, s.route)
+	}
 	for _, t := range d.transitions {
-		if !seen[t.route] {
-			seen[t.route] = true
+		if !slices.Contains(routes, t.route) {
 			routes = append(routes, t.route)
 		}
 	}

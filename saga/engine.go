@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,20 +38,38 @@ type Timer interface {
 
 // Config configures an Engine.
 type Config struct {
-	Pool     *pgxpool.Pool // required; for retention. Transitions run in the transactions of others
-	Router   Router        // required
-	Consumer string        // required: the name under which the sagas' handlers are registered
+	Pool   *pgxpool.Pool // required; for retention and for looking at waiting events
+	Router Router        // required
+
+	// Transactor runs the transactions in which the engine applies waiting events by itself; usually *outbox.Outbox.
+	// Transitions that events cause run in the transactions of the router. Without a Transactor a waiting event is applied
+	// only by the next transition of its saga, and one whose function failed isn't tried again; Start warns.
+	Transactor rocketflow.Transactor
+
+	// Consumer is required: the beginning of the names under which the sagas' handlers are registered. Each saga is a
+	// consumer of its own, Consumer + "-" + the saga's name, with each "." replaced by "_".
+	Consumer string
 
 	Timer        Timer  // required by sagas with deadlines
 	TimeoutTopic string // required by sagas with deadlines: the topic of the deadlines' events
 
 	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
 
-	// Retention is how long a finished saga is kept, with its history. Default 30 days; negative: for ever.
-	Retention      time.Duration
-	ExpireInterval time.Duration // the pause between two looks for finished sagas to delete; default 1 minute
+	// WaitLimit is how long an event waits for a state that takes it; default 7 days. [Wait] says otherwise for a type.
+	WaitLimit time.Duration
+	// UnbegunLimit is how long an event waits for its saga to begin; default 24 hours. [Wait] says otherwise for a type.
+	UnbegunLimit time.Duration
+	// WaitAttempts is how often a waiting event is applied whose function fails, before it counts as failed and is left to a
+	// person; default 36, which takes about a day.
+	WaitAttempts int
 
-	// Clock times the pause between two such looks; what has expired is for Postgres to say. Default: the machine's.
+	// Retention is how long a finished saga is kept, with its history, and a waiting event that failed or expired. Default
+	// 30 days; negative: for ever.
+	Retention      time.Duration
+	ExpireInterval time.Duration // the pause between two looks for what retention deletes; default 1 minute
+	LookInterval   time.Duration // the pause between two looks for waiting events that are due; default 1 second
+
+	// Clock times the pauses; what is due is for Postgres to say. Default: the machine's.
 	Clock    rocketflow.Clock
 	Listener Listener
 	Logger   *slog.Logger // default: warnings and errors go to stderr
@@ -59,8 +77,12 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
+	c.WaitLimit = cmp.Or(c.WaitLimit, 7*24*time.Hour)
+	c.UnbegunLimit = cmp.Or(c.UnbegunLimit, 24*time.Hour)
+	c.WaitAttempts = cmp.Or(c.WaitAttempts, 36)
 	c.Retention = cmp.Or(c.Retention, 30*24*time.Hour)
 	c.ExpireInterval = cmp.Or(c.ExpireInterval, time.Minute)
+	c.LookInterval = cmp.Or(c.LookInterval, time.Second)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -69,15 +91,24 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
+	bad := func(field, reason string) error { return &rocketflow.FieldError{Field: field, Reason: reason} }
 	switch {
 	case c.Pool == nil:
-		return &rocketflow.FieldError{Field: "Pool", Reason: "missing"}
+		return bad("Pool", "missing")
 	case c.Router == nil:
-		return &rocketflow.FieldError{Field: "Router", Reason: "missing"}
+		return bad("Router", "missing")
 	case c.Consumer == "":
-		return &rocketflow.FieldError{Field: "Consumer", Reason: "missing"}
+		return bad("Consumer", "missing")
+	case c.WaitLimit < 0:
+		return bad("WaitLimit", "negative")
+	case c.UnbegunLimit < 0:
+		return bad("UnbegunLimit", "negative")
+	case c.WaitAttempts < 0:
+		return bad("WaitAttempts", "negative")
 	case c.ExpireInterval < 0:
-		return &rocketflow.FieldError{Field: "ExpireInterval", Reason: "negative"}
+		return bad("ExpireInterval", "negative")
+	case c.LookInterval < 0:
+		return bad("LookInterval", "negative")
 	}
 	return nil
 }
@@ -87,17 +118,24 @@ type Engine struct {
 	cfg Config
 	sql queries.Set
 
-	mu     sync.RWMutex
-	names  map[string]bool
-	routes map[route][]listening // by saga name
+	mu    sync.RWMutex
+	sagas map[string]registered // by name
 
-	expiry expiry
+	met        chan sagaKey // committed here: a saga that began, or an event whose saga had not
+	background background
 }
 
-// listening is a saga that hears an event.
-type listening struct {
-	saga   string
-	handle rocketflow.HandlerFunc
+type sagaKey struct{ saga, key string }
+
+// registered is a *Saga, whatever its data.
+type registered interface {
+	// look applies what waits for a saga and can be applied.
+	look(ctx context.Context, tx rocketflow.Tx, key string) error
+	// takes tells whether a state has a transition for an event.
+	takes(version int, state string, r route) bool
+	// unknown describes the state if the definition doesn't have it, or is empty.
+	unknown(version int, state string) string
+	consumer() string
 }
 
 // New checks the configuration. It doesn't touch Postgres yet.
@@ -106,44 +144,37 @@ func New(c Config) (*Engine, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("saga: %w", err)
 	}
-	return &Engine{cfg: c, sql: queries.Parse(sqlFile, c.Schema), names: map[string]bool{}, routes: map[route][]listening{}}, nil
+	return &Engine{cfg: c, sql: queries.Parse(sqlFile, c.Schema), sagas: map[string]registered{}, met: make(chan sagaKey, 1024)}, nil
 }
 
-// claim reserves a saga's name.
-func (e *Engine) claim(name string) error {
+// claim reserves a saga's name, and the consumer's.
+func (e *Engine) claim(name string, s registered) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.names[name] {
+	if e.sagas[name] != nil {
 		return fmt.Errorf("saga %s: %w", name, errors.New("registered twice"))
 	}
-	e.names[name] = true
+	for other, o := range e.sagas {
+		if o.consumer() == s.consumer() {
+			return fmt.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
+		}
+	}
+	e.sagas[name] = s
 	return nil
 }
 
-// listen has a saga hear an event. The router knows one handler for each route, which serves all sagas.
-func (e *Engine) listen(r route, saga string, h rocketflow.HandlerFunc) {
-	e.mu.Lock()
-	old := e.routes[r]
-	all := append(slices.Clone(old), listening{saga, h})
-	// Every process locks the rows of several sagas in the same order.
-	slices.SortFunc(all, func(a, b listening) int { return cmp.Compare(a.saga, b.saga) })
-	e.routes[r] = all
-	e.mu.Unlock()
-	if old == nil {
-		e.cfg.Router.Handle(e.cfg.Consumer, r.topic, r.eventType, e.dispatch(r))
+// registry returns what is registered, by name.
+func (e *Engine) registry() map[string]registered {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	all := make(map[string]registered, len(e.sagas))
+	for name, s := range e.sagas {
+		all[name] = s
 	}
+	return all
 }
 
-func (e *Engine) dispatch(r route) rocketflow.HandlerFunc {
-	return func(ctx context.Context, tx rocketflow.Tx, event rocketflow.Event) error {
-		e.mu.RLock()
-		all := e.routes[r]
-		e.mu.RUnlock()
-		for _, l := range all {
-			if err := l.handle(ctx, tx, event); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+// consumerOf is the name of a saga's consumer. Names of consumers are narrower than those of sagas.
+func (e *Engine) consumerOf(saga string) string {
+	return e.cfg.Consumer + "-" + strings.ReplaceAll(saga, ".", "_")
 }

@@ -45,6 +45,44 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("saga %s of %s runs on version %d of its definition, this process knows version %d", e.Saga, e.Key, e.Version, e.Known)
 }
 
+// UnknownStateError: the saga is in a state that this process's definition doesn't have, although the version is the same.
+type UnknownStateError struct {
+	Saga, Key string
+	Version   int
+	State     string
+}
+
+func (e *UnknownStateError) Error() string {
+	return fmt.Sprintf("saga %s of %s is in state %s, which this process's definition of version %d doesn't have", e.Saga, e.Key, e.State, e.Version)
+}
+
+// UnknownSagasError: Start found sagas that this process's definitions can't go on with.
+type UnknownSagasError struct {
+	Groups []UnknownSagas
+}
+
+// UnknownSagas are the running sagas of a version and state that this process's definition doesn't have.
+type UnknownSagas struct {
+	Saga    string
+	Version int
+	State   string
+	Count   int // at most 1000 are counted
+	Reason  string
+}
+
+func (e *UnknownSagasError) Error() string {
+	var b strings.Builder
+	b.WriteString("sagas run that this program does not know how to go on with: run a version of the program that does, or end these sagas first")
+	for _, g := range e.Groups {
+		count := fmt.Sprint(g.Count)
+		if g.Count >= maxCounted {
+			count += " or more"
+		}
+		fmt.Fprintf(&b, "; saga %s: %s %s, state %s", g.Saga, count, g.Reason, g.State)
+	}
+	return b.String()
+}
+
 // DefinitionError lists what is wrong with a definition.
 type DefinitionError struct {
 	Saga     string

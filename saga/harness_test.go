@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -86,6 +89,7 @@ type bundle struct {
 	mu      sync.Mutex
 	moved   []saga.TransitionInfo
 	ignored []saga.IgnoredInfo
+	waits   []saga.WaitInfo
 }
 
 func setup(t *testing.T) *bundle {
@@ -114,6 +118,11 @@ func setupIn(t *testing.T, pool *pgxpool.Pool, schema string) *bundle {
 				defer b.mu.Unlock()
 				b.ignored = append(b.ignored, i)
 			},
+			Waiting: func(i saga.WaitInfo) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.waits = append(b.waits, i)
+			},
 		},
 	}
 	b.Engine = b.engine(t, b.cfg)
@@ -129,6 +138,16 @@ func (b *bundle) engine(t *testing.T, cfg saga.Config) *saga.Engine {
 	return e
 }
 
+// newEvent makes an event as some other producer does: its subject may be anything.
+func newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
+	meta := p.EventMeta()
+	body, err := json.Marshal(p)
+	return rocketflow.Event{
+		ID: uuid.New(), Topic: meta.Topic, Type: meta.Type, Subject: meta.Subject, ContentType: rocketflow.ContentTypeJSON, Body: body,
+		Source: "elsewhere", Time: time.Now(),
+	}, err
+}
+
 // send handles an event as a router does, and returns what the handler published.
 func (b *bundle) send(p rocketflow.Payload) ([]rocketflow.Payload, error) {
 	e, err := rocketflow.NewEvent(p)
@@ -139,14 +158,29 @@ func (b *bundle) send(p rocketflow.Payload) ([]rocketflow.Payload, error) {
 }
 
 func (b *bundle) handle(e rocketflow.Event) (published []rocketflow.Payload, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	h := b.router["sagas "+e.Topic+" "+e.Type]
-	if h == nil {
+	var consumers []string
+	for name := range b.router {
+		if strings.HasSuffix(name, " "+e.Topic+" "+e.Type) {
+			consumers = append(consumers, name)
+		}
+	}
+	if len(consumers) == 0 {
 		return nil, fmt.Errorf("no handler for %s %s", e.Topic, e.Type)
 	}
+	slices.Sort(consumers)
+	var errs []error
+	for _, name := range consumers { // each consumer handles it in a transaction of its own
+		these, err := b.handleAs(name, e)
+		published, errs = append(published, these...), append(errs, err)
+	}
+	return published, errors.Join(errs...)
+}
+
+func (b *bundle) handleAs(name string, e rocketflow.Event) (published []rocketflow.Payload, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	err = within(ctx, b.pool, func(tx *testTx) error {
-		err := h(ctx, tx, e)
+		err := b.router[name](ctx, tx, e)
 		published = tx.published
 		return err
 	})
@@ -159,8 +193,8 @@ func (b *bundle) handle(e rocketflow.Event) (published []rocketflow.Payload, err
 // deadline returns the event of an armed timeout.
 func (b *bundle) deadline(ctx context.Context, key, name string) (e rocketflow.Event, err error) {
 	e.TimeoutKey, e.TimeoutName, e.ContentType = key, name, rocketflow.ContentTypeJSON
-	err = b.pool.QueryRow(ctx, "SELECT epoch, topic, type, subject, body FROM timeout WHERE key = $1 AND name = $2", key, name).
-		Scan(&e.ID, &e.Topic, &e.Type, &e.Subject, &e.Body)
+	err = b.pool.QueryRow(ctx, `SELECT epoch, topic, type, subject, body, (SELECT id::text FROM installation)
+		FROM timeout WHERE key = $1 AND name = $2`, key, name).Scan(&e.ID, &e.Topic, &e.Type, &e.Subject, &e.Body, &e.Database)
 	return e, err
 }
 
@@ -206,6 +240,12 @@ type shipped struct{ Parcel, OrderID string }
 
 func (p shipped) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "parcels", Type: "parcel.shipped", Subject: p.Parcel}
+}
+
+type refused struct{ OrderID string }
+
+func (p refused) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "payments", Type: "payment.refused", Subject: p.OrderID}
 }
 
 type released struct{ OrderID string }

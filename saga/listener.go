@@ -16,16 +16,19 @@ type TransitionInfo struct {
 	CauseID   uuid.UUID     // zero for what the application did itself
 	Revision  int64         // after it
 	Age       time.Duration // since the beginning, by Postgres' clock
+	Waited    time.Duration // how long the event waited for a state that takes it; zero: it didn't
 }
 
 // Reason says why an event was ignored.
 type Reason string
 
 const (
-	NoSaga       Reason = "no saga"       // none with the event's key
-	NoKey        Reason = "no key"        // the event has no subject, or KeyBy gave none
+	NoSaga       Reason = "no saga"       // none with the event's key, for which events of its type don't wait
+	NoKey        Reason = "no key"        // the event has no subject, or KeyBy gave none, or one that no saga can have
 	Finished     Reason = "finished"      // the saga is in a final state
-	NoTransition Reason = "no transition" // for this event, from the present state
+	NoTransition Reason = "no transition" // for this event, from the present state or one that can be reached from it
+	AlreadyBegun Reason = "already begun" // an event of StartOn for a saga that has begun
+	Discarded    Reason = "discarded"     // a waiting event that the transition's function settled without effect
 )
 
 // IgnoredInfo is an event that had no effect on a saga.
@@ -37,12 +40,35 @@ type IgnoredInfo struct {
 	Reason    Reason
 }
 
-// Listener hears what happens to sagas. A nil function hears nothing. They are called from many goroutines and should be
-// quick.
+// WaitInfo is an event that waits for a saga.
+type WaitInfo struct {
+	ID        int64 // of the waiting event, for [WaitingEvents]
+	Saga, Key string
+	State     string // of the saga; empty: it has not begun
+	Type      string
+	EventID   uuid.UUID
+	ExpiresAt time.Time // zero where nothing is known of it
+	Attempts  int       // failed ones
+	Err       error     // of the last attempt, or nil
+}
+
+// Listener hears what happens to sagas. A nil function hears nothing. They are called after the commit, from many
+// goroutines, and should be quick.
 type Listener struct {
-	Moved   func(TransitionInfo) // after the commit
+	Moved   func(TransitionInfo)
 	Ignored func(IgnoredInfo)
 	Expired func(sagas int) // deleted by retention
+
+	Waiting     func(WaitInfo) // an event began to wait
+	WaitRetry   func(WaitInfo) // its function failed and will be tried again
+	WaitFailed  func(WaitInfo) // its function failed and will not be tried again: a person decides
+	WaitExpired func(WaitInfo) // no state took it in time: a person decides
+}
+
+func tell(fn func(WaitInfo), i WaitInfo) {
+	if fn != nil {
+		fn(i)
+	}
 }
 
 // Tee returns a Listener that tells all of them, in order.
@@ -55,6 +81,10 @@ func Tee(listeners ...*Listener) *Listener {
 		tee(&all.Moved, l.Moved)
 		tee(&all.Ignored, l.Ignored)
 		tee(&all.Expired, l.Expired)
+		tee(&all.Waiting, l.Waiting)
+		tee(&all.WaitRetry, l.WaitRetry)
+		tee(&all.WaitFailed, l.WaitFailed)
+		tee(&all.WaitExpired, l.WaitExpired)
 	}
 	return &all
 }

@@ -1,52 +1,56 @@
--- A key that another transaction is beginning just now is waited for.
 -- name: Begin
+-- A key that another transaction is beginning just now is waited for. Returns nothing if the saga exists.
 WITH begun AS (
-    INSERT INTO {schema}.saga (name, key, version, state, data, revision, finished_at)
-    VALUES ($1, $2, $3, $4, $5, 1, CASE WHEN $6 THEN clock_timestamp() END)
+    INSERT INTO {schema}.saga (name, key, version, state, data, revision, finished_at, waiting)
+    VALUES ($1::text, $2::text, $3::integer, $4::text, $5::text::jsonb, 1, CASE WHEN $6::boolean THEN clock_timestamp() END,
+        EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = $1::text AND w.key = $2::text))
     ON CONFLICT (name, key) DO NOTHING
-    RETURNING name, key, revision, state, started_at
+    RETURNING name, key, revision, state, started_at, waiting
+), history AS (
+    INSERT INTO {schema}.saga_history (name, key, revision, from_state, to_state, cause_type, cause_id, changed_at)
+    SELECT name, key, revision, '', state, $7::text, $8::text::uuid, started_at FROM begun
 )
-INSERT INTO {schema}.saga_history (name, key, revision, from_state, to_state, cause_type, changed_at)
-SELECT name, key, revision, '', state, $7, started_at FROM begun
+SELECT started_at, waiting FROM begun
 
 -- name: Get
-SELECT version, state, data, revision, started_at, changed_at, finished_at
-FROM {schema}.saga WHERE name = $1 AND key = $2
+SELECT version, state, data, revision, started_at, changed_at, finished_at, waiting
+FROM {schema}.saga WHERE name = $1::text AND key = $2::text
 
 -- name: Lock
-SELECT version, state, data, revision, started_at, changed_at, finished_at
-FROM {schema}.saga WHERE name = $1 AND key = $2
+SELECT version, state, data, revision, started_at, changed_at, finished_at, waiting
+FROM {schema}.saga WHERE name = $1::text AND key = $2::text
 FOR UPDATE
 
--- The row is locked; another revision means that the transition's own function changed the saga.
 -- name: Change
+-- The row is locked; another revision means that the transition's own function changed the saga.
 WITH changed AS (
     UPDATE {schema}.saga SET
-        state = $4, data = $5, revision = revision + 1, changed_at = clock_timestamp(),
-        finished_at = CASE WHEN $6 THEN clock_timestamp() END
-    WHERE name = $1 AND key = $2 AND revision = $3
+        state = $4::text, data = $5::text::jsonb, revision = revision + 1, changed_at = clock_timestamp(),
+        finished_at = CASE WHEN $6::boolean THEN clock_timestamp() END
+    WHERE name = $1::text AND key = $2::text AND revision = $3::bigint
     RETURNING name, key, revision, state, changed_at
+), history AS (
+    INSERT INTO {schema}.saga_history (name, key, revision, from_state, to_state, cause_type, cause_id, changed_at)
+    SELECT name, key, revision, $7::text, state, $8::text, $9::text::uuid, changed_at FROM changed
 )
-INSERT INTO {schema}.saga_history (name, key, revision, from_state, to_state, cause_type, cause_id, changed_at)
-SELECT name, key, revision, $7, state, $8, $9, changed_at FROM changed
-RETURNING changed_at
+SELECT changed_at FROM changed
 
 -- name: ByKey
 SELECT name, key, version, state, data, revision, started_at, changed_at, finished_at
-FROM {schema}.saga WHERE key = $1
+FROM {schema}.saga WHERE key = $1::text
 ORDER BY started_at, name
 
 -- name: HistoryByKey
 SELECT h.name, h.revision, h.from_state, h.to_state, h.cause_type, h.cause_id, h.changed_at
 FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
-WHERE s.key = $1
+WHERE s.key = $1::text
 ORDER BY h.name, h.revision
 
 -- name: Expire
 WITH old AS (
     SELECT name, key FROM {schema}.saga
-    WHERE finished_at < now() - $1::interval
-    ORDER BY finished_at LIMIT $2
+    WHERE finished_at < now() - pg_catalog.make_interval(secs => $1::float8)
+    ORDER BY finished_at LIMIT $2::integer
     FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM {schema}.saga s USING old WHERE s.name = old.name AND s.key = old.key
@@ -54,4 +58,183 @@ WITH old AS (
 ), history AS (
     DELETE FROM {schema}.saga_history h USING gone WHERE h.name = gone.name AND h.key = gone.key
 )
-SELECT count(*) FROM gone
+SELECT pg_catalog.count(*) FROM gone
+
+-- name: ExpireWaiting
+-- What failed or expired and no person dealt with.
+WITH old AS (
+    SELECT id FROM {schema}.saga_waiting
+    WHERE status IN ('failed', 'expired') AND changed_at < now() - pg_catalog.make_interval(secs => $1::float8)
+    ORDER BY changed_at LIMIT $2::integer
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM {schema}.saga_waiting w USING old WHERE w.id = old.id
+RETURNING w.saga, w.key, w.type, w.event_id, w.status
+
+-- name: States
+-- In which versions and states sagas run, with how many, at most $1 counted each. It hops along the index from one group
+-- to the next.
+WITH RECURSIVE known AS (
+    (SELECT name, version, state FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version, state LIMIT 1)
+    UNION ALL
+    SELECT n.name, n.version, n.state FROM known k CROSS JOIN LATERAL (
+        SELECT s.name, s.version, s.state FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND (s.name, s.version, s.state) > (k.name, k.version, k.state)
+        ORDER BY s.name, s.version, s.state LIMIT 1
+    ) n
+)
+SELECT k.name, k.version, k.state, c.sagas
+FROM known k CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS sagas FROM (
+        SELECT FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND s.name = k.name AND s.version = k.version AND s.state = k.state
+        LIMIT $1::integer
+    ) counted
+) c
+LIMIT $2::integer
+
+-- name: Keep
+-- The saga's row is locked, or there is none. $16 is how long the event waits.
+WITH marked AS (
+    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text AND NOT waiting
+)
+INSERT INTO {schema}.saga_waiting (saga, key, begun, state, next_at, expires_at,
+    event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body)
+VALUES ($1::text, $2::text, $3::boolean, $4::text,
+    clock_timestamp() + LEAST(pg_catalog.make_interval(secs => 1), pg_catalog.make_interval(secs => $16::float8)),
+    clock_timestamp() + pg_catalog.make_interval(secs => $16::float8),
+    $5::text::uuid, $6::text, $7::text, $8::text, $9::text, $10::bigint, $11::bigint, $12::timestamptz, $13::text, $14::text,
+    $15::text::jsonb, $17::bytea)
+RETURNING id, expires_at
+
+-- name: NextWaiting
+-- The first, in order of arrival, that the state takes ($3, $4: topics and types) and that was not tried in this
+-- transaction ($5). An event whose predecessor in its stream has failed, or has to wait for its next attempt, stays behind
+-- it.
+SELECT w.id, w.status, w.attempts, w.arrived_at, w.event_id, w.source, w.topic, w.type, w.subject, w.sequence, w.previous,
+    w.recorded_at, w.database, w.content_type, w.headers, w.body
+FROM {schema}.saga_waiting w
+WHERE w.saga = $1::text AND w.key = $2::text AND w.id <> ALL ($5::bigint[])
+    AND (w.status = 'waiting' AND w.expires_at > clock_timestamp() OR w.status = 'retry' AND w.retry_at <= clock_timestamp())
+    AND EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS t (topic, type)
+        WHERE t.topic = w.topic AND t.type = w.type)
+    AND NOT EXISTS (
+        SELECT FROM {schema}.saga_waiting b
+        WHERE b.saga = w.saga AND b.key = w.key AND b.source = w.source AND b.topic = w.topic AND b.subject = w.subject
+            AND b.sequence > 0 AND b.sequence < w.sequence
+            AND (b.status = 'waiting' AND b.expires_at > clock_timestamp() OR b.status IN ('retry', 'failed'))
+            AND b.type = ANY ($4::text[])
+    )
+ORDER BY w.id LIMIT 1
+FOR UPDATE OF w
+
+-- name: Behind
+-- Whether an earlier event of a stream waits that the saga's state ($3: types) takes.
+SELECT EXISTS (
+    SELECT FROM {schema}.saga_waiting b
+    WHERE b.saga = $1::text AND b.key = $2::text AND b.source = $4::text AND b.topic = $5::text AND b.subject = $6::text
+        AND b.sequence > 0 AND b.sequence < $7::bigint
+        AND (b.status = 'waiting' AND b.expires_at > clock_timestamp() OR b.status IN ('retry', 'failed'))
+        AND b.type = ANY ($3::text[])
+)
+
+-- name: Applied
+DELETE FROM {schema}.saga_waiting WHERE id = $1::bigint
+
+-- name: Failed
+-- $4: the seconds to the next attempt, negative: none.
+UPDATE {schema}.saga_waiting w SET
+    status = CASE WHEN $4::float8 < 0 THEN 'failed' ELSE 'retry' END, attempts = $2::integer, last_error = $3::text,
+    next_at = t.at, retry_at = t.at, changed_at = clock_timestamp()
+FROM (SELECT CASE WHEN $4::float8 < 0 THEN 'infinity'::timestamptz
+    ELSE clock_timestamp() + pg_catalog.make_interval(secs => GREATEST($4::float8, 0)) END AS at) t
+WHERE w.id = $1::bigint
+
+-- name: Release
+-- Events that no state takes any more: reachable are the topics $3 and types $4.
+DELETE FROM {schema}.saga_waiting w
+WHERE w.saga = $1::text AND w.key = $2::text AND w.status IN ('waiting', 'retry')
+    AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS t (topic, type)
+        WHERE t.topic = w.topic AND t.type = w.type)
+RETURNING w.type, w.event_id
+
+-- name: Begun
+-- From the beginning of the saga on, its events have the limit of events for a later state ($5: seconds).
+UPDATE {schema}.saga_waiting w SET begun = true, expires_at = clock_timestamp() + pg_catalog.make_interval(secs => t.seconds)
+FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::float8[])) AS t (topic, type, seconds)
+WHERE w.saga = $1::text AND w.key = $2::text AND NOT w.begun AND w.status = 'waiting' AND t.topic = w.topic AND t.type = w.type
+
+-- name: Mark
+-- What the saga's row says about waiting events, and, if $3, that engines look at them at once.
+WITH due AS (
+    UPDATE {schema}.saga_waiting SET next_at = clock_timestamp()
+    WHERE saga = $1::text AND key = $2::text AND status = 'waiting' AND $3::boolean
+)
+UPDATE {schema}.saga SET waiting = EXISTS (
+    SELECT FROM {schema}.saga_waiting WHERE saga = $1::text AND key = $2::text AND status <> 'expired'
+)
+WHERE name = $1::text AND key = $2::text
+
+-- name: Due
+-- What an engine looks at by itself, for one saga's name. Taking it moves it on: the next look comes when it has waited as
+-- long again, at most ten minutes later.
+WITH due AS (
+    SELECT id FROM {schema}.saga_waiting
+    WHERE saga = $1::text AND status IN ('waiting', 'retry') AND next_at <= now()
+    ORDER BY next_at LIMIT $2::integer
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE {schema}.saga_waiting w SET next_at = CASE WHEN w.status = 'retry' THEN now() + interval '1 minute'
+        ELSE LEAST(now() + LEAST(GREATEST(now() - w.arrived_at, interval '1 second'), interval '10 minutes'), GREATEST(w.expires_at, now() + interval '1 second')) END
+    FROM due WHERE w.id = due.id
+    RETURNING w.key, w.status, w.begun, w.topic, w.type
+)
+SELECT t.key, t.status, t.begun, t.topic, t.type, s.version, s.state, s.finished_at IS NOT NULL
+FROM taken t LEFT JOIN {schema}.saga s ON s.name = $1::text AND s.key = t.key
+
+-- name: ExpireDue
+UPDATE {schema}.saga_waiting w SET status = 'expired', next_at = 'infinity', changed_at = clock_timestamp()
+FROM (
+    SELECT id FROM {schema}.saga_waiting
+    WHERE saga = $1::text AND status = 'waiting' AND next_at < 'infinity' AND expires_at <= now()
+    ORDER BY next_at LIMIT $2::integer
+    FOR UPDATE SKIP LOCKED
+) late
+WHERE w.id = late.id
+RETURNING w.id, w.key, w.type, w.event_id, w.begun, w.state, w.arrived_at, w.expires_at
+
+-- name: Met
+-- Which of these sagas have begun and have an event that came before. It is asked after a commit, when both can be seen.
+SELECT k.saga, k.key
+FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS k (saga, key)
+WHERE EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = k.saga AND w.key = k.key AND NOT w.begun)
+    AND EXISTS (SELECT FROM {schema}.saga s WHERE s.name = k.saga AND s.key = k.key)
+
+-- name: ListWaiting
+SELECT id, saga, key, status, begun, state, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, expires_at, last_error,
+    arrived_at, event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body
+FROM {schema}.saga_waiting
+WHERE ($1::text = '' OR saga = $1::text) AND ($2::text = '' OR key = $2::text) AND ($3::text = '' OR status = $3::text)
+    AND ($4::text = '' OR event_id = $4::text::uuid) AND id > $5::bigint
+ORDER BY id LIMIT $6::integer
+
+-- name: RetryWaiting
+-- What had expired gets its time once more, and an hour at least.
+UPDATE {schema}.saga_waiting SET
+    status = CASE WHEN status IN ('failed', 'retry') THEN 'retry' ELSE 'waiting' END, attempts = 0, next_at = clock_timestamp(),
+    retry_at = '-infinity', expires_at = CASE WHEN status = 'expired'
+        THEN clock_timestamp() + GREATEST(expires_at - arrived_at, interval '1 hour') ELSE expires_at END,
+    changed_at = clock_timestamp()
+WHERE id = ANY ($1::bigint[])
+
+-- name: DiscardWaiting
+-- What may have waited behind them is looked at.
+WITH gone AS (
+    DELETE FROM {schema}.saga_waiting WHERE id = ANY ($1::bigint[])
+    RETURNING id, saga, key
+), behind AS (
+    UPDATE {schema}.saga_waiting w SET next_at = clock_timestamp()
+    FROM (SELECT DISTINCT saga, key FROM gone) g
+    WHERE w.saga = g.saga AND w.key = g.key AND w.status = 'waiting' AND w.id <> ALL ($1::bigint[])
+)
+SELECT id FROM gone

@@ -31,6 +31,8 @@ type Instance[S any] struct {
 	StartedAt  time.Time
 	ChangedAt  time.Time
 	FinishedAt time.Time // zero while it runs
+
+	waiting bool // events may wait for it
 }
 
 // Finished tells whether the saga is in a final state.
@@ -42,7 +44,7 @@ type Querier interface {
 }
 
 // Register checks a definition (a *DefinitionError lists what is wrong) and has the engine run it. Register before the
-// router starts.
+// engine and the router start.
 func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
 	if err := d.check(); err != nil {
 		return nil, err
@@ -55,74 +57,132 @@ func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
 			return nil, fmt.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "TimeoutTopic", Reason: "missing"})
 		}
 	}
-	if err := e.claim(d.name); err != nil {
+	s := &Saga[S]{engine: e, latest: d}
+	if err := e.claim(d.name, s); err != nil {
 		return nil, err
 	}
-	s := &Saga[S]{engine: e, latest: d}
 	for _, r := range d.routes() {
-		e.listen(r, d.name, s.handler(r))
+		e.cfg.Router.Handle(s.consumer(), r.topic, r.eventType, s.handler(r))
 	}
 	if d.hasDeadlines() {
-		e.listen(route{e.cfg.TimeoutTopic, deadlineType(d.name)}, d.name, e.cfg.Timer.Fence(s.handleDeadline))
+		e.cfg.Router.Handle(s.consumer(), e.cfg.TimeoutTopic, deadlineType(d.name), e.cfg.Timer.Fence(s.handleDeadline))
 	}
 	return s, nil
 }
 
-// definition returns the one that an instance runs on. Here older versions will find their place.
+// Consumer returns the name of the consumer that the saga's events come to.
+func (s *Saga[S]) Consumer() string { return s.consumer() }
+
+func (s *Saga[S]) consumer() string { return s.engine.consumerOf(s.latest.name) }
+
+// definition returns the one that an instance runs on: a *VersionError or an *UnknownStateError if this program doesn't
+// have it. Here older versions will find their place.
 func (s *Saga[S]) definition(i Instance[S]) (*Definition[S], error) {
-	if i.Version != s.latest.version {
-		return nil, &VersionError{Saga: i.Name, Key: i.Key, Version: i.Version, Known: s.latest.version}
+	d := s.latest
+	if i.Version != d.version {
+		return nil, &VersionError{Saga: i.Name, Key: i.Key, Version: i.Version, Known: d.version}
 	}
-	return s.latest, nil
+	if !d.knows(i.State) {
+		return nil, &UnknownStateError{Saga: i.Name, Key: i.Key, Version: i.Version, State: i.State}
+	}
+	return d, nil
 }
 
-// Begin begins a saga in tx, in its initial state, whose deadline it arms. ErrExists if there is one with this key,
-// running or finished and not yet expired; tx remains usable then. key is what its events carry as their subject, at most
-// 255 bytes without control characters.
+func (s *Saga[S]) takes(version int, state string, r route) bool {
+	return version == s.latest.version && s.latest.transition(state, r) != nil
+}
+
+func (s *Saga[S]) unknown(version int, state string) string {
+	switch {
+	case version != s.latest.version:
+		return fmt.Sprintf("on version %d (this program has version %d)", version, s.latest.version)
+	case !s.latest.knows(state):
+		return fmt.Sprintf("in state %s of version %d, which this program's definition doesn't have", state, version)
+	}
+	return ""
+}
+
+// Begin begins a saga in tx, in its initial state, whose deadline it arms, and applies what has waited for it. ErrExists
+// if there is one with this key, running or finished and not yet expired; tx remains usable then. key is what its events
+// carry as their subject, at most 255 bytes without control characters.
+//
+// Any transaction may begin a saga, also that of another consumer's handler: events that come to the saga before that
+// transaction has committed wait. [StartOn] is for sagas that an event begins.
 func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data S) error {
-	d := s.latest
-	if key == "" || len(key) > rocketflow.MaxSubject || !utf8.ValidString(key) ||
-		strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return fmt.Errorf("begin saga %s: %w", d.name, &rocketflow.FieldError{
+	if !validKey(key) {
+		return fmt.Errorf("begin saga %s: %w", s.latest.name, &rocketflow.FieldError{
 			Field: "key", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", key, rocketflow.MaxSubject)})
 	}
-	encoded, err := json.Marshal(data)
-	if err != nil {
-		return fmt.Errorf("begin saga %s of %s: encode data: %w", d.name, key, err)
+	if err := s.begin(ctx, tx, key, data, cause{eventType: causeBegin}); err != nil {
+		return fmt.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
 	}
-	initial := d.find(d.initial[0])
-	tag, err := tx.Exec(ctx, s.engine.sql.Get("Begin"), d.name, key, d.version, initial.name, encoded, initial.final, causeBegin)
-	if err != nil {
-		return fmt.Errorf("begin saga %s of %s: %w", d.name, key, err)
-	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("begin saga %s of %s: %w", d.name, key, ErrExists)
-	}
-	if err := s.arm(ctx, tx, Instance[S]{Name: d.name, Key: key, State: initial.name, Data: data, Revision: 1}, initial); err != nil {
-		return fmt.Errorf("begin saga %s of %s: %w", d.name, key, err)
-	}
-	s.moved(tx, TransitionInfo{Saga: d.name, Key: key, To: initial.name, Final: initial.final, CauseType: causeBegin, Revision: 1})
 	return nil
 }
 
-// Apply makes the transition that the event p would make, in tx. Other than an event that doesn't fit, which is ignored,
-// it is an error: ErrNotFound, or a *NotExpectedError. tx remains usable then.
+func validKey(key string) bool {
+	return key != "" && len(key) <= rocketflow.MaxSubject && utf8.ValidString(key) &&
+		!strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}
+
+func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data S, c cause) error {
+	d := s.latest
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode data: %w", err)
+	}
+	initial := d.find(d.initial[0])
+	i := Instance[S]{Name: d.name, Key: key, Version: d.version, State: initial.name, Data: data, Revision: 1}
+	err = tx.QueryRow(ctx, s.engine.sql.Get("Begin"), d.name, key, int32(d.version), initial.name, string(encoded), initial.final, //nolint:gosec // versions are small
+		c.eventType, c.idText()).Scan(&i.StartedAt, &i.waiting)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrExists
+	}
+	if err != nil {
+		return err
+	}
+	i.ChangedAt = i.StartedAt
+	if initial.final {
+		i.FinishedAt = i.StartedAt
+	}
+	if err := s.arm(ctx, tx, i, initial); err != nil {
+		return err
+	}
+	s.moved(tx, TransitionInfo{
+		Saga: d.name, Key: key, To: initial.name, Final: initial.final, CauseType: c.eventType, CauseID: c.id, Revision: 1,
+	})
+	// An event whose transaction has not committed yet can't be seen from here: look once more when both have.
+	tx.AfterCommit(func() { s.engine.meet(d.name, key) })
+	if !i.waiting {
+		return nil
+	}
+	return s.wake(ctx, tx, d, i)
+}
+
+// Apply makes the transition that the event p would make, in tx, and applies what waits and fits then. Other than an event
+// that doesn't fit, which waits or is ignored, it is an error: ErrNotFound, or a *NotExpectedError. tx remains usable then.
 func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p rocketflow.Payload) error {
 	e, err := rocketflow.NewEvent(p)
 	if err != nil {
 		return fmt.Errorf("saga %s of %s: %w", s.latest.name, key, err)
 	}
 	e.ID = uuid.Nil // it never was an event
-	reason, i, err := s.step(ctx, tx, key, e)
-	switch {
-	case err != nil:
-		return err
-	case reason == NoSaga:
+	i, err := s.lock(ctx, tx, key)
+	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("saga %s of %s: %w", s.latest.name, key, ErrNotFound)
-	case reason != "":
-		return &NotExpectedError{Saga: i.Name, Key: key, State: i.State, Finished: reason == Finished, Type: e.Type}
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	if !i.Finished() {
+		d, err := s.definition(i)
+		if err != nil {
+			return err
+		}
+		if t := d.transition(i.State, routeOfEvent(e)); t != nil {
+			return s.take(ctx, tx, d, i, t, e)
+		}
+	}
+	return &NotExpectedError{Saga: i.Name, Key: key, State: i.State, Finished: i.Finished(), Type: e.Type}
 }
 
 // Get reads a saga, as far as q sees it. ErrNotFound if there is none.
@@ -139,7 +199,7 @@ func (s *Saga[S]) read(ctx context.Context, q Querier, query, key string) (Insta
 	var data []byte
 	var finished *time.Time
 	err := q.QueryRow(ctx, s.engine.sql.Get(query), i.Name, key).
-		Scan(&i.Version, &i.State, &data, &i.Revision, &i.StartedAt, &i.ChangedAt, &finished)
+		Scan(&i.Version, &i.State, &data, &i.Revision, &i.StartedAt, &i.ChangedAt, &finished, &i.waiting)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return i, ErrNotFound
 	}

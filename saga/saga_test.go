@@ -88,7 +88,15 @@ func TestTransitions(t *testing.T) {
 func TestIgnores(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	s := registerOrder(t, b)
+	// An event that no state takes any more: the order is refused at once or not at all.
+	d := orderSaga()
+	saga.On[refused](d, "awaiting_payment", "closed", nil)
+	saga.Wait[paid](d, saga.WaitPolicy{UnbegunLimit: -1})
+	saga.Wait[shipped](d, saga.WaitPolicy{Limit: -1})
+	s, err := saga.Register(b.Engine, d)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.begin(t, s, "o1", order{})
 	for _, step := range []struct {
 		event  rocketflow.Payload
@@ -97,14 +105,20 @@ func TestIgnores(t *testing.T) {
 	}{
 		{paid{"stranger", 1}, saga.NoSaga, ""},
 		{paid{"", 1}, saga.NoKey, ""},
+		{paid{strings.Repeat("x", 256), 1}, saga.NoKey, ""},
 		{shipped{"p", ""}, saga.NoKey, ""},
-		{shipped{"p", "o1"}, saga.NoTransition, "awaiting_payment"},
+		{shipped{"p", "o1"}, saga.NoTransition, "awaiting_payment"}, // early, and its type doesn't wait
 		{paid{"o1", 1}, "", ""},
+		{refused{"o1"}, saga.NoTransition, "paid"},
 		{shipped{"p", "o1"}, "", ""},
 		{paid{"o1", 1}, saga.Finished, "shipped"},
 	} {
 		b.ignored = nil
-		if _, err := b.send(step.event); err != nil {
+		e, err := newEvent(step.event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.handle(e); err != nil {
 			t.Fatalf("%+v: %v", step.event, err)
 		}
 		switch {
@@ -113,6 +127,9 @@ func TestIgnores(t *testing.T) {
 		case step.reason != "" && (len(b.ignored) != 1 || b.ignored[0].Reason != step.reason || b.ignored[0].State != step.state):
 			t.Errorf("%+v: got %+v, want %q", step.event, b.ignored, step.reason)
 		}
+	}
+	if len(b.waits) > 0 {
+		t.Errorf("%+v wait", b.waits)
 	}
 }
 

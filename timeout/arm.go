@@ -2,7 +2,6 @@ package timeout
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // Limits of what names a timeout, in bytes.
@@ -50,13 +50,11 @@ func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string,
 			Field: "body", Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody)})
 	}
 	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
-	var headers []byte
-	if len(e.Headers) > 0 {
-		if headers, err = json.Marshal(e.Headers); err != nil {
-			return fmt.Errorf("arm timeout %s of %s: encode headers: %w", name, key, err)
-		}
+	headers, err := stored.Headers(e)
+	if err != nil {
+		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
 	}
-	args := []any{key, name, e.ID, s.cfg.Grace, s.cfg.Horizon, at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType, headers, e.Body}
+	args := []any{key, name, e.ID, s.cfg.Grace, s.cfg.Horizon, at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType, headers, stored.Body(e)}
 	query, own := "Arm", firingIn(ctx, key, name)
 	if own != nil {
 		query, args = "Rearm", append(args, own.epochs())
@@ -91,8 +89,12 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 		replaces = own.epochs()
 	}
 	e := rocketflow.Event{ID: epoch, TimeoutKey: key, TimeoutName: name}
+	var headers []byte
 	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch, s.cfg.Grace, s.cfg.Horizon, at, replaces).
-		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &e.Headers, &e.Body)
+		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &headers, &e.Body)
+	if err == nil {
+		err = stored.SetHeaders(&e, headers)
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}

@@ -85,10 +85,11 @@ func (c Config) validate() error {
 		return &rocketflow.FieldError{Field: "Pool", Reason: "missing"}
 	case c.Broker == nil:
 		return &rocketflow.FieldError{Field: "Broker", Reason: "missing"}
-	case c.Source == "":
-		return &rocketflow.FieldError{Field: "Source", Reason: "missing"}
 	case c.Horizon < 0 || c.Horizon > c.Broker.Horizon():
 		return &rocketflow.FieldError{Field: "Horizon", Reason: fmt.Sprintf("%v: the broker reaches %v ahead", c.Horizon, c.Broker.Horizon())}
+	}
+	if err := rocketflow.ValidateSource("Source", c.Source); err != nil {
+		return err
 	}
 	for _, f := range []struct {
 		name  string

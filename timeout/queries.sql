@@ -1,6 +1,3 @@
--- name: Installation
-SELECT id::text FROM {schema}.installation
-
 -- The first sweep comes when the timeout is within the horizon ($5); if it is already, the arming process has a while to
 -- hand it over itself ($4).
 -- name: Arm

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // sweepLoop looks for what waits, until quit.
@@ -127,8 +128,12 @@ func (s *Scheduler) take(ctx context.Context) ([]job, time.Time, error) {
 	}
 	jobs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (j job, err error) {
 		e := &j.event
+		var headers []byte
 		err = row.Scan(&e.TimeoutKey, &e.TimeoutName, &e.ID, &j.at, &e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject,
-			&e.ContentType, &e.Headers, &e.Body, &now)
+			&e.ContentType, &headers, &e.Body, &now)
+		if err == nil {
+			err = stored.SetHeaders(e, headers)
+		}
 		return j, err
 	})
 	if err != nil {

@@ -3,14 +3,11 @@ package timeout
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -54,9 +51,11 @@ func (s *Scheduler) Start(ctx context.Context) error {
 	if s.run != nil {
 		return nil
 	}
-	if err := s.readInstallation(ctx); err != nil {
+	database, err := installation.Claim(ctx, s.cfg.Pool, s.cfg.Schema, s.cfg.Source)
+	if err != nil {
 		return fmt.Errorf("start timeouts: %w", err)
 	}
+	s.database.Store(&database)
 	// The work outlives ctx: fx, for one, ends it as soon as the application has started.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &run{quit: make(chan struct{}), cancel: cancel, done: make(chan struct{})}
@@ -100,18 +99,4 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 		<-r.done
 		return fmt.Errorf("stop timeouts: %w", ctx.Err())
 	}
-}
-
-func (s *Scheduler) readInstallation(ctx context.Context) error {
-	var id string
-	err := s.cfg.Pool.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
-		return fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
-	}
-	if err != nil {
-		return fmt.Errorf("read installation: %w", err)
-	}
-	s.database.Store(&id)
-	return nil
 }

@@ -1,0 +1,184 @@
+//go:build !race
+
+package rocketflowtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+type stocked struct {
+	ID string `json:"id"`
+}
+
+func (s stocked) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "orders", Type: "order.stocked", Subject: s.ID}
+}
+
+type paidFor struct {
+	ID string `json:"id"`
+}
+
+func (p paidFor) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "orders", Type: "order.paid", Subject: p.ID}
+}
+
+// purchase waits for the stock, then for the payment, and is closed an hour later without it.
+func purchase(w *rocketflowtest.World) *saga.Definition[parcel] {
+	d := saga.Define[parcel]("purchase", 1)
+	d.Initial("awaiting_stock").NoDeadline("awaiting_stock").Final("paid", "closed")
+	d.Deadline("awaiting_payment", "closed", func(*parcel) time.Time { return w.Now().Add(time.Hour) }, nil)
+	saga.On[stocked](d, "awaiting_stock", "awaiting_payment", nil)
+	saga.On[paidFor](d, "awaiting_payment", "paid", nil)
+	return d
+}
+
+func startPurchase(w *rocketflowtest.World, d *saga.Definition[parcel], options ...fx.Option) (*rocketflowtest.Service, *saga.Saga[parcel]) {
+	var s *saga.Saga[parcel]
+	config := rocketflowfx.Config{Service: "shop", Topics: topics}
+	config.Saga.TimeoutTopic = "order-timeouts"
+	options = append(options, fx.Provide(func(e *saga.Engine) (*saga.Saga[parcel], error) { return saga.Register(e, d) }), fx.Populate(&s))
+	return w.Start(config, options...), s
+}
+
+// TestEarlyEvent publishes the payment before the stock is there: behind it in the same stream, even.
+func TestEarlyEvent(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	service, purchases := startPurchase(w, purchase(w))
+	service.Within(func(ctx context.Context, tx rocketflow.Tx) error { return purchases.Begin(ctx, tx, "o-1", parcel{}) })
+	service.Publish(paidFor{"o-1"})
+	w.Settle()
+	service.Publish(stocked{"o-1"})
+	w.FastForward(2 * time.Hour)
+	if is := service.Saga("purchase", "o-1"); is.State != "paid" {
+		t.Errorf("paid, and went %v", is.Path)
+	}
+}
+
+// TestWaitingEventExpires has an event come for a saga that never begins.
+func TestWaitingEventExpires(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	service, _ := startPurchase(w, purchase(w))
+	service.Publish(paidFor{"o-1"})
+	list := func() []saga.WaitingEvent {
+		all, err := saga.NewWaitingEvents(service.Pool, service.Schema).List(t.Context(), saga.WaitingFilter{Key: "o-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	w.FastForward(23 * time.Hour)
+	if all := list(); len(all) != 1 || all[0].Status != saga.WaitsForState || all[0].Event.Type != "order.paid" {
+		t.Errorf("after 23 h: %+v", all)
+	}
+	w.FastForward(2 * time.Hour)
+	if all := list(); len(all) != 1 || all[0].Status != saga.WaitExpired {
+		t.Errorf("after 25 h: %+v", all)
+	}
+	w.FastForward(32 * 24 * time.Hour)
+	for end := time.Now().Add(20 * time.Second); len(list()) > 0; time.Sleep(10 * time.Millisecond) { // retention is nothing to settle
+		if time.Now().After(end) {
+			t.Fatalf("after a month: %+v", list())
+		}
+	}
+}
+
+// TestBegunElsewhere begins sagas in another consumer's handler; what the sagas wait for is right behind in the stream.
+func TestBegunElsewhere(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var purchases *saga.Saga[parcel]
+	service, purchases := startPurchase(w, purchase(w), fx.Invoke(func(router *handlers.Router) {
+		handlers.On(router, "starter", func(ctx context.Context, tx rocketflow.Tx, p placed) error {
+			return purchases.Begin(ctx, tx, p.ID, parcel{})
+		})
+	}))
+	const n = 40
+	for i := range n {
+		id := fmt.Sprint("o-", i)
+		service.Publish(placed{id}, stocked{id})
+		service.Publish(paidFor{id})
+	}
+	w.Settle()
+	for i := range n {
+		if is := service.Saga("purchase", fmt.Sprint("o-", i)); is.State != "paid" {
+			t.Errorf("o-%d went %v", i, is.Path)
+		}
+	}
+}
+
+// TestBegunByEvent has an event begin the saga.
+func TestBegunByEvent(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	d := purchase(w)
+	saga.StartOn(d, func(context.Context, rocketflow.Tx, placed) (parcel, error) { return parcel{Weight: 3}, nil })
+	service, _ := startPurchase(w, d)
+	service.Publish(placed{"o-1"}, stocked{"o-1"}, paidFor{"o-1"})
+	w.Settle()
+	if is := service.Saga("purchase", "o-1"); !slices.Equal(is.Path, []string{"awaiting_stock", "awaiting_payment", "paid"}) {
+		t.Errorf("went %v", is.Path)
+	}
+}
+
+// TestSagasHearTheSame has one of two sagas fail on an event.
+func TestSagasHearTheSame(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	refuses := saga.Define[parcel]("audit", 1).Initial("open").NoDeadline("open").Final("end")
+	saga.On(refuses, "open", "end", func(context.Context, rocketflow.Tx, *parcel, stocked) error {
+		return handlers.Discard(errors.New("not for me"))
+	})
+	var audits *saga.Saga[parcel]
+	service, purchases := startPurchase(w, purchase(w), fx.Invoke(func(e *saga.Engine) (err error) {
+		audits, err = saga.Register(e, refuses)
+		return err
+	}))
+	service.Within(func(ctx context.Context, tx rocketflow.Tx) error {
+		return errors.Join(purchases.Begin(ctx, tx, "o-1", parcel{}), audits.Begin(ctx, tx, "o-1", parcel{}))
+	})
+	service.Publish(stocked{"o-1"})
+	w.Settle()
+	if is := service.Saga("purchase", "o-1"); is.State != "awaiting_payment" {
+		t.Errorf("purchase went %v", is.Path)
+	}
+	if is := service.Saga("audit", "o-1"); is.State != "open" {
+		t.Errorf("audit went %v", is.Path)
+	}
+}
+
+// TestDeadTimeout has the event of a timeout become a dead letter: further copies of it come and change nothing.
+func TestDeadTimeout(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var timer *timeout.Scheduler
+	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Populate(&timer), fx.Invoke(func(router *handlers.Router) {
+		handlers.On(router, "orders", func(context.Context, rocketflow.Tx, overdue) error {
+			return handlers.Dead(errors.New("no such order"))
+		})
+	}))
+	s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
+		return timer.Arm(ctx, tx, "o-1", "fee", w.Now().Add(time.Minute), overdue{"o-1"})
+	})
+	for range 12 {
+		w.FastForward(10 * time.Minute)
+	}
+	if dead := s.DeadLetters(); len(dead) != 1 {
+		t.Errorf("dead letters: %v", dead)
+	}
+}

@@ -1,0 +1,15 @@
+package saga
+
+// Keys of log records.
+const (
+	keySaga     = "saga"
+	keyKey      = "saga_key"
+	keyState    = "state"
+	keyVersion  = "version"
+	keyType     = "type"
+	keyEvent    = "event_id"
+	keyEvents   = "events"
+	keySagas    = "sagas"
+	keyAttempts = "attempts"
+	keyError    = "error"
+)
