@@ -114,7 +114,7 @@ func TestOutageIsAFewLines(t *testing.T) {
 			total += more
 		}
 	}
-	if total > 30 {
+	if total > 12 {
 		t.Errorf("%d lines", total)
 	}
 }

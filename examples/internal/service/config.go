@@ -29,8 +29,15 @@ type Config struct {
 	ListenAddr string // LISTEN_ADDR, default 127.0.0.1:8080: :8080 is for all interfaces
 }
 
-// maxConns is the size of the pool unless DATABASE_URL sets pool_max_conns.
-const maxConns = 20
+// maxConns is the size of the pool unless DATABASE_URL sets pool_max_conns: a connection for each lane of the service's one
+// consumer, those of rocketflow's other parts, and the requests that are served side by side.
+const (
+	maxConns = lanes + parts + requests
+
+	lanes    = 8 // the default of handlers.Config
+	parts    = 6 // outbox, timeouts, sagas, retention
+	requests = 10
+)
 
 var name = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 
