@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 //go:embed queries.sql
@@ -18,6 +19,7 @@ var sqlFile string
 // Fence work whether or not it is started: what a stopped scheduler arms, any other hands over.
 type Scheduler struct {
 	cfg      Config
+	repeated *repeat.Logger // what cfg.Logger writes to, flushed by Stop
 	sql      queries.Set
 	database atomic.Pointer[string] // the installation's id, read by Start
 	pending  chan job               // armed and committed here, on the way to the broker
@@ -34,7 +36,9 @@ func New(c Config) (*Scheduler, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("timeout: %w", err)
 	}
-	return &Scheduler{cfg: c, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
+	repeated := repeat.New(c.Logger, repeat.Config{})
+	c.Logger = repeated.Logger
+	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
 }
 
 // run is what one Start started.
@@ -87,6 +91,7 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 	if s.run == nil {
 		return nil
 	}
+	defer s.repeated.Flush()
 	r := s.run
 	s.run = nil
 	s.running.Store(false)
