@@ -42,7 +42,7 @@ type consumer struct {
 	renewal  sync.Mutex  // held while an instance is being replaced or stopped; guards current
 	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
 	renewing atomic.Bool // a renewal waits for its turn
-	unlisted int         // times in a row that no broker listed it; the watch's own
+	unlisted int         // times in a row that no broker listed it; guarded by renewal
 	begun    bool        // the group has its place in all topics; guarded by renewal once Subscribe has returned
 
 	mu      sync.Mutex
