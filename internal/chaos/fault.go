@@ -75,6 +75,35 @@ func (s settings) faultsConfig(c *handlers.Config) {
 	}
 }
 
+// took counts a fault that took place: not each that is drawn can.
+func (w *world) took(k fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.did[k]++
+}
+
+func (w *world) takeDid() map[fault]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	did := w.did
+	w.did = map[fault]int{}
+	return did
+}
+
+// countsOf tells how often each kind took place.
+func countsOf(did map[fault]int) string {
+	var words []string
+	for _, k := range allFaults {
+		if n := did[k]; n > 0 {
+			words = append(words, fmt.Sprintf("%s=%d", k, n))
+		}
+	}
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, " ")
+}
+
 // choose draws the kinds that a schedule has. Those that end with a phase of their own exclude each other.
 func (d *drawing) choose(on []fault) {
 	d.kinds = map[fault]bool{}
