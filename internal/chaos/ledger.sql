@@ -108,3 +108,11 @@ SELECT event, consumer FROM (
 SELECT convert_from(body, 'UTF8')::jsonb ->> 'name', consumer || ': ' || last_error FROM {schema}.parked
 WHERE reason = 'dead' AND ($1::bigint IS NULL OR convert_from(body, 'UTF8')::jsonb -> 'schedule' = to_jsonb($1::bigint))
     AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
+
+-- name: Parked
+-- For a person who looks into a failure.
+SELECT format('%s, %s of %s at %s, link %s > %s: %s, %s attempts, due in %s s, since %s s: %s',
+    convert_from(body, 'UTF8')::jsonb ->> 'name', type, subject, consumer, previous, sequence, reason, attempts,
+    CASE WHEN isfinite(next_at) THEN round(extract(epoch FROM next_at - clock_timestamp()), 1) END,
+    round(extract(epoch FROM clock_timestamp() - parked_at), 1), left(last_error, 200))
+FROM {schema}.parked ORDER BY consumer, subject, sequence

@@ -3,18 +3,49 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
+
+// waiting notes what is parked, and why.
+func (w *world) waiting(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	rows, err := w.pool.Query(ctx, w.ledger.sql.Get("Parked"))
+	if err == nil {
+		var line string
+		_, err = pgx.ForEachRow(rows, []any{&line}, func() error {
+			w.note("parked: %s", line)
+			return nil
+		})
+	}
+	if err != nil {
+		w.note("parked: %v", err)
+	}
+}
 
 // progress notes how far the consumers are in each queue of a real broker and where that holds the lost events, and has
 // the consumers' processes note what they are at: for a schedule that doesn't come to rest.
 func (w *world) progress(ctx context.Context, lost []string) {
+	w.waiting(ctx)
 	if w.server != nil {
+		for _, s := range w.server.Subscriptions() {
+			w.note("%s has read %s to %v", s.Group, s.Topic, s.Offsets)
+		}
+		messages, _ := w.server.Since(0)
+		for _, m := range messages {
+			var n note
+			if json.Unmarshal(m.Body, &n) == nil && slices.ContainsFunc(lost, func(l string) bool { return strings.HasPrefix(l, n.Name+" ") }) {
+				w.note("%s queue %d, %d: %s, id %s, sequence %s after %s", m.Topic, m.Queue, m.Offset, n.Name, m.Properties["CE_id"], m.Properties["CE_sequence"], m.Properties["rf_previous"])
+			}
+		}
 		return
 	}
 	for _, s := range w.slots {
