@@ -158,6 +158,9 @@ func (c Config) validate() error {
 	return c.consumer(ConsumerConfig{}).validate("handlers.Config.")
 }
 
+// Group returns the name of a consumer's group at the broker.
+func (c Config) Group(consumer string) string { return c.withDefaults().GroupPrefix + consumer }
+
 // consumer completes the configuration of a consumer.
 func (c Config) consumer(own ConsumerConfig) ConsumerConfig {
 	own.Lanes = cmp.Or(own.Lanes, c.Lanes)

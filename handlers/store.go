@@ -186,28 +186,15 @@ func (s store) load(ctx context.Context, tx pgx.Tx, k eventKey) (*record, error)
 
 // queuePark parks an event.
 func (s store) queuePark(q *pgx.Batch, e rocketflow.Event, p parking) error {
-	headers, err := s.headers(e)
+	headers, err := stored.Headers(e)
 	if err != nil {
 		return err
-	}
-	body := e.Body
-	if body == nil {
-		body = []byte{}
 	}
 	q.Queue(s.sql.Get("InsertParked"),
 		s.consumer, e.ID.String(), string(p.reason), int32(min(p.attempts, 1<<30)), seconds(p.after), errorText(p.err),
 		cleanKey(e.Source), cleanKey(e.Topic), cleanKey(e.Type), cleanKey(e.Subject), e.Sequence, e.Previous, e.Time,
-		clean(e.Database), clean(e.TimeoutKey), clean(e.TimeoutName), clean(e.ContentType), headers, body)
+		clean(e.Database), clean(e.TimeoutKey), clean(e.TimeoutName), clean(e.ContentType), headers, stored.Body(e))
 	return nil
-}
-
-func (s store) headers(e rocketflow.Event) (*string, error) {
-	cleaned := make(map[string]string, len(e.Headers))
-	for k, v := range e.Headers {
-		cleaned[clean(k)] = clean(v)
-	}
-	e.Headers = cleaned
-	return stored.Headers(e)
 }
 
 // queueReschedule says how a parked event goes on waiting.

@@ -30,7 +30,7 @@ ALTER TABLE inbox DROP CONSTRAINT inbox_pkey;
 ALTER TABLE inbox ADD PRIMARY KEY (event_id, source, consumer);
 
 ALTER TABLE parked DROP CONSTRAINT parked_pkey;
-ALTER TABLE parked ADD PRIMARY KEY (consumer, source, event_id);
+ALTER TABLE parked ADD PRIMARY KEY (consumer, event_id, source);
 ALTER TABLE parked DROP CONSTRAINT parked_reason_check;
 ALTER TABLE parked ADD CONSTRAINT parked_reason_check CHECK (reason IN ('retry', 'gap', 'busy', 'unhandled', 'dead'));
 CREATE INDEX parked_unhandled_idx ON parked (consumer, topic, type) WHERE reason = 'unhandled';

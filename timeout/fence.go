@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/fencing"
 )
 
 // Fence is the middleware that makes timeouts fire at most once, never early and never after they were disarmed. Every
@@ -21,6 +22,7 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 		if e.TimeoutName == "" || firingOf(ctx, e) {
 			return next(ctx, tx, e)
 		}
+		fencing.Pass(ctx)
 		i := Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID}
 		armed, err := s.look(ctx, tx, &i)
 		switch {
