@@ -122,7 +122,7 @@ func (c *consumer) guard(ctx context.Context, tx rocketflow.Tx, e rocketflow.Eve
 	defer func() {
 		if v := recover(); v != nil {
 			stack := debug.Stack()
-			c.cfg.Logger.Error("handler panicked", keyConsumer, c.name, keyEvent, e.ID, keyType, e.Type, keyError, errorText(fmt.Errorf("%v", v)), keyStack, string(stack))
+			c.logger(e).Error("handler panicked; the event counts an attempt", keyError, logText(fmt.Errorf("%v", v)), keyStack, string(stack))
 			c.cfg.Listener.Panicked(PanickedInfo{c.info(e), v, stack})
 			err = &PanicError{Value: v, Stack: stack}
 		}
@@ -145,13 +145,13 @@ func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerT
 	}
 	tx.abandon()
 	id := c.unresponsive.add(e, start)
-	c.cfg.Logger.Error("handler ignores that its context ended; its transaction is rolled back and its goroutine left behind until it returns: let the handler heed its context",
-		keyConsumer, c.name, keyEvent, e.ID, keyType, e.Type, keySubject, e.Subject, "running_for", time.Since(start))
+	c.logger(e).Error("handler ignores that its context ended; its transaction is rolled back and its goroutine left behind until it returns: let the handler heed its context",
+		keyRunning, time.Since(start))
 	c.cfg.Listener.Unresponsive(UnresponsiveInfo{c.info(e), time.Since(start)})
 	c.calls.Go(func() {
 		<-returned
 		c.unresponsive.remove(id)
-		c.cfg.Logger.Warn("handler that ignored its context has returned", keyConsumer, c.name, keyEvent, e.ID, keyType, e.Type, "running_for", time.Since(start))
+		c.logger(e).Warn("handler that ignored its context has returned", keyRunning, time.Since(start))
 	})
 	return fmt.Errorf("deadline of %v passed: %w", c.opts.Timeout, errUnresponsive)
 }

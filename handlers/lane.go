@@ -159,7 +159,7 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 		return
 	case err != nil:
 		// Not the event's fault, yet not Postgres' passing trouble either. It stays parked and comes back.
-		l.cfg.Logger.Error("can't look at a parked event; it is looked at again later", keyConsumer, l.name, keyEvent, k.id, keyError, errorText(err))
+		l.cfg.Logger.Error("can't look at a parked event; it is looked at again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
 		return
 	}
 	if k.stream == (rocketflow.Stream{}) || !t.moved() {

@@ -11,4 +11,5 @@ const (
 	keyAfter    = "after"
 	keyError    = "error"
 	keyStack    = "stack"
+	keyRunning  = "running_for"
 )

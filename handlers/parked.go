@@ -68,11 +68,20 @@ func unplaced(e rocketflow.Event) rocketflow.Event {
 
 const maxError = 4 << 10
 
+// errorText is an error as a row keeps it.
 func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return clean(printable.Text(err.Error(), maxError))
+	return cut(clean(err.Error()), maxError)
+}
+
+// logText is an error as a log line has it: its text may be anybody's.
+func logText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return printable.Text(err.Error(), maxError)
 }
 
 func compareEvents(x, y rocketflow.Event) int {

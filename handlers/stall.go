@@ -33,7 +33,7 @@ func (s *stall) begin(err error, wait time.Duration) {
 	}
 	s.mu.Unlock()
 	if say {
-		c.cfg.Logger.Warn("consumer can't use Postgres, or may not publish; it tries again until it can", keyConsumer, c.name, keyError, errorText(err), "tries", tries)
+		c.cfg.Logger.Warn("consumer can't use Postgres, or may not publish; it tries again until it can", keyConsumer, c.name, keyError, logText(err), "tries", tries)
 	}
 	c.cfg.Listener.Stalled(StalledInfo{c.name, err, wait})
 }

@@ -25,8 +25,8 @@ FROM {schema}.consumer c
 LEFT JOIN {schema}.consumer_topic t ON t.consumer = c.name AND t.topic = $3::text
 LEFT JOIN {schema}.position pos
     ON pos.consumer = c.name AND pos.source = $2::text AND pos.topic = $3::text AND pos.subject = $4::text AND $5::bigint > 0
-LEFT JOIN {schema}.inbox i ON i.event_id = $1::text::uuid AND i.source = $2::text AND i.consumer = c.name
-LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1::text::uuid AND p.source = $2::text
+LEFT JOIN {schema}.inbox i ON i.event_id = $1::text::uuid AND ($2::text = '' OR i.source = $2::text) AND i.consumer = c.name
+LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1::text::uuid AND ($2::text = '' OR p.source = $2::text)
 LEFT JOIN LATERAL (
     SELECT event_id, reason FROM {schema}.parked
     WHERE consumer = c.name AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0 AND sequence < $5::bigint
