@@ -25,7 +25,7 @@ const (
 var allFaults = []fault{deployFault, joinFault, freezeFault, skewFault, failoverFault, hangFault}
 
 // defaultFaults are on where -faults isn't given.
-var defaultFaults = []fault{}
+var defaultFaults = []fault{deployFault, joinFault, freezeFault, failoverFault, hangFault}
 
 func parseFaults(text string) ([]fault, error) {
 	switch text {
