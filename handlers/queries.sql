@@ -307,7 +307,7 @@ DELETE FROM {schema}.position
 WHERE ctid = ANY (ARRAY (
     SELECT p.ctid FROM {schema}.position p JOIN {schema}.consumer c ON c.name = p.consumer
     WHERE p.ctid >= $1::text::tid AND p.ctid < $2::text::tid
-      AND p.sequence < (extract(epoch FROM clock_timestamp() - c.position_retention - pg_catalog.make_interval(secs => $3::float8)) * 1000000)::bigint
+      AND p.sequence < (extract(epoch FROM clock_timestamp() - c.position_retention - pg_catalog.make_interval(secs => $3::float8)) * 1000000::numeric)::bigint
       AND NOT EXISTS (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = p.consumer AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject AND q.sequence > 0

@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -154,11 +155,11 @@ func (e *Engine) claim(name string, s registered) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sagas[name] != nil {
-		return fmt.Errorf("saga %s: %w", name, errors.New("registered twice"))
+		return printable.Errorf("saga %s: %w", name, errors.New("registered twice"))
 	}
 	for other, o := range e.sagas {
 		if o.consumer() == s.consumer() {
-			return fmt.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
+			return printable.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
 		}
 	}
 	e.sagas[name] = s

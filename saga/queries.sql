@@ -96,7 +96,7 @@ LIMIT $2::integer
 -- name: Keep
 -- The saga's row is locked, or there is none. $16 is how long the event waits.
 WITH marked AS (
-    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text AND NOT waiting
+    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text -- also if it is, for older snapshots
 )
 INSERT INTO {schema}.saga_waiting (saga, key, begun, state, next_at, expires_at,
     event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body)
@@ -144,9 +144,9 @@ DELETE FROM {schema}.saga_waiting WHERE id = $1::bigint
 -- name: Failed
 -- $4: the seconds to the next attempt, negative: none.
 UPDATE {schema}.saga_waiting w SET
-    status = CASE WHEN $4::float8 < 0 THEN 'failed' ELSE 'retry' END, attempts = $2::integer, last_error = $3::text,
+    status = CASE WHEN $4::float8 < 0::float8 THEN 'failed' ELSE 'retry' END, attempts = $2::integer, last_error = $3::text,
     next_at = t.at, retry_at = t.at, changed_at = clock_timestamp()
-FROM (SELECT CASE WHEN $4::float8 < 0 THEN 'infinity'::timestamptz
+FROM (SELECT CASE WHEN $4::float8 < 0::float8 THEN 'infinity'::timestamptz
     ELSE clock_timestamp() + pg_catalog.make_interval(secs => GREATEST($4::float8, 0)) END AS at) t
 WHERE w.id = $1::bigint
 
@@ -201,7 +201,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) late
 WHERE w.id = late.id
-RETURNING w.id, w.key, w.type, w.event_id, w.begun, w.state, w.arrived_at, w.expires_at
+RETURNING w.id, w.key, w.type, w.event_id, w.state, w.arrived_at, w.expires_at
 
 -- name: Met
 -- Which of these sagas have begun and have an event that came before. It is asked after a commit, when both can be seen.

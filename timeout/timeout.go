@@ -3,10 +3,14 @@ package timeout
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
@@ -20,7 +24,7 @@ var sqlFile string
 type Scheduler struct {
 	cfg      Config
 	sql      queries.Set
-	database atomic.Pointer[string] // the installation's id, read by Start
+	database atomic.Pointer[string] // the installation's id, once it was read
 	pending  chan job               // armed and committed here, on the way to the broker
 
 	running atomic.Bool // whether workers take from pending
@@ -101,4 +105,23 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 		<-r.done
 		return fmt.Errorf("stop timeouts: %w", ctx.Err())
 	}
+}
+
+// installation returns the id of the database that the timeouts live in. It is read when it is first needed: Fence works
+// without Start.
+func (s *Scheduler) installation(ctx context.Context, db Querier) (string, error) {
+	if id := s.database.Load(); id != nil {
+		return *id, nil
+	}
+	var id string
+	err := db.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
+		return "", fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read installation: %w", err)
+	}
+	s.database.Store(&id)
+	return id, nil
 }

@@ -114,18 +114,25 @@ SELECT CASE WHEN foreign_to THEN '0' ELSE mark::text END, CASE WHEN foreign_to T
 FROM {schema}.outbox_sweep, LATERAL (SELECT GREATEST(mark, seen) > pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS foreign_to) f
 
 -- name: Owed
--- Of the oldest $3, among the transactions from $1 on and those of $2: all others' rows are acked. (The OFFSET has acks
--- looked up row by row.)
+-- Of the oldest $3, those that the broker rejects included, among the transactions from $1 on and those of $2: all others'
+-- rows are acked or rejected. (The OFFSET has acks looked up row by row.)
 SELECT topic, pg_catalog.count(*), pg_catalog.min(recorded_at)
 FROM (
     (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
     WHERE o.xid = ANY ($2::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid
     LIMIT $3::bigint)
     UNION ALL
     (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
     WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid
+    LIMIT $3::bigint)
+    UNION ALL
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+    WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+    ORDER BY r.id
     LIMIT $3::bigint)
     ORDER BY xid
     LIMIT $3::bigint
@@ -147,20 +154,28 @@ ORDER BY c.name, w.reason
 LIMIT $1::bigint
 
 -- name: Armed
-SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::bigint) t),
-       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::bigint) t),
+SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::integer) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::integer) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE stuck_at IS NOT NULL LIMIT $1::integer) t),
        (SELECT due_at FROM {schema}.timeout WHERE due_at <= now() ORDER BY due_at LIMIT 1),
        (SELECT due_at FROM {schema}.timeout WHERE due_at > now() ORDER BY due_at LIMIT 1)
 
 -- name: TimeoutsNext
-SELECT key, name, epoch, due_at, armed_at, handed_over, topic, type, subject
+SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject
 FROM {schema}.timeout
 ORDER BY due_at, key, name
-LIMIT $1::bigint
+LIMIT $1::integer
 
 -- name: TimeoutsOf
-SELECT key, name, epoch, due_at, armed_at, handed_over, topic, type, subject
+SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject
 FROM {schema}.timeout
 WHERE key = $2::text
 ORDER BY due_at, name
-LIMIT $1::bigint
+LIMIT $1::integer
+
+-- name: WaitingForSagas
+-- Of the first $1.
+SELECT saga, status, pg_catalog.count(*), pg_catalog.min(arrived_at)
+FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::integer) w
+GROUP BY saga, status
+ORDER BY saga, status
