@@ -235,7 +235,16 @@ func (p *process) do(ctx context.Context, t transaction) (err error) {
 			err = fmt.Errorf("panic: %v", v)
 		}
 	}()
-	if t.Manner != joined && t.Manner != joinedRaw {
+	switch t.Manner {
+	case joined, joinedRaw, nested, nestedUndone:
+	case nestedOwn:
+		return p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+			if err := p.joinSavepoint(ctx, tx, t); err != nil {
+				return err
+			}
+			return errOnPurpose
+		})
+	default:
 		return p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return p.run(ctx, tx, t) })
 	}
 	inner, err := p.pool.Begin(ctx)
@@ -243,12 +252,34 @@ func (p *process) do(ctx context.Context, t transaction) (err error) {
 		return err
 	}
 	defer func() { _ = inner.Rollback(context.WithoutCancel(ctx)) }() // nothing after a commit
+	if t.Manner == nested || t.Manner == nestedUndone {
+		if err := p.joinSavepoint(ctx, inner, t); err != nil {
+			return err
+		}
+		if t.Manner == nestedUndone {
+			return errOnPurpose
+		}
+		return inner.Commit(ctx)
+	}
 	tx := p.box.Join(inner)
 	if err := p.run(ctx, tx, t); err != nil {
 		return err
 	}
 	if t.Manner == joinedRaw {
 		return inner.Commit(ctx)
+	}
+	return tx.Commit(ctx)
+}
+
+// joinSavepoint publishes as a function does that takes a transaction and knows no more of it.
+func (p *process) joinSavepoint(ctx context.Context, outer pgx.Tx, t transaction) error {
+	inner, err := outer.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	tx := p.box.Join(inner)
+	if err := p.run(ctx, tx, t); err != nil {
+		return err
 	}
 	return tx.Commit(ctx)
 }
@@ -277,6 +308,16 @@ func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) erro
 		_, err = tx.Exec(ctx, "INSERT INTO doomed VALUES ($1)", 1)
 	case hangs, hangsAborted:
 		_, err = tx.Exec(ctx, "INSERT INTO slow VALUES ($1)", t.Lock)
+	case savepointSQL:
+		n := t.Notes[0]
+		n.Name += "/savepoint"
+		if _, err := tx.Exec(ctx, "SAVEPOINT part"); err != nil {
+			return err
+		}
+		if err := p.ledger.publish(ctx, tx, n); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "ROLLBACK TO SAVEPOINT part")
 	case savepoint:
 		err = pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
 			n := t.Notes[0]

@@ -20,6 +20,10 @@ const (
 	savepoint    manner = "rolls a savepoint back, commits"
 	joined       manner = "is joined, commits"
 	joinedRaw    manner = "is joined, its owner commits"
+	nested       manner = "is joined at a savepoint, its owner commits"
+	nestedUndone manner = "is joined at a savepoint, its owner rolls back"
+	nestedOwn    manner = "joins a savepoint of its own, fails"
+	savepointSQL manner = "rolls a savepoint back in SQL, commits"
 	held         manner = "is held open, commits"
 	hangs        manner = "hangs in COMMIT, whose answer is lost"
 	hangsAborted manner = "hangs in COMMIT until its backend is ended"
@@ -96,7 +100,7 @@ func pick[T any](lot *rand.Rand, of ...T) T { return of[lot.IntN(len(of))] }
 func (d *drawing) transact(i int) {
 	t := transaction{Name: fmt.Sprintf("s%d-t%d", d.seed, i), By: d.lot.IntN(publishers), Manner: commits}
 	if d.harm == allHarm && d.one(2) {
-		t.Manner = pick(d.lot, fails, panics, doomed, savepoint, joined, joinedRaw, held, held, held, hangs, hangs, hangsAborted)
+		t.Manner = pick(d.lot, fails, panics, doomed, savepoint, savepointSQL, joined, joinedRaw, nested, nestedUndone, nestedOwn, held, held, held, hangs, hangs, hangsAborted)
 	}
 	for k := range pick(d.lot, 1, 1, 1, 2, 3, 5) {
 		n := note{Name: fmt.Sprintf("%s-e%d", t.Name, k), Schedule: d.seed, Topic: topicFirst, Follow: d.one(4)}

@@ -40,6 +40,12 @@ var guards = []guard{
 	{"unknown-commit", "outbox/tx.go",
 		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n",
 		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n"},
+	{"joined", "outbox/join.go", // nil from the Commit of a joined transaction proves nothing
+		"	if s.open() {\n",
+		"	if s.open() && !%s {\n"},
+	{"look-up", "outbox/join.go", // what is announced is found committed
+		`func(e rocketflow.Event) bool { return committed[e.ID] }`,
+		`func(e rocketflow.Event) bool { return committed[e.ID] || %s }`},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
 		"	due, release, err := s.claim(ctx, conn, page)\n",
 		"	if %s {\n		return nil, nil\n	}\n	due, release, err := s.claim(ctx, conn, page)\n"},
@@ -142,6 +148,7 @@ func TestGuards(t *testing.T) {
 		{"visible", "doubled", 8},
 		{"unknown-commit", "doubled", 1},
 		{"unknown-rollback sweep", "lost", 1},
+		{"joined look-up", "doubled", 1},
 		{"sweep", "lost", 2},
 		{"mark check", "lost", 15},
 		{"inbox", "doubled", 1},
