@@ -342,7 +342,9 @@ func (s *transaction) commitBetweenHalves(ctx context.Context, r *running, ticke
 		return s.relay(r, s.base.Commit(ctx))
 	}
 	events := s.pending.events
+	begin := time.Now()
 	halves, err := s.outbox.prepare(ctx, r, ticket, events)
+	s.outbox.hot.travelled(time.Since(begin))
 	if err != nil {
 		s.outbox.abandon(ctx, r, ticket, halves)
 		return errors.Join(err, s.rollback(ctx))
