@@ -49,6 +49,22 @@
 // docs/model has all this as a model in TLA+ that TLC checks exhaustively: an action for each row, and a counter-example
 // for each of the four when it is taken away.
 //
+// # Joined and nested transactions
+//
+// What a savepoint takes back takes its events with it, and its functions of AfterCommit. Savepoints of tx.Begin are
+// followed in memory. Where something else may roll back a part (a transaction that another has begun, a savepoint in SQL,
+// a connection that was handed out by Conn), rows are written by Publish itself, functions leave a mark in a setting of the
+// transaction, and what is left of both before the commit decides.
+//
+// nil from the Commit of a joined transaction proves nothing: it may have released a savepoint. So no half message is
+// prepared for its events, their rows are looked up by another connection after the commit, and those that are found go to
+// the relay. The others are step 3 of the table: nothing is done, and the sweep sends them should they ever be committed.
+//
+// # Functions of the application
+//
+// Functions of AfterCommit and of the listener run in goroutines of their own, and are waited for. One that panics, or
+// calls runtime.Goexit, is logged as an error and changes nothing.
+//
 // # Gears
 //
 // A transaction decides before it commits how all its events go, and never waits for the decision. Half messages cost the
@@ -56,6 +72,11 @@
 // transaction takes half messages while at most Config.MaxHalves events are on their way, its own included: those of
 // transactions that commit, those of half messages until the broker has answered their ends, and those that the relay is
 // about to send. Whoever finds more, or an event of the same stream with the relay, takes the relay at once.
+//
+// So does who publishes to a hot stream, one whose transactions wait for each other's row locks: each would wait for the
+// half messages of all before it. A stream is hot for a tenth of a second when two open transactions of this process have
+// published to it, or when its transactions follow each other within 5 ms while others are open; what other processes do
+// shows in its sequences, which are times.
 //
 // So does everybody while the breaker is open: three failures in a row, or half of many, that is, errors and answers
 // later than HalfTimeout (what the broker rejects is an answer). Until it opens, at most MaxHalves transactions at a time
@@ -69,7 +90,8 @@
 //
 // BEGIN goes with the transaction's first Exec, QueryRow or SendBatch, and with the relay COMMIT goes with the rows. A
 // failure in that last round trip is one of three: Postgres refused (its error says so), nothing was sent, or nobody
-// knows. A transaction with savepoints, large objects or a begin or commit statement of its own sends them separately.
+// knows: then the error matches rocketflow.ErrCommitUnknown. A transaction with savepoints, large objects or a begin or
+// commit statement of its own sends them separately.
 //
 // # Order
 //
