@@ -16,7 +16,9 @@ func TestPagesOfOneTransaction(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("ROCKETFLOW_PAGING_ROWS")); err == nil { // to measure
 		rows = n
 	}
-	b := setup(t, func(c *outbox.Config) { c.Gear, c.SweepPage, c.DrainRate, c.MaxBacklog = outbox.Relay, rows/100, -1, -1 })
+	b := setup(t, func(c *outbox.Config) {
+		c.Gear, c.SweepPage, c.DrainRate, c.MaxBacklog = outbox.Relay, rows/100, -1, -1
+	})
 	before := b.touched(t)
 	begin := time.Now()
 	inner, err := b.pool.Begin(t.Context())
