@@ -96,7 +96,7 @@ const (
 // Check is the broker's question what became of a half message.
 type Check struct {
 	Half    Half
-	Message Delivery // as prepared; Attempt counts the checks, beginning with 1
+	Message Delivery // as prepared, without its body; Attempt counts the checks, beginning with 1
 }
 
 // Checker answers checks, concurrently and for any member of its group. A panic, a runtime.Goexit or a passed deadline counts as Unknown.

@@ -108,14 +108,39 @@
 // What a dead process left is sent within SweepGrace and twice SweepInterval, what this one could not send within
 // SweepInterval. A pass reads what it hasn't read before, whatever else is open or can't be sent.
 //
+// One process at a time sweeps, by a lease: a row that Postgres' clock judges. A process that freezes, or is cut off, in
+// the middle of a pass holds it for 10 s at most (or three times SweepInterval). When it wakes up it may go on for a moment
+// beside the next one; then both send the same events, which costs doubles and no more: acks are inserted once, and how far
+// the sweep has looked is written by the holder of the lease alone.
+//
+// Memory is bounded by bytes: the relay holds Config.RelayBytes of bodies, the sweep reads 8 MiB of them at once. What is
+// committed and doesn't fit into the relay is remembered by id, read back from Postgres when there is room, and goes in
+// order: a transaction of ten thousand events doesn't wait for the sweep.
+//
+// # What the broker rejects
+//
+// A topic that doesn't exist, a right that is missing, an event that is too large: what the broker rejects is noted in a
+// table and stays owed. The sweep's passes step over it, and it doesn't count against MaxBacklog. It is tried again after
+// pauses that double up to a minute; where the cause concerns the whole topic, one event of it is. When more than
+// Config.MaxRejected events of a topic are rejected, Publish refuses events of that topic with a
+// *rocketflow.BackpressureError that names it and the cause; other topics flow. Rejected and Listener.Rejected tell of it,
+// it is logged once for a topic and cause, and an operator lists, retries, redirects or discards such events: see Owed.
+// With Config.Topics a topic's typo is an error of Publish.
+//
+// # When Postgres takes no writes
+//
+// A demoted primary, a server set to read only, a full disk: what could not be acked isn't sent. The sweep rests while the
+// server is read only; where acks fail it sends nothing more until those of what was sent are written.
+//
 // # What it costs others
 //
 // A transaction that publishes by half messages waits in Commit for them, at most HalfTimeout, with the rows of its
 // streams locked. It never fails because of the broker, but for a message that the broker will never take (too large). No row
 // is updated but a stream's, so a long transaction elsewhere slows nothing.
 //
-// Tables are partitioned by the day of the event's id, by Config.Clock, and made a week ahead. Should a day have none, the
-// default partition takes its rows.
+// Tables are partitioned by the day of the event's id, and made a week ahead. Ids follow Config.Clock; which partitions are
+// made and dropped is decided by Postgres' clock. A process whose clock differs by more than a minute warns. Should a day
+// have no partition, the default one takes its rows.
 //
 // # What the broker lost
 //
@@ -132,5 +157,6 @@
 // partition is only dropped when nobody has used the table for a moment: a transaction that published and stays open
 // delays it.
 //
-// The sweep holds a session's advisory lock: connect to Postgres directly, or by a pooler in session mode.
+// Nothing depends on a session: a pooler in transaction mode may stand before Postgres. pgx must not keep prepared
+// statements then, unless the pooler knows of them: set default_query_exec_mode=cache_describe or exec.
 package outbox

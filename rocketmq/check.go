@@ -146,6 +146,7 @@ func (c *Client) serve(l *link) remoting.Handler {
 	}
 }
 
+// readCheck reads what a broker asks about: the message without its body.
 func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 	var check broker.Check
 	records, err := remoting.DecodeRecords(request.Body)
@@ -156,11 +157,7 @@ func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 		return check, fmt.Errorf("%d records, want 1", len(records))
 	}
 	r := records[0]
-	body, err := r.Payload()
-	if err != nil {
-		return check, err
-	}
-	m := delivery(r.Topic, r.Properties, body)
+	m := delivery(r.Topic, r.Properties, nil) // nobody reads the body, which may be large, and larger when it is decompressed
 	m.Broker, m.Queue, m.Offset, m.Born, m.Stored = l.name, r.Queue, r.QueueOffset, r.Born, r.Stored
 	m.Attempt, _ = strconv.Atoi(r.Properties[primitive.PropertyTranscationCheckTimes])
 	m.Attempt = max(m.Attempt, 1)
