@@ -205,7 +205,7 @@ type Outbox struct {
 	faults    guard.Reporter // of the application's functions
 	said      said
 	skewed    atomic.Bool // said that the clock differs from Postgres'
-	refillOff sync.Once // said that it is
+	refillOff sync.Once   // said that it is
 
 	mu      sync.Mutex // guards what follows
 	running *running

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -22,30 +21,6 @@ func seen(subject string) rocketflow.Event {
 
 func (b *bundle) publishOne(ctx context.Context, p rocketflow.Payload) error {
 	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, p) })
-}
-
-// logged collects what is logged.
-type logged struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, string(p))
-	return len(p), nil
-}
-
-func (l *logged) count(part string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.lines {
-		if strings.Contains(line, part) {
-			n++
-		}
-	}
-	return n
 }
 
 // A topic of which the broker takes no event is refused, by its name; others publish on.

@@ -28,6 +28,7 @@ func newRoot() *cobra.Command {
 		newDemoServiceCommand(),
 		newInspectCommand(),
 		newMigrateCommand(),
+		newOwedCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
 		newVersionCommand(),
