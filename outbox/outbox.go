@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/printable"
@@ -216,9 +218,10 @@ type Outbox struct {
 	hurry     hurry
 	hot       hotStreams
 	handedOut handedOut
-	faults    faults
+	faults    guard.Reporter // of the application's functions
 	said      said
-	refillOff sync.Once // said that it is
+	skewed    atomic.Bool // said that the clock differs from Postgres'
+	refillOff sync.Once   // said that it is
 
 	mu      sync.Mutex // guards what follows
 	running *running
@@ -249,7 +252,8 @@ func New(c Config) (*Outbox, error) {
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), o.guarded(c.Listener))
+	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
+	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener.guarded(&o.faults))
 	return o, nil
 }
 
@@ -285,8 +289,12 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
 	r.checked.max = maxLookups
 	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
-	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
-		return o.check(ctx, r, c)
+	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
+			o.faults.Report("check-back", err)
+			return broker.Unknown, nil
+		}
+		return d, done
 	})
 	if err != nil {
 		r.acks.stop(ctx)

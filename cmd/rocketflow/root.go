@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 		newDemoServiceCommand(),
 		newInspectCommand(),
 		newMigrateCommand(),
+		newOwedCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
 		newVersionCommand(),
