@@ -146,8 +146,14 @@
 //
 // An event that the broker confirmed and lost is acked, so nothing here sends it again by itself. A consumer that sees the
 // gap in a stream asks on rocketflow.RefillTopic, and one process of the source sends what it has of it again, at most
-// Config.RefillLimit events for a question and Config.RefillRate a second. Where that topic is missing gaps wait. Nothing
-// shows a consumer that the last event of a stream, or one without order, is lost: Resend is for that.
+// Config.RefillLimit events and Config.RefillBytes for a question, and Config.RefillRate events a second. A process answers
+// 300 questions a second, 100 of one asker, and one of an asker about a stream, with bursts; an asker is sent
+// Config.RefillBytes a second, all askers four times as many. What is refused is counted, and asked again for as long as
+// the gap stands. Where that topic is missing gaps wait. Nothing shows a consumer that the last event of a stream, or one
+// without order, is lost: Resend is for that.
+//
+// A service that publishes needs the right to subscribe to that topic, with the group Config.Group + "_refill"; one that
+// consumes the right to publish to it. Who has that right can have events sent again, and nothing else: docs/security.md.
 //
 // # What is kept
 //
