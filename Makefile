@@ -43,10 +43,10 @@ outage: build ## Kill a real RocketMQ under load and draw it to docs/outage.svg
 	bin/rocketflow dev -- go run ./bench -outage docs/outage.svg
 
 .PHONY: chaos
-chaos: ## Play seeded schedules of harm for DURATION (30s) and judge them; SEED=, SCHEDULES=, WORKERS=, BROKER=rocketmq
+chaos: ## Play seeded schedules of harm for DURATION (30s) and judge them; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq
 	@go build -o bin/chaos ./internal/chaos
 	@bin/chaos -duration $(or $(DURATION),30s) $(if $(SEED),-seed $(SEED)) $(if $(SCHEDULES),-schedules $(SCHEDULES)) \
-		$(if $(WORKERS),-workers $(WORKERS)) $(if $(BROKER),-broker $(BROKER))
+		$(if $(WORKERS),-workers $(WORKERS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(BROKER),-broker $(BROKER))
 
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)

@@ -1,10 +1,10 @@
 package rocketflow
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,44 +14,50 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// Property names on the wire. Those of CloudEvents are as in its RocketMQ binding; sequence and partitionkey are its
-// documented extensions.
+// Property names on the wire. A CloudEvents attribute has the prefix CE_, as in CloudEvents' RocketMQ binding, which has
+// one name of its own: CE_contenttype for datacontenttype. sequence and partitionkey are CloudEvents' documented
+// extensions. What begins with rf_ is rocketflow's.
 const (
-	propID           = "CE_id"
-	propType         = "CE_type"
-	propSource       = "CE_source"
-	propSubject      = "CE_subject"
-	propTime         = "CE_time"
-	propSpecVersion  = "CE_specversion"
+	prefixAttribute = "CE_"
+	prefixOwn       = "rf_"
+
+	propID           = prefixAttribute + attrID
+	propType         = prefixAttribute + attrType
+	propSource       = prefixAttribute + attrSource
+	propSubject      = prefixAttribute + attrSubject
+	propTime         = prefixAttribute + attrTime
+	propSpecVersion  = prefixAttribute + attrSpecVersion
+	propDataSchema   = prefixAttribute + attrDataSchema
 	propContentType  = "CE_contenttype"
-	propSequence     = "CE_sequence"
-	propPartitionKey = "CE_partitionkey"
-	propPrevious     = "rf_previous"
-	propDatabase     = "rf_db"
-	propTimeoutKey   = "rf_timeout_key"
-	propTimeoutName  = "rf_timeout_name"
+	propSequence     = prefixAttribute + attrSequence
+	propPartitionKey = prefixAttribute + attrPartitionKey
 
-	specVersion = "1.0"
+	propPrevious    = "rf_previous"
+	propDatabase    = "rf_db"
+	propTimeoutKey  = "rf_timeout_key"
+	propTimeoutName = "rf_timeout_name"
+	propData        = "rf_data" // the body is data, though it looks like the binding's sign that there is none
 )
 
-// Limits of what can be published. A RocketMQ broker stores properties in 32,767 bytes, its own included, and topics
-// in 127.
-const (
-	MaxTopic   = 127
-	MaxType    = 255
-	MaxSubject = 255
-	MaxHeaders = 16 << 10 // names and values together
-)
+// noData is the body of an event without data: RocketMQ takes no empty one, and this is what CloudEvents' Java SDK sends
+// and takes for none.
+const noData = "\x00"
 
 // Message returns e as it goes on the wire.
 func (e Event) Message() broker.Message {
-	p := make(map[string]string, 12+len(e.Headers))
+	p := make(map[string]string, 12+len(e.Headers)+len(e.Extensions))
 	maps.Copy(p, e.Headers)
-	p[propID] = e.ID.String()
+	for name, value := range e.Extensions {
+		p[prefixAttribute+name] = value
+	}
+	p[propID] = cmp.Or(e.OriginalID, e.ID.String())
 	p[propType] = e.Type
 	p[propSource] = e.Source
 	p[propSpecVersion] = specVersion
 	p[propContentType] = e.ContentType
+	if e.DataSchema != "" {
+		p[propDataSchema] = e.DataSchema
+	}
 	if !e.Time.IsZero() {
 		p[propTime] = e.Time.UTC().Format(time.RFC3339Nano)
 	}
@@ -62,6 +68,12 @@ func (e Event) Message() broker.Message {
 		p[propTimeoutKey], p[propTimeoutName] = e.TimeoutKey, e.TimeoutName
 	}
 	m := broker.Message{ID: messageID(e.ID), Topic: e.Topic, Tag: e.Type, Keys: []string{e.ID.String()}, Properties: p, Body: e.Body}
+	switch string(e.Body) {
+	case "":
+		m.Body = []byte(noData)
+	case noData:
+		p[propData] = "1"
+	}
 	if e.Subject != "" {
 		p[propSubject] = e.Subject
 		if !strings.ContainsAny(e.Subject, " ") {
@@ -80,77 +92,175 @@ func (e Event) Message() broker.Message {
 // messageID is the broker's unique key for an event: 32 hex digits, as RocketMQ's own.
 func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 
-// EventOf reads a message. One that is no CloudEvent, because some other producer sent it, becomes an event without
-// order: Type is its tag, Subject its sharding key or else its first key, Time when it was born, and ID is derived
-// from topic and unique key, so that the same message is the same event each time. An error matches ErrUndecodable and
-// names the property.
+// EventOf reads a message: a CloudEvent in binary mode, or in structured mode with the JSON format. A message that is no
+// CloudEvent, because some other producer sent it, becomes an event without order: Type is its tag, Subject its sharding
+// key or else its first key, Time when it was born, and ID is derived from topic and unique key, so that the same message
+// is the same event each time.
+//
+// An error matches ErrUndecodable and names the property or attribute: an event is read whole or not at all. The event
+// that comes with an error is what a dead letter can hold of the message. Its ID is derived from topic and unique key as
+// well, or else from where the message is stored: what the message says of its identity can't be relied on, as it may be
+// missing, or be another event's. It has no order, Headers are all properties that aren't RocketMQ's, and Body is that of
+// the message.
 func EventOf(d broker.Delivery) (Event, error) {
-	p := d.Properties
-	if p[propSpecVersion] == "" && p[propID] == "" {
-		return foreignEvent(d), nil
-	}
-	e := Event{
-		Type: p[propType], Source: p[propSource], Topic: d.Topic, Subject: p[propSubject],
-		Database: p[propDatabase], ContentType: p[propContentType], Headers: userHeaders(p), Body: d.Body,
-		TimeoutKey: p[propTimeoutKey], TimeoutName: p[propTimeoutName],
-	}
-	bad := func(name string, err error) (Event, error) {
-		return e, fmt.Errorf("%w: property %s=%.64q: %w", ErrUndecodable, name, p[name], err)
-	}
-	var err error
-	if e.ID, err = uuid.Parse(p[propID]); err != nil {
-		// CloudEvents allows any text: make it an id that is the same each time.
-		e.ID = derivedID(e.Source, p[propID])
-		if p[propID] == "" {
-			return bad(propID, errMissing)
-		}
-	}
-	if v := p[propSpecVersion]; v != specVersion {
-		return bad(propSpecVersion, fmt.Errorf("want %s", specVersion))
-	}
-	if e.Type == "" {
-		return bad(propType, errMissing)
-	}
-	if v := p[propTime]; v == "" {
-		e.Time = d.Born
-	} else if e.Time, err = time.Parse(time.RFC3339Nano, v); err != nil {
-		return bad(propTime, err)
-	}
-	// The order is rocketflow's own: a sequence without a link is some other producer's and means nothing to us.
-	if v, ok := p[propPrevious]; ok {
-		if e.Previous, err = strconv.ParseInt(v, 10, 64); err != nil || e.Previous < 0 {
-			return bad(propPrevious, errNotSequence)
-		}
-		if e.Sequence, err = strconv.ParseInt(p[propSequence], 10, 64); err != nil || e.Sequence <= e.Previous {
-			return bad(propSequence, errNotSequence)
-		}
-		if e.Subject == "" {
-			return bad(propSubject, errMissing)
-		}
-	}
-	if e.ContentType == "" {
-		e.ContentType = ContentTypeJSON
+	e, err := read(d)
+	if err != nil {
+		return undecoded(d), fmt.Errorf("%w: %w", ErrUndecodable, err)
 	}
 	return e, nil
 }
 
-var (
-	errMissing     = &FieldError{Field: "property", Reason: "missing"}
-	errNotSequence = &FieldError{Field: "property", Reason: "not a sequence number greater than its predecessor's"}
-)
-
-func foreignEvent(d broker.Delivery) Event {
-	e := Event{
-		ID: derivedID(d.Topic, d.ID), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
-		Time: d.Born, ContentType: ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
+func read(d broker.Delivery) (Event, error) {
+	attributes, err := binaryAttributes(d.Properties)
+	if err != nil {
+		return Event{}, err
 	}
-	if d.ID == "" {
-		e.ID = derivedID(d.Topic, fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset))
+	if len(attributes) == 0 {
+		return foreign(d)
+	}
+	if isStructured(attributes[attrContentType]) {
+		return structured(d, attributes)
+	}
+	return binary(d, attributes)
+}
+
+// binaryAttributes returns the attributes among properties. Names are compared as they are: where one differs from an
+// attribute's in its case alone, the sender meant something that we would overlook.
+func binaryAttributes(p map[string]string) (map[string]string, error) {
+	attributes := make(map[string]string, len(p))
+	for name, value := range p {
+		if value == "" || len(name) <= len(prefixAttribute) {
+			continue // brokers and clients drop empty ones
+		}
+		if like := strings.ToLower(name[:len(prefixAttribute)]); like != "ce_" && like != "ce-" {
+			continue
+		}
+		attribute := name[len(prefixAttribute):]
+		switch attribute {
+		case "contenttype", "contentType", attrContentType: // the binding has the first two, CloudEvents the last
+			attribute = attrContentType
+		}
+		if !strings.HasPrefix(name, prefixAttribute) || attribute != strings.ToLower(attribute) {
+			if lower := strings.ToLower(attribute); contextAttributes[lower] {
+				return nil, &attributeError{name, value, "the name of this attribute is " + prefixAttribute + lower}
+			}
+		}
+		if !strings.HasPrefix(name, prefixAttribute) {
+			continue
+		}
+		if other, twice := attributes[attribute]; twice && other != value {
+			return nil, &attributeError{name, value, "is there twice, with two values"}
+		}
+		attributes[attribute] = value
+	}
+	return attributes, nil
+}
+
+func binary(d broker.Delivery, attributes map[string]string) (Event, error) {
+	p := d.Properties
+	e := Event{
+		Topic: d.Topic, Database: p[propDatabase], TimeoutKey: p[propTimeoutKey], TimeoutName: p[propTimeoutName],
+		Headers: userHeaders(p), Body: d.Body,
+	}
+	if string(d.Body) == noData && p[propData] == "" {
+		e.Body = nil
+	}
+	for _, name := range []string{propDatabase, propTimeoutKey, propTimeoutName} {
+		if !isText(p[name]) {
+			return e, &attributeError{name, p[name], errText}
+		}
+	}
+	if (e.TimeoutName == "") != (e.TimeoutKey == "") {
+		return e, &attributeError{propTimeoutName, e.TimeoutName, "name and key of a timeout come together"}
+	}
+	// The order is rocketflow's own: a sequence without a link is some other producer's and means nothing to us.
+	previous, ordered := p[propPrevious]
+	sequence, key := attributes[attrSequence], attributes[attrPartitionKey]
+	if ordered {
+		delete(attributes, attrSequence)
+		delete(attributes, attrPartitionKey)
+	}
+	err := e.setAttributes(attributes, d, func(attribute string) string {
+		if attribute == attrContentType {
+			return propContentType
+		}
+		return prefixAttribute + attribute
+	})
+	if err != nil || !ordered {
+		return e, err
+	}
+	var ok bool
+	if e.Previous, ok = parseSequence(previous); !ok {
+		return e, &attributeError{propPrevious, previous, errSequence}
+	}
+	if e.Sequence, ok = parseSequence(sequence); !ok || e.Sequence <= e.Previous {
+		return e, &attributeError{propSequence, sequence, errSequence}
+	}
+	switch {
+	case e.Subject == "":
+		return e, &attributeError{propSubject, "", errMissing}
+	case key != "" && key != e.Subject:
+		return e, &attributeError{propPartitionKey, key, "is not the subject"}
+	}
+	return e, nil
+}
+
+// foreign reads a message that is no CloudEvent.
+func foreign(d broker.Delivery) (Event, error) {
+	e := Event{
+		ID: messageIdentity(d), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
+		Time: d.Born, ContentType: ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
 	}
 	if e.Subject == "" && len(d.Keys) > 0 {
 		e.Subject = d.Keys[0]
 	}
+	for name, value := range d.Properties {
+		if strings.HasPrefix(name, prefixOwn) {
+			return e, &attributeError{name, value, "belongs to events of rocketflow, and this is none: " + propSpecVersion + " is missing"}
+		}
+	}
+	switch {
+	case !isText(e.Type):
+		return e, &attributeError{"TAGS", e.Type, errText}
+	case !isText(e.Subject):
+		return e, &attributeError{"SHARDING_KEY or KEYS", e.Subject, errText}
+	}
+	return e, nil
+}
+
+// undecoded returns what a dead letter can hold of a message that can't be read.
+func undecoded(d broker.Delivery) Event {
+	p := d.Properties
+	e := Event{
+		ID: messageIdentity(d), OriginalID: asText(p[propID]), Type: asText(cmp.Or(p[propType], d.Tag)), Source: asText(p[propSource]),
+		Topic: d.Topic, Subject: asText(cmp.Or(p[propSubject], d.ShardingKey)), Time: d.Born, Headers: map[string]string{}, Body: d.Body,
+	}
+	if contentType := p[propContentType]; isMediaType(contentType) {
+		e.ContentType = contentType
+	}
+	for name, value := range p {
+		if !broker.Reserved(name) {
+			e.Headers[name] = value
+		}
+	}
 	return e
+}
+
+// identity makes a UUID of a CloudEvents id, which may be any text and is unique per source only. original is that text,
+// unless the UUID says the same. Only the canonical form of a UUID is one: two texts are two ids.
+func identity(source, text string) (id uuid.UUID, original string) {
+	if id, err := uuid.Parse(text); err == nil && id != uuid.Nil && id.String() == text {
+		return id, ""
+	}
+	return derivedID(source, text), text
+}
+
+// messageIdentity is the id of a message that has none as an event, the same each time it comes.
+func messageIdentity(d broker.Delivery) uuid.UUID {
+	if d.ID == "" {
+		return derivedID(d.Topic, fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset))
+	}
+	return derivedID(d.Topic, d.ID)
 }
 
 // derivedID is a UUID of version 8 (RFC 9562): a digest of what identifies a foreign message.
@@ -162,73 +272,17 @@ func derivedID(space, name string) uuid.UUID {
 	return id
 }
 
-func reserved(name string) bool {
-	return strings.HasPrefix(name, "CE_") || strings.HasPrefix(name, "rf_") || broker.Reserved(name)
-}
-
+// userHeaders returns the properties that are neither attributes nor rocketflow's nor RocketMQ's.
 func userHeaders(p map[string]string) map[string]string {
 	var h map[string]string
-	for k, v := range p {
-		if reserved(k) {
+	for name, value := range p {
+		if strings.HasPrefix(name, prefixAttribute) || strings.HasPrefix(name, prefixOwn) || broker.Reserved(name) {
 			continue
 		}
 		if h == nil {
 			h = map[string]string{}
 		}
-		h[k] = v
+		h[name] = value
 	}
 	return h
-}
-
-// Validate returns a *FieldError, or a *broker.ReservedPropertyError, for what could never be sent or read back.
-func (e Event) Validate() error {
-	switch {
-	case e.Topic == "":
-		return &FieldError{Field: "topic", Reason: "missing"}
-	case len(e.Topic) > MaxTopic || !isName(e.Topic, "%|"):
-		return &FieldError{Field: "topic", Reason: fmt.Sprintf("%.140q: want at most %d letters, digits, _ - %% |", e.Topic, MaxTopic)}
-	case e.Type == "":
-		return &FieldError{Field: "type", Reason: "missing"}
-	case len(e.Type) > MaxType || !isName(e.Type, "./:"):
-		return &FieldError{Field: "type", Reason: fmt.Sprintf("%.260q: want at most %d letters, digits, _ - . / :", e.Type, MaxType)}
-	case len(e.Subject) > MaxSubject || !isText(e.Subject):
-		return &FieldError{Field: "subject", Reason: fmt.Sprintf("%.260q: want at most %d bytes without control characters", e.Subject, MaxSubject)}
-	case len(e.ContentType) > MaxType || !isText(e.ContentType):
-		return &FieldError{Field: "content type", Reason: fmt.Sprintf("%.260q: want at most %d bytes without control characters", e.ContentType, MaxType)}
-	}
-	size := 0
-	for _, k := range slices.Sorted(maps.Keys(e.Headers)) {
-		v := e.Headers[k]
-		size += len(k) + len(v) + 2
-		switch {
-		case reserved(k):
-			return &broker.ReservedPropertyError{Property: k}
-		case k == "" || !isName(k, "."):
-			return &FieldError{Field: "headers", Reason: fmt.Sprintf("name %.64q: want letters, digits, _ - .", k)}
-		case v == "" || !isText(v):
-			return &FieldError{Field: "headers", Reason: fmt.Sprintf("value of %q: want text without control characters", k)}
-		}
-	}
-	if size > MaxHeaders {
-		return &FieldError{Field: "headers", Reason: fmt.Sprintf("%d bytes, at most %d are allowed", size, MaxHeaders)}
-	}
-	return nil
-}
-
-func isName(s, also string) bool {
-	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || strings.ContainsRune(also, r)) {
-			return false
-		}
-	}
-	return true
-}
-
-func isText(s string) bool {
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f || r == '\uFFFD' {
-			return false
-		}
-	}
-	return true
 }

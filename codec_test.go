@@ -1,12 +1,15 @@
 package rocketflow_test
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -27,9 +30,17 @@ func TestMessageRoundTrip(t *testing.T) {
 	t.Parallel()
 	plain := sample()
 	plain.Sequence, plain.Previous, plain.Headers = 0, 0, nil
+	foreign, empty, zero := sample(), sample(), sample()
+	foreign.ID, foreign.OriginalID = derived(t, foreign.Source, "7 é"), "7 é"
+	foreign.DataSchema, foreign.Extensions = "https://example.com/order", map[string]string{"traceparent": "00-1", "comexampleext": "%41 €"}
+	empty.Body = nil
+	zero.Body = []byte{0} // what stands for no data, as data
+	free := plain
+	free.Extensions = map[string]string{"sequence": "A-1", "partitionkey": "k"} // some other producer's
 	timeout := plain
 	timeout.TimeoutKey, timeout.TimeoutName = "order/42", "pay by"
-	for name, want := range map[string]rocketflow.Event{"ordered": sample(), "unordered": plain, "timeout": timeout} {
+	for name, want := range map[string]rocketflow.Event{"ordered": sample(), "unordered": plain, "timeout": timeout, "of another producer": foreign,
+		"without data": empty, "a zero byte": zero, "another's sequence": free} {
 		got, err := rocketflow.EventOf(broker.Delivery{Message: want.Message()})
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, %v; want %+v", name, got, err, want)
@@ -80,40 +91,142 @@ func TestForeignMessage(t *testing.T) {
 
 func TestUndecodable(t *testing.T) {
 	t.Parallel()
-	for property, value := range map[string]string{
-		"CE_id": "", "CE_specversion": "2.0", "CE_type": "", "CE_time": "yesterday", "CE_sequence": "0", "rf_previous": "-1", "CE_subject": "",
+	for _, c := range []struct{ property, value, named string }{
+		{"CE_id", "", ""},
+		{"CE_specversion", "", ""}, {"CE_specversion", "2.0", ""}, {"CE_specversion", "0.3", "1.0"}, {"CE_specversion", "1.0 ", ""},
+		{"CE_type", "", ""}, {"CE_type", "a\x00b", ""},
+		{"CE_source", "", ""}, {"CE_source", "a\xff", ""}, {"CE_source", "a\u0085b", ""},
+		{"CE_subject", "", ""}, {"CE_subject", "a\nb", ""}, {"CE_subject", "43", "CE_partitionkey"},
+		{"CE_time", "yesterday", ""}, {"CE_sequence", "0", ""}, {"rf_previous", "-1", ""},
+		{"CE_contenttype", "json", ""}, {"CE_contenttype", "application/json; charset", ""}, {"CE_contenttype", "application json", ""},
+		{"CE_datacontenttype", "text/plain", "twice"}, // beside CE_contenttype
+		{"CE_dataschema", "a\x7f", ""}, {"CE_traceparent", "a\ufffe", ""}, {"CE_data", "{}", ""},
+		{"rf_db", "\x01", ""}, {"rf_timeout_key", "a", "rf_timeout_name"}, {"rf_timeout_name", "a", ""},
+		// Attributes that we would overlook.
+		{"CE_Type", "order.paid", "CE_type"}, {"ce_id", "7", "CE_id"}, {"Ce_Source", "x", "CE_source"}, {"ce-subject", "x", "CE_subject"},
+		{"CE_ContentType", "text/plain", "CE_contenttype"}, {"CE_dataContentType", "text/plain", "CE_datacontenttype"},
+		// Formats that aren't read.
+		{"CE_contenttype", "application/cloudevents-batch+json", "batch"}, {"CE_contenttype", "application/cloudevents+avro", "application/cloudevents+json"},
+		{"CE_contenttype", "application/cloudevents", ""},
 	} {
 		m := sample().Message()
-		m.Properties[property] = value
-		_, err := rocketflow.EventOf(broker.Delivery{Message: m})
-		if !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), property) {
-			t.Errorf("%s=%q: got %v", property, value, err)
+		m.Properties[c.property] = c.value
+		e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+		if !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), cmp.Or(c.named, c.property)) {
+			t.Errorf("%s=%q: got %v", c.property, c.value, err)
+		}
+		if e.Headers[c.property] != c.value || string(e.Body) != string(m.Body) || e.Ordered() || e.TimeoutName != "" {
+			t.Errorf("%s=%q: the dead letter doesn't hold the message: %+v", c.property, c.value, e)
 		}
 	}
 }
 
-func FuzzEventOf(f *testing.F) {
-	for _, v := range []string{"", "1.0", "1795239261468301", "2026-11-21T05:34:21.471409Z", "\x01"} {
-		f.Add(v, v, v, v, v, v)
-	}
-	f.Fuzz(func(t *testing.T, id, spec, typ, at, sequence, previous string) {
-		m := sample().Message()
-		m.Properties["CE_id"], m.Properties["CE_specversion"], m.Properties["CE_type"] = id, spec, typ
-		m.Properties["CE_time"], m.Properties["CE_sequence"], m.Properties["rf_previous"] = at, sequence, previous
-		e, err := rocketflow.EventOf(broker.Delivery{Message: m})
-		if err != nil {
-			if !errors.Is(err, rocketflow.ErrUndecodable) {
-				t.Errorf("error %v doesn't match ErrUndecodable", err)
-			}
-			return
-		}
-		if e.Ordered() && e.Previous >= e.Sequence {
-			t.Errorf("sequence %d after %d", e.Sequence, e.Previous)
-		}
-		if again, err := rocketflow.EventOf(broker.Delivery{Message: e.Message()}); err == nil && again.ID != e.ID {
-			t.Errorf("id %s became %s", e.ID, again.ID)
-		}
+// Anything else that begins with CE_ or ce is an extension, or a header.
+func TestExtensions(t *testing.T) {
+	t.Parallel()
+	m := sample().Message()
+	maps.Copy(m.Properties, map[string]string{
+		"CE_traceparent": "00-1", "CE_my_ext": "a%20b", "CE_myExt": "x", "CE_": "?", "ce_custom": "y", "ce-custom": "z", "cellar": "w", "CE_empty": "",
+		"CE_dataschema": "schema", "UNIQ_KEY": "k",
 	})
+	e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{"traceparent": "00-1", "my_ext": "a%20b", "myExt": "x"}; !maps.Equal(e.Extensions, want) {
+		t.Errorf("extensions %v, want %v", e.Extensions, want)
+	}
+	if want := map[string]string{"tenant": "acme", "ce_custom": "y", "ce-custom": "z", "cellar": "w"}; !maps.Equal(e.Headers, want) {
+		t.Errorf("headers %v, want %v", e.Headers, want)
+	}
+	if e.DataSchema != "schema" {
+		t.Errorf("schema %q", e.DataSchema)
+	}
+}
+
+// CloudEvents that say no more than they must, and names that CloudEvents and its binding give the content type.
+func TestOptionalAttributes(t *testing.T) {
+	t.Parallel()
+	born := time.Unix(5, 0)
+	d := broker.Delivery{Born: born, Message: broker.Message{Topic: "orders", Body: []byte("x"), Properties: map[string]string{
+		"CE_id": "7", "CE_type": "t", "CE_source": "s", "CE_specversion": "1.0",
+	}}}
+	if e, err := rocketflow.EventOf(d); err != nil || e.ContentType != "application/json" || !e.Time.Equal(born) || e.Subject != "" || e.Ordered() {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	for _, name := range []string{"CE_contenttype", "CE_contentType", "CE_datacontenttype"} {
+		c := d
+		c.Properties = maps.Clone(d.Properties)
+		c.Properties[name] = "text/plain"
+		if e, err := rocketflow.EventOf(c); err != nil || e.ContentType != "text/plain" || len(e.Extensions) != 0 {
+			t.Errorf("%s: got %+v, %v", name, e, err)
+		}
+	}
+	for _, body := range []string{"", "\x00"} {
+		d.Body = []byte(body)
+		if e, err := rocketflow.EventOf(d); err != nil || len(e.Body) != 0 {
+			t.Errorf("%q: got %q, %v", body, e.Body, err)
+		}
+	}
+}
+
+// What belongs to rocketflow is no header of a message that is no CloudEvent.
+func TestForeignMessageOfOurOwn(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*broker.Message){
+		"rf_timeout_name": func(m *broker.Message) { m.Properties = map[string]string{"rf_timeout_name": "x"} },
+		"TAGS":            func(m *broker.Message) { m.Tag = "a\xff" },
+		"SHARDING_KEY":    func(m *broker.Message) { m.ShardingKey = "a\x00" },
+		"KEYS":            func(m *broker.Message) { m.Keys = []string{"\u0085"} },
+		"CE_specversion":  func(m *broker.Message) { m.Properties = map[string]string{"CE_type": "x"} },
+	} {
+		m := broker.Message{Topic: "orders", Tag: "created", Body: []byte("x")}
+		edit(&m)
+		if e, err := rocketflow.EventOf(broker.Delivery{Message: m}); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %+v, %v", name, e, err)
+		}
+	}
+}
+
+// Errors show what a message holds cut, on one line and without control characters.
+func TestUndecodableIsShort(t *testing.T) {
+	t.Parallel()
+	hostile := strings.Repeat("\u202e\x1b[2J\u009b\n\xff", 2000)
+	for name := range sample().Message().Properties {
+		m := sample().Message()
+		m.Properties[name] = hostile
+		_, err := rocketflow.EventOf(broker.Delivery{Message: m})
+		if name == "tenant" { // a header is any bytes
+			continue
+		}
+		if err == nil || !isPrintable(err.Error()) {
+			t.Errorf("%s: %d bytes: %.200q", name, len(err.Error()), err)
+		}
+	}
+	m := sample().Message()
+	m.Properties["CE_"+hostile] = hostile
+	if _, err := rocketflow.EventOf(broker.Delivery{Message: m}); err == nil || !isPrintable(err.Error()) {
+		t.Errorf("a name: %.200q", err)
+	}
+}
+
+// isPrintable tells whether an error's text is fit for a terminal.
+func isPrintable(s string) bool {
+	return len(s) < 5000 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+	})
+}
+
+// derived returns the id of a CloudEvent whose own is no UUID.
+func derived(t *testing.T, source, id string) uuid.UUID {
+	t.Helper()
+	e, err := rocketflow.EventOf(broker.Delivery{Message: broker.Message{Properties: map[string]string{
+		"CE_id": id, "CE_type": "t", "CE_source": source, "CE_specversion": "1.0",
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.ID
 }
 
 type paid struct {
@@ -137,13 +250,99 @@ func TestNewEventAndDecode(t *testing.T) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 	for name, edit := range map[string]func(*rocketflow.Event){
-		"body":         func(e *rocketflow.Event) { e.Body = []byte("{") },
-		"content type": func(e *rocketflow.Event) { e.ContentType = "application/protobuf" },
+		"body":           func(e *rocketflow.Event) { e.Body = []byte("{") },
+		"no data":        func(e *rocketflow.Event) { e.Body = nil },
+		"null":           func(e *rocketflow.Event) { e.Body = []byte(" null\n") },
+		"invalid UTF-8":  func(e *rocketflow.Event) { e.Body = []byte("{\"order\":\"\xff\"}") },
+		"long number":    func(e *rocketflow.Event) { e.Body = []byte(`{"order":` + strings.Repeat("1", 1<<20) + "}") },
+		"content type":   func(e *rocketflow.Event) { e.ContentType = "application/protobuf" },
+		"no media type":  func(e *rocketflow.Event) { e.ContentType = "json" },
+		"charset":        func(e *rocketflow.Event) { e.ContentType = "application/json; charset=utf-16" },
+		"charset, latin": func(e *rocketflow.Event) { e.ContentType = "application/json; charset=ISO-8859-1" },
+		"json in a name": func(e *rocketflow.Event) { e.ContentType = "application/jsonlines" },
 	} {
 		bad := e
 		edit(&bad)
-		if _, err := rocketflow.Decode[paid](bad); !errors.Is(err, rocketflow.ErrUndecodable) {
+		if _, err := rocketflow.Decode[paid](bad); !errors.Is(err, rocketflow.ErrUndecodable) || !isPrintable(err.Error()) {
+			t.Errorf("%s: got %.2000v", name, err)
+		}
+	}
+	// Reports of CloudEvents' SDKs: case and parameters don't matter (RFC 2045), and +json is JSON.
+	for _, contentType := range []string{
+		"", "application/json", "application/json; charset=utf-8", "application/json;charset=UTF-8", `Application/JSON; charset="utf-8"`, "text/json",
+		"application/vnd.acme.note+json", "application/problem+JSON; charset=us-ascii; v=1",
+	} {
+		e.ContentType = contentType
+		if p, err := rocketflow.Decode[paid](e); err != nil || p.Order != "42" {
+			t.Errorf("%s: got %+v, %v", contentType, p, err)
+		}
+	}
+	e.Body = append([]byte("\xEF\xBB\xBF"), e.Body...)
+	if p, err := rocketflow.Decode[paid](e); err != nil || p.Order != "42" {
+		t.Errorf("with a byte order mark: got %+v, %v", p, err)
+	}
+	e.Body = []byte("null")
+	if p, err := rocketflow.Decode[*paid](e); err != nil || p != nil {
+		t.Errorf("null as a pointer: got %+v, %v", p, err)
+	}
+}
+
+// Messages that can't be read, or say nothing of their identity, are each a dead letter of their own.
+func TestIdentityOfTheUndecodable(t *testing.T) {
+	t.Parallel()
+	seen := map[uuid.UUID]string{}
+	for name, edit := range map[string]func(*broker.Delivery){
+		"without id":             func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID = "A" },
+		"without id, another":    func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID = "B" },
+		"without key":            func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID = "" },
+		"without key, the next":  func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Offset = "", 6 },
+		"without key, elsewhere": func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Queue = "", 2 },
+		"another topic":          func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Topic = "A", "payments" },
+		"of another's id":        func(d *broker.Delivery) { d.Properties["CE_time"] = "?"; d.ID = "C" },
+	} {
+		d := broker.Delivery{Message: sample().Message(), Broker: "a", Queue: 1, Offset: 5}
+		id := d.Properties["CE_id"]
+		edit(&d)
+		e, err := rocketflow.EventOf(d)
+		if !errors.Is(err, rocketflow.ErrUndecodable) {
 			t.Errorf("%s: got %v", name, err)
+		}
+		if again, _ := rocketflow.EventOf(d); again.ID != e.ID {
+			t.Errorf("%s: is %s and %s", name, e.ID, again.ID)
+		}
+		if other, twice := seen[e.ID]; twice || e.ID == uuid.Nil || e.ID.String() == id || e.Ordered() {
+			t.Errorf("%s: is %+v, as %q", name, e, other)
+		}
+		seen[e.ID] = name
+	}
+}
+
+// Ids are unique per source, and any text.
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	seen := map[uuid.UUID]string{}
+	id := uuid.Must(uuid.NewV7()).String()
+	for _, text := range []string{id, strings.ToUpper(id), "urn:uuid:" + id, "{" + id + "}", strings.ReplaceAll(id, "-", ""), uuid.Nil.String(), "7", "ab\u00e9 c"} {
+		for _, source := range []string{"order", "payment"} {
+			m := sample().Message()
+			m.Properties["CE_id"], m.Properties["CE_source"] = text, source
+			e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if got := e.Message().Properties["CE_id"]; got != text {
+				t.Errorf("%q became %q", text, got)
+			}
+			if text == id {
+				if e.ID.String() != id || e.OriginalID != "" {
+					t.Errorf("%q: is %s, %q", text, e.ID, e.OriginalID)
+				}
+				continue
+			}
+			if other, twice := seen[e.ID]; twice || e.OriginalID != text || e.ID.Version() != 8 {
+				t.Errorf("%q of %s: is %s, %q, as %s", text, source, e.ID, e.OriginalID, other)
+			}
+			seen[e.ID] = text + " of " + source
 		}
 	}
 }

@@ -1,11 +1,18 @@
 package rocketflow
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Payload is the content of an event: any type that says where it belongs. A value method, so that the zero value
@@ -32,15 +39,23 @@ type Meta struct {
 	// Headers travel with the event, as properties of the message. Names are letters, digits, _ - and dots; those that begin
 	// with CE_ or rf_ and RocketMQ's own are refused.
 	Headers map[string]string
+
+	DataSchema string            // see [Event]
+	Extensions map[string]string // see [Event]. Names are small letters and digits
 }
 
-// Event is one event as it was recorded and as handlers see it; on the wire it is a CloudEvent (binary mode).
+// Event is one event as it was recorded and as handlers see it; on the wire it is a CloudEvent 1.0 in binary mode. What
+// other producers send is read in structured mode, too.
 type Event struct {
-	ID      uuid.UUID // a UUIDv7; for a message that some other producer sent, derived from its unique key
-	Type    string
-	Source  string // the service that published it
-	Topic   string
-	Subject string // the aggregate's id, or empty
+	// ID and Source identify an event. ID is a UUIDv7 for what rocketflow published. A CloudEvent of another producer whose
+	// id is no UUID in its canonical form has an ID that is derived from source and id, and OriginalID holds the id. A
+	// message that is no CloudEvent has an ID that is derived from its unique key.
+	ID         uuid.UUID
+	OriginalID string
+	Type       string
+	Source     string // the service that published it, a URI reference
+	Topic      string
+	Subject    string // the aggregate's id, or empty
 
 	// Sequence rises strictly along the stream (Source, Topic, Subject); Previous is that of the event before, 0 for the
 	// first. Sequence is also the time of recording in microseconds of the Unix epoch, by the publisher's database, or a
@@ -50,9 +65,14 @@ type Event struct {
 
 	Time        time.Time // when it was recorded, by the publisher's database
 	Database    string    // identifies the database that recorded it
-	ContentType string    // of Body; default application/json
-	Headers     map[string]string
-	Body        []byte
+	ContentType string    // of Body, a media type; default application/json
+	DataSchema  string    // CloudEvents' dataschema: the URI of Body's schema, or empty
+
+	// Extensions are the extension attributes of the CloudEvent, but for those that are fields here. Values are in the text
+	// form of their CloudEvents type.
+	Extensions map[string]string
+	Headers    map[string]string // the properties of the message that are neither attributes nor RocketMQ's
+	Body       []byte            // empty: the event has no data
 
 	// TimeoutKey and TimeoutName name the timeout whose firing this event is, and then ID is its epoch. Empty otherwise.
 	TimeoutKey, TimeoutName string
@@ -76,7 +96,7 @@ func (e Event) Ordered() bool { return e.Sequence > 0 }
 
 // EventMeta makes Event a Payload: publish one to choose the encoding yourself.
 func (e Event) EventMeta() Meta {
-	return Meta{Topic: e.Topic, Type: e.Type, Subject: e.Subject, Headers: e.Headers}
+	return Meta{Topic: e.Topic, Type: e.Type, Subject: e.Subject, Headers: e.Headers, DataSchema: e.DataSchema, Extensions: e.Extensions}
 }
 
 // ContentTypeJSON is the default content type.
@@ -90,7 +110,10 @@ func NewEvent(p Payload) (Event, error) {
 	if err != nil {
 		return Event{}, fmt.Errorf("draw event id: %w", err)
 	}
-	e := Event{ID: id, Topic: meta.Topic, Type: meta.Type, Subject: meta.Subject, Headers: meta.Headers, ContentType: ContentTypeJSON}
+	e := Event{
+		ID: id, Topic: meta.Topic, Type: meta.Type, Subject: meta.Subject, ContentType: ContentTypeJSON,
+		DataSchema: meta.DataSchema, Extensions: meta.Extensions, Headers: meta.Headers,
+	}
 	if raw, ok := p.(Event); ok {
 		e.Body = raw.Body
 		if raw.ContentType != "" {
@@ -99,23 +122,39 @@ func NewEvent(p Payload) (Event, error) {
 	} else if e.Body, err = json.Marshal(p); err != nil {
 		return Event{}, &FieldError{Field: "body", Reason: "can't be encoded as JSON", Err: err}
 	}
-	if err := e.Validate(); err != nil {
-		return e, err
-	}
-	if len(e.Body) == 0 {
-		return e, &FieldError{Field: "body", Reason: "missing: RocketMQ takes no empty message"}
-	}
-	return e, nil
+	return e, e.Validate()
 }
 
-// Decode reads the body of e into a T. What can't be read matches ErrUndecodable.
+// Decode reads the body of e, which is JSON by its content type, into a T. What can't be read matches ErrUndecodable: also
+// an event without data, and null for a T that is never nil, as both would look like a T whose fields are all zero.
 func Decode[T any](e Event) (T, error) {
 	var v T
-	if e.ContentType != "" && e.ContentType != ContentTypeJSON {
-		return v, fmt.Errorf("%w: content type %q, want %q", ErrUndecodable, e.ContentType, ContentTypeJSON)
+	undecodable := func(err error) error {
+		return printable.Error(fmt.Errorf("%w: %s as %T: %w", ErrUndecodable, e.Type, v, err), printable.Reason)
 	}
-	if err := json.Unmarshal(e.Body, &v); err != nil {
-		return v, fmt.Errorf("%w: %s as %T: %w", ErrUndecodable, e.Type, v, err)
+	if json, utf8 := isJSON(cmp.Or(e.ContentType, ContentTypeJSON)); !json || !utf8 {
+		return v, undecodable(fmt.Errorf("content type %s, want JSON in UTF-8", printable.Quote(e.ContentType, printable.Name)))
+	}
+	body := bytes.TrimPrefix(e.Body, []byte("\xEF\xBB\xBF")) // a byte order mark, which readers of JSON may ignore
+	switch {
+	case len(body) == 0:
+		return v, undecodable(errors.New("the event has no data"))
+	case !utf8.Valid(body): // encoding/json would put U+FFFD in the place of what is none
+		return v, undecodable(errors.New("body is no UTF-8"))
+	case bytes.Equal(bytes.TrimSpace(body), []byte("null")) && !takesNull[T]():
+		return v, undecodable(errors.New("body is null"))
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, undecodable(err)
 	}
 	return v, nil
+}
+
+func takesNull[T any]() bool {
+	switch reflect.TypeFor[T]().Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface:
+		return true
+	}
+	_, own := any(new(T)).(json.Unmarshaler)
+	return own
 }

@@ -1,6 +1,10 @@
 package rocketflow
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
+)
 
 // RefillTopic is the topic on which consumers ask publishers for events that they miss, see [Gap]. Create it next to the
 // topics of the application; where it is missing, gaps stay as they are until the broker delivers.
@@ -27,15 +31,18 @@ func (g Gap) Stream() Stream { return Stream{g.Source, g.Topic, g.Subject} }
 
 // Validate returns a *FieldError for what can't be a gap of any stream. Questions come from anywhere.
 func (g Gap) Validate() error {
+	bad := func(field, value, want string) error {
+		return &FieldError{Field: field, Reason: printable.Quote(value, printable.Name) + ": want " + want}
+	}
 	switch {
-	case g.Source == "" || len(g.Source) > MaxSubject || !isText(g.Source):
-		return &FieldError{Field: "source", Reason: fmt.Sprintf("%.64q: want the name of a service", g.Source)}
+	case g.Source == "" || len(g.Source) > MaxSource || !isText(g.Source):
+		return bad("source", g.Source, "the name of a service")
 	case g.Subject == "" || len(g.Subject) > MaxSubject || !isText(g.Subject):
-		return &FieldError{Field: "subject", Reason: fmt.Sprintf("%.64q: want that of a stream", g.Subject)}
+		return bad("subject", g.Subject, "that of a stream")
 	case g.Topic == "" || len(g.Topic) > MaxTopic || !isName(g.Topic, "%|"):
-		return &FieldError{Field: "topic", Reason: fmt.Sprintf("%.64q: want that of a stream", g.Topic)}
-	case g.After < 0 || g.Until <= g.After:
-		return &FieldError{Field: "until", Reason: fmt.Sprintf("%d after %d: want two sequences that rise", g.Until, g.After)}
+		return bad("topic", g.Topic, "that of a stream")
+	case g.After < 0 || g.Until <= g.After || g.Until > MaxSequence:
+		return &FieldError{Field: "until", Reason: fmt.Sprintf("%d after %d: want two sequences that rise, up to %d", g.Until, g.After, int64(MaxSequence))}
 	}
 	return nil
 }

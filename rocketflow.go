@@ -15,7 +15,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Tx is a Postgres transaction that publishes. It is a pgx.Tx, so existing code and generated queries take it.
+// Tx is a Postgres transaction that publishes. It is a pgx.Tx, so existing code and generated queries take it. So are its
+// savepoints, which Begin returns as pgx.Tx.
+//
+// Commit returns nil once the transaction is committed, whatever the broker does. An error of it that matches
+// ErrCommitUnknown means that nobody knows whether it is; any other, that it isn't. After the end of the transaction, or of
+// the savepoint, all methods return pgx.ErrTxClosed.
+//
+// What a rollback takes back takes its events with it, also a rollback to a savepoint in SQL.
 type Tx interface {
 	pgx.Tx
 
@@ -25,8 +32,9 @@ type Tx interface {
 	Publish(ctx context.Context, events ...Payload) error
 
 	// AfterCommit registers fn to be called once the transaction has committed, before Commit returns. fn must be quick:
-	// it is for handing work over. It isn't called if the transaction rolls back, if its outcome is unknown, or if the
-	// process dies: what must happen anyhow needs a row.
+	// it is for handing work over. It isn't called if the transaction, or the savepoint that it was registered in, rolls
+	// back, if the outcome is unknown, or if the process dies: what must happen anyhow needs a row. Registered after the
+	// end it isn't called either, and an error is logged. What it panics with is logged.
 	AfterCommit(fn func())
 }
 

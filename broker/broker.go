@@ -142,9 +142,13 @@ type Subscription struct {
 	Group       string
 	Topics      []string
 	Serial      bool // one message of a queue at a time, in the queue's order (RocketMQ's orderly mode: slow to move between processes)
-	FromLast    bool // a new group begins at the end of the topic instead of its beginning
 	MaxInFlight int  // how many messages the handler holds at once; default 256
 	MaxBuffered int  // how many messages of a queue wait in memory before pulling pauses; default 1024
+
+	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when its
+	// first consumer starts, and all their brokers must answer then (else ErrUnavailable). Queues and brokers that come later
+	// are read from their oldest message, so that nothing is passed over. Default BeginOldest.
+	Begin Begin
 }
 
 // Consumer is a running subscription.

@@ -3,6 +3,8 @@ package broker
 import (
 	"errors"
 	"fmt"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // What drivers answer; match with errors.Is. Each wraps the broker's own words.
@@ -26,7 +28,7 @@ func (r *rejection) Is(target error) bool { return target == ErrRejected }
 type ReservedPropertyError struct{ Property string }
 
 func (e *ReservedPropertyError) Error() string {
-	return fmt.Sprintf("property %q is reserved: choose another name", e.Property)
+	return fmt.Sprintf("property %s is reserved: choose another name", printable.Quote(e.Property, printable.Name))
 }
 
 // Is makes the error match ErrRejected.

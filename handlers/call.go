@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/fencing"
 )
 
 type handling struct {
@@ -61,26 +62,39 @@ func (e *handlerError) Error() string { return e.err.Error() }
 func (e *handlerError) Unwrap() error { return e.err }
 
 var (
-	errEnds    = errors.New("the router ends the transaction of a handler, not the handler")
-	errAborted = errors.New("handler returned nil after an error of Postgres that aborted its transaction")
+	errEnds     = errors.New("the router ends the transaction of a handler, not the handler")
+	errAborted  = errors.New("handler returned nil after an error of Postgres that aborted its transaction")
+	errGoexit   = errors.New("handler ended its goroutine (runtime.Goexit, as testing.T.FailNow does)")
+	errUnfenced = errors.New("the event of a timeout reached a handler without timeout.Scheduler.Fence, so nothing keeps it from firing twice or after it was disarmed: " +
+		"register the fence with Router.Use")
 )
 
-// handlerTx keeps a handler from ending the transaction: the record that the event was handled must be in it.
-type handlerTx struct{ rocketflow.Tx }
-
-func (handlerTx) Commit(context.Context) error   { return errEnds }
-func (handlerTx) Rollback(context.Context) error { return errEnds }
+// unresponsiveAfter is how long a handler has to return once its context has ended, before it is abandoned.
+const unresponsiveAfter = 5 * time.Second
 
 // call runs the handler of one event and returns how long it took. Every error is a *handlerError.
+//
+// The handler has a goroutine of its own, so neither its end by runtime.Goexit nor its deafness to its context takes a
+// lane with it. One that is abandoned finds its transaction closed.
 func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, attempt int) (took time.Duration, err error) {
 	handler := c.handler(e)
-	if handler == nil {
-		return 0, nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, handlingKey{}, &handling{c.name, e, attempt}), c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, handlingKey{}, &handling{c.name, e, attempt}), c.opts.Timeout)
 	defer cancel()
+	var fence *fencing.Record
+	if e.TimeoutName != "" {
+		ctx, fence = fencing.Watch(ctx)
+	}
+	guarded := newHandlerTx(tx)
 	start := time.Now()
-	err = c.guarded(ctx, handlerTx{tx}, e, handler)
+	returned := make(chan error, 1)
+	c.calls.Go(func() { c.guard(ctx, guarded, e, handler, returned) })
+	select {
+	case err = <-returned:
+	case <-ctx.Done():
+		if err = c.awaitReturn(e, start, guarded, returned); errors.Is(err, errUnresponsive) {
+			return time.Since(start), &handlerError{err: err, late: true}
+		}
+	}
 	took = time.Since(start)
 	if err == nil {
 		switch tx.Conn().PgConn().TxStatus() {
@@ -90,23 +104,54 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 			err = errEnds // by a COMMIT or ROLLBACK of its own
 		}
 	}
+	if err == nil && fence != nil && !fence.Passed() {
+		err = Dead(errUnfenced)
+	}
 	if err == nil {
 		return took, nil
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return took, &handlerError{err: fmt.Errorf("deadline of %v passed: %w", c.cfg.Timeout, err), late: true}
+		return took, &handlerError{err: fmt.Errorf("deadline of %v passed: %w", c.opts.Timeout, err), late: true}
 	}
 	return took, &handlerError{err: err}
 }
 
-func (c *consumer) guarded(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, handler rocketflow.HandlerFunc) (err error) {
+// guard calls the handler and reports how it ended, whichever way that is.
+func (c *consumer) guard(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, handler rocketflow.HandlerFunc, returned chan<- error) {
+	err := errGoexit
 	defer func() {
 		if v := recover(); v != nil {
 			stack := debug.Stack()
-			c.cfg.Logger.Error("handler panicked", keyConsumer, c.name, keyEvent, e.ID, keyType, e.Type, keyError, v, keyStack, string(stack))
+			c.logger(e).Error("handler panicked; the event counts an attempt", keyError, logText(fmt.Errorf("%v", v)), keyStack, string(stack))
 			c.cfg.Listener.Panicked(PanickedInfo{c.info(e), v, stack})
 			err = &PanicError{Value: v, Stack: stack}
 		}
+		returned <- err
 	}()
-	return handler(ctx, tx, e)
+	err = handler(ctx, tx, e)
+}
+
+var errUnresponsive = errors.New("handler ignores that its context ended")
+
+// awaitReturn gives a handler whose context has ended a while to return, and then abandons it: its transaction is closed
+// to it, and it is listed by name until it returns.
+func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerTx, returned chan error) error {
+	grace := time.NewTimer(unresponsiveAfter)
+	defer grace.Stop()
+	select {
+	case err := <-returned:
+		return err
+	case <-grace.C:
+	}
+	tx.abandon()
+	id := c.unresponsive.add(e, start)
+	c.logger(e).Error("handler ignores that its context ended; its transaction is rolled back and its goroutine left behind until it returns: let the handler heed its context",
+		keyRunning, time.Since(start))
+	c.cfg.Listener.Unresponsive(UnresponsiveInfo{c.info(e), time.Since(start)})
+	c.calls.Go(func() {
+		<-returned
+		c.unresponsive.remove(id)
+		c.logger(e).Warn("handler that ignored its context has returned", keyRunning, time.Since(start))
+	})
+	return fmt.Errorf("deadline of %v passed: %w", c.opts.Timeout, errUnresponsive)
 }

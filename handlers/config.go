@@ -14,54 +14,87 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
-// Config says how a Router works. Pool, Transactor and Broker are required.
+// Config configures a Router. Pool, Transactor, Broker and Source are required.
 type Config struct {
-	Pool       *pgxpool.Pool
-	Transactor rocketflow.Transactor // runs the handlers' transactions, at Read Committed; usually *outbox.Outbox
+	Pool *pgxpool.Pool
+	// Transactor runs the handlers' transactions, usually the *outbox.Outbox. They are at Read Committed: one that has
+	// WithinTx, as the outbox has, is asked for it whatever the database's default is.
+	Transactor rocketflow.Transactor
 	Broker     broker.Subscriber
+	// Source is the service's name, as in outbox.Config: the schema belongs to it, and the names of its groups begin with it.
+	Source string
 
-	Schema      string // of rocketflow's tables; default rocketflow.DefaultSchema
-	Refill      Asker  // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
-	GroupPrefix string // a consumer's group at the broker is this and its name; default none
+	Schema string // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	Refill Asker  // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
 
-	// Lanes is how many transactions a consumer runs side by side; default 8. A stream keeps to one lane.
-	Lanes int
-	// BatchSize is how many events at most share a transaction; default 64. 1: each has its own.
-	BatchSize int
-	// MaxInFlight is how many messages a consumer holds unsettled; default 256.
-	MaxInFlight int
-	// RateLimit is how many events a second a consumer handles in this process; default 0, no limit.
-	RateLimit float64
-	// Timeout is how long one call of a handler may take; default 30 s. Its context ends then.
-	Timeout time.Duration
-	// GapWait is how long an event waits in memory for its predecessor before it is parked; default 200 ms, negative:
-	// not at all.
-	GapWait time.Duration
-	// AdoptAfter is how long the first event that a consumer meets of a stream waits for a predecessor that is older than
-	// the consumer, before it is handled without it; default 1 minute. The predecessor may be on its way all the same;
-	// when it comes too late it becomes a dead letter that holds nobody.
-	AdoptAfter time.Duration
-	Retry      RetryPolicy
+	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows. Defaults to Source and a
+	// hyphen, with what a group's name can't hold replaced by hyphens.
+	GroupPrefix string
 
-	// InboxRetention is how long events without order are remembered; default 7 days. Older ones can't be told from
-	// duplicates and become dead letters: it must be longer than the broker keeps messages.
+	// The following are the defaults of consumers, see [ConsumerConfig] and [Router.Configure].
+
+	Lanes       int           // Defaults to 8.
+	BatchSize   int           // Defaults to 64.
+	MaxInFlight int           // Defaults to 256.
+	RateLimit   float64       // Defaults to 0, no limit.
+	Timeout     time.Duration // Defaults to 30 s.
+	GapWait     time.Duration // Defaults to 200 ms; negative: not at all.
+	AdoptAfter  time.Duration // Defaults to 1 min.
+	Retry       RetryPolicy
+	Begin       broker.Begin // Defaults to broker.BeginOldest.
+
+	// InboxRetention is how long events without order are remembered. Older ones can't be told from duplicates and become
+	// dead letters: it must be longer than the broker keeps messages. Defaults to 7 days.
 	InboxRetention time.Duration
-	// PositionRetention is the same for ordered events, of which only one row a stream is kept; default 30 days.
+	// PositionRetention is the same for ordered events, of which only one row a stream is kept. Defaults to 30 days.
 	PositionRetention time.Duration
+	// MaxAhead is how far a sequence, which is a time, may lie ahead of Postgres' clock. An event beyond it is a dead letter
+	// without a place in its stream, lest all genuine ones count as older. Defaults to 1 h.
+	MaxAhead time.Duration
 
-	// Clock times the waits between two looks and says what is too old to be remembered; when a parked event is due is for
-	// Postgres to say. Default: the machine's.
+	// Clock times the waits between two looks; what is due or too old is for Postgres to say. Defaults to the machine's.
 	Clock    rocketflow.Clock
 	Listener *Listener
-	Logger   *slog.Logger // default: discard
+	Logger   *slog.Logger // Defaults to discarding.
+}
+
+// ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
+type ConsumerConfig struct {
+	// Lanes is how many transactions the consumer runs side by side in this process. Each holds a connection. The events of
+	// one aggregate never run side by side.
+	Lanes int
+	// BatchSize is how many events at most share a transaction. A lane halves it after a failure or a deadlock and lets it
+	// grow again. 1: each event has its own.
+	BatchSize int
+	// MaxInFlight is how many messages the consumer holds unsettled in this process.
+	MaxInFlight int
+	// RateLimit is how many events a second the consumer handles in this process.
+	RateLimit float64
+	// Timeout is how long one call of a handler may take. Its context ends then; a handler that doesn't return soon after is
+	// abandoned: its transaction is rolled back, the event counts an attempt, and Router.Err names it.
+	Timeout time.Duration
+	// GapWait is how long an event waits in memory for its predecessor before it is parked.
+	GapWait time.Duration
+	// AdoptAfter is how long the first event that the consumer meets of a stream waits for a predecessor that is older than
+	// the consumer, before it is handled without it. Should the predecessor come later, it becomes a dead letter that
+	// holds nobody.
+	AdoptAfter time.Duration
+	// Retry says when failed events are tried again. If it is set, it replaces the Router's as a whole.
+	Retry RetryPolicy
+	// Begin says which events the consumer handles of a topic that it reads for the first time, by when they were recorded:
+	// with broker.BeginOldest a new mailer mails for the events of the past days, too. It is asked at the first Start with the
+	// topic; later changes have no effect. A consumer that gets another name is a new one and begins anew.
+	Begin broker.Begin
 }
 
 // RetryPolicy says when a failed event is tried again.
 type RetryPolicy struct {
-	Attempts int           // how many in all, the first included; default 8
-	Base     time.Duration // the wait after the first failure, doubled by each further one; default 1 s
-	Max      time.Duration // the longest wait; default 5 min
-	Jitter   float64       // the part of a wait that is random, 0 to 1; default 0.2, negative: none
+	// Attempts is how many there are in all, the first included; then the event is a dead letter. Defaults to 110, which with
+	// the other defaults takes about a day.
+	Attempts int
+	Base     time.Duration // the wait after the first failure, doubled by each further one. Defaults to 1 s.
+	Max      time.Duration // the longest wait. Defaults to 15 min, or Base if that is more.
+	Jitter   float64       // the part of a wait that is random, 0 to 1. Defaults to 0.2; negative: none.
 }
 
 // maxGroup is the longest name that RocketMQ takes for a group.
@@ -69,26 +102,35 @@ const maxGroup = 120
 
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
+	if c.GroupPrefix == "" && c.Source != "" {
+		c.GroupPrefix = groupName(c.Source) + "-"
+	}
 	c.Lanes = cmp.Or(c.Lanes, 8)
 	c.BatchSize = cmp.Or(c.BatchSize, 64)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 256)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.GapWait = cmp.Or(c.GapWait, 200*time.Millisecond)
 	c.AdoptAfter = cmp.Or(c.AdoptAfter, time.Minute)
-	c.Retry.Attempts = cmp.Or(c.Retry.Attempts, 8)
-	c.Retry.Base = cmp.Or(c.Retry.Base, time.Second)
-	c.Retry.Max = cmp.Or(c.Retry.Max, 5*time.Minute)
-	c.Retry.Jitter = cmp.Or(c.Retry.Jitter, 0.2)
+	c.Retry = c.Retry.withDefaults()
 	c.InboxRetention = cmp.Or(c.InboxRetention, 7*24*time.Hour)
 	c.PositionRetention = cmp.Or(c.PositionRetention, 30*24*time.Hour)
+	c.MaxAhead = cmp.Or(c.MaxAhead, time.Hour)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	c.Listener = c.Listener.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Listener = c.Listener.guarded(c.Logger)
 	return c
+}
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	p.Attempts = cmp.Or(p.Attempts, 110)
+	p.Base = cmp.Or(p.Base, time.Second)
+	p.Max = cmp.Or(p.Max, max(15*time.Minute, p.Base))
+	p.Jitter = cmp.Or(p.Jitter, 0.2)
+	return p
 }
 
 func (c Config) validate() error {
@@ -102,6 +144,46 @@ func (c Config) validate() error {
 		return bad("Transactor", "missing")
 	case c.Broker == nil:
 		return bad("Broker", "missing")
+	case c.Source == "":
+		return bad("Source", "missing: name the service")
+	case c.InboxRetention < time.Hour:
+		return bad("InboxRetention", "want at least 1 h")
+	case c.PositionRetention < time.Hour:
+		return bad("PositionRetention", "want at least 1 h")
+	case c.MaxAhead < time.Minute:
+		return bad("MaxAhead", "want at least 1 min")
+	case !isGroup(c.GroupPrefix):
+		return bad("GroupPrefix", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", c.GroupPrefix))
+	}
+	return c.consumer(ConsumerConfig{}).validate("handlers.Config.")
+}
+
+// Group returns the name of a consumer's group at the broker.
+func (c Config) Group(consumer string) string { return c.withDefaults().GroupPrefix + consumer }
+
+// consumer completes the configuration of a consumer.
+func (c Config) consumer(own ConsumerConfig) ConsumerConfig {
+	own.Lanes = cmp.Or(own.Lanes, c.Lanes)
+	own.BatchSize = cmp.Or(own.BatchSize, c.BatchSize)
+	own.MaxInFlight = cmp.Or(own.MaxInFlight, c.MaxInFlight)
+	own.RateLimit = cmp.Or(own.RateLimit, c.RateLimit)
+	own.Timeout = cmp.Or(own.Timeout, c.Timeout)
+	own.GapWait = cmp.Or(own.GapWait, c.GapWait)
+	own.AdoptAfter = cmp.Or(own.AdoptAfter, c.AdoptAfter)
+	if own.Retry == (RetryPolicy{}) {
+		own.Retry = c.Retry
+	}
+	own.Retry = own.Retry.withDefaults()
+	own.Begin = cmp.Or(own.Begin, c.Begin)
+	return own
+}
+
+// validate names fields behind a prefix.
+func (c ConsumerConfig) validate(prefix string) error {
+	bad := func(field, reason string) error {
+		return &rocketflow.FieldError{Field: prefix + field, Reason: reason}
+	}
+	switch {
 	case c.Lanes < 1:
 		return bad("Lanes", "want at least 1")
 	case c.BatchSize < 1:
@@ -118,12 +200,6 @@ func (c Config) validate() error {
 		return bad("Retry.Base", "want more than 0 and at most Retry.Max")
 	case c.Retry.Jitter > 1:
 		return bad("Retry.Jitter", "want at most 1")
-	case c.InboxRetention < time.Hour:
-		return bad("InboxRetention", "want at least 1 h")
-	case c.PositionRetention < time.Hour:
-		return bad("PositionRetention", "want at least 1 h")
-	case !isGroup(c.GroupPrefix) && c.GroupPrefix != "":
-		return bad("GroupPrefix", fmt.Sprintf("%q: want letters, digits, _ - %% |", c.GroupPrefix))
 	}
 	return nil
 }
@@ -142,9 +218,24 @@ func (p RetryPolicy) after(failed int) time.Duration {
 
 func isGroup(s string) bool {
 	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '%' || r == '|') {
+		if !isGroupRune(r) {
 			return false
 		}
 	}
 	return s != "" && len(s) <= maxGroup
+}
+
+func isGroupRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '%' || r == '|'
+}
+
+// groupName replaces what a group's name can't hold.
+func groupName(s string) string {
+	name := []rune(s)
+	for i, r := range name {
+		if !isGroupRune(r) {
+			name[i] = '-'
+		}
+	}
+	return string(name)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"sync"
@@ -22,59 +21,99 @@ import (
 // route is what selects a handler of a consumer.
 type route struct{ topic, eventType string }
 
-// consumer is one running consumer: its lanes, its worker and its subscription.
+// consumer is one running consumer: what it has in hand, its lanes, and its subscription.
 type consumer struct {
 	name     string
 	cfg      *Config
+	opts     ConsumerConfig
 	sql      queries.Set
+	store    store
 	handlers map[route]rocketflow.HandlerFunc
-	born     map[string]time.Time // when the consumer first read a topic, by Postgres' clock
 	limiter  *rate.Limiter
 
+	topicsRead map[string]topicRead
+	missed     []route // registered by another version of the program, but not here
+
+	queue   *queue
 	asker   *asker
-	lanes   []*lane
-	laning  sync.WaitGroup // the lanes
+	lanes   sync.WaitGroup
 	working sync.WaitGroup // the worker and the asker
+	holding sync.WaitGroup // waits of early events
+	calls   sync.WaitGroup // handlers, those that were abandoned included
 	retries atomic.Int64   // parked events that are with the lanes
 	wake    chan struct{}  // to the worker; buffered
-	resting chan struct{}  // closed: worker and asker end
-	closing chan struct{}  // closed: lanes end when they have nothing left
-	stopped chan struct{}  // closed: what is in hand goes back to the broker
-	abandon func()         // ends the context of all that runs
 
+	stopping chan struct{} // closed: nothing new begins
+	stopped  chan struct{} // closed: what is in hand goes back to the broker
+	abandon  func()        // ends the context of all that runs
+
+	unresponsive unresponsive
 	subscription broker.Consumer
-	trouble      atomic.Pointer[error] // why nothing moves at present
+	stall        stall // why nothing moves at present
 }
 
-func newConsumer(name string, cfg *Config, sql queries.Set, handlers map[route]rocketflow.HandlerFunc) *consumer {
+// topicRead is when a consumer first read a topic, and which of its events it handles.
+type topicRead struct{ born, begin time.Time }
+
+func newConsumer(name string, cfg *Config, opts ConsumerConfig, sql queries.Set, handlers map[route]rocketflow.HandlerFunc) *consumer {
 	c := &consumer{
-		name: name, cfg: cfg, sql: sql, handlers: handlers, born: map[string]time.Time{}, limiter: rate.NewLimiter(rate.Inf, 0),
-		wake: make(chan struct{}, 1), resting: make(chan struct{}), closing: make(chan struct{}), stopped: make(chan struct{}),
+		name: name, cfg: cfg, opts: opts, sql: sql, store: store{sql, name}, handlers: handlers, topicsRead: map[string]topicRead{},
+		limiter: rate.NewLimiter(rate.Inf, 0), queue: newQueue(opts.Lanes),
+		wake: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	c.asker = newAsker(c)
-	if cfg.RateLimit > 0 {
-		c.limiter = rate.NewLimiter(rate.Limit(cfg.RateLimit), max(1, min(cfg.BatchSize, int(cfg.RateLimit/10))))
-	}
-	for range cfg.Lanes {
-		// Room for all that can be in flight: neither the worker nor a delivery waits for a busy lane here.
-		c.lanes = append(c.lanes, &lane{consumer: c, in: make(chan work, cfg.MaxInFlight+c.maxRetries())})
+	c.stall.consumer = c
+	if opts.RateLimit > 0 {
+		c.limiter = rate.NewLimiter(rate.Limit(opts.RateLimit), max(1, min(opts.BatchSize, int(opts.RateLimit/10))))
 	}
 	return c
 }
 
-// register writes down that the consumer reads its topics, and reads since when.
+// register writes down what the consumer handles, and reads since when it reads its topics and what other versions of the
+// program handle.
 func (c *consumer) register(ctx context.Context) error {
-	var topic string
-	var born time.Time
+	var topics, types []string
+	for r := range c.handlers {
+		topics, types = append(topics, r.topic), append(types, r.eventType)
+	}
+	var from *time.Time
+	if at, ok := c.opts.Begin.Time(); ok {
+		from = &at
+	}
 	var q pgx.Batch
-	q.Queue(c.sql.Get("InsertConsumer"), c.name)
-	q.Queue(c.sql.Get("InsertConsumerTopics"), c.name, c.topics())
-	q.Queue(c.sql.Get("Births"), c.name).Query(func(rows pgx.Rows) error {
-		_, err := pgx.ForEachRow(rows, []any{&topic, &born}, func() error { c.born[topic] = born; return nil })
+	q.Queue(c.sql.Get("Register"), c.name, c.cfg.InboxRetention.Seconds(), c.cfg.PositionRetention.Seconds(), topics, types, c.opts.Begin.Newest(), from)
+	q.Queue(c.sql.Get("Topics"), c.name).Query(func(rows pgx.Rows) error {
+		var topic string
+		var born time.Time
+		var begin *time.Time
+		_, err := pgx.ForEachRow(rows, []any{&topic, &born, &begin}, func() error {
+			read := topicRead{born: born}
+			if begin != nil {
+				read.begin = *begin
+			}
+			c.topicsRead[topic] = read
+			begin = nil
+			return nil
+		})
+		return err
+	})
+	c.missed = nil
+	q.Queue(c.sql.Get("Recorded"), c.name).Query(func(rows pgx.Rows) error {
+		var r route
+		_, err := pgx.ForEachRow(rows, []any{&r.topic, &r.eventType}, func() error {
+			if c.handlers[r] == nil {
+				c.missed = append(c.missed, r)
+			}
+			return nil
+		})
 		return err
 	})
 	if err := c.cfg.Pool.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("register consumer %s: %w", c.name, err)
+	}
+	for _, r := range c.missed {
+		c.cfg.Logger.Warn("a handler that was registered before is missing in this process: its events wait for a process that has it; if it is gone for good, retire it with `rocketflow redrive retire`",
+			keyConsumer, c.name, keyTopic, r.topic, keyType, r.eventType)
 	}
 	return nil
 }
@@ -87,36 +126,57 @@ func (c *consumer) topics() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// beginMargin is how much earlier than the consumer's beginning the broker is asked to begin: it goes by the time when it
+// stored a message, the consumer by when the event was recorded, and what is older is stepped over.
+const beginMargin = 10 * time.Minute
+
+// begin says where a group that the broker doesn't know begins.
+func (c *consumer) begin() broker.Begin {
+	var first time.Time
+	for _, topic := range c.topics() {
+		at := c.topicsRead[topic].begin
+		if at.IsZero() {
+			return broker.BeginOldest()
+		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return broker.BeginAt(first.Add(-beginMargin))
+}
+
 // run starts the lanes and the worker. They end as drain asks.
 func (c *consumer) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.abandon = cancel
-	for _, l := range c.lanes {
-		c.laning.Go(func() { l.run(ctx) })
+	for range c.opts.Lanes {
+		c.lanes.Go(func() { (&lane{consumer: c, limit: c.opts.BatchSize}).run(ctx) })
 	}
 	c.working.Go(func() { c.work(ctx) })
 	c.working.Go(func() { c.asker.run(ctx) })
 }
 
-// drain stops the worker, then the subscription, which waits for what the lanes have, then the lanes. When ctx ends
-// before that they are cut off, and what they had comes again.
+// drain ends the consumer: the handlers that run return and what ran is committed; what was not begun goes back to the
+// broker. When ctx ends before that, handlers are cut off, and their events come again.
 func (c *consumer) drain(ctx context.Context) error {
-	close(c.resting)
-	await(ctx, &c.working)
+	close(c.stopping)
+	c.queue.close()
 	var err error
 	if c.subscription != nil {
 		err = c.subscription.Stop(ctx)
 	}
-	close(c.closing)
-	if !await(ctx, &c.laning) {
+	if !await(ctx, &c.lanes) {
 		err = errors.Join(err, ctx.Err())
 	}
 	close(c.stopped)
 	c.abandon()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
-	if !await(grace, &c.working) || !await(grace, &c.laning) {
-		err = errors.Join(err, errors.New("a handler ignores that its context ended"))
+	for _, group := range []*sync.WaitGroup{&c.working, &c.holding, &c.lanes, &c.calls} {
+		if !await(grace, group) {
+			err = errors.Join(err, c.unresponsive.err(), errUnresponsive)
+			break
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("stop consumer %s: %w", c.name, err)
@@ -124,8 +184,17 @@ func (c *consumer) drain(ctx context.Context) error {
 	return nil
 }
 
+func (c *consumer) isStopping() bool {
+	select {
+	case <-c.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
 // stopGrace is how long handlers have to return once their context has ended.
-const stopGrace = 5 * time.Second
+const stopGrace = unresponsiveAfter + time.Second
 
 // await waits for a group, or until ctx ends.
 func await(ctx context.Context, group *sync.WaitGroup) bool {
@@ -139,51 +208,40 @@ func await(ctx context.Context, group *sync.WaitGroup) bool {
 	}
 }
 
-func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc {
-	return c.handlers[route{e.Topic, e.Type}]
-}
+func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc { return c.handlers[routeOf(e)] }
 
 func (c *consumer) info(e rocketflow.Event) EventInfo { return EventInfo{Consumer: c.name, Event: e} }
-
-// lane returns the lane of an event. The ordered events of an aggregate share one across topics, and its timeouts too:
-// their handlers want the same rows, and would wait for each other in different lanes, each with the rest of its batch.
-func (c *consumer) lane(e rocketflow.Event) *lane {
-	if e.Ordered() || e.TimeoutName != "" {
-		return c.laneOf([]byte(e.Subject))
-	}
-	return c.laneOf(e.ID[:])
-}
-
-func (c *consumer) laneOf(key []byte) *lane {
-	h := fnv.New32a()
-	h.Write(key)
-	return c.lanes[h.Sum32()%uint32(len(c.lanes))]
-}
-
-var errStopped = errors.New("handlers: stopped before the event was handled")
 
 // receive is the broker's handler: it returns nil once the event is settled in Postgres, and an error only if the
 // router stops before.
 func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
-	e, unreadable := eventOf(d)
+	e, err := decode(d)
 	c.cfg.Listener.Received(ReceivedInfo{c.info(e), d.Attempt})
-	it := &item{event: e, unreadable: unreadable, until: c.now().Add(c.cfg.GapWait), done: make(chan error, 1)}
-	select {
-	case c.lane(e).in <- work{item: it}:
-	case <-c.stopped:
+	it := &item{event: e, unreadable: err, done: make(chan error, 1)}
+	if !c.queue.add(it) {
 		return errStopped
-	case <-ctx.Done():
-		return ctx.Err()
 	}
-	select {
-	case err := <-it.done:
-		return err
-	case <-c.stopped:
-		return errStopped
-	case <-ctx.Done():
-		return ctx.Err()
+	patience := time.NewTicker(stuckAfter)
+	defer patience.Stop()
+	for {
+		select {
+		case err := <-it.done:
+			return err
+		case <-c.stopped:
+			return errStopped
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience.C:
+		}
+		// A handler that takes long must not keep the events of other aggregates out: what waits for it moves to Postgres.
+		if c.stall.err() == nil && c.queue.divert(it, c.share()) {
+			return c.park(ctx, it.event, nil, parking{reason: Busy, after: firstRecheck, err: errBusy})
+		}
 	}
 }
+
+// share is how many messages in hand may wait for one handler that takes long: half of all, should all lanes be so.
+func (c *consumer) share() int { return max(1, c.opts.MaxInFlight/(2*c.opts.Lanes)) }
 
 // now is for what is compared with times of Postgres.
 func (c *consumer) now() time.Time { return c.cfg.Clock.Now() }
@@ -211,27 +269,14 @@ func (c *consumer) signal() {
 	}
 }
 
-// err says why the consumer handles nothing at present.
+// err says why the consumer handles nothing, or not all, at present.
 func (c *consumer) err() error {
-	if p := c.trouble.Load(); p != nil {
-		return fmt.Errorf("consumer %s: %w", c.name, *p)
+	err := errors.Join(c.stall.err(), c.unresponsive.err())
+	if c.subscription != nil {
+		err = errors.Join(err, c.subscription.Err())
 	}
-	if err := c.subscription.Err(); err != nil {
+	if err != nil {
 		return fmt.Errorf("consumer %s: %w", c.name, err)
 	}
 	return nil
-}
-
-// plainly runs fn in a transaction that publishes nothing.
-func (c *consumer) plainly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-		return pgx.BeginFunc(ctx, c.cfg.Pool, func(tx pgx.Tx) error { return fn(ctx, tx) })
-	}, maxConflicts, fn)
-}
-
-// publishing runs fn, which calls handlers, in a transaction that publishes.
-func (c *consumer) publishing(ctx context.Context, conflicts int, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
-	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-		return c.cfg.Transactor.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) })
-	}, conflicts, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx.(rocketflow.Tx)) })
 }

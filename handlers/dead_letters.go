@@ -37,12 +37,12 @@ func NewDeadLetters(pool *pgxpool.Pool, schema string) *DeadLetters {
 
 // List returns dead letters, the oldest first.
 func (d *DeadLetters) List(ctx context.Context, f Filter) ([]Parked, error) {
-	return d.list(ctx, true, f, cmp.Or(f.Limit, 1000))
+	return d.list(ctx, true, f, int64(cmp.Or(f.Limit, 1000)))
 }
 
 // Waiting returns events that are parked for their next attempt or behind a gap, the oldest first.
 func (d *DeadLetters) Waiting(ctx context.Context, f Filter) ([]Parked, error) {
-	return d.list(ctx, false, f, cmp.Or(f.Limit, 1000))
+	return d.list(ctx, false, f, int64(cmp.Or(f.Limit, 1000)))
 }
 
 func (d *DeadLetters) list(ctx context.Context, dead bool, f Filter, limit any) ([]Parked, error) {
@@ -88,18 +88,15 @@ func (d *DeadLetters) Retry(ctx context.Context, f Filter) (n int, err error) {
 
 const retryPage = 1000
 
-type letterKey struct {
-	Consumer string
-	EventID  uuid.UUID
-}
+type letterKey struct{ Consumer, Source, EventID string }
 
 // retry makes due what is free at once, and then, one by one, what was locked.
 func (d *DeadLetters) retry(ctx context.Context, page []letterKey) (n int, err error) {
-	consumers, ids := make([]string, len(page)), make([]uuid.UUID, len(page))
+	consumers, sources, ids := make([]string, len(page)), make([]string, len(page)), make([]string, len(page))
 	for i, k := range page {
-		consumers[i], ids[i] = k.Consumer, k.EventID
+		consumers[i], sources[i], ids[i] = k.Consumer, k.Source, k.EventID
 	}
-	rows, err := d.pool.Query(ctx, d.sql.Get("RetryFree"), consumers, ids)
+	rows, err := d.pool.Query(ctx, d.sql.Get("RetryFree"), consumers, sources, ids)
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +106,7 @@ func (d *DeadLetters) retry(ctx context.Context, page []letterKey) (n int, err e
 	}
 	n = len(page) - len(locked)
 	for _, k := range locked {
-		tag, err := d.pool.Exec(ctx, d.sql.Get("RetryDead"), k.Consumer, k.EventID)
+		tag, err := d.pool.Exec(ctx, d.sql.Get("RetryDead"), k.Consumer, k.Source, k.EventID)
 		if err != nil {
 			return n, err
 		}
@@ -130,7 +127,7 @@ func (d *DeadLetters) Discard(ctx context.Context, f Filter) (int, error) {
 	n := 0
 	for _, p := range list {
 		done := false
-		err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) (err error) {
+		err := pgx.BeginTxFunc(ctx, d.pool, readCommitted, func(tx pgx.Tx) (err error) {
 			done, err = d.discard(ctx, tx, p)
 			return err
 		})
@@ -147,23 +144,24 @@ func (d *DeadLetters) Discard(ctx context.Context, f Filter) (int, error) {
 // discard settles p if it still is a dead letter and, in a stream, the first that is parked: what came before it would
 // be lost otherwise.
 func (d *DeadLetters) discard(ctx context.Context, tx pgx.Tx, p Parked) (bool, error) {
+	s := store{d.sql, p.Consumer}
 	if p.Event.Ordered() {
-		at, err := position(ctx, tx, d.sql, p.Consumer, p.Event.Stream())
-		if err != nil || at.head != p.Event.Sequence {
+		at := &lockedStream{Stream: p.Event.Stream()}
+		if err := s.lock(ctx, tx, []*lockedStream{at}, &pgx.Batch{}); err != nil || at.head != p.Event.Sequence {
 			return false, err
 		}
 	}
-	row, err := readParked(ctx, tx, d.sql.Get("LoadParked"), p.Consumer, p.Event.ID)
+	row, err := s.load(ctx, tx, keyOf(p.Event))
 	if err != nil || row == nil || row.Reason != DeadLetter {
 		return false, err
 	}
-	return true, discard(ctx, tx, d.sql, p.Consumer, p.Event)
+	return true, s.discard(ctx, tx, p.Event)
 }
 
 // Accept lets an event run whose predecessor is lost: the first of its stream that waits behind a gap. Should the
 // predecessor come after all, it becomes a dead letter that holds nobody. It returns false if the event does not wait for that.
 func (d *DeadLetters) Accept(ctx context.Context, consumer string, event uuid.UUID) (bool, error) {
-	tag, err := d.pool.Exec(ctx, d.sql.Get("AcceptGap"), consumer, event)
+	tag, err := d.pool.Exec(ctx, d.sql.Get("AcceptGap"), consumer, event.String())
 	if err != nil {
 		return false, fmt.Errorf("accept gap before %s: %w", event, err)
 	}
@@ -184,7 +182,7 @@ func (f Filter) id() any {
 	if f.EventID == uuid.Nil {
 		return nil
 	}
-	return f.EventID
+	return f.EventID.String()
 }
 
 // limit is null for none.
@@ -192,5 +190,5 @@ func (f Filter) limit() any {
 	if f.Limit <= 0 {
 		return nil
 	}
-	return f.Limit
+	return int64(f.Limit)
 }

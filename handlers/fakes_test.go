@@ -21,11 +21,11 @@ type memory struct {
 
 	mu      sync.Mutex
 	log     []broker.Message
-	groups  map[string]*group
+	groups  map[string]*fakeGroup
 	refused error // of Subscribe
 }
 
-type group struct {
+type fakeGroup struct {
 	mu      sync.Mutex
 	topics  []string
 	pending []broker.Delivery
@@ -35,14 +35,14 @@ type group struct {
 }
 
 type member struct {
-	group *group
+	group *fakeGroup
 	quit  chan struct{}
 	once  sync.Once
 	pump  sync.WaitGroup
 	calls sync.WaitGroup
 }
 
-func newMemory() *memory { return &memory{groups: map[string]*group{}} }
+func newMemory() *memory { return &memory{groups: map[string]*fakeGroup{}} }
 
 func (m *memory) publish(events ...rocketflow.Event) {
 	for _, e := range events {
@@ -59,7 +59,7 @@ func (m *memory) send(messages ...broker.Message) {
 	}
 }
 
-func (g *group) add(duplicate float64, messages []broker.Message) {
+func (g *fakeGroup) add(duplicate float64, messages []broker.Message) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, msg := range messages {
@@ -74,7 +74,7 @@ func (g *group) add(duplicate float64, messages []broker.Message) {
 	g.change()
 }
 
-func (g *group) change() {
+func (g *fakeGroup) change() {
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
@@ -102,7 +102,7 @@ func (m *memory) Subscribe(_ context.Context, s broker.Subscription, h broker.Ha
 	}
 	g := m.groups[s.Group]
 	if g == nil {
-		g = &group{topics: s.Topics, changed: make(chan struct{})}
+		g = &fakeGroup{topics: s.Topics, changed: make(chan struct{})}
 		m.groups[s.Group] = g
 		g.add(m.duplicate, m.log)
 	}

@@ -1,9 +1,8 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
-	"slices"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,211 +10,210 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// item is a delivery on its way through a lane.
-type item struct {
-	event      rocketflow.Event
-	unreadable error      // why the message is no event
-	until      time.Time  // so long it waits in memory for its predecessor
-	done       chan error // buffered; nil settles the message
-	waits      bool       // as a gap, and that was said
-
-	// set by each attempt
-	stream *stream
-	fate   fate
-	took   time.Duration
-}
-
-// fate is what an attempt decided about an event.
-type fate int
-
-const (
-	run       fate = iota // it ran, or has no handler and was stepped over
-	duplicate             // handled before
-	behind                // an earlier event of its stream is parked
-	early                 // its predecessor was not handled
-	parked                // it is parked
-	tooOld                // nobody can tell whether it was handled
-	tooLate               // it was not handled, but its followers were
-)
-
-// parkedKey names a parked event that is due; its stream is zero if it has no order.
-type parkedKey struct {
-	id     uuid.UUID
-	stream rocketflow.Stream
-}
-
-// work is what a lane gets: a delivery or a parked event.
-type work struct {
-	item   *item
-	parked parkedKey
-}
-
-// lane runs the events of its streams, one transaction at a time. Only its own goroutine touches it.
+// lane makes one turn after the other with what the queue gives it. Only its own goroutine touches it.
 type lane struct {
-	consumer *consumer
-	in       chan work
-	held     []*item // wait for their predecessors
+	*consumer
+	limit int // deliveries to a turn: halved by a failure, growing again with success
 }
 
 func (l *lane) run(ctx context.Context) {
 	for {
-		items, due, ok := l.gather(ctx)
+		w, ok := l.queue.take(l.limit)
 		if !ok {
 			return
 		}
-		for _, k := range due {
-			if l.consumer.retry(ctx, k) {
-				l.consumer.follow(ctx, k.stream)
-			}
-			l.consumer.retries.Add(-1)
-			l.consumer.signal()
-		}
-		l.settle(ctx, items)
-	}
-}
-
-// gather waits for work and takes what there is, up to a batch, together with what was held.
-func (l *lane) gather(ctx context.Context) (items []*item, due []parkedKey, ok bool) {
-	take := func(w work) {
-		if w.item != nil {
-			items = append(items, w.item)
+		held := map[*group]bool{}
+		if w.due != nil {
+			l.retry(ctx, *w.due)
+			l.retries.Add(-1)
+			l.signal()
 		} else {
-			due = append(due, w.parked)
+			l.deliver(ctx, w.items, held)
+		}
+		l.queue.done(w.groups, held)
+		for g := range held {
+			l.hold(g)
 		}
 	}
-	var tick <-chan time.Time
-	if len(l.held) > 0 {
-		// A predecessor may be handled by another process: look a few times before the wait is over.
-		fired, giveUp := l.consumer.cfg.Clock.After(max(time.Millisecond, l.consumer.cfg.GapWait/8))
-		defer giveUp()
-		tick = fired
-	}
-	closing := l.consumer.closing
-	if len(l.held) > 0 {
-		closing = nil
-	}
-	select {
-	case w := <-l.in:
-		take(w)
-	case <-tick:
-	case <-closing:
-		if len(l.in) == 0 {
-			return nil, nil, false
-		}
-	case <-ctx.Done():
-		return nil, nil, false
-	}
-	for len(items)+len(due) < l.consumer.cfg.BatchSize {
-		select {
-		case w := <-l.in:
-			take(w)
-			continue
-		default:
-		}
-		break
-	}
-	items = append(l.held, items...)
-	l.held = nil
-	return items, due, true
 }
 
-// settle runs items in one transaction, or each in its own if that fails.
-func (l *lane) settle(ctx context.Context, items []*item) {
-	items = slices.DeleteFunc(items, func(it *item) bool {
-		if it.unreadable == nil {
-			return false
+// deliver settles deliveries, in one transaction if none fails. After a failure those before it, which were undone with
+// it, run again without it; the one that failed runs in a transaction of its own, unless its handler has said what becomes
+// of it; those behind it follow.
+func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool) {
+	for len(items) > 0 {
+		if l.isStopping() {
+			l.queue.giveBack(items...)
+			return
 		}
-		l.park(ctx, it, parking{reason: DeadLetter, after: forever, err: it.unreadable})
-		return true
-	})
-	if len(items) == 0 {
-		return
-	}
-	slices.SortStableFunc(items, byStream)
-	if len(items) > 1 {
-		err := l.consumer.attempt(ctx, items)
-		if err == nil {
-			for _, it := range items {
-				l.finish(ctx, it)
+		n := 1
+		if !items[0].alone {
+			for n < min(l.limit, len(items)) && !items[n].alone {
+				n++
 			}
+		}
+		chunk := items[:n]
+		if it := chunk[0]; it.verdict != nil {
+			it.done <- l.settle(ctx, it.event, nil, it.verdict)
+			items = items[1:]
+			continue
+		}
+		if err := l.throttle(ctx, l.handledAmong(chunk)); err != nil {
+			l.giveUp(items, err)
 			return
 		}
+		t := l.deliveredTurn(chunk)
+		err := t.attempt(ctx)
+		switch {
+		case err == nil:
+			l.limit = min(2*l.limit, l.opts.BatchSize)
+			again := l.finish(t, held)
+			items = items[n:]
+			if len(again) > 0 {
+				// Its time was up, or a stream has to be read anew. Others may take it.
+				l.queue.giveBack(append(again, items...)...)
+				return
+			}
+		case ctx.Err() != nil:
+			l.giveUp(items, err)
+			return
+		case n == 1:
+			chunk[0].done <- l.settle(ctx, chunk[0].event, nil, err)
+			items = items[1:]
+		default:
+			l.limit = max(1, l.limit/2)
+			if t.failed != nil {
+				it := t.failed.item
+				it.alone = true
+				if isVerdict(err) {
+					it.verdict = err
+				}
+			}
+		}
 	}
+}
+
+func (l *lane) handledAmong(items []*item) (n int) {
 	for _, it := range items {
-		l.alone(ctx, it)
+		if it.unreadable == nil && l.handler(it.event) != nil {
+			n++
+		}
 	}
+	return n
 }
 
-// alone runs one event in a transaction of its own, and parks it if it fails.
-func (l *lane) alone(ctx context.Context, it *item) {
-	err := l.consumer.attempt(ctx, []*item{it})
-	switch {
-	case err == nil:
-		l.finish(ctx, it)
-	case ctx.Err() != nil:
+func (l *lane) giveUp(items []*item, err error) {
+	for _, it := range items {
 		it.done <- err
-	case isDiscard(err):
-		it.done <- l.consumer.discard(ctx, it.event, err)
-	default:
-		l.park(ctx, it, l.consumer.cfg.Retry.parkingFor(err, 0))
 	}
 }
 
-// finish settles an event after an attempt that committed.
-func (l *lane) finish(ctx context.Context, it *item) {
-	c := l.consumer
-	switch it.fate {
-	case run, parked:
-		it.done <- nil
-	case duplicate:
-		c.cfg.Listener.Duplicate(c.info(it.event))
-		it.done <- nil
-	case behind:
-		l.park(ctx, it, waitBehind)
-	case tooOld:
-		l.park(ctx, it, parking{reason: DeadLetter, after: forever, err: errTooOld})
-	case tooLate:
-		stray := *it
-		var p parking
-		stray.event, p = late(it.event)
-		l.park(ctx, &stray, p)
-	case early:
-		if !it.waits {
-			it.waits = true
-			c.cfg.Listener.Gap(GapInfo{c.info(it.event), it.stream.last})
+// finish settles the messages of a turn that has committed, and returns those that it did not come to. Early ones wait.
+func (l *lane) finish(t *turn, held map[*group]bool) (again []*item) {
+	for _, c := range t.candidates {
+		switch {
+		case c.decision == undecided:
+			again = append(again, c.item)
+		case c.decision == early && c.parked == nil:
+			if c.item.until.IsZero() {
+				c.item.until = l.now().Add(l.opts.GapWait)
+			}
+			held[c.item.group] = true
+			l.queue.giveBack(c.item)
+		default:
+			c.item.done <- nil
 		}
-		if l.consumer.now().Before(it.until) {
-			l.held = append(l.held, it)
-			return
-		}
-		l.park(ctx, it, parking{reason: Gap, after: gapRecheck(0)})
 	}
+	return again
 }
 
-// park parks an event and settles it; if its turn has come meanwhile it runs.
-func (l *lane) park(ctx context.Context, it *item, p parking) {
-	again, err := l.consumer.park(ctx, it.event, p)
-	if again {
-		l.alone(ctx, it)
+// hold has a group wait for a while: a predecessor may be handled by another process, so it is looked at a few times
+// before the wait is over.
+func (l *lane) hold(g *group) {
+	fired, giveUp := l.cfg.Clock.After(max(time.Millisecond, l.opts.GapWait/8))
+	l.holding.Go(func() {
+		defer giveUp()
+		select {
+		case <-fired:
+			l.queue.release(g)
+		case <-l.stopping:
+		}
+	})
+}
+
+// followTurns is how many turns of one stream's parked events a lane makes before others have theirs.
+const followTurns = 4
+
+// retry runs a parked event that is due, and then those that have waited behind it.
+func (l *lane) retry(ctx context.Context, k parkedKey) {
+	if l.isStopping() || l.throttle(ctx, 1) != nil {
+		return // it is due again when our time with it is over
+	}
+	t := l.parkedTurn(k, 1)
+	err := t.attempt(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil && t.failed != nil:
+		_ = l.settle(ctx, t.failed.event, t.failed.row, err) // if ctx ends first, it is due again later
+		return
+	case err != nil:
+		// Not the event's fault, yet not Postgres' passing trouble either. It stays parked and comes back.
+		l.cfg.Logger.Error("can't look at a parked event; it is looked at again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
 		return
 	}
-	it.done <- err
+	if k.stream == (rocketflow.Stream{}) || !t.moved() {
+		return
+	}
+	k.id = uuid.Nil
+	limit := l.opts.BatchSize
+	for turns := 0; turns < followTurns*max(1, 16/limit); turns++ {
+		if l.isStopping() || l.throttle(ctx, limit) != nil {
+			return // the first that is left is due, and runs alone
+		}
+		t := l.parkedTurn(k, limit)
+		switch err := t.attempt(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failed := t.indexOf(t.failed)
+			if failed < 1 && limit == 1 || failed == 0 {
+				return // whose fault it is shows when it runs alone
+			}
+			limit = max(1, limit/2)
+			if failed > 0 {
+				limit = failed
+			}
+		case !t.moved():
+			return
+		}
+	}
 }
 
-// byStream sorts events without order to the end, as they came.
-func byStream(a, b *item) int {
-	x, y := a.event, b.event
-	if !x.Ordered() || !y.Ordered() {
-		return cmp.Compare(b2i(!x.Ordered()), b2i(!y.Ordered()))
+// moved tells whether the turn has advanced a stream.
+func (t *turn) moved() bool {
+	for _, s := range t.streams {
+		if s.last != s.first {
+			return true
+		}
 	}
-	return cmp.Or(
-		cmp.Compare(x.Source, y.Source), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Subject, y.Subject),
-		cmp.Compare(x.Sequence, y.Sequence))
+	return false
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+func (t *turn) indexOf(c *candidate) int {
+	for i := range t.candidates {
+		if t.candidates[i] == c && c != nil {
+			return i
+		}
 	}
-	return 0
+	return -1
+}
+
+// isVerdict tells whether a handler's error says itself what becomes of the event, so that there is no use in calling it
+// again to see.
+func isVerdict(err error) bool {
+	var own *handlerError
+	var later *rocketflow.RetryAfterError
+	var dead *deadError
+	return errors.As(err, &own) && (isDiscard(err) || errors.As(err, &later) || errors.As(err, &dead) || errors.Is(err, rocketflow.ErrUndecodable))
 }

@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
@@ -17,7 +19,7 @@ type Listener struct {
 	Committed func(BatchInfo)
 	// Handled: an event has had its effect.
 	Handled func(HandledInfo)
-	// Skipped: an event was settled that the consumer has no handler for.
+	// Skipped: an event was settled that the consumer has no handler for, or that is older than the consumer's beginning.
 	Skipped func(EventInfo)
 	// Duplicate: an event came again and was settled.
 	Duplicate func(EventInfo)
@@ -36,6 +38,8 @@ type Listener struct {
 	Dead func(FailureInfo)
 	// Panicked: a handler panicked; its error comes with Parked or Dead.
 	Panicked func(PanickedInfo)
+	// Unresponsive: a handler ignored that its context had ended, and was abandoned.
+	Unresponsive func(UnresponsiveInfo)
 	// Stalled: Postgres can't be used, or the outbox takes nothing; the router tries again by itself.
 	Stalled func(StalledInfo)
 }
@@ -83,7 +87,7 @@ type GapAskedInfo struct {
 // ParkedInfo is what Listener.Parked is told.
 type ParkedInfo struct {
 	EventInfo
-	Reason   Reason        // Retry or Gap
+	Reason   Reason        // Retry, Gap, Busy or Unhandled
 	Attempts int           // failed so far
 	After    time.Duration // until it is looked at again; negative: when what it waits behind is done
 	Err      error         // nil for a gap
@@ -102,6 +106,12 @@ type FailureInfo struct {
 	Err      error
 }
 
+// UnresponsiveInfo is what Listener.Unresponsive is told.
+type UnresponsiveInfo struct {
+	EventInfo
+	Running time.Duration
+}
+
 // PanickedInfo is what Listener.Panicked is told.
 type PanickedInfo struct {
 	EventInfo
@@ -116,6 +126,7 @@ type StalledInfo struct {
 	After    time.Duration // until the next try
 }
 
+// withDefaults fills in functions that do nothing.
 func (l *Listener) withDefaults() *Listener {
 	var full Listener
 	if l != nil {
@@ -134,8 +145,42 @@ func (l *Listener) withDefaults() *Listener {
 	silence(&full.Retried)
 	silence(&full.Dead)
 	silence(&full.Panicked)
+	silence(&full.Unresponsive)
 	silence(&full.Stalled)
 	return &full
+}
+
+// guarded returns a Listener whose functions can't end the goroutine that calls them by a panic.
+func (l *Listener) guarded(log *slog.Logger) *Listener {
+	full := l.withDefaults()
+	guarded(&full.Received, log)
+	guarded(&full.Ran, log)
+	guarded(&full.Committed, log)
+	guarded(&full.Handled, log)
+	guarded(&full.Skipped, log)
+	guarded(&full.Duplicate, log)
+	guarded(&full.Discarded, log)
+	guarded(&full.Gap, log)
+	guarded(&full.GapAsked, log)
+	guarded(&full.Parked, log)
+	guarded(&full.Retried, log)
+	guarded(&full.Dead, log)
+	guarded(&full.Panicked, log)
+	guarded(&full.Unresponsive, log)
+	guarded(&full.Stalled, log)
+	return full
+}
+
+func guarded[I any](fn *func(I), log *slog.Logger) {
+	unguarded := *fn
+	*fn = func(i I) {
+		defer func() {
+			if v := recover(); v != nil {
+				log.Error("a function of handlers.Listener panicked; what it was told of is done", keyError, v, keyStack, string(debug.Stack()))
+			}
+		}()
+		unguarded(i)
+	}
 }
 
 // Tee returns a Listener that tells all of them, in order.
@@ -156,6 +201,7 @@ func Tee(listeners ...*Listener) *Listener {
 		tee(&all.Retried, l.Retried)
 		tee(&all.Dead, l.Dead)
 		tee(&all.Panicked, l.Panicked)
+		tee(&all.Unresponsive, l.Unresponsive)
 		tee(&all.Stalled, l.Stalled)
 	}
 	return &all

@@ -4,10 +4,12 @@ package handlers
 const (
 	keyConsumer = "consumer"
 	keyEvent    = "event_id"
+	keyTopic    = "topic"
 	keyType     = "type"
 	keySubject  = "subject"
 	keyAttempt  = "attempt"
 	keyAfter    = "after"
 	keyError    = "error"
 	keyStack    = "stack"
+	keyRunning  = "running_for"
 )

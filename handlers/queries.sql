@@ -1,244 +1,318 @@
--- name: InsertConsumer
-INSERT INTO {schema}.consumer (name) VALUES ($1) ON CONFLICT DO NOTHING
-
--- name: InsertConsumerTopics
-INSERT INTO {schema}.consumer_topic (consumer, topic)
-SELECT $1, topic FROM unnest($2::text[]) AS k (topic) ORDER BY topic
+-- name: Register
+-- Who the consumer is, how long it needs its memory, and what it handles. Where it begins is said once.
+WITH named AS (
+    INSERT INTO {schema}.consumer AS c (name, inbox_retention, position_retention)
+    VALUES ($1::text, pg_catalog.make_interval(secs => $2::float8), pg_catalog.make_interval(secs => $3::float8))
+    ON CONFLICT (name) DO UPDATE SET inbox_retention = excluded.inbox_retention, position_retention = excluded.position_retention
+    WHERE c.inbox_retention <> excluded.inbox_retention OR c.position_retention <> excluded.position_retention
+), topics AS (
+    INSERT INTO {schema}.consumer_topic (consumer, topic, begin_at)
+    SELECT DISTINCT $1::text, topic, CASE WHEN $6::boolean THEN clock_timestamp() ELSE coalesce($7::timestamptz, '-infinity'::timestamptz) END
+    FROM pg_catalog.unnest($4::text[]) AS k (topic) ORDER BY topic
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO {schema}.consumer_handler (consumer, topic, type)
+SELECT $1::text, topic, type FROM ROWS FROM (pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[])) AS k (topic, type) ORDER BY topic, type
 ON CONFLICT DO NOTHING
 
--- name: Births
-SELECT topic, born_at FROM {schema}.consumer_topic WHERE consumer = $1
+-- name: Topics
+SELECT topic, born_at, CASE WHEN begin_at > '-infinity'::timestamptz THEN begin_at END FROM {schema}.consumer_topic WHERE consumer = $1::text
+
+-- name: Recorded
+SELECT topic, type FROM {schema}.consumer_handler WHERE consumer = $1::text ORDER BY topic, type
+
+-- name: RecordedOf
+-- Which of these types have a handler, in whichever process.
+SELECT h.topic, h.type
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
+JOIN {schema}.consumer_handler h ON h.consumer = $1::text AND h.topic = k.topic AND h.type = k.type
+
+-- name: Retire
+DELETE FROM {schema}.consumer_handler WHERE consumer = $1::text AND topic = $2::text AND type = $3::text
+
+-- name: WakeRetired
+-- What has waited for a handler is stepped over now.
+UPDATE {schema}.parked SET reason = 'gap', next_at = now()
+WHERE consumer = $1::text AND topic = $2::text AND type = $3::text AND reason = 'unhandled'
+
+-- name: WakeUnhandled
+-- What waits for a handler that this process has is due: of a stream only what stands first.
+UPDATE {schema}.parked p SET reason = 'gap', next_at = now()
+FROM (
+    SELECT u.consumer, u.source, u.event_id
+    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
+    JOIN {schema}.parked u ON u.consumer = $1::text AND u.topic = k.topic AND u.type = k.type AND u.reason = 'unhandled'
+    WHERE u.sequence = 0 OR NOT EXISTS (
+        SELECT FROM {schema}.parked q
+        WHERE q.consumer = u.consumer AND q.source = u.source AND q.topic = u.topic AND q.subject = u.subject
+          AND q.sequence > 0 AND q.sequence < u.sequence
+    )
+    LIMIT $4::bigint
+    FOR UPDATE OF u SKIP LOCKED
+) free
+WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
+
+-- name: Now
+SELECT clock_timestamp()
 
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
-SELECT k.n, p.sequence, p.skipped_after, p.skipped_before
-FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (source, topic, subject, n)
-JOIN {schema}.position p ON p.consumer = $1 AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject
+SELECT k.n::bigint, p.sequence, p.skipped
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) WITH ORDINALITY AS k (source, topic, subject, n)
+JOIN {schema}.position p ON p.consumer = $1::text AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject
 ORDER BY p.source, p.topic, p.subject
 FOR UPDATE OF p
 
+-- name: ClaimPositions
+-- Sequence 0 is a stream of which nothing was handled: a row to lock before its first event runs.
+INSERT INTO {schema}.position (consumer, source, topic, subject, sequence)
+SELECT $1::text, source, topic, subject, 0
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS k (source, topic, subject)
+ORDER BY source, topic, subject
+ON CONFLICT DO NOTHING
+
 -- name: ParkedHeads
 -- A statement of its own, after LockPositions: its snapshot must be younger than the locks.
-SELECT k.n, h.sequence
-FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k (source, topic, subject, n)
+SELECT k.n::bigint, h.sequence, h.previous, h.event_id::text
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) WITH ORDINALITY AS k (source, topic, subject, n)
 CROSS JOIN LATERAL (
-    SELECT sequence FROM {schema}.parked
-    WHERE consumer = $1 AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0
+    SELECT sequence, previous, event_id FROM {schema}.parked
+    WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0
     ORDER BY sequence LIMIT 1
 ) h
 
 -- name: AdvancePositions
 UPDATE {schema}.position p SET sequence = k.sequence
-FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS k (source, topic, subject, sequence)
-WHERE p.consumer = $1 AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject
-
--- name: InsertPositions
--- Fewer rows than asked for: another process began one of the streams meanwhile.
-INSERT INTO {schema}.position (consumer, source, topic, subject, sequence)
-SELECT $1, source, topic, subject, sequence
-FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS k (source, topic, subject, sequence)
-ORDER BY source, topic, subject
-ON CONFLICT DO NOTHING
-
--- name: InsertInbox
-INSERT INTO {schema}.inbox (event_id, consumer)
-SELECT id, $1 FROM unnest($2::uuid[]) AS k (id) ORDER BY id
-ON CONFLICT DO NOTHING
-RETURNING event_id
-
--- name: ParkedIDs
-SELECT event_id FROM {schema}.parked WHERE consumer = $1 AND event_id = ANY ($2::uuid[])
-
--- name: WakeHeads
--- The first parked event of each stream is due now, unless it waits for its own next attempt or for a person.
-UPDATE {schema}.parked p SET next_at = now()
-FROM unnest($2::text[], $3::text[], $4::text[]) AS k (source, topic, subject)
-CROSS JOIN LATERAL (
-    SELECT event_id FROM {schema}.parked
-    WHERE consumer = $1 AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0
-    ORDER BY sequence LIMIT 1
-) h
-WHERE p.consumer = $1 AND p.event_id = h.event_id
-  AND (p.reason = 'gap' OR p.reason = 'retry' AND p.next_at = 'infinity')
-
--- name: ClaimPosition
--- Sequence 0 is a stream of which nothing was handled: a row to lock.
-INSERT INTO {schema}.position (consumer, source, topic, subject, sequence) VALUES ($1, $2, $3, $4, 0)
-ON CONFLICT DO NOTHING
-
--- name: LockPosition
-SELECT sequence, skipped_after, skipped_before FROM {schema}.position
-WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4
-FOR UPDATE
-
--- name: ParkedHead
-SELECT coalesce(min(sequence), 0) FROM {schema}.parked
-WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0
-
--- name: AdvancePosition
-UPDATE {schema}.position SET sequence = $5
-WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence < $5
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, sequence)
+WHERE p.consumer = $1::text AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject AND p.sequence < k.sequence
 
 -- name: Skip
-UPDATE {schema}.position SET skipped_after = $5, skipped_before = $6
-WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4
+-- The position's row is locked.
+UPDATE {schema}.position SET skipped = $5::bigint[]
+WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+
+-- name: InsertInbox
+-- Which of these events are new to the consumer, and the digest of those that are not (null: entered at this moment).
+WITH event AS (
+    SELECT id::uuid AS event_id, source, digest
+    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::bigint[])) AS k (id, source, digest)
+), entered AS (
+    INSERT INTO {schema}.inbox (event_id, source, consumer, digest)
+    SELECT event_id, source, $1::text, digest FROM event ORDER BY event_id, source
+    ON CONFLICT DO NOTHING
+    RETURNING event_id, source
+)
+SELECT e.event_id::text, e.source, n.event_id IS NOT NULL, i.digest
+FROM event e
+LEFT JOIN entered n ON n.event_id = e.event_id AND n.source = e.source
+LEFT JOIN {schema}.inbox i ON i.event_id = e.event_id AND i.source = e.source AND i.consumer = $1::text
+
+-- name: ParkedOf
+-- Which of these events are parked, and what of.
+SELECT p.event_id::text, p.source
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
+JOIN {schema}.parked p ON p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid
+
+-- name: Wake
+-- Of each stream the first parked event is due, unless it waits for its own next attempt, for a handler or for a person;
+-- and so is the one whose predecessor is the last event handled, should another with no such link stand before it.
+UPDATE {schema}.parked p SET next_at = now()
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, last)
+CROSS JOIN LATERAL (
+    (SELECT event_id FROM {schema}.parked
+    WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0
+    ORDER BY sequence LIMIT 1)
+    UNION
+    (SELECT event_id FROM {schema}.parked
+    WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0 AND previous = k.last
+    ORDER BY sequence LIMIT 1)
+) h
+WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = h.event_id
+  AND (p.reason IN ('gap', 'busy') OR p.reason = 'retry' AND p.next_at = 'infinity'::timestamptz)
 
 -- name: InsertParked
--- $5 is the delay in seconds; null: for ever.
+-- $5 is the delay in seconds; null: until what it waits behind is done.
 INSERT INTO {schema}.parked (
     consumer, event_id, reason, attempts, next_at, last_error,
     source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
     content_type, headers, body
 ) VALUES (
-    $1, $2, $3, $4, coalesce(clock_timestamp() + make_interval(secs => $5), 'infinity'), $6,
-    $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+    $1::text, $2::text::uuid, $3::text, $4::integer,
+    coalesce(clock_timestamp() + pg_catalog.make_interval(secs => $5::float8), 'infinity'::timestamptz), $6::text,
+    $7::text, $8::text, $9::text, $10::text, $11::bigint, $12::bigint, $13::timestamptz, $14::text, $15::text, $16::text,
+    $17::text, $18::text::jsonb, $19::bytea
 )
 ON CONFLICT DO NOTHING
 
 -- name: TakeDue
 -- Whoever takes an event has it for $3 seconds; should it die, the event is due again then.
-UPDATE {schema}.parked p SET next_at = clock_timestamp() + make_interval(secs => $3)
+UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_interval(secs => $3::float8)
 FROM (
-    SELECT event_id FROM {schema}.parked
-    WHERE consumer = $1 AND reason <> 'dead' AND next_at <= clock_timestamp()
-    ORDER BY next_at LIMIT $2
+    SELECT source, event_id FROM {schema}.parked
+    WHERE consumer = $1::text AND reason <> 'dead' AND next_at <= clock_timestamp()
+    ORDER BY next_at LIMIT $2::bigint
     FOR UPDATE SKIP LOCKED
 ) due
-WHERE p.consumer = $1 AND p.event_id = due.event_id
-RETURNING p.event_id, p.source, p.topic, p.subject, p.sequence
+WHERE p.consumer = $1::text AND p.source = due.source AND p.event_id = due.event_id
+RETURNING p.event_id::text, p.source, p.topic, p.subject, p.sequence, p.timeout_name <> ''
+
+-- name: PutBack
+-- What was taken and can't be run now.
+UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8)
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (source, id)
+WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid AND p.reason <> 'dead'
 
 -- name: NextDue
 -- In seconds from now; no row: nothing waits for a time.
 SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM {schema}.parked
-WHERE consumer = $1 AND reason <> 'dead' AND next_at < 'infinity'
+WHERE consumer = $1::text AND reason <> 'dead' AND next_at < 'infinity'::timestamptz
 ORDER BY next_at LIMIT 1
 
 -- name: WakeStranded
 -- A follower whose head is gone without waking it: somebody deleted rows by hand.
 UPDATE {schema}.parked p SET next_at = now()
-WHERE p.consumer = $1 AND p.reason <> 'dead' AND p.next_at = 'infinity'
+WHERE p.consumer = $1::text AND p.reason IN ('retry', 'gap', 'busy') AND p.next_at = 'infinity'::timestamptz
   AND NOT EXISTS (
     SELECT FROM {schema}.parked q
-    WHERE q.consumer = $1 AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject
+    WHERE q.consumer = $1::text AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject
       AND q.sequence > 0 AND q.sequence < p.sequence
 )
 
--- name: LoadHead
-SELECT consumer, event_id, reason, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, last_error, parked_at,
+-- name: LoadStream
+-- The first parked events of a stream.
+SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers, body
+       content_type, headers::text, body
 FROM {schema}.parked
-WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0
-ORDER BY sequence LIMIT 1
-FOR UPDATE
-
--- name: LoadFollowers
-SELECT consumer, event_id, reason, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, last_error, parked_at,
-       extract(epoch FROM clock_timestamp() - parked_at)::float8,
-       source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers, body
-FROM {schema}.parked
-WHERE consumer = $1 AND source = $2 AND topic = $3 AND subject = $4 AND sequence > 0
-ORDER BY sequence LIMIT $5
+WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0
+ORDER BY sequence LIMIT $5::bigint
 FOR UPDATE
 
 -- name: LoadParked
-SELECT consumer, event_id, reason, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, last_error, parked_at,
+SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers, body
+       content_type, headers::text, body
 FROM {schema}.parked
-WHERE consumer = $1 AND event_id = $2
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 FOR UPDATE
 
 -- name: Reschedule
--- $6 as in InsertParked.
+-- $7 as in InsertParked.
 UPDATE {schema}.parked
-SET reason = $3, attempts = $4, last_error = $5,
-    next_at = coalesce(clock_timestamp() + make_interval(secs => $6), 'infinity')
-WHERE consumer = $1 AND event_id = $2 AND reason <> 'dead'
+SET reason = $4::text, attempts = $5::integer, last_error = $6::text,
+    next_at = coalesce(clock_timestamp() + pg_catalog.make_interval(secs => $7::float8), 'infinity'::timestamptz)
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason <> 'dead'
+
+-- name: Unplace
+-- The event is a dead letter that holds nobody.
+UPDATE {schema}.parked
+SET reason = 'dead', sequence = 0, previous = 0, last_error = $4::text, next_at = 'infinity'::timestamptz
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
+
+-- name: UnplaceBetween
+-- So are those of a stream that lie between two sequences, exclusively: the chain has gone another way.
+UPDATE {schema}.parked
+SET reason = 'dead', sequence = 0, previous = 0, last_error = $7::text, next_at = 'infinity'::timestamptz
+WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+  AND sequence > $5::bigint AND sequence < $6::bigint AND sequence > 0
+RETURNING event_id::text, type
 
 -- name: DeleteParked
-DELETE FROM {schema}.parked WHERE consumer = $1 AND event_id = $2
+DELETE FROM {schema}.parked p
+USING ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (source, id)
+WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid
 
--- name: DeleteFollowers
-DELETE FROM {schema}.parked WHERE consumer = $1 AND event_id = ANY ($2::uuid[])
+-- name: Postpone
+UPDATE {schema}.parked SET next_at = 'infinity'::timestamptz
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason <> 'dead'
+
+-- name: EndTimeout
+-- An event of a timeout of this database was settled without firing: its epoch is over.
+DELETE FROM {schema}.timeout t
+USING {schema}.installation i
+WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.id::text = $4::text
 
 -- name: List
 -- $1: dead letters (true) or what waits (false). Empty text and null mean any.
-SELECT consumer, event_id, reason, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, last_error, parked_at,
+SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers, body
+       content_type, headers::text, body
 FROM {schema}.parked
-WHERE (reason = 'dead') = $1
-  AND ($2 = '' OR consumer = $2) AND ($3::uuid IS NULL OR event_id = $3)
-  AND ($4 = '' OR source = $4) AND ($5 = '' OR topic = $5) AND ($6 = '' OR type = $6) AND ($7 = '' OR subject = $7)
+WHERE (reason = 'dead') = $1::boolean
+  AND ($2::text = '' OR consumer = $2::text) AND ($3::text IS NULL OR event_id = $3::text::uuid)
+  AND ($4::text = '' OR source = $4::text) AND ($5::text = '' OR topic = $5::text) AND ($6::text = '' OR type = $6::text)
+  AND ($7::text = '' OR subject = $7::text)
 ORDER BY parked_at, consumer, sequence, event_id
-LIMIT $8
+LIMIT $8::bigint
 
 -- name: Dead
-SELECT consumer, event_id FROM {schema}.parked
+SELECT consumer, source, event_id::text FROM {schema}.parked
 WHERE reason = 'dead'
-  AND ($1 = '' OR consumer = $1) AND ($2::uuid IS NULL OR event_id = $2)
-  AND ($3 = '' OR source = $3) AND ($4 = '' OR topic = $4) AND ($5 = '' OR type = $5) AND ($6 = '' OR subject = $6)
+  AND ($1::text = '' OR consumer = $1::text) AND ($2::text IS NULL OR event_id = $2::text::uuid)
+  AND ($3::text = '' OR source = $3::text) AND ($4::text = '' OR topic = $4::text) AND ($5::text = '' OR type = $5::text)
+  AND ($6::text = '' OR subject = $6::text)
 ORDER BY parked_at, consumer, sequence, event_id
-LIMIT $7
+LIMIT $7::bigint
 
 -- name: RetryFree
 -- Those that a handler's transaction has locked are left, and returned: to wait for one while holding others is how
 -- deadlocks come about.
 WITH wanted AS (
-    SELECT * FROM unnest($1::text[], $2::uuid[]) AS w (consumer, event_id)
+    SELECT consumer, source, id::uuid AS event_id FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS w (consumer, source, id)
 ), free AS (
-    SELECT p.consumer, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, event_id)
+    SELECT p.consumer, p.source, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
     WHERE p.reason = 'dead'
     FOR UPDATE OF p SKIP LOCKED
 ), retried AS (
     UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
     FROM free
-    WHERE p.consumer = free.consumer AND p.event_id = free.event_id
+    WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
 )
-SELECT consumer, event_id FROM wanted EXCEPT SELECT consumer, event_id FROM free
+SELECT consumer, source, event_id::text FROM wanted EXCEPT SELECT consumer, source, event_id::text FROM free
 
 -- name: RetryDead
 UPDATE {schema}.parked SET reason = 'retry', attempts = 0, next_at = now()
-WHERE consumer = $1 AND event_id = $2 AND reason = 'dead'
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason = 'dead'
 
 -- name: AcceptGap
 -- Only the first of a stream: what waits behind it has its predecessor.
 UPDATE {schema}.parked p SET reason = 'retry', next_at = now()
-WHERE p.consumer = $1 AND p.event_id = $2 AND p.reason = 'gap'
+WHERE p.consumer = $1::text AND p.event_id = $2::text::uuid AND p.reason = 'gap'
   AND NOT EXISTS (
     SELECT FROM {schema}.parked q
     WHERE q.consumer = p.consumer AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject
       AND q.sequence > 0 AND q.sequence < p.sequence
 )
 
--- name: TryKeeper
-SELECT pg_try_advisory_xact_lock(hashtextextended('rocketflow/handlers/keep:' || $1, 0))
+-- name: ResetPosition
+UPDATE {schema}.position SET sequence = $5::bigint
+WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+
+-- name: Retention
+-- The longest for which any consumer needs the inbox, $1 included, in seconds.
+SELECT greatest(pg_catalog.max(extract(epoch FROM inbox_retention)::float8), $1::float8) FROM {schema}.consumer
 
 -- name: ExpirePositions
--- $3: microseconds of the epoch. A row in use is left for the next time. (The OFFSET has parked rows looked up one by
--- one.)
+-- $3: seconds that are added to what each consumer asks for. A row in use is left for the next time. (The OFFSET has
+-- parked rows looked up one by one.)
 DELETE FROM {schema}.position
 WHERE ctid = ANY (ARRAY (
-    SELECT p.ctid FROM {schema}.position p
-    WHERE p.ctid >= $1::text::tid AND p.ctid < $2::text::tid AND p.sequence > 0 AND p.sequence < $3
+    SELECT p.ctid FROM {schema}.position p JOIN {schema}.consumer c ON c.name = p.consumer
+    WHERE p.ctid >= $1::text::tid AND p.ctid < $2::text::tid
+      AND p.sequence < (extract(epoch FROM clock_timestamp() - c.position_retention - pg_catalog.make_interval(secs => $3::float8)) * 1000000)::bigint
       AND NOT EXISTS (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = p.consumer AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject AND q.sequence > 0
         OFFSET 0
     )
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF p SKIP LOCKED
 ))
 
 -- name: ExpireInbox
 DELETE FROM {schema}.inbox_default
 WHERE ctid = ANY (ARRAY (
-    SELECT ctid FROM {schema}.inbox_default WHERE handled_at < clock_timestamp() - make_interval(secs => $1) LIMIT $2
+    SELECT ctid FROM {schema}.inbox_default WHERE handled_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8) LIMIT $2::bigint
 ))
-
--- name: Postpone
-UPDATE {schema}.parked SET next_at = 'infinity' WHERE consumer = $1 AND event_id = $2 AND reason <> 'dead'

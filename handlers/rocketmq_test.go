@@ -64,7 +64,7 @@ func TestOnRocketMQ(t *testing.T) {
 	var calls atomic.Int64
 	for range 2 {
 		cfg := b.config()
-		cfg.Broker, cfg.Transactor, cfg.GroupPrefix = open(), box, name+"-"
+		cfg.Broker, cfg.Transactor, cfg.Source = open(), box, name
 		r := b.router(cfg)
 		r.Handle("billing", name, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			if err := effect(ctx, tx, e); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -20,15 +21,17 @@ import (
 //go:embed queries.sql
 var queriesFile string
 
-// Router gives events to handlers. Each consumer name is a group at the broker: processes that register the same name
-// share its events, and must register the same handlers. Its methods are safe for concurrent use; handlers and
-// middleware are registered before Start.
+// Router gives events to handlers. Each consumer is a group at the broker, named after the service and the consumer:
+// processes that register it share its events. What a consumer handles is recorded at Start, so that a process of another
+// version, which lacks a handler, leaves its events to one that has it. Its methods are safe for concurrent use; handlers
+// and middleware are registered before Start.
 type Router struct {
 	cfg Config
 	sql queries.Set
 
 	mu         sync.Mutex // of what is registered
 	handlers   map[string]map[route]rocketflow.HandlerFunc
+	configured map[string]ConsumerConfig
 	middleware []rocketflow.Middleware
 	problems   []error
 
@@ -39,8 +42,8 @@ type Router struct {
 // running is what Start started.
 type running struct {
 	consumers []*consumer
-	cancel    context.CancelFunc // of the keeper
-	keeper    sync.WaitGroup
+	cancel    context.CancelFunc // of the retention
+	retention sync.WaitGroup
 }
 
 // New returns a Router that is to be given handlers and started. It returns a *rocketflow.FieldError for a Config that
@@ -52,6 +55,7 @@ func New(cfg Config) (*Router, error) {
 	}
 	return &Router{
 		cfg: cfg, sql: queries.Parse(queriesFile, cfg.Schema), handlers: map[string]map[route]rocketflow.HandlerFunc{},
+		configured: map[string]ConsumerConfig{},
 	}, nil
 }
 
@@ -124,6 +128,19 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	r.handlers[consumer][key] = fn
 }
 
+// Configure sets the options of a consumer; what is zero takes the Router's. What can't be used is reported by Start.
+func (r *Router) Configure(consumer string, c ConsumerConfig) {
+	if err := r.cfg.consumer(c).validate("handlers.ConsumerConfig of " + fmt.Sprintf("%.140q", consumer) + ": "); err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.problems = append(r.problems, err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.configured[consumer] = c
+}
+
 // Use wraps all handlers, those registered before too. The first registered is the outermost.
 func (r *Router) Use(middleware ...rocketflow.Middleware) {
 	r.mu.Lock()
@@ -137,9 +154,9 @@ func (r *Router) problem(field, reason string) {
 	r.problems = append(r.problems, &rocketflow.FieldError{Field: field, Reason: reason})
 }
 
-// Start subscribes all consumers. It returns what was registered wrongly, ErrNotMigrated, and the broker's reasons
-// (ErrTopicNotFound, ErrUnauthorized, ErrUnavailable); nothing runs then. ctx bounds the start only. Started twice it
-// does nothing.
+// Start subscribes all consumers, side by side. It returns what was registered wrongly, ErrNotMigrated, a
+// *SchemaOwnedError if the schema is another service's, and the broker's reasons (ErrTopicNotFound, ErrUnauthorized,
+// ErrUnavailable); nothing runs then. ctx bounds the start only. Started twice it does nothing.
 func (r *Router) Start(ctx context.Context) error {
 	r.lifecycle.Lock()
 	defer r.lifecycle.Unlock()
@@ -149,10 +166,14 @@ func (r *Router) Start(ctx context.Context) error {
 	if err := migrations.Check(ctx, r.cfg.Pool, r.cfg.Schema); err != nil {
 		return fmt.Errorf("start handlers: %w", err)
 	}
+	if _, err := installation.Claim(ctx, r.cfg.Pool, r.cfg.Schema, r.cfg.Source); err != nil {
+		return fmt.Errorf("start handlers: %w", err)
+	}
 	consumers, err := r.prepare(ctx)
 	if err != nil {
 		return fmt.Errorf("start handlers: %w", err)
 	}
+	r.checkPool(consumers)
 	if err := r.makePartitions(ctx); err != nil {
 		r.cfg.Logger.Warn("can't make the inbox's partitions; its default one takes their rows", keyError, err)
 	}
@@ -161,16 +182,47 @@ func (r *Router) Start(ctx context.Context) error {
 	for _, c := range consumers {
 		c.run()
 	}
-	run.keeper.Go(func() { r.keep(background) })
-	for _, c := range consumers {
-		s := broker.Subscription{Group: r.cfg.GroupPrefix + c.name, Topics: c.topics(), MaxInFlight: r.cfg.MaxInFlight}
-		if c.subscription, err = r.cfg.Broker.Subscribe(ctx, s, c.receive); err != nil {
-			err = fmt.Errorf("start handlers: subscribe %s to %v: %w", s.Group, s.Topics, err)
-			return errors.Join(err, run.stop(ctx))
-		}
+	run.retention.Go(func() { r.keepRetention(background) })
+	if err := r.subscribe(ctx, consumers); err != nil {
+		return errors.Join(fmt.Errorf("start handlers: %w", err), run.stop(ctx))
 	}
 	r.running.Store(run)
 	return nil
+}
+
+func (r *Router) subscribe(ctx context.Context, consumers []*consumer) error {
+	errs := make([]error, len(consumers))
+	var group sync.WaitGroup
+	for i, c := range consumers {
+		group.Go(func() {
+			s := broker.Subscription{
+				Group: r.cfg.GroupPrefix + c.name, Topics: c.topics(), MaxInFlight: c.opts.MaxInFlight, Begin: c.begin(),
+			}
+			subscription, err := r.cfg.Broker.Subscribe(ctx, s, c.receive)
+			if err != nil {
+				errs[i] = fmt.Errorf("subscribe %s to %v: %w", s.Group, s.Topics, err)
+				return
+			}
+			c.subscription = subscription
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// otherConnections is how many connections of the pool outbox, timeouts and sagas use beside the lanes.
+const otherConnections = 6
+
+// checkPool warns of a pool whose connections the lanes alone could hold: whatever else needs one waits for a handler.
+func (r *Router) checkPool(consumers []*consumer) {
+	lanes := 0
+	for _, c := range consumers {
+		lanes += c.opts.Lanes
+	}
+	if most := int(r.cfg.Pool.Config().MaxConns); most < lanes+otherConnections {
+		r.cfg.Logger.Warn("pool is small: slow handlers can hold all of its connections, and everything else then waits; raise pool_max_conns of the database's URL, or lower Lanes",
+			"max_conns", most, "wanted", lanes+otherConnections, "lanes", lanes, "consumers", len(consumers))
+	}
 }
 
 // prepare makes the consumers of what is registered.
@@ -179,6 +231,11 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	defer r.mu.Unlock()
 	if len(r.problems) > 0 {
 		return nil, errors.Join(r.problems...)
+	}
+	for name := range r.configured {
+		if r.handlers[name] == nil {
+			return nil, &rocketflow.FieldError{Field: "consumer", Reason: fmt.Sprintf("%.140q is configured and has no handler", name)}
+		}
 	}
 	var consumers []*consumer
 	for _, name := range slices.Sorted(maps.Keys(r.handlers)) {
@@ -189,7 +246,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 			}
 			wrapped[key] = fn
 		}
-		c := newConsumer(name, &r.cfg, r.sql, wrapped)
+		c := newConsumer(name, &r.cfg, r.cfg.consumer(r.configured[name]), r.sql, wrapped)
 		if err := c.register(ctx); err != nil {
 			return nil, err
 		}
@@ -198,8 +255,8 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	return consumers, nil
 }
 
-// Stop takes no more messages and waits for the handlers that run. When ctx ends before they are done, their contexts
-// end too and their events come again. Stopped twice, or before Start, it does nothing.
+// Stop takes no more messages, waits for the handlers that run and commits what ran; what was received and not begun goes
+// back to the broker. When ctx ends before they are done, their contexts end too and their events come again. Stopped twice, or before Start, it does nothing.
 func (r *Router) Stop(ctx context.Context) error {
 	r.lifecycle.Lock()
 	defer r.lifecycle.Unlock()
@@ -218,12 +275,12 @@ func (run *running) stop(ctx context.Context) error {
 		group.Go(func() { errs[i] = c.drain(ctx) })
 	}
 	group.Wait()
-	run.keeper.Wait()
+	run.retention.Wait()
 	return errors.Join(errs...)
 }
 
-// Err says why a running router handles nothing, or not all, at present: Postgres is away, or the broker. nil: all is
-// well, or the router doesn't run.
+// Err says why a running router handles nothing, or not all, at present: Postgres is away, or the broker, or a handler
+// ignores its deadline. nil: all is well, or the router doesn't run.
 func (r *Router) Err() error {
 	run := r.running.Load()
 	if run == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/fencing"
 )
 
 func TestLifecycle(t *testing.T) {
@@ -250,6 +251,7 @@ func TestTimeoutEventsLeaveNoInbox(t *testing.T) {
 	var fired sync.Map
 	r.Use(func(next rocketflow.HandlerFunc) rocketflow.HandlerFunc { // a fence
 		return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+			fencing.Pass(ctx)
 			if _, twice := fired.LoadOrStore(e.ID, true); twice {
 				return rocketflow.ErrStale
 			}
@@ -288,13 +290,16 @@ func TestRetention(t *testing.T) {
 	ctx := context.Background()
 	r := b.router(b.config())
 	old := time.Now().Add(-40 * 24 * time.Hour).UnixMicro()
-	if _, err := b.pool.Exec(ctx, `INSERT INTO position VALUES ('c', 's', 't', 'old', $1), ('c', 's', 't', 'new', $2), ('c', 's', 't', 'claimed', 0)`, old, time.Now().UnixMicro()); err != nil {
+	if _, err := b.pool.Exec(ctx, `INSERT INTO consumer (name) VALUES ('c')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.pool.Exec(ctx, `INSERT INTO position VALUES ('c', 's', 't', 'old', $1), ('c', 's', 't', 'new', $2), ('c', 's', 't', 'begun', $2)`, old, time.Now().UnixMicro()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.pool.Exec(ctx, `INSERT INTO inbox VALUES ($1, 'c', now() - interval '9 days'), ($2, 'c', now())`, uuid.New(), uuid.New()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.tidy(ctx); err != nil {
+	if err := r.retain(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.count("SELECT count(*) FROM position"); n != 2 {

@@ -38,16 +38,6 @@ func Dead(err error) error {
 // for ever is asked for ever; the followers of an ordered event wait.
 func RetryAfter(d time.Duration) error { return &rocketflow.RetryAfterError{After: d} }
 
-// parking says how a failed event waits.
-type parking struct {
-	reason   Reason
-	attempts int           // failed so far
-	after    time.Duration // negative: for ever
-	err      error
-}
-
-const forever = time.Duration(-1)
-
 // isDiscard tells whether err settles the event.
 func isDiscard(err error) bool {
 	var d *discardError
@@ -62,7 +52,7 @@ func (p RetryPolicy) parkingFor(err error, failed int) parking {
 	case errors.As(err, &later):
 		return parking{reason: Retry, attempts: failed, after: max(later.After, 0), err: err}
 	case errors.As(err, &dead), errors.Is(err, rocketflow.ErrUndecodable), failed+1 >= p.Attempts:
-		return parking{reason: DeadLetter, attempts: failed + 1, after: forever, err: err}
+		return parking{reason: DeadLetter, attempts: failed + 1, after: untilWoken, err: err}
 	}
 	return parking{reason: Retry, attempts: failed + 1, after: p.after(failed + 1), err: err}
 }

@@ -239,11 +239,13 @@ func (m *Metrics) Handlers() *handlers.Listener {
 	latency := m.histogram("handlers", "latency_seconds", "From the recording of an event to its handler's commit.", seconds, "consumer")
 	batch := m.histogram("handlers", "batch_events", "Events that shared a transaction.", []float64{1, 2, 4, 8, 16, 32, 64}, "consumer")
 	panics := m.counter("handlers", "panics_total", "Handlers that panicked.", "consumer")
+	unresponsive := m.counter("handlers", "unresponsive_total", "Handlers that were abandoned because they ignored that their context had ended.", "consumer", "type")
 	questions := m.counter("handlers", "questions_total", "Questions to publishers for missing events.", "consumer", "outcome")
 	stalls := m.counter("handlers", "stalls_total", "Times that Postgres could not be used.", "consumer")
 	count := func(outcome string) func(handlers.EventInfo) {
 		return func(i handlers.EventInfo) { events.WithLabelValues(i.Consumer, outcome).Inc() }
 	}
+	unhandled, busy := count("unhandled"), count("busy")
 	duplicate, skipped, discarded, gap, parked, retried, dead := count("duplicate"), count("skipped"), count("discarded"), count("gap"), count("parked"), count("retried"), count("dead")
 	return &handlers.Listener{
 		Committed: func(i handlers.BatchInfo) { batch.WithLabelValues(i.Consumer).Observe(float64(len(i.Events))) },
@@ -263,11 +265,21 @@ func (m *Metrics) Handlers() *handlers.Listener {
 			}
 			questions.WithLabelValues(i.Consumer, asked).Inc()
 		},
-		Parked:   func(i handlers.ParkedInfo) { parked(i.EventInfo) },
-		Retried:  func(i handlers.RetriedInfo) { retried(i.EventInfo) },
-		Dead:     func(i handlers.FailureInfo) { dead(i.EventInfo) },
-		Panicked: func(i handlers.PanickedInfo) { panics.WithLabelValues(i.Consumer).Inc() },
-		Stalled:  func(i handlers.StalledInfo) { stalls.WithLabelValues(i.Consumer).Inc() },
+		Parked: func(i handlers.ParkedInfo) {
+			switch i.Reason {
+			case handlers.Unhandled:
+				unhandled(i.EventInfo)
+			case handlers.Busy:
+				busy(i.EventInfo)
+			default:
+				parked(i.EventInfo)
+			}
+		},
+		Retried:      func(i handlers.RetriedInfo) { retried(i.EventInfo) },
+		Dead:         func(i handlers.FailureInfo) { dead(i.EventInfo) },
+		Unresponsive: func(i handlers.UnresponsiveInfo) { unresponsive.WithLabelValues(i.Consumer, i.Event.Type).Inc() },
+		Panicked:     func(i handlers.PanickedInfo) { panics.WithLabelValues(i.Consumer).Inc() },
+		Stalled:      func(i handlers.StalledInfo) { stalls.WithLabelValues(i.Consumer).Inc() },
 	}
 }
 

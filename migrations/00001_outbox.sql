@@ -3,7 +3,7 @@
 -- Identifies this database to the events that it recorded (rf_db): a check-back about an event of another database
 -- can't be answered from this one.
 CREATE TABLE installation (
-    id         uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
+    id         uuid        NOT NULL PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     created_at timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO installation DEFAULT VALUES;
@@ -33,7 +33,7 @@ CREATE TABLE outbox (
     headers      jsonb,
     body         bytea       NOT NULL,
     -- A transaction open for an hour makes its rows visible an hour late; the sweep finds them by transaction id.
-    xid          xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    xid          xid8        NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 CREATE INDEX outbox_xid_idx ON outbox (xid);

@@ -7,7 +7,7 @@ ALTER TABLE outbox_sweep
     ADD COLUMN again      xid8[]      NOT NULL DEFAULT '{}', -- but for those of these
     ADD COLUMN owed       bigint      NOT NULL DEFAULT 0, -- events without an ack
     ADD COLUMN oldest_at  timestamptz, -- when the oldest of them was recorded; null: nothing is owed
-    ADD COLUMN counted    pg_snapshot NOT NULL DEFAULT pg_current_snapshot(), -- what owed has counted
+    ADD COLUMN counted    pg_snapshot NOT NULL DEFAULT pg_catalog.pg_current_snapshot(), -- what owed has counted
     ADD COLUMN recount_at timestamptz NOT NULL DEFAULT '-infinity'; -- when all may be counted again
 UPDATE outbox_sweep SET seen = mark;
 

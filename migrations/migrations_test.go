@@ -53,7 +53,7 @@ func TestUpDownStatus(t *testing.T) {
 		t.Fatalf("check after Down: got %v, want ErrNotMigrated", err)
 	}
 	var tables int
-	if err := pool.QueryRow(ctx, "SELECT count(*) FROM pg_tables WHERE schemaname = $1 AND tablename <> 'goose_db_version'", schema).Scan(&tables); err != nil || tables != 0 {
+	if err := pool.QueryRow(ctx, "SELECT count(*) FROM pg_tables WHERE schemaname = $1 ", schema).Scan(&tables); err != nil || tables != 0 {
 		t.Fatalf("%d tables are left after Down (%v)", tables, err)
 	}
 	if err := migrations.Up(ctx, pool, schema); err != nil {
@@ -80,7 +80,7 @@ func TestSearchPathOfThePool(t *testing.T) {
 		}
 		defer pool.Close()
 		// A version table of the service's own must not be taken for ours.
-		if _, err := pool.Exec(ctx, "CREATE TABLE goose_db_version (mine int)"); err != nil {
+		if _, err := pool.Exec(ctx, "CREATE TABLE rocketflow_migration (mine int)"); err != nil {
 			t.Fatal(err)
 		}
 		if clocked {

@@ -1,15 +1,16 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
 )
@@ -72,40 +73,58 @@ type sight struct {
 	oldest  time.Duration // age
 	counted snapshot
 	recount bool // all may be counted again
+
+	writable    bool // the server takes writes
+	anyRejected bool
+	rejected    []rejectedCount // as last counted
 }
 
-type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+// rejectedCount is what the sweep's row says of a topic.
+type rejectedCount struct {
+	Topic  string `json:"topic"`
+	Events int64  `json:"events"`
+	Since  int64  `json:"since"` // Unix time
+	Reason string `json:"reason"`
 }
 
-// look reads the sweep's row and, if lock is set, tries to become the one that sweeps.
-func (o *Outbox) look(ctx context.Context, conn querier, lock bool) (v sight, ours bool, err error) {
+// look reads the sweep's row.
+func (o *Outbox) look(ctx context.Context) (v sight, err error) {
 	var seconds float64
-	err = conn.QueryRow(ctx, o.queries.Get("Look"), o.sweepLock(), lock).
-		Scan(&ours, &v.now.xmax, &v.now.xip, &v.known.seen, &v.known.again, &v.owed, &seconds, &v.counted.xmax, &v.counted.xip, &v.recount)
+	var rejected string
+	err = o.config.Pool.QueryRow(ctx, o.queries.Get("Look")).
+		Scan(&v.writable, &v.now.xmax, &v.now.xip, &v.known.seen, &v.known.again, &v.owed, &seconds, &v.counted.xmax, &v.counted.xip, &v.recount, &v.anyRejected, &rejected)
+	if err == nil {
+		err = json.Unmarshal([]byte(rejected), &v.rejected)
+	}
 	if err != nil {
-		return v, false, fmt.Errorf("read how far the sweep is: %w", err)
+		return v, fmt.Errorf("read how far the sweep is: %w", err)
 	}
 	v.oldest = time.Duration(seconds * float64(time.Second))
 	slices.Sort(v.known.again)
-	return v, ours, nil
+	return v, nil
 }
 
 func (o *Outbox) readBacklog(ctx context.Context) error {
-	v, _, err := o.look(ctx, o.config.Pool, false)
+	v, err := o.look(ctx)
 	if err != nil {
 		return err
 	}
-	o.gauge.update(o.config.Clock.Now(), v)
+	o.updateGauge(v)
 	return nil
 }
 
-func (o *Outbox) sweepLock() string { return "rocketflow sweep " + o.config.Schema }
+func (o *Outbox) updateGauge(v sight) {
+	rejected := o.gauge.update(o.config.Clock.Now(), v)
+	for _, topic := range o.said.forget(rejected) {
+		o.log.Info("no event of the topic is rejected any more", "topic", topic)
+	}
+}
 
 // gauge is what this process believes to be owed: what the sweep, of whichever process, has last counted, and what this
 // one has committed since and has no ack for.
 type gauge struct {
-	limit int64
+	limit      int64
+	topicLimit int64 // of the rejected events of one topic
 
 	mu     sync.Mutex
 	known  knowledge
@@ -116,14 +135,64 @@ type gauge struct {
 	base   int64         // own, at the reading before the last: what was committed since may not be counted yet
 	last   int64         // own, at the last reading
 	full   bool
+
+	rejected map[string]*rejectedTopic
 }
 
-// update takes over what the sweep has counted.
-func (g *gauge) update(now time.Time, v sight) {
+// rejectedTopic is what is known of the rejected events of a topic; own, base and last are as in gauge.
+type rejectedTopic struct {
+	counted         int64
+	own, base, last int64
+	since           time.Time
+	reason          string
+}
+
+func (r *rejectedTopic) estimate() int64 { return max(r.counted, r.own-r.base) }
+
+// update takes over what the sweep has counted, and returns a copy of what is rejected.
+func (g *gauge) update(now time.Time, v sight) map[string]*rejectedTopic {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.known, g.owed, g.oldest, g.read = v.known, v.owed, v.oldest, now
 	g.base, g.last = g.last, g.own
+	for _, r := range g.rejected {
+		r.counted = 0
+		r.base, r.last = r.last, r.own
+	}
+	for _, c := range v.rejected {
+		r := g.topic(c.Topic)
+		r.counted, r.since, r.reason = c.Events, time.Unix(c.Since, 0), c.Reason
+	}
+	maps.DeleteFunc(g.rejected, func(_ string, r *rejectedTopic) bool { return r.estimate() == 0 })
+	g.judge()
+	return maps.Clone(g.rejected)
+}
+
+func (g *gauge) topic(name string) *rejectedTopic {
+	r := g.rejected[name]
+	if r == nil {
+		if g.rejected == nil {
+			g.rejected = map[string]*rejectedTopic{}
+		}
+		r = &rejectedTopic{since: g.read}
+		g.rejected[name] = r
+	}
+	return r
+}
+
+// reject counts what this process has noted as rejected. relayed tells that it comes from the relay, so that it is among
+// what this process has committed, and is taken from that; what the sweep found is taken from its own count.
+func (g *gauge) reject(all []rejectedEvent, relayed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range all {
+		r := g.topic(e.topic)
+		r.own++
+		r.reason = e.reason
+	}
+	if relayed {
+		g.own -= int64(len(all))
+	}
 	g.judge()
 }
 
@@ -193,9 +262,45 @@ func (o *Outbox) admit() error {
 	return &rocketflow.BackpressureError{Backlog: g.estimate(), Oldest: g.age(o.config.Clock.Now())}
 }
 
-// Backlog tells how many events are owed to the broker, and how old the oldest is. It costs little whatever is owed: up
-// to SweepPage events are counted; beyond that the answer is what the sweep has counted, at most a few seconds old, or a
-// bit more than that (but not more than twice MaxBacklog).
+// admitTopic refuses more of a topic of which too many events are rejected. Others are not concerned.
+func (o *Outbox) admitTopic(topic string) error {
+	g := &o.gauge
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.rejected[topic]
+	if r == nil || g.topicLimit < 0 || r.estimate() < g.topicLimit {
+		return nil
+	}
+	return &rocketflow.BackpressureError{
+		Backlog: r.estimate(), Oldest: max(0, o.config.Clock.Now().Sub(r.since)), Topic: topic, Reason: r.reason,
+	}
+}
+
+// RejectedTopic counts the owed events of a topic that the broker rejects.
+type RejectedTopic struct {
+	Topic  string
+	Events int64
+	Since  time.Time // when the broker first rejected the first of them
+	Reason string    // of one of them
+}
+
+// Rejected tells of which topics the broker rejects events, as known to this process: what it met itself, and what the
+// sweep has counted some seconds ago. It asks nobody.
+func (o *Outbox) Rejected() []RejectedTopic {
+	g := &o.gauge
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []RejectedTopic
+	for topic, r := range g.rejected {
+		all = append(all, RejectedTopic{Topic: topic, Events: r.estimate(), Since: r.since, Reason: r.reason})
+	}
+	slices.SortFunc(all, func(a, b RejectedTopic) int { return cmp.Compare(a.Topic, b.Topic) })
+	return all
+}
+
+// Backlog tells how many events are owed to the broker, and how old the oldest is, those that the broker rejects included
+// (Rejected tells them apart). It costs little whatever is owed: up to SweepPage events are counted; beyond that the answer
+// is what the sweep has counted, at most a few seconds old, or a bit more than that (but not more than twice MaxBacklog).
 func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duration, err error) {
 	g := &o.gauge
 	if g.unread() {
@@ -204,11 +309,18 @@ func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duratio
 		}
 	}
 	g.mu.Lock()
-	events, oldest, known := g.estimate(), g.age(o.config.Clock.Now()), g.known
+	now := o.config.Clock.Now()
+	events, oldest, known := g.estimate(), g.age(now), g.known
+	var rejected int64
+	var waited time.Duration
+	for _, r := range g.rejected {
+		rejected += r.estimate()
+		waited = max(waited, now.Sub(r.since))
+	}
 	g.mu.Unlock()
 	page := int64(o.config.SweepPage)
 	if events > page {
-		return events, oldest, nil
+		return events + rejected, max(oldest, waited), nil
 	}
 	var (
 		seconds float64
@@ -217,5 +329,5 @@ func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duratio
 	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("OldestOwed"), known.seen, known.again, page).Scan(&seconds, &n); err != nil {
 		return 0, 0, fmt.Errorf("read backlog: %w", err)
 	}
-	return n, time.Duration(seconds * float64(time.Second)), nil
+	return n + rejected, max(waited, time.Duration(seconds*float64(time.Second))), nil
 }

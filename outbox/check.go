@@ -45,11 +45,13 @@ func (p *inProgress) end(id uuid.UUID) {
 //	a row without an ack                      commit, and then an ack
 //	nothing, younger than MaxTransaction      unknown: its transaction may be open
 //	nothing, older                            rollback; should it commit after all, the sweep sends it
+//	a row of another topic or type            rollback: it never becomes that row's event
 //	of another database, or an error          unknown
 //
 // Commit is answered for a visible row alone: that is what keeps an event of an aborted transaction from going out.
 func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.Decision, func(error)) {
 	info := CheckedInfo{Times: c.Message.Attempt}
+	c.Message.Body = nil // nobody reads it
 	event, err := rocketflow.EventOf(c.Message)
 	info.EventID = event.ID
 	answer := func(d broker.Decision, reason string, err error) broker.Decision {
@@ -76,7 +78,8 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 		}
 	}()
 	found, err := r.lookups.do(ctx, event.ID)
-	if err == nil && found.recorded && !found.acked && !found.replica {
+	ours := found.topic == event.Topic && found.kind == event.Type
+	if err == nil && found.recorded && ours && !found.acked && !found.replica {
 		d := answer(broker.Commit, "committed", nil)
 		answered = true
 		return d, func(err error) {
@@ -98,6 +101,10 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 		return answer(broker.Unknown, "the database is a replica", nil), nil
 	case found.acked:
 		return answer(broker.Rollback, "out already", nil), nil
+	case found.recorded && !ours:
+		o.log.Warn("a half message is not that of the event recorded under its id: it is rolled back; somebody else made it, or an operator redirected or discarded the event",
+			"event_id", event.ID, "topic", event.Topic, "type", event.Type, "recorded_topic", found.topic, "recorded_type", found.kind)
+		return answer(broker.Rollback, "not the recorded event", nil), nil
 	case found.now.Sub(idTime(event.ID)) < o.config.MaxTransaction:
 		return answer(broker.Unknown, "perhaps still open", nil), nil
 	default:
@@ -108,6 +115,7 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 // found is what the database says of an event.
 type found struct {
 	acked, recorded, replica bool
+	topic, kind              string // of the row
 	now                      time.Time
 }
 
@@ -116,12 +124,12 @@ const maxLookups = 256
 
 // lookUp answers for many events in one query: the checks of a crash must not take the connections of the living.
 func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Check"), ids)
+	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Check"), texts(ids))
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
-		return f, row.Scan(&f.acked, &f.recorded, &f.replica, &f.now)
+		return f, row.Scan(&f.acked, &f.recorded, &f.topic, &f.kind, &f.replica, &f.now)
 	})
 	if err == nil && len(all) != len(ids) {
 		err = fmt.Errorf("%d answers for %d events", len(all), len(ids))
@@ -129,9 +137,13 @@ func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
 	return all, err
 }
 
-// ackChecked writes down what checks have committed.
-func (r *running) ackChecked(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) {
-	r.acks.write(ctx, ids)
+// ackChecked writes down what checks have committed. What fails now is tried again with other acks.
+func (o *Outbox) ackChecked(ctx context.Context, r *running, ids []uuid.UUID) ([]struct{}, error) {
+	if err := o.ack(ctx, ids); err != nil {
+		for _, id := range ids {
+			r.acks.add(id)
+		}
+	}
 	return make([]struct{}, len(ids)), nil
 }
 

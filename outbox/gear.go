@@ -82,9 +82,10 @@ func (o *Outbox) newGears(r *relay) *gears {
 	return g
 }
 
-// take decides about a transaction with these events, which are on their way from then on.
-func (g *gears) take(events []rocketflow.Event) *ticket {
-	t := &ticket{gears: g, events: len(events), half: g.reserve(events)}
+// take decides about a transaction with these events, which are on their way from then on. hot tells that others wait for
+// its streams.
+func (g *gears) take(events []rocketflow.Event, hot bool) *ticket {
+	t := &ticket{gears: g, events: len(events), half: g.reserve(events, hot)}
 	if !t.half {
 		return t
 	}
@@ -94,18 +95,19 @@ func (g *gears) take(events []rocketflow.Event) *ticket {
 	return t
 }
 
-func (g *gears) reserve(events []rocketflow.Event) bool {
+func (g *gears) reserve(events []rocketflow.Event, hot bool) bool {
 	underway, behind := g.relay.underway(events)
 	n := len(events)
 	g.mu.Lock()
 	if g.broken {
 		underway, behind = 0, false // what a broker that is away hasn't taken mustn't keep its probes from it
 	}
-	ok := g.pinned == HalfMessages || g.pinned == Auto && n <= g.free-underway && !behind
+	ok := g.pinned == HalfMessages || g.pinned == Auto && n <= g.free-underway && !behind && !hot
 	g.free -= n
-	if ok {
+	switch {
+	case ok:
 		g.halves++
-	} else {
+	case !hot: // a hot stream says nothing of the others
 		g.relays++
 	}
 	from, to := g.told, g.told
@@ -179,6 +181,13 @@ func (t *ticket) verdict(err error) {
 		t.report(err)
 		t.report = nil
 	}
+}
+
+// keep tells whether a transaction that was to take half messages still does, now that its rows are recorded. contended
+// tells that it has waited for others, which then wait for it.
+func (t *ticket) keep(contended bool) bool {
+	t.half = !contended || t.gears.pinned == HalfMessages
+	return t.half
 }
 
 // close gives the events back. It must be called, whatever happens.

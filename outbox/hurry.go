@@ -1,18 +1,20 @@
 package outbox
 
 import (
+	"errors"
 	"maps"
-	"slices"
 	"sync"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/broker"
 )
 
 // hurry holds events that this process could not send: nobody is at them, so the sweep needn't wait out their grace.
 // After an outage that is what new events wait for.
 type hurry struct {
 	mu  sync.Mutex
-	ids map[uuid.UUID]struct{}
+	ids map[uuid.UUID]bool
 }
 
 // maxHurry bounds the memory; the rest waits for the grace.
@@ -22,10 +24,10 @@ func (h *hurry) add(id uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ids == nil {
-		h.ids = map[uuid.UUID]struct{}{}
+		h.ids = map[uuid.UUID]bool{}
 	}
 	if len(h.ids) < maxHurry {
-		h.ids[id] = struct{}{}
+		h.ids[id] = true
 	}
 }
 
@@ -37,33 +39,33 @@ func (h *hurry) remove(ids []uuid.UUID) {
 	}
 }
 
-// settle forgets those of asked, which were in hurry before owed was read, that it lacks: they were acked elsewhere. What
-// came in hurry since may have committed after owed was read.
-func (h *hurry) settle(asked []uuid.UUID, owed []owed) {
+// settle forgets those of asked, which were in hurry before owed was read, that it lacks: they were acked elsewhere, or
+// are rejected. What came in hurry since may have committed after owed was read.
+func (h *hurry) settle(asked map[uuid.UUID]bool, owed []owed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	owes := make(map[uuid.UUID]bool, len(owed))
 	for _, row := range owed {
 		owes[row.event.ID] = true
 	}
-	for _, id := range asked {
+	for id := range asked {
 		if !owes[id] {
 			delete(h.ids, id)
 		}
 	}
 }
 
-func (h *hurry) all() []uuid.UUID {
+func (h *hurry) all() map[uuid.UUID]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.AppendSeq(make([]uuid.UUID, 0, len(h.ids)), maps.Keys(h.ids))
+	return maps.Clone(h.ids)
 }
 
-// listener notes what could not be sent, and forgets what was.
+// listener notes what could not be sent, and forgets what was. What the broker rejects isn't in a hurry.
 func (h *hurry) listener() *Listener {
 	return &Listener{
 		Relayed: func(i RelayedInfo) {
-			if i.Err != nil {
+			if i.Err != nil && !errors.Is(i.Err, broker.ErrRejected) {
 				h.add(i.Event.ID)
 			}
 		},

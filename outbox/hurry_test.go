@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -21,7 +20,7 @@ func TestHurrySettles(t *testing.T) {
 	h.add(late)
 	h.settle(asked, []owed{{event: rocketflow.Event{ID: owes}}, {event: rocketflow.Event{ID: uuid.New()}}})
 	got := h.all()
-	if len(got) != 2 || !slices.Contains(got, owes) || !slices.Contains(got, late) {
+	if len(got) != 2 || !got[owes] || !got[late] {
 		t.Errorf("in hurry are %v, want %v and %v", got, owes, late)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,9 +22,6 @@ type lazyTx struct {
 	ended   bool   // and conn is released
 	leaked  bool   // inner was handed out in a way that would outlive commitWith
 }
-
-// beginTimeout bounds the BEGIN where the interface has no context.
-const beginTimeout = 10 * time.Second
 
 func newLazyTx(conn *pgxpool.Conn, options pgx.TxOptions) *lazyTx {
 	return &lazyTx{conn: conn, raw: conn.Conn(), options: options}
@@ -180,11 +176,16 @@ func (t *lazyTx) Begin(ctx context.Context) (pgx.Tx, error) {
 func (t *lazyTx) LargeObjects() pgx.LargeObjects {
 	t.leaked = true
 	if err := t.beginNow(); err != nil {
-		closed := &pgx.Batch{}
-		closed.BeginTx(pgx.TxOptions{})
-		return pgx.FailedBatchResults(closed, err).Tx().LargeObjects()
+		return failedLargeObjects(err)
 	}
 	return t.inner.LargeObjects()
+}
+
+// failedLargeObjects answers everything with err.
+func failedLargeObjects(err error) pgx.LargeObjects {
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	return pgx.FailedBatchResults(b, err).Tx().LargeObjects()
 }
 
 // Conn begins the transaction, as what is done on the connection must be part of it. If that fails, the connection is
@@ -211,13 +212,35 @@ func (t *lazyTx) Commit(ctx context.Context) error {
 	defer t.end()
 	switch {
 	case t.broken != nil:
-		return t.broken
+		return uncommittedError{t.broken}
 	case t.gone():
 		return errors.Join(pgx.ErrTxClosed, t.inner.Rollback(ctx)) // which closes a connection that is no good
+	case ctx.Err() != nil:
+		return uncommittedError{errors.Join(ctx.Err(), t.abort(ctx))}
 	case t.inner == nil:
-		return ctx.Err() // nothing was done
+		return nil // nothing was done
+	case t.raw.IsClosed():
+		return uncommittedError{errors.Join(errConnClosed, t.abort(ctx))}
 	}
 	return t.inner.Commit(ctx)
+}
+
+var errConnClosed = errors.New("the connection was closed before the commit")
+
+// uncommittedError is why no COMMIT was sent. (What pgconn.SafeToRetry says of an error proves nothing: of a connection that
+// was lost behind COMMIT it is true as well.)
+type uncommittedError struct{ error }
+
+func (e uncommittedError) Unwrap() error { return e.error }
+
+// abort rolls back what has begun.
+func (t *lazyTx) abort(ctx context.Context) error {
+	if t.inner == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beginTimeout)
+	defer cancel()
+	return t.inner.Rollback(ctx)
 }
 
 func (t *lazyTx) Rollback(ctx context.Context) error {
@@ -248,6 +271,8 @@ func (t *lazyTx) commitWith(ctx context.Context, queued *pgx.Batch) (open bool, 
 		return true, ctx.Err()
 	case t.gone():
 		return true, pgx.ErrTxClosed
+	case t.raw.IsClosed():
+		return true, errConnClosed
 	}
 	if t.inner == nil && t.options.BeginQuery != "" {
 		if err := t.begin(ctx); err != nil {
@@ -270,7 +295,7 @@ func (t *lazyTx) commitWith(ctx context.Context, queued *pgx.Batch) (open bool, 
 		err = pgx.ErrTxCommitRollback
 	case err == nil && tag != "COMMIT":
 		err = fmt.Errorf("commit answered with %q", tag)
-	case unsent(err) || known && status != 'I':
+	case unsent(err) && !pg.IsClosed() || known && status != 'I':
 		if t.inner == nil && known && status != 'I' {
 			t.inner = results.Tx()
 		}

@@ -1,16 +1,20 @@
 package outbox
 
 import (
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
 // Listener is told what happens to events on their way out. Any func may be nil. They are called synchronously, from
-// many goroutines, some while a transaction is open: they must be quick and must not block.
+// many goroutines, some while a transaction is open: they must be quick and must not block. One that panics, or calls
+// runtime.Goexit, is logged as an error, and what it was told of goes on.
 type Listener struct {
 	// GearChanged: most transactions of this process take another gear now.
 	GearChanged func(GearInfo)
@@ -30,7 +34,9 @@ type Listener struct {
 	Ended func(EndedInfo)
 	// Relayed: the relay sent an event, or could not (Err; it stays owed).
 	Relayed func(RelayedInfo)
-	// RelayFull: the relay's memory is full; the event stays owed until the sweep finds it.
+	// Rejected: the broker rejected events of a topic, which is noted; they stay owed.
+	Rejected func(RejectedInfo)
+	// RelayFull: the relay's memory is full; the event is read back from Postgres when there is room, or found by the sweep.
 	RelayFull func(event rocketflow.Event)
 	// Acked: what the broker has is written down, or could not be (Err; it will be sent again).
 	Acked func(AckedInfo)
@@ -73,6 +79,13 @@ type RelayedInfo struct {
 	Group int  // how many events shared the request
 	Took  time.Duration
 	Err   error
+}
+
+// RejectedInfo is what Listener.Rejected gets.
+type RejectedInfo struct {
+	Topic  string
+	Reason string // of the last of them, in the broker's words
+	Events int
 }
 
 // AckedInfo is what Listener.Acked gets.
@@ -127,6 +140,7 @@ func (l *Listener) withDefaults() *Listener {
 	def(&f.Committed, func([]rocketflow.Event) {})
 	def(&f.Ended, func(EndedInfo) {})
 	def(&f.Relayed, func(RelayedInfo) {})
+	def(&f.Rejected, func(RejectedInfo) {})
 	def(&f.RelayFull, func(rocketflow.Event) {})
 	def(&f.Acked, func(AckedInfo) {})
 	def(&f.Checked, func(CheckedInfo) {})
@@ -138,6 +152,65 @@ func (l *Listener) withDefaults() *Listener {
 		f.RolledBack = func([]rocketflow.Event, bool) {}
 	}
 	return &f
+}
+
+// guarded returns a listener of the application's functions that survives them.
+func (o *Outbox) guarded(l *Listener) *Listener {
+	if l == nil {
+		return nil
+	}
+	g := *l
+	protect(o, "GearChanged", &g.GearChanged)
+	protect(o, "BreakerChanged", &g.BreakerChanged)
+	protect(o, "Recorded", &g.Recorded)
+	protect(o, "Prepared", &g.Prepared)
+	protect(o, "Committed", &g.Committed)
+	protect(o, "Ended", &g.Ended)
+	protect(o, "Relayed", &g.Relayed)
+	protect(o, "RelayFull", &g.RelayFull)
+	protect(o, "Acked", &g.Acked)
+	protect(o, "Checked", &g.Checked)
+	protect(o, "Discarded", &g.Discarded)
+	protect(o, "Swept", &g.Swept)
+	protect(o, "Refilled", &g.Refilled)
+	protect(o, "Retained", &g.Retained)
+	if rolledBack := g.RolledBack; rolledBack != nil {
+		g.RolledBack = func(events []rocketflow.Event, unknown bool) {
+			if err := guard.Run(func() { rolledBack(events, unknown) }); err != nil {
+				o.faulty(err, "Listener.RolledBack")
+			}
+		}
+	}
+	return &g
+}
+
+func protect[A any](o *Outbox, name string, f *func(A)) {
+	fn := *f
+	if fn == nil {
+		return
+	}
+	*f = func(a A) {
+		if err := guard.Run(func() { fn(a) }); err != nil {
+			o.faulty(err, "Listener."+name)
+		}
+	}
+}
+
+// faults counts what functions of the application did wrong.
+type faults struct{ n atomic.Int64 }
+
+// faulty reports that a function of the application panicked or called runtime.Goexit: the first time, and then each time
+// that the count has doubled.
+func (o *Outbox) faulty(err error, function string) {
+	n := o.faults.n.Add(1)
+	if n&(n-1) != 0 {
+		return
+	}
+	var stack string
+	if p := (*guard.PanicError)(nil); errors.As(err, &p) {
+		stack = string(p.Stack)
+	}
+	o.log.Error("a function of the application failed; the outbox goes on without it", "function", function, "error", err, "times", n, "stack", stack)
 }
 
 func def[A any](f *func(A), noop func(A)) {
@@ -165,6 +238,7 @@ func Tee(ls ...*Listener) *Listener {
 		},
 		Ended:     tee(all, func(l *Listener) func(EndedInfo) { return l.Ended }),
 		Relayed:   tee(all, func(l *Listener) func(RelayedInfo) { return l.Relayed }),
+		Rejected:  tee(all, func(l *Listener) func(RejectedInfo) { return l.Rejected }),
 		RelayFull: tee(all, func(l *Listener) func(rocketflow.Event) { return l.RelayFull }),
 		Acked:     tee(all, func(l *Listener) func(AckedInfo) { return l.Acked }),
 		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),

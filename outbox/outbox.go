@@ -18,6 +18,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/installation"
+	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -46,7 +48,7 @@ type Config struct {
 	Pool   *pgxpool.Pool // required; the primary, as replicas answer checks wrongly
 	Broker Broker        // required
 
-	// Source names the service: it is CE_source of its events and part of their streams' names. Required. All processes
+	// Source names the service, by a URI reference: it is CE_source of its events and part of their streams' names. Required. All processes
 	// of a service share it, and their database.
 	Source string
 	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
@@ -69,7 +71,8 @@ type Config struct {
 	// count: in commits, by half messages, and in requests of the relay. Default 4.
 	MaxHalves int
 
-	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is found by the sweep
+	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is read back from Postgres when there is room
+	RelayBytes   int // bytes of their bodies; default 64 MiB
 	RelayGroup   int // events that the relay sends in one request; default 64
 	RelayWorkers int // its requests side by side, each to another queue; default 4
 	// RelayPace is the least time from one of its requests to the next to the same queue, unless that is full: under load
@@ -88,6 +91,11 @@ type Config struct {
 	// all processes within a second or two, until a fifth is drained. Default 100,000; negative: no bound.
 	MaxBacklog int
 
+	// MaxRejected is how many events of one topic may be owed that the broker rejects (a topic or a right is missing, an event
+	// is too large). Beyond it Publish returns a *rocketflow.BackpressureError that names the topic, for events of that topic
+	// alone: such events don't count against MaxBacklog. Default 10,000, or MaxBacklog if that is less; negative: no bound.
+	MaxRejected int
+
 	// IgnoreDiscarded leaves out the consumer that reports half messages which the broker gave up (Listener.Discarded). It is
 	// there if Broker is a DiscardReader, in the group Group + "_discarded", once the broker has given up a first one.
 	IgnoreDiscarded bool
@@ -104,7 +112,7 @@ type Config struct {
 	// say. Default: the machine's.
 	Clock    rocketflow.Clock
 	Listener *Listener
-	Logger   *slog.Logger // default: discards
+	Logger   *slog.Logger // default: warnings and errors go to stderr
 }
 
 func (c Config) withDefaults() Config {
@@ -115,6 +123,7 @@ func (c Config) withDefaults() Config {
 	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
+	c.RelayBytes = cmp.Or(c.RelayBytes, 64<<20)
 	c.RelayGroup = cmp.Or(c.RelayGroup, 64)
 	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
 	c.RelayPace = cmp.Or(c.RelayPace, 5*time.Millisecond)
@@ -124,11 +133,17 @@ func (c Config) withDefaults() Config {
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
 	c.DrainRate = cmp.Or(c.DrainRate, 2000)
 	c.MaxBacklog = cmp.Or(c.MaxBacklog, 100_000)
+	if c.MaxRejected == 0 {
+		c.MaxRejected = 10_000
+		if c.MaxBacklog > 0 {
+			c.MaxRejected = min(c.MaxRejected, c.MaxBacklog)
+		}
+	}
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
 	c.RefillRate = cmp.Or(c.RefillRate, 1000)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.Logger = logging.Or(c.Logger)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -141,10 +156,11 @@ func (c Config) validate() error {
 		return &rocketflow.FieldError{Field: "outbox.Config.Pool", Reason: "missing"}
 	case c.Broker == nil:
 		return &rocketflow.FieldError{Field: "outbox.Config.Broker", Reason: "missing"}
-	case c.Source == "":
-		return &rocketflow.FieldError{Field: "outbox.Config.Source", Reason: "missing: name the service"}
 	case c.Retention < 24*time.Hour:
 		return &rocketflow.FieldError{Field: "outbox.Config.Retention", Reason: fmt.Sprintf("%v: want at least a day", c.Retention)}
+	}
+	if err := rocketflow.ValidateSource("outbox.Config.Source", c.Source); err != nil {
+		return err
 	}
 	if c.Gear < Auto || c.Gear > Relay {
 		return &rocketflow.FieldError{Field: "outbox.Config.Gear", Reason: fmt.Sprintf("%d: want Auto, HalfMessages or Relay", c.Gear)}
@@ -164,7 +180,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
 	} {
 		if n <= 0 {
 			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
@@ -182,6 +198,10 @@ type Outbox struct {
 
 	gauge     gauge
 	hurry     hurry
+	hot       hotStreams
+	handedOut handedOut
+	faults    faults
+	said      said
 	refillOff sync.Once // said that it is
 
 	mu      sync.Mutex // guards what follows
@@ -194,6 +214,7 @@ type running struct {
 	transactor broker.Transactor
 	gears      *gears
 	acks       *acker
+	rejections *batcher[rejectedEvent]
 	relay      *relay
 	sweep      *sweeper
 	retention  *retainer
@@ -210,9 +231,9 @@ func New(c Config) (*Outbox, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL, c.Schema), log: c.Logger}
-	o.gauge.limit = int64(c.MaxBacklog)
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener)
+	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
+	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
+	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), o.guarded(c.Listener))
 	return o, nil
 }
 
@@ -230,23 +251,24 @@ func (o *Outbox) Start(ctx context.Context) error {
 	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
+	database, err := installation.Claim(ctx, o.config.Pool, o.config.Schema, o.config.Source)
+	if err != nil {
+		return fmt.Errorf("start outbox: %w", err)
+	}
 	if len(o.config.Topics) > 0 {
 		if err := o.config.Broker.VerifyTopics(ctx, o.config.Topics...); err != nil {
 			return fmt.Errorf("start outbox: %w", err)
 		}
 	}
-	r := &running{}
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Installation")).Scan(&r.database); err != nil {
-		return fmt.Errorf("start outbox: read installation: %w", err)
-	}
+	r := &running{database: database}
 	if err := o.readBacklog(ctx); err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
 	r.retention = o.startRetention(ctx)
 	r.acks = o.startAcks()
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
-	r.checked.run, r.checked.max = r.ackChecked, maxLookups
-	var err error
+	r.checked.max = maxLookups
+	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
 	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
 		return o.check(ctx, r, c)
 	})
@@ -255,7 +277,8 @@ func (o *Outbox) Start(ctx context.Context) error {
 		r.retention.stop()
 		return fmt.Errorf("start outbox: %w", err)
 	}
-	r.relay = o.startRelay(r.acks)
+	r.rejections = o.startRejections()
+	r.relay = o.startRelay(r)
 	r.gears = o.newGears(r.relay)
 	r.sweep = o.startSweep(r)
 	r.refill = o.startRefill(r.database)
@@ -281,6 +304,7 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	err := r.transactor.Close(ctx)
 	r.relay.stop(ctx)
 	r.acks.stop(ctx)
+	r.rejections.stop(ctx)
 	r.retention.stop()
 	if err != nil {
 		return fmt.Errorf("stop outbox: %w", err)
@@ -295,8 +319,9 @@ func (o *Outbox) current() *running {
 }
 
 // Within runs fn in a transaction and commits it if fn returns nil; else, or if fn panics, it rolls back. fn's error is
-// returned as it is. See Tx.Commit for what an error of the commit means; nil means that the transaction is committed. fn
-// may commit it itself, but an fn that rolls it back must return an error.
+// returned as it is. nil means that the transaction is committed, and an error that matches rocketflow.ErrCommitUnknown
+// that nobody knows; after any other it is not committed, unless fn has done that itself. An fn that rolls it back must
+// return an error.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
@@ -313,10 +338,13 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	if tx.committed {
+	if tx.shared.committed {
 		return nil
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err = tx.Commit(ctx); errors.Is(err, pgx.ErrTxClosed) && tx.shared.err != nil {
+		err = tx.shared.err // fn has tried, and ignores it
+	}
+	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
@@ -341,14 +369,24 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	own := newLazyTx(conn, options)
-	return &tx{Tx: own, own: own, outbox: o, pending: &pending{unordered: map[int]bool{}}}, nil
+	s, t := o.newTransaction(own)
+	s.own = own
+	// What the caller commits with may be anything, PREPARE TRANSACTION for one.
+	s.eager, s.opaque = options.CommitQuery != "", options.CommitQuery != ""
+	o.hot.begin()
+	return t, nil
 }
 
-// Join makes a transaction that the caller has begun publish. Commit the returned Tx instead of inner. If inner is
-// committed all the same, nothing is lost: its events are owed and go out by the sweep, some seconds later. Unlike with
-// Within each Publish writes its rows at once, and holds the streams' locks until the end.
-func (o *Outbox) Join(inner pgx.Tx) rocketflow.Tx {
-	return &tx{Tx: inner, outbox: o, pending: &pending{unordered: map[int]bool{}}, joined: true}
+// newEvents makes events of payloads, and tells which take no place in a stream.
+func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
+	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
+	for i, p := range payloads {
+		if events[i], err = o.newEvent(p); err != nil {
+			return nil, nil, fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
+		}
+		unordered[i] = events[i].Subject == "" || p.EventMeta().Unordered
+	}
+	return events, unordered, nil
 }
 
 func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
@@ -361,6 +399,9 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	}
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}
+	}
+	if err := o.admitTopic(e.Topic); err != nil {
+		return e, err
 	}
 	e.ID, e.Source = clock.Stamp(o.config.Clock, e.ID), o.config.Source
 	return e, nil

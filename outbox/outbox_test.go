@@ -293,7 +293,9 @@ func TestRefusedEvents(t *testing.T) {
 		"property \"CE_id\"":            with(func(m *rocketflow.Meta) { m.Headers = map[string]string{"CE_id": "1"} }),
 		"headers: value of \"k\"":       with(func(m *rocketflow.Meta) { m.Headers = map[string]string{"k": "\x02"} }),
 		"headers: 20":                   with(func(m *rocketflow.Meta) { m.Headers = map[string]string{"k": strings.Repeat("v", 20000)} }),
-		"body: missing":                 rocketflow.Event{Topic: "accounts", Type: "t", Subject: "s"},
+		"content type: \"json\"":        rocketflow.Event{Topic: "accounts", Type: "t", Subject: "s", ContentType: "json"},
+		"data schema: \"v1\"":           with(func(m *rocketflow.Meta) { m.DataSchema = "v1" }),
+		"extensions: \"A\"":             with(func(m *rocketflow.Meta) { m.Extensions = map[string]string{"A": "1"} }),
 		"body: 2002 bytes":              refused{good, strings.Repeat("x", 2000)},
 	} {
 		err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -10,89 +9,83 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // record inserts the rows of what is pending and not recorded yet, in one round trip, and completes the events with
 // what the database assigned.
-func (t *tx) record(ctx context.Context) error {
-	events := t.pending.events[t.pending.recorded:]
+func (s *transaction) record(ctx context.Context) error {
+	events := s.pending.events[s.pending.recorded:]
 	if len(events) == 0 {
 		return nil
 	}
-	r := t.outbox.current()
+	r := s.outbox.current()
 	if r == nil {
 		return ErrNotStarted
 	}
-	sql, args, err := t.rows(events)
+	sql, args, err := s.outbox.rows(events, s.pending.unordered)
 	if err != nil {
 		return err
 	}
-	rows, err := t.Query(ctx, sql, args...)
+	rows, err := s.base.Query(ctx, sql, args...)
 	if err == nil {
 		err = complete(rows, events)
 	}
 	if err != nil {
 		return fmt.Errorf("record events: %w", err)
 	}
-	t.recorded(r, events)
+	s.recorded(r, events)
 	return nil
 }
 
 // recordAndCommit does both in one round trip, and that of BEGIN, if nothing was sent yet. open tells that the
 // transaction is still open, to be rolled back.
-func (t *tx) recordAndCommit(ctx context.Context, r *running) (open bool, err error) {
-	events := t.pending.events
-	sql, args, err := t.rows(events)
+func (s *transaction) recordAndCommit(ctx context.Context, r *running) (open bool, err error) {
+	events := s.pending.events
+	sql, args, err := s.outbox.rows(events, s.pending.unordered)
 	if err != nil {
 		return true, err
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(sql, args...).Query(func(rows pgx.Rows) error { return complete(rows, events) })
-	if open, err := t.own.commitWith(ctx, batch); err != nil {
+	if open, err := s.own.commitWith(ctx, batch); err != nil {
 		if open {
 			err = fmt.Errorf("record events: %w", err)
 		}
 		return open, err
 	}
-	t.recorded(r, events)
+	s.recorded(r, events)
 	return false, nil
 }
 
-func (t *tx) recorded(r *running, events []rocketflow.Event) {
+func (s *transaction) recorded(r *running, events []rocketflow.Event) {
 	for i := range events {
 		events[i].Database = r.database
 	}
-	t.pending.recorded = len(t.pending.events)
-	t.outbox.listener.Recorded(events)
+	s.pending.recorded = len(s.pending.events)
+	s.outbox.listener.Recorded(events)
 }
 
 // rows returns the statement that inserts events. It answers as complete expects.
-func (t *tx) rows(events []rocketflow.Event) (sql string, args []any, err error) {
+func (o *Outbox) rows(events []rocketflow.Event, unordered map[uuid.UUID]bool) (sql string, args []any, err error) {
 	headers := make([]*string, len(events))
 	for i, e := range events {
-		if len(e.Headers) == 0 {
-			continue
+		if headers[i], err = stored.Headers(e); err != nil {
+			return "", nil, fmt.Errorf("record events: %w", err)
 		}
-		text, err := json.Marshal(e.Headers)
-		if err != nil {
-			return "", nil, fmt.Errorf("record events: headers of %s: %w", e.Type, err)
-		}
-		s := string(text)
-		headers[i] = &s
 	}
-	source := t.outbox.config.Source
-	if len(events) == 1 && !t.pending.unordered[t.pending.recorded] {
-		e := events[0]
-		return t.outbox.queries.Get("RecordOne"), []any{source, [16]byte(e.ID), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], e.Body}, nil
+	source := o.config.Source
+	if e := events[0]; len(events) == 1 && !unordered[e.ID] {
+		return o.queries.Get("RecordOne"), []any{source, e.ID.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], stored.Body(e)}, nil
 	}
 	n := len(events)
-	ids, topics, types, subjects := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
+	ids, topics, types, subjects := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	ordered, contentTypes, bodies := make([]bool, n), make([]string, n), make([][]byte, n)
 	for i, e := range events {
-		ids[i], topics[i], types[i], subjects[i] = e.ID, e.Topic, e.Type, e.Subject
-		ordered[i], contentTypes[i], bodies[i] = !t.pending.unordered[t.pending.recorded+i], e.ContentType, e.Body
+		ids[i], topics[i], types[i], subjects[i] = e.ID.String(), e.Topic, e.Type, e.Subject
+		ordered[i], contentTypes[i], bodies[i] = !unordered[e.ID], e.ContentType, stored.Body(e)
 	}
-	return t.outbox.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies}, nil
+	return o.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies}, nil
 }
 
 // complete reads what the database assigned.

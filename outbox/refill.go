@@ -108,7 +108,7 @@ func (f *refiller) run(ctx context.Context) {
 		return
 	}
 	s := broker.Subscription{
-		Group: f.outbox.config.Group + "_refill", Topics: []string{rocketflow.RefillTopic}, FromLast: true, MaxInFlight: refillAtOnce,
+		Group: f.outbox.config.Group + "_refill", Topics: []string{rocketflow.RefillTopic}, Begin: broker.BeginNewest(), MaxInFlight: refillAtOnce,
 	}
 	for {
 		consumer, err := f.outbox.config.Broker.Subscribe(ctx, s, f.receive)

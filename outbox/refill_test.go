@@ -117,7 +117,7 @@ func TestRefillOfStrangers(t *testing.T) {
 	if _, err := a.pool.Exec(t.Context(), "UPDATE outbox SET source = 'other' WHERE previous > 0"); err != nil {
 		t.Fatal(err)
 	}
-	good := rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", Until: 1 << 62}
+	good := rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", Until: rocketflow.MaxSequence}
 	for _, edit := range []func(*rocketflow.Gap){
 		func(g *rocketflow.Gap) { g.Source = "other" },
 		func(g *rocketflow.Gap) { g.Source = "" },
@@ -125,7 +125,7 @@ func TestRefillOfStrangers(t *testing.T) {
 		func(g *rocketflow.Gap) { g.Subject = "a\x00" },
 		func(g *rocketflow.Gap) { g.Topic = "secrets" },
 		func(g *rocketflow.Gap) { g.After = -1 },
-		func(g *rocketflow.Gap) { g.After = 1 << 62 },
+		func(g *rocketflow.Gap) { g.After = rocketflow.MaxSequence },
 	} {
 		bad := good
 		edit(&bad)
@@ -183,7 +183,7 @@ func TestRefillFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 300 {
-		a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", After: int64(300 - i), Until: 1 << 62})
+		a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", After: int64(300 - i), Until: rocketflow.MaxSequence})
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

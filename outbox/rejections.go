@@ -1,45 +1,186 @@
 package outbox
 
 import (
+	"context"
+	_ "embed"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// rejections spares the broker, and the log, events that it rejects: they rest for a while that doubles with each
-// rejection. A missing topic or a missing grant concerns all events of the topic.
-type rejections map[string]rejection
+//go:embed rejections.sql
+var rejectionsSQL string
 
-type rejection struct {
-	until time.Time
-	rest  time.Duration
+// rejectedEvent is an event that the broker has rejected.
+type rejectedEvent struct {
+	id      uuid.UUID
+	topic   string
+	reason  string
+	ofTopic bool // the cause concerns all events of the topic
 }
 
-const (
-	firstRest     = 2 * time.Second
-	longestRest   = time.Minute
-	maxRejections = 10_000 // beyond that all begin anew
-)
+// maxReason bounds the text that is kept of a rejection.
+const maxReason = 500
 
-func (r *rejections) add(e rocketflow.Event, err error, now time.Time) {
-	key := e.ID.String()
-	if errors.Is(err, broker.ErrTopicNotFound) || errors.Is(err, broker.ErrUnauthorized) {
-		key = e.Topic
-	}
-	if *r == nil || len(*r) >= maxRejections {
-		*r = rejections{}
-	}
-	last := (*r)[key]
-	if now.Before(last.until) {
-		return // another event of the topic, in the same pass
-	}
-	rest := min(max(2*last.rest, firstRest), longestRest)
-	(*r)[key] = rejection{now.Add(rest), rest}
+func newRejected(e rocketflow.Event, err error) rejectedEvent {
+	ofTopic := errors.Is(err, broker.ErrTopicNotFound) || errors.Is(err, broker.ErrUnauthorized)
+	return rejectedEvent{e.ID, e.Topic, printable.Text(err.Error(), maxReason), ofTopic}
 }
 
-// rest tells whether an event rests.
-func (r *rejections) rest(e rocketflow.Event, now time.Time) bool {
-	return now.Before((*r)[e.Topic].until) || now.Before((*r)[e.ID.String()].until)
+// startRejections notes what the relay could not send, in batches.
+func (o *Outbox) startRejections() *batcher[rejectedEvent] {
+	return startBatcher(func(ctx context.Context, batch []rejectedEvent, trouble *trouble) error {
+		err := o.noteRejected(ctx, batch)
+		if err == nil {
+			trouble.ends(o.log, "rejected events are noted again")
+			o.gauge.reject(batch, true)
+		} else if trouble.begins(err) {
+			o.log.Warn("rejected events can't be noted; next try follows", "events", len(batch), "error", err)
+		}
+		return err
+	})
+}
+
+// noteRejected writes down what the broker has rejected, so that the sweep's passes step over it.
+func (o *Outbox) noteRejected(ctx context.Context, all []rejectedEvent) error {
+	ids, topics, reasons, ofTopic := make([]string, len(all)), make([]string, len(all)), make([]string, len(all)), make([]bool, len(all))
+	topic := map[string]RejectedInfo{}
+	for i, r := range all {
+		ids[i], topics[i], reasons[i], ofTopic[i] = r.id.String(), r.topic, r.reason, r.ofTopic
+		info := topic[r.topic]
+		topic[r.topic] = RejectedInfo{Topic: r.topic, Reason: r.reason, Events: info.Events + 1}
+	}
+	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
+		return fmt.Errorf("note rejected events: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(topic)) {
+		info := topic[name]
+		if o.said.first(name, info.Reason) {
+			o.log.Error("the broker rejects events: they stay owed and are tried again; mend the cause, or list, redirect or discard them (rocketflow owed)",
+				"topic", name, "events", info.Events, "event_id", firstOf(all, name), "error", info.Reason)
+		}
+		o.listener.Rejected(info)
+	}
+	return nil
+}
+
+func firstOf(all []rejectedEvent, topic string) uuid.UUID {
+	return all[slices.IndexFunc(all, func(r rejectedEvent) bool { return r.topic == topic })].id
+}
+
+// said remembers for which topic which reason was logged, until the topic has no rejected events.
+type said struct {
+	mu      sync.Mutex
+	reasons map[string]string
+}
+
+func (s *said) first(topic, reason string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last, ok := s.reasons[topic]; ok && last == reason {
+		return false
+	}
+	if s.reasons == nil {
+		s.reasons = map[string]string{}
+	}
+	s.reasons[topic] = reason
+	return true
+}
+
+// forget returns those of the topics that are no longer among rejected.
+func (s *said) forget(rejected map[string]*rejectedTopic) (over []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for topic := range s.reasons {
+		if rejected[topic] == nil {
+			delete(s.reasons, topic)
+			over = append(over, topic)
+		}
+	}
+	return over
+}
+
+// retryRejected tries again what is due of it: one event of each topic that takes none, and what is rejected by itself.
+func (s *sweeper) retryRejected(ctx context.Context, v sight) (sent int, err error) {
+	if !v.anyRejected {
+		return 0, nil
+	}
+	for {
+		rows, err := s.rejectedDue(ctx, s.page)
+		if err != nil || len(rows) == 0 {
+			return sent, err
+		}
+		out, sendErr := s.send(ctx, slices.Clone(rows))
+		sent += len(out.acked)
+		// What the broker has taken, and what had got an ack, or was dropped, meanwhile: load didn't find it.
+		var settled, topics []string
+		for _, r := range rows {
+			id := r.event.ID
+			if out.acked[id] || sendErr == nil && !out.rejected[id] {
+				settled = append(settled, id.String())
+			}
+			if out.acked[id] && !slices.Contains(topics, r.event.Topic) {
+				topics = append(topics, r.event.Topic)
+			}
+		}
+		if len(settled) > 0 {
+			write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			_, err := s.outbox.config.Pool.Exec(write, s.outbox.queries.Get("Accepted"), settled, nonNil(topics))
+			cancel()
+			if err != nil {
+				return sent, fmt.Errorf("take events that were sent off the list of the rejected: %w", err)
+			}
+		}
+		if sendErr != nil {
+			return sent, sendErr
+		}
+		if len(out.acked) == 0 {
+			return sent, nil
+		}
+	}
+}
+
+func nonNil(texts []string) []string {
+	if texts == nil {
+		return []string{}
+	}
+	return texts
+}
+
+func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owed, error) {
+	rows, err := s.outbox.config.Pool.Query(ctx, s.outbox.queries.Get("RejectedDue"), limit)
+	if err != nil {
+		return nil, fmt.Errorf("find rejected events: %w", err)
+	}
+	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owed, err error) {
+		e := &r.event
+		return r, row.Scan(&e.ID, &e.Topic, &e.Sequence, &e.Time, &r.size)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find rejected events: %w", err)
+	}
+	return due, nil
+}
+
+// countRejected counts for all processes, once in countInterval.
+func (s *sweeper) countRejected(ctx context.Context, v sight) error {
+	o := s.outbox
+	if !v.anyRejected && len(v.rejected) == 0 || time.Since(s.counted) < countInterval {
+		return nil
+	}
+	s.counted = time.Now()
+	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("CountRejected")); err != nil {
+		return fmt.Errorf("count rejected events: %w", err)
+	}
+	return nil
 }

@@ -16,14 +16,16 @@ import (
 // one request. After a pause the first goes at once; then requests to a queue are RelayPace apart, unless one is full.
 //
 // A lane holds what waits for one queue, and has one request in flight at a time. The events of a stream that are here at
-// once are all in one lane, so they keep their order. Memory is bounded; what doesn't fit, and what can't be sent, stays
-// owed.
+// once are all in one lane, so they keep their order. Memory is bounded, by events and by bytes; what doesn't fit is read
+// back from Postgres when there is room, in order, and what can't be sent stays owed.
 type relay struct {
-	outbox *Outbox
-	acks   *acker
-	group  sync.WaitGroup
-	ctx    context.Context // of the sends; ends when stop's patience does
-	cancel context.CancelFunc
+	outbox     *Outbox
+	acks       *acker
+	rejections *batcher[rejectedEvent]
+	database   string
+	group      sync.WaitGroup
+	ctx        context.Context // of the sends; ends when stop's patience does
+	cancel     context.CancelFunc
 
 	mu      sync.Mutex // guards what follows; held briefly
 	work    sync.Cond  // ready grew, or quit
@@ -32,9 +34,13 @@ type relay struct {
 	ready   []*lane // may send, and have something to
 	streams map[rocketflow.Stream]*home
 	held    int // events, those in flight included
+	bytes   int // of their bodies
 	swept   int // of them from the sweep
 	resting int // of the others, those in lanes that rest
 	quit    bool
+	spill   []spilled // what didn't fit, the oldest first
+	spilled sync.Cond // spill grew, or quit
+	dropped int       // how often it was emptied because the broker is away
 }
 
 // queue is a topic's queue, as far as the broker tells.
@@ -79,10 +85,14 @@ const relayBytes = 1 << 20
 // eventOverhead is about what an event takes on the wire beside its body.
 const eventOverhead = 1 << 10
 
-func (o *Outbox) startRelay(acks *acker) *relay {
+func (o *Outbox) startRelay(running *running) *relay {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &relay{outbox: o, acks: acks, ctx: ctx, cancel: cancel, lanes: map[queue]*lane{}, streams: map[rocketflow.Stream]*home{}}
-	r.work.L, r.room.L = &r.mu, &r.mu
+	r := &relay{
+		outbox: o, acks: running.acks, rejections: running.rejections, database: running.database,
+		ctx: ctx, cancel: cancel, lanes: map[queue]*lane{}, streams: map[rocketflow.Stream]*home{},
+	}
+	r.work.L, r.room.L, r.spilled.L = &r.mu, &r.mu, &r.mu
+	r.group.Go(r.readBack)
 	for range o.config.RelayWorkers {
 		r.group.Go(r.run)
 	}
@@ -93,10 +103,12 @@ func (o *Outbox) startRelay(acks *acker) *relay {
 func (r *relay) offer(events ...rocketflow.Event) {
 	r.mu.Lock()
 	n := 0
-	for n < len(events) && !r.quit && r.held < r.outbox.config.RelayBuffer {
+	// Behind what waits to be read back, so that no stream is overtaken.
+	for n < len(events) && !r.quit && len(r.spill) == 0 && r.held < r.outbox.config.RelayBuffer && r.bytes < r.outbox.config.RelayBytes {
 		r.put(relayed{event: events[n]})
 		n++
 	}
+	r.spillOver(events[n:])
 	r.mu.Unlock()
 	for _, e := range events[n:] {
 		r.outbox.listener.RelayFull(e)
@@ -108,20 +120,25 @@ func (r *relay) offer(events ...rocketflow.Event) {
 func (r *relay) send(e rocketflow.Event, done func(error)) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.quit && r.held >= (r.outbox.config.RelayBuffer+1)/2 {
+	return r.putWhenRoom(relayed{e, done})
+}
+
+// putWhenRoom waits with mu held, and returns false if the relay ends.
+func (r *relay) putWhenRoom(e relayed) bool {
+	for !r.quit && (r.held >= (r.outbox.config.RelayBuffer+1)/2 || r.bytes >= (r.outbox.config.RelayBytes+1)/2) {
 		r.room.Wait()
 	}
-	if r.quit {
-		return false
+	if !r.quit {
+		r.put(e)
 	}
-	r.put(relayed{e, done})
-	return true
+	return !r.quit
 }
 
 func (r *relay) put(e relayed) {
 	l := r.lane(e.event)
 	l.events = append(l.events, e)
 	r.held++
+	r.bytes += len(e.event.Body)
 	switch {
 	case e.done != nil:
 		r.swept++
@@ -183,7 +200,7 @@ func (r *relay) underway(events []rocketflow.Event) (n int, behind bool) {
 			behind = true
 		}
 	}
-	return r.held - r.swept - r.resting, behind
+	return r.held - r.swept - r.resting + len(r.spill), behind || len(r.spill) > 0
 }
 
 func (r *relay) run() {
@@ -258,6 +275,7 @@ func (l *lane) fresh() (n int) {
 // sent forgets a group.
 func (r *relay) sent(group []relayed) {
 	for _, e := range group {
+		r.bytes -= len(e.event.Body)
 		if e.done != nil {
 			r.swept--
 		}
@@ -286,15 +304,16 @@ func (r *relay) sendGroup(group []relayed) {
 		if errs != nil {
 			err = errs[i]
 		}
-		if errors.Is(err, broker.ErrRejected) {
-			r.outbox.log.Error("broker rejects an event: it stays owed until somebody mends the cause",
-				"event_id", e.event.ID, "topic", e.event.Topic, "type", e.event.Type, "error", err)
-		}
 		r.outbox.listener.Relayed(RelayedInfo{Event: e.event, Swept: e.done != nil, Group: len(group), Took: took, Err: err})
-		if e.done != nil {
+		switch {
+		case e.done != nil:
 			e.done(err) // the sweep writes its acks itself
-		} else if err == nil {
+		case err == nil:
 			r.acks.add(e.event.ID)
+		case errors.Is(err, broker.ErrRejected):
+			r.rejections.add(newRejected(e.event, err))
+		default:
+			r.dropSpill() // the sweep is more careful with a broker that is away
 		}
 	}
 }
@@ -313,6 +332,7 @@ func (r *relay) stop(ctx context.Context) {
 	}
 	r.work.Broadcast()
 	r.room.Broadcast()
+	r.spilled.Broadcast()
 	r.mu.Unlock()
 	ended := context.AfterFunc(ctx, r.cancel)
 	r.group.Wait()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -50,9 +51,9 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 	}
 	limiter := rate.NewLimiter(rate.Limit(c.Rate), max(1, int(c.Rate/10)))
 	sql := queries.Parse(queriesSQL+refillSQL, c.Schema)
-	var database string
-	if err := c.Pool.QueryRow(ctx, sql.Get("Installation")).Scan(&database); err != nil {
-		return 0, fmt.Errorf("resend: read installation: %w", err)
+	database, _, err := installation.Read(ctx, c.Pool, c.Schema)
+	if err != nil {
+		return 0, fmt.Errorf("resend: %w", err)
 	}
 	for after := uuid.Nil; ; {
 		limit := refillPage

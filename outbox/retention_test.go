@@ -191,7 +191,7 @@ func TestStreamsExpireInUse(t *testing.T) {
 		group.Go(func() error {
 			for i := range streams {
 				var id, sequence, previous, at, synced any
-				err := x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b")).
+				err := x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b")).
 					Scan(&id, &sequence, &previous, &at, &synced)
 				if err != nil {
 					return err
@@ -237,14 +237,14 @@ func TestClockGoesBackBehindAForgottenStream(t *testing.T) {
 		t.Fatalf("%d streams were forgotten", n)
 	}
 	var id, sequence, previous, at, synced any
-	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()), "t", "y", "a", "", nil, []byte("b")).
+	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", "a", "", nil, []byte("b")).
 		Scan(&id, &sequence, &previous, &at, &synced)
 	if err != nil || sequence.(int64) <= ahead.UnixMicro() || previous.(int64) != 0 {
 		t.Errorf("sequence %v after %v (%v)", sequence, previous, err)
 	}
 	two := []uuid.UUID{uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())}
 	twice := func(s string) []string { return []string{s, s} }
-	rows, err := x.pool.Query(t.Context(), x.queries.Get("Record"), "s", two, twice("t"), twice("y"), twice("b"), []bool{true, true},
+	rows, err := x.pool.Query(t.Context(), x.queries.Get("Record"), "s", texts(two), twice("t"), twice("y"), twice("b"), []bool{true, true},
 		twice(""), []*string{nil, nil}, [][]byte{[]byte("b"), []byte("b")})
 	if err != nil {
 		t.Fatal(err)

@@ -1,52 +1,53 @@
 package outbox
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
-	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/lease"
 )
 
 // sweeper finds what is owed and older than the grace, and sends it: what a process that died, a lost end, a broker
-// that lost its disk or a full memory left behind. One process at a time sweeps; all read what it knows.
+// that lost its disk or a full memory left behind. One process at a time sweeps, by a lease; all read what it knows.
 //
 // It looks at rows by the id of their transaction, each once, except those that could not be sent or whose transaction
 // was still open. A mark by time would step over rows that become visible late because their transaction was open for
-// long.
+// long. What the broker rejects is noted in a table of its own, so that a pass doesn't read it again.
 type sweeper struct {
 	outbox   *Outbox
 	database string
 	relay    *relay
+	acks     *acker
 	checking *inProgress
+	holder   uuid.UUID // of the lease
 	cancel   context.CancelFunc
 	done     chan struct{}
 
 	// Touched by one pass at a time.
-	rejections rejections
-	drain      *rate.Limiter
-	page       int       // rows to read at once: few while the broker is away
-	rest       time.Time // until then no pass: the last was long and in vain
+	drain     *rate.Limiter
+	page      int         // rows to read at once: few while the broker is away
+	rest      time.Time   // until then no pass: the last was long and in vain
+	unwritten []uuid.UUID // sent, but the ack could not be written: nothing else is sent before it is
+	counted   time.Time   // when the rejected were last counted
+	trouble   trouble
 }
 
 // carefulPage is the page of a sweep that doesn't know whether the broker is there.
 const carefulPage = 16
 
+// leaseTTL is how long nobody sweeps after the sweeping process was frozen or cut off, unless SweepInterval is long.
+const leaseTTL = 10 * time.Second
+
 func (o *Outbox) startSweep(r *running) *sweeper {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &sweeper{
-		outbox: o, database: r.database, relay: r.relay, checking: &r.checking, cancel: cancel, done: make(chan struct{}),
+		outbox: o, database: r.database, relay: r.relay, acks: r.acks, checking: &r.checking, holder: uuid.New(), cancel: cancel, done: make(chan struct{}),
 		drain: rate.NewLimiter(rate.Limit(o.config.DrainRate), max(1, o.config.DrainRate/20)),
 		page:  o.config.SweepPage,
 	}
@@ -64,6 +65,8 @@ func (s *sweeper) stop() {
 
 func (s *sweeper) run(ctx context.Context) {
 	defer close(s.done)
+	defer s.release()
+	log := s.outbox.log
 	for {
 		// Begun before the pass, as a ticker: a clock that is moved meanwhile ends it.
 		next, giveUp := s.outbox.config.Clock.After(s.outbox.config.SweepInterval)
@@ -73,8 +76,10 @@ func (s *sweeper) run(ctx context.Context) {
 			giveUp()
 			return
 		}
-		if err != nil {
-			s.outbox.log.Warn("sweep ended early", "sent", sent, "error", err)
+		if err != nil && s.trouble.begins(err) {
+			log.Warn("sweep ended early; what is owed waits, and the next pass follows", "sent", sent, "error", err, "after", s.outbox.config.SweepInterval)
+		} else if err == nil {
+			s.trouble.ends(log, "the sweep passes again")
 		}
 		if ours {
 			s.outbox.listener.Swept(SweptInfo{Sent: sent, Left: left, Took: time.Since(begin), Err: err})
@@ -88,45 +93,100 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-// sweep makes one pass, unless another process is at it; then it only reads what that one has counted.
+// errReadOnly: a demoted primary, a replica, or a server set to read only.
+var errReadOnly = errors.New("the database takes no writes: nothing is sent that could not be acked")
+
+// errUnacked: the same for a server whose inserts fail.
+var errUnacked = errors.New("acks can't be written: nothing more is sent until they can")
+
+// sweep makes one pass, unless another process holds the lease; then it only reads what that one has counted.
 func (s *sweeper) sweep(ctx context.Context) (sent, left int, ours bool, err error) {
 	o := s.outbox
-	conn, err := o.config.Pool.Acquire(ctx)
-	if err != nil {
-		return 0, 0, true, fmt.Errorf("acquire connection: %w", err)
-	}
-	defer conn.Release()
-	// Held by the session, not by a transaction: a pass can take long and must not hold back vacuum, nor its own snapshot.
-	v, ours, err := o.look(ctx, conn, !time.Now().Before(s.rest))
+	v, err := o.look(ctx)
 	if err != nil {
 		return 0, 0, true, err
 	}
-	o.gauge.update(o.config.Clock.Now(), v)
-	if !ours {
+	o.updateGauge(v)
+	if !v.writable {
+		return 0, 0, true, errReadOnly
+	}
+	if time.Now().Before(s.rest) {
 		return 0, 0, false, nil
 	}
-	defer func() {
-		unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if _, e := conn.Exec(unlock, o.queries.Get("Unlock"), o.sweepLock()); e != nil {
-			_ = conn.Conn().Close(unlock) // the lock goes with the session
-		}
-	}()
-	sent, left, err = s.pass(ctx, conn, v)
+	if held, err := s.acquire(ctx); err != nil || !held {
+		return 0, 0, err != nil, err
+	}
+	if err := s.writeAcks(ctx); err != nil {
+		return 0, 0, true, err
+	}
+	if s.acks.failing() {
+		return 0, 0, true, errUnacked
+	}
+	pass, end := s.keepLease(ctx)
+	defer end()
+	sent, left, err = s.pass(pass, v)
+	if err != nil && pass.Err() != nil && ctx.Err() == nil {
+		err = context.Cause(pass)
+	}
 	return sent, left, true, err
 }
 
+func (s *sweeper) ttl() time.Duration { return max(leaseTTL, 3*s.outbox.config.SweepInterval) }
+
+const sweepLease = "outbox sweep"
+
+func (s *sweeper) acquire(ctx context.Context) (bool, error) {
+	return lease.Acquire(ctx, s.outbox.config.Pool, s.outbox.config.Schema, sweepLease, s.holder, s.ttl())
+}
+
+// release lets another process go on at once. It is no harm if it fails: the lease expires.
+func (s *sweeper) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = lease.Release(ctx, s.outbox.config.Pool, s.outbox.config.Schema, sweepLease, s.holder)
+}
+
+var errLeaseLost = errors.New("another process sweeps now: this one was held up for too long")
+
+// keepLease renews the lease until end is called, and ends the pass's context when it is lost.
+func (s *sweeper) keepLease(ctx context.Context) (pass context.Context, end func()) {
+	pass, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(s.ttl() / 4)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-pass.Done():
+				return
+			}
+			if held, err := s.acquire(pass); err == nil && !held {
+				cancel(errLeaseLost)
+			}
+		}
+	}()
+	return pass, func() {
+		cancel(nil)
+		<-done
+	}
+}
+
 // pass looks at what was not known to be acked, page by page, sends what is due, and writes down what is known then.
-func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn, v sight) (sent, left int, err error) {
+func (s *sweeper) pass(ctx context.Context, v sight) (sent, left int, err error) {
 	o := s.outbox
 	begin := time.Now()
-	tally := tally{outbox: o, conn: conn, sight: v}
+	if sent, err = s.retryRejected(ctx, v); err != nil {
+		return sent, left, err
+	}
+	tally := tally{outbox: o, sight: v}
 	seen, again := v.now.xmax, slices.Clone(v.now.xip)
 	after := owed{}
 	for first := true; ; first = false {
 		size := s.page
 		hurried := o.hurry.all()
-		page, err := s.owed(ctx, conn, v.known, after, size, hurried)
+		page, err := s.owed(ctx, v.known, after, size)
 		if err != nil {
 			return sent, left, err
 		}
@@ -138,19 +198,28 @@ func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn, v sight) (sent, 
 		if err := tally.page(ctx, page, whole); err != nil && ctx.Err() == nil {
 			o.log.Warn("what is owed can't be counted", "error", err) // it is sent all the same
 		}
-		acked, err := s.send(ctx, conn, page)
-		sent += len(acked)
-		left += len(page) - len(acked)
-		tally.sent += len(acked)
+		due := make([]owed, 0, len(page))
+		young := false
+		for _, row := range page {
+			if row.age > o.config.SweepGrace || hurried[row.event.ID] {
+				due = append(due, row)
+			} else {
+				young = true
+			}
+		}
+		out, err := s.send(ctx, due)
+		sent += len(out.acked)
+		left += len(page) - len(out.acked) - len(out.rejected)
+		tally.sent += len(out.acked) + len(out.rejected)
 		if err != nil {
 			s.page = min(carefulPage, o.config.SweepPage)
 			return sent, left, err
 		}
-		if len(acked) > 0 {
+		if len(out.acked) > 0 {
 			s.page = min(4*s.page, o.config.SweepPage)
 		}
 		for _, row := range page {
-			if !acked[row.event.ID] {
+			if id := row.event.ID; !out.acked[id] && !out.rejected[id] {
 				again = append(again, row.xid)
 			}
 		}
@@ -159,174 +228,22 @@ func (s *sweeper) pass(ctx context.Context, conn *pgxpool.Conn, v sight) (sent, 
 		}
 		after = page[len(page)-1]
 		// What is too young will be due in a moment; what comes after it, perhaps of the same stream, must not overtake.
-		if slices.ContainsFunc(page, func(row owed) bool { return !row.due }) {
+		if young {
 			seen = min(seen, after.xid)
 			break
 		}
-		// On to the next page, also if nothing of this one could be sent: others must not wait behind what the broker
-		// rejects.
+		// On to the next page, also if nothing of this one could be sent: others must not wait behind it.
 	}
 	if sent == 0 && left >= o.config.SweepPage {
 		s.rest = time.Now().Add(min(10*time.Since(begin), longestVain))
 	}
 	k := learned(seen, again)
 	changed := len(v.known.again) > 0 && !slices.Equal(k.again, v.known.again)
-	if _, err := conn.Exec(ctx, o.queries.Get("Seen"), k.seen, k.again, k.mark(), changed); err != nil {
+	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Seen"), k.seen, k.again, k.mark(), changed, sweepLease, s.holder.String()); err != nil {
 		return sent, left, fmt.Errorf("write down how far the sweep is: %w", err)
 	}
-	return sent, left, nil
+	return sent, left, s.countRejected(ctx, v)
 }
 
 // longestVain is the longest rest after a pass over much that could not be sent.
 const longestVain = 10 * time.Second
-
-// owed is a row without an ack. Its event has headers and body if it is due.
-type owed struct {
-	xid   int64
-	due   bool
-	age   time.Duration
-	event rocketflow.Event
-}
-
-// owed reads the next rows after one. Those of hurried are due, however young.
-func (s *sweeper) owed(ctx context.Context, conn *pgxpool.Conn, k knowledge, after owed, limit int, hurried []uuid.UUID) ([]owed, error) {
-	o := s.outbox
-	rows, err := conn.Query(ctx, o.queries.Get("Owed"), k.seen, k.again, after.xid, after.event.ID, limit, o.config.SweepGrace, hurried)
-	if err != nil {
-		return nil, fmt.Errorf("find owed events: %w", err)
-	}
-	page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (owed, error) {
-		var (
-			r       owed
-			seconds float64
-			headers []byte
-			e       = &r.event
-		)
-		err := row.Scan(&r.xid, &r.due, &seconds, &e.ID, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.ContentType, &headers, &e.Body)
-		if err != nil {
-			return r, err
-		}
-		if headers != nil {
-			if err := json.Unmarshal(headers, &e.Headers); err != nil {
-				return r, fmt.Errorf("headers of event %s: %w", e.ID, err)
-			}
-		}
-		r.age = time.Duration(seconds * float64(time.Second))
-		e.Database = s.database
-		return r, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find owed events: %w", err)
-	}
-	return page, nil
-}
-
-// send has the relay send what is due of a page, at most DrainRate, and acks what was sent. An error means that it is no
-// use to go on now.
-func (s *sweeper) send(ctx context.Context, conn *pgxpool.Conn, page []owed) (acked map[uuid.UUID]bool, err error) {
-	o := s.outbox
-	due, release, err := s.claim(ctx, conn, page)
-	defer release()
-	if err != nil || len(due) == 0 {
-		return nil, err
-	}
-	// Rows come by transaction id, which is not the order of a stream.
-	slices.SortStableFunc(due, func(a, b rocketflow.Event) int { return cmp.Compare(place(a), place(b)) })
-	var (
-		mu      sync.Mutex
-		sent    []uuid.UUID
-		away    error
-		pending sync.WaitGroup
-	)
-	gone := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return away != nil
-	}
-	for _, e := range due {
-		if s.drain.Wait(ctx) != nil || gone() {
-			break
-		}
-		pending.Add(1)
-		ok := s.relay.send(e, func(err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			defer pending.Done()
-			switch {
-			case err == nil:
-				sent = append(sent, e.ID)
-			case errors.Is(err, broker.ErrRejected):
-				s.rejections.add(e, err, o.config.Clock.Now())
-			default:
-				away = err
-			}
-		})
-		if !ok {
-			pending.Done()
-			break
-		}
-	}
-	pending.Wait()
-	if len(sent) > 0 {
-		// Also when ctx has ended: they are out.
-		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		begin := time.Now()
-		_, err := conn.Exec(write, o.queries.Get("Ack"), sent)
-		o.listener.Acked(AckedInfo{IDs: sent, Took: time.Since(begin), Err: err})
-		if err != nil {
-			return nil, fmt.Errorf("ack swept events: %w", err)
-		}
-	}
-	acked = make(map[uuid.UUID]bool, len(sent))
-	for _, id := range sent {
-		acked[id] = true
-	}
-	if away != nil {
-		return acked, fmt.Errorf("send owed events: %w", away)
-	}
-	return acked, ctx.Err()
-}
-
-// claim returns what is due of a page and not being sent otherwise: while a check is answered with commit, or the answer
-// is being written down, the sweep must not send the event too, nor the other way round.
-func (s *sweeper) claim(ctx context.Context, conn *pgxpool.Conn, page []owed) (due []rocketflow.Event, release func(), err error) {
-	o := s.outbox
-	var ids []uuid.UUID
-	events := map[uuid.UUID]rocketflow.Event{}
-	for _, row := range page {
-		if row.due && !s.rejections.rest(row.event, o.config.Clock.Now()) && s.checking.begin(row.event.ID) {
-			ids = append(ids, row.event.ID)
-			events[row.event.ID] = row.event
-		}
-	}
-	release = func() {
-		for _, id := range ids {
-			s.checking.end(id)
-		}
-	}
-	if len(ids) == 0 {
-		return nil, release, nil
-	}
-	// A check may have been answered after the page was read.
-	rows, err := conn.Query(ctx, o.queries.Get("Unacked"), ids)
-	if err != nil {
-		return nil, release, fmt.Errorf("claim owed events: %w", err)
-	}
-	unacked, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, release, fmt.Errorf("claim owed events: %w", err)
-	}
-	for _, id := range unacked {
-		due = append(due, events[id])
-	}
-	return due, release, nil
-}
-
-// place orders events: a sequence is a time in microseconds, too.
-func place(e rocketflow.Event) int64 {
-	if e.Ordered() {
-		return e.Sequence
-	}
-	return e.Time.UnixMicro()
-}

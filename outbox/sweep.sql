@@ -1,82 +1,126 @@
 -- name: Look
--- What the sweep knows, with the lock of a process that wants to sweep ($2), in one round trip. Whatever a transaction did
--- that is older than xmax and not in progress is visible by now, or never will be. What is ahead of all transactions
--- comes from another cluster, by way of a dump, and is worth nothing.
-WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS s)
-SELECT CASE WHEN $2::boolean THEN pg_try_advisory_lock(hashtextextended($1, 0)) ELSE false END,
-    pg_snapshot_xmax(s)::text::bigint, ARRAY(SELECT pg_snapshot_xip(s)::text::bigint),
+-- What the sweep knows, and whether this server can write, in one round trip. Whatever a transaction did that is older
+-- than xmax and not in progress is visible by now, or never will be. What is ahead of all transactions comes from another
+-- cluster, by way of a dump, and is worth nothing.
+WITH now AS MATERIALIZED (SELECT pg_catalog.pg_current_snapshot() AS s)
+SELECT NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('transaction_read_only') <> 'on',
+    pg_catalog.pg_snapshot_xmax(s)::text::bigint, ARRAY(SELECT pg_catalog.pg_snapshot_xip(s)::text::bigint),
     CASE WHEN foreign_to THEN 0 ELSE seen::text::bigint END,
     CASE WHEN foreign_to THEN '{}' ELSE again::text[]::bigint[] END,
     CASE WHEN foreign_to THEN 0 ELSE owed END,
-    coalesce(extract(epoch FROM clock_timestamp() - oldest_at), 0)::float8,
-    CASE WHEN foreign_to THEN 0 ELSE pg_snapshot_xmax(counted)::text::bigint END,
-    ARRAY(SELECT pg_snapshot_xip(counted)::text::bigint),
-    foreign_to OR recount_at <= clock_timestamp()
-FROM now, {schema}.outbox_sweep, LATERAL (SELECT greatest(mark, seen, pg_snapshot_xmax(counted)) > pg_snapshot_xmax(s) AS foreign_to) f
+    COALESCE(EXTRACT(epoch FROM clock_timestamp() - oldest_at), 0)::float8,
+    CASE WHEN foreign_to THEN 0 ELSE pg_catalog.pg_snapshot_xmax(counted)::text::bigint END,
+    ARRAY(SELECT pg_catalog.pg_snapshot_xip(counted)::text::bigint),
+    foreign_to OR recount_at <= clock_timestamp(),
+    EXISTS (SELECT FROM {schema}.outbox_rejected), rejected::text
+FROM now, {schema}.outbox_sweep,
+    LATERAL (SELECT GREATEST(mark, seen, pg_catalog.pg_snapshot_xmax(counted)) > pg_catalog.pg_snapshot_xmax(s) AS foreign_to) f
 
 -- name: Owed
--- The next page after ($3, $4) of what has no ack, among the transactions from $1 on and those of $2. Bodies are read of
--- what is due only. (The OFFSET has acks looked up row by row: a join might read all of them.)
-SELECT o.xid::text::bigint, due, extract(epoch FROM clock_timestamp() - o.recorded_at)::float8,
-    o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type,
-    CASE WHEN due THEN o.headers END, CASE WHEN due THEN o.body ELSE '' END
+-- The next page after ($3, $4) of what has no ack and is not rejected, among the transactions from $1 on and those of $2.
+-- Each part goes by the index on (xid, id), from where the page before ended: a transaction of millions of rows is read
+-- once. Bodies are not read, only their sizes. (The bounds are subqueries so that no plan is made for their values, which
+-- may seem to be worth reading all for as long as the table was never analyzed. The OFFSETs have acks looked up row by row:
+-- a join might read all of them.)
+SELECT o.xid::text::bigint, EXTRACT(epoch FROM clock_timestamp() - o.recorded_at)::float8, o.id::text, o.source, o.topic, o.subject,
+    o.sequence, o.recorded_at, pg_catalog.octet_length(o.body)
 FROM (
-    (SELECT * FROM {schema}.outbox o
-    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[]) AND o.xid >= $3::bigint::text::xid8 AND (o.xid > $3::bigint::text::xid8 OR o.id > $4)
-        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+    (SELECT o.* FROM pg_catalog.unnest($2::bigint[]) AS x (xid) CROSS JOIN LATERAL (
+        SELECT * FROM {schema}.outbox o
+        WHERE o.xid = x.xid::text::xid8
+          AND o.id > CASE WHEN x.xid > $3::bigint THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE $4::text::uuid END
+          AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+          AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+        ORDER BY o.xid, o.id
+        LIMIT $5::bigint) o
+    WHERE x.xid >= $3::bigint
     ORDER BY o.xid, o.id
-    LIMIT $5)
+    LIMIT $5::bigint)
     UNION ALL
     (SELECT * FROM {schema}.outbox o
-    WHERE o.xid >= greatest($1::bigint, $3::bigint)::text::xid8 AND (o.xid > $3::bigint::text::xid8 OR o.id > $4)
+    WHERE (o.xid, o.id) > (
+            (SELECT GREATEST($1::bigint, $3::bigint)::text::xid8),
+            (SELECT CASE WHEN $1::bigint > $3::bigint THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE $4::text::uuid END))
+        AND o.xid >= (SELECT GREATEST($1::bigint, $3::bigint)::text::xid8)
         AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid, o.id
-    LIMIT $5)
-) o, LATERAL (SELECT o.recorded_at < clock_timestamp() - $6::interval OR o.id = ANY ($7::uuid[]) AS due) d
+    LIMIT $5::bigint)
+) o
 ORDER BY o.xid, o.id
-LIMIT $5
+LIMIT $5::bigint
 
--- name: Unacked
-SELECT id FROM unnest($1::uuid[]) AS id WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = id.id OFFSET 0)
+-- name: Load
+-- Those of $1 that have no ack yet: a check may have been answered since they were found.
+SELECT o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body
+FROM {schema}.outbox o
+WHERE o.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+
+-- name: Ack
+-- Doesn't wait for the disk: an ack that a crash takes back costs a double, which is absorbed, and each wait would be
+-- taken from the transactions that must.
+WITH unhurried AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
+INSERT INTO {schema}.outbox_ack (id) SELECT e.id FROM unhurried, pg_catalog.unnest($1::text[]::uuid[]) AS e (id) ON CONFLICT DO NOTHING
 
 -- name: CountOwed
--- How much has no ack, among the transactions from $1 on and those of $2, up to $3.
-SELECT count(*) FROM (
+-- How much has no ack and is not rejected, among the transactions from $1 on and those of $2, up to $3.
+SELECT pg_catalog.count(*) FROM (
     (SELECT FROM {schema}.outbox o
-    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-    LIMIT $3)
+    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[])
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    LIMIT $3::bigint)
     UNION ALL
     (SELECT FROM {schema}.outbox o
-    WHERE o.xid >= $1::bigint::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-    LIMIT $3)
+    WHERE o.xid >= $1::bigint::text::xid8
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    LIMIT $3::bigint)
 ) o
 
 -- name: OldestOwed
-SELECT coalesce(max(extract(epoch FROM clock_timestamp() - recorded_at)), 0)::float8, count(*) FROM (
+SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM clock_timestamp() - recorded_at)), 0)::float8, pg_catalog.count(*) FROM (
     (SELECT recorded_at FROM {schema}.outbox o
-    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-    ORDER BY o.xid LIMIT $3)
+    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[])
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    ORDER BY o.xid LIMIT $3::bigint)
     UNION ALL
     (SELECT recorded_at FROM {schema}.outbox o
-    WHERE o.xid >= $1::bigint::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-    ORDER BY o.xid LIMIT $3)
+    WHERE o.xid >= $1::bigint::text::xid8
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    ORDER BY o.xid LIMIT $3::bigint)
 ) o
 
 -- name: Counted
 -- A hint for other processes: it needn't wait for the disk.
-WITH unhurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+WITH unhurried AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
 UPDATE {schema}.outbox_sweep
-SET owed = $1::bigint, oldest_at = CASE WHEN $1::bigint > 0 THEN clock_timestamp() - $2::interval END,
-    counted = $3::text::pg_snapshot, recount_at = CASE WHEN $4::interval > '0s' THEN clock_timestamp() + $4::interval ELSE recount_at END
+SET owed = $1::bigint,
+    oldest_at = CASE WHEN $1::bigint > 0 THEN clock_timestamp() - pg_catalog.make_interval(secs => $2::float8) END,
+    counted = $3::text::pg_snapshot,
+    recount_at = CASE WHEN $4::float8 > 0 THEN clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) ELSE recount_at END
 FROM unhurried
 
 -- name: Seen
--- Waits for the disk whatever the default is, and the acks that were seen, written before, are there then: no crash takes
--- back an ack that this counts on. Nothing is written while no row comes.
+-- Written by the holder of the lease alone. Waits for the disk whatever the default is, and the acks that were seen,
+-- written before, are there then: no crash takes back an ack that this counts on. Nothing is written while no row comes.
 WITH hurried AS MATERIALIZED (
-    SELECT CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'local', true) END
+    SELECT CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN pg_catalog.set_config('synchronous_commit', 'local', true) END
 )
 UPDATE {schema}.outbox_sweep
 SET mark = $3::bigint::text::xid8, seen = $1::bigint::text::xid8, again = $2::bigint[]::text[]::xid8[], swept_at = clock_timestamp()
 FROM hurried
-WHERE $4::boolean OR EXISTS (SELECT FROM {schema}.outbox o WHERE o.xid >= seen)
+WHERE ($4::boolean OR (SELECT o.xid FROM {schema}.outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1) >= seen)
+  AND EXISTS (SELECT FROM {schema}.lease l WHERE l.name = $5::text AND l.holder = $6::text::uuid)
+
+-- name: Check
+-- What is known of the events that half messages carry. (The OFFSETs have rows looked up one by one: a join might read all
+-- of them.)
+SELECT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = c.id OFFSET 0),
+    o.topic IS NOT NULL, COALESCE(o.topic, ''), COALESCE(o.type, ''),
+    pg_catalog.pg_is_in_recovery(), clock_timestamp()
+FROM pg_catalog.unnest($1::text[]::uuid[]) WITH ORDINALITY AS c (id, n)
+LEFT JOIN LATERAL (SELECT o.topic, o.type FROM {schema}.outbox o WHERE o.id = c.id OFFSET 0) o ON true
+ORDER BY c.n

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // tally counts what is owed while a sweep makes its pass, and tells the other processes. Where all fits in a page, the
@@ -14,9 +12,8 @@ import (
 // from time to time, never more than a twentieth of the time, all is counted, since what other processes ack isn't known.
 type tally struct {
 	outbox *Outbox
-	conn   *pgxpool.Conn
 	sight  sight
-	sent   int       // since the last count
+	sent   int       // or found to be rejected, since the last count
 	last   time.Time // when that was; zero: not in this pass
 }
 
@@ -32,7 +29,7 @@ func (t *tally) page(ctx context.Context, page []owed, whole bool) error {
 	}
 	o := t.outbox
 	if !t.last.IsZero() {
-		v, _, err := o.look(ctx, t.conn, false)
+		v, err := o.look(ctx)
 		if err != nil {
 			return err
 		}
@@ -66,18 +63,18 @@ func (t *tally) page(ctx context.Context, page []owed, whole bool) error {
 		}
 	}
 	t.sent, t.last = 0, time.Now()
-	o.gauge.update(o.config.Clock.Now(), now)
+	o.updateGauge(now)
 	if now.owed == v.owed && (v.owed == 0 || (now.oldest-v.oldest).Abs() < countInterval) && recount == 0 {
 		return nil
 	}
-	if _, err := t.conn.Exec(ctx, o.queries.Get("Counted"), now.owed, now.oldest, v.now.String(), recount); err != nil {
+	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Counted"), now.owed, now.oldest.Seconds(), v.now.String(), recount.Seconds()); err != nil {
 		return fmt.Errorf("write down what is owed: %w", err)
 	}
 	return nil
 }
 
 func (t *tally) count(ctx context.Context, k knowledge, limit int64) (n int64, err error) {
-	if err := t.conn.QueryRow(ctx, t.outbox.queries.Get("CountOwed"), k.seen, k.again, limit).Scan(&n); err != nil {
+	if err := t.outbox.config.Pool.QueryRow(ctx, t.outbox.queries.Get("CountOwed"), k.seen, k.again, limit).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count owed events: %w", err)
 	}
 	return min(n, limit), nil

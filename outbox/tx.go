@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -11,186 +12,330 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// pending is what a transaction will publish and do if it commits.
-type pending struct {
-	events []rocketflow.Event
-	// unordered holds the ids' places of events that take no place in a stream.
-	unordered map[int]bool
-	recorded  int // events[:recorded] have their row already
-	after     []func()
-}
-
-// tx is a rocketflow.Tx. It is also used for its savepoints, which share what is pending.
+// tx is a rocketflow.Tx: a transaction, a savepoint of it, or a caller's wrapper of one of them. After its end all that it
+// offers is answered with pgx.ErrTxClosed.
 type tx struct {
-	pgx.Tx
-	outbox  *Outbox
-	pending *pending
-	own     *lazyTx // what Tx is, unless joined
-	joined  bool
-
-	committed     bool
-	savepoint     bool
-	events, after int // how much was pending when the savepoint began
+	pgx.Tx  // runs the statements
+	shared  *transaction
+	level   *level
+	wrapper bool // Tx is a caller's, around a tx of the same outbox
 }
+
+// closed tells that the transaction or the savepoint has ended, by itself or with an outer one.
+func (t *tx) closed() bool { return t.level.ended || t.shared.gone() }
 
 // Publish implements rocketflow.Tx.
 func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error {
-	if err := t.outbox.admit(); err != nil {
+	s := t.shared
+	if t.closed() {
+		return fmt.Errorf("publish: %w", pgx.ErrTxClosed)
+	}
+	if err := s.outbox.admit(); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	events := make([]rocketflow.Event, len(payloads))
-	for i, p := range payloads {
-		e, err := t.outbox.newEvent(p)
-		if err != nil {
-			return fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
-		}
-		events[i] = e
+	events, unordered, err := s.outbox.newEvents(payloads)
+	if err != nil {
+		return err
 	}
-	for i, e := range events {
-		if e.Subject == "" || payloads[i].EventMeta().Unordered {
-			t.pending.unordered[len(t.pending.events)] = true
+	had := len(s.pending.events)
+	s.add(events, unordered)
+	if s.eager {
+		if err := s.record(ctx); err != nil {
+			s.pending.events = s.pending.events[:had]
+			return fmt.Errorf("publish: %w", err)
 		}
-		t.pending.events = append(t.pending.events, e)
-	}
-	if t.joined {
-		// The owner of the transaction may commit it without us. Then a row is there and the sweep finds it.
-		return t.record(ctx)
 	}
 	return nil
 }
 
 // AfterCommit implements rocketflow.Tx.
-func (t *tx) AfterCommit(fn func()) { t.pending.after = append(t.pending.after, fn) }
+func (t *tx) AfterCommit(fn func()) {
+	s := t.shared
+	a, p := afterCommit{fn: fn}, &s.pending
+	err := error(pgx.ErrTxClosed)
+	if !t.closed() {
+		err = nil
+		if s.eager {
+			ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
+			defer cancel()
+			a.mark, err = s.mark(ctx)
+		}
+	}
+	if err != nil {
+		s.outbox.log.Error("a function of AfterCommit will not be called: register it before the transaction ends", "error", err)
+		return
+	}
+	p.after = append(p.after, a)
+	if s.eager {
+		p.marked = len(p.after)
+	}
+}
 
 // Begin starts a savepoint. What is published in it goes with it if it is rolled back.
 func (t *tx) Begin(ctx context.Context) (pgx.Tx, error) {
+	s := t.shared
+	if t.closed() {
+		return nil, pgx.ErrTxClosed
+	}
+	if s.own != nil && !t.wrapper {
+		if err := s.own.begin(ctx); err != nil {
+			return nil, err
+		}
+		s.begun++ // as pgx counts, whether it succeeds or not
+	}
+	number := s.begun
 	inner, err := t.Tx.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &tx{
-		Tx: inner, outbox: t.outbox, pending: t.pending, joined: t.joined,
-		savepoint: true, events: len(t.pending.events), after: len(t.pending.after),
-	}, nil
+	if t.wrapper { // the savepoint below it is on the stack already
+		return s.view(inner), nil
+	}
+	return &tx{Tx: inner, shared: s, level: s.push(number)}, nil
 }
 
 // Rollback implements pgx.Tx.
 func (t *tx) Rollback(ctx context.Context) error {
+	s := t.shared
+	if t.level.ended {
+		return pgx.ErrTxClosed
+	}
+	if t.wrapper {
+		defer s.end(t.level)
+		return t.Tx.Rollback(ctx)
+	}
+	savepoint := t.level != s.levels[0]
+	s.end(t.level)
+	if !savepoint {
+		return s.rollback(ctx)
+	}
 	err := t.Tx.Rollback(ctx)
-	if errors.Is(err, pgx.ErrTxClosed) {
-		return err
+	if err != nil && !s.gone() {
+		// Work and events may have parted: those are here still, these would be gone.
+		s.doomed = fmt.Errorf("a savepoint could not be rolled back: %w", err)
 	}
-	if !t.savepoint {
-		*t.pending = pending{unordered: map[int]bool{}}
-		return err
-	}
-	t.pending.truncate(t.events, t.after)
+	s.undo(t.level)
 	return err
 }
 
-func (p *pending) truncate(events, after int) {
-	for i := events; i < len(p.events); i++ {
-		delete(p.unordered, i)
-	}
-	p.events, p.after, p.recorded = p.events[:events], p.after[:after], min(p.recorded, events)
-}
-
 // Commit implements rocketflow.Tx: it records the events, prepares their half messages if they get any, commits, and
-// ends them. An error means that the transaction is not committed or, where Postgres' answer was lost, that nobody knows;
-// then the events follow the transaction's fate all the same. Once the transaction is committed Commit returns nil,
-// whatever the broker does.
+// ends them.
 func (t *tx) Commit(ctx context.Context) error {
-	if t.savepoint {
+	s := t.shared
+	if t.level.ended {
+		return pgx.ErrTxClosed
+	}
+	if t.wrapper || t.level != s.levels[0] {
+		defer s.end(t.level)
 		return t.Tx.Commit(ctx)
 	}
-	if len(t.pending.events) == 0 {
-		if err := t.Tx.Commit(ctx); err != nil {
-			return err
-		}
-		t.committed = true
-		t.runAfter()
-		return nil
+	s.end(t.level) // AfterCommit's functions find it ended
+	if s.err = s.commit(ctx); s.err == nil {
+		s.committed = true
+		s.runAfter()
 	}
-	r := t.outbox.current()
-	if r == nil {
-		return errors.Join(ErrNotStarted, t.Rollback(ctx))
+	return s.err
+}
+
+// Exec implements pgx.Tx.
+func (t *tx) Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error) {
+	if t.closed() {
+		return pgconn.CommandTag{}, pgx.ErrTxClosed
 	}
-	ticket := r.gears.take(t.pending.events)
-	defer ticket.close()
-	var err error
-	if ticket.half {
-		err = t.commitBetweenHalves(ctx, r, ticket)
-	} else {
-		err = t.commitThenRelay(ctx, r)
-	}
+	controlled, err := t.shared.before(ctx, sql)
 	if err != nil {
-		return err
+		return pgconn.CommandTag{}, err
 	}
-	t.committed = true
-	t.runAfter()
-	return nil
+	tag, err := t.Tx.Exec(ctx, sql, arguments...)
+	if controlled && err == nil {
+		t.shared.after(sql)
+	}
+	return tag, err
+}
+
+// Query implements pgx.Tx.
+func (t *tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if t.closed() {
+		return failed(pgx.ErrTxClosed).Query()
+	}
+	controlled, err := t.shared.before(ctx, sql)
+	if err != nil {
+		return failed(err).Query()
+	}
+	rows, err := t.Tx.Query(ctx, sql, args...)
+	if controlled && err == nil {
+		t.shared.after(sql) // should it fail later, the transaction can't commit
+	}
+	return rows, err
+}
+
+// QueryRow implements pgx.Tx.
+func (t *tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if t.closed() {
+		return failed(pgx.ErrTxClosed).QueryRow()
+	}
+	controlled, err := t.shared.before(ctx, sql)
+	if err != nil {
+		return failed(err).QueryRow()
+	}
+	row := t.Tx.QueryRow(ctx, sql, args...)
+	if controlled {
+		t.shared.after(sql)
+	}
+	return row
+}
+
+// SendBatch implements pgx.Tx.
+func (t *tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if t.closed() {
+		return pgx.FailedBatchResults(b, pgx.ErrTxClosed)
+	}
+	var controlled []string
+	for _, q := range b.QueuedQueries {
+		yes, err := t.shared.before(ctx, q.SQL)
+		if err != nil {
+			return pgx.FailedBatchResults(b, err)
+		}
+		if yes {
+			controlled = append(controlled, q.SQL)
+		}
+	}
+	results := t.Tx.SendBatch(ctx, b)
+	for _, sql := range controlled {
+		t.shared.after(sql)
+	}
+	return results
+}
+
+// Prepare implements pgx.Tx.
+func (t *tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	if t.closed() {
+		return nil, pgx.ErrTxClosed
+	}
+	if _, err := t.shared.before(ctx, sql); err != nil { // it is run by its name
+		return nil, err
+	}
+	return t.Tx.Prepare(ctx, name, sql)
+}
+
+// CopyFrom implements pgx.Tx.
+func (t *tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if t.closed() {
+		return 0, pgx.ErrTxClosed
+	}
+	return t.Tx.CopyFrom(ctx, table, columns, rows)
+}
+
+// LargeObjects implements pgx.Tx.
+func (t *tx) LargeObjects() pgx.LargeObjects {
+	if t.closed() {
+		return failedLargeObjects(pgx.ErrTxClosed)
+	}
+	return t.Tx.LargeObjects()
+}
+
+// Conn implements pgx.Tx. What is done on the connection is part of the transaction, but not seen here.
+func (t *tx) Conn() *pgx.Conn {
+	conn := t.Tx.Conn()
+	s := t.shared
+	if s.own == nil || t.wrapper || t.closed() {
+		return conn
+	}
+	s.handed = conn
+	s.outbox.handedOut.put(conn, s)
+	ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
+	defer cancel()
+	if err := s.beEager(ctx); err != nil {
+		s.doomed = err
+	}
+	return conn
+}
+
+// beginTimeout bounds what the interface gives no context for.
+const beginTimeout = 10 * time.Second
+
+// commit ends the transaction.
+func (s *transaction) commit(ctx context.Context) error {
+	defer s.leave()
+	switch {
+	case s.doomed != nil:
+		return errors.Join(s.doomed, s.rollback(ctx))
+	case s.opaque:
+		return s.commitOpaque(ctx)
+	case s.eager:
+		if err := s.settle(ctx); err != nil {
+			return errors.Join(err, s.rollback(ctx))
+		}
+	}
+	if len(s.pending.events) == 0 {
+		return commitError(s.base.Commit(ctx))
+	}
+	r := s.outbox.current()
+	if r == nil {
+		return errors.Join(ErrNotStarted, s.rollback(ctx))
+	}
+	ticket := r.gears.take(s.pending.events, s.hot())
+	defer ticket.close()
+	if ticket.half {
+		return s.commitBetweenHalves(ctx, r, ticket)
+	}
+	return s.commitThenRelay(ctx, r)
 }
 
 // commitThenRelay is gear B.
-func (t *tx) commitThenRelay(ctx context.Context, r *running) error {
+func (s *transaction) commitThenRelay(ctx context.Context, r *running) error {
 	var err error
-	if t.own == nil || t.own.plain() || t.pending.recorded > 0 {
-		if err = t.record(ctx); err != nil {
-			return errors.Join(err, t.Rollback(ctx))
+	if s.own.plain() || s.pending.recorded > 0 {
+		if err = s.record(ctx); err != nil {
+			return errors.Join(err, s.rollback(ctx))
 		}
-		err = t.Tx.Commit(ctx)
+		err = s.base.Commit(ctx)
 	} else {
 		var open bool
-		if open, err = t.recordAndCommit(ctx, r); open {
-			return errors.Join(err, t.Rollback(ctx))
+		if open, err = s.recordAndCommit(ctx, r); open {
+			return errors.Join(err, s.rollback(ctx))
 		}
 	}
-	events := t.pending.events
+	return s.relay(r, err)
+}
+
+// relay has the events of a transaction that has committed sent, unless err says that it hasn't.
+func (s *transaction) relay(r *running, err error) error {
+	events := s.pending.events
 	if err != nil {
-		t.outbox.listener.RolledBack(events, !refused(err))
-		return err
+		s.outbox.listener.RolledBack(events, !refused(err))
+		return commitError(err)
 	}
-	t.outbox.listener.Committed(events)
+	s.leave()
+	s.outbox.listener.Committed(events)
 	r.relay.offer(events...)
 	return nil
 }
 
 // commitBetweenHalves is gear A.
-func (t *tx) commitBetweenHalves(ctx context.Context, r *running, ticket *ticket) error {
-	if err := t.record(ctx); err != nil {
-		return errors.Join(err, t.Rollback(ctx))
+func (s *transaction) commitBetweenHalves(ctx context.Context, r *running, ticket *ticket) error {
+	if err := s.record(ctx); err != nil {
+		return errors.Join(err, s.rollback(ctx))
 	}
-	events := t.pending.events
-	halves, err := t.outbox.prepare(ctx, r, ticket, events)
+	if !ticket.keep(s.contended()) {
+		return s.relay(r, s.base.Commit(ctx))
+	}
+	events := s.pending.events
+	halves, err := s.outbox.prepare(ctx, r, ticket, events)
 	if err != nil {
-		t.outbox.abandon(ctx, r, ticket, halves)
-		return errors.Join(err, t.Rollback(ctx))
+		s.outbox.abandon(ctx, r, ticket, halves)
+		return errors.Join(err, s.rollback(ctx))
 	}
-	if err := t.Tx.Commit(ctx); err != nil {
+	if err := s.base.Commit(ctx); err != nil {
 		unknown := !refused(err)
 		if !unknown {
-			t.outbox.abandon(ctx, r, ticket, halves)
+			s.outbox.abandon(ctx, r, ticket, halves)
 		}
-		t.outbox.listener.RolledBack(events, unknown)
-		return err
+		s.outbox.listener.RolledBack(events, unknown)
+		return commitError(err)
 	}
-	t.outbox.listener.Committed(events)
-	t.outbox.finish(ctx, r, ticket, halves)
+	s.leave()
+	s.outbox.listener.Committed(events)
+	s.outbox.finish(ctx, r, ticket, halves)
 	return nil
-}
-
-func (t *tx) runAfter() {
-	for _, fn := range t.pending.after {
-		fn()
-	}
-}
-
-// refused tells whether Postgres said that it did not commit. A FATAL error says nothing of the kind: the server may be
-// ended while it waits for a replica, with the commit already on its disk.
-func refused(err error) bool {
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
-		return true
-	}
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR"
 }

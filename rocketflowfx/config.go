@@ -35,5 +35,5 @@ type Config struct {
 	Saga     saga.Config
 
 	Clock  rocketflow.Clock // default: the machine's; one for all parts
-	Logger *slog.Logger     // default: discards
+	Logger *slog.Logger     // default: warnings and errors go to stderr
 }

@@ -42,6 +42,7 @@ func newHandlers(p handlersParams) (*handlers.Router, error) {
 	if c.Refill == nil {
 		c.Refill, _ = p.Transactor.(handlers.Asker) // the outbox, unless the application decorates it
 	}
+	c.Source = cmp.Or(c.Source, p.Config.Service)
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
 	if c.Clock == nil {

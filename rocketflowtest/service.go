@@ -84,10 +84,12 @@ func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
 
 // groupPrefix is what stands before a consumer's name in the name of its group at the broker.
 func groupPrefix(c rocketflowfx.Config) string {
+	h := c.Handlers
+	h.Source = cmp.Or(h.Source, c.Service)
 	if c.RocketMQ.Namespace != "" {
-		return c.RocketMQ.Namespace + "%" + c.Handlers.GroupPrefix
+		return c.RocketMQ.Namespace + "%" + h.Group("")
 	}
-	return c.Handlers.GroupPrefix
+	return h.Group("")
 }
 
 // Run runs a service that brings everything itself: rocketflow's modules, their Config, and a pool to DatabaseURL. It

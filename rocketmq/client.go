@@ -16,11 +16,13 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 // Client is the driver for Apache RocketMQ. All methods are safe for concurrent use.
 type Client struct {
 	config   Config
+	repeated *repeat.Logger // what log writes to, flushed by Close
 	log      *slog.Logger
 	listener *Listener
 	id       string // under which brokers list our own connections
@@ -58,13 +60,14 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 		return nil, fmt.Errorf("rocketmq config: %w", err)
 	}
 	config = config.withDefaults()
-	adoptClientLog(config.Logger)
+	repeated := repeat.New(config.Logger, repeat.Config{})
+	adoptClientLog(repeated.Logger)
 
 	instance := uuid.NewString()
 	c := &Client{
-		config: config, log: config.Logger, listener: config.Listener,
+		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener,
 		id:          config.Service + "-" + instance,
-		names:       &nameServers{addresses: config.NameServers},
+		names:       newNameServers(config.NameServers, repeated.Logger),
 		async:       make(chan struct{}, config.MaxAsync),
 		links:       map[string]*link{},
 		transactors: map[string]*transactor{},
@@ -78,6 +81,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 			l.close()
 		}
 		c.names.close()
+		repeated.Flush()
 		return nil, err
 	}
 	watch, stop := context.WithCancel(context.Background())
@@ -88,7 +92,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 }
 
 func (c *Client) open(ctx context.Context, instance string) error {
-	if err := c.names.resolve(ctx); err != nil {
+	if err := c.names.find(ctx); err != nil {
 		return err
 	}
 	if err := c.updateLinks(ctx); err != nil {
@@ -174,6 +178,7 @@ func (c *Client) Close(ctx context.Context) error {
 		l.close()
 	}
 	c.names.close()
+	c.repeated.Flush()
 	return errors.Join(errs...)
 }
 
@@ -233,6 +238,7 @@ func (c *Client) watch(ctx context.Context) {
 			c.watchConsumers(ctx, (*consumer).listed)
 			continue
 		}
+		c.names.refresh()
 		if err := c.updateLinks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("brokers can't be listed", "error", err)
 			continue

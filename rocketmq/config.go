@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -36,7 +37,7 @@ type Config struct {
 	// shows in Ping and in the log when it comes later. Default: they fail.
 	AwaitBroker bool
 
-	Logger   *slog.Logger // default: none
+	Logger   *slog.Logger // default: warnings and errors go to stderr
 	Listener *Listener    // default: none
 
 	// SendTimeout bounds the wait for the answer to a send, in addition to the caller's context. Default 3 s, which is
@@ -79,9 +80,7 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = logging.Or(c.Logger)
 	c.Listener = c.Listener.orNoop()
 	return c
 }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 const (
@@ -44,6 +43,7 @@ type consumer struct {
 	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
 	renewing atomic.Bool // a renewal waits for its turn
 	unlisted int         // times in a row that no broker listed it; the watch's own
+	begun    bool        // the group has its place in all topics; guarded by renewal once Subscribe has returned
 
 	mu      sync.Mutex
 	trouble error
@@ -74,10 +74,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight), stopping: make(chan struct{})}
 	var i *instance
-	err := k.probe(ctx, true)
-	if err == nil {
-		i, err = k.newInstance(ctx)
-	}
+	err := k.start(ctx, &i)
 	away := c.config.AwaitBroker && errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected)
 	if err != nil && !away {
 		return fail(err)
@@ -101,26 +98,38 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	return k, nil
 }
 
+// start makes the consumer's instance, once the group may read and has its place.
+func (k *consumer) start(ctx context.Context, i **instance) error {
+	if err := k.probe(ctx); err != nil {
+		return err
+	}
+	if err := k.begin(ctx); err != nil {
+		return err
+	}
+	var err error
+	*i, err = k.newInstance(ctx)
+	return err
+}
+
 // probe asks each broker that holds a topic for the group's offset. The client's consumer starts without a word where a
-// topic is missing a grant, and then never gets a message. With set a new group that wants it is set to the end.
-func (k *consumer) probe(ctx context.Context, set bool) error {
+// topic is missing a grant, and then never gets a message.
+func (k *consumer) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	brokers := map[string]struct{}{}
 	for _, topic := range k.subscription.Topics {
-		route, err := k.client.names.route(ctx, topic)
+		queues, err := k.readable(ctx, topic)
 		if err != nil {
-			return k.client.unlisted(err)
+			return err
 		}
 		asked := 0
 		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
-		for _, q := range route.Queues {
-			l := k.client.link(q.Broker)
-			if q.Perm&remoting.PermRead == 0 || l == nil {
+		for _, q := range queues {
+			if q.link == nil {
 				continue
 			}
 			brokers[q.Broker] = struct{}{}
-			if err := k.begin(ctx, l, topic, q.Read, set && k.subscription.FromLast); err != nil {
+			if _, err := k.offset(ctx, q.link, topic, 0); err != nil {
 				last = fmt.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
 				if errors.Is(err, broker.ErrRejected) {
 					return last
@@ -136,48 +145,6 @@ func (k *consumer) probe(ctx context.Context, set bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.brokers = slices.Sorted(maps.Keys(brokers))
-	return nil
-}
-
-// pullWithSubscription is the flag of a pull that brings its own subscription.
-const pullWithSubscription = 1 << 2
-
-var errNoOffset = errors.New("the broker's answer has no offset")
-
-// begin asks for the group's offsets in a topic on one broker. Where a group that wants to begin at the end has none,
-// it is set: asked by the client, a broker would name the beginning of any queue that is still in its memory.
-func (k *consumer) begin(ctx context.Context, l *link, topic string, queues int, set bool) error {
-	for id := range queues {
-		at := func(more ...string) map[string]string {
-			ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(id)}
-			for i := 0; i < len(more); i += 2 {
-				ext[more[i]] = more[i+1]
-			}
-			return ext
-		}
-		_, err := l.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: at("setZeroIfNotFound", "false")})
-		var answer *remoting.ResponseError
-		if err != nil && !(errors.As(err, &answer) && answer.Code == remoting.QueryNotFound) {
-			return err
-		}
-		if !set {
-			return nil // one question tells whether we may ask
-		}
-		if err == nil {
-			continue
-		}
-		// A pull makes the broker create the group, without which it has no place for an offset, and tells the end of
-		// the queue whatever it finds. (To ask for the end alone takes a grant that consumers don't have.)
-		answered, err := l.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: at("queueOffset", "0", "maxMsgNums", "1",
-			"sysFlag", strconv.Itoa(pullWithSubscription), "commitOffset", "0", "suspendTimeoutMillis", "0",
-			"subscription", "*", "subVersion", "0", "expressionType", "TAG")})
-		if answered == nil || answered.Ext["maxOffset"] == "" {
-			return fmt.Errorf("ask for the end of queue %d: %w", id, cmp.Or(err, errNoOffset))
-		}
-		if _, err := l.call(ctx, &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: at("commitOffset", answered.Ext["maxOffset"])}); err != nil {
-			return fmt.Errorf("begin at the end of queue %d: %w", id, err)
-		}
-	}
 	return nil
 }
 

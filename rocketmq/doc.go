@@ -63,8 +63,9 @@
 // of the queues unread. It is called when no heartbeat should be under way: see Config.StopRest (TestStopLeavesNoGhost).
 //
 // Starting. A consumer without permission starts in silence and stays silent: Subscribe asks first (TestCredentials),
-// and returns when a broker lists the consumer. A group that begins at the end would begin at the start of a young queue:
-// its offsets are set (FromLast).
+// and returns when a broker lists the consumer. A group that begins at the end would begin at the start of a young queue,
+// and at the end of one that comes later: its offsets are set before it starts (BeginNewest, BeginAt,
+// TestQueuesThatComeLater). RocketMQ 4.9 doesn't tell a new group from one at offset 0, so there it begins at the oldest.
 //
 // Broker restarts. The client's consumers would sleep for up to a minute: they are renewed (TestBrokerRestart). So is one
 // whose connection alone breaks, when the broker no longer lists it: the client awaits the answers of its pulls for 30 s

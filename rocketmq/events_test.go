@@ -113,7 +113,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 	}
 	duplicates := make(chan handlers.EventInfo, 10)
 	router, err := handlers.New(handlers.Config{
-		Pool: pool, Transactor: box, Broker: c, Schema: schema, GroupPrefix: unique("g") + "-",
+		Pool: pool, Source: "test", Transactor: box, Broker: c, Schema: schema, GroupPrefix: unique("g") + "-",
 		Listener: &handlers.Listener{Duplicate: func(i handlers.EventInfo) { duplicates <- i }},
 	})
 	if err != nil {

@@ -200,8 +200,8 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 	if _, err := c.Subscribe(ctx, broker.Subscription{Group: first, Topics: []string{"orders"}}, handler); err != nil {
 		t.Fatalf("all granted: %v", err)
 	}
-	if _, err := c.Subscribe(ctx, broker.Subscription{Group: last, Topics: []string{"orders"}, FromLast: true}, handler); err != nil {
-		t.Fatalf("all granted, from last: %v", err)
+	if _, err := c.Subscribe(ctx, broker.Subscription{Group: last, Topics: []string{"orders"}, Begin: broker.BeginNewest()}, handler); err != nil {
+		t.Fatalf("all granted, from the newest: %v", err)
 	}
 	if _, err := c.Send(ctx, broker.Message{Topic: "orders", Body: []byte("sent")}); err != nil {
 		t.Fatal(err)
@@ -230,6 +230,18 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 		case <-got:
 		case <-time.After(60 * time.Second):
 			t.Fatal("messages are missing")
+		}
+	}
+	// Without the grant Get no broker searches for us.
+	at := broker.Subscription{Group: last + "-at", Topics: []string{"orders"}, Begin: broker.BeginAt(time.Now().Add(-time.Hour))}
+	if _, err := c.Subscribe(ctx, at, handler); err != nil {
+		t.Fatalf("all granted, from an instant: %v", err)
+	}
+	for range 5 {
+		select {
+		case <-got:
+		case <-time.After(60 * time.Second):
+			t.Fatal("messages are missing for a group that begins an hour ago")
 		}
 	}
 	return tr

@@ -48,10 +48,6 @@ type instance struct {
 func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 	s, c := k.subscription, k.client
 	name := c.config.Service + "-consumer-" + uuid.NewString()
-	from := rmqconsumer.ConsumeFromFirstOffset
-	if s.FromLast {
-		from = rmqconsumer.ConsumeFromLastOffset
-	}
 	count, mebibytes, span := flowControl(s)
 	bye := newFarewell(c.config.StopRest)
 	push, err := rmq.NewPushConsumer(
@@ -60,7 +56,7 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 		rmqconsumer.WithInstance(name),
 		rmqconsumer.WithCredentials(primitive.Credentials{AccessKey: c.config.AccessKey, SecretKey: c.config.SecretKey}),
 		rmqconsumer.WithConsumerModel(rmqconsumer.Clustering),
-		rmqconsumer.WithConsumeFromWhere(from),
+		rmqconsumer.WithConsumeFromWhere(rmqconsumer.ConsumeFromFirstOffset),
 		rmqconsumer.WithConsumerOrder(s.Serial),
 		rmqconsumer.WithConsumeMessageBatchMaxSize(1),
 		rmqconsumer.WithConsumeGoroutineNums(s.MaxInFlight),

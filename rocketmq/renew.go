@@ -64,10 +64,7 @@ func (k *consumer) renew(why string) {
 			cancel()
 		}
 		ctx, cancel := k.untilStop(renewStart)
-		err := k.probe(ctx, true)
-		if err == nil {
-			k.current, err = k.newInstance(ctx)
-		}
+		err := k.start(ctx, &k.current)
 		cancel()
 		if err == nil {
 			k.setTrouble(nil)
@@ -125,7 +122,7 @@ func (k *consumer) look(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
 	defer cancel()
-	err := k.probe(ctx, false)
+	err := k.probe(ctx)
 	if err == nil {
 		return k.listed(ctx)
 	}

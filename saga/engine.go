@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -71,7 +72,7 @@ type Config struct {
 	// Clock times the pauses; what is due is for Postgres to say. Default: the machine's.
 	Clock    rocketflow.Clock
 	Listener Listener
-	Logger   *slog.Logger // default: discard
+	Logger   *slog.Logger // default: warnings and errors go to stderr
 }
 
 func (c Config) withDefaults() Config {
@@ -85,9 +86,7 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = logging.Or(c.Logger)
 	return c
 }
 

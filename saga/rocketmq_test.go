@@ -62,7 +62,7 @@ func TestOnRocketMQ(t *testing.T) {
 
 	box, err := outbox.New(outbox.Config{Pool: pool, Broker: client, Source: topic, Schema: schema})
 	check(err)
-	router, err := handlers.New(handlers.Config{Pool: pool, Transactor: box, Broker: client, Schema: schema, GroupPrefix: topic + "-"})
+	router, err := handlers.New(handlers.Config{Pool: pool, Source: topic, Transactor: box, Broker: client, Schema: schema})
 	check(err)
 	timer, err := timeout.New(timeout.Config{Pool: pool, Broker: client, Schema: schema, Source: topic})
 	check(err)

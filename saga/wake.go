@@ -26,7 +26,7 @@ func (s *Saga[S]) keep(ctx context.Context, tx rocketflow.Tx, i Instance[S], e r
 	}
 	w := WaitInfo{Saga: i.Name, Key: i.Key, State: i.State, Type: e.Type, EventID: e.ID}
 	err = tx.QueryRow(ctx, s.engine.sql.Get("Keep"), i.Name, i.Key, begun, i.State, e.ID.String(), e.Source, e.Topic, e.Type,
-		e.Subject, e.Sequence, e.Previous, e.Time, e.Database, e.ContentType, headers, limit.Seconds(), body(e)).Scan(&w.ID, &w.ExpiresAt)
+		e.Subject, e.Sequence, e.Previous, e.Time, e.Database, e.ContentType, headers, limit.Seconds(), stored.Body(e)).Scan(&w.ID, &w.ExpiresAt)
 	if err != nil {
 		return wrap(err)
 	}
@@ -37,13 +37,6 @@ func (s *Saga[S]) keep(ctx context.Context, tx rocketflow.Tx, i Instance[S], e r
 		}
 	})
 	return nil
-}
-
-func body(e rocketflow.Event) []byte {
-	if e.Body == nil {
-		return []byte{}
-	}
-	return e.Body
 }
 
 // behind tells whether an earlier event of e's stream waits that the present state takes: e must not overtake it.

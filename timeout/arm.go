@@ -95,7 +95,7 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 	}
 	args := []any{
 		key, name, e.ID.String(), s.cfg.Grace.Seconds(), s.cfg.Horizon.Seconds(), at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType,
-		headers, e.Body,
+		headers, stored.Body(e),
 	}
 	if own != nil {
 		args = append(args, own.epochs())

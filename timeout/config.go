@@ -12,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/logging"
 )
 
 // Broker is what a scheduler needs of a broker. See package broker for the contract.
@@ -57,7 +58,7 @@ type Config struct {
 	// Clock times the pause between two sweeps; what is due then is for Postgres to say. Default: the machine's.
 	Clock    rocketflow.Clock
 	Listener Listener
-	Logger   *slog.Logger // default: discard
+	Logger   *slog.Logger // default: warnings and errors go to stderr
 }
 
 const defaultHorizon = 24 * time.Hour
@@ -79,9 +80,7 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = logging.Or(c.Logger)
 	return c
 }
 
@@ -91,10 +90,11 @@ func (c Config) validate() error {
 		return &rocketflow.FieldError{Field: "Pool", Reason: "missing"}
 	case c.Broker == nil:
 		return &rocketflow.FieldError{Field: "Broker", Reason: "missing"}
-	case c.Source == "":
-		return &rocketflow.FieldError{Field: "Source", Reason: "missing"}
 	case c.Horizon < 0 || c.Horizon > c.Broker.Horizon():
 		return &rocketflow.FieldError{Field: "Horizon", Reason: fmt.Sprintf("%v: the broker reaches %v ahead", c.Horizon, c.Broker.Horizon())}
+	}
+	if err := rocketflow.ValidateSource("Source", c.Source); err != nil {
+		return err
 	}
 	for _, f := range []struct {
 		name  string

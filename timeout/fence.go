@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/fencing"
 )
 
 // Fence is the middleware that makes timeouts fire at most once, never early and never after they were disarmed. Every
@@ -20,6 +21,7 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 		if e.TimeoutName == "" || firingOf(ctx, e) {
 			return next(ctx, tx, e)
 		}
+		fencing.Pass(ctx)
 		own, err := s.installation(ctx, tx)
 		if err != nil {
 			return err

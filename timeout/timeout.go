@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -54,9 +55,11 @@ func (s *Scheduler) Start(ctx context.Context) error {
 	if s.run != nil {
 		return nil
 	}
-	if _, err := s.installation(ctx, s.cfg.Pool); err != nil {
+	database, err := installation.Claim(ctx, s.cfg.Pool, s.cfg.Schema, s.cfg.Source)
+	if err != nil {
 		return fmt.Errorf("start timeouts: %w", err)
 	}
+	s.database.Store(&database)
 	// The work outlives ctx: fx, for one, ends it as soon as the application has started.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &run{quit: make(chan struct{}), cancel: cancel, done: make(chan struct{})}

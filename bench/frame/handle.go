@@ -73,7 +73,7 @@ func (b *Bed) measureHandling(ctx context.Context, o Options, kind, streams int)
 	var done atomic.Int64
 	finished := make(chan struct{})
 	router, err := handlers.New(handlers.Config{
-		Pool: b.Pool, Transactor: box, Broker: b.Client, Schema: b.Schema, GroupPrefix: topic + "-",
+		Pool: b.Pool, Source: "bench", Transactor: box, Broker: b.Client, Schema: b.Schema, GroupPrefix: topic + "-",
 		Listener: &handlers.Listener{Committed: func(i handlers.BatchInfo) {
 			if done.Add(int64(len(i.Events))) == int64(o.Events) {
 				close(finished)

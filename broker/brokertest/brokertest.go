@@ -75,7 +75,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"DrainOnStop", testDrain},
 		{"StopTwice", testStopTwice},
 		{"MaxInFlight", testMaxInFlight},
-		{"FromLast", testFromLast},
+		{"BeginOldest", testBeginOldest},
+		{"BeginNewest", testBeginNewest},
+		{"BeginAt", testBeginAt},
 		{"SeveralTopics", testSeveralTopics},
 		{"GroupChanges", testGroupChanges},
 	} {

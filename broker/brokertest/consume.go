@@ -136,30 +136,6 @@ func testMaxInFlight(t *testing.T, b *bench) {
 	}
 }
 
-func testFromLast(t *testing.T, b *bench) {
-	topic := b.topic(t, 2, broker.Normal)
-	for range 4 {
-		b.send(t, broker.Message{Topic: topic, Body: []byte("old")})
-	}
-	b.subscribe(t, topic).wait(t, 4) // stored and within reach of consumers
-	in := newInbox()
-	s := broker.Subscription{Group: "group-" + unique(), Topics: []string{topic}, FromLast: true}
-	c := b.consume(t, b.Driver, s, in.put)
-	for range 4 {
-		b.send(t, broker.Message{Topic: topic, Body: []byte("new")})
-	}
-	in.wait(t, 4)
-	stop(t, c)
-	for range 4 {
-		b.send(t, broker.Message{Topic: topic, Body: []byte("while away")})
-	}
-	b.consume(t, b.Driver, s, in.put) // the group is no longer new
-	in.until(t, "what was sent meanwhile", func([]broker.Delivery) bool { return in.count("while away") >= 4 })
-	if in.count("old") != 0 || in.count("new") != 4 {
-		t.Errorf("got %d old messages and %d new ones, want 0 and 4", in.count("old"), in.count("new"))
-	}
-}
-
 func testSeveralTopics(t *testing.T, b *bench) {
 	one, two := b.topic(t, 1, broker.Normal), b.topic(t, 3, broker.Normal)
 	in := b.subscribe(t, one, two)

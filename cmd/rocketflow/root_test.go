@@ -38,7 +38,12 @@ func TestCommandLines(t *testing.T) {
 		{"dev -- no-such-program", exitFailure, "", "no-such-program"},
 		{"migrate status --schema " + schema, exitOK, "pending", ""},
 		{"migrate up --schema " + schema, exitOK, "00001_outbox.sql", ""},
-		{"migrate down --schema " + schema, exitOK, "pending", ""},
+		{"migrate owner --schema " + schema, exitOK, "belongs to nobody", ""},
+		{"migrate owner --set orders --schema " + schema, exitOK, "belongs to orders", ""},
+		{"migrate owner --schema " + schema, exitOK, "belongs to orders", ""},
+		{"migrate down --schema " + schema, exitUsage, "", "add --yes"},
+		{"migrate status --schema " + schema, exitOK, "", ""},
+		{"migrate down --yes --schema " + schema, exitOK, "pending", ""},
 	} {
 		code, stdout, stderr := runLine(c.args)
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) || (stderr == "") != (c.stderr == "") || strings.Count(stderr, "\n") > 1 {

@@ -57,7 +57,7 @@ func TestBadEventsInTopic(t *testing.T) {
 	// Messages that no outbox would send.
 	for _, m := range []broker.Message{
 		{Topic: s.topic, Tag: "counted", Keys: []string{"foreign"}, Body: []byte("no json")},
-		{Topic: s.topic, Properties: map[string]string{"CE_specversion": "1.0", "CE_id": "1", "CE_type": "counted", "CE_time": "yesterday"}, Body: []byte("{}")},
+		{Topic: s.topic, Properties: map[string]string{"CE_specversion": "1.0", "CE_id": "1", "CE_source": "x", "CE_type": "counted", "CE_time": "yesterday"}, Body: []byte("{}")},
 	} {
 		if _, err := s.client.Send(t.Context(), m); err != nil {
 			t.Fatal(err)

@@ -96,7 +96,7 @@ func (s *service) outbox(change ...func(*outbox.Config)) *outbox.Outbox {
 
 func (s *service) router(box *outbox.Outbox, change ...func(*handlers.Config)) *handlers.Router {
 	s.t.Helper()
-	config := handlers.Config{Pool: s.pool, Transactor: box, Broker: s.client, Schema: s.schema, GroupPrefix: s.topic + "-"}
+	config := handlers.Config{Pool: s.pool, Source: s.topic, Transactor: box, Broker: s.client, Schema: s.schema}
 	for _, f := range change {
 		f(&config)
 	}

@@ -70,7 +70,7 @@ func TestRocketMQKilled(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-broker", "kafka"}, {"-harm", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
+		{"-broker", "kafka"}, {"-faults", "fire"}, {"-faults", ""}, {"-harm", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
 		{"-broker", "rocketmq", "-harm", "markers"}, {"-nameserver", "127.0.0.1:9876"},
 	} {
 		var out, errs bytes.Buffer
@@ -95,7 +95,7 @@ func TestInterrupt(t *testing.T) {
 // TestSame: a seed draws the same schedule each time, another a different one.
 func TestSame(t *testing.T) {
 	t.Parallel()
-	a, b, c := draw(7, allHarm, false).String(), draw(7, allHarm, false).String(), draw(8, allHarm, false).String()
+	a, b, c := draw(7, allHarm, false, allFaults).String(), draw(7, allHarm, false, allFaults).String(), draw(8, allHarm, false, allFaults).String()
 	if a != b || a == c {
 		t.Errorf("seed 7:\n%s\nagain:\n%s\nseed 8:\n%s", a, b, c)
 	}

@@ -24,20 +24,24 @@ type order struct {
 	ID          int64        `json:",omitempty"` // of a transaction, for its answer
 	Transaction *transaction `json:",omitempty"`
 	Arm         *struct {
-		Step string
-		Nth  int
+		Action action
+		Step   string
+		Nth    int
 	} `json:",omitempty"`
 	Cut *struct {
 		Write bool
 		Left  int
 	} `json:",omitempty"`
-	Disarm bool `json:",omitempty"`
+	Disarm  bool   `json:",omitempty"`
+	Release uint64 `json:",omitempty"` // the schedule whose handlers are to hang no longer
 }
 
 // answer is what it says; the first, of no transaction, that it runs.
 type answer struct {
-	ID    int64
-	Error string
+	ID        int64
+	Error     string
+	Announced string // AfterCommit was called for this event; no answer to anything
+	Frozen    bool   // it will be at once; no answer to anything
 }
 
 // child is a process of its own. It dies by SIGKILL.
@@ -50,6 +54,9 @@ type child struct {
 	mu      sync.Mutex // of the orders, and what follows
 	next    int64
 	waiting map[int64]chan error
+	stopped bool // until it is told to go on
+
+	announce func(event string)
 }
 
 var errKilled = errors.New("the process was killed")
@@ -63,7 +70,7 @@ func startChild(ctx context.Context, w *world, s settings) (member, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.Command(self), ended: make(chan struct{}), waiting: map[int64]chan error{}}
+	c := &child{cmd: exec.Command(self), ended: make(chan struct{}), waiting: map[int64]chan error{}, announce: w.announce}
 	c.cmd.Env = append(os.Environ(), childVariable+"="+string(config))
 	c.cmd.SysProcAttr = ownProcess()
 	c.cmd.Stderr = noteWriter{w}
@@ -111,6 +118,16 @@ func (c *child) listen(output io.Reader) {
 		var a answer
 		if lines.Decode(&a) != nil {
 			break
+		}
+		switch {
+		case a.Announced != "":
+			c.announce(a.Announced)
+			continue
+		case a.Frozen:
+			c.mu.Lock()
+			c.stopped = true
+			c.mu.Unlock()
+			continue
 		}
 		var err error
 		if a.Error != "" {
@@ -185,12 +202,35 @@ func (c *child) await(ctx context.Context) error {
 	}
 }
 
-func (c *child) arm(step string, nth int) {
+func (c *child) arm(a action, step string, nth int) {
 	_ = c.tell(order{Arm: &struct {
-		Step string
-		Nth  int
-	}{step, nth}}) // who is dead needn't be told
+		Action action
+		Step   string
+		Nth    int
+	}{a, step, nth}}) // who is dead needn't be told
 }
+
+func (c *child) release(schedule uint64) { _ = c.tell(order{Release: schedule}) }
+
+func (c *child) frozen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped && !c.dead()
+}
+
+func (c *child) thaw() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		c.stopped = false
+		_ = c.cmd.Process.Signal(syscall.SIGCONT)
+	}
+}
+
+// hanging and err are not asked for: what can be seen inside shows it.
+func (c *child) hanging() int { return 0 }
+
+func (c *child) err() string { return "" }
 
 func (c *child) disarm() { _ = c.tell(order{Disarm: true}) }
 
@@ -236,20 +276,32 @@ func beChild(text string) error {
 	}
 	var mu sync.Mutex
 	answers := json.NewEncoder(os.Stdout)
+	tell := func(a answer) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = answers.Encode(a) // or nobody is there any more
+	}
 	say := func(id int64, err error) {
 		a := answer{ID: id}
 		if err != nil {
 			a.Error = err.Error()
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		_ = answers.Encode(a) // or nobody is there any more
+		tell(a)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	p, err := startProcess(ctx, s, nil, func(*process) {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {} // until it arrives
+	p, err := startProcess(ctx, s, nil, hooks{
+		do: map[action]func(*process){
+			die: func(*process) {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {} // until it arrives
+			},
+			freeze: func(*process) {
+				tell(answer{Frozen: true})
+				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			},
+		},
+		announce: func(event string) { tell(answer{Announced: event}) },
 	})
 	say(0, err)
 	if err != nil {
@@ -270,10 +322,12 @@ func beChild(text string) error {
 				say(o.ID, p.do(ctx, *o.Transaction))
 			}()
 		case o.Arm != nil:
-			p.arm(o.Arm.Step, o.Arm.Nth)
+			p.arm(o.Arm.Action, o.Arm.Step, o.Arm.Nth)
 		case o.Disarm:
-			p.arm("", 0)
+			p.arm(die, "", 0)
 			p.gate.arm(trap{})
+		case o.Release != 0:
+			p.release(o.Release)
 		case o.Cut != nil && o.Cut.Left == 0:
 			p.gate.cut()
 		case o.Cut != nil:

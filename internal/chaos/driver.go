@@ -119,7 +119,9 @@ func (d *driver) start(ctx context.Context) (stop func(), err error) {
 // work plays schedules in one world after the other until there are no more.
 func (d *driver) work(ctx, begin context.Context) error {
 	for begin.Err() == nil && d.more() {
-		w, err := openWorld(ctx, worldConfig{database: d.database, nameServer: d.nameServer, patience: d.patience, calm: harm(d.harm) != allHarm})
+		w, err := openWorld(ctx, worldConfig{
+			database: d.database, nameServer: d.nameServer, patience: d.patience, calm: harm(d.harm) != allHarm, faults: d.faults,
+		})
 		if err != nil {
 			return fmt.Errorf("make a world: %w", err)
 		}
@@ -139,7 +141,7 @@ func (d *driver) inhabit(ctx, begin context.Context, w *world) error {
 		if !ok {
 			break
 		}
-		s := draw(seed, harm(d.harm), w.server == nil)
+		s := draw(seed, harm(d.harm), w.server == nil, d.faults)
 		w.takeNotes()
 		v, events, took, err := w.play(ctx, s)
 		if err != nil {
@@ -198,8 +200,8 @@ func (d *driver) count(s *schedule, w *world, v verdict, events int64, took time
 		return
 	}
 	d.add(v)
-	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nplay it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s\n%smeanwhile:\n%s\n%s\n",
-		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, s, &d.strikes, strings.Join(w.takeNotes(), "\n"))
+	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nplay it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s FAULTS=%s\n%smeanwhile:\n%s\n%s\n",
+		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, joinFaults(d.faults), s, &d.strikes, strings.Join(w.takeNotes(), "\n"))
 }
 
 func (d *driver) add(v verdict) {

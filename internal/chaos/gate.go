@@ -13,6 +13,9 @@ type gate struct {
 	conns map[*gateConn]struct{}
 	shut  bool
 	trap  trap
+	// frozen, if not nil, is closed when the process goes on: until then its connections stay open and nothing comes
+	// through.
+	frozen chan struct{}
 }
 
 // trap cuts the connection that makes the nth read or write from now on.
@@ -24,6 +27,7 @@ type trap struct {
 var errCut = errors.New("connection cut")
 
 func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	g.wait()
 	g.mu.Lock()
 	shut := g.shut
 	g.mu.Unlock()
@@ -64,7 +68,36 @@ func (g *gate) shutDown() {
 	g.mu.Lock()
 	g.shut = true
 	g.mu.Unlock()
+	defer g.thaw() // when nothing can come through any more
 	g.cut()
+}
+
+// freeze holds everything back until thaw.
+func (g *gate) freeze() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen == nil && !g.shut {
+		g.frozen = make(chan struct{})
+	}
+}
+
+func (g *gate) thaw() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen != nil {
+		close(g.frozen)
+		g.frozen = nil
+	}
+}
+
+// wait returns when the process is not frozen.
+func (g *gate) wait() {
+	g.mu.Lock()
+	frozen := g.frozen
+	g.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
 }
 
 func (g *gate) arm(t trap) {
@@ -91,6 +124,7 @@ type gateConn struct {
 
 func (c *gateConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.gate.wait() // what has come may have come while the process was frozen
 	if err == nil && c.gate.sprung(false) {
 		c.Conn.Close()
 		return 0, errCut
@@ -99,6 +133,7 @@ func (c *gateConn) Read(b []byte) (int, error) {
 }
 
 func (c *gateConn) Write(b []byte) (int, error) {
+	c.gate.wait()
 	if c.gate.sprung(true) {
 		c.Conn.Close()
 		return 0, errCut
@@ -107,6 +142,7 @@ func (c *gateConn) Write(b []byte) (int, error) {
 }
 
 func (c *gateConn) Close() error {
+	c.gate.wait() // a frozen process keeps its sessions
 	c.gate.mu.Lock()
 	delete(c.gate.conns, c)
 	c.gate.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -50,8 +52,9 @@ func (r rest) String() string {
 	return fmt.Sprintf("%d of %d not handled, %d owed, %d parked", r.unhandled, r.published, r.owed, r.parked)
 }
 
-func (l ledger) left(ctx context.Context, pool *pgxpool.Pool, seed uint64, all bool) (r rest, err error) {
-	err = pool.QueryRow(ctx, l.sql.Get("Left"), int64(seed), all).Scan(&r.unhandled, &r.owed, &r.parked, &r.published)
+// left counts what a schedule has left to do, but for stream if that isn't empty.
+func (l ledger) left(ctx context.Context, pool *pgxpool.Pool, seed uint64, all bool, stream string) (r rest, err error) {
+	err = pool.QueryRow(ctx, l.sql.Get("Left"), int64(seed), all, stream).Scan(&r.unhandled, &r.owed, &r.parked, &r.published)
 	return r, err
 }
 
@@ -109,4 +112,30 @@ func (l ledger) judge(ctx context.Context, pool *pgxpool.Pool, seed *uint64) (v 
 		}
 	}
 	return v, nil
+}
+
+// judgeAnnounced looks at how often AfterCommit was called for each event of a schedule: at most once, and if its
+// transaction committed.
+func (l ledger) judgeAnnounced(ctx context.Context, pool *pgxpool.Pool, seed uint64, announced map[string]int) (wrong []string, err error) {
+	rows, err := pool.Query(ctx, l.sql.Get("Published"), int64(seed))
+	if err != nil {
+		return nil, fmt.Errorf("judge: Published: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("judge: Published: %w", err)
+	}
+	published := map[string]bool{}
+	for _, e := range events {
+		published[e] = true
+	}
+	for _, e := range slices.Sorted(maps.Keys(announced)) {
+		switch n := announced[e]; {
+		case !published[e]:
+			wrong = append(wrong, e+": AfterCommit was called, and its transaction didn't commit")
+		case n > 1:
+			wrong = append(wrong, fmt.Sprintf("%s: AfterCommit was called %d times", e, n))
+		}
+	}
+	return wrong, nil
 }

@@ -7,6 +7,9 @@ CREATE TABLE counter (stream text PRIMARY KEY, n bigint);
 -- What was handled, written in the handler's transaction.
 CREATE TABLE handled (consumer text, event text, schedule bigint, stream text, sequence bigint, ordinal bigserial);
 CREATE INDEX ON handled (schedule);
+-- What was published in a commit that Postgres lost in a failover. It may have been sent, and then it may be handled.
+CREATE TABLE ghost (event text, schedule bigint);
+CREATE INDEX ON ghost (schedule);
 -- A transaction that opens itself with a row has its id from then on.
 CREATE TABLE opened (transaction text);
 -- A deferred constraint that fails in COMMIT, and one that has COMMIT wait for a lock.
@@ -28,10 +31,10 @@ INSERT INTO handled (consumer, event, schedule, stream, sequence) VALUES ($1, $2
 
 -- name: Left
 -- What is not done: events not handled by a consumer, events owed, events parked. The latter two cost more, and are looked
--- for when all is handled or if $2.
+-- for when all is handled or if $2. A ghost may wait for ever. The events of stream $3 are left out, unless it is empty.
 WITH expected AS (
     SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)
-    WHERE p.schedule = $1 AND (c.consumer = 'audit' OR p.topic = 'chaos-first')
+    WHERE p.schedule = $1 AND (c.consumer = 'audit' OR p.topic = 'chaos-first') AND ($3 = '' OR p.stream <> $3)
 ), unhandled AS MATERIALIZED (
     SELECT count(*) AS n FROM (
         SELECT consumer, event FROM expected EXCEPT SELECT consumer, event FROM handled WHERE schedule = $1
@@ -39,17 +42,38 @@ WITH expected AS (
 )
 SELECT n,
     CASE WHEN n = 0 OR $2 THEN (SELECT count(*) FROM {schema}.outbox o WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)) ELSE 0 END,
-    CASE WHEN n = 0 OR $2 THEN (SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead') ELSE 0 END,
+    CASE WHEN n = 0 OR $2 THEN (
+        SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND ($3 = '' OR subject <> $3)
+            AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
+    ) ELSE 0 END,
     (SELECT count(*) FROM published WHERE schedule = $1)
 FROM unhandled
 
 -- name: Open
--- The transactions that write.
+-- The transactions that write, of all processes but those that are named.
 SELECT coalesce(array_agg(backend_xid::text), '{}') FROM pg_stat_activity
-WHERE starts_with(application_name, $1) AND backend_xid IS NOT NULL
+WHERE starts_with(application_name, $1) AND backend_xid IS NOT NULL AND application_name <> ALL ($2::text[])
 
 -- name: StillOpen
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_xid::text = ANY ($1))
+
+-- name: Sessions
+SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, $1)
+
+-- name: WorldTables
+-- All but partitions and those of $2.
+SELECT quote_ident(relname) FROM pg_class
+WHERE relnamespace = quote_ident($1)::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> ALL ($2::text[])
+ORDER BY 1
+
+-- name: NoteGhosts
+-- What a failover to the snapshot takes back.
+INSERT INTO ghost (event, schedule)
+SELECT event, schedule FROM published p WHERE NOT EXISTS (SELECT FROM {snapshot}.published s WHERE s.event = p.event)
+
+-- name: Published
+-- What an AfterCommit function may have told of: what committed, be it lost afterwards.
+SELECT event FROM published WHERE schedule = $1 UNION ALL SELECT event FROM ghost WHERE schedule = $1
 
 -- name: Lost
 SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)
@@ -66,6 +90,7 @@ GROUP BY event, consumer HAVING count(*) > 1
 SELECT h.event, h.consumer FROM handled h
 WHERE ($1::bigint IS NULL OR h.schedule = $1)
     AND NOT EXISTS (SELECT FROM published p WHERE p.schedule = h.schedule AND p.event = h.event)
+    AND NOT EXISTS (SELECT FROM ghost g WHERE g.schedule = h.schedule AND g.event = h.event)
 
 -- name: Misordered
 -- Events whose predecessor in the stream, as the consumer first handled them, has a higher place or sequence.
@@ -82,3 +107,4 @@ SELECT event, consumer FROM (
 -- name: Dead
 SELECT convert_from(body, 'UTF8')::jsonb ->> 'name', consumer || ': ' || last_error FROM {schema}.parked
 WHERE reason = 'dead' AND ($1::bigint IS NULL OR convert_from(body, 'UTF8')::jsonb -> 'schedule' = to_jsonb($1::bigint))
+    AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')

@@ -12,6 +12,15 @@
 // doubled counts events of transactions that didn't commit, too. The exit status is 1 if any of the last three is not 0,
 // or if a schedule does not come to rest, and 2 for wrong usage.
 //
+// Flag -faults switches kinds of faults on that schedules have besides:
+//
+//	deploy    versions with and without a handler of an event type run side by side, forward and back
+//	join      joined transactions and savepoints, rolled back by their owners in part or in whole
+//	freeze    a process that sweeps stops where it is, with its sessions: the others come to rest without it
+//	skew      a process has a clock that is hours or days wrong; then all is sent again
+//	failover  Postgres loses its last commits; what was sent of them may be handled or be a dead letter, and nothing else
+//	hang      a handler ignores its deadline: all but its aggregate comes to rest, and the router names the consumer
+//
 // With -broker embedded all runs in this process: to kill one of the processes is to cut it off from the broker and
 // Postgres, from one instruction to the next, and to leave it. With -broker rocketmq processes are such, and SIGKILL
 // ends them, the broker, and Postgres.
@@ -53,6 +62,7 @@ type options struct {
 	stop       bool
 	find       string
 	harm       string
+	faults     []fault
 	strike     string
 	patience   time.Duration
 	database   string
@@ -70,6 +80,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.BoolVar(&o.stop, "stop", false, "stop at the first schedule that fails")
 	flags.StringVar(&o.find, "find", "", "stop at the first that is lost, doubled or misordered, whichever of these is named")
 	flags.StringVar(&o.harm, "harm", "all", "what goes wrong: all, none, or markers (the broker forgets which transactions have ended)")
+	faults := flags.String("faults", "default", "kinds of faults that schedules may have besides: default, none, all, or a list of "+joinFaults(allFaults))
 	flags.StringVar(&o.strike, "strike", "", "only the blows to the driver's own servers that have this in their names, and more often: killed, paused, Postgres, RocketMQ")
 	flags.DurationVar(&o.patience, "patience", 0, "how long a schedule may take to come to rest (default 40s, on a real broker 3m30s)")
 	flags.StringVar(&o.database, "database", "", "URL of a Postgres to use, which is left alone (default: one of its own, which is not)")
@@ -87,6 +98,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		flags.Usage()
 		return o, err
 	}
+	var faultsErr error
+	o.faults, faultsErr = parseFaults(*faults)
 	switch {
 	case flags.NArg() > 0:
 		return wrong("unexpected %q", flags.Args())
@@ -94,6 +107,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return wrong("-broker %q: want embedded or rocketmq", o.broker)
 	case o.harm != string(allHarm) && o.harm != string(noHarm) && o.harm != string(markersHarm):
 		return wrong("-harm %q: want all, none or markers", o.harm)
+	case faultsErr != nil:
+		return wrong("-faults: %v", faultsErr)
 	case o.find != "" && o.find != "lost" && o.find != "doubled" && o.find != "misordered":
 		return wrong("-find %q: want lost, doubled or misordered", o.find)
 	case o.harm == string(markersHarm) && o.broker != "embedded":

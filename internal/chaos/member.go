@@ -15,12 +15,17 @@ import (
 type member interface {
 	do(ctx context.Context, t transaction) error
 	await(ctx context.Context) error // until no transaction is left that do was called for
-	arm(step string, nth int)        // dies when the step comes for the nth time
+	arm(a action, step string, nth int)
 	disarm()
 	cutPostgres(t trap)                          // at once if t isn't armed
 	isolate(o rocketmqtest.Outage) (heal func()) // from the broker
 	kill()
 	dead() bool
+	frozen() bool            // since a step that was armed for that
+	thaw()                   // nothing if it isn't frozen
+	release(schedule uint64) // its handlers that hang
+	hanging() int            // how many of them do, as far as that can be seen from here
+	err() string             // of its router, as far as that can be seen from here
 	close()
 }
 
@@ -33,6 +38,14 @@ type slot struct {
 
 	mu   sync.Mutex
 	life member // nil: none yet
+	last string // its name
+}
+
+// lifeName is the name of the present or last life.
+func (s *slot) lifeName() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 func (s *slot) member() member {
@@ -62,8 +75,9 @@ func (s *slot) revive(ctx context.Context) error {
 		cancel()
 		if err == nil {
 			s.mu.Lock()
-			s.life = m
+			s.life, s.last = m, config.Name
 			s.mu.Unlock()
+			s.world.started(config)
 			return nil
 		}
 		if ctx.Err() != nil || time.Now().After(limit) {
@@ -86,11 +100,18 @@ type inside struct {
 	world *world
 	name  string
 	once  sync.Once
+	doing sync.WaitGroup // transactions
+
+	freezing sync.Mutex
+	reheal   func() // undoes the freeze; nil: not frozen
 }
 
 func startInside(ctx context.Context, w *world, s settings) (member, error) {
 	m := &inside{world: w, name: s.Name}
-	p, err := startProcess(ctx, s, rocketflow.Clock(w.clock), func(*process) { m.kill() })
+	p, err := startProcess(ctx, s, rocketflow.Clock(w.clock), hooks{
+		do:       map[action]func(*process){die: func(*process) { m.kill() }, freeze: func(*process) { m.freeze() }},
+		announce: w.announce,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +123,7 @@ func (m *inside) kill() {
 	m.once.Do(func() {
 		m.client.dead.Store(true)
 		m.gate.shutDown()
+		m.thaw()
 		heal := m.isolate(rocketmqtest.Refused)
 		m.world.zombies.Go(func() {
 			m.stop(time.Second)
@@ -110,13 +132,57 @@ func (m *inside) kill() {
 	})
 }
 
-// await has nothing to wait for: here do returns when it is done.
-func (m *inside) await(context.Context) error { return nil }
+// do returns when ctx ends, too: a frozen process doesn't heed it.
+func (m *inside) do(ctx context.Context, t transaction) error {
+	done := make(chan error, 1)
+	m.doing.Go(func() { done <- m.process.do(ctx, t) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		if m.frozen() {
+			return ctx.Err()
+		}
+		return <-done
+	}
+}
+
+func (m *inside) await(context.Context) error {
+	m.doing.Wait()
+	return nil
+}
+
+// freeze stops all that the process does with Postgres and the broker, which see it alive: its sessions stay.
+func (m *inside) freeze() {
+	m.freezing.Lock()
+	defer m.freezing.Unlock()
+	if m.reheal != nil || m.dead() {
+		return
+	}
+	m.gate.freeze()
+	m.reheal = m.isolate(rocketmqtest.Silent)
+}
+
+func (m *inside) frozen() bool {
+	m.freezing.Lock()
+	defer m.freezing.Unlock()
+	return m.reheal != nil
+}
+
+func (m *inside) thaw() {
+	m.freezing.Lock()
+	defer m.freezing.Unlock()
+	if m.reheal != nil {
+		m.reheal()
+		m.gate.thaw()
+		m.reheal = nil
+	}
+}
 
 func (m *inside) dead() bool { return m.client.dead.Load() }
 
 func (m *inside) disarm() {
-	m.arm("", 0)
+	m.arm(die, "", 0)
 	m.gate.arm(trap{})
 }
 
@@ -133,5 +199,8 @@ func (m *inside) isolate(o rocketmqtest.Outage) (heal func()) {
 }
 
 func (m *inside) close() {
-	m.once.Do(func() { m.stop(5 * time.Second) })
+	m.once.Do(func() {
+		m.stop(5 * time.Second)
+		m.client.dead.Store(true)
+	})
 }

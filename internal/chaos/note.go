@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/rocketflow/rocketflow"
 )
 
@@ -26,15 +28,20 @@ type note struct {
 	Counted  bool   `json:"counted"`          // the ledger counts its place in the stream
 	Follow   bool   `json:"follow,omitempty"` // echo publishes one more
 	Fail     int    `json:"fail,omitempty"`   // so often audit's handler fails first
+
+	Type     string `json:"type,omitempty"`      // its event type, where it isn't noteType
+	Nested   bool   `json:"nested,omitempty"`    // echo publishes the follower by joining a savepoint of its transaction
+	EchoFail int    `json:"echo_fail,omitempty"` // so often echo's handler fails first
+	Hang     int    `json:"hang,omitempty"`      // so many calls of audit's handler ignore their deadline until they are released
 }
 
 func (n note) EventMeta() rocketflow.Meta {
-	return rocketflow.Meta{Topic: n.Topic, Type: noteType, Subject: n.Stream}
+	return rocketflow.Meta{Topic: n.Topic, Type: cmp.Or(n.Type, noteType), Subject: n.Stream}
 }
 
-// follower is the event that echo publishes for one.
-func (n note) follower() note {
-	f := note{Name: n.Name + "/follow", Schedule: n.Schedule, Topic: topicFollow, Counted: n.Counted}
+// follower is the event that echo publishes for one. eventType is empty for noteType.
+func (n note) follower(eventType string) note {
+	f := note{Name: n.Name + "/follow", Schedule: n.Schedule, Topic: topicFollow, Counted: n.Counted, Type: eventType}
 	if n.Stream != "" {
 		f.Stream = n.Stream + "/follow"
 	}

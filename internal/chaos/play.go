@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +23,18 @@ type play struct {
 	heals   []func()
 	running sync.WaitGroup // transactions
 	locks   map[int64]*pgxpool.Conn
+	changed map[int]bool // slots whose processes were replaced
+	began   time.Time    // by Postgres' clock
+
+	mu    sync.Mutex
+	wrong []string // what the ledger doesn't see
+}
+
+// fault notes what is wrong with the schedule.
+func (p *play) fault(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wrong = append(p.wrong, what)
 }
 
 // nameOf names a message alike in each run: the ids of events are drawn anew.
@@ -39,7 +51,12 @@ const transactionTimeout = 5 * time.Second
 // play plays a schedule to its end and judges what came of it; took is how long that took to come to rest. An error is
 // the driver's own.
 func (w *world) play(ctx context.Context, s *schedule) (v verdict, events int64, took time.Duration, err error) {
-	p := &play{schedule: s, w: w, ctx: ctx, locks: map[int64]*pgxpool.Conn{}}
+	p := &play{schedule: s, w: w, ctx: ctx, locks: map[int64]*pgxpool.Conn{}, changed: map[int]bool{}}
+	if err := w.try(ctx, func(ctx context.Context) error {
+		return w.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&p.began)
+	}); err != nil {
+		return v, 0, 0, err
+	}
 	if s.faults != nil {
 		p.heals = append(p.heals, w.server.Control(s.faults.Hook))
 	}
@@ -54,37 +71,34 @@ func (w *world) play(ctx context.Context, s *schedule) (v verdict, events int64,
 		return v, 0, 0, err
 	}
 	healed := time.Now()
-	left, err := w.settle(ctx, s.seed)
+	left, err := w.settle(ctx, s.seed, "")
 	if err != nil {
 		return v, 0, 0, err
 	}
 	took = time.Since(healed)
-	if v, err = w.judge(ctx, &s.seed); err == nil && !left.none() {
+	if v, err = w.judge(ctx, &s.seed); err != nil {
+		return v, left.published, took, err
+	}
+	v.other = append(v.other, p.wrong...)
+	announced, err := w.judgeAnnounced(ctx, s.seed)
+	v.doubled = append(v.doubled, announced...)
+	if !left.none() {
 		v.other = append(v.other, "not at rest: "+left.String())
 		w.progress(ctx, v.lost)
+	}
+	if err == nil && v.ok() {
+		err = p.restore(ctx)
 	}
 	return v, left.published, took, err
 }
 
 // end heals all, and waits for the transactions.
 func (p *play) end() error {
-	for _, heal := range slices.Backward(p.heals) {
-		heal()
-	}
-	for lock := range p.locks {
-		_ = p.release(lock)
-	}
-	p.running.Wait()
-	for _, s := range p.w.slots {
-		s.member().disarm()
-		if err := s.member().await(p.ctx); err != nil {
-			return err
-		}
-	}
-	if err := p.w.revive(p.ctx); err != nil {
+	p.thaw()
+	if err := p.healAll(); err != nil {
 		return err
 	}
-	return p.w.finish(p.ctx)
+	return p.releaseHanging()
 }
 
 // revive starts who is dead, if that can be done soon: what they need may be away. Else the end does it.
@@ -104,12 +118,16 @@ func (p *play) run(t transaction) {
 
 // start runs a transaction beside all else.
 func (p *play) start(t transaction) {
+	t = p.known(p.awake(t))
 	m := p.w.slots[t.By].member()
 	p.running.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, transactionTimeout)
 		defer cancel()
 		if err := m.do(ctx, t.locked(p.w)); err != nil {
 			p.w.note("%s: %v", t.Name, err)
+			if strings.Contains(err.Error(), errAfterCommit.Error()) { // of a child there is only the text
+				p.fault(fmt.Sprintf("%s: %v", t.Name, err))
+			}
 		}
 	})
 }
@@ -134,6 +152,7 @@ func (p *play) begin(t transaction) error {
 
 // hang has a transaction get stuck in COMMIT, and there loses the connection, or the publisher, or the backend.
 func (p *play) hang(t transaction, kill bool) error {
+	t = p.awake(t)
 	if err := p.take(t.Lock); err != nil {
 		return err
 	}
@@ -209,7 +228,7 @@ func (p *play) waiter(lock int64) (backend int, err error) {
 func (p *play) rest(patience time.Duration) error {
 	limit := time.Now().Add(patience)
 	for {
-		left, err := p.w.left(p.ctx, p.seed, false)
+		left, err := p.w.left(p.ctx, p.seed, false, "")
 		if err != nil || left.none() || time.Now().After(limit) {
 			return err
 		}
@@ -220,7 +239,7 @@ func (p *play) rest(patience time.Duration) error {
 // forget has all come to rest and the broker forget its markers, and lets it ask.
 func (p *play) forget() error {
 	p.running.Wait()
-	if _, err := p.w.settle(p.ctx, p.seed); err != nil {
+	if _, err := p.w.settle(p.ctx, p.seed, ""); err != nil {
 		return err
 	}
 	if err := p.w.server.Restart(rocketmqtest.LoseMarkers); err != nil {

@@ -30,6 +30,10 @@ type settings struct {
 	Buffer     int // of the relay
 	Consumes   bool
 	Real       bool // by the machine's clock and on a real broker
+
+	Types  []string      // event types that this version handles besides noteType; the follower that echo publishes is of the last
+	Skew   time.Duration // how far its clock is ahead of Postgres'
+	Faults []fault       // kinds that are on, for what they need in the configuration
 }
 
 // process is a service: an outbox, and handlers where it consumes.
@@ -41,10 +45,37 @@ type process struct {
 	router *handlers.Router // nil: it only publishes
 	ledger ledger
 
-	mu     sync.Mutex
-	at     string // the step to die at
-	left   int    // when it has come so often; 0: live on
-	failed map[string]int
+	settings settings
+	hooks    hooks
+
+	mu        sync.Mutex
+	traps     map[action]*stepTrap
+	failed    map[string]int
+	hung      map[string]int
+	released  map[uint64]bool // schedules whose handlers no longer hang
+	unhang    chan struct{}   // closed and replaced with each release
+	hangs     int             // calls that hang
+	announced map[string]bool // events whose AfterCommit function ran
+	ended     bool            // no handler hangs any more
+}
+
+// hooks are what a process does to itself, or tells, as told by whoever runs it.
+type hooks struct {
+	do       map[action]func(*process) // when an armed step comes
+	announce func(event string)        // the AfterCommit function of an event ran
+}
+
+// action is what befalls a process at a step that was armed.
+type action string
+
+const (
+	die    action = "die"
+	freeze action = "freeze"
+)
+
+type stepTrap struct {
+	step string
+	left int // it goes off when the step has come so often
 }
 
 // steps are the moments at which a process can die: those of publishing, and those of handling.
@@ -53,17 +84,24 @@ var (
 	handlingSteps   = []string{"received", "ran", "handled", "recorded", "committed", "relayed", "acked"}
 )
 
-// startProcess returns when it runs. die ends it at the step that it was told.
-func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, die func(*process)) (*process, error) {
-	p := &process{gate: new(gate), failed: map[string]int{}, ledger: openLedger(s.Schema)}
-	if err := p.start(ctx, s, clock, die); err != nil {
+// stepSweeping is a step, too: the sweep has sent an event and goes on.
+const stepSweeping = "sweeping"
+
+// startProcess returns when it runs.
+func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, h hooks) (*process, error) {
+	p := &process{
+		gate: new(gate), settings: s, hooks: h, ledger: openLedger(s.Schema), traps: map[action]*stepTrap{},
+		failed: map[string]int{}, hung: map[string]int{}, released: map[uint64]bool{}, unhang: make(chan struct{}), announced: map[string]bool{},
+	}
+	if err := p.start(ctx, s, clock); err != nil {
 		p.stop(0)
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock, die func(*process)) error {
+func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock) error {
+	clock = skewedBy(clock, s.Skew)
 	config, err := pgxpool.ParseConfig(s.Database)
 	if err != nil {
 		return err
@@ -84,16 +122,11 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock,
 		return err
 	}
 	p.client = &mortal{Client: client}
-	step := func(name string) {
-		if p.due(name) {
-			die(p)
-		}
-	}
 	p.box, err = outbox.New(outbox.Config{
 		Pool: p.pool, Broker: p.client, Source: "chaos", Schema: s.Schema, Gear: s.Gear, MaxHalves: 2, RelayBuffer: s.Buffer,
 		HalfTimeout: s.pick(120*time.Millisecond, 500*time.Millisecond), EndTimeout: s.pick(150*time.Millisecond, 500*time.Millisecond),
 		SweepInterval: s.pick(time.Second, 200*time.Millisecond), SweepGrace: s.pick(3*time.Second, 1500*time.Millisecond),
-		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(step),
+		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(p.step),
 	})
 	if err != nil {
 		return err
@@ -104,17 +137,21 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock,
 	if !s.Consumes {
 		return nil
 	}
-	p.router, err = handlers.New(handlers.Config{
-		Pool: p.pool, Transactor: p.box, Broker: p.client, Schema: s.Schema, Refill: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
-		Clock: clock, Listener: handlingListener(step), Retry: handlers.RetryPolicy{Base: s.pick(time.Second, 100*time.Millisecond), Max: 5 * time.Second, Attempts: 20},
+	handling := handlers.Config{
+		Pool: p.pool, Source: "chaos", Transactor: p.box, Broker: p.client, Schema: s.Schema, Refill: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
+		Clock: clock, Listener: handlingListener(p.step), Retry: handlers.RetryPolicy{Base: s.pick(time.Second, 100*time.Millisecond), Max: 5 * time.Second, Attempts: 20},
 		Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	s.faultsConfig(&handling)
+	p.router, err = handlers.New(handling)
 	if err != nil {
 		return err
 	}
-	p.router.Handle(audit, topicFirst, noteType, p.audit)
-	p.router.Handle(audit, topicFollow, noteType, p.audit)
-	p.router.Handle(echo, topicFirst, noteType, p.echo)
+	for _, eventType := range append([]string{noteType}, s.Types...) {
+		p.router.Handle(audit, topicFirst, eventType, p.audit)
+		p.router.Handle(audit, topicFollow, eventType, p.audit)
+		p.router.Handle(echo, topicFirst, eventType, p.echo)
+	}
 	return p.router.Start(ctx)
 }
 
@@ -136,8 +173,13 @@ func publishingListener(step func(string)) *outbox.Listener {
 		Prepared:  func(i outbox.PreparedInfo) { ok("prepared", i.Err) },
 		Committed: func([]rocketflow.Event) { step("committed") },
 		Ended:     func(i outbox.EndedInfo) { ok("ended", i.Err) },
-		Relayed:   func(i outbox.RelayedInfo) { ok("relayed", i.Err) },
-		Acked:     func(i outbox.AckedInfo) { ok("acked", i.Err) },
+		Relayed: func(i outbox.RelayedInfo) {
+			ok("relayed", i.Err)
+			if i.Swept {
+				ok(stepSweeping, i.Err)
+			}
+		},
+		Acked: func(i outbox.AckedInfo) { ok("acked", i.Err) },
 		Checked: func(i outbox.CheckedInfo) {
 			if i.Decision == broker.Commit {
 				step("checked")
@@ -159,27 +201,37 @@ func handlingListener(step func(string)) *handlers.Listener {
 	}
 }
 
-// arm has the process die when a step comes for the nth time.
-func (p *process) arm(step string, nth int) {
+// arm has an action befall the process when a step comes for the nth time; 0: no longer.
+func (p *process) arm(a action, step string, nth int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at, p.left = step, nth
+	p.traps[a] = &stepTrap{step, nth}
 }
 
-func (p *process) due(step string) bool {
+func (p *process) step(name string) {
+	for _, a := range []action{die, freeze} {
+		if p.due(a, name) {
+			p.hooks.do[a](p)
+		}
+	}
+}
+
+func (p *process) due(a action, step string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if step != p.at || p.left == 0 {
+	t := p.traps[a]
+	if t == nil || step != t.step || t.left == 0 {
 		return false
 	}
-	p.left--
-	return p.left == 0
+	t.left--
+	return t.left == 0
 }
 
 // stop ends all that runs here, whether the process is dead or not, and waits for it.
 func (p *process) stop(patience time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	p.endHanging()
 	if p.router != nil {
 		_ = p.router.Stop(ctx) // what is left undone comes again
 	}
@@ -205,16 +257,23 @@ func (p *process) audit(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	if err := p.ledger.handle(ctx, tx, audit, n, e.Sequence); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	fails := p.failed[n.Name] < n.Fail
-	if fails {
-		p.failed[n.Name]++
-	}
-	p.mu.Unlock()
-	if fails {
+	p.hang(n)
+	if p.fails(audit, n, n.Fail) {
 		return errOnPurpose
 	}
 	return nil
+}
+
+// fails tells whether a consumer's handler is to fail this time: so often in each process.
+func (p *process) fails(consumer string, n note, times int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := consumer + " " + n.Name
+	if p.failed[key] >= times {
+		return false
+	}
+	p.failed[key]++
+	return true
 }
 
 func (p *process) echo(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
@@ -225,7 +284,26 @@ func (p *process) echo(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event
 	if err := p.ledger.handle(ctx, tx, echo, n, e.Sequence); err != nil || !n.Follow {
 		return err
 	}
-	return p.ledger.publish(ctx, tx, n.follower())
+	follower := n.follower(p.settings.followerType())
+	if !n.Nested {
+		return p.publish(ctx, tx, follower)
+	}
+	if err := p.publishNested(ctx, tx, follower); err != nil {
+		return err
+	}
+	if p.fails(echo, n, n.EchoFail) {
+		return errOnPurpose // with it goes what the savepoint published
+	}
+	return nil
+}
+
+// publish publishes an event, writes that down, and has its AfterCommit function tell.
+func (p *process) publish(ctx context.Context, tx rocketflow.Tx, n note) error {
+	if err := p.ledger.publish(ctx, tx, n); err != nil {
+		return err
+	}
+	tx.AfterCommit(func() { p.announce(n.Name) })
+	return nil
 }
 
 // do runs a transaction. An error may mean anything: the ledger tells what committed.
@@ -235,22 +313,15 @@ func (p *process) do(ctx context.Context, t transaction) (err error) {
 			err = fmt.Errorf("panic: %v", v)
 		}
 	}()
-	if t.Manner != joined && t.Manner != joinedRaw {
-		return p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return p.run(ctx, tx, t) })
+	if t.joins() {
+		err = p.join(ctx, t)
+	} else {
+		err = p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return p.run(ctx, tx, t) })
 	}
-	inner, err := p.pool.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = inner.Rollback(context.WithoutCancel(ctx)) }() // nothing after a commit
-	tx := p.box.Join(inner)
-	if err := p.run(ctx, tx, t); err != nil {
-		return err
-	}
-	if t.Manner == joinedRaw {
-		return inner.Commit(ctx)
-	}
-	return tx.Commit(ctx)
+	return p.wantAnnounced(t)
 }
 
 func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) error {
@@ -263,7 +334,7 @@ func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) erro
 		}
 	}
 	for _, n := range t.Notes {
-		if err := p.ledger.publish(ctx, tx, n); err != nil {
+		if err := p.publish(ctx, tx, n); err != nil {
 			return err
 		}
 	}
@@ -281,7 +352,7 @@ func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) erro
 		err = pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
 			n := t.Notes[0]
 			n.Name += "/savepoint"
-			if err := p.ledger.publish(ctx, inner.(rocketflow.Tx), n); err != nil {
+			if err := p.publish(ctx, inner.(rocketflow.Tx), n); err != nil {
 				return err
 			}
 			return errOnPurpose

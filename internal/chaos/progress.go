@@ -54,7 +54,7 @@ func (w *world) progressAt(ctx context.Context, address string, lost []string) {
 	}
 	defer conn.Close()
 	for _, group := range []string{audit, echo} {
-		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": w.name + "%" + group}})
+		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": w.name + "%chaos-" + group}})
 		if err == nil {
 			w.note("members of %s: %s", group, answer.Body)
 		}
@@ -64,7 +64,7 @@ func (w *world) progressAt(ctx context.Context, address string, lost []string) {
 			fields := map[string]string{"topic": w.name + "%" + topic, "queueId": strconv.Itoa(queue)}
 			end := offset(ctx, conn, remoting.MaxOffset, fields)
 			for _, group := range []string{audit, echo} {
-				fields["consumerGroup"] = w.name + "%" + group
+				fields["consumerGroup"] = w.name + "%chaos-" + group
 				w.note("%s queue %d: %s is at %s of %s", topic, queue, group, offset(ctx, conn, remoting.QueryConsumerOffset, fields), end)
 			}
 			w.noteHeld(ctx, conn, topic, queue, lost)
@@ -77,7 +77,7 @@ func (w *world) progressAt(ctx context.Context, address string, lost []string) {
 func (w *world) noteHeld(ctx context.Context, conn *remoting.Conn, topic string, queue int, lost []string) {
 	for next := int64(0); ; {
 		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: map[string]string{
-			"consumerGroup": w.name + "%" + audit, "topic": w.name + "%" + topic, "queueId": strconv.Itoa(queue), "queueOffset": strconv.FormatInt(next, 10),
+			"consumerGroup": w.name + "%chaos-" + audit, "topic": w.name + "%" + topic, "queueId": strconv.Itoa(queue), "queueOffset": strconv.FormatInt(next, 10),
 			"maxMsgNums": "32", "sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
 		}})
 		if err != nil { // the end, too

@@ -32,6 +32,7 @@ type transaction struct {
 	Manner manner
 	Notes  []note
 	Lock   int64 // of Postgres, that it waits for where it is held or hangs
+	Raw    bool  // where its owner has a choice: commits by the pgx.Tx that was joined, not by the rocketflow.Tx
 }
 
 // schedule is what a seed comes to: which transactions, what goes wrong, and when.
@@ -39,6 +40,7 @@ type schedule struct {
 	seed   uint64
 	steps  []step
 	faults *rocketmqtest.Faults // nil: none
+	kinds  map[fault]bool       // that it has
 }
 
 // step is one thing that the driver does. They are done one after the other; transactions may go on beside them.
@@ -59,17 +61,23 @@ const (
 const publishers, consumers = 3, 2
 
 // draw makes the schedule of a seed: the same each time.
-func draw(seed uint64, h harm, real bool) *schedule {
+func draw(seed uint64, h harm, real bool, faults []fault) *schedule {
 	s := &schedule{seed: seed}
-	d := &drawing{schedule: s, lot: rand.New(rand.NewPCG(seed, 1)), harm: h, real: real}
+	d := &drawing{schedule: s, lot: rand.New(rand.NewPCG(seed, 1)), harm: h, real: real, extra: rand.New(rand.NewPCG(seed, 3))}
 	if h == allHarm && !real {
 		d.faults()
 	}
+	if h == allHarm {
+		d.choose(faults)
+	}
+	d.beginFaults()
 	for i := range 4 + d.lot.IntN(7) {
 		d.trouble()
 		d.transact(i)
 		d.pause()
+		d.duringFaults(i)
 	}
+	d.endFaults()
 	if h == markersHarm {
 		d.add("all rests, the broker forgets its markers", func(p *play) error { return p.forget() })
 	}
@@ -83,6 +91,10 @@ type drawing struct {
 	real   bool
 	locks  int
 	halted bool // the broker is, or a process is frozen: one thing at a time
+
+	// What the kinds of faults draw comes from a generator of its own: a seed has the same steps besides, whatever kinds
+	// are on.
+	extra *rand.Rand
 }
 
 func (d *drawing) add(what string, do func(*play) error) {
@@ -98,16 +110,7 @@ func (d *drawing) transact(i int) {
 	if d.harm == allHarm && d.one(2) {
 		t.Manner = pick(d.lot, fails, panics, doomed, savepoint, joined, joinedRaw, held, held, held, hangs, hangs, hangsAborted)
 	}
-	for k := range pick(d.lot, 1, 1, 1, 2, 3, 5) {
-		n := note{Name: fmt.Sprintf("%s-e%d", t.Name, k), Schedule: d.seed, Topic: topicFirst, Follow: d.one(4)}
-		if x := d.lot.IntN(4); x < 3 { // else it has no order
-			n.Stream, n.Counted = fmt.Sprintf("s%d-%c", d.seed, 'a'+x), x < 2
-		}
-		if d.harm == allHarm && d.one(8) {
-			n.Fail = 1 + d.lot.IntN(2)
-		}
-		t.Notes = append(t.Notes, n)
-	}
+	d.notes(d.lot, &t)
 	switch t.Manner {
 	case held:
 		d.locks++
@@ -148,6 +151,20 @@ func (d *drawing) transact(i int) {
 	}
 }
 
+// notes draws what a transaction publishes.
+func (d *drawing) notes(lot *rand.Rand, t *transaction) {
+	for k := range pick(lot, 1, 1, 1, 2, 3, 5) {
+		n := note{Name: fmt.Sprintf("%s-e%d", t.Name, k), Schedule: d.seed, Topic: topicFirst, Follow: lot.IntN(4) == 0}
+		if x := lot.IntN(4); x < 3 { // else it has no order
+			n.Stream, n.Counted = fmt.Sprintf("s%d-%c", d.seed, 'a'+x), x < 2
+		}
+		if d.harm == allHarm && lot.IntN(8) == 0 {
+			n.Fail = 1 + lot.IntN(2)
+		}
+		t.Notes = append(t.Notes, n)
+	}
+}
+
 func (d *drawing) name(t transaction) string {
 	var notes []string
 	for _, n := range t.Notes {
@@ -161,6 +178,15 @@ func (d *drawing) name(t transaction) string {
 		if n.Follow {
 			text += " (followed)"
 		}
+		if n.Nested {
+			text += fmt.Sprintf(" (followed by way of a joined savepoint, after %d failures)", n.EchoFail)
+		}
+		if n.Type != "" {
+			text += " (of version 2)"
+		}
+		if n.Hang > 0 {
+			text += fmt.Sprintf(" (audit hangs %d times)", n.Hang)
+		}
 		notes = append(notes, text)
 	}
 	return fmt.Sprintf("%s by publisher %d %s: %s", t.Name, t.By, t.Manner, strings.Join(notes, ", "))
@@ -171,7 +197,7 @@ func (d *drawing) during(t transaction, end func(*play) error) func(*play) error
 	step := pick(d.lot, "recorded", "prepared", "committed", "committed", "committed")
 	d.add(fmt.Sprintf("publisher %d will be killed when %s is %s", t.By, t.Name, step), func(*play) error { return nil })
 	return func(p *play) error {
-		p.w.slots[t.By].member().arm(step, 1)
+		p.w.slots[t.By].member().arm(die, step, 1)
 		return end(p)
 	}
 }
@@ -191,7 +217,7 @@ func (d *drawing) trouble() {
 	case n < 14:
 		step, nth := pick(d.lot, steps...), 1+d.lot.IntN(3)
 		d.add(fmt.Sprintf("%s will be killed at %s %d", name, step, nth), func(p *play) error {
-			p.w.slots[who].member().arm(step, nth)
+			p.w.slots[who].member().arm(die, step, nth)
 			return nil
 		})
 	case n < 16:

@@ -35,15 +35,20 @@ type world struct {
 	lockBase int64
 	zombies  sync.WaitGroup
 
-	mu    sync.Mutex
-	notes []string // of what went on, for a schedule that fails
+	nameServer, namespace string // of the broker
+
+	mu        sync.Mutex
+	notes     []string        // of what went on, for a schedule that fails
+	types     map[string]bool // event types besides noteType that a process has handled
+	announced map[string]int  // how often AfterCommit was called for an event
 }
 
 type worldConfig struct {
 	database   string        // URL
 	nameServer string        // of a real broker; empty: an embedded one
 	patience   time.Duration // how long a schedule may take to come to rest
-	calm       bool          // nothing is to overtake what is under way, not even the clock
+	faults     []fault
+	calm       bool // nothing is to overtake what is under way, not even the clock
 }
 
 const (
@@ -54,7 +59,7 @@ const (
 var gears = [publishers]outbox.Gear{outbox.Auto, outbox.HalfMessages, outbox.Relay}
 
 func openWorld(ctx context.Context, c worldConfig) (*world, error) {
-	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16}
+	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16, types: map[string]bool{}, announced: map[string]int{}}
 	w.ledger = openLedger(w.name)
 	if err := w.open(ctx); err != nil {
 		w.close()
@@ -78,6 +83,7 @@ func (w *world) open(ctx context.Context) (err error) {
 		}
 		nameServer, namespace = w.server.Addr(), ""
 	}
+	w.nameServer, w.namespace = nameServer, namespace
 	config, err := pgxpool.ParseConfig(c.database)
 	if err != nil {
 		return err
@@ -95,7 +101,7 @@ func (w *world) open(ctx context.Context) (err error) {
 	}
 	for i := range publishers + consumers {
 		s := &slot{world: w, name: fmt.Sprintf("%s-%d", w.name, i), settings: settings{
-			Database: c.database, SearchPath: path, Schema: w.name, NameServer: nameServer, Namespace: namespace, Real: w.server == nil,
+			Database: c.database, SearchPath: path, Schema: w.name, NameServer: nameServer, Namespace: namespace, Real: w.server == nil, Faults: c.faults,
 		}}
 		if s.settings.Consumes = i >= publishers; !s.settings.Consumes {
 			s.settings.Gear = gears[i]
@@ -171,14 +177,37 @@ func (w *world) try(ctx context.Context, do func(context.Context) error) error {
 	}
 }
 
-func (w *world) left(ctx context.Context, seed uint64, all bool) (r rest, err error) {
-	err = w.try(ctx, func(ctx context.Context) (err error) { r, err = w.ledger.left(ctx, w.pool, seed, all); return err })
+func (w *world) left(ctx context.Context, seed uint64, all bool, stream string) (r rest, err error) {
+	err = w.try(ctx, func(ctx context.Context) (err error) {
+		r, err = w.ledger.left(ctx, w.pool, seed, all, stream)
+		return err
+	})
 	return r, err
 }
 
 func (w *world) judge(ctx context.Context, seed *uint64) (v verdict, err error) {
 	err = w.try(ctx, func(ctx context.Context) (err error) { v, err = w.ledger.judge(ctx, w.pool, seed); return err })
 	return v, err
+}
+
+// announce counts a call of AfterCommit.
+func (w *world) announce(event string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.announced[event]++
+}
+
+// judgeAnnounced looks at the calls of AfterCommit for a schedule's events.
+func (w *world) judgeAnnounced(ctx context.Context, seed uint64) (wrong []string, err error) {
+	w.mu.Lock()
+	announced := w.announced
+	w.announced = map[string]int{}
+	w.mu.Unlock()
+	err = w.try(ctx, func(ctx context.Context) (err error) {
+		wrong, err = w.ledger.judgeAnnounced(ctx, w.pool, seed, announced)
+		return err
+	})
+	return wrong, err
 }
 
 // jump moves the clock ahead; on a real broker a little time passes.
@@ -198,8 +227,9 @@ func (w *world) jump(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// settle has a schedule come to rest by the passing of time alone. It returns what is left when patience ends.
-func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) {
+// settle has a schedule come to rest by the passing of time alone, but for stream if that isn't empty. It returns what is
+// left when patience ends.
+func (w *world) settle(ctx context.Context, seed uint64, stream string) (left rest, err error) {
 	const enough = 60             // times
 	look := 30 * time.Millisecond // before time is moved on
 	if w.config.calm {
@@ -207,7 +237,7 @@ func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) 
 	}
 	end, next, jumps := time.Now().Add(w.config.patience), time.Now().Add(look), 0
 	for quiet := 0; quiet < 2; {
-		if left, err = w.left(ctx, seed, false); err != nil {
+		if left, err = w.left(ctx, seed, false, stream); err != nil {
 			return left, err
 		}
 		if left.none() {
@@ -216,7 +246,7 @@ func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) 
 			quiet = 0
 		}
 		if now := time.Now(); now.After(end) && (w.clock == nil || jumps >= enough) {
-			return w.left(ctx, seed, true)
+			return w.left(ctx, seed, true, stream)
 		} else if now.After(next) {
 			if err := w.jump(ctx, 1500*time.Millisecond); err != nil {
 				return left, err
@@ -234,7 +264,7 @@ func (w *world) settle(ctx context.Context, seed uint64) (left rest, err error) 
 func (w *world) finish(ctx context.Context) error {
 	var open []string
 	err := w.try(ctx, func(ctx context.Context) error {
-		return w.pool.QueryRow(ctx, w.ledger.sql.Get("Open"), w.name).Scan(&open)
+		return w.pool.QueryRow(ctx, w.ledger.sql.Get("Open"), w.name, w.frozenNames()).Scan(&open)
 	})
 	for left := len(open) > 0; left && err == nil; {
 		time.Sleep(pollInterval)
@@ -284,7 +314,7 @@ func (w *world) close() {
 	if w.pool != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		_, err := w.pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{w.name}.Sanitize()+" CASCADE")
+		_, err := w.pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{w.name}.Sanitize()+", "+w.snapshotSchema()+" CASCADE")
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			w.note("drop schema: %v", err)
 		}

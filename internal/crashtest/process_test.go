@@ -250,7 +250,7 @@ func consume(ctx context.Context) error {
 		return unlessTold(ctx, err)
 	}
 	router, err := handlers.New(handlers.Config{
-		Pool: w.pool, Transactor: w.box, Broker: w.client, Schema: os.Getenv(envSchema), GroupPrefix: os.Getenv(envTopic) + "-",
+		Pool: w.pool, Source: "crashtest", Transactor: w.box, Broker: w.client, Schema: os.Getenv(envSchema), GroupPrefix: os.Getenv(envTopic) + "-",
 		BatchSize: 4, // so that there is a seventh batch, also if this process comes late
 		Listener: &handlers.Listener{
 			Received:  func(handlers.ReceivedInfo) { kill("received") },

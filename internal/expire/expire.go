@@ -18,7 +18,7 @@ const blocks = 32
 // on. It ends early with ctx.
 func Walk(ctx context.Context, pool *pgxpool.Pool, schema, table, statement string, args ...any) (rows int64, err error) {
 	var end int64
-	size := "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint"
+	size := "SELECT pg_catalog.pg_relation_size($1::text::regclass) / pg_catalog.current_setting('block_size')::bigint"
 	if err := pool.QueryRow(ctx, size, pgx.Identifier{schema, table}.Sanitize()).Scan(&end); err != nil {
 		return 0, fmt.Errorf("expire rows of %s: %w", table, err)
 	}

@@ -80,7 +80,7 @@ func (r *Reader) Event(ctx context.Context, id uuid.UUID) (*Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read event %s: %w", id, err)
 	}
-	e.Consumers, err = collect(ctx, r, "EventConsumers", e.scanConsumer, id, e.Source, e.Topic, e.Subject, e.Sequence, maxRows)
+	e.Consumers, err = collect(ctx, r, "EventConsumers", e.scanConsumer, id.String(), e.Source, e.Topic, e.Subject, e.Sequence, maxRows)
 	if err != nil {
 		return nil, fmt.Errorf("read consumers of event %s: %w", id, err)
 	}
@@ -97,13 +97,13 @@ func (r *Reader) Event(ctx context.Context, id uuid.UUID) (*Event, error) {
 func (r *Reader) event(ctx context.Context, e *Event) (found bool, err error) {
 	fields := []any{&e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.RecordedAt, &e.ContentType, &e.Body}
 	var acked *time.Time
-	err = r.tx.QueryRow(ctx, r.sql.Get("Event"), e.ID).Scan(append(fields, &acked)...)
+	err = r.tx.QueryRow(ctx, r.sql.Get("Event"), e.ID.String()).Scan(append(fields, &acked)...)
 	if err == nil {
 		e.InOutbox, e.AckedAt = true, orZero(acked)
 		return true, nil
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = r.tx.QueryRow(ctx, r.sql.Get("ParkedEvent"), e.ID).Scan(append(fields, &e.TimeoutKey, &e.TimeoutName)...)
+		err = r.tx.QueryRow(ctx, r.sql.Get("ParkedEvent"), e.ID.String()).Scan(append(fields, &e.TimeoutKey, &e.TimeoutName)...)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil

@@ -18,8 +18,8 @@ func TestIndexed(t *testing.T) {
 	t.Parallel()
 	pool, schema := pgtest.Migrated(t)
 	args := map[string][]any{
-		"Schemas": {5}, "Event": {uuid.New()}, "ParkedEvent": {uuid.New()},
-		"EventConsumers": {uuid.New(), "s", "t", "u", int64(1) << 40, 10},
+		"Schemas": {5}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()},
+		"EventConsumers": {uuid.NewString(), "s", "t", "u", int64(1) << 40, 10},
 		"Streams":        {"u", "", 10}, "Positions": {"u", "", 10, 10}, "StreamParked": {"u", "", 10},
 		"StreamEvents": {"u", []string{"s"}, []string{"t"}, 10},
 		"Sweep":        {}, "Owed": {"0", []string{}, 10}, "Parked": {10, 10}, "Armed": {10}, "WaitingForSagas": {10}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"},

@@ -1,6 +1,8 @@
 // Package partition makes and drops the daily partitions of tables whose key is, or begins with, a UUIDv7: the id tells
 // the day. Ids of no day that has a partition go to the table's default partition, so an insert never fails for the
 // lack of one.
+//
+// The tables' schema has the functions that do it, make_partition and drop_partition, from rocketflow's migrations.
 package partition
 
 import (
@@ -83,19 +85,14 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahe
 	return made, err
 }
 
-// create attaches the partition rather than creating it in place: that doesn't lock out those who use the others.
+// create has the schema's function make the partition, which then belongs to the owner of the schema's tables, whoever
+// calls.
 func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 	made := false
 	err := exclusively(ctx, pool, d.Table, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NULL", d.Quoted()).Scan(&made); err != nil || !made {
-			return err
-		}
 		from, to := d.Bounds()
-		statement := fmt.Sprintf(
-			"CREATE TABLE %[1]s (LIKE %[2]s INCLUDING ALL); ALTER TABLE %[2]s ATTACH PARTITION %[1]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')",
-			d.Quoted(), d.Table.quoted(), from, to)
-		_, err := tx.Exec(ctx, statement)
-		return err
+		statement := "SELECT " + pgx.Identifier{d.Table.Schema, "make_partition"}.Sanitize() + "($1::text, $2::text, $3::text::uuid, $4::text::uuid)"
+		return tx.QueryRow(ctx, statement, d.Table.Name, d.Name, from, to).Scan(&made)
 	})
 	return made && err == nil, err
 }
@@ -103,8 +100,8 @@ func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 // Days lists the partitions, oldest first, without the default one.
 func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	rows, err := pool.Query(ctx, `
-		SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE i.inhparent = to_regclass($1) ORDER BY c.relname`, t.quoted())
+		SELECT c.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = pg_catalog.to_regclass($1::text)::oid ORDER BY c.relname`, t.quoted())
 	if err != nil {
 		return nil, fmt.Errorf("list partitions of %s: %w", t.Name, err)
 	}
@@ -128,7 +125,7 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx con
 	dropped := false
 	err := exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
 		var exists bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
+		if err := tx.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1::text) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
 			return err
 		}
 		// The parents first, and in the caller's order: that is how queries take them, so none can meet us half way.
@@ -143,7 +140,8 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx con
 			}
 		}
 		for _, d := range days {
-			if _, err := tx.Exec(ctx, "DROP TABLE IF EXISTS "+d.Quoted()); err != nil {
+			statement := "SELECT " + pgx.Identifier{d.Table.Schema, "drop_partition"}.Sanitize() + "($1::text, $2::text)"
+			if _, err := tx.Exec(ctx, statement, d.Table.Name, d.Name); err != nil {
 				return err
 			}
 		}
@@ -160,8 +158,11 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx con
 var ErrBusy = errors.New("table is in use")
 
 func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "rocketflow partitions "+t.Schema); err != nil {
+	// Read committed: a snapshot from before the lock would not show keep what came meanwhile.
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+		lock := "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))"
+		if _, err := tx.Exec(ctx, lock, "rocketflow partitions "+t.Schema); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {

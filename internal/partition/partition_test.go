@@ -17,7 +17,7 @@ import (
 func TestEnsureAndDrop(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := pgtest.Migrated(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE thing (id uuid PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE thing_default PARTITION OF thing DEFAULT"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,8 @@
-// Package queries reads SQL from .sql files. A file holds statements that each begin with a line "-- name: Name";
-// {schema} in them stands for the Postgres schema of rocketflow's tables, which the user chooses.
+// Package queries reads SQL from .sql files. A file holds statements that each begin with a line "-- name: Name", with
+// comments after it; {schema} in them stands for the Postgres schema of rocketflow's tables, which the user chooses.
+//
+// What is sent to Postgres begins with the line "-- name: Name", by which traces, logs and pg_stat_statements tell
+// statements apart, and has no other comments.
 package queries
 
 import (
@@ -9,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+const mark = "-- name: "
+
 // Set holds the statements of a file by name.
 type Set map[string]string
 
@@ -16,16 +21,16 @@ type Set map[string]string
 func Parse(file, schema string) Set {
 	set := Set{}
 	quoted := pgx.Identifier{schema}.Sanitize()
-	_, rest, _ := strings.Cut("\n"+file, "\n-- name: ")
+	_, rest, _ := strings.Cut("\n"+file, "\n"+mark)
 	for rest != "" {
 		var head string
-		head, rest, _ = strings.Cut(rest, "\n-- name: ")
+		head, rest, _ = strings.Cut(rest, "\n"+mark)
 		name, statement, ok := strings.Cut(head, "\n")
 		name = strings.TrimSpace(name)
 		if _, twice := set[name]; !ok || name == "" || twice {
 			panic(fmt.Sprintf("queries: bad or repeated name %q", name))
 		}
-		set[name] = strings.TrimSpace(strings.ReplaceAll(statement, "{schema}", quoted))
+		set[name] = mark + name + "\n" + strings.ReplaceAll(WithoutComments(statement), "{schema}", quoted)
 	}
 	return set
 }
@@ -37,4 +42,77 @@ func (s Set) Get(name string) string {
 		panic(fmt.Sprintf("queries: no statement %q", name))
 	}
 	return q
+}
+
+// WithoutComments returns SQL without its comments and empty lines. Strings and quoted names stay as they are.
+func WithoutComments(sql string) string {
+	var b strings.Builder
+	for sql != "" {
+		switch length, comment := token(sql); {
+		case comment:
+			sql = sql[length:]
+		default:
+			b.WriteString(sql[:length])
+			sql = sql[length:]
+		}
+	}
+	var lines []string
+	for line := range strings.Lines(b.String()) {
+		if line = strings.TrimRight(line, " \t\r\n"); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// token returns how long the comment, string or quoted name is that SQL begins with, or else the text before the next
+// one.
+func token(sql string) (length int, comment bool) {
+	upTo := func(from int, end string) int {
+		if i := strings.Index(sql[from:], end); i >= 0 {
+			return from + i + len(end)
+		}
+		return len(sql)
+	}
+	switch {
+	case strings.HasPrefix(sql, "--"):
+		if i := strings.IndexByte(sql, '\n'); i >= 0 {
+			return i, true // the line's end stays
+		}
+		return len(sql), true
+	case strings.HasPrefix(sql, "/*"):
+		return upTo(2, "*/"), true
+	case sql[0] == '\'' || sql[0] == '"': // a doubled one begins the next token
+		return upTo(1, sql[:1]), false
+	case sql[0] == '$':
+		if tag := dollarTag(sql); tag != "" {
+			return upTo(len(tag), tag), false
+		}
+		return 1, false
+	}
+	for i := 1; i < len(sql); i++ {
+		switch sql[i] {
+		case '\'', '"', '$':
+			return i, false
+		case '-', '/':
+			if strings.HasPrefix(sql[i:], "--") || strings.HasPrefix(sql[i:], "/*") {
+				return i, false
+			}
+		}
+	}
+	return len(sql), false
+}
+
+// dollarTag returns the $tag$ or $$ that SQL begins with, or nothing for a parameter.
+func dollarTag(sql string) string {
+	for i := 1; i < len(sql); i++ {
+		switch c := sql[i]; {
+		case c == '$':
+			return sql[:i+1]
+		case c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 1 && c >= '0' && c <= '9':
+		default:
+			return ""
+		}
+	}
+	return ""
 }

@@ -5,16 +5,48 @@ package stored
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/rocketflow/rocketflow"
 )
 
-// Headers returns the text of the jsonb column, or nil if the event has nothing for it.
+// Names in the column. Headers stand under their own, which never begin so, but for those of a message that could not be
+// read: they are members of undecoded.
+const (
+	prefixAttribute = "CE_"
+	originalID      = prefixAttribute + "id"
+	dataSchema      = prefixAttribute + "dataschema"
+	undecoded       = "rf_undecoded"
+)
+
+// Headers returns the text of the jsonb column, or nil if the event has nothing for it. Beside the headers it holds the
+// CloudEvents attributes that have no column.
 func Headers(e rocketflow.Event) (*string, error) {
-	if len(e.Headers) == 0 {
+	column := make(map[string]any, len(e.Headers)+len(e.Extensions))
+	headers := make(map[string]any, len(e.Headers))
+	for name, value := range e.Headers {
+		headers[nameOf(name)] = valueOf(value)
+	}
+	switch {
+	case Undecoded(e):
+		column[undecoded] = headers
+	default:
+		column = headers
+	}
+	for name, value := range e.Extensions {
+		column[prefixAttribute+nameOf(name)] = valueOf(value)
+	}
+	if e.DataSchema != "" {
+		column[dataSchema] = valueOf(e.DataSchema)
+	}
+	if e.OriginalID != "" {
+		column[originalID] = valueOf(e.OriginalID)
+	}
+	if len(column) == 0 {
 		return nil, nil
 	}
-	text, err := json.Marshal(e.Headers)
+	text, err := json.Marshal(column)
 	if err != nil {
 		return nil, fmt.Errorf("encode headers of event %s: %w", e.ID, err)
 	}
@@ -23,12 +55,100 @@ func Headers(e rocketflow.Event) (*string, error) {
 }
 
 // SetHeaders completes an event with what its jsonb column holds; nil or empty: nothing.
-func SetHeaders(e *rocketflow.Event, text []byte) error {
-	if len(text) == 0 {
+func SetHeaders(e *rocketflow.Event, column []byte) error {
+	if len(column) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(text, &e.Headers); err != nil {
-		return fmt.Errorf("decode headers of event %s: %w", e.ID, err)
+	bad := func(err error) error { return fmt.Errorf("decode headers of event %s: %w", e.ID, err) }
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(column, &all); err != nil {
+		return bad(err)
+	}
+	headers := all
+	if nested, ok := all[undecoded]; ok {
+		headers = nil
+		if err := json.Unmarshal(nested, &headers); err != nil {
+			return bad(err)
+		}
+		delete(all, undecoded)
+	}
+	set := func(m *map[string]string, name, value string) {
+		if *m == nil {
+			*m = map[string]string{}
+		}
+		(*m)[name] = value
+	}
+	for name, raw := range all {
+		if !strings.HasPrefix(name, prefixAttribute) {
+			continue
+		}
+		value, err := valueFrom(raw)
+		if err != nil {
+			return bad(err)
+		}
+		switch name {
+		case originalID:
+			e.OriginalID = value
+		case dataSchema:
+			e.DataSchema = value
+		default:
+			set(&e.Extensions, strings.TrimPrefix(name, prefixAttribute), value)
+		}
+		delete(all, name)
+	}
+	for name, raw := range headers {
+		value, err := valueFrom(raw)
+		if err != nil {
+			return bad(err)
+		}
+		set(&e.Headers, name, value)
 	}
 	return nil
+}
+
+// Undecoded tells whether an event is what [rocketflow.EventOf] returned with an error: its headers are the properties of
+// the message, of which those of a CloudEvent are no headers otherwise.
+func Undecoded(e rocketflow.Event) bool {
+	for name := range e.Headers {
+		if strings.HasPrefix(name, prefixAttribute) || strings.HasPrefix(name, "rf_") {
+			return true
+		}
+	}
+	return false
+}
+
+// encoded is a value that jsonb can't hold as a string: properties of other producers are any bytes.
+type encoded struct {
+	Base64 []byte `json:"base64"`
+}
+
+func valueOf(s string) any {
+	if utf8.ValidString(s) && !strings.ContainsRune(s, 0) {
+		return s
+	}
+	return encoded{[]byte(s)}
+}
+
+func valueFrom(raw json.RawMessage) (string, error) {
+	if len(raw) > 0 && raw[0] == '{' {
+		var b encoded
+		err := json.Unmarshal(raw, &b)
+		return string(b.Base64), err
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+// nameOf makes a name into what jsonb can hold.
+func nameOf(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// Body returns the body of an event for a column that takes no null: an event without data has an empty one.
+func Body(e rocketflow.Event) []byte {
+	if e.Body == nil {
+		return []byte{}
+	}
+	return e.Body
 }

@@ -59,7 +59,7 @@ func (a *asker) run(ctx context.Context) {
 		select {
 		case g := <-a.gaps:
 			a.ask(ctx, g)
-		case <-a.consumer.resting:
+		case <-a.consumer.stopping:
 			return
 		case <-ctx.Done():
 			return
@@ -90,7 +90,7 @@ func (a *asker) ask(ctx context.Context, g rocketflow.Gap) {
 // business.
 func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.Gap {
 	if last == 0 {
-		last = max(0, c.born[e.Topic].UnixMicro()-1)
+		last = max(0, c.topicsRead[e.Topic].born.UnixMicro()-1)
 	}
 	return rocketflow.Gap{Source: e.Source, Topic: e.Topic, Subject: e.Subject, After: last, Until: e.Sequence}
 }

@@ -16,8 +16,8 @@ import (
 // maxKey bounds what Postgres must index of an event that some other producer sent.
 const maxKey = 1000
 
-// eventOf reads a message. With an error it returns what a dead letter can hold of it: an event without order.
-func eventOf(d broker.Delivery) (rocketflow.Event, error) {
+// decode reads a message. With an error it returns what a dead letter can hold of it: an event without order.
+func decode(d broker.Delivery) (rocketflow.Event, error) {
 	e, err := rocketflow.EventOf(d)
 	if err == nil {
 		err = storable(e)
@@ -30,13 +30,18 @@ func eventOf(d broker.Delivery) (rocketflow.Event, error) {
 		if name == "" {
 			name = fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset)
 		}
-		e.ID = uuid.NewHash(sha256.New(), uuid.NameSpaceOID, []byte(d.Topic+"\x00"+name), 8)
+		e.ID = digestID(d.Topic, name)
 	}
 	e.Topic, e.Body, e.Sequence, e.Previous = d.Topic, d.Body, 0, 0
 	if e.Time.IsZero() {
 		e.Time = d.Born
 	}
 	return e, err
+}
+
+// digestID is a UUID of version 8 that is the same each time.
+func digestID(parts ...string) uuid.UUID {
+	return uuid.NewHash(sha256.New(), uuid.NameSpaceOID, []byte(strings.Join(parts, "\x00")), 8)
 }
 
 // storable refuses an event of which Postgres could not keep a position.
@@ -56,8 +61,7 @@ var errName = errors.New("not text, or too long")
 
 // clean makes any bytes into text that Postgres takes.
 func clean(s string) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-	return s
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }
 
 // cleanKey is clean for what is indexed.

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -13,13 +14,50 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// errRaced: another process began one of our streams meanwhile. Look again.
-var errRaced = errors.New("stream was begun by another process")
-
 // maxConflicts is how often a deadlock, or a connection that is lost while Postgres answers others, is tried again
 // before it counts as the event's own. A transaction of several events isn't tried again after a conflict: each alone
 // holds fewer locks, so they conflict less.
 const maxConflicts = 5
+
+// plainly runs fn in a transaction that publishes nothing.
+func (c *consumer) plainly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+		return pgx.BeginTxFunc(ctx, c.cfg.Pool, readCommitted, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	}, maxConflicts, fn)
+}
+
+// stubbornly is plainly for what nobody else could do in our place: it goes on until it succeeds or ctx ends.
+func (c *consumer) stubbornly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	for try := 0; ; try++ {
+		err := c.plainly(ctx, fn)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		c.stall.begin(fmt.Errorf("settle an event: %w", err), backoff(try))
+		if err := sleep(ctx, backoff(try)); err != nil {
+			return err
+		}
+	}
+}
+
+// readCommitted is what the locks rest on: a statement after a lock sees what the one who held it has committed.
+var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+
+// optionsTransactor is a transactor that takes options, as the outbox does.
+type optionsTransactor interface {
+	WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error
+}
+
+// publishing runs fn, which calls handlers, in a transaction that publishes.
+func (c *consumer) publishing(ctx context.Context, conflicts int, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
+	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+		call := func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) }
+		if t, ok := c.cfg.Transactor.(optionsTransactor); ok {
+			return t.WithinTx(ctx, readCommitted, call)
+		}
+		return c.cfg.Transactor.Within(ctx, call)
+	}, conflicts, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx.(rocketflow.Tx)) })
+}
 
 type within func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error
 
@@ -37,21 +75,15 @@ func (c *consumer) persist(ctx context.Context, begin within, conflicts int, fn 
 		})
 		switch {
 		case err == nil:
-			if c.trouble.Load() != nil {
-				c.trouble.Store(nil)
-			}
+			c.stall.end()
 			return nil
 		case ctx.Err() != nil:
 			return err
-		case errors.Is(err, errRaced):
-			continue
 		case entered && !c.passing(ctx, err, lost, try, conflicts):
 			return err
 		}
 		wait := backoff(try)
-		c.trouble.Store(&err)
-		c.cfg.Logger.Warn("can't work with Postgres", keyConsumer, c.name, keyError, err, keyAfter, wait)
-		c.cfg.Listener.Stalled(StalledInfo{c.name, err, wait})
+		c.stall.begin(err, wait)
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
@@ -68,7 +100,7 @@ func (c *consumer) passing(ctx context.Context, err error, lost bool, try, confl
 		return true
 	case fromHandler && own.late: // a lost connection is the deadline's doing
 		return false
-	case errors.Is(err, errUnfit), errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
+	case errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
 		return false
 	case fromPostgres && isConflict(pgErr):
 		return try < conflicts

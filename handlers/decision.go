@@ -1,0 +1,149 @@
+package handlers
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// decision is what a turn does with an event.
+type decision int
+
+const (
+	undecided     decision = iota // the turn ended before it came to the event
+	run                           // its handler runs
+	stepOver                      // it is settled without a handler: none is recorded, or it is older than the consumer's beginning
+	unhandled                     // it waits for a process that has its handler
+	duplicate                     // it was handled before
+	alreadyParked                 // it waits in Postgres
+	behind                        // an earlier event of its stream waits in Postgres
+	early                         // its predecessor was not handled
+	tooOld                        // nobody can tell whether it was handled: a dead letter
+	tooLate                       // it was not handled, but its followers were: a dead letter
+	tooFarAhead                   // its sequence lies in the future: a dead letter
+	conflict                      // another content has its identity, or its place: a dead letter
+	unreadable                    // the message is no event: a dead letter
+)
+
+// position is what is known of a stream while its row is locked.
+type position struct {
+	last    int64   // the sequence of the last event handled; 0: none
+	skipped []int64 // pairs: what lies between the two, exclusively, was passed over
+
+	// The parked event with the lowest sequence; head 0: none is parked.
+	head, headPrevious int64
+	headID             string
+}
+
+// rules are what a decision depends on besides event and position.
+type rules struct {
+	now               time.Time // by Postgres' clock
+	maxAhead          time.Duration
+	positionRetention time.Duration
+	begin             time.Time // events recorded before are stepped over; zero: none
+	born              time.Time // when the consumer first read the topic
+	handled           bool      // this process has a handler
+	recorded          bool      // some process has one
+}
+
+// decideDelivered decides about an ordered event that the broker delivered.
+func decideDelivered(e rocketflow.Event, at position, r rules) decision {
+	switch {
+	case at.passedOver(e.Sequence):
+		return tooLate
+	case e.Sequence <= at.last:
+		return duplicate
+	case r.tooFarAhead(e):
+		return tooFarAhead
+	case at.head == e.Sequence && at.headID != e.ID.String():
+		return conflict
+	case at.head == e.Sequence:
+		return alreadyParked
+	case at.head != 0 && e.Sequence > at.head && !(at.follows(e) && at.headPrevious != at.last):
+		return behind
+	}
+	return decideInTurn(e, at, r)
+}
+
+// decideParked decides about a parked event that is due, under the lock of its stream. waited is how long it has been
+// parked, adoptAfter how long it has to wait for a predecessor that is older than the consumer.
+func decideParked(e rocketflow.Event, reason Reason, at position, r rules, waited, adoptAfter time.Duration) decision {
+	switch {
+	case at.passedOver(e.Sequence), e.Sequence <= at.last:
+		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
+		return tooLate
+	case reason == Retry:
+		return r.handler(e) // that its turn had come was decided before
+	}
+	d := decideInTurn(e, at, r)
+	if d == early && !r.adoptable(e, at.last) || d != early && d != tooOld {
+		return d
+	}
+	if waited < adoptAfter {
+		return early
+	}
+	return r.handler(e)
+}
+
+// decideInTurn decides about an event before which nothing is parked.
+func decideInTurn(e rocketflow.Event, at position, r rules) decision {
+	switch {
+	case at.last > 0 && e.Previous <= at.last:
+		return r.handler(e)
+	case at.last > 0:
+		return early
+	case e.Sequence < r.now.Add(-r.positionRetention).UnixMicro():
+		return tooOld
+	case e.Previous == 0, e.Previous < r.begin.UnixMicro():
+		return r.handler(e)
+	}
+	return early
+}
+
+// handler decides about an event whose turn has come.
+func (r rules) handler(e rocketflow.Event) decision {
+	switch {
+	case e.TimeoutName == "" && e.Time.Before(r.begin): // a zero begin is before all
+		return stepOver
+	case r.handled:
+		return run
+	case r.recorded:
+		return unhandled
+	}
+	return stepOver
+}
+
+func (r rules) tooFarAhead(e rocketflow.Event) bool {
+	return e.Sequence > r.now.Add(r.maxAhead).UnixMicro()
+}
+
+// adoptable tells whether an event that has no predecessor here will never see it come.
+func (r rules) adoptable(e rocketflow.Event, last int64) bool {
+	return last == 0 && (e.Previous < r.born.UnixMicro() || e.Previous < r.now.Add(-r.positionRetention).UnixMicro())
+}
+
+// follows tells whether e is linked to the last event handled.
+func (p position) follows(e rocketflow.Event) bool { return p.last > 0 && e.Previous == p.last }
+
+func (p position) passedOver(sequence int64) bool {
+	for i := 0; i+1 < len(p.skipped); i += 2 {
+		if p.skipped[i] < sequence && sequence < p.skipped[i+1] {
+			return true
+		}
+	}
+	return false
+}
+
+// maxSkipped bounds the memory of what a stream has passed over, in pairs. Beyond it the two oldest become one: what lay
+// between them and was handled would be a dead letter, not a duplicate, should it come again.
+const maxSkipped = 1000
+
+// skip returns the pairs with one more.
+func (p position) skip(after, before int64) []int64 {
+	pairs := append(slices.Clone(p.skipped), after, before)
+	if len(pairs) > 2*maxSkipped {
+		pairs = slices.Delete(pairs, 1, 3)
+	}
+	return pairs
+}

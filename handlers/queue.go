@@ -1,0 +1,264 @@
+package handlers
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// item is a delivery on its way through a consumer.
+type item struct {
+	event      rocketflow.Event
+	unreadable error      // why the message is no event
+	until      time.Time  // so long it waits in memory for its predecessor; zero: it is not known to be early
+	alone      bool       // it runs in a transaction of its own: it failed among others
+	verdict    error      // what its handler returned, if it said itself what becomes of the event
+	done       chan error // buffered; nil settles the message
+	group      *group     // that it belongs to, set by queue.add
+}
+
+// parkedKey names a parked event that is due.
+type parkedKey struct {
+	source  string
+	id      uuid.UUID         // Nil: whatever is next in the stream
+	stream  rocketflow.Stream // zero if it has no order
+	keyed   bool              // it keeps to the group of its subject
+	subject string
+}
+
+// group is the work of a consumer that must not run side by side: the ordered events of one aggregate and its timeouts,
+// whose handlers want the same rows; or a single event without order.
+type group struct {
+	subject string
+	single  bool // an event without order
+	items   []*item
+	due     []parkedKey
+	queued  bool // among the ready
+	held    bool // its items are early; a new one, or the end of their wait, makes it ready
+	running bool
+	since   time.Time // when its turn began
+}
+
+// queue holds what a consumer has in hand and gives it to its lanes.
+type queue struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	groups  map[string]*group // by subject
+	ready   []*group
+	waiting int // deliveries in ready groups
+	lanes   int
+	closed  bool
+}
+
+func newQueue(lanes int) *queue {
+	q := &queue{groups: map[string]*group{}, lanes: lanes}
+	q.changed.L = &q.mu
+	return q
+}
+
+// work is what a lane gets: deliveries of some groups, or one parked event.
+type work struct {
+	groups []*group
+	items  []*item
+	due    *parkedKey
+}
+
+// add takes a delivery. false: the queue is closed.
+func (q *queue) add(it *item) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	e := it.event
+	g := &group{single: true}
+	if e.Ordered() || e.TimeoutName != "" {
+		g = q.group(e.Subject)
+	}
+	it.group = g
+	q.insert(g, it)
+	g.held = false
+	q.enqueue(g)
+	return true
+}
+
+// addDue takes a parked event that is due. false: its group has been busy for long, or the queue is closed.
+func (q *queue) addDue(k parkedKey) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	g := &group{single: true}
+	if k.keyed {
+		g = q.group(k.subject)
+	}
+	if g.stuck() {
+		return false
+	}
+	g.due = append(g.due, k)
+	q.enqueue(g)
+	return true
+}
+
+func (q *queue) group(subject string) *group {
+	g := q.groups[subject]
+	if g == nil {
+		g = &group{subject: subject}
+		q.groups[subject] = g
+	}
+	return g
+}
+
+// insert keeps the items of a group in the order of their streams.
+func (q *queue) insert(g *group, it *item) {
+	at, _ := slices.BinarySearchFunc(g.items, it, byStream)
+	for at < len(g.items) && byStream(g.items[at], it) == 0 {
+		at++
+	}
+	g.items = slices.Insert(g.items, at, it)
+	if g.queued {
+		q.waiting++
+	}
+}
+
+// enqueue makes a group ready that has something to do and is not at it.
+func (q *queue) enqueue(g *group) {
+	if g.running || g.queued || len(g.due) == 0 && (g.held || len(g.items) == 0) {
+		return
+	}
+	g.queued = true
+	q.waiting += len(g.items)
+	q.ready = append(q.ready, g)
+	q.changed.Signal()
+}
+
+// take waits for work and returns it, up to limit deliveries; the lanes share evenly what there is. ok is false once the
+// queue is closed.
+func (q *queue) take(limit int) (w work, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.ready) == 0 && !q.closed {
+		q.changed.Wait()
+	}
+	if q.closed {
+		return w, false
+	}
+	share := min(max(1, (q.waiting+q.lanes-1)/q.lanes), limit)
+	for len(q.ready) > 0 && len(w.items) < share {
+		g := q.ready[0]
+		if len(g.due) > 0 && len(w.groups) > 0 {
+			break // a parked event has a turn of its own
+		}
+		q.ready = q.ready[1:]
+		q.waiting -= len(g.items)
+		g.queued, g.running, g.since = false, true, time.Now()
+		w.groups = append(w.groups, g)
+		if len(g.due) > 0 {
+			w.due = &g.due[0]
+			g.due = g.due[1:]
+			break
+		}
+		n := min(len(g.items), limit-len(w.items))
+		w.items = append(w.items, g.items[:n]...)
+		g.items = slices.Clone(g.items[n:])
+	}
+	return w, true
+}
+
+// giveBack returns items that a turn has not settled: to be run next, or, held, to wait.
+func (q *queue) giveBack(items ...*item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range items {
+		if q.closed {
+			it.done <- errStopped
+			continue
+		}
+		q.insert(it.group, it)
+	}
+}
+
+// done ends the turn of groups. Those in held wait until something comes for them or release is called.
+func (q *queue) done(groups []*group, held map[*group]bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, g := range groups {
+		g.running = false
+		g.held = held[g]
+		q.settle(g)
+	}
+}
+
+// release ends the wait of a group.
+func (q *queue) release(g *group) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g.held = false
+	q.settle(g)
+}
+
+// settle makes a group ready, or forgets it if nothing is left.
+func (q *queue) settle(g *group) {
+	if q.closed {
+		q.reject(g)
+	}
+	q.enqueue(g)
+	if !g.running && !g.single && len(g.items) == 0 && len(g.due) == 0 && q.groups[g.subject] == g {
+		delete(q.groups, g.subject)
+	}
+}
+
+// stuckAfter is how long a group's turn takes before others stop waiting for it in memory.
+const stuckAfter = time.Second
+
+func (g *group) stuck() bool { return g.running && time.Since(g.since) > stuckAfter }
+
+// divert takes an item out of the queue if its group has been busy for long and more than share wait for it. true: the
+// item is the caller's.
+func (q *queue) divert(it *item, share int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g := it.group
+	if !g.stuck() || len(g.items) <= share {
+		return false
+	}
+	i := slices.Index(g.items, it)
+	if i < 0 {
+		return false
+	}
+	g.items = slices.Delete(g.items, i, i+1)
+	return true
+}
+
+// close gives back what no lane has begun. Lanes get nothing more.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.closed = true
+	for _, g := range q.groups {
+		q.reject(g)
+	}
+	for _, g := range q.ready {
+		q.reject(g)
+	}
+	q.ready, q.waiting = nil, 0
+	q.changed.Broadcast()
+}
+
+func (q *queue) reject(g *group) {
+	for _, it := range g.items {
+		it.done <- errStopped
+	}
+	g.items, g.due = nil, nil
+}
+
+// byStream sorts deliveries by stream and sequence, those without order to the end.
+func byStream(a, b *item) int { return compareEvents(a.event, b.event) }

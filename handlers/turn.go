@@ -1,0 +1,531 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
+)
+
+var (
+	errTooOld   = errors.New("too old to be checked for duplication")
+	errTooLate  = errors.New("came after its followers had been accepted without it")
+	errConflict = errors.New("another event with other content has the same source and id, or the same place in the stream")
+	errGhost    = errors.New("its stream has gone on without it: an event after it is linked to one before it, as after a failover of its publisher's database that lost commits")
+)
+
+// candidate is an event on its way through a turn.
+type candidate struct {
+	event  rocketflow.Event
+	item   *item   // set: the broker delivered it
+	row    *record // set: it was parked
+	stream *lockedStream
+
+	decision decision
+	took     time.Duration
+	parked   *parking // how it waits, if the turn parked it or put it off
+	forks    bool     // it runs before what is parked of its stream
+	ghosts   []rocketflow.Event
+}
+
+// turn is one attempt at some events in one transaction: those that the broker delivered to a lane, or parked ones, of
+// one stream or without order. It decides about each in the order of its stream, runs the handlers of those whose turn
+// has come, and stores what became of all.
+//
+// It ends early, and commits what ran, when the consumer stops and when its time is up; what it did not come to is
+// undecided.
+type turn struct {
+	*consumer
+	store      store
+	due        *parkedKey // set: the turn is for parked events
+	limit      int        // of a stream's parked events
+	candidates []*candidate
+
+	now        time.Time
+	streams    []*lockedStream
+	recorded   map[route]bool
+	entries    map[eventKey]entry
+	alreadyHas map[eventKey]bool // parked
+	failed     *candidate        // whose handler returned an error
+	ran        []rocketflow.Event
+}
+
+// turnTime is how long the handlers of a turn may take together before it commits what has run: its transaction holds
+// locks, and the events behind it wait.
+const turnTime = time.Second
+
+func (c *consumer) deliveredTurn(items []*item) *turn {
+	t := &turn{consumer: c, store: c.store}
+	for _, it := range items {
+		t.candidates = append(t.candidates, &candidate{event: it.event, item: it})
+	}
+	return t
+}
+
+func (c *consumer) parkedTurn(k parkedKey, limit int) *turn {
+	return &turn{consumer: c, store: c.store, due: &k, limit: limit}
+}
+
+// attempt makes the turn. An error that isn't ctx's is the fault of one of its events: of failed, if that is set. Nothing
+// has happened then.
+func (t *turn) attempt(ctx context.Context) error {
+	given := t.candidates
+	conflicts := maxConflicts
+	if len(given) > 1 || t.limit > 1 {
+		conflicts = 0 // fewer events hold fewer locks, so they conflict less
+	}
+	err := t.publishing(ctx, conflicts, func(ctx context.Context, tx rocketflow.Tx) error {
+		t.candidates = given
+		t.streams, t.failed, t.ran = nil, nil, nil
+		return t.run(ctx, tx)
+	})
+	if err == nil {
+		t.report()
+	}
+	return err
+}
+
+func (t *turn) run(ctx context.Context, tx rocketflow.Tx) error {
+	if err := t.load(ctx, tx); err != nil {
+		return err
+	}
+	begin := time.Now()
+	for i, c := range t.candidates {
+		if i > 0 && (time.Since(begin) > turnTime || t.isStopping()) {
+			for _, rest := range t.candidates[i:] {
+				rest.decision = undecided
+			}
+			break
+		}
+		if t.decide(c); c.decision == undecided {
+			if t.due != nil {
+				break // what stands behind a parked event that can't run now waits with it
+			}
+			continue
+		}
+		if err := t.apply(ctx, tx, c); err != nil {
+			t.failed = c
+			return err
+		}
+	}
+	if err := t.save(ctx, tx); err != nil {
+		return err
+	}
+	t.cfg.Listener.Ran(BatchInfo{t.name, t.ran})
+	return nil
+}
+
+// load locks what the events need and reads what the decisions depend on.
+func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
+	t.recorded, t.entries, t.alreadyHas = map[route]bool{}, map[eventKey]entry{}, map[eventKey]bool{}
+	var q pgx.Batch
+	t.store.queueNow(&q, &t.now)
+	if t.due != nil {
+		return t.loadParked(ctx, tx, &q)
+	}
+	var previous *candidate
+	var entering, single []rocketflow.Event
+	for _, c := range t.candidates {
+		c.stream, c.decision, c.parked, c.forks, c.ghosts = nil, undecided, nil, false, nil
+		c.event = c.item.event
+		e := c.event
+		switch {
+		case c.item.unreadable != nil:
+			single = append(single, e)
+		case !e.Ordered():
+			single = append(single, e)
+			if usesInbox(e) && t.handler(e) != nil {
+				entering = append(entering, e)
+			}
+		case previous != nil && previous.stream != nil && previous.event.Stream() == e.Stream():
+			c.stream = previous.stream
+		default:
+			c.stream = &lockedStream{Stream: e.Stream()}
+			t.streams = append(t.streams, c.stream)
+		}
+		previous = c
+	}
+	if routes := t.unknownRoutes(); len(routes) > 0 {
+		t.store.queueRecorded(&q, routes, t.recorded)
+	}
+	if len(entering) > 0 {
+		t.store.queueEnter(&q, entering, t.entries)
+	}
+	if len(single) > 0 {
+		t.store.queueParkedOf(&q, single, t.alreadyHas)
+	}
+	return t.store.lock(ctx, tx, t.streams, &q)
+}
+
+// loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
+func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
+	var rows []*record
+	if t.due.stream == (rocketflow.Stream{}) {
+		row, err := t.store.load(ctx, tx, eventKey{t.due.source, t.due.id})
+		if err != nil {
+			return err
+		}
+		if row != nil && row.Reason != DeadLetter {
+			rows = append(rows, row)
+		}
+	} else {
+		at := &lockedStream{Stream: t.due.stream}
+		t.streams = append(t.streams, at)
+		if err := t.store.lock(ctx, tx, t.streams, &pgx.Batch{}); err != nil {
+			return err
+		}
+		var err error
+		if rows, err = t.loadHead(ctx, tx, at); err != nil {
+			return err
+		}
+	}
+	t.candidates = nil
+	var entering []rocketflow.Event
+	for _, row := range rows {
+		c := &candidate{event: row.Event, row: row}
+		if row.Event.Ordered() {
+			c.stream = t.streams[0]
+		} else if usesInbox(row.Event) && t.handler(row.Event) != nil {
+			entering = append(entering, row.Event)
+		}
+		t.candidates = append(t.candidates, c)
+	}
+	if routes := t.unknownRoutes(); len(routes) > 0 {
+		t.store.queueRecorded(q, routes, t.recorded)
+	}
+	if len(entering) > 0 {
+		t.store.queueEnter(q, entering, t.entries)
+	}
+	if err := tx.SendBatch(ctx, q).Close(); err != nil {
+		return fmt.Errorf("read what is registered: %w", err)
+	}
+	return nil
+}
+
+// loadHead returns the events of a stream that may run now, the first being the one that is due.
+func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *lockedStream) ([]*record, error) {
+	follow := t.due.id == uuid.Nil
+	rows, err := t.store.loadStream(ctx, tx, at.Stream, t.limit)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	head := rows[0]
+	if !follow && head.Event.ID != t.due.id {
+		row, err := t.store.load(ctx, tx, eventKey{cleanKey(t.due.source), t.due.id})
+		if err != nil || row == nil || row.Reason == DeadLetter || !row.Event.Ordered() {
+			return nil, err
+		}
+		if at.follows(row.Event) && head.Event.Previous != at.last {
+			return []*record{row}, nil // the chain has gone past the head
+		}
+		// It has come to stand behind another: that one wakes it.
+		var q pgx.Batch
+		q.Queue(t.sql.Get("Postpone"), t.name, cleanKey(t.due.source), t.due.id.String())
+		t.store.queueWake(&q, []*lockedStream{at})
+		if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+			return nil, fmt.Errorf("postpone parked event: %w", err)
+		}
+		return nil, nil
+	}
+	n := 0
+	for ; n < len(rows); n++ {
+		reason := rows[n].Reason
+		if reason == DeadLetter || (n > 0 || follow) && reason != Gap && reason != Busy {
+			break // it waits for its own next attempt, for a handler or for a person
+		}
+	}
+	return rows[:n], nil
+}
+
+// unknownRoutes lists the types that this process has no handler for.
+func (t *turn) unknownRoutes() (routes []route) {
+	seen := map[route]bool{}
+	for _, c := range t.candidates {
+		r := routeOf(c.event)
+		if !seen[r] && t.handlers[r] == nil && (c.item == nil || c.item.unreadable == nil) {
+			seen[r] = true
+			routes = append(routes, r)
+		}
+	}
+	return routes
+}
+
+func (t *turn) rules(e rocketflow.Event) rules {
+	known := t.topicsRead[e.Topic]
+	return rules{
+		now: t.now, maxAhead: t.cfg.MaxAhead, positionRetention: t.cfg.PositionRetention, begin: known.begin, born: known.born,
+		handled: t.handler(e) != nil, recorded: t.recorded[routeOf(e)],
+	}
+}
+
+func (t *turn) decide(c *candidate) {
+	e := c.event
+	switch {
+	case c.item != nil && c.item.unreadable != nil:
+		c.decision = unreadable
+		if t.alreadyHas[keyOf(e)] {
+			c.decision = alreadyParked
+		}
+	case c.stream != nil && c.stream.forked:
+		c.decision = undecided
+	case e.Ordered() && c.row == nil:
+		c.decision = decideDelivered(e, c.stream.position, t.rules(e))
+	case e.Ordered():
+		at := c.stream.position
+		c.decision = decideParked(e, c.row.Reason, at, t.rules(e), c.row.waited, t.opts.AdoptAfter)
+		if c != t.candidates[0] && (c.decision == early || c.decision == tooOld || c.decision == unhandled) {
+			c.decision = undecided // it becomes due by itself, and then has a turn of its own
+		}
+	default:
+		c.decision = t.decideSingle(c)
+	}
+}
+
+// decideSingle decides about an event without order.
+func (t *turn) decideSingle(c *candidate) decision {
+	e, k := c.event, keyOf(c.event)
+	d := t.rules(e).handler(e)
+	found, entered := t.entries[k]
+	switch {
+	case c.row == nil && t.alreadyHas[k]:
+		return alreadyParked
+	case d != run || !usesInbox(e):
+		return d
+	case c.row == nil && expired(e, t.now, t.cfg.InboxRetention):
+		return tooOld
+	case !entered || !found.fresh:
+		if found.digest != nil && *found.digest != 0 && *found.digest != digest(e) {
+			return conflict
+		}
+		return duplicate
+	}
+	own := digest(e)
+	t.entries[k] = entry{digest: &own} // a second copy in this turn is a duplicate
+	return run
+}
+
+// expired tells whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
+func expired(e rocketflow.Event, now time.Time, retention time.Duration) bool {
+	oldest := now.Add(-retention)
+	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && idTime(e.ID).Before(oldest)
+}
+
+// apply runs the handler of an event, or notes how the event waits.
+func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error {
+	park := func(p parking) { c.parked = &p }
+	switch c.decision {
+	case run:
+		attempt := 1
+		if c.row != nil {
+			attempt = c.row.Attempts + 1
+			t.cfg.Listener.Retried(RetriedInfo{t.info(c.event), attempt})
+		}
+		var err error
+		if c.took, err = t.call(ctx, tx, c.event, attempt); err != nil {
+			return err
+		}
+		t.ran = append(t.ran, c.event)
+		fallthrough
+	case stepOver:
+		if c.stream != nil {
+			t.advance(c)
+		}
+	case early:
+		switch {
+		case c.row != nil:
+			park(parking{reason: Gap, attempts: c.row.Attempts, after: gapRecheck(c.row.waited), err: c.row.err()})
+		case t.opts.GapWait < 0 || !c.item.until.IsZero() && !t.cfg.Clock.Now().Before(c.item.until):
+			park(parking{reason: Gap, after: gapRecheck(0)})
+			c.stream.setHead(c.event)
+		}
+	case behind:
+		park(parking{reason: Gap, after: untilWoken})
+	case unhandled:
+		p := parking{reason: Unhandled, after: untilWoken, err: errUnhandled}
+		if c.row != nil {
+			p.attempts = c.row.Attempts
+		}
+		park(p)
+		if c.stream != nil && c.row == nil {
+			c.stream.setHead(c.event)
+		}
+	case tooOld:
+		park(dead(errTooOld))
+		if c.stream != nil && c.row == nil {
+			c.stream.setHead(c.event)
+		}
+	case tooLate:
+		park(dead(errTooLate))
+		c.event = unplaced(c.event)
+	case tooFarAhead:
+		park(dead(fmt.Errorf("its sequence %d lies more than %v ahead of Postgres' clock (%s): forged, or its publisher's clock is wrong",
+			c.event.Sequence, t.cfg.MaxAhead, t.now.UTC().Format(time.RFC3339))))
+		c.event = unplaced(c.event)
+	case conflict:
+		park(dead(fmt.Errorf("%w (id %s)", errConflict, c.event.ID)))
+		c.event = unplaced(c.event)
+		c.event.ID = digestID(c.event.Source, c.event.ID.String(), fmt.Sprint(digest(c.event)))
+	case unreadable:
+		park(dead(c.item.unreadable))
+	}
+	return nil
+}
+
+// advance moves a stream past an event. Where parked events are left behind, because the chain has gone another way, it is
+// read anew before more of it runs.
+func (t *turn) advance(c *candidate) {
+	at := c.stream
+	c.forks = at.last < at.head && at.head < c.event.Sequence
+	at.forked = at.forked || c.forks
+	at.last = c.event.Sequence
+}
+
+func (s *lockedStream) setHead(e rocketflow.Event) {
+	if s.head == 0 || e.Sequence < s.head {
+		s.head, s.headPrevious, s.headID = e.Sequence, e.Previous, e.ID.String()
+	}
+}
+
+// save stores what became of the events.
+func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
+	var q pgx.Batch
+	last := map[*lockedStream]int64{} // as the events before have left it
+	for _, s := range t.streams {
+		last[s] = s.first
+	}
+	var gone []rocketflow.Event
+	for _, c := range t.candidates {
+		e := c.event
+		switch c.decision {
+		case run, stepOver:
+			if c.row != nil {
+				gone = append(gone, e)
+			}
+			if c.stream == nil {
+				break
+			}
+			before := last[c.stream]
+			if e.Previous > before {
+				t.store.queueSkip(&q, c.stream, before, e.Sequence)
+			}
+			if c.forks {
+				t.store.queueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errGhost, func(id uuid.UUID, eventType string) {
+					c.ghosts = append(c.ghosts, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
+				})
+			}
+			last[c.stream] = e.Sequence
+		case duplicate:
+			if c.row != nil {
+				gone = append(gone, e)
+			}
+		case tooLate, conflict:
+			if c.row != nil {
+				t.store.queueUnplace(&q, c.row.Event, c.parked.err)
+				break
+			}
+			fallthrough
+		default:
+			switch {
+			case c.parked == nil:
+			case c.row != nil:
+				t.store.queueReschedule(&q, c.row.Event, *c.parked)
+			default:
+				if err := t.store.queuePark(&q, e, *c.parked); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(gone) > 0 {
+		t.store.queueDelete(&q, gone...)
+	}
+	var moved []*lockedStream
+	for _, s := range t.streams {
+		if s.last != s.first {
+			moved = append(moved, s)
+		}
+	}
+	if len(moved) > 0 {
+		t.store.queueAdvance(&q, moved)
+	}
+	if q.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("store positions: %w", err)
+	}
+	return nil
+}
+
+// report says what was committed.
+func (t *turn) report() {
+	t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	for _, c := range t.candidates {
+		e := c.event
+		for _, ghost := range c.ghosts {
+			t.reportParked(ghost, dead(errGhost))
+		}
+		switch c.decision {
+		case run:
+			attempt := 1
+			if c.row != nil {
+				attempt = c.row.Attempts + 1
+			}
+			t.cfg.Listener.Handled(HandledInfo{
+				EventInfo: t.info(e), Attempt: attempt, Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
+			})
+		case stepOver:
+			t.cfg.Listener.Skipped(t.info(e))
+		case duplicate:
+			t.cfg.Listener.Duplicate(t.info(e))
+		case early:
+			if c.item != nil && c.item.until.IsZero() {
+				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.last})
+			}
+			if c.row != nil {
+				if r := t.rules(e); !r.adoptable(e, c.stream.last) {
+					t.asker.offer(t.missing(e, c.stream.last))
+				}
+			} else if c.parked != nil {
+				t.reportParked(e, *c.parked)
+			}
+		default:
+			if c.parked != nil {
+				t.reportParked(e, *c.parked)
+			}
+		}
+	}
+	for _, s := range t.streams {
+		if s.last != s.first && s.head != 0 {
+			t.signal()
+			return
+		}
+	}
+}
+
+func routeOf(e rocketflow.Event) route { return route{e.Topic, e.Type} }
+
+func (r *record) err() error {
+	if r.LastError == "" {
+		return nil
+	}
+	return errors.New(r.LastError)
+}
+
+var (
+	errUnhandled = errors.New("no process that met it has its handler")
+	errStopped   = errors.New("stopped before the event was handled")
+	errBusy      = errors.New("the handler of its aggregate has been running for long")
+)
+
+// digest tells contents apart.
+func digest(e rocketflow.Event) int64 { return stored.Digest(e) }
+
+// idTime is when a UUIDv7 was drawn.
+func idTime(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }

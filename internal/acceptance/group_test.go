@@ -1,0 +1,31 @@
+package acceptance
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/rocketflowtest"
+)
+
+// Two services give a consumer the same name. Each has all the events.
+func TestTwoServicesOneConsumerName(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	mail := startService(t, w, "mail", handle("notifications", oldType))
+	sms := startServiceWith(t, w, rocketflowfx.Config{Service: "sms", Topics: worldTopics}, handle("notifications", oldType))
+	const events = 40
+	for i := range events {
+		mail.Publish(typed(oldType, fmt.Sprintf("o-%d", i%20), i), typed(oldType, "", i))
+	}
+	for _, s := range []*rocketflowtest.Service{mail, sms} {
+		eventually(t, 20*time.Second, s.Name+" has all effects", func() bool {
+			all, _ := effects(t, s, oldType)
+			return all >= 2*events
+		})
+		if all, repeated := effects(t, s, oldType); all != 2*events || repeated != 0 || misordered(t, s) != 0 {
+			t.Errorf("%s: %d effects, %d of them repeated, want %d once each and in order", s.Name, all, repeated, 2*events)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// armSoon arms a timeout that is due in a minute.
+func armSoon(w *rocketflowtest.World, s *rocketflowtest.Service, timer *timeout.Scheduler) {
+	s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
+		return timer.Arm(ctx, tx, "o-1", "fee", w.Now().Add(time.Minute), deadline{"o-1"})
+	})
+}
+
+// sixHours has the sweep send what it takes for overdue, again and again.
+func sixHours(w *rocketflowtest.World) {
+	for range 6 * 12 {
+		w.Jump(5 * time.Minute)
+		w.TrySettle(50 * time.Millisecond)
+	}
+}
+
+// A timeout's handler settles its event without an effect. That ends the timeout.
+func TestDiscardedTimeoutComesAgain(t *testing.T) {
+	t.Parallel()
+	for name, verdict := range map[string]error{
+		"discard": handlers.Discard(errors.New("the order is gone: no fee")),
+		"stale":   rocketflow.ErrStale,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := rocketflowtest.New(t)
+			var timer *timeout.Scheduler
+			var calls atomic.Int32
+			s := w.Start(rocketflowfx.Config{Service: "orders", Topics: worldTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
+				handlers.On(r, "fees", func(context.Context, rocketflow.Tx, deadline) error {
+					calls.Add(1)
+					return verdict
+				})
+			}))
+			armSoon(w, s, timer)
+			w.FastForward(2 * time.Minute)
+			sixHours(w)
+			if n, armed := calls.Load(), s.Timeouts(); n != 1 || len(armed) != 0 {
+				t.Errorf("the handler was called %d times, want once; %d timeouts are armed", n, len(armed))
+			}
+		})
+	}
+}
+
+// A timeout's event that its handler gave up is a dead letter once, and no more when an operator discards it.
+func TestDeadTimeoutComesAgain(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var timer *timeout.Scheduler
+	var calls atomic.Int32
+	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: worldTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
+		handlers.On(r, "fees", func(context.Context, rocketflow.Tx, deadline) error {
+			calls.Add(1)
+			return handlers.Dead(errors.New("no fee can be charged"))
+		})
+	}))
+	armSoon(w, s, timer)
+	eventually(t, 20*time.Second, "the event is a dead letter", func() bool {
+		w.Jump(time.Minute)
+		w.TrySettle(50 * time.Millisecond)
+		return len(s.DeadLetters()) == 1
+	})
+	before := calls.Load() // in a batch an event that fails may be called once more
+	sixHours(w)
+	if n := len(s.DeadLetters()); n != 1 || calls.Load() != before {
+		t.Errorf("six hours later: %d dead letters, want 1; the handler was called %d times more", n, calls.Load()-before)
+	}
+	if n, err := handlers.NewDeadLetters(s.Pool, s.Schema).Discard(t.Context(), handlers.Filter{All: true}); err != nil || n != 1 {
+		t.Fatalf("discarded %d: %v; want 1", n, err)
+	}
+	sixHours(w)
+	if dead, armed := len(s.DeadLetters()), s.Timeouts(); dead != 0 || len(armed) != 0 || calls.Load() != before {
+		t.Errorf("six hours after it was discarded: %d dead letters, %d timeouts armed, %d more calls", dead, len(armed), calls.Load()-before)
+	}
+}
+
+// A process of the service has no scheduler, so nothing fences what it handles: its handler must not repeat an effect. The
+// event is a dead letter that says what is missing.
+func TestTimeoutWithoutFence(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var timer *timeout.Scheduler
+	s := startService(t, w, "orders", fx.Populate(&timer))
+	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics, Schema: s.Schema, CreateTopics: true}
+	w.Run(rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers, fx.Supply(config, s.Pool), fx.Invoke(func(r *handlers.Router) {
+		r.Handle("fees", worldDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
+	}))
+	armSoon(w, s, timer)
+	eventually(t, 20*time.Second, "the event is a dead letter that names the fence", func() bool {
+		w.Jump(time.Minute)
+		w.TrySettle(50 * time.Millisecond)
+		dead := s.DeadLetters()
+		return len(dead) == 1 && strings.Contains(strings.ToLower(dead[0].LastError), "fence")
+	})
+	sixHours(w)
+	if all, _ := effects(t, s, "fee"); all != 0 || len(s.DeadLetters()) != 1 {
+		t.Errorf("six hours later: the fee was charged %d times, %d dead letters; want 0 and 1", all, len(s.DeadLetters()))
+	}
+}
+
+// A message from elsewhere carries the properties of a timeout. It neither escapes the inbox nor has an effect as one.
+func TestForeignTimeout(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var client *rocketmq.Client
+	s := startService(t, w, "orders", fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
+		r.Handle("fees", worldDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
+	}))
+	e, err := rocketflow.NewEvent(deadline{"o-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Source, e.Time, e.TimeoutKey, e.TimeoutName, e.Database = "elsewhere", w.Now(), "o-1", "fee", "00000000-0000-4000-8000-000000000001"
+	for range 3 {
+		if _, err := client.Send(t.Context(), e.Message()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) > 0 })
+	w.TrySettle(time.Second)
+	if all, _ := effects(t, s, "fee"); all != 0 || len(s.DeadLetters()) != 1 {
+		t.Errorf("%d effects, %d dead letters; want 0 and 1", all, len(s.DeadLetters()))
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+)
+
+// skewed is the clock of a machine that is wrong.
+type skewed struct {
+	rocketflow.Clock
+	by time.Duration
+}
+
+func (s skewed) Now() time.Time { return s.Clock.Now().Add(s.by) }
+
+func (s skewed) Moved() <-chan struct{} { return clock.Moved(s.Clock) }
+
+// skewedBy returns c, which may be nil, if by is 0.
+func skewedBy(c rocketflow.Clock, by time.Duration) rocketflow.Clock {
+	if by == 0 {
+		return c
+	}
+	if c == nil {
+		c = clock.System{}
+	}
+	return skewed{c, by}
+}
+
+// skew adds a process that starts again with a wrong clock.
+func (d *drawing) skew() {
+	const day = 24 * time.Hour
+	by := pick(d.extra, 2*time.Hour, 20*time.Hour, 6*day, 40*day)
+	if d.extra.IntN(2) == 0 {
+		by = -by
+	}
+	who := d.extra.IntN(publishers + consumers)
+	d.add(fmt.Sprintf("process %d starts again with a clock that is %v ahead", who, by), func(p *play) error {
+		p.replace(who, false, func(s *settings) { s.Skew = by })
+		return nil
+	})
+}
+
+// resend has all come to rest and whoever prunes do so, and sends the schedule's events again, as an operator may.
+// Nobody may have forgotten that it has handled them.
+func (p *play) resend() error {
+	if err := p.comeToRest("", "a clock is wrong"); err != nil {
+		return err
+	}
+	if err := p.w.jump(p.ctx, 65*time.Minute); err != nil {
+		return err
+	}
+	if err := p.rest(100 * time.Millisecond); err != nil { // at least one look at what is left
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+	defer cancel()
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{p.w.nameServer}, Namespace: p.w.namespace, Service: "chaos-resend"})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
+	// What an attempt that failed has sent comes once more.
+	var n int
+	err = p.w.try(p.ctx, func(ctx context.Context) (err error) {
+		n, err = outbox.Resend(ctx, outbox.ResendConfig{Pool: p.w.pool, Schema: p.w.name, Broker: client, Since: p.began})
+		return err
+	})
+	p.w.note("%d events were sent again", n)
+	return err
+}

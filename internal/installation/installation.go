@@ -1,0 +1,72 @@
+// Package installation keeps a Postgres schema to one service. The tables of a schema are pruned by one service's
+// retention, swept to one service's broker, and have names of timeouts and sagas that are unique within one service.
+package installation
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/queries"
+)
+
+//go:embed queries.sql
+var sqlFile string
+
+// Claim makes the schema source's if it is nobody's, and returns the id of its database, which is part of the events
+// that it records. Of a schema that belongs to another source it returns a *rocketflow.SchemaOwnedError, and an error
+// that matches rocketflow.ErrNotMigrated where the tables are missing. It writes only to a schema that is nobody's.
+func Claim(ctx context.Context, pool *pgxpool.Pool, schema, source string) (id string, err error) {
+	sql := queries.Parse(sqlFile, schema)
+	id, owner, err := Read(ctx, pool, schema)
+	if err != nil {
+		return "", err
+	}
+	if owner == "" {
+		// At any other level a first start that waited for another one's would get an error.
+		err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, sql.Get("Claim"), source)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("claim schema %q for %q: %w", schema, source, err)
+		}
+		if id, owner, err = Read(ctx, pool, schema); err != nil {
+			return "", err
+		}
+	}
+	if owner != source {
+		return "", &rocketflow.SchemaOwnedError{Schema: schema, Owner: owner, Source: source}
+	}
+	return id, nil
+}
+
+// Read returns the id of the schema's database and the source that it belongs to, which is empty before the first start.
+func Read(ctx context.Context, pool *pgxpool.Pool, schema string) (id, owner string, err error) {
+	err = pool.QueryRow(ctx, queries.Parse(sqlFile, schema).Get("Read")).Scan(&id, &owner)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "42703"): // undefined_table, undefined_column
+		return "", "", fmt.Errorf("schema %q: %w", schema, rocketflow.ErrNotMigrated)
+	case err != nil:
+		return "", "", fmt.Errorf("read owner of schema %q: %w", schema, err)
+	}
+	return id, owner, nil
+}
+
+// Give makes the schema source's, whoever had it, and returns who had. It is for a service that was renamed.
+func Give(ctx context.Context, pool *pgxpool.Pool, schema, source string) (before string, err error) {
+	if _, before, err = Read(ctx, pool, schema); err != nil {
+		return "", err
+	}
+	if _, err := pool.Exec(ctx, queries.Parse(sqlFile, schema).Get("Give"), source); err != nil {
+		return "", fmt.Errorf("give schema %q to %q: %w", schema, source, err)
+	}
+	return before, nil
+}

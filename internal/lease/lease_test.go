@@ -1,0 +1,150 @@
+package lease_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow/internal/lease"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+)
+
+const ttl = time.Minute
+
+// acquire fails the test unless holder gets, or doesn't get, the lease.
+func acquire(t *testing.T, db lease.DB, schema string, holder uuid.UUID, want bool) {
+	t.Helper()
+	if held, err := lease.Acquire(t.Context(), db, schema, "job", holder, ttl); err != nil || held != want {
+		t.Fatalf("held %v (%v), want %v", held, err, want)
+	}
+}
+
+func TestLease(t *testing.T) {
+	t.Parallel()
+	pool, schema, clock := pgtest.Clocked(t)
+	one, two := uuid.New(), uuid.New()
+	acquire(t, pool, schema, one, true)
+	acquire(t, pool, schema, two, false)
+	if held, err := lease.Acquire(t.Context(), pool, schema, "another job", two, ttl); err != nil || !held {
+		t.Fatalf("another job's lease: held %v (%v)", held, err)
+	}
+	clock.FastForward(ttl * 3 / 4)
+	acquire(t, pool, schema, one, true) // renewed
+	clock.FastForward(ttl * 3 / 4)
+	acquire(t, pool, schema, two, false)
+
+	clock.FastForward(ttl / 2) // the holder is frozen
+	acquire(t, pool, schema, two, true)
+	acquire(t, pool, schema, one, false) // it wakes up
+
+	if err := lease.Release(t.Context(), pool, schema, "job", one); err != nil { // not its own
+		t.Fatal(err)
+	}
+	acquire(t, pool, schema, one, false)
+	if err := lease.Release(t.Context(), pool, schema, "job", two); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, pool, schema, one, true)
+}
+
+// A lease that was taken before Postgres' clock was set back doesn't hold for all that time.
+func TestLeaseFromTheFuture(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Migrated(t)
+	one, two := uuid.New(), uuid.New()
+	acquire(t, pool, schema, one, true)
+	if _, err := pool.Exec(t.Context(), "UPDATE lease SET expires_at = expires_at + interval '1 day'"); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, pool, schema, two, true)
+	acquire(t, pool, schema, one, false)
+}
+
+// What only asks, and what is held for long enough, writes nothing.
+func TestAskingWritesNothing(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Migrated(t)
+	one, two := uuid.New(), uuid.New()
+	acquire(t, pool, schema, one, true)
+	row := func() (tid string) {
+		if err := pool.QueryRow(t.Context(), "SELECT ctid::text || xmin::text || xmax::text FROM lease").Scan(&tid); err != nil {
+			t.Fatal(err)
+		}
+		return tid
+	}
+	before := row()
+	acquire(t, pool, schema, two, false)
+	acquire(t, pool, schema, one, true)
+	if after := row(); after != before {
+		t.Errorf("the row was written: %s, then %s", before, after)
+	}
+}
+
+func TestOneOfMany(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Migrated(t)
+	for round := range 20 {
+		var held atomic.Int32
+		var group errgroup.Group
+		for range 8 {
+			group.Go(func() error {
+				ok, err := lease.Acquire(context.Background(), pool, schema, fmt.Sprint(round), uuid.New(), ttl)
+				if ok {
+					held.Add(1)
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if held.Load() != 1 {
+			t.Fatalf("%d hold one lease", held.Load())
+		}
+	}
+}
+
+func TestExecModes(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Migrated(t)
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		config := pool.Config()
+		config.ConnConfig.DefaultQueryExecMode = mode
+		p, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		one := uuid.New()
+		acquire(t, p, schema, one, true)
+		acquire(t, p, schema, uuid.New(), false)
+		if err := lease.Release(t.Context(), p, schema, "job", one); err != nil {
+			t.Fatalf("%v: %v", mode, err)
+		}
+	}
+}
+
+// In a transaction at repeatable read, too.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	pool, schema := pgtest.Migrated(t)
+	tx, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.Serializable})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "SELECT FROM lease"); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, pool, schema, uuid.New(), true)
+	acquire(t, tx, schema, uuid.New(), false)
+}

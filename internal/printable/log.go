@@ -1,0 +1,73 @@
+package printable
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
+
+// Logger returns l with each value of its lines as Line has it. Config.WithDefaults of each part calls it, so that no
+// place that logs needs to.
+func Logger(l *slog.Logger) *slog.Logger {
+	if _, done := l.Handler().(handler); done {
+		return l
+	}
+	return slog.New(handler{l.Handler()})
+}
+
+type handler struct{ slog.Handler }
+
+func (h handler) Handle(ctx context.Context, r slog.Record) error {
+	out := slog.NewRecord(r.Time, r.Level, Line(r.Message, Reason), r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		out.AddAttrs(plain(a))
+		return true
+	})
+	return h.Handler.Handle(ctx, out)
+}
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	out := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		out[i] = plain(a)
+	}
+	return handler{h.Handler.WithAttrs(out)}
+}
+
+func (h handler) WithGroup(name string) slog.Handler { return handler{h.Handler.WithGroup(name)} }
+
+// plain changes a value only if there is something to escape or cut: others keep their type.
+func plain(a slog.Attr) slog.Attr {
+	a.Value = a.Value.Resolve()
+	switch a.Value.Kind() {
+	case slog.KindString:
+		a.Value = slog.StringValue(Line(a.Value.String(), Reason))
+	case slog.KindGroup:
+		group := a.Value.Group()
+		out := make([]slog.Attr, len(group))
+		for i, member := range group {
+			out[i] = plain(member)
+		}
+		a.Value = slog.GroupValue(out...)
+	case slog.KindAny:
+		switch v := a.Value.Any().(type) {
+		case error:
+			a.Value = slog.AnyValue(Error(v, Reason))
+		case []string:
+			if text := fmt.Sprint(v); Line(text, Reason) != text {
+				a.Value = slog.StringValue(Quotes(v, Reason))
+			}
+		case []byte:
+			a.Value = slog.StringValue(Line(string(v), Reason))
+		case fmt.Stringer:
+			if text := fmt.Sprint(v); Line(text, Reason) != text {
+				a.Value = slog.StringValue(Line(text, Reason))
+			}
+		default: // a struct, say, that a line shows with its fields
+			if text := fmt.Sprintf("%+v", v); Line(text, Reason) != text {
+				a.Value = slog.StringValue(Line(text, Reason))
+			}
+		}
+	}
+	return a
+}

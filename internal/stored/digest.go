@@ -1,0 +1,35 @@
+package stored
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// Digest returns 64 bits of a SHA-256 over what an event says: two events of the same source and id whose digests differ
+// are a conflict. It is the same for an event as it was published, as it was read, and as it was stored, however often it
+// is sent. It leaves out what may differ between two copies of one event: the topic, the place in a stream, the time, the
+// headers.
+func Digest(e rocketflow.Event) int64 {
+	h := sha256.New()
+	field := func(s string) { // with its length, so that no two lists of fields look alike
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(s)))
+		h.Write(length[:])
+		h.Write([]byte(s))
+	}
+	for _, s := range []string{
+		e.Source, e.ID.String(), e.OriginalID, e.Type, e.Subject, e.ContentType, e.DataSchema, e.TimeoutKey, e.TimeoutName,
+	} {
+		field(s)
+	}
+	field(string(e.Body))
+	for _, name := range slices.Sorted(maps.Keys(e.Extensions)) {
+		field(name)
+		field(e.Extensions[name])
+	}
+	return int64(binary.BigEndian.Uint64(h.Sum(nil))) //nolint:gosec // all 64 bits are wanted
+}

@@ -1,0 +1,68 @@
+-- name: NoTimeouts
+-- Ends what the role's timeouts would do to this transaction; transaction_timeout is there since PostgreSQL 17.
+SELECT pg_catalog.pg_backend_pid()
+FROM (
+    SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings s
+    WHERE s.name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+) t
+
+-- name: Lock
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))
+
+-- name: Patience
+SELECT pg_catalog.set_config('lock_timeout', $1::text, true)
+
+-- name: Blockers
+-- Of other roles' sessions a role that is not a superuser or member of pg_read_all_stats sees little.
+SELECT a.pid, COALESCE(a.usename::text, ''), COALESCE(a.application_name, ''), COALESCE(pg_catalog.host(a.client_addr), ''),
+    COALESCE(a.state, ''), COALESCE(EXTRACT(epoch FROM clock_timestamp() - a.xact_start), 0)::float8
+FROM pg_catalog.pg_stat_activity a
+WHERE a.pid = ANY (pg_catalog.pg_blocking_pids($1::integer))
+ORDER BY a.pid
+
+-- name: HasClock
+SELECT pg_catalog.to_regprocedure('now()') <> pg_catalog.to_regprocedure('pg_catalog.now()')
+
+-- name: SchemaExists
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)
+
+-- name: CreateSchema
+CREATE SCHEMA {schema}
+
+-- name: VersionsExist
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1::text AND c.relname = 'rocketflow_migration'
+)
+
+-- name: CreateVersions
+CREATE TABLE {schema}.rocketflow_migration (
+    version    bigint      NOT NULL PRIMARY KEY,
+    name       text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+
+-- name: DropVersions
+DROP TABLE {schema}.rocketflow_migration
+
+-- name: Versions
+SELECT version, name, applied_at FROM {schema}.rocketflow_migration ORDER BY version
+
+-- name: Applied
+INSERT INTO {schema}.rocketflow_migration (version, name) VALUES ($1::bigint, $2::text)
+
+-- name: TakenBack
+DELETE FROM {schema}.rocketflow_migration WHERE version = $1::bigint
+
+-- name: Objects
+-- The columns of the schema's tables and its functions.
+SELECT c.relname::text || '.' || a.attname::text
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = $1::text
+UNION ALL
+SELECT p.proname::text || '()'
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+WHERE n.nspname = $1::text

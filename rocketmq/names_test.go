@@ -1,0 +1,281 @@
+package rocketmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/mqtest"
+	"github.com/rocketflow/rocketflow/rocketmq"
+)
+
+// badAddresses are name servers that aren't there, by what is wrong with them.
+func badAddresses(t *testing.T) map[string]string {
+	return map[string]string{
+		"accepts and never answers": listen(t, func(net.Conn) {}),
+		"accepts and hangs up":      listen(t, func(c net.Conn) { _ = c.Close() }),
+		"hangs at connect":          blackHole(t),
+		"refuses":                   "127.0.0.1:1",
+		"has no address":            "no-such-host.invalid:9876",
+	}
+}
+
+// listen accepts connections at the address that it returns, until the test ends.
+func listen(t *testing.T, accepted func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var conns []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			accepted(c)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	})
+	return l.Addr().String()
+}
+
+// blackHole returns an address at which connecting gets no answer: that of a listener whose queue is full.
+func blackHole(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	for {
+		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+}
+
+// One bad name server of several costs nobody anything, whatever is wrong with it and wherever it stands.
+func TestOneBadNameServer(t *testing.T) {
+	t.Parallel()
+	mq := mqtest.Start(t)
+	topic := unique("names")
+	createTopic(t, open(t, at(mq)), broker.Topic{Name: topic, Queues: 2})
+	for what, bad := range badAddresses(t) {
+		for _, addresses := range [][]string{{bad, mq.NameServer()}, {mq.NameServer(), bad}} {
+			t.Run(fmt.Sprintf("%s, %v first", what, addresses[0] == bad), func(t *testing.T) {
+				t.Parallel()
+				ctx := deadline(t, time.Minute)
+				start := time.Now()
+				c := open(t, func(c *rocketmq.Config) { c.NameServers = addresses })
+				body := unique("body") // the topic is everybody's
+				got := make(chan struct{}, 3)
+				for range 3 { // one after the other
+					k, err := c.Subscribe(ctx, broker.Subscription{Group: unique("group"), Topics: []string{topic}, Begin: broker.BeginNewest()},
+						func(_ context.Context, d broker.Delivery) error {
+							if string(d.Body) == body {
+								got <- struct{}{}
+							}
+							return nil
+						})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = k.Stop(ctx) })
+				}
+				if err := errors.Join(c.VerifyTopics(ctx, topic), c.Ping(ctx)); err != nil {
+					t.Error(err)
+				}
+				if _, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte(body)}); err != nil {
+					t.Fatal(err)
+				}
+				<-got
+				// With a bad one in its turn each start of a consumer took more than 6 s.
+				if took := time.Since(start); took > 6*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		}
+	}
+}
+
+// Where all name servers are bad nothing waits for each of them in turn, and the error names them.
+func TestAllNameServersBad(t *testing.T) {
+	t.Parallel()
+	for what, address := range badAddresses(t) {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			addresses := []string{address, badAddresses(t)[what]}
+			ctx := deadline(t, time.Minute)
+			start := time.Now()
+			_, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: addresses, Service: "test"})
+			if !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) {
+				t.Errorf("got %v", err)
+			}
+			for _, a := range addresses {
+				if host, _, _ := strings.Cut(a, ":"); !strings.Contains(fmt.Sprint(err), a) && (what != "has no address" || !strings.Contains(fmt.Sprint(err), host)) {
+					t.Errorf("the error doesn't name %s: %v", a, err)
+				}
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("open failed after %v", took)
+			}
+
+			start = time.Now()
+			c := open(t, await, func(c *rocketmq.Config) { c.NameServers = addresses })
+			var all sync.WaitGroup
+			for range 3 {
+				all.Go(func() {
+					k, err := c.Subscribe(ctx, broker.Subscription{Group: unique("group"), Topics: []string{"orders"}}, func(context.Context, broker.Delivery) error { return nil })
+					if err != nil {
+						t.Error(err)
+					} else if k.Err() == nil {
+						t.Error("a consumer without a name server says that it is well")
+					}
+				})
+			}
+			all.Wait()
+			if err := c.VerifyTopics(ctx, "orders"); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(start); took > 10*time.Second { // less than the 15 s in which fx starts
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// A name server that stops answering, and one that comes back, are noticed while the client runs.
+func TestNameServersComeAndGo(t *testing.T) {
+	t.Parallel()
+	mq := mqtest.Start(t)
+	one, two := newRelay(t, mq.NameServer()), newRelay(t, mq.NameServer())
+	ctx := deadline(t, 2*time.Minute)
+	topic := unique("names")
+	c := open(t, func(c *rocketmq.Config) { c.NameServers = []string{one.address, two.address} })
+	createTopic(t, c, broker.Topic{Name: topic, Queues: 2})
+	subscribe := func(what string) {
+		t.Helper()
+		start := time.Now()
+		k, err := c.Subscribe(ctx, broker.Subscription{Group: unique("group"), Topics: []string{topic}}, func(context.Context, broker.Delivery) error { return nil })
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if took := time.Since(start); took > 4*time.Second {
+			t.Errorf("%s: subscribe took %v", what, took)
+		}
+		if err := k.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	subscribe("both are well")
+	for range 2 {
+		one.hang(true)
+		eventually(t, 30*time.Second, func() error { return told(c, two) })
+		subscribe("one hangs")
+		one.hang(false)
+		eventually(t, 30*time.Second, func() error { return told(c, one, two) })
+		one, two = two, one
+	}
+}
+
+func told(c *rocketmq.Client, want ...*relay) error {
+	got := c.NameServersTold()
+	if len(got) == len(want) {
+		missing := false
+		for _, r := range want {
+			missing = missing || !strings.Contains(strings.Join(got, " "), r.address)
+		}
+		if !missing {
+			return nil
+		}
+	}
+	return fmt.Errorf("the client would be told of %v, want %d", got, len(want))
+}
+
+// relay passes bytes between its address and another, except while it hangs.
+type relay struct {
+	address string
+	mu      sync.Mutex
+	gate    chan struct{} // closed: bytes pass
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	r := &relay{gate: make(chan struct{})}
+	close(r.gate)
+	var all sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	pass := func(from, to net.Conn) {
+		defer to.Close()
+		b := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			r.mu.Lock()
+			gate := r.gate
+			r.mu.Unlock()
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return
+			}
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	r.address = listen(t, func(c net.Conn) {
+		there, err := net.Dial("tcp", to)
+		if err != nil {
+			_ = c.Close()
+			return
+		}
+		all.Go(func() { pass(c, there) })
+		all.Go(func() { pass(there, c) })
+		context.AfterFunc(ctx, func() { _ = c.Close(); _ = there.Close() })
+	})
+	t.Cleanup(func() { cancel(); all.Wait() })
+	return r
+}
+
+func (r *relay) hang(yes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if yes {
+		r.gate = make(chan struct{})
+	} else {
+		close(r.gate)
+	}
+}
