@@ -11,6 +11,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -112,7 +113,7 @@ func (s *checks) decide(check broker.Check) (decision broker.Decision, done func
 		if p := recover(); p != nil {
 			s.transactor.client.log.Error("checker panicked", "group", s.transactor.group, "message_id", check.Half.MessageID,
 				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			decision, done, err = broker.Unknown, nil, fmt.Errorf("checker panicked: %v", p)
+			decision, done, err = broker.Unknown, nil, printable.Errorf("checker panicked: %v", p)
 		}
 	}()
 	decision, done = s.checker(ctx, check)

@@ -16,7 +16,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -144,6 +146,7 @@ func New(c Config) (*Engine, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("saga: %w", err)
 	}
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "saga"})
 	return &Engine{cfg: c, sql: queries.Parse(sqlFile, c.Schema), sagas: map[string]registered{}, met: make(chan sagaKey, 1024)}, nil
 }
 
@@ -152,11 +155,11 @@ func (e *Engine) claim(name string, s registered) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sagas[name] != nil {
-		return fmt.Errorf("saga %s: %w", name, errors.New("registered twice"))
+		return printable.Errorf("saga %s: %w", name, errors.New("registered twice"))
 	}
 	for other, o := range e.sagas {
 		if o.consumer() == s.consumer() {
-			return fmt.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
+			return printable.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
 		}
 	}
 	e.sagas[name] = s

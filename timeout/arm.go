@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -44,7 +43,7 @@ func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string,
 	}
 	armed, err := s.arm(ctx, tx, query, own, key, name, at, event)
 	if err == nil && !armed {
-		return fmt.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
+		return printable.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
 	}
 	return err
 }
@@ -68,7 +67,7 @@ func wrapArm(key, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
+	return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
 }
 
 // arm runs one of the statements that arm. false: it found nothing to change.
@@ -122,7 +121,7 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	}
 	epoch, err := uuid.NewV7()
 	if err != nil {
-		return false, fmt.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
+		return false, printable.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
 	}
 	var replaces []string // any
 	own := firingIn(ctx, key, name)
@@ -140,7 +139,7 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 		err = stored.SetHeaders(&e, headers)
 	}
 	if err != nil {
-		return false, fmt.Errorf("move timeout %s of %s: %w", name, key, err)
+		return false, printable.Errorf("move timeout %s of %s: %w", name, key, err)
 	}
 	if own != nil {
 		own.rearmed = append(own.rearmed, epoch.String())
@@ -163,7 +162,7 @@ func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bo
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("disarm timeout %s of %s: %w", name, key, err)
+		return false, printable.Errorf("disarm timeout %s of %s: %w", name, key, err)
 	}
 	if tx, ok := tx.(rocketflow.Tx); ok {
 		tx.AfterCommit(func() { tell(s.cfg.Listener.Disarmed, i) })
@@ -187,9 +186,9 @@ func (s *Scheduler) handOverAfter(tx rocketflow.Tx, e rocketflow.Event, at time.
 func checked(key, name string, at time.Time) (time.Time, error) {
 	switch {
 	case !isText(key, MaxKey):
-		return at, &rocketflow.FieldError{Field: "key", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", key, MaxKey)}
+		return at, &rocketflow.FieldError{Field: "key", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), MaxKey)}
 	case !isText(name, MaxName):
-		return at, &rocketflow.FieldError{Field: "name", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", name, MaxName)}
+		return at, &rocketflow.FieldError{Field: "name", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(name, printable.Name), MaxName)}
 	case at.IsZero():
 		return at, &rocketflow.FieldError{Field: "at", Reason: "missing"}
 	case at.Year() < 1 || at.Year() > maxYear:
@@ -207,6 +206,5 @@ func ceil(t time.Time, unit time.Duration) time.Time {
 }
 
 func isText(s string, most int) bool {
-	return s != "" && len(s) <= most && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	return s != "" && len(s) <= most && printable.IsText(s)
 }

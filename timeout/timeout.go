@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
@@ -38,6 +39,7 @@ func New(c Config) (*Scheduler, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("timeout: %w", err)
 	}
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "scheduler"})
 	return &Scheduler{cfg: c, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
 }
 
