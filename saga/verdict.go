@@ -2,7 +2,6 @@ package saga
 
 import (
 	"errors"
-	"runtime/debug"
 	"strings"
 	"time"
 
