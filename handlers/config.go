@@ -12,6 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/logging"
 )
 
 // Config configures a Router. Pool, Transactor, Broker and Source are required.
@@ -55,7 +57,7 @@ type Config struct {
 	// Clock times the waits between two looks; what is due or too old is for Postgres to say. Defaults to the machine's.
 	Clock    rocketflow.Clock
 	Listener *Listener
-	Logger   *slog.Logger // Defaults to discarding.
+	Logger   *slog.Logger // Defaults to warnings and errors on stderr.
 }
 
 // ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
@@ -118,10 +120,8 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	c.Listener = c.Listener.guarded(c.Logger)
+	c.Logger = logging.Or(c.Logger)
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "handlers"})
 	return c
 }
 

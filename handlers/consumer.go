@@ -160,10 +160,13 @@ func (c *consumer) run() {
 // broker. When ctx ends before that, handlers are cut off, and their events come again.
 func (c *consumer) drain(ctx context.Context) error {
 	close(c.stopping)
-	c.queue.close()
+	await(ctx, &c.working) // what the worker has taken is with the queue, or due again
 	var err error
+	if e := c.putBack(ctx, c.queue.close(), 0); e != nil {
+		c.cfg.Logger.Warn("parked events that were taken are due again only when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
+	}
 	if c.subscription != nil {
-		err = c.subscription.Stop(ctx)
+		err = errors.Join(err, c.subscription.Stop(ctx))
 	}
 	if !await(ctx, &c.lanes) {
 		err = errors.Join(err, ctx.Err())

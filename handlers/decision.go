@@ -60,7 +60,7 @@ func decideDelivered(e rocketflow.Event, at position, r rules) decision {
 		return conflict
 	case at.head == e.Sequence:
 		return alreadyParked
-	case at.head != 0 && e.Sequence > at.head && !(at.follows(e) && at.headPrevious != at.last):
+	case at.head != 0 && e.Sequence > at.head && !passes(e, at, r):
 		return behind
 	}
 	return decideInTurn(e, at, r)
@@ -123,8 +123,13 @@ func (r rules) adoptable(e rocketflow.Event, last int64) bool {
 	return last == 0 && (e.Previous < r.born.UnixMicro() || e.Previous < r.now.Add(-r.positionRetention).UnixMicro())
 }
 
-// follows tells whether e is linked to the last event handled.
-func (p position) follows(e rocketflow.Event) bool { return p.last > 0 && e.Previous == p.last }
+// passes tells whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
+// and the parked one waits for something else, which no longer exists if its publisher's database has lost commits in a
+// failover. A parked one that may yet be adopted is waited for.
+func passes(e rocketflow.Event, at position, r rules) bool {
+	head := rocketflow.Event{Previous: at.headPrevious}
+	return e.Previous <= at.last && at.headPrevious > at.last && !r.adoptable(head, at.last)
+}
 
 func (p position) passedOver(sequence int64) bool {
 	for i := 0; i+1 < len(p.skipped); i += 2 {

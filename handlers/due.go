@@ -114,19 +114,33 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 // giveDue gives due events to the lanes, but for those whose group has been busy for long: they would take the place of
 // others.
 func (c *consumer) giveDue(ctx context.Context, due []parkedKey) error {
-	var sources, ids []string
+	var busy []parkedKey
 	for _, k := range due {
 		c.retries.Add(1)
 		if !c.queue.addDue(k) {
 			c.retries.Add(-1)
-			sources, ids = append(sources, k.source), append(ids, k.id.String())
+			busy = append(busy, k)
 		}
 	}
-	if len(ids) == 0 {
+	after := busyRecheck
+	if c.isStopping() {
+		after = 0
+	}
+	return c.putBack(ctx, busy, after)
+}
+
+// putBack makes events that were taken and not run due again. Should it fail, they are due when the time for which they
+// were taken is over.
+func (c *consumer) putBack(ctx context.Context, due []parkedKey, after time.Duration) error {
+	if len(due) == 0 {
 		return nil
 	}
-	if _, err := c.cfg.Pool.Exec(ctx, c.sql.Get("PutBack"), c.name, sources, ids, busyRecheck.Seconds()); err != nil {
-		return fmt.Errorf("put due events back: %w", err) // they are due again when our time with them is over
+	var sources, ids []string
+	for _, k := range due {
+		sources, ids = append(sources, cleanKey(k.source)), append(ids, k.id.String())
+	}
+	if _, err := c.cfg.Pool.Exec(ctx, c.sql.Get("PutBack"), c.name, sources, ids, after.Seconds()); err != nil {
+		return fmt.Errorf("put due events back: %w", err)
 	}
 	return nil
 }

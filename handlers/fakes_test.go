@@ -195,6 +195,7 @@ func (t *plainTx) Publish(_ context.Context, payloads ...rocketflow.Payload) err
 		if err != nil {
 			return err
 		}
+		e.Source = "test"
 		t.events = append(t.events, e)
 	}
 	return nil

@@ -147,7 +147,8 @@ const followTurns = 4
 // retry runs a parked event that is due, and then those that have waited behind it.
 func (l *lane) retry(ctx context.Context, k parkedKey) {
 	if l.isStopping() || l.throttle(ctx, 1) != nil {
-		return // it is due again when our time with it is over
+		_ = l.putBack(ctx, []parkedKey{k}, 0) // if it fails, it is due later
+		return
 	}
 	t := l.parkedTurn(k, 1)
 	err := t.attempt(ctx)

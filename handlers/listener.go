@@ -1,15 +1,14 @@
 package handlers
 
 import (
-	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
 // Listener is told what happens. Its functions are called synchronously, from many goroutines, and must be quick. A nil
-// function is not called.
+// function is not called. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
 type Listener struct {
 	// Received: a message came from the broker.
 	Received func(ReceivedInfo)
@@ -150,37 +149,29 @@ func (l *Listener) withDefaults() *Listener {
 	return &full
 }
 
-// guarded returns a Listener whose functions can't end the goroutine that calls them by a panic.
-func (l *Listener) guarded(log *slog.Logger) *Listener {
-	full := l.withDefaults()
-	guarded(&full.Received, log)
-	guarded(&full.Ran, log)
-	guarded(&full.Committed, log)
-	guarded(&full.Handled, log)
-	guarded(&full.Skipped, log)
-	guarded(&full.Duplicate, log)
-	guarded(&full.Discarded, log)
-	guarded(&full.Gap, log)
-	guarded(&full.GapAsked, log)
-	guarded(&full.Parked, log)
-	guarded(&full.Retried, log)
-	guarded(&full.Dead, log)
-	guarded(&full.Panicked, log)
-	guarded(&full.Unresponsive, log)
-	guarded(&full.Stalled, log)
-	return full
-}
-
-func guarded[I any](fn *func(I), log *slog.Logger) {
-	unguarded := *fn
-	*fn = func(i I) {
-		defer func() {
-			if v := recover(); v != nil {
-				log.Error("a function of handlers.Listener panicked; what it was told of is done", keyError, v, keyStack, string(debug.Stack()))
-			}
-		}()
-		unguarded(i)
+// guarded returns a Listener with functions that do nothing for those that are missing, and of which none can end the
+// goroutine that calls it.
+func (l *Listener) guarded(r *guard.Reporter) *Listener {
+	var own Listener
+	if l != nil {
+		own = *l
 	}
+	guard.Listen(r, "Listener.Received", &own.Received)
+	guard.Listen(r, "Listener.Ran", &own.Ran)
+	guard.Listen(r, "Listener.Committed", &own.Committed)
+	guard.Listen(r, "Listener.Handled", &own.Handled)
+	guard.Listen(r, "Listener.Skipped", &own.Skipped)
+	guard.Listen(r, "Listener.Duplicate", &own.Duplicate)
+	guard.Listen(r, "Listener.Discarded", &own.Discarded)
+	guard.Listen(r, "Listener.Gap", &own.Gap)
+	guard.Listen(r, "Listener.GapAsked", &own.GapAsked)
+	guard.Listen(r, "Listener.Parked", &own.Parked)
+	guard.Listen(r, "Listener.Retried", &own.Retried)
+	guard.Listen(r, "Listener.Dead", &own.Dead)
+	guard.Listen(r, "Listener.Panicked", &own.Panicked)
+	guard.Listen(r, "Listener.Unresponsive", &own.Unresponsive)
+	guard.Listen(r, "Listener.Stalled", &own.Stalled)
+	return own.withDefaults()
 }
 
 // Tee returns a Listener that tells all of them, in order.

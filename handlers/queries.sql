@@ -107,6 +107,11 @@ FROM event e
 LEFT JOIN entered n ON n.event_id = e.event_id AND n.source = e.source
 LEFT JOIN {schema}.inbox i ON i.event_id = e.event_id AND i.source = e.source AND i.consumer = $1::text
 
+-- name: LeaveInbox
+DELETE FROM {schema}.inbox i
+USING ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
+WHERE i.event_id = k.id::uuid AND i.source = k.source AND i.consumer = $1::text
+
 -- name: ParkedOf
 -- Which of these events are parked, and what of.
 SELECT p.event_id::text, p.source
@@ -115,7 +120,7 @@ JOIN {schema}.parked p ON p.consumer = $1::text AND p.source = k.source AND p.ev
 
 -- name: Wake
 -- Of each stream the first parked event is due, unless it waits for its own next attempt, for a handler or for a person;
--- and so is the one whose predecessor is the last event handled, should another with no such link stand before it.
+-- and so is the first whose predecessor was handled, should another stand before it whose was not.
 UPDATE {schema}.parked p SET next_at = now()
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, last)
 CROSS JOIN LATERAL (
@@ -124,7 +129,7 @@ CROSS JOIN LATERAL (
     ORDER BY sequence LIMIT 1)
     UNION
     (SELECT event_id FROM {schema}.parked
-    WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0 AND previous = k.last
+    WHERE consumer = $1::text AND source = k.source AND topic = k.topic AND subject = k.subject AND sequence > 0 AND previous <= k.last
     ORDER BY sequence LIMIT 1)
 ) h
 WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = h.event_id
@@ -302,7 +307,7 @@ DELETE FROM {schema}.position
 WHERE ctid = ANY (ARRAY (
     SELECT p.ctid FROM {schema}.position p JOIN {schema}.consumer c ON c.name = p.consumer
     WHERE p.ctid >= $1::text::tid AND p.ctid < $2::text::tid
-      AND p.sequence < (extract(epoch FROM clock_timestamp() - c.position_retention - pg_catalog.make_interval(secs => $3::float8)) * 1000000)::bigint
+      AND p.sequence < (extract(epoch FROM clock_timestamp() - c.position_retention - pg_catalog.make_interval(secs => $3::float8)) * 1000000::numeric)::bigint
       AND NOT EXISTS (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = p.consumer AND q.source = p.source AND q.topic = p.topic AND q.subject = p.subject AND q.sequence > 0

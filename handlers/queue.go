@@ -235,29 +235,29 @@ func (q *queue) divert(it *item, share int) bool {
 	return true
 }
 
-// close gives back what no lane has begun. Lanes get nothing more.
-func (q *queue) close() {
+// close gives deliveries that no lane has begun back to the broker, and returns the parked events. Lanes get nothing more.
+func (q *queue) close() (due []parkedKey) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return
-	}
 	q.closed = true
 	for _, g := range q.groups {
-		q.reject(g)
+		due = append(due, q.reject(g)...)
 	}
 	for _, g := range q.ready {
-		q.reject(g)
+		due = append(due, q.reject(g)...)
 	}
 	q.ready, q.waiting = nil, 0
 	q.changed.Broadcast()
+	return due
 }
 
-func (q *queue) reject(g *group) {
+func (q *queue) reject(g *group) (due []parkedKey) {
 	for _, it := range g.items {
 		it.done <- errStopped
 	}
+	due = g.due
 	g.items, g.due = nil, nil
+	return due
 }
 
 // byStream sorts deliveries by stream and sequence, those without order to the end.

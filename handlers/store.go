@@ -144,6 +144,12 @@ func (s store) queueEnter(q *pgx.Batch, events []rocketflow.Event, entries map[e
 	})
 }
 
+// queueLeave takes events out of the inbox that entered it in this transaction.
+func (s store) queueLeave(q *pgx.Batch, events []rocketflow.Event) {
+	ids, sources := keys(events)
+	q.Queue(s.sql.Get("LeaveInbox"), s.consumer, ids, sources)
+}
+
 // queueParkedOf reads which of the events are parked.
 func (s store) queueParkedOf(q *pgx.Batch, events []rocketflow.Event, parked map[eventKey]bool) {
 	ids, sources := keys(events)

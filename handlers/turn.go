@@ -51,6 +51,7 @@ type turn struct {
 	streams    []*lockedStream
 	recorded   map[route]bool
 	entries    map[eventKey]entry
+	taken      map[eventKey]bool // decided to run
 	alreadyHas map[eventKey]bool // parked
 	failed     *candidate        // whose handler returned an error
 	ran        []rocketflow.Event
@@ -123,7 +124,7 @@ func (t *turn) run(ctx context.Context, tx rocketflow.Tx) error {
 
 // load locks what the events need and reads what the decisions depend on.
 func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
-	t.recorded, t.entries, t.alreadyHas = map[route]bool{}, map[eventKey]entry{}, map[eventKey]bool{}
+	t.recorded, t.entries, t.alreadyHas, t.taken = map[route]bool{}, map[eventKey]entry{}, map[eventKey]bool{}, map[eventKey]bool{}
 	var q pgx.Batch
 	t.store.queueNow(&q, &t.now)
 	if t.due != nil {
@@ -221,8 +222,8 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *lockedStream) ([]*re
 		if err != nil || row == nil || row.Reason == DeadLetter || !row.Event.Ordered() {
 			return nil, err
 		}
-		if at.follows(row.Event) && head.Event.Previous != at.last {
-			return []*record{row}, nil // the chain has gone past the head
+		if passes(row.Event, at.position, t.rules(row.Event)) {
+			return []*record{row}, nil
 		}
 		// It has come to stand behind another: that one wakes it.
 		var q pgx.Batch
@@ -305,8 +306,10 @@ func (t *turn) decideSingle(c *candidate) decision {
 		}
 		return duplicate
 	}
-	own := digest(e)
-	t.entries[k] = entry{digest: &own} // a second copy in this turn is a duplicate
+	if t.taken[k] {
+		return duplicate // a second copy in this turn
+	}
+	t.taken[k] = true
 	return run
 }
 
@@ -347,7 +350,7 @@ func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error 
 	case behind:
 		park(parking{reason: Gap, after: untilWoken})
 	case unhandled:
-		p := parking{reason: Unhandled, after: untilWoken, err: errUnhandled}
+		p := parking{reason: Unhandled, after: untilWoken, err: fmt.Errorf("no process that met it has the handler of %s on topic %s", c.event.Type, c.event.Topic)}
 		if c.row != nil {
 			p.attempts = c.row.Attempts
 		}
@@ -445,6 +448,9 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	if len(gone) > 0 {
 		t.store.queueDelete(&q, gone...)
 	}
+	if events := t.enteredInVain(); len(events) > 0 {
+		t.store.queueLeave(&q, events)
+	}
 	var moved []*lockedStream
 	for _, s := range t.streams {
 		if s.last != s.first {
@@ -461,6 +467,20 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("store positions: %w", err)
 	}
 	return nil
+}
+
+// enteredInVain lists the events that are in the inbox since this turn and didn't run in it.
+func (t *turn) enteredInVain() (events []rocketflow.Event) {
+	ran := map[eventKey]bool{}
+	for _, e := range t.ran {
+		ran[keyOf(e)] = true
+	}
+	for _, c := range t.candidates {
+		if k := keyOf(c.event); t.entries[k].fresh && !ran[k] && c.decision != conflict {
+			events = append(events, c.event)
+		}
+	}
+	return events
 }
 
 // report says what was committed.
@@ -519,9 +539,8 @@ func (r *record) err() error {
 }
 
 var (
-	errUnhandled = errors.New("no process that met it has its handler")
-	errStopped   = errors.New("stopped before the event was handled")
-	errBusy      = errors.New("the handler of its aggregate has been running for long")
+	errStopped = errors.New("stopped before the event was handled")
+	errBusy    = errors.New("the handler of its aggregate has been running for long")
 )
 
 // digest tells contents apart.

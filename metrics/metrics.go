@@ -22,7 +22,7 @@
 //	rocketflow_outbox_acks_total{outcome}                           events written down as sent
 //	rocketflow_outbox_checks_total{decision}                        check-backs: commit, rollback, unknown
 //	rocketflow_outbox_refilled_total                                events sent again to consumers that missed them
-//	rocketflow_outbox_refills_total{outcome}                        their questions: answered, gone, failed
+//	rocketflow_outbox_refills_total{outcome}                        their questions: answered, gone, refused, failed
 //	rocketflow_outbox_expired_total                                 old rows deleted that no partition covers
 //	rocketflow_outbox_partitions_total{change}                      made, dropped
 //	rocketflow_outbox_discarded_total                               half messages that the broker gave up unanswered
@@ -182,6 +182,8 @@ func (m *Metrics) Outbox() *outbox.Listener {
 		Refilled: func(i outbox.RefilledInfo) {
 			refilled.Add(float64(i.Sent))
 			switch {
+			case i.Refused:
+				refills.WithLabelValues("refused").Inc()
 			case i.Err != nil:
 				refills.WithLabelValues("failed").Inc()
 			case i.Gone:

@@ -49,7 +49,7 @@ DELETE FROM inbox i USING inbox j WHERE i.consumer = j.consumer AND i.event_id =
 ALTER TABLE inbox ADD PRIMARY KEY (event_id, consumer);
 ALTER TABLE inbox DROP COLUMN source, DROP COLUMN digest;
 ALTER TABLE position ADD COLUMN skipped_after bigint NOT NULL DEFAULT 0, ADD COLUMN skipped_before bigint NOT NULL DEFAULT 0;
-UPDATE position SET skipped_after = skipped[1], skipped_before = skipped[cardinality(skipped)] WHERE cardinality(skipped) > 1;
+UPDATE position SET skipped_after = skipped[1], skipped_before = skipped[pg_catalog.cardinality(skipped)] WHERE pg_catalog.cardinality(skipped) > 1;
 ALTER TABLE position DROP COLUMN skipped;
 ALTER TABLE consumer_topic DROP COLUMN begin_at;
 DROP TABLE consumer_handler;

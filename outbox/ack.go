@@ -2,10 +2,12 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // acker writes down what the broker has, in batches behind the hot path. An ack that is lost costs a double, which the
@@ -28,11 +30,30 @@ func (o *Outbox) startAcks() *acker {
 // ack inserts acks.
 func (o *Outbox) ack(ctx context.Context, ids []uuid.UUID) error {
 	begin := time.Now()
-	_, err := o.config.Pool.Exec(ctx, o.queries.Get("Ack"), texts(ids))
+	err := o.query(ctx, func(rows pgx.Rows) error { rows.Close(); return rows.Err() }, "Ack", texts(ids))
 	o.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
 	return err
 }
 
+// query runs a statement by itself in one round trip, at read committed whatever the database's default is: above that it
+// could fail because another process acks the same event.
+func (o *Outbox) query(ctx context.Context, scan func(pgx.Rows) error, name string, args ...any) error {
+	conn, err := o.config.Pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	t := newLazyTx(conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	b := &pgx.Batch{}
+	b.Queue(o.queries.Get(name), args...).Query(scan)
+	open, err := t.commitWith(ctx, b)
+	if open {
+		err = errors.Join(err, t.abort(ctx))
+		t.end()
+	}
+	return err
+}
+
+// texts is what parameters of type uuid[] are given as, for all of pgx's ways to run a query.
 func texts(ids []uuid.UUID) []string {
 	all := make([]string, len(ids))
 	for i, id := range ids {

@@ -124,13 +124,13 @@ const maxLookups = 256
 
 // lookUp answers for many events in one query: the checks of a crash must not take the connections of the living.
 func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Check"), texts(ids))
-	if err != nil {
-		return nil, err
-	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
-		return f, row.Scan(&f.acked, &f.recorded, &f.topic, &f.kind, &f.replica, &f.now)
-	})
+	var all []found
+	err := o.query(ctx, func(rows pgx.Rows) (err error) {
+		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
+			return f, row.Scan(&f.acked, &f.recorded, &f.topic, &f.kind, &f.replica, &f.now)
+		})
+		return err
+	}, "Check", texts(ids))
 	if err == nil && len(all) != len(ids) {
 		err = fmt.Errorf("%d answers for %d events", len(all), len(ids))
 	}

@@ -100,7 +100,7 @@ func (s *transaction) commitOpaque(ctx context.Context) error {
 	after := s.pending.after
 	s.pending.after = nil
 	if s.open() {
-		s.leaveToSweep(s.pending.events)
+		s.outbox.leaveToSweep(s.pending.events)
 		if len(after) > 0 {
 			s.outbox.log.Debug("functions of AfterCommit are not called: Commit released a savepoint", "functions", len(after))
 		}
@@ -108,7 +108,7 @@ func (s *transaction) commitOpaque(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.outbox.config.EndTimeout)
 	defer cancel()
-	s.announce(ctx)
+	s.outbox.announce(ctx, s.pending.events)
 	if len(after) > 0 && s.wasCommitted(ctx) {
 		s.pending.after = after
 	}
@@ -133,34 +133,31 @@ func isPgx(tx pgx.Tx) bool {
 }
 
 // announce has those events sent whose rows are found committed. The others are the sweep's, should they ever be.
-func (s *transaction) announce(ctx context.Context) {
-	events := s.pending.events
+func (o *Outbox) announce(ctx context.Context, events []rocketflow.Event) {
 	if len(events) == 0 {
 		return
 	}
-	r := s.outbox.current()
+	r := o.current()
 	if r == nil {
-		s.leaveToSweep(events)
+		o.leaveToSweep(events)
 		return
 	}
-	committed, err := s.outbox.committed(ctx, events)
+	committed, err := o.committed(ctx, events)
 	if err != nil {
-		s.outbox.log.Warn("it is not known which events of a joined transaction are committed; the sweep sends those that are", "events", len(events), "error", err)
+		o.log.Warn("it is not known which events of a joined transaction are committed; the sweep sends those that are", "events", len(events), "error", err)
 	}
 	those, others := split(events, func(e rocketflow.Event) bool { return committed[e.ID] })
-	if len(others) > 0 {
-		s.leaveToSweep(others)
-	}
+	o.leaveToSweep(others)
 	if len(those) > 0 {
-		s.outbox.listener.Committed(those)
+		o.listener.Committed(those)
 		r.relay.offer(those...)
 	}
 }
 
 // leaveToSweep reports events of which nobody knows whether they are committed, or will be.
-func (s *transaction) leaveToSweep(events []rocketflow.Event) {
+func (o *Outbox) leaveToSweep(events []rocketflow.Event) {
 	if len(events) > 0 {
-		s.outbox.listener.RolledBack(events, true)
+		o.listener.RolledBack(events, true)
 	}
 }
 
@@ -170,7 +167,11 @@ func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
 	if s.xid == "" { // it has written nothing, so to commit it was no risk
 		return s.own != nil || isPgx(s.base)
 	}
-	if err := s.outbox.config.Pool.QueryRow(ctx, s.outbox.queries.Get("WasCommitted"), s.xid).Scan(&committed); err != nil {
+	scan := func(rows pgx.Rows) (err error) {
+		committed, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+		return err
+	}
+	if err := s.outbox.query(ctx, scan, "WasCommitted", s.xid); err != nil {
 		s.outbox.log.Warn("functions of AfterCommit are not called: it is not known whether a joined transaction is committed", "error", err)
 		return false
 	}

@@ -1,8 +1,6 @@
 package outbox
 
 import (
-	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -114,10 +112,12 @@ type SweptInfo struct {
 
 // RefilledInfo is what Listener.Refilled gets.
 type RefilledInfo struct {
-	Gap  rocketflow.Gap
-	Sent int  // events sent again
-	Gone bool // the first of those missed are no longer kept
-	Err  error
+	Asker   string // the source of the question, as it says
+	Gap     rocketflow.Gap
+	Sent    int   // events sent again
+	Gone    bool  // the first of those missed are no longer kept
+	Refused bool  // too much is asked: nothing was looked up, and Err says what is too much
+	Err     error // why not all were sent
 }
 
 // RetainedInfo is what Listener.Retained gets.
@@ -155,62 +155,31 @@ func (l *Listener) withDefaults() *Listener {
 }
 
 // guarded returns a listener of the application's functions that survives them.
-func (o *Outbox) guarded(l *Listener) *Listener {
+func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	if l == nil {
 		return nil
 	}
 	g := *l
-	protect(o, "GearChanged", &g.GearChanged)
-	protect(o, "BreakerChanged", &g.BreakerChanged)
-	protect(o, "Recorded", &g.Recorded)
-	protect(o, "Prepared", &g.Prepared)
-	protect(o, "Committed", &g.Committed)
-	protect(o, "Ended", &g.Ended)
-	protect(o, "Relayed", &g.Relayed)
-	protect(o, "RelayFull", &g.RelayFull)
-	protect(o, "Acked", &g.Acked)
-	protect(o, "Checked", &g.Checked)
-	protect(o, "Discarded", &g.Discarded)
-	protect(o, "Swept", &g.Swept)
-	protect(o, "Refilled", &g.Refilled)
-	protect(o, "Retained", &g.Retained)
+	guard.Listen(r, "Listener.GearChanged", &g.GearChanged)
+	guard.Listen(r, "Listener.BreakerChanged", &g.BreakerChanged)
+	guard.Listen(r, "Listener.Recorded", &g.Recorded)
+	guard.Listen(r, "Listener.Prepared", &g.Prepared)
+	guard.Listen(r, "Listener.Committed", &g.Committed)
+	guard.Listen(r, "Listener.Ended", &g.Ended)
+	guard.Listen(r, "Listener.Relayed", &g.Relayed)
+	guard.Listen(r, "Listener.RelayFull", &g.RelayFull)
+	guard.Listen(r, "Listener.Acked", &g.Acked)
+	guard.Listen(r, "Listener.Checked", &g.Checked)
+	guard.Listen(r, "Listener.Discarded", &g.Discarded)
+	guard.Listen(r, "Listener.Swept", &g.Swept)
+	guard.Listen(r, "Listener.Refilled", &g.Refilled)
+	guard.Listen(r, "Listener.Retained", &g.Retained)
 	if rolledBack := g.RolledBack; rolledBack != nil {
 		g.RolledBack = func(events []rocketflow.Event, unknown bool) {
-			if err := guard.Run(func() { rolledBack(events, unknown) }); err != nil {
-				o.faulty(err, "Listener.RolledBack")
-			}
+			r.Report("Listener.RolledBack", guard.Run(func() { rolledBack(events, unknown) }))
 		}
 	}
 	return &g
-}
-
-func protect[A any](o *Outbox, name string, f *func(A)) {
-	fn := *f
-	if fn == nil {
-		return
-	}
-	*f = func(a A) {
-		if err := guard.Run(func() { fn(a) }); err != nil {
-			o.faulty(err, "Listener."+name)
-		}
-	}
-}
-
-// faults counts what functions of the application did wrong.
-type faults struct{ n atomic.Int64 }
-
-// faulty reports that a function of the application panicked or called runtime.Goexit: the first time, and then each time
-// that the count has doubled.
-func (o *Outbox) faulty(err error, function string) {
-	n := o.faults.n.Add(1)
-	if n&(n-1) != 0 {
-		return
-	}
-	var stack string
-	if p := (*guard.PanicError)(nil); errors.As(err, &p) {
-		stack = string(p.Stack)
-	}
-	o.log.Error("a function of the application failed; the outbox goes on without it", "function", function, "error", err, "times", n, "stack", stack)
 }
 
 func def[A any](f *func(A), noop func(A)) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,8 +19,10 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -107,6 +110,9 @@ type Config struct {
 
 	RefillLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
 	RefillRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
+	// RefillBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
+	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.RefillTopic. Default 1 MiB.
+	RefillBytes int
 
 	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
 	// say. Default: the machine's.
@@ -143,6 +149,7 @@ func (c Config) withDefaults() Config {
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
 	c.RefillRate = cmp.Or(c.RefillRate, 1000)
+	c.RefillBytes = cmp.Or(c.RefillBytes, 1<<20)
 	c.Logger = logging.Or(c.Logger)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
@@ -180,7 +187,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit, "RefillBytes": c.RefillBytes,
 	} {
 		if n <= 0 {
 			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
@@ -200,9 +207,10 @@ type Outbox struct {
 	hurry     hurry
 	hot       hotStreams
 	handedOut handedOut
-	faults    faults
+	faults    guard.Reporter // of the application's functions
 	said      said
-	refillOff sync.Once // said that it is
+	skewed    atomic.Bool // said that the clock differs from Postgres'
+	refillOff sync.Once   // said that it is
 
 	mu      sync.Mutex // guards what follows
 	running *running
@@ -233,7 +241,8 @@ func New(c Config) (*Outbox, error) {
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), o.guarded(c.Listener))
+	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
+	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener.guarded(&o.faults))
 	return o, nil
 }
 
@@ -269,8 +278,12 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
 	r.checked.max = maxLookups
 	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
-	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
-		return o.check(ctx, r, c)
+	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
+			o.faults.Report("check-back", err)
+			return broker.Unknown, nil
+		}
+		return d, done
 	})
 	if err != nil {
 		r.acks.stop(ctx)
@@ -395,7 +408,8 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q is not among the known topics %q: see outbox.Config.Topics", e.Topic, o.config.Topics)}
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among the known topics %s: see outbox.Config.Topics",
+			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
 	}
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}

@@ -30,6 +30,7 @@ func (s *transaction) record(ctx context.Context) error {
 	rows, err := s.base.Query(ctx, sql, args...)
 	if err == nil {
 		err = complete(rows, events)
+		rows.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("record events: %w", err)
@@ -47,7 +48,10 @@ func (s *transaction) recordAndCommit(ctx context.Context, r *running) (open boo
 		return true, err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(sql, args...).Query(func(rows pgx.Rows) error { return complete(rows, events) })
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		defer rows.Close()
+		return complete(rows, events)
+	})
 	if open, err := s.own.commitWith(ctx, batch); err != nil {
 		if open {
 			err = fmt.Errorf("record events: %w", err)
@@ -88,9 +92,15 @@ func (o *Outbox) rows(events []rocketflow.Event, unordered map[uuid.UUID]bool) (
 	return o.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies}, nil
 }
 
-// complete reads what the database assigned.
-func complete(rows pgx.Rows, events []rocketflow.Event) error {
-	defer rows.Close()
+// returned are the rows that a statement returns, of pgx or of database/sql.
+type returned interface {
+	Next() bool
+	Scan(dest ...any) error
+	Err() error
+}
+
+// complete reads what the database assigned. The rows are then to be closed.
+func complete(rows returned, events []rocketflow.Event) error {
 	places := make(map[uuid.UUID]int, len(events))
 	for i, e := range events {
 		places[e.ID] = i

@@ -11,7 +11,7 @@ WITH rejected AS MATERIALIZED (
     ON CONFLICT (topic) DO UPDATE SET
         reason = excluded.reason,
         attempts = t.attempts + 1,
-        next_at = clock_timestamp() + pg_catalog.make_interval(secs => LEAST(60, pg_catalog.power(2::float8, LEAST(t.attempts, 6)::float8 + 1)))
+        next_at = clock_timestamp() + pg_catalog.make_interval(secs => LEAST(60, pg_catalog.power(2::float8, LEAST(t.attempts, 6)::float8 + 1::float8)))
     WHERE t.next_at <= clock_timestamp()
 )
 INSERT INTO {schema}.outbox_rejected AS o (id, topic, reason, next_at)
@@ -24,7 +24,7 @@ ON CONFLICT (id) DO UPDATE SET
     reason = excluded.reason,
     attempts = o.attempts + 1,
     next_at = CASE WHEN excluded.next_at = 'infinity' THEN excluded.next_at
-        ELSE clock_timestamp() + pg_catalog.make_interval(secs => LEAST(60, pg_catalog.power(2::float8, LEAST(o.attempts, 6)::float8 + 1))) END
+        ELSE clock_timestamp() + pg_catalog.make_interval(secs => LEAST(60, pg_catalog.power(2::float8, LEAST(o.attempts, 6)::float8 + 1::float8))) END
 
 -- name: RejectedDue
 -- What is to be tried again: one event of each topic that is due, and what is due by itself.

@@ -23,25 +23,39 @@ const (
 )
 
 // retainer makes partitions ahead, drops those past retention in which nothing is owed, and forgets what no partition
-// covers. Every process does; locks keep them out of each other's way.
+// covers, all by Postgres' clock. Every process does: what must not be dropped is looked at in the transaction that would
+// drop it.
 type retainer struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
 func (o *Outbox) startRetention(ctx context.Context) *retainer {
-	if _, err := o.makePartitions(ctx, o.config.Clock.Now()); err != nil {
+	now, err := o.now(ctx)
+	if err == nil {
+		_, err = o.makePartitions(ctx, now)
+	}
+	if err != nil {
 		o.log.Warn("can't make the outbox' partitions; its default ones take their rows", "error", err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &retainer{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
+		var trouble trouble
 		for {
 			next, giveUp := o.config.Clock.After(retentionInterval)
 			var again <-chan time.Time
-			if err := o.retain(ctx, o.config.Clock.Now()); err != nil && ctx.Err() == nil {
-				o.log.Warn("retention not complete; next try in a minute", "error", err)
+			now, err := o.now(ctx)
+			if err == nil {
+				err = o.retain(ctx, now)
+			}
+			if err == nil {
+				trouble.ends(o.log, "retention is complete again")
+			} else if ctx.Err() == nil {
+				if trouble.begins(err) {
+					o.log.Warn("retention not complete; next try in a minute", "error", err)
+				}
 				again = time.After(retentionRetry)
 			}
 			select {
@@ -60,6 +74,26 @@ func (o *Outbox) startRetention(ctx context.Context) *retainer {
 func (r *retainer) stop() {
 	r.cancel()
 	<-r.done
+}
+
+// maxSkew is how far the clocks of process and database may differ without a warning.
+const maxSkew = time.Minute
+
+// now is the time by Postgres, which decides what is kept: a process whose clock is wrong drops nothing because of it.
+func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
+	begin := o.config.Clock.Now()
+	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Now")).Scan(&now); err != nil {
+		return now, fmt.Errorf("read the time: %w", err)
+	}
+	end := o.config.Clock.Now()
+	skewed := now.Before(begin.Add(-maxSkew)) || now.After(end.Add(maxSkew))
+	if skewed && !o.skewed.Swap(true) {
+		o.log.Warn("this machine's clock differs from Postgres': ages are judged by Postgres, but the ids of this process' events get another day; set the clock",
+			"ahead", begin.Sub(now).Round(time.Second))
+	} else if !skewed {
+		o.skewed.Store(false)
+	}
+	return now, nil
 }
 
 func (o *Outbox) table(name string) partition.Table {
@@ -140,7 +174,7 @@ func (o *Outbox) past(day partition.Day, now time.Time) bool {
 // did was seen.
 func (o *Outbox) owes(ctx context.Context, day partition.Day) (owed bool, horizon string, err error) {
 	err = o.config.Pool.QueryRow(ctx, fmt.Sprintf(
-		"SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id)), pg_snapshot_xmin(pg_current_snapshot())::text",
+		"SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id)), pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text",
 		day.Quoted(), o.quoted("outbox_ack"))).Scan(&owed, &horizon)
 	if err != nil {
 		return false, "", fmt.Errorf("look for owed events in %s: %w", day.Name, err)
@@ -165,7 +199,7 @@ func (o *Outbox) quoted(table string) string {
 // expire forgets, in small transactions, idle streams and what lies in default partitions. The streams last: theirs stay
 // while an event is kept.
 func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
-	tag, err := o.config.Pool.Exec(ctx, o.queries.Get("BeginRetention"), retentionInterval*9/10)
+	tag, err := o.config.Pool.Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("begin retention: %w", err)
 	}
@@ -185,5 +219,6 @@ func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err err
 		rows += n
 		errs = append(errs, err)
 	}
-	return rows, errors.Join(errs...)
+	tag, err = o.config.Pool.Exec(ctx, o.queries.Get("ExpireDiscarded"), now.Add(-o.config.Retention))
+	return rows + tag.RowsAffected(), errors.Join(append(errs, err)...)
 }

@@ -1,10 +1,16 @@
+-- name: Now
+SELECT clock_timestamp()
+
+-- name: ExpireDiscarded
+DELETE FROM {schema}.outbox_discarded WHERE discarded_at < $1::timestamptz
+
 -- name: BeginRetention
 -- One process an hour; a clock that was set back doesn't make it wait.
 UPDATE {schema}.outbox_retention SET begun_at = clock_timestamp()
-WHERE begun_at < clock_timestamp() - $1::interval OR begun_at > clock_timestamp()
+WHERE begun_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8) OR begun_at > clock_timestamp()
 
 -- name: EventsBetween
-SELECT EXISTS (SELECT FROM {schema}.outbox WHERE id >= $1 AND id < $2)
+SELECT EXISTS (SELECT FROM {schema}.outbox WHERE id >= $1::text::uuid AND id < $2::text::uuid)
 
 -- name: ExpireStreams
 -- Forgets idle streams: below sequence $3, and no event of theirs is kept, so none is owed and none can be asked for (the
@@ -12,7 +18,7 @@ SELECT EXISTS (SELECT FROM {schema}.outbox WHERE id >= $1 AND id < $2)
 -- one that it has just moved on no longer qualifies when it is locked. The floor is raised with the deletion.
 WITH idle AS (
     SELECT s.ctid FROM {schema}.stream s
-    WHERE s.ctid >= $1::text::tid AND s.ctid < $2::text::tid AND s.sequence < $3
+    WHERE s.ctid >= $1::text::tid AND s.ctid < $2::text::tid AND s.sequence < $3::bigint
       AND (
         SELECT o.sequence FROM {schema}.outbox o
         WHERE o.source = s.source AND o.topic = s.topic AND o.subject = s.subject AND o.sequence > 0
@@ -22,8 +28,8 @@ WITH idle AS (
 ), gone AS (
     DELETE FROM {schema}.stream WHERE ctid = ANY (ARRAY (SELECT ctid FROM idle)) RETURNING sequence
 ), raised AS (
-    UPDATE {schema}.outbox_retention SET stream_floor = greatest(stream_floor, highest.sequence)
-    FROM (SELECT max(sequence) AS sequence FROM gone) highest
+    UPDATE {schema}.outbox_retention SET stream_floor = GREATEST(stream_floor, highest.sequence)
+    FROM (SELECT pg_catalog.max(sequence) AS sequence FROM gone) highest
     WHERE highest.sequence > stream_floor
 )
 SELECT FROM gone
@@ -31,10 +37,10 @@ SELECT FROM gone
 -- name: ExpireDefaultEvents
 -- Delivered events of no day that has a partition. (The OFFSET has acks looked up row by row.)
 DELETE FROM {schema}.outbox_default o
-WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < to_timestamp($3::bigint / 1000000.0)
+WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
   AND EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
 
 -- name: ExpireDefaultAcks
 DELETE FROM {schema}.outbox_ack_default a
-WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < to_timestamp($3::bigint / 1000000.0)
+WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
   AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = a.id OFFSET 0)

@@ -262,18 +262,13 @@ func (s *transaction) rollback(ctx context.Context) error {
 func (s *transaction) runAfter() {
 	after := s.pending.after
 	for next := 0; next < len(after); {
-		err := guard.Run(func() {
+		s.outbox.faults.Report("AfterCommit", guard.Run(func() {
 			for next < len(after) {
 				fn := after[next].fn
 				next++
-				if err := guard.Call(fn); err != nil {
-					s.outbox.faulty(err, "AfterCommit")
-				}
+				s.outbox.faults.Report("AfterCommit", guard.Call(fn))
 			}
-		})
-		if err != nil {
-			s.outbox.faulty(err, "AfterCommit")
-		}
+		}))
 	}
 }
 

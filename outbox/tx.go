@@ -106,8 +106,11 @@ func (t *tx) Rollback(ctx context.Context) error {
 	}
 	savepoint := t.level != s.levels[0]
 	s.end(t.level)
-	if !savepoint {
+	switch {
+	case !savepoint:
 		return s.rollback(ctx)
+	case s.gone():
+		return pgx.ErrTxClosed
 	}
 	err := t.Tx.Rollback(ctx)
 	if err != nil && !s.gone() {
@@ -126,7 +129,11 @@ func (t *tx) Commit(ctx context.Context) error {
 		return pgx.ErrTxClosed
 	}
 	if t.wrapper || t.level != s.levels[0] {
+		gone := !t.wrapper && s.gone()
 		defer s.end(t.level)
+		if gone {
+			return pgx.ErrTxClosed
+		}
 		return t.Tx.Commit(ctx)
 	}
 	s.end(t.level) // AfterCommit's functions find it ended

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // renewConsumers gives each consumer that reads from a broker that came back a new instance. Left alone the client
@@ -73,7 +74,7 @@ func (k *consumer) renew(why string) {
 			k.client.listener.ConsumerRenewed(ConsumerInfo{Group: k.subscription.Group, Topics: k.subscription.Topics, Took: time.Since(start)})
 			return
 		}
-		k.setTrouble(fmt.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
+		k.setTrouble(printable.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
 		select {
 		case <-k.stopping:
 			return

@@ -16,7 +16,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/repeat"
 )
@@ -148,6 +150,7 @@ func New(c Config) (*Engine, error) {
 	}
 	repeated := repeat.New(c.Logger, repeat.Config{})
 	c.Logger = repeated.Logger
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "saga"})
 	return &Engine{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), sagas: map[string]registered{}, met: make(chan sagaKey, 1024)}, nil
 }
 
@@ -156,11 +159,11 @@ func (e *Engine) claim(name string, s registered) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sagas[name] != nil {
-		return fmt.Errorf("saga %s: %w", name, errors.New("registered twice"))
+		return printable.Errorf("saga %s: %w", name, errors.New("registered twice"))
 	}
 	for other, o := range e.sagas {
 		if o.consumer() == s.consumer() {
-			return fmt.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
+			return printable.Errorf("saga %s: its consumer %s is that of saga %s: rename one of them", name, s.consumer(), other)
 		}
 	}
 	e.sagas[name] = s

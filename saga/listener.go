@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
 // TransitionInfo is a committed transition. From is empty for the beginning.
@@ -52,8 +54,8 @@ type WaitInfo struct {
 	Err       error     // of the last attempt, or nil
 }
 
-// Listener hears what happens to sagas. A nil function hears nothing. They are called after the commit, from many
-// goroutines, and should be quick.
+// Listener hears what happens to sagas. A nil function hears nothing. They are called from many goroutines and should be
+// quick. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
 type Listener struct {
 	Moved   func(TransitionInfo)
 	Ignored func(IgnoredInfo)
@@ -69,6 +71,18 @@ func tell(fn func(WaitInfo), i WaitInfo) {
 	if fn != nil {
 		fn(i)
 	}
+}
+
+// guarded returns a listener of the application's functions that survives them.
+func (l Listener) guarded(r *guard.Reporter) Listener {
+	guard.Listen(r, "Listener.Moved", &l.Moved)
+	guard.Listen(r, "Listener.Ignored", &l.Ignored)
+	guard.Listen(r, "Listener.Expired", &l.Expired)
+	guard.Listen(r, "Listener.Waiting", &l.Waiting)
+	guard.Listen(r, "Listener.WaitRetry", &l.WaitRetry)
+	guard.Listen(r, "Listener.WaitFailed", &l.WaitFailed)
+	guard.Listen(r, "Listener.WaitExpired", &l.WaitExpired)
+	return l
 }
 
 // Tee returns a Listener that tells all of them, in order.

@@ -144,9 +144,9 @@ DELETE FROM {schema}.saga_waiting WHERE id = $1::bigint
 -- name: Failed
 -- $4: the seconds to the next attempt, negative: none.
 UPDATE {schema}.saga_waiting w SET
-    status = CASE WHEN $4::float8 < 0 THEN 'failed' ELSE 'retry' END, attempts = $2::integer, last_error = $3::text,
+    status = CASE WHEN $4::float8 < 0::float8 THEN 'failed' ELSE 'retry' END, attempts = $2::integer, last_error = $3::text,
     next_at = t.at, retry_at = t.at, changed_at = clock_timestamp()
-FROM (SELECT CASE WHEN $4::float8 < 0 THEN 'infinity'::timestamptz
+FROM (SELECT CASE WHEN $4::float8 < 0::float8 THEN 'infinity'::timestamptz
     ELSE clock_timestamp() + pg_catalog.make_interval(secs => GREATEST($4::float8, 0)) END AS at) t
 WHERE w.id = $1::bigint
 

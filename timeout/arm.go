@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -39,20 +38,20 @@ func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string,
 		return fmt.Errorf("arm timeout: %w", err)
 	}
 	if event == nil {
-		return fmt.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{Field: "event", Reason: "missing"})
+		return printable.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{Field: "event", Reason: "missing"})
 	}
 	e, err := rocketflow.NewEvent(event)
 	if err != nil {
-		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
+		return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
 	}
 	if len(e.Body) > s.cfg.MaxBody {
-		return fmt.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{
+		return printable.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{
 			Field: "body", Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody)})
 	}
 	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
 	headers, err := stored.Headers(e)
 	if err != nil {
-		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
+		return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
 	}
 	args := []any{key, name, e.ID, s.cfg.Grace, s.cfg.Horizon, at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType, headers, stored.Body(e)}
 	query, own := "Arm", firingIn(ctx, key, name)
@@ -61,10 +60,10 @@ func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string,
 	}
 	err = tx.QueryRow(ctx, s.sql.Get(query), args...).Scan(&e.Time)
 	if own != nil && errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
+		return printable.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
 	}
 	if err != nil {
-		return fmt.Errorf("arm timeout %s of %s: %w", name, key, err)
+		return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
 	}
 	if own != nil {
 		own.rearmed = e.ID
@@ -81,7 +80,7 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	}
 	epoch, err := uuid.NewV7()
 	if err != nil {
-		return false, fmt.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
+		return false, printable.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
 	}
 	var replaces []uuid.UUID // any
 	own := firingIn(ctx, key, name)
@@ -99,7 +98,7 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("move timeout %s of %s: %w", name, key, err)
+		return false, printable.Errorf("move timeout %s of %s: %w", name, key, err)
 	}
 	if own != nil {
 		own.rearmed = epoch
@@ -122,7 +121,7 @@ func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bo
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("disarm timeout %s of %s: %w", name, key, err)
+		return false, printable.Errorf("disarm timeout %s of %s: %w", name, key, err)
 	}
 	if tx, ok := tx.(rocketflow.Tx); ok {
 		tx.AfterCommit(func() { tell(s.cfg.Listener.Disarmed, i) })
@@ -146,9 +145,9 @@ func (s *Scheduler) handOverAfter(tx rocketflow.Tx, e rocketflow.Event, at time.
 func checked(key, name string, at time.Time) (time.Time, error) {
 	switch {
 	case !isText(key, MaxKey):
-		return at, &rocketflow.FieldError{Field: "key", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", key, MaxKey)}
+		return at, &rocketflow.FieldError{Field: "key", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), MaxKey)}
 	case !isText(name, MaxName):
-		return at, &rocketflow.FieldError{Field: "name", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", name, MaxName)}
+		return at, &rocketflow.FieldError{Field: "name", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(name, printable.Name), MaxName)}
 	case at.IsZero():
 		return at, &rocketflow.FieldError{Field: "at", Reason: "missing"}
 	case at.Year() < 1 || at.Year() > maxYear:
@@ -166,6 +165,5 @@ func ceil(t time.Time, unit time.Duration) time.Time {
 }
 
 func isText(s string, most int) bool {
-	return s != "" && len(s) <= most && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	return s != "" && len(s) <= most && printable.IsText(s)
 }

@@ -3,7 +3,6 @@ package timeout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/fencing"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Fence is the middleware that makes timeouts fire at most once, never early and never after they were disarmed. Every
@@ -46,7 +46,7 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 		}
 		if !won {
 			tell(s.cfg.Listener.Stale, i)
-			return fmt.Errorf("timeout %s of %s: %w", f.name, f.key, rocketflow.ErrStale)
+			return printable.Errorf("timeout %s of %s: %w", f.name, f.key, rocketflow.ErrStale)
 		}
 		tx.AfterCommit(func() { tell(s.cfg.Listener.Fired, i) })
 		return nil
@@ -61,7 +61,7 @@ func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, i *Info) (bool, error) 
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at timeout %s of %s: %w", i.Name, i.Key, err)
+		return false, printable.Errorf("look at timeout %s of %s: %w", i.Name, i.Key, err)
 	}
 	i.Late = time.Duration(micros) * time.Microsecond
 	return true, nil
@@ -75,7 +75,7 @@ func (s *Scheduler) win(ctx context.Context, tx pgx.Tx, f *firing) (bool, error)
 		err = tx.QueryRow(ctx, s.sql.Get("Armed"), f.key, f.name, f.rearmed).Scan(&won)
 	}
 	if err != nil {
-		return false, fmt.Errorf("fire timeout %s of %s: %w", f.name, f.key, err)
+		return false, printable.Errorf("fire timeout %s of %s: %w", f.name, f.key, err)
 	}
 	return won, nil
 }
@@ -86,7 +86,7 @@ func (s *Scheduler) disarmOwn(ctx context.Context, tx pgx.Tx, f *firing) error {
 		return nil
 	}
 	if _, err := tx.Exec(ctx, s.sql.Get("DisarmOwn"), f.key, f.name, f.epoch, f.rearmed); err != nil {
-		return fmt.Errorf("disarm timeout %s of %s: %w", f.name, f.key, err)
+		return printable.Errorf("disarm timeout %s of %s: %w", f.name, f.key, err)
 	}
 	return nil
 }

@@ -2,12 +2,12 @@ package timeout
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // job is a timeout on its way to the broker.
@@ -75,7 +75,7 @@ func (s *Scheduler) schedule(ctx context.Context, j job) error {
 	// Brokers count in milliseconds.
 	if _, err := s.cfg.Broker.Schedule(ctx, s.message(j), ceil(j.at, time.Millisecond)); err != nil {
 		s.failed(j, err)
-		return fmt.Errorf("schedule timeout %s of %s: %w", j.event.TimeoutName, j.event.TimeoutKey, err)
+		return printable.Errorf("schedule timeout %s of %s: %w", j.event.TimeoutName, j.event.TimeoutKey, err)
 	}
 	tell(s.cfg.Listener.HandedOver, j.info())
 	return nil

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
 // Info is a timeout as it is reported.
@@ -17,7 +19,7 @@ type Info struct {
 }
 
 // Listener hears what happens to timeouts. A nil function hears nothing. They are called from many goroutines and should
-// be quick.
+// be quick. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
 type Listener struct {
 	// Armed: a transaction that armed or moved the timeout committed.
 	Armed func(Info)
@@ -36,6 +38,23 @@ type Listener struct {
 	TooEarly func(Info)
 	// Stale: the event of a timeout that was disarmed, moved or had fired before; it had no effect.
 	Stale func(Info)
+}
+
+// guarded returns a listener of the application's functions that survives them.
+func (l Listener) guarded(r *guard.Reporter) Listener {
+	guard.Listen(r, "Listener.Armed", &l.Armed)
+	guard.Listen(r, "Listener.Disarmed", &l.Disarmed)
+	guard.Listen(r, "Listener.HandedOver", &l.HandedOver)
+	guard.Listen(r, "Listener.Recovered", &l.Recovered)
+	guard.Listen(r, "Listener.Fired", &l.Fired)
+	guard.Listen(r, "Listener.TooEarly", &l.TooEarly)
+	guard.Listen(r, "Listener.Stale", &l.Stale)
+	if failed := l.HandOverFailed; failed != nil {
+		l.HandOverFailed = func(i Info, err error) {
+			r.Report("Listener.HandOverFailed", guard.Run(func() { failed(i, err) }))
+		}
+	}
+	return l
 }
 
 func tell(fn func(Info), i Info) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -148,7 +149,7 @@ func (s *Scheduler) send(ctx context.Context, j job) error {
 	defer cancel()
 	if _, err := s.cfg.Broker.Send(ctx, s.message(j)); err != nil {
 		s.failed(j, err)
-		return fmt.Errorf("send timeout %s of %s: %w", j.event.TimeoutName, j.event.TimeoutKey, err)
+		return printable.Errorf("send timeout %s of %s: %w", j.event.TimeoutName, j.event.TimeoutKey, err)
 	}
 	return nil
 }

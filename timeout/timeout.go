@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/repeat"
@@ -38,6 +39,7 @@ func New(c Config) (*Scheduler, error) {
 	}
 	repeated := repeat.New(c.Logger, repeat.Config{})
 	c.Logger = repeated.Logger
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "scheduler"})
 	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
 }
 

@@ -31,7 +31,7 @@ type Options struct {
 	Short        bool
 }
 
-var parts = []string{"publishing", "hold", "owed", "handling"}
+var parts = []string{"publishing", "hot", "hold", "owed", "handling"}
 
 // Flags registers the options with their defaults, with which a run takes some ten minutes. What it returns reads them
 // after the flags are parsed.
@@ -119,6 +119,7 @@ func Run(ctx context.Context, o Options, out io.Writer, others ...Row) (err erro
 	r := results{options: o, rows: rows}
 	for part, measure := range map[string]func() error{
 		"publishing": func() (err error) { r.published, err = b.publishing(ctx, o, rows); return err },
+		"hot":        func() (err error) { r.heated, err = b.heating(ctx, o); return err },
 		"hold":       func() (err error) { r.held, err = b.holding(ctx, o, rows); return err },
 		"owed":       func() (err error) { r.owing, err = b.owed(ctx, o); return err },
 		"handling":   func() (err error) { r.handled, err = b.handling(ctx, o); return err },

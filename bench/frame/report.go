@@ -15,6 +15,7 @@ type results struct {
 	options   Options
 	rows      []Row
 	published []published
+	heated    []heated
 	held      []held
 	owing     owing
 	handled   []handled
@@ -28,7 +29,7 @@ func (r *results) print(ctx context.Context, b *Bed, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d cores shared by client, broker and database; %s; PostgreSQL %s, fsync=%s, synchronous_commit=%s; medians of %d rounds of %v\n",
 		runtime.NumCPU(), runtime.Version(), postgres, fsync, synchronous, r.options.Rounds, r.options.Duration)
-	for _, print := range []func(io.Writer){r.printPublished, r.printHeld, r.printOwing, r.printHandled} {
+	for _, print := range []func(io.Writer){r.printPublished, r.printHeated, r.printHeld, r.printOwing, r.printHandled} {
 		w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 		print(w)
 		if err := w.Flush(); err != nil {

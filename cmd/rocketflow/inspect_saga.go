@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/saga"
 )
 
@@ -123,7 +124,7 @@ func printSaga(w io.Writer, now time.Time, s sagaReport) error {
 	if err != nil {
 		return fmt.Errorf("indent data of saga %s of %s: %w", s.Name, s.Key, err)
 	}
-	fmt.Fprintf(w, "data\n  %s\nhistory\n", data)
+	fmt.Fprintf(w, "data\n  %s\nhistory\n", printable.JSON(data))
 	table := newTable(w, "  ", "REVISION", "TRANSITION", "CAUSE", "EVENT", "AT", "AFTER")
 	var before time.Time
 	for _, t := range s.History {

@@ -17,6 +17,8 @@ CONSTANTS
 Guards == {
     "visible row",  \* A check is answered with commit for a visible row alone.
     "unknown",      \* Nothing is ended after a COMMIT whose answer was lost.
+    "look up",      \* Nothing is ended after the Commit of a joined transaction
+                    \* returned nil, but for a row that is found committed.
     "answer",       \* Nothing is acked without the broker's answer.
     "sweep",        \* There is a sweep.
     "mark",         \* Its mark waits for open transactions.
@@ -126,6 +128,26 @@ Pay(e) == Goto(e, IF e \in held THEN "end" ELSE "relay")
 CommitAnswerLost(e) ==
     /\ pub[e] = "commit"
     /\ IF On("unknown") THEN Goto(e, "gone") ELSE Pay(e)
+    /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
+
+(* A joined transaction. Commit returned nil because a savepoint was         *)
+(* released, or for whatever reason of whoever owns the transaction, which  *)
+(* is open. He commits it, rolls it back, or rolls back to a savepoint of   *)
+(* his, which takes the row with it.                                        *)
+JoinedReturnsNil(e) ==
+    /\ pub[e] = "tx" /\ db[e] = "recorded"
+    /\ IF On("look up") THEN Goto(e, "gone") ELSE Pay(e)
+    /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
+
+OwnerCommits(e) ==
+    /\ db[e] = "recorded"
+    /\ db' = [db EXCEPT ![e] = "committing"]
+    /\ UNCHANGED <<stream, acks, again, memory, sweep, halves, topic, handled>>
+
+(* It is committed, and the look-up behind it finds the row. *)
+JoinedIsFound(e) ==
+    /\ pub[e] = "tx" /\ db[e] = "committed"
+    /\ Pay(e)
     /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
 
 (* 4. *)
@@ -311,6 +333,7 @@ Handle(e) ==
 -----------------------------------------------------------------------------
 Step(e) ==
     \/ Record(e) \/ PrepareHalf(e) \/ SendCommit(e) \/ CommitAnswered(e) \/ Abandon(e)
+    \/ JoinedReturnsNil(e) \/ OwnerCommits(e) \/ JoinedIsFound(e)
     \/ EndHalf(e) \/ RelaySends(e) \/ WriteAck(e) \/ SweepSends(e) \/ Handle(e)
     \/ PostgresCommits(e) \/ PostgresAborts(e)
     \/ LateHalf(e) \/ LateEnd(e) \/ LateSend(e) \/ GiveUp(e)

@@ -59,6 +59,7 @@ func TestGuardsAreNeeded(t *testing.T) {
 	}{
 		{"visible row", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
 		{"unknown", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
+		{"look up", one, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
 		{"answer", nil, "INVARIANT AckedIsOut", "Invariant AckedIsOut is violated"},
 		{"answer", one, liveness, broken},
 		{"sweep", one, liveness, broken},

@@ -117,7 +117,9 @@ func newFlow(t *testing.T, w *rocketflowtest.World, open func(schema string) *pg
 	return f
 }
 
-func (f *flow) effects(schema string) string { return pgx.Identifier{"public", schema + "_effect"}.Sanitize() }
+func (f *flow) effects(schema string) string {
+	return pgx.Identifier{"public", schema + "_effect"}.Sanitize()
+}
 
 func (f *flow) exec(statement string) {
 	f.t.Helper()
@@ -127,8 +129,8 @@ func (f *flow) exec(statement string) {
 // within runs a transaction of the service.
 func (f *flow) within(what string, fn func(ctx context.Context, tx rocketflow.Tx) error) {
 	f.t.Helper()
-	if err := f.s.Tx.Within(bounded(f.t, 20*time.Second), fn); err != nil {
-		f.t.Errorf("%s: %v", what, err)
+	if err := pgtest.Retry(func() error { return f.s.Tx.Within(bounded(f.t, 20*time.Second), fn) }); err != nil {
+		f.t.Fatalf("%s: %.400v", what, err)
 	}
 }
 

@@ -24,11 +24,17 @@ func Walk(ctx context.Context, pool *pgxpool.Pool, schema, table, statement stri
 	}
 	for from := int64(0); from < end; from += blocks {
 		bounds := []any{tid(from), tid(from + blocks)}
-		tag, err := pool.Exec(ctx, statement, append(bounds, args...)...)
+		// At read committed, as a row that a publishing transaction moves on meanwhile is stepped over and no error.
+		var gone int64
+		err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, statement, append(bounds, args...)...)
+			gone = tag.RowsAffected()
+			return err
+		})
 		if err != nil {
 			return rows, fmt.Errorf("expire rows of %s: %w", table, err)
 		}
-		rows += tag.RowsAffected()
+		rows += gone
 	}
 	return rows, nil
 }

@@ -1,8 +1,10 @@
 package guard_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -57,5 +59,30 @@ func BenchmarkCall(b *testing.B) {
 func BenchmarkRun(b *testing.B) {
 	for b.Loop() {
 		_ = guard.Run(func() {})
+	}
+}
+
+func TestListen(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r := &guard.Reporter{Logger: slog.New(slog.NewTextHandler(&log, nil)), Part: "part"}
+	var none func(int)
+	if guard.Listen(r, "None", &none); none != nil {
+		t.Error("nil became a function")
+	}
+	n := 0
+	add := func(i int) { n += i }
+	guard.Listen(r, "Add", &add)
+	fails := func(int) { panic("on purpose") }
+	guard.Listen(r, "Fails", &fails)
+	for range 5 {
+		add(2)
+		fails(0)
+	}
+	if n != 10 {
+		t.Errorf("n is %d, want 10", n)
+	}
+	if lines := strings.Count(log.String(), "function=Fails"); lines != 3 || !strings.Contains(log.String(), "times=4") {
+		t.Errorf("%d lines for 5 panics, want those of the first, the second and the fourth:\n%s", lines, log.String())
 	}
 }

@@ -114,18 +114,25 @@ SELECT CASE WHEN foreign_to THEN '0' ELSE mark::text END, CASE WHEN foreign_to T
 FROM {schema}.outbox_sweep, LATERAL (SELECT GREATEST(mark, seen) > pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS foreign_to) f
 
 -- name: Owed
--- Of the oldest $3, among the transactions from $1 on and those of $2: all others' rows are acked. (The OFFSET has acks
--- looked up row by row.)
+-- Of the oldest $3, those that the broker rejects included, among the transactions from $1 on and those of $2: all others'
+-- rows are acked or rejected. (The OFFSET has acks looked up row by row.)
 SELECT topic, pg_catalog.count(*), pg_catalog.min(recorded_at)
 FROM (
     (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
     WHERE o.xid = ANY ($2::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid
     LIMIT $3::bigint)
     UNION ALL
     (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
     WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid
+    LIMIT $3::bigint)
+    UNION ALL
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+    WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+    ORDER BY r.id
     LIMIT $3::bigint)
     ORDER BY xid
     LIMIT $3::bigint

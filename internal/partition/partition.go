@@ -22,6 +22,15 @@ import (
 // that use the table, and whoever comes later queues behind it.
 const lockTimeout = "500ms"
 
+// turnTimeout bounds how long one waits for another who makes or drops partitions of the schema. That one is held up for
+// a few lockTimeouts at most, unless its machine or network is gone: then its turn ends when Postgres notices, and those
+// who wait give up and try again later instead of holding a connection each.
+const turnTimeout = "5s"
+
+// idleTimeout ends the transaction of a process that froze, or lost its network, between two statements: it would hold
+// everybody out of the tables.
+const idleTimeout = "10s"
+
 // Table is a partitioned table.
 type Table struct {
 	Schema, Name string
@@ -161,6 +170,10 @@ func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.T
 	// Read committed: a snapshot from before the lock would not show keep what came meanwhile.
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+		// The lock is the transaction's: it needs no session, and a pooler may stand in between.
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+turnTimeout+"'; SET LOCAL idle_in_transaction_session_timeout = '"+idleTimeout+"'"); err != nil {
+			return err
+		}
 		lock := "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))"
 		if _, err := tx.Exec(ctx, lock, "rocketflow partitions "+t.Schema); err != nil {
 			return err

@@ -70,3 +70,50 @@ func TestEnsureAndDrop(t *testing.T) {
 		t.Fatalf("not dropped: %v", err)
 	}
 }
+
+// A process that froze while it made or dropped a partition holds the others up for a moment only, whichever of them asks.
+func TestFrozenInItsTurn(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	pool, schema := pgtest.Migrated(t)
+	if _, err := pool.Exec(ctx, "CREATE TABLE thing (id uuid PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE thing_default PARTITION OF thing DEFAULT"); err != nil {
+		t.Fatal(err)
+	}
+	table := partition.Table{Schema: schema, Name: "thing"}
+	frozen, end := make(chan struct{}), make(chan struct{})
+	var group errgroup.Group
+	if _, err := partition.Ensure(ctx, pool, table, time.Now(), 0); err != nil {
+		t.Fatal(err)
+	}
+	days, err := partition.Days(ctx, pool, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group.Go(func() error {
+		_, err := partition.Drop(ctx, pool, days, func(context.Context, pgx.Tx) (bool, error) {
+			close(frozen)
+			<-end
+			return true, nil
+		})
+		return err
+	})
+	<-frozen
+	began := time.Now()
+	if _, err := partition.Ensure(ctx, pool, table, time.Now(), 1); !errors.Is(err, partition.ErrBusy) {
+		t.Errorf("while another is frozen in its turn: %v, want ErrBusy", err)
+	}
+	// Postgres ends the transaction of the frozen one.
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if _, err = partition.Ensure(ctx, pool, table, time.Now(), 1); err == nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil {
+		t.Errorf("%v later the frozen one still holds the others up: %v", time.Since(began), err)
+	}
+	close(end)
+	if err := group.Wait(); err == nil {
+		t.Error("the frozen one committed")
+	}
+}

@@ -3,6 +3,7 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/pgschema"
@@ -86,4 +88,17 @@ func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// Retry calls fn again while it fails as transactions do that met another one above read committed, and as an application
+// has to run its own again.
+func Retry(fn func() error) error {
+	for tries := 1; ; tries++ {
+		err := fn()
+		var pgErr *pgconn.PgError
+		again := errors.As(err, &pgErr) && (pgErr.Code == "40001" || pgErr.Code == "40P01") // serialization_failure, deadlock_detected
+		if !again || tries == 1000 {
+			return err
+		}
+	}
 }

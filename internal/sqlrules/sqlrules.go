@@ -193,6 +193,7 @@ func (c *checker) table() {
 		next = c.token(i + 1)
 	}
 	switch {
+	case next == "rows" && c.token(2) == "from": // ROWS FROM (functions)
 	case next == "" || next[0] == '{' || next == "(" || next == "pg_catalog" || slices.Contains(c.with, next):
 	case !isName(next) && next[0] != '"':
 	case c.token(2) == "(": // a function

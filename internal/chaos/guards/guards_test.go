@@ -35,11 +35,11 @@ var guards = []guard{
 		`if !r.checking.begin(event.ID) {`,
 		`if %s || !r.checking.begin(event.ID) {`},
 	{"unknown-rollback", "outbox/tx.go", // nothing is ended after an unknown COMMIT
-		"		if !unknown {\n			t.outbox.abandon(ctx, r, ticket, halves)\n",
-		"		if !unknown || %s {\n			t.outbox.abandon(ctx, r, ticket, halves)\n"},
+		"		if !unknown {\n			s.outbox.abandon(ctx, r, ticket, halves)\n",
+		"		if !unknown || %s {\n			s.outbox.abandon(ctx, r, ticket, halves)\n"},
 	{"unknown-commit", "outbox/tx.go",
-		"		t.outbox.listener.RolledBack(events, unknown)\n		return err\n	}\n	t.outbox.listener.Committed(events)\n	t.outbox.finish(",
-		"		if unknown && %s {\n			t.outbox.finish(ctx, r, ticket, halves)\n		}\n		t.outbox.listener.RolledBack(events, unknown)\n		return err\n	}\n	t.outbox.listener.Committed(events)\n	t.outbox.finish("},
+		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n",
+		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n"},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
 		"	due, release, err := s.claim(ctx, conn, page)\n",
 		"	if %s {\n		return nil, nil\n	}\n	due, release, err := s.claim(ctx, conn, page)\n"},

@@ -1,0 +1,90 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/outbox"
+)
+
+// travel is how long a half message takes in these tests.
+const travel = 3 * time.Millisecond
+
+// heatBundle is an outbox whose half messages take a while, and counts them.
+func heatBundle(t *testing.T) (b *bundle, halves *atomic.Int64, edit func(*outbox.Config)) {
+	halves = &atomic.Int64{}
+	edit = func(c *outbox.Config) {
+		c.Listener = &outbox.Listener{Prepared: func(outbox.PreparedInfo) { halves.Add(1) }}
+		c.RelayPace = -1 // so that no event of the stream waits there
+	}
+	b = setup(t, edit)
+	b.broker.preparing = func(broker.Message) { <-time.After(travel) }
+	return b, halves, edit
+}
+
+func (b *bundle) creditAs(t *testing.T, o *outbox.Outbox, account string) {
+	t.Helper()
+	one := *b
+	one.outbox = o
+	if err := one.credit(context.Background(), account, 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// Transactions that wait for each other's row locks don't wait for the broker, too: almost all of them take the relay.
+func TestHotStreamTakesTheRelay(t *testing.T) {
+	t.Parallel()
+	for name, processes := range map[string]int{"one process": 1, "eight processes": 8} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, halves, edit := heatBundle(t)
+			outboxes := []*outbox.Outbox{b.outbox}
+			for len(outboxes) < processes {
+				outboxes = append(outboxes, b.start(t, edit))
+			}
+			const callers, each = 8, 25
+			var group sync.WaitGroup
+			for i := range callers {
+				group.Go(func() {
+					for range each {
+						b.creditAs(t, outboxes[i%processes], "hot")
+					}
+				})
+			}
+			group.Wait()
+			if n := halves.Load(); n > callers*each/4 {
+				t.Errorf("%d half messages for %d transactions of one row", n, callers*each)
+			}
+			eventually(t, "the events", func() bool { return len(b.broker.events()) == callers*each })
+		})
+	}
+}
+
+// Whoever waits for nobody takes half messages, also for one event of a stream after the other, beside others.
+func TestStreamsThatAreNotHot(t *testing.T) {
+	t.Parallel()
+	b, halves, _ := heatBundle(t)
+	for range 20 {
+		b.creditAs(t, b.outbox, "one")
+	}
+	if n := halves.Load(); n != 20 {
+		t.Errorf("%d half messages for 20 transactions, one after the other", n)
+	}
+	var group sync.WaitGroup
+	for i := range 3 {
+		group.Go(func() {
+			for j := range 20 {
+				b.creditAs(t, b.outbox, fmt.Sprintf("account-%d-%d", i, j))
+			}
+		})
+	}
+	group.Wait()
+	if n := halves.Load(); n != 80 {
+		t.Errorf("%d half messages for 80 transactions of streams of their own", n)
+	}
+}

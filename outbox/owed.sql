@@ -1,0 +1,82 @@
+-- name: ListOwed
+-- Empty text and the zero id mean any.
+SELECT o.id::text, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, pg_catalog.octet_length(o.body),
+    r.reason, r.attempts, r.rejected_at, CASE WHEN r.next_at < 'infinity' THEN r.next_at END
+FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+WHERE ($1::text = '' OR o.id = $1::text::uuid) AND ($2::text = '' OR o.source = $2::text) AND ($3::text = '' OR o.topic = $3::text)
+  AND ($4::text = '' OR o.type = $4::text) AND ($5::text = '' OR o.subject = $5::text)
+ORDER BY r.id
+LIMIT $6::bigint
+
+-- name: LockOwed
+-- The next page of what is to be changed, in the order of streams, which is the order of locks. What the sweep is sending
+-- at this moment is not locked.
+SELECT r.id::text
+FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+WHERE r.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = r.id OFFSET 0)
+ORDER BY o.source, o.subject, o.sequence, r.id
+FOR UPDATE OF r
+
+-- name: RetryOwed
+-- Topics, too, so that all of theirs follow the first that is taken.
+WITH topics AS (
+    UPDATE {schema}.outbox_rejected_topic t SET next_at = clock_timestamp()
+    WHERE t.topic IN (SELECT r.topic FROM {schema}.outbox_rejected r WHERE r.id = ANY ($1::text[]::uuid[]))
+)
+UPDATE {schema}.outbox_rejected SET next_at = CASE WHEN next_at = 'infinity' THEN next_at ELSE clock_timestamp() END
+WHERE id = ANY ($1::text[]::uuid[])
+
+-- name: DiscardOwed
+-- In its place in the stream the event becomes one that says so. It goes out unless the broker takes nothing of the topic:
+-- then, or if it is rejected itself, it counts as acked, and is there for a consumer that asks for what it misses. An event without order has no place.
+WITH doomed AS MATERIALIZED (
+    SELECT o.*, r.next_at = 'infinity' AS of_topic
+    FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+    WHERE r.id = ANY ($1::text[]::uuid[])
+), kept AS (
+    INSERT INTO {schema}.outbox_discarded (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, reason)
+    SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, $2::text FROM doomed
+    WHERE type <> $3::text
+    ON CONFLICT (id) DO NOTHING
+), settled AS (
+    DELETE FROM {schema}.outbox_rejected WHERE id IN (SELECT id FROM doomed)
+), acked AS (
+    INSERT INTO {schema}.outbox_ack (id) SELECT id FROM doomed WHERE of_topic OR sequence = 0 OR type = $3::text ORDER BY id ON CONFLICT DO NOTHING
+)
+UPDATE {schema}.outbox o
+SET type = $3::text, content_type = 'application/json', headers = NULL, xid = pg_catalog.pg_current_xact_id(),
+    body = pg_catalog.convert_to(pg_catalog.jsonb_build_object('type', d.type, 'reason', $2::text)::text, 'UTF8')
+FROM doomed d
+WHERE o.id = d.id
+
+-- name: RedirectOwed
+-- The event takes the next place of its stream in the other topic ($2), as if it were published there now; in the old one
+-- an event of another id ($3) stands in its place.
+WITH old AS MATERIALIZED (
+    SELECT o.*, r.next_at = 'infinity' AS of_topic
+    FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+    WHERE r.id = $1::text::uuid
+), advanced AS (
+    INSERT INTO {schema}.stream AS s (source, topic, subject, previous, sequence)
+    SELECT source, $2::text, subject, 0,
+        GREATEST((EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention))
+    FROM old WHERE sequence > 0
+    ON CONFLICT (source, topic, subject) DO UPDATE SET
+        previous = s.sequence,
+        sequence = GREATEST(s.sequence + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    RETURNING previous, sequence
+), instead AS (
+    INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+    SELECT $3::text::uuid, source, topic, $4::text, subject, sequence, previous, recorded_at, 'application/json',
+        pg_catalog.convert_to(pg_catalog.jsonb_build_object('type', type, 'reason', 'redirected to topic ' || $2::text)::text, 'UTF8')
+    FROM old WHERE sequence > 0
+), acked AS (
+    INSERT INTO {schema}.outbox_ack (id) SELECT $3::text::uuid FROM old WHERE sequence > 0 AND of_topic
+), settled AS (
+    DELETE FROM {schema}.outbox_rejected WHERE id IN (SELECT id FROM old)
+)
+UPDATE {schema}.outbox o
+SET topic = $2::text, sequence = COALESCE((SELECT sequence FROM advanced), 0), previous = COALESCE((SELECT previous FROM advanced), 0),
+    xid = pg_catalog.pg_current_xact_id()
+FROM old
+WHERE o.id = old.id

@@ -1,0 +1,71 @@
+package outbox_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/outbox"
+)
+
+// ahead is a machine's clock that is wrong.
+type ahead struct {
+	rocketflow.Clock
+	by time.Duration
+}
+
+func (a ahead) Now() time.Time { return a.Clock.Now().Add(a.by) }
+
+// A process whose clock is a month ahead, or behind, drops nothing because of it, makes the partitions of Postgres' days,
+// and says once that its clock is wrong.
+func TestClockIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]time.Duration{"ahead": 32 * 24 * time.Hour, "behind": -32 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, schema := pgtest.Migrated(t)
+			b := setupIn(t, pool, schema, nil)
+			if err := b.credit(t.Context(), "a", 1); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "ack", func() bool { return b.count(t, "outbox_ack") == 1 })
+			partitions := func() (names []string) {
+				err := pool.QueryRow(t.Context(), "SELECT array_agg(inhrelid::regclass::text ORDER BY 1) FROM pg_inherits WHERE inhparent = 'outbox'::regclass").Scan(&names)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return names
+			}
+			before := partitions()
+			if _, err := pool.Exec(t.Context(), "UPDATE outbox_retention SET begun_at = '-infinity'"); err != nil {
+				t.Fatal(err)
+			}
+			var log logged
+			other := b.start(t, func(c *outbox.Config) {
+				c.Clock, c.Logger = ahead{clock.System{}, by}, slog.New(slog.NewTextHandler(&log, nil))
+			})
+			wrong := &bundle{pool: pool, schema: schema, broker: b.broker, outbox: other}
+			eventually(t, "retention ran", func() bool {
+				var ran bool
+				return pool.QueryRow(t.Context(), "SELECT begun_at > '-infinity' FROM outbox_retention").Scan(&ran) == nil && ran
+			})
+			if after := partitions(); len(after) != len(before) {
+				t.Errorf("partitions were %v, are %v", before, after)
+			}
+			if events, acks := b.count(t, "outbox"), b.count(t, "outbox_ack"); events != 1 || acks != 1 {
+				t.Errorf("%d events and %d acks are left, want 1 and 1", events, acks)
+			}
+			if n := log.count("clock differs"); n != 1 {
+				t.Errorf("it was said %d times that the clock is wrong, want once", n)
+			}
+			if err := wrong.credit(t.Context(), "a", 1); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "its event is out", func() bool { return len(b.broker.events()) == 2 })
+			chain(t, b.broker.events())
+		})
+	}
+}

@@ -1,0 +1,40 @@
+package saga_test
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/rocketflow/rocketflow/saga"
+)
+
+// A listener whose functions end their goroutine, or panic, keeps no saga from moving.
+func TestBadListener(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(){"panic": func() { panic("on purpose") }, "Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			called := map[string]int{}
+			b.cfg.Listener = saga.Listener{
+				Moved:   func(saga.TransitionInfo) { called["Moved"]++; end() },
+				Ignored: func(saga.IgnoredInfo) { called["Ignored"]++; end() },
+			}
+			clear(b.router)
+			b.Engine = b.engine(t, b.cfg)
+			s := registerOrder(t, b)
+			b.begin(t, s, "o1", order{})
+			for _, p := range []paid{{"nobody", 1}, {"o1", 100}, {"o1", 1}} {
+				if _, err := b.send(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			i, err := s.Get(t.Context(), b.pool, "o1")
+			if err != nil || i.Data.Paid == 0 {
+				t.Errorf("the saga is %+v (%v), want it paid", i, err)
+			}
+			if called["Moved"] < 2 || called["Ignored"] < 1 {
+				t.Errorf("called %v", called)
+			}
+		})
+	}
+}
