@@ -123,21 +123,27 @@ func (k *consumer) probe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		asked := 0
-		last := printable.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		var links []*link
 		for _, q := range queues {
-			if q.link == nil {
+			if q.link != nil {
+				links = append(links, q.link)
+				brokers[q.Broker] = struct{}{}
+			}
+		}
+		asked := 0
+		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		for l, err := range k.client.fanOut(ctx, links, func(ctx context.Context, l *link) error {
+			_, err := k.offset(ctx, l, topic, 0)
+			return err
+		}) {
+			if err == nil {
+				asked++
 				continue
 			}
-			brokers[q.Broker] = struct{}{}
-			if _, err := k.offset(ctx, q.link, topic, 0); err != nil {
-				last = printable.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
-				if errors.Is(err, broker.ErrRejected) {
-					return last
-				}
-				continue
+			last = fmt.Errorf("topic %s on broker %s: %w", topic, l.name, err)
+			if errors.Is(err, broker.ErrRejected) {
+				return last
 			}
-			asked++
 		}
 		if asked == 0 {
 			return last
