@@ -218,7 +218,7 @@ func (k *consumer) handle(ctx context.Context, drain <-chan struct{}, d broker.D
 }
 
 func (k *consumer) failed(d broker.Delivery, err error) {
-	k.client.log.Warn("handler failed, message is held", "group", k.subscription.Group, "topic", d.Topic,
+	k.client.log.Warn("handler failed; the message is held and handled again", "group", k.subscription.Group, "topic", d.Topic,
 		"message_id", d.ID, "attempt", d.Attempt, "error", err)
 	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
 }

@@ -148,9 +148,9 @@ func New(c Config) (*Engine, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("saga: %w", err)
 	}
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "saga"})
 	repeated := repeat.New(c.Logger, repeat.Config{})
 	c.Logger = repeated.Logger
-	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "saga"})
 	return &Engine{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), sagas: map[string]registered{}, met: make(chan sagaKey, 1024)}, nil
 }
 
