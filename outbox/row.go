@@ -1,12 +1,10 @@
 package outbox
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // scanEvent reads a row whose columns are those of the queries Refill and Resend.
@@ -15,10 +13,8 @@ func scanEvent(database string) pgx.RowToFunc[rocketflow.Event] {
 		e := rocketflow.Event{Database: database}
 		var headers []byte
 		err := row.Scan(&e.ID, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.ContentType, &headers, &e.Body)
-		if err == nil && headers != nil {
-			if err = json.Unmarshal(headers, &e.Headers); err != nil {
-				err = fmt.Errorf("headers of event %s: %w", e.ID, err)
-			}
+		if err == nil {
+			err = stored.SetHeaders(&e, headers)
 		}
 		return e, err
 	}
