@@ -197,6 +197,7 @@ type Outbox struct {
 	gauge     gauge
 	hurry     hurry
 	said      said
+	checkLog  checkLog
 	skewed    atomic.Bool // said that the clock differs from Postgres'
 	refillOff sync.Once   // said that it is
 
