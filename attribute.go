@@ -66,7 +66,7 @@ func (e *Event) setAttributes(attributes map[string]string, d broker.Delivery, p
 		return bad(attrSpecVersion, "want CloudEvents "+specVersion+", whose attributes have other names or meanings")
 	}
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		if !isText(attributes[name]) {
+		if !printable.IsText(attributes[name]) {
 			return bad(name, errText)
 		}
 	}
@@ -181,21 +181,10 @@ func isName(s, also string) bool {
 	return true
 }
 
-// isText tells whether s is a String of CloudEvents: valid UTF-8 without control characters and noncharacters. U+FFFD
-// is what other programs put in the place of what was none.
-func isText(s string) bool {
-	for _, r := range s {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == utf8.RuneError || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe {
-			return false
-		}
-	}
-	return true
-}
-
 // asText makes any bytes into text.
 func asText(s string) string {
 	return strings.Map(func(r rune) rune {
-		if isText(string(r)) {
+		if printable.IsText(string(r)) {
 			return r
 		}
 		return utf8.RuneError

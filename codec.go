@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Property names on the wire. A CloudEvents attribute has the prefix CE_, as in CloudEvents' RocketMQ binding, which has
@@ -166,7 +167,7 @@ func binary(d broker.Delivery, attributes map[string]string) (Event, error) {
 		e.Body = nil
 	}
 	for _, name := range []string{propDatabase, propTimeoutKey, propTimeoutName} {
-		if !isText(p[name]) {
+		if !printable.IsText(p[name]) {
 			return e, &attributeError{name, p[name], errText}
 		}
 	}
@@ -220,9 +221,9 @@ func foreign(d broker.Delivery) (Event, error) {
 		}
 	}
 	switch {
-	case !isText(e.Type):
+	case !printable.IsText(e.Type):
 		return e, &attributeError{"TAGS", e.Type, errText}
-	case !isText(e.Subject):
+	case !printable.IsText(e.Subject):
 		return e, &attributeError{"SHARDING_KEY or KEYS", e.Subject, errText}
 	}
 	return e, nil

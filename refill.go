@@ -35,9 +35,9 @@ func (g Gap) Validate() error {
 		return &FieldError{Field: field, Reason: printable.Quote(value, printable.Name) + ": want " + want}
 	}
 	switch {
-	case g.Source == "" || len(g.Source) > MaxSource || !isText(g.Source):
+	case g.Source == "" || len(g.Source) > MaxSource || !printable.IsText(g.Source):
 		return bad("source", g.Source, "the name of a service")
-	case g.Subject == "" || len(g.Subject) > MaxSubject || !isText(g.Subject):
+	case g.Subject == "" || len(g.Subject) > MaxSubject || !printable.IsText(g.Subject):
 		return bad("subject", g.Subject, "that of a stream")
 	case g.Topic == "" || len(g.Topic) > MaxTopic || !isName(g.Topic, "%|"):
 		return bad("topic", g.Topic, "that of a stream")

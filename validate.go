@@ -40,9 +40,9 @@ func (e Event) Validate() error {
 		return &FieldError{Field: "type", Reason: "missing"}
 	case len(e.Type) > MaxType || !isName(e.Type, "./:"):
 		return bad("type", e.Type, fmt.Sprintf("at most %d letters, digits, _ - . / :", MaxType))
-	case len(e.Subject) > MaxSubject || !isText(e.Subject):
+	case len(e.Subject) > MaxSubject || !printable.IsText(e.Subject):
 		return bad("subject", e.Subject, fmt.Sprintf("at most %d bytes of text without control characters", MaxSubject))
-	case e.ContentType != "" && (len(e.ContentType) > MaxType || !isMediaType(e.ContentType) || !isText(e.ContentType)):
+	case e.ContentType != "" && (len(e.ContentType) > MaxType || !isMediaType(e.ContentType) || !printable.IsText(e.ContentType)):
 		return bad("content type", e.ContentType, fmt.Sprintf("a media type of at most %d bytes, such as text/plain; charset=utf-8", MaxType))
 	case isStructured(e.ContentType):
 		return bad("content type", e.ContentType, "that of the data alone: publish the attributes as fields of Event")
@@ -58,7 +58,7 @@ func (e Event) Validate() error {
 			return bad("extensions", name, "a name of small letters and digits that is no attribute of CloudEvents itself")
 		case e.Subject != "" && (name == attrSequence || name == attrPartitionKey):
 			return bad("extensions", name, "another name: rocketflow sets this one for events with a subject")
-		case value == "" || !isText(value):
+		case value == "" || !printable.IsText(value):
 			return &FieldError{Field: "extensions", Reason: fmt.Sprintf("value of %s: want text without control characters", printable.Quote(name, printable.Name))}
 		}
 	}
@@ -70,7 +70,7 @@ func (e Event) Validate() error {
 			return &broker.ReservedPropertyError{Property: name}
 		case name == "" || !isName(name, "."):
 			return bad("headers", name, "a name of letters, digits, _ - .")
-		case value == "" || !isText(value):
+		case value == "" || !printable.IsText(value):
 			return &FieldError{Field: "headers", Reason: fmt.Sprintf("value of %s: want text without control characters", printable.Quote(name, printable.Name))}
 		}
 	}

@@ -120,9 +120,7 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
-	if c.Logger == nil {
-		c.Logger = logging.Default()
-	}
+	c.Logger = logging.Or(c.Logger)
 	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "handlers"})
 	return c
 }

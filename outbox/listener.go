@@ -112,10 +112,12 @@ type SweptInfo struct {
 
 // RefilledInfo is what Listener.Refilled gets.
 type RefilledInfo struct {
-	Gap  rocketflow.Gap
-	Sent int  // events sent again
-	Gone bool // the first of those missed are no longer kept
-	Err  error
+	Asker   string // the source of the question, as it says
+	Gap     rocketflow.Gap
+	Sent    int   // events sent again
+	Gone    bool  // the first of those missed are no longer kept
+	Refused bool  // too much is asked: nothing was looked up, and Err says what is too much
+	Err     error // why not all were sent
 }
 
 // RetainedInfo is what Listener.Retained gets.

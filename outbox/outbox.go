@@ -22,6 +22,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -109,6 +110,9 @@ type Config struct {
 
 	RefillLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
 	RefillRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
+	// RefillBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
+	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.RefillTopic. Default 1 MiB.
+	RefillBytes int
 
 	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
 	// say. Default: the machine's.
@@ -145,6 +149,7 @@ func (c Config) withDefaults() Config {
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
 	c.RefillRate = cmp.Or(c.RefillRate, 1000)
+	c.RefillBytes = cmp.Or(c.RefillBytes, 1<<20)
 	c.Logger = logging.Or(c.Logger)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
@@ -182,7 +187,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit, "RefillBytes": c.RefillBytes,
 	} {
 		if n <= 0 {
 			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
@@ -402,8 +407,9 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	if err != nil {
 		return e, err
 	}
-	if len(o.config.Topics) > 0 && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q is not among outbox.Config.Topics %q", e.Topic, o.config.Topics)}
+	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among outbox.Config.Topics %s",
+			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
 	}
 	if len(e.Body) > o.config.MaxBody {
 		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}

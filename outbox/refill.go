@@ -15,20 +15,20 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 //go:embed refill.sql
 var refillSQL string
 
 const (
-	refillPage   = 50          // rows read at once: bodies may be large
+	refillPage   = 50          // rows read at once
+	refillBytes  = 1 << 20     // and so many bytes of bodies, and one event more
 	refillAtOnce = 4           // questions answered side by side
 	refillSettle = time.Second // what was just answered is on its way: the same question again is left alone
 	refillRetry  = 30 * time.Second
 
-	// A process answers so many questions a second; the rest is asked again.
-	questionRate, questionBurst = 100, 200
-	maxAnswered                 = 10_000 // streams that are remembered; beyond that all are forgotten
+	maxAnswered = 10_000 // streams that are remembered; beyond that all are forgotten
 )
 
 // Ask sends the question for what a consumer misses, of whichever publisher; it makes the outbox a handlers.Asker. nil
@@ -62,14 +62,16 @@ func (o *Outbox) sayRefillIsOff() {
 }
 
 // refiller answers consumers that miss events of this outbox: it sends them again, from its rows, as they are. Of all
-// processes of the source one gets a question. Questions come from anywhere, so each is bounded, and their rate is.
+// processes of the source one gets a question. Questions come from anywhere, so each is bounded, and so is what an asker
+// and all askers get: see refillLimits.
 type refiller struct {
-	outbox    *Outbox
-	database  string
-	cancel    context.CancelFunc
-	done      chan struct{}
-	questions *rate.Limiter
-	events    *rate.Limiter
+	outbox   *Outbox
+	database string
+	log      *repeat.Logger
+	cancel   context.CancelFunc
+	done     chan struct{}
+	limits   *refillLimits
+	events   *rate.Limiter
 
 	mu       sync.Mutex
 	answered map[rocketflow.Stream]answered
@@ -85,8 +87,9 @@ func (o *Outbox) startRefill(database string) *refiller {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &refiller{
 		outbox: o, database: database, cancel: cancel, done: make(chan struct{}), answered: map[rocketflow.Stream]answered{},
-		questions: rate.NewLimiter(questionRate, questionBurst),
-		events:    rate.NewLimiter(rate.Limit(o.config.RefillRate), max(1, int(o.config.RefillRate/10))),
+		log:    repeat.New(o.log, repeat.Config{}),
+		limits: newRefillLimits(o.config.RefillBytes),
+		events: rate.NewLimiter(rate.Limit(o.config.RefillRate), max(1, int(o.config.RefillRate/10))),
 	}
 	go f.run(ctx)
 	return f
@@ -104,6 +107,7 @@ func (f *refiller) stop(ctx context.Context) {
 // run subscribes, for as long as that takes: the outbox publishes without it.
 func (f *refiller) run(ctx context.Context) {
 	defer close(f.done)
+	defer f.log.Flush()
 	if f.outbox.config.RefillRate < 0 {
 		return
 	}
@@ -139,44 +143,50 @@ func (f *refiller) run(ctx context.Context) {
 // receive settles every question: who gets no answer asks again.
 func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 	config := &f.outbox.config
-	g, ok := question(d)
+	asker, g, ok := question(d)
 	if !ok || g.Source != config.Source || len(config.Topics) > 0 && !slices.Contains(config.Topics, g.Topic) || !f.due(g) {
 		return nil
 	}
-	info := RefilledInfo{Gap: g}
-	if f.questions.AllowN(config.Clock.Now(), 1) {
-		info.Sent, info.Gone, info.Err = f.answer(ctx, g)
+	info := RefilledInfo{Asker: asker, Gap: g}
+	if info.Err = f.limits.allow(config.Clock.Now(), asker, g.Stream()); info.Err != nil {
+		info.Refused = true
 	} else {
-		info.Err = errTooManyQuestions
+		sent := g
+		info.Sent, sent.Until, info.Gone, info.Err = f.answer(ctx, asker, g)
+		f.remember(sent, info.Err)
 	}
-	f.remember(g, info.Err)
 	if ctx.Err() == nil {
 		f.tell(info)
 	}
 	return nil
 }
 
+// tell logs each kind of trouble once, and then counts it: questions come as fast as someone asks them.
 func (f *refiller) tell(i RefilledInfo) {
 	g := i.Gap
 	switch {
+	case i.Refused:
+		f.log.Warn("question for missing events refused; a consumer that misses them asks again. If it is none: who may publish to the topic of questions?",
+			"source", i.Asker, "error", i.Err, "stream_topic", g.Topic, "subject", g.Subject)
 	case i.Err != nil:
-		f.outbox.log.Warn("events not all sent again to a consumer that misses them", "topic", g.Topic, "subject", g.Subject, "sent", i.Sent, "error", i.Err)
+		f.log.Warn("events not all sent again to a consumer that misses them; it asks again", "topic", g.Topic, "subject", g.Subject, "source", i.Asker, "sent", i.Sent, "error", i.Err)
 	case i.Gone:
-		f.outbox.log.Warn("a consumer misses events that are no longer kept", "topic", g.Topic, "subject", g.Subject, "after", g.After, "until", g.Until)
+		f.log.Warn("a consumer misses events that are no longer kept: look at its parked events", "topic", g.Topic, "subject", g.Subject, "source", i.Asker, "after", g.After, "until", g.Until)
 	}
 	f.outbox.listener.Refilled(i)
 }
 
-// question reads a message. Anybody may send one.
-func question(d broker.Delivery) (g rocketflow.Gap, ok bool) {
+// question reads a message. Anybody may send one, of any size.
+func question(d broker.Delivery) (asker string, g rocketflow.Gap, ok bool) {
+	if len(d.Body) > maxQuestion {
+		return "", g, false
+	}
 	e, err := rocketflow.EventOf(d)
 	if err == nil {
 		g, err = rocketflow.Decode[rocketflow.Gap](e)
 	}
-	return g, err == nil && g.Validate() == nil && e.Type == g.EventMeta().Type
+	return e.Source, g, err == nil && g.Validate() == nil && e.Type == g.EventMeta().Type
 }
-
-var errTooManyQuestions = errors.New("too many questions a second")
 
 // due tells whether a question is not one that was just answered, to another consumer perhaps: all of them get what is sent.
 func (f *refiller) due(g rocketflow.Gap) bool {
@@ -199,42 +209,55 @@ func (f *refiller) remember(g rocketflow.Gap, err error) {
 	f.answered[g.Stream()] = answered{g.After, g.Until, f.outbox.config.Clock.Now()}
 }
 
-// answer sends what is kept of a gap, at most RefillLimit events: the consumer asks for the rest when it has these. gone:
-// the first of them are not kept.
-func (f *refiller) answer(ctx context.Context, g rocketflow.Gap) (sent int, gone bool, err error) {
-	for after := g.After; sent < f.outbox.config.RefillLimit; {
-		limit := min(refillPage, f.outbox.config.RefillLimit-sent)
-		page, err := f.page(ctx, g, after, limit)
+// answer sends what is kept of a gap, at most RefillLimit events and RefillBytes: the consumer asks for the rest when it has
+// these. Up to until the gap is answered now. gone: the first of them are not kept.
+func (f *refiller) answer(ctx context.Context, asker string, g rocketflow.Gap) (sent int, until int64, gone bool, err error) {
+	config := &f.outbox.config
+	size, after := 0, g.After
+	for sent < config.RefillLimit && size < config.RefillBytes {
+		limit := min(refillPage, config.RefillLimit-sent)
+		page, more, err := f.page(ctx, g, after, limit, min(refillBytes, config.RefillBytes-size))
 		if err != nil {
-			return sent, gone, err
+			return sent, after + 1, gone, err
 		}
 		if sent == 0 {
 			gone = len(page) == 0 || g.After > 0 && page[0].Previous > g.After
 		}
 		for _, e := range page {
 			if err := f.events.Wait(ctx); err != nil {
-				return sent, gone, err
+				return sent, after + 1, gone, err
 			}
-			if _, err := f.outbox.config.Broker.Send(ctx, e.Message()); err != nil {
-				return sent, gone, fmt.Errorf("send event %s again: %w", e.ID, err)
+			if _, err := config.Broker.Send(ctx, e.Message()); err != nil {
+				return sent, after + 1, gone, fmt.Errorf("send event %s again: %w", e.ID, err)
 			}
+			f.limits.sent(config.Clock.Now(), asker, e)
 			sent++
+			size += len(e.Body)
 			after = e.Sequence
 		}
-		if len(page) < limit {
-			break
+		if !more {
+			return sent, g.Until, gone, nil
 		}
 	}
-	return sent, gone, nil
+	return sent, after + 1, gone, nil
 }
 
-func (f *refiller) page(ctx context.Context, g rocketflow.Gap, after int64, limit int) ([]rocketflow.Event, error) {
-	rows, err := f.outbox.config.Pool.Query(ctx, f.outbox.queries.Get("Refill"), g.Source, g.Topic, g.Subject, after, g.Until, limit)
+// page reads the next events of a gap. more: there may be others.
+func (f *refiller) page(ctx context.Context, g rocketflow.Gap, after int64, limit, bytes int) (page []rocketflow.Event, more bool, err error) {
+	rows, err := f.outbox.config.Pool.Query(ctx, f.outbox.queries.Get("Refill"), g.Source, g.Topic, g.Subject, after, g.Until, limit, bytes)
 	if err == nil {
-		var page []rocketflow.Event
 		if page, err = pgx.CollectRows(rows, scanEvent(f.database)); err == nil {
-			return page, nil
+			return page, isFull(page, limit, bytes), nil
 		}
 	}
-	return nil, fmt.Errorf("read missing events: %w", err)
+	return nil, false, fmt.Errorf("read missing events: %w", err)
+}
+
+// isFull tells whether a page ended by its limits.
+func isFull(page []rocketflow.Event, limit, bytes int) bool {
+	size := 0
+	for _, e := range page {
+		size += len(e.Body)
+	}
+	return len(page) >= limit || size >= bytes
 }

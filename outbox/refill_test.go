@@ -1,9 +1,13 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +39,7 @@ func (idleConsumer) Err() error                 { return nil }
 type asked struct {
 	*bundle
 	ask     func(v any)
+	askAs   func(asker string, v any)
 	mu      sync.Mutex
 	refills []outbox.RefilledInfo
 }
@@ -57,12 +62,16 @@ func setupAsked(t *testing.T, edit func(*outbox.Config)) *asked {
 	handler := <-heard
 	a.ask = func(v any) {
 		t.Helper()
+		a.askAs("asker", v)
+	}
+	a.askAs = func(asker string, v any) {
+		t.Helper()
 		body, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
 		question := rocketflow.Event{
-			ID: uuid.Must(uuid.NewV7()), Type: rocketflow.Gap{}.EventMeta().Type, Source: "asker", Topic: rocketflow.RefillTopic,
+			ID: uuid.Must(uuid.NewV7()), Type: rocketflow.Gap{}.EventMeta().Type, Source: asker, Topic: rocketflow.RefillTopic,
 			Time: time.Now(), ContentType: rocketflow.ContentTypeJSON, Body: body,
 		}
 		if err := handler(t.Context(), broker.Delivery{Message: question.Message()}); err != nil {
@@ -175,25 +184,138 @@ type stopped struct {
 
 func (s stopped) Now() time.Time { return s.at }
 
-// A flood of questions is settled, not answered.
+// A flood of questions of one asker is settled in few lines, and takes nothing from another asker.
 func TestRefillFlood(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.Clock = stopped{at: time.Now()} })
-	if err := a.credit(t.Context(), "a", 1); err != nil {
-		t.Fatal(err)
+	var log bytes.Buffer
+	a := setupAsked(t, func(c *outbox.Config) {
+		c.Clock, c.Logger = stopped{at: time.Now()}, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	for _, account := range []string{"a", "b"} {
+		if err := a.credit(t.Context(), account, 1); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for i := range 300 {
-		a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", After: int64(300 - i), Until: rocketflow.MaxSequence})
+	gap := func(subject string, after int64) rocketflow.Gap {
+		return rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence}
+	}
+	const flood = 20_000
+	for i := range flood { // of many streams, and of one by ever larger gaps
+		if subject := "a"; i%2 == 0 {
+			a.askAs("noisy", gap(subject, flood-int64(i)))
+		} else {
+			a.askAs("noisy", gap(fmt.Sprintf("nothing %d", i), 1))
+		}
+	}
+	sent := len(a.broker.events())
+	if sent > 2+4 {
+		t.Errorf("%d events sent again for the questions of one asker for one stream", sent-2)
+	}
+	a.ask(gap("b", 0))
+	if n := len(a.sentAgain(sent)); n != 1 {
+		t.Errorf("%d events sent to another asker, want 1", n)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	refused := 0
+	refused, looked := 0, 0
 	for _, r := range a.refills {
-		if r.Err != nil {
+		switch {
+		case r.Refused && r.Err != nil && r.Asker == "noisy":
 			refused++
+		case !r.Refused:
+			looked++
 		}
 	}
-	if refused != 100 || len(a.refills) != 300 {
-		t.Errorf("%d of %d questions refused, want 100 of 300", refused, len(a.refills))
+	if looked > 201 || refused+looked != flood+1 {
+		t.Errorf("%d questions refused and %d answered", refused, looked)
+	}
+	if n := strings.Count(log.String(), "\n"); n == 0 || n > 10 {
+		t.Errorf("%d log lines:\n%.2000s", n, log.String())
+	}
+}
+
+// A question is small, its answer is bounded: for one question, and for an asker.
+func TestRefillBytes(t *testing.T) {
+	t.Parallel()
+	a := setupAsked(t, func(c *outbox.Config) { c.Clock, c.RefillBytes = stopped{at: time.Now()}, 250_000 })
+	const events, size = 30, 100_000
+	for i := range events {
+		e := rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint("s", i%3), ContentType: "application/octet-stream", Body: make([]byte, size)}
+		publish(t, a.outbox, e)
+	}
+	eventually(t, "all events", func() bool { return len(a.broker.events()) == events })
+	ask := func(asker, subject string, after int64) []rocketflow.Event {
+		before := len(a.broker.events())
+		a.askAs(asker, rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence})
+		return a.sentAgain(before)
+	}
+	first := ask("one", "s0", 0)
+	if len(first) != 3 { // the third reaches the limit
+		t.Fatalf("%d events of %d bytes sent for one question", len(first), size)
+	}
+	if rest := ask("two", "s0", first[2].Sequence-1); len(rest) != 3 || rest[0].Sequence != first[2].Sequence {
+		t.Errorf("the rest: %d events", len(rest))
+	}
+	total := len(first)
+	for _, subject := range []string{"s1", "s2"} {
+		for range 3 {
+			total += len(ask("one", subject, 0))
+		}
+	}
+	for i := range 20 { // gaps that no earlier one covers
+		total += len(ask("one", "s0", int64(20-i)))
+	}
+	if most := 4*250_000/size + 3; total > most {
+		t.Errorf("%d events sent to an asker that asked for more and more, want at most %d", total, most)
+	}
+	if n := len(ask("three", "s1", 0)); n == 0 {
+		t.Error("another asker got nothing")
+	}
+}
+
+// An event that is larger than all limits is sent all the same.
+func TestRefillOfALargeEvent(t *testing.T) {
+	t.Parallel()
+	a := setupAsked(t, func(c *outbox.Config) { c.RefillBytes = 1000 })
+	for range 2 {
+		publish(t, a.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: "s", ContentType: "application/octet-stream", Body: make([]byte, 900_000)})
+	}
+	a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "s", Until: rocketflow.MaxSequence})
+	if n := len(a.sentAgain(2)); n != 1 {
+		t.Errorf("%d events sent, want 1", n)
+	}
+}
+
+// What is no question isn't even read, however large.
+func TestRefillOfALargeQuestion(t *testing.T) {
+	t.Parallel()
+	a := setupAsked(t, nil)
+	if err := a.credit(t.Context(), "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	a.ask(map[string]any{"source": "bank", "topic": "accounts", "subject": "a", "after": 0, "until": 9, "more": strings.Repeat("x", 1<<20)})
+	if n := len(a.sentAgain(1)); n != 0 {
+		t.Errorf("%d events sent", n)
+	}
+}
+
+// A page ends by its bytes, and nothing is left out.
+func TestResendOfLargeEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const events = 12
+	for i := range events {
+		publish(t, b.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint(i), ContentType: "application/octet-stream", Body: make([]byte, 300_000)})
+	}
+	sent, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: b.pool, Schema: b.schema, Broker: b.broker})
+	if err != nil || sent != events {
+		t.Errorf("sent %d, %v; want %d", sent, err, events)
+	}
+	ids := map[uuid.UUID]bool{}
+	for _, e := range b.broker.events()[events:] {
+		ids[e.ID] = true
+	}
+	if len(ids) != events {
+		t.Errorf("%d events sent again, want %d", len(ids), events)
 	}
 }

@@ -60,7 +60,7 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 		if c.Limit > 0 {
 			limit = min(limit, c.Limit-sent)
 		}
-		rows, err := c.Pool.Query(ctx, sql.Get("Resend"), after.String(), c.Source, c.Topic, c.Type, c.Subject, instant(c.Since), instant(c.Until), limit)
+		rows, err := c.Pool.Query(ctx, sql.Get("Resend"), after.String(), c.Source, c.Topic, c.Type, c.Subject, instant(c.Since), instant(c.Until), limit, refillBytes)
 		if err != nil {
 			return sent, fmt.Errorf("resend: read events: %w", err)
 		}
@@ -78,7 +78,7 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 			sent++
 			after = e.ID
 		}
-		if len(page) < limit || sent == c.Limit {
+		if !isFull(page, limit, refillBytes) || sent == c.Limit {
 			return sent, nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	rmq "github.com/apache/rocketmq-client-go/v2"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // postponed is what could not be done when it was asked for, because no broker was there (Config.AwaitBroker).
@@ -105,7 +106,7 @@ func (c *Client) waiting() error {
 	defer c.postponed.mu.Unlock()
 	var errs []error
 	for _, j := range c.postponed.jobs {
-		errs = append(errs, fmt.Errorf("%s: %w", j.what, j.err))
+		errs = append(errs, printable.Errorf("%s: %w", j.what, j.err))
 	}
 	return errors.Join(errs...)
 }
@@ -113,7 +114,7 @@ func (c *Client) waiting() error {
 // unlisted makes of a topic that isn't found one that can't be known: while no broker is up the name servers know none.
 func (c *Client) unlisted(err error) error {
 	if errors.Is(err, broker.ErrTopicNotFound) && !c.anyUp() {
-		return fmt.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err) //nolint:errorlint // it must not match
+		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err) //nolint:errorlint // it must not match
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -31,7 +32,7 @@ func (k *consumer) begin(ctx context.Context) error {
 		err := k.beginTopic(one, topic)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("begin topic %s at the %s: %w", topic, k.subscription.Begin, err)
+			return printable.Errorf("begin topic %s at the %s: %w", topic, k.subscription.Begin, err)
 		}
 	}
 	k.begun = true // not to be set again, should a broker lose offsets: what it has would be passed over
@@ -45,11 +46,11 @@ func (k *consumer) beginTopic(ctx context.Context, topic string) error {
 	}
 	for _, q := range queues {
 		if q.link == nil {
-			return fmt.Errorf("%w: broker %s isn't connected", broker.ErrUnavailable, q.Broker)
+			return printable.Errorf("%w: broker %s isn't connected", broker.ErrUnavailable, q.Broker)
 		}
 		switch known, err := k.offset(ctx, q.link, topic, 0); {
 		case err != nil:
-			return fmt.Errorf("broker %s: %w", q.Broker, err)
+			return printable.Errorf("broker %s: %w", q.Broker, err)
 		case known:
 			return nil
 		}
@@ -57,13 +58,13 @@ func (k *consumer) beginTopic(ctx context.Context, topic string) error {
 	for _, q := range queues {
 		for id := 1; id < q.Read; id++ {
 			if err := k.place(ctx, q.link, topic, id); err != nil {
-				return fmt.Errorf("queue %d of broker %s: %w", id, q.Broker, err)
+				return printable.Errorf("queue %d of broker %s: %w", id, q.Broker, err)
 			}
 		}
 	}
 	for _, q := range queues {
 		if err := k.place(ctx, q.link, topic, 0); err != nil {
-			return fmt.Errorf("queue 0 of broker %s: %w", q.Broker, err)
+			return printable.Errorf("queue 0 of broker %s: %w", q.Broker, err)
 		}
 	}
 	return nil

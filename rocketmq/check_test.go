@@ -12,7 +12,8 @@ import (
 func TestLateDecisionIsNotTaken(t *testing.T) {
 	t.Parallel()
 	for name, decision := range map[string]broker.Decision{"commit": broker.Commit, "rollback": broker.Rollback} {
-		client := &Client{listener: (*Listener)(nil).orNoop(), log: slog.New(slog.DiscardHandler)}
+		log := slog.New(slog.DiscardHandler)
+		client := &Client{listener: (*Listener)(nil).guarded(log), log: log}
 		var s *checks
 		called, got := false, error(nil)
 		s = newChecks(&transactor{client: client, group: "g"}, func(ctx context.Context, _ broker.Check) (broker.Decision, func(error)) {

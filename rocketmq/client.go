@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/internal/repeat"
 )
@@ -65,7 +66,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 
 	instance := uuid.NewString()
 	c := &Client{
-		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener,
+		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener.guarded(repeated.Logger),
 		id:          config.Service + "-" + instance,
 		names:       newNameServers(config.NameServers, repeated.Logger),
 		async:       make(chan struct{}, config.MaxAsync),
@@ -100,14 +101,14 @@ func (c *Client) open(ctx context.Context, instance string) error {
 	}
 	links := c.allLinks()
 	if len(links) == 0 {
-		return fmt.Errorf("%w: the name server at %s knows no broker yet", broker.ErrUnavailable, strings.Join(c.config.NameServers, ", "))
+		return printable.Errorf("%w: the name server at %s knows no broker yet", broker.ErrUnavailable, strings.Join(c.config.NameServers, ", "))
 	}
 	var errs []error
 	for _, l := range links {
 		select {
 		case <-l.tried:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, l.name, l.address, context.Cause(ctx))
+			return printable.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, l.name, l.address, context.Cause(ctx))
 		}
 		if err := l.down(); err != nil {
 			errs = append(errs, err)
@@ -195,7 +196,7 @@ func (c *Client) Ping(ctx context.Context) error {
 	for name, address := range masters {
 		l := c.link(name)
 		if l == nil {
-			errs = append(errs, fmt.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address))
+			errs = append(errs, printable.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address))
 			continue
 		}
 		errs = append(errs, l.register(ctx))

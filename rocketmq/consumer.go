@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 const (
@@ -42,7 +43,7 @@ type consumer struct {
 	renewal  sync.Mutex  // held while an instance is being replaced or stopped; guards current
 	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
 	renewing atomic.Bool // a renewal waits for its turn
-	unlisted int         // times in a row that no broker listed it; the watch's own
+	unlisted int         // times in a row that no broker listed it; guarded by renewal
 	begun    bool        // the group has its place in all topics; guarded by renewal once Subscribe has returned
 
 	mu      sync.Mutex
@@ -53,7 +54,7 @@ type consumer struct {
 // Subscribe implements broker.Subscriber.
 func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.Handler) (broker.Consumer, error) {
 	fail := func(err error) (broker.Consumer, error) {
-		return nil, fmt.Errorf("subscribe group %s: %w", s.Group, err)
+		return nil, printable.Errorf("subscribe group %s: %w", s.Group, err)
 	}
 	s.MaxInFlight = cmp.Or(s.MaxInFlight, defaultMaxInFlight)
 	s.MaxBuffered = cmp.Or(s.MaxBuffered, defaultMaxBuffered)
@@ -92,7 +93,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	}
 	if away {
 		c.log.Warn("no broker can be reached: the consumer starts when one comes", "group", s.Group, "error", err)
-		k.setTrouble(fmt.Errorf("consumer of group %s waits for a broker: %w", s.Group, err))
+		k.setTrouble(printable.Errorf("consumer of group %s waits for a broker: %w", s.Group, err))
 		k.renewSoon("no broker was there")
 	}
 	return k, nil
@@ -123,14 +124,14 @@ func (k *consumer) probe(ctx context.Context) error {
 			return err
 		}
 		asked := 0
-		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		last := printable.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
 		for _, q := range queues {
 			if q.link == nil {
 				continue
 			}
 			brokers[q.Broker] = struct{}{}
 			if _, err := k.offset(ctx, q.link, topic, 0); err != nil {
-				last = fmt.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
+				last = printable.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
 				if errors.Is(err, broker.ErrRejected) {
 					return last
 				}
@@ -186,7 +187,7 @@ func (k *consumer) Stop(ctx context.Context) error {
 	}
 	k.current = nil
 	if err := i.stop(ctx); err != nil {
-		return fmt.Errorf("stop consumer of group %s: running handlers: %w", k.subscription.Group, err)
+		return printable.Errorf("stop consumer of group %s: running handlers: %w", k.subscription.Group, err)
 	}
 	return nil
 }
@@ -216,17 +217,16 @@ func (k *consumer) failed(d broker.Delivery, err error) {
 	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
 }
 
-// call runs the handler once.
-func (k *consumer) call(ctx context.Context, d broker.Delivery) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			k.client.log.Error("handler panicked", "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("handler panicked: %v", p)
-		}
-	}()
+// call runs the handler once. What it does to its goroutine, a panic or an end, is an error of this one try.
+func (k *consumer) call(ctx context.Context, d broker.Delivery) error {
 	d.Topic = k.client.config.bare(d.Topic)
-	return k.handler(ctx, d)
+	var err error
+	ended := guard.Run(func() { err = k.handler(ctx, d) })
+	if ended == nil {
+		return err
+	}
+	k.client.sayEnded("handler", ended, "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID)
+	return fmt.Errorf("handler: %w", ended)
 }
 
 // flowControl are the client's numbers for how much of a queue waits in memory.

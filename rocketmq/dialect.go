@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Dialect is how a broker takes scheduled messages. A broker with delay levels only (Apache 4) would be a third one:
@@ -77,7 +78,7 @@ func (c *Client) Horizon() time.Duration { return c.config.TimerHorizon }
 func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error) {
 	now := c.config.Clock.Now()
 	if at.Sub(now) > c.config.TimerHorizon {
-		return broker.Timer{}, fmt.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
+		return broker.Timer{}, printable.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
 	}
 	var own map[string]string
 	if at.After(now) {
@@ -93,7 +94,9 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 // Cancel implements broker.Scheduler. A timer whose instant has passed is refused with broker.ErrIllegal.
 func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 	t.Topic = c.config.wire(t.Topic)
-	fail := func(err error) error { return fmt.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err) }
+	fail := func(err error) error {
+		return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err)
+	}
 	if !t.Due.After(c.config.Clock.Now()) {
 		return fail(fmt.Errorf("%w: its instant has passed", broker.ErrIllegal))
 	}
@@ -114,7 +117,7 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 		version = l.brokerVersion()
 	}
 	if q == nil {
-		return fail(fmt.Errorf("%w: broker %s doesn't hold the topic", broker.ErrUnavailable, t.Broker))
+		return fail(printable.Errorf("%w: broker %s doesn't hold the topic", broker.ErrUnavailable, t.Broker))
 	}
 	for _, own := range c.config.Dialect.cancel(t, version) {
 		m := broker.Message{Topic: t.Topic, Body: []byte("cancel")}

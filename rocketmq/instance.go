@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -75,7 +76,7 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 	for _, topic := range s.Topics {
 		if err := push.Subscribe(topic, rmqconsumer.MessageSelector{Type: rmqconsumer.TAG, Expression: "*"}, i.consume); err != nil {
 			i.cancel()
-			return nil, fmt.Errorf("subscribe topic %s: %w", topic, err)
+			return nil, printable.Errorf("subscribe topic %s: %w", topic, err)
 		}
 	}
 	if err := push.Start(); err != nil {

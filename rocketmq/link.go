@@ -3,11 +3,11 @@ package rocketmq
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -37,7 +37,7 @@ type link struct {
 func (c *Client) newLink(name, address string) *link {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &link{client: c, name: name, address: address, stop: cancel, ended: make(chan struct{}), tried: make(chan struct{}), since: time.Now()}
-	l.err = fmt.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address)
+	l.err = printable.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address)
 	go l.run(ctx)
 	return l
 }
@@ -80,13 +80,13 @@ func (l *link) connect(ctx context.Context) (*remoting.Conn, error) {
 	defer cancel()
 	conn, err := remoting.Dial(ctx, l.address, l.client.config.credentials(), l.client.serve(l))
 	if err != nil {
-		return nil, fmt.Errorf("broker %s: %w", l.name, err)
+		return nil, printable.Errorf("broker %s: %w", l.name, err)
 	}
 	// The state changes only once the broker has taken the heartbeat: whoever finds the link up may count on checks.
 	answer, err := conn.Call(ctx, l.client.heartbeat())
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("broker %s at %s: heartbeat: %w", l.name, l.address, err)
+		return nil, printable.Errorf("broker %s at %s: heartbeat: %w", l.name, l.address, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,13 +101,13 @@ func (l *link) beat(ctx context.Context, conn *remoting.Conn) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, l.name, l.address, remoting.ErrClosed)
+			return printable.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, l.name, l.address, remoting.ErrClosed)
 		case <-conn.Done():
-			return fmt.Errorf("%w: broker %s: connection to %s: %w", broker.ErrUnavailable, l.name, l.address, conn.Err())
+			return printable.Errorf("%w: broker %s: connection to %s: %w", broker.ErrUnavailable, l.name, l.address, conn.Err())
 		case <-tick.C:
 		}
 		if err := l.register(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("broker %s at %s: heartbeat: %w", l.name, l.address, err)
+			return printable.Errorf("broker %s at %s: heartbeat: %w", l.name, l.address, err)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // probeTopic is asked for to see whether a name server answers. Most have it, and one that doesn't says so.
@@ -24,7 +25,7 @@ func (n *nameServers) find(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: name servers %v: no answer: %w", broker.ErrUnavailable, n.configured, context.Cause(ctx))
+		return printable.Errorf("%w: name servers %v: no answer: %w", broker.ErrUnavailable, n.configured, context.Cause(ctx))
 	case <-answered:
 	}
 	select {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -21,7 +22,7 @@ const maxProperties = remoting.MaxProperties - 1024
 // properties returns all properties of a message as they go on the wire, or why it can't be sent.
 func properties(m broker.Message) (map[string]string, error) {
 	if m.Topic == "" || len(m.Topic) > remoting.MaxTopic {
-		return nil, fmt.Errorf("%w: topic %.140q: want 1 to %d bytes", broker.ErrIllegal, m.Topic, remoting.MaxTopic)
+		return nil, fmt.Errorf("%w: topic %s: want 1 to %d bytes", broker.ErrIllegal, printable.Quote(m.Topic, printable.Name), remoting.MaxTopic)
 	}
 	if len(m.Body) == 0 {
 		return nil, fmt.Errorf("%w: body is empty", broker.ErrIllegal)
@@ -30,7 +31,7 @@ func properties(m broker.Message) (map[string]string, error) {
 	size := 0
 	set := func(name, value string) error {
 		if !remoting.ValidProperty(name) || !remoting.ValidProperty(value) {
-			return fmt.Errorf("%w: property %.80q: contains \\x01 or \\x02", broker.ErrIllegal, name)
+			return fmt.Errorf("%w: property %s: contains \\x01 or \\x02", broker.ErrIllegal, printable.Quote(name, printable.Name))
 		}
 		if value != "" { // brokers and clients drop empty ones
 			p[name] = value
@@ -51,7 +52,7 @@ func properties(m broker.Message) (map[string]string, error) {
 	}
 	for _, key := range m.Keys {
 		if strings.Contains(key, primitive.PropertyKeySeparator) {
-			return nil, fmt.Errorf("%w: key %.80q: contains a space", broker.ErrIllegal, key)
+			return nil, fmt.Errorf("%w: key %s: contains a space", broker.ErrIllegal, printable.Quote(key, printable.Name))
 		}
 	}
 	if m.ID == "" {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -68,7 +69,7 @@ func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
 	select {
 	case s.slot <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: connect to %s: %w", broker.ErrUnavailable, s.address, context.Cause(ctx))
+		return nil, printable.Errorf("%w: connect to %s: %w", broker.ErrUnavailable, s.address, context.Cause(ctx))
 	}
 	defer func() { <-s.slot }()
 	if s.conn != nil && s.conn.Err() == nil {
@@ -132,7 +133,7 @@ func (n *nameServers) call(ctx context.Context, request *remoting.Command) (*rem
 				hedge.Reset(alone)
 			}
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: name server %s: no answer: %w", broker.ErrUnavailable, waiting[0].address, context.Cause(ctx))
+			return nil, printable.Errorf("%w: name server %s: no answer: %w", broker.ErrUnavailable, waiting[0].address, context.Cause(ctx))
 		}
 	}
 	return nil, fmt.Errorf("name server: %w", errors.Join(errs...))
@@ -238,10 +239,10 @@ func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, 
 	var route remoting.Route
 	answer, err := n.call(ctx, routeOf(topic))
 	if err != nil {
-		return route, fmt.Errorf("route of topic %s: %w", topic, err)
+		return route, printable.Errorf("route of topic %s: %w", topic, err)
 	}
 	if err := remoting.DecodeJSON(answer.Body, &route); err != nil {
-		return route, fmt.Errorf("route of topic %s: %w", topic, err)
+		return route, printable.Errorf("route of topic %s: %w", topic, err)
 	}
 	return route, nil
 }

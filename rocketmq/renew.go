@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // renewConsumers gives each consumer that reads from a broker that came back a new instance. Left alone the client
@@ -72,7 +74,7 @@ func (k *consumer) renew(why string) {
 			k.client.listener.ConsumerRenewed(ConsumerInfo{Group: k.subscription.Group, Topics: k.subscription.Topics, Took: time.Since(start)})
 			return
 		}
-		k.setTrouble(fmt.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
+		k.setTrouble(printable.Errorf("consumer of group %s can't be renewed: %w", k.subscription.Group, err))
 		select {
 		case <-k.stopping:
 			return
@@ -100,17 +102,24 @@ func (c *Client) watchConsumers(ctx context.Context, look func(*consumer, contex
 	c.mu.Lock()
 	consumers := slices.Collect(maps.Keys(c.consumers))
 	c.mu.Unlock()
+	var all sync.WaitGroup // side by side, lest a broker that hangs is waited for by each in turn
 	for _, k := range consumers {
-		if !k.renewal.TryLock() {
-			continue // it is being renewed or stopped
-		}
-		err := look(k, ctx)
-		k.renewal.Unlock()
-		if errors.Is(err, errNotListed) && k.unlisted > 1 {
-			k.unlisted = 0
-			k.renewSoon("no broker lists it")
-		}
+		all.Go(func() {
+			if !k.renewal.TryLock() {
+				return // it is being renewed or stopped
+			}
+			err := look(k, ctx)
+			renew := errors.Is(err, errNotListed) && k.unlisted > 1
+			if renew {
+				k.unlisted = 0
+			}
+			k.renewal.Unlock()
+			if renew {
+				k.renewSoon("no broker lists it")
+			}
+		})
 	}
+	all.Wait()
 }
 
 var errNotListed = fmt.Errorf("%w: no broker lists the consumer", broker.ErrUnavailable)

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -59,7 +59,7 @@ func (r *routes) fetch(ctx context.Context, topic string) (*topicRoute, error) {
 	}
 	t := &topicRoute{queues: writable(route)}
 	if len(t.queues) == 0 {
-		return nil, fmt.Errorf("%w: topic %s has no queue on a master that takes messages", broker.ErrUnavailable, topic)
+		return nil, printable.Errorf("%w: topic %s has no queue on a master that takes messages", broker.ErrUnavailable, topic)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,6 +14,8 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/producer"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -45,7 +47,9 @@ func (c *Client) SendAsync(ctx context.Context, m broker.Message, done func(brok
 		defer c.work.Done()
 		receipt, err := c.Send(ctx, m)
 		<-c.async
-		done(receipt, err)
+		if ended := guard.Run(func() { done(receipt, err) }); ended != nil {
+			c.sayEnded("SendAsync's done", ended, "topic", m.Topic)
+		}
 	}()
 	return nil
 }
@@ -55,7 +59,7 @@ func (c *Client) send(ctx context.Context, m broker.Message, own map[string]stri
 	m.Topic = c.config.wire(m.Topic)
 	props, err := properties(m)
 	if err != nil {
-		return nil, fmt.Errorf("send to topic %s: %w", m.Topic, err)
+		return nil, printable.Errorf("send to topic %s: %w", m.Topic, err)
 	}
 	for name, value := range own {
 		props[name] = value
@@ -75,12 +79,12 @@ func (c *Client) sendTo(ctx context.Context, q queue, messages ...*primitive.Mes
 		if errors.Is(err, broker.ErrTopicNotFound) {
 			c.routes.forget(topic)
 		}
-		return nil, fmt.Errorf("send to topic %s on broker %s: %w", topic, q.broker, err)
+		return nil, printable.Errorf("send to topic %s on broker %s: %w", topic, q.broker, err)
 	}
 	// The client connects under a lock that stops all its sends: a broker that doesn't answer us is not tried.
 	if l := c.link(q.broker); l != nil {
 		if err := l.down(); err != nil {
-			return nil, fmt.Errorf("send to topic %s: %w", topic, err)
+			return nil, printable.Errorf("send to topic %s: %w", topic, err)
 		}
 	}
 	result, err := c.sendSync(ctx, messages)
@@ -137,7 +141,7 @@ func (c *Client) sendSync(ctx context.Context, messages []*primitive.Message) (*
 		var a answer
 		defer func() {
 			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("%w: client panicked: %v", broker.ErrUnavailable, p)}
+				a = answer{err: printable.Errorf("%w: client panicked: %v", broker.ErrUnavailable, p)}
 			}
 			answered <- a
 		}()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -32,10 +33,10 @@ func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error 
 		case err == nil:
 			continue
 		case !errors.Is(err, broker.ErrTopicNotFound):
-			return fmt.Errorf("create topic %s: %w", t.Name, err)
+			return printable.Errorf("create topic %s: %w", t.Name, err)
 		}
 		if err := c.createTopic(ctx, t); err != nil {
-			return fmt.Errorf("create topic %s: %w", t.Name, err)
+			return printable.Errorf("create topic %s: %w", t.Name, err)
 		}
 		made = append(made, t)
 	}
@@ -48,7 +49,7 @@ func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error 
 			}
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("create topic %s: wait for its route: %w", t.Name, err)
+				return printable.Errorf("create topic %s: wait for its route: %w", t.Name, err)
 			case <-time.After(routePoll):
 			}
 		}
@@ -71,7 +72,7 @@ func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
 			continue
 		}
 		if _, err := l.call(ctx, request); err != nil {
-			errs = append(errs, fmt.Errorf("on broker %s: %w", l.name, err))
+			errs = append(errs, printable.Errorf("on broker %s: %w", l.name, err))
 			continue
 		}
 		created++

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -22,7 +23,7 @@ type transactor struct {
 // OpenTransactor implements broker.TransactorOpener. A group can be open once in a Client.
 func (c *Client) OpenTransactor(ctx context.Context, group string, check broker.Checker) (broker.Transactor, error) {
 	fail := func(err error) (broker.Transactor, error) {
-		return nil, fmt.Errorf("open transactor %s: %w", group, err)
+		return nil, printable.Errorf("open transactor %s: %w", group, err)
 	}
 	group = c.config.wire(group)
 	if !groupName.MatchString(group) {
@@ -76,7 +77,7 @@ func (t *transactor) Prepare(ctx context.Context, m broker.Message) (broker.Half
 	}
 	_, commitLog, err := remoting.ParseOffsetID(result.OffsetMsgID)
 	if err != nil {
-		return broker.Half{}, fmt.Errorf("prepare message %s: answer of broker %s: %w", result.MsgID, result.MessageQueue.BrokerName, err)
+		return broker.Half{}, printable.Errorf("prepare message %s: answer of broker %s: %w", result.MsgID, result.MessageQueue.BrokerName, err)
 	}
 	h := broker.Half{
 		MessageID: result.MsgID, Topic: t.client.config.wire(m.Topic), Broker: result.MessageQueue.BrokerName, Group: t.group,
@@ -115,7 +116,7 @@ func (t *transactor) end(ctx context.Context, h broker.Half, d broker.Decision, 
 		"bname":                h.Broker,
 	}}
 	fail := func(err error) error {
-		return fmt.Errorf("end half message %s on broker %s: %w", h.MessageID, h.Broker, err)
+		return printable.Errorf("end half message %s on broker %s: %w", h.MessageID, h.Broker, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.client.config.SendTimeout)
 	defer cancel()
@@ -171,7 +172,7 @@ func (t *transactor) Close(ctx context.Context) error {
 		}
 	}
 	if err := t.checks.stop(ctx); err != nil {
-		return fmt.Errorf("close transactor %s: checks at hand: %w", t.group, err)
+		return printable.Errorf("close transactor %s: checks at hand: %w", t.group, err)
 	}
 	return nil
 }

@@ -3,9 +3,9 @@ package saga
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // DeadlinePassed is the content of the event of a deadline. Its type is "saga.deadline." and the saga's name, its subject
@@ -37,7 +37,7 @@ func (s *Saga[S]) arm(ctx context.Context, tx rocketflow.Tx, i Instance[S], ente
 	}
 	at := l.at(&i.Data)
 	if at.IsZero() {
-		return fmt.Errorf("deadline of state %s: no instant", entered.name)
+		return printable.Errorf("deadline of state %s: no instant", entered.name)
 	}
 	p := DeadlinePassed{Saga: i.Name, Key: i.Key, State: entered.name, Revision: i.Revision, topic: s.engine.cfg.TimeoutTopic}
 	return s.engine.cfg.Timer.Arm(ctx, tx, timeoutKey(i.Name, i.Key), entered.name, at, p)
@@ -51,13 +51,13 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 	}
 	i, err := s.lock(ctx, tx, p.Key)
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("deadline of %s: %w", p.State, rocketflow.ErrStale)
+		return printable.Errorf("deadline of %s: %w", p.State, rocketflow.ErrStale)
 	}
 	if err != nil {
 		return err
 	}
 	if i.Finished() {
-		return fmt.Errorf("deadline of %s, saga %s of %s is finished: %w", p.State, i.Name, i.Key, rocketflow.ErrStale)
+		return printable.Errorf("deadline of %s, saga %s of %s is finished: %w", p.State, i.Name, i.Key, rocketflow.ErrStale)
 	}
 	d, err := s.definition(i)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 	l := d.find(p.State).deadline()
 	if i.State != p.State || l == nil {
 		// While this waited for the lock, an event led to another state and disarmed the deadline.
-		return fmt.Errorf("deadline of %s, saga %s of %s is in %s: %w", p.State, i.Name, i.Key, i.State, rocketflow.ErrStale)
+		return printable.Errorf("deadline of %s, saga %s of %s is in %s: %w", p.State, i.Name, i.Key, i.State, rocketflow.ErrStale)
 	}
 	run := func(data *S) error {
 		if l.fn == nil {
@@ -89,7 +89,7 @@ func decodeDeadline(e rocketflow.Event, saga string) (DeadlinePassed, error) {
 	}
 	if p.Saga != saga || p.Key == "" || p.State == "" || p.Revision < 1 ||
 		e.TimeoutKey != timeoutKey(p.Saga, p.Key) || e.TimeoutName != p.State {
-		return p, fmt.Errorf("%w: %s: not the deadline of timeout %.80q %.80q", rocketflow.ErrUndecodable, e.Type, e.TimeoutKey, e.TimeoutName)
+		return p, printable.Errorf("%w: %s: not the deadline of timeout %s of %s", rocketflow.ErrUndecodable, e.Type, e.TimeoutName, e.TimeoutKey)
 	}
 	return p, nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 var (
@@ -28,7 +30,7 @@ func (e *NotExpectedError) Error() string {
 	if e.Finished {
 		state = "final " + state
 	}
-	return fmt.Sprintf("saga %s of %s: event %s not expected in %s", e.Saga, e.Key, e.Type, state)
+	return fmt.Sprintf("saga %s of %s: event %s not expected in %s", e.Saga, printable.Line(e.Key, printable.Name), printable.Line(e.Type, printable.Name), state)
 }
 
 // Is makes the error match ErrNotExpected.
@@ -42,7 +44,7 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("saga %s of %s runs on version %d of its definition, this process knows version %d", e.Saga, e.Key, e.Version, e.Known)
+	return fmt.Sprintf("saga %s of %s runs on version %d of its definition, this process knows version %d", e.Saga, printable.Line(e.Key, printable.Name), e.Version, e.Known)
 }
 
 // UnknownStateError: the saga is in a state that this process's definition doesn't have, although the version is the same.
@@ -53,7 +55,7 @@ type UnknownStateError struct {
 }
 
 func (e *UnknownStateError) Error() string {
-	return fmt.Sprintf("saga %s of %s is in state %s, which this process's definition of version %d doesn't have", e.Saga, e.Key, e.State, e.Version)
+	return fmt.Sprintf("saga %s of %s is in state %s, which this process's definition of version %d doesn't have", e.Saga, printable.Line(e.Key, printable.Name), printable.Line(e.State, printable.Name), e.Version)
 }
 
 // UnknownSagasError: Start found sagas that this process's definitions can't go on with.
@@ -78,7 +80,7 @@ func (e *UnknownSagasError) Error() string {
 		if g.Count >= maxCounted {
 			count += " or more"
 		}
-		fmt.Fprintf(&b, "; saga %s: %s %s, state %s", g.Saga, count, g.Reason, g.State)
+		fmt.Fprintf(&b, "; saga %s: %s %s, state %s", g.Saga, count, g.Reason, printable.Line(g.State, printable.Name))
 	}
 	return b.String()
 }

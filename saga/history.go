@@ -3,12 +3,12 @@ package saga
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -36,7 +36,7 @@ func History(ctx context.Context, pool interface {
 	sql := queries.Parse(sqlFile, schema)
 	rows, err := pool.Query(ctx, sql.Get("ByKey"), key)
 	if err != nil {
-		return nil, fmt.Errorf("read sagas of %s: %w", key, err)
+		return nil, printable.Errorf("read sagas of %s: %w", key, err)
 	}
 	records, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Record, err error) {
 		var finished *time.Time
@@ -47,14 +47,14 @@ func History(ctx context.Context, pool interface {
 		return r, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read sagas of %s: %w", key, err)
+		return nil, printable.Errorf("read sagas of %s: %w", key, err)
 	}
 	byName := map[string]*Record{}
 	for n := range records {
 		byName[records[n].Name] = &records[n]
 	}
 	if rows, err = pool.Query(ctx, sql.Get("HistoryByKey"), key); err != nil {
-		return nil, fmt.Errorf("read history of %s: %w", key, err)
+		return nil, printable.Errorf("read history of %s: %w", key, err)
 	}
 	var (
 		name    string
@@ -72,7 +72,7 @@ func History(ctx context.Context, pool interface {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read history of %s: %w", key, err)
+		return nil, printable.Errorf("read history of %s: %w", key, err)
 	}
 	return records, nil
 }

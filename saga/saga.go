@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Saga is a registered definition. All methods are safe for concurrent use.
@@ -51,10 +50,10 @@ func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
 	}
 	if d.hasDeadlines() {
 		if e.cfg.Timer == nil {
-			return nil, fmt.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "Timer", Reason: "missing"})
+			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "Timer", Reason: "missing"})
 		}
 		if e.cfg.TimeoutTopic == "" {
-			return nil, fmt.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "TimeoutTopic", Reason: "missing"})
+			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "TimeoutTopic", Reason: "missing"})
 		}
 	}
 	s := &Saga[S]{engine: e, latest: d}
@@ -110,18 +109,17 @@ func (s *Saga[S]) unknown(version int, state string) string {
 // transaction has committed wait. [StartOn] is for sagas that an event begins.
 func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data S) error {
 	if !validKey(key) {
-		return fmt.Errorf("begin saga %s: %w", s.latest.name, &rocketflow.FieldError{
-			Field: "key", Reason: fmt.Sprintf("%.80q: want 1 to %d bytes without control characters", key, rocketflow.MaxSubject)})
+		return printable.Errorf("begin saga %s: %w", s.latest.name, &rocketflow.FieldError{
+			Field: "key", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), rocketflow.MaxSubject)})
 	}
 	if err := s.begin(ctx, tx, key, data, cause{eventType: causeBegin}); err != nil {
-		return fmt.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
+		return printable.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
 	}
 	return nil
 }
 
 func validKey(key string) bool {
-	return key != "" && len(key) <= rocketflow.MaxSubject && utf8.ValidString(key) &&
-		!strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	return key != "" && len(key) <= rocketflow.MaxSubject && printable.IsText(key)
 }
 
 func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data S, c cause) error {
@@ -163,12 +161,12 @@ func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data 
 func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p rocketflow.Payload) error {
 	e, err := rocketflow.NewEvent(p)
 	if err != nil {
-		return fmt.Errorf("saga %s of %s: %w", s.latest.name, key, err)
+		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, err)
 	}
 	e.ID = uuid.Nil // it never was an event
 	i, err := s.lock(ctx, tx, key)
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("saga %s of %s: %w", s.latest.name, key, ErrNotFound)
+		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, ErrNotFound)
 	}
 	if err != nil {
 		return err
@@ -189,7 +187,7 @@ func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p roc
 func (s *Saga[S]) Get(ctx context.Context, q Querier, key string) (Instance[S], error) {
 	i, err := s.read(ctx, q, "Get", key)
 	if err != nil {
-		return i, fmt.Errorf("get saga %s of %s: %w", s.latest.name, key, err)
+		return i, printable.Errorf("get saga %s of %s: %w", s.latest.name, key, err)
 	}
 	return i, nil
 }

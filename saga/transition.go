@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // causeBegin is the cause of a beginning in the history, unless an event caused it.
@@ -98,7 +99,7 @@ func (s *Saga[S]) step(ctx context.Context, tx rocketflow.Tx, key string, r rout
 func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, start *start[S], e rocketflow.Event) (bool, error) {
 	sp, inner, err := savepoint(ctx, tx)
 	if err != nil {
-		return false, fmt.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
+		return false, printable.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
 	}
 	data, err := start.run(withEvent(ctx, e), inner, e)
 	if err != nil {
@@ -107,7 +108,7 @@ func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, sta
 	err = s.begin(ctx, inner, key, data, cause{eventType: e.Type, id: e.ID})
 	if errors.Is(err, ErrExists) {
 		if err := sp.Rollback(ctx); err != nil {
-			return false, fmt.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
+			return false, printable.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
 		}
 		return false, nil
 	}
@@ -115,7 +116,7 @@ func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, sta
 		err = sp.Commit(ctx)
 	}
 	if err != nil {
-		return false, fmt.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
+		return false, printable.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
 	}
 	return true, nil
 }
@@ -134,7 +135,7 @@ func (s *Saga[S]) take(ctx context.Context, tx rocketflow.Tx, d *Definition[S], 
 func (s *Saga[S]) lock(ctx context.Context, tx pgx.Tx, key string) (Instance[S], error) {
 	i, err := s.read(ctx, tx, "Lock", key)
 	if err != nil {
-		return i, fmt.Errorf("lock saga %s of %s: %w", s.latest.name, key, err)
+		return i, printable.Errorf("lock saga %s of %s: %w", s.latest.name, key, err)
 	}
 	return i, nil
 }
@@ -161,7 +162,7 @@ func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S]
 	}
 	from, target := d.find(i.State), d.find(to)
 	wrap := func(err error) error {
-		return fmt.Errorf("saga %s of %s, %s to %s: %w", i.Name, i.Key, from.name, to, err)
+		return printable.Errorf("saga %s of %s, %s to %s: %w", i.Name, i.Key, from.name, to, err)
 	}
 	data, err := json.Marshal(i.Data)
 	if err != nil {

@@ -2,7 +2,6 @@ package saga
 
 import (
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -89,7 +88,7 @@ func guarded(fn func() error) (err error) {
 		err = errExited
 		defer func() {
 			if v := recover(); v != nil {
-				err = fmt.Errorf("function panicked: %v\n%s", v, debug.Stack())
+				err = printable.Errorf("function panicked: %v\n%s", v, debug.Stack())
 			}
 		}()
 		err = fn()

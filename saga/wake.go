@@ -3,7 +3,6 @@ package saga
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -19,7 +19,9 @@ const maxWoken = 32
 
 // keep has an event wait, in the transaction that settles it for the router. The saga's row is locked, or there is none.
 func (s *Saga[S]) keep(ctx context.Context, tx rocketflow.Tx, i Instance[S], e rocketflow.Event, limit time.Duration, begun bool) error {
-	wrap := func(err error) error { return fmt.Errorf("saga %s of %s: keep event %s: %w", i.Name, i.Key, e.ID, err) }
+	wrap := func(err error) error {
+		return printable.Errorf("saga %s of %s: keep event %s: %w", i.Name, i.Key, e.ID, err)
+	}
 	headers, err := stored.Headers(e)
 	if err != nil {
 		return wrap(err)
@@ -51,7 +53,7 @@ func (s *Saga[S]) behind(ctx context.Context, tx pgx.Tx, d *Definition[S], i Ins
 	_, types := d.taken(i.State)
 	err = tx.QueryRow(ctx, s.engine.sql.Get("Behind"), i.Name, i.Key, types, e.Source, e.Topic, e.Subject, e.Sequence).Scan(&behind)
 	if err != nil {
-		return false, fmt.Errorf("saga %s of %s: look at waiting events: %w", i.Name, i.Key, err)
+		return false, printable.Errorf("saga %s of %s: look at waiting events: %w", i.Name, i.Key, err)
 	}
 	return behind, nil
 }
@@ -78,11 +80,11 @@ func (s *Saga[S]) wake(ctx context.Context, tx rocketflow.Tx, d *Definition[S], 
 			i, err = s.applyWaiting(ctx, tx, d, i, w)
 		}
 		if err != nil {
-			return fmt.Errorf("saga %s of %s: apply waiting events: %w", i.Name, i.Key, err)
+			return printable.Errorf("saga %s of %s: apply waiting events: %w", i.Name, i.Key, err)
 		}
 	}
 	if err := s.sortOut(ctx, tx, d, i, len(tried) == maxWoken); err != nil {
-		return fmt.Errorf("saga %s of %s: sort out waiting events: %w", i.Name, i.Key, err)
+		return printable.Errorf("saga %s of %s: sort out waiting events: %w", i.Name, i.Key, err)
 	}
 	return nil
 }

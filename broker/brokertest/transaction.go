@@ -3,6 +3,7 @@ package brokertest
 import (
 	"context"
 	"maps"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -158,13 +159,18 @@ func testCheckPanics(t *testing.T, b *bench) {
 	in := b.subscribe(t, topic)
 	var asked atomic.Int32
 	tr := b.transactor(t, b.Driver, "producers-"+unique(), func(context.Context, broker.Check) (broker.Decision, func(error)) {
-		if asked.Add(1) == 1 {
+		switch asked.Add(1) {
+		case 1:
 			panic("checker")
+		case 2:
+			runtime.Goexit()
 		}
-		return broker.Commit, nil
+		return broker.Commit, func(error) { panic("done") }
 	})
 	prepare(t, b, tr, topic, "half")
 	in.waitBody(t, "half")
+	prepare(t, b, tr, topic, "another")
+	in.waitBody(t, "another")
 }
 
 func testCheckOther(t *testing.T, b *bench) {

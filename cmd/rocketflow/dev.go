@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // How long servers may take to start, the first time with their download, and to stop.
@@ -206,7 +207,7 @@ func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error 
 		case s := <-signals: // Ctrl-C the terminal sends to the program itself
 			_ = program.Process.Signal(s) // may have ended
 		case err := <-died:
-			fmt.Fprintf(cmd.ErrOrStderr(), "rocketflow: %v\n", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "rocketflow: %s\n", printable.Text(err.Error(), maxMessage))
 		}
 	}
 }

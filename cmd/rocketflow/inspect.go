@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
@@ -87,10 +89,15 @@ func (f *reportFlags) report(ctx context.Context, fn func(*inspect.Reader) error
 }
 
 func printJSON(w io.Writer, v any) error {
-	out := json.NewEncoder(w)
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
-	return out.Encode(v)
+	if err := out.Encode(v); err != nil {
+		return fmt.Errorf("encode as JSON: %w", err)
+	}
+	_, err := w.Write(printable.JSON(text.Bytes()))
+	return err
 }
 
 // limitFlag adds --limit.

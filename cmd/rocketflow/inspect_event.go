@@ -8,12 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // eventReport is an event as it is printed.
@@ -67,7 +68,7 @@ look for it in the publisher's schema, and with rocketflow inspect stream in thi
 }
 
 func bodyOf(e *inspect.Event) any {
-	if e.ContentType == rocketflow.ContentTypeJSON && json.Valid(e.Body) {
+	if utf8.Valid(e.Body) && json.Valid(e.Body) {
 		return json.RawMessage(e.Body)
 	}
 	return e.Body
@@ -98,7 +99,7 @@ func printEvent(w io.Writer, now time.Time, e eventReport) error {
 		if err != nil {
 			return fmt.Errorf("indent body: %w", err)
 		}
-		fmt.Fprintf(w, "body\n  %s\n", text)
+		fmt.Fprintf(w, "body\n  %s\n", printable.JSON(text))
 	case []byte:
 		fmt.Fprintf(w, "body\n  %q\n", b)
 	}

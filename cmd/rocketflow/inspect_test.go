@@ -105,7 +105,7 @@ consumers
 		{e.poison.ID, "", "event E2\n" + head("sequence S2, after S1") + `outbox confirmed by the broker TIME (SPAN after it was recorded)
 consumers
   CONSUMER STATE DETAIL
-  billing dead parked SPAN ago, 1 failed attempt, last error: no such article: [31m8
+  billing dead parked SPAN ago, 1 failed attempt, last error: no such article: \x1b[31m8
   mailing not seen it began to read the topic later, TIME`},
 		{e.follower.ID, "", "event E3\n" + head("sequence S3, after S2") + `outbox owed to the broker for SPAN
 consumers
@@ -128,7 +128,7 @@ content application/json, 11 bytes
 outbox not in this one
 consumers
   CONSUMER STATE DETAIL
-  billing dead parked SPAN ago, 1 failed attempt, last error: no such article: [31m8
+  billing dead parked SPAN ago, 1 failed attempt, last error: no such article: \x1b[31m8
   mailing not seen it began to read the topic later, TIME`},
 	} {
 		code, stdout, stderr := s.rf("inspect event " + c.id.String() + c.flags)
@@ -195,7 +195,7 @@ positions of consumers
 
 parked, first in its stream first
   CONSUMER TOPIC SEQUENCE AFTER EVENT TYPE REASON ATTEMPTS PARKED NEXT LAST ERROR
-  billing orders S2 S1 E2 order.changed dead 1 SPAN ago - no such article: [31m8
+  billing orders S2 S1 E2 order.changed dead 1 SPAN ago - no such article: \x1b[31m8
   billing orders S3 S2 E3 order.changed gap 0 SPAN ago - -`
 	for _, line := range []string{"inspect stream 4711", "inspect stream 4711 --topic orders"} {
 		code, stdout, stderr := s.rf(line)

@@ -22,8 +22,8 @@ func TestRedriveList(t *testing.T) {
 	s := seed(t)
 	e := s.seedEvents(t)
 	const heads = "CONSUMER EVENT TYPE TOPIC SUBJECT REASON ATTEMPTS PARKED NEXT LAST ERROR\n"
-	const poison = "billing E2 order.changed orders 4711 dead 1 TIME - no such article: [31m8\n"
-	const bad = "billing L2 order.seen orders - dead 1 TIME - no such article: [31m8\n"
+	const poison = "billing E2 order.changed orders 4711 dead 1 TIME - no such article: \\x1b[31m8\n"
+	const bad = "billing L2 order.seen orders - dead 1 TIME - no such article: \\x1b[31m8\n"
 	for line, want := range map[string]string{
 		"redrive list":                   heads + poison + bad + "2 dead letters",
 		"redrive list --limit 1":         heads + poison + "1 dead letter (--limit; there may be more)",

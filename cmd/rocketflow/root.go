@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Exit codes.
@@ -31,6 +33,7 @@ func newRoot() *cobra.Command {
 		newOwedCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
+		newSagaCommand(),
 		newVersionCommand(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -57,16 +60,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &status):
 		return status.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "rocketflow: %v (see `%s --help`)\n", err, cmd.CommandPath())
+		fmt.Fprintf(stderr, "rocketflow: %s (see `%s --help`)\n", printable.Text(err.Error(), maxMessage), cmd.CommandPath())
 		return exitUsage
 	case ctx.Err() != nil: // whatever failed did so because it was told to end
 		fmt.Fprintf(stderr, "rocketflow: %v\n", context.Cause(ctx))
 		return exitSignal
 	default:
-		fmt.Fprintf(stderr, "rocketflow: %v\n", err)
+		fmt.Fprintf(stderr, "rocketflow: %s\n", printable.Text(err.Error(), maxMessage))
 		return exitFailure
 	}
 }
+
+// maxMessage bounds what an error says, in bytes.
+const maxMessage = 8 << 10
 
 // usageError: the command line is wrong. Commands make it with usagef, and wrap their argument checks in args.
 type usageError struct{ error }

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // table is columns of text. A cell may hold what some message brought: nothing in it can move the cursor.
@@ -31,25 +32,25 @@ func (t *table) row(cells ...string) {
 		} else {
 			fmt.Fprint(t.w, t.indent)
 		}
-		fmt.Fprint(t.w, oneLine(c))
+		fmt.Fprint(t.w, cell(c, maxCell))
 	}
 	fmt.Fprintln(t.w)
 }
 
 func (t *table) flush() error { return t.w.Flush() }
 
-// oneLine replaces what isn't printable by single spaces.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
-}
+// Limits of a cell, and of one that stands between others, in bytes.
+const (
+	maxCell  = 1000
+	maxShort = 100
+)
 
-// short is oneLine cut to what a column of a table bears.
-func short(s string) string {
-	const most = 100
-	if runes := []rune(oneLine(s)); len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return oneLine(s)
+// short is a cell that leaves room for others.
+func short(s string) string { return cell(s, maxShort) }
+
+// cell is text on one line.
+func cell(s string, limit int) string {
+	return printable.Line(strings.Join(strings.Fields(s), " "), limit)
 }
 
 // orDash makes an empty cell visible.

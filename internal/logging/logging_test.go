@@ -36,8 +36,14 @@ func TestDefaultWritesToStderr(t *testing.T) {
 
 func TestOrKeepsTheGiven(t *testing.T) {
 	t.Parallel()
-	given := slog.New(slog.DiscardHandler)
-	if got := logging.Or(given); got != given {
-		t.Errorf("got %p, want %p", got, given)
+	var out bytes.Buffer
+	given := slog.New(slog.NewTextHandler(&out, nil)).With("service", "order")
+	log := logging.Or(given)
+	log.Info("see", "subject", "a\u202e"+strings.Repeat("b", 1<<20))
+	if got := out.String(); !strings.Contains(got, "service=order") || len(got) > 5000 || strings.Contains(got, "\u202e") {
+		t.Errorf("got %d bytes: %.200q", len(got), got)
+	}
+	if logging.Or(log) != log {
+		t.Error("a logger is wrapped twice")
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 // Limits of what is shown, in bytes.
 const (
-	Name   = 80      // a subject, a topic, a key
-	Reason = 1 << 10 // why something failed, in an error or a log line
+	Name   = 160     // a subject, a topic, a key
+	Reason = 2 << 10 // why something failed, in an error or a log line
 )
 
 // Line returns s as one line of at most limit bytes: what is no plain text is escaped as in a Go string, line breaks and
@@ -62,6 +62,17 @@ func Error(err error, limit int) error {
 	return err
 }
 
+// Errorf is fmt.Errorf for texts that hold what came from outside: each string is shown as Line has it, cut to Name, and so
+// is the whole, cut to Reason.
+func Errorf(format string, args ...any) error {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = Line(s, Name)
+		}
+	}
+	return Error(fmt.Errorf(format, args...), Reason)
+}
+
 // shown is an error whose text is not fit to be shown.
 type shown struct {
 	text string
@@ -74,7 +85,7 @@ func (e *shown) Unwrap() error { return e.err }
 const ellipsis = "…"
 
 func escape(s string, limit int, breaks bool) string {
-	if len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return !isPlain(r, breaks) }) {
+	if len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !isPlain(r, breaks) }) {
 		return s
 	}
 	var b strings.Builder

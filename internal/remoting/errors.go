@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // ErrClosed is why a connection ended that its owner closed.
@@ -52,8 +53,5 @@ func (e *ResponseError) kind() error {
 // firstLine keeps the remark that says what is wrong and drops the Java stack trace that may follow.
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
-	if len(s) > 500 {
-		s = s[:500]
-	}
-	return strings.TrimSpace(s)
+	return strings.TrimSpace(printable.Line(s, 500))
 }
