@@ -43,6 +43,9 @@ func TestCheck(t *testing.T) {
 		"DELETE FROM \"outbox\"":                                   "table \"outbox\"",
 		"SELECT 1 WHERE a < CURRENT_TIMESTAMP":                     "CURRENT_TIMESTAMP",
 		"SELECT FROM {schema}.x WHERE a = $1 LIMIT $2::bigint":     "parameter $1",
+		"SELECT $1::float8 >= 0":                                   "0 after",
+		"SELECT 2 * $1::float8":                                    "2 before",
+		"SELECT EXTRACT(epoch FROM now()) * 1000000":               "1000000 after",
 		"SELECT pg_catalog.now()":                                  "pg_catalog.now()",
 		"SELECT FROM {schema}.x WHERE id = ANY (ARRAY(unnest(a)))": "function unnest",
 	} {
