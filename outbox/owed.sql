@@ -59,11 +59,11 @@ WITH old AS MATERIALIZED (
 ), advanced AS (
     INSERT INTO {schema}.stream AS s (source, topic, subject, previous, sequence)
     SELECT source, $2::text, subject, 0,
-        GREATEST((EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention))
+        GREATEST((EXTRACT(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention))
     FROM old WHERE sequence > 0
     ON CONFLICT (source, topic, subject) DO UPDATE SET
         previous = s.sequence,
-        sequence = GREATEST(s.sequence + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint)
+        sequence = GREATEST(s.sequence + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint)
     RETURNING previous, sequence
 ), instead AS (
     INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
