@@ -37,10 +37,11 @@
 //	rocketflow_handlers_panics_total{consumer}
 //	rocketflow_handlers_stalls_total{consumer}                      Postgres could not be used
 //	rocketflow_timeout_total{outcome}                               armed, disarmed, handed_over, hand_over_failed,
-//	                                                                recovered, fired, too_early, stale
+//	                                                                recovered, fired, too_early, stale, stuck
 //	rocketflow_timeout_late_seconds                                 from the due instant to the firing
 //	rocketflow_saga_transitions_total{saga,from,to,cause}           cause: event, deadline
 //	rocketflow_saga_ignored_total{saga,reason}
+//	rocketflow_saga_waiting_events_total{saga,outcome}              early events: waiting, retried, failed, expired
 //	rocketflow_broker_up{broker}                                    1 while our own connection to it stands
 //	rocketflow_broker_renewals_total                                consumers renewed after a broker came back
 //	rocketflow_broker_handler_failures_total{group}                 messages held for another try
@@ -295,7 +296,7 @@ func (m *Metrics) Timeout() *timeout.Listener {
 	fired, failed := count("fired"), count("hand_over_failed")
 	return &timeout.Listener{
 		Armed: count("armed"), Disarmed: count("disarmed"), HandedOver: count("handed_over"), Recovered: count("recovered"),
-		TooEarly: count("too_early"), Stale: count("stale"),
+		TooEarly: count("too_early"), Stale: count("stale"), Stuck: count("stuck"),
 		HandOverFailed: func(i timeout.Info, _ error) { failed(i) },
 		Fired: func(i timeout.Info) {
 			fired(i)
@@ -308,6 +309,10 @@ func (m *Metrics) Timeout() *timeout.Listener {
 func (m *Metrics) Saga() *saga.Listener {
 	transitions := m.counter("saga", "transitions_total", "Transitions of sagas.", "saga", "from", "to", "cause")
 	ignored := m.counter("saga", "ignored_total", "Events that a saga had no use for.", "saga", "reason")
+	waiting := m.counter("saga", "waiting_events_total", "Events that came early, by what became of them.", "saga", "outcome")
+	count := func(outcome string) func(saga.WaitInfo) {
+		return func(i saga.WaitInfo) { waiting.WithLabelValues(i.Saga, outcome).Inc() }
+	}
 	return &saga.Listener{
 		Moved: func(i saga.TransitionInfo) {
 			cause := "event"
@@ -317,6 +322,7 @@ func (m *Metrics) Saga() *saga.Listener {
 			transitions.WithLabelValues(i.Saga, i.From, i.To, cause).Inc()
 		},
 		Ignored: func(i saga.IgnoredInfo) { ignored.WithLabelValues(i.Saga, string(i.Reason)).Inc() },
+		Waiting: count("waiting"), WaitRetry: count("retried"), WaitFailed: count("failed"), WaitExpired: count("expired"),
 	}
 }
 

@@ -59,6 +59,7 @@ func TestNames(t *testing.T) {
 	s := m.Saga()
 	s.Moved(saga.TransitionInfo{Saga: "order", From: "pending", To: "closed", Deadline: true})
 	s.Ignored(saga.IgnoredInfo{Saga: "order", Reason: saga.Finished})
+	s.WaitExpired(saga.WaitInfo{Saga: "order"})
 	r := m.RocketMQ()
 	r.BrokerUp(rocketmq.BrokerInfo{Broker: "broker-a"})
 	r.ConsumerRenewed(rocketmq.ConsumerInfo{})

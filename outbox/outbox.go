@@ -418,7 +418,7 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	if err != nil {
 		return e, err
 	}
-	if len(o.config.Topics) > 0 && !slices.Contains(o.config.Topics, e.Topic) {
+	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
 		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among outbox.Config.Topics %s",
 			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
 	}

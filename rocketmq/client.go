@@ -66,7 +66,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 
 	instance := uuid.NewString()
 	c := &Client{
-		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener,
+		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener.guarded(repeated.Logger),
 		id:          config.Service + "-" + instance,
 		names:       newNameServers(config.NameServers, repeated.Logger),
 		async:       make(chan struct{}, config.MaxAsync),

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -43,7 +43,7 @@ type consumer struct {
 	renewal  sync.Mutex  // held while an instance is being replaced or stopped; guards current
 	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
 	renewing atomic.Bool // a renewal waits for its turn
-	unlisted int         // times in a row that no broker listed it; the watch's own
+	unlisted int         // times in a row that no broker listed it; guarded by renewal
 	begun    bool        // the group has its place in all topics; guarded by renewal once Subscribe has returned
 
 	mu      sync.Mutex
@@ -217,17 +217,16 @@ func (k *consumer) failed(d broker.Delivery, err error) {
 	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
 }
 
-// call runs the handler once.
-func (k *consumer) call(ctx context.Context, d broker.Delivery) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			k.client.log.Error("handler panicked", "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = printable.Errorf("handler panicked: %v", p)
-		}
-	}()
+// call runs the handler once. What it does to its goroutine, a panic or an end, is an error of this one try.
+func (k *consumer) call(ctx context.Context, d broker.Delivery) error {
 	d.Topic = k.client.config.bare(d.Topic)
-	return k.handler(ctx, d)
+	var err error
+	ended := guard.Run(func() { err = k.handler(ctx, d) })
+	if ended == nil {
+		return err
+	}
+	k.client.sayEnded("handler", ended, "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID)
+	return fmt.Errorf("handler: %w", ended)
 }
 
 // flowControl are the client's numbers for how much of a queue waits in memory.

@@ -72,6 +72,7 @@ func (e *Engine) Stop(context.Context) error {
 	b.cancel() // ends the statement that runs, too
 	b.done.Wait()
 	b.cancel = nil
+	e.repeated.Flush()
 	return nil
 }
 
@@ -144,23 +145,43 @@ func (e *Engine) expireLoop(ctx context.Context) {
 }
 
 func (e *Engine) expire(ctx context.Context) (n int, err error) {
-	if err := e.cfg.Pool.QueryRow(ctx, e.sql.Get("Expire"), e.cfg.Retention.Seconds(), int32(expireBatch)).Scan(&n); err != nil {
+	err = e.within(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, e.sql.Get("Expire"), e.cfg.Retention.Seconds(), int32(expireBatch)).Scan(&n)
+	})
+	if err != nil {
 		return 0, fmt.Errorf("delete finished sagas: %w", err)
 	}
 	return n, nil
 }
 
+// within runs the engine's own statements, at an isolation at which a row that changes meanwhile is no error, whatever the
+// database's default is.
+func (e *Engine) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, e.cfg.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, fn)
+}
+
+// each runs one of the engine's own statements and calls fn for each row, whose values are in the places.
+func (e *Engine) each(ctx context.Context, query string, args, places []any, fn func() error) (n int64, err error) {
+	err = e.within(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, e.sql.Get(query), args...)
+		if err != nil {
+			return err
+		}
+		tag, err := pgx.ForEachRow(rows, places, fn)
+		n = tag.RowsAffected()
+		return err
+	})
+	return n, err
+}
+
 // expireWaiting deletes what failed or expired a retention ago, and says so.
 func (e *Engine) expireWaiting(ctx context.Context) error {
 	for {
-		rows, err := e.cfg.Pool.Query(ctx, e.sql.Get("ExpireWaiting"), e.cfg.Retention.Seconds(), int32(expireBatch))
-		if err != nil {
-			return fmt.Errorf("delete waiting events: %w", err)
-		}
 		var saga, key, eventType, status string
 		var id uuid.UUID
 		var first []any
-		tag, err := pgx.ForEachRow(rows, []any{&saga, &key, &eventType, &id, &status}, func() error {
+		args, places := []any{e.cfg.Retention.Seconds(), int32(expireBatch)}, []any{&saga, &key, &eventType, &id, &status}
+		n, err := e.each(ctx, "ExpireWaiting", args, places, func() error {
 			if first == nil {
 				first = []any{keySaga, saga, keyKey, key, keyType, eventType, keyEvent, id, "status", status}
 			}
@@ -169,7 +190,6 @@ func (e *Engine) expireWaiting(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("delete waiting events: %w", err)
 		}
-		n := tag.RowsAffected()
 		if n > 0 {
 			e.cfg.Logger.Warn("deleted waiting events that failed or expired a retention ago and that nobody dealt with; one of them is named",
 				append(first, keyEvents, n)...)
@@ -244,15 +264,12 @@ func (e *Engine) meeting(ctx context.Context, first sagaKey) error {
 			more = false
 		}
 	}
-	rows, err := e.cfg.Pool.Query(ctx, e.sql.Get("Met"), sagas, keys)
-	if err != nil {
-		return err
-	}
-	met, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k sagaKey, err error) {
-		err = row.Scan(&k.saga, &k.key)
-		return k, err
-	})
-	if err != nil {
+	var met []sagaKey
+	var k sagaKey
+	if _, err := e.each(ctx, "Met", []any{sagas, keys}, []any{&k.saga, &k.key}, func() error {
+		met = append(met, k)
+		return nil
+	}); err != nil {
 		return err
 	}
 	known := e.registry()
@@ -269,10 +286,6 @@ func (e *Engine) meeting(ctx context.Context, first sagaKey) error {
 
 // lookAfter takes a batch of one saga's waiting events that are due. true: there may be more.
 func (e *Engine) lookAfter(ctx context.Context, name string, s registered) (bool, error) {
-	rows, err := e.cfg.Pool.Query(ctx, e.sql.Get("Due"), name, int32(lookBatch))
-	if err != nil {
-		return false, err
-	}
 	var (
 		key, status string
 		begun       bool
@@ -282,7 +295,8 @@ func (e *Engine) lookAfter(ctx context.Context, name string, s registered) (bool
 		finished    bool
 		keys        []string
 	)
-	tag, err := pgx.ForEachRow(rows, []any{&key, &status, &begun, &r.topic, &r.eventType, &version, &state, &finished}, func() error {
+	places := []any{&key, &status, &begun, &r.topic, &r.eventType, &version, &state, &finished}
+	taken, err := e.each(ctx, "Due", []any{name, int32(lookBatch)}, places, func() error {
 		if state != nil && (status == "retry" || !begun || finished || s.takes(*version, *state, r) || s.unknown(*version, *state) != "") {
 			keys = append(keys, key)
 		}
@@ -301,7 +315,7 @@ func (e *Engine) lookAfter(ctx context.Context, name string, s registered) (bool
 		}
 	}
 	expired, err := e.expireDue(ctx, name)
-	return tag.RowsAffected() == lookBatch || expired == lookBatch, err
+	return taken == lookBatch || expired == lookBatch, err
 }
 
 // look applies what waits for one saga, in a transaction of its own.
@@ -318,21 +332,17 @@ func (e *Engine) look(ctx context.Context, s registered, key string) error {
 
 // expireDue lets events expire that waited for too long, and says so.
 func (e *Engine) expireDue(ctx context.Context, name string) (int, error) {
-	rows, err := e.cfg.Pool.Query(ctx, e.sql.Get("ExpireDue"), name, int32(lookBatch))
-	if err != nil {
-		return 0, fmt.Errorf("expire waiting events: %w", err)
-	}
 	type late struct {
 		WaitInfo
 		arrivedAt time.Time
 	}
-	expired, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l late, err error) {
-		var begun bool
-		l.Saga = name
-		err = row.Scan(&l.ID, &l.Key, &l.Type, &l.EventID, &begun, &l.State, &l.arrivedAt, &l.ExpiresAt)
-		return l, err
-	})
-	if err != nil {
+	var expired []late
+	row := late{WaitInfo: WaitInfo{Saga: name}}
+	places := []any{&row.ID, &row.Key, &row.Type, &row.EventID, &row.State, &row.arrivedAt, &row.ExpiresAt}
+	if _, err := e.each(ctx, "ExpireDue", []any{name, int32(lookBatch)}, places, func() error {
+		expired = append(expired, row)
+		return nil
+	}); err != nil {
 		return 0, fmt.Errorf("expire waiting events: %w", err)
 	}
 	counts := map[string]int{}

@@ -96,7 +96,7 @@ LIMIT $2::integer
 -- name: Keep
 -- The saga's row is locked, or there is none. $16 is how long the event waits.
 WITH marked AS (
-    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text AND NOT waiting
+    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text -- also if it is, for older snapshots
 )
 INSERT INTO {schema}.saga_waiting (saga, key, begun, state, next_at, expires_at,
     event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body)
@@ -201,7 +201,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) late
 WHERE w.id = late.id
-RETURNING w.id, w.key, w.type, w.event_id, w.begun, w.state, w.arrived_at, w.expires_at
+RETURNING w.id, w.key, w.type, w.event_id, w.state, w.arrived_at, w.expires_at
 
 -- name: Met
 -- Which of these sagas have begun and have an event that came before. It is asked after a commit, when both can be seen.

@@ -2,12 +2,14 @@ package saga_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow"
@@ -88,3 +90,109 @@ func TestPayAgainstDeadline(t *testing.T) {
 }
 
 type data struct{ Key string }
+
+// Beginning and events of many sagas come at the same moment, in any order, and functions fail now and then. Whatever the
+// order, each saga goes its way to the end, with each event applied once.
+func TestEventsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	const sagas, workers = 400, 8
+	b := setup(t)
+	ctx := t.Context()
+	if _, err := b.pool.Exec(ctx, "CREATE TABLE effects (key text, what text)"); err != nil {
+		t.Fatal(err)
+	}
+	effect := func(ctx context.Context, tx rocketflow.Tx, key, what string) error {
+		if _, err := tx.Exec(ctx, "INSERT INTO effects VALUES ($1, $2)", key, what); err != nil {
+			return err
+		}
+		if rand.IntN(10) == 0 {
+			return errBoom
+		}
+		return nil
+	}
+	d := saga.Define[data]("any", 1).Initial("a").NoDeadline("a", "b", "c").Final("d")
+	saga.On(d, "a", "b", func(ctx context.Context, tx rocketflow.Tx, s *data, _ reserved) error {
+		return effect(ctx, tx, s.Key, "reserved")
+	})
+	saga.On(d, "b", "c", func(ctx context.Context, tx rocketflow.Tx, s *data, _ paid) error {
+		return effect(ctx, tx, s.Key, "paid")
+	})
+	saga.On(d, "c", "d", func(ctx context.Context, tx rocketflow.Tx, s *data, _ shipped) error {
+		return effect(ctx, tx, s.Key, "shipped")
+	})
+	saga.KeyBy(d, func(p shipped) string { return p.OrderID })
+	cfg := b.cfg
+	cfg.Transactor = transactor{b}
+	b.Engine = b.engine(t, cfg)
+	s := register(t, b, d)
+	if err := b.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	retried := func(fn func() error) error { // as a router does
+		for {
+			err := fn()
+			var pgErr *pgconn.PgError
+			if err == nil || !errors.Is(err, errBoom) && !errors.As(err, &pgErr) {
+				return err
+			}
+			if pgErr != nil && pgErr.Code != "40P01" {
+				return err
+			}
+		}
+	}
+	var steps []func() error
+	for range sagas {
+		key := uuid.NewString()
+		steps = append(steps, func() error {
+			return within(ctx, b.pool, func(tx *testTx) error { return s.Begin(ctx, tx, key, data{key}) })
+		})
+		for _, p := range []rocketflow.Payload{reserved{key}, paid{key, 1}, shipped{"p", key}} {
+			e, err := rocketflow.NewEvent(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps = append(steps, func() error { _, err := b.handle(e); return err })
+		}
+	}
+	// What belongs to one saga stays close together, so that it meets.
+	for i := 0; i < len(steps); i += 40 {
+		part := steps[i:min(i+40, len(steps))]
+		rand.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
+	}
+	var group errgroup.Group
+	group.SetLimit(workers)
+	for _, step := range steps {
+		group.Go(func() error { return retried(step) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	number := func(sql string) (n int) {
+		t.Helper()
+		if err := b.pool.QueryRow(ctx, sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	eventually(t, "all are done", func() bool { return number("SELECT count(*) FROM saga WHERE state = 'd'") == sagas })
+	if n := number("SELECT count(*) FROM effects"); n != 3*sagas {
+		t.Errorf("%d effects, want %d", n, 3*sagas)
+	}
+	if n := number("SELECT count(*) FROM saga WHERE revision <> 4"); n != 0 {
+		t.Errorf("%d sagas with other transitions than three", n)
+	}
+	if n := number("SELECT count(*) FROM saga_waiting"); n != 0 {
+		t.Errorf("%d events left", n)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.Logf("%d events waited", len(b.waits))
+	if len(b.waits) < sagas/2 {
+		t.Errorf("only %d events waited", len(b.waits))
+	}
+}

@@ -32,44 +32,85 @@ const maxYear = 9999
 //
 // A handler may arm the timeout anew whose firing it handles, given the context that it got: that is how a timeout recurs.
 // If the firing has been overtaken, that returns rocketflow.ErrStale, which the handler returns in turn.
+//
+// What is armed at each start of a program, a daily job say, needs [Scheduler.ArmIfAbsent]: Arm would move a timeout that
+// is overdue because the program was down, and it would never fire.
 func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time, event rocketflow.Payload) error {
+	own := firingIn(ctx, key, name)
+	query := "Arm"
+	if own != nil {
+		query = "Rearm"
+	}
+	armed, err := s.arm(ctx, tx, query, own, key, name, at, event)
+	if err == nil && !armed {
+		return printable.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
+	}
+	return err
+}
+
+// ArmIfAbsent arms the timeout as Arm does, unless it is armed. false: it is, and stays as it is, also if it is overdue.
+// In the handler of the timeout's own firing that timeout counts as absent until the handler has armed it anew.
+func (s *Scheduler) ArmIfAbsent(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time, event rocketflow.Payload) (armed bool, err error) {
+	if own := firingIn(ctx, key, name); own != nil {
+		if len(own.rearmed) > 0 {
+			if err := tx.QueryRow(ctx, s.sql.Get("Armed"), key, name, own.rearmed).Scan(&armed); err != nil || armed {
+				return false, wrapArm(key, name, err)
+			}
+		}
+		err := s.Arm(ctx, tx, key, name, at, event)
+		return err == nil, err
+	}
+	return s.arm(ctx, tx, "ArmIfAbsent", nil, key, name, at, event)
+}
+
+func wrapArm(key, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
+}
+
+// arm runs one of the statements that arm. false: it found nothing to change.
+func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own *firing, key, name string, at time.Time, event rocketflow.Payload) (bool, error) {
 	at, err := checked(key, name, at)
 	if err != nil {
-		return fmt.Errorf("arm timeout: %w", err)
+		return false, fmt.Errorf("arm timeout: %w", err)
 	}
 	if event == nil {
-		return printable.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{Field: "event", Reason: "missing"})
+		return false, wrapArm(key, name, &rocketflow.FieldError{Field: "event", Reason: "missing"})
 	}
 	e, err := rocketflow.NewEvent(event)
 	if err != nil {
-		return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
+		return false, wrapArm(key, name, err)
 	}
 	if len(e.Body) > s.cfg.MaxBody {
-		return printable.Errorf("arm timeout %s of %s: %w", name, key, &rocketflow.FieldError{
+		return false, wrapArm(key, name, &rocketflow.FieldError{
 			Field: "body", Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody)})
 	}
 	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
 	headers, err := stored.Headers(e)
 	if err != nil {
-		return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
+		return false, wrapArm(key, name, err)
 	}
-	args := []any{key, name, e.ID, s.cfg.Grace, s.cfg.Horizon, at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType, headers, stored.Body(e)}
-	query, own := "Arm", firingIn(ctx, key, name)
+	args := []any{
+		key, name, e.ID.String(), s.cfg.Grace.Seconds(), s.cfg.Horizon.Seconds(), at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType,
+		headers, stored.Body(e),
+	}
 	if own != nil {
-		query, args = "Rearm", append(args, own.epochs())
+		args = append(args, own.epochs())
 	}
 	err = tx.QueryRow(ctx, s.sql.Get(query), args...).Scan(&e.Time)
-	if own != nil && errors.Is(err, pgx.ErrNoRows) {
-		return printable.Errorf("arm timeout %s of %s again: %w", name, key, rocketflow.ErrStale)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
 	}
 	if err != nil {
-		return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
+		return false, wrapArm(key, name, err)
 	}
 	if own != nil {
-		own.rearmed = e.ID
+		own.rearmed = append(own.rearmed, e.ID.String())
 	}
 	s.handOverAfter(tx, e, at)
-	return nil
+	return true, nil
 }
 
 // Move gives an armed timeout another instant, in tx. false: it is not armed.
@@ -82,26 +123,26 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	if err != nil {
 		return false, printable.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
 	}
-	var replaces []uuid.UUID // any
+	var replaces []string // any
 	own := firingIn(ctx, key, name)
 	if own != nil {
 		replaces = own.epochs()
 	}
 	e := rocketflow.Event{ID: epoch, TimeoutKey: key, TimeoutName: name}
 	var headers []byte
-	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch, s.cfg.Grace, s.cfg.Horizon, at, replaces).
+	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.Grace.Seconds(), s.cfg.Horizon.Seconds(), at, replaces).
 		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &headers, &e.Body)
-	if err == nil {
-		err = stored.SetHeaders(&e, headers)
-	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
+	}
+	if err == nil {
+		err = stored.SetHeaders(&e, headers)
 	}
 	if err != nil {
 		return false, printable.Errorf("move timeout %s of %s: %w", name, key, err)
 	}
 	if own != nil {
-		own.rearmed = epoch
+		own.rearmed = append(own.rearmed, epoch.String())
 	}
 	s.handOverAfter(tx, e, at)
 	return true, nil

@@ -41,9 +41,13 @@ type Config struct {
 	// is due, to the broker and the consumer. Then the sweep hands it over, or sends it. Default 5s.
 	Grace time.Duration
 
-	// Resend is how long an overdue timeout that was sent by the sweep waits at least until it is sent again. The wait
-	// grows with the time that it is overdue, up to an hour. Default 30s.
+	// Resend is how long an overdue timeout that was sent by the sweep waits until it is sent again. The wait doubles with
+	// each time, up to six hours. Default 30s.
 	Resend time.Duration
+
+	// StuckAfter is how long a timeout is overdue, although it was sent ten times, until it is reported as stuck. From then
+	// on it is sent once a day. Default 24h.
+	StuckAfter time.Duration
 
 	Workers    int           // requests to the broker at a time; default 8
 	MaxPending int           // timeouts in memory on their way to the broker; what exceeds it waits for the sweep. Default 4096
@@ -67,6 +71,7 @@ func (c Config) withDefaults() Config {
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.Grace = cmp.Or(c.Grace, 5*time.Second)
 	c.Resend = cmp.Or(c.Resend, 30*time.Second)
+	c.StuckAfter = cmp.Or(c.StuckAfter, 24*time.Hour)
 	c.Workers = cmp.Or(c.Workers, 8)
 	c.MaxPending = cmp.Or(c.MaxPending, 4096)
 	c.SweepBatch = cmp.Or(c.SweepBatch, 256)
@@ -95,7 +100,8 @@ func (c Config) validate() error {
 		name  string
 		value int64
 	}{
-		{"SweepInterval", int64(c.SweepInterval)}, {"Grace", int64(c.Grace)}, {"Resend", int64(c.Resend)}, {"Workers", int64(c.Workers)},
+		{"SweepInterval", int64(c.SweepInterval)}, {"Grace", int64(c.Grace)}, {"Resend", int64(c.Resend)},
+		{"StuckAfter", int64(c.StuckAfter)}, {"Workers", int64(c.Workers)},
 		{"MaxPending", int64(c.MaxPending)}, {"SweepBatch", int64(c.SweepBatch)}, {"SendTime", int64(c.SendTime)},
 		{"MaxBody", int64(c.MaxBody)},
 	} {

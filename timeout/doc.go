@@ -15,7 +15,8 @@
 // through only if the row still says so, in the handler's own transaction:
 //
 //  1. It looks, without a lock, whether the timeout is armed with the epoch that the event carries. If not, the event is
-//     settled and nothing happens. If it is too early, the event comes again when it is due.
+//     settled and nothing happens. If it is too early, the event comes again when it is due. An event that names another
+//     database than this one, or none, is no firing of our timeouts: it is an error ([ForeignError]), and a dead letter.
 //  2. The handler runs.
 //  3. The row is deleted, provided that it still carries this epoch. If it doesn't, what the handler did is rolled back
 //     and the event is settled ([rocketflow.ErrStale]).
@@ -31,6 +32,23 @@
 // horizon. All else is the sweep's, which every running scheduler does, in turns that exclude each other row by row:
 // what lies beyond the horizon when it comes within, what a crash or an absent broker left, and, once a timeout is
 // overdue by more than the grace, what the broker lost: that is sent at once, and again ever more rarely until it fires.
+//
+// # Stuck
+//
+// A timeout whose event nobody handles, for want of a consumer or because the event is a dead letter, is never deleted. Once
+// it has been sent ten times and is overdue for longer than Config.StuckAfter, it is reported once, by the [Listener] and
+// in the log, and sent once a day from then on. `rocketflow inspect timeouts` shows how often each was sent.
+//
+// # Recurring jobs
+//
+// A handler may arm the timeout anew whose firing it handles: that is how a job recurs. Who arms the first one at each
+// start of the program uses [Scheduler.ArmIfAbsent]. [Scheduler.Arm] would move a timeout that is overdue, because the
+// program was down, into the future, and what was due would never happen.
+//
+// # Isolation
+//
+// At repeatable read and serializable, the calls may return errors of Postgres that ask for the transaction to be tried
+// again (SQLSTATE 40001). What the scheduler does by itself it does at read committed, whatever the database's default is.
 //
 // # What is not promised
 //

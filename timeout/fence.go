@@ -3,7 +3,7 @@ package timeout
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,14 +16,21 @@ import (
 
 // Fence is the middleware that makes timeouts fire at most once, never early and never after they were disarmed. Every
 // handler of timeouts needs it; events that are no timeouts pass. See the package comment for how. Fencing twice is as
-// fencing once.
+// fencing once. A timeout that another service armed, whatever message says so, gives a *ForeignError.
 func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		if e.TimeoutName == "" || firingOf(ctx, e) {
 			return next(ctx, tx, e)
 		}
 		fencing.Pass(ctx)
-		i := Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID}
+		own, err := s.installation(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if e.Database != own {
+			return &ForeignError{Key: e.TimeoutKey, Name: e.TimeoutName, Database: e.Database, Own: own}
+		}
+		i := Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, Topic: e.Topic, Type: e.Type}
 		armed, err := s.look(ctx, tx, &i)
 		switch {
 		case err != nil:
@@ -56,7 +63,7 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 // look fills in when the timeout is due. false: it isn't armed with this epoch.
 func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, i *Info) (bool, error) {
 	var micros int64
-	err := tx.QueryRow(ctx, s.sql.Get("Look"), i.Key, i.Name, i.Epoch).Scan(&i.DueAt, &micros)
+	err := tx.QueryRow(ctx, s.sql.Get("Look"), i.Key, i.Name, i.Epoch.String()).Scan(&i.DueAt, &micros)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -69,9 +76,9 @@ func (s *Scheduler) look(ctx context.Context, tx pgx.Tx, i *Info) (bool, error) 
 
 // win takes the row, or finds that the handler armed the timeout anew: only the one who would have won can do that.
 func (s *Scheduler) win(ctx context.Context, tx pgx.Tx, f *firing) (bool, error) {
-	tag, err := tx.Exec(ctx, s.sql.Get("Win"), f.key, f.name, f.epoch)
+	tag, err := tx.Exec(ctx, s.sql.Get("Win"), f.key, f.name, f.epoch.String())
 	won := tag.RowsAffected() == 1
-	if err == nil && !won && f.rearmed != uuid.Nil {
+	if err == nil && !won && len(f.rearmed) > 0 {
 		err = tx.QueryRow(ctx, s.sql.Get("Armed"), f.key, f.name, f.rearmed).Scan(&won)
 	}
 	if err != nil {
@@ -82,11 +89,11 @@ func (s *Scheduler) win(ctx context.Context, tx pgx.Tx, f *firing) (bool, error)
 
 // disarmOwn makes the row again what the fence takes at the end, if the handler has armed it anew.
 func (s *Scheduler) disarmOwn(ctx context.Context, tx pgx.Tx, f *firing) error {
-	if f.rearmed == uuid.Nil {
+	if len(f.rearmed) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, s.sql.Get("DisarmOwn"), f.key, f.name, f.epoch, f.rearmed); err != nil {
-		return printable.Errorf("disarm timeout %s of %s: %w", f.name, f.key, err)
+	if _, err := tx.Exec(ctx, s.sql.Get("DisarmOwn"), f.key, f.name, f.epoch.String(), f.rearmed); err != nil {
+		return fmt.Errorf("disarm timeout %s of %s: %w", f.name, f.key, err)
 	}
 	return nil
 }
@@ -97,13 +104,11 @@ func (s *Scheduler) disarmOwn(ctx context.Context, tx pgx.Tx, f *firing) error {
 type firing struct {
 	key, name string
 	epoch     uuid.UUID
-	rearmed   uuid.UUID // the epoch that the handler drew for it last, or nil
+	rearmed   []string // the epochs that the handler drew for it; savepoints decide which of them is in the row
 }
 
 // epochs are those that the handler may replace.
-func (f *firing) epochs() []uuid.UUID {
-	return slices.DeleteFunc([]uuid.UUID{f.epoch, f.rearmed}, func(id uuid.UUID) bool { return id == uuid.Nil })
-}
+func (f *firing) epochs() []string { return append([]string{f.epoch.String()}, f.rearmed...) }
 
 type firingKey struct{}
 

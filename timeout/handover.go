@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/printable"
@@ -14,10 +15,14 @@ import (
 type job struct {
 	event rocketflow.Event
 	at    time.Time
+	sends int  // by the sweep, this one included
+	stuck bool // it has become so just now
 }
 
 func (j job) info() Info {
-	return Info{Key: j.event.TimeoutKey, Name: j.event.TimeoutName, Epoch: j.event.ID, DueAt: j.at}
+	return Info{
+		Key: j.event.TimeoutKey, Name: j.event.TimeoutName, Epoch: j.event.ID, DueAt: j.at, Topic: j.event.Topic, Type: j.event.Type, Sends: j.sends,
+	}
 }
 
 // mark names a row, by its epoch, that the broker has taken or refused.
@@ -117,12 +122,21 @@ func (s *Scheduler) exec(ctx context.Context, query string, batch []mark) error 
 	if len(batch) == 0 {
 		return nil
 	}
-	keys, names, epochs := make([]string, len(batch)), make([]string, len(batch)), make([]uuid.UUID, len(batch))
+	keys, names, epochs := make([]string, len(batch)), make([]string, len(batch)), make([]string, len(batch))
 	for i, m := range batch {
-		keys[i], names[i], epochs[i] = m.key, m.name, m.epoch
+		keys[i], names[i], epochs[i] = m.key, m.name, m.epoch.String()
 	}
+	return s.within(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, s.sql.Get(query), keys, names, epochs, s.cfg.Grace.Seconds())
+		return err
+	})
+}
+
+// within runs the scheduler's own statements, at an isolation at which a row that changes meanwhile is no error, whatever
+// the database's default is.
+func (s *Scheduler) within(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTime)
 	defer cancel()
-	_, err := s.cfg.Pool.Exec(ctx, s.sql.Get(query), keys, names, epochs, s.cfg.Grace)
-	return err
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	return pgx.BeginTxFunc(ctx, s.cfg.Pool, options, func(tx pgx.Tx) error { return fn(ctx, tx) })
 }

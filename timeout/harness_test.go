@@ -260,6 +260,15 @@ func (b *bundle) count(t *testing.T, where string) (n int) {
 	return n
 }
 
+// database returns the id that the timeouts' events carry.
+func (b *bundle) database(t *testing.T) (id string) {
+	t.Helper()
+	if err := b.pool.QueryRow(t.Context(), fmt.Sprintf("SELECT id::text FROM %s.installation", b.schema)).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {

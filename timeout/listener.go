@@ -16,6 +16,10 @@ type Info struct {
 
 	// Late is how long after DueAt it happened, by Postgres' clock; negative before it. Zero where nothing is known of it.
 	Late time.Duration
+
+	// Topic and Type are the event's, and Sends is how often the sweep sent it because it is overdue, where that is known.
+	Topic, Type string
+	Sends       int
 }
 
 // Listener hears what happens to timeouts. A nil function hears nothing. They are called from many goroutines and should
@@ -38,6 +42,9 @@ type Listener struct {
 	TooEarly func(Info)
 	// Stale: the event of a timeout that was disarmed, moved or had fired before; it had no effect.
 	Stale func(Info)
+	// Stuck: the sweep has sent the event ten times, the timeout is overdue for longer than Config.StuckAfter, and nobody has
+	// handled it. It is sent once a day from then on, until it fires or is disarmed.
+	Stuck func(Info)
 }
 
 // guarded returns a listener of the application's functions that survives them.
@@ -77,6 +84,7 @@ func Tee(listeners ...*Listener) *Listener {
 		tee(&all.Fired, l.Fired)
 		tee(&all.TooEarly, l.TooEarly)
 		tee(&all.Stale, l.Stale)
+		tee(&all.Stuck, l.Stuck)
 		if first, fn := all.HandOverFailed, l.HandOverFailed; first == nil {
 			all.HandOverFailed = fn
 		} else if fn != nil {

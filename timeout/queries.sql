@@ -1,89 +1,124 @@
+-- name: Installation
+SELECT id::text FROM {schema}.installation
+
+-- name: Arm
 -- The first sweep comes when the timeout is within the horizon ($5); if it is already, the arming process has a while to
 -- hand it over itself ($4).
--- name: Arm
 INSERT INTO {schema}.timeout AS t
     (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, headers, body)
-VALUES ($1, $2, $3, $6,
-    CASE WHEN $6::timestamptz - $5::interval > clock_timestamp() THEN $6 - $5 ELSE clock_timestamp() + $4::interval END, $7, $8, $9, $10, $11, $12, $13)
+VALUES ($1::text, $2::text, $3::text::uuid, $6::timestamptz,
+    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
+    $7::text, $8::text, $9::text, $10::text, $11::text, $12::text::jsonb, $13::bytea)
 ON CONFLICT (key, name) DO UPDATE SET
     epoch = excluded.epoch, due_at = excluded.due_at, handed_over = false, next_sweep_at = excluded.next_sweep_at,
     armed_at = clock_timestamp(), source = excluded.source, topic = excluded.topic, type = excluded.type,
-    subject = excluded.subject, content_type = excluded.content_type, headers = excluded.headers, body = excluded.body
+    subject = excluded.subject, content_type = excluded.content_type, headers = excluded.headers, body = excluded.body,
+    sends = 0, stuck_at = NULL
 RETURNING armed_at
 
--- In its own firing a timeout is armed again only if the firing would win: $14 are the epochs that it may replace.
+-- name: ArmIfAbsent
+INSERT INTO {schema}.timeout AS t
+    (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, headers, body)
+VALUES ($1::text, $2::text, $3::text::uuid, $6::timestamptz,
+    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
+    $7::text, $8::text, $9::text, $10::text, $11::text, $12::text::jsonb, $13::bytea)
+ON CONFLICT (key, name) DO NOTHING
+RETURNING armed_at
+
 -- name: Rearm
+-- In its own firing a timeout is armed again only if the firing would win: $14 are the epochs that it may replace.
 UPDATE {schema}.timeout SET
-    epoch = $3, due_at = $6, handed_over = false, armed_at = clock_timestamp(), next_sweep_at =
-    CASE WHEN $6::timestamptz - $5::interval > clock_timestamp() THEN $6 - $5 ELSE clock_timestamp() + $4::interval END,
-    source = $7, topic = $8, type = $9, subject = $10, content_type = $11, headers = $12, body = $13
-WHERE key = $1 AND name = $2 AND epoch = ANY ($14::uuid[])
+    epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
+    next_sweep_at =
+    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
+    source = $7::text, topic = $8::text, type = $9::text, subject = $10::text, content_type = $11::text, headers = $12::text::jsonb,
+    body = $13::bytea
+WHERE key = $1::text AND name = $2::text AND epoch = ANY ($14::text[]::uuid[])
 RETURNING armed_at
 
 -- name: Move
 UPDATE {schema}.timeout SET
-    epoch = $3, due_at = $6, handed_over = false, armed_at = clock_timestamp(), next_sweep_at =
-    CASE WHEN $6::timestamptz - $5::interval > clock_timestamp() THEN $6 - $5 ELSE clock_timestamp() + $4::interval END
-WHERE key = $1 AND name = $2 AND ($7::uuid[] IS NULL OR epoch = ANY ($7::uuid[]))
+    epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
+    next_sweep_at =
+    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END
+WHERE key = $1::text AND name = $2::text AND ($7::text[] IS NULL OR epoch = ANY ($7::text[]::uuid[]))
 RETURNING armed_at, source, topic, type, subject, content_type, headers, body
 
+-- name: Get
+SELECT epoch, due_at, armed_at, handed_over, sends, stuck_at, source, topic, type, subject, content_type, headers, body
+FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
+
 -- name: Disarm
-DELETE FROM {schema}.timeout WHERE key = $1 AND name = $2
+DELETE FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
 RETURNING epoch, due_at
 
--- In its own firing a disarm takes back what the firing armed; the row itself goes when the fence wins.
 -- name: DisarmOwn
-UPDATE {schema}.timeout SET epoch = $3, due_at = clock_timestamp()
-WHERE key = $1 AND name = $2 AND epoch = $4
+-- In its own firing a disarm takes back what the firing armed; the row itself goes when the fence wins.
+UPDATE {schema}.timeout SET epoch = $3::text::uuid, due_at = clock_timestamp()
+WHERE key = $1::text AND name = $2::text AND epoch = ANY ($4::text[]::uuid[])
 
 -- name: Look
 SELECT due_at, (extract(epoch FROM clock_timestamp() - due_at) * 1000000)::bigint
-FROM {schema}.timeout WHERE key = $1 AND name = $2 AND epoch = $3
+FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid
 
 -- name: Win
-DELETE FROM {schema}.timeout WHERE key = $1 AND name = $2 AND epoch = $3 AND due_at <= clock_timestamp()
+DELETE FROM {schema}.timeout
+WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid AND due_at <= clock_timestamp()
 
 -- name: Armed
-SELECT EXISTS (SELECT FROM {schema}.timeout WHERE key = $1 AND name = $2 AND epoch = $3)
+SELECT EXISTS (SELECT FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = ANY ($3::text[]::uuid[]))
 
+-- name: MarkHandedOver
 -- A mark that is lost means that the sweep hands the timeout over a second time, so it need not reach the disk at once;
 -- nor does it wait for a row that a transaction is about to change.
--- name: MarkHandedOver
 WITH relaxed AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', true)
+    SELECT pg_catalog.set_config('synchronous_commit', 'off', true)
 ), held AS (
     SELECT t.key, t.name
-    FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS h (key, name, epoch)
+    FROM relaxed, ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::uuid[])) AS h (key, name, epoch)
     JOIN {schema}.timeout t USING (key, name, epoch)
     FOR UPDATE OF t SKIP LOCKED
 )
 UPDATE {schema}.timeout t
-SET handed_over = true, next_sweep_at = greatest(t.due_at, clock_timestamp()) + $4::interval
+SET handed_over = true, next_sweep_at = GREATEST(t.due_at, clock_timestamp()) + pg_catalog.make_interval(secs => $4::float8)
 FROM held WHERE t.key = held.key AND t.name = held.name
 
--- What is overdue is sent again when it has waited as long as it was overdue before, at least $3 and at most an hour: a
--- consumer that is down finds a handful of copies and not one a minute.
 -- name: Sweep
+-- An overdue timeout is sent again after a wait ($3) that doubles with each time, up to six hours: a consumer that is down
+-- finds a handful of copies and not one a minute. One that was sent ten times and is overdue for $5 is stuck: it is sent
+-- once a day.
 WITH due AS (
-    SELECT key, name FROM {schema}.timeout
+    SELECT key, name, stuck_at,
+        due_at <= now() AND sends >= 10 AND GREATEST(due_at, armed_at) < now() - pg_catalog.make_interval(secs => $5::float8) AS stuck
+    FROM {schema}.timeout
     WHERE next_sweep_at <= now()
-    ORDER BY next_sweep_at LIMIT $1
+    ORDER BY next_sweep_at LIMIT $1::integer
     FOR UPDATE SKIP LOCKED
 )
-UPDATE {schema}.timeout t SET next_sweep_at = CASE
-    WHEN t.due_at <= now() THEN now() + least(greatest(now() - t.due_at, $3::interval), interval '1 hour')
-    WHEN t.due_at - $4::interval > now() THEN t.due_at - $4
-    ELSE now() + $2::interval
-END
+UPDATE {schema}.timeout t SET
+    sends = t.sends + CASE WHEN t.due_at <= now() THEN 1 ELSE 0 END,
+    stuck_at = CASE WHEN due.stuck THEN COALESCE(t.stuck_at, now()) END,
+    next_sweep_at = CASE
+        WHEN due.stuck THEN now() + interval '1 day'
+        WHEN t.due_at <= now() THEN now() + LEAST(
+            pg_catalog.make_interval(secs => $3::float8 * pg_catalog.power(2::float8, LEAST(t.sends, 30)::float8)), interval '6 hours')
+        WHEN t.due_at - pg_catalog.make_interval(secs => $4::float8) > now() THEN t.due_at - pg_catalog.make_interval(secs => $4::float8)
+        ELSE now() + pg_catalog.make_interval(secs => $2::float8)
+    END
 FROM due WHERE t.key = due.key AND t.name = due.name
-RETURNING t.key, t.name, t.epoch, t.due_at, t.armed_at, t.source, t.topic, t.type, t.subject, t.content_type, t.headers, t.body, now()
+RETURNING t.key, t.name, t.epoch, t.due_at, t.armed_at, t.source, t.topic, t.type, t.subject, t.content_type, t.headers, t.body, now(),
+    t.sends, due.stuck AND due.stuck_at IS NULL
 
--- What could not be sent is tried again after $4, without the long wait for a consumer.
 -- name: Release
-UPDATE {schema}.timeout t SET next_sweep_at = clock_timestamp() + $4::interval
+-- What could not be sent is tried again after $4, without the long wait for a consumer, and doesn't count as sent.
+UPDATE {schema}.timeout t SET next_sweep_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8), sends = GREATEST(t.sends - 1, 0)
 FROM (
     SELECT t.key, t.name
-    FROM unnest($1::text[], $2::text[], $3::uuid[]) AS h (key, name, epoch)
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::uuid[])) AS h (key, name, epoch)
     JOIN {schema}.timeout t USING (key, name, epoch)
     FOR UPDATE OF t SKIP LOCKED
 ) AS held

@@ -56,13 +56,14 @@ func TestDisarmAgainstFire(t *testing.T) {
 					return err
 				}
 				var epoch uuid.UUID
-				if err := b.pool.QueryRow(ctx, "SELECT epoch FROM timeout WHERE key = $1", id).Scan(&epoch); err != nil {
+				var database string
+				if err := b.pool.QueryRow(ctx, "SELECT epoch, (SELECT id::text FROM installation) FROM timeout WHERE key = $1", id).Scan(&epoch, &database); err != nil {
 					return err
 				}
 				var race errgroup.Group
 				wait := time.Duration(rand.IntN(800)) * time.Microsecond
 				fire := func() error {
-					e := rocketflow.Event{ID: epoch, TimeoutKey: id, TimeoutName: "payment", Subject: id, Topic: "orders", Type: "t"}
+					e := rocketflow.Event{ID: epoch, TimeoutKey: id, TimeoutName: "payment", Subject: id, Topic: "orders", Type: "t", Database: database}
 					return handle(b.pool, closes, e)
 				}
 				first, second := fire, func() error { return pay(id) }

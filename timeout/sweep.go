@@ -22,7 +22,7 @@ func (s *Scheduler) sweepLoop(ctx context.Context, quit <-chan struct{}) {
 		moved := clock.Moved(s.cfg.Clock)
 		again, err := s.sweep(ctx, quit)
 		if err != nil && ctx.Err() == nil {
-			s.cfg.Logger.Warn("timeout sweep", "error", err)
+			s.cfg.Logger.Warn("sweep of timeouts ended early; what is due waits, and the next pass follows", "error", err, "after", s.cfg.SweepInterval)
 		}
 		if again && err == nil {
 			continue
@@ -120,27 +120,62 @@ func closed(quit <-chan struct{}) bool {
 
 // take claims a batch and returns it with Postgres' time.
 func (s *Scheduler) take(ctx context.Context) ([]job, time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTime)
-	defer cancel()
-	var now time.Time
-	rows, err := s.cfg.Pool.Query(ctx, s.sql.Get("Sweep"), s.cfg.SweepBatch, s.cfg.Grace, s.cfg.Resend, s.cfg.Horizon)
-	if err != nil {
-		return nil, now, fmt.Errorf("take timeouts: %w", err)
-	}
-	jobs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (j job, err error) {
-		e := &j.event
-		var headers []byte
-		err = row.Scan(&e.TimeoutKey, &e.TimeoutName, &e.ID, &j.at, &e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject,
-			&e.ContentType, &headers, &e.Body, &now)
-		if err == nil {
-			err = stored.SetHeaders(e, headers)
+	var (
+		now  time.Time
+		jobs []job
+	)
+	err := s.within(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, s.sql.Get("Sweep"), int32(s.cfg.SweepBatch), s.cfg.Grace.Seconds(), s.cfg.Resend.Seconds(), //nolint:gosec // a batch is small
+			s.cfg.Horizon.Seconds(), s.cfg.StuckAfter.Seconds())
+		if err != nil {
+			return err
 		}
-		return j, err
+		jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (j job, err error) {
+			e := &j.event
+			var headers []byte
+			err = row.Scan(&e.TimeoutKey, &e.TimeoutName, &e.ID, &j.at, &e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject,
+				&e.ContentType, &headers, &e.Body, &now, &j.sends, &j.stuck)
+			if err != nil {
+				return j, err
+			}
+			return j, stored.SetHeaders(e, headers)
+		})
+		return err
 	})
 	if err != nil {
 		return nil, now, fmt.Errorf("take timeouts: %w", err)
 	}
+	s.reportStuck(jobs, now)
 	return jobs, now, nil
+}
+
+// reportStuck tells of timeouts whose event was sent again and again and that nobody has handled: once of each, with one
+// line for each type of event.
+func (s *Scheduler) reportStuck(jobs []job, now time.Time) {
+	type kind struct{ topic, eventType string }
+	counts := map[kind]int{}
+	for _, j := range jobs {
+		if j.stuck {
+			counts[kind{j.event.Topic, j.event.Type}]++
+		}
+	}
+	for _, j := range jobs {
+		if !j.stuck {
+			continue
+		}
+		i := j.info()
+		i.Late = now.Sub(j.at)
+		tell(s.cfg.Listener.Stuck, i)
+		k := kind{i.Topic, i.Type}
+		if counts[k] == 0 {
+			continue
+		}
+		s.cfg.Logger.Error("timeouts are stuck: their event was sent again and again and nobody has handled it; it is sent once a day from now on. "+
+			"See that a consumer of the topic has a handler for the type, look at its dead letters (`rocketflow redrive list`), or disarm the timeout. One is named",
+			"timeouts", counts[k], "timeout_key", i.Key, "timeout_name", i.Name, "type", i.Type, "topic", i.Topic, "event_id", i.Epoch,
+			"sends", i.Sends, "overdue", i.Late)
+		counts[k] = 0
+	}
 }
 
 // send delivers an overdue timeout now.
@@ -155,8 +190,6 @@ func (s *Scheduler) send(ctx context.Context, j job) error {
 }
 
 func (s *Scheduler) message(j job) broker.Message {
-	if id := s.database.Load(); id != nil {
-		j.event.Database = *id
-	}
+	j.event.Database = *s.database.Load() // read before anything is handed over
 	return j.event.Message()
 }

@@ -3,13 +3,18 @@ package timeout
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 //go:embed queries.sql
@@ -19,8 +24,9 @@ var sqlFile string
 // Fence work whether or not it is started: what a stopped scheduler arms, any other hands over.
 type Scheduler struct {
 	cfg      Config
+	repeated *repeat.Logger // what cfg.Logger writes to, flushed by Stop
 	sql      queries.Set
-	database atomic.Pointer[string] // the installation's id, read by Start
+	database atomic.Pointer[string] // the installation's id, once it was read
 	pending  chan job               // armed and committed here, on the way to the broker
 
 	running atomic.Bool // whether workers take from pending
@@ -35,8 +41,10 @@ func New(c Config) (*Scheduler, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("timeout: %w", err)
 	}
-	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "scheduler"})
-	return &Scheduler{cfg: c, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "timeout"})
+	repeated := repeat.New(c.Logger, repeat.Config{})
+	c.Logger = repeated.Logger
+	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
 }
 
 // run is what one Start started.
@@ -89,6 +97,7 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 	if s.run == nil {
 		return nil
 	}
+	defer s.repeated.Flush()
 	r := s.run
 	s.run = nil
 	s.running.Store(false)
@@ -101,4 +110,23 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 		<-r.done
 		return fmt.Errorf("stop timeouts: %w", ctx.Err())
 	}
+}
+
+// installation returns the id of the database that the timeouts live in. It is read when it is first needed: Fence works
+// without Start.
+func (s *Scheduler) installation(ctx context.Context, db Querier) (string, error) {
+	if id := s.database.Load(); id != nil {
+		return *id, nil
+	}
+	var id string
+	err := db.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
+		return "", fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read installation: %w", err)
+	}
+	s.database.Store(&id)
+	return id, nil
 }

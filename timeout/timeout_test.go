@@ -385,7 +385,7 @@ func TestRearmOfAStaleFiring(t *testing.T) {
 		got = b.Arm(ctx, tx, "o1", "payment", time.Now(), closeOrder{"o1"})
 		return got
 	})
-	if err := handle(b.pool, h, rocketflow.Event{ID: id, TimeoutKey: "o1", TimeoutName: "payment"}); err != nil {
+	if err := handle(b.pool, h, rocketflow.Event{ID: id, TimeoutKey: "o1", TimeoutName: "payment", Database: b.database(t)}); err != nil {
 		t.Fatal(err)
 	}
 	if !errors.Is(got, rocketflow.ErrStale) {

@@ -14,8 +14,8 @@ func newInspectBacklogCommand(flags *reportFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "backlog",
 		Short: "Count what is owed to the broker, parked, dead, and armed",
-		Long: fmt.Sprintf(`Counts the events that the broker hasn't confirmed, the events that consumers have parked, dead letters, and armed
-timeouts. Counting ends at %d. The mark of the sweep stands still on a database that nobody writes to, and while a
+		Long: fmt.Sprintf(`Counts the events that the broker hasn't confirmed, the events that consumers have parked, dead letters, armed
+timeouts, and the events that wait for sagas. Counting ends at %d. The mark of the sweep stands still on a database that nobody writes to, and while a
 transaction is open for long; if it stands still otherwise and events are owed, no process sweeps.`, inspect.MaxCount),
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -68,5 +68,16 @@ func printBacklog(w io.Writer, now time.Time, b *inspect.Backlog) error {
 		overdue += ", the oldest since " + momentAgo(now, b.Timeouts.OldestDue)
 	}
 	table.row("overdue", overdue)
+	if b.Timeouts.Stuck > 0 {
+		table.row("stuck", count(b.Timeouts.Stuck)+", see rocketflow inspect timeouts")
+	}
+	if err := table.flush(); err != nil || len(b.Waiting) == 0 {
+		return err
+	}
+	fmt.Fprintln(w, "waiting for sagas")
+	table = newTable(w, "  ", "SAGA", "STATUS", "EVENTS", "OLDEST")
+	for _, o := range b.Waiting {
+		table.row(o.Saga, o.Status, count(o.Events), momentAgo(now, o.Oldest))
+	}
 	return table.flush()
 }

@@ -16,7 +16,9 @@ func newInspectTimeoutsCommand(flags *reportFlags) *cobra.Command {
 		Use:   "timeouts [KEY]",
 		Short: "List armed timeouts, the next due first",
 		Long: `Lists the timeouts that are armed, all or those of a key, the next due first. The key of a saga's deadline is the saga's
-name and key: order/4711. At the broker: it holds a timer; else the sweep hands the timeout over in time.`,
+name and key: order/4711. At the broker: it holds a timer; else the sweep hands the timeout over in time. Stuck: the event
+was sent again and again, and nobody has handled it. See that a consumer of its topic has a handler for its type, and look
+at dead letters (rocketflow redrive list).`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkLimit(limit); err != nil {
@@ -54,6 +56,12 @@ func printTimeouts(w io.Writer, now time.Time, list []inspect.Timeout) error {
 		when := away(now, t.DueAt)
 		if !t.DueAt.After(now) {
 			when = "overdue for " + span(now.Sub(t.DueAt))
+			if t.Sends > 0 {
+				when += fmt.Sprintf(", sent %d times", t.Sends)
+			}
+			if !t.StuckAt.IsZero() {
+				when += ", stuck"
+			}
 		}
 		broker := "no"
 		if t.HandedOver {

@@ -33,6 +33,7 @@ func newRoot() *cobra.Command {
 		newOwedCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
+		newSagaCommand(),
 		newVersionCommand(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true

@@ -104,7 +104,7 @@ func TestPaymentAgainstDeadline(t *testing.T) {
 		})
 		router := s.router(box, func(c *handlers.Config) { c.Broker, c.Lanes = client, 4 })
 		router.Use(timer.Fence)
-		engine, err := saga.New(saga.Config{Pool: s.pool, Schema: s.schema, Router: router, Consumer: "sagas", Timer: timer, TimeoutTopic: deadlineTopic})
+		engine, err := saga.New(saga.Config{Pool: s.pool, Schema: s.schema, Router: router, Transactor: box, Consumer: "sagas", Timer: timer, TimeoutTopic: deadlineTopic})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestPaymentAgainstDeadline(t *testing.T) {
 	})
 	// The payments that came too late are stepped over, each in its turn.
 	eventually(t, 30*time.Second, "the sagas have read every stream to its end", func() bool {
-		return s.count(`SELECT count(*) FROM stream JOIN position p USING (source, topic, subject, sequence) WHERE p.consumer = 'sagas'`) == total &&
+		return s.count(`SELECT count(*) FROM stream JOIN position p USING (source, topic, subject, sequence) WHERE p.consumer = 'sagas-order'`) == total &&
 			s.count("SELECT count(*) FROM parked") == 0
 	})
 

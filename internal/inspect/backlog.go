@@ -15,6 +15,15 @@ type Backlog struct {
 	MarkedAt time.Time     `json:"marked_at"` // when the mark last moved; on a database at rest it doesn't
 	Parked   []ParkedCount `json:"parked"`
 	Timeouts TimeoutCount  `json:"timeouts"`
+	Waiting  []WaitCount   `json:"waiting_for_sagas"`
+}
+
+// WaitCount counts the events that wait for sagas of a name.
+type WaitCount struct {
+	Saga   string    `json:"saga"`
+	Status string    `json:"status"`
+	Events int64     `json:"events"`
+	Oldest time.Time `json:"oldest"`
 }
 
 // Owed counts the events of a topic that the broker hasn't confirmed.
@@ -37,6 +46,7 @@ type ParkedCount struct {
 type TimeoutCount struct {
 	Armed     int64     `json:"armed"`
 	Overdue   int64     `json:"overdue"`
+	Stuck     int64     `json:"stuck"`               // overdue, sent again and again, and handled by nobody
 	OldestDue time.Time `json:"oldest_due,omitzero"` // of the overdue; zero: none
 	NextDue   time.Time `json:"next_due,omitzero"`   // of those not yet due; zero: none
 }
@@ -67,9 +77,15 @@ func (r *Reader) Backlog(ctx context.Context) (*Backlog, error) {
 	}
 	var oldest, next *time.Time
 	t := &b.Timeouts
-	if err := r.tx.QueryRow(ctx, r.sql.Get("Armed"), MaxCount).Scan(&t.Armed, &t.Overdue, &oldest, &next); err != nil {
+	if err := r.tx.QueryRow(ctx, r.sql.Get("Armed"), int32(MaxCount)).Scan(&t.Armed, &t.Overdue, &t.Stuck, &oldest, &next); err != nil {
 		return nil, fmt.Errorf("count timeouts: %w", err)
 	}
 	t.OldestDue, t.NextDue = orZero(oldest), orZero(next)
+	b.Waiting, err = collect(ctx, r, "WaitingForSagas", func(row pgx.CollectableRow, v *WaitCount) error {
+		return row.Scan(&v.Saga, &v.Status, &v.Events, &v.Oldest)
+	}, int32(MaxCount))
+	if err != nil {
+		return nil, fmt.Errorf("count events that wait for sagas: %w", err)
+	}
 	return &b, nil
 }

@@ -22,7 +22,7 @@ func TestIndexed(t *testing.T) {
 		"EventConsumers": {uuid.NewString(), "s", "t", "u", int64(1) << 40, 10},
 		"Streams":        {"u", "", 10}, "Positions": {"u", "", 10, 10}, "StreamParked": {"u", "", 10},
 		"StreamEvents": {"u", []string{"s"}, []string{"t"}, 10},
-		"Sweep":        {}, "Owed": {"0", []string{}, 10}, "Parked": {10, 10}, "Armed": {10}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"},
+		"Sweep":        {}, "Owed": {"0", []string{}, 10}, "Parked": {10, 10}, "Armed": {10}, "WaitingForSagas": {10}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"},
 	}
 	// One row, or all of a table that holds few.
 	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer", "Seq Scan on pg_namespace"}

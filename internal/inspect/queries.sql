@@ -154,20 +154,28 @@ ORDER BY c.name, w.reason
 LIMIT $1::bigint
 
 -- name: Armed
-SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::bigint) t),
-       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::bigint) t),
+SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::integer) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::integer) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE stuck_at IS NOT NULL LIMIT $1::integer) t),
        (SELECT due_at FROM {schema}.timeout WHERE due_at <= now() ORDER BY due_at LIMIT 1),
        (SELECT due_at FROM {schema}.timeout WHERE due_at > now() ORDER BY due_at LIMIT 1)
 
 -- name: TimeoutsNext
-SELECT key, name, epoch, due_at, armed_at, handed_over, topic, type, subject
+SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject
 FROM {schema}.timeout
 ORDER BY due_at, key, name
-LIMIT $1::bigint
+LIMIT $1::integer
 
 -- name: TimeoutsOf
-SELECT key, name, epoch, due_at, armed_at, handed_over, topic, type, subject
+SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject
 FROM {schema}.timeout
 WHERE key = $2::text
 ORDER BY due_at, name
-LIMIT $1::bigint
+LIMIT $1::integer
+
+-- name: WaitingForSagas
+-- Of the first $1.
+SELECT saga, status, pg_catalog.count(*), pg_catalog.min(arrived_at)
+FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::integer) w
+GROUP BY saga, status
+ORDER BY saga, status
