@@ -419,7 +419,7 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among outbox.Config.Topics %s",
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among the known topics %s: see outbox.Config.Topics",
 			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
 	}
 	if len(e.Body) > o.config.MaxBody {

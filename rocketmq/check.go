@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -113,7 +114,7 @@ func (s *checks) decide(check broker.Check) (decision broker.Decision, done func
 	ended := guard.Run(func() { decision, done = s.checker(ctx, check) })
 	if ended != nil {
 		s.transactor.client.sayEnded("checker", ended, "group", s.transactor.group, "message_id", check.Half.MessageID)
-		return broker.Unknown, nil, fmt.Errorf("checker: %w", ended)
+		return broker.Unknown, nil, printable.Errorf("checker: %w", ended)
 	}
 	switch {
 	case decision != broker.Commit && decision != broker.Rollback:
