@@ -67,14 +67,14 @@ func (d *deployment) start(version int) *rocketflowtest.Service {
 	return s
 }
 
-// wantWaiting waits until n events of newType wait in the tables with a reason that names the type, and checks that none
+// wantWaiting waits until n events of newType wait in the tables with the reason, and checks that none
 // had its effect.
 func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 	d.t.Helper()
 	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events wait for a process that handles %s, and say so", n, newType), func() bool {
 		waiting := 0
 		for _, p := range s.Waiting() {
-			if p.Event.Type == newType && strings.Contains(p.LastError, newType) {
+			if p.Event.Type == newType && p.Reason == handlers.Unhandled && p.LastError != "" {
 				waiting++
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,7 +12,10 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // What a service calls is away for some minutes, or for hours. By default no event needs a person for that.
@@ -41,4 +45,87 @@ func TestFiveMinutesOfFailure(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An event without order is delivered again while it waits for its next attempt. It has its effect once, at that attempt.
+func TestDeliveredAgainWhileParked(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var client *rocketmq.Client
+	var fails atomic.Bool
+	fails.Store(true)
+	s := startService(t, w, "orders", fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
+		r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+			if fails.Load() {
+				return errors.New("the bank is away")
+			}
+			return recordAs(oldType)(ctx, tx, e)
+		})
+	}))
+	s.Publish(typed(oldType, "", 1), typed(oldType, "", 2))
+	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Waiting()) == 2 })
+	if n, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: s.Pool, Schema: s.Schema, Broker: client}); err != nil || n != 2 {
+		t.Fatalf("%d events sent again: %v; want 2", n, err)
+	}
+	w.Settle()
+	fails.Store(false)
+	w.FastForward(time.Hour)
+	if all, repeated := effects(t, s, oldType); all != 2 || repeated != 0 {
+		t.Errorf("%d effects, %d of them repeated, want 2 once each", all, repeated)
+	}
+}
+
+// Events without order have handlers so slow that a transaction doesn't take them all: those that are left have their
+// effects in a later one.
+func TestSlowHandlersOfEventsWithoutOrder(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics}
+	config.Handlers.Lanes = 1
+	began := make(chan struct{}, 100)
+	s := startServiceWith(t, w, config, fx.Invoke(func(r *handlers.Router) {
+		r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+			began <- struct{}{}
+			if _, err := tx.Exec(ctx, "SELECT pg_sleep(0.4)"); err != nil { // what such a handler does, if slowly
+				return err
+			}
+			return recordAs(oldType)(ctx, tx, e)
+		})
+	}))
+	s.Publish(typed(oldType, "", 0))
+	<-began // what comes now gathers
+	const events = 8
+	for i := 1; i < events; i++ {
+		s.Publish(typed(oldType, "", i))
+	}
+	w.Settle()
+	if all, repeated := effects(t, s, oldType); all != events || repeated != 0 {
+		t.Errorf("%d effects of %d events, %d of them repeated", all, events, repeated)
+	}
+}
+
+// An event that is too old to be told from a duplicate is a dead letter. An operator who knows better has it handled.
+func TestTooOldAndRedriven(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	var client *rocketmq.Client
+	s := startService(t, w, "orders", fx.Populate(&client), handle("ledger", oldType))
+	e, err := rocketflow.NewEvent(typed(oldType, "", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Source, e.Time = "elsewhere", w.Now().Add(-30*24*time.Hour)
+	if _, err := client.Send(t.Context(), e.Message()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) == 1 })
+	if n, err := handlers.NewDeadLetters(s.Pool, s.Schema).Retry(t.Context(), handlers.Filter{All: true}); err != nil || n != 1 {
+		t.Fatalf("%d dead letters made due: %v; want 1", n, err)
+	}
+	eventually(t, 20*time.Second, "it has its effect", func() bool {
+		w.Jump(time.Second)
+		all, _ := effects(t, s, oldType)
+		return all == 1
+	})
+	eventually(t, 10*time.Second, "nothing waits", func() bool { return len(s.Waiting())+len(s.DeadLetters()) == 0 })
 }

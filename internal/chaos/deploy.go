@@ -78,7 +78,11 @@ func (p *play) restore(ctx context.Context) error {
 func (p *play) known(t transaction) transaction {
 	notes := make([]note, len(t.Notes))
 	for i, n := range t.Notes {
-		if n.Type != "" && !p.w.handles(n.Type) {
+		switch {
+		case n.Type == "":
+		case p.w.handles(n.Type):
+			p.w.took(deployFault)
+		default:
 			n.Type = ""
 		}
 		notes[i] = n

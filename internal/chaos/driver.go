@@ -27,6 +27,7 @@ type driver struct {
 	failed  int
 	events  int64
 	copies  int64
+	did     map[fault]int // how often each kind of fault took place
 	slowest slow
 	found   verdict
 	began   time.Time
@@ -44,7 +45,7 @@ type slow struct {
 const schedulesPerWorld = 50
 
 func newDriver(o options, out io.Writer) *driver {
-	return &driver{options: o, out: out, next: o.seed, began: time.Now()}
+	return &driver{options: o, out: out, next: o.seed, began: time.Now(), did: map[fault]int{}}
 }
 
 func (d *driver) run(ctx context.Context) error {
@@ -196,6 +197,9 @@ func (d *driver) count(s *schedule, w *world, v verdict, events int64, took time
 	}
 	d.played++
 	d.events += events
+	for k, n := range w.takeDid() {
+		d.did[k] += n
+	}
 	if v.ok() {
 		return
 	}
@@ -233,8 +237,8 @@ func (d *driver) summary() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	took := time.Since(d.began)
-	fmt.Fprintf(d.out, "seeds from %d on, %.1f schedules a second, failed=%d; slowest to rest: seed %d in %v; doubles at the broker, which the inbox took: copies=%d\n",
-		d.seed, float64(d.played)/took.Seconds(), d.failed, d.slowest.seed, d.slowest.took.Round(time.Millisecond), d.copies)
+	fmt.Fprintf(d.out, "seeds from %d on, %.1f schedules a second, failed=%d; slowest to rest: seed %d in %v; doubles at the broker, which the inbox took: copies=%d; kinds of faults: %s\n",
+		d.seed, float64(d.played)/took.Seconds(), d.failed, d.slowest.seed, d.slowest.took.Round(time.Millisecond), d.copies, countsOf(d.did))
 	fmt.Fprintf(d.out, "chaos: schedules=%d events=%d lost=%d doubled=%d misordered=%d\n",
 		d.played, d.events, len(d.found.lost), len(d.found.doubled), len(d.found.misordered))
 	if d.failed > 0 {

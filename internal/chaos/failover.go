@@ -94,12 +94,15 @@ func (p *play) failover(whole bool) error {
 	if err := p.w.awaitNobody(p.ctx); err != nil {
 		return err
 	}
+	var ghosts int64
 	err := p.w.try(p.ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, p.w.pool, func(tx pgx.Tx) error {
 			snapshot := p.w.snapshotSchema()
-			if _, err := tx.Exec(ctx, strings.ReplaceAll(p.w.ledger.sql.Get("NoteGhosts"), "{snapshot}", snapshot)); err != nil {
+			tag, err := tx.Exec(ctx, strings.ReplaceAll(p.w.ledger.sql.Get("NoteGhosts"), "{snapshot}", snapshot))
+			if err != nil {
 				return err
 			}
+			ghosts = tag.RowsAffected()
 			tables, err := p.w.tables(ctx, tx)
 			if err != nil {
 				return err
@@ -120,6 +123,9 @@ func (p *play) failover(whole bool) error {
 	})
 	if err != nil {
 		return err
+	}
+	if ghosts > 0 {
+		p.w.took(failoverFault)
 	}
 	return p.w.revive(p.ctx)
 }

@@ -25,7 +25,7 @@ const (
 var allFaults = []fault{deployFault, joinFault, freezeFault, skewFault, failoverFault, hangFault}
 
 // defaultFaults are on where -faults isn't given.
-var defaultFaults = []fault{}
+var defaultFaults = []fault{deployFault, joinFault, freezeFault, failoverFault, hangFault}
 
 func parseFaults(text string) ([]fault, error) {
 	switch text {
@@ -73,6 +73,35 @@ func (s settings) faultsConfig(c *handlers.Config) {
 	if s.on(skewFault) {
 		c.InboxRetention, c.PositionRetention = skewRetention, skewRetention
 	}
+}
+
+// took counts a fault that took place: not each that is drawn can.
+func (w *world) took(k fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.did[k]++
+}
+
+func (w *world) takeDid() map[fault]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	did := w.did
+	w.did = map[fault]int{}
+	return did
+}
+
+// countsOf tells how often each kind took place.
+func countsOf(did map[fault]int) string {
+	var words []string
+	for _, k := range allFaults {
+		if n := did[k]; n > 0 {
+			words = append(words, fmt.Sprintf("%s=%d", k, n))
+		}
+	}
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, " ")
 }
 
 // choose draws the kinds that a schedule has. Those that end with a phase of their own exclude each other.

@@ -64,6 +64,9 @@ func (p *play) freezeSweeper(t transaction) error {
 			break
 		}
 	}
+	if p.w.anyFrozen() {
+		p.w.took(freezeFault)
+	}
 	for _, s := range p.w.slots[:publishers] {
 		if !s.member().frozen() {
 			s.member().arm(freeze, "", 0)

@@ -87,6 +87,12 @@ func (p *play) besideHanging() error {
 	if err := p.comeToRest(hangStream(p.seed), "a handler hangs"); err != nil {
 		return err
 	}
+	for _, s := range p.w.slots[publishers:] {
+		if s.member().hanging() > 0 {
+			p.w.took(hangFault)
+			break
+		}
+	}
 	for limit := time.Now().Add(10 * time.Second); p.unreported(); time.Sleep(pollInterval) {
 		if time.Now().After(limit) {
 			p.fault("the router of a process whose handler hangs doesn't name the consumer")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -115,7 +116,7 @@ func (l ledger) judge(ctx context.Context, pool *pgxpool.Pool, seed *uint64) (v 
 }
 
 // judgeAnnounced looks at how often AfterCommit was called for each event of a schedule: at most once, and if its
-// transaction committed.
+// transaction committed. Events of other schedules are left out: a ghost may be handled when its schedule has been judged.
 func (l ledger) judgeAnnounced(ctx context.Context, pool *pgxpool.Pool, seed uint64, announced map[string]int) (wrong []string, err error) {
 	rows, err := pool.Query(ctx, l.sql.Get("Published"), int64(seed))
 	if err != nil {
@@ -131,6 +132,7 @@ func (l ledger) judgeAnnounced(ctx context.Context, pool *pgxpool.Pool, seed uin
 	}
 	for _, e := range slices.Sorted(maps.Keys(announced)) {
 		switch n := announced[e]; {
+		case !strings.HasPrefix(e, fmt.Sprintf("s%d-", seed)):
 		case !published[e]:
 			wrong = append(wrong, e+": AfterCommit was called, and its transaction didn't commit")
 		case n > 1:

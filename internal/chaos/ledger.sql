@@ -31,7 +31,8 @@ INSERT INTO handled (consumer, event, schedule, stream, sequence) VALUES ($1, $2
 
 -- name: Left
 -- What is not done: events not handled by a consumer, events owed, events parked. The latter two cost more, and are looked
--- for when all is handled or if $2. A ghost may wait for ever. The events of stream $3 are left out, unless it is empty.
+-- for when all is handled or if $2. A ghost may wait for ever, and so may a second copy of an event that was handled, where
+-- no process has its handler now. The events of stream $3 are left out, unless it is empty.
 WITH expected AS (
     SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)
     WHERE p.schedule = $1 AND (c.consumer = 'audit' OR p.topic = 'chaos-first') AND ($3 = '' OR p.stream <> $3)
@@ -45,6 +46,9 @@ SELECT n,
     CASE WHEN n = 0 OR $2 THEN (
         SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND ($3 = '' OR subject <> $3)
             AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
+            AND NOT (reason = 'unhandled' AND EXISTS (
+                SELECT FROM handled h WHERE h.event = convert_from(body, 'UTF8')::jsonb ->> 'name' AND h.consumer = parked.consumer
+            ))
     ) ELSE 0 END,
     (SELECT count(*) FROM published WHERE schedule = $1)
 FROM unhandled
@@ -108,3 +112,11 @@ SELECT event, consumer FROM (
 SELECT convert_from(body, 'UTF8')::jsonb ->> 'name', consumer || ': ' || last_error FROM {schema}.parked
 WHERE reason = 'dead' AND ($1::bigint IS NULL OR convert_from(body, 'UTF8')::jsonb -> 'schedule' = to_jsonb($1::bigint))
     AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
+
+-- name: Parked
+-- For a person who looks into a failure.
+SELECT format('%s, %s of %s at %s, link %s > %s: %s, %s attempts, due in %s s, since %s s: %s',
+    convert_from(body, 'UTF8')::jsonb ->> 'name', type, subject, consumer, previous, sequence, reason, attempts,
+    CASE WHEN isfinite(next_at) THEN round(extract(epoch FROM next_at - clock_timestamp()), 1) END,
+    round(extract(epoch FROM clock_timestamp() - parked_at), 1), left(last_error, 200))
+FROM {schema}.parked ORDER BY consumer, subject, sequence

@@ -13,6 +13,9 @@ const (
 	noteType    = "noted"
 )
 
+// source is the service that all processes are of.
+const source = "chaos"
+
 // Two consumers: audit reads both topics, echo the first, and publishes what follows.
 const (
 	audit = "audit"

@@ -119,6 +119,9 @@ func (p *play) run(t transaction) {
 // start runs a transaction beside all else.
 func (p *play) start(t transaction) {
 	t = p.known(p.awake(t))
+	if t.joins() {
+		p.w.took(joinFault)
+	}
 	m := p.w.slots[t.By].member()
 	p.running.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, transactionTimeout)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type world struct {
 	notes     []string        // of what went on, for a schedule that fails
 	types     map[string]bool // event types besides noteType that a process has handled
 	announced map[string]int  // how often AfterCommit was called for an event
+	did       map[fault]int   // how often a kind of fault took place, since that was last asked
 }
 
 type worldConfig struct {
@@ -59,7 +61,7 @@ const (
 var gears = [publishers]outbox.Gear{outbox.Auto, outbox.HalfMessages, outbox.Relay}
 
 func openWorld(ctx context.Context, c worldConfig) (*world, error) {
-	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16, types: map[string]bool{}, announced: map[string]int{}}
+	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16, types: map[string]bool{}, announced: map[string]int{}, did: map[fault]int{}}
 	w.ledger = openLedger(w.name)
 	if err := w.open(ctx); err != nil {
 		w.close()
@@ -132,7 +134,7 @@ func (w *world) createTables(ctx context.Context) error {
 }
 
 func createTopics(ctx context.Context, nameServer, namespace string) error {
-	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{nameServer}, Namespace: namespace, Service: "chaos"})
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{nameServer}, Namespace: namespace, Service: "chaos", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
