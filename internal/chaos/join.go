@@ -118,13 +118,13 @@ func (p *process) publishAll(ctx context.Context, tx rocketflow.Tx, notes []note
 	return nil
 }
 
-// errAfterCommit is what a transaction that is committed fails with if an AfterCommit function was not called. Where the
-// owner of a joined transaction commits it by other means nobody can call it.
+// errAfterCommit is what a transaction that is committed fails with if an AfterCommit function was not called. Of a joined
+// one it may not be known that it is committed: then none is called.
 var errAfterCommit = errors.New("committed, and AfterCommit not called")
 
 // wantAnnounced checks that AfterCommit was called for all that a committed transaction published.
 func (p *process) wantAnnounced(t transaction) error {
-	if t.joins() && t.Manner != joined {
+	if t.joins() {
 		return nil
 	}
 	p.mu.Lock()
