@@ -52,6 +52,10 @@ chaos: ## Play seeded schedules of harm for DURATION (30s) and judge them; SEED=
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)
 	.ci/fuzz $(FUZZTIME)
 
+.PHONY: schemathesis
+schemathesis: build ## Try the examples' HTTP interfaces with what their OpenAPI documents allow and forbid; fetches schemathesis
+	bin/rocketflow dev --no-fsync -- .ci/schemathesis
+
 .PHONY: lint
 lint: $(GOLANGCI) ## Check format, vet, layers and style
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }

@@ -9,11 +9,15 @@
 //   - Prepare stores a half message that no consumer sees until Commit. Commit twice delivers twice; Rollback after
 //     Commit does nothing. Whoever prepared and does not end it is asked by a check.
 //   - A Handler is called at least once for each message of its subscription. nil settles the message for the group;
-//     an error, a panic or a crash brings it again. Calls are concurrent; only with Subscription.Serial is a queue's
-//     next message held until the one before is settled.
+//     an error, a panic, a runtime.Goexit or a crash brings it again. Calls are concurrent; only with
+//     Subscription.Serial is a queue's next message held until the one before is settled.
 //   - Messages sent one after the other (each answered before the next) with the same sharding key are stored in that
 //     order in one queue.
+//   - What a function of the caller does to its goroutine, a panic or a runtime.Goexit, ends that one call and nothing else.
 //   - A context bounds the wait for an answer. What was written when it ends may still take effect.
+//
+// A broker tells consumers nothing of who sent a message: whoever may publish to a topic can send any event, of any source,
+// with any sequence. docs/security.md says what that allows and which rights bound it.
 //
 // All methods are safe for concurrent use. A Message is never changed by a driver and may be reused after the call.
 package broker
@@ -95,10 +99,10 @@ const (
 // Check is the broker's question what became of a half message.
 type Check struct {
 	Half    Half
-	Message Delivery // as prepared; Attempt counts the checks, beginning with 1
+	Message Delivery // as prepared, without its body; Attempt counts the checks, beginning with 1
 }
 
-// Checker answers checks, concurrently and for any member of its group. A panic or a passed deadline counts as Unknown.
+// Checker answers checks, concurrently and for any member of its group. A panic, a runtime.Goexit or a passed deadline counts as Unknown.
 // The driver then ends the half message, waits for the answer and calls done, if it is not nil. With Commit or Rollback
 // done gets nil only if the broker has taken the decision.
 type Checker func(ctx context.Context, c Check) (d Decision, done func(error))

@@ -212,19 +212,18 @@ func TestWaitsForOthers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ what, hold string }{
 		{"another migration", "SELECT pg_advisory_xact_lock(hashtextextended('rocketflow migrations ' || current_schema(), 0))"},
-		{"a table in use", "SELECT FROM installation"},
+		{"a table in use", "SELECT FROM saga"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
 			pool, schema := pgtest.Migrated(t)
-			if err := migrations.Down(ctx, pool, schema); err != nil {
-				t.Fatal(err)
-			}
+			withoutOwner(t, pool, schema)
 			holder, err := pool.Begin(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer func() { _ = holder.Rollback(ctx) }()
 			var pid int32
 			if err := holder.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 				t.Fatal(err)
@@ -271,15 +270,27 @@ func TestWaitsForOthers(t *testing.T) {
 	}
 }
 
+// withoutOwner takes migrations back until that which changes the table installation.
+func withoutOwner(t *testing.T, pool *pgxpool.Pool, schema string) {
+	t.Helper()
+	for has := true; has; {
+		if err := migrations.Down(context.Background(), pool, schema); err != nil {
+			t.Fatal(err)
+		}
+		err := pool.QueryRow(context.Background(), "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'installation'::regclass AND attname = 'source' AND NOT attisdropped)").Scan(&has)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A migration that waits for a table lets through who uses it meanwhile.
 func TestWaitingHoldsNobodyForLong(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	pool, schema := pgtest.Migrated(t)
-	if err := migrations.Down(ctx, pool, schema); err != nil {
-		t.Fatal(err)
-	}
+	withoutOwner(t, pool, schema)
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT FROM installation"); err != nil {
 			return err
@@ -288,7 +299,11 @@ func TestWaitingHoldsNobodyForLong(t *testing.T) {
 		up, end := context.WithCancel(ctx)
 		defer end()
 		go func() { _ = migrations.UpNotify(up, pool, schema, func(h migrations.Holder) { told <- h }) }()
-		<-told
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		begin := time.Now()
 		_, err := pool.Exec(ctx, "SELECT FROM installation")
 		if waited := time.Since(begin); waited > 10*time.Second {

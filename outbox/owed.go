@@ -164,7 +164,7 @@ func (o *Owed) change(ctx context.Context, f OwedFilter, what string, fn func(ct
 		for i, e := range page {
 			ids[i] = e.Event.ID.String()
 		}
-		err := pgx.BeginFunc(ctx, o.pool, func(tx pgx.Tx) error {
+		err := pgx.BeginTxFunc(ctx, o.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 			rows, err := tx.Query(ctx, o.sql.Get("LockOwed"), ids)
 			if err != nil {
 				return err

@@ -2,6 +2,7 @@ package rocketflowfx
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -18,8 +19,13 @@ type Config struct {
 	Service string // names the source of events, the client and its groups; required
 	Schema  string // of rocketflow's tables; default rocketflow.DefaultSchema
 
-	// Topics must exist before anything starts. What is missing is an error, or is created with CreateTopics:
-	// rocketflow.RefillTopic too, then.
+	// Topics are those that the application publishes to or reads. They must exist before anything starts: what is missing is
+	// an error, or is created with CreateTopics. The same holds for Saga.TimeoutTopic. With CreateTopics rocketflow.RefillTopic
+	// is created, too; without, it has to be created for consumers to get again what they miss.
+	//
+	// Publish refuses an event for another topic with an error that names the known ones, so that a typo is found at once.
+	// (Outbox.Topics, where it is set, says instead what can be published to.) Empty: nothing is checked, neither at the start
+	// nor by Publish, and an event for a topic that doesn't exist stays owed.
 	Topics       []broker.Topic
 	CreateTopics bool
 
@@ -36,4 +42,22 @@ type Config struct {
 
 	Clock  rocketflow.Clock // default: the machine's; one for all parts
 	Logger *slog.Logger     // default: warnings and errors go to stderr
+}
+
+// topics returns Topics with the topic of sagas' timeouts, each once. None, if Topics is empty.
+func (c Config) topics() []broker.Topic {
+	all := slices.Clone(c.Topics)
+	timeouts := c.Saga.TimeoutTopic
+	if len(all) == 0 || timeouts == "" || slices.ContainsFunc(all, func(t broker.Topic) bool { return t.Name == timeouts }) {
+		return all
+	}
+	return append(all, broker.Topic{Name: timeouts})
+}
+
+func topicNames(topics []broker.Topic) []string {
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = t.Name
+	}
+	return names
 }

@@ -35,6 +35,9 @@ func newOutbox(p outboxParams) (*outbox.Outbox, error) {
 	c.Source = cmp.Or(c.Source, p.Config.Service)
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
 	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
+	if c.Topics == nil {
+		c.Topics = topicNames(p.Config.topics())
+	}
 	if c.Clock == nil {
 		c.Clock = p.Config.Clock
 	}

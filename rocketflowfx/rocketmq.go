@@ -3,7 +3,6 @@ package rocketflowfx
 import (
 	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"go.uber.org/fx"
@@ -55,11 +54,7 @@ func newRocketMQ(p rocketMQParams) (*rocketmq.Client, error) {
 
 func topics(ctx context.Context, client *rocketmq.Client, c Config) error {
 	if c.CreateTopics {
-		return client.CreateTopics(ctx, append(slices.Clone(c.Topics), broker.Topic{Name: rocketflow.RefillTopic, Queues: 2})...)
+		return client.CreateTopics(ctx, append(c.topics(), broker.Topic{Name: rocketflow.RefillTopic, Queues: 2})...)
 	}
-	names := make([]string, len(c.Topics))
-	for i, t := range c.Topics {
-		names[i] = t.Name
-	}
-	return client.VerifyTopics(ctx, names...)
+	return client.VerifyTopics(ctx, topicNames(c.topics())...)
 }

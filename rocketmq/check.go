@@ -3,7 +3,6 @@ package rocketmq
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
@@ -98,7 +98,9 @@ func (s *checks) answer(check broker.Check) {
 		info.Err = s.transactor.end(s.ctx, check.Half, decision, true)
 	}
 	if done != nil {
-		done(info.Err)
+		if ended := guard.Run(func() { done(info.Err) }); ended != nil {
+			s.transactor.client.sayEnded("checker's done", ended, "group", s.transactor.group, "message_id", check.Half.MessageID)
+		}
 	}
 	info.Took = time.Since(start)
 	s.transactor.client.listener.CheckAnswered(info)
@@ -109,14 +111,11 @@ func (s *checks) answer(check broker.Check) {
 func (s *checks) decide(check broker.Check) (decision broker.Decision, done func(error), err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
 	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			s.transactor.client.log.Error("checker panicked", "group", s.transactor.group, "message_id", check.Half.MessageID,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			decision, done, err = broker.Unknown, nil, printable.Errorf("checker panicked: %v", p)
-		}
-	}()
-	decision, done = s.checker(ctx, check)
+	ended := guard.Run(func() { decision, done = s.checker(ctx, check) })
+	if ended != nil {
+		s.transactor.client.sayEnded("checker", ended, "group", s.transactor.group, "message_id", check.Half.MessageID)
+		return broker.Unknown, nil, printable.Errorf("checker: %w", ended)
+	}
 	switch {
 	case decision != broker.Commit && decision != broker.Rollback:
 		return broker.Unknown, done, nil
@@ -148,6 +147,7 @@ func (c *Client) serve(l *link) remoting.Handler {
 	}
 }
 
+// readCheck reads what a broker asks about: the message without its body.
 func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 	var check broker.Check
 	records, err := remoting.DecodeRecords(request.Body)
@@ -158,11 +158,7 @@ func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 		return check, fmt.Errorf("%d records, want 1", len(records))
 	}
 	r := records[0]
-	body, err := r.Payload()
-	if err != nil {
-		return check, err
-	}
-	m := delivery(r.Topic, r.Properties, body)
+	m := delivery(r.Topic, r.Properties, nil) // nobody reads the body, which may be large, and larger when it is decompressed
 	m.Broker, m.Queue, m.Offset, m.Born, m.Stored = l.name, r.Queue, r.QueueOffset, r.Born, r.Stored
 	m.Attempt, _ = strconv.Atoi(r.Properties[primitive.PropertyTranscationCheckTimes])
 	m.Attempt = max(m.Attempt, 1)

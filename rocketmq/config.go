@@ -81,7 +81,6 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	c.Logger = logging.Or(c.Logger)
-	c.Listener = c.Listener.orNoop()
 	return c
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -43,7 +43,7 @@ type consumer struct {
 	renewal  sync.Mutex  // held while an instance is being replaced or stopped; guards current
 	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
 	renewing atomic.Bool // a renewal waits for its turn
-	unlisted int         // times in a row that no broker listed it; the watch's own
+	unlisted int         // times in a row that no broker listed it; guarded by renewal
 	begun    bool        // the group has its place in all topics; guarded by renewal once Subscribe has returned
 
 	mu      sync.Mutex
@@ -123,21 +123,27 @@ func (k *consumer) probe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		asked := 0
-		last := printable.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		var links []*link
 		for _, q := range queues {
-			if q.link == nil {
+			if q.link != nil {
+				links = append(links, q.link)
+				brokers[q.Broker] = struct{}{}
+			}
+		}
+		asked := 0
+		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		for l, err := range k.client.fanOut(ctx, links, func(ctx context.Context, l *link) error {
+			_, err := k.offset(ctx, l, topic, 0)
+			return err
+		}) {
+			if err == nil {
+				asked++
 				continue
 			}
-			brokers[q.Broker] = struct{}{}
-			if _, err := k.offset(ctx, q.link, topic, 0); err != nil {
-				last = printable.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
-				if errors.Is(err, broker.ErrRejected) {
-					return last
-				}
-				continue
+			last = fmt.Errorf("topic %s on broker %s: %w", topic, l.name, err)
+			if errors.Is(err, broker.ErrRejected) {
+				return last
 			}
-			asked++
 		}
 		if asked == 0 {
 			return last
@@ -212,22 +218,21 @@ func (k *consumer) handle(ctx context.Context, drain <-chan struct{}, d broker.D
 }
 
 func (k *consumer) failed(d broker.Delivery, err error) {
-	k.client.log.Warn("handler failed, message is held", "group", k.subscription.Group, "topic", d.Topic,
+	k.client.log.Warn("handler failed; the message is held and handled again", "group", k.subscription.Group, "topic", d.Topic,
 		"message_id", d.ID, "attempt", d.Attempt, "error", err)
 	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
 }
 
-// call runs the handler once.
-func (k *consumer) call(ctx context.Context, d broker.Delivery) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			k.client.log.Error("handler panicked", "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = printable.Errorf("handler panicked: %v", p)
-		}
-	}()
+// call runs the handler once. What it does to its goroutine, a panic or an end, is an error of this one try.
+func (k *consumer) call(ctx context.Context, d broker.Delivery) error {
 	d.Topic = k.client.config.bare(d.Topic)
-	return k.handler(ctx, d)
+	var err error
+	ended := guard.Run(func() { err = k.handler(ctx, d) })
+	if ended == nil {
+		return err
+	}
+	k.client.sayEnded("handler", ended, "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID)
+	return printable.Errorf("handler: %w", ended)
 }
 
 // flowControl are the client's numbers for how much of a queue waits in memory.

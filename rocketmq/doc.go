@@ -49,6 +49,9 @@
 // connection registers at once (CheckAnsweredAfterRestart), asks concurrently and recovers (CheckPanics), waits for the
 // end's answer (TransactionCommit), and is back with the broker (TestBrokerRestart; the client takes 16 to 34 s).
 //
+// The application's functions. Handlers, checkers, listeners and what is told of a send run guarded: a panic or a
+// runtime.Goexit ends that one call (RedeliveryAfterGoexit, CheckPanics, TestFunctionsThatEnd).
+//
 // Handlers. Anything but success makes the client send a message back to the broker without looking at the answer,
 // which can lose it; a panic leaves it hanging for 15 minutes. A failed message is held and tried again (100 ms to 5 s)
 // until it is settled (RedeliveryAfterError, RedeliveryAfterPanic). Meanwhile others flow on: up to 65,535 that follow it
@@ -71,9 +74,12 @@
 // whose connection alone breaks, when the broker no longer lists it: the client awaits the answers of its pulls for 30 s
 // (TestConsumerIsCut). One that a broker lists for its old connection, too, is given its queues once (TestListedTwice).
 //
-// Name servers. The client takes no host names: we resolve them (TestOpenFails).
+// Name servers. The client takes no host names: we look them up (TestOpenFails). It asks all of them in turn and waits 6 s
+// for one that hangs, at each start of a consumer: it is told only of those that answer, and every two minutes again. We ask
+// the one that answered last, the next when that takes more than a moment, and those that failed last (TestOneBadNameServer,
+// TestNameServersComeAndGo).
 //
-// Log. It goes to Config.Logger, a level lower, without payloads; Fatal doesn't exit.
+// Log. It goes to Config.Logger, a level or two lower, without payloads; Fatal doesn't exit.
 //
 // # What remains
 //

@@ -1,6 +1,12 @@
 package rocketmq
 
-import "time"
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/guard"
+)
 
 // Listener is told what happened. Its functions are called from many goroutines and must return quickly; nil ones are
 // skipped.
@@ -42,30 +48,45 @@ type ConsumerInfo struct {
 	Took   time.Duration
 }
 
-func (l *Listener) orNoop() *Listener {
-	var n Listener
+// guarded returns a Listener without nil functions, each of which outlives whatever the function of l does.
+func (l *Listener) guarded(log *slog.Logger) *Listener {
+	var given Listener
 	if l != nil {
-		n = *l
+		given = *l
 	}
-	if n.BrokerUp == nil {
-		n.BrokerUp = func(BrokerInfo) {}
+	return &Listener{
+		BrokerUp:        guarded(log, "BrokerUp", given.BrokerUp),
+		BrokerDown:      guarded(log, "BrokerDown", given.BrokerDown),
+		CheckAnswered:   guarded(log, "CheckAnswered", given.CheckAnswered),
+		CheckDropped:    guarded(log, "CheckDropped", given.CheckDropped),
+		HandlerFailed:   guarded(log, "HandlerFailed", given.HandlerFailed),
+		ConsumerRenewed: guarded(log, "ConsumerRenewed", given.ConsumerRenewed),
 	}
-	if n.BrokerDown == nil {
-		n.BrokerDown = func(BrokerInfo) {}
+}
+
+func guarded[I any](log *slog.Logger, name string, fn func(I)) func(I) {
+	if fn == nil {
+		return func(I) {}
 	}
-	if n.CheckAnswered == nil {
-		n.CheckAnswered = func(CheckInfo) {}
+	return func(i I) {
+		if ended := guard.Run(func() { fn(i) }); ended != nil {
+			sayEnded(log, "listener", ended, "name", name)
+		}
 	}
-	if n.CheckDropped == nil {
-		n.CheckDropped = func(CheckInfo) {}
+}
+
+// sayEnded logs that a function of the application panicked or ended its goroutine.
+func sayEnded(log *slog.Logger, what string, ended error, args ...any) {
+	args = append([]any{"what", what}, append(args, "error", ended)...)
+	var p *guard.PanicError
+	if errors.As(ended, &p) {
+		args = append(args, "stack", string(p.Stack))
 	}
-	if n.HandlerFailed == nil {
-		n.HandlerFailed = func(HandlerInfo) {}
-	}
-	if n.ConsumerRenewed == nil {
-		n.ConsumerRenewed = func(ConsumerInfo) {}
-	}
-	return &n
+	log.Error("a function of the application panicked or ended its goroutine: only this call fails", args...)
+}
+
+func (c *Client) sayEnded(what string, ended error, args ...any) {
+	sayEnded(c.log, what, ended, args...)
 }
 
 // Tee returns a Listener that tells all of them, in order.

@@ -23,12 +23,12 @@ func adoptClientLog(l *slog.Logger) {
 
 type rlogger struct{}
 
-// The client's levels are a step too high for us: its information is about each queue each few seconds, and its errors
-// are what we meet and report ourselves.
+// The client's levels are too high for us: its information is about each queue each few seconds, it warns of each attempt,
+// and its errors are what we meet and report ourselves.
 func (rlogger) Debug(string, map[string]any)              {}
 func (rlogger) Info(msg string, fields map[string]any)    { clientSays(slog.LevelDebug, msg, fields) }
-func (rlogger) Warning(msg string, fields map[string]any) { clientSays(slog.LevelInfo, msg, fields) }
-func (rlogger) Error(msg string, fields map[string]any)   { clientSays(slog.LevelWarn, msg, fields) }
+func (rlogger) Warning(msg string, fields map[string]any) { clientSays(slog.LevelDebug, msg, fields) }
+func (rlogger) Error(msg string, fields map[string]any)   { clientSays(slog.LevelInfo, msg, fields) }
 func (rlogger) Fatal(msg string, fields map[string]any)   { clientSays(slog.LevelError, msg, fields) }
 func (rlogger) Level(string)                              {}
 func (rlogger) OutputPath(string) error                   { return nil }
@@ -47,7 +47,7 @@ func clientSays(level slog.Level, msg string, fields map[string]any) {
 		case string, bool, int, int32, int64, float64:
 			attrs = append(attrs, slog.Any(name, v))
 		case error:
-			attrs = append(attrs, slog.String(name, v.Error()))
+			attrs = append(attrs, slog.Any(name, v))
 		}
 	}
 	l.LogAttrs(context.Background(), level, msg, attrs...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -101,17 +102,24 @@ func (c *Client) watchConsumers(ctx context.Context, look func(*consumer, contex
 	c.mu.Lock()
 	consumers := slices.Collect(maps.Keys(c.consumers))
 	c.mu.Unlock()
+	var all sync.WaitGroup // side by side, lest a broker that hangs is waited for by each in turn
 	for _, k := range consumers {
-		if !k.renewal.TryLock() {
-			continue // it is being renewed or stopped
-		}
-		err := look(k, ctx)
-		k.renewal.Unlock()
-		if errors.Is(err, errNotListed) && k.unlisted > 1 {
-			k.unlisted = 0
-			k.renewSoon("no broker lists it")
-		}
+		all.Go(func() {
+			if !k.renewal.TryLock() {
+				return // it is being renewed or stopped
+			}
+			err := look(k, ctx)
+			renew := errors.Is(err, errNotListed) && k.unlisted > 1
+			if renew {
+				k.unlisted = 0
+			}
+			k.renewal.Unlock()
+			if renew {
+				k.renewSoon("no broker lists it")
+			}
+		})
 	}
+	all.Wait()
 }
 
 var errNotListed = fmt.Errorf("%w: no broker lists the consumer", broker.ErrUnavailable)

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/producer"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
@@ -46,7 +47,9 @@ func (c *Client) SendAsync(ctx context.Context, m broker.Message, done func(brok
 		defer c.work.Done()
 		receipt, err := c.Send(ctx, m)
 		<-c.async
-		done(receipt, err)
+		if ended := guard.Run(func() { done(receipt, err) }); ended != nil {
+			c.sayEnded("SendAsync's done", ended, "topic", m.Topic)
+		}
 	}()
 	return nil
 }

@@ -72,6 +72,7 @@ func (e *Engine) Stop(context.Context) error {
 	b.cancel() // ends the statement that runs, too
 	b.done.Wait()
 	b.cancel = nil
+	e.repeated.Flush()
 	return nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 //go:embed queries.sql
@@ -117,8 +118,9 @@ func (c Config) validate() error {
 
 // Engine runs sagas on the events that a router brings. All methods are safe for concurrent use.
 type Engine struct {
-	cfg Config
-	sql queries.Set
+	cfg      Config
+	repeated *repeat.Logger // what cfg.Logger writes to, flushed by Stop
+	sql      queries.Set
 
 	mu    sync.RWMutex
 	sagas map[string]registered // by name
@@ -147,7 +149,9 @@ func New(c Config) (*Engine, error) {
 		return nil, fmt.Errorf("saga: %w", err)
 	}
 	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "saga"})
-	return &Engine{cfg: c, sql: queries.Parse(sqlFile, c.Schema), sagas: map[string]registered{}, met: make(chan sagaKey, 1024)}, nil
+	repeated := repeat.New(c.Logger, repeat.Config{})
+	c.Logger = repeated.Logger
+	return &Engine{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), sagas: map[string]registered{}, met: make(chan sagaKey, 1024)}, nil
 }
 
 // claim reserves a saga's name, and the consumer's.

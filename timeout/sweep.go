@@ -22,7 +22,7 @@ func (s *Scheduler) sweepLoop(ctx context.Context, quit <-chan struct{}) {
 		moved := clock.Moved(s.cfg.Clock)
 		again, err := s.sweep(ctx, quit)
 		if err != nil && ctx.Err() == nil {
-			s.cfg.Logger.Warn("timeout sweep", "error", err)
+			s.cfg.Logger.Warn("sweep of timeouts ended early; what is due waits, and the next pass follows", "error", err, "after", s.cfg.SweepInterval)
 		}
 		if again && err == nil {
 			continue

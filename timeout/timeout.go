@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 //go:embed queries.sql
@@ -23,6 +24,7 @@ var sqlFile string
 // Fence work whether or not it is started: what a stopped scheduler arms, any other hands over.
 type Scheduler struct {
 	cfg      Config
+	repeated *repeat.Logger // what cfg.Logger writes to, flushed by Stop
 	sql      queries.Set
 	database atomic.Pointer[string] // the installation's id, once it was read
 	pending  chan job               // armed and committed here, on the way to the broker
@@ -39,8 +41,10 @@ func New(c Config) (*Scheduler, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("timeout: %w", err)
 	}
-	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "scheduler"})
-	return &Scheduler{cfg: c, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
+	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "timeout"})
+	repeated := repeat.New(c.Logger, repeat.Config{})
+	c.Logger = repeated.Logger
+	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
 }
 
 // run is what one Start started.
@@ -93,6 +97,7 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 	if s.run == nil {
 		return nil
 	}
+	defer s.repeated.Flush()
 	r := s.run
 	s.run = nil
 	s.running.Store(false)

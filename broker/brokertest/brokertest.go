@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"CheckAnsweredAfterRestart", testCheckRestart},
 		{"RedeliveryAfterError", testHandlerError},
 		{"RedeliveryAfterPanic", testHandlerPanic},
+		{"RedeliveryAfterGoexit", testHandlerGoexit},
 		{"DrainOnStop", testDrain},
 		{"StopTwice", testStopTwice},
 		{"MaxInFlight", testMaxInFlight},

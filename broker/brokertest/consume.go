@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -16,6 +17,10 @@ func testHandlerError(t *testing.T, b *bench) {
 
 func testHandlerPanic(t *testing.T, b *bench) {
 	testRedelivery(t, b, func() error { panic("not now") })
+}
+
+func testHandlerGoexit(t *testing.T, b *bench) {
+	testRedelivery(t, b, func() error { runtime.Goexit(); return nil })
 }
 
 func testRedelivery(t *testing.T, b *bench, fail func() error) {

@@ -1,7 +1,6 @@
 package order
 
 import (
-	"cmp"
 	_ "embed"
 	"errors"
 	"net/http"
@@ -28,7 +27,7 @@ const (
 	maxLimit     = 500
 )
 
-var skuName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+var skuName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
 
 // Routes adds the service's HTTP interface to a mux.
 func (s *Service) Routes(mux *service.Mux) {
@@ -78,7 +77,7 @@ func placement(r *http.Request) (Placement, error) {
 	p.PayWithin, err = time.ParseDuration(body.PayWithin)
 	switch {
 	case !skuName.MatchString(p.SKU):
-		return p, service.BadField("sku", "want 1 to 64 letters, digits, . _ -")
+		return p, service.BadField("sku", "want 1 to 64 letters, digits, . _ -, not beginning with . or -")
 	case p.Quantity < 1 || p.Quantity > maxQuantity:
 		return p, service.BadField("quantity", "want 1 to %d", maxQuantity)
 	case p.AmountCents < 1:
@@ -96,20 +95,26 @@ type page struct {
 }
 
 func (s *Service) getOrders(r *http.Request) (int, any, error) {
-	query := r.URL.Query()
+	query, err := service.Query(r, "state", "after", "limit")
+	if err != nil {
+		return 0, nil, err
+	}
 	state := query.Get("state")
-	switch state {
-	case "", Pending, Confirmed, Closed:
-	default:
+	if query.Has("state") && state != Pending && state != Confirmed && state != Closed {
 		return 0, nil, service.BadField("state", "want pending, confirmed or closed")
 	}
-	after, err := service.ParseUUID(cmp.Or(query.Get("after"), uuid.Nil.String()))
-	if err != nil {
-		return 0, nil, service.BadField("after", "%v", err)
+	after := uuid.Nil
+	if query.Has("after") {
+		if after, err = service.ParseUUID(query.Get("after")); err != nil {
+			return 0, nil, service.BadField("after", "%v", err)
+		}
 	}
-	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), strconv.Itoa(defaultLimit)))
-	if err != nil || limit < 1 || limit > maxLimit {
-		return 0, nil, service.BadField("limit", "want 1 to %d", maxLimit)
+	limit := defaultLimit
+	if query.Has("limit") {
+		limit, err = strconv.Atoi(query.Get("limit"))
+		if err != nil || limit < 1 || limit > maxLimit {
+			return 0, nil, service.BadField("limit", "want 1 to %d", maxLimit)
+		}
 	}
 	orders, err := s.List(r.Context(), state, after, limit+1)
 	if err != nil {
@@ -144,7 +149,7 @@ func (s *Service) postCancel(r *http.Request) (int, any, error) {
 func (s *Service) putStock(r *http.Request) (int, any, error) {
 	sku := r.PathValue("sku")
 	if !skuName.MatchString(sku) {
-		return 0, nil, service.BadField("sku", "want 1 to 64 letters, digits, . _ -")
+		return 0, nil, service.BadField("sku", "want 1 to 64 letters, digits, . _ -, not beginning with . or -")
 	}
 	body, err := service.Decode[struct {
 		OnHand *int64 `json:"on_hand"`
@@ -182,7 +187,7 @@ func answer(err error) error {
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrNoArticle):
 		return service.NotFound("%v", err)
-	case errors.Is(err, ErrNoStock), errors.Is(err, ErrFinal), errors.Is(err, ErrReserved):
+	case errors.Is(err, ErrNoStock), errors.Is(err, ErrFinal), errors.Is(err, ErrReserved), errors.Is(err, ErrOther):
 		return service.Conflict("%v", err)
 	}
 	return err

@@ -67,6 +67,9 @@ func TestOrders(t *testing.T) {
 		if again.Text != a.Text || got.Text != a.Text {
 			t.Errorf("the same order differs: %s, %s, %s", a.Text, again.Text, got.Text)
 		}
+		for field, other := range map[string]any{"sku": "saucer", "quantity": 2, "amount_cents": 2000, "pay_within": "31m"} {
+			c.Want(http.StatusConflict, "POST", "/orders", placement("cup", "id", id, field, other))
+		}
 		wantStock(t, c, "cup", 10, 3)
 	})
 
@@ -149,6 +152,11 @@ func TestList(t *testing.T) {
 	c.WantField("limit", "GET", "/orders?limit=0", nil)
 	c.WantField("limit", "GET", "/orders?limit=501", nil)
 	c.WantField("limit", "GET", "/orders?limit=all", nil)
+	c.WantField("limit", "GET", "/orders?limit=", nil)
+	c.WantField("limit", "GET", "/orders?limit=1&limit=2", nil)
+	c.WantField("state", "GET", "/orders?state=", nil)
+	c.WantField("colour", "GET", "/orders?colour=red", nil)
+	c.WantField("query", "GET", "/orders?limit=%zz", nil)
 }
 
 func TestStock(t *testing.T) {
@@ -194,15 +202,20 @@ func TestBadRequests(t *testing.T) {
 	c.WantField("body", "POST", "/orders", "sku=cup")
 	c.WantField("body", "POST", "/orders", "[]")
 	c.WantField("body", "POST", "/orders", `{"sku":"cup","quantity":1,"amount_cents":1,"pay_within":"1m"} {}`)
-	c.WantField("body", "POST", "/orders", `{"sku":"`+strings.Repeat("x", 100_000)+`"}`)
+	if a := c.Want(http.StatusRequestEntityTooLarge, "POST", "/orders", `{"sku":"`+strings.Repeat("x", 100_000)+`"}`); a.JSON["field"] != "body" {
+		t.Errorf("a large body: %s", a.Text)
+	}
+	c.WantContentType(http.StatusUnsupportedMediaType, "POST", "/orders", "application/x-www-form-urlencoded", placement("cup"))
+	c.WantContentType(http.StatusUnsupportedMediaType, "PUT", "/stock/cup", "application/json; charset=latin1", object{"on_hand": 1})
+	c.WantContentType(http.StatusOK, "PUT", "/stock/cup", "Application/JSON; charset=UTF-8", object{"on_hand": 1})
 
-	for _, path := range []string{"/orders/" + uuid.NewString(), "/orders/1", "/stock/a%00b", "/stock/a%20b", "/nothing"} {
-		if a := c.Want(http.StatusNotFound, "GET", path, nil); a.JSON["error"] == nil {
-			t.Errorf("GET %s: no JSON error: %s", path, a.Text)
+	for _, path := range []string{"/orders/" + uuid.NewString(), "/orders/1", "/stock/a%00b", "/stock/a%20b", "/stock/%2F", "/stock/.", "/stock/..", "//orders", "/nothing"} {
+		if a := c.Want(http.StatusNotFound, "GET", path, nil); a.JSON["detail"] == nil {
+			t.Errorf("GET %s: no problem document: %s", path, a.Text)
 		}
 	}
-	if a := c.Want(http.StatusMethodNotAllowed, "DELETE", "/orders", nil); a.JSON["error"] == nil {
-		t.Errorf("DELETE: no JSON error: %s", a.Text)
+	if a := c.Want(http.StatusMethodNotAllowed, "DELETE", "/orders", nil); a.JSON["detail"] == nil {
+		t.Errorf("DELETE: no problem document: %s", a.Text)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestOutages(t *testing.T) {
 
 	wantReason := func(reason string) {
 		t.Helper()
-		if a := c.Want(http.StatusServiceUnavailable, "GET", "/readyz", nil); !strings.HasPrefix(fmt.Sprint(a.JSON["error"]), reason) {
+		if a := c.Want(http.StatusServiceUnavailable, "GET", "/readyz", nil); !strings.HasPrefix(fmt.Sprint(a.JSON["detail"]), reason) {
 			t.Errorf("the reason is %s, want %s", a.Text, reason)
 		}
 		c.Want(http.StatusOK, "GET", "/healthz", nil)

@@ -22,6 +22,7 @@ var (
 	ErrNoStock   = errors.New("not enough in stock")
 	ErrNoArticle = errors.New("no such article")
 	ErrReserved  = errors.New("less than what is reserved")
+	ErrOther     = errors.New("another order has this id")
 )
 
 // Placement is what a customer orders.
@@ -45,7 +46,8 @@ func NewService(pool *pgxpool.Pool, tx rocketflow.Transactor, flow *saga.Saga[Or
 	return &Service{pool, tx, flow}
 }
 
-// Place reserves the stock and asks for the payment. An order that was placed before is returned as it is, with false.
+// Place reserves the stock and asks for the payment. An order that was placed before is returned as it stands, with false.
+// One of the same id that asked for something else is ErrOther.
 func (s *Service) Place(ctx context.Context, p Placement) (o Order, placed bool, err error) {
 	err = s.tx.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 		o, placed, err = insert(ctx, tx, p)
@@ -63,9 +65,17 @@ func (s *Service) Place(ctx context.Context, p Placement) (o Order, placed bool,
 		})
 	})
 	if err == nil && !placed {
-		o, err = s.Get(ctx, p.ID)
+		if o, err = s.Get(ctx, p.ID); err == nil && !p.asks(o) {
+			return Order{}, false, ErrOther
+		}
 	}
 	return o, placed, err
+}
+
+// asks tells whether o is what p asks for.
+func (p Placement) asks(o Order) bool {
+	return p.SKU == o.SKU && p.Quantity == o.Quantity && p.AmountCents == o.AmountCents &&
+		p.PayWithin.Truncate(time.Microsecond) == o.PayBy.Sub(o.PlacedAt.Time)
 }
 
 // Cancel closes a pending order for its customer.

@@ -113,6 +113,9 @@ func (c *client) once(ctx context.Context, method, url string, body []byte, into
 	if err != nil {
 		return 0, err
 	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return 0, err

@@ -12,7 +12,7 @@ var errLocked = errors.New("locked by another process")
 
 // tryLock opens path and locks it until the file is closed or the process ends; errLocked if someone else has it.
 func tryLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -42,7 +41,6 @@ type Postgres struct {
 	port     int
 	programs string
 	settings map[string]string
-	owner    *syscall.Credential // nil: we aren't root, it runs as we do
 	server   *process
 }
 
@@ -55,9 +53,6 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	if p.programs, err = postgresPrograms(ctx, config.CacheDir, log); err != nil {
-		return nil, err
-	}
-	if p.owner, err = unprivileged(); err != nil {
 		return nil, err
 	}
 	if p.dir, err = openDirectory(config.Dir, false); err != nil {
@@ -154,7 +149,7 @@ func (p *Postgres) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.programs, program), args...)
 	cmd.Dir = p.dir.path
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME="+p.dir.path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.owner}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.dir.owner}
 	return cmd
 }
 
@@ -170,10 +165,8 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	if err := os.Mkdir(part, 0o700); err != nil {
 		return fmt.Errorf("initialise PostgreSQL: %w", err)
 	}
-	if p.owner != nil {
-		if err := os.Chown(part, int(p.owner.Uid), int(p.owner.Gid)); err != nil {
-			return fmt.Errorf("initialise PostgreSQL: %w", err)
-		}
+	if err := p.dir.own(part); err != nil {
+		return fmt.Errorf("initialise PostgreSQL: %w", err)
 	}
 	args := []string{"-D", part, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"}
 	if p.settings["fsync"] == "off" {
@@ -231,23 +224,4 @@ func socketDirectory(data string, port int) string {
 		return ""
 	}
 	return data
-}
-
-// unprivileged finds a user to run Postgres as, which refuses to run as root; nil if we aren't root.
-func unprivileged() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-		if err1 == nil && err2 == nil {
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-		}
-	}
-	return nil, errors.New("start PostgreSQL: it can't run as root, and there is no user postgres or nobody")
 }

@@ -24,7 +24,7 @@ type process struct {
 
 // startProcess starts cmd with its output appended to logFile. A goroutine waits for it, and ends when it does.
 func startProcess(name string, cmd *exec.Cmd, logFile string, deathSignal syscall.Signal) (*process, error) {
-	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

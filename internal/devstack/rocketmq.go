@@ -146,7 +146,7 @@ var mains = map[string]string{
 // startJava starts a server, role being the name of its configuration, its log and its home.
 func (r *RocketMQ) startJava(name, role string, options []string) (*process, error) {
 	home := r.dir.sub(role)
-	if err := os.MkdirAll(home, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(home, 0o700), r.dir.ownAll()); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	args := []string{
@@ -164,6 +164,8 @@ func (r *RocketMQ) startJava(name, role string, options []string) (*process, err
 	args = append(args, "-cp", filepath.Join(r.jars, "*"), mains[role], "-c", r.dir.sub(role+".conf"))
 	cmd := exec.Command(r.java, args...)
 	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "HOME="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.dir.owner}
 	return startProcess(name, cmd, r.dir.sub(role+".log"), syscall.SIGKILL)
 }
 

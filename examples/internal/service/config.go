@@ -26,11 +26,18 @@ type Config struct {
 	Namespace            string   // ROCKETMQ_NAMESPACE: prefix of topics and groups
 	CreateTopics         bool     // ROCKETFLOW_CREATE_TOPICS: create missing topics instead of failing
 
-	ListenAddr string // LISTEN_ADDR, default :8080
+	ListenAddr string // LISTEN_ADDR, default 127.0.0.1:8080: :8080 is for all interfaces
 }
 
-// maxConns is the size of the pool unless DATABASE_URL sets pool_max_conns.
-const maxConns = 20
+// maxConns is the size of the pool unless DATABASE_URL sets pool_max_conns: a connection for each lane of the service's one
+// consumer, those of rocketflow's other parts, and the requests that are served side by side.
+const (
+	maxConns = lanes + parts + requests
+
+	lanes    = 8 // the default of handlers.Config
+	parts    = 6 // outbox, timeouts, sagas, retention
+	requests = 10
+)
 
 var name = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 
@@ -44,7 +51,7 @@ func ConfigFromEnv(service, schema string, getenv func(string) string) (Config, 
 		AccessKey:        getenv("ROCKETMQ_ACCESS_KEY"),
 		SecretKey:        getenv("ROCKETMQ_SECRET_KEY"),
 		Namespace:        getenv("ROCKETMQ_NAMESPACE"),
-		ListenAddr:       cmp.Or(getenv("LISTEN_ADDR"), ":8080"),
+		ListenAddr:       cmp.Or(getenv("LISTEN_ADDR"), "127.0.0.1:8080"),
 	}
 	bad := func(variable, format string, args ...any) (Config, error) {
 		return Config{}, &rocketflow.FieldError{Field: variable, Reason: fmt.Sprintf(format, args...)}

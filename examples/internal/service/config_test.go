@@ -16,7 +16,7 @@ func TestConfigFromEnv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Schema != "orders" || c.RocketflowSchema != "order_rocketflow" || c.ListenAddr != ":8080" || len(c.NameServers) != 2 || c.CreateTopics {
+	if c.Schema != "orders" || c.RocketflowSchema != "order_rocketflow" || c.ListenAddr != "127.0.0.1:8080" || len(c.NameServers) != 2 || c.CreateTopics {
 		t.Errorf("config is %+v", c)
 	}
 	if c.Database.MaxConns != maxConns {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -15,6 +18,8 @@ import (
 )
 
 // Handler answers a request with a status and a body for it, or with an error:
+//
+// which is written as a problem document (RFC 9457):
 //
 //	*Error                          its status
 //	ErrBackpressure, no database    503, to be tried again
@@ -45,7 +50,19 @@ func BadField(field, format string, args ...any) error {
 	return &Error{Status: http.StatusBadRequest, Message: field + ": " + fmt.Sprintf(format, args...), Field: field}
 }
 
-// Mux routes requests to Handlers. What it does not know is answered with JSON as well.
+// BadMediaType is a 415.
+func BadMediaType(format string, args ...any) error {
+	return &Error{Status: http.StatusUnsupportedMediaType, Message: fmt.Sprintf(format, args...)}
+}
+
+const (
+	// maxBody bounds a request's body.
+	maxBody = 64 << 10
+	// requestTime bounds the work for a request, so that its answer comes within the server's WriteTimeout.
+	requestTime = 15 * time.Second
+)
+
+// Mux routes requests to Handlers. What it does not know is answered with a problem document as well.
 type Mux struct {
 	mux http.ServeMux
 	log *slog.Logger
@@ -57,11 +74,16 @@ func NewMux(log *slog.Logger) *Mux { return &Mux{log: log} }
 // Handle registers h for a pattern of http.ServeMux.
 func (m *Mux) Handle(pattern string, h Handler) {
 	m.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		status, body, err := h(r)
 		if err != nil {
-			status, body = m.answer(r, err)
+			writeProblem(w, m.answer(r, err))
+			return
 		}
-		write(w, status, body)
+		write(w, "application/json", status, body)
 	})
 }
 
@@ -70,35 +92,51 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			m.log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "panic", p)
-			write(w, http.StatusInternalServerError, errorBody{Error: "internal error"})
+			writeProblem(w, newProblem(http.StatusInternalServerError, "internal error"))
 		}
 	}()
+	// http.ServeMux would redirect to the cleaned path, which no client of ours means.
+	if clean := path.Clean(r.URL.Path); clean != r.URL.Path {
+		writeProblem(w, newProblem(http.StatusNotFound, noSuchPath))
+		return
+	}
 	if _, pattern := m.mux.Handler(r); pattern == "" {
-		w = &jsonError{ResponseWriter: w}
+		w = &problemWriter{ResponseWriter: w}
 	}
 	m.mux.ServeHTTP(w, r)
 }
 
-type errorBody struct {
-	Error string `json:"error"`
-	Field string `json:"field,omitempty"`
+// problem is a problem document (RFC 9457). Its type is about:blank: the status says what kind it is.
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Field  string `json:"field,omitempty"` // of the request
 }
 
-func (m *Mux) answer(r *http.Request, err error) (int, errorBody) {
+const noSuchPath = "no such path"
+
+func newProblem(status int, detail string) problem {
+	return problem{Title: http.StatusText(status), Status: status, Detail: detail}
+}
+
+func (m *Mux) answer(r *http.Request, err error) problem {
 	var answer *Error
 	switch {
 	case errors.As(err, &answer):
-		return answer.Status, errorBody{Error: answer.Message, Field: answer.Field}
+		p := newProblem(answer.Status, answer.Message)
+		p.Field = answer.Field
+		return p
 	case errors.Is(err, rocketflow.ErrBackpressure):
-		return http.StatusServiceUnavailable, errorBody{Error: "too many events wait for the broker: try again later"}
+		return newProblem(http.StatusServiceUnavailable, "too many events wait for the broker: try again later")
 	case isPassing(err):
 		m.log.Warn("database can't serve", "method", r.Method, "path", r.URL.Path, "error", err)
-		return http.StatusServiceUnavailable, errorBody{Error: "the database can't serve: try again later"}
+		return newProblem(http.StatusServiceUnavailable, "the database can't serve: try again later")
 	}
 	if r.Context().Err() == nil {
 		m.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	return http.StatusInternalServerError, errorBody{Error: "internal error"}
+	return newProblem(http.StatusInternalServerError, "internal error")
 }
 
 // isPassing tells whether Postgres is away, is overloaded, or gave up a transaction for another's sake.
@@ -116,29 +154,43 @@ func isPassing(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-func write(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
+func write(w http.ResponseWriter, contentType string, status int, body any) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // the client has gone
 }
 
-// jsonError turns the plain text of http.ServeMux's own answers into JSON.
-type jsonError struct {
+func writeProblem(w http.ResponseWriter, p problem) {
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	write(w, "application/problem+json", p.Status, p)
+}
+
+// problemWriter turns the plain text of http.ServeMux's own answers into problem documents.
+type problemWriter struct {
 	http.ResponseWriter
 	status int
 }
 
-func (w *jsonError) WriteHeader(status int) {
+// WriteHeader implements http.ResponseWriter.
+func (w *problemWriter) WriteHeader(status int) {
 	w.status = status
 	if status < http.StatusBadRequest {
 		w.ResponseWriter.WriteHeader(status)
 	}
 }
 
-func (w *jsonError) Write(b []byte) (int, error) {
+// Write implements http.ResponseWriter.
+func (w *problemWriter) Write(b []byte) (int, error) {
 	if w.status < http.StatusBadRequest {
 		return w.ResponseWriter.Write(b)
 	}
-	write(w.ResponseWriter, w.status, errorBody{Error: http.StatusText(w.status)})
+	detail := noSuchPath
+	if allowed := w.Header().Get("Allow"); allowed != "" {
+		detail = "want one of the methods " + allowed
+	}
+	writeProblem(w.ResponseWriter, newProblem(w.status, detail))
 	return len(b), nil
 }

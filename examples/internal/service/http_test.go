@@ -22,13 +22,13 @@ func serve(t *testing.T, h Handler, method, path, body string) *httptest.Respons
 	mux.Handle("POST /thing", h)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
-	if got := w.Header().Get("Content-Type"); got != "application/json" {
+	if got := w.Header().Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("content type is %q", got)
 	}
 	return w
 }
 
-func TestErrorsAreJSON(t *testing.T) {
+func TestErrorsAreProblemDocuments(t *testing.T) {
 	t.Parallel()
 	failing := func(err error) Handler {
 		return func(*http.Request) (int, any, error) { return 0, nil, fmt.Errorf("do: %w", err) }
@@ -39,15 +39,15 @@ func TestErrorsAreJSON(t *testing.T) {
 		status             int
 		body               string
 	}{
-		{"field", "POST", "/thing", failing(BadField("sku", "no")), 400, `{"error":"sku: no","field":"sku"}`},
-		{"conflict", "POST", "/thing", failing(Conflict("no")), 409, `{"error":"no"}`},
-		{"back-pressure", "POST", "/thing", failing(rocketflow.ErrBackpressure), 503, `{"error":"too many events wait for the broker: try again later"}`},
-		{"deadlock", "POST", "/thing", failing(&pgconn.PgError{Code: "40P01"}), 503, `{"error":"the database can't serve: try again later"}`},
-		{"lost connection", "POST", "/thing", failing(io.ErrUnexpectedEOF), 503, `{"error":"the database can't serve: try again later"}`},
-		{"our fault", "POST", "/thing", failing(errors.New("secret")), 500, `{"error":"internal error"}`},
-		{"panic", "POST", "/thing", func(*http.Request) (int, any, error) { panic("secret") }, 500, `{"error":"internal error"}`},
-		{"unknown path", "POST", "/other", failing(nil), 404, `{"error":"Not Found"}`},
-		{"unknown method", "PUT", "/thing", failing(nil), 405, `{"error":"Method Not Allowed"}`},
+		{"field", "POST", "/thing", failing(BadField("sku", "no")), 400, `{"title":"Bad Request","status":400,"detail":"sku: no","field":"sku"}`},
+		{"conflict", "POST", "/thing", failing(Conflict("no")), 409, `{"title":"Conflict","status":409,"detail":"no"}`},
+		{"back-pressure", "POST", "/thing", failing(rocketflow.ErrBackpressure), 503, `{"title":"Service Unavailable","status":503,"detail":"too many events wait for the broker: try again later"}`},
+		{"deadlock", "POST", "/thing", failing(&pgconn.PgError{Code: "40P01"}), 503, `{"title":"Service Unavailable","status":503,"detail":"the database can't serve: try again later"}`},
+		{"lost connection", "POST", "/thing", failing(io.ErrUnexpectedEOF), 503, `{"title":"Service Unavailable","status":503,"detail":"the database can't serve: try again later"}`},
+		{"our fault", "POST", "/thing", failing(errors.New("secret")), 500, `{"title":"Internal Server Error","status":500,"detail":"internal error"}`},
+		{"panic", "POST", "/thing", func(*http.Request) (int, any, error) { panic("secret") }, 500, `{"title":"Internal Server Error","status":500,"detail":"internal error"}`},
+		{"unknown path", "POST", "/other", failing(nil), 404, `{"title":"Not Found","status":404,"detail":"no such path"}`},
+		{"unknown method", "PUT", "/thing", failing(nil), 405, `{"title":"Method Not Allowed","status":405,"detail":"want one of the methods POST"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -75,7 +75,8 @@ func TestDecode(t *testing.T) {
 		`{"size":1`:             "body",
 		`[1]`:                   "body",
 		``:                      "body",
-		`{"size":1}` + strings.Repeat(" ", maxBody): "body",
+		`null`:                  "body",
+		`"size"`:                "body",
 	} {
 		v, err := Decode[thing](httptest.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(body)))
 		var bad *Error

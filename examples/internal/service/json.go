@@ -1,30 +1,44 @@
 package service
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// maxBody bounds a request's body.
-const maxBody = 64 << 10
-
-// Decode reads the body of r: one JSON object with no fields but T's. An error is a 400 that names the field.
+// Decode reads the body of r: one JSON object with no fields but T's. An error is a 400 that names the field, a 413 for
+// more than maxBody bytes, or a 415 for what is said to be no JSON. A body without a Content-Type is taken for JSON.
 func Decode[T any](r *http.Request) (T, error) {
 	var v T
+	if given := r.Header.Get("Content-Type"); given != "" {
+		media, params, err := mime.ParseMediaType(given)
+		charset, encoded := params["charset"]
+		if err != nil || media != "application/json" || encoded && !strings.EqualFold(charset, "utf-8") {
+			return v, BadMediaType("content type is %.80q, want application/json", given)
+		}
+	}
 	raw, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return v, BadField("body", "larger than %d bytes", maxBody)
+		return v, &Error{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("body: larger than %d bytes", maxBody), Field: "body"}
 	case err != nil:
 		return v, BadField("body", "%v", err)
+	}
+	if body := bytes.TrimLeft(raw, " \t\r\n"); len(body) > 0 && body[0] != '{' {
+		return v, BadField("body", "is not a JSON object")
 	}
 	d := json.NewDecoder(strings.NewReader(string(raw)))
 	d.DisallowUnknownFields()
@@ -35,6 +49,23 @@ func Decode[T any](r *http.Request) (T, error) {
 		return v, BadField("body", "something follows the JSON object")
 	}
 	return v, nil
+}
+
+// Query returns the query of r, which may have no parameters but these, and each once. An error is a 400 that names one.
+func Query(r *http.Request, names ...string) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, BadField("query", "can't be read")
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch {
+		case !slices.Contains(names, name):
+			return nil, BadField(name, "unknown parameter")
+		case len(query[name]) > 1:
+			return nil, BadField(name, "is given more than once")
+		}
+	}
+	return query, nil
 }
 
 func decodeError(err error) error {

@@ -27,8 +27,10 @@ func newServer(lc fx.Lifecycle, c Config, mux *Mux, log *slog.Logger) *Server {
 		http: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 5 * time.Second,
-			ReadTimeout:       30 * time.Second,
-			IdleTimeout:       2 * time.Minute,
+			ReadTimeout:       10 * time.Second,
+			WriteTimeout:      10*time.Second + requestTime, // it begins with the request's header
+			IdleTimeout:       time.Minute,
+			MaxHeaderBytes:    32 << 10,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 		address: c.ListenAddr,

@@ -134,6 +134,19 @@ type Answer struct {
 // Do sends a request. A body that is a string goes as it is, any other as JSON.
 func (c *Client) Do(method, path string, body any) Answer {
 	c.t.Helper()
+	return c.do(method, path, "application/json", body)
+}
+
+// WantContentType is Want with a content type that is said of the body.
+func (c *Client) WantContentType(status int, method, path, contentType string, body any) {
+	c.t.Helper()
+	if a := c.do(method, path, contentType, body); a.Status != status {
+		c.t.Errorf("%s %s as %s: %d %s, want %d", method, path, contentType, a.Status, a.Text, status)
+	}
+}
+
+func (c *Client) do(method, path, contentType string, body any) Answer {
+	c.t.Helper()
 	var raw []byte
 	switch body := body.(type) {
 	case nil:
@@ -148,6 +161,9 @@ func (c *Client) Do(method, path string, body any) Answer {
 	request, err := http.NewRequestWithContext(c.t.Context(), method, c.URL+path, bytes.NewReader(raw))
 	if err != nil {
 		c.t.Fatal(err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", contentType)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -177,7 +193,7 @@ func (c *Client) Want(status int, method, path string, body any) Answer {
 func (c *Client) WantField(field, method, path string, body any) {
 	c.t.Helper()
 	a := c.Do(method, path, body)
-	if a.Status != http.StatusBadRequest || a.JSON["field"] != field || a.JSON["error"] == "" {
+	if a.Status != http.StatusBadRequest || a.JSON["field"] != field || a.JSON["detail"] == "" || a.Type != "application/problem+json" {
 		c.t.Errorf("%s %s %.100v: %d %s, want 400 that names %s", method, path, body, a.Status, a.Text, field)
 	}
 }
@@ -208,7 +224,7 @@ func (c *Client) WantDocumented() {
 	for path, documented := range methods {
 		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodPatch} {
 			a := c.Do(method, path, nil)
-			unserved := a.Status == http.StatusMethodNotAllowed || a.JSON["error"] == http.StatusText(http.StatusNotFound)
+			unserved := a.Status == http.StatusMethodNotAllowed || a.JSON["detail"] == "no such path"
 			if unserved == slices.Contains(documented, method) {
 				c.t.Errorf("%s %s: answer is %d, documented are %v", method, path, a.Status, documented)
 			}
