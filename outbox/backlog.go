@@ -192,6 +192,8 @@ func (g *gauge) reject(all []rejectedEvent, relayed bool) {
 	}
 	if relayed {
 		g.own -= int64(len(all))
+	} else {
+		g.owed = max(0, g.owed-int64(len(all)))
 	}
 	g.judge()
 }

@@ -220,6 +220,7 @@ type Outbox struct {
 	handedOut handedOut
 	faults    guard.Reporter // of the application's functions
 	said      said
+	checkLog  checkLog
 	skewed    atomic.Bool // said that the clock differs from Postgres'
 	refillOff sync.Once   // said that it is
 
