@@ -111,7 +111,11 @@ func (d *drawing) choose(on []fault) {
 	for _, i := range d.extra.Perm(len(on)) {
 		k := on[i]
 		ends := k == freezeFault || k == failoverFault || k == hangFault
-		if len(on) > 1 && d.extra.IntN(5) < 3 || ends && last {
+		skip := len(on) > 1 && d.extra.IntN(5) < 3
+		if k == hangFault && len(on) > 1 && d.extra.IntN(3) > 0 {
+			skip = true // it takes some seconds until a handler is given up
+		}
+		if skip || ends && last {
 			continue
 		}
 		d.kinds[k] = true

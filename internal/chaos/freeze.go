@@ -84,11 +84,12 @@ func (w *world) anyFrozen() bool {
 	return false
 }
 
-// frozenNames are the names of the frozen processes, as Postgres sees them.
-func (w *world) frozenNames() []string {
+// unending are the names of processes, as Postgres sees them, that may keep a transaction open: they are frozen, or a
+// handler of theirs hangs.
+func (w *world) unending() []string {
 	names := []string{}
 	for _, s := range w.slots {
-		if s.member().frozen() {
+		if m := s.member(); m.frozen() || m.hanging() > 0 {
 			names = append(names, s.lifeName())
 		}
 	}

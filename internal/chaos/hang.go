@@ -24,7 +24,8 @@ func (d *drawing) hang() {
 			Name: fmt.Sprintf("%s-e%d", t.Name, i), Schedule: d.seed, Topic: topicFirst, Stream: hangStream(d.seed), Counted: true,
 		})
 	}
-	t.Notes[d.extra.IntN(2)].Hang = pick(d.extra, 1, 2, forEver, forEver)
+	n := &t.Notes[d.extra.IntN(2)]
+	n.Hang, n.HangLate = pick(d.extra, 1, 2, forEver, forEver), d.extra.IntN(2) == 0
 	d.add(d.name(t), func(p *play) error { p.run(t); return nil })
 }
 

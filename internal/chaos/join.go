@@ -21,10 +21,12 @@ const (
 	joinedTwice           manner = "is joined twice, commits"
 	joinedInside          manner = "has a savepoint that is joined, commits"
 	joinedInsideUndone    manner = "has a savepoint that is joined, fails"
+	rolledBackTo          manner = "rolls back to a savepoint before the first event by SQL, commits" // not joined, but the same in SQL
 )
 
 var joinManners = []manner{
 	joined, joinedRaw, joinedSavepoint, joinedSavepointUndone, joinedPartUndone, joinedRolledBackTo, joinedTwice, joinedInside, joinedInsideUndone,
+	rolledBackTo,
 }
 
 func (t transaction) joins() bool { return slices.Contains(joinManners, t.Manner) }
@@ -38,6 +40,9 @@ func (p *process) join(ctx context.Context, t transaction) error {
 			}
 			return errOnPurpose
 		})
+	}
+	if t.Manner == rolledBackTo {
+		return p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return p.rollBackTo(ctx, tx, tx, t) })
 	}
 	owner, err := p.pool.Begin(ctx)
 	if err != nil {
@@ -70,16 +75,7 @@ func (p *process) join(ctx context.Context, t transaction) error {
 		}
 		err = p.publishAll(ctx, tx, t.Notes[1:])
 	case joinedRolledBackTo:
-		if _, err = owner.Exec(ctx, "SAVEPOINT before"); err != nil {
-			return err
-		}
-		if err = p.publishAll(ctx, tx, t.Notes[:1]); err != nil {
-			return err
-		}
-		if _, err = owner.Exec(ctx, "ROLLBACK TO SAVEPOINT before"); err != nil {
-			return err
-		}
-		err = p.publishAll(ctx, tx, t.Notes[1:])
+		err = p.rollBackTo(ctx, owner, tx, t)
 	case joinedTwice:
 		if err = p.publishAll(ctx, p.box.Join(owner), t.Notes[:1]); err == nil {
 			err = p.publishAll(ctx, tx, t.Notes[1:])
@@ -94,6 +90,20 @@ func (p *process) join(ctx context.Context, t transaction) error {
 		return owner.Commit(ctx)
 	}
 	return tx.Commit(ctx)
+}
+
+// rollBackTo publishes by tx, and has owner, which is the same transaction, roll the first event back by SQL.
+func (p *process) rollBackTo(ctx context.Context, owner pgx.Tx, tx rocketflow.Tx, t transaction) error {
+	if _, err := owner.Exec(ctx, "SAVEPOINT before"); err != nil {
+		return err
+	}
+	if err := p.publishAll(ctx, tx, t.Notes[:1]); err != nil {
+		return err
+	}
+	if _, err := owner.Exec(ctx, "ROLLBACK TO SAVEPOINT before"); err != nil {
+		return err
+	}
+	return p.publishAll(ctx, tx, t.Notes[1:])
 }
 
 // publishNested publishes as a function does that gets a pgx.Tx and takes a savepoint of its own.
@@ -118,13 +128,13 @@ func (p *process) publishAll(ctx context.Context, tx rocketflow.Tx, notes []note
 	return nil
 }
 
-// errAfterCommit is what a transaction that is committed fails with if an AfterCommit function was not called. Where the
-// owner of a joined transaction commits it by other means nobody can call it.
+// errAfterCommit is what a transaction that is committed fails with if an AfterCommit function was not called. Of a joined
+// one it may not be known that it is committed: then none is called.
 var errAfterCommit = errors.New("committed, and AfterCommit not called")
 
 // wantAnnounced checks that AfterCommit was called for all that a committed transaction published.
 func (p *process) wantAnnounced(t transaction) error {
-	if t.joins() && t.Manner != joined {
+	if t.joins() {
 		return nil
 	}
 	p.mu.Lock()

@@ -36,6 +36,7 @@ type note struct {
 	Nested   bool   `json:"nested,omitempty"`    // echo publishes the follower by joining a savepoint of its transaction
 	EchoFail int    `json:"echo_fail,omitempty"` // so often echo's handler fails first
 	Hang     int    `json:"hang,omitempty"`      // so many calls of audit's handler ignore their deadline until they are released
+	HangLate bool   `json:"hang_late,omitempty"` // and have written by then
 }
 
 func (n note) EventMeta() rocketflow.Meta {

@@ -98,7 +98,10 @@ func (p *play) end() error {
 	if err := p.healAll(); err != nil {
 		return err
 	}
-	return p.releaseHanging()
+	if err := p.releaseHanging(); err != nil {
+		return err
+	}
+	return p.w.finish(p.ctx)
 }
 
 // revive starts who is dead, if that can be done soon: what they need may be away. Else the end does it.

@@ -256,10 +256,15 @@ func (p *process) audit(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	if err != nil {
 		return err
 	}
+	if !n.HangLate {
+		p.hang(n)
+	}
 	if err := p.ledger.handle(ctx, tx, audit, n, e.Sequence); err != nil {
 		return err
 	}
-	p.hang(n)
+	if n.HangLate {
+		p.hang(n)
+	}
 	if p.fails(audit, n, n.Fail) {
 		return errOnPurpose
 	}

@@ -266,7 +266,7 @@ func (w *world) settle(ctx context.Context, seed uint64, stream string) (left re
 func (w *world) finish(ctx context.Context) error {
 	var open []string
 	err := w.try(ctx, func(ctx context.Context) error {
-		return w.pool.QueryRow(ctx, w.ledger.sql.Get("Open"), w.name, w.frozenNames()).Scan(&open)
+		return w.pool.QueryRow(ctx, w.ledger.sql.Get("Open"), w.name, w.unending()).Scan(&open)
 	})
 	for left := len(open) > 0; left && err == nil; {
 		time.Sleep(pollInterval)

@@ -26,8 +26,8 @@ type guard struct {
 // guards are the places. %s in new is the condition under which the guard is off.
 var guards = []guard{
 	{"visible", "outbox/check.go", // commit is answered for a visible row alone
-		`if err == nil && found.recorded && !found.acked && !found.replica {`,
-		`if err == nil && (found.recorded || %s) && !found.acked && !found.replica {`},
+		`if err == nil && found.recorded && ours && !found.acked && !found.replica {`,
+		`if err == nil && (found.recorded && ours || %s) && !found.acked && !found.replica {`},
 	{"acked", "outbox/check.go", // the check looks the ack up
 		`|| OFF_VISIBLE) && !found.acked && !found.replica {`,
 		`|| OFF_VISIBLE) && (!found.acked || %s) && !found.replica {`},
@@ -38,23 +38,48 @@ var guards = []guard{
 		"		if !unknown {\n			s.outbox.abandon(ctx, r, ticket, halves)\n",
 		"		if !unknown || %s {\n			s.outbox.abandon(ctx, r, ticket, halves)\n"},
 	{"unknown-commit", "outbox/tx.go",
-		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n",
-		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n"},
+		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish(",
+		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n" +
+			"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish("},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
-		"	due, release, err := s.claim(ctx, conn, page)\n",
-		"	if %s {\n		return nil, nil\n	}\n	due, release, err := s.claim(ctx, conn, page)\n"},
+		"		page, err := s.owed(ctx, v.known, after, size)\n",
+		"		page, err := s.owed(ctx, v.known, after, size)\n		if %s {\n			page = nil\n		}\n"},
 	{"mark", "outbox/sweep.go", // the sweep's mark waits for open transactions
 		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n",
 		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n	if %s {\n		again = nil\n	}\n"},
-	{"inbox", "handlers/batch.go", // an event without order is run once
-		`case !b.fresh[e.ID]:`,
-		`case !b.fresh[e.ID] && !%s:`},
-	{"link", "handlers/place.go", // an event waits for its predecessor
-		`case s.last > 0 && e.Previous <= s.last:`,
-		`case s.last > 0 && (e.Previous <= s.last || %s):`},
-	{"position", "handlers/place.go", // and is not run when its stream has gone on
-		`case e.Sequence <= s.last:`,
-		`case e.Sequence <= s.last && !%s:`},
+	{"lease", "outbox/sweep.go", // who sweeps loses the right to when it is frozen
+		`func (s *sweeper) ttl() time.Duration { return max(leaseTTL, 3*s.outbox.config.SweepInterval) }`,
+		"func (s *sweeper) ttl() time.Duration {\n	if %s {\n		return 1000 * time.Hour\n	}\n	return max(leaseTTL, 3*s.outbox.config.SweepInterval)\n}"},
+	{"rows", "outbox/join.go", // of a joined transaction what is announced is what has a committed row
+		`return committed[e.ID] })`,
+		`return committed[e.ID] || %s })`},
+	{"settle", "outbox/transaction.go", // which is looked up before the commit, too, where there is an AfterCommit function
+		`	if len(left) < len(ids) {`,
+		`	if len(left) < len(ids) && !%s {`},
+	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
+		`return a.mark != "" && !strings.Contains(marks, a.mark) })`,
+		`return a.mark != "" && !strings.Contains(marks, a.mark) && !%s })`},
+	{"inbox", "handlers/turn.go", // an event without order is run once
+		`case !entered || !found.fresh:`,
+		`case (!entered || !found.fresh) && !%s:`},
+	{"link", "handlers/decision.go", // an event waits for its predecessor
+		`case at.last > 0 && e.Previous <= at.last:`,
+		`case at.last > 0 && (e.Previous <= at.last || %s):`},
+	{"position", "handlers/decision.go", // and is not run when its stream has gone on
+		"	case e.Sequence <= at.last:\n		return duplicate\n",
+		"	case e.Sequence <= at.last && !%s:\n		return duplicate\n"},
+	{"registered", "handlers/decision.go", // a type that another process handles is left to that
+		`case r.recorded:`,
+		`case r.recorded && !%s:`},
+	{"fork", "handlers/decision.go", // what exists passes what waits for something that is lost
+		`return e.Previous <= at.last && at.headPrevious > at.last`,
+		`return !%s && e.Previous <= at.last && at.headPrevious > at.last`},
+	{"clock", "handlers/retention.go", // ages are judged by Postgres' clock
+		"	return now, nil\n",
+		"	if %s {\n		now = r.cfg.Clock.Now()\n	}\n	return now, nil\n"},
+	{"deadline", "handlers/call.go", // a handler that ignores its deadline is given up, and reported
+		"	grace := time.NewTimer(unresponsiveAfter)\n",
+		"	if %s {\n		return <-returned\n	}\n	grace := time.NewTimer(unresponsiveAfter)\n"},
 }
 
 // offVariable lists, for the changed program, the guards that are off.
@@ -135,24 +160,36 @@ func TestGuards(t *testing.T) {
 	database := pgtest.URL(t)
 	program := build(t)
 	for _, c := range []struct {
-		off  string // the guard, and what covers for it
-		want string // what is found: lost, doubled or misordered
-		seed int
+		off    string // the guard, and what covers for it
+		faults string // the kinds of faults that are on
+		want   string // what is found: lost, doubled or misordered; or failed, where it is none of these
+		seed   int
 	}{
-		{"visible", "doubled", 8},
-		{"unknown-commit", "doubled", 1},
-		{"unknown-rollback sweep", "lost", 1},
-		{"sweep", "lost", 2},
-		{"mark check", "lost", 15},
-		{"inbox", "doubled", 1},
-		{"link", "lost", 1},
-		{"link position", "misordered", 1},
+		{"visible", "none", "doubled", 8},
+		{"unknown-commit", "none", "doubled", 1},
+		{"unknown-rollback sweep", "none", "lost", 1},
+		{"sweep", "none", "lost", 2},
+		{"mark check", "none", "lost", 15},
+		{"inbox", "none", "doubled", 1},
+		{"link", "none", "lost", 1},
+		{"link position", "none", "misordered", 1},
+		{"registered", "deploy", "lost", 1},
+		{"rows settle", "join", "doubled", 1},
+		{"after", "join", "doubled", 1},
+		{"lease", "freeze", "failed", 1},
+		{"clock", "skew", "doubled", 1},
+		{"fork", "failover", "lost", 1},
+		{"deadline", "hang", "failed", 1},
 	} {
 		t.Run(c.off, func(t *testing.T) { // one after the other: what is found depends on who is fast
 			var out string
 			for try := range tries {
 				seed := strconv.Itoa(c.seed + 1000*try)
-				out = play(t, program, c.off, "-database", database, "-seed", seed, "-find", c.want, "-workers", "2", "-duration", "30s", "-patience", "2s")
+				args := []string{"-database", database, "-seed", seed, "-faults", c.faults, "-workers", "2", "-duration", "30s", "-patience", "2s", "-find", c.want}
+				if c.want == "failed" {
+					args = append(args[:len(args)-2], "-stop")
+				}
+				out = play(t, program, c.off, args...)
 				if figure(t, out, c.want) > 0 {
 					return
 				}
