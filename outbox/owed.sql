@@ -9,8 +9,7 @@ ORDER BY r.id
 LIMIT $6::bigint
 
 -- name: LockOwed
--- The next page of what is to be changed, in the order of streams, which is the order of locks. What the sweep is sending
--- at this moment is not locked.
+-- Those of $1 that are still rejected, in the order of streams, which is the order of locks.
 SELECT r.id::text
 FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
 WHERE r.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = r.id OFFSET 0)
