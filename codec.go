@@ -37,7 +37,8 @@ const (
 	propDatabase    = "rf_db"
 	propTimeoutKey  = "rf_timeout_key"
 	propTimeoutName = "rf_timeout_name"
-	propData        = "rf_data" // the body is data, though it looks like the binding's sign that there is none
+	propUndecoded   = "rf_undecoded" // never sent: marks what has no other property that shows it
+	propData        = "rf_data"      // the body is data, though it looks like the binding's sign that there is none
 )
 
 // noData is the body of an event without data: RocketMQ takes no empty one, and this is what CloudEvents' Java SDK sends
@@ -244,7 +245,22 @@ func undecoded(d broker.Delivery) Event {
 			e.Headers[name] = value
 		}
 	}
+	if !e.Undecoded() {
+		e.Headers[propUndecoded] = "1"
+	}
 	return e
+}
+
+// Undecoded tells whether e is what EventOf returned with an error, also if it was stored since: its headers are the
+// properties of the message, of which those of a CloudEvent are no headers otherwise. It is for people to look at, not for
+// handlers: what of it is missing or wrong is not marked.
+func (e Event) Undecoded() bool {
+	for name := range e.Headers {
+		if strings.HasPrefix(name, prefixAttribute) || strings.HasPrefix(name, prefixOwn) {
+			return true
+		}
+	}
+	return false
 }
 
 // identity makes a UUID of a CloudEvents id, which may be any text and is unique per source only. original is that text,

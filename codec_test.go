@@ -118,6 +118,10 @@ func TestUndecodable(t *testing.T) {
 		if e.Headers[c.property] != c.value || string(e.Body) != string(m.Body) || e.Ordered() || e.TimeoutName != "" {
 			t.Errorf("%s=%q: the dead letter doesn't hold the message: %+v", c.property, c.value, e)
 		}
+		// Retried as it is, it isn't handled half.
+		if _, err := rocketflow.Decode[map[string]any](e); !e.Undecoded() || !errors.Is(err, rocketflow.ErrUndecodable) {
+			t.Errorf("%s=%q: what could not be read is decoded: %v", c.property, c.value, err)
+		}
 	}
 }
 
@@ -182,7 +186,7 @@ func TestForeignMessageOfOurOwn(t *testing.T) {
 	} {
 		m := broker.Message{Topic: "orders", Tag: "created", Body: []byte("x")}
 		edit(&m)
-		if e, err := rocketflow.EventOf(broker.Delivery{Message: m}); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) {
+		if e, err := rocketflow.EventOf(broker.Delivery{Message: m}); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) || !e.Undecoded() {
 			t.Errorf("%s: got %+v, %v", name, e, err)
 		}
 	}

@@ -126,11 +126,14 @@ func NewEvent(p Payload) (Event, error) {
 }
 
 // Decode reads the body of e, which is JSON by its content type, into a T. What can't be read matches ErrUndecodable: also
-// an event without data, and null for a T that is never nil, as both would look like a T whose fields are all zero.
+// a message that EventOf could not read, an event without data, and null for a T that is never nil, as both would look like a T whose fields are all zero.
 func Decode[T any](e Event) (T, error) {
 	var v T
 	undecodable := func(err error) error {
 		return printable.Error(fmt.Errorf("%w: %s as %T: %w", ErrUndecodable, e.Type, v, err), printable.Reason)
+	}
+	if e.Undecoded() {
+		return v, undecodable(errors.New("the message could not be read"))
 	}
 	if json, utf8 := isJSON(cmp.Or(e.ContentType, ContentTypeJSON)); !json || !utf8 {
 		return v, undecodable(fmt.Errorf("content type %s, want JSON in UTF-8", printable.Quote(e.ContentType, printable.Name)))

@@ -16,6 +16,9 @@
 //   - What a function of the caller does to its goroutine, a panic or a runtime.Goexit, ends that one call and nothing else.
 //   - A context bounds the wait for an answer. What was written when it ends may still take effect.
 //
+// A broker tells consumers nothing of who sent a message: whoever may publish to a topic can send any event, of any source,
+// with any sequence. docs/security.md says what that allows and which rights bound it.
+//
 // All methods are safe for concurrent use. A Message is never changed by a driver and may be reused after the call.
 package broker
 
@@ -96,7 +99,7 @@ const (
 // Check is the broker's question what became of a half message.
 type Check struct {
 	Half    Half
-	Message Delivery // as prepared; Attempt counts the checks, beginning with 1
+	Message Delivery // as prepared, without its body; Attempt counts the checks, beginning with 1
 }
 
 // Checker answers checks, concurrently and for any member of its group. A panic, a runtime.Goexit or a passed deadline counts as Unknown.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -45,7 +46,8 @@ func setupIn(t testing.TB, pool *pgxpool.Pool, schema string) *bundle {
 func (b *bundle) config() Config {
 	return Config{
 		Pool: b.pool, Source: "test", Transactor: &plainTransactor{b.pool, b.broker}, Broker: b.broker, Schema: b.schema, Lanes: 4,
-		Retry: RetryPolicy{Attempts: 3, Base: 20 * time.Millisecond, Max: 50 * time.Millisecond},
+		Logger: slog.New(slog.DiscardHandler),
+		Retry:  RetryPolicy{Attempts: 3, Base: 20 * time.Millisecond, Max: 50 * time.Millisecond},
 	}
 }
 
@@ -218,8 +220,9 @@ func (p *probe) listener() *Listener {
 			defer p.mu.Unlock()
 			p.dead = append(p.dead, i)
 		},
-		Panicked: func(PanickedInfo) { p.inc("panicked") },
-		Stalled:  func(StalledInfo) { p.inc("stalled") },
+		Panicked:     func(PanickedInfo) { p.inc("panicked") },
+		Unresponsive: func(UnresponsiveInfo) { p.inc("unresponsive") },
+		Stalled:      func(StalledInfo) { p.inc("stalled") },
 	}
 }
 

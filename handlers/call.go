@@ -136,7 +136,7 @@ var errUnresponsive = errors.New("handler ignores that its context ended")
 // awaitReturn gives a handler whose context has ended a while to return, and then abandons it: its transaction is closed
 // to it, and it is listed by name until it returns.
 func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerTx, returned chan error) error {
-	grace := time.NewTimer(unresponsiveAfter)
+	grace := time.NewTimer(c.cfg.unresponsiveAfter)
 	defer grace.Stop()
 	select {
 	case err := <-returned:

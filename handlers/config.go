@@ -58,6 +58,8 @@ type Config struct {
 	Clock    rocketflow.Clock
 	Listener *Listener
 	Logger   *slog.Logger // Defaults to warnings and errors on stderr.
+
+	unresponsiveAfter time.Duration // set by tests
 }
 
 // ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
@@ -117,6 +119,7 @@ func (c Config) withDefaults() Config {
 	c.InboxRetention = cmp.Or(c.InboxRetention, 7*24*time.Hour)
 	c.PositionRetention = cmp.Or(c.PositionRetention, 30*24*time.Hour)
 	c.MaxAhead = cmp.Or(c.MaxAhead, time.Hour)
+	c.unresponsiveAfter = cmp.Or(c.unresponsiveAfter, unresponsiveAfter)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}

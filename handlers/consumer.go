@@ -173,7 +173,7 @@ func (c *consumer) drain(ctx context.Context) error {
 	}
 	close(c.stopped)
 	c.abandon()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.unresponsiveAfter+stopGrace)
 	defer cancel()
 	for _, group := range []*sync.WaitGroup{&c.working, &c.holding, &c.lanes, &c.calls} {
 		if !await(grace, group) {
@@ -196,8 +196,8 @@ func (c *consumer) isStopping() bool {
 	}
 }
 
-// stopGrace is how long handlers have to return once their context has ended.
-const stopGrace = unresponsiveAfter + time.Second
+// stopGrace is how long everything has to end once handlers have returned or were abandoned.
+const stopGrace = time.Second
 
 // await waits for a group, or until ctx ends.
 func await(ctx context.Context, group *sync.WaitGroup) bool {
@@ -238,7 +238,7 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 		}
 		// A handler that takes long must not keep the events of other aggregates out: what waits for it moves to Postgres.
 		if c.stall.err() == nil && c.queue.divert(it, c.share()) {
-			return c.park(ctx, it.event, nil, parking{reason: Busy, after: firstRecheck, err: errBusy})
+			return c.parkBusy(ctx, it.event)
 		}
 	}
 }

@@ -70,6 +70,8 @@ func decideDelivered(e rocketflow.Event, at position, r rules) decision {
 // parked, adoptAfter how long it has to wait for a predecessor that is older than the consumer.
 func decideParked(e rocketflow.Event, reason Reason, at position, r rules, waited, adoptAfter time.Duration) decision {
 	switch {
+	case reason == Busy && e.Sequence <= at.last && !at.passedOver(e.Sequence):
+		return duplicate // it was parked without a look at the position, which its stream's handler held
 	case at.passedOver(e.Sequence), e.Sequence <= at.last:
 		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
 		return tooLate

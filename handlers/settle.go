@@ -39,7 +39,6 @@ func (c *consumer) park(ctx context.Context, e rocketflow.Event, row *record, p 
 			changed = tag.RowsAffected() > 0
 			return err
 		}
-		now := p
 		if e.Ordered() {
 			at := &lockedStream{Stream: e.Stream()}
 			if err := c.store.lock(ctx, tx, []*lockedStream{at}, &pgx.Batch{}); err != nil {
@@ -48,19 +47,32 @@ func (c *consumer) park(ctx context.Context, e rocketflow.Event, row *record, p 
 			switch decideDelivered(e, at.position, rules{now: c.now(), maxAhead: c.cfg.MaxAhead, positionRetention: c.cfg.PositionRetention, handled: true}) {
 			case duplicate, alreadyParked:
 				return nil
-			case behind:
-				if p.reason == Busy {
-					now.after = untilWoken
-				}
 			}
 		}
 		changed = true
-		if err := c.store.queuePark(&q, e, now); err != nil {
+		if err := c.store.queuePark(&q, e, p); err != nil {
 			return err
 		}
 		return tx.SendBatch(ctx, &q).Close()
 	})
 	if err == nil && changed {
+		c.reportParked(e, p)
+	}
+	return err
+}
+
+// parkBusy parks an event behind a handler that takes long. That handler's transaction holds the position, so nothing is
+// known of it: the event is looked at again by itself, and what it finds then decides.
+func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
+	p := parking{reason: Busy, after: firstRecheck, err: errBusy}
+	err := c.stubbornly(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		var q pgx.Batch
+		if err := c.store.queuePark(&q, e, p); err != nil {
+			return err
+		}
+		return tx.SendBatch(ctx, &q).Close()
+	})
+	if err == nil {
 		c.reportParked(e, p)
 	}
 	return err

@@ -13,10 +13,16 @@ type discardError struct{ err error }
 func (e *discardError) Error() string { return fmt.Sprintf("discard: %v", e.err) }
 func (e *discardError) Unwrap() error { return e.err }
 
+// Settles tells sagas, which apply events by themselves, that the event is settled without effect.
+func (e *discardError) Settles() bool { return true }
+
 type deadError struct{ err error }
 
 func (e *deadError) Error() string { return e.err.Error() }
 func (e *deadError) Unwrap() error { return e.err }
+
+// GivesUp tells sagas that trying again won't help.
+func (e *deadError) GivesUp() bool { return true }
 
 // Discard, returned by a handler, undoes what it did and settles the event as handled. err says why; it may be nil.
 func Discard(err error) error {

@@ -212,7 +212,7 @@ func TestWaitsForOthers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ what, hold string }{
 		{"another migration", "SELECT pg_advisory_xact_lock(hashtextextended('rocketflow migrations ' || current_schema(), 0))"},
-		{"a table in use", "SELECT FROM installation"},
+		{"a table in use", "SELECT FROM saga"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()

@@ -192,6 +192,8 @@ func (g *gauge) reject(all []rejectedEvent, relayed bool) {
 	}
 	if relayed {
 		g.own -= int64(len(all))
+	} else {
+		g.owed = max(0, g.owed-int64(len(all)))
 	}
 	g.judge()
 }
@@ -323,11 +325,15 @@ func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duratio
 		return events + rejected, max(oldest, waited), nil
 	}
 	var (
-		seconds float64
-		n       int64
+		seconds          float64
+		flowing, refused int64
 	)
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("OldestOwed"), known.seen, known.again, page).Scan(&seconds, &n); err != nil {
+	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("OldestOwed"), known.seen, known.again, page).Scan(&seconds, &flowing, &refused); err != nil {
 		return 0, 0, fmt.Errorf("read backlog: %w", err)
 	}
-	return n + rejected, max(waited, time.Duration(seconds*float64(time.Second))), nil
+	oldest = time.Duration(seconds * float64(time.Second))
+	if refused >= page {
+		refused, oldest = max(refused, rejected), max(oldest, waited)
+	}
+	return flowing + refused, oldest, nil
 }

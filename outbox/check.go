@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // inProgress holds the events whose check is being answered, from the look-up to the ack: while one answer is on its
@@ -56,9 +58,7 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 	info.EventID = event.ID
 	answer := func(d broker.Decision, reason string, err error) broker.Decision {
 		info.Decision, info.Reason, info.Err = d, reason, err
-		if err != nil || reason == reasonForeign {
-			o.log.Warn("check-back not answered", "event_id", info.EventID, "reason", reason, "times", info.Times, "error", err)
-		}
+		o.checkLog.say(o.log, info, event.Database)
 		o.listener.Checked(info)
 		return d
 	}
@@ -148,6 +148,39 @@ func (o *Outbox) ackChecked(ctx context.Context, r *running, ids []uuid.UUID) ([
 }
 
 const reasonForeign = "of another database"
+
+// checkLog says once why checks can't be answered: the broker asks for each half message, again and again.
+type checkLog struct {
+	mu      sync.Mutex
+	trouble trouble
+	foreign map[string]bool // databases
+}
+
+// maxForeign bounds the memory.
+const maxForeign = 100
+
+func (l *checkLog) say(log *slog.Logger, i CheckedInfo, database string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case i.Err != nil:
+		if l.trouble.begins(i.Err) {
+			log.Warn("a check-back can't be answered; the broker asks again, and the sweep sends what is committed",
+				"event_id", i.EventID, "reason", i.Reason, "times", i.Times, "error", i.Err)
+		}
+	case i.Reason == reasonForeign:
+		if database = printable.Text(database, 100); !l.foreign[database] && len(l.foreign) < maxForeign {
+			if l.foreign == nil {
+				l.foreign = map[string]bool{}
+			}
+			l.foreign[database] = true
+			log.Warn("a check-back asks for an event of another database: give services of different databases groups of different names",
+				"event_id", i.EventID, "database", database)
+		}
+	default:
+		l.trouble.ends(log, "check-backs are answered again")
+	}
+}
 
 // idTime is when a UUIDv7 was drawn.
 func idTime(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }

@@ -15,7 +15,7 @@ const (
 	// its events, before it commits.
 	Auto Gear = iota
 	// HalfMessages: a half message for each event, however many are in flight. Lowest latency. While the broker is away
-	// the relay takes their place, as with Auto.
+	// the relay takes their place, as with Auto, and always for joined transactions.
 	HalfMessages
 	// Relay: events are sent in groups after the commit. Highest throughput.
 	Relay

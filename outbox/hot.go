@@ -18,7 +18,8 @@ type hotStreams struct {
 	mu      sync.Mutex // held briefly
 	open    int        // transactions of this process
 	streams map[streamKey]*heat
-	prune   int // as many are looked through for what is over
+	prune   int           // as many are looked through for what is over
+	travel  time.Duration // of half messages, as it was of late
 }
 
 // streamKey is a stream of this source.
@@ -91,14 +92,25 @@ func (h *hotStreams) hot(keys []streamKey) bool {
 	})
 }
 
+// travelled notes how long a transaction waited for its half messages.
+func (h *hotStreams) travelled(took time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.travel += (took - h.travel) / 8
+}
+
 // contended tells, of an event that has its place, that the one before was recorded so shortly ago that their transactions
-// have probably waited for one another, whatever process made it. Sequences are times, in microseconds.
+// have probably waited for one another, whatever process made it: its half message has travelled meanwhile. Sequences are
+// times, in microseconds.
 func (h *hotStreams) contended(e rocketflow.Event) bool {
-	if e.Previous == 0 || e.Sequence-e.Previous >= hotGap.Microseconds() {
+	if e.Previous == 0 {
 		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if gap := time.Duration(e.Sequence-e.Previous) * time.Microsecond; gap >= hotGap+min(2*h.travel, hotFor) {
+		return false
+	}
 	s := h.streams[streamKey{e.Topic, e.Subject}]
 	if s == nil || h.open == 1 && s.sequence == e.Previous {
 		return false // one caller alone, one event after the other

@@ -13,7 +13,7 @@ import (
 )
 
 // travel is how long a half message takes in these tests.
-const travel = 3 * time.Millisecond
+const travel = 10 * time.Millisecond
 
 // heatBundle is an outbox whose half messages take a while, and counts them.
 func heatBundle(t *testing.T) (b *bundle, halves *atomic.Int64, edit func(*outbox.Config)) {

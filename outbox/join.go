@@ -178,10 +178,13 @@ func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
 	return committed
 }
 
+// maxAnnounced bounds a query for the events of joined transactions.
+const maxAnnounced = 2048
+
 // committed returns the ids of those events whose rows are visible from outside.
 func (o *Outbox) committed(ctx context.Context, events []rocketflow.Event) (map[uuid.UUID]bool, error) {
 	ids := make(map[uuid.UUID]bool, len(events))
-	for chunk := range slices.Chunk(events, maxLookups) {
+	for chunk := range slices.Chunk(events, maxAnnounced) {
 		keys := make([]uuid.UUID, len(chunk))
 		for i, e := range chunk {
 			keys[i] = e.ID

@@ -353,6 +353,37 @@ func TestEventsFollowTheirRows(t *testing.T) {
 				return nil
 			}))
 		}},
+		"savepoint on the connection, asked for while a result is read": {want: []string{"a", "c"}, run: func(x *trial) {
+			must(x, within(x, func(tx rocketflow.Tx) error {
+				x.publish(tx, "a")
+				rows, err := tx.Query(x.ctx, "SELECT generate_series(1, 10)")
+				must(x, err)
+				rows.Next()
+				conn := tx.Conn()
+				rows.Close()
+				x.exec(tx, "SELECT 1")
+				_, err = conn.Exec(x.ctx, "SAVEPOINT s")
+				must(x, err)
+				x.publish(tx, "b")
+				_, err = conn.Exec(x.ctx, "ROLLBACK TO s")
+				must(x, err)
+				x.publish(tx, "c")
+				return nil
+			}))
+		}},
+		"savepoint on the connection, around what was published before one of Begin": {run: func(x *trial) {
+			if err := within(x, func(tx rocketflow.Tx) error {
+				x.publish(tx, "a")
+				part := x.begin(tx)
+				conn := part.Conn() // the row of a is written in part
+				_, err := conn.Exec(x.ctx, "ROLLBACK TO sp_1")
+				must(x, err)
+				x.commit(part)
+				return nil
+			}); err == nil {
+				x.t.Error("committed without an event that was published before what was rolled back")
+			}
+		}},
 		"savepoint in SQL within one of Begin, both rolled back": {want: []string{"a", "d"}, run: func(x *trial) {
 			must(x, within(x, func(tx rocketflow.Tx) error {
 				x.publish(tx, "a")

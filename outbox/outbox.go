@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ type Config struct {
 	// of a service share it, and their database.
 	Source string
 	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
-	Group  string // producer group; default Source. All its members must be able to answer for all its events
+	Group  string // producer group; default Source, with hyphens for what a group can't be called. All its members must be able to answer for all its events
 
 	// Topics that are published to. Start verifies that they exist, Publish refuses others. Empty: anything goes, and an
 	// event of a topic that doesn't exist is owed until it does.
@@ -123,7 +124,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
-	c.Group = cmp.Or(c.Group, c.Source)
+	c.Group = cmp.Or(c.Group, groupName(c.Source))
 	c.HalfTimeout = cmp.Or(c.HalfTimeout, 500*time.Millisecond)
 	c.EndTimeout = cmp.Or(c.EndTimeout, 500*time.Millisecond)
 	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
@@ -155,6 +156,16 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	return c
+}
+
+// groupName makes a source, which may be any URI reference, into the name of a group.
+func groupName(source string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-%|", r) {
+			return r
+		}
+		return '-'
+	}, source)
 }
 
 func (c Config) validate() error {
@@ -209,6 +220,7 @@ type Outbox struct {
 	handedOut handedOut
 	faults    guard.Reporter // of the application's functions
 	said      said
+	checkLog  checkLog
 	skewed    atomic.Bool // said that the clock differs from Postgres'
 	refillOff sync.Once   // said that it is
 
@@ -408,7 +420,7 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among outbox.Config.Topics %s",
+		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among the known topics %s: see outbox.Config.Topics",
 			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
 	}
 	if len(e.Body) > o.config.MaxBody {

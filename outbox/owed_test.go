@@ -98,7 +98,13 @@ func TestDiscardATopic(t *testing.T) {
 	if n, err := owed.Discard(ctx, outbox.OwedFilter{Topic: "missing"}, ""); err != nil || n < 5 {
 		t.Fatalf("discarded %d (%v)", n, err)
 	}
-	eventually(t, "nothing is owed", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 0 })
+	eventually(t, "nothing is owed", func() bool {
+		if _, err := owed.Discard(ctx, outbox.OwedFilter{Topic: "missing"}, ""); err != nil { // what was noted since
+			t.Fatal(err)
+		}
+		n, _, err := b.outbox.Backlog(ctx)
+		return err == nil && n == 0
+	})
 	eventually(t, "the topic is taken again", func() bool { return b.publishOne(ctx, seen("0")) == nil })
 }
 

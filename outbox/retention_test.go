@@ -203,7 +203,7 @@ func TestStreamsExpireInUse(t *testing.T) {
 	forgotten := int64(0)
 	forgetting.Go(func() error {
 		// A row at a time, from the last to meet those who come from the first.
-		one := strings.Replace(x.queries.Get("ExpireStreams"), "s.sequence < $3", "s.sequence < $3 AND s.subject = $4", 1)
+		one := strings.Replace(x.queries.Get("ExpireStreams"), "s.sequence < $3::bigint", "s.sequence < $3::bigint AND s.subject = $4", 1)
 		for i := streams; i > 0; i-- {
 			n, err := expire.Walk(ctx, x.pool, x.config.Schema, "stream", one, old+1, strconv.Itoa(i))
 			if forgotten += n; err != nil {

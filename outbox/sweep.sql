@@ -79,18 +79,25 @@ SELECT pg_catalog.count(*) FROM (
 ) o
 
 -- name: OldestOwed
-SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM clock_timestamp() - recorded_at)), 0)::float8, pg_catalog.count(*) FROM (
-    (SELECT recorded_at FROM {schema}.outbox o
+-- How old the oldest is of what is owed, and how many: those on their way, and those that are rejected; up to $3 of both.
+SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM clock_timestamp() - recorded_at)), 0)::float8,
+    pg_catalog.count(*) FILTER (WHERE NOT rejected), pg_catalog.count(*) FILTER (WHERE rejected)
+FROM (
+    (SELECT recorded_at, false AS rejected FROM {schema}.outbox o
     WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[])
         AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
         AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid LIMIT $3::bigint)
     UNION ALL
-    (SELECT recorded_at FROM {schema}.outbox o
+    (SELECT recorded_at, false FROM {schema}.outbox o
     WHERE o.xid >= $1::bigint::text::xid8
         AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
         AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
     ORDER BY o.xid LIMIT $3::bigint)
+    UNION ALL
+    (SELECT (SELECT o.recorded_at FROM {schema}.outbox o WHERE o.id = r.id OFFSET 0), true FROM {schema}.outbox_rejected r
+    WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = r.id OFFSET 0)
+    ORDER BY r.id LIMIT $3::bigint)
 ) o
 
 -- name: Counted

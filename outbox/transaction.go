@@ -36,6 +36,7 @@ type transaction struct {
 	xid     string   // as settle found it
 	streams []streamKey
 	handed  *pgx.Conn // the connection that the application has asked for
+	late    bool      // it did so while a result was being read: beEager is due
 	left    bool      // it no longer counts as open
 	// inner are events whose rows were written in a savepoint that began after them.
 	inner map[uuid.UUID]bool
@@ -141,10 +142,13 @@ func (s *transaction) undo(l *level) {
 
 // before prepares for a statement of the application. It must be called with each.
 func (s *transaction) before(ctx context.Context, sql string) (controlled bool, err error) {
-	if s.own == nil || !controls(sql) {
+	if s.own == nil {
 		return false, nil
 	}
-	return true, s.beEager(ctx)
+	if controlled = controls(sql); controlled || s.late {
+		err = s.beEager(ctx)
+	}
+	return controlled, err
 }
 
 // after follows a statement that before took for one that controls the transaction.
@@ -190,7 +194,7 @@ func (s *transaction) beEager(ctx context.Context) error {
 			s.inner[e.ID] = true
 		}
 	}
-	s.eager = true
+	s.eager, s.late = true, false
 	return nil
 }
 
@@ -226,16 +230,26 @@ func (s *transaction) settle(ctx context.Context) error {
 		s.xid = *xid
 	}
 	if len(left) < len(ids) {
+		has := setOf(left)
 		var gone []rocketflow.Event
-		p.events, gone = split(p.events, func(e rocketflow.Event) bool { return slices.Contains(left, e.ID.String()) })
+		p.events, gone = split(p.events, func(e rocketflow.Event) bool { return has[e.ID.String()] })
 		p.recorded = len(p.events)
 		if slices.ContainsFunc(gone, func(e rocketflow.Event) bool { return s.inner[e.ID] }) {
 			return errUndone
 		}
 		s.outbox.listener.RolledBack(gone, false)
 	}
-	p.after = slices.DeleteFunc(p.after, func(a afterCommit) bool { return a.mark != "" && !strings.Contains(marks, a.mark) })
+	marked := setOf(strings.Fields(marks))
+	p.after = slices.DeleteFunc(p.after, func(a afterCommit) bool { return a.mark != "" && !marked[a.mark] })
 	return nil
+}
+
+func setOf(all []string) map[string]bool {
+	set := make(map[string]bool, len(all))
+	for _, s := range all {
+		set[s] = true
+	}
+	return set
 }
 
 // split divides events by whether they are ok.

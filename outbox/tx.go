@@ -37,6 +37,11 @@ func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error 
 	if err != nil {
 		return err
 	}
+	if s.late {
+		if err := s.beEager(ctx); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+	}
 	had := len(s.pending.events)
 	s.add(events, unordered)
 	if s.eager {
@@ -82,6 +87,11 @@ func (t *tx) Begin(ctx context.Context) (pgx.Tx, error) {
 			return nil, err
 		}
 		s.begun++ // as pgx counts, whether it succeeds or not
+	}
+	if s.late {
+		if err := s.beEager(ctx); err != nil {
+			return nil, err
+		}
 	}
 	number := s.begun
 	inner, err := t.Tx.Begin(ctx)
@@ -250,6 +260,10 @@ func (t *tx) Conn() *pgx.Conn {
 	}
 	s.handed = conn
 	s.outbox.handedOut.put(conn, s)
+	if conn.PgConn().IsBusy() {
+		s.late = !s.eager
+		return conn
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
 	defer cancel()
 	if err := s.beEager(ctx); err != nil {
@@ -269,7 +283,7 @@ func (s *transaction) commit(ctx context.Context) error {
 		return errors.Join(s.doomed, s.rollback(ctx))
 	case s.opaque:
 		return s.commitOpaque(ctx)
-	case s.eager:
+	case s.eager || s.late:
 		if err := s.settle(ctx); err != nil {
 			return errors.Join(err, s.rollback(ctx))
 		}
@@ -328,7 +342,9 @@ func (s *transaction) commitBetweenHalves(ctx context.Context, r *running, ticke
 		return s.relay(r, s.base.Commit(ctx))
 	}
 	events := s.pending.events
+	begin := time.Now()
 	halves, err := s.outbox.prepare(ctx, r, ticket, events)
+	s.outbox.hot.travelled(time.Since(begin))
 	if err != nil {
 		s.outbox.abandon(ctx, r, ticket, halves)
 		return errors.Join(err, s.rollback(ctx))

@@ -162,6 +162,36 @@ func TestSagasHearTheSame(t *testing.T) {
 	}
 }
 
+// TestVerdictOnWaitingEvent has the function of a waiting event discard it, or give it up.
+func TestVerdictOnWaitingEvent(t *testing.T) {
+	t.Parallel()
+	w := rocketflowtest.New(t)
+	d := saga.Define[parcel]("strict", 1)
+	d.Initial("awaiting_stock").NoDeadline("awaiting_stock", "awaiting_payment").Final("paid")
+	saga.On[stocked](d, "awaiting_stock", "awaiting_payment", nil)
+	saga.On(d, "awaiting_payment", "paid", func(_ context.Context, _ rocketflow.Tx, _ *parcel, p paidFor) error {
+		if p.ID == "discarded" {
+			return handlers.Discard(errors.New("no such order"))
+		}
+		return handlers.Dead(errors.New("no such order"))
+	})
+	service, purchases := startPurchase(w, d)
+	for _, key := range []string{"discarded", "dead"} {
+		service.Within(func(ctx context.Context, tx rocketflow.Tx) error { return purchases.Begin(ctx, tx, key, parcel{}) })
+		service.Publish(paidFor{key}, stocked{key})
+	}
+	w.Settle()
+	left, err := saga.NewWaitingEvents(service.Pool, service.Schema).List(t.Context(), saga.WaitingFilter{})
+	if err != nil || len(left) != 1 || left[0].Key != "dead" || left[0].Status != saga.WaitFailed {
+		t.Errorf("waiting: %+v, %v", left, err)
+	}
+	for _, key := range []string{"discarded", "dead"} {
+		if is := service.Saga("strict", key); is.State != "awaiting_payment" {
+			t.Errorf("%s went %v", key, is.Path)
+		}
+	}
+}
+
 // TestDeadTimeout has the event of a timeout become a dead letter: further copies of it come and change nothing.
 func TestDeadTimeout(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -113,7 +114,7 @@ func (s *checks) decide(check broker.Check) (decision broker.Decision, done func
 	ended := guard.Run(func() { decision, done = s.checker(ctx, check) })
 	if ended != nil {
 		s.transactor.client.sayEnded("checker", ended, "group", s.transactor.group, "message_id", check.Half.MessageID)
-		return broker.Unknown, nil, fmt.Errorf("checker: %w", ended)
+		return broker.Unknown, nil, printable.Errorf("checker: %w", ended)
 	}
 	switch {
 	case decision != broker.Commit && decision != broker.Rollback:
@@ -146,6 +147,7 @@ func (c *Client) serve(l *link) remoting.Handler {
 	}
 }
 
+// readCheck reads what a broker asks about: the message without its body.
 func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 	var check broker.Check
 	records, err := remoting.DecodeRecords(request.Body)
@@ -156,11 +158,7 @@ func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 		return check, fmt.Errorf("%d records, want 1", len(records))
 	}
 	r := records[0]
-	body, err := r.Payload()
-	if err != nil {
-		return check, err
-	}
-	m := delivery(r.Topic, r.Properties, body)
+	m := delivery(r.Topic, r.Properties, nil) // nobody reads the body, which may be large, and larger when it is decompressed
 	m.Broker, m.Queue, m.Offset, m.Born, m.Stored = l.name, r.Queue, r.QueueOffset, r.Born, r.Stored
 	m.Attempt, _ = strconv.Atoi(r.Properties[primitive.PropertyTranscationCheckTimes])
 	m.Attempt = max(m.Attempt, 1)

@@ -4,8 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // A commit that comes too late is not sent. The checker must hear that, or it would take the event for delivered.
@@ -25,5 +29,23 @@ func TestLateDecisionIsNotTaken(t *testing.T) {
 		if !called || got == nil {
 			t.Errorf("%s: done called: %v, with %v; want an error", name, called, got)
 		}
+	}
+}
+
+// A check is read without its body, which nobody wants: one that can't be decompressed, or that would be huge, is none of
+// its business.
+func TestCheckHasNoBody(t *testing.T) {
+	t.Parallel()
+	r := &remoting.Record{
+		Topic: "orders", Body: []byte("no zlib"), SysFlag: remoting.FlagCompressed, Born: time.Now(), Stored: time.Now(),
+		Properties: map[string]string{primitive.PropertyProducerGroup: "g", "CE_id": "1"},
+	}
+	body, err := r.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check, err := readCheck(&link{name: "b"}, &remoting.Command{Body: body, Ext: map[string]string{}})
+	if err != nil || check.Message.Body != nil || check.Message.Properties["CE_id"] != "1" || check.Half.Group != "g" {
+		t.Errorf("read %+v (%v)", check, err)
 	}
 }

@@ -241,7 +241,8 @@ func (c *Client) watch(ctx context.Context) {
 		}
 		c.names.refresh()
 		if err := c.updateLinks(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("brokers can't be listed", "error", err)
+			c.log.Warn("no name server lists the brokers; those that are known are used, and the next look follows",
+				"error", err, "after", watchInterval)
 			continue
 		}
 		c.routes.refresh(ctx)
@@ -308,6 +309,7 @@ func (c *Client) linkDown(l *link, err error) {
 	if errors.Is(err, remoting.ErrClosed) {
 		return
 	}
-	c.log.Warn("broker lost", "broker", l.name, "address", l.address, "error", err)
+	c.log.Warn("connection to a broker lost; sends to it fail and its consumers stand still until it is made again",
+		"broker", l.name, "address", l.address, "error", err)
 	c.listener.BrokerDown(BrokerInfo{Broker: l.name, Address: l.address, Err: err})
 }

@@ -123,21 +123,27 @@ func (k *consumer) probe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		asked := 0
-		last := printable.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		var links []*link
 		for _, q := range queues {
-			if q.link == nil {
+			if q.link != nil {
+				links = append(links, q.link)
+				brokers[q.Broker] = struct{}{}
+			}
+		}
+		asked := 0
+		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
+		for l, err := range k.client.fanOut(ctx, links, func(ctx context.Context, l *link) error {
+			_, err := k.offset(ctx, l, topic, 0)
+			return err
+		}) {
+			if err == nil {
+				asked++
 				continue
 			}
-			brokers[q.Broker] = struct{}{}
-			if _, err := k.offset(ctx, q.link, topic, 0); err != nil {
-				last = printable.Errorf("topic %s on broker %s: %w", topic, q.Broker, err)
-				if errors.Is(err, broker.ErrRejected) {
-					return last
-				}
-				continue
+			last = fmt.Errorf("topic %s on broker %s: %w", topic, l.name, err)
+			if errors.Is(err, broker.ErrRejected) {
+				return last
 			}
-			asked++
 		}
 		if asked == 0 {
 			return last
@@ -212,7 +218,7 @@ func (k *consumer) handle(ctx context.Context, drain <-chan struct{}, d broker.D
 }
 
 func (k *consumer) failed(d broker.Delivery, err error) {
-	k.client.log.Warn("handler failed, message is held", "group", k.subscription.Group, "topic", d.Topic,
+	k.client.log.Warn("handler failed; the message is held and handled again", "group", k.subscription.Group, "topic", d.Topic,
 		"message_id", d.ID, "attempt", d.Attempt, "error", err)
 	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
 }
@@ -226,7 +232,7 @@ func (k *consumer) call(ctx context.Context, d broker.Delivery) error {
 		return err
 	}
 	k.client.sayEnded("handler", ended, "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID)
-	return fmt.Errorf("handler: %w", ended)
+	return printable.Errorf("handler: %w", ended)
 }
 
 // flowControl are the client's numbers for how much of a queue waits in memory.

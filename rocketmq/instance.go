@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rmq "github.com/apache/rocketmq-client-go/v2"
@@ -222,22 +224,24 @@ func (i *instance) known(ctx context.Context) (bool, error) {
 	k.mu.Lock()
 	brokers := k.brokers
 	k.mu.Unlock()
-	var errs []error
+	var links []*link
 	for _, name := range brokers {
-		l := k.client.link(name)
-		if l == nil {
-			continue
-		}
-		ids, err := l.members(ctx, k.subscription.Group)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(id, i.name) }) {
-			return true, nil
+		if l := k.client.link(name); l != nil {
+			links = append(links, l)
 		}
 	}
-	return false, errors.Join(errs...)
+	var listed atomic.Bool
+	errs := k.client.fanOut(ctx, links, func(ctx context.Context, l *link) error {
+		ids, err := l.members(ctx, k.subscription.Group)
+		if slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(id, i.name) }) {
+			listed.Store(true)
+		}
+		return err
+	})
+	if listed.Load() {
+		return true, nil
+	}
+	return false, errors.Join(slices.Collect(maps.Values(errs))...)
 }
 
 // members returns the ids under which the broker lists the consumers of a group.

@@ -168,7 +168,8 @@ func (t *transactor) Close(ctx context.Context) error {
 		if _, err := l.call(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
 			"clientID": c.id, "producerGroup": t.group,
 		}}); err != nil {
-			c.log.Warn("leave producer group", "group", t.group, "broker", l.name, "error", err)
+			c.log.Warn("a broker was not told that the producer group is left; until it notices it asks here what became of half messages",
+				"group", t.group, "broker", l.name, "error", err)
 		}
 	}
 	if err := t.checks.stop(ctx); err != nil {

@@ -18,12 +18,13 @@ func TestBadListener(t *testing.T) {
 			b.cfg.Listener = saga.Listener{
 				Moved:   func(saga.TransitionInfo) { called["Moved"]++; end() },
 				Ignored: func(saga.IgnoredInfo) { called["Ignored"]++; end() },
+				Waiting: func(saga.WaitInfo) { called["Waiting"]++; end() },
 			}
 			clear(b.router)
 			b.Engine = b.engine(t, b.cfg)
 			s := registerOrder(t, b)
 			b.begin(t, s, "o1", order{})
-			for _, p := range []paid{{"nobody", 1}, {"o1", 100}, {"o1", 1}} {
+			for _, p := range []paid{{"", 1}, {"nobody", 1}, {"o1", 100}, {"o1", 1}} {
 				if _, err := b.send(p); err != nil {
 					t.Fatal(err)
 				}
@@ -32,7 +33,7 @@ func TestBadListener(t *testing.T) {
 			if err != nil || i.Data.Paid == 0 {
 				t.Errorf("the saga is %+v (%v), want it paid", i, err)
 			}
-			if called["Moved"] < 2 || called["Ignored"] < 1 {
+			if called["Moved"] < 2 || called["Ignored"] < 1 || called["Waiting"] < 1 {
 				t.Errorf("called %v", called)
 			}
 		})

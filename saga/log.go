@@ -12,4 +12,5 @@ const (
 	keySagas    = "sagas"
 	keyAttempts = "attempts"
 	keyError    = "error"
+	keyStack    = "stack"
 )

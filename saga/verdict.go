@@ -2,13 +2,13 @@ package saga
 
 import (
 	"errors"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -77,22 +77,10 @@ const maxErrorText = 2000
 
 func errorText(err error) string { return printable.Text(err.Error(), maxErrorText) }
 
-// errExited is the error of a function that ended its goroutine, as testing's FailNow does.
-var errExited = errors.New("function called runtime.Goexit")
-
 // guarded runs fn and returns an error also if it panics or ends its goroutine.
 func guarded(fn func() error) (err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		err = errExited
-		defer func() {
-			if v := recover(); v != nil {
-				err = printable.Errorf("function panicked: %v\n%s", v, debug.Stack())
-			}
-		}()
-		err = fn()
-	}()
-	<-done
+	if failure := guard.Run(func() { err = fn() }); failure != nil {
+		return failure
+	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
@@ -28,7 +29,7 @@ func (s *Saga[S]) keep(ctx context.Context, tx rocketflow.Tx, i Instance[S], e r
 	}
 	w := WaitInfo{Saga: i.Name, Key: i.Key, State: i.State, Type: e.Type, EventID: e.ID}
 	err = tx.QueryRow(ctx, s.engine.sql.Get("Keep"), i.Name, i.Key, begun, i.State, e.ID.String(), e.Source, e.Topic, e.Type,
-		e.Subject, e.Sequence, e.Previous, e.Time, e.Database, e.ContentType, headers, limit.Seconds(), body(e)).Scan(&w.ID, &w.ExpiresAt)
+		e.Subject, e.Sequence, e.Previous, e.Time, e.Database, e.ContentType, headers, limit.Seconds(), stored.Body(e)).Scan(&w.ID, &w.ExpiresAt)
 	if err != nil {
 		return wrap(err)
 	}
@@ -39,13 +40,6 @@ func (s *Saga[S]) keep(ctx context.Context, tx rocketflow.Tx, i Instance[S], e r
 		}
 	})
 	return nil
-}
-
-func body(e rocketflow.Event) []byte {
-	if e.Body == nil {
-		return []byte{}
-	}
-	return e.Body
 }
 
 // behind tells whether an earlier event of e's stream waits that the present state takes: e must not overtake it.
@@ -146,6 +140,10 @@ func (s *Saga[S]) failed(ctx context.Context, tx rocketflow.Tx, i Instance[S], w
 		}
 		s.ignored(tx, IgnoredInfo{i.Name, i.Key, i.State, w.event.Type, w.event.ID, Discarded})
 		return nil
+	}
+	if panicked := (*guard.PanicError)(nil); errors.As(failure, &panicked) {
+		s.engine.cfg.Logger.Error("the function of a saga panicked on an event that had waited; it is tried again or left to a person, as after any error",
+			keySaga, i.Name, keyKey, i.Key, keyType, w.event.Type, keyEvent, w.event.ID, keyError, panicked.Value, keyStack, string(panicked.Stack))
 	}
 	info.Attempts = v.attempts
 	seconds := v.after.Seconds()

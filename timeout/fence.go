@@ -3,7 +3,6 @@ package timeout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -93,7 +92,7 @@ func (s *Scheduler) disarmOwn(ctx context.Context, tx pgx.Tx, f *firing) error {
 		return nil
 	}
 	if _, err := tx.Exec(ctx, s.sql.Get("DisarmOwn"), f.key, f.name, f.epoch.String(), f.rearmed); err != nil {
-		return fmt.Errorf("disarm timeout %s of %s: %w", f.name, f.key, err)
+		return printable.Errorf("disarm timeout %s of %s: %w", f.name, f.key, err)
 	}
 	return nil
 }

@@ -3,13 +3,13 @@ package timeout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -45,7 +45,7 @@ func (s *Scheduler) Get(ctx context.Context, q Querier, key, name string) (Armed
 		err = stored.SetHeaders(e, headers)
 	}
 	if err != nil {
-		return Armed{}, false, fmt.Errorf("get timeout %s of %s: %w", name, key, err)
+		return Armed{}, false, printable.Errorf("get timeout %s of %s: %w", name, key, err)
 	}
 	if stuck != nil {
 		a.StuckAt = *stuck

@@ -56,6 +56,7 @@ func (l Listener) guarded(r *guard.Reporter) Listener {
 	guard.Listen(r, "Listener.Fired", &l.Fired)
 	guard.Listen(r, "Listener.TooEarly", &l.TooEarly)
 	guard.Listen(r, "Listener.Stale", &l.Stale)
+	guard.Listen(r, "Listener.Stuck", &l.Stuck)
 	if failed := l.HandOverFailed; failed != nil {
 		l.HandOverFailed = func(i Info, err error) {
 			r.Report("Listener.HandOverFailed", guard.Run(func() { failed(i, err) }))

@@ -29,26 +29,26 @@ func prepare(t *testing.T, b *bench, tr broker.Transactor, topic, body string) b
 	return h
 }
 
-// byBody answers checks by the body of the half message; unknown for others.
-type byBody struct {
+// byID answers checks by the CE_id of the half message, which is its body, too; unknown for others.
+type byID struct {
 	mu      sync.Mutex
 	answers map[string]broker.Decision
 	asked   map[string]broker.Check
 	ended   chan error
 }
 
-func checker(answers map[string]broker.Decision) *byBody {
-	return &byBody{answers: answers, asked: map[string]broker.Check{}, ended: make(chan error, 100)}
+func checker(answers map[string]broker.Decision) *byID {
+	return &byID{answers: answers, asked: map[string]broker.Check{}, ended: make(chan error, 100)}
 }
 
-func (c *byBody) check(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+func (c *byID) check(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked[string(ck.Message.Body)] = ck
-	return c.answers[string(ck.Message.Body)], func(err error) { c.ended <- err }
+	c.asked[ck.Message.Properties["CE_id"]] = ck
+	return c.answers[ck.Message.Properties["CE_id"]], func(err error) { c.ended <- err }
 }
 
-func (c *byBody) wasAsked(body string) (broker.Check, bool) {
+func (c *byID) wasAsked(body string) (broker.Check, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ck, ok := c.asked[body]
@@ -132,7 +132,7 @@ func testCheckCommits(t *testing.T, b *bench) {
 	ck, _ := c.wasAsked("commit")
 	m := ck.Message
 	if ck.Half.MessageID != h.MessageID || ck.Half.Group != h.Group || m.ID != h.MessageID || m.Topic != topic || m.Tag != "tag" ||
-		m.ShardingKey != "key" || m.Attempt != 1 || m.Born.IsZero() || !maps.Equal(m.Properties, map[string]string{"CE_id": "commit", "rf_db": "1"}) {
+		m.ShardingKey != "key" || m.Attempt != 1 || len(m.Body) > 0 || m.Born.IsZero() || !maps.Equal(m.Properties, map[string]string{"CE_id": "commit", "rf_db": "1"}) {
 		t.Errorf("check %+v of half message %+v", ck, h)
 	}
 }

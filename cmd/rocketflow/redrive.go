@@ -19,11 +19,14 @@ var errDeclined = &statusError{exitFailure}
 
 func newRedriveCommand() *cobra.Command {
 	var flags reportFlags
-	cmd := parent("redrive", "List, retry or discard the events that handlers gave up",
+	cmd := parent("redrive", "List, retry or discard the events that handlers gave up, and unblock streams",
 		newRedriveListCommand(&flags, "list", "List dead letters, the oldest first", "dead letter", (*handlers.DeadLetters).List),
 		newRedriveListCommand(&flags, "waiting", "List what is parked for its next attempt or behind a gap, the oldest first", "waiting event", (*handlers.DeadLetters).Waiting),
 		newRedriveRetryCommand(&flags),
 		newRedriveDiscardCommand(&flags),
+		newRedriveAcceptCommand(&flags),
+		newRedriveRetireCommand(&flags),
+		newRedriveResetCommand(&flags),
 	)
 	cmd.Long = `A dead letter is an event whose handler failed for good. It stays until it is retried or discarded, and holds back the
 events of its stream. The flags that select events must all match.`

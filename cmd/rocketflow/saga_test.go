@@ -64,7 +64,7 @@ history
 waiting events (retry or discard them by rocketflow saga)
   STATUS TYPE EVENT CAME IN STATE UNTIL ATTEMPTS ERROR
   waiting parcel.shipped W-order-waiting TIME (SPAN ago) open in SPAN 0 -
-  failed parcel.shipped W-order-failed TIME (SPAN ago) open - 0 no such [31marticle
+  failed parcel.shipped W-order-failed TIME (SPAN ago) open - 0 no such \x1b[31marticle
   expired parcel.shipped W-order-expired TIME (SPAN ago) open in SPAN 0 -
 
 saga loyalty (not begun)

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/outbox"
 )
 
 // seen collects what a handler was given.
@@ -131,5 +132,28 @@ func TestCloudEventsNotUnderstood(t *testing.T) {
 	}
 	if n := len(raw.bySubject()); n > 0 {
 		t.Errorf("%d events were handled", n)
+	}
+}
+
+// A service may be named by any URI reference.
+func TestSourceIsAURI(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	source := "https://example.com/" + s.topic + "?a=b"
+	box := s.outbox(func(c *outbox.Config) { c.Source = source })
+	router := s.router(box, func(c *handlers.Config) { c.Source = source })
+	var raw seen
+	router.Handle("raw", s.topic, "counted", raw.handle)
+	s.start(router)
+	if err := s.publish(box, event{"k", 1, s.topic}, event{"k", 2, s.topic}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "its events are handled", func() bool {
+		raw.mu.Lock()
+		defer raw.mu.Unlock()
+		return len(raw.events) == 2
+	})
+	if e := raw.bySubject()["k"]; e.Source != source || !e.Ordered() {
+		t.Errorf("got %+v", e)
 	}
 }

@@ -77,13 +77,13 @@ func (r *Reader) Backlog(ctx context.Context) (*Backlog, error) {
 	}
 	var oldest, next *time.Time
 	t := &b.Timeouts
-	if err := r.tx.QueryRow(ctx, r.sql.Get("Armed"), int32(MaxCount)).Scan(&t.Armed, &t.Overdue, &t.Stuck, &oldest, &next); err != nil {
+	if err := r.tx.QueryRow(ctx, r.sql.Get("Armed"), MaxCount).Scan(&t.Armed, &t.Overdue, &t.Stuck, &oldest, &next); err != nil {
 		return nil, fmt.Errorf("count timeouts: %w", err)
 	}
 	t.OldestDue, t.NextDue = orZero(oldest), orZero(next)
 	b.Waiting, err = collect(ctx, r, "WaitingForSagas", func(row pgx.CollectableRow, v *WaitCount) error {
 		return row.Scan(&v.Saga, &v.Status, &v.Events, &v.Oldest)
-	}, int32(MaxCount))
+	}, MaxCount)
 	if err != nil {
 		return nil, fmt.Errorf("count events that wait for sagas: %w", err)
 	}

@@ -154,9 +154,9 @@ ORDER BY c.name, w.reason
 LIMIT $1::bigint
 
 -- name: Armed
-SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::integer) t),
-       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::integer) t),
-       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE stuck_at IS NOT NULL LIMIT $1::integer) t),
+SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::bigint) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::bigint) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE stuck_at IS NOT NULL LIMIT $1::bigint) t),
        (SELECT due_at FROM {schema}.timeout WHERE due_at <= now() ORDER BY due_at LIMIT 1),
        (SELECT due_at FROM {schema}.timeout WHERE due_at > now() ORDER BY due_at LIMIT 1)
 
@@ -164,18 +164,18 @@ SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::
 SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject
 FROM {schema}.timeout
 ORDER BY due_at, key, name
-LIMIT $1::integer
+LIMIT $1::bigint
 
 -- name: TimeoutsOf
 SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject
 FROM {schema}.timeout
 WHERE key = $2::text
 ORDER BY due_at, name
-LIMIT $1::integer
+LIMIT $1::bigint
 
 -- name: WaitingForSagas
 -- Of the first $1.
 SELECT saga, status, pg_catalog.count(*), pg_catalog.min(arrived_at)
-FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::integer) w
+FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::bigint) w
 GROUP BY saga, status
 ORDER BY saga, status

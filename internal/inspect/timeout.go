@@ -26,7 +26,7 @@ type Timeout struct {
 
 // Timeouts returns armed timeouts, the next due first: those of a key or, if it is empty, of all.
 func (r *Reader) Timeouts(ctx context.Context, key string, limit int) ([]Timeout, error) {
-	query, args := "TimeoutsNext", []any{int32(limit)} //nolint:gosec // a limit is small
+	query, args := "TimeoutsNext", []any{limit}
 	if key != "" {
 		query, args = "TimeoutsOf", append(args, key)
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,5 +46,25 @@ func TestOrKeepsTheGiven(t *testing.T) {
 	}
 	if logging.Or(log) != log {
 		t.Error("a logger is wrapped twice")
+	}
+}
+
+// No part of the library is silent by default.
+func TestNobodyDiscardsByDefault(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"outbox", "handlers", "saga", "timeout", "rocketmq", "rocketflowfx"} {
+		files, err := filepath.Glob(filepath.Join("..", "..", part, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", part, len(files), err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") && bytes.Contains(source, []byte("DiscardHandler")) {
+				t.Errorf("%s discards what is logged: use logging.Or", file)
+			}
+		}
 	}
 }

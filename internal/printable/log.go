@@ -15,6 +15,12 @@ func Logger(l *slog.Logger) *slog.Logger {
 	return slog.New(handler{l.Handler()})
 }
 
+// A stack of calls is text of the program's own, and of many lines.
+const (
+	stackKey = "stack"
+	maxStack = 16 << 10
+)
+
 type handler struct{ slog.Handler }
 
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
@@ -41,6 +47,10 @@ func plain(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	switch a.Value.Kind() {
 	case slog.KindString:
+		if a.Key == stackKey {
+			a.Value = slog.StringValue(Text(a.Value.String(), maxStack))
+			break
+		}
 		a.Value = slog.StringValue(Line(a.Value.String(), Reason))
 	case slog.KindGroup:
 		group := a.Value.Group()

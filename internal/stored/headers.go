@@ -29,7 +29,7 @@ func Headers(e rocketflow.Event) (*string, error) {
 		headers[nameOf(name)] = valueOf(value)
 	}
 	switch {
-	case Undecoded(e):
+	case e.Undecoded():
 		column[undecoded] = headers
 	default:
 		column = headers
@@ -104,17 +104,6 @@ func SetHeaders(e *rocketflow.Event, column []byte) error {
 		set(&e.Headers, name, value)
 	}
 	return nil
-}
-
-// Undecoded tells whether an event is what [rocketflow.EventOf] returned with an error: its headers are the properties of
-// the message, of which those of a CloudEvent are no headers otherwise.
-func Undecoded(e rocketflow.Event) bool {
-	for name := range e.Headers {
-		if strings.HasPrefix(name, prefixAttribute) || strings.HasPrefix(name, "rf_") {
-			return true
-		}
-	}
-	return false
 }
 
 // encoded is a value that jsonb can't hold as a string: properties of other producers are any bytes.

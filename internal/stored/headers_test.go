@@ -57,8 +57,8 @@ func TestHeaders(t *testing.T) {
 		if (column == nil) != (name == "bare") {
 			t.Errorf("%s: column %v", name, column)
 		}
-		if stored.Undecoded(got) != (name == "undecoded") {
-			t.Errorf("%s: undecoded: %v", name, stored.Undecoded(got))
+		if got.Undecoded() != (name == "undecoded") {
+			t.Errorf("%s: undecoded: %v", name, got.Undecoded())
 		}
 	}
 	if b := stored.Body(rocketflow.Event{}); b == nil || len(b) > 0 {

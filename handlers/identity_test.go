@@ -1,0 +1,174 @@
+package handlers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// An id belongs to a source. Another content under the same source and id is a dead letter.
+func TestIdentityIsSourceAndID(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.seen", effect)
+	b.start(r)
+	mine := loose("order.seen", "a")
+	theirs, changed := mine, mine
+	theirs.Source = "elsewhere"
+	changed.Body = []byte(`{"order":"another"}`)
+	b.broker.publish(mine, mine, theirs)
+	eventually(t, "both are handled, once each", func() bool { return b.effectCount() == 2 && p.get("duplicate") == 1 && b.broker.idle() })
+	for range 2 {
+		b.broker.publish(changed)
+	}
+	eventually(t, "the conflict is a dead letter", func() bool { return p.get("dead") >= 1 && b.broker.idle() })
+	letters, err := b.dead.List(t.Context(), Filter{All: true})
+	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].LastError, mine.ID.String()) || string(letters[0].Event.Body) != string(changed.Body) {
+		t.Errorf("dead letters %+v (%v), want one that names %s", letters, err, mine.ID)
+	}
+	if n := b.effectCount(); n != 2 {
+		t.Errorf("%d effects, want 2", n)
+	}
+}
+
+// The same id, parked for one source, doesn't stand in the way of another source's event.
+func TestParkedBesideAnotherOfTheSameID(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener, cfg.Retry.Attempts = p.listener(), 1
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.bad", failing("a", always, errBroken))
+	b.start(r)
+	mine := loose("order.bad", "a")
+	theirs := mine
+	theirs.Source = "elsewhere"
+	b.broker.publish(mine, theirs, mine, theirs)
+	eventually(t, "both are dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
+	if n, err := b.dead.Discard(t.Context(), Filter{Source: "elsewhere"}); err != nil || n != 1 || b.parkedCount(DeadLetter) != 1 {
+		t.Errorf("discarded %d (%v), %d left", n, err, b.parkedCount(DeadLetter))
+	}
+}
+
+// An event that is delivered again while it waits for its next attempt has its effect all the same.
+func TestDeliveredAgainWhileParked(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener, cfg.Retry = p.listener(), RetryPolicy{Attempts: 5, Base: 300 * time.Millisecond, Max: 300 * time.Millisecond}
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.seen", failing("a", 1, errBroken))
+	b.start(r)
+	e := loose("order.seen", "a")
+	b.broker.publish(e)
+	eventually(t, "it is parked", func() bool { return b.parkedCount(Retry) == 1 })
+	b.broker.publish(e, e)
+	eventually(t, "it had its effect", func() bool { return b.effectCount() == 1 && b.broker.idle() })
+	b.broker.publish(e)
+	eventually(t, "it is a duplicate then", func() bool { return p.get("duplicate") >= 1 && b.broker.idle() })
+	if n := b.effectCount(); n != 1 {
+		t.Errorf("%d effects", n)
+	}
+}
+
+// A sequence far ahead of the clock is a dead letter: were it the position, all genuine ones would be duplicates.
+func TestForgedSequence(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	chain := newChain("a")
+	first := chain.next(1)
+	b.broker.publish(first...)
+	eventually(t, "the first is handled", func() bool { return b.effectCount() == 1 })
+	forged := loose("order.changed", "a")
+	forged.Sequence, forged.Previous = time.Now().Add(24*time.Hour).UnixMicro(), first[0].Sequence
+	b.broker.publish(forged)
+	eventually(t, "the forged one is a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 })
+	rest := chain.next(3)
+	b.broker.publish(rest...)
+	eventually(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 && b.broker.idle() })
+	b.wantOrder("a", append(first, rest...)...)
+}
+
+// An operator sets a position back that a mistaken event has moved.
+func TestResetPosition(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.router(b.config())
+	r.Handle("billing", topic, "order.changed", effect)
+	b.start(r)
+	chain := newChain("a")
+	first := chain.next(1)
+	mistaken := loose("order.changed", "a")
+	mistaken.Sequence, mistaken.Previous = time.Now().Add(30*time.Minute).UnixMicro(), first[0].Sequence
+	b.broker.publish(first...)
+	eventually(t, "the first is handled", func() bool { return b.effectCount() == 1 })
+	b.broker.publish(mistaken)
+	eventually(t, "the mistaken one is handled", func() bool { return b.effectCount() == 2 })
+	found, err := ResetPosition(t.Context(), b.pool, b.schema, "billing", first[0].Stream(), first[0].Sequence)
+	if err != nil || !found {
+		t.Fatalf("reset: %v, %v", found, err)
+	}
+	b.broker.publish(chain.next(2)...)
+	eventually(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 })
+	if found, err := ResetPosition(t.Context(), b.pool, b.schema, "billing", rocketflow.Stream{Source: "x", Topic: "y", Subject: "z"}, 1); err != nil || found {
+		t.Errorf("a stream that nobody knows: %v, %v", found, err)
+	}
+}
+
+// A new consumer that begins at the newest events steps over what was recorded before its first start, also when it starts
+// again; one that begins at the oldest handles all.
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := newChain("a")
+	b.broker.publish(old.at(time.Now().Add(-time.Hour), 3)...)
+	b.broker.publish(func() rocketflow.Event {
+		e := loose("order.changed", "a")
+		e.Time = time.Now().Add(-time.Hour)
+		return e
+	}())
+	for restart := range 2 {
+		r := b.router(b.config())
+		r.Handle("oldest", topic, "order.changed", effect)
+		r.Handle("newest", topic, "order.changed", effect)
+		r.Configure("newest", ConsumerConfig{Begin: broker.BeginNewest()})
+		if err := r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.broker.publish(old.next(2)...)
+		eventually(t, "both consumers have read all", func() bool {
+			return b.count("SELECT count(*) FROM effect WHERE consumer = 'oldest'") == 4+2*(restart+1) && b.broker.idle()
+		})
+		if n := b.count("SELECT count(*) FROM effect WHERE consumer = 'newest'"); n != 2*(restart+1) {
+			t.Errorf("%d effects of the one that begins at the newest, want %d", n, 2*(restart+1))
+		}
+		b.stop(r)
+	}
+	if n := b.count("SELECT count(*) FROM parked"); n != 0 {
+		t.Errorf("%d events are parked", n)
+	}
+}
+
+// By default a failing event is tried for about a day.
+func TestRetriesTakeADay(t *testing.T) {
+	t.Parallel()
+	p := RetryPolicy{}.withDefaults()
+	var all time.Duration
+	for n := 1; n < p.Attempts; n++ {
+		all += p.after(n)
+	}
+	if all < 20*time.Hour || all > 28*time.Hour {
+		t.Errorf("retries take %v in all", all)
+	}
+}
