@@ -49,7 +49,8 @@ type consumer struct {
 
 	unresponsive unresponsive
 	subscription broker.Consumer
-	stall        stall // why nothing moves at present
+	stall        stall // why the lanes get nothing done at present
+	blind        stall // why the worker can't look for what is due
 }
 
 // topicRead is when a consumer first read a topic, and which of its events it handles.
@@ -62,7 +63,7 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, sql queries.Set,
 		wake: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	c.asker = newAsker(c)
-	c.stall.consumer = c
+	c.stall.consumer, c.blind.consumer = c, c
 	if opts.RateLimit > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(opts.RateLimit), max(1, min(opts.BatchSize, int(opts.RateLimit/10))))
 	}
@@ -274,7 +275,7 @@ func (c *consumer) signal() {
 
 // err says why the consumer handles nothing, or not all, at present.
 func (c *consumer) err() error {
-	err := errors.Join(c.stall.err(), c.unresponsive.err())
+	err := errors.Join(c.stall.err(), c.blind.err(), c.unresponsive.err())
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Err())
 	}

@@ -39,9 +39,12 @@ func (c *consumer) work(ctx context.Context) {
 			swept = now
 			err = c.wakeStranded(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			c.blind.end()
+		case ctx.Err() == nil:
 			rest = time.Second
-			c.stall.begin(err, rest)
+			c.blind.begin(err, rest)
 		}
 		rested, giveUp := c.cfg.Clock.After(rest)
 		select {

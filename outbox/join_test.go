@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -289,7 +290,8 @@ func TestEventsFollowTheirRows(t *testing.T) {
 			}
 		}},
 		"join of another outbox's, rolled back": {run: func(x *trial) {
-			other := x.start(x.t, func(c *outbox.Config) { c.Source = "other" })
+			_, schema := pgtest.Migrated(x.t)
+			other := x.start(x.t, func(c *outbox.Config) { c.Source, c.Schema = "other", schema })
 			no := errors.New("no")
 			if err := other.Within(x.ctx, func(_ context.Context, tx rocketflow.Tx) error {
 				part := x.outbox.Join(x.begin(tx))

@@ -98,13 +98,15 @@ func TestSequences(t *testing.T) {
 	for i := range callers {
 		group.Go(func() error {
 			for j := range each {
-				err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-					// Two streams that all callers use, in both orders, and one event without order.
-					first, second := "x", "y"
-					if i%2 == 0 {
-						first, second = second, first
-					}
-					return tx.Publish(ctx, credited{first, 1}, credited{second, int64(j)}, credited{first, 2}, credited{"", 0})
+				err := pgtest.Retry(func() error {
+					return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+						// Two streams that all callers use, in both orders, and one event without order.
+						first, second := "x", "y"
+						if i%2 == 0 {
+							first, second = second, first
+						}
+						return tx.Publish(ctx, credited{first, 1}, credited{second, int64(j)}, credited{first, 2}, credited{"", 0})
+					})
 				})
 				if err != nil {
 					return err

@@ -9,8 +9,7 @@ ORDER BY r.id
 LIMIT $6::bigint
 
 -- name: LockOwed
--- The next page of what is to be changed, in the order of streams, which is the order of locks. What the sweep is sending
--- at this moment is not locked.
+-- Those of $1 that are still rejected, in the order of streams, which is the order of locks.
 SELECT r.id::text
 FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
 WHERE r.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = r.id OFFSET 0)
@@ -59,11 +58,11 @@ WITH old AS MATERIALIZED (
 ), advanced AS (
     INSERT INTO {schema}.stream AS s (source, topic, subject, previous, sequence)
     SELECT source, $2::text, subject, 0,
-        GREATEST((EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention))
+        GREATEST((EXTRACT(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint, (SELECT stream_floor + 1 FROM {schema}.outbox_retention))
     FROM old WHERE sequence > 0
     ON CONFLICT (source, topic, subject) DO UPDATE SET
         previous = s.sequence,
-        sequence = GREATEST(s.sequence + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint)
+        sequence = GREATEST(s.sequence + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint)
     RETURNING previous, sequence
 ), instead AS (
     INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)

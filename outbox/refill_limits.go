@@ -49,7 +49,7 @@ type refillLimits struct {
 
 	mu     sync.Mutex
 	seed   maphash.Seed
-	askers [1024]*askerLimits
+	askers [4096]*askerLimits
 	pairs  [8192]*rate.Limiter // an asker and a stream
 }
 
@@ -71,10 +71,10 @@ func (l *refillLimits) allow(now time.Time, asker string, s rocketflow.Stream) e
 	switch {
 	case a.bytes.TokensAt(now) < 1:
 		return errAskerBytes
+	case !a.questions.AllowN(now, 1): // before the pair's, which it may share with another asker's
+		return errAskerTooGreedy
 	case !pair.AllowN(now, 1):
 		return errStreamTooOften
-	case !a.questions.AllowN(now, 1):
-		return errAskerTooGreedy
 	case l.bytes.TokensAt(now) < 1:
 		return errAllBytes
 	case !l.questions.AllowN(now, 1):

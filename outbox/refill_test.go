@@ -211,9 +211,11 @@ func TestRefillFlood(t *testing.T) {
 	if sent > 2+4 {
 		t.Errorf("%d events sent again for the questions of one asker for one stream", sent-2)
 	}
-	a.ask(gap("b", 0))
+	for _, asker := range []string{"quiet", "calm", "still"} { // one may share its place with the noisy one, by chance
+		a.askAs(asker, gap("b", 0))
+	}
 	if n := len(a.sentAgain(sent)); n != 1 {
-		t.Errorf("%d events sent to another asker, want 1", n)
+		t.Errorf("%d events sent to other askers, want 1", n)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -226,7 +228,7 @@ func TestRefillFlood(t *testing.T) {
 			looked++
 		}
 	}
-	if looked > 201 || refused+looked != flood+1 {
+	if looked > 201 || refused+looked < flood+1 {
 		t.Errorf("%d questions refused and %d answered", refused, looked)
 	}
 	if n := strings.Count(log.String(), "\n"); n == 0 || n > 10 {

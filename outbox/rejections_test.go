@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -23,11 +24,35 @@ func (b *bundle) publishOne(ctx context.Context, p rocketflow.Payload) error {
 	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, p) })
 }
 
+// loggedLines collects what is loggedLines.
+type loggedLines struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *loggedLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(p))
+	return len(p), nil
+}
+
+func (l *loggedLines) count(part string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
 // A topic of which the broker takes no event is refused, by its name; others publish on.
 func TestOneTopicIsRefused(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	var log logged
+	var log loggedLines
 	config := func(c *outbox.Config) {
 		c.MaxBacklog, c.Gear = 50, outbox.Relay
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))

@@ -107,7 +107,7 @@ UPDATE {schema}.outbox_sweep
 SET owed = $1::bigint,
     oldest_at = CASE WHEN $1::bigint > 0 THEN clock_timestamp() - pg_catalog.make_interval(secs => $2::float8) END,
     counted = $3::text::pg_snapshot,
-    recount_at = CASE WHEN $4::float8 > 0 THEN clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) ELSE recount_at END
+    recount_at = CASE WHEN $4::float8 > 0::float8 THEN clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) ELSE recount_at END
 FROM unhurried
 
 -- name: Seen

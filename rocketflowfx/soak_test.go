@@ -35,7 +35,7 @@ func TestSoak(t *testing.T) {
 	const (
 		days   = 60
 		begins = 20 // the first day on which nothing grows any more: the longest retention, and what is kept of a day
-		hours  = 5 // in which a partition is dropped at the latest
+		hours  = 5  // in which a partition is dropped at the latest
 		day    = 24 * time.Hour
 	)
 	w := rocketflowtest.New(t)

@@ -98,7 +98,9 @@ func TestOnRocketMQ(t *testing.T) {
 	}
 	for i, key := range keys {
 		buy := func() error {
-			return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, bought{key}) })
+			return pgtest.Retry(func() error {
+				return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, bought{key}) })
+			})
 		}
 		switch i % 3 {
 		case 0:

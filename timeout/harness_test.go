@@ -26,7 +26,12 @@ type testTx struct {
 func (t *testTx) Publish(context.Context, ...rocketflow.Payload) error { return nil }
 func (t *testTx) AfterCommit(fn func())                                { t.after = append(t.after, fn) }
 
+// within runs a transaction, again as long as another one is in its way above read committed.
 func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
+	return pgtest.Retry(func() error { return once(ctx, pool, fn) })
+}
+
+func once(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
 	tx, err := pool.Begin(ctx)
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ UPDATE {schema}.timeout SET epoch = $3::text::uuid, due_at = clock_timestamp()
 WHERE key = $1::text AND name = $2::text AND epoch = ANY ($4::text[]::uuid[])
 
 -- name: Look
-SELECT due_at, (extract(epoch FROM clock_timestamp() - due_at) * 1000000)::bigint
+SELECT due_at, (extract(epoch FROM clock_timestamp() - due_at) * 1000000::numeric)::bigint
 FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid
 
 -- name: Win

@@ -25,7 +25,7 @@ func TestOwed(t *testing.T) {
 			s := seed(t)
 			s.reject(t, s.seedEvents(t))
 			code, stdout, stderr := s.rf("owed list")
-			if code != exitOK || !strings.Contains(stdout, "E3 order.changed orders 4711 11 TIME 1 message [31mtoo large") || !strings.Contains(stdout, "\n1 rejected event") {
+			if code != exitOK || !strings.Contains(stdout, `E3 order.changed orders 4711 11 TIME 1 message \x1b[31mtoo large`) || !strings.Contains(stdout, "\n1 rejected event") {
 				t.Errorf("list: exit code %d: %s%s", code, stdout, stderr)
 			}
 			if code, stdout, _ := s.rf("owed list --json"); code != exitOK || !strings.Contains(stdout, `"event_id": "E3"`) {

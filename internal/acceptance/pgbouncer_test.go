@@ -55,13 +55,13 @@ func bouncer(t *testing.T, mode, searchPath string) *pgxpool.Config {
 	}
 	t.Cleanup(direct.Close)
 	role := "bounced_" + uuid.NewString()[:8]
-	exec1 := func(sql string) {
+	onServer := func(sql string) {
 		if _, err := direct.Exec(context.Background(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
-	exec1(fmt.Sprintf("CREATE ROLE %[1]s LOGIN SUPERUSER; ALTER ROLE %[1]s SET search_path = %[2]s", role, searchPath))
-	t.Cleanup(func() { exec1(fmt.Sprintf("REASSIGN OWNED BY %[1]s TO CURRENT_USER; DROP ROLE %[1]s", role)) })
+	onServer(fmt.Sprintf("CREATE ROLE %[1]s LOGIN SUPERUSER; ALTER ROLE %[1]s SET search_path = %[2]s", role, searchPath))
+	t.Cleanup(func() { onServer(fmt.Sprintf("REASSIGN OWNED BY %[1]s TO CURRENT_USER; DROP ROLE %[1]s", role)) })
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

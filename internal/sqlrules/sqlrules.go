@@ -67,6 +67,7 @@ type checker struct {
 	tokens []string
 	with   []string
 	levels []level
+	closed string // the word before the parentheses that ended last
 	at     int
 	wrong  []string
 }
@@ -90,8 +91,11 @@ func (c *checker) check() {
 		c.levels = append(c.levels, newLevel(c.token(-1)))
 	case ")":
 		if len(c.levels) > 1 {
+			c.closed = level.before
 			c.levels = c.levels[:len(c.levels)-1]
 		}
+	case "+", "-", "*", "/", "<", ">", "=":
+		c.operator()
 	case "from", "using":
 		if level.before != "extract" && c.token(-1) != "distinct" && !(word == "using" && c.token(1) == "(") && c.token(-1) != "raise" {
 			level.from = true
@@ -129,6 +133,24 @@ func newLevel(before string) level { return level{before: before} }
 func isName(word string) bool {
 	return word != "" && (word[0] == '_' || word[0] >= 'a' && word[0] <= 'z')
 }
+
+// operator checks that a literal beside a value that is no integer isn't one either: no operator takes such a pair as it
+// is, so that another role could make one.
+func (c *checker) operator() {
+	next := 1
+	if c.token(1) == "=" { // the second half of <= or >=
+		next = 2
+	}
+	before := c.token(-1)
+	if (before == "float8" || before == "numeric" || before == ")" && c.closed == "extract") && integer.MatchString(c.token(next)) && c.token(next+1) != "::" {
+		c.reject("%s after a value that is no integer: write its type", c.token(next))
+	}
+	if integer.MatchString(before) && parameter.MatchString(c.token(next)) && c.token(next+2) == "float8" {
+		c.reject("%s before a value that is no integer: write its type", before)
+	}
+}
+
+var integer = regexp.MustCompile(`^\d+$`)
 
 // notFunctions stand before a parenthesis and are no functions.
 var notFunctions = strings.Fields(`all and any array as by cast check coalesce conflict exists extract filter from greatest

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
 // Handler answers a request with a status and a body for it, or with an error:
@@ -65,11 +66,11 @@ const (
 // Mux routes requests to Handlers. What it does not know is answered with a problem document as well.
 type Mux struct {
 	mux http.ServeMux
-	log *slog.Logger
+	log *repeat.Logger // a database that is away fails each request
 }
 
 // NewMux returns a Mux.
-func NewMux(log *slog.Logger) *Mux { return &Mux{log: log} }
+func NewMux(log *slog.Logger) *Mux { return &Mux{log: repeat.New(log, repeat.Config{})} }
 
 // Handle registers h for a pattern of http.ServeMux.
 func (m *Mux) Handle(pattern string, h Handler) {

@@ -16,6 +16,7 @@ import (
 // Server serves the HTTP interface from the application's start to its stop.
 type Server struct {
 	http     *http.Server
+	mux      *Mux
 	address  string
 	listener net.Listener // after the start
 	done     chan struct{}
@@ -33,6 +34,7 @@ func newServer(lc fx.Lifecycle, c Config, mux *Mux, log *slog.Logger) *Server {
 			MaxHeaderBytes:    32 << 10,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
+		mux:     mux,
 		address: c.ListenAddr,
 		done:    make(chan struct{}),
 		log:     log,
@@ -62,5 +64,6 @@ func (s *Server) start(ctx context.Context) (err error) {
 func (s *Server) stop(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	<-s.done
+	s.mux.log.Flush()
 	return err
 }
