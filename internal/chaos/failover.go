@@ -34,6 +34,9 @@ func (d *drawing) failover() {
 		what = "of the publishers; consumers have another server and keep theirs"
 	}
 	d.add("all are killed, and Postgres fails over: the commits since are lost, "+what, func(p *play) error { return p.failover(whole) })
+	if d.kinds[deployFault] && d.extra.IntN(2) == 0 {
+		d.deploy(false)
+	}
 	for i := range 2 + d.extra.IntN(3) {
 		d.addTransaction(d.extraTransaction(fmt.Sprintf("after%d", i)))
 	}

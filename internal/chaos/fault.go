@@ -148,11 +148,17 @@ func (d *drawing) duringFaults(i int) {
 
 // endFaults adds what comes after the last transaction.
 func (d *drawing) endFaults() {
+	if d.kinds[deployFault] {
+		d.finishDeploy() // what comes to rest in the middle of it needs version 2
+	}
 	switch {
 	case d.kinds[freezeFault]:
 		d.freezeSweeper()
 	case d.kinds[failoverFault]:
 		d.failover()
+		if d.kinds[deployFault] && d.kinds[skewFault] {
+			d.finishDeploy()
+		}
 	case d.kinds[hangFault]:
 		d.add("all but the aggregate whose handler hangs comes to rest, and the router says so", func(p *play) error { return p.besideHanging() })
 	}
