@@ -152,7 +152,7 @@ func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerT
 		keyRunning, time.Since(start))
 	c.cfg.Listener.Unresponsive(UnresponsiveInfo{c.info(e), time.Since(start)})
 	c.calls.Go(func() {
-		<-returned
+		<-returned //nolint:errcheck // of a transaction that was given up
 		c.unresponsive.remove(id)
 		c.logger(e).Warn("handler that ignored its context has returned", keyRunning, time.Since(start))
 	})

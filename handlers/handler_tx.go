@@ -70,10 +70,10 @@ func (t *handlerTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.C
 func (t *handlerTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	leave, err := t.enter()
 	if err != nil {
-		return failedBatch(err).Query()
+		return failedBatch(err).Query() //nolint:sqlclosecheck // the caller's
 	}
 	defer leave()
-	return t.tx.Query(ctx, sql, args...)
+	return t.tx.Query(ctx, sql, args...) //nolint:sqlclosecheck // the caller's
 }
 
 // QueryRow implements pgx.Tx.

@@ -211,10 +211,10 @@ func (t *turn) indexOf(c *candidate) int {
 }
 
 // isVerdict tells whether a handler's error says itself what becomes of the event, so that there is no use in calling it
-// again to see.
+// again to see. Nor is there where its deadline has passed: others have waited for long enough.
 func isVerdict(err error) bool {
 	var own *handlerError
 	var later *rocketflow.RetryAfterError
 	var dead *deadError
-	return errors.As(err, &own) && (isDiscard(err) || errors.As(err, &later) || errors.As(err, &dead) || errors.Is(err, rocketflow.ErrUndecodable))
+	return errors.As(err, &own) && (own.late || isDiscard(err) || errors.As(err, &later) || errors.As(err, &dead) || errors.Is(err, rocketflow.ErrUndecodable))
 }

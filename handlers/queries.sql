@@ -36,7 +36,7 @@ UPDATE {schema}.parked SET reason = 'gap', next_at = now()
 WHERE consumer = $1::text AND topic = $2::text AND type = $3::text AND reason = 'unhandled'
 
 -- name: WakeUnhandled
--- What waits for a handler that this process has is due: of a stream only what stands first.
+-- What waits for a handler that this process has is due: of a stream only what stands first, or has its predecessors handled.
 UPDATE {schema}.parked p SET reason = 'gap', next_at = now()
 FROM (
     SELECT u.consumer, u.source, u.event_id
@@ -46,6 +46,9 @@ FROM (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = u.consumer AND q.source = u.source AND q.topic = u.topic AND q.subject = u.subject
           AND q.sequence > 0 AND q.sequence < u.sequence
+    ) OR EXISTS (
+        SELECT FROM {schema}.position o
+        WHERE o.consumer = u.consumer AND o.source = u.source AND o.topic = u.topic AND o.subject = u.subject AND o.sequence >= u.previous
     )
     LIMIT $4::bigint
     FOR UPDATE OF u SKIP LOCKED

@@ -161,7 +161,30 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	if len(single) > 0 {
 		t.store.queueParkedOf(&q, single, t.alreadyHas)
 	}
-	return t.store.lock(ctx, tx, t.streams, &q)
+	if err := t.store.lock(ctx, tx, t.streams, &q); err != nil {
+		return err
+	}
+	return t.lookBehindHeads(ctx, tx)
+}
+
+// lookBehindHeads reads which of the delivered events are parked behind the first of their stream: one that passes that
+// must not run beside its own row.
+func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
+	var behind []rocketflow.Event
+	for _, c := range t.candidates {
+		if c.stream != nil && c.stream.head != 0 && c.event.Sequence > c.stream.head {
+			behind = append(behind, c.event)
+		}
+	}
+	if len(behind) == 0 {
+		return nil
+	}
+	var q pgx.Batch
+	t.store.queueParkedOf(&q, behind, t.alreadyHas)
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("look for parked events: %w", err)
+	}
+	return nil
 }
 
 // loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
@@ -275,6 +298,8 @@ func (t *turn) decide(c *candidate) {
 		}
 	case c.stream != nil && c.stream.forked:
 		c.decision = undecided
+	case c.row == nil && e.Ordered() && t.alreadyHas[keyOf(e)]:
+		c.decision = alreadyParked
 	case e.Ordered() && c.row == nil:
 		c.decision = decideDelivered(e, c.stream.position, t.rules(e))
 	case e.Ordered():

@@ -180,7 +180,7 @@ func TestNothingAfterTheEnd(t *testing.T) {
 				batch.Queue("INSERT INTO account VALUES ('x', 1)")
 				_, begun := tx.Begin(ctx)
 				_, exec := tx.Exec(ctx, "INSERT INTO account VALUES ('x', 1)")
-				_, query := tx.Query(ctx, "INSERT INTO account VALUES ('x', 1) RETURNING id")
+				_, query := tx.Query(ctx, "INSERT INTO account VALUES ('x', 1) RETURNING id") //nolint:sqlclosecheck // there are none
 				_, copied := tx.CopyFrom(ctx, pgx.Identifier{"account"}, []string{"id", "cents"}, pgx.CopyFromRows([][]any{{"x", 1}}))
 				_, prepared := tx.Prepare(ctx, "x", "SELECT 1")
 				objects := tx.LargeObjects()

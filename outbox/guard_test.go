@@ -32,7 +32,7 @@ func TestBadFunctionsAfterCommit(t *testing.T) {
 				var log logged
 				b := setup(t, func(c *outbox.Config) { c.Gear, c.Logger = gear, log.logger() })
 				var ran []int
-				committed := false
+				var committed bool
 				err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 					for i := range 4 {
 						tx.AfterCommit(func() {

@@ -57,7 +57,11 @@ func TestHotStreamTakesTheRelay(t *testing.T) {
 				})
 			}
 			group.Wait()
-			if n := halves.Load(); n > callers*each/4 {
+			most := int64(callers * each / 4)
+			if processes > 1 {
+				most *= 2 // of other processes it is only known that the stream has moved on
+			}
+			if n := halves.Load(); n > most {
 				t.Errorf("%d half messages for %d transactions of one row", n, callers*each)
 			}
 			eventually(t, "the events", func() bool { return len(b.broker.events()) == callers*each })

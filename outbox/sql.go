@@ -88,7 +88,7 @@ func (t *SQLTx) Publish(ctx context.Context, payloads ...rocketflow.Payload) err
 }
 
 func (t *SQLTx) insert(ctx context.Context, statement string, args []any, events []rocketflow.Event) (err error) {
-	rows, err := t.tx.QueryContext(ctx, statement, args...)
+	rows, err := t.tx.QueryContext(ctx, statement, args...) //nolint:rowserrcheck // complete does
 	if err != nil {
 		return err
 	}

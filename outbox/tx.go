@@ -57,14 +57,14 @@ func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error 
 func (t *tx) AfterCommit(fn func()) {
 	s := t.shared
 	a, p := afterCommit{fn: fn}, &s.pending
-	err := error(pgx.ErrTxClosed)
-	if !t.closed() {
-		err = nil
-		if s.eager {
-			ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
-			defer cancel()
-			a.mark, err = s.mark(ctx)
-		}
+	var err error
+	switch {
+	case t.closed():
+		err = pgx.ErrTxClosed
+	case s.eager:
+		ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
+		defer cancel()
+		a.mark, err = s.mark(ctx)
 	}
 	if err != nil {
 		s.outbox.log.Error("a function of AfterCommit will not be called: register it before the transaction ends", "error", err)

@@ -114,7 +114,7 @@ func (c *Client) waiting() error {
 // unlisted makes of a topic that isn't found one that can't be known: while no broker is up the name servers know none.
 func (c *Client) unlisted(err error) error {
 	if errors.Is(err, broker.ErrTopicNotFound) && !c.anyUp() {
-		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err) //nolint:errorlint // it must not match
+		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err)
 	}
 	return err
 }

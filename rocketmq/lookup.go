@@ -29,7 +29,7 @@ func (n *nameServers) find(ctx context.Context) error {
 	case <-answered:
 	}
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // whoever asks again learns it
 	case <-ctx.Done():
 	case <-time.After(hedgeDelay):
 	}

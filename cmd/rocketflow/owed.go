@@ -27,7 +27,7 @@ over. Prints how many.`, "redirected", true),
 	cmd.Long = `An event that the broker rejects (its topic is missing, a right is missing, or it is too large) stays owed and is tried
 again for ever. It doesn't hold up the events of other topics. The flags that select events must all match.`
 	cmd.Example = `  rocketflow owed list --schema order_rocketflow    # the example order service
-  rocketflow owed redirect --topic analitycs --to analytics
+  rocketflow owed redirect --topic order --to orders
   rocketflow owed discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --reason "too large, see ticket 4711"`
 	flags.add(cmd)
 	return cmd
