@@ -76,8 +76,8 @@ INSERT INTO ghost (event, schedule)
 SELECT event, schedule FROM published p WHERE NOT EXISTS (SELECT FROM {snapshot}.published s WHERE s.event = p.event)
 
 -- name: Published
--- What an AfterCommit function may have told of: what committed, be it lost afterwards.
-SELECT event FROM published WHERE schedule = $1 UNION ALL SELECT event FROM ghost WHERE schedule = $1
+-- What an AfterCommit function may have told of: what committed, be it lost afterwards, and then perhaps published anew.
+SELECT event, false FROM published WHERE schedule = $1 UNION ALL SELECT event, true FROM ghost WHERE schedule = $1
 
 -- name: Lost
 SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)
