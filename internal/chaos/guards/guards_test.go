@@ -57,8 +57,8 @@ var guards = []guard{
 		`	if len(left) < len(ids) {`,
 		`	if len(left) < len(ids) && !%s {`},
 	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
-		`return a.mark != "" && !strings.Contains(marks, a.mark) })`,
-		`return a.mark != "" && !strings.Contains(marks, a.mark) && !%s })`},
+		`return a.mark != "" && !marked[a.mark] })`,
+		`return a.mark != "" && !marked[a.mark] && !%s })`},
 	{"inbox", "handlers/turn.go", // an event without order is run once
 		`case !entered || !found.fresh:`,
 		`case (!entered || !found.fresh) && !%s:`},
