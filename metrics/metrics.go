@@ -122,6 +122,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	for _, why := range []string{outbox.WhyBusy, outbox.WhyBreakerOpen} { // there before the first change, for rates
 		gears.WithLabelValues(label(outbox.Relay.String()), label(why))
 	}
+	rejected := m.counter("outbox", "rejected_total", "Events that the broker rejected: they stay owed, see `rocketflow owed`.", "topic")
 	full := m.counter("outbox", "relay_full_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
 	acks := m.counter("outbox", "acks_total", "Events written down as sent.", "outcome")
 	checks := m.counter("outbox", "checks_total", "Check-backs by answer.", "decision")
@@ -178,6 +179,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 			}
 		},
 		RelayFull: func(rocketflow.Event) { full.Inc() },
+		Rejected:  func(i outbox.RejectedInfo) { rejected.WithLabelValues(i.Topic).Add(float64(i.Events)) },
 		Acked:     func(i outbox.AckedInfo) { acks.WithLabelValues(outcome(i.Err)).Add(float64(len(i.IDs))) },
 		Checked:   func(i outbox.CheckedInfo) { checks.WithLabelValues(decisions[i.Decision]).Inc() },
 		Refilled: func(i outbox.RefilledInfo) {

@@ -168,6 +168,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	guard.Listen(r, "Listener.Ended", &g.Ended)
 	guard.Listen(r, "Listener.Relayed", &g.Relayed)
 	guard.Listen(r, "Listener.RelayFull", &g.RelayFull)
+	guard.Listen(r, "Listener.Rejected", &g.Rejected)
 	guard.Listen(r, "Listener.Acked", &g.Acked)
 	guard.Listen(r, "Listener.Checked", &g.Checked)
 	guard.Listen(r, "Listener.Discarded", &g.Discarded)

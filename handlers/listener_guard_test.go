@@ -1,0 +1,17 @@
+package handlers
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/guard/guardtest"
+)
+
+func TestEachFunctionOfTheListenerIsGuarded(t *testing.T) {
+	t.Parallel()
+	var l Listener
+	guardtest.Fill(&l)
+	guarded := l.guarded(&guard.Reporter{Logger: slog.New(slog.DiscardHandler), Part: "handlers"})
+	guardtest.Call(t, guarded)
+}
