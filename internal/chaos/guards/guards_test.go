@@ -78,8 +78,8 @@ var guards = []guard{
 		"	return now, nil\n",
 		"	if %s {\n		now = r.cfg.Clock.Now()\n	}\n	return now, nil\n"},
 	{"deadline", "handlers/call.go", // a handler that ignores its deadline is given up, and reported
-		"	grace := time.NewTimer(unresponsiveAfter)\n",
-		"	if %s {\n		return <-returned\n	}\n	grace := time.NewTimer(unresponsiveAfter)\n"},
+		"	grace := time.NewTimer(c.cfg.unresponsiveAfter)\n",
+		"	if %s {\n		return <-returned\n	}\n	grace := time.NewTimer(c.cfg.unresponsiveAfter)\n"},
 }
 
 // offVariable lists, for the changed program, the guards that are off.
