@@ -29,6 +29,10 @@ test-race: build ## Only the part of the tests that the race detector watches
 test-client: build ## Only the part of the tests that uses the RocketMQ client, which trips the race detector
 	bin/rocketflow dev --no-fsync -- .ci/test client
 
+.PHONY: test-isolation
+test-isolation: build ## Only the tests of outbox, handlers, saga and timeout, with stricter isolation levels as the default
+	bin/rocketflow dev --no-fsync -- .ci/isolation
+
 .PHONY: test-real
 test-real: build ## Only the part of the tests that a real RocketMQ matters for
 	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real

@@ -51,14 +51,15 @@ type consumer struct {
 	subscription broker.Consumer
 	stall        stall // why the lanes get nothing done at present
 	blind        stall // why the worker can't look for what is due
+	stalls       *stallLog
 }
 
 // topicRead is when a consumer first read a topic, and which of its events it handles.
 type topicRead struct{ born, begin time.Time }
 
-func newConsumer(name string, cfg *Config, opts ConsumerConfig, sql queries.Set, handlers map[route]rocketflow.HandlerFunc) *consumer {
+func newConsumer(name string, cfg *Config, opts ConsumerConfig, sql queries.Set, handlers map[route]rocketflow.HandlerFunc, stalls *stallLog) *consumer {
 	c := &consumer{
-		name: name, cfg: cfg, opts: opts, sql: sql, store: store{sql, name}, handlers: handlers, topicsRead: map[string]topicRead{},
+		name: name, cfg: cfg, opts: opts, sql: sql, store: store{sql, name}, handlers: handlers, stalls: stalls, topicsRead: map[string]topicRead{},
 		limiter: rate.NewLimiter(rate.Inf, 0), queue: newQueue(opts.Lanes),
 		wake: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}

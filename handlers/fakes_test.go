@@ -204,8 +204,12 @@ func (t *plainTx) Publish(_ context.Context, payloads ...rocketflow.Payload) err
 func (t *plainTx) AfterCommit(fn func()) { t.after = append(t.after, fn) }
 
 func (p *plainTransactor) Within(ctx context.Context, fn func(context.Context, rocketflow.Tx) error) error {
+	return p.WithinTx(ctx, pgx.TxOptions{}, fn)
+}
+
+func (p *plainTransactor) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(context.Context, rocketflow.Tx) error) error {
 	var tx *plainTx
-	err := pgx.BeginFunc(ctx, p.pool, func(inner pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, p.pool, options, func(inner pgx.Tx) error {
 		tx = &plainTx{Tx: inner}
 		return fn(ctx, tx)
 	})

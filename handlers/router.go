@@ -237,6 +237,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 			return nil, &rocketflow.FieldError{Field: "consumer", Reason: fmt.Sprintf("%.140q is configured and has no handler", name)}
 		}
 	}
+	stalls := &stallLog{log: r.cfg.Logger}
 	var consumers []*consumer
 	for _, name := range slices.Sorted(maps.Keys(r.handlers)) {
 		wrapped := map[route]rocketflow.HandlerFunc{}
@@ -246,7 +247,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 			}
 			wrapped[key] = fn
 		}
-		c := newConsumer(name, &r.cfg, r.cfg.consumer(r.configured[name]), r.sql, wrapped)
+		c := newConsumer(name, &r.cfg, r.cfg.consumer(r.configured[name]), r.sql, wrapped, stalls)
 		if err := c.register(ctx); err != nil {
 			return nil, err
 		}

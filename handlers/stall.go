@@ -1,51 +1,36 @@
 package handlers
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 )
 
-// stall is why a consumer can't work with Postgres or the outbox at present. It is logged when it begins, once a minute
-// while it lasts, and when it is over.
+// stall is why one part of a consumer, its lanes or its worker, can't work with Postgres or the outbox at present.
 type stall struct {
 	consumer *consumer
 
-	mu     sync.Mutex
-	cause  error
-	since  time.Time
-	logged time.Time
-	tries  int
+	mu    sync.Mutex
+	cause error
 }
 
-const stallLogInterval = time.Minute
-
 func (s *stall) begin(err error, wait time.Duration) {
-	c := s.consumer
 	s.mu.Lock()
-	if s.cause == nil {
-		s.since, s.tries, s.logged = time.Now(), 0, time.Time{}
-	}
+	first := s.cause == nil
 	s.cause = err
-	s.tries++
-	tries, say := s.tries, time.Since(s.logged) >= stallLogInterval
-	if say {
-		s.logged = time.Now()
-	}
 	s.mu.Unlock()
-	if say {
-		c.cfg.Logger.Warn("consumer can't use Postgres, or may not publish; it tries again until it can", keyConsumer, c.name, keyError, logText(err), "tries", tries)
-	}
-	c.cfg.Listener.Stalled(StalledInfo{c.name, err, wait})
+	s.consumer.stalls.begin(s.consumer.name, err, first)
+	s.consumer.cfg.Listener.Stalled(StalledInfo{s.consumer.name, err, wait})
 }
 
 // end is called with each success.
 func (s *stall) end() {
 	s.mu.Lock()
-	cause, since, tries := s.cause, s.since, s.tries
+	ended := s.cause != nil
 	s.cause = nil
 	s.mu.Unlock()
-	if cause != nil {
-		s.consumer.cfg.Logger.Info("consumer works with Postgres again", keyConsumer, s.consumer.name, "stalled_for", time.Since(since), "tries", tries)
+	if ended {
+		s.consumer.stalls.end()
 	}
 }
 
@@ -53,4 +38,42 @@ func (s *stall) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cause
+}
+
+// stallLog writes of the stalls of all consumers of a router, which have one cause most often: when the first begins, once
+// a minute while one lasts, and when the last is over.
+type stallLog struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	stalled int
+	since   time.Time
+	logged  time.Time
+	tries   int
+}
+
+const stallLogInterval = time.Minute
+
+func (l *stallLog) begin(consumer string, err error, first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first {
+		if l.stalled++; l.stalled == 1 {
+			l.since, l.logged, l.tries = time.Now(), time.Time{}, 0
+		}
+	}
+	l.tries++
+	if time.Since(l.logged) < stallLogInterval {
+		return
+	}
+	l.logged = time.Now()
+	l.log.Warn("handlers can't use Postgres, or may not publish; they try again until they can", keyConsumer, consumer, keyError, logText(err), "tries", l.tries)
+}
+
+func (l *stallLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stalled--; l.stalled == 0 {
+		l.log.Info("handlers work with Postgres again", "stalled_for", time.Since(l.since), "tries", l.tries)
+	}
 }

@@ -185,6 +185,9 @@ func (b *bundle) handleAs(name string, e rocketflow.Event) (published []rocketfl
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err = within(ctx, b.pool, func(tx *testTx) error {
+		if _, err := tx.Exec(ctx, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"); err != nil { // as the router has it
+			return err
+		}
 		err := b.router[name](ctx, tx, e)
 		published = tx.published
 		return err

@@ -129,7 +129,12 @@ func (m *memory) handle(msg broker.Message) error {
 func handle(pool *pgxpool.Pool, h rocketflow.HandlerFunc, e rocketflow.Event) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err := within(ctx, pool, func(tx rocketflow.Tx) error { return h(ctx, tx, e) })
+	err := within(ctx, pool, func(tx rocketflow.Tx) error {
+		if _, err := tx.Exec(ctx, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"); err != nil { // as the router has it
+			return err
+		}
+		return h(ctx, tx, e)
+	})
 	if errors.Is(err, rocketflow.ErrStale) {
 		return nil
 	}
