@@ -12,15 +12,13 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// skewed is the clock of a machine that is wrong.
+// skewed is the clock of a machine that is wrong. Nobody moves such a clock, as far as the parts know.
 type skewed struct {
 	rocketflow.Clock
 	by time.Duration
 }
 
 func (s skewed) Now() time.Time { return s.Clock.Now().Add(s.by) }
-
-func (s skewed) Moved() <-chan struct{} { return clock.Moved(s.Clock) }
 
 // skewedBy returns c, which may be nil, if by is 0.
 func skewedBy(c rocketflow.Clock, by time.Duration) rocketflow.Clock {
