@@ -100,7 +100,7 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	}
 	took = time.Since(start)
 	if err == nil {
-		switch tx.Conn().PgConn().TxStatus() {
+		switch status(tx) {
 		case 'E':
 			err = errAborted
 		case 'I':

@@ -19,6 +19,27 @@ type handlerTx struct {
 	closed bool
 }
 
+// connection is what a transaction of the outbox says of its connection. To ask it for the connection itself would make it
+// write each event at once, as it couldn't see what is done there.
+type connection interface {
+	TxStatus() byte
+	IsClosed() bool
+}
+
+func status(tx pgx.Tx) byte {
+	if c, ok := tx.(connection); ok {
+		return c.TxStatus()
+	}
+	return tx.Conn().PgConn().TxStatus()
+}
+
+func isClosed(tx pgx.Tx) bool {
+	if c, ok := tx.(connection); ok {
+		return c.IsClosed()
+	}
+	return tx.Conn().IsClosed()
+}
+
 func newHandlerTx(tx rocketflow.Tx) *handlerTx { return &handlerTx{tx: tx} }
 
 // abandon closes the transaction to its handler. A statement that is under way loses its connection.

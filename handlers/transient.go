@@ -70,7 +70,7 @@ func (c *consumer) persist(ctx context.Context, begin within, conflicts int, fn 
 		err := begin(ctx, func(ctx context.Context, tx pgx.Tx) error {
 			entered = true
 			err := fn(ctx, tx)
-			lost = err != nil && tx.Conn().IsClosed()
+			lost = err != nil && isClosed(tx)
 			return err
 		})
 		switch {

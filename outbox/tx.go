@@ -272,6 +272,23 @@ func (t *tx) Conn() *pgx.Conn {
 	return conn
 }
 
+// TxStatus is that of the connection, see pgconn.PgConn, without handing the connection out: memory goes on to know what
+// the transaction does.
+func (t *tx) TxStatus() byte {
+	if own := t.shared.own; own != nil {
+		return own.raw.PgConn().TxStatus()
+	}
+	return t.Tx.Conn().PgConn().TxStatus()
+}
+
+// IsClosed tells whether the connection is lost, without handing it out.
+func (t *tx) IsClosed() bool {
+	if own := t.shared.own; own != nil {
+		return own.raw.IsClosed()
+	}
+	return t.Tx.Conn().IsClosed()
+}
+
 // beginTimeout bounds what the interface gives no context for.
 const beginTimeout = 10 * time.Second
 
