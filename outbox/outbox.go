@@ -221,8 +221,9 @@ type Outbox struct {
 	faults    guard.Reporter // of the application's functions
 	said      said
 	checkLog  checkLog
-	skewed    atomic.Bool // said that the clock differs from Postgres'
-	refillOff sync.Once   // said that it is
+	skewed    atomic.Bool  // said that the clock differs from Postgres'
+	skew      atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
+	refillOff sync.Once    // said that it is
 
 	mu      sync.Mutex // guards what follows
 	running *running
@@ -429,6 +430,6 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	if err := o.admitTopic(e.Topic); err != nil {
 		return e, err
 	}
-	e.ID, e.Source = clock.Stamp(o.config.Clock, e.ID), o.config.Source
+	e.ID, e.Source = o.stamp(e.ID), o.config.Source
 	return e, nil
 }

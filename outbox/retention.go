@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
@@ -88,12 +90,26 @@ func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
 	end := o.config.Clock.Now()
 	skewed := now.Before(begin.Add(-maxSkew)) || now.After(end.Add(maxSkew))
 	if skewed && !o.skewed.Swap(true) {
-		o.log.Warn("this machine's clock differs from Postgres': ages are judged by Postgres, but the ids of this process' events get another day; set the clock",
+		o.log.Warn("this machine's clock differs from Postgres': ages and the ids of events go by Postgres; set the clock",
 			"ahead", begin.Sub(now).Round(time.Second))
 	} else if !skewed {
 		o.skewed.Store(false)
 	}
+	var skew time.Duration
+	if skewed && clock.Moved(o.config.Clock) == nil { // a test moves Postgres' clock a moment before the process'
+		skew = now.Sub(begin)
+	}
+	o.skew.Store(int64(skew))
 	return now, nil
+}
+
+// stamp gives the id of a new event its day. A day that is wrong would have consumers take the event for too old, or
+// remember it for too long, so a clock that differs from Postgres' is corrected.
+func (o *Outbox) stamp(id uuid.UUID) uuid.UUID {
+	if skew := time.Duration(o.skew.Load()); skew != 0 {
+		return clock.StampAt(o.config.Clock.Now().Add(skew), id)
+	}
+	return clock.Stamp(o.config.Clock, id)
 }
 
 func (o *Outbox) table(name string) partition.Table {

@@ -24,8 +24,8 @@ const (
 
 var allFaults = []fault{deployFault, joinFault, freezeFault, skewFault, failoverFault, hangFault}
 
-// defaultFaults are on where -faults isn't given.
-var defaultFaults = []fault{deployFault, joinFault, freezeFault, failoverFault, hangFault}
+// defaultFaults are on where -faults is not given. A kind whose fault is known and not mended yet is left out.
+var defaultFaults = allFaults
 
 func parseFaults(text string) ([]fault, error) {
 	switch text {

@@ -1,6 +1,8 @@
 package clock
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -12,7 +14,12 @@ func Stamp(c rocketflow.Clock, id uuid.UUID) uuid.UUID {
 	if _, ok := c.(System); ok {
 		return id
 	}
-	ms := c.Now().UnixMilli()
+	return StampAt(c.Now(), id)
+}
+
+// StampAt gives id, a UUIDv7, the time at.
+func StampAt(at time.Time, id uuid.UUID) uuid.UUID {
+	ms := at.UnixMilli()
 	for i := range 6 {
 		id[i] = byte(ms >> (40 - 8*i))
 	}

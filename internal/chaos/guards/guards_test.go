@@ -169,7 +169,7 @@ func TestGuards(t *testing.T) {
 		{"unknown-commit", "none", "doubled", 1},
 		{"unknown-rollback sweep", "none", "lost", 1},
 		{"sweep", "none", "lost", 2},
-		{"mark check", "none", "lost", 15},
+		{"mark check", "none", "lost", 1015},
 		{"inbox", "none", "doubled", 1},
 		{"link", "none", "lost", 1},
 		{"link position", "none", "misordered", 1},
