@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
@@ -83,8 +84,10 @@ func TestOnRocketMQ(t *testing.T) {
 	for i := range streams {
 		publishers.Go(func() error {
 			for range length {
-				err := box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-					return tx.Publish(ctx, rocketflow.Event{Topic: name, Type: "order.changed", Subject: subjectN(i), Body: []byte("{}")})
+				err := pgtest.Retry(func() error {
+					return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+						return tx.Publish(ctx, rocketflow.Event{Topic: name, Type: "order.changed", Subject: subjectN(i), Body: []byte("{}")})
+					})
 				})
 				if err != nil {
 					return err

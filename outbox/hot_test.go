@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -31,7 +32,7 @@ func (b *bundle) creditAs(t *testing.T, o *outbox.Outbox, account string) {
 	t.Helper()
 	one := *b
 	one.outbox = o
-	if err := one.credit(context.Background(), account, 1); err != nil {
+	if err := pgtest.Retry(func() error { return one.credit(context.Background(), account, 1) }); err != nil {
 		t.Error(err)
 	}
 }
