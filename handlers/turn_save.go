@@ -1,0 +1,142 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
+	var q pgx.Batch
+	last := map[*lockedStream]int64{} // as the events before have left it
+	for _, s := range t.streams {
+		last[s] = s.first
+	}
+	var gone []rocketflow.Event
+	for _, c := range t.candidates {
+		e := c.event
+		switch c.decision {
+		case run, stepOver:
+			if c.row != nil {
+				gone = append(gone, e)
+			}
+			if c.stream == nil {
+				break
+			}
+			before := last[c.stream]
+			if e.Previous > before {
+				t.store.queueSkip(&q, c.stream, before, e.Sequence)
+			}
+			if c.forks {
+				t.store.queueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errGhost, func(id uuid.UUID, eventType string) {
+					c.ghosts = append(c.ghosts, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
+				})
+			}
+			last[c.stream] = e.Sequence
+		case duplicate:
+			if c.row != nil {
+				gone = append(gone, e)
+			}
+		case tooLate, conflict:
+			if c.row != nil {
+				t.store.queueUnplace(&q, c.row.Event, c.parked.err)
+				break
+			}
+			fallthrough
+		default:
+			switch {
+			case c.parked == nil:
+			case c.row != nil:
+				t.store.queueReschedule(&q, c.row.Event, *c.parked)
+			default:
+				if err := t.store.queuePark(&q, e, *c.parked); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(gone) > 0 {
+		t.store.queueDelete(&q, gone...)
+	}
+	if events := t.enteredInVain(); len(events) > 0 {
+		t.store.queueLeave(&q, events)
+	}
+	var moved []*lockedStream
+	for _, s := range t.streams {
+		if s.last != s.first {
+			moved = append(moved, s)
+		}
+	}
+	if len(moved) > 0 {
+		t.store.queueAdvance(&q, moved)
+	}
+	if q.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("store positions: %w", err)
+	}
+	return nil
+}
+
+func (t *turn) enteredInVain() (events []rocketflow.Event) {
+	ran := map[eventKey]bool{}
+	for _, e := range t.ran {
+		ran[keyOf(e)] = true
+	}
+	for _, c := range t.candidates {
+		if k := keyOf(c.event); t.entries[k].fresh && !ran[k] && c.decision != conflict {
+			events = append(events, c.event)
+		}
+	}
+	return events
+}
+
+func (t *turn) report() {
+	t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	for _, c := range t.candidates {
+		e := c.event
+		for _, ghost := range c.ghosts {
+			t.reportParked(ghost, dead(errGhost))
+		}
+		switch c.decision {
+		case run:
+			attempt := 1
+			if c.row != nil {
+				attempt = c.row.Attempts + 1
+			}
+			t.cfg.Listener.Handled(HandledInfo{
+				EventInfo: t.info(e), Attempt: attempt, Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
+			})
+		case stepOver:
+			t.cfg.Listener.Skipped(t.info(e))
+		case duplicate:
+			t.cfg.Listener.Duplicate(t.info(e))
+		case early:
+			if c.item != nil && c.item.until.IsZero() {
+				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.last})
+			}
+			if c.row != nil {
+				if r := t.rules(e); !r.adoptable(e, c.stream.last) {
+					t.asker.offer(t.missing(e, c.stream.last))
+				}
+			} else if c.parked != nil {
+				t.reportParked(e, *c.parked)
+			}
+		default:
+			if c.parked != nil {
+				t.reportParked(e, *c.parked)
+			}
+		}
+	}
+	for _, s := range t.streams {
+		if s.last != s.first && s.head != 0 {
+			t.signal()
+			return
+		}
+	}
+}
