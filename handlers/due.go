@@ -20,7 +20,7 @@ const (
 	// sweepEvery is how often it looks for followers that nobody woke.
 	sweepEvery = time.Minute
 	// takenMargin is added to the handler's time for what a lane does before.
-	takenMargin = 30 * time.Second
+	takenMargin = 10 * time.Second
 	// busyRecheck is when to look again at what is due behind a handler that takes long.
 	busyRecheck = 5 * time.Second
 )

@@ -141,6 +141,9 @@ func (l *lane) hold(g *group) {
 	})
 }
 
+// putBackTime bounds the statement that gives back what a stop has cut off.
+const putBackTime = time.Second
+
 // followTurns is how many turns of one stream's parked events a lane makes before others have theirs.
 const followTurns = 4
 
@@ -153,7 +156,10 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 	t := l.parkedTurn(k, 1)
 	err := t.attempt(ctx)
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil: // cut off by a stop: another process may have it at once
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTime)
+		defer cancel()
+		_ = l.putBack(ctx, []parkedKey{k}, 0)
 		return
 	case err != nil && t.failed != nil:
 		_ = l.settle(ctx, t.failed.event, t.failed.row, err) // if ctx ends first, it is due again later
