@@ -103,6 +103,19 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(p.settings)) {
 		args = append(args, "-c", name+"="+p.settings[name])
 	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		err := p.start(ctx, args)
+		if err == nil || !strings.Contains(err.Error(), orphanInUse) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// orphanInUse is what PostgreSQL says while a child lives that a killed server started at its last moment. It ends when it
+// finds its parent gone.
+const orphanInUse = "pre-existing shared memory block"
+
+func (p *Postgres) start(ctx context.Context, args []string) error {
 	server, err := startProcess("PostgreSQL", p.command("postgres", args...), p.dir.sub("postgres.log"), syscall.SIGINT)
 	if err != nil {
 		return err
