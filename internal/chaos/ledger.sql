@@ -86,8 +86,13 @@ WHERE ($1::bigint IS NULL OR p.schedule = $1) AND (c.consumer = 'audit' OR p.top
 ORDER BY p.ordinal
 
 -- name: Doubled
-SELECT event, consumer FROM handled WHERE $1::bigint IS NULL OR schedule = $1
-GROUP BY event, consumer HAVING count(*) > 1
+-- What a failover has lost and a handler has published anew are two events of one name: the lost one may have its effect too.
+SELECT h.event, h.consumer FROM handled h WHERE $1::bigint IS NULL OR h.schedule = $1
+GROUP BY h.schedule, h.event, h.consumer
+HAVING count(*) > 1 + (
+    EXISTS (SELECT FROM ghost g WHERE g.schedule = h.schedule AND g.event = h.event)
+    AND EXISTS (SELECT FROM published p WHERE p.schedule = h.schedule AND p.event = h.event)
+)::integer
 
 -- name: Ghosts
 -- Handled, though their transaction didn't commit.
