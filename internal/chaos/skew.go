@@ -48,6 +48,9 @@ func (d *drawing) skew() {
 // resend has all come to rest and whoever prunes do so, and sends the schedule's events again, as an operator may.
 // Nobody may have forgotten that it has handled them.
 func (p *play) resend() error {
+	if err := p.releaseHanging(); err != nil { // all is to rest, what hung too
+		return err
+	}
 	if err := p.comeToRest("", "a clock is wrong"); err != nil {
 		return err
 	}
