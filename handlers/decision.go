@@ -50,7 +50,7 @@ type rules struct {
 // decideDelivered decides about an ordered event that the broker delivered.
 func decideDelivered(e rocketflow.Event, at position, r rules) decision {
 	switch {
-	case at.passedOver(e.Sequence):
+	case at.passedOver(e.Sequence) && !r.beforeBeginning(e):
 		return tooLate
 	case e.Sequence <= at.last:
 		return duplicate
@@ -70,6 +70,8 @@ func decideDelivered(e rocketflow.Event, at position, r rules) decision {
 // parked, adoptAfter how long it has to wait for a predecessor that is older than the consumer.
 func decideParked(e rocketflow.Event, reason Reason, at position, r rules, waited, adoptAfter time.Duration) decision {
 	switch {
+	case r.beforeBeginning(e) && e.Sequence <= at.last:
+		return duplicate // it would have been stepped over
 	case reason == Busy && e.Sequence <= at.last && !at.passedOver(e.Sequence):
 		return duplicate // it was parked without a look at the position, which its stream's handler held
 	case at.passedOver(e.Sequence), e.Sequence <= at.last:
@@ -106,7 +108,7 @@ func decideInTurn(e rocketflow.Event, at position, r rules) decision {
 // handler decides about an event whose turn has come.
 func (r rules) handler(e rocketflow.Event) decision {
 	switch {
-	case e.TimeoutName == "" && e.Time.Before(r.begin): // a zero begin is before all
+	case r.beforeBeginning(e):
 		return stepOver
 	case r.handled:
 		return run
@@ -114,6 +116,11 @@ func (r rules) handler(e rocketflow.Event) decision {
 		return unhandled
 	}
 	return stepOver
+}
+
+// beforeBeginning tells whether the consumer begins after e. A timeout is nothing of the past.
+func (r rules) beforeBeginning(e rocketflow.Event) bool {
+	return e.TimeoutName == "" && e.Time.Before(r.begin) // a zero begin is before all
 }
 
 func (r rules) tooFarAhead(e rocketflow.Event) bool {

@@ -40,6 +40,8 @@ func TestDecisions(t *testing.T) {
 		{name: "parked and delivered again", sequence: 12, previous: 11, at: position{last: 10, head: 12, headID: id.String()}, want: alreadyParked},
 		{name: "another with the place of a parked one", sequence: 12, previous: 11, at: position{last: 10, head: 12, headID: other}, want: conflict},
 		{name: "in a stretch that was passed over", sequence: 12, previous: 11, at: position{last: 30, skipped: []int64{1, 3, 11, 14}}, want: tooLate},
+		{name: "in such a stretch, before the beginning", sequence: 12, previous: 11, at: position{last: 30, skipped: []int64{11, 14}}, begin: now, want: duplicate},
+		{name: "parked, before the beginning, the position moved past it", sequence: 12, previous: 11, at: position{last: 14}, parked: Gap, begin: now, want: duplicate},
 		{name: "between two such stretches", sequence: 12, previous: 11, at: position{last: 30, skipped: []int64{1, 3, 13, 16}}, want: duplicate},
 		{name: "far ahead of the clock", sequence: at(2 * time.Hour), previous: 10, at: position{last: 10}, want: tooFarAhead},
 		{name: "a little ahead of the clock", sequence: at(time.Minute), previous: 10, at: position{last: 10}, want: run},
