@@ -48,7 +48,7 @@ outage: build ## Kill a real RocketMQ under load and draw it to docs/outage.svg
 
 .PHONY: chaos
 chaos: ## Play seeded schedules of harm for DURATION (30s) and judge them; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq
-	@go build -o bin/chaos ./internal/chaos
+	@go build -o bin/chaos ./test/chaos
 	@bin/chaos -duration $(or $(DURATION),30s) $(if $(SEED),-seed $(SEED)) $(if $(SCHEDULES),-schedules $(SCHEDULES)) \
 		$(if $(WORKERS),-workers $(WORKERS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(BROKER),-broker $(BROKER))
 
@@ -64,7 +64,7 @@ schemathesis: build ## Try the examples' HTTP interfaces with what their OpenAPI
 lint: $(GOLANGCI) ## Check format, vet, layers and style
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
-	go test -count=1 ./internal/layers
+	go test -count=1 ./test/layers
 	$(GOLANGCI) run
 
 $(GOLANGCI):

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	clocks "github.com/rocketflow/rocketflow/internal/clock"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // soon is how long what a moved clock makes due may take. The waits of these tests are longer.
@@ -26,7 +26,7 @@ func promptly(t *testing.T, what string, condition func() bool) {
 // what is due.
 func TestFastForwardRetry(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	b, p := setupIn(t, pool, schema), newProbe()
 	cfg := b.config()
 	cfg.Clock, cfg.Listener = clock, p.listener()
@@ -53,7 +53,7 @@ func TestFastForwardRetry(t *testing.T) {
 // An event waits for its predecessor in memory, then parked, then is adopted, all by the clock.
 func TestFastForwardGap(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	b, p := setupIn(t, pool, schema), newProbe()
 	cfg := b.config()
 	cfg.Clock, cfg.Listener, cfg.GapWait, cfg.AdoptAfter = clock, p.listener(), 10*time.Minute, time.Hour
@@ -72,7 +72,7 @@ func TestFastForwardGap(t *testing.T) {
 // The look for followers that nobody wakes comes with the clock, too.
 func TestFastForwardStranded(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	b, p := setupIn(t, pool, schema), newProbe()
 	cfg := b.config()
 	cfg.Clock, cfg.Listener, cfg.Retry.Attempts = clock, p.listener(), 1
@@ -93,7 +93,7 @@ func TestFastForwardStranded(t *testing.T) {
 func TestFastForwardRetention(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	b, p := setupIn(t, pool, schema), newProbe()
 	cfg := b.config()
 	latency := make(chan time.Duration, 100)

@@ -17,9 +17,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // The same on a real RocketMQ with a real outbox: two processes, many aggregates, some failures; each event has its
@@ -84,7 +84,7 @@ func TestOnRocketMQ(t *testing.T) {
 	for i := range streams {
 		publishers.Go(func() error {
 			for range length {
-				err := pgtest.Retry(func() error {
+				err := testdb.Retry(func() error {
 					return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 						return tx.Publish(ctx, rocketflow.Event{Topic: name, Type: "order.changed", Subject: subjectN(i), Body: []byte("{}")})
 					})

@@ -16,11 +16,11 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -116,7 +116,7 @@ func (quietBroker) Close(context.Context) error                 { return nil }
 
 func startedOutbox(t *testing.T) *outbox.Outbox {
 	t.Helper()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	o, err := outbox.New(outbox.Config{Pool: pool, Broker: quietBroker{}, Source: "s", Schema: schema})
 	if err != nil {
 		t.Fatal(err)

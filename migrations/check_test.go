@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 var update = flag.Bool("update", false, "write objects.txt")
@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write objects.txt")
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	rows, err := pool.Query(ctx, `
 		SELECT object FROM (SELECT relname || '.' || attname AS object FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 		WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'rocketflow_migration'
@@ -53,7 +53,7 @@ func TestObjects(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	for _, c := range []struct{ statement, want string }{
 		{"ALTER TABLE outbox ADD COLUMN of_tomorrow text; CREATE TABLE of_tomorrow (n int); INSERT INTO rocketflow_migration VALUES (99999, '99999_tomorrow.sql')", ""},
 		{"ALTER TABLE outbox_sweep RENAME COLUMN recount_at TO counted_again_at", "lacks outbox_sweep.recount_at:"},

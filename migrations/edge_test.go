@@ -15,20 +15,20 @@ import (
 	"github.com/pressly/goose/v3"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // A role that was given a schema, and may create none in the database, migrates it.
 func TestSchemaIsGiven(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Schema(t)
-	role := pgtest.Role(t)
+	pool, schema := testdb.Schema(t)
+	role := testdb.Role(t)
 	if _, err := pool.Exec(ctx, "ALTER SCHEMA "+schema+" OWNER TO "+role); err != nil {
 		t.Fatal(err)
 	}
-	own := pgtest.As(t, pool, role)
+	own := testdb.As(t, pool, role)
 	if err := migrations.Up(ctx, own, schema); err != nil {
 		t.Fatal(err)
 	}
@@ -46,14 +46,14 @@ func TestSchemaIsGiven(t *testing.T) {
 func TestUpToDateNeedsNoRight(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
-	role := pgtest.Role(t)
+	pool, schema := testdb.Migrated(t)
+	role := testdb.Role(t)
 	for _, grant := range []string{"GRANT USAGE ON SCHEMA %s TO %s", "GRANT SELECT ON %s.rocketflow_migration TO %s"} {
 		if _, err := pool.Exec(ctx, fmt.Sprintf(grant, schema, role)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := migrations.Up(ctx, pgtest.As(t, pool, role), schema); err != nil {
+	if err := migrations.Up(ctx, testdb.As(t, pool, role), schema); err != nil {
 		t.Error(err)
 	}
 }
@@ -65,8 +65,8 @@ func TestThroughAPooler(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			direct, schema := pgtest.Schema(t)
-			pool := pgtest.Bounced(t, direct, mode)
+			direct, schema := testdb.Schema(t)
+			pool := testdb.Bounced(t, direct, mode)
 			var group errgroup.Group
 			for range 4 {
 				group.Go(func() error { return migrations.Up(ctx, pool, schema) })
@@ -92,12 +92,12 @@ func TestThroughAPooler(t *testing.T) {
 // Every mode of pgx.
 func TestExecModes(t *testing.T) {
 	t.Parallel()
-	for _, mode := range pgtest.Modes {
+	for _, mode := range testdb.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			pool, schema := pgtest.Schema(t)
-			pool = pgtest.Mode(t, pool, mode)
+			pool, schema := testdb.Schema(t)
+			pool = testdb.Mode(t, pool, mode)
 			if err := errors.Join(migrations.Up(ctx, pool, schema), migrations.Check(ctx, pool, schema), migrations.Down(ctx, pool, schema)); err != nil {
 				t.Error(err)
 			}
@@ -129,7 +129,7 @@ func TestApplicationUsesGoose(t *testing.T) {
 	for _, first := range []string{"application", "rocketflow"} {
 		t.Run(first+" first", func(t *testing.T) {
 			t.Parallel()
-			pool, schema := pgtest.Schema(t)
+			pool, schema := testdb.Schema(t)
 			both := []func() error{
 				func() error { return application(pool) },
 				func() error { return migrations.Up(ctx, pool, schema) },
@@ -157,7 +157,7 @@ func TestApplicationUsesGoose(t *testing.T) {
 func TestSchemaOfAnOlderVersion(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	list, err := migrations.List(ctx, pool, schema)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestSchemaOfAnOlderVersion(t *testing.T) {
 func TestDownOfANewerVersion(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	if _, err := pool.Exec(ctx, "INSERT INTO rocketflow_migration VALUES (99999, '99999_tomorrow.sql')"); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestWaitsForOthers(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			pool, schema := pgtest.Migrated(t)
+			pool, schema := testdb.Migrated(t)
 			withoutOwner(t, pool, schema)
 			holder, err := pool.Begin(ctx)
 			if err != nil {
@@ -231,7 +231,7 @@ func TestWaitsForOthers(t *testing.T) {
 			if _, err := holder.Exec(ctx, c.hold); err != nil {
 				t.Fatal(err)
 			}
-			impatient := pgtest.With(t, pool, map[string]string{"statement_timeout": "300", "lock_timeout": "300", "idle_in_transaction_session_timeout": "300"})
+			impatient := testdb.With(t, pool, map[string]string{"statement_timeout": "300", "lock_timeout": "300", "idle_in_transaction_session_timeout": "300"})
 
 			// Whoever gives up says for whom it waited.
 			short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
@@ -289,7 +289,7 @@ func TestWaitingHoldsNobodyForLong(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	withoutOwner(t, pool, schema)
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT FROM installation"); err != nil {

@@ -10,14 +10,14 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/pgclock"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestUpDownStatus(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := testdb.Schema(t)
 
 	if err := migrations.Check(ctx, pool, schema); !errors.Is(err, rocketflow.ErrNotMigrated) {
 		t.Fatalf("check of an empty schema: got %v, want ErrNotMigrated", err)
@@ -65,10 +65,10 @@ func TestUpDownStatus(t *testing.T) {
 func TestSearchPathOfThePool(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	url := pgtest.URL(t)
+	url := testdb.URL(t)
 	for _, clocked := range []bool{false, true} {
-		_, own := pgtest.Schema(t)
-		_, schema := pgtest.Schema(t)
+		_, own := testdb.Schema(t)
+		_, schema := testdb.Schema(t)
 		config, err := pgxpool.ParseConfig(url)
 		if err != nil {
 			t.Fatal(err)

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // soon is how long what a moved clock makes due may take. Every interval of these tests is longer.
@@ -17,7 +17,7 @@ const soon = 5 * time.Second
 // that has rested.
 func TestFastForwardSweep(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	swept := make(chan outbox.SweptInfo, 100)
 	b := setupIn(t, pool, schema, func(c *outbox.Config) {
 		c.Clock, c.SweepInterval, c.SweepGrace = clock, time.Minute, 5*time.Minute
@@ -51,7 +51,7 @@ func TestFastForwardSweep(t *testing.T) {
 func TestFastForwardRetention(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	retained := make(chan outbox.RetainedInfo, 100)
 	b := setupIn(t, pool, schema, func(c *outbox.Config) {
 		c.Clock, c.Retention = clock, 7*24*time.Hour

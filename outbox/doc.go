@@ -46,7 +46,7 @@
 // Four things carry this: a commit is sent only for a row known to be committed; nothing is ended after a COMMIT whose
 // answer was lost; the sweep exists; its mark waits for open transactions. All else is speed and fewer doubles.
 //
-// docs/model has all this as a model in TLA+ that TLC checks exhaustively: an action for each row, and a counter-example
+// test/model has all this as a model in TLA+ that TLC checks exhaustively: an action for each row, and a counter-example
 // for each of the four when it is taken away.
 //
 // # Joined and nested transactions

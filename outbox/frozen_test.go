@@ -7,14 +7,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/internal/lease"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // The process that sweeps freezes, or loses its network: its session is there for hours, but its lease expires.
 func TestFrozenSweeper(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	if held, err := lease.Acquire(t.Context(), pool, schema, "outbox sweep", uuid.New(), time.Hour); err != nil || !held {
 		t.Fatalf("held %v (%v)", held, err)
 	}

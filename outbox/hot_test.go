@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // travel is how long a half message takes in these tests.
@@ -32,7 +32,7 @@ func (b *bundle) creditAs(t *testing.T, o *outbox.Outbox, account string) {
 	t.Helper()
 	one := *b
 	one.outbox = o
-	if err := pgtest.Retry(func() error { return one.credit(context.Background(), account, 1) }); err != nil {
+	if err := testdb.Retry(func() error { return one.credit(context.Background(), account, 1) }); err != nil {
 		t.Error(err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // At a stricter level as the database's default a transaction fails with Postgres' serialization error, and with no other,
@@ -25,7 +25,7 @@ func TestStricterLevelsAsDefault(t *testing.T) {
 			t.Run(level+", "+gear.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				pool, schema := pgtest.Migrated(t)
+				pool, schema := testdb.Migrated(t)
 				config := pool.Config()
 				config.ConnConfig.RuntimeParams["default_transaction_isolation"] = level
 				pool, err := pgxpool.NewWithConfig(ctx, config)

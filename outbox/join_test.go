@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // trial is a transaction of a test, in which events are published whose accounts tell what must become of them.
@@ -290,7 +290,7 @@ func TestEventsFollowTheirRows(t *testing.T) {
 			}
 		}},
 		"join of another outbox's, rolled back": {run: func(x *trial) {
-			_, schema := pgtest.Migrated(x.t)
+			_, schema := testdb.Migrated(x.t)
 			other := x.start(x.t, func(c *outbox.Config) { c.Source, c.Schema = "other", schema })
 			no := errors.New("no")
 			if err := other.Within(x.ctx, func(_ context.Context, tx rocketflow.Tx) error {

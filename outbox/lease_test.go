@@ -8,12 +8,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/internal/lease"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func leaseBundle(t *testing.T) (*Outbox, *sweeper) {
 	t.Helper()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	o, err := New(Config{Pool: pool, Broker: noBroker{}, Source: "s", Schema: schema})
 	if err != nil {
 		t.Fatal(err)

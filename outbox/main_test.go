@@ -14,8 +14,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -226,7 +226,7 @@ const sweepGrace = 2 * time.Second
 // setup returns a started outbox on a schema of its own.
 func setup(t testing.TB, edit func(*outbox.Config)) *bundle {
 	t.Helper()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	return setupIn(t, pool, schema, edit)
 }
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // modes are pgx's ways to run a query.
@@ -25,7 +25,7 @@ func TestExecModes(t *testing.T) {
 			t.Run(mode.String()+", "+gear.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				pool, schema := pgtest.Migrated(t)
+				pool, schema := testdb.Migrated(t)
 				config := pool.Config()
 				config.ConnConfig.DefaultQueryExecMode = mode
 				pool, err := pgxpool.NewWithConfig(ctx, config)

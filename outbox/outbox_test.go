@@ -17,8 +17,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestPublishedIfCommitted(t *testing.T) {
@@ -98,7 +98,7 @@ func TestSequences(t *testing.T) {
 	for i := range callers {
 		group.Go(func() error {
 			for j := range each {
-				err := pgtest.Retry(func() error {
+				err := testdb.Retry(func() error {
 					return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 						// Two streams that all callers use, in both orders, and one event without order.
 						first, second := "x", "y"
@@ -322,7 +322,7 @@ func TestRefusedEvents(t *testing.T) {
 
 func TestConfigNamesTheField(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := testdb.Schema(t)
 	good := outbox.Config{Pool: pool, Broker: newLogicBroker(), Source: "s", Schema: schema, HalfTimeout: time.Second}
 	for field, edit := range map[string]func(*outbox.Config){
 		"Pool":        func(c *outbox.Config) { c.Pool = nil },

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is said
@@ -18,7 +18,7 @@ import (
 func TestReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	var readOnly atomic.Bool
 	config := pool.Config()
 	config.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) {

@@ -17,7 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 type noBroker struct{ Broker }
@@ -30,7 +30,7 @@ func (noBroker) OpenTransactor(context.Context, string, broker.Checker) (broker.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	o, err := New(Config{Pool: pool, Broker: noBroker{}, Source: "s", Schema: schema})
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ type expiry struct {
 
 func newExpiry(t *testing.T) *expiry {
 	t.Helper()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	o, err := New(Config{Pool: pool, Broker: noBroker{}, Source: "s", Schema: schema})
 	if err != nil {
 		t.Fatal(err)

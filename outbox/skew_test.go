@@ -7,8 +7,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // ahead is a machine's clock that is wrong.
@@ -26,7 +26,7 @@ func TestClockIsWrong(t *testing.T) {
 	for name, by := range map[string]time.Duration{"ahead": 32 * 24 * time.Hour, "behind": -32 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pool, schema := pgtest.Migrated(t)
+			pool, schema := testdb.Migrated(t)
 			b := setupIn(t, pool, schema, nil)
 			if err := b.credit(t.Context(), "a", 1); err != nil {
 				t.Fatal(err)

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Sweep, rejections, acks, retention and what operators do work in each of pgx's modes, so also without prepared
@@ -21,7 +21,7 @@ func TestSweepInAllModes(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			direct, schema := pgtest.Migrated(t)
+			direct, schema := testdb.Migrated(t)
 			config := direct.Config()
 			config.ConnConfig.DefaultQueryExecMode = mode
 			pool, err := pgxpool.NewWithConfig(ctx, config)

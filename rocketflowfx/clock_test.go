@@ -11,8 +11,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -21,7 +21,7 @@ import (
 // still: what is late there the sweep sends.
 func TestClock(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	config := shopIn(t, schema)
 	config.Clock = clock
 	config.Handlers.Retry = handlers.RetryPolicy{Attempts: 3, Base: 10 * time.Minute, Max: 10 * time.Minute, Jitter: -1}

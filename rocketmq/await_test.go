@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 func await(c *rocketmq.Config) { c.AwaitBroker = true }
 
 // A client that is opened while the broker is away says so, and does all that it was asked for when the broker comes.
 func TestAwaitBroker(t *testing.T) {
-	mq := mqtest.Start(t)
+	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
 	topic := unique("await")
 	createTopic(t, open(t, at(mq)), broker.Topic{Name: topic, Queues: 2})

@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // A queue that comes when a group has begun is read from its beginning, wherever the group began.
 func TestQueuesThatComeLater(t *testing.T) {
 	t.Parallel()
-	mq := mqtest.Start(t)
+	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
 	c := open(t, at(mq))
 	topic := unique("later")
@@ -46,7 +46,7 @@ func TestQueuesThatComeLater(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	conn := mqtest.DialBroker(t, mq.NameServer())
+	conn := testbroker.DialBroker(t, mq.NameServer())
 	if _, err := conn.Call(ctx, &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
 		"topic": topic, "defaultTopic": "TBW102", "readQueueNums": "4", "writeQueueNums": "4", "perm": strconv.Itoa(remoting.PermRead | remoting.PermWrite),
 		"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",

@@ -17,8 +17,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // shipped is the event of these tests.
@@ -48,7 +48,7 @@ func TestPlainConsumerReadsEvents(t *testing.T) {
 			topic, source := unique("plain"), unique("parcels")
 			createTopic(t, c, broker.Topic{Name: topic})
 			theirs := plainConsumer(t, topic)
-			pool, schema := pgtest.Migrated(t)
+			pool, schema := testdb.Migrated(t)
 			box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: source, Schema: schema, Gear: gear})
 			if err != nil {
 				t.Fatal(err)
@@ -103,7 +103,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 	ctx := deadline(t, 90*time.Second)
 	c := open(t)
 	createTopic(t, c, broker.Topic{Name: shippedTopic})
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE effect (parcel int)"); err != nil {
 		t.Fatal(err)
 	}

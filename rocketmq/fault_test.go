@@ -12,8 +12,8 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/devstack"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // These tests hurt a broker, so each has one of its own.
@@ -25,7 +25,7 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-func at(mq mqtest.Broker) func(*rocketmq.Config) {
+func at(mq testbroker.Broker) func(*rocketmq.Config) {
 	return func(c *rocketmq.Config) { c.NameServers = []string{mq.NameServer()} }
 }
 
@@ -59,7 +59,7 @@ func eventually(t *testing.T, within time.Duration, f func() error) {
 }
 
 func TestBrokerRestart(t *testing.T) {
-	mq := mqtest.Start(t)
+	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
 	up, down := make(chan struct{}, 10), make(chan struct{}, 10)
 	c := open(t, at(mq), func(c *rocketmq.Config) {
@@ -143,7 +143,7 @@ func TestBrokerRestart(t *testing.T) {
 
 // A broker that hangs takes connections and answers nothing. Sends must fail in time, and go again when it goes on.
 func TestBrokerHangs(t *testing.T) {
-	mq := mqtest.Start(t)
+	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
 	c := open(t, at(mq))
 	topic := unique("hang")
@@ -174,7 +174,7 @@ func TestBrokerHangs(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	mq := mqtest.StartSecured(t, "admin", "admin-secret")
+	mq := testbroker.StartSecured(t, "admin", "admin-secret")
 	ctx := deadline(t, 3*time.Minute)
 	for name, user := range map[string]func(*rocketmq.Config){
 		"none": func(*rocketmq.Config) {}, "wrong secret": as("admin", "guess"), "unknown user": as("nobody", "guess"),
@@ -249,7 +249,7 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 
 // The embedded broker has users, but no grants: who may do anything may do all.
 func TestGrants(t *testing.T) {
-	mqtest.NeedsReal(t)
+	testbroker.NeedsReal(t)
 	mq, err := devstack.StartRocketMQ(deadline(t, 4*time.Minute), devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
 		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},
 		Users: []devstack.User{

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // Functions of a listener, and those that are told of a send, may panic or end their goroutine: the client works on.
@@ -19,7 +19,7 @@ func TestFunctionsThatEnd(t *testing.T) {
 	for what, end := range map[string]func(){"panic": func() { panic("listener") }, "Goexit": runtime.Goexit} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			mq := mqtest.Start(t)
+			mq := testbroker.Start(t)
 			ctx := deadline(t, 2*time.Minute)
 			var up, down, failed, renewed, checked atomic.Int32
 			c := open(t, at(mq), func(c *rocketmq.Config) {

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // badAddresses are name servers that aren't there, by what is wrong with them.
@@ -88,7 +88,7 @@ func blackHole(t *testing.T) string {
 // One bad name server of several costs nobody anything, whatever is wrong with it and wherever it stands.
 func TestOneBadNameServer(t *testing.T) {
 	t.Parallel()
-	mq := mqtest.Start(t)
+	mq := testbroker.Start(t)
 	topic := unique("names")
 	createTopic(t, open(t, at(mq)), broker.Topic{Name: topic, Queues: 2})
 	for what, bad := range badAddresses(t) {
@@ -179,7 +179,7 @@ func TestAllNameServersBad(t *testing.T) {
 // A name server that stops answering, and one that comes back, are noticed while the client runs.
 func TestNameServersComeAndGo(t *testing.T) {
 	t.Parallel()
-	mq := mqtest.Start(t)
+	mq := testbroker.Start(t)
 	one, two := newRelay(t, mq.NameServer()), newRelay(t, mq.NameServer())
 	ctx := deadline(t, 2*time.Minute)
 	topic := unique("names")

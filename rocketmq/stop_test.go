@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 func nop(context.Context, broker.Delivery) error { return nil }
@@ -47,7 +47,7 @@ func TestStopLeavesNoGhost(t *testing.T) {
 					}
 					joined = append(joined, k)
 				}
-				if ids, err := mqtest.Members(ctx, nameServer, s.Group); err != nil || len(ids) != members {
+				if ids, err := testbroker.Members(ctx, nameServer, s.Group); err != nil || len(ids) != members {
 					return fmt.Errorf("listed before they stop: %v, %v; want %d", ids, err, members)
 				}
 				var ends errgroup.Group
@@ -67,7 +67,7 @@ func TestStopLeavesNoGhost(t *testing.T) {
 	for g := range groups {
 		for round := range rounds {
 			eventually(t, 20*time.Second, func() error {
-				ids, err := mqtest.Members(ctx, nameServer, group(g, round))
+				ids, err := testbroker.Members(ctx, nameServer, group(g, round))
 				if err == nil && len(ids) > 0 {
 					err = fmt.Errorf("still listed in group %s: %v", group(g, round), ids)
 				}

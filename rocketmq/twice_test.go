@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // A consumer whose connection broke under a heartbeat, and who is back, is listed for both connections by RocketMQ 5.3.3
@@ -37,18 +37,18 @@ func TestListedTwice(t *testing.T) {
 	}
 	defer consumer.Stop(ctx)
 	nameServer := nameServers(t)[0]
-	ids, err := mqtest.Members(ctx, nameServer, topic)
+	ids, err := testbroker.Members(ctx, nameServer, topic)
 	if err != nil || len(ids) != 1 {
 		t.Fatalf("listed: %v, %v; want one", ids, err)
 	}
-	second := mqtest.DialBroker(t, nameServer)
+	second := testbroker.DialBroker(t, nameServer)
 	heartbeat := fmt.Sprintf(`{"clientID":%q,"producerDataSet":[],"consumerDataSet":[{"groupName":%q,"consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING",
 		"consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,
 		"subscriptionDataSet":[{"topic":%q,"subString":"*","tagsSet":[],"codeSet":[],"subVersion":1,"expressionType":"TAG","classFilterMode":false}]}]}`, ids[0], topic, topic)
 	if _, err := second.Call(ctx, &remoting.Command{Code: remoting.Heartbeat, Body: []byte(heartbeat)}); err != nil {
 		t.Fatal(err)
 	}
-	if ids, err := mqtest.Members(ctx, nameServer, topic); err != nil || len(ids) != 2 {
+	if ids, err := testbroker.Members(ctx, nameServer, topic); err != nil || len(ids) != 2 {
 		t.Errorf("listed: %v, %v; want it twice", ids, err)
 	}
 	// The broker tells the consumer of the change, and it deals the queues out anew while messages come to each of them.

@@ -15,16 +15,16 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // TestSameAnswers sends the same raw requests to this broker and to a real one with the settings of internal/devstack,
 // and compares the answers.
 func TestSameAnswers(t *testing.T) {
 	t.Parallel()
-	address := mqtest.NeedsReal(t)
+	address := testbroker.NeedsReal(t)
 	mq := rocketmqtest.RunT(t, rocketmqtest.Config{
 		MaxMessageSize:     2 << 20,
 		TransactionTimeout: 2 * time.Second, CheckInterval: time.Second, CheckMax: 60, OpBatchInterval: 100 * time.Millisecond,

@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // TestGhosts has clients die just after a heartbeat. A real broker may handle the end of the connection first, and the
@@ -18,7 +18,7 @@ import (
 // never does.
 func TestGhosts(t *testing.T) {
 	t.Parallel()
-	real := mqtest.NeedsReal(t)
+	real := testbroker.NeedsReal(t)
 	if _, n := ghosts(t, rocketmqtest.RunT(t).Addr()); n != 0 {
 		t.Errorf("%d clients that are gone are still listed", n)
 	}
@@ -42,7 +42,7 @@ func ghosts(t *testing.T, nameServer string) (string, int) {
 	t.Helper()
 	group := "ghosts-" + uuid.NewString()
 	for i := range 200 {
-		conn := mqtest.DialBroker(t, nameServer)
+		conn := testbroker.DialBroker(t, nameServer)
 		body, err := json.Marshal(map[string]any{"clientID": fmt.Sprint(group, i), "producerDataSet": []any{}, "consumerDataSet": []any{map[string]any{
 			"groupName": group, "consumeType": "CONSUME_PASSIVELY", "messageModel": "CLUSTERING", "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET",
 			"subscriptionDataSet": []any{}, "unitMode": false,
@@ -67,7 +67,7 @@ func ghosts(t *testing.T, nameServer string) (string, int) {
 
 func listed(t *testing.T, nameServer, group string) int {
 	t.Helper()
-	ids, err := mqtest.Members(t.Context(), nameServer, group)
+	ids, err := testbroker.Members(t.Context(), nameServer, group)
 	if err != nil {
 		t.Fatal(err)
 	}

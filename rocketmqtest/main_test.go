@@ -5,8 +5,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rocketflow/rocketflow/internal/mqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // TestMain looks for goroutines left behind: the server's must be gone.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, mqtest.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }

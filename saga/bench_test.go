@@ -7,14 +7,14 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
 // A saga from its beginning to its end: three transactions of one transition each.
 func BenchmarkSaga(b *testing.B) {
-	pool, schema := pgtest.Migrated(b)
+	pool, schema := testdb.Migrated(b)
 	timer, err := timeout.New(timeout.Config{Pool: pool, Broker: noBroker{}, Schema: schema, Source: "test"})
 	if err != nil {
 		b.Fatal(err)

@@ -5,13 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // A finished saga goes as soon as its retention has passed by the clock, also if the clock moves while the engine looks.
 func TestFastForwardRetention(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	b := setupIn(t, pool, schema)
 	cfg, expired := b.cfg, make(chan int, 10)
 	cfg.Clock, cfg.Router = clock, router{}

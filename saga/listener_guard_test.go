@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/rocketflow/rocketflow/internal/guard"
-	"github.com/rocketflow/rocketflow/internal/guard/guardtest"
+	"github.com/rocketflow/rocketflow/test/guardtest"
 )
 
 func TestEachFunctionOfTheListenerIsGuarded(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Whatever way pgx sends statements, and whatever isolation the database has as its default, sagas begin, move, keep early
@@ -28,7 +28,7 @@ func TestModes(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(mode, " ", isolation), func(t *testing.T) {
 				t.Parallel()
-				plain, schema := pgtest.Migrated(t)
+				plain, schema := testdb.Migrated(t)
 				config := plain.Config()
 				config.ConnConfig.DefaultQueryExecMode = mode
 				config.ConnConfig.RuntimeParams["default_transaction_isolation"] = isolation

@@ -15,10 +15,10 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -48,7 +48,7 @@ func TestOnRocketMQ(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -98,7 +98,7 @@ func TestOnRocketMQ(t *testing.T) {
 	}
 	for i, key := range keys {
 		buy := func() error {
-			return pgtest.Retry(func() error {
+			return testdb.Retry(func() error {
 				return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, bought{key}) })
 			})
 		}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -13,7 +13,7 @@ import (
 // not move; and one that lay beyond the horizon is handed over as soon as it comes within.
 func TestFastForward(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	handedOver, fired := make(chan timeout.Info, 10), make(chan timeout.Info, 10)
 	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
 		m.horizon, m.loseAll = 1000*time.Hour, true

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -28,7 +28,7 @@ func (t *testTx) AfterCommit(fn func())                                { t.after
 
 // within runs a transaction, again as long as another one is in its way above read committed.
 func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
-	return pgtest.Retry(func() error { return once(ctx, pool, fn) })
+	return testdb.Retry(func() error { return once(ctx, pool, fn) })
 }
 
 func once(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
@@ -182,7 +182,7 @@ type bundle struct {
 
 func setup(t *testing.T, change func(*timeout.Config, *memory)) *bundle {
 	t.Helper()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	return setupIn(t, pool, schema, change)
 }
 

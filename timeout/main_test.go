@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rocketflow/rocketflow/internal/mqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, mqtest.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }

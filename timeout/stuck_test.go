@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -34,7 +34,7 @@ func (l *lines) String() string {
 // A timeout whose event nobody ever handles is sent ever more rarely, reported once, and kept.
 func TestStuck(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	stuck := make(chan timeout.Info, 100)
 	var log lines
 	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -449,7 +449,7 @@ func TestLifecycle(t *testing.T) {
 
 func TestNotMigrated(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := testdb.Schema(t)
 	s, err := timeout.New(timeout.Config{Pool: pool, Broker: &memory{horizon: time.Hour}, Schema: schema, Source: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -497,7 +497,7 @@ func TestRefuses(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	pool, _ := pgtest.Schema(t)
+	pool, _ := testdb.Schema(t)
 	m := &memory{horizon: time.Hour}
 	for _, c := range []struct {
 		config timeout.Config

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestCommandLines(t *testing.T) {
 	t.Parallel()
-	_, schema := pgtest.Schema(t)
+	_, schema := testdb.Schema(t)
 	for _, c := range []struct {
 		args   string
 		code   int

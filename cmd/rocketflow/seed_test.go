@@ -19,8 +19,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/partition"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -33,7 +33,7 @@ type seeded struct {
 
 func seed(t *testing.T) *seeded {
 	t.Helper()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	return &seeded{pool: pool, schema: schema, names: []string{schema, "SCHEMA"}}
 }
 

@@ -10,13 +10,13 @@ import (
 
 	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // TestOutages takes away the database, then the name server. The service says which, lives, and is ready again by itself.
 func TestOutages(t *testing.T) {
 	t.Parallel()
-	database, err := url.Parse(pgtest.URL(t))
+	database, err := url.Parse(testdb.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 	"github.com/rocketflow/rocketflow/examples/payment"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestRun(t *testing.T) {
@@ -21,7 +21,7 @@ func TestRun(t *testing.T) {
 	defer cancel()
 	var out strings.Builder
 	s, err := orderclose.Run(ctx, orderclose.Config{
-		OrderURLs: []string{orders.URL}, PaymentURLs: []string{payments.URL}, DatabaseURL: pgtest.URL(t),
+		OrderURLs: []string{orders.URL}, PaymentURLs: []string{payments.URL}, DatabaseURL: testdb.URL(t),
 		OrderSchema: orders.Config.Schema, OrderRocketflowSchema: orders.Config.RocketflowSchema,
 		PaymentSchema: payments.Config.Schema, PaymentRocketflowSchema: payments.Config.RocketflowSchema,
 		Orders: 60, Out: &out,

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 func TestBrokerAsksForCredentials(t *testing.T) {
-	mqtest.NeedsReal(t)
+	testbroker.NeedsReal(t)
 	ctx := deadline(t, 4*time.Minute)
 	rocketmq, err := devstack.StartRocketMQ(ctx, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
 		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},

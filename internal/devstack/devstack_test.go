@@ -17,13 +17,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // Boots are what costs here, so one stack goes through all of its life.
 func TestStackLivesAndLeavesNothingBehind(t *testing.T) {
-	mqtest.NeedsReal(t)
+	testbroker.NeedsReal(t)
 	ctx := deadline(t, 4*time.Minute) // the first run fetches RocketMQ
 	stack, err := devstack.Start(ctx, devstack.Config{Postgres: devstack.PostgresConfig{NoFsync: true}})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // The servers' data, logs and secrets are closed to other users, and no server runs as root.
@@ -18,7 +18,7 @@ func TestServersAreNobodyElsesBusiness(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, 4*time.Minute)
 	config := devstack.Config{Postgres: devstack.PostgresConfig{NoFsync: true}, Embedded: &devstack.EmbeddedConfig{}}
-	if mqtest.Real() {
+	if testbroker.Real() {
 		config.Embedded = nil
 		config.RocketMQ.Auth = &devstack.AuthConfig{Admin: devstack.User{Name: "admin", Secret: "secret"}}
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Every query can be answered without reading a whole table: where sequential scans are forbidden, none is left.
 func TestIndexed(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	args := map[string][]any{
 		"Schemas": {5}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()},
 		"EventConsumers": {uuid.NewString(), "s", "t", "u", int64(1) << 40, 10},
@@ -60,7 +60,7 @@ func TestIndexed(t *testing.T) {
 // The hops must find a subject in every stream, wherever its source and topic stand in the index.
 func TestHops(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	_, err := pool.Exec(t.Context(), `
 		INSERT INTO stream SELECT 's' || s, 't' || t, 'u' || u, 0, s * 100 + t * 10 + u
 		FROM generate_series(1, 3) s, generate_series(1, 3) t, generate_series(1, 9) u;
@@ -98,7 +98,7 @@ func TestHops(t *testing.T) {
 func TestBacklogLooksBehindTheSweep(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	record := func(topic string) (xid string) {
 		t.Helper()
 		err := pool.QueryRow(ctx, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
@@ -128,7 +128,7 @@ func TestBacklogLooksBehindTheSweep(t *testing.T) {
 
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	err := Read(t.Context(), pool, schema, func(r *Reader) error {
 		rows, err := r.Query(t.Context(), "DELETE FROM stream")
 		if err != nil {
@@ -151,7 +151,7 @@ func TestReadOnly(t *testing.T) {
 
 func TestSchemas(t *testing.T) {
 	t.Parallel()
-	pool, _ := pgtest.Migrated(t)
+	pool, _ := testdb.Migrated(t)
 	list, err := Schemas(context.Background(), pool, 1)
 	if err != nil || len(list) != 1 {
 		t.Errorf("got %q, %v", list, err)

@@ -10,13 +10,13 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/installation"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestClaim(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	first, err := installation.Claim(ctx, pool, schema, "orders")
 	if err != nil || first == "" {
 		t.Fatalf("claim: %q, %v", first, err)
@@ -49,8 +49,8 @@ func TestFirstStartsAtOnce(t *testing.T) {
 	for _, level := range []string{"read committed", "serializable"} {
 		t.Run(level, func(t *testing.T) {
 			t.Parallel()
-			pool, schema := pgtest.Migrated(t)
-			pool = pgtest.With(t, pool, map[string]string{"default_transaction_isolation": level})
+			pool, schema := testdb.Migrated(t)
+			pool = testdb.With(t, pool, map[string]string{"default_transaction_isolation": level})
 			var starts errgroup.Group
 			claimed := make([]error, 12)
 			for i := range claimed {
@@ -82,7 +82,7 @@ func TestFirstStartsAtOnce(t *testing.T) {
 func TestNotMigrated(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := testdb.Schema(t)
 	if _, err := installation.Claim(ctx, pool, schema, "orders"); !errors.Is(err, rocketflow.ErrNotMigrated) {
 		t.Errorf("without tables: got %v, want ErrNotMigrated", err)
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/internal/lease"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 const ttl = time.Minute
@@ -28,7 +28,7 @@ func acquire(t *testing.T, db lease.DB, schema string, holder uuid.UUID, want bo
 
 func TestLease(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	one, two := uuid.New(), uuid.New()
 	acquire(t, pool, schema, one, true)
 	acquire(t, pool, schema, two, false)
@@ -57,7 +57,7 @@ func TestLease(t *testing.T) {
 // A lease that was taken before Postgres' clock was set back doesn't hold for all that time.
 func TestLeaseFromTheFuture(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	one, two := uuid.New(), uuid.New()
 	acquire(t, pool, schema, one, true)
 	if _, err := pool.Exec(t.Context(), "UPDATE lease SET expires_at = expires_at + interval '1 day'"); err != nil {
@@ -70,7 +70,7 @@ func TestLeaseFromTheFuture(t *testing.T) {
 // What only asks, and what is held for long enough, writes nothing.
 func TestAskingWritesNothing(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	one, two := uuid.New(), uuid.New()
 	acquire(t, pool, schema, one, true)
 	row := func() (tid string) {
@@ -89,7 +89,7 @@ func TestAskingWritesNothing(t *testing.T) {
 
 func TestOneOfMany(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	for round := range 20 {
 		var held atomic.Int32
 		var group errgroup.Group
@@ -113,7 +113,7 @@ func TestOneOfMany(t *testing.T) {
 
 func TestExecModes(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	for _, mode := range []pgx.QueryExecMode{
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
 	} {
@@ -136,7 +136,7 @@ func TestExecModes(t *testing.T) {
 // In a transaction at repeatable read, too.
 func TestIsolation(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	tx, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.Serializable})
 	if err != nil {
 		t.Fatal(err)

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/internal/partition"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestEnsureAndDrop(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE thing (id uuid PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE thing_default PARTITION OF thing DEFAULT"); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestEnsureAndDrop(t *testing.T) {
 func TestFrozenInItsTurn(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Migrated(t)
+	pool, schema := testdb.Migrated(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE thing (id uuid PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE thing_default PARTITION OF thing DEFAULT"); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/internal/pgclock"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 const day = 24 * time.Hour
@@ -20,7 +20,7 @@ const day = 24 * time.Hour
 func TestSet(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema, _ := pgtest.Clocked(t)
+	pool, schema, _ := testdb.Clocked(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE own (n int, at timestamptz NOT NULL DEFAULT now())"); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestSet(t *testing.T) {
 // While others ask, and others set, nobody gets an error, and each asker's time only rises.
 func TestSetWhileInUse(t *testing.T) {
 	t.Parallel()
-	pool, schema, clock := pgtest.Clocked(t)
+	pool, schema, clock := testdb.Clocked(t)
 	askers, ctx := errgroup.WithContext(context.Background())
 	done := make(chan struct{})
 	for range 4 {
@@ -114,7 +114,7 @@ func TestSetWhileInUse(t *testing.T) {
 func TestSummerTime(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema, _ := pgtest.Clocked(t)
+	pool, schema, _ := testdb.Clocked(t)
 	for _, offset := range []time.Duration{90 * day, 180 * day, 270 * day} { // one of them crosses, and not back
 		if err := pgclock.Set(ctx, pool, schema, offset); err != nil {
 			t.Fatal(err)
@@ -139,7 +139,7 @@ func TestSummerTime(t *testing.T) {
 // A schema that isn't before pg_catalog would have no effect, in silence.
 func TestInstallChecksTheSearchPath(t *testing.T) {
 	t.Parallel()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := testdb.Schema(t)
 	if err := pgclock.Install(context.Background(), pool, schema); err == nil || !strings.Contains(err.Error(), pgclock.SearchPath(schema)) {
 		t.Errorf("got %v, want an error that says what the search path must be", err)
 	}

@@ -8,18 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/internal/pgschema"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Somebody holds what Drop wants, and wants what Drop holds.
 func TestDropDespiteADeadlock(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	pool, schema := pgtest.Schema(t)
+	pool, schema := testdb.Schema(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE first (); CREATE TABLE middle (); CREATE TABLE last ()"); err != nil {
 		t.Fatal(err)
 	}
-	other, err := pgx.Connect(ctx, pgtest.URL(t))
+	other, err := pgx.Connect(ctx, testdb.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestDropDespiteADeadlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	dropped := make(chan error, 1)
-	go func() { dropped <- pgschema.Drop(ctx, pgtest.URL(t), schema) }()
+	go func() { dropped <- pgschema.Drop(ctx, testdb.URL(t), schema) }()
 	waiting := "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'middle'::regclass)"
 	deadline := time.Now().Add(20 * time.Second)
 	for waits := false; !waits; {

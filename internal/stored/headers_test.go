@@ -12,8 +12,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/internal/stored"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // back returns an event that went through the column.
@@ -75,7 +75,7 @@ func TestHeaders(t *testing.T) {
 // Postgres takes the column, and gives back what stands for the same.
 func TestHeadersInPostgres(t *testing.T) {
 	t.Parallel()
-	pool, _ := pgtest.Schema(t)
+	pool, _ := testdb.Schema(t)
 	for name, e := range kinds() {
 		_, column := back(t, e)
 		var text []byte

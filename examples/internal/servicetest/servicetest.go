@@ -20,8 +20,8 @@ import (
 
 	"github.com/rocketflow/rocketflow/examples/internal/service"
 	"github.com/rocketflow/rocketflow/internal/pgschema"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Env is what services of one test share: servers, and names that no other test uses.
@@ -33,7 +33,7 @@ type Env struct {
 }
 
 // New returns an Env on the servers that run already. What its services create in Postgres goes when the test ends.
-func New(t testing.TB) *Env { return On(t, pgtest.URL(t), os.Getenv("ROCKETMQ_NAMESRV")) }
+func New(t testing.TB) *Env { return On(t, testdb.URL(t), os.Getenv("ROCKETMQ_NAMESRV")) }
 
 // On is New on servers of the caller's choice.
 func On(t testing.TB, databaseURL, nameServer string) *Env {

@@ -12,8 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
-	"github.com/rocketflow/rocketflow/internal/mqtest"
-	"github.com/rocketflow/rocketflow/internal/pgtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // TestRun plays the flow with two processes of each service: what one begins, the other may finish.
@@ -47,10 +47,10 @@ func run(t *testing.T, c stage.Config) orderclose.Summary {
 	if nameServers == "" {
 		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+mqtest.Patience())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+testbroker.Patience())
 	defer cancel()
 	var out strings.Builder
-	c.DatabaseURL, c.NameServers, c.Processes, c.Out = pgtest.URL(t), nameServers, 2, &out
+	c.DatabaseURL, c.NameServers, c.Processes, c.Out = testdb.URL(t), nameServers, 2, &out
 	c.Command = func(service string) *exec.Cmd {
 		command := exec.Command(os.Args[0])
 		command.Env = []string{serviceVariable + "=" + service}

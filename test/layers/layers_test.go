@@ -1,0 +1,125 @@
+// Package layers holds no code: its test checks that packages import only what their place allows. The linter's
+// depguard does too; this needs nothing but go.
+package layers
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rocketflow/rocketflow"
+
+// siblings don't know each other: what they share is in the root package.
+var siblings = []string{"outbox", "handlers", "saga", "timeout"}
+
+// onlyIn says which packages may import what; patterns of path.Match, without the module.
+var onlyIn = []struct {
+	imported string
+	allowed  []string
+}{
+	{"github.com/apache/rocketmq-client-go", []string{"rocketmq", "bench", "bench/*"}},
+	{"github.com/prometheus", []string{"metrics", "rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	{"go.uber.org/fx", []string{"rocketflowfx", "rocketflowtest", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	// Tests' own helpers live below test, and those for tests of others have names that end in "test".
+	{"testing", tests},
+	{module + "/broker/brokertest", tests},
+	{module + "/test", []string{"test/*", "test/*/*", "examples/internal/servicetest"}},
+	{module + "/rocketmqtest", outside},
+	{module + "/rocketflowtest", outside},
+	{module + "/internal/devstack", outside},
+}
+
+var tests = []string{"test/*", "test/*/*", "*test", "*/*test", "*/*/*test"}
+
+// outside are the packages that serve no production: tools and tests. No other may have the broker for development, or
+// what starts servers, in its binary, through whatever package.
+var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "test/*", "test/*/*", "*test", "*/*test", "*/*/*test"}
+
+var forDevelopment = []string{module + "/rocketmqtest", module + "/rocketflowtest", module + "/internal/devstack", "testing"}
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	for name, p := range packages(t) {
+		for _, imported := range p.Imports {
+			for _, rule := range onlyIn {
+				if within(imported, rule.imported) && !matches(name, rule.allowed) {
+					t.Errorf("%s imports %s, which is for %s", name, imported, strings.Join(rule.allowed, ", "))
+				}
+			}
+			for _, sibling := range siblings {
+				if within(imported, module+"/"+sibling) && name != sibling && slices.Contains(siblings, name) {
+					t.Errorf("%s imports its sibling %s", name, sibling)
+				}
+			}
+			if within(imported, module+"/rocketmq") && (slices.Contains(siblings, name) || name == "broker" || name == ".") {
+				t.Errorf("%s imports %s: it may know the port, broker/", name, imported)
+			}
+		}
+	}
+}
+
+func TestProductionHasNothingForDevelopment(t *testing.T) {
+	t.Parallel()
+	for name, p := range packages(t) {
+		if matches(name, outside) {
+			continue
+		}
+		for _, dependency := range p.Deps {
+			if slices.ContainsFunc(forDevelopment, func(prefix string) bool { return within(dependency, prefix) }) {
+				t.Errorf("%s depends on %s", name, dependency)
+			}
+		}
+	}
+}
+
+// listed is a package without its tests.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string // of the imports too, all the way down
+}
+
+// packages returns each package by its name without the module.
+func packages(t *testing.T) map[string]listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,Deps", module+"/...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	found := map[string]listed{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		if name == "" {
+			name = "."
+		}
+		found[name] = p
+	}
+	if len(found) < 10 {
+		t.Fatalf("go list found only %d packages", len(found))
+	}
+	return found
+}
+
+func within(imported, prefix string) bool {
+	return imported == prefix || strings.HasPrefix(imported, prefix+"/")
+}
+
+func matches(name string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, _ := path.Match(pattern, name) // the patterns are well formed
+		return ok
+	})
+}

@@ -1,0 +1,156 @@
+// Package testbroker starts brokers of a test's own, which it may hurt: embedded ones, or real ones where the tests run on a
+// real RocketMQ. Those that run for all tests are named by ROCKETMQ_NAMESRV.
+package testbroker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// realVariable is set while tests run on a real RocketMQ (`.ci/test real`), and names it.
+const realVariable = "ROCKETFLOW_REAL_NAMESRV"
+
+// Broker is a broker with its name server.
+type Broker interface {
+	NameServer() string // its address
+	Broker() string     // the broker's own address
+
+	Kill()                             // as by SIGKILL; the name server goes on
+	Restart(ctx context.Context) error // on the same port with what it had written
+	Pause() error                      // connections stay and can be made, nothing is answered
+	Continue() error                   // ends Pause
+
+	Stop(ctx context.Context) error
+}
+
+// Start starts a broker that ends with the test.
+func Start(t testing.TB) Broker { return start(t, "", "") }
+
+// StartSecured is Start for a broker that asks for credentials and knows this one user, who may do anything.
+func StartSecured(t testing.TB, accessKey, secretKey string) Broker {
+	return start(t, accessKey, secretKey)
+}
+
+func start(t testing.TB, accessKey, secretKey string) Broker {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a broker")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // a real one may have to be fetched
+	defer cancel()
+	var (
+		broker   Broker
+		err      error
+		real     devstack.RocketMQConfig
+		embedded devstack.EmbeddedConfig
+	)
+	if accessKey != "" {
+		real.Auth = &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}
+		embedded.Credentials = map[string]string{accessKey: secretKey}
+	}
+	if Real() {
+		broker, err = devstack.StartRocketMQ(ctx, real)
+	} else {
+		broker, err = devstack.StartEmbedded(embedded)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = broker.Stop(context.Background()) })
+	return broker
+}
+
+// Patience is how long a group may need to come to rest after one of its processes was killed. A real broker may list
+// the dead consumer, with its queues, for close to a minute more: see TestGhosts of rocketmqtest.
+func Patience() time.Duration {
+	if Real() {
+		return 2*time.Minute + 30*time.Second
+	}
+	return time.Minute
+}
+
+// Real tells whether the tests run on a real RocketMQ.
+func Real() bool { return os.Getenv(realVariable) != "" }
+
+// Brokers returns the addresses of the brokers that a name server knows.
+func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {
+	answer, err := ask(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
+	if err != nil {
+		return nil, err
+	}
+	var cluster remoting.Cluster
+	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+		return nil, err
+	}
+	for _, b := range cluster.Brokers {
+		addresses = append(addresses, b.Master())
+	}
+	return addresses, nil
+}
+
+// Members returns the ids of the consumers that brokers list in a group, those that are listed twice as often.
+func Members(ctx context.Context, nameServer, group string) (ids []string, err error) {
+	brokers, err := Brokers(ctx, nameServer)
+	if err != nil {
+		return nil, err
+	}
+	for _, address := range brokers {
+		answer, err := ask(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		var refused *remoting.ResponseError
+		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
+			continue // the group has no member there
+		}
+		if err != nil {
+			return nil, err
+		}
+		var list struct {
+			IDs []string `json:"consumerIdList"`
+		}
+		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+			return nil, err
+		}
+		ids = append(ids, list.IDs...)
+	}
+	return ids, nil
+}
+
+func ask(ctx context.Context, address string, request *remoting.Command) (*remoting.Command, error) {
+	conn, err := remoting.Dial(ctx, address, remoting.Credentials{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Call(ctx, request)
+}
+
+// DialBroker connects to the only broker that a name server knows, until the test ends.
+func DialBroker(t testing.TB, nameServer string) *remoting.Conn {
+	t.Helper()
+	brokers, err := Brokers(t.Context(), nameServer)
+	if err != nil || len(brokers) != 1 {
+		t.Fatalf("brokers: %v, %v; want one", brokers, err)
+	}
+	conn, err := remoting.Dial(t.Context(), brokers[0], remoting.Credentials{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// NeedsReal skips a test of what the embedded broker doesn't have, unless the tests run on a real RocketMQ. It returns
+// the name server.
+func NeedsReal(t testing.TB) string {
+	t.Helper()
+	address := os.Getenv(realVariable)
+	if address == "" {
+		t.Skip("needs a real RocketMQ: `make test-real`")
+	}
+	return address
+}

@@ -1,0 +1,101 @@
+package testdb
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Bounced starts a PgBouncer in a pool mode, session or transaction, before the server, and returns a pool like another
+// one that connects through it. Startup parameters, the search path among them, don't go through a PgBouncer; in
+// transaction mode prepared statements don't either, so statements go in pgx's mode exec.
+//
+// The test is skipped where PgBouncer is not installed, but fails where the environment has CI.
+func Bounced(t testing.TB, pool *pgxpool.Pool, mode string) *pgxpool.Pool {
+	t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("pgbouncer is not installed")
+		}
+		t.Skip("pgbouncer is not installed: `apt-get install pgbouncer` brings it")
+	}
+	server := pool.Config().ConnConfig
+	dir, err := os.MkdirTemp("", "pgbouncer") // not t.TempDir, which only we may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	port := freePort(t)
+	password := "" // an empty one is no syntax that it knows
+	if server.Password != "" {
+		password = " password='" + strings.ReplaceAll(server.Password, "'", "''") + "'"
+	}
+	config := fmt.Sprintf(`[databases]
+%s = host=%s port=%d user=%s%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+auth_type = any
+unix_socket_dir =
+pool_mode = %s
+max_client_conn = 200
+default_pool_size = 20
+logfile = %s
+`, server.Database, server.Host, server.Port, server.User, password, port, mode, filepath.Join(dir, "log"))
+	file := filepath.Join(dir, "pgbouncer.ini")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{file}
+	if os.Getuid() == 0 { // which it refuses to be
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		args = []string{"-u", "nobody", file}
+	}
+	cmd := exec.Command(program, args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start pgbouncer: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	bounced := Like(t, pool, func(c *pgxpool.Config) {
+		c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Fallbacks, c.ConnConfig.TLSConfig = "127.0.0.1", port, nil, nil
+		clear(c.ConnConfig.RuntimeParams)
+		if mode == "transaction" {
+			c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		}
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := bounced.Ping(context.Background())
+		if err == nil {
+			return bounced
+		}
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Fatalf("pgbouncer does not come up: %v\n%s", err, log)
+		}
+	}
+}
+
+func freePort(t testing.TB) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}

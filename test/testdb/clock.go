@@ -1,0 +1,47 @@
+package testdb
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/pgclock"
+	"github.com/rocketflow/rocketflow/migrations"
+)
+
+// Clock is the time of a test: a rocketflow.Clock for the parts' configurations, and what Postgres says in its schema.
+type Clock struct {
+	clock.Virtual
+	t      testing.TB
+	pool   *pgxpool.Pool
+	schema string
+}
+
+// Clocked is Migrated with a clock that the test moves.
+func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
+	t.Helper()
+	schema := name()
+	pool := open(t, URL(t), pgclock.SearchPath(schema))
+	create(t, pool, schema)
+	ctx := context.Background()
+	if err := pgclock.Install(ctx, pool, schema); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Up(ctx, pool, schema); err != nil {
+		t.Fatal(err)
+	}
+	return pool, schema, &Clock{t: t, pool: pool, schema: schema}
+}
+
+// FastForward moves Postgres and then what waits for it, which looks at a Postgres that has moved. Not for several
+// goroutines at once.
+func (c *Clock) FastForward(d time.Duration) {
+	c.t.Helper()
+	if err := pgclock.Set(context.Background(), c.pool, c.schema, c.Offset()+d); err != nil {
+		c.t.Fatal(err)
+	}
+	c.Advance(d)
+}

@@ -1,0 +1,104 @@
+// Package testdb gives a test a Postgres schema of its own on the server that DATABASE_URL names.
+package testdb
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/pgschema"
+	"github.com/rocketflow/rocketflow/migrations"
+)
+
+// URL returns DATABASE_URL, and fails the test where it isn't set.
+func URL(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv("DATABASE_URL")
+	if url == "" {
+		t.Fatal("DATABASE_URL is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
+	}
+	return url
+}
+
+// Schema creates an empty schema, drops it when the test ends, and returns its name with a pool on it: the search path
+// of the pool's connections is the schema, so that a test's own tables live there too.
+func Schema(t testing.TB) (*pgxpool.Pool, string) {
+	t.Helper()
+	schema := name()
+	pool := Open(t, URL(t), schema)
+	create(t, pool, schema)
+	return pool, schema
+}
+
+func name() string { return "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16] }
+
+func create(t testing.TB, pool *pgxpool.Pool, schema string) {
+	t.Helper()
+	ctx := context.Background()
+	if _, err := pool.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{schema}.Sanitize()); err != nil {
+		t.Fatalf("create schema: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := pgschema.Drop(ctx, URL(t), schema); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Migrated is Schema with rocketflow's tables in it.
+func Migrated(t testing.TB) (*pgxpool.Pool, string) {
+	t.Helper()
+	pool, schema := Schema(t)
+	if err := migrations.Up(context.Background(), pool, schema); err != nil {
+		t.Fatal(err)
+	}
+	return pool, schema
+}
+
+// Open returns a pool whose search path is schema. It is closed when the test ends.
+func Open(t testing.TB, url, schema string) *pgxpool.Pool {
+	t.Helper()
+	return open(t, url, pgx.Identifier{schema}.Sanitize())
+}
+
+func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		t.Fatalf("DATABASE_URL: %v", err)
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = searchPath
+	config.MaxConns = 16
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		t.Fatalf("connect to Postgres: %v", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		t.Fatalf("connect to Postgres: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// Retry calls fn again while it fails as transactions do that met another one above read committed, and as an application
+// has to run its own again.
+func Retry(fn func() error) error {
+	for tries := 1; ; tries++ {
+		err := fn()
+		var pgErr *pgconn.PgError
+		again := errors.As(err, &pgErr) && (pgErr.Code == "40001" || pgErr.Code == "40P01") // serialization_failure, deadlock_detected
+		if !again || tries == 1000 {
+			return err
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package testdb
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Role creates a role that may log in and nothing else, and drops it with all that it owns when the test ends.
+func Role(t testing.TB) string {
+	t.Helper()
+	role := "role_" + strings.TrimPrefix(name(), "test_")
+	Exec(t, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%[1]s'", role))
+	t.Cleanup(func() { Exec(t, "DROP OWNED BY "+role+" CASCADE", "DROP ROLE "+role) })
+	return role
+}
+
+// Exec executes statements as the role that DATABASE_URL names.
+func Exec(t testing.TB, statements ...string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, URL(t))
+	if err != nil {
+		t.Fatalf("connect to Postgres: %v", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// As returns a pool like another one whose connections are those of a Role.
+func As(t testing.TB, pool *pgxpool.Pool, role string) *pgxpool.Pool {
+	t.Helper()
+	return Like(t, pool, func(c *pgxpool.Config) { c.ConnConfig.User, c.ConnConfig.Password = role, role })
+}
+
+// With returns a pool like another one whose connections start with these settings besides.
+func With(t testing.TB, pool *pgxpool.Pool, settings map[string]string) *pgxpool.Pool {
+	t.Helper()
+	return Like(t, pool, func(c *pgxpool.Config) {
+		for name, value := range settings {
+			c.ConnConfig.RuntimeParams[name] = value
+		}
+	})
+}
+
+// Mode returns a pool like another one that executes statements in a mode of pgx.
+func Mode(t testing.TB, pool *pgxpool.Pool, mode pgx.QueryExecMode) *pgxpool.Pool {
+	t.Helper()
+	return Like(t, pool, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
+}
+
+// Modes are all modes in which pgx executes statements.
+var Modes = []pgx.QueryExecMode{
+	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
+	pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+}
+
+// Like returns a pool like another one but for a change. It is closed when the test ends.
+func Like(t testing.TB, pool *pgxpool.Pool, change func(*pgxpool.Config)) *pgxpool.Pool {
+	t.Helper()
+	config := pool.Config() // a copy
+	change(config)
+	like, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		t.Fatalf("connect to Postgres: %v", err)
+	}
+	t.Cleanup(like.Close)
+	return like
+}
