@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Errors that more than one part returns; match with errors.Is.
@@ -62,19 +60,15 @@ type RetryAfterError struct{ After time.Duration }
 
 func (e *RetryAfterError) Error() string { return fmt.Sprintf("try again after %v", e.After) }
 
-// FieldError names a field of an event, or of a Config, that can't be accepted.
+// FieldError says that a field of an event, or of a Config, can't be accepted.
 type FieldError struct {
-	Field  string
-	Reason string
-	Err    error // may be nil
+	Field  string // the full path, such as outbox.Config.Pool; of an event its name alone, such as topic
+	Reason string // what is wrong, and what is wanted instead
+	Err    error  // the cause, or nil; Reason contains its text
 }
 
-func (e *FieldError) Error() string {
-	text := printable.Line(e.Field, printable.Name) + ": " + printable.Line(e.Reason, printable.Reason)
-	if e.Err != nil {
-		text += ": " + printable.Line(e.Err.Error(), printable.Reason)
-	}
-	return text
-}
+// Error returns Field and Reason.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
 
+// Unwrap returns the cause.
 func (e *FieldError) Unwrap() error { return e.Err }

@@ -71,8 +71,8 @@ type Half struct {
 	CommitLog     int64
 }
 
-// Transactor runs the two phases of a transactional message for a producer group. Ends wait for the broker's answer.
-type Transactor interface {
+// TransactionProducer runs the two phases of a transactional message for a producer group. Ends wait for the broker's answer.
+type TransactionProducer interface {
 	Prepare(ctx context.Context, m Message) (Half, error)
 	Commit(ctx context.Context, h Half) error
 	Rollback(ctx context.Context, h Half) error
@@ -80,11 +80,11 @@ type Transactor interface {
 	Close(ctx context.Context) error
 }
 
-// TransactorOpener opens transactors.
-type TransactorOpener interface {
-	// OpenTransactor joins a producer group and answers checks for it from its return on, also for half messages of
+// TransactionProducerOpener opens transaction producers.
+type TransactionProducerOpener interface {
+	// OpenTransactionProducer joins a producer group and answers checks for it from its return on, also for half messages of
 	// other processes, and before anything was sent from this one. ctx bounds the start only.
-	OpenTransactor(ctx context.Context, group string, check Checker) (Transactor, error)
+	OpenTransactionProducer(ctx context.Context, group string, check Checker) (TransactionProducer, error)
 }
 
 // Decision answers a check.

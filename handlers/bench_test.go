@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // BenchmarkLanes measures the way from a delivery to its settling, with a handler that inserts a row, for events spread
@@ -28,7 +29,7 @@ func BenchmarkLanes(b *testing.B) {
 				chains[i] = newChain(subjectN(i))
 			}
 			for i := range b.N {
-				deliveries = append(deliveries, broker.Delivery{Message: chains[i%streams].next(1)[0].Message(), Attempt: 1})
+				deliveries = append(deliveries, broker.Delivery{Message: wire.MessageOf(chains[i%streams].next(1)[0]), Attempt: 1})
 			}
 			feed := make(chan broker.Delivery, b.N)
 			for _, d := range deliveries {

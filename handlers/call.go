@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/fencing"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 type handling struct {
@@ -77,7 +78,7 @@ const unresponsiveAfter = 5 * time.Second
 // The handler has a goroutine of its own, so neither its end by runtime.Goexit nor its deafness to its context takes a
 // lane with it. One that is abandoned finds its transaction closed.
 func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, attempt int) (took time.Duration, err error) {
-	if e.Undecoded() { // a dead letter that was retried
+	if wire.Undecoded(e) { // a dead letter that was retried
 		return 0, &handlerError{err: Dead(fmt.Errorf("%w: it could not be read when it came", rocketflow.ErrUndecodable))}
 	}
 	handler := c.handler(e)

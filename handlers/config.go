@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // Config configures a Router. Pool, Transactor, Broker and Source are required.
@@ -138,7 +139,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 
 func (c Config) validate() error {
 	bad := func(field, reason string) error {
-		return &rocketflow.FieldError{Field: "handlers.Config." + field, Reason: reason}
+		return valid.Field("handlers.Config."+field, reason)
 	}
 	switch {
 	case c.Pool == nil:
@@ -184,7 +185,7 @@ func (c Config) consumer(own ConsumerConfig) ConsumerConfig {
 // validate names fields behind a prefix.
 func (c ConsumerConfig) validate(prefix string) error {
 	bad := func(field, reason string) error {
-		return &rocketflow.FieldError{Field: prefix + field, Reason: reason}
+		return valid.Field(prefix+field, reason)
 	}
 	switch {
 	case c.Lanes < 1:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // DeadLetters is the way to the events that handlers gave up, and to those that wait. It needs no running Router: what
@@ -172,7 +173,7 @@ func (f Filter) check() error {
 	fields := f
 	fields.All, fields.Limit = false, 0
 	if fields == (Filter{}) && !f.All {
-		return &rocketflow.FieldError{Field: "filter", Reason: "empty: set All to mean all"}
+		return valid.Field("filter", "empty: set All to mean all")
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // maxKey bounds what Postgres must index of an event that some other producer sent.
@@ -18,7 +19,7 @@ const maxKey = 1000
 
 // decode reads a message. With an error it returns what a dead letter can hold of it: an event without order.
 func decode(d broker.Delivery) (rocketflow.Event, error) {
-	e, err := rocketflow.EventOf(d)
+	e, err := wire.EventOf(d)
 	if err == nil {
 		err = storable(e)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // failing returns a handler that leaves its effect and then fails, for events of a subject, so many times.
@@ -207,9 +208,9 @@ func TestUnreadableMessages(t *testing.T) {
 	body := loose("order.placed", "a")
 	body.Body = []byte("no json")
 	b.broker.publish(body)
-	broken := loose("order.placed", "b").Message()
+	broken := wire.MessageOf(loose("order.placed", "b"))
 	broken.Properties["CE_time"] = "yesterday"
-	hostile := newChain("c\x00").next(1)[0].Message()
+	hostile := wire.MessageOf(newChain("c\x00").next(1)[0])
 	hostile.Properties["odd"] = "\x00\xff"
 	b.broker.send(broken, hostile,
 		broker.Message{ID: "1", Topic: topic, Properties: map[string]string{"CE_specversion": "1.0", "odd": "\x00\xff"}, Body: []byte("raw\x00")},

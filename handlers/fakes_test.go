@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // memory is a broker that keeps its contract and no more: it calls handlers concurrently, in any order if asked,
@@ -46,7 +47,7 @@ func newMemory() *memory { return &memory{groups: map[string]*fakeGroup{}} }
 
 func (m *memory) publish(events ...rocketflow.Event) {
 	for _, e := range events {
-		m.send(e.Message())
+		m.send(wire.MessageOf(e))
 	}
 }
 
@@ -191,7 +192,7 @@ type plainTx struct {
 
 func (t *plainTx) Publish(_ context.Context, payloads ...rocketflow.Payload) error {
 	for _, p := range payloads {
-		e, err := rocketflow.NewEvent(p)
+		e, err := wire.NewEvent(p)
 		if err != nil {
 			return err
 		}

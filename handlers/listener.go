@@ -79,7 +79,7 @@ type GapInfo struct {
 // GapAskedInfo is what Listener.GapAsked is told.
 type GapAskedInfo struct {
 	Consumer string
-	Gap      rocketflow.Gap
+	Gap      rocketflow.MissingEvents
 	Err      error
 }
 

@@ -12,7 +12,7 @@ import (
 // Asker asks a publisher to send again what a consumer misses; an *outbox.Outbox is one. nil means that the question is
 // out, not that it is answered.
 type Asker interface {
-	Ask(ctx context.Context, g rocketflow.Gap) error
+	Ask(ctx context.Context, g rocketflow.MissingEvents) error
 }
 
 const (
@@ -30,20 +30,20 @@ const (
 // asker sends the questions of a consumer for what it misses, behind the lanes: they don't wait for the broker.
 type asker struct {
 	consumer *consumer
-	gaps     chan rocketflow.Gap
+	gaps     chan rocketflow.MissingEvents
 	limiter  *rate.Limiter
 	asked    map[rocketflow.Stream]time.Time // touched by run alone
 }
 
 func newAsker(c *consumer) *asker {
 	return &asker{
-		consumer: c, gaps: make(chan rocketflow.Gap, askQueue), limiter: rate.NewLimiter(askRate, askBurst),
+		consumer: c, gaps: make(chan rocketflow.MissingEvents, askQueue), limiter: rate.NewLimiter(askRate, askBurst),
 		asked: map[rocketflow.Stream]time.Time{},
 	}
 }
 
 // offer never blocks.
-func (a *asker) offer(g rocketflow.Gap) {
+func (a *asker) offer(g rocketflow.MissingEvents) {
 	if a.consumer.cfg.Refill == nil {
 		return
 	}
@@ -67,7 +67,7 @@ func (a *asker) run(ctx context.Context) {
 	}
 }
 
-func (a *asker) ask(ctx context.Context, g rocketflow.Gap) {
+func (a *asker) ask(ctx context.Context, g rocketflow.MissingEvents) {
 	c := a.consumer
 	now := c.now()
 	if since := now.Sub(a.asked[g.Stream()]); since >= 0 && since < askEvery || !a.limiter.Allow() {
@@ -88,9 +88,9 @@ func (a *asker) ask(ctx context.Context, g rocketflow.Gap) {
 
 // missing is what keeps e waiting, of which its stream has come to last. What is older than the consumer is none of its
 // business.
-func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.Gap {
+func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.MissingEvents {
 	if last == 0 {
 		last = max(0, c.topicsRead[e.Topic].born.UnixMicro()-1)
 	}
-	return rocketflow.Gap{Source: e.Source, Topic: e.Topic, Subject: e.Subject, After: last, Until: e.Sequence}
+	return rocketflow.MissingEvents{Source: e.Source, Topic: e.Topic, Subject: e.Subject, After: last, Until: e.Sequence}
 }

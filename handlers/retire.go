@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // Retire says that a consumer of a schema (empty: rocketflow.DefaultSchema) no longer handles a type of event: what waits
@@ -40,7 +41,7 @@ func Retire(ctx context.Context, pool *pgxpool.Pool, schema, consumer, topic, ev
 // doesn't know the stream.
 func ResetPosition(ctx context.Context, pool *pgxpool.Pool, schema, consumer string, s rocketflow.Stream, sequence int64) (bool, error) {
 	if sequence < 0 {
-		return false, &rocketflow.FieldError{Field: "sequence", Reason: fmt.Sprintf("%d: want 0 or more", sequence)}
+		return false, valid.Fieldf("sequence", "%d: want 0 or more", sequence)
 	}
 	sql := queries.Parse(queriesFile, cmp.Or(schema, rocketflow.DefaultSchema))
 	found := false

@@ -15,6 +15,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
@@ -68,7 +70,7 @@ func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Co
 		return
 	}
 	r.Handle(consumer, meta.Topic, meta.Type, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		p, err := rocketflow.Decode[P](e)
+		p, err := wire.DecodeBody[P](e)
 		if err != nil {
 			return err
 		}
@@ -106,7 +108,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 		r.problem("handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
 		return
 	}
-	if err := (rocketflow.Event{Topic: topic, Type: eventType}).Validate(); err != nil {
+	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: eventType}); err != nil {
 		var field *rocketflow.FieldError
 		if errors.As(err, &field) {
 			r.problem(field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))
@@ -120,9 +122,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	}
 	key := route{topic, eventType}
 	if r.handlers[consumer][key] != nil {
-		r.problems = append(r.problems, &rocketflow.FieldError{
-			Field: "handler", Reason: fmt.Sprintf("%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType),
-		})
+		r.problems = append(r.problems, valid.Fieldf("handler", "%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType))
 		return
 	}
 	r.handlers[consumer][key] = fn
@@ -151,7 +151,7 @@ func (r *Router) Use(middleware ...rocketflow.Middleware) {
 func (r *Router) problem(field, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.problems = append(r.problems, &rocketflow.FieldError{Field: field, Reason: reason})
+	r.problems = append(r.problems, valid.Field(field, reason))
 }
 
 // Start subscribes all consumers, side by side. It returns what was registered wrongly, ErrNotMigrated, a
@@ -234,7 +234,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	}
 	for name := range r.configured {
 		if r.handlers[name] == nil {
-			return nil, &rocketflow.FieldError{Field: "consumer", Reason: fmt.Sprintf("%.140q is configured and has no handler", name)}
+			return nil, valid.Fieldf("consumer", "%.140q is configured and has no handler", name)
 		}
 	}
 	stalls := &stallLog{log: r.cfg.Logger}

@@ -104,7 +104,7 @@ func (quietBroker) Subscribe(context.Context, broker.Subscription, broker.Handle
 	return nil, broker.ErrTopicNotFound
 }
 
-func (quietBroker) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
+func (quietBroker) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
 	return quietBroker{}, nil
 }
 func (quietBroker) Prepare(context.Context, broker.Message) (broker.Half, error) {

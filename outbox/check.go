@@ -10,9 +10,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // inProgress holds the events whose check is being answered, from the look-up to the ack: while one answer is on its
@@ -54,7 +54,7 @@ func (p *inProgress) end(id uuid.UUID) {
 func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.Decision, func(error)) {
 	info := CheckedInfo{Times: c.Message.Attempt}
 	c.Message.Body = nil // nobody reads it
-	event, err := rocketflow.EventOf(c.Message)
+	event, err := wire.EventOf(c.Message)
 	info.EventID = event.ID
 	answer := func(d broker.Decision, reason string, err error) broker.Decision {
 		info.Decision, info.Reason, info.Err = d, reason, err

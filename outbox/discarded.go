@@ -7,8 +7,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // DiscardReader is what a Broker has that tells which half messages it gave up because nobody answered its checks.
@@ -93,7 +93,7 @@ func (d *discards) run(ctx context.Context) {
 // receive settles everything: there are half messages of others, and of other tools.
 func (d *discards) receive(_ context.Context, m broker.Delivery) error {
 	o := d.outbox
-	e, err := rocketflow.EventOf(m)
+	e, err := wire.EventOf(m)
 	if err != nil || e.Source != o.config.Source || e.Database != d.database {
 		return nil //nolint:nilerr // it is nobody's event
 	}

@@ -145,7 +145,7 @@
 // # What the broker lost
 //
 // An event that the broker confirmed and lost is acked, so nothing here sends it again by itself. A consumer that sees the
-// gap in a stream asks on rocketflow.RefillTopic, and one process of the source sends what it has of it again, at most
+// gap in a stream asks on rocketflow.MissingEventsTopic, and one process of the source sends what it has of it again, at most
 // Config.RefillLimit events and Config.RefillBytes for a question, and Config.RefillRate events a second. A process answers
 // 300 questions a second, 100 of one asker, and one of an asker about a stream, with bursts; an asker is sent
 // Config.RefillBytes a second, all askers four times as many. What is refused is counted, and asked again for as long as

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -35,7 +36,7 @@ func TestCheckOfAnotherMessage(t *testing.T) {
 		change(&e)
 		b.broker.mu.Lock()
 		clear(b.broker.halves)
-		b.broker.halves["m"] = e.Message()
+		b.broker.halves["m"] = wire.MessageOf(e)
 		check, m := b.broker.check, b.broker.halves["m"]
 		b.broker.mu.Unlock()
 		d, done := check(ctx, broker.Check{Half: broker.Half{MessageID: "m"}, Message: broker.Delivery{Message: m, Attempt: 1}})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // half is an event and its half message, if there is one.
@@ -38,7 +39,7 @@ func (o *Outbox) prepare(ctx context.Context, r *running, t *ticket, events []ro
 		h := &halves[i]
 		begin := time.Now()
 		var err error
-		h.message, err = r.transactor.Prepare(ctx, h.event.Message())
+		h.message, err = r.transactor.Prepare(ctx, wire.MessageOf(h.event))
 		took := time.Since(begin)
 		h.prepared = err == nil
 		o.listener.Prepared(PreparedInfo{Event: h.event, Took: took, Err: err})

@@ -113,7 +113,7 @@ type SweptInfo struct {
 // RefilledInfo is what Listener.Refilled gets.
 type RefilledInfo struct {
 	Asker   string // the source of the question, as it says
-	Gap     rocketflow.Gap
+	Gap     rocketflow.MissingEvents
 	Sent    int   // events sent again
 	Gone    bool  // the first of those missed are no longer kept
 	Refused bool  // too much is asked: nothing was looked up, and Err says what is too much

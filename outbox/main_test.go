@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
@@ -65,7 +66,7 @@ func (b *logicBroker) enter(ctx context.Context, method string) error {
 }
 
 func (b *logicBroker) deliver(m broker.Message) {
-	e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+	e, err := wire.EventOf(broker.Delivery{Message: m})
 	if err != nil {
 		panic(err)
 	}
@@ -131,7 +132,7 @@ func (b *logicBroker) Subscribe(context.Context, broker.Subscription, broker.Han
 	return nil, broker.ErrTopicNotFound
 }
 
-func (b *logicBroker) OpenTransactor(_ context.Context, _ string, check broker.Checker) (broker.Transactor, error) {
+func (b *logicBroker) OpenTransactionProducer(_ context.Context, _ string, check broker.Checker) (broker.TransactionProducer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.check = check

@@ -25,6 +25,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
@@ -36,7 +38,7 @@ var sweepSQL string
 
 // Broker is what an outbox needs of one. *rocketmq.Client is one.
 type Broker interface {
-	broker.TransactorOpener
+	broker.TransactionProducerOpener
 	broker.Subscriber // for the questions of consumers that miss events
 	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
 	// SendGroup is that of broker.Sender.
@@ -112,7 +114,7 @@ type Config struct {
 	RefillLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
 	RefillRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
 	// RefillBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
-	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.RefillTopic. Default 1 MiB.
+	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.MissingEventsTopic. Default 1 MiB.
 	RefillBytes int
 
 	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
@@ -171,37 +173,37 @@ func groupName(source string) string {
 func (c Config) validate() error {
 	switch {
 	case c.Pool == nil:
-		return &rocketflow.FieldError{Field: "outbox.Config.Pool", Reason: "missing"}
+		return valid.Field("outbox.Config.Pool", "missing")
 	case c.Broker == nil:
-		return &rocketflow.FieldError{Field: "outbox.Config.Broker", Reason: "missing"}
+		return valid.Field("outbox.Config.Broker", "missing")
 	case c.Retention < 24*time.Hour:
-		return &rocketflow.FieldError{Field: "outbox.Config.Retention", Reason: fmt.Sprintf("%v: want at least a day", c.Retention)}
+		return valid.Fieldf("outbox.Config.Retention", "%v: want at least a day", c.Retention)
 	}
-	if err := rocketflow.ValidateSource("outbox.Config.Source", c.Source); err != nil {
+	if err := wire.ValidateSource("outbox.Config.Source", c.Source); err != nil {
 		return err
 	}
 	if c.Gear < Auto || c.Gear > Relay {
-		return &rocketflow.FieldError{Field: "outbox.Config.Gear", Reason: fmt.Sprintf("%d: want Auto, HalfMessages or Relay", c.Gear)}
+		return valid.Fieldf("outbox.Config.Gear", "%d: want Auto, HalfMessages or Relay", c.Gear)
 	}
 	if c.StreamRetention < c.Retention+24*time.Hour {
-		return &rocketflow.FieldError{Field: "outbox.Config.StreamRetention", Reason: fmt.Sprintf("%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)}
+		return valid.Fieldf("outbox.Config.StreamRetention", "%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)
 	}
 	if c.SweepGrace <= c.HalfTimeout {
-		return &rocketflow.FieldError{Field: "outbox.Config.SweepGrace", Reason: fmt.Sprintf("%v: want more than HalfTimeout (%v), or the sweep doubles what is under way", c.SweepGrace, c.HalfTimeout)}
+		return valid.Fieldf("outbox.Config.SweepGrace", "%v: want more than HalfTimeout (%v), or the sweep doubles what is under way", c.SweepGrace, c.HalfTimeout)
 	}
 	for name, d := range map[string]time.Duration{
 		"HalfTimeout": c.HalfTimeout, "EndTimeout": c.EndTimeout, "MaxTransaction": c.MaxTransaction,
 		"SweepInterval": c.SweepInterval, "SweepGrace": c.SweepGrace,
 	} {
 		if d <= 0 {
-			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%v: want more than 0", d)}
+			return valid.Fieldf("outbox.Config."+name, "%v: want more than 0", d)
 		}
 	}
 	for name, n := range map[string]int{
 		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit, "RefillBytes": c.RefillBytes,
 	} {
 		if n <= 0 {
-			return &rocketflow.FieldError{Field: "outbox.Config." + name, Reason: fmt.Sprintf("%d: want more than 0", n)}
+			return valid.Fieldf("outbox.Config."+name, "%d: want more than 0", n)
 		}
 	}
 	return nil
@@ -232,7 +234,7 @@ type Outbox struct {
 // running is what exists between Start and Stop.
 type running struct {
 	database   string
-	transactor broker.Transactor
+	transactor broker.TransactionProducer
 	gears      *gears
 	acks       *acker
 	rejections *batcher[rejectedEvent]
@@ -291,7 +293,7 @@ func (o *Outbox) Start(ctx context.Context) error {
 	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
 	r.checked.max = maxLookups
 	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
-	r.transactor, err = o.config.Broker.OpenTransactor(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+	r.transactor, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
 		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
 			o.faults.Report("check-back", err)
 			return broker.Unknown, nil
@@ -416,16 +418,16 @@ func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.E
 }
 
 func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
-	e, err := rocketflow.NewEvent(p)
+	e, err := wire.NewEvent(p)
 	if err != nil {
 		return e, err
 	}
-	if len(o.config.Topics) > 0 && e.Topic != rocketflow.RefillTopic && !slices.Contains(o.config.Topics, e.Topic) {
-		return e, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%s is not among the known topics %s: see outbox.Config.Topics",
-			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))}
+	if len(o.config.Topics) > 0 && e.Topic != rocketflow.MissingEventsTopic && !slices.Contains(o.config.Topics, e.Topic) {
+		return e, valid.Fieldf("topic", "%s is not among the known topics %s: see outbox.Config.Topics",
+			printable.Quote(e.Topic, printable.Name), printable.Quotes(o.config.Topics, printable.Reason/4))
 	}
 	if len(e.Body) > o.config.MaxBody {
-		return e, &rocketflow.FieldError{Field: "body", Reason: fmt.Sprintf("%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)}
+		return e, valid.Fieldf("body", "%d bytes of %s, at most %d are allowed", len(e.Body), e.Type, o.config.MaxBody)
 	}
 	if err := o.admitTopic(e.Topic); err != nil {
 		return e, err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
@@ -39,7 +40,7 @@ func TestPublishedIfCommitted(t *testing.T) {
 	if e.Source != "bank" || e.Type != "account.credited" || e.Topic != "accounts" || e.Subject != "a" || e.Database == "" || e.Time.IsZero() {
 		t.Errorf("event lacks something: %+v", e)
 	}
-	if got, err := rocketflow.Decode[credited](e); err != nil || got.Account != "a" {
+	if got, err := wire.DecodeBody[credited](e); err != nil || got.Account != "a" {
 		t.Errorf("decoded %+v, %v", got, err)
 	}
 	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 5 })

@@ -15,6 +15,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 //go:embed owed.sql
@@ -124,9 +126,9 @@ func (o *Owed) Discard(ctx context.Context, f OwedFilter, reason string) (n int,
 // subject in the other topic, behind what was published there meanwhile; among themselves they keep their order.
 func (o *Owed) Redirect(ctx context.Context, f OwedFilter, topic string) (n int, err error) {
 	if topic == "" || topic == f.Topic {
-		return 0, &rocketflow.FieldError{Field: "topic", Reason: fmt.Sprintf("%q: want another topic", topic)}
+		return 0, valid.Fieldf("topic", "%q: want another topic", topic)
 	}
-	if err := (rocketflow.Event{Topic: topic, Type: DiscardedType}).Validate(); err != nil {
+	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: DiscardedType}); err != nil {
 		return 0, err
 	}
 	return o.change(ctx, f, "redirect", func(ctx context.Context, tx pgx.Tx, ids []string) error {
@@ -146,10 +148,10 @@ func (o *Owed) Redirect(ctx context.Context, f OwedFilter, topic string) (n int,
 // change calls fn with pages of what f selects now, each in a transaction, locked and in the order of streams.
 func (o *Owed) change(ctx context.Context, f OwedFilter, what string, fn func(ctx context.Context, tx pgx.Tx, ids []string) error) (n int, err error) {
 	if f.Limit < 0 {
-		return 0, &rocketflow.FieldError{Field: "outbox.OwedFilter.Limit", Reason: fmt.Sprintf("%d: want none or more than 0", f.Limit)}
+		return 0, valid.Fieldf("outbox.OwedFilter.Limit", "%d: want none or more than 0", f.Limit)
 	}
 	if selective := f.EventID != uuid.Nil || f.Source+f.Topic+f.Type+f.Subject != ""; selective == f.All {
-		return 0, &rocketflow.FieldError{Field: "outbox.OwedFilter", Reason: "want either All or a field that selects events"}
+		return 0, valid.Field("outbox.OwedFilter", "want either All or a field that selects events")
 	}
 	list, err := o.list(ctx, f)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/repeat"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 //go:embed refill.sql
@@ -33,19 +34,19 @@ const (
 
 // Ask sends the question for what a consumer misses, of whichever publisher; it makes the outbox a handlers.Asker. nil
 // means that the question is out, which is no promise of an answer: the consumer asks again.
-func (o *Outbox) Ask(ctx context.Context, g rocketflow.Gap) error {
+func (o *Outbox) Ask(ctx context.Context, g rocketflow.MissingEvents) error {
 	if o.current() == nil {
 		return ErrNotStarted
 	}
-	if err := g.Validate(); err != nil {
+	if err := wire.ValidateMissingEvents(g); err != nil {
 		return fmt.Errorf("ask for missing events: %w", err)
 	}
-	e, err := rocketflow.NewEvent(g)
+	e, err := wire.NewEvent(g)
 	if err != nil {
 		return fmt.Errorf("ask for missing events: %w", err)
 	}
 	e.ID, e.Source, e.Time = clock.Stamp(o.config.Clock, e.ID), o.config.Source, o.config.Clock.Now()
-	_, err = o.config.Broker.Send(ctx, e.Message())
+	_, err = o.config.Broker.Send(ctx, wire.MessageOf(e))
 	if errors.Is(err, broker.ErrTopicNotFound) {
 		o.sayRefillIsOff()
 	}
@@ -57,7 +58,7 @@ func (o *Outbox) Ask(ctx context.Context, g rocketflow.Gap) error {
 
 func (o *Outbox) sayRefillIsOff() {
 	o.refillOff.Do(func() {
-		o.log.Warn("a topic is missing: consumers can't ask for events that the broker lost", "topic", rocketflow.RefillTopic)
+		o.log.Warn("a topic is missing: consumers can't ask for events that the broker lost", "topic", rocketflow.MissingEventsTopic)
 	})
 }
 
@@ -112,7 +113,7 @@ func (f *refiller) run(ctx context.Context) {
 		return
 	}
 	s := broker.Subscription{
-		Group: f.outbox.config.Group + "_refill", Topics: []string{rocketflow.RefillTopic}, Begin: broker.BeginNewest(), MaxInFlight: refillAtOnce,
+		Group: f.outbox.config.Group + "_refill", Topics: []string{rocketflow.MissingEventsTopic}, Begin: broker.BeginNewest(), MaxInFlight: refillAtOnce,
 	}
 	for {
 		consumer, err := f.outbox.config.Broker.Subscribe(ctx, s, f.receive)
@@ -177,19 +178,19 @@ func (f *refiller) tell(i RefilledInfo) {
 }
 
 // question reads a message. Anybody may send one, of any size.
-func question(d broker.Delivery) (asker string, g rocketflow.Gap, ok bool) {
+func question(d broker.Delivery) (asker string, g rocketflow.MissingEvents, ok bool) {
 	if len(d.Body) > maxQuestion {
 		return "", g, false
 	}
-	e, err := rocketflow.EventOf(d)
+	e, err := wire.EventOf(d)
 	if err == nil {
-		g, err = rocketflow.Decode[rocketflow.Gap](e)
+		g, err = wire.DecodeBody[rocketflow.MissingEvents](e)
 	}
-	return e.Source, g, err == nil && g.Validate() == nil && e.Type == g.EventMeta().Type
+	return e.Source, g, err == nil && wire.ValidateMissingEvents(g) == nil && e.Type == g.EventMeta().Type
 }
 
 // due tells whether a question is not one that was just answered, to another consumer perhaps: all of them get what is sent.
-func (f *refiller) due(g rocketflow.Gap) bool {
+func (f *refiller) due(g rocketflow.MissingEvents) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	last, ok := f.answered[g.Stream()]
@@ -197,7 +198,7 @@ func (f *refiller) due(g rocketflow.Gap) bool {
 	return !ok || g.After < last.after || g.Until > last.until || age < 0 || age >= refillSettle
 }
 
-func (f *refiller) remember(g rocketflow.Gap, err error) {
+func (f *refiller) remember(g rocketflow.MissingEvents, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
@@ -211,7 +212,7 @@ func (f *refiller) remember(g rocketflow.Gap, err error) {
 
 // answer sends what is kept of a gap, at most RefillLimit events and RefillBytes: the consumer asks for the rest when it has
 // these. Up to until the gap is answered now. gone: the first of them are not kept.
-func (f *refiller) answer(ctx context.Context, asker string, g rocketflow.Gap) (sent int, until int64, gone bool, err error) {
+func (f *refiller) answer(ctx context.Context, asker string, g rocketflow.MissingEvents) (sent int, until int64, gone bool, err error) {
 	config := &f.outbox.config
 	size, after := 0, g.After
 	for sent < config.RefillLimit && size < config.RefillBytes {
@@ -227,7 +228,7 @@ func (f *refiller) answer(ctx context.Context, asker string, g rocketflow.Gap) (
 			if err := f.events.Wait(ctx); err != nil {
 				return sent, after + 1, gone, err
 			}
-			if _, err := config.Broker.Send(ctx, e.Message()); err != nil {
+			if _, err := config.Broker.Send(ctx, wire.MessageOf(e)); err != nil {
 				return sent, after + 1, gone, fmt.Errorf("send event %s again: %w", e.ID, err)
 			}
 			f.limits.sent(config.Clock.Now(), asker, e)
@@ -243,7 +244,7 @@ func (f *refiller) answer(ctx context.Context, asker string, g rocketflow.Gap) (
 }
 
 // page reads the next events of a gap. more: there may be others.
-func (f *refiller) page(ctx context.Context, g rocketflow.Gap, after int64, limit, bytes int) (page []rocketflow.Event, more bool, err error) {
+func (f *refiller) page(ctx context.Context, g rocketflow.MissingEvents, after int64, limit, bytes int) (page []rocketflow.Event, more bool, err error) {
 	rows, err := f.outbox.config.Pool.Query(ctx, f.outbox.queries.Get("Refill"), g.Source, g.Topic, g.Subject, after, g.Until, limit, bytes)
 	if err == nil {
 		if page, err = pgx.CollectRows(rows, scanEvent(f.database)); err == nil {

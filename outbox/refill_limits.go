@@ -39,7 +39,7 @@ var (
 
 // refillLimits says who gets an answer. An asker is the source of a question, which it says itself: so one asker that asks
 // too much, for whatever reason, takes nothing from others, while someone who invents askers can use up what all have. What
-// bounds that one is who may publish to rocketflow.RefillTopic.
+// bounds that one is who may publish to rocketflow.MissingEventsTopic.
 //
 // Askers and streams share a fixed number of places by their hash, which nobody else can compute: memory is bounded, and
 // nobody is forgotten, and so allowed anew, because others came.

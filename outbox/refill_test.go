@@ -17,6 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -71,10 +72,10 @@ func setupAsked(t *testing.T, edit func(*outbox.Config)) *asked {
 			t.Fatal(err)
 		}
 		question := rocketflow.Event{
-			ID: uuid.Must(uuid.NewV7()), Type: rocketflow.Gap{}.EventMeta().Type, Source: asker, Topic: rocketflow.RefillTopic,
+			ID: uuid.Must(uuid.NewV7()), Type: rocketflow.MissingEvents{}.EventMeta().Type, Source: asker, Topic: rocketflow.MissingEventsTopic,
 			Time: time.Now(), ContentType: rocketflow.ContentTypeJSON, Body: body,
 		}
-		if err := handler(t.Context(), broker.Delivery{Message: question.Message()}); err != nil {
+		if err := handler(t.Context(), broker.Delivery{Message: wire.MessageOf(question)}); err != nil {
 			t.Errorf("a question is not settled: %v", err)
 		}
 	}
@@ -93,7 +94,7 @@ func TestRefill(t *testing.T) {
 		}
 	}
 	first := a.broker.events()
-	gap := rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", After: first[0].Sequence, Until: first[3].Sequence}
+	gap := rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "a", After: first[0].Sequence, Until: first[3].Sequence}
 	a.ask(gap)
 	again := a.sentAgain(6)
 	if len(again) != 2 || again[0].ID != first[1].ID || again[1].ID != first[2].ID {
@@ -126,15 +127,15 @@ func TestRefillOfStrangers(t *testing.T) {
 	if _, err := a.pool.Exec(t.Context(), "UPDATE outbox SET source = 'other' WHERE previous > 0"); err != nil {
 		t.Fatal(err)
 	}
-	good := rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", Until: rocketflow.MaxSequence}
-	for _, edit := range []func(*rocketflow.Gap){
-		func(g *rocketflow.Gap) { g.Source = "other" },
-		func(g *rocketflow.Gap) { g.Source = "" },
-		func(g *rocketflow.Gap) { g.Subject = "" },
-		func(g *rocketflow.Gap) { g.Subject = "a\x00" },
-		func(g *rocketflow.Gap) { g.Topic = "secrets" },
-		func(g *rocketflow.Gap) { g.After = -1 },
-		func(g *rocketflow.Gap) { g.After = rocketflow.MaxSequence },
+	good := rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "a", Until: rocketflow.MaxSequence}
+	for _, edit := range []func(*rocketflow.MissingEvents){
+		func(g *rocketflow.MissingEvents) { g.Source = "other" },
+		func(g *rocketflow.MissingEvents) { g.Source = "" },
+		func(g *rocketflow.MissingEvents) { g.Subject = "" },
+		func(g *rocketflow.MissingEvents) { g.Subject = "a\x00" },
+		func(g *rocketflow.MissingEvents) { g.Topic = "secrets" },
+		func(g *rocketflow.MissingEvents) { g.After = -1 },
+		func(g *rocketflow.MissingEvents) { g.After = rocketflow.MaxSequence },
 	} {
 		bad := good
 		edit(&bad)
@@ -165,10 +166,10 @@ func TestRefillOfWhatIsGone(t *testing.T) {
 	if _, err := a.pool.Exec(t.Context(), "DELETE FROM outbox WHERE sequence <= $1", events[1].Sequence); err != nil {
 		t.Fatal(err)
 	}
-	gap := rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "a", After: events[0].Sequence, Until: events[3].Sequence}
+	gap := rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "a", After: events[0].Sequence, Until: events[3].Sequence}
 	a.ask(gap)
 	gap.Until = events[1].Sequence
-	a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "b", Until: 7})
+	a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "b", Until: 7})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if r := a.refills; len(r) != 2 || !r[0].Gone || r[0].Sent != 1 || !r[1].Gone || r[1].Sent != 0 {
@@ -196,8 +197,8 @@ func TestRefillFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	gap := func(subject string, after int64) rocketflow.Gap {
-		return rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence}
+	gap := func(subject string, after int64) rocketflow.MissingEvents {
+		return rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence}
 	}
 	const flood = 20_000
 	for i := range flood { // of many streams, and of one by ever larger gaps
@@ -248,7 +249,7 @@ func TestRefillBytes(t *testing.T) {
 	eventually(t, "all events", func() bool { return len(a.broker.events()) == events })
 	ask := func(asker, subject string, after int64) []rocketflow.Event {
 		before := len(a.broker.events())
-		a.askAs(asker, rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence})
+		a.askAs(asker, rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence})
 		return a.sentAgain(before)
 	}
 	first := ask("one", "s0", 0)
@@ -282,7 +283,7 @@ func TestRefillOfALargeEvent(t *testing.T) {
 	for range 2 {
 		publish(t, a.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: "s", ContentType: "application/octet-stream", Body: make([]byte, 900_000)})
 	}
-	a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "s", Until: rocketflow.MaxSequence})
+	a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "s", Until: rocketflow.MaxSequence})
 	if n := len(a.sentAgain(2)); n != 1 {
 		t.Errorf("%d events sent, want 1", n)
 	}

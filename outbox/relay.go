@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // relay sends the committed events that no half message carries (gear B), in groups: what has gathered for a queue goes in
@@ -294,7 +295,7 @@ func (r *relay) sent(group []relayed) {
 func (r *relay) sendGroup(group []relayed) {
 	messages := make([]broker.Message, len(group))
 	for i, e := range group {
-		messages[i] = e.event.Message()
+		messages[i] = wire.MessageOf(e.event)
 	}
 	begin := time.Now()
 	errs := r.outbox.config.Broker.SendGroup(r.ctx, messages)

@@ -15,6 +15,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // ResendConfig selects events to be sent again. All that is set must match.
@@ -46,7 +48,7 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 		{"Until", !c.Until.IsZero() && !c.Since.Before(c.Until)},
 	} {
 		if field.bad {
-			return 0, &rocketflow.FieldError{Field: "outbox.ResendConfig." + field.name, Reason: "missing or out of range"}
+			return 0, valid.Field("outbox.ResendConfig."+field.name, "missing or out of range")
 		}
 	}
 	limiter := rate.NewLimiter(rate.Limit(c.Rate), max(1, int(c.Rate/10)))
@@ -72,7 +74,7 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 			if err := limiter.Wait(ctx); err != nil {
 				return sent, fmt.Errorf("resend: %w", err)
 			}
-			if _, err := c.Broker.Send(ctx, e.Message()); err != nil {
+			if _, err := c.Broker.Send(ctx, wire.MessageOf(e)); err != nil {
 				return sent, fmt.Errorf("resend event %s: %w", e.ID, err)
 			}
 			sent++

@@ -22,7 +22,7 @@ import (
 
 type noBroker struct{ Broker }
 
-func (noBroker) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
+func (noBroker) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
 	return nil, nil
 }
 

@@ -61,7 +61,7 @@ func TestWholeEvents(t *testing.T) {
 		a := setupAsked(t, nil)
 		publish(t, a.outbox, wholes()...)
 		eventually(t, "all events", func() bool { return len(a.broker.events()) == 4 })
-		a.ask(rocketflow.Gap{Source: "bank", Topic: "accounts", Subject: "é", Until: rocketflow.MaxSequence})
+		a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "é", Until: rocketflow.MaxSequence})
 		again := a.sentAgain(4)
 		checkWhole(t, append(again, wholes()[3]))
 	})

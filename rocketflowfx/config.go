@@ -20,7 +20,7 @@ type Config struct {
 	Schema  string // of rocketflow's tables; default rocketflow.DefaultSchema
 
 	// Topics are those that the application publishes to or reads. They must exist before anything starts: what is missing is
-	// an error, or is created with CreateTopics. The same holds for Saga.TimeoutTopic. With CreateTopics rocketflow.RefillTopic
+	// an error, or is created with CreateTopics. The same holds for Saga.TimeoutTopic. With CreateTopics rocketflow.MissingEventsTopic
 	// is created, too; without, it has to be created for consumers to get again what they miss.
 	//
 	// Publish refuses an event for another topic with an error that names the known ones, so that a typo is found at once.

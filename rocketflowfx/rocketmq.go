@@ -54,7 +54,7 @@ func newRocketMQ(p rocketMQParams) (*rocketmq.Client, error) {
 
 func topics(ctx context.Context, client *rocketmq.Client, c Config) error {
 	if c.CreateTopics {
-		return client.CreateTopics(ctx, append(c.topics(), broker.Topic{Name: rocketflow.RefillTopic, Queues: 2})...)
+		return client.CreateTopics(ctx, append(c.topics(), broker.Topic{Name: rocketflow.MissingEventsTopic, Queues: 2})...)
 	}
 	return client.VerifyTopics(ctx, topicNames(c.topics())...)
 }

@@ -31,7 +31,7 @@ func TestPublishRefusesAnUnknownTopic(t *testing.T) {
 		change         func(*rocketflowfx.Config)
 		known, unknown []string
 	}{
-		{"of Topics", func(*rocketflowfx.Config) {}, []string{"parcels", rocketflow.RefillTopic}, []string{"parcel", "timeouts"}},
+		{"of Topics", func(*rocketflowfx.Config) {}, []string{"parcels", rocketflow.MissingEventsTopic}, []string{"parcel", "timeouts"}},
 		{"of sagas' timeouts", func(c *rocketflowfx.Config) { c.Saga.TimeoutTopic = "timeouts" }, []string{"parcels", "timeouts"}, []string{"parcel"}},
 		{"of Outbox.Topics", func(c *rocketflowfx.Config) {
 			c.Topics = append(c.Topics, broker.Topic{Name: "read-only", Queues: 2})

@@ -10,6 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
@@ -161,7 +162,7 @@ func (b *book) follow(mq *rocketmqtest.Server) {
 	messages, next := mq.Since(b.position)
 	b.position = next
 	for _, m := range messages {
-		e, err := rocketflow.EventOf(broker.Delivery{
+		e, err := wire.EventOf(broker.Delivery{
 			Message: broker.Message{
 				ID: m.ID, Topic: m.Topic, Tag: m.Tag, Keys: strings.Fields(m.Keys), ShardingKey: m.ShardingKey, Properties: m.Properties, Body: m.Body,
 			},

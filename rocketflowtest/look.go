@@ -8,6 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 )
 
@@ -18,7 +19,7 @@ func Events[T rocketflow.Payload](w *World) []T {
 	var zero T
 	var all []T
 	for _, e := range w.Events(zero.EventMeta().Type) {
-		v, err := rocketflow.Decode[T](e)
+		v, err := wire.DecodeBody[T](e)
 		if err != nil {
 			w.t.Fatalf("event %s: %v", e.ID, err)
 		}

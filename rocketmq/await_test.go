@@ -39,7 +39,7 @@ func TestAwaitBroker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := c.OpenTransactor(ctx, unique("producers"), func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Commit, nil })
+	tr, err := c.OpenTransactionProducer(ctx, unique("producers"), func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Commit, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

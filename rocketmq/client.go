@@ -48,7 +48,7 @@ var (
 	_ broker.Sender           = (*Client)(nil)
 	_ broker.Scheduler        = (*Client)(nil)
 	_ broker.Subscriber       = (*Client)(nil)
-	_ broker.TransactorOpener = (*Client)(nil)
+	_ broker.TransactionProducerOpener = (*Client)(nil)
 )
 
 var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)

@@ -2,7 +2,6 @@ package rocketmq
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"net"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // Config configures a Client.
@@ -31,7 +31,7 @@ type Config struct {
 	// Letters, digits, _ and -, at most 48. Default: none.
 	Namespace string
 
-	// AwaitBroker makes Open, OpenTransactor, Subscribe, CreateTopics and VerifyTopics succeed while no broker can be
+	// AwaitBroker makes Open, OpenTransactionProducer, Subscribe, CreateTopics and VerifyTopics succeed while no broker can be
 	// reached, and does then what is left to do as soon as one comes; until then Ping and Consumer.Err say what is wrong,
 	// and sends fail. What a broker refuses, wrong credentials or a missing topic, is still an error while one is there, and
 	// shows in Ping and in the log when it comes later. Default: they fail.
@@ -91,7 +91,7 @@ var (
 
 func (c Config) validate() error {
 	field := func(name, reason string, args ...any) error {
-		return &rocketflow.FieldError{Field: name, Reason: fmt.Sprintf(reason, args...)}
+		return valid.Fieldf(name, reason, args...)
 	}
 	if len(c.NameServers) == 0 {
 		return field("NameServers", "missing: want host:port")

@@ -26,7 +26,7 @@ func TestDiscarded(t *testing.T) {
 		t.Fatalf("before the first: got %v", err)
 	}
 	createTopic(t, c, broker.Topic{Name: "orders"})
-	tr, err := c.OpenTransactor(ctx, "producers", func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Unknown, nil })
+	tr, err := c.OpenTransactionProducer(ctx, "producers", func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Unknown, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func TestBrokerRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := c.OpenTransactor(ctx, unique("producers"), func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+	tr, err := c.OpenTransactionProducer(ctx, unique("producers"), func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
 		return broker.Commit, nil
 	})
 	if err != nil {
@@ -192,7 +192,7 @@ func TestCredentials(t *testing.T) {
 }
 
 // everything does what a service does on the topic orders, with two groups of consumers: each request is signed.
-func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Transactor {
+func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.TransactionProducer {
 	t.Helper()
 	ctx := deadline(t, 2*time.Minute)
 	got := make(chan string, 10)
@@ -206,7 +206,7 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 	if _, err := c.Send(ctx, broker.Message{Topic: "orders", Body: []byte("sent")}); err != nil {
 		t.Fatal(err)
 	}
-	tr, err := c.OpenTransactor(ctx, "producers", func(context.Context, broker.Check) (broker.Decision, func(error)) {
+	tr, err := c.OpenTransactionProducer(ctx, "producers", func(context.Context, broker.Check) (broker.Decision, func(error)) {
 		return broker.Commit, nil
 	})
 	if err != nil {

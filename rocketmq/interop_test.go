@@ -97,7 +97,7 @@ func TestNamespace(t *testing.T) {
 		sides = append(sides, s)
 	}
 	checked := make(chan broker.Check, 1)
-	tr, err := sides[0].client.OpenTransactor(ctx, group, func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+	tr, err := sides[0].client.OpenTransactionProducer(ctx, group, func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
 		checked <- ck
 		return broker.Commit, nil
 	})

@@ -20,9 +20,9 @@ type transactor struct {
 	checks *checks
 }
 
-// OpenTransactor implements broker.TransactorOpener. A group can be open once in a Client.
-func (c *Client) OpenTransactor(ctx context.Context, group string, check broker.Checker) (broker.Transactor, error) {
-	fail := func(err error) (broker.Transactor, error) {
+// OpenTransactionProducer implements broker.TransactionProducerOpener. A group can be open once in a Client.
+func (c *Client) OpenTransactionProducer(ctx context.Context, group string, check broker.Checker) (broker.TransactionProducer, error) {
+	fail := func(err error) (broker.TransactionProducer, error) {
 		return nil, printable.Errorf("open transactor %s: %w", group, err)
 	}
 	group = c.config.wire(group)
@@ -150,7 +150,7 @@ func (c *Client) linkOf(ctx context.Context, h broker.Half) (*link, error) {
 	}
 }
 
-// Close implements broker.Transactor.
+// Close implements broker.TransactionProducer.
 func (t *transactor) Close(ctx context.Context) error {
 	c := t.client
 	c.mu.Lock()

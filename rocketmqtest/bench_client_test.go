@@ -43,7 +43,7 @@ func BenchmarkClient(b *testing.B) {
 		})
 	})
 	b.Run("Transaction", func(b *testing.B) {
-		c, err := client(b).OpenTransactor(b.Context(), wireGroup, func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Unknown, nil })
+		c, err := client(b).OpenTransactionProducer(b.Context(), wireGroup, func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Unknown, nil })
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -2,14 +2,13 @@ package rocketmqtest
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
-	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // Clock is the machine's clock plus an offset that only grows: see [Server.FastForward]. It is a rocketflow.Clock.
@@ -143,7 +142,7 @@ var defaultDelayLevels = []time.Duration{
 // validate is called on a Config with defaults.
 func (c Config) validate() error {
 	field := func(name, format string, args ...any) error {
-		return &rocketflow.FieldError{Field: "rocketmqtest.Config." + name, Reason: fmt.Sprintf(format, args...)}
+		return valid.Fieldf("rocketmqtest.Config."+name, format, args...)
 	}
 	for name, address := range map[string]string{"Addr": c.Addr, "BrokerAddr": c.BrokerAddr} {
 		host, _, err := net.SplitHostPort(address)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // DeadlinePassed is the content of the event of a deadline. Its type is "saga.deadline." and the saga's name, its subject
@@ -83,7 +84,7 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 
 // decodeDeadline reads what arm wrote. Anything else matches ErrUndecodable.
 func decodeDeadline(e rocketflow.Event, saga string) (DeadlinePassed, error) {
-	p, err := rocketflow.Decode[DeadlinePassed](e)
+	p, err := wire.DecodeBody[DeadlinePassed](e)
 	if err != nil {
 		return p, err
 	}

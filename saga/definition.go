@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // Definition is a workflow as data: states, what each waits for, where that leads. Its methods and the functions On and
@@ -137,7 +138,7 @@ func On[P rocketflow.Payload, S any](d *Definition[S], from, to string, fn func(
 			if fn == nil {
 				return nil
 			}
-			p, err := rocketflow.Decode[P](e)
+			p, err := wire.DecodeBody[P](e)
 			if err != nil {
 				return err
 			}
@@ -161,7 +162,7 @@ func StartOn[P rocketflow.Payload, S any](d *Definition[S], fn func(ctx context.
 		d.problem("event %s: a second StartOn", r.eventType)
 	}
 	d.starts = append(d.starts, &start[S]{r, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) (data S, err error) {
-		p, err := rocketflow.Decode[P](e)
+		p, err := wire.DecodeBody[P](e)
 		if err != nil {
 			return data, err
 		}
@@ -179,7 +180,7 @@ func KeyBy[P rocketflow.Payload, S any](d *Definition[S], key func(p P) string) 
 		d.problem("event %s: two keys", r.eventType)
 	}
 	d.keys[r] = func(e rocketflow.Event) (string, error) {
-		p, err := rocketflow.Decode[P](e)
+		p, err := wire.DecodeBody[P](e)
 		if err != nil {
 			return "", err
 		}

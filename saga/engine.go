@@ -21,6 +21,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/repeat"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 //go:embed queries.sql
@@ -94,7 +95,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	bad := func(field, reason string) error { return &rocketflow.FieldError{Field: field, Reason: reason} }
+	bad := func(field, reason string) error { return valid.Field(field, reason) }
 	switch {
 	case c.Pool == nil:
 		return bad("Pool", "missing")

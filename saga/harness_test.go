@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
@@ -155,7 +156,7 @@ func newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 
 // send handles an event as a router does, and returns what the handler published.
 func (b *bundle) send(p rocketflow.Payload) ([]rocketflow.Payload, error) {
-	e, err := rocketflow.NewEvent(p)
+	e, err := wire.NewEvent(p)
 	if err != nil {
 		return nil, err
 	}

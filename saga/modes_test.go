@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
@@ -53,7 +54,7 @@ func TestModes(t *testing.T) {
 				})
 				s := register(t, b, d)
 				ctx := t.Context()
-				e, err := rocketflow.NewEvent(paid{"o1", 1})
+				e, err := wire.NewEvent(paid{"o1", 1})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +70,7 @@ func TestModes(t *testing.T) {
 				if i := get(t, b, s, "o1"); i.State != "awaiting_payment" {
 					t.Fatalf("got %+v", i)
 				}
-				again, err := rocketflow.NewEvent(paid{"o1", 2})
+				again, err := wire.NewEvent(paid{"o1", 2})
 				if err != nil {
 					t.Fatal(err)
 				}

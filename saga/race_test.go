@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 )
 
@@ -152,7 +153,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 			return within(ctx, b.pool, func(tx *testTx) error { return s.Begin(ctx, tx, key, data{key}) })
 		})
 		for _, p := range []rocketflow.Payload{reserved{key}, paid{key, 1}, shipped{"p", key}} {
-			e, err := rocketflow.NewEvent(p)
+			e, err := wire.NewEvent(p)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // Saga is a registered definition. All methods are safe for concurrent use.
@@ -50,10 +52,10 @@ func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
 	}
 	if d.hasDeadlines() {
 		if e.cfg.Timer == nil {
-			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "Timer", Reason: "missing"})
+			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, valid.Field("Timer", "missing"))
 		}
 		if e.cfg.TimeoutTopic == "" {
-			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, &rocketflow.FieldError{Field: "TimeoutTopic", Reason: "missing"})
+			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, valid.Field("TimeoutTopic", "missing"))
 		}
 	}
 	s := &Saga[S]{engine: e, latest: d}
@@ -109,8 +111,7 @@ func (s *Saga[S]) unknown(version int, state string) string {
 // transaction has committed wait. [StartOn] is for sagas that an event begins.
 func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data S) error {
 	if !validKey(key) {
-		return printable.Errorf("begin saga %s: %w", s.latest.name, &rocketflow.FieldError{
-			Field: "key", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), rocketflow.MaxSubject)})
+		return printable.Errorf("begin saga %s: %w", s.latest.name, valid.Fieldf("key", "%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), rocketflow.MaxSubject))
 	}
 	if err := s.begin(ctx, tx, key, data, cause{eventType: causeBegin}); err != nil {
 		return printable.Errorf("begin saga %s of %s: %w", s.latest.name, key, err)
@@ -159,7 +160,7 @@ func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data 
 // Apply makes the transition that the event p would make, in tx, and applies what waits and fits then. Other than an event
 // that doesn't fit, which waits or is ignored, it is an error: ErrNotFound, or a *NotExpectedError. tx remains usable then.
 func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p rocketflow.Payload) error {
-	e, err := rocketflow.NewEvent(p)
+	e, err := wire.NewEvent(p)
 	if err != nil {
 		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 )
 
@@ -26,7 +27,7 @@ func TestTransitions(t *testing.T) {
 	if got := b.armed(t, "order/o1"); !slices.Equal(got, []string{"awaiting_payment"}) {
 		t.Fatalf("armed: %v", got)
 	}
-	event, err := rocketflow.NewEvent(paid{"o1", 70})
+	event, err := wire.NewEvent(paid{"o1", 70})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,7 @@ func TestFailedTransitionLeavesNothing(t *testing.T) {
 	if _, err := b.send(paid{"o1", -1}); !errors.Is(err, errBoom) {
 		t.Fatalf("got %v, want the function's error", err)
 	}
-	e, _ := rocketflow.NewEvent(paid{"o1", 1})
+	e, _ := wire.NewEvent(paid{"o1", 1})
 	e.Body = []byte("{")
 	if _, err := b.handle(e); !errors.Is(err, rocketflow.ErrUndecodable) {
 		t.Fatalf("got %v, want ErrUndecodable", err)

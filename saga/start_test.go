@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 )
 
@@ -53,7 +54,7 @@ func TestUnknownStates(t *testing.T) {
 			if !strings.HasSuffix(name, "payment.received") {
 				continue
 			}
-			event, err := rocketflow.NewEvent(paid{"o1", 1})
+			event, err := wire.NewEvent(paid{"o1", 1})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 )
 
@@ -270,7 +271,7 @@ func TestWaitingEventFails(t *testing.T) {
 		mode.Store(m)
 		beginSteps(t, b, s, m)
 		for n, amount := range []int64{1, 2} {
-			e, err := rocketflow.NewEvent(paid{m, amount})
+			e, err := wire.NewEvent(paid{m, amount})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -293,7 +294,7 @@ func TestWaitingEventFails(t *testing.T) {
 		}
 	}
 	// One that comes now goes behind them.
-	e, err := rocketflow.NewEvent(paid{"error", 3})
+	e, err := wire.NewEvent(paid{"error", 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -463,7 +464,7 @@ func TestEventAndBeginAtOnce(t *testing.T) {
 		if err := s.Begin(ctx, began, key, steps{PayBy: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
-		e, err := rocketflow.NewEvent(reserved{key})
+		e, err := wire.NewEvent(reserved{key})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -525,7 +526,7 @@ func TestStartOn(t *testing.T) {
 	})
 	s := register(t, b, d)
 	b.must(t, paid{"o1", 1}, reserved{"o1"})
-	e, err := rocketflow.NewEvent(placed{"o1"})
+	e, err := wire.NewEvent(placed{"o1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // Limits of what names a timeout, in bytes.
@@ -77,15 +79,14 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 		return false, fmt.Errorf("arm timeout: %w", err)
 	}
 	if event == nil {
-		return false, wrapArm(key, name, &rocketflow.FieldError{Field: "event", Reason: "missing"})
+		return false, wrapArm(key, name, valid.Field("event", "missing"))
 	}
-	e, err := rocketflow.NewEvent(event)
+	e, err := wire.NewEvent(event)
 	if err != nil {
 		return false, wrapArm(key, name, err)
 	}
 	if len(e.Body) > s.cfg.MaxBody {
-		return false, wrapArm(key, name, &rocketflow.FieldError{
-			Field: "body", Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody)})
+		return false, wrapArm(key, name, valid.Fieldf("body", "%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody))
 	}
 	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
 	headers, err := stored.Headers(e)
@@ -186,13 +187,13 @@ func (s *Scheduler) handOverAfter(tx rocketflow.Tx, e rocketflow.Event, at time.
 func checked(key, name string, at time.Time) (time.Time, error) {
 	switch {
 	case !isText(key, MaxKey):
-		return at, &rocketflow.FieldError{Field: "key", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), MaxKey)}
+		return at, valid.Fieldf("key", "%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), MaxKey)
 	case !isText(name, MaxName):
-		return at, &rocketflow.FieldError{Field: "name", Reason: fmt.Sprintf("%s: want 1 to %d bytes without control characters", printable.Quote(name, printable.Name), MaxName)}
+		return at, valid.Fieldf("name", "%s: want 1 to %d bytes without control characters", printable.Quote(name, printable.Name), MaxName)
 	case at.IsZero():
-		return at, &rocketflow.FieldError{Field: "at", Reason: "missing"}
+		return at, valid.Field("at", "missing")
 	case at.Year() < 1 || at.Year() > maxYear:
-		return at, &rocketflow.FieldError{Field: "at", Reason: fmt.Sprintf("year %d: want 1 to %d", at.Year(), maxYear)}
+		return at, valid.Fieldf("at", "year %d: want 1 to %d", at.Year(), maxYear)
 	}
 	return ceil(at, time.Microsecond), nil
 }

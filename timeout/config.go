@@ -3,7 +3,6 @@ package timeout
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -13,6 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // Broker is what a scheduler needs of a broker. See package broker for the contract.
@@ -87,13 +88,13 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	switch {
 	case c.Pool == nil:
-		return &rocketflow.FieldError{Field: "Pool", Reason: "missing"}
+		return valid.Field("Pool", "missing")
 	case c.Broker == nil:
-		return &rocketflow.FieldError{Field: "Broker", Reason: "missing"}
+		return valid.Field("Broker", "missing")
 	case c.Horizon < 0 || c.Horizon > c.Broker.Horizon():
-		return &rocketflow.FieldError{Field: "Horizon", Reason: fmt.Sprintf("%v: the broker reaches %v ahead", c.Horizon, c.Broker.Horizon())}
+		return valid.Fieldf("Horizon", "%v: the broker reaches %v ahead", c.Horizon, c.Broker.Horizon())
 	}
-	if err := rocketflow.ValidateSource("Source", c.Source); err != nil {
+	if err := wire.ValidateSource("Source", c.Source); err != nil {
 		return err
 	}
 	for _, f := range []struct {
@@ -106,7 +107,7 @@ func (c Config) validate() error {
 		{"MaxBody", int64(c.MaxBody)},
 	} {
 		if f.value < 0 {
-			return &rocketflow.FieldError{Field: f.name, Reason: "negative"}
+			return valid.Field(f.name, "negative")
 		}
 	}
 	return nil

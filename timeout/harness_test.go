@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -118,7 +119,7 @@ func (m *memory) deliver(msg broker.Message, after time.Duration) {
 }
 
 func (m *memory) handle(msg broker.Message) error {
-	e, err := rocketflow.EventOf(broker.Delivery{Message: msg})
+	e, err := wire.EventOf(broker.Delivery{Message: msg})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -66,7 +67,7 @@ func TestOnRocketMQ(t *testing.T) {
 		return nil
 	})
 	consumer, err := client.Subscribe(ctx, broker.Subscription{Group: topic, Topics: []string{topic}}, func(_ context.Context, d broker.Delivery) error {
-		e, err := rocketflow.EventOf(d)
+		e, err := wire.EventOf(d)
 		if err != nil {
 			return err
 		}

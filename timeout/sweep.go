@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // sweepLoop looks for what waits, until quit.
@@ -191,5 +192,5 @@ func (s *Scheduler) send(ctx context.Context, j job) error {
 
 func (s *Scheduler) message(j job) broker.Message {
 	j.event.Database = *s.database.Load() // read before anything is handed over
-	return j.event.Message()
+	return wire.MessageOf(j.event)
 }

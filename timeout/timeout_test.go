@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -32,7 +33,7 @@ func TestFires(t *testing.T) {
 		e.TimeoutName != "payment" || e.Sequence != 0 || e.Headers["why"] != "late" || e.ID.Version() != 7 || e.Database == "" || e.Time.IsZero() {
 		t.Errorf("unexpected event %+v", e)
 	}
-	if got, err := rocketflow.Decode[closeOrder](e); err != nil || got.Order != "o1" {
+	if got, err := wire.DecodeBody[closeOrder](e); err != nil || got.Order != "o1" {
 		t.Errorf("body: got %+v, %v", got, err)
 	}
 	if n := b.count(t, "true"); n != 0 {

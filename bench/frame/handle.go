@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -85,7 +86,7 @@ func (b *Bed) measureHandling(ctx context.Context, o Options, kind, streams int)
 	}
 	// The payload's topic is chosen at run time, so the handler is registered by name.
 	router.Handle("bench", topic, "account.credited", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		c, err := rocketflow.Decode[Credited](e)
+		c, err := wire.DecodeBody[Credited](e)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -88,11 +89,11 @@ func (nowhere) Subscribe(context.Context, broker.Subscription, broker.Handler) (
 	return nil, broker.ErrTopicNotFound
 }
 
-func (nowhere) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
+func (nowhere) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
 	return nowhereTransactor{}, nil
 }
 
-type nowhereTransactor struct{ broker.Transactor }
+type nowhereTransactor struct{ broker.TransactionProducer }
 
 func (nowhereTransactor) Close(context.Context) error { return nil }
 
@@ -131,7 +132,7 @@ func openGears(ctx context.Context, b *Bed, c outbox.Config, arrive func(id stri
 		return nil, err
 	}
 	consumer, err := b.Client.Subscribe(ctx, broker.Subscription{Group: topic, Topics: []string{topic}}, func(_ context.Context, d broker.Delivery) error {
-		e, err := rocketflow.EventOf(d)
+		e, err := wire.EventOf(d)
 		arrive(e.ID.String())
 		return err
 	})

@@ -24,7 +24,7 @@ type Driver interface {
 	broker.Sender
 	broker.Scheduler
 	broker.Subscriber
-	broker.TransactorOpener
+	broker.TransactionProducerOpener
 }
 
 // Harness is one broker and a way to reach it.
@@ -147,9 +147,9 @@ func stop(t *testing.T, c broker.Consumer) {
 	}
 }
 
-func (b *bench) transactor(t *testing.T, d Driver, group string, check broker.Checker) broker.Transactor {
+func (b *bench) transactor(t *testing.T, d Driver, group string, check broker.Checker) broker.TransactionProducer {
 	t.Helper()
-	tr, err := d.OpenTransactor(b.ctx, group, check)
+	tr, err := d.OpenTransactionProducer(b.ctx, group, check)
 	if err != nil {
 		t.Fatalf("open transactor: %v", err)
 	}

@@ -15,7 +15,7 @@ func noCheck(context.Context, broker.Check) (broker.Decision, func(error)) {
 	return broker.Unknown, nil
 }
 
-func prepare(t *testing.T, b *bench, tr broker.Transactor, topic, body string) broker.Half {
+func prepare(t *testing.T, b *bench, tr broker.TransactionProducer, topic, body string) broker.Half {
 	t.Helper()
 	h, err := tr.Prepare(b.ctx, broker.Message{
 		Topic: topic, Tag: "tag", ShardingKey: "key", Properties: map[string]string{"CE_id": body, "rf_db": "1"}, Body: []byte(body),

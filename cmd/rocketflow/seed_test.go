@@ -19,6 +19,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/partition"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
@@ -116,7 +117,7 @@ func (s *seeded) seedEvents(t *testing.T) events {
 		t.Fatal(err)
 	}
 	for _, p := range []rocketflow.Event{e.first, e.poison, e.follower, e.loose, e.bad} {
-		if err := hand.handler(t.Context(), broker.Delivery{Message: p.Message(), Attempt: 1}); err != nil {
+		if err := hand.handler(t.Context(), broker.Delivery{Message: wire.MessageOf(p), Attempt: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}

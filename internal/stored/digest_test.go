@@ -9,6 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/stored"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 func sample() rocketflow.Event {
@@ -74,7 +75,7 @@ func TestDigestOfOthers(t *testing.T) {
 func TestDigestOnTheWire(t *testing.T) {
 	t.Parallel()
 	e := sample()
-	got, err := rocketflow.EventOf(broker.Delivery{Message: e.Message(), Attempt: 3})
+	got, err := wire.EventOf(broker.Delivery{Message: wire.MessageOf(e), Attempt: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // Names in the column. Headers stand under their own, which never begin so, but for those of a message that could not be
@@ -29,7 +30,7 @@ func Headers(e rocketflow.Event) (*string, error) {
 		headers[nameOf(name)] = valueOf(value)
 	}
 	switch {
-	case e.Undecoded():
+	case wire.Undecoded(e):
 		column[undecoded] = headers
 	default:
 		column = headers

@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/stored"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -40,10 +41,10 @@ func kinds() map[string]rocketflow.Event {
 	bare.DataSchema, bare.Extensions, bare.Headers = "", nil, nil
 	bytes := bare
 	bytes.Headers = map[string]string{"a": "\xff\x00", "b": `{"base64":"eA=="}`, "c": "\u202e"}
-	m := sample().Message()
+	m := wire.MessageOf(sample())
 	delete(m.Properties, "CE_id")
 	m.Properties["CE_\x01"], m.Properties["b"] = "\x00", "\xfe"
-	unread, _ := rocketflow.EventOf(broker.Delivery{Message: m})
+	unread, _ := wire.EventOf(broker.Delivery{Message: m})
 	return map[string]rocketflow.Event{"full": full, "bare": bare, "bytes": bytes, "undecoded": unread}
 }
 
@@ -57,8 +58,8 @@ func TestHeaders(t *testing.T) {
 		if (column == nil) != (name == "bare") {
 			t.Errorf("%s: column %v", name, column)
 		}
-		if got.Undecoded() != (name == "undecoded") {
-			t.Errorf("%s: undecoded: %v", name, got.Undecoded())
+		if wire.Undecoded(got) != (name == "undecoded") {
+			t.Errorf("%s: undecoded: %v", name, wire.Undecoded(got))
 		}
 	}
 	if b := stored.Body(rocketflow.Event{}); b == nil || len(b) > 0 {
@@ -94,16 +95,16 @@ func TestHeadersInPostgres(t *testing.T) {
 func TestReadAgain(t *testing.T) {
 	t.Parallel()
 	want := sample()
-	m := want.Message()
+	m := wire.MessageOf(want)
 	m.Properties["CE_time"] = "soon"
-	e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+	e, err := wire.EventOf(broker.Delivery{Message: m})
 	if err == nil {
 		t.Fatal("decoded")
 	}
 	e, _ = back(t, e)
 	m.Properties = maps.Clone(e.Headers)
 	m.Properties["CE_time"] = "1970-01-01T00:00:01Z"
-	if got, err := rocketflow.EventOf(broker.Delivery{Message: m}); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := wire.EventOf(broker.Delivery{Message: m}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 }

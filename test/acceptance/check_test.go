@@ -29,12 +29,12 @@ func (halfDeaf) SendGroup(_ context.Context, ms []broker.Message) []error {
 	return slices.Repeat([]error{broker.ErrUnavailable}, len(ms))
 }
 
-func (b halfDeaf) OpenTransactor(ctx context.Context, group string, check broker.Checker) (broker.Transactor, error) {
-	t, err := b.Client.OpenTransactor(ctx, group, check)
+func (b halfDeaf) OpenTransactionProducer(ctx context.Context, group string, check broker.Checker) (broker.TransactionProducer, error) {
+	t, err := b.Client.OpenTransactionProducer(ctx, group, check)
 	return deafTransactor{t}, err
 }
 
-type deafTransactor struct{ broker.Transactor }
+type deafTransactor struct{ broker.TransactionProducer }
 
 // Commit fails in a way that the outbox doesn't take for an outage.
 func (deafTransactor) Commit(context.Context, broker.Half) error { return broker.ErrRejected }
@@ -108,7 +108,7 @@ func (s *service) awaitRounds(rounds int) {
 	asked := make(chan struct{}, 100)
 	var mu sync.Mutex
 	n := 0
-	tr, err := s.client.OpenTransactor(s.t.Context(), s.topic+"-rounds", func(context.Context, broker.Check) (broker.Decision, func(error)) {
+	tr, err := s.client.OpenTransactionProducer(s.t.Context(), s.topic+"-rounds", func(context.Context, broker.Check) (broker.Decision, func(error)) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n++; n < rounds {

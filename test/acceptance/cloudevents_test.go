@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -50,7 +51,7 @@ func TestCloudEventsOfOthers(t *testing.T) {
 	var raw, decoded seen
 	router.Handle("raw", s.topic, "noted", raw.handle)
 	router.Handle("decoded", s.topic, "counted", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		if _, err := rocketflow.Decode[event](e); err != nil {
+		if _, err := wire.DecodeBody[event](e); err != nil {
 			return err
 		}
 		return decoded.handle(ctx, tx, e)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
@@ -70,7 +71,7 @@ func (d *deployment) start(version int) *rocketflowtest.Service {
 // send sends event n of an aggregate, whose predecessor is that of number previous, as another service does.
 func (d *deployment) send(eventType string, base, n, previous int64) rocketflow.Event {
 	d.t.Helper()
-	e, err := rocketflow.NewEvent(typed(eventType, "o-1", int(n)))
+	e, err := wire.NewEvent(typed(eventType, "o-1", int(n)))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func (d *deployment) send(eventType string, base, n, previous int64) rocketflow.
 	if previous > 0 {
 		e.Previous = base + previous
 	}
-	if _, err := d.client.Send(d.t.Context(), e.Message()); err != nil {
+	if _, err := d.client.Send(d.t.Context(), wire.MessageOf(e)); err != nil {
 		d.t.Fatal(err)
 	}
 	return e
@@ -246,7 +247,7 @@ func TestRollbackBehindAGhost(t *testing.T) {
 			d.wantWaiting(s, 1)
 			d.start(2)
 			for range copies {
-				if _, err := d.client.Send(t.Context(), closing.Message()); err != nil {
+				if _, err := d.client.Send(t.Context(), wire.MessageOf(closing)); err != nil {
 					t.Fatal(err)
 				}
 			}

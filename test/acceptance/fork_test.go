@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
@@ -58,7 +59,7 @@ func TestForkBehindALostGhost(t *testing.T) {
 			send := func(links []link) {
 				t.Helper()
 				for _, l := range links {
-					e, err := rocketflow.NewEvent(rocketflow.Event{Topic: worldTopic, Type: oldType, Subject: "o-1", Body: fmt.Append(nil, l.n)})
+					e, err := wire.NewEvent(rocketflow.Event{Topic: worldTopic, Type: oldType, Subject: "o-1", Body: fmt.Append(nil, l.n)})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -66,7 +67,7 @@ func TestForkBehindALostGhost(t *testing.T) {
 					if l.previous > 0 {
 						e.Previous = base + l.previous
 					}
-					if _, err := client.Send(t.Context(), e.Message()); err != nil {
+					if _, err := client.Send(t.Context(), wire.MessageOf(e)); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -93,10 +94,10 @@ func TestHostileText(t *testing.T) {
 				return err
 			},
 			"gap": func() error {
-				return box.Ask(t.Context(), rocketflow.Gap{Source: hostile, Topic: hostile, Subject: hostile, Until: 1})
+				return box.Ask(t.Context(), rocketflow.MissingEvents{Source: hostile, Topic: hostile, Subject: hostile, Until: 1})
 			},
 			"gap's subject": func() error {
-				return box.Ask(t.Context(), rocketflow.Gap{Source: "s", Topic: s.topic, Subject: hostile, Until: 0})
+				return box.Ask(t.Context(), rocketflow.MissingEvents{Source: "s", Topic: s.topic, Subject: hostile, Until: 0})
 			},
 			"arm": func() error {
 				return within(func(ctx context.Context, tx rocketflow.Tx) error {
@@ -147,7 +148,7 @@ func TestHostileText(t *testing.T) {
 				return err
 			},
 			"decode": func() error {
-				_, err := rocketflow.Decode[event](rocketflow.Event{Type: hostile, ContentType: hostile, Body: []byte(hostile)})
+				_, err := wire.DecodeBody[event](rocketflow.Event{Type: hostile, ContentType: hostile, Body: []byte(hostile)})
 				return err
 			},
 		} {

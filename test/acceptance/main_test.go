@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/testbroker"
@@ -176,7 +177,7 @@ func (e event) EventMeta() rocketflow.Meta {
 
 // record is a handler that leaves one row of effect.
 func record(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-	decoded, err := rocketflow.Decode[event](e)
+	decoded, err := wire.DecodeBody[event](e)
 	if err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (s *service) watch() *deliveries {
 	d := &deliveries{n: map[uuid.UUID]int{}}
 	consumer, err := s.client.Subscribe(bounded(s.t, 60*time.Second), broker.Subscription{Group: s.topic + "-watch", Topics: []string{s.topic}},
 		func(_ context.Context, m broker.Delivery) error {
-			e, err := rocketflow.EventOf(m)
+			e, err := wire.EventOf(m)
 			if err != nil {
 				return err
 			}

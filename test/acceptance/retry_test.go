@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
@@ -110,12 +111,12 @@ func TestTooOldAndRedriven(t *testing.T) {
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client
 	s := startService(t, w, "orders", fx.Populate(&client), handle("ledger", oldType))
-	e, err := rocketflow.NewEvent(typed(oldType, "", 1))
+	e, err := wire.NewEvent(typed(oldType, "", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Source, e.Time = "elsewhere", w.Now().Add(-30*24*time.Hour)
-	if _, err := client.Send(t.Context(), e.Message()); err != nil {
+	if _, err := client.Send(t.Context(), wire.MessageOf(e)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) == 1 })

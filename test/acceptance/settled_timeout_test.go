@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
@@ -125,13 +126,13 @@ func TestForeignTimeout(t *testing.T) {
 	s := startService(t, w, "orders", fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
 		r.Handle("fees", worldDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
 	}))
-	e, err := rocketflow.NewEvent(deadline{"o-1"})
+	e, err := wire.NewEvent(deadline{"o-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Source, e.Time, e.TimeoutKey, e.TimeoutName, e.Database = "elsewhere", w.Now(), "o-1", "fee", "00000000-0000-4000-8000-000000000001"
 	for range 3 {
-		if _, err := client.Send(t.Context(), e.Message()); err != nil {
+		if _, err := client.Send(t.Context(), wire.MessageOf(e)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -32,7 +33,7 @@ func TestStrayHalfMessages(t *testing.T) {
 		copies = map[uuid.UUID]int{}
 	)
 	consumer, err := s.client.Subscribe(ctx, broker.Subscription{Group: source + "-watch", Topics: []string{source}}, func(_ context.Context, d broker.Delivery) error {
-		e, err := rocketflow.EventOf(d)
+		e, err := wire.EventOf(d)
 		mu.Lock()
 		defer mu.Unlock()
 		copies[e.ID]++
@@ -44,7 +45,7 @@ func TestStrayHalfMessages(t *testing.T) {
 	t.Cleanup(func() { _ = consumer.Stop(context.Background()) })
 
 	// What the dead process did: half messages, and rows of every second one.
-	dead, err := connect(t, s.nameServers).OpenTransactor(ctx, source, func(context.Context, broker.Check) (broker.Decision, func(error)) {
+	dead, err := connect(t, s.nameServers).OpenTransactionProducer(ctx, source, func(context.Context, broker.Check) (broker.Decision, func(error)) {
 		return broker.Unknown, nil
 	})
 	if err != nil {
@@ -61,7 +62,7 @@ func TestStrayHalfMessages(t *testing.T) {
 		ids[i] = uuid.Must(uuid.NewV7())
 		group.Go(func() error {
 			e := rocketflow.Event{ID: ids[i], Source: source, Topic: source, Type: "t", Subject: fmt.Sprint(i), Database: database, Time: time.Now(), ContentType: "application/json", Body: []byte("{}")}
-			_, err := dead.Prepare(ctx, e.Message())
+			_, err := dead.Prepare(ctx, wire.MessageOf(e))
 			return err
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
@@ -60,7 +61,7 @@ func createEffects(t *testing.T, s *rocketflowtest.Service) {
 // recordAs is a handler that leaves a row of effect.
 func recordAs(kind string) rocketflow.HandlerFunc {
 	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		decoded, err := rocketflow.Decode[event](e)
+		decoded, err := wire.DecodeBody[event](e)
 		if err != nil {
 			return err
 		}

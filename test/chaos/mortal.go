@@ -36,8 +36,8 @@ func (m *mortal) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	return m.Client.SendGroup(ctx, ms)
 }
 
-func (m *mortal) OpenTransactor(ctx context.Context, group string, check broker.Checker) (broker.Transactor, error) {
-	t, err := m.Client.OpenTransactor(ctx, group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
+func (m *mortal) OpenTransactionProducer(ctx context.Context, group string, check broker.Checker) (broker.TransactionProducer, error) {
+	t, err := m.Client.OpenTransactionProducer(ctx, group, func(ctx context.Context, c broker.Check) (broker.Decision, func(error)) {
 		if m.dead.Load() {
 			return broker.Unknown, nil
 		}
@@ -63,7 +63,7 @@ func (m *mortal) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 }
 
 type mortalTransactor struct {
-	broker.Transactor
+	broker.TransactionProducer
 	of *mortal
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
@@ -252,7 +253,7 @@ func (p *process) stop(patience time.Duration) {
 var errOnPurpose = errors.New("on purpose")
 
 func (p *process) audit(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-	n, err := rocketflow.Decode[note](e)
+	n, err := wire.DecodeBody[note](e)
 	if err != nil {
 		return err
 	}
@@ -284,7 +285,7 @@ func (p *process) fails(consumer string, n note, times int) bool {
 }
 
 func (p *process) echo(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-	n, err := rocketflow.Decode[note](e)
+	n, err := wire.DecodeBody[note](e)
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func createTopics(ctx context.Context, nameServer, namespace string) error {
 	defer client.Close(ctx)
 	return client.CreateTopics(ctx,
 		broker.Topic{Name: topicFirst, Queues: 4, Kind: broker.Transaction}, broker.Topic{Name: topicFollow, Queues: 2, Kind: broker.Transaction},
-		broker.Topic{Name: rocketflow.RefillTopic, Queues: 1})
+		broker.Topic{Name: rocketflow.MissingEventsTopic, Queues: 1})
 }
 
 // lock is the key at Postgres of a schedule's lock.

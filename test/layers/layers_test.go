@@ -57,6 +57,9 @@ func TestLayers(t *testing.T) {
 					t.Errorf("%s imports its sibling %s", name, sibling)
 				}
 			}
+			if within(imported, module) && name == "." {
+				t.Errorf("the root package imports %s: it is the vocabulary, which knows no part", imported)
+			}
 			if within(imported, module+"/rocketmq") && (slices.Contains(siblings, name) || name == "broker" || name == ".") {
 				t.Errorf("%s imports %s: it may know the port, broker/", name, imported)
 			}

@@ -48,11 +48,11 @@ func (*collector) Subscribe(context.Context, broker.Subscription, broker.Handler
 	return nil, broker.ErrTopicNotFound
 }
 
-func (*collector) OpenTransactor(context.Context, string, broker.Checker) (broker.Transactor, error) {
+func (*collector) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
 	return transactor{}, nil
 }
 
-type transactor struct{ broker.Transactor }
+type transactor struct{ broker.TransactionProducer }
 
 func (transactor) Close(context.Context) error { return nil }
 

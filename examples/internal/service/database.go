@@ -32,7 +32,7 @@ func OpenDatabase(ctx context.Context, c Config, tables string) (*pgxpool.Pool, 
 	config.ConnConfig.RuntimeParams["application_name"] = c.Name
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, &rocketflow.FieldError{Field: "DATABASE_URL", Reason: "open pool", Err: err}
+		return nil, &rocketflow.FieldError{Field: "DATABASE_URL", Reason: "open pool: " + err.Error(), Err: err}
 	}
 	if err := prepare(ctx, pool, c, tables); err != nil {
 		pool.Close()
@@ -43,7 +43,7 @@ func OpenDatabase(ctx context.Context, c Config, tables string) (*pgxpool.Pool, 
 
 func prepare(ctx context.Context, pool *pgxpool.Pool, c Config, tables string) error {
 	if err := ping(ctx, pool); err != nil {
-		return &rocketflow.FieldError{Field: "DATABASE_URL", Reason: "can't reach the database", Err: err}
+		return &rocketflow.FieldError{Field: "DATABASE_URL", Reason: "can't reach the database: " + err.Error(), Err: err}
 	}
 	err := migrations.Check(ctx, pool, c.RocketflowSchema)
 	if errors.Is(err, rocketflow.ErrNotMigrated) {

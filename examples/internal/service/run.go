@@ -71,11 +71,11 @@ func setting(err error) error {
 	case errors.As(err, &named):
 		return err
 	case errors.Is(err, broker.ErrUnauthorized):
-		return &rocketflow.FieldError{Field: "ROCKETMQ_ACCESS_KEY", Reason: "the broker refuses", Err: err}
+		return &rocketflow.FieldError{Field: "ROCKETMQ_ACCESS_KEY", Reason: "the broker refuses: " + err.Error(), Err: err}
 	case errors.Is(err, broker.ErrTopicNotFound):
 		return fmt.Errorf("create the topics, or have them created by ROCKETFLOW_CREATE_TOPICS=1: %w", err)
 	case errors.Is(err, broker.ErrUnavailable):
-		return &rocketflow.FieldError{Field: "ROCKETMQ_NAMESRV", Reason: "can't reach RocketMQ", Err: err}
+		return &rocketflow.FieldError{Field: "ROCKETMQ_NAMESRV", Reason: "can't reach RocketMQ: " + err.Error(), Err: err}
 	}
 	return err
 }

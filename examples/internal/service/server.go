@@ -49,7 +49,7 @@ func (s *Server) Address() string { return s.listener.Addr().String() }
 func (s *Server) start(ctx context.Context) (err error) {
 	var config net.ListenConfig
 	if s.listener, err = config.Listen(ctx, "tcp", s.address); err != nil {
-		return &rocketflow.FieldError{Field: "LISTEN_ADDR", Reason: "can't listen", Err: err}
+		return &rocketflow.FieldError{Field: "LISTEN_ADDR", Reason: "can't listen: " + err.Error(), Err: err}
 	}
 	s.log.Info("listening", "address", s.Address())
 	go func() {

@@ -1,4 +1,4 @@
-package rocketflow
+package wire
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"mime"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/rocketflow/rocketflow"
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
@@ -28,42 +30,42 @@ func isStructured(contentType string) bool {
 
 // structured reads a message whose body is a CloudEvent with its attributes. properties are the attributes that the
 // message repeats.
-func structured(d broker.Delivery, properties map[string]string) (Event, error) {
+func structured(d broker.Delivery, properties map[string]string) (rocketflow.Event, error) {
 	contentType := properties[attrContentType]
 	bad := func(reason string) error { return &attributeError{propContentType, contentType, reason} }
 	format, parameters, err := mime.ParseMediaType(contentType)
 	switch {
 	case err != nil:
-		return Event{}, bad("not a media type")
+		return rocketflow.Event{}, bad("not a media type")
 	case strings.HasPrefix(format, batchPrefix):
-		return Event{}, bad("a batch of events in one message is not read: send each as a message of its own")
+		return rocketflow.Event{}, bad("a batch of events in one message is not read: send each as a message of its own")
 	case format != structuredJSON:
-		return Event{}, bad("of the formats of CloudEvents only " + structuredJSON + " is read")
+		return rocketflow.Event{}, bad("of the formats of CloudEvents only " + structuredJSON + " is read")
 	case !isUTF8(parameters):
-		return Event{}, bad("want charset utf-8")
+		return rocketflow.Event{}, bad("want charset utf-8")
 	}
 	for name, value := range d.Properties {
 		if strings.HasPrefix(name, prefixOwn) {
-			return Event{}, &attributeError{name, value, "belongs to events in binary mode"}
+			return rocketflow.Event{}, &attributeError{name, value, "belongs to events in binary mode"}
 		}
 	}
 	attributes, body, err := readJSONFormat(d.Body)
 	if err != nil {
-		return Event{}, bad(err.Error())
+		return rocketflow.Event{}, bad(err.Error())
 	}
 	for name, value := range properties {
 		if name != attrContentType && attributes[name] != value {
-			return Event{}, &attributeError{prefixAttribute + name, value, "the body has another value of this attribute"}
+			return rocketflow.Event{}, &attributeError{prefixAttribute + name, value, "the body has another value of this attribute"}
 		}
 	}
 	if attributes["contenttype"] != "" { // it has no name of its own among properties
-		return Event{}, &attributeError{"contenttype", attributes["contenttype"], "not the name of an attribute"}
+		return rocketflow.Event{}, &attributeError{"contenttype", attributes["contenttype"], "not the name of an attribute"}
 	}
 	if inner := attributes[attrContentType]; isStructured(inner) { // in binary mode it would be taken for structured mode
-		return Event{}, &attributeError{attrContentType, inner, "an event within an event is not read"}
+		return rocketflow.Event{}, &attributeError{attrContentType, inner, "an event within an event is not read"}
 	}
-	e := Event{Topic: d.Topic, Headers: userHeaders(d.Properties), Body: body}
-	return e, e.setAttributes(attributes, d, func(attribute string) string { return attribute })
+	e := rocketflow.Event{Topic: d.Topic, Headers: userHeaders(d.Properties), Body: body}
+	return e, setAttributes(&e, attributes, d, func(attribute string) string { return attribute })
 }
 
 // readJSONFormat reads CloudEvents' JSON format. A member that is null is absent.

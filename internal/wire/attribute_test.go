@@ -1,4 +1,4 @@
-package rocketflow_test
+package wire_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 func TestValidateSource(t *testing.T) {
@@ -16,7 +17,7 @@ func TestValidateSource(t *testing.T) {
 		"order", "/order", "//example.com/order", "https://example.com/order?x=1#y", "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
 		"mailto:a@example.com", "a%20b", "http://[::1]:80/x", "../x", "?q", "#f", strings.Repeat("a", rocketflow.MaxSource),
 	} {
-		if err := rocketflow.ValidateSource("Source", s); err != nil {
+		if err := wire.ValidateSource("Source", s); err != nil {
 			t.Errorf("%v", err)
 		}
 	}
@@ -25,7 +26,7 @@ func TestValidateSource(t *testing.T) {
 		":a", "1a:b", "http://[::1", "http://a:b/", "\xff", strings.Repeat("a", rocketflow.MaxSource+1),
 	} {
 		var field *rocketflow.FieldError
-		if err := rocketflow.ValidateSource("outbox.Config.Source", s); !errors.As(err, &field) || field.Field != "outbox.Config.Source" {
+		if err := wire.ValidateSource("outbox.Config.Source", s); !errors.As(err, &field) || field.Field != "outbox.Config.Source" {
 			t.Errorf("%q: got %v", s, err)
 		}
 	}
@@ -46,7 +47,7 @@ func TestValidate(t *testing.T) {
 	} {
 		e := sample()
 		edit(&e)
-		if err := e.Validate(); err != nil {
+		if err := wire.Validate(e); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -84,7 +85,7 @@ func TestValidate(t *testing.T) {
 	} {
 		e := sample()
 		edit(&e)
-		err := e.Validate()
+		err := wire.Validate(e)
 		var field *rocketflow.FieldError
 		var reserved *broker.ReservedPropertyError
 		switch {
@@ -102,9 +103,9 @@ func TestValidate(t *testing.T) {
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	at := func(s string) (rocketflow.Event, error) {
-		m := sample().Message()
+		m := wire.MessageOf(sample())
 		m.Properties["CE_time"] = s
-		return rocketflow.EventOf(broker.Delivery{Message: m})
+		return wire.EventOf(broker.Delivery{Message: m})
 	}
 	for s, want := range map[string]time.Time{
 		"2026-11-21T05:34:21Z":                time.Date(2026, 11, 21, 5, 34, 21, 0, time.UTC),
@@ -136,9 +137,9 @@ func TestTimes(t *testing.T) {
 func TestSequences(t *testing.T) {
 	t.Parallel()
 	read := func(previous, sequence string) (rocketflow.Event, error) {
-		m := sample().Message()
+		m := wire.MessageOf(sample())
 		m.Properties["rf_previous"], m.Properties["CE_sequence"] = previous, sequence
-		return rocketflow.EventOf(broker.Delivery{Message: m})
+		return wire.EventOf(broker.Delivery{Message: m})
 	}
 	for _, s := range [][2]string{{"0", "1"}, {"1", "2"}, {"253402300799999998", "253402300799999999"}} {
 		if _, err := read(s[0], s[1]); err != nil {

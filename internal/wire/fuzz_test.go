@@ -1,4 +1,4 @@
-package rocketflow_test
+package wire_test
 
 import (
 	"encoding/json"
@@ -13,13 +13,14 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // checkRead holds what EventOf promises of any message.
 func checkRead(t *testing.T, d broker.Delivery) {
 	t.Helper()
 	d.Born = time.Unix(5, 0) // each message has it
-	e, err := rocketflow.EventOf(d)
+	e, err := wire.EventOf(d)
 	if err != nil {
 		if !errors.Is(err, rocketflow.ErrUndecodable) || !isPrintable(err.Error()) {
 			t.Errorf("error %.300q", err)
@@ -41,7 +42,7 @@ func checkRead(t *testing.T, d broker.Delivery) {
 		return
 	}
 	// What was read is written so that it is read the same.
-	again, err := rocketflow.EventOf(broker.Delivery{Message: e.Message(), Born: time.Unix(9, 0)})
+	again, err := wire.EventOf(broker.Delivery{Message: wire.MessageOf(e), Born: time.Unix(9, 0)})
 	e.Time, again.Time = e.Time.UTC(), again.Time.UTC()
 	e.Topic = again.Topic
 	if len(e.Body) == 0 {
@@ -57,7 +58,7 @@ func FuzzEventOf(f *testing.F) {
 		f.Add(v, v, v, v, v, v, v, v, []byte(v))
 	}
 	f.Fuzz(func(t *testing.T, id, spec, typ, at, sequence, previous, contentType, name string, body []byte) {
-		m := sample().Message()
+		m := wire.MessageOf(sample())
 		maps.Copy(m.Properties, map[string]string{
 			"CE_id": id, "CE_specversion": spec, "CE_type": typ, "CE_time": at, "CE_sequence": sequence, "rf_previous": previous, "CE_contenttype": contentType,
 		})
@@ -83,7 +84,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s), "application/json; charset=utf-8")
 	}
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
-		_, err := rocketflow.Decode[paid](rocketflow.Event{Type: "t", Body: body, ContentType: contentType})
+		_, err := wire.DecodeBody[paid](rocketflow.Event{Type: "t", Body: body, ContentType: contentType})
 		if err != nil && (!errors.Is(err, rocketflow.ErrUndecodable) || !isPrintable(err.Error())) {
 			t.Errorf("error %.300q", err)
 		}
@@ -104,10 +105,10 @@ func FuzzRoundTrip(f *testing.F) {
 		if subject == "" {
 			e.Sequence, e.Previous = 0, 0
 		}
-		if e.Validate() != nil || source == "" {
+		if wire.Validate(e) != nil || source == "" {
 			return
 		}
-		got, err := rocketflow.EventOf(broker.Delivery{Message: e.Message()})
+		got, err := wire.EventOf(broker.Delivery{Message: wire.MessageOf(e)})
 		if e.ContentType == "" {
 			e.ContentType = rocketflow.ContentTypeJSON
 		}

@@ -1,4 +1,4 @@
-package rocketflow_test
+package wire_test
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 func sample() rocketflow.Event {
@@ -41,7 +42,7 @@ func TestMessageRoundTrip(t *testing.T) {
 	timeout.TimeoutKey, timeout.TimeoutName = "order/42", "pay by"
 	for name, want := range map[string]rocketflow.Event{"ordered": sample(), "unordered": plain, "timeout": timeout, "of another producer": foreign,
 		"without data": empty, "a zero byte": zero, "another's sequence": free} {
-		got, err := rocketflow.EventOf(broker.Delivery{Message: want.Message()})
+		got, err := wire.EventOf(broker.Delivery{Message: wire.MessageOf(want)})
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, %v; want %+v", name, got, err, want)
 		}
@@ -52,7 +53,7 @@ func TestMessageRoundTrip(t *testing.T) {
 func TestMessageIsACloudEvent(t *testing.T) {
 	t.Parallel()
 	e := sample()
-	m := e.Message()
+	m := wire.MessageOf(e)
 	want := map[string]string{
 		"CE_id": e.ID.String(), "CE_type": e.Type, "CE_source": e.Source, "CE_subject": "42", "CE_specversion": "1.0",
 		"CE_contenttype": "application/json", "CE_time": e.Time.Format(time.RFC3339Nano), "CE_partitionkey": "42",
@@ -75,12 +76,12 @@ func TestForeignMessage(t *testing.T) {
 		Message: broker.Message{ID: "AC11000100002A9F", Topic: "orders", Tag: "created", Keys: []string{"7", "8"}, Body: []byte("x")},
 		Born:    time.Unix(1, 0), Broker: "a", Queue: 1, Offset: 5,
 	}
-	first, err := rocketflow.EventOf(d)
+	first, err := wire.EventOf(d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.Offset++ // the same message, delivered once more
-	again, err := rocketflow.EventOf(d)
+	again, err := wire.EventOf(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,9 +110,9 @@ func TestUndecodable(t *testing.T) {
 		{"CE_contenttype", "application/cloudevents-batch+json", "batch"}, {"CE_contenttype", "application/cloudevents+avro", "application/cloudevents+json"},
 		{"CE_contenttype", "application/cloudevents", ""},
 	} {
-		m := sample().Message()
+		m := wire.MessageOf(sample())
 		m.Properties[c.property] = c.value
-		e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+		e, err := wire.EventOf(broker.Delivery{Message: m})
 		if !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), cmp.Or(c.named, c.property)) {
 			t.Errorf("%s=%q: got %v", c.property, c.value, err)
 		}
@@ -119,7 +120,7 @@ func TestUndecodable(t *testing.T) {
 			t.Errorf("%s=%q: the dead letter doesn't hold the message: %+v", c.property, c.value, e)
 		}
 		// Retried as it is, it isn't handled half.
-		if _, err := rocketflow.Decode[map[string]any](e); !e.Undecoded() || !errors.Is(err, rocketflow.ErrUndecodable) {
+		if _, err := wire.DecodeBody[map[string]any](e); !wire.Undecoded(e) || !errors.Is(err, rocketflow.ErrUndecodable) {
 			t.Errorf("%s=%q: what could not be read is decoded: %v", c.property, c.value, err)
 		}
 	}
@@ -128,12 +129,12 @@ func TestUndecodable(t *testing.T) {
 // Anything else that begins with CE_ or ce is an extension, or a header.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
-	m := sample().Message()
+	m := wire.MessageOf(sample())
 	maps.Copy(m.Properties, map[string]string{
 		"CE_traceparent": "00-1", "CE_my_ext": "a%20b", "CE_myExt": "x", "CE_": "?", "ce_custom": "y", "ce-custom": "z", "cellar": "w", "CE_empty": "",
 		"CE_dataschema": "schema", "UNIQ_KEY": "k",
 	})
-	e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+	e, err := wire.EventOf(broker.Delivery{Message: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,20 +156,20 @@ func TestOptionalAttributes(t *testing.T) {
 	d := broker.Delivery{Born: born, Message: broker.Message{Topic: "orders", Body: []byte("x"), Properties: map[string]string{
 		"CE_id": "7", "CE_type": "t", "CE_source": "s", "CE_specversion": "1.0",
 	}}}
-	if e, err := rocketflow.EventOf(d); err != nil || e.ContentType != "application/json" || !e.Time.Equal(born) || e.Subject != "" || e.Ordered() {
+	if e, err := wire.EventOf(d); err != nil || e.ContentType != "application/json" || !e.Time.Equal(born) || e.Subject != "" || e.Ordered() {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	for _, name := range []string{"CE_contenttype", "CE_contentType", "CE_datacontenttype"} {
 		c := d
 		c.Properties = maps.Clone(d.Properties)
 		c.Properties[name] = "text/plain"
-		if e, err := rocketflow.EventOf(c); err != nil || e.ContentType != "text/plain" || len(e.Extensions) != 0 {
+		if e, err := wire.EventOf(c); err != nil || e.ContentType != "text/plain" || len(e.Extensions) != 0 {
 			t.Errorf("%s: got %+v, %v", name, e, err)
 		}
 	}
 	for _, body := range []string{"", "\x00"} {
 		d.Body = []byte(body)
-		if e, err := rocketflow.EventOf(d); err != nil || len(e.Body) != 0 {
+		if e, err := wire.EventOf(d); err != nil || len(e.Body) != 0 {
 			t.Errorf("%q: got %q, %v", body, e.Body, err)
 		}
 	}
@@ -186,7 +187,7 @@ func TestForeignMessageOfOurOwn(t *testing.T) {
 	} {
 		m := broker.Message{Topic: "orders", Tag: "created", Body: []byte("x")}
 		edit(&m)
-		if e, err := rocketflow.EventOf(broker.Delivery{Message: m}); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) || !e.Undecoded() {
+		if e, err := wire.EventOf(broker.Delivery{Message: m}); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) || !wire.Undecoded(e) {
 			t.Errorf("%s: got %+v, %v", name, e, err)
 		}
 	}
@@ -196,10 +197,10 @@ func TestForeignMessageOfOurOwn(t *testing.T) {
 func TestUndecodableIsShort(t *testing.T) {
 	t.Parallel()
 	hostile := strings.Repeat("\u202e\x1b[2J\u009b\n\xff", 2000)
-	for name := range sample().Message().Properties {
-		m := sample().Message()
+	for name := range wire.MessageOf(sample()).Properties {
+		m := wire.MessageOf(sample())
 		m.Properties[name] = hostile
-		_, err := rocketflow.EventOf(broker.Delivery{Message: m})
+		_, err := wire.EventOf(broker.Delivery{Message: m})
 		if name == "tenant" { // a header is any bytes
 			continue
 		}
@@ -207,9 +208,9 @@ func TestUndecodableIsShort(t *testing.T) {
 			t.Errorf("%s: %d bytes: %.200q", name, len(err.Error()), err)
 		}
 	}
-	m := sample().Message()
+	m := wire.MessageOf(sample())
 	m.Properties["CE_"+hostile] = hostile
-	if _, err := rocketflow.EventOf(broker.Delivery{Message: m}); err == nil || !isPrintable(err.Error()) {
+	if _, err := wire.EventOf(broker.Delivery{Message: m}); err == nil || !isPrintable(err.Error()) {
 		t.Errorf("a name: %.200q", err)
 	}
 }
@@ -224,7 +225,7 @@ func isPrintable(s string) bool {
 // derived returns the id of a CloudEvent whose own is no UUID.
 func derived(t *testing.T, source, id string) uuid.UUID {
 	t.Helper()
-	e, err := rocketflow.EventOf(broker.Delivery{Message: broker.Message{Properties: map[string]string{
+	e, err := wire.EventOf(broker.Delivery{Message: broker.Message{Properties: map[string]string{
 		"CE_id": id, "CE_type": "t", "CE_source": source, "CE_specversion": "1.0",
 	}}})
 	if err != nil {
@@ -243,14 +244,14 @@ func (p paid) EventMeta() rocketflow.Meta {
 
 func TestNewEventAndDecode(t *testing.T) {
 	t.Parallel()
-	e, err := rocketflow.NewEvent(paid{"42"})
+	e, err := wire.NewEvent(paid{"42"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if e.ID.Version() != 7 || e.Subject != "42" || string(e.Body) != `{"order":"42"}` {
 		t.Errorf("got %+v", e)
 	}
-	if p, err := rocketflow.Decode[paid](e); err != nil || p.Order != "42" {
+	if p, err := wire.DecodeBody[paid](e); err != nil || p.Order != "42" {
 		t.Errorf("got %+v, %v", p, err)
 	}
 	for name, edit := range map[string]func(*rocketflow.Event){
@@ -267,7 +268,7 @@ func TestNewEventAndDecode(t *testing.T) {
 	} {
 		bad := e
 		edit(&bad)
-		if _, err := rocketflow.Decode[paid](bad); !errors.Is(err, rocketflow.ErrUndecodable) || !isPrintable(err.Error()) {
+		if _, err := wire.DecodeBody[paid](bad); !errors.Is(err, rocketflow.ErrUndecodable) || !isPrintable(err.Error()) {
 			t.Errorf("%s: got %.2000v", name, err)
 		}
 	}
@@ -277,16 +278,16 @@ func TestNewEventAndDecode(t *testing.T) {
 		"application/vnd.acme.note+json", "application/problem+JSON; charset=us-ascii; v=1",
 	} {
 		e.ContentType = contentType
-		if p, err := rocketflow.Decode[paid](e); err != nil || p.Order != "42" {
+		if p, err := wire.DecodeBody[paid](e); err != nil || p.Order != "42" {
 			t.Errorf("%s: got %+v, %v", contentType, p, err)
 		}
 	}
 	e.Body = append([]byte("\xEF\xBB\xBF"), e.Body...)
-	if p, err := rocketflow.Decode[paid](e); err != nil || p.Order != "42" {
+	if p, err := wire.DecodeBody[paid](e); err != nil || p.Order != "42" {
 		t.Errorf("with a byte order mark: got %+v, %v", p, err)
 	}
 	e.Body = []byte("null")
-	if p, err := rocketflow.Decode[*paid](e); err != nil || p != nil {
+	if p, err := wire.DecodeBody[*paid](e); err != nil || p != nil {
 		t.Errorf("null as a pointer: got %+v, %v", p, err)
 	}
 }
@@ -304,14 +305,14 @@ func TestIdentityOfTheUndecodable(t *testing.T) {
 		"another topic":          func(d *broker.Delivery) { delete(d.Properties, "CE_id"); d.ID, d.Topic = "A", "payments" },
 		"of another's id":        func(d *broker.Delivery) { d.Properties["CE_time"] = "?"; d.ID = "C" },
 	} {
-		d := broker.Delivery{Message: sample().Message(), Broker: "a", Queue: 1, Offset: 5}
+		d := broker.Delivery{Message: wire.MessageOf(sample()), Broker: "a", Queue: 1, Offset: 5}
 		id := d.Properties["CE_id"]
 		edit(&d)
-		e, err := rocketflow.EventOf(d)
+		e, err := wire.EventOf(d)
 		if !errors.Is(err, rocketflow.ErrUndecodable) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if again, _ := rocketflow.EventOf(d); again.ID != e.ID {
+		if again, _ := wire.EventOf(d); again.ID != e.ID {
 			t.Errorf("%s: is %s and %s", name, e.ID, again.ID)
 		}
 		if other, twice := seen[e.ID]; twice || e.ID == uuid.Nil || e.ID.String() == id || e.Ordered() {
@@ -328,13 +329,13 @@ func TestIdentity(t *testing.T) {
 	id := uuid.Must(uuid.NewV7()).String()
 	for _, text := range []string{id, strings.ToUpper(id), "urn:uuid:" + id, "{" + id + "}", strings.ReplaceAll(id, "-", ""), uuid.Nil.String(), "7", "ab\u00e9 c"} {
 		for _, source := range []string{"order", "payment"} {
-			m := sample().Message()
+			m := wire.MessageOf(sample())
 			m.Properties["CE_id"], m.Properties["CE_source"] = text, source
-			e, err := rocketflow.EventOf(broker.Delivery{Message: m})
+			e, err := wire.EventOf(broker.Delivery{Message: m})
 			if err != nil {
 				t.Fatalf("%q: %v", text, err)
 			}
-			if got := e.Message().Properties["CE_id"]; got != text {
+			if got := wire.MessageOf(e).Properties["CE_id"]; got != text {
 				t.Errorf("%q became %q", text, got)
 			}
 			if text == id {

@@ -1,4 +1,4 @@
-package rocketflow_test
+package wire_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
 // structuredMessage is a message of another producer in structured mode.
@@ -21,7 +22,7 @@ func structuredMessage(body string) broker.Delivery {
 
 func TestStructured(t *testing.T) {
 	t.Parallel()
-	e, err := rocketflow.EventOf(structuredMessage(`{
+	e, err := wire.EventOf(structuredMessage(`{
 		"specversion": "1.0", "id": "A-1", "source": "/shop", "type": "order.placed", "subject": "42 é", "time": "2026-11-21T05:34:21Z",
 		"datacontenttype": "application/json", "dataschema": "https://example.com/s", "comexampleflag": true, "comexamplecount": -7,
 		"traceparent": "00-1", "gone": null, "data": { "a" : [1, "\u00e9"] } }`))
@@ -40,7 +41,7 @@ func TestStructured(t *testing.T) {
 		t.Errorf("headers %v, want %v", e.Headers, want)
 	}
 	// In the other mode it is the same.
-	again, err := rocketflow.EventOf(broker.Delivery{Message: e.Message()})
+	again, err := wire.EventOf(broker.Delivery{Message: wire.MessageOf(e)})
 	if err != nil || again.ID != e.ID || !maps.Equal(again.Extensions, e.Extensions) || string(again.Body) != string(e.Body) {
 		t.Errorf("in binary mode: got %+v, %v", again, err)
 	}
@@ -64,7 +65,7 @@ func TestStructuredData(t *testing.T) {
 		{`,"data_base64":"e30="`, "application/json", `{}`},
 		{`,"data_base64":"AA=="`, "application/json", "\x00"},
 	} {
-		e, err := rocketflow.EventOf(structuredMessage(member(c.members)))
+		e, err := wire.EventOf(structuredMessage(member(c.members)))
 		if err != nil || e.ContentType != c.contentType || string(e.Body) != c.body {
 			t.Errorf("%s: got %q, %q, %v", c.members, e.ContentType, e.Body, err)
 		}
@@ -92,7 +93,7 @@ func TestStructuredUndecodable(t *testing.T) {
 		{member(`,"` + strings.Repeat("\u202e", 1<<18) + `":{}`), "string"}, {member(`,"ext":"` + strings.Repeat("\u009b", 1<<18) + `"`), "ext"},
 	} {
 		d := structuredMessage(c.body)
-		e, err := rocketflow.EventOf(d)
+		e, err := wire.EventOf(d)
 		if !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), c.named) || !isPrintable(err.Error()) {
 			t.Errorf("%.200s: got %.500v", c.body, err)
 			continue
@@ -107,14 +108,14 @@ func TestStructuredUndecodable(t *testing.T) {
 	} {
 		d := structuredMessage(member(""))
 		d.Properties[name] = value
-		if e, err := rocketflow.EventOf(d); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) {
+		if e, err := wire.EventOf(d); !errors.Is(err, rocketflow.ErrUndecodable) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: got %+v, %v", name, value, e, err)
 		}
 	}
 	// The binding allows to repeat attributes as properties.
 	d := structuredMessage("\xEF\xBB\xBF" + member(`,"ext":1`))
 	d.Properties["CE_id"], d.Properties["CE_ext"], d.Properties["CE_specversion"] = "1", "1", "1.0"
-	if _, err := rocketflow.EventOf(d); err != nil {
+	if _, err := wire.EventOf(d); err != nil {
 		t.Error(err)
 	}
 }

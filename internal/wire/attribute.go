@@ -1,4 +1,4 @@
-package rocketflow
+package wire
 
 import (
 	"fmt"
@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/rocketflow/rocketflow"
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
@@ -38,9 +40,6 @@ var contextAttributes = map[string]bool{
 	attrContentType: true, attrDataSchema: true, "data": true, "data_base64": true, "contenttype": true,
 }
 
-// MaxSequence is the highest sequence that an event can have: the last microsecond of the year 9999.
-const MaxSequence = 253402300799999999
-
 // attributeError says why a message can't be read. It shows what the message holds cut, and without control characters.
 type attributeError struct{ name, value, reason string }
 
@@ -55,7 +54,7 @@ const (
 )
 
 // setAttributes completes an event with its CloudEvents attributes. property says how the message calls an attribute.
-func (e *Event) setAttributes(attributes map[string]string, d broker.Delivery, property func(attribute string) string) error {
+func setAttributes(e *rocketflow.Event, attributes map[string]string, d broker.Delivery, property func(attribute string) string) error {
 	bad := func(attribute, reason string) error {
 		return &attributeError{property(attribute), attributes[attribute], reason}
 	}
@@ -85,7 +84,7 @@ func (e *Event) setAttributes(attributes map[string]string, d broker.Delivery, p
 			return bad(attrTime, "not an instant of RFC 3339, with its zone, in the years 1 to 9999")
 		}
 	}
-	e.ContentType = ContentTypeJSON
+	e.ContentType = rocketflow.ContentTypeJSON
 	if v := attributes[attrContentType]; v != "" {
 		if e.ContentType = v; !isMediaType(v) {
 			return bad(attrContentType, "not a media type")
@@ -109,7 +108,7 @@ func (e *Event) setAttributes(attributes map[string]string, d broker.Delivery, p
 // parseSequence takes digits alone, so that what is read is written the same.
 func parseSequence(s string) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil && n >= 0 && n <= MaxSequence && strconv.FormatInt(n, 10) == s
+	return n, err == nil && n >= 0 && n <= rocketflow.MaxSequence && strconv.FormatInt(n, 10) == s
 }
 
 // parseTime reads an instant of RFC 3339, which allows leap seconds and small letters. A leap second is the second

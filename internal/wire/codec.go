@@ -1,4 +1,4 @@
-package rocketflow
+package wire
 
 import (
 	"cmp"
@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rocketflow/rocketflow"
 
 	"github.com/google/uuid"
 
@@ -45,8 +47,8 @@ const (
 // and takes for none.
 const noData = "\x00"
 
-// Message returns e as it goes on the wire.
-func (e Event) Message() broker.Message {
+// MessageOf returns e as it goes on the wire.
+func MessageOf(e rocketflow.Event) broker.Message {
 	p := make(map[string]string, 12+len(e.Headers)+len(e.Extensions))
 	maps.Copy(p, e.Headers)
 	for name, value := range e.Extensions {
@@ -99,23 +101,23 @@ func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 // key or else its first key, Time when it was born, and ID is derived from topic and unique key, so that the same message
 // is the same event each time.
 //
-// An error matches ErrUndecodable and names the property or attribute: an event is read whole or not at all. The event
+// An error matches rocketflow.ErrUndecodable and names the property or attribute: an event is read whole or not at all. The event
 // that comes with an error is what a dead letter can hold of the message. Its ID is derived from topic and unique key as
 // well, or else from where the message is stored: what the message says of its identity can't be relied on, as it may be
 // missing, or be another event's. It has no order, Headers are all properties that aren't RocketMQ's, and Body is that of
 // the message.
-func EventOf(d broker.Delivery) (Event, error) {
+func EventOf(d broker.Delivery) (rocketflow.Event, error) {
 	e, err := read(d)
 	if err != nil {
-		return undecoded(d), fmt.Errorf("%w: %w", ErrUndecodable, err)
+		return undecoded(d), fmt.Errorf("%w: %w", rocketflow.ErrUndecodable, err)
 	}
 	return e, nil
 }
 
-func read(d broker.Delivery) (Event, error) {
+func read(d broker.Delivery) (rocketflow.Event, error) {
 	attributes, err := binaryAttributes(d.Properties)
 	if err != nil {
-		return Event{}, err
+		return rocketflow.Event{}, err
 	}
 	if len(attributes) == 0 {
 		return foreign(d)
@@ -158,9 +160,9 @@ func binaryAttributes(p map[string]string) (map[string]string, error) {
 	return attributes, nil
 }
 
-func binary(d broker.Delivery, attributes map[string]string) (Event, error) {
+func binary(d broker.Delivery, attributes map[string]string) (rocketflow.Event, error) {
 	p := d.Properties
-	e := Event{
+	e := rocketflow.Event{
 		Topic: d.Topic, Database: p[propDatabase], TimeoutKey: p[propTimeoutKey], TimeoutName: p[propTimeoutName],
 		Headers: userHeaders(p), Body: d.Body,
 	}
@@ -182,7 +184,7 @@ func binary(d broker.Delivery, attributes map[string]string) (Event, error) {
 		delete(attributes, attrSequence)
 		delete(attributes, attrPartitionKey)
 	}
-	err := e.setAttributes(attributes, d, func(attribute string) string {
+	err := setAttributes(&e, attributes, d, func(attribute string) string {
 		if attribute == attrContentType {
 			return propContentType
 		}
@@ -208,10 +210,10 @@ func binary(d broker.Delivery, attributes map[string]string) (Event, error) {
 }
 
 // foreign reads a message that is no CloudEvent.
-func foreign(d broker.Delivery) (Event, error) {
-	e := Event{
+func foreign(d broker.Delivery) (rocketflow.Event, error) {
+	e := rocketflow.Event{
 		ID: messageIdentity(d), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
-		Time: d.Born, ContentType: ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
+		Time: d.Born, ContentType: rocketflow.ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
 	}
 	if e.Subject == "" && len(d.Keys) > 0 {
 		e.Subject = d.Keys[0]
@@ -231,9 +233,9 @@ func foreign(d broker.Delivery) (Event, error) {
 }
 
 // undecoded returns what a dead letter can hold of a message that can't be read.
-func undecoded(d broker.Delivery) Event {
+func undecoded(d broker.Delivery) rocketflow.Event {
 	p := d.Properties
-	e := Event{
+	e := rocketflow.Event{
 		ID: messageIdentity(d), OriginalID: asText(p[propID]), Type: asText(cmp.Or(p[propType], d.Tag)), Source: asText(p[propSource]),
 		Topic: d.Topic, Subject: asText(cmp.Or(p[propSubject], d.ShardingKey)), Time: d.Born, Headers: map[string]string{}, Body: d.Body,
 	}
@@ -245,7 +247,7 @@ func undecoded(d broker.Delivery) Event {
 			e.Headers[name] = value
 		}
 	}
-	if !e.Undecoded() {
+	if !Undecoded(e) {
 		e.Headers[propUndecoded] = "1"
 	}
 	return e
@@ -254,7 +256,7 @@ func undecoded(d broker.Delivery) Event {
 // Undecoded tells whether e is what EventOf returned with an error, also if it was stored since: its headers are the
 // properties of the message, of which those of a CloudEvent are no headers otherwise. It is for people to look at, not for
 // handlers: what of it is missing or wrong is not marked.
-func (e Event) Undecoded() bool {
+func Undecoded(e rocketflow.Event) bool {
 	for name := range e.Headers {
 		if strings.HasPrefix(name, prefixAttribute) || strings.HasPrefix(name, prefixOwn) {
 			return true

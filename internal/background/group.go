@@ -1,0 +1,99 @@
+// Package background runs what a part does between its Start and its Stop: goroutines that Stop waits for ([Group]), and
+// work that is repeated after a pause, at a signal, or when a test moves the clock ([Loop]).
+package background
+
+import (
+	"context"
+	"sync"
+)
+
+// Group owns the goroutines of a part that is started and stopped, as often as wanted and by any goroutine. The zero
+// value is a stopped group.
+type Group struct {
+	turn sync.Mutex // held by a Start or a Stop from its beginning to its end
+
+	mu      sync.Mutex // guards what follows; never held while a goroutine is waited for
+	work    context.Context
+	cancel  context.CancelFunc // nil while stopped
+	running sync.WaitGroup     // Add only under mu while cancel is set
+}
+
+// Start calls begin, which prepares the part and starts its goroutines with Go. The context that begin gets is that of the
+// goroutines: it keeps the values of ctx but not its end, and ends when Stop is called; use ctx for what the start itself
+// waits for. If begin fails, Start ends that context, waits for the goroutines that were started, and returns the error.
+// Starting a started group does nothing.
+func (g *Group) Start(ctx context.Context, begin func(work context.Context) error) error {
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	if g.Running() {
+		return nil
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g.mu.Lock()
+	g.work, g.cancel = work, cancel
+	g.mu.Unlock()
+	if err := begin(work); err != nil {
+		g.end()
+		g.running.Wait()
+		return err
+	}
+	return nil
+}
+
+// Running tells whether the group is started, or is starting.
+func (g *Group) Running() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cancel != nil
+}
+
+// Go runs fn in a goroutine that Stop waits for, with the context that ends when Stop is called. It returns false, and
+// doesn't run fn, when the group is stopped.
+func (g *Group) Go(fn func(work context.Context)) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cancel == nil {
+		return false
+	}
+	work := g.work
+	g.running.Go(func() { fn(work) })
+	return true
+}
+
+// Stop ends the goroutines' context and waits until all have returned, or until ctx ends: then it returns ctx's error, and
+// the goroutines end later. Stopping a stopped group waits for what an earlier Stop left.
+func (g *Group) Stop(ctx context.Context) error {
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	g.end()
+	return Wait(ctx, &g.running)
+}
+
+func (g *Group) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cancel != nil {
+		g.cancel()
+		g.work, g.cancel = nil, nil
+	}
+}
+
+// Wait waits for group, or until ctx ends: then it returns ctx's error.
+func Wait(ctx context.Context, group *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	select { // what has ended counts, even if ctx ended as well
+	case <-done:
+		return nil
+	default:
+		return context.Cause(ctx)
+	}
+}
