@@ -27,8 +27,8 @@ type Config struct {
 	// Source is the service's name, as in outbox.Config: the schema belongs to it, and the names of its groups begin with it.
 	Source string
 
-	Schema string // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
-	Refill Asker  // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
+	Schema    string    // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	Requester Requester // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
 
 	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows. Defaults to Source and a
 	// hyphen, with what a group's name can't hold replaced by hyphens.

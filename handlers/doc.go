@@ -58,7 +58,7 @@
 //
 // An event that comes before its predecessor waits in memory for Config.GapWait, because neighbours swap within
 // milliseconds, and is then parked and looked at again after one second, two, four, up to thirty. Each time the publisher is
-// asked, by Config.Refill, to send again what is missing, which it can for as long as its outbox keeps it: an event that
+// asked, by Config.Requester, to send again what is missing, which it can for as long as its outbox keeps it: an event that
 // the broker lost is late, then, not lost. What is older than the consumer is not asked for. If the consumer has
 // never seen the stream and the predecessor is older than the consumer or than Config.PositionRetention, it will not
 // come: such an event is accepted after Config.AdoptAfter. Should the predecessor come after all, it becomes a dead

@@ -26,9 +26,9 @@ type Listener struct {
 	Discarded func(FailureInfo)
 	// Gap: an event came before its predecessor. Said once when it begins to wait.
 	Gap func(GapInfo)
-	// GapAsked: the publisher was asked for what is missing before a parked event, or could not be (Err). Asked again while
+	// MissingRequested: the publisher was asked for what is missing before a parked event, or could not be (Err). Asked again while
 	// the gap stands.
-	GapAsked func(GapAskedInfo)
+	MissingRequested func(MissingRequestedInfo)
 	// Parked: an event, new or tried again, waits in Postgres.
 	Parked func(ParkedInfo)
 	// Retried: a parked event is tried.
@@ -76,8 +76,8 @@ type GapInfo struct {
 	Last int64 // the sequence of the last event handled; 0: none
 }
 
-// GapAskedInfo is what Listener.GapAsked is told.
-type GapAskedInfo struct {
+// MissingRequestedInfo is what Listener.MissingRequested is told.
+type MissingRequestedInfo struct {
 	Consumer string
 	Gap      rocketflow.MissingEvents
 	Err      error
@@ -139,7 +139,7 @@ func (l *Listener) withDefaults() *Listener {
 	silence(&full.Duplicate)
 	silence(&full.Discarded)
 	silence(&full.Gap)
-	silence(&full.GapAsked)
+	silence(&full.MissingRequested)
 	silence(&full.Parked)
 	silence(&full.Retried)
 	silence(&full.Dead)
@@ -164,7 +164,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	guard.Listen(r, "Listener.Duplicate", &own.Duplicate)
 	guard.Listen(r, "Listener.Discarded", &own.Discarded)
 	guard.Listen(r, "Listener.Gap", &own.Gap)
-	guard.Listen(r, "Listener.GapAsked", &own.GapAsked)
+	guard.Listen(r, "Listener.MissingRequested", &own.MissingRequested)
 	guard.Listen(r, "Listener.Parked", &own.Parked)
 	guard.Listen(r, "Listener.Retried", &own.Retried)
 	guard.Listen(r, "Listener.Dead", &own.Dead)
@@ -187,7 +187,7 @@ func Tee(listeners ...*Listener) *Listener {
 		tee(&all.Duplicate, l.Duplicate)
 		tee(&all.Discarded, l.Discarded)
 		tee(&all.Gap, l.Gap)
-		tee(&all.GapAsked, l.GapAsked)
+		tee(&all.MissingRequested, l.MissingRequested)
 		tee(&all.Parked, l.Parked)
 		tee(&all.Retried, l.Retried)
 		tee(&all.Dead, l.Dead)

@@ -9,10 +9,10 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Asker asks a publisher to send again what a consumer misses; an *outbox.Outbox is one. nil means that the question is
+// Requester asks a publisher to send again what a consumer misses; an *outbox.Outbox is one. nil means that the question is
 // out, not that it is answered.
-type Asker interface {
-	Ask(ctx context.Context, g rocketflow.MissingEvents) error
+type Requester interface {
+	RequestMissing(ctx context.Context, g rocketflow.MissingEvents) error
 }
 
 const (
@@ -44,7 +44,7 @@ func newAsker(c *consumer) *asker {
 
 // offer never blocks.
 func (a *asker) offer(g rocketflow.MissingEvents) {
-	if a.consumer.cfg.Refill == nil {
+	if a.consumer.cfg.Requester == nil {
 		return
 	}
 	select {
@@ -79,11 +79,11 @@ func (a *asker) ask(ctx context.Context, g rocketflow.MissingEvents) {
 	a.asked[g.Stream()] = now
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	err := c.cfg.Refill.Ask(ctx, g)
+	err := c.cfg.Requester.RequestMissing(ctx, g)
 	if err != nil {
 		c.cfg.Logger.Debug("can't ask for missing events", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
 	}
-	c.cfg.Listener.GapAsked(GapAskedInfo{c.name, g, err})
+	c.cfg.Listener.MissingRequested(MissingRequestedInfo{c.name, g, err})
 }
 
 // missing is what keeps e waiting, of which its stream has come to last. What is older than the consumer is none of its

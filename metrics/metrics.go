@@ -165,7 +165,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 				byRelay.Inc()
 			}
 		},
-		GearChanged: func(i outbox.GearInfo) {
+		PathChanged: func(i outbox.PathInfo) {
 			gears.WithLabelValues(label(i.To.String()), label(i.Why)).Inc()
 			gear.Set(0)
 			if i.To == outbox.Relay {
@@ -182,7 +182,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 		Rejected:  func(i outbox.RejectedInfo) { rejected.WithLabelValues(i.Topic).Add(float64(i.Events)) },
 		Acked:     func(i outbox.AckedInfo) { acks.WithLabelValues(outcome(i.Err)).Add(float64(len(i.IDs))) },
 		Checked:   func(i outbox.CheckedInfo) { checks.WithLabelValues(decisions[i.Decision]).Inc() },
-		Refilled: func(i outbox.RefilledInfo) {
+		Resent: func(i outbox.ResentInfo) {
 			refilled.Add(float64(i.Sent))
 			switch {
 			case i.Refused:
@@ -262,7 +262,7 @@ func (m *Metrics) Handlers() *handlers.Listener {
 		Skipped:   skipped,
 		Discarded: func(i handlers.FailureInfo) { discarded(i.EventInfo) },
 		Gap:       func(i handlers.GapInfo) { gap(i.EventInfo) },
-		GapAsked: func(i handlers.GapAskedInfo) {
+		MissingRequested: func(i handlers.MissingRequestedInfo) {
 			asked := "asked"
 			if i.Err != nil {
 				asked = "failed"

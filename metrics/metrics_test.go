@@ -44,14 +44,14 @@ func TestNames(t *testing.T) {
 	o.Checked(outbox.CheckedInfo{Decision: broker.Commit})
 	o.Swept(outbox.SweptInfo{})
 	o.Retained(outbox.RetainedInfo{Made: []string{"outbox_p20260101"}})
-	o.Refilled(outbox.RefilledInfo{Sent: 1})
+	o.Resent(outbox.ResentInfo{Sent: 1})
 
 	h := handlers.Tee(m.Handlers())
 	info := handlers.EventInfo{Consumer: "billing", Event: events[0]}
 	h.Handled(handlers.HandledInfo{EventInfo: info, Took: time.Millisecond})
 	h.Committed(handlers.BatchInfo{Consumer: "billing", Events: events})
 	h.Duplicate(info)
-	h.GapAsked(handlers.GapAskedInfo{Consumer: "billing"})
+	h.MissingRequested(handlers.MissingRequestedInfo{Consumer: "billing"})
 	h.Panicked(handlers.PanickedInfo{EventInfo: info})
 	h.Stalled(handlers.StalledInfo{Consumer: "billing"})
 

@@ -36,7 +36,7 @@ func (o *outcomes) listener() *outbox.Listener {
 	}
 }
 
-var allGears = []outbox.Gear{outbox.HalfMessages, outbox.Relay}
+var allGears = []outbox.Path{outbox.HalfMessages, outbox.Relay}
 
 // What Postgres refuses is not committed and says so, whether COMMIT went by itself or with the rows.
 func TestRefusedCommits(t *testing.T) {
@@ -46,7 +46,7 @@ func TestRefusedCommits(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
 			var o outcomes
-			b := setup(t, func(c *outbox.Config) { c.Gear, c.Listener = gear, o.listener() })
+			b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = gear, o.listener() })
 			if _, err := b.pool.Exec(ctx, "CREATE TABLE one (id int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO one VALUES (1)"); err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +108,7 @@ func TestRefusedCommits(t *testing.T) {
 func TestFirstStatement(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	inTransaction := func(name string, first func(tx rocketflow.Tx) error) {
 		t.Helper()
 		tx, err := b.outbox.Begin(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
@@ -257,7 +257,7 @@ func TestNilIsCommitted(t *testing.T) {
 			for _, publish := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%v/%s/%v", gear, name, publish), func(t *testing.T) {
 					t.Parallel()
-					b := setup(t, func(c *outbox.Config) { c.Gear = gear })
+					b := setup(t, func(c *outbox.Config) { c.Path = gear })
 					err := b.outbox.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
 						if publish {
 							if err := tx.Publish(ctx, credited{"a", 1}); err != nil {
@@ -311,7 +311,7 @@ func TestCutInCommit(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(pool.Close)
-				box := b.start(t, func(c *outbox.Config) { c.Gear, c.Pool, c.Listener = gear, pool, o.listener() })
+				box := b.start(t, func(c *outbox.Config) { c.Path, c.Pool, c.Listener = gear, pool, o.listener() })
 				publish := func(account string, then func()) error {
 					return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 						_, err := tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2)", account, 1)

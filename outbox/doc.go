@@ -69,7 +69,7 @@
 //
 // A transaction decides before it commits how all its events go, and never waits for the decision. Half messages cost the
 // broker two requests an event and are the quickest at rest; groups cost it a fraction of one and carry more. So a
-// transaction takes half messages while at most Config.MaxHalves events are on their way, its own included: those of
+// transaction takes half messages while at most Config.MaxHalfMessages events are on their way, its own included: those of
 // transactions that commit, those of half messages until the broker has answered their ends, and those that the relay is
 // about to send. Whoever finds more, or an event of the same stream with the relay, takes the relay at once.
 //
@@ -79,7 +79,7 @@
 // shows in its sequences, which are times.
 //
 // So does everybody while the breaker is open: three failures in a row, or half of many, that is, errors and answers
-// later than HalfTimeout (what the broker rejects is an answer). Until it opens, at most MaxHalves transactions at a time
+// later than HalfTimeout (what the broker rejects is an answer). Until it opens, at most MaxHalfMessages transactions at a time
 // wait for a broker that doesn't answer, and then, every two seconds, one or two that probe. A caller's own deadline is
 // respected: half of what is left is kept for the commit.
 //
@@ -146,9 +146,9 @@
 //
 // An event that the broker confirmed and lost is acked, so nothing here sends it again by itself. A consumer that sees the
 // gap in a stream asks on rocketflow.MissingEventsTopic, and one process of the source sends what it has of it again, at most
-// Config.RefillLimit events and Config.RefillBytes for a question, and Config.RefillRate events a second. A process answers
+// Config.ResendLimit events and Config.ResendBytes for a question, and Config.ResendRate events a second. A process answers
 // 300 questions a second, 100 of one asker, and one of an asker about a stream, with bursts; an asker is sent
-// Config.RefillBytes a second, all askers four times as many. What is refused is counted, and asked again for as long as
+// Config.ResendBytes a second, all askers four times as many. What is refused is counted, and asked again for as long as
 // the gap stands. Where that topic is missing gaps wait. Nothing shows a consumer that the last event of a stream, or one
 // without order, is lost: Resend is for that.
 //

@@ -7,13 +7,13 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Gear is how events get from a committed transaction to the broker.
-type Gear int
+// Path is how events get from a committed transaction to the broker.
+type Path int
 
 const (
 	// Auto takes half messages while they can be had at once, and the relay otherwise. The transaction decides, for all
 	// its events, before it commits.
-	Auto Gear = iota
+	Auto Path = iota
 	// HalfMessages: a half message for each event, however many are in flight. Lowest latency. While the broker is away
 	// the relay takes their place, as with Auto, and always for joined transactions.
 	HalfMessages
@@ -22,7 +22,7 @@ const (
 )
 
 // String returns the gear's name in lower case.
-func (g Gear) String() string {
+func (g Path) String() string {
 	switch g {
 	case Auto:
 		return "auto"
@@ -48,7 +48,7 @@ const (
 // beside it would cost the broker more than they save anybody. What only gathers in the relay doesn't count, but no event
 // overtakes one of its stream there, unless it probes a broker that was away: its reader holds it until the other comes.
 type gears struct {
-	pinned   Gear
+	pinned   Path
 	breaker  *breaker
 	relay    *relay
 	listener *Listener
@@ -57,7 +57,7 @@ type gears struct {
 	free   int        // events that may be on their way beside those that are, the relay's not counted; below 0: too many
 	broken bool       // the breaker is not closed
 	busy   bool       // as told
-	told   Gear
+	told   Path
 	since  time.Time // when the counts below began
 	halves int       // transactions that took half messages
 	relays int       // that found none free
@@ -71,13 +71,13 @@ const (
 )
 
 func (o *Outbox) newGears(r *relay) *gears {
-	g := &gears{pinned: o.config.Gear, relay: r, listener: o.listener, free: o.config.MaxHalves, told: HalfMessages, since: time.Now()}
+	g := &gears{pinned: o.config.Path, relay: r, listener: o.listener, free: o.config.MaxHalfMessages, told: HalfMessages, since: time.Now()}
 	g.breaker = newBreaker(g.breakerChanged)
 	if g.pinned == Relay {
 		g.told = Relay
 	}
 	if g.pinned != Auto {
-		g.listener.GearChanged(GearInfo{From: Auto, To: g.pinned, Why: WhyPinned})
+		g.listener.PathChanged(PathInfo{From: Auto, To: g.pinned, Why: WhyPinned})
 	}
 	return g
 }
@@ -153,16 +153,16 @@ func (g *gears) breakerChanged(open bool) {
 }
 
 // now is the gear that most transactions take. g.mu is held.
-func (g *gears) now() Gear {
+func (g *gears) now() Path {
 	if g.broken || g.busy {
 		return Relay
 	}
 	return HalfMessages
 }
 
-func (g *gears) tell(from, to Gear, why string) {
+func (g *gears) tell(from, to Path, why string) {
 	if from != to {
-		g.listener.GearChanged(GearInfo{From: from, To: to, Why: why})
+		g.listener.PathChanged(PathInfo{From: from, To: to, Why: why})
 	}
 }
 

@@ -21,13 +21,13 @@ import (
 // journal keeps what a listener was told of gears.
 type journal struct {
 	mu    sync.Mutex
-	gears []outbox.GearInfo
+	gears []outbox.PathInfo
 	slow  []time.Duration // half messages that failed
 }
 
 func (j *journal) listener() *outbox.Listener {
 	return &outbox.Listener{
-		GearChanged: func(i outbox.GearInfo) {
+		PathChanged: func(i outbox.PathInfo) {
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			j.gears = append(j.gears, i)
@@ -42,7 +42,7 @@ func (j *journal) listener() *outbox.Listener {
 	}
 }
 
-func (j *journal) changes() []outbox.GearInfo {
+func (j *journal) changes() []outbox.PathInfo {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.Clone(j.gears)
@@ -61,7 +61,7 @@ func TestBreaker(t *testing.T) {
 	ctx := context.Background()
 	j := &journal{}
 	const halves, callers = 4, 16
-	b := setup(t, func(c *outbox.Config) { c.MaxHalves, c.Listener = halves, j.listener() })
+	b := setup(t, func(c *outbox.Config) { c.MaxHalfMessages, c.Listener = halves, j.listener() })
 	b.broker.mu.Lock()
 	b.broker.hang["prepare"] = true
 	b.broker.mu.Unlock()
@@ -88,7 +88,7 @@ func TestBreaker(t *testing.T) {
 	if n := j.waits(); n < 3 || n > halves+2 {
 		t.Errorf("%d transactions waited in vain, want 3 to %d", n, halves+2)
 	}
-	want := []outbox.GearInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBreakerOpen}}
+	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBreakerOpen}}
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -108,7 +108,7 @@ func TestBreaker(t *testing.T) {
 	if got.Why == outbox.WhyFree { // a slow machine took so long that it counts as busy
 		got.Why = outbox.WhyBreakerClosed
 	}
-	if got != (outbox.GearInfo{From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyBreakerClosed}) {
+	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyBreakerClosed}) {
 		t.Errorf("then told %v", got)
 	}
 	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
@@ -127,7 +127,7 @@ func TestBreaker(t *testing.T) {
 func TestRejectionsDontOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
-	b := setup(t, func(c *outbox.Config) { c.Gear, c.Listener = outbox.HalfMessages, j.listener() })
+	b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = outbox.HalfMessages, j.listener() })
 	b.broker.set("prepare", broker.ErrTopicNotFound)
 	for range 30 {
 		if err := b.credit(t.Context(), "a", 1); err != nil {
@@ -159,7 +159,7 @@ func TestGearsByLoad(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	j := &journal{}
-	b := setup(t, func(c *outbox.Config) { c.MaxHalves, c.Listener = 1, j.listener() })
+	b := setup(t, func(c *outbox.Config) { c.MaxHalfMessages, c.Listener = 1, j.listener() })
 	var stop atomic.Bool
 	var group errgroup.Group
 	var published atomic.Int64
@@ -190,7 +190,7 @@ func TestGearsByLoad(t *testing.T) {
 		}
 		return len(j.changes()) == 2
 	})
-	want := []outbox.GearInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyFree}}
+	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyFree}}
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -204,7 +204,7 @@ func TestRelayedEventsCount(t *testing.T) {
 	ctx := t.Context()
 	var halves atomic.Int64
 	b := setup(t, func(c *outbox.Config) {
-		c.MaxHalves, c.SweepGrace = 4, time.Hour
+		c.MaxHalfMessages, c.SweepGrace = 4, time.Hour
 		c.Listener = &outbox.Listener{Prepared: func(i outbox.PreparedInfo) {
 			if i.Err == nil {
 				halves.Add(1)
@@ -250,13 +250,13 @@ func TestRelayedEventsCount(t *testing.T) {
 
 func TestPinnedGear(t *testing.T) {
 	t.Parallel()
-	for gear, halves := range map[outbox.Gear]int{outbox.Auto: 0, outbox.HalfMessages: 6, outbox.Relay: 0} {
+	for gear, halves := range map[outbox.Path]int{outbox.Auto: 0, outbox.HalfMessages: 6, outbox.Relay: 0} {
 		t.Run(gear.String(), func(t *testing.T) {
 			t.Parallel()
 			var prepared atomic.Int64
 			j := &journal{}
 			b := setup(t, func(c *outbox.Config) {
-				c.Gear, c.MaxHalves = gear, 5
+				c.Path, c.MaxHalfMessages = gear, 5
 				c.Listener = outbox.Tee(j.listener(), &outbox.Listener{Prepared: func(outbox.PreparedInfo) { prepared.Add(1) }})
 			})
 			// All events of a transaction go one way.
@@ -274,7 +274,7 @@ func TestPinnedGear(t *testing.T) {
 			if n := prepared.Load(); n != int64(halves) {
 				t.Errorf("%d half messages, want %d", n, halves)
 			}
-			if told := j.changes(); gear != outbox.Auto && (len(told) != 1 || told[0] != outbox.GearInfo{To: gear, Why: outbox.WhyPinned}) {
+			if told := j.changes(); gear != outbox.Auto && (len(told) != 1 || told[0] != outbox.PathInfo{To: gear, Why: outbox.WhyPinned}) {
 				t.Errorf("told %v", told)
 			}
 			eventually(t, "events", func() bool { return len(b.broker.events()) == 6 })

@@ -30,7 +30,7 @@ func TestBadFunctionsAfterCommit(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				var log logged
-				b := setup(t, func(c *outbox.Config) { c.Gear, c.Logger = gear, log.logger() })
+				b := setup(t, func(c *outbox.Config) { c.Path, c.Logger = gear, log.logger() })
 				var ran []int
 				var committed bool
 				err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
@@ -79,7 +79,7 @@ func TestBadListener(t *testing.T) {
 						return nil
 					}))
 				}
-				b := setup(t, func(c *outbox.Config) { c.Gear, c.Listener = gear, listener })
+				b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = gear, listener })
 				if _, err := b.pool.Exec(ctx, "CREATE TABLE one (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"); err != nil {
 					t.Fatal(err)
 				}
@@ -110,7 +110,7 @@ func TestBadListener(t *testing.T) {
 				})
 				want := []string{"Recorded", "Committed", "RolledBack", "Relayed", "Acked", "Swept"}
 				if gear == outbox.HalfMessages {
-					want = append(want, "Prepared", "Ended", "BreakerChanged", "GearChanged")
+					want = append(want, "Prepared", "Ended", "BreakerChanged", "PathChanged")
 				}
 				for _, f := range want {
 					eventually(t, f+" called", func() bool {

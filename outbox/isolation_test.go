@@ -21,7 +21,7 @@ import (
 func TestStricterLevelsAsDefault(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"repeatable read", "serializable"} {
-		for _, gear := range []outbox.Gear{outbox.Auto, outbox.HalfMessages, outbox.Relay} {
+		for _, gear := range []outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay} {
 			t.Run(level+", "+gear.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
@@ -34,7 +34,7 @@ func TestStricterLevelsAsDefault(t *testing.T) {
 				}
 				t.Cleanup(pool.Close)
 				var log logged
-				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Gear, c.Logger = gear, log.logger() })
+				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path, c.Logger = gear, log.logger() })
 				const callers, each = 4, 8
 				var group sync.WaitGroup
 				for i := range callers {

@@ -488,7 +488,7 @@ func TestEventsFollowTheirRows(t *testing.T) {
 			t.Run(name+", "+gear.String(), func(t *testing.T) {
 				t.Parallel()
 				x := &trial{t: t, ctx: t.Context()}
-				x.bundle = setup(t, func(c *outbox.Config) { c.Gear = gear })
+				x.bundle = setup(t, func(c *outbox.Config) { c.Path = gear })
 				c.run(x)
 				for _, table := range []string{"account", "outbox"} {
 					if n := x.count(t, table); n != len(c.want) {

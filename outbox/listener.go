@@ -14,10 +14,10 @@ import (
 // many goroutines, some while a transaction is open: they must be quick and must not block. One that panics, or calls
 // runtime.Goexit, is logged as an error, and what it was told of goes on.
 type Listener struct {
-	// GearChanged: most transactions of this process take another gear now.
-	GearChanged func(GearInfo)
+	// PathChanged: most transactions of this process take another gear now.
+	PathChanged func(PathInfo)
 	// BreakerChanged: the broker failed or was late so often that no transaction waits for it now, but for a probe now
-	// and then; or it answers again. It is told before GearChanged is told why.
+	// and then; or it answers again. It is told before PathChanged is told why.
 	BreakerChanged func(open bool)
 	// Recorded: the rows of a transaction are inserted; it is still open, or, where they are inserted together with its
 	// commit, it has just committed.
@@ -44,15 +44,15 @@ type Listener struct {
 	Discarded func(DiscardedInfo)
 	// Swept: a pass over what is owed ended. It is not called for passes that another process makes.
 	Swept func(SweptInfo)
-	// Refilled: a consumer that misses events was answered.
-	Refilled func(RefilledInfo)
+	// Resent: a consumer that misses events was answered.
+	Resent func(ResentInfo)
 	// Retained: partitions were made or dropped, old rows deleted, or could not be.
 	Retained func(RetainedInfo)
 }
 
-// GearInfo is what Listener.GearChanged gets.
-type GearInfo struct {
-	From, To Gear
+// PathInfo is what Listener.PathChanged gets.
+type PathInfo struct {
+	From, To Path
 	Why      string // WhyPinned and its like
 }
 
@@ -110,14 +110,14 @@ type SweptInfo struct {
 	Err  error
 }
 
-// RefilledInfo is what Listener.Refilled gets.
-type RefilledInfo struct {
-	Asker   string // the source of the question, as it says
-	Gap     rocketflow.MissingEvents
-	Sent    int   // events sent again
-	Gone    bool  // the first of those missed are no longer kept
-	Refused bool  // too much is asked: nothing was looked up, and Err says what is too much
-	Err     error // why not all were sent
+// ResentInfo is what Listener.Resent gets.
+type ResentInfo struct {
+	Requester string // the source of the question, as it says
+	Gap       rocketflow.MissingEvents
+	Sent      int   // events sent again
+	Gone      bool  // the first of those missed are no longer kept
+	Refused   bool  // too much is asked: nothing was looked up, and Err says what is too much
+	Err       error // why not all were sent
 }
 
 // RetainedInfo is what Listener.Retained gets.
@@ -133,7 +133,7 @@ func (l *Listener) withDefaults() *Listener {
 	if l != nil {
 		f = *l
 	}
-	def(&f.GearChanged, func(GearInfo) {})
+	def(&f.PathChanged, func(PathInfo) {})
 	def(&f.BreakerChanged, func(bool) {})
 	def(&f.Recorded, func([]rocketflow.Event) {})
 	def(&f.Prepared, func(PreparedInfo) {})
@@ -146,7 +146,7 @@ func (l *Listener) withDefaults() *Listener {
 	def(&f.Checked, func(CheckedInfo) {})
 	def(&f.Discarded, func(DiscardedInfo) {})
 	def(&f.Swept, func(SweptInfo) {})
-	def(&f.Refilled, func(RefilledInfo) {})
+	def(&f.Resent, func(ResentInfo) {})
 	def(&f.Retained, func(RetainedInfo) {})
 	if f.RolledBack == nil {
 		f.RolledBack = func([]rocketflow.Event, bool) {}
@@ -160,7 +160,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 		return nil
 	}
 	g := *l
-	guard.Listen(r, "Listener.GearChanged", &g.GearChanged)
+	guard.Listen(r, "Listener.PathChanged", &g.PathChanged)
 	guard.Listen(r, "Listener.BreakerChanged", &g.BreakerChanged)
 	guard.Listen(r, "Listener.Recorded", &g.Recorded)
 	guard.Listen(r, "Listener.Prepared", &g.Prepared)
@@ -173,7 +173,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	guard.Listen(r, "Listener.Checked", &g.Checked)
 	guard.Listen(r, "Listener.Discarded", &g.Discarded)
 	guard.Listen(r, "Listener.Swept", &g.Swept)
-	guard.Listen(r, "Listener.Refilled", &g.Refilled)
+	guard.Listen(r, "Listener.Resent", &g.Resent)
 	guard.Listen(r, "Listener.Retained", &g.Retained)
 	if rolledBack := g.RolledBack; rolledBack != nil {
 		g.RolledBack = func(events []rocketflow.Event, unknown bool) {
@@ -196,7 +196,7 @@ func Tee(ls ...*Listener) *Listener {
 		all = append(all, l.withDefaults())
 	}
 	return &Listener{
-		GearChanged:    tee(all, func(l *Listener) func(GearInfo) { return l.GearChanged }),
+		PathChanged:    tee(all, func(l *Listener) func(PathInfo) { return l.PathChanged }),
 		BreakerChanged: tee(all, func(l *Listener) func(bool) { return l.BreakerChanged }),
 		Recorded:       tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
 		Prepared:       tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
@@ -214,7 +214,7 @@ func Tee(ls ...*Listener) *Listener {
 		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),
 		Discarded: tee(all, func(l *Listener) func(DiscardedInfo) { return l.Discarded }),
 		Swept:     tee(all, func(l *Listener) func(SweptInfo) { return l.Swept }),
-		Refilled:  tee(all, func(l *Listener) func(RefilledInfo) { return l.Refilled }),
+		Resent:    tee(all, func(l *Listener) func(ResentInfo) { return l.Resent }),
 		Retained:  tee(all, func(l *Listener) func(RetainedInfo) { return l.Retained }),
 	}
 }

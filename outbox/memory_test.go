@@ -20,7 +20,7 @@ func TestMemoryIsBoundedByBytes(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
 			const limit, size, events = 4 << 20, 512 << 10, 40
-			b := setup(t, func(c *outbox.Config) { c.Gear, c.RelayBytes = outbox.Relay, limit })
+			b := setup(t, func(c *outbox.Config) { c.Path, c.RelayBytes = outbox.Relay, limit })
 			b.broker.mu.Lock()
 			b.broker.hold = make(chan struct{})
 			release := sync.OnceFunc(func() { close(b.broker.hold) })

@@ -33,7 +33,7 @@ func TestExecModes(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(pool.Close)
-				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Gear = gear; noSweep(c) })
+				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path = gear; noSweep(c) })
 				x := &trial{bundle: b, t: t, ctx: ctx}
 				publish := func(tx rocketflow.Tx, events ...rocketflow.Payload) {
 					t.Helper()

@@ -72,10 +72,10 @@ type Config struct {
 	// default 4 MiB): what the broker rejects when the transaction has committed stays owed.
 	MaxBody int
 
-	Gear Gear // default Auto
-	// MaxHalves is how many events may be on their way with Auto for a transaction to take half messages for its own, which
+	Path Path // default Auto
+	// MaxHalfMessages is how many events may be on their way with Auto for a transaction to take half messages for its own, which
 	// count: in commits, by half messages, and in requests of the relay. Default 4.
-	MaxHalves int
+	MaxHalfMessages int
 
 	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is read back from Postgres when there is room
 	RelayBytes   int // bytes of their bodies; default 64 MiB
@@ -111,11 +111,11 @@ type Config struct {
 	// day. What is published then begins a new chain, and whoever missed the end of the old one isn't told.
 	StreamRetention time.Duration
 
-	RefillLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
-	RefillRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
-	// RefillBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
+	ResendLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
+	ResendRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
+	// ResendBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
 	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.MissingEventsTopic. Default 1 MiB.
-	RefillBytes int
+	ResendBytes int
 
 	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
 	// say. Default: the machine's.
@@ -136,7 +136,7 @@ func (c Config) withDefaults() Config {
 	c.RelayGroup = cmp.Or(c.RelayGroup, 64)
 	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
 	c.RelayPace = cmp.Or(c.RelayPace, 5*time.Millisecond)
-	c.MaxHalves = cmp.Or(c.MaxHalves, 4)
+	c.MaxHalfMessages = cmp.Or(c.MaxHalfMessages, 4)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
 	c.SweepPage = cmp.Or(c.SweepPage, 1000)
@@ -150,9 +150,9 @@ func (c Config) withDefaults() Config {
 	}
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
-	c.RefillLimit = cmp.Or(c.RefillLimit, 1000)
-	c.RefillRate = cmp.Or(c.RefillRate, 1000)
-	c.RefillBytes = cmp.Or(c.RefillBytes, 1<<20)
+	c.ResendLimit = cmp.Or(c.ResendLimit, 1000)
+	c.ResendRate = cmp.Or(c.ResendRate, 1000)
+	c.ResendBytes = cmp.Or(c.ResendBytes, 1<<20)
 	c.Logger = logging.Or(c.Logger)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
@@ -182,8 +182,8 @@ func (c Config) validate() error {
 	if err := wire.ValidateSource("outbox.Config.Source", c.Source); err != nil {
 		return err
 	}
-	if c.Gear < Auto || c.Gear > Relay {
-		return valid.Fieldf("outbox.Config.Gear", "%d: want Auto, HalfMessages or Relay", c.Gear)
+	if c.Path < Auto || c.Path > Relay {
+		return valid.Fieldf("outbox.Config.Path", "%d: want Auto, HalfMessages or Relay", c.Path)
 	}
 	if c.StreamRetention < c.Retention+24*time.Hour {
 		return valid.Fieldf("outbox.Config.StreamRetention", "%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)
@@ -200,7 +200,7 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalves": c.MaxHalves, "SweepPage": c.SweepPage, "RefillLimit": c.RefillLimit, "RefillBytes": c.RefillBytes,
+		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalfMessages": c.MaxHalfMessages, "SweepPage": c.SweepPage, "ResendLimit": c.ResendLimit, "ResendBytes": c.ResendBytes,
 	} {
 		if n <= 0 {
 			return valid.Fieldf("outbox.Config."+name, "%d: want more than 0", n)

@@ -31,7 +31,7 @@ func byTopic(events []rocketflow.Event, topic string) (of []rocketflow.Event) {
 func TestDiscardOwed(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	owed := outbox.NewOwed(b.pool, b.schema)
 	if err := b.credit(ctx, "a", 1); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestDiscardOwed(t *testing.T) {
 func TestDiscardATopic(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	b := setup(t, func(c *outbox.Config) { c.Gear, c.MaxRejected = outbox.Relay, 5 })
+	b := setup(t, func(c *outbox.Config) { c.Path, c.MaxRejected = outbox.Relay, 5 })
 	b.broker.reject("missing")
 	for i := range 5 {
 		if err := b.publishOne(ctx, seen(fmt.Sprint(i%2))); err != nil {
@@ -112,7 +112,7 @@ func TestDiscardATopic(t *testing.T) {
 func TestRedirectOwed(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	b.broker.reject("missing")
 	event := func(topic string, n int) rocketflow.Event {
 		return rocketflow.Event{Topic: topic, Type: "seen", Subject: "a", Body: fmt.Appendf(nil, "%d", n)}
@@ -174,7 +174,7 @@ func TestRedirectOwed(t *testing.T) {
 func TestRetryOwed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	b.broker.reject("missing")
 	for i := range 3 {
 		if err := b.publishOne(ctx, seen(fmt.Sprint(i))); err != nil {

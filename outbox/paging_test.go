@@ -17,7 +17,7 @@ func TestPagesOfOneTransaction(t *testing.T) {
 		rows = n
 	}
 	b := setup(t, func(c *outbox.Config) {
-		c.Gear, c.SweepPage, c.DrainRate, c.MaxBacklog = outbox.Relay, rows/100, -1, -1
+		c.Path, c.SweepPage, c.DrainRate, c.MaxBacklog = outbox.Relay, rows/100, -1, -1
 	})
 	before := b.touched(t)
 	begin := time.Now()

@@ -32,9 +32,9 @@ const (
 	maxAnswered = 10_000 // streams that are remembered; beyond that all are forgotten
 )
 
-// Ask sends the question for what a consumer misses, of whichever publisher; it makes the outbox a handlers.Asker. nil
+// RequestMissing sends the request for what a consumer misses, of whichever publisher; it makes the outbox a handlers.Requester. nil
 // means that the question is out, which is no promise of an answer: the consumer asks again.
-func (o *Outbox) Ask(ctx context.Context, g rocketflow.MissingEvents) error {
+func (o *Outbox) RequestMissing(ctx context.Context, g rocketflow.MissingEvents) error {
 	if o.current() == nil {
 		return ErrNotStarted
 	}
@@ -89,8 +89,8 @@ func (o *Outbox) startRefill(database string) *refiller {
 	f := &refiller{
 		outbox: o, database: database, cancel: cancel, done: make(chan struct{}), answered: map[rocketflow.Stream]answered{},
 		log:    repeat.New(o.log, repeat.Config{}),
-		limits: newRefillLimits(o.config.RefillBytes),
-		events: rate.NewLimiter(rate.Limit(o.config.RefillRate), max(1, int(o.config.RefillRate/10))),
+		limits: newResendLimits(o.config.ResendBytes),
+		events: rate.NewLimiter(rate.Limit(o.config.ResendRate), max(1, int(o.config.ResendRate/10))),
 	}
 	go f.run(ctx)
 	return f
@@ -109,7 +109,7 @@ func (f *refiller) stop(ctx context.Context) {
 func (f *refiller) run(ctx context.Context) {
 	defer close(f.done)
 	defer f.log.Flush()
-	if f.outbox.config.RefillRate < 0 {
+	if f.outbox.config.ResendRate < 0 {
 		return
 	}
 	s := broker.Subscription{
@@ -148,7 +148,7 @@ func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 	if !ok || g.Source != config.Source || len(config.Topics) > 0 && !slices.Contains(config.Topics, g.Topic) || !f.due(g) {
 		return nil
 	}
-	info := RefilledInfo{Asker: asker, Gap: g}
+	info := ResentInfo{Requester: asker, Gap: g}
 	if info.Err = f.limits.allow(config.Clock.Now(), asker, g.Stream()); info.Err != nil {
 		info.Refused = true
 	} else {
@@ -163,18 +163,18 @@ func (f *refiller) receive(ctx context.Context, d broker.Delivery) error {
 }
 
 // tell logs each kind of trouble once, and then counts it: questions come as fast as someone asks them.
-func (f *refiller) tell(i RefilledInfo) {
+func (f *refiller) tell(i ResentInfo) {
 	g := i.Gap
 	switch {
 	case i.Refused:
 		f.log.Warn("question for missing events refused; a consumer that misses them asks again. If it is none: who may publish to the topic of questions?",
-			"source", i.Asker, "error", i.Err, "stream_topic", g.Topic, "subject", g.Subject)
+			"source", i.Requester, "error", i.Err, "stream_topic", g.Topic, "subject", g.Subject)
 	case i.Err != nil:
-		f.log.Warn("events not all sent again to a consumer that misses them; it asks again", "topic", g.Topic, "subject", g.Subject, "source", i.Asker, "sent", i.Sent, "error", i.Err)
+		f.log.Warn("events not all sent again to a consumer that misses them; it asks again", "topic", g.Topic, "subject", g.Subject, "source", i.Requester, "sent", i.Sent, "error", i.Err)
 	case i.Gone:
-		f.log.Warn("a consumer misses events that are no longer kept: look at its parked events", "topic", g.Topic, "subject", g.Subject, "source", i.Asker, "after", g.After, "until", g.Until)
+		f.log.Warn("a consumer misses events that are no longer kept: look at its parked events", "topic", g.Topic, "subject", g.Subject, "source", i.Requester, "after", g.After, "until", g.Until)
 	}
-	f.outbox.listener.Refilled(i)
+	f.outbox.listener.Resent(i)
 }
 
 // question reads a message. Anybody may send one, of any size.
@@ -210,14 +210,14 @@ func (f *refiller) remember(g rocketflow.MissingEvents, err error) {
 	f.answered[g.Stream()] = answered{g.After, g.Until, f.outbox.config.Clock.Now()}
 }
 
-// answer sends what is kept of a gap, at most RefillLimit events and RefillBytes: the consumer asks for the rest when it has
+// answer sends what is kept of a gap, at most ResendLimit events and ResendBytes: the consumer asks for the rest when it has
 // these. Up to until the gap is answered now. gone: the first of them are not kept.
 func (f *refiller) answer(ctx context.Context, asker string, g rocketflow.MissingEvents) (sent int, until int64, gone bool, err error) {
 	config := &f.outbox.config
 	size, after := 0, g.After
-	for sent < config.RefillLimit && size < config.RefillBytes {
-		limit := min(refillPage, config.RefillLimit-sent)
-		page, more, err := f.page(ctx, g, after, limit, min(refillBytes, config.RefillBytes-size))
+	for sent < config.ResendLimit && size < config.ResendBytes {
+		limit := min(refillPage, config.ResendLimit-sent)
+		page, more, err := f.page(ctx, g, after, limit, min(refillBytes, config.ResendBytes-size))
 		if err != nil {
 			return sent, after + 1, gone, err
 		}

@@ -18,7 +18,7 @@ const (
 	askerQuestionRate, askerQuestionBurst   = 100, 200
 	streamQuestionRate, streamQuestionBurst = 1, 4
 
-	// Bytes are limited to Config.RefillBytes a second for one asker, to so many times that for all, each with what it
+	// Bytes are limited to Config.ResendBytes a second for one asker, to so many times that for all, each with what it
 	// saved in so many seconds.
 	allAskers   = 4
 	savedBytes  = 4
@@ -55,7 +55,7 @@ type refillLimits struct {
 
 type askerLimits struct{ questions, bytes *rate.Limiter }
 
-func newRefillLimits(perAsker int) *refillLimits {
+func newResendLimits(perAsker int) *refillLimits {
 	all := allAskers * perAsker
 	return &refillLimits{
 		questions: rate.NewLimiter(questionRate, questionBurst), bytes: rate.NewLimiter(rate.Limit(all), savedBytes*all),

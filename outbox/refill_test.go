@@ -42,7 +42,7 @@ type asked struct {
 	ask     func(v any)
 	askAs   func(asker string, v any)
 	mu      sync.Mutex
-	refills []outbox.RefilledInfo
+	refills []outbox.ResentInfo
 }
 
 // setupAsked starts an outbox and gives it questions, bodies of any shape.
@@ -51,7 +51,7 @@ func setupAsked(t *testing.T, edit func(*outbox.Config)) *asked {
 	heard := make(chan broker.Handler, 1)
 	a.bundle = setup(t, func(c *outbox.Config) {
 		c.Broker = &askedBroker{c.Broker.(*logicBroker), heard}
-		c.Listener = &outbox.Listener{Refilled: func(i outbox.RefilledInfo) {
+		c.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.refills = append(a.refills, i)
@@ -87,7 +87,7 @@ func (a *asked) sentAgain(n int) []rocketflow.Event { return a.broker.events()[n
 
 func TestRefill(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.RefillLimit = 3 })
+	a := setupAsked(t, func(c *outbox.Config) { c.ResendLimit = 3 })
 	for i := range 6 {
 		if err := a.credit(t.Context(), "a", int64(i)); err != nil {
 			t.Fatal(err)
@@ -223,7 +223,7 @@ func TestRefillFlood(t *testing.T) {
 	refused, looked := 0, 0
 	for _, r := range a.refills {
 		switch {
-		case r.Refused && r.Err != nil && r.Asker == "noisy":
+		case r.Refused && r.Err != nil && r.Requester == "noisy":
 			refused++
 		case !r.Refused:
 			looked++
@@ -238,9 +238,9 @@ func TestRefillFlood(t *testing.T) {
 }
 
 // A question is small, its answer is bounded: for one question, and for an asker.
-func TestRefillBytes(t *testing.T) {
+func TestResendBytes(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.Clock, c.RefillBytes = stopped{at: time.Now()}, 250_000 })
+	a := setupAsked(t, func(c *outbox.Config) { c.Clock, c.ResendBytes = stopped{at: time.Now()}, 250_000 })
 	const events, size = 30, 100_000
 	for i := range events {
 		e := rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint("s", i%3), ContentType: "application/octet-stream", Body: make([]byte, size)}
@@ -279,7 +279,7 @@ func TestRefillBytes(t *testing.T) {
 // An event that is larger than all limits is sent all the same.
 func TestRefillOfALargeEvent(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.RefillBytes = 1000 })
+	a := setupAsked(t, func(c *outbox.Config) { c.ResendBytes = 1000 })
 	for range 2 {
 		publish(t, a.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: "s", ContentType: "application/octet-stream", Body: make([]byte, 900_000)})
 	}

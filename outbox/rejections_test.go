@@ -54,7 +54,7 @@ func TestOneTopicIsRefused(t *testing.T) {
 	ctx := t.Context()
 	var log loggedLines
 	config := func(c *outbox.Config) {
-		c.MaxBacklog, c.Gear = 50, outbox.Relay
+		c.MaxBacklog, c.Path = 50, outbox.Relay
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	}
 	b := setup(t, config)
@@ -106,7 +106,7 @@ func TestOneTopicIsRefused(t *testing.T) {
 func TestRejectedAreNotReadAgain(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	b.broker.reject("missing")
 	const n = 300 // more than the sweep's row remembers of transactions to look at again
 	for i := range n {
@@ -128,7 +128,7 @@ func TestRejectedTopicIsProbed(t *testing.T) {
 	ctx := t.Context()
 	var tried, passes atomic.Int64
 	b := setup(t, func(c *outbox.Config) {
-		c.Gear = outbox.Relay
+		c.Path = outbox.Relay
 		c.Listener = &outbox.Listener{
 			Relayed: func(i outbox.RelayedInfo) {
 				if i.Swept {

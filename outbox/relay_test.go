@@ -30,7 +30,7 @@ func TestRelayInGroups(t *testing.T) {
 	t.Parallel()
 	var acks atomic.Int64
 	b := setup(t, func(c *outbox.Config) {
-		c.Gear, c.RelayGroup = outbox.Relay, 10
+		c.Path, c.RelayGroup = outbox.Relay, 10
 		c.Listener = &outbox.Listener{Acked: func(outbox.AckedInfo) { acks.Add(1) }}
 	})
 	const events = 300
@@ -52,7 +52,7 @@ func TestRelayInGroups(t *testing.T) {
 
 func TestRelayBoundsBytes(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	err := b.outbox.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
 		for range 10 {
 			if err := tx.Publish(ctx, rocketflow.Event{Topic: "t", Type: "big", Subject: "a", Body: []byte(strings.Repeat("x", 300<<10))}); err != nil {
@@ -75,7 +75,7 @@ func TestRelayBoundsBytes(t *testing.T) {
 // A member that the broker rejects holds nobody back.
 func TestRelayPassesByARejectedMember(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *outbox.Config) { c.Gear = outbox.Relay })
+	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	b.broker.mu.Lock()
 	b.broker.refuse = "b"
 	b.broker.mu.Unlock()
@@ -95,7 +95,7 @@ func TestRelayMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	var full atomic.Int64
 	b := setup(t, func(c *outbox.Config) {
-		c.Gear, c.RelayBuffer = outbox.Relay, 8
+		c.Path, c.RelayBuffer = outbox.Relay, 8
 		c.Listener = &outbox.Listener{RelayFull: func(rocketflow.Event) { full.Add(1) }}
 	})
 	b.broker.mu.Lock()
@@ -117,7 +117,7 @@ func TestRelayMemoryIsBounded(t *testing.T) {
 // Several processes relay side by side: each what it committed.
 func TestRelaysSideBySide(t *testing.T) {
 	t.Parallel()
-	alone := func(c *outbox.Config) { c.Gear, c.SweepGrace = outbox.Relay, time.Hour }
+	alone := func(c *outbox.Config) { c.Path, c.SweepGrace = outbox.Relay, time.Hour }
 	b := setup(t, alone)
 	other := &bundle{pool: b.pool, schema: b.schema, broker: b.broker}
 	other.outbox = b.start(t, alone)
@@ -139,7 +139,7 @@ func TestRelaysSideBySide(t *testing.T) {
 func TestRelayPace(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) {
-		c.Gear, c.RelayGroup, c.RelayPace, c.SweepGrace = outbox.Relay, 10, time.Hour, time.Hour
+		c.Path, c.RelayGroup, c.RelayPace, c.SweepGrace = outbox.Relay, 10, time.Hour, time.Hour
 	})
 	one := func(events int) {
 		t.Helper()

@@ -30,10 +30,10 @@ func wholes() []rocketflow.Event {
 // Whatever way an event goes, all of it arrives.
 func TestWholeEvents(t *testing.T) {
 	t.Parallel()
-	for name, gear := range map[string]outbox.Gear{"half messages": outbox.HalfMessages, "relay": outbox.Relay} {
+	for name, gear := range map[string]outbox.Path{"half messages": outbox.HalfMessages, "relay": outbox.Relay} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, func(c *outbox.Config) { c.Gear = gear })
+			b := setup(t, func(c *outbox.Config) { c.Path = gear })
 			for _, e := range wholes() { // alone, and all in one statement
 				publish(t, b.outbox, e)
 			}

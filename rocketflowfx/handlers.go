@@ -39,8 +39,8 @@ func newHandlers(p handlersParams) (*handlers.Router, error) {
 	if c.Transactor == nil {
 		c.Transactor = p.Transactor
 	}
-	if c.Refill == nil {
-		c.Refill, _ = p.Transactor.(handlers.Asker) // the outbox, unless the application decorates it
+	if c.Requester == nil {
+		c.Requester, _ = p.Transactor.(handlers.Requester) // the outbox, unless the application decorates it
 	}
 	c.Source = cmp.Or(c.Source, p.Config.Service)
 	c.Schema = cmp.Or(c.Schema, p.Config.Schema)

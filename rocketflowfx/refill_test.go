@@ -28,14 +28,14 @@ type refilled struct {
 
 	mu      sync.Mutex
 	handled []string
-	refills []outbox.RefilledInfo
+	refills []outbox.ResentInfo
 }
 
 // refillWorld has a shop that ships parcels, and an office that hears of them.
 func refillWorld(t *testing.T, edit func(*rocketflowfx.Config), restart rocketmqtest.Config) *refilled {
 	r := &refilled{World: rocketflowtest.New(t, rocketflowtest.Config{Broker: restart})}
 	config := rocketflowfx.Config{Service: "shop", Topics: []broker.Topic{{Name: "parcels", Queues: 2}}}
-	config.Outbox.Listener = &outbox.Listener{Refilled: func(i outbox.RefilledInfo) {
+	config.Outbox.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.refills = append(r.refills, i)
@@ -145,7 +145,7 @@ func TestLostDisk(t *testing.T) {
 // TestRefillIsBounded has a publisher send little for a question: the consumer asks again until it has all.
 func TestRefillIsBounded(t *testing.T) {
 	t.Parallel()
-	r := refillWorld(t, func(c *rocketflowfx.Config) { c.Outbox.RefillLimit = 60 }, rocketmqtest.Config{FlushInterval: 24 * time.Hour})
+	r := refillWorld(t, func(c *rocketflowfx.Config) { c.Outbox.ResendLimit = 60 }, rocketmqtest.Config{FlushInterval: 24 * time.Hour})
 	r.ship(1, 1)
 	r.Settle()
 	r.office.Stop()
@@ -168,7 +168,7 @@ func TestRefillIsBounded(t *testing.T) {
 // are not touched, nothing fails.
 func TestRefillOff(t *testing.T) {
 	t.Parallel()
-	r := refillWorld(t, func(c *rocketflowfx.Config) { c.Outbox.RefillRate = -1 }, rocketmqtest.Config{})
+	r := refillWorld(t, func(c *rocketflowfx.Config) { c.Outbox.ResendRate = -1 }, rocketmqtest.Config{})
 	r.ship(1, 1)
 	r.Settle()
 	r.loseEnds(func() { r.ship(2, 2) })

@@ -75,7 +75,7 @@ func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
 	c.Outbox.HalfTimeout = cmp.Or(c.Outbox.HalfTimeout, 4*time.Second)
 	c.Outbox.EndTimeout = cmp.Or(c.Outbox.EndTimeout, 4*time.Second)
 	c.RocketMQ.NameServers = []string{w.broker.Addr()}
-	c.RocketMQ.StopRest = cmp.Or(c.RocketMQ.StopRest, -1) // this broker forgets who is gone
+	c.RocketMQ.StopQuietPeriod = cmp.Or(c.RocketMQ.StopQuietPeriod, -1) // this broker forgets who is gone
 	c.Clock = w.clock
 	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, w.book.listener(groupPrefix(c)))
 	c.Logger = cmp.Or(c.Logger, w.config.Logger)

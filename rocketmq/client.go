@@ -45,9 +45,9 @@ type Client struct {
 }
 
 var (
-	_ broker.Sender           = (*Client)(nil)
-	_ broker.Scheduler        = (*Client)(nil)
-	_ broker.Subscriber       = (*Client)(nil)
+	_ broker.Sender                    = (*Client)(nil)
+	_ broker.Scheduler                 = (*Client)(nil)
+	_ broker.Subscriber                = (*Client)(nil)
 	_ broker.TransactionProducerOpener = (*Client)(nil)
 )
 

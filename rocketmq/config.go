@@ -44,11 +44,11 @@ type Config struct {
 	// also the longest that the client under us waits.
 	SendTimeout time.Duration
 
-	// StopRest is how long the queues of a consumer must have been the same when it stops, so that the broker forgets it at
+	// StopQuietPeriod is how long the queues of a consumer must have been the same when it stops, so that the broker forgets it at
 	// once and gives them to others, as its heartbeats have been answered by then. It counts from the consumer's start, too;
 	// and none stops around a heartbeat by the clock, half a second in thirty. Default 1 s. Negative: a consumer stops at
 	// once, and may stay listed for two minutes; right for brokers that don't do that, such as the one for tests.
-	StopRest time.Duration
+	StopQuietPeriod time.Duration
 
 	// MaxAsync is how many sends of SendAsync are in flight at once. Default 256.
 	MaxAsync int
@@ -66,15 +66,15 @@ type Config struct {
 }
 
 const (
-	defaultSendTimeout  = 3 * time.Second
-	defaultStopRest     = time.Second
-	defaultMaxAsync     = 256
-	defaultTimerHorizon = 71 * time.Hour
+	defaultSendTimeout     = 3 * time.Second
+	defaultStopQuietPeriod = time.Second
+	defaultMaxAsync        = 256
+	defaultTimerHorizon    = 71 * time.Hour
 )
 
 func (c Config) withDefaults() Config {
 	c.SendTimeout = cmp.Or(c.SendTimeout, defaultSendTimeout)
-	c.StopRest = cmp.Or(c.StopRest, defaultStopRest)
+	c.StopQuietPeriod = cmp.Or(c.StopQuietPeriod, defaultStopQuietPeriod)
 	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
 	c.TimerHorizon = cmp.Or(c.TimerHorizon, defaultTimerHorizon)
 	if c.Clock == nil {

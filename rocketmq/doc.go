@@ -63,7 +63,7 @@
 // Stopping. Shutdown waits for nothing and drops late results: a gate in front of the handler drains first
 // (DrainOnStop). Shutdown of a consumer that never started panics: it isn't called. Shutdown says nothing to the broker
 // and cuts the connection, also under a heartbeat: then the consumer stays in its group for two minutes, and what it had
-// of the queues unread. It is called when no heartbeat should be under way: see Config.StopRest (TestStopLeavesNoGhost).
+// of the queues unread. It is called when no heartbeat should be under way: see Config.StopQuietPeriod (TestStopLeavesNoGhost).
 //
 // Starting. A consumer without permission starts in silence and stays silent: Subscribe asks first (TestCredentials),
 // and returns when a broker lists the consumer. A group that begins at the end would begin at the start of a young queue,

@@ -40,7 +40,7 @@ func (s shipped) EventMeta() rocketflow.Meta {
 // What an outbox publishes is a CloudEvent to whoever reads it with a plain client, by half message and by relay.
 func TestPlainConsumerReadsEvents(t *testing.T) {
 	t.Parallel()
-	for name, gear := range map[string]outbox.Gear{"half message": outbox.HalfMessages, "relay": outbox.Relay} {
+	for name, gear := range map[string]outbox.Path{"half message": outbox.HalfMessages, "relay": outbox.Relay} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := deadline(t, 90*time.Second)
@@ -49,7 +49,7 @@ func TestPlainConsumerReadsEvents(t *testing.T) {
 			createTopic(t, c, broker.Topic{Name: topic})
 			theirs := plainConsumer(t, topic)
 			pool, schema := testdb.Migrated(t)
-			box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: source, Schema: schema, Gear: gear})
+			box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: source, Schema: schema, Path: gear})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -52,7 +52,7 @@ func (k *consumer) newInstance(ctx context.Context) (*instance, error) {
 	s, c := k.subscription, k.client
 	name := c.config.Service + "-consumer-" + uuid.NewString()
 	count, mebibytes, span := flowControl(s)
-	bye := newFarewell(c.config.StopRest)
+	bye := newFarewell(c.config.StopQuietPeriod)
 	push, err := rmq.NewPushConsumer(
 		rmqconsumer.WithNsResolver(c.names),
 		rmqconsumer.WithGroupName(s.Group),

@@ -59,7 +59,7 @@ func (b *Bed) measureHandling(ctx context.Context, o Options, kind, streams int)
 	if err != nil {
 		return handled{}, err
 	}
-	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: b.Client, Source: "bench", Group: topic, Schema: b.Schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: b.Client, Source: "bench", Group: topic, Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return handled{}, err
 	}

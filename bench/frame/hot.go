@@ -40,8 +40,8 @@ var hotWays = []struct {
 }{
 	{name: updateAlone},
 	{name: rowsAloneHot}, // all that happens in Postgres, with a broker that is not there
-	{"gear A", outbox.Config{Gear: outbox.HalfMessages, RelayBuffer: 1 << 20}},
-	{"gear B", outbox.Config{Gear: outbox.Relay, RelayBuffer: 1 << 20}},
+	{"gear A", outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20}},
+	{"gear B", outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20}},
 	{"gears by load", outbox.Config{RelayBuffer: 1 << 20}},
 }
 
@@ -80,7 +80,7 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 	switch name {
 	case updateAlone:
 	case rowsAloneHot:
-		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
+		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 		if err != nil {
 			return heated{}, err
 		}

@@ -23,8 +23,8 @@ func ownRows() []Row {
 	return []Row{
 		{rowInsertAlone, insertAlone},
 		{"rows alone", rowsAlone},
-		{"gear A", Gears(outbox.Config{Gear: outbox.HalfMessages, RelayBuffer: 1 << 20})},
-		{"gear B", Gears(outbox.Config{Gear: outbox.Relay, RelayBuffer: 1 << 20})},
+		{"gear A", Gears(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
+		{"gear B", Gears(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
 		{"gears by load", Gears(outbox.Config{})}, // as they ship
 		{rowByHand, byHand},
 	}
@@ -60,7 +60,7 @@ func insertAlone(_ context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 
 // rowsAlone is all that happens in Postgres, with a broker that is not there: insert, sequence, row, ack.
 func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
-	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Gear: outbox.Relay, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return nil, err
 	}

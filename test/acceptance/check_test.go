@@ -87,7 +87,7 @@ const orphans = 20
 
 // onlyChecks leaves the rescue to the check-back.
 func onlyChecks(c *outbox.Config, l *outbox.Listener) {
-	c.Gear, c.SweepGrace, c.HalfTimeout, c.Listener = outbox.HalfMessages, time.Hour, 5*time.Second, l
+	c.Path, c.SweepGrace, c.HalfTimeout, c.Listener = outbox.HalfMessages, time.Hour, 5*time.Second, l
 }
 
 // orphan publishes events that stay half messages.

@@ -24,13 +24,13 @@ func TestGearsThroughAPause(t *testing.T) {
 	t.Run("half messages", func(t *testing.T) { throughAPause(t, outbox.HalfMessages) })
 }
 
-func throughAPause(t *testing.T, gear outbox.Gear) {
+func throughAPause(t *testing.T, gear outbox.Path) {
 	mq := testbroker.Start(t)
 	s := setup(t, mq.NameServer())
 	const halfTimeout, callers = 300 * time.Millisecond, 8
 	var (
 		mu      sync.Mutex
-		changes []outbox.GearInfo
+		changes []outbox.PathInfo
 		opened  atomic.Bool  // the breaker is open
 		opens   atomic.Int64 // how often it has opened
 		inVain  atomic.Int64 // half messages
@@ -38,9 +38,9 @@ func throughAPause(t *testing.T, gear outbox.Gear) {
 		relayed atomic.Int64
 	)
 	box := s.outbox(func(c *outbox.Config) {
-		c.Gear, c.HalfTimeout, c.MaxHalves = gear, halfTimeout, 3
+		c.Path, c.HalfTimeout, c.MaxHalfMessages = gear, halfTimeout, 3
 		c.Listener = &outbox.Listener{
-			GearChanged: func(i outbox.GearInfo) {
+			PathChanged: func(i outbox.PathInfo) {
 				mu.Lock()
 				defer mu.Unlock()
 				changes = append(changes, i)

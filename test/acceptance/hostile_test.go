@@ -94,10 +94,10 @@ func TestHostileText(t *testing.T) {
 				return err
 			},
 			"gap": func() error {
-				return box.Ask(t.Context(), rocketflow.MissingEvents{Source: hostile, Topic: hostile, Subject: hostile, Until: 1})
+				return box.RequestMissing(t.Context(), rocketflow.MissingEvents{Source: hostile, Topic: hostile, Subject: hostile, Until: 1})
 			},
 			"gap's subject": func() error {
-				return box.Ask(t.Context(), rocketflow.MissingEvents{Source: "s", Topic: s.topic, Subject: hostile, Until: 0})
+				return box.RequestMissing(t.Context(), rocketflow.MissingEvents{Source: "s", Topic: s.topic, Subject: hostile, Until: 0})
 			},
 			"arm": func() error {
 				return within(func(ctx context.Context, tx rocketflow.Tx) error {

@@ -102,7 +102,7 @@ func TestBadEventsAtPublish(t *testing.T) {
 	s := setup(t)
 	// A half message learns what the broker never takes before the commit; there has to be time for one.
 	patient := func(c *outbox.Config) {
-		c.Gear, c.HalfTimeout, c.SweepGrace = outbox.HalfMessages, 20*time.Second, time.Minute
+		c.Path, c.HalfTimeout, c.SweepGrace = outbox.HalfMessages, 20*time.Second, time.Minute
 	}
 	box := s.outbox(patient, func(c *outbox.Config) { c.MaxBody = 8 << 20; c.Topics = []string{s.topic} })
 	strict := s.outbox(func(c *outbox.Config) { c.Group = s.topic + "-strict"; c.Broker = connect(t, s.nameServers) })

@@ -47,7 +47,7 @@ func (m *mortal) OpenTransactionProducer(ctx context.Context, group string, chec
 		}
 		return d, done
 	})
-	return &mortalTransactor{t, m}, err
+	return &mortalProducer{t, m}, err
 }
 
 func (m *mortal) Subscribe(ctx context.Context, s broker.Subscription, h broker.Handler) (broker.Consumer, error) {
@@ -62,28 +62,28 @@ func (m *mortal) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	})
 }
 
-type mortalTransactor struct {
+type mortalProducer struct {
 	broker.TransactionProducer
 	of *mortal
 }
 
-func (t *mortalTransactor) Prepare(ctx context.Context, m broker.Message) (broker.Half, error) {
+func (t *mortalProducer) Prepare(ctx context.Context, m broker.Message) (broker.Half, error) {
 	if t.of.dead.Load() {
 		return broker.Half{}, errDead
 	}
-	return t.Transactor.Prepare(ctx, m)
+	return t.TransactionProducer.Prepare(ctx, m)
 }
 
-func (t *mortalTransactor) Commit(ctx context.Context, h broker.Half) error {
+func (t *mortalProducer) Commit(ctx context.Context, h broker.Half) error {
 	if t.of.dead.Load() {
 		return errDead
 	}
-	return t.Transactor.Commit(ctx, h)
+	return t.TransactionProducer.Commit(ctx, h)
 }
 
-func (t *mortalTransactor) Rollback(ctx context.Context, h broker.Half) error {
+func (t *mortalProducer) Rollback(ctx context.Context, h broker.Half) error {
 	if t.of.dead.Load() {
 		return errDead
 	}
-	return t.Transactor.Rollback(ctx, h)
+	return t.TransactionProducer.Rollback(ctx, h)
 }

@@ -27,7 +27,7 @@ type settings struct {
 	Schema     string
 	NameServer string
 	Namespace  string
-	Gear       outbox.Gear
+	Path       outbox.Path
 	Buffer     int // of the relay
 	Consumes   bool
 	Real       bool // by the machine's clock and on a real broker
@@ -117,7 +117,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: []string{s.NameServer}, Service: s.Name, Namespace: s.Namespace, SendTimeout: s.pick(200*time.Millisecond, time.Second),
-		StopRest: s.pick(-1, 0), Clock: clock, // the embedded broker forgets who is gone
+		StopQuietPeriod: s.pick(-1, 0), Clock: clock, // the embedded broker forgets who is gone
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	}
 	p.client = &mortal{Client: client}
 	p.box, err = outbox.New(outbox.Config{
-		Pool: p.pool, Broker: p.client, Source: source, Schema: s.Schema, Gear: s.Gear, MaxHalves: 2, RelayBuffer: s.Buffer,
+		Pool: p.pool, Broker: p.client, Source: source, Schema: s.Schema, Path: s.Path, MaxHalfMessages: 2, RelayBuffer: s.Buffer,
 		HalfTimeout: s.pick(120*time.Millisecond, 500*time.Millisecond), EndTimeout: s.pick(150*time.Millisecond, 500*time.Millisecond),
 		SweepInterval: s.pick(time.Second, 200*time.Millisecond), SweepGrace: s.pick(3*time.Second, 1500*time.Millisecond),
 		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(p.step),
@@ -141,7 +141,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 		return nil
 	}
 	handling := handlers.Config{
-		Pool: p.pool, Transactor: p.box, Broker: p.client, Source: source, Schema: s.Schema, Refill: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
+		Pool: p.pool, Transactor: p.box, Broker: p.client, Source: source, Schema: s.Schema, Requester: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
 		Clock: clock, Listener: handlingListener(p.step), Retry: handlers.RetryPolicy{Base: s.pick(time.Second, 100*time.Millisecond), Max: 5 * time.Second, Attempts: 20},
 		Logger: slog.New(slog.DiscardHandler),
 	}

@@ -58,7 +58,7 @@ const (
 	tryFor       = 60 * time.Second // that Postgres may be away
 )
 
-var gears = [publishers]outbox.Gear{outbox.Auto, outbox.HalfMessages, outbox.Relay}
+var gears = [publishers]outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay}
 
 func openWorld(ctx context.Context, c worldConfig) (*world, error) {
 	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16, types: map[string]bool{}, announced: map[string]int{}, did: map[fault]int{}}
@@ -106,9 +106,9 @@ func (w *world) open(ctx context.Context) (err error) {
 			Database: c.database, SearchPath: path, Schema: w.name, NameServer: nameServer, Namespace: namespace, Real: w.server == nil, Faults: c.faults,
 		}}
 		if s.settings.Consumes = i >= publishers; !s.settings.Consumes {
-			s.settings.Gear = gears[i]
+			s.settings.Path = gears[i]
 		}
-		if s.settings.Gear == outbox.Relay && !c.calm {
+		if s.settings.Path == outbox.Relay && !c.calm {
 			s.settings.Buffer = 2
 		}
 		w.slots = append(w.slots, s)

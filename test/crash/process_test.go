@@ -119,7 +119,7 @@ func open(ctx context.Context, listener *outbox.Listener) (*world, error) {
 	}
 	box, err := outbox.New(outbox.Config{
 		Pool: pool, Broker: client, Source: "crash", Schema: os.Getenv(envSchema), Group: os.Getenv(envTopic) + "-" + os.Getenv(envRole),
-		Gear: map[bool]outbox.Gear{false: outbox.HalfMessages, true: outbox.Relay}[os.Getenv(envHalf) == "no"],
+		Path: map[bool]outbox.Path{false: outbox.HalfMessages, true: outbox.Relay}[os.Getenv(envHalf) == "no"],
 		// Without a sweep nothing makes good for a half message that a busy machine didn't have in time.
 		HalfTimeout: min(20*time.Second, grace/2),
 		SweepGrace:  grace, SweepInterval: 100 * time.Millisecond, MaxTransaction: 10 * time.Second,

@@ -72,7 +72,7 @@ func setup(t *testing.T) (*pgxpool.Pool, *collector, *outbox.Outbox) {
 	}
 	c := &collector{}
 	// The sweep takes no part: what goes out was announced.
-	box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: "bank", Schema: schema, Gear: outbox.Relay, SweepGrace: time.Hour})
+	box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: "bank", Schema: schema, Path: outbox.Relay, SweepGrace: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
