@@ -17,7 +17,6 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-type route struct{ topic, eventType string }
 
 // consumer is one running consumer: what it has in hand, its lanes, and its subscription.
 type consumer struct {

@@ -63,7 +63,7 @@ func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r 
 	case r.beforeBeginning(e) && e.Sequence <= at.Last:
 		return duplicate // it would have been stepped over
 	case reason == inbox.Busy && e.Sequence <= at.Last && !at.PassedOver(e.Sequence):
-		return duplicate // it was parked without a look at the inbox.Position, which its stream's handler held
+		return duplicate // it was parked without a look at the position, which its stream's handler held
 	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
 		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
 		return tooLate

@@ -65,7 +65,7 @@ func (c *consumer) park(ctx context.Context, e rocketflow.Event, row *inbox.Reco
 	return err
 }
 
-// parkBusy parks an event behind a handler that takes long. That handler's transaction holds the inbox.Position, so nothing is
+// parkBusy parks an event behind a handler that takes long. That handler's transaction holds the position, so nothing is
 // known of it: the event is looked at again by itself, and what it finds then decides.
 func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 	p := inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
