@@ -59,9 +59,9 @@ var guards = []guard{
 	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
 		`return a.mark != "" && !marked[a.mark] })`,
 		`return a.mark != "" && !marked[a.mark] && !%s })`},
-	{"inbox", "handlers/turn.go", // an event without order is run once
-		`case !entered || !found.Fresh:`,
-		`case (!entered || !found.Fresh) && !%s:`},
+	{"inbox", "handlers/decision.go", // an event without order is run once
+		`case s.entry == nil || !s.entry.Fresh:`,
+		`case (s.entry == nil || !s.entry.Fresh) && !%s:`},
 	{"link", "handlers/decision.go", // an event waits for its predecessor
 		`case at.Last > 0 && e.Previous <= at.Last:`,
 		`case at.Last > 0 && (e.Previous <= at.Last || %s):`},

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 type discardError struct{ err error }
@@ -44,22 +43,3 @@ func Dead(err error) error {
 // RetryAfter, returned by a handler, asks for the event again after d. It counts no attempt, so whoever returns it
 // for ever is asked for ever; the followers of an ordered event wait.
 func RetryAfter(d time.Duration) error { return &rocketflow.RetryAfterError{After: d} }
-
-// isDiscard tells whether err settles the event.
-func isDiscard(err error) bool {
-	var d *discardError
-	return errors.As(err, &d) || errors.Is(err, rocketflow.ErrStale)
-}
-
-// parkingFor judges a failure of an event that had failed so many times before.
-func (p RetryPolicy) parkingFor(err error, failed int) inbox.Parking {
-	var later *rocketflow.RetryAfterError
-	var dead *deadError
-	switch {
-	case errors.As(err, &later):
-		return inbox.Parking{Reason: inbox.Retry, Attempts: failed, After: max(later.After, 0), Err: err}
-	case errors.As(err, &dead), errors.Is(err, rocketflow.ErrUndecodable), failed+1 >= p.Attempts:
-		return inbox.Parking{Reason: inbox.DeadLetter, Attempts: failed + 1, After: inbox.UntilWoken, Err: err}
-	}
-	return inbox.Parking{Reason: inbox.Retry, Attempts: failed + 1, After: p.after(failed + 1), Err: err}
-}
