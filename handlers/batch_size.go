@@ -6,9 +6,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// batchSize adapts how many events a lane runs in one transaction. A failing event, a deadlock and a serialization failure
-// halve it. Successful turns double it again: after growAfter of them, and after conflicts, each of which costs the time
-// that Postgres takes to find a deadlock, ever later, up to growAfterMax.
+// batchSize adapts how many events a lane runs in one transaction. It begins with a few. A failing event, a deadlock and a
+// serialization failure halve it. Each successful turn doubles it; after conflicts, each of which costs the time that
+// Postgres takes to find a deadlock, it takes twice as many, up to growAfterMax.
 type batchSize struct {
 	limit, most int
 	successes   int // turns since limit changed
@@ -16,11 +16,14 @@ type batchSize struct {
 }
 
 const (
-	growAfter    = 2
+	batchStart   = 4 // the limit of a lane that begins
+	growAfter    = 1
 	growAfterMax = 256
 )
 
-func newBatchSize(most int) batchSize { return batchSize{limit: most, most: most, wanted: growAfter} }
+func newBatchSize(most int) batchSize {
+	return batchSize{limit: min(most, batchStart), most: most, wanted: growAfter}
+}
 
 // succeeded is called with each turn that commits.
 func (b *batchSize) succeeded() {

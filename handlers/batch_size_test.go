@@ -10,6 +10,9 @@ import (
 func TestBatchSizeFollowsFailureAndSuccess(t *testing.T) {
 	t.Parallel()
 	b := newBatchSize(64)
+	if one := newBatchSize(1); b.limit != batchStart || one.limit != 1 {
+		t.Fatalf("lanes begin with %d and %d", b.limit, one.limit)
+	}
 	for range 10 {
 		b.failed(errors.New("handler"))
 	}

@@ -27,7 +27,9 @@ type Config struct {
 	Source string
 
 	Schema    string    // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
-	Requester Requester // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
+	// Requester requests events that a consumer misses from their publisher. Defaults to Transactor, if that is one, as the
+	// *outbox.Outbox is. Without one New fails: [NoRequester] says that nobody is to request them.
+	Requester Requester
 
 	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows. Defaults to Source and a
 	// hyphen, with what a group's name can't hold replaced by hyphens.
@@ -111,6 +113,9 @@ func (c Config) withDefaults() Config {
 	c.PositionRetention = cmp.Or(c.PositionRetention, 30*24*time.Hour)
 	c.MaxAhead = cmp.Or(c.MaxAhead, time.Hour)
 	c.unresponsiveAfter = cmp.Or(c.unresponsiveAfter, unresponsiveAfter)
+	if c.Requester == nil {
+		c.Requester, _ = c.Transactor.(Requester)
+	}
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -131,6 +136,8 @@ func (c Config) validate() error {
 		return bad("Transactor", "missing")
 	case c.Broker == nil:
 		return bad("Broker", "missing")
+	case c.Requester == nil:
+		return bad("Requester", "missing: Transactor is none, so name who requests events that the broker has lost, or set handlers.NoRequester")
 	case c.Source == "":
 		return bad("Source", "missing: name the service")
 	case c.InboxRetention < time.Hour:

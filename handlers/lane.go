@@ -190,6 +190,7 @@ func (l *lane) follow(ctx context.Context, k parkedKey) {
 			return
 		default:
 			l.size.succeeded()
+			limit = max(limit, l.size.limit)
 		}
 	}
 }

@@ -24,11 +24,10 @@ var (
 
 // candidate is an event on its way through a turn.
 type candidate struct {
-	event   rocketflow.Event
-	item    *item         // set: the broker delivered it
-	row     *inbox.Record // set: it was parked
-	stream  *inbox.LockedStream
-	failure *verdict // what its handler's failure in an earlier turn leads to
+	event  rocketflow.Event
+	item   *item         // set: the broker delivered it
+	row    *inbox.Record // set: it was parked
+	stream *inbox.LockedStream
 
 	decision decision
 	took     time.Duration
