@@ -47,8 +47,8 @@ func (b *bundle) config() Config {
 	return Config{
 		Pool: b.pool, Source: "test", Transactor: &plainTransactor{b.pool, b.broker}, Broker: b.broker, Schema: b.schema, Lanes: 4,
 		Requester: NoRequester,
-		Logger: slog.New(slog.DiscardHandler),
-		Retry:  RetryPolicy{Attempts: 3, Base: 20 * time.Millisecond, Max: 50 * time.Millisecond},
+		Logger:    slog.New(slog.DiscardHandler),
+		Retry:     RetryPolicy{Attempts: 3, Base: 20 * time.Millisecond, Max: 50 * time.Millisecond},
 	}
 }
 

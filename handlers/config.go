@@ -26,7 +26,7 @@ type Config struct {
 	// Source is the service's name, as in outbox.Config: the schema belongs to it, and the names of its groups begin with it.
 	Source string
 
-	Schema    string    // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	Schema string // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
 	// Requester requests events that a consumer misses from their publisher. Defaults to Transactor, if that is one, as the
 	// *outbox.Outbox is. Without one New fails: [NoRequester] says that nobody is to request them.
 	Requester Requester
