@@ -91,7 +91,9 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	guarded := newHandlerTx(tx)
 	start := time.Now()
 	returned := make(chan error, 1)
-	c.calls.Go(func() { c.guard(ctx, guarded, e, handler, returned) })
+	if !c.handling.Go(func(context.Context) { c.guard(ctx, guarded, e, handler, returned) }) {
+		return 0, &handlerError{err: errStopped}
+	}
 	select {
 	case err = <-returned:
 	case <-ctx.Done():
@@ -152,7 +154,7 @@ func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerT
 	c.logger(e).Error("handler ignores that its context ended; its transaction is rolled back and its goroutine left behind until it returns: let the handler heed its context",
 		keyRunning, time.Since(start))
 	c.cfg.Listener.Unresponsive(UnresponsiveInfo{c.info(e), time.Since(start)})
-	c.calls.Go(func() {
+	c.handling.Go(func(context.Context) {
 		<-returned //nolint:errcheck // of a transaction that was given up
 		c.unresponsive.remove(id)
 		c.logger(e).Warn("handler that ignored its context has returned", keyRunning, time.Since(start))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
@@ -31,16 +32,13 @@ type consumer struct {
 
 	queue   *queue
 	asker   *asker
-	lanes   sync.WaitGroup
-	working sync.WaitGroup // the worker and the asker
-	holding sync.WaitGroup // waits of early events
-	calls   sync.WaitGroup // handlers, those that were abandoned included
-	retries atomic.Int64   // parked events that are with the lanes
-	wake    chan struct{}  // to the worker; buffered
+	retries atomic.Int64  // parked events that are with the lanes
+	wake    chan struct{} // to findDue; buffered
 
-	stopping chan struct{} // closed: nothing new begins
-	stopped  chan struct{} // closed: what is in hand goes back to the broker
-	abandon  func()        // ends the context of all that runs
+	finding  background.Group // what finds work: for due and missing events, and the waits of early ones; ends first
+	lanes    sync.WaitGroup   // they end when the queue is closed
+	handling background.Group // the handlers' calls; its context is that of the lanes, and ends last
+	ended    <-chan struct{}  // closed: what is in hand goes back to the broker
 
 	unresponsive unresponsive
 	subscription broker.Consumer
@@ -53,7 +51,7 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, store inbox.Stor
 	c := &consumer{
 		name: name, cfg: cfg, opts: opts, store: store.Consumer(name), handlers: handlers, stalls: stalls, topicsRead: map[string]inbox.Topic{},
 		limiter: rate.NewLimiter(rate.Inf, 0), queue: newQueue(opts.Lanes),
-		wake: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
+		wake: make(chan struct{}, 1),
 	}
 	c.asker = newAsker(c)
 	c.stall.consumer, c.blind.consumer = c, c
@@ -120,22 +118,25 @@ func (c *consumer) begin() broker.Begin {
 	return broker.BeginAt(first.Add(-beginMargin))
 }
 
-// run starts the lanes and the worker. They end as drain asks.
-func (c *consumer) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	c.abandon = cancel
-	for range c.opts.Lanes {
-		c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(ctx) })
-	}
-	c.working.Go(func() { c.work(ctx) })
-	c.working.Go(func() { c.asker.run(ctx) })
+// run starts the consumer. It ends as drain says.
+func (c *consumer) run() error {
+	return c.handling.Start(context.Background(), func(handling context.Context) error {
+		c.ended = handling.Done()
+		return c.finding.Start(context.Background(), func(context.Context) error {
+			for range c.opts.Lanes {
+				c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(handling) })
+			}
+			c.finding.Go(func(stopping context.Context) { c.findDue(stopping, handling) })
+			c.finding.Go(c.asker.run)
+			return nil
+		})
+	})
 }
 
 // drain ends the consumer: the handlers that run return and what ran is committed; what was not begun goes back to the
 // broker. When ctx ends before that, handlers are cut off, and their events come again.
 func (c *consumer) drain(ctx context.Context) error {
-	close(c.stopping)
-	await(ctx, &c.working) // what the worker has taken is with the queue, or due again
+	_ = c.finding.Stop(ctx) // what it has taken is with the queue, or due again
 	var err error
 	if e := c.putBack(ctx, c.queue.close(), 0); e != nil {
 		c.cfg.Logger.Warn("parked events that were taken are due again only when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
@@ -143,18 +144,11 @@ func (c *consumer) drain(ctx context.Context) error {
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Stop(ctx))
 	}
-	if !await(ctx, &c.lanes) {
-		err = errors.Join(err, ctx.Err())
-	}
-	close(c.stopped)
-	c.abandon()
+	err = errors.Join(err, background.Wait(ctx, &c.lanes))
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.unresponsiveAfter+stopGrace)
 	defer cancel()
-	for _, group := range []*sync.WaitGroup{&c.working, &c.holding, &c.lanes, &c.calls} {
-		if !await(grace, group) {
-			err = errors.Join(err, c.unresponsive.err(), errUnresponsive)
-			break
-		}
+	if errors.Join(c.handling.Stop(grace), c.finding.Stop(grace), background.Wait(grace, &c.lanes)) != nil {
+		err = errors.Join(err, c.unresponsive.err(), errUnresponsive)
 	}
 	if err != nil {
 		return fmt.Errorf("stop consumer %s: %w", c.name, err)
@@ -162,29 +156,11 @@ func (c *consumer) drain(ctx context.Context) error {
 	return nil
 }
 
-func (c *consumer) isStopping() bool {
-	select {
-	case <-c.stopping:
-		return true
-	default:
-		return false
-	}
-}
+// isStopping tells whether nothing new is to begin.
+func (c *consumer) isStopping() bool { return !c.finding.Running() }
 
 // stopGrace is how long everything has to end once handlers have returned or were abandoned.
 const stopGrace = time.Second
-
-// await waits for a group, or until ctx ends.
-func await(ctx context.Context, group *sync.WaitGroup) bool {
-	done := make(chan struct{})
-	go func() { group.Wait(); close(done) }()
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc { return c.handlers[routeOf(e)] }
 
@@ -205,7 +181,7 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 		select {
 		case err := <-it.done:
 			return err
-		case <-c.stopped:
+		case <-c.ended:
 			return errStopped
 		case <-ctx.Done():
 			return ctx.Err()

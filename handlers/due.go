@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
@@ -23,13 +23,13 @@ const (
 // maxRetries is how many parked events may be with the lanes at a time.
 func (c *consumer) maxRetries() int { return 4 * c.opts.Lanes }
 
-// work takes parked events that are due and gives them to the lanes, which run them between deliveries: what runs at a
-// time, and the order within a stream, stay bounded by the lanes.
-func (c *consumer) work(ctx context.Context) {
+// findDue takes parked events that are due and gives them to the lanes, which run them between deliveries: what runs at a
+// time, and the order within a stream, stay bounded by the lanes. It returns when stopping ends, and no statement is cut off
+// then, as what it took would wait; statements end with ctx.
+func (c *consumer) findDue(stopping, ctx context.Context) {
 	var swept time.Time
-	for {
-		moved := clock.Moved(c.cfg.Clock)
-		rest, err := c.takeDue(ctx)
+	background.Loop{Clock: c.cfg.Clock, Wake: c.wake}.Run(stopping, func(context.Context) time.Duration {
+		pause, err := c.takeDue(ctx)
 		if now := c.now(); err == nil && now.Sub(swept) > sweepEvery {
 			swept = now
 			err = c.wakeStranded(ctx)
@@ -38,23 +38,11 @@ func (c *consumer) work(ctx context.Context) {
 		case err == nil:
 			c.blind.end()
 		case ctx.Err() == nil:
-			rest = time.Second
-			c.blind.begin(err, rest)
+			pause = time.Second
+			c.blind.begin(err, pause)
 		}
-		rested, giveUp := c.cfg.Clock.After(rest)
-		select {
-		case <-rested:
-		case <-moved:
-		case <-c.wake:
-		case <-c.stopping:
-			giveUp()
-			return
-		case <-ctx.Done():
-			giveUp()
-			return
-		}
-		giveUp()
-	}
+		return pause
+	})
 }
 
 // takeDue takes what is due and returns how long to rest then.

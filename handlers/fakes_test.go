@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
@@ -170,10 +171,7 @@ func (c *member) next(shuffle bool) (broker.Delivery, bool) {
 func (c *member) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.quit) })
 	c.pump.Wait()
-	if !await(ctx, &c.calls) {
-		return ctx.Err()
-	}
-	return nil
+	return background.Wait(ctx, &c.calls)
 }
 
 func (c *member) Err() error { return nil }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/background"
 )
 
 // lane makes one turn after the other with what the queue gives it. Only its own goroutine touches it.
@@ -125,13 +126,9 @@ func (l *lane) finish(t *turn, held map[*group]bool) (again []*item) {
 // hold has a group wait for a while: a predecessor may be handled by another process, so it is looked at a few times
 // before the wait is over.
 func (l *lane) hold(g *group) {
-	fired, giveUp := l.cfg.Clock.After(max(time.Millisecond, l.opts.GapWait/8))
-	l.holding.Go(func() {
-		defer giveUp()
-		select {
-		case <-fired:
+	l.finding.Go(func(ctx context.Context) {
+		if background.Sleep(ctx, l.cfg.Clock, max(time.Millisecond, l.opts.GapWait/8)) {
 			l.queue.release(g)
-		case <-l.stopping:
 		}
 	})
 }

@@ -61,14 +61,12 @@ func (a *asker) offer(g rocketflow.MissingEvents) {
 	}
 }
 
-// run asks until the consumer drains.
+// run sends what is offered until ctx ends.
 func (a *asker) run(ctx context.Context) {
 	for {
 		select {
 		case g := <-a.gaps:
 			a.ask(ctx, g)
-		case <-a.consumer.stopping:
-			return
 		case <-ctx.Done():
 			return
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/valid"
@@ -33,15 +34,8 @@ type Router struct {
 	middleware []rocketflow.Middleware
 	problems   []error
 
-	lifecycle sync.Mutex // held while starting and stopping; before mu
-	running   atomic.Pointer[running]
-}
-
-// running is what Start started.
-type running struct {
-	consumers []*consumer
-	cancel    context.CancelFunc // of the retention
-	retention sync.WaitGroup
+	background background.Group
+	running    atomic.Pointer[[]*consumer] // nil: stopped
 }
 
 // New returns a Router that is to be given handlers and started. It returns a *rocketflow.FieldError for a Config that
@@ -154,35 +148,38 @@ func (r *Router) problem(field, reason string) {
 // *SchemaOwnedError if the schema is another service's, and the broker's reasons (ErrTopicNotFound, ErrUnauthorized,
 // ErrUnavailable); nothing runs then. ctx bounds the start only. Started twice it does nothing.
 func (r *Router) Start(ctx context.Context) error {
-	r.lifecycle.Lock()
-	defer r.lifecycle.Unlock()
-	if r.running.Load() != nil {
-		return nil
-	}
-	if err := migrations.Check(ctx, r.cfg.Pool, r.cfg.Schema); err != nil {
-		return fmt.Errorf("start handlers: %w", err)
-	}
-	if _, err := installation.Claim(ctx, r.cfg.Pool, r.cfg.Schema, r.cfg.Source); err != nil {
-		return fmt.Errorf("start handlers: %w", err)
-	}
-	consumers, err := r.prepare(ctx)
+	err := r.background.Start(ctx, func(context.Context) error { return r.start(ctx) })
 	if err != nil {
 		return fmt.Errorf("start handlers: %w", err)
 	}
+	return nil
+}
+
+func (r *Router) start(ctx context.Context) error {
+	if err := migrations.Check(ctx, r.cfg.Pool, r.cfg.Schema); err != nil {
+		return err
+	}
+	if _, err := installation.Claim(ctx, r.cfg.Pool, r.cfg.Schema, r.cfg.Source); err != nil {
+		return err
+	}
+	consumers, err := r.prepare(ctx)
+	if err != nil {
+		return err
+	}
 	r.checkPool(consumers)
 	if err := r.makePartitions(ctx); err != nil {
-		r.cfg.Logger.Warn("can't make the inbox's partitions; its default one takes their rows", keyError, err)
+		r.cfg.Logger.Warn("the inbox's partitions can't be made; rows go to its default partition, and it is tried again in 10 minutes", keyError, err)
 	}
-	background, cancel := context.WithCancel(context.Background())
-	run := &running{consumers: consumers, cancel: cancel}
 	for _, c := range consumers {
-		c.run()
+		if err := c.run(); err != nil {
+			return err
+		}
 	}
-	run.retention.Go(func() { r.keepRetention(background) })
+	r.background.Go(r.keepRetention)
 	if err := r.subscribe(ctx, consumers); err != nil {
-		return errors.Join(fmt.Errorf("start handlers: %w", err), run.stop(ctx))
+		return errors.Join(err, drain(ctx, consumers))
 	}
-	r.running.Store(run)
+	r.running.Store(&consumers)
 	return nil
 }
 
@@ -257,36 +254,29 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 // Stop takes no more messages, waits for the handlers that run and commits what ran; what was received and not begun goes
 // back to the broker. When ctx ends before they are done, their contexts end too and their events come again. Stopped twice, or before Start, it does nothing.
 func (r *Router) Stop(ctx context.Context) error {
-	r.lifecycle.Lock()
-	defer r.lifecycle.Unlock()
-	run := r.running.Swap(nil)
-	if run == nil {
-		return nil
-	}
-	return run.stop(ctx)
+	return r.background.StopAfter(ctx, func(ctx context.Context) error { return drain(ctx, *r.running.Swap(nil)) })
 }
 
-func (run *running) stop(ctx context.Context) error {
-	run.cancel()
-	errs := make([]error, len(run.consumers))
+// drain ends consumers side by side.
+func drain(ctx context.Context, consumers []*consumer) error {
+	errs := make([]error, len(consumers))
 	var group sync.WaitGroup
-	for i, c := range run.consumers {
+	for i, c := range consumers {
 		group.Go(func() { errs[i] = c.drain(ctx) })
 	}
 	group.Wait()
-	run.retention.Wait()
 	return errors.Join(errs...)
 }
 
 // Err says why a running router handles nothing, or not all, at present: Postgres is away, or the broker, or a handler
 // ignores its deadline. nil: all is well, or the router doesn't run.
 func (r *Router) Err() error {
-	run := r.running.Load()
-	if run == nil {
+	consumers := r.running.Load()
+	if consumers == nil {
 		return nil
 	}
 	var errs []error
-	for _, c := range run.consumers {
+	for _, c := range *consumers {
 		errs = append(errs, c.err())
 	}
 	return errors.Join(errs...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
@@ -35,7 +36,7 @@ func (c *consumer) stubbornly(ctx context.Context, fn func(ctx context.Context, 
 			return err
 		}
 		c.stall.begin(fmt.Errorf("settle an event: %w", err), backoff(try))
-		if err := sleep(ctx, backoff(try)); err != nil {
+		if err := c.sleep(ctx, backoff(try)); err != nil {
 			return err
 		}
 	}
@@ -82,7 +83,7 @@ func (c *consumer) persist(ctx context.Context, begin within, conflicts int, fn 
 		}
 		wait := backoff(try)
 		c.stall.begin(err, wait)
-		if err := sleep(ctx, wait); err != nil {
+		if err := c.sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -138,15 +139,12 @@ func backoff(try int) time.Duration {
 	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter needs no secrecy
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// sleep returns ctx's error if ctx ends before.
+func (c *consumer) sleep(ctx context.Context, d time.Duration) error {
+	if !background.Sleep(ctx, c.cfg.Clock, d) {
+		return context.Cause(ctx)
 	}
+	return nil
 }
 
 // isRefused: the outbox can't publish what the handler asked it to.
