@@ -38,7 +38,7 @@ func TestModes(t *testing.T) {
 				}
 				defer pool.Close()
 				b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
-					m.loseAll, c.Grace = true, 50*time.Millisecond
+					m.loseAll, c.SweepGrace = true, 50*time.Millisecond
 				}).start(t)
 				ctx := t.Context()
 				b.arm(t, "lost", 20*time.Millisecond) // handed over, lost, sent by the sweep
