@@ -40,7 +40,6 @@ func TestModes(t *testing.T) {
 				defer pool.Close()
 				b := setupIn(t, pool, schema)
 				cfg := b.cfg
-				cfg.Transactor = transactor{b}
 				b.Engine = b.engine(t, cfg)
 				failures := 1
 				d := stages(func(_ context.Context, _ rocketflow.Tx, _ *steps, p paid) error {
