@@ -32,7 +32,9 @@ type timeoutID struct {
 	epoch     uuid.UUID
 }
 
-func (h handOver) id() timeoutID { return timeoutID{h.event.TimeoutKey, h.event.TimeoutName, h.event.ID} }
+func (h handOver) id() timeoutID {
+	return timeoutID{h.event.TimeoutKey, h.event.TimeoutName, h.event.ID}
+}
 
 // enqueue gives h to the workers. If the queue is full or the scheduler is stopped, the sweep hands h over.
 func (s *Scheduler) enqueue(h handOver) {
