@@ -30,10 +30,10 @@ type consumer struct {
 	topicsRead map[string]inbox.Topic
 	missed     []inbox.Route // registered by another version of the program, but not here
 
-	queue   *queue
-	asker   *asker
-	retries atomic.Int64  // parked events that are with the lanes
-	wake    chan struct{} // to findDue; buffered
+	queue    *queue
+	requests *missingRequester
+	retries  atomic.Int64  // parked events that are with the lanes
+	wake     chan struct{} // to findDue; buffered
 
 	finding  background.Group // what finds work: for due and missing events, and the waits of early ones; ends first
 	lanes    sync.WaitGroup   // they end when the queue is closed
@@ -42,8 +42,8 @@ type consumer struct {
 
 	unresponsive unresponsive
 	subscription broker.Consumer
-	stall        stall // why the lanes get nothing done at present
-	blind        stall // why the worker can't look for what is due
+	laneStall    stall // why the lanes get nothing done at present
+	findStall    stall // why due events can't be found at present
 	stalls       *stallLog
 }
 
@@ -53,8 +53,8 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, store inbox.Stor
 		limiter: rate.NewLimiter(rate.Inf, 0), queue: newQueue(opts.Lanes),
 		wake: make(chan struct{}, 1),
 	}
-	c.asker = newAsker(c)
-	c.stall.consumer, c.blind.consumer = c, c
+	c.requests = newMissingRequester(c)
+	c.laneStall.consumer, c.findStall.consumer = c, c
 	if opts.RateLimit > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(opts.RateLimit), max(1, min(opts.BatchSize, int(opts.RateLimit/10))))
 	}
@@ -127,7 +127,7 @@ func (c *consumer) run() error {
 				c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(handling) })
 			}
 			c.finding.Go(func(stopping context.Context) { c.findDue(stopping, handling) })
-			c.finding.Go(c.asker.run)
+			c.finding.Go(c.requests.run)
 			return nil
 		})
 	})
@@ -175,8 +175,8 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	if !c.queue.add(it) {
 		return errStopped
 	}
-	patience := time.NewTicker(stuckAfter)
-	defer patience.Stop()
+	ticker := time.NewTicker(busyAfter)
+	defer ticker.Stop()
 	for {
 		select {
 		case err := <-it.done:
@@ -185,10 +185,10 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 			return errStopped
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-patience.C:
+		case <-ticker.C:
 		}
 		// A handler that takes long must not keep the events of other aggregates out: what waits for it moves to Postgres.
-		if c.stall.err() == nil && c.queue.divert(it, c.share()) {
+		if c.laneStall.err() == nil && c.queue.divert(it, c.share()) {
 			return c.parkBusy(ctx, it.event)
 		}
 	}
@@ -225,7 +225,7 @@ func (c *consumer) signal() {
 
 // err says why the consumer handles nothing, or not all, at present.
 func (c *consumer) err() error {
-	err := errors.Join(c.stall.err(), c.blind.err(), c.unresponsive.err())
+	err := errors.Join(c.laneStall.err(), c.findStall.err(), c.unresponsive.err())
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Err())
 	}

@@ -36,10 +36,10 @@ func (c *consumer) findDue(stopping, ctx context.Context) {
 		}
 		switch {
 		case err == nil:
-			c.blind.end()
+			c.findStall.end()
 		case ctx.Err() == nil:
 			pause = time.Second
-			c.blind.begin(err, pause)
+			c.findStall.begin(err, pause)
 		}
 		return pause
 	})

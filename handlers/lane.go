@@ -58,7 +58,7 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			}
 		}
 		t := l.deliveredTurn(chunk)
-		err := t.attempt(ctx)
+		err := t.execute(ctx)
 		switch {
 		case err == nil:
 			if t.failure == nil {
@@ -75,13 +75,13 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			l.giveUp(items, err)
 			return
 		case n == 1:
-			chunk[0].alone, chunk[0].failure = true, l.opts.Retry.verdict(err)
+			chunk[0].alone, chunk[0].failure = true, l.opts.Retry.outcome(err)
 		default:
 			l.size.failed(err)
 			if t.failed != nil {
 				it := t.failed.item
 				it.alone = true
-				if v := l.opts.Retry.verdict(err); v.final {
+				if v := l.opts.Retry.outcome(err); v.final {
 					it.failure = v
 				}
 			}
@@ -146,14 +146,14 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 		return
 	}
 	t := l.dueTurn(k, nil)
-	err := t.attempt(ctx)
+	err := t.execute(ctx)
 	switch {
 	case ctx.Err() != nil: // cut off by a stop: another process may have it at once
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTime)
 		defer cancel()
 		_ = l.putBack(ctx, []parkedKey{k}, 0)
 	case err != nil && (t.failed != nil || len(t.ran) > 0):
-		_ = l.dueTurn(k, l.opts.Retry.verdict(err)).attempt(ctx) // if ctx ends first, it is due again later
+		_ = l.dueTurn(k, l.opts.Retry.outcome(err)).execute(ctx) // if ctx ends first, it is due again later
 	case err != nil:
 		// Not the event's fault, yet not Postgres' passing trouble either. It stays parked and comes back.
 		l.cfg.Logger.Error("a parked event can't be read or locked; it is tried again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
@@ -170,7 +170,7 @@ func (l *lane) follow(ctx context.Context, k parkedKey) {
 			return // the first that is left is due, and runs alone
 		}
 		t := l.followersTurn(k, limit)
-		switch err := t.attempt(ctx); {
+		switch err := t.execute(ctx); {
 		case ctx.Err() != nil:
 			return
 		case err != nil:

@@ -24,34 +24,34 @@ type noRequester struct{}
 func (noRequester) RequestMissing(context.Context, rocketflow.MissingEvents) error { return nil }
 
 const (
-	// askEvery is how soon the same stream may be asked for again. How often it is, is set by how often a parked gap is
+	// requestInterval is how soon the same stream may be requested for again. How often it is, is set by how often a parked gap is
 	// looked at, by one process at a time: less and less.
-	askEvery   = time.Second
-	askTimeout = 5 * time.Second
-	askQueue   = 256
+	requestInterval = time.Second
+	requestTimeout  = 5 * time.Second
+	requestQueue    = 256
 
-	// A consumer asks so many times a second; what is too much is asked when the gap is looked at again.
-	askRate, askBurst = 50, 100
-	maxAsked          = 10_000 // streams that are remembered; beyond that all are forgotten
+	// A consumer asks so many times a second; what is too much is requested when the gap is looked at again.
+	requestRate, requestBurst = 50, 100
+	maxRequested              = 10_000 // streams that are remembered; beyond that all are forgotten
 )
 
-// asker sends the questions of a consumer for what it misses, behind the lanes: they don't wait for the broker.
-type asker struct {
-	consumer *consumer
-	gaps     chan rocketflow.MissingEvents
-	limiter  *rate.Limiter
-	asked    map[rocketflow.Stream]time.Time // touched by run alone
+// missingRequester sends the questions of a consumer for what it misses, behind the lanes: they don't wait for the broker.
+type missingRequester struct {
+	consumer  *consumer
+	gaps      chan rocketflow.MissingEvents
+	limiter   *rate.Limiter
+	requested map[rocketflow.Stream]time.Time // touched by run alone
 }
 
-func newAsker(c *consumer) *asker {
-	return &asker{
-		consumer: c, gaps: make(chan rocketflow.MissingEvents, askQueue), limiter: rate.NewLimiter(askRate, askBurst),
-		asked: map[rocketflow.Stream]time.Time{},
+func newMissingRequester(c *consumer) *missingRequester {
+	return &missingRequester{
+		consumer: c, gaps: make(chan rocketflow.MissingEvents, requestQueue), limiter: rate.NewLimiter(requestRate, requestBurst),
+		requested: map[rocketflow.Stream]time.Time{},
 	}
 }
 
 // offer never blocks.
-func (a *asker) offer(g rocketflow.MissingEvents) {
+func (a *missingRequester) offer(g rocketflow.MissingEvents) {
 	if a.consumer.cfg.Requester == NoRequester {
 		return
 	}
@@ -62,32 +62,32 @@ func (a *asker) offer(g rocketflow.MissingEvents) {
 }
 
 // run sends what is offered until ctx ends.
-func (a *asker) run(ctx context.Context) {
+func (a *missingRequester) run(ctx context.Context) {
 	for {
 		select {
 		case g := <-a.gaps:
-			a.ask(ctx, g)
+			a.request(ctx, g)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (a *asker) ask(ctx context.Context, g rocketflow.MissingEvents) {
+func (a *missingRequester) request(ctx context.Context, g rocketflow.MissingEvents) {
 	c := a.consumer
 	now := c.now()
-	if since := now.Sub(a.asked[g.Stream()]); since >= 0 && since < askEvery || !a.limiter.Allow() {
+	if since := now.Sub(a.requested[g.Stream()]); since >= 0 && since < requestInterval || !a.limiter.Allow() {
 		return
 	}
-	if len(a.asked) >= maxAsked {
-		clear(a.asked)
+	if len(a.requested) >= maxRequested {
+		clear(a.requested)
 	}
-	a.asked[g.Stream()] = now
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	a.requested[g.Stream()] = now
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	err := c.cfg.Requester.RequestMissing(ctx, g)
 	if err != nil {
-		c.cfg.Logger.Debug("can't ask for missing events", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
+		c.cfg.Logger.Debug("can't request for missing events", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
 	}
 	c.cfg.Listener.MissingRequested(MissingRequestedInfo{c.name, g, err})
 }

@@ -20,7 +20,7 @@ type item struct {
 	unreadable error      // why the message is no event
 	until      time.Time  // so long it waits in memory for its predecessor; zero: it is not known to be early
 	alone      bool       // it has a turn of its own: it failed among others
-	failure    *verdict   // what its handler's failure leads to, which is to be recorded next
+	failure    *outcome   // what its handler's failure leads to, which is to be recorded next
 	done       chan error // buffered; nil settles the message
 	group      *group     // that it belongs to, set by queue.add
 }
@@ -101,7 +101,7 @@ func (q *queue) addDue(k parkedKey) bool {
 	if k.keyed {
 		g = q.group(k.subject)
 	}
-	if g.stuck() {
+	if g.isBusy() {
 		return false
 	}
 	g.due = append(g.due, k)
@@ -217,10 +217,10 @@ func (q *queue) settle(g *group) {
 	}
 }
 
-// stuckAfter is how long a group's turn takes before others stop waiting for it in memory.
-const stuckAfter = time.Second
+// busyAfter is how long a group's turn takes before others stop waiting for it in memory.
+const busyAfter = time.Second
 
-func (g *group) stuck() bool { return g.running && time.Since(g.since) > stuckAfter }
+func (g *group) isBusy() bool { return g.running && time.Since(g.since) > busyAfter }
 
 // divert takes an item out of the queue if its group has been busy for long and more than share wait for it. true: the
 // item is the caller's.
@@ -228,7 +228,7 @@ func (q *queue) divert(it *item, share int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	g := it.group
-	if !g.stuck() || len(g.items) <= share {
+	if !g.isBusy() || len(g.items) <= share {
 		return false
 	}
 	i := slices.Index(g.items, it)

@@ -18,7 +18,7 @@ var errBusy = errors.New("the handler of its aggregate has been running for long
 // known of it: the event is looked at again by itself, and what it finds then decides.
 func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 	p := inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
-	err := c.stubbornly(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	err := c.untilCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var q pgx.Batch
 		if err := c.store.QueuePark(&q, e, p); err != nil {
 			return err

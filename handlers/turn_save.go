@@ -38,8 +38,8 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 				t.store.QueueSkip(&q, c.stream, before, e.Sequence)
 			}
 			if c.forks {
-				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errGhost, func(id uuid.UUID, eventType string) {
-					c.ghosts = append(c.ghosts, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
+				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errSuperseded, func(id uuid.UUID, eventType string) {
+					c.superseded = append(c.superseded, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
 				})
 			}
 			last[c.stream] = e.Sequence
@@ -110,8 +110,8 @@ func (t *turn) report() {
 	}
 	for _, c := range t.candidates {
 		e := c.event
-		for _, ghost := range c.ghosts {
-			t.reportParked(ghost, inbox.Dead(errGhost))
+		for _, event := range c.superseded {
+			t.reportParked(event, inbox.Dead(errSuperseded))
 		}
 		switch c.decision {
 		case run:
@@ -130,8 +130,8 @@ func (t *turn) report() {
 				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.Last})
 			}
 			if c.row != nil {
-				if r := t.rules(e); !r.adoptable(e, c.stream.Last) {
-					t.asker.offer(t.missing(e, c.stream.Last))
+				if r := t.conditions(e); !r.adoptable(e, c.stream.Last) {
+					t.requests.offer(t.missing(e, c.stream.Last))
 				}
 			} else if c.parked != nil {
 				t.reportParked(e, *c.parked)
