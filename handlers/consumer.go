@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// consumer is one running consumer: what it has in hand, its lanes, and its subscription.
+// consumer is one running consumer: its subscription, the queue of what was delivered, and its lanes.
 type consumer struct {
 	name     string
 	cfg      *Config
@@ -61,7 +61,7 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, store inbox.Stor
 	return c
 }
 
-// register writes down what the consumer handles, and reads since when it reads its topics and what other versions of the
+// register records what the consumer handles, and reads since when it reads its topics and what other versions of the
 // program handle.
 func (c *consumer) register(ctx context.Context) error {
 	var from *time.Time
@@ -82,7 +82,7 @@ func (c *consumer) register(ctx context.Context) error {
 		}
 	}
 	for _, r := range c.missed {
-		c.cfg.Logger.Warn("a handler that was registered before is missing in this process: its events wait for a process that has it; if it is gone for good, retire it with `rocketflow redrive retire`",
+		c.cfg.Logger.Warn("a handler that was registered before is missing in this process, so its events wait for a process that has it; if the handler is gone for good, retire it with `rocketflow redrive retire`",
 			keyConsumer, c.name, keyTopic, r.Topic, keyType, r.Type)
 	}
 	return nil
@@ -99,11 +99,11 @@ func (c *consumer) topics() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// beginMargin is how much earlier than the consumer's beginning the broker is asked to begin: it goes by the time when it
+// beginMargin is how much earlier than the consumer's beginning the broker is to begin: it goes by the time when it
 // stored a message, the consumer by when the event was recorded, and what is older is stepped over.
 const beginMargin = 10 * time.Minute
 
-// begin says where a group that the broker doesn't know begins.
+// begin returns where a group that the broker doesn't know begins.
 func (c *consumer) begin() broker.Begin {
 	var first time.Time
 	for _, topic := range c.topics() {
@@ -139,7 +139,7 @@ func (c *consumer) drain(ctx context.Context) error {
 	_ = c.finding.Stop(ctx) // what it has taken is with the queue, or due again
 	var err error
 	if e := c.putBack(ctx, c.queue.close(), 0); e != nil {
-		c.cfg.Logger.Warn("parked events that were taken are due again only when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
+		c.cfg.Logger.Warn("parked events that this process took could not be put back; they are due again when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
 	}
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Stop(ctx))
@@ -156,7 +156,7 @@ func (c *consumer) drain(ctx context.Context) error {
 	return nil
 }
 
-// isStopping tells whether nothing new is to begin.
+// isStopping reports whether nothing new is to begin.
 func (c *consumer) isStopping() bool { return !c.finding.Running() }
 
 // stopGrace is how long everything has to end once handlers have returned or were abandoned.
@@ -166,7 +166,7 @@ func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc { return c
 
 func (c *consumer) info(e rocketflow.Event) EventInfo { return EventInfo{Consumer: c.name, Event: e} }
 
-// receive is the broker's handler: it returns nil once the event is settled in Postgres, and an error only if the
+// receive is called by the broker for each message. It returns nil once the event is settled in Postgres, and an error only if the
 // router stops before.
 func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	e, err := decode(d)
@@ -194,10 +194,10 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	}
 }
 
-// share is how many messages in hand may wait for one handler that takes long: half of all, should all lanes be so.
+// share returns how many messages in hand may wait for one handler that takes long: half of all, should all lanes be so.
 func (c *consumer) share() int { return max(1, c.opts.MaxInFlight/(2*c.opts.Lanes)) }
 
-// now is for what is compared with times of Postgres.
+// now returns the time by Config.Clock.
 func (c *consumer) now() time.Time { return c.cfg.Clock.Now() }
 
 // throttle waits until n more events may be handled.
@@ -215,7 +215,7 @@ func (c *consumer) throttle(ctx context.Context, n int) error {
 	return nil
 }
 
-// signal makes the worker look for what is due.
+// signal makes findDue look again at once.
 func (c *consumer) signal() {
 	select {
 	case c.wake <- struct{}{}:
@@ -223,7 +223,7 @@ func (c *consumer) signal() {
 	}
 }
 
-// err says why the consumer handles nothing, or not all, at present.
+// err returns why the consumer handles nothing, or not all, at present.
 func (c *consumer) err() error {
 	err := errors.Join(c.laneStall.err(), c.findStall.err(), c.unresponsive.err())
 	if c.subscription != nil {

@@ -41,7 +41,7 @@ type situation struct {
 
 	unreadable    bool         // the message is no event
 	alreadyParked bool         // delivered, while its row waits in Postgres
-	entry         *inbox.Entry // what the inbox says of it; nil: it was not asked
+	entry         *inbox.Entry // what the inbox says of it; nil: it was not read
 	repeated      bool         // another copy of it runs in the same turn
 
 	failure *outcome // set: its handler failed in an earlier turn, and this one records what follows
@@ -189,7 +189,8 @@ func (r conditions) handler(e rocketflow.Event) decision {
 	return stepOver
 }
 
-// beforeBeginning tells whether the consumer begins after e. A timeout is nothing of the past.
+// beforeBeginning reports whether e was recorded before the consumer's beginning. A timeout is never: it belongs to the time
+// at which it fires.
 func (r conditions) beforeBeginning(e rocketflow.Event) bool {
 	return e.TimeoutName == "" && e.Time.Before(r.begin) // a zero begin is before all
 }
@@ -198,7 +199,7 @@ func (r conditions) tooFarAhead(e rocketflow.Event) bool {
 	return e.Sequence > r.now.Add(r.maxAhead).UnixMicro()
 }
 
-// expired tells whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
+// expired reports whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
 func (r conditions) expired(e rocketflow.Event) bool {
 	oldest := r.now.Add(-r.inboxRetention)
 	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && drawnAt(e.ID).Before(oldest)
@@ -207,12 +208,13 @@ func (r conditions) expired(e rocketflow.Event) bool {
 // drawnAt returns when a UUIDv7 was drawn.
 func drawnAt(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
 
-// adoptable tells whether an event that has no predecessor here will never see it come.
+// adoptable reports whether an event's predecessor will never come: the stream is new here, and the predecessor is older than
+// the consumer or than what positions remember.
 func (r conditions) adoptable(e rocketflow.Event, last int64) bool {
 	return last == 0 && (e.Previous < r.born.UnixMicro() || e.Previous < r.now.Add(-r.positionRetention).UnixMicro())
 }
 
-// passes tells whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
+// passes reports whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
 // and the parked one waits for something else, which no longer exists if its publisher's database has lost commits in a
 // failover. A parked one that may yet be adopted is waited for.
 func passes(e rocketflow.Event, at inbox.Position, r conditions) bool {

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// longestRest is how long the worker rests at most: another process may park, a person may retry.
-	longestRest  = 3 * time.Second
-	shortestRest = 20 * time.Millisecond
-	// sweepEvery is how often it looks for followers that nobody woke.
+	// maxPause is how long findDue pauses at most: another process may park an event, an operator may retry one.
+	maxPause = 3 * time.Second
+	minPause = 20 * time.Millisecond
+	// sweepEvery is how often it looks for parked events whose predecessors were deleted by hand.
 	sweepEvery = time.Minute
 	// takenMargin is added to the handler's time for what a lane does before.
 	takenMargin = 10 * time.Second
@@ -45,15 +45,15 @@ func (c *consumer) findDue(stopping, ctx context.Context) {
 	})
 }
 
-// takeDue takes what is due and returns how long to rest then.
+// takeDue takes what is due and returns how long to pause then.
 func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 	free := c.maxRetries() - int(c.retries.Load())
 	if free <= 0 {
-		return longestRest, nil // a lane signals when it is done with one
+		return maxPause, nil // a lane signals when it is done with one
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	taken, rest, err := c.store.TakeDue(ctx, c.cfg.Pool, c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, longestRest)
+	taken, pause, err := c.store.TakeDue(ctx, c.cfg.Pool, c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, maxPause)
 	if err != nil {
 		return 0, err
 	}
@@ -68,9 +68,9 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if len(due) == 0 {
-		rest = max(rest, shortestRest) // what is due is locked by another process
+		pause = max(pause, minPause) // what is due is locked by another process
 	}
-	return rest, nil
+	return pause, nil
 }
 
 // giveDue gives due events to the lanes, but for those whose group has been busy for long: they would take the place of

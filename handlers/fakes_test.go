@@ -81,7 +81,7 @@ func (g *fakeGroup) change() {
 	g.changed = make(chan struct{})
 }
 
-// idle tells whether everything was settled.
+// idle reports whether everything was settled.
 func (m *memory) idle() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -24,23 +24,25 @@ type noRequester struct{}
 func (noRequester) RequestMissing(context.Context, rocketflow.MissingEvents) error { return nil }
 
 const (
-	// requestInterval is how soon the same stream may be requested for again. How often it is, is set by how often a parked gap is
-	// looked at, by one process at a time: less and less.
+	// requestInterval is how soon events of the same stream may be requested again. How often they are depends on how often
+	// one process looks at a parked gap: less and less.
 	requestInterval = time.Second
 	requestTimeout  = 5 * time.Second
 	requestQueue    = 256
 
-	// A consumer asks so many times a second; what is too much is requested when the gap is looked at again.
+	// requestRate is how many requests a second a consumer sends. What is beyond it is requested when the gap is looked at
+	// again.
 	requestRate, requestBurst = 50, 100
-	maxRequested              = 10_000 // streams that are remembered; beyond that all are forgotten
+	maxRequested              = 10_000 // streams that are remembered; beyond it all are forgotten
 )
 
-// missingRequester sends the questions of a consumer for what it misses, behind the lanes: they don't wait for the broker.
+// missingRequester sends a consumer's requests for missing events. It does so beside the lanes, which don't wait for the
+// broker.
 type missingRequester struct {
 	consumer  *consumer
 	gaps      chan rocketflow.MissingEvents
 	limiter   *rate.Limiter
-	requested map[rocketflow.Stream]time.Time // touched by run alone
+	requested map[rocketflow.Stream]time.Time // used by run alone
 }
 
 func newMissingRequester(c *consumer) *missingRequester {
@@ -50,39 +52,39 @@ func newMissingRequester(c *consumer) *missingRequester {
 	}
 }
 
-// offer never blocks.
-func (a *missingRequester) offer(g rocketflow.MissingEvents) {
-	if a.consumer.cfg.Requester == NoRequester {
+// offer has a request sent unless too many wait. It never blocks.
+func (r *missingRequester) offer(g rocketflow.MissingEvents) {
+	if r.consumer.cfg.Requester == NoRequester {
 		return
 	}
 	select {
-	case a.gaps <- g:
+	case r.gaps <- g:
 	default:
 	}
 }
 
 // run sends what is offered until ctx ends.
-func (a *missingRequester) run(ctx context.Context) {
+func (r *missingRequester) run(ctx context.Context) {
 	for {
 		select {
-		case g := <-a.gaps:
-			a.request(ctx, g)
+		case g := <-r.gaps:
+			r.request(ctx, g)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (a *missingRequester) request(ctx context.Context, g rocketflow.MissingEvents) {
-	c := a.consumer
+func (r *missingRequester) request(ctx context.Context, g rocketflow.MissingEvents) {
+	c := r.consumer
 	now := c.now()
-	if since := now.Sub(a.requested[g.Stream()]); since >= 0 && since < requestInterval || !a.limiter.Allow() {
+	if since := now.Sub(r.requested[g.Stream()]); since >= 0 && since < requestInterval || !r.limiter.Allow() {
 		return
 	}
-	if len(a.requested) >= maxRequested {
-		clear(a.requested)
+	if len(r.requested) >= maxRequested {
+		clear(r.requested)
 	}
-	a.requested[g.Stream()] = now
+	r.requested[g.Stream()] = now
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	err := c.cfg.Requester.RequestMissing(ctx, g)
@@ -92,8 +94,7 @@ func (a *missingRequester) request(ctx context.Context, g rocketflow.MissingEven
 	c.cfg.Listener.MissingRequested(MissingRequestedInfo{c.name, g, err})
 }
 
-// missing is what keeps e waiting, of which its stream has come to last. What is older than the consumer is none of its
-// business.
+// missing returns what e waits for when its stream's position is last. What is older than the consumer is left out.
 func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.MissingEvents {
 	if last == 0 {
 		last = max(0, c.topicsRead[e.Topic].Born.UnixMicro()-1)

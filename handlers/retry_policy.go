@@ -68,7 +68,7 @@ const (
 	ActionDeadLetter RetryAction = "dead letter"
 )
 
-// ErrorAs tells whether err, or an error that it wraps, is of type E. It is for RetryRule.Match:
+// ErrorAs reports whether err, or an error that it wraps, is of type E. It is for RetryRule.Match:
 //
 //	handlers.RetryRule{Match: handlers.ErrorAs[*net.OpError], Action: handlers.ActionWait, Wait: time.Minute}
 func ErrorAs[E error](err error) bool {

@@ -20,10 +20,12 @@ import (
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
-// Router gives events to handlers. Each consumer is a group at the broker, named after the service and the consumer:
-// processes that register it share its events. What a consumer handles is recorded at Start, so that a process of another
-// version, which lacks a handler, leaves its events to one that has it. Its methods are safe for concurrent use; handlers
-// and middleware are registered before Start.
+// Router subscribes consumers to topics and runs the handlers that are registered for their events. A consumer is a name
+// for handlers that share a group at the broker and a place in each stream; processes that register it share its events.
+// What a consumer handles is recorded at Start, so that a process of another version, which lacks a handler, leaves its
+// events to one that has it.
+//
+// Its methods are safe for concurrent use. Register handlers and middleware before Start.
 type Router struct {
 	cfg   Config
 	store inbox.Store
@@ -38,8 +40,7 @@ type Router struct {
 	running    atomic.Pointer[[]*consumer] // nil: stopped
 }
 
-// New returns a Router that is to be given handlers and started. It returns a *rocketflow.FieldError for a Config that
-// can't be used.
+// New returns a Router for handlers to be registered at. It returns a *rocketflow.FieldError for a Config that can't be used.
 func New(cfg Config) (*Router, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -51,8 +52,9 @@ func New(cfg Config) (*Router, error) {
 	}, nil
 }
 
-// On registers a handler for the payload type P: topic and type are those that its zero value tells. What can't be
-// registered is reported by Start.
+// On registers a handler for the payload type P. The topic and the type of its events are those that EventMeta of the zero P
+// returns. The handler gets the event's body as a P; a body that can't be decoded makes the event a dead letter. Start
+// reports what can't be registered.
 func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Context, tx rocketflow.Tx, p P) error) {
 	meta, err := metaOf[P]()
 	if err != nil {
@@ -68,7 +70,7 @@ func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Co
 	})
 }
 
-// metaOf asks the zero value of P.
+// metaOf returns the EventMeta of the zero P.
 func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 	var zero P
 	t := reflect.TypeFor[P]()
@@ -78,13 +80,13 @@ func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 		}
 	}()
 	if meta = zero.EventMeta(); meta.Topic == "" || meta.Type == "" {
-		return meta, fmt.Errorf("the zero %v tells no Topic and Type; use Router.Handle to name them", t)
+		return meta, fmt.Errorf("EventMeta of the zero %v has no Topic or no Type; use Router.Handle to name them", t)
 	}
 	return meta, nil
 }
 
-// Handle registers a handler for events of a topic and type. A message that some other producer sent has its tag for a
-// type. What can't be registered is reported by Start.
+// Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag. The
+// handler gets the event as it is; [Decode] reads its body. Start reports what can't be registered.
 func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
 	group := r.cfg.GroupPrefix + consumer
 	switch {
@@ -118,7 +120,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	r.handlers[consumer][key] = fn
 }
 
-// Configure sets the options of a consumer; what is zero takes the Router's. What can't be used is reported by Start.
+// Configure sets the options of a consumer. A zero field takes the Router's value. Start reports what can't be used.
 func (r *Router) Configure(consumer string, c ConsumerConfig) {
 	if err := r.cfg.consumer(c).validate("handlers.ConsumerConfig of " + fmt.Sprintf("%.140q", consumer) + ": "); err != nil {
 		r.mu.Lock()
@@ -131,7 +133,7 @@ func (r *Router) Configure(consumer string, c ConsumerConfig) {
 	r.configured[consumer] = c
 }
 
-// Use wraps all handlers, those registered before too. The first registered is the outermost.
+// Use adds middleware, which wraps the handlers of all consumers, those registered before too. The first one is the outermost.
 func (r *Router) Use(middleware ...rocketflow.Middleware) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,7 +148,7 @@ func (r *Router) problem(field, reason string) {
 
 // Start subscribes all consumers, side by side. It returns what was registered wrongly, ErrNotMigrated, a
 // *SchemaOwnedError if the schema is another service's, and the broker's reasons (ErrTopicNotFound, ErrUnauthorized,
-// ErrUnavailable); nothing runs then. ctx bounds the start only. Started twice it does nothing.
+// ErrUnavailable); nothing runs then. ctx bounds the start only. A Start of a started router does nothing.
 func (r *Router) Start(ctx context.Context) error {
 	err := r.background.Start(ctx, func(context.Context) error { return r.start(ctx) })
 	if err != nil {
@@ -213,7 +215,7 @@ func (r *Router) checkPool(consumers []*consumer) {
 		lanes += c.opts.Lanes
 	}
 	if most := int(r.cfg.Pool.Config().MaxConns); most < lanes+otherConnections {
-		r.cfg.Logger.Warn("pool is small: slow handlers can hold all of its connections, and everything else then waits; raise pool_max_conns of the database's URL, or lower Lanes",
+		r.cfg.Logger.Warn("the connection pool is small: slow handlers can hold all of its connections, and everything else then waits; raise pool_max_conns of the database's URL, or lower Lanes",
 			"max_conns", most, "wanted", lanes+otherConnections, "lanes", lanes, "consumers", len(consumers))
 	}
 }
@@ -251,8 +253,9 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	return consumers, nil
 }
 
-// Stop takes no more messages, waits for the handlers that run and commits what ran; what was received and not begun goes
-// back to the broker. When ctx ends before they are done, their contexts end too and their events come again. Stopped twice, or before Start, it does nothing.
+// Stop stops the consumers: it accepts no more messages, waits for the handlers that run and commits what ran; what was
+// received and not begun goes back to the broker. When ctx ends before they are done, their contexts end too, and their
+// events come again. A Stop of a router that is not started does nothing. It may be started again.
 func (r *Router) Stop(ctx context.Context) error {
 	return r.background.StopAfter(ctx, func(ctx context.Context) error { return drain(ctx, *r.running.Swap(nil)) })
 }
@@ -268,8 +271,8 @@ func drain(ctx context.Context, consumers []*consumer) error {
 	return errors.Join(errs...)
 }
 
-// Err says why a running router handles nothing, or not all, at present: Postgres is away, or the broker, or a handler
-// ignores its deadline. nil: all is well, or the router doesn't run.
+// Err returns why a running router handles nothing, or not all, at present: Postgres or the broker is away, or a handler
+// ignores its deadline. It returns nil if there is no such reason, or if the router is not started.
 func (r *Router) Err() error {
 	consumers := r.running.Load()
 	if consumers == nil {

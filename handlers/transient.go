@@ -16,6 +16,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
+// This file is the policy for errors that pass by themselves: those of Postgres and of the outbox, not of a handler.
+
 // maxConflicts is how often a deadlock, or a connection that is lost while Postgres answers others, is tried again
 // before it counts as the event's own. A transaction of several events isn't tried again after a conflict: each alone
 // holds fewer locks, so they conflict less.
@@ -89,7 +91,7 @@ func (c *consumer) withRetries(ctx context.Context, begin within, conflicts int,
 	}
 }
 
-// isTransient tells whether err, of a transaction that had begun, lies in Postgres or the outbox rather than in the event.
+// isTransient reports whether err, of a transaction that had begun, lies in Postgres or the outbox rather than in the event.
 func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, conflicts int) bool {
 	var own *handlerError
 	var pgErr *pgconn.PgError

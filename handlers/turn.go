@@ -286,7 +286,7 @@ func (t *turn) advance(c *candidate) {
 	at.Last = c.event.Sequence
 }
 
-// moved tells whether the turn has advanced a stream.
+// moved reports whether the turn has advanced a stream.
 func (t *turn) moved() bool {
 	for _, s := range t.streams {
 		if s.Last != s.First {

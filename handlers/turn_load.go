@@ -56,7 +56,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	return t.lookBehindHeads(ctx, tx)
 }
 
-// enters tells whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
+// enters reports whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
 // doesn't settle the event, it does not.
 func (t *turn) enters(e rocketflow.Event) bool {
 	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
