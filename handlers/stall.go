@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// stall is why one part of a consumer, its lanes or its worker, can't work with Postgres or the outbox at present.
+// stall records why one part of a consumer, its lanes or findDue, can't use Postgres or the outbox at present.
 type stall struct {
 	consumer *consumer
 

@@ -30,7 +30,7 @@ func (c *consumer) inTransaction(ctx context.Context, fn func(ctx context.Contex
 	}, maxConflicts, fn)
 }
 
-// untilCommitted is inTransaction for what nobody else could do in our place: it goes on until it succeeds or ctx ends.
+// untilCommitted is inTransaction for what no other process could do instead: it goes on until it succeeds or ctx ends.
 func (c *consumer) untilCommitted(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	for try := 0; ; try++ {
 		err := c.inTransaction(ctx, fn)
@@ -44,7 +44,7 @@ func (c *consumer) untilCommitted(ctx context.Context, fn func(ctx context.Conte
 	}
 }
 
-// optionsTransactor is a transactor that takes options, as the outbox does.
+// optionsTransactor is a transactor that accepts options, as the outbox does.
 type optionsTransactor interface {
 	WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error
 }
@@ -91,7 +91,8 @@ func (c *consumer) withRetries(ctx context.Context, begin within, conflicts int,
 	}
 }
 
-// isTransient reports whether err, of a transaction that had begun, lies in Postgres or the outbox rather than in the event.
+// isTransient reports whether err, of a transaction that had begun, is of Postgres or the outbox rather than of the event, so
+// that the transaction is to be run again.
 func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, conflicts int) bool {
 	var own *handlerError
 	var pgErr *pgconn.PgError
@@ -117,7 +118,7 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 	return c.cfg.Pool.Ping(ctx) != nil
 }
 
-// isConflict: serialization failure, deadlock, lock_timeout, and a row for a partition that was made at that moment,
+// isConflict reports whether an error is of locks: serialization failure, deadlock, lock_timeout, and a row for a partition that was made at that moment,
 // which is a check violation that names no constraint.
 func isConflict(e *pgconn.PgError) bool {
 	switch e.Code {
@@ -127,7 +128,7 @@ func isConflict(e *pgconn.PgError) bool {
 	return e.Code == "23514" && e.ConstraintName == ""
 }
 
-// isUnavailable: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
+// isUnavailable reports whether a code says that Postgres can't be used at present: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
 func isUnavailable(code string) bool {
 	switch code[:2] {
 	case "08", "53", "57", "58":
@@ -136,6 +137,7 @@ func isUnavailable(code string) bool {
 	return code == "25006"
 }
 
+// backoff returns the wait before another try.
 func backoff(try int) time.Duration {
 	wait := min(20*time.Millisecond<<min(try, 8), 5*time.Second)
 	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter needs no secrecy
@@ -149,7 +151,7 @@ func (c *consumer) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// isRefused: the outbox can't publish what the handler asked it to.
+// isRefused reports whether the outbox can't publish what a handler published.
 func isRefused(err error) bool {
 	var field *rocketflow.FieldError
 	return errors.As(err, &field) || errors.Is(err, broker.ErrRejected)

@@ -142,7 +142,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 		if passes(row.Event, at.Position, t.conditions(row.Event)) {
 			return []*inbox.Record{row}, nil
 		}
-		// It has come to stand behind another: that one wakes it.
+		// Another was parked before it meanwhile: that one makes it due.
 		var q pgx.Batch
 		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
 		t.store.QueueWake(&q, []*inbox.LockedStream{at})
@@ -155,7 +155,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 	for ; n < len(rows); n++ {
 		reason := rows[n].Reason
 		if reason == inbox.DeadLetter || (n > 0 || t.source == followers) && reason != inbox.Gap && reason != inbox.Busy {
-			break // it waits for its own next attempt, for a handler or for a person
+			break // it waits for its own next attempt, for a handler or for an operator
 		}
 	}
 	return rows[:n], nil
