@@ -2,12 +2,13 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // acker writes down what the broker has, in batches behind the hot path. An ack that is lost costs a double, which the
@@ -38,19 +39,9 @@ func (o *Outbox) ack(ctx context.Context, ids []uuid.UUID) error {
 // query runs a statement by itself in one round trip, at read committed whatever the database's default is: above that it
 // could fail because another process acks the same event.
 func (o *Outbox) query(ctx context.Context, scan func(pgx.Rows) error, name string, args ...any) error {
-	conn, err := o.config.Pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	t := newLazyTx(conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	b := &pgx.Batch{}
 	b.Queue(o.queries.Get(name), args...).Query(scan)
-	open, err := t.commitWith(ctx, b)
-	if open {
-		err = errors.Join(err, t.abort(ctx))
-		t.end()
-	}
-	return err
+	return lazytx.Run(ctx, o.config.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, b)
 }
 
 // texts is what parameters of type uuid[] are given as, for all of pgx's ways to run a query.

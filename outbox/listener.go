@@ -53,7 +53,7 @@ type Listener struct {
 // PathInfo is what Listener.PathChanged gets.
 type PathInfo struct {
 	From, To Path
-	Why      string // WhyPinned and its like
+	Reason   PathReason
 }
 
 // PreparedInfo is what Listener.Prepared gets.

@@ -20,8 +20,10 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/coalesce"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
@@ -219,7 +221,7 @@ type Outbox struct {
 	gauge     gauge
 	hurry     hurry
 	hot       hotStreams
-	handedOut handedOut
+	exposed   exposedConns
 	faults    guard.Reporter // of the application's functions
 	said      said
 	checkLog  checkLog
@@ -228,14 +230,14 @@ type Outbox struct {
 	refillOff sync.Once    // said that it is
 
 	mu      sync.Mutex // guards what follows
-	running *running
+	running *services
 }
 
-// running is what exists between Start and Stop.
-type running struct {
+// services is what exists between Start and Stop.
+type services struct {
 	database   string
-	transactor broker.TransactionProducer
-	gears      *gears
+	producer   broker.TransactionProducer
+	paths      *pathSelector
 	acks       *acker
 	rejections *batcher[rejectedEvent]
 	relay      *relay
@@ -244,8 +246,8 @@ type running struct {
 	refill     *refiller
 	discards   *discards
 	checking   inProgress
-	lookups    together[uuid.UUID, found]    // of checks
-	checked    together[uuid.UUID, struct{}] // acks of checks
+	lookups    *coalesce.Coalescer[uuid.UUID, found]    // of check-backs
+	ackChecked *coalesce.Coalescer[uuid.UUID, struct{}] // what check-backs have committed
 }
 
 // New returns an outbox that is not started. An error is a *rocketflow.FieldError.
@@ -284,16 +286,15 @@ func (o *Outbox) Start(ctx context.Context) error {
 			return fmt.Errorf("start outbox: %w", err)
 		}
 	}
-	r := &running{database: database}
+	r := &services{database: database}
 	if err := o.readBacklog(ctx); err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
 	r.retention = o.startRetention(ctx)
 	r.acks = o.startAcks()
-	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
-	r.checked.max = maxLookups
-	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
-	r.transactor, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+	r.lookups = coalesce.New(maxLookups, o.lookUp)
+	r.ackChecked = coalesce.New(maxLookups, func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) })
+	r.producer, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
 		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
 			o.faults.Report("check-back", err)
 			return broker.Unknown, nil
@@ -307,7 +308,7 @@ func (o *Outbox) Start(ctx context.Context) error {
 	}
 	r.rejections = o.startRejections()
 	r.relay = o.startRelay(r)
-	r.gears = o.newGears(r.relay)
+	r.paths = o.newPathSelector(r.relay)
 	r.sweep = o.startSweep(r)
 	r.refill = o.startRefill(r.database)
 	r.discards = o.startDiscards(r.database)
@@ -329,7 +330,7 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	r.refill.stop(ctx)
 	r.discards.stop(ctx)
 	r.sweep.stop()
-	err := r.transactor.Close(ctx)
+	err := r.producer.Close(ctx)
 	r.relay.stop(ctx)
 	r.acks.stop(ctx)
 	r.rejections.stop(ctx)
@@ -340,7 +341,8 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	return nil
 }
 
-func (o *Outbox) current() *running {
+// current returns the services, or nil if the outbox is not started.
+func (o *Outbox) current() *services {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.running
@@ -396,12 +398,10 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	own := newLazyTx(conn, options)
-	s, t := o.newTransaction(own)
-	s.own = own
-	// What the caller commits with may be anything, PREPARE TRANSACTION for one.
-	s.eager, s.opaque = options.CommitQuery != "", options.CommitQuery != ""
-	o.hot.begin()
+	lazy := lazytx.New(conn, options)
+	s, t := o.newTransaction(lazy, lazy)
+	// The caller's commit statement may be anything, such as PREPARE TRANSACTION.
+	s.eager, s.unproven = options.CommitQuery != "", options.CommitQuery != ""
 	return t, nil
 }
 

@@ -56,13 +56,13 @@ RETURNING id, sequence, previous, recorded_at,
     CASE pg_catalog.current_setting('synchronous_commit'::text) WHEN 'off'::text
         THEN pg_catalog.set_config('synchronous_commit'::text, 'local'::text, true) END
 
--- name: Mark
+-- name: LeaveMarker
 -- Appends to a setting of the transaction, which what rolls back the work beside it rolls back, too.
 SELECT pg_catalog.set_config('rocketflow.after_commit'::text,
     coalesce(pg_catalog.current_setting('rocketflow.after_commit'::text, true), ''::text) || ' '::text || $1::text, true)
 
--- name: Survivors
--- What is left of the marks, the transaction's id if it has written anything, and those of the events that have a row.
+-- name: NotRolledBack
+-- The markers that are left, the transaction's id if it has written anything, and those of the events that have a row.
 SELECT coalesce(pg_catalog.current_setting('rocketflow.after_commit'::text, true), ''::text),
     pg_catalog.pg_current_xact_id_if_assigned()::text,
     ARRAY(SELECT e.id::text FROM pg_catalog.unnest($1::text[]::uuid[]) AS e (id) WHERE EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = e.id OFFSET 0))

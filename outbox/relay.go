@@ -86,7 +86,7 @@ const relayBytes = 1 << 20
 // eventOverhead is about what an event takes on the wire beside its body.
 const eventOverhead = 1 << 10
 
-func (o *Outbox) startRelay(running *running) *relay {
+func (o *Outbox) startRelay(running *services) *relay {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &relay{
 		outbox: o, acks: running.acks, rejections: running.rejections, database: running.database,
@@ -191,9 +191,9 @@ func (r *relay) lane(e rocketflow.Event) *lane {
 	return l
 }
 
-// underway counts the events, but for the sweep's, that a request to the broker is made for or could be. behind tells that
-// the relay holds one of a stream that these, which have no sequence yet, may belong to.
-func (r *relay) underway(events []rocketflow.Event) (n int, behind bool) {
+// inFlight counts the events, but for the sweep's, for which a request to the broker is made or could be made. behind
+// reports that the relay holds an event of a stream of these, which have no sequence yet.
+func (r *relay) inFlight(events []rocketflow.Event) (n int, behind bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range events {

@@ -44,7 +44,7 @@ const carefulPage = 16
 // leaseTTL is how long nobody sweeps after the sweeping process was frozen or cut off, unless SweepInterval is long.
 const leaseTTL = 10 * time.Second
 
-func (o *Outbox) startSweep(r *running) *sweeper {
+func (o *Outbox) startSweep(r *services) *sweeper {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &sweeper{
 		outbox: o, database: r.database, relay: r.relay, acks: r.acks, checking: &r.checking, holder: uuid.New(), cancel: cancel, done: make(chan struct{}),

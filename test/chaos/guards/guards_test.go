@@ -25,22 +25,21 @@ type guard struct {
 
 // guards are the places. %s in new is the condition under which the guard is off.
 var guards = []guard{
-	{"visible", "outbox/check.go", // commit is answered for a visible row alone
+	{"visible", "outbox/checkback.go", // commit is answered for a visible row alone
 		`if err == nil && found.recorded && ours && !found.acked && !found.replica {`,
 		`if err == nil && (found.recorded && ours || %s) && !found.acked && !found.replica {`},
-	{"acked", "outbox/check.go", // the check looks the ack up
+	{"acked", "outbox/checkback.go", // the check looks the ack up
 		`|| OFF_VISIBLE) && !found.acked && !found.replica {`,
 		`|| OFF_VISIBLE) && (!found.acked || %s) && !found.replica {`},
-	{"check", "outbox/check.go", // checks are answered
+	{"check", "outbox/checkback.go", // checks are answered
 		`if !r.checking.begin(event.ID) {`,
 		`if %s || !r.checking.begin(event.ID) {`},
-	{"unknown-rollback", "outbox/tx.go", // nothing is ended after an unknown COMMIT
-		"		if !unknown {\n			s.outbox.abandon(ctx, r, ticket, halves)\n",
-		"		if !unknown || %s {\n			s.outbox.abandon(ctx, r, ticket, halves)\n"},
-	{"unknown-commit", "outbox/tx.go",
-		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish(",
-		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n" +
-			"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish("},
+	{"unknown-rollback", "outbox/publication.go", // nothing is ended after an unknown COMMIT
+		"	case lazytx.NotCommitted(err):\n		p.abandon(ctx)\n	default:\n		p.unknown()\n",
+		"	case lazytx.NotCommitted(err) || %s:\n		p.abandon(ctx)\n	default:\n		p.unknown()\n"},
+	{"unknown-commit", "outbox/publication.go",
+		"	default:\n		p.unknown()\n",
+		"	default:\n		if %s {\n			p.finish(ctx)\n		}\n		p.unknown()\n"},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
 		"		page, err := s.owed(ctx, v.known, after, size)\n",
 		"		page, err := s.owed(ctx, v.known, after, size)\n		if %s {\n			page = nil\n		}\n"},

@@ -51,7 +51,7 @@ func (p *inProgress) end(id uuid.UUID) {
 //	of another database, or an error          unknown
 //
 // Commit is answered for a visible row alone: that is what keeps an event of an aborted transaction from going out.
-func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.Decision, func(error)) {
+func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (broker.Decision, func(error)) {
 	info := CheckedInfo{Times: c.Message.Attempt}
 	c.Message.Body = nil // nobody reads it
 	event, err := wire.EventOf(c.Message)
@@ -77,7 +77,7 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 			r.checking.end(event.ID)
 		}
 	}()
-	found, err := r.lookups.do(ctx, event.ID)
+	found, err := r.lookups.Do(ctx, event.ID)
 	ours := found.topic == event.Topic && found.kind == event.Type
 	if err == nil && found.recorded && ours && !found.acked && !found.replica {
 		d := answer(broker.Commit, "committed", nil)
@@ -91,7 +91,7 @@ func (o *Outbox) check(ctx context.Context, r *running, c broker.Check) (broker.
 			// Written down before another check of this event can look.
 			ctx, cancel := context.WithTimeout(context.Background(), o.config.EndTimeout)
 			defer cancel()
-			_, _ = r.checked.do(ctx, event.ID) // what fails is reported, and the event doubled
+			_, _ = r.ackChecked.Do(ctx, event.ID) // what fails is reported, and the event doubled
 		}
 	}
 	switch {
@@ -138,7 +138,7 @@ func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
 }
 
 // ackChecked writes down what checks have committed. What fails now is tried again with other acks.
-func (o *Outbox) ackChecked(ctx context.Context, r *running, ids []uuid.UUID) ([]struct{}, error) {
+func (o *Outbox) ackChecked(ctx context.Context, r *services, ids []uuid.UUID) ([]struct{}, error) {
 	if err := o.ack(ctx, ids); err != nil {
 		for _, id := range ids {
 			r.acks.add(id)

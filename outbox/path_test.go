@@ -88,7 +88,7 @@ func TestBreaker(t *testing.T) {
 	if n := j.waits(); n < 3 || n > halves+2 {
 		t.Errorf("%d transactions waited in vain, want 3 to %d", n, halves+2)
 	}
-	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBreakerOpen}}
+	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Reason: outbox.PathBreakerOpen}}
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -105,10 +105,10 @@ func TestBreaker(t *testing.T) {
 		return len(j.changes()) == 2
 	})
 	got := j.changes()[1]
-	if got.Why == outbox.WhyFree { // a slow machine took so long that it counts as busy
-		got.Why = outbox.WhyBreakerClosed
+	if got.Reason == outbox.PathFree { // a slow machine took so long that it counts as busy
+		got.Reason = outbox.PathBreakerClosed
 	}
-	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyBreakerClosed}) {
+	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathBreakerClosed}) {
 		t.Errorf("then told %v", got)
 	}
 	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
@@ -190,7 +190,7 @@ func TestGearsByLoad(t *testing.T) {
 		}
 		return len(j.changes()) == 2
 	})
-	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyFree}}
+	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Reason: outbox.PathBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathFree}}
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -274,7 +274,7 @@ func TestPinnedGear(t *testing.T) {
 			if n := prepared.Load(); n != int64(halves) {
 				t.Errorf("%d half messages, want %d", n, halves)
 			}
-			if told := j.changes(); gear != outbox.Auto && (len(told) != 1 || told[0] != outbox.PathInfo{To: gear, Why: outbox.WhyPinned}) {
+			if told := j.changes(); gear != outbox.Auto && (len(told) != 1 || told[0] != outbox.PathInfo{To: gear, Reason: outbox.PathPinned}) {
 				t.Errorf("told %v", told)
 			}
 			eventually(t, "events", func() bool { return len(b.broker.events()) == 6 })
