@@ -151,9 +151,9 @@ const reasonForeign = "of another database"
 
 // checkLog says once why checks can't be answered: the broker asks for each half message, again and again.
 type checkLog struct {
-	mu      sync.Mutex
-	trouble trouble
-	foreign map[string]bool // databases
+	mu       sync.Mutex
+	failures failureStreak
+	foreign  map[string]bool // databases
 }
 
 // maxForeign bounds the memory.
@@ -164,7 +164,7 @@ func (l *checkLog) say(log *slog.Logger, i CheckedInfo, database string) {
 	defer l.mu.Unlock()
 	switch {
 	case i.Err != nil:
-		if l.trouble.begins(i.Err) {
+		if l.failures.begins(i.Err) {
 			log.Warn("a check-back can't be answered; the broker asks again, and the sweep sends what is committed",
 				"event_id", i.EventID, "reason", i.Reason, "times", i.Times, "error", i.Err)
 		}
@@ -178,7 +178,7 @@ func (l *checkLog) say(log *slog.Logger, i CheckedInfo, database string) {
 				"event_id", i.EventID, "database", database)
 		}
 	default:
-		l.trouble.ends(log, "check-backs are answered again")
+		l.failures.end(log, "check-backs are answered again")
 	}
 }
 

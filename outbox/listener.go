@@ -112,8 +112,8 @@ type SweptInfo struct {
 
 // ResentInfo is what Listener.Resent gets.
 type ResentInfo struct {
-	Requester string // the source of the question, as it says
-	Gap       rocketflow.MissingEvents
+	Requester string // the source that the request names
+	Missing   rocketflow.MissingEvents
 	Sent      int   // events sent again
 	Gone      bool  // the first of those missed are no longer kept
 	Refused   bool  // too much is asked: nothing was looked up, and Err says what is too much

@@ -162,7 +162,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// groupName makes a source, which may be any URI reference, into the name of a group.
+// groupName makes the name of a group of a source, which may be any URI reference.
 func groupName(source string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-%|", r) {
@@ -218,19 +218,19 @@ type Outbox struct {
 	listener *Listener
 	log      *slog.Logger
 
-	gauge     gauge
-	hurry     hurry
-	hot       hotStreams
-	exposed   exposedConns
-	faults    guard.Reporter // of the application's functions
-	said      said
-	checkLog  checkLog
-	skewed    atomic.Bool  // said that the clock differs from Postgres'
-	skew      atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
-	refillOff sync.Once    // said that it is
+	gauge          gauge
+	hurry          hurry
+	hot            hotStreams
+	exposed        exposedConns
+	faults         guard.Reporter // of the application's functions
+	said           said
+	checkLog       checkLog
+	skewed         atomic.Bool  // it was logged that the clock differs from Postgres'
+	skew           atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
+	requestsAreOff sync.Once    // guards the log that the topic of missing-events requests doesn't exist
 
-	mu      sync.Mutex // guards what follows
-	running *services
+	turn    sync.Mutex // held by a Start or a Stop from its beginning to its end
+	running atomic.Pointer[services]
 }
 
 // services is what exists between Start and Stop.
@@ -243,8 +243,8 @@ type services struct {
 	relay      *relay
 	sweep      *sweeper
 	retention  *retainer
-	refill     *refiller
-	discards   *discards
+	resender   *resender
+	discards   *discardReporter
 	checking   inProgress
 	lookups    *coalesce.Coalescer[uuid.UUID, found]    // of check-backs
 	ackChecked *coalesce.Coalescer[uuid.UUID, struct{}] // what check-backs have committed
@@ -256,85 +256,93 @@ func New(c Config) (*Outbox, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
+	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
 	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener.guarded(&o.faults))
 	return o, nil
 }
 
-// ErrNotStarted is what publishing returns before Start and after Stop.
+// ErrNotStarted is returned by what publishes, before Start and after Stop.
 var ErrNotStarted = errors.New("outbox is not started")
 
-// Start verifies schema and topics, begins to answer checks, and starts relay, sweep and retention. ctx bounds the
-// start only. Starting a started outbox does nothing.
+// Start verifies the schema and the topics, then starts to answer check-backs, to relay, to sweep and to apply retention.
+// ctx bounds the start only. Starting a started outbox does nothing.
 func (o *Outbox) Start(ctx context.Context) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.running != nil {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	if o.current() != nil {
 		return nil
 	}
-	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
-		return fmt.Errorf("start outbox: %w", err)
-	}
-	database, err := installation.Claim(ctx, o.config.Pool, o.config.Schema, o.config.Source)
+	s, err := o.startServices(ctx)
 	if err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
+	o.running.Store(s)
+	return nil
+}
+
+func (o *Outbox) startServices(ctx context.Context) (*services, error) {
+	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
+		return nil, err
+	}
+	database, err := installation.Claim(ctx, o.config.Pool, o.config.Schema, o.config.Source)
+	if err != nil {
+		return nil, err
+	}
 	if len(o.config.Topics) > 0 {
 		if err := o.config.Broker.VerifyTopics(ctx, o.config.Topics...); err != nil {
-			return fmt.Errorf("start outbox: %w", err)
+			return nil, err
 		}
 	}
-	r := &services{database: database}
+	s := &services{database: database}
 	if err := o.readBacklog(ctx); err != nil {
-		return fmt.Errorf("start outbox: %w", err)
+		return nil, err
 	}
-	r.retention = o.startRetention(ctx)
-	r.acks = o.startAcks()
-	r.lookups = coalesce.New(maxLookups, o.lookUp)
-	r.ackChecked = coalesce.New(maxLookups, func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) })
-	r.producer, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
-		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
+	s.retention = o.startRetention(ctx)
+	s.acks = o.startAcks()
+	s.lookups = coalesce.New(maxLookups, o.lookUp)
+	s.ackChecked = coalesce.New(maxLookups, func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, s, ids) })
+	s.producer, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+		if err := guard.Call(func() { d, done = o.check(ctx, s, c) }); err != nil {
 			o.faults.Report("check-back", err)
 			return broker.Unknown, nil
 		}
 		return d, done
 	})
 	if err != nil {
-		r.acks.stop(ctx)
-		r.retention.stop()
-		return fmt.Errorf("start outbox: %w", err)
+		s.acks.stop(ctx)
+		s.retention.stop()
+		return nil, err
 	}
-	r.rejections = o.startRejections()
-	r.relay = o.startRelay(r)
-	r.paths = o.newPathSelector(r.relay)
-	r.sweep = o.startSweep(r)
-	r.refill = o.startRefill(r.database)
-	r.discards = o.startDiscards(r.database)
-	o.running = r
-	return nil
+	s.rejections = o.startRejections()
+	s.relay = o.startRelay(s)
+	s.paths = o.newPathSelector(s.relay)
+	s.sweep = o.startSweep(s)
+	s.resender = o.startResender(s.database)
+	s.discards = o.startDiscardReporter(s.database)
+	return s, nil
 }
 
-// Stop stops to answer checks, sends what the relay has in memory and writes acks down, until ctx ends; what is left
-// then stays owed and is sent by another process, or after the next Start. Transactions still open can no longer
-// publish. Stopping a stopped outbox does nothing.
+// Stop closes the connection for check-backs, sends what the relay has in memory and writes acknowledgements, until ctx
+// ends. Events that are left then stay owed and are sent by another process, or after the next Start. Transactions that are
+// still open can no longer publish. Stopping a stopped outbox does nothing.
 func (o *Outbox) Stop(ctx context.Context) error {
-	o.mu.Lock()
-	r := o.running
-	o.running = nil
-	o.mu.Unlock()
-	if r == nil {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	s := o.running.Swap(nil)
+	if s == nil {
 		return nil
 	}
-	r.refill.stop(ctx)
-	r.discards.stop(ctx)
-	r.sweep.stop()
-	err := r.producer.Close(ctx)
-	r.relay.stop(ctx)
-	r.acks.stop(ctx)
-	r.rejections.stop(ctx)
-	r.retention.stop()
+	// What produces work ends before what does it: the relay needs the acks, the sweep needs the relay.
+	s.resender.stop(ctx)
+	s.discards.stop(ctx)
+	s.sweep.stop()
+	err := s.producer.Close(ctx)
+	s.relay.stop(ctx)
+	s.acks.stop(ctx)
+	s.rejections.stop(ctx)
+	s.retention.stop()
 	if err != nil {
 		return fmt.Errorf("stop outbox: %w", err)
 	}
@@ -342,22 +350,21 @@ func (o *Outbox) Stop(ctx context.Context) error {
 }
 
 // current returns the services, or nil if the outbox is not started.
-func (o *Outbox) current() *services {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.running
-}
+func (o *Outbox) current() *services { return o.running.Load() }
 
-// Within runs fn in a transaction and commits it if fn returns nil; else, or if fn panics, it rolls back. fn's error is
-// returned as it is. nil means that the transaction is committed, and an error that matches rocketflow.ErrCommitUnknown
-// that nobody knows; after any other it is not committed, unless fn has done that itself. An fn that rolls it back must
-// return an error.
+// Within runs fn in a transaction and commits it if fn returns nil. If fn returns an error, or panics, it rolls back; fn's
+// error is returned as it is.
+//
+// nil means that the transaction is committed. An error that matches rocketflow.ErrCommitUnknown means that nobody knows
+// whether it is, as Postgres' answer was lost: look up its effects before you run it again. After any other error it is not
+// committed, unless fn has committed it itself. In each case its events are sent if and only if it is committed. An fn that
+// rolls the transaction back must return an error.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
 
-// WithinTx is Within with options. At the isolation levels above read committed two transactions that publish to one
-// stream can't both commit: the later fails with Postgres' serialization error and must be run again.
+// WithinTx is Within with options. Above the isolation level read committed two transactions that publish to one stream
+// can't both commit: the later one fails with Postgres' serialization error and must be run again.
 func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) (err error) {
 	tx, err := o.begin(ctx, options)
 	if err != nil {
@@ -372,7 +379,7 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 		return nil
 	}
 	if err = tx.Commit(ctx); errors.Is(err, pgx.ErrTxClosed) && tx.shared.err != nil {
-		err = tx.shared.err // fn has tried, and ignores it
+		err = tx.shared.err // of fn's own Commit, which fn ignores
 	}
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -380,8 +387,8 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 	return nil
 }
 
-// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback. Postgres hears
-// of it with its first statement, and so does the caller of what is wrong with options.
+// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback. BEGIN is sent with
+// the first statement, which then returns the error if Postgres refuses the options.
 func (o *Outbox) Begin(ctx context.Context, options pgx.TxOptions) (rocketflow.Tx, error) {
 	tx, err := o.begin(ctx, options)
 	if err != nil {
@@ -405,7 +412,7 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 	return t, nil
 }
 
-// newEvents makes events of payloads, and tells which take no place in a stream.
+// newEvents makes events of payloads and reports which take no place in a stream.
 func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
 	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
 	for i, p := range payloads {

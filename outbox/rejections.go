@@ -39,12 +39,12 @@ func newRejected(e rocketflow.Event, err error) rejectedEvent {
 
 // startRejections notes what the relay could not send, in batches.
 func (o *Outbox) startRejections() *batcher[rejectedEvent] {
-	return startBatcher(func(ctx context.Context, batch []rejectedEvent, trouble *trouble) error {
+	return startBatcher(func(ctx context.Context, batch []rejectedEvent, failures *failureStreak) error {
 		err := o.noteRejected(ctx, batch)
 		if err == nil {
-			trouble.ends(o.log, "rejected events are noted again")
+			failures.end(o.log, "rejected events are noted again")
 			o.gauge.reject(batch, true)
-		} else if trouble.begins(err) {
+		} else if failures.begins(err) {
 			o.log.Warn("rejected events can't be noted; next try follows", "events", len(batch), "error", err)
 		}
 		return err

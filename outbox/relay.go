@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
@@ -24,7 +25,7 @@ type relay struct {
 	acks       *acker
 	rejections *batcher[rejectedEvent]
 	database   string
-	group      sync.WaitGroup
+	workers    sync.WaitGroup  // not a background.Group: they go on sending after stop was called
 	ctx        context.Context // of the sends; ends when stop's patience does
 	cancel     context.CancelFunc
 
@@ -93,9 +94,9 @@ func (o *Outbox) startRelay(running *services) *relay {
 		ctx: ctx, cancel: cancel, lanes: map[queue]*lane{}, streams: map[rocketflow.Stream]*home{},
 	}
 	r.work.L, r.room.L, r.spilled.L = &r.mu, &r.mu, &r.mu
-	r.group.Go(r.readBack)
+	r.workers.Go(r.readBack)
 	for range o.config.RelayWorkers {
-		r.group.Go(r.run)
+		r.workers.Go(r.run)
 	}
 	return r
 }
@@ -335,8 +336,9 @@ func (r *relay) stop(ctx context.Context) {
 	r.room.Broadcast()
 	r.spilled.Broadcast()
 	r.mu.Unlock()
-	ended := context.AfterFunc(ctx, r.cancel)
-	r.group.Wait()
-	ended()
+	if background.Wait(ctx, &r.workers) != nil {
+		r.cancel()
+		r.workers.Wait()
+	}
 	r.cancel()
 }

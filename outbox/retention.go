@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
@@ -21,15 +22,16 @@ var retentionSQL string
 const (
 	partitionsAhead   = 7 // days
 	retentionInterval = time.Hour
-	retentionRetry    = time.Minute // of the machine's time: a table was in use, or Postgres is away
+	retentionRetry    = time.Minute // a table was in use, or Postgres is away
 )
 
-// retainer makes partitions ahead, drops those past retention in which nothing is owed, and forgets what no partition
-// covers, all by Postgres' clock. Every process does: what must not be dropped is looked at in the transaction that would
-// drop it.
+// retainer makes partitions ahead, drops those past retention in which no event is owed, and deletes what no partition
+// covers, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up in the transaction
+// that drops it.
 type retainer struct {
-	cancel context.CancelFunc
-	done   chan struct{}
+	outbox   *Outbox
+	failures failureStreak
+	group    background.Group
 }
 
 func (o *Outbox) startRetention(ctx context.Context) *retainer {
@@ -38,45 +40,35 @@ func (o *Outbox) startRetention(ctx context.Context) *retainer {
 		_, err = o.makePartitions(ctx, now)
 	}
 	if err != nil {
-		o.log.Warn("can't make the outbox' partitions; its default ones take their rows", "error", err)
+		o.log.Warn("partitions of the outbox can't be made and the default partitions take their rows; it is retried", "error", err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &retainer{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		var trouble trouble
-		for {
-			next, giveUp := o.config.Clock.After(retentionInterval)
-			var again <-chan time.Time
-			now, err := o.now(ctx)
-			if err == nil {
-				err = o.retain(ctx, now)
-			}
-			if err == nil {
-				trouble.ends(o.log, "retention is complete again")
-			} else if ctx.Err() == nil {
-				if trouble.begins(err) {
-					o.log.Warn("retention not complete; next try in a minute", "error", err)
-				}
-				again = time.After(retentionRetry)
-			}
-			select {
-			case <-next:
-			case <-again:
-				giveUp()
-			case <-ctx.Done():
-				giveUp()
-				return
-			}
-		}
-	}()
+	r := &retainer{outbox: o}
+	_ = r.group.Start(ctx, func(context.Context) error {
+		r.group.Go(func(ctx context.Context) { background.Loop{Clock: o.config.Clock}.Run(ctx, r.retain) })
+		return nil
+	})
 	return r
 }
 
-func (r *retainer) stop() {
-	r.cancel()
-	<-r.done
+func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
+	o := r.outbox
+	begin := o.config.Clock.Now()
+	now, err := o.now(ctx)
+	if err == nil {
+		err = o.retain(ctx, now)
+	}
+	switch {
+	case err == nil:
+		r.failures.end(o.log, "retention is complete again")
+		return min(retentionInterval, retentionInterval-o.config.Clock.Now().Sub(begin))
+	case ctx.Err() == nil && r.failures.begins(err):
+		o.log.Warn("retention is not complete, so tables grow; it is retried", "error", err, "after", retentionRetry)
+	}
+	return retentionRetry
 }
+
+// stop waits for the statement that is under way, which ends with its context.
+func (r *retainer) stop() { _ = r.group.Stop(context.Background()) }
 
 // maxSkew is how far the clocks of process and database may differ without a warning.
 const maxSkew = time.Minute

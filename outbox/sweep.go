@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/lease"
 )
 
@@ -26,8 +29,7 @@ type sweeper struct {
 	acks     *acker
 	checking *inProgress
 	holder   uuid.UUID // of the lease
-	cancel   context.CancelFunc
-	done     chan struct{}
+	group    background.Group
 
 	// Touched by one pass at a time.
 	drain     *rate.Limiter
@@ -35,7 +37,7 @@ type sweeper struct {
 	rest      time.Time   // until then no pass: the last was long and in vain
 	unwritten []uuid.UUID // sent, but the ack could not be written: nothing else is sent before it is
 	counted   time.Time   // when the rejected were last counted
-	trouble   trouble
+	failures  failureStreak
 }
 
 // carefulPage is the page of a sweep that doesn't know whether the broker is there.
@@ -45,51 +47,49 @@ const carefulPage = 16
 const leaseTTL = 10 * time.Second
 
 func (o *Outbox) startSweep(r *services) *sweeper {
-	ctx, cancel := context.WithCancel(context.Background())
 	s := &sweeper{
-		outbox: o, database: r.database, relay: r.relay, acks: r.acks, checking: &r.checking, holder: uuid.New(), cancel: cancel, done: make(chan struct{}),
+		outbox: o, database: r.database, relay: r.relay, acks: r.acks, checking: &r.checking, holder: uuid.New(),
 		drain: rate.NewLimiter(rate.Limit(o.config.DrainRate), max(1, o.config.DrainRate/20)),
 		page:  o.config.SweepPage,
 	}
 	if o.config.DrainRate < 0 {
 		s.drain.SetLimit(rate.Inf)
 	}
-	go s.run(ctx)
+	_ = s.group.Start(context.Background(), func(context.Context) error {
+		s.group.Go(s.run)
+		return nil
+	})
 	return s
 }
 
-func (s *sweeper) stop() {
-	s.cancel()
-	<-s.done
-}
+// stop ends the pass that is under way and waits for it. The queries of a pass end with its context, so that takes no time.
+func (s *sweeper) stop() { _ = s.group.Stop(context.Background()) }
 
 func (s *sweeper) run(ctx context.Context) {
-	defer close(s.done)
 	defer s.release()
+	interval := s.outbox.config.SweepInterval
+	background.Loop{Clock: s.outbox.config.Clock}.Run(ctx, func(ctx context.Context) time.Duration {
+		begin := s.outbox.config.Clock.Now()
+		s.sweepAndReport(ctx)
+		// Passes begin an interval apart, however long they take.
+		return min(interval, interval-s.outbox.config.Clock.Now().Sub(begin))
+	})
+}
+
+func (s *sweeper) sweepAndReport(ctx context.Context) {
 	log := s.outbox.log
-	for {
-		// Begun before the pass, as a ticker: a clock that is moved meanwhile ends it.
-		next, giveUp := s.outbox.config.Clock.After(s.outbox.config.SweepInterval)
-		begin := time.Now()
-		sent, left, ours, err := s.sweep(ctx)
-		if ctx.Err() != nil {
-			giveUp()
-			return
-		}
-		if err != nil && s.trouble.begins(err) {
-			log.Warn("sweep ended early; what is owed waits, and the next pass follows", "sent", sent, "error", err, "after", s.outbox.config.SweepInterval)
-		} else if err == nil {
-			s.trouble.ends(log, "the sweep passes again")
-		}
-		if ours {
-			s.outbox.listener.Swept(SweptInfo{Sent: sent, Left: left, Took: time.Since(begin), Err: err})
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			giveUp()
-			return
-		}
+	begin := time.Now()
+	sent, left, ours, err := s.sweep(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil && s.failures.begins(err) {
+		log.Warn("the sweep ended early; owed events wait for the next pass", "sent", sent, "error", err, "after", s.outbox.config.SweepInterval)
+	} else if err == nil {
+		s.failures.end(log, "the sweep is complete again")
+	}
+	if ours {
+		s.outbox.listener.Swept(SweptInfo{Sent: sent, Left: left, Took: time.Since(begin), Err: err})
 	}
 }
 
@@ -151,25 +151,17 @@ var errLeaseLost = errors.New("another process sweeps now: this one was held up 
 // keepLease renews the lease until end is called, and ends the pass's context when it is lost.
 func (s *sweeper) keepLease(ctx context.Context) (pass context.Context, end func()) {
 	pass, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(s.ttl() / 4)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-pass.Done():
-				return
-			}
+	var renewal sync.WaitGroup
+	renewal.Go(func() {
+		for background.Sleep(pass, clock.System{}, s.ttl()/4) {
 			if held, err := s.acquire(pass); err == nil && !held {
 				cancel(errLeaseLost)
 			}
 		}
-	}()
+	})
 	return pass, func() {
 		cancel(nil)
-		<-done
+		renewal.Wait()
 	}
 }
 
