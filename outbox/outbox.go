@@ -218,12 +218,12 @@ type Outbox struct {
 	listener *Listener
 	log      *slog.Logger
 
-	gauge          gauge
-	hurry          hurry
+	backlog        backlog
+	expedited      expedited
 	hot            hotStreams
 	exposed        exposedConns
 	faults         guard.Reporter // of the application's functions
-	said           said
+	loggedReasons  loggedReasons
 	checkLog       checkLog
 	skewed         atomic.Bool  // it was logged that the clock differs from Postgres'
 	skew           atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
@@ -257,9 +257,9 @@ func New(c Config) (*Outbox, error) {
 		return nil, err
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
-	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
+	o.backlog.limit, o.backlog.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener.guarded(&o.faults))
+	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.faults))
 	return o, nil
 }
 

@@ -40,10 +40,10 @@ func newRejected(e rocketflow.Event, err error) rejectedEvent {
 // startRejections notes what the relay could not send, in batches.
 func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 	return startBatcher(func(ctx context.Context, batch []rejectedEvent, failures *failureStreak) error {
-		err := o.noteRejected(ctx, batch)
+		err := o.recordRejections(ctx, batch)
 		if err == nil {
 			failures.end(o.log, "rejected events are noted again")
-			o.gauge.reject(batch, true)
+			o.backlog.reject(batch, true)
 		} else if failures.begins(err) {
 			o.log.Warn("rejected events can't be noted; next try follows", "events", len(batch), "error", err)
 		}
@@ -51,8 +51,8 @@ func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 	})
 }
 
-// noteRejected writes down what the broker has rejected, so that the sweep's passes step over it.
-func (o *Outbox) noteRejected(ctx context.Context, all []rejectedEvent) error {
+// recordRejections writes down what the broker has rejected, so that the sweep's passes step over it.
+func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent) error {
 	ids, topics, reasons, ofTopic := make([]string, len(all)), make([]string, len(all)), make([]string, len(all)), make([]bool, len(all))
 	topic := map[string]RejectedInfo{}
 	for i, r := range all {
@@ -65,7 +65,7 @@ func (o *Outbox) noteRejected(ctx context.Context, all []rejectedEvent) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(topic)) {
 		info := topic[name]
-		if o.said.first(name, info.Reason) {
+		if o.loggedReasons.add(name, info.Reason) {
 			o.log.Error("the broker rejects events: they stay owed and are tried again; mend the cause, or list, redirect or discard them (rocketflow owed)",
 				"topic", name, "events", info.Events, "event_id", firstOf(all, name), "error", info.Reason)
 		}
@@ -78,32 +78,33 @@ func firstOf(all []rejectedEvent, topic string) uuid.UUID {
 	return all[slices.IndexFunc(all, func(r rejectedEvent) bool { return r.topic == topic })].id
 }
 
-// said remembers for which topic which reason was logged, until the topic has no rejected events.
-type said struct {
+// loggedReasons holds the reason that was logged for each topic with rejected events.
+type loggedReasons struct {
 	mu      sync.Mutex
 	reasons map[string]string
 }
 
-func (s *said) first(topic, reason string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last, ok := s.reasons[topic]; ok && last == reason {
+// add reports whether the reason is to be logged, as another one was, or none.
+func (l *loggedReasons) add(topic, reason string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.reasons[topic]; ok && last == reason {
 		return false
 	}
-	if s.reasons == nil {
-		s.reasons = map[string]string{}
+	if l.reasons == nil {
+		l.reasons = map[string]string{}
 	}
-	s.reasons[topic] = reason
+	l.reasons[topic] = reason
 	return true
 }
 
-// forget returns those of the topics that are no longer among rejected.
-func (s *said) forget(rejected map[string]*rejectedTopic) (over []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for topic := range s.reasons {
+// forget drops the topics that are no longer among rejected, and returns them.
+func (l *loggedReasons) forget(rejected map[string]*rejectedTopic) (over []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for topic := range l.reasons {
 		if rejected[topic] == nil {
-			delete(s.reasons, topic)
+			delete(l.reasons, topic)
 			over = append(over, topic)
 		}
 	}
@@ -111,12 +112,12 @@ func (s *said) forget(rejected map[string]*rejectedTopic) (over []string) {
 }
 
 // retryRejected tries again what is due of it: one event of each topic that takes none, and what is rejected by itself.
-func (s *sweeper) retryRejected(ctx context.Context, v sight) (sent int, err error) {
-	if !v.anyRejected {
+func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int, err error) {
+	if !state.anyRejected {
 		return 0, nil
 	}
 	for {
-		rows, err := s.rejectedDue(ctx, s.page)
+		rows, err := s.rejectedDue(ctx, s.pageRows)
 		if err != nil || len(rows) == 0 {
 			return sent, err
 		}
@@ -157,12 +158,12 @@ func nonNil(texts []string) []string {
 	return texts
 }
 
-func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owed, error) {
+func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owedRow, error) {
 	rows, err := s.outbox.config.Pool.Query(ctx, s.outbox.queries.Get("RejectedDue"), limit)
 	if err != nil {
 		return nil, fmt.Errorf("find rejected events: %w", err)
 	}
-	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owed, err error) {
+	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owedRow, err error) {
 		e := &r.event
 		return r, row.Scan(&e.ID, &e.Topic, &e.Sequence, &e.Time, &r.size)
 	})
@@ -173,9 +174,9 @@ func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owed, error) {
 }
 
 // countRejected counts for all processes, once in countInterval.
-func (s *sweeper) countRejected(ctx context.Context, v sight) error {
+func (s *sweeper) countRejected(ctx context.Context, state sweepState) error {
 	o := s.outbox
-	if !v.anyRejected && len(v.rejected) == 0 || time.Since(s.counted) < countInterval {
+	if !state.anyRejected && len(state.rejected) == 0 || time.Since(s.counted) < countInterval {
 		return nil
 	}
 	s.counted = time.Now()
