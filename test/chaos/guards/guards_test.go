@@ -41,11 +41,11 @@ var guards = []guard{
 		"	default:\n		p.unknown()\n",
 		"	default:\n		if %s {\n			p.finish(ctx)\n		}\n		p.unknown()\n"},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
-		"		page, err := s.owed(ctx, v.known, after, size)\n",
-		"		page, err := s.owed(ctx, v.known, after, size)\n		if %s {\n			page = nil\n		}\n"},
-	{"mark", "outbox/sweep.go", // the sweep's mark waits for open transactions
-		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n",
-		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n	if %s {\n		again = nil\n	}\n"},
+		"		page, err := s.readPage(ctx, state.progress, after, size)\n",
+		"		page, err := s.readPage(ctx, state.progress, after, size)\n		if %s {\n			page = nil\n		}\n"},
+	{"watermark", "outbox/sweep.go", // the sweep's watermark waits for open transactions
+		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n",
+		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n	if %s {\n		recheck = nil\n	}\n"},
 	{"lease", "outbox/sweep.go", // who sweeps loses the right to when it is frozen
 		`func (s *sweeper) ttl() time.Duration { return max(leaseTTL, 3*s.outbox.config.SweepInterval) }`,
 		"func (s *sweeper) ttl() time.Duration {\n	if %s {\n		return 1000 * time.Hour\n	}\n	return max(leaseTTL, 3*s.outbox.config.SweepInterval)\n}"},
@@ -56,8 +56,8 @@ var guards = []guard{
 		`	if len(left) < len(ids) {`,
 		`	if len(left) < len(ids) && !%s {`},
 	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
-		`return a.mark != "" && !marked[a.mark] })`,
-		`return a.mark != "" && !marked[a.mark] && !%s })`},
+		`return c.marker != "" && !has[c.marker] })`,
+		`return c.marker != "" && !has[c.marker] && !%s })`},
 	{"inbox", "handlers/turn.go", // an event without order is run once
 		`case !entered || !found.fresh:`,
 		`case (!entered || !found.fresh) && !%s:`},
@@ -168,7 +168,7 @@ func TestGuards(t *testing.T) {
 		{"unknown-commit", "none", "doubled", 1},
 		{"unknown-rollback sweep", "none", "lost", 1},
 		{"sweep", "none", "lost", 2},
-		{"mark check", "none", "lost", 1015},
+		{"watermark check", "none", "lost", 1015},
 		{"inbox", "none", "doubled", 1},
 		{"link", "none", "lost", 1},
 		{"link position", "none", "misordered", 1},
