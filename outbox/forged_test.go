@@ -19,7 +19,7 @@ func TestCheckOfAnotherMessage(t *testing.T) {
 	reasons := make(chan string, 10)
 	b := setup(t, func(c *outbox.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- i.Reason }}
+		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- string(i.Reason) }}
 	})
 	b.broker.away(true)
 	if err := b.credit(ctx, "a", 1); err != nil { // owed

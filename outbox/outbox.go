@@ -38,92 +38,139 @@ var queriesSQL string
 //go:embed sweep.sql
 var sweepSQL string
 
-// Broker is what an outbox needs of one. *rocketmq.Client is one.
+// Broker is the part of a message broker that an outbox uses. *rocketmq.Client implements it.
 type Broker interface {
 	broker.TransactionProducerOpener
-	broker.Subscriber // for the questions of consumers that miss events
+	broker.Subscriber // for the missing-events requests of consumers
 	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
-	// SendGroup is that of broker.Sender.
+	// SendGroup sends messages in one request, as broker.Sender does.
 	SendGroup(ctx context.Context, ms []broker.Message) []error
-	// Shard tells which messages of a topic can share a request of SendGroup: those whose sharding keys have the same
-	// shard, as far as is known now. It never blocks.
+	// Shard returns a number for a sharding key: messages of a topic whose keys have the same number can share a request of
+	// SendGroup, as far as is known now. It must not block.
 	Shard(topic, shardingKey string) int
 	VerifyTopics(ctx context.Context, topics ...string) error
 }
 
-// Config configures an Outbox. Zero fields take their defaults.
+// Config configures an Outbox. Pool, Broker and Source are required; other fields that are zero take their defaults.
 type Config struct {
-	Pool   *pgxpool.Pool // required; the primary, as replicas answer checks wrongly
-	Broker Broker        // required
+	// Pool connects to the primary server of the application's database: replicas would answer check-backs wrongly. Required.
+	Pool *pgxpool.Pool
 
-	// Source names the service, by a URI reference: it is CE_source of its events and part of their streams' names. Required. All processes
-	// of a service share it, and their database.
+	// Broker takes the events. Required.
+	Broker Broker
+
+	// Source is the name of the service, a URI reference. It is the source attribute of its events and a part of their
+	// streams' names. All processes of a service use the same source and the same database. Required.
 	Source string
-	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
-	Group  string // producer group; default Source, with hyphens for what a group can't be called. All its members must be able to answer for all its events
 
-	// Topics that are published to. Start verifies that they exist, Publish refuses others. Empty: anything goes, and an
-	// event of a topic that doesn't exist is owed until it does.
+	// Schema is the schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	Schema string
+
+	// Group is the producer group. The broker checks back with any of its members, so all of them must use the same database.
+	// Defaults to Source, with a hyphen for each character that a group's name can't have.
+	Group string
+
+	// Topics are the topics that may be published to: Start verifies that they exist, and Publish refuses others. Defaults to
+	// any topic; then an event of a topic that doesn't exist is owed until it does.
 	Topics []string
 
-	HalfTimeout    time.Duration // how long Commit waits for half messages, with the streams' rows locked; default 500 ms
-	EndTimeout     time.Duration // how long Commit waits, after the commit, for the broker's answers; default 500 ms
-	MaxTransaction time.Duration // the longest that a transaction may be open; default 5 min. What comes later is found by the sweep
+	// HalfTimeout is how long Commit waits for half messages, with the rows of its streams locked. Defaults to 500 ms.
+	HalfTimeout time.Duration
 
-	// MaxBody is the largest encoded body in bytes; default 1 MiB. Keep it below the broker's maxMessageSize (by its
-	// default 4 MiB): what the broker rejects when the transaction has committed stays owed.
+	// EndTimeout is how long Commit waits for the broker's answers after Postgres has committed. Defaults to 500 ms.
+	EndTimeout time.Duration
+
+	// MaxTransaction is how long a transaction may be open before the broker is told to roll its half messages back. Events
+	// of transactions that commit later are sent by the sweep. Defaults to 5 min.
+	MaxTransaction time.Duration
+
+	// MaxBody is the size limit of an encoded body, in bytes; Publish refuses larger ones. It must be below the broker's
+	// maxMessageSize (4 MiB unless it is configured otherwise). Defaults to 1 MiB.
 	MaxBody int
 
-	Path Path // default Auto
-	// MaxHalfMessages is how many events may be on their way with Auto for a transaction to take half messages for its own, which
-	// count: in commits, by half messages, and in requests of the relay. Default 4.
+	// Path is the way of events to the broker. Defaults to Auto.
+	Path Path
+
+	// MaxHalfMessages is how many events may be in flight for a transaction to take the half-message path with Auto. Its own
+	// events count, as do events in commits, half messages that are not ended, and requests of the relay. Defaults to 4.
 	MaxHalfMessages int
 
-	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is read back from Postgres when there is room
-	RelayBytes   int // bytes of their bodies; default 64 MiB
-	RelayGroup   int // events that the relay sends in one request; default 64
-	RelayWorkers int // its requests side by side, each to another queue; default 4
-	// RelayPace is the least time from one of its requests to the next to the same queue, unless that is full: under load
-	// events gather meanwhile, which spares the broker and all who read from it. Default 5 ms; negative: none.
+	// RelayBuffer is how many events wait in memory for the relay. What doesn't fit is read back from Postgres when there is
+	// room. Defaults to 4096.
+	RelayBuffer int
+
+	// RelayBytes is how many bytes of bodies wait in memory for the relay. Defaults to 64 MiB.
+	RelayBytes int
+
+	// RelayGroup is how many events the relay sends in one request. Defaults to 64.
+	RelayGroup int
+
+	// RelayWorkers is how many requests the relay makes at a time, each to another queue. Defaults to 4.
+	RelayWorkers int
+
+	// RelayPace is the least time between two requests of the relay to the same queue, unless that has RelayGroup events
+	// waiting. Under load events gather meanwhile, which spares the broker and the consumers requests. A negative pace
+	// doesn't wait. Defaults to 5 ms.
 	RelayPace time.Duration
 
-	SweepInterval time.Duration // between looks at what is owed; default 1 s
-	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
-	SweepPage     int           // rows that a sweep reads at once; default 1000
+	// SweepInterval is the time between two passes of the sweep. Defaults to 1 s.
+	SweepInterval time.Duration
 
-	// DrainRate is how many events the sweep sends in a second, so that a broker that comes back isn't drowned; new events
-	// don't wait for it. Default 2000; negative: as fast as it goes.
+	// SweepGrace is how old an owed event must be for the sweep to send it: until then its half message or the relay may do
+	// so. It must be longer than HalfTimeout. Defaults to 5 s.
+	SweepGrace time.Duration
+
+	// SweepPage is how many rows the sweep reads at a time. Defaults to 1000.
+	SweepPage int
+
+	// DrainRate is how many events the sweep sends in a second, so that a broker that was away is not overloaded; new events
+	// don't wait for it. A negative rate is unlimited. Defaults to 2000.
 	DrainRate int
 
-	// MaxBacklog is how many events may be owed to the broker. Beyond it Publish returns a *rocketflow.BackpressureError, in
-	// all processes within a second or two, until a fifth is drained. Default 100,000; negative: no bound.
+	// MaxBacklog is how many events may be owed. Beyond it Publish returns a *rocketflow.BackpressureError, in all processes
+	// within a second or two, until a fifth is drained. A negative number is unlimited. Defaults to 100,000.
 	MaxBacklog int
 
-	// MaxRejected is how many events of one topic may be owed that the broker rejects (a topic or a right is missing, an event
-	// is too large). Beyond it Publish returns a *rocketflow.BackpressureError that names the topic, for events of that topic
-	// alone: such events don't count against MaxBacklog. Default 10,000, or MaxBacklog if that is less; negative: no bound.
+	// MaxRejected is how many events of one topic may be owed that the broker rejects, because a topic or a right is missing
+	// or an event is too large. Beyond it Publish returns a *rocketflow.BackpressureError that names the topic, for events of
+	// that topic only. Rejected events don't count against MaxBacklog. A negative number is unlimited. Defaults to 10,000, or
+	// to MaxBacklog if that is less.
 	MaxRejected int
 
-	// IgnoreDiscarded leaves out the consumer that reports half messages which the broker gave up (Listener.Discarded). It is
-	// there if Broker is a DiscardReader, in the group Group + "_discarded", once the broker has given up a first one.
+	// IgnoreDiscarded turns off the consumer that reports half messages which the broker gave up (Listener.Discarded). That
+	// consumer runs if Broker is a DiscardReader, in the group Group + "_discarded", once the broker has given up a first
+	// half message.
 	IgnoreDiscarded bool
 
-	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
-	// StreamRetention is how long the place of an idle stream is kept; default twice Retention, which it must exceed by a
-	// day. What is published then begins a new chain, and whoever missed the end of the old one isn't told.
+	// Retention is how long acknowledged events are kept, in whole days; at least one day. Defaults to 7 days.
+	Retention time.Duration
+
+	// StreamRetention is how long the last sequence of an idle stream is kept. It must be at least a day longer than
+	// Retention. The next event of a stream begins a new chain then, and consumers that miss the end of the old chain don't
+	// notice. Defaults to twice Retention.
 	StreamRetention time.Duration
 
-	ResendLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
-	ResendRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
-	// ResendBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
-	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.MissingEventsTopic. Default 1 MiB.
+	// ResendLimit is how many events are sent again for one missing-events request of a consumer. Defaults to 1000.
+	ResendLimit int
+
+	// ResendRate is how many events are sent again in a second for such requests. With a negative rate they are not answered.
+	// Defaults to 1000.
+	ResendRate float64
+
+	// ResendBytes is how many bytes of events are sent again for one request, though at least one event, and in a second for
+	// one requester: requests are small, and whoever may publish to rocketflow.MissingEventsTopic can send them. Defaults to
+	// 1 MiB.
 	ResendBytes int
 
-	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
-	// say. Default: the machine's.
-	Clock    rocketflow.Clock
+	// Clock gives the ids of events their time, and times the pauses of background work; Postgres' clock decides what is due.
+	// Defaults to the machine's clock.
+	Clock rocketflow.Clock
+
+	// Listener is called with what happens to events. Defaults to none.
 	Listener *Listener
-	Logger   *slog.Logger // default: warnings and errors go to stderr
+
+	// Logger gets warnings and errors that operators should see. Defaults to warnings and errors on stderr.
+	Logger *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
@@ -191,7 +238,7 @@ func (c Config) validate() error {
 		return valid.Fieldf("outbox.Config.StreamRetention", "%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)
 	}
 	if c.SweepGrace <= c.HalfTimeout {
-		return valid.Fieldf("outbox.Config.SweepGrace", "%v: want more than HalfTimeout (%v), or the sweep doubles what is under way", c.SweepGrace, c.HalfTimeout)
+		return valid.Fieldf("outbox.Config.SweepGrace", "%v: want more than HalfTimeout (%v), so that the sweep doesn't send what is in flight", c.SweepGrace, c.HalfTimeout)
 	}
 	for name, d := range map[string]time.Duration{
 		"HalfTimeout": c.HalfTimeout, "EndTimeout": c.EndTimeout, "MaxTransaction": c.MaxTransaction,
@@ -211,7 +258,8 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Outbox publishes events from Postgres transactions. All methods are safe for concurrent use.
+// Outbox publishes events in Postgres transactions and sends them to the broker once these have committed. Create it with
+// New. All methods are safe for concurrent use.
 type Outbox struct {
 	config   Config
 	queries  queries.Set
@@ -250,7 +298,8 @@ type services struct {
 	ackChecked *coalesce.Coalescer[uuid.UUID, struct{}] // what check-backs have committed
 }
 
-// New returns an outbox that is not started. An error is a *rocketflow.FieldError.
+// New returns an outbox; Start must be called before it is used. An error is a *rocketflow.FieldError that names a field of
+// Config.
 func New(c Config) (*Outbox, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {

@@ -26,10 +26,10 @@ type rejectedEvent struct {
 	id      uuid.UUID
 	topic   string
 	reason  string
-	ofTopic bool // the cause concerns all events of the topic
+	ofTopic bool // the reason concerns all events of the topic
 }
 
-// maxReason bounds the text that is kept of a rejection.
+// maxReason bounds the text of a reason.
 const maxReason = 500
 
 func newRejected(e rocketflow.Event, err error) rejectedEvent {
@@ -37,21 +37,21 @@ func newRejected(e rocketflow.Event, err error) rejectedEvent {
 	return rejectedEvent{e.ID, e.Topic, printable.Text(err.Error(), maxReason), ofTopic}
 }
 
-// startRejections notes what the relay could not send, in batches.
+// startRejections records, in batches, what the broker has rejected of the relay.
 func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 	return startBatcher(func(ctx context.Context, batch []rejectedEvent, failures *failureStreak) error {
 		err := o.recordRejections(ctx, batch)
 		if err == nil {
-			failures.end(o.log, "rejected events are noted again")
+			failures.end(o.log, "rejections are recorded again")
 			o.backlog.reject(batch, true)
 		} else if failures.begins(err) {
-			o.log.Warn("rejected events can't be noted; next try follows", "events", len(batch), "error", err)
+			o.log.Warn("rejections can't be recorded, so the sweep sends these events again and again; it is retried", "events", len(batch), "error", err)
 		}
 		return err
 	})
 }
 
-// recordRejections writes down what the broker has rejected, so that the sweep's passes step over it.
+// recordRejections records what the broker has rejected, so that the sweep's passes step over it.
 func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent) error {
 	ids, topics, reasons, ofTopic := make([]string, len(all)), make([]string, len(all)), make([]string, len(all)), make([]bool, len(all))
 	topic := map[string]RejectedInfo{}
@@ -61,12 +61,12 @@ func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent) erro
 		topic[r.topic] = RejectedInfo{Topic: r.topic, Reason: r.reason, Events: info.Events + 1}
 	}
 	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
-		return fmt.Errorf("note rejected events: %w", err)
+		return fmt.Errorf("record rejected events: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(topic)) {
 		info := topic[name]
 		if o.loggedReasons.add(name, info.Reason) {
-			o.log.Error("the broker rejects events: they stay owed and are tried again; mend the cause, or list, redirect or discard them (rocketflow owed)",
+			o.log.Error("the broker rejects events of a topic: they stay owed and are retried; remove the cause, or list, redirect or discard them (rocketflow owed)",
 				"topic", name, "events", info.Events, "event_id", firstOf(all, name), "error", info.Reason)
 		}
 		o.listener.Rejected(info)
@@ -111,7 +111,7 @@ func (l *loggedReasons) forget(rejected map[string]*rejectedTopic) (over []strin
 	return over
 }
 
-// retryRejected tries again what is due of it: one event of each topic that takes none, and what is rejected by itself.
+// retryRejected sends again what is due: one event of each topic that takes none, and events that are rejected by themselves.
 func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int, err error) {
 	if !state.anyRejected {
 		return 0, nil
@@ -123,7 +123,7 @@ func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int
 		}
 		out, sendErr := s.send(ctx, slices.Clone(rows))
 		sent += len(out.acked)
-		// What the broker has taken, and what had got an ack, or was dropped, meanwhile: load didn't find it.
+		// What the broker has taken, and what load didn't find because it was acknowledged or dropped meanwhile.
 		var settled, topics []string
 		for _, r := range rows {
 			id := r.event.ID
@@ -139,7 +139,7 @@ func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int
 			_, err := s.outbox.config.Pool.Exec(write, s.outbox.queries.Get("Accepted"), settled, nonNil(topics))
 			cancel()
 			if err != nil {
-				return sent, fmt.Errorf("take events that were sent off the list of the rejected: %w", err)
+				return sent, fmt.Errorf("delete the rejections of events that were sent: %w", err)
 			}
 		}
 		if sendErr != nil {
@@ -173,7 +173,7 @@ func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owedRow, error)
 	return due, nil
 }
 
-// countRejected counts for all processes, once in countInterval.
+// countRejected counts for all processes, at most once in countInterval.
 func (s *sweeper) countRejected(ctx context.Context, state sweepState) error {
 	o := s.outbox
 	if !state.anyRejected && len(state.rejected) == 0 || time.Since(s.counted) < countInterval {
