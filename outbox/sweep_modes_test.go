@@ -13,7 +13,7 @@ import (
 
 // Sweep, rejections, acks, retention and what operators do work in each of pgx's modes, so also without prepared
 // statements.
-func TestSweepInAllModes(t *testing.T) {
+func TestSweepWorksInAllExecModes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,

@@ -46,7 +46,7 @@ func TestRequestsDuringACallShareTheNext(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		do(1)                         // calls at once, by itself
+		do(1)                          // calls at once, by itself
 		for key := 2; key < 6; key++ { // wait for that call: three share the next, and one is left
 			do(key)
 		}
