@@ -21,13 +21,13 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// askedBroker lets a test ask.
-type askedBroker struct {
+// requestBroker lets a test ask.
+type requestBroker struct {
 	*logicBroker
 	handler chan broker.Handler
 }
 
-func (b *askedBroker) Subscribe(_ context.Context, _ broker.Subscription, h broker.Handler) (broker.Consumer, error) {
+func (b *requestBroker) Subscribe(_ context.Context, _ broker.Subscription, h broker.Handler) (broker.Consumer, error) {
 	b.handler <- h
 	return idleConsumer{}, nil
 }
@@ -37,7 +37,7 @@ type idleConsumer struct{}
 func (idleConsumer) Stop(context.Context) error { return nil }
 func (idleConsumer) Err() error                 { return nil }
 
-type asked struct {
+type requestBundle struct {
 	*bundle
 	ask     func(v any)
 	askAs   func(asker string, v any)
@@ -45,12 +45,12 @@ type asked struct {
 	refills []outbox.ResentInfo
 }
 
-// setupAsked starts an outbox and gives it questions, bodies of any shape.
-func setupAsked(t *testing.T, edit func(*outbox.Config)) *asked {
-	a := &asked{}
+// setupRequests starts an outbox and gives it questions, bodies of any shape.
+func setupRequests(t *testing.T, edit func(*outbox.Config)) *requestBundle {
+	a := &requestBundle{}
 	heard := make(chan broker.Handler, 1)
 	a.bundle = setup(t, func(c *outbox.Config) {
-		c.Broker = &askedBroker{c.Broker.(*logicBroker), heard}
+		c.Broker = &requestBroker{c.Broker.(*logicBroker), heard}
 		c.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -83,11 +83,11 @@ func setupAsked(t *testing.T, edit func(*outbox.Config)) *asked {
 }
 
 // sentAgain returns what went out since n events had.
-func (a *asked) sentAgain(n int) []rocketflow.Event { return a.broker.events()[n:] }
+func (a *requestBundle) sentAgain(n int) []rocketflow.Event { return a.broker.events()[n:] }
 
-func TestRefill(t *testing.T) {
+func TestMissingEventsAreSentAgain(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.ResendLimit = 3 })
+	a := setupRequests(t, func(c *outbox.Config) { c.ResendLimit = 3 })
 	for i := range 6 {
 		if err := a.credit(t.Context(), "a", int64(i)); err != nil {
 			t.Fatal(err)
@@ -115,9 +115,9 @@ func TestRefill(t *testing.T) {
 }
 
 // What is no question, or is none for this outbox, is settled and sends nothing.
-func TestRefillOfStrangers(t *testing.T) {
+func TestForeignRequestsAreIgnored(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.Topics = []string{"accounts"} })
+	a := setupRequests(t, func(c *outbox.Config) { c.Topics = []string{"accounts"} })
 	for range 2 {
 		if err := a.credit(t.Context(), "a", 1); err != nil {
 			t.Fatal(err)
@@ -154,9 +154,9 @@ func TestRefillOfStrangers(t *testing.T) {
 }
 
 // Retention was faster: the listener says so.
-func TestRefillOfWhatIsGone(t *testing.T) {
+func TestMissingEventsThatAreGoneAreReported(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, nil)
+	a := setupRequests(t, nil)
 	for range 4 {
 		if err := a.credit(t.Context(), "a", 1); err != nil {
 			t.Fatal(err)
@@ -186,10 +186,10 @@ type stopped struct {
 func (s stopped) Now() time.Time { return s.at }
 
 // A flood of questions of one asker is settled in few lines, and takes nothing from another asker.
-func TestRefillFlood(t *testing.T) {
+func TestFloodOfRequestsIsLimitedByRequester(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	a := setupAsked(t, func(c *outbox.Config) {
+	a := setupRequests(t, func(c *outbox.Config) {
 		c.Clock, c.Logger = stopped{at: time.Now()}, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	for _, account := range []string{"a", "b"} {
@@ -238,9 +238,9 @@ func TestRefillFlood(t *testing.T) {
 }
 
 // A question is small, its answer is bounded: for one question, and for an asker.
-func TestResendBytes(t *testing.T) {
+func TestResentBytesAreLimited(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.Clock, c.ResendBytes = stopped{at: time.Now()}, 250_000 })
+	a := setupRequests(t, func(c *outbox.Config) { c.Clock, c.ResendBytes = stopped{at: time.Now()}, 250_000 })
 	const events, size = 30, 100_000
 	for i := range events {
 		e := rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint("s", i%3), ContentType: "application/octet-stream", Body: make([]byte, size)}
@@ -277,9 +277,9 @@ func TestResendBytes(t *testing.T) {
 }
 
 // An event that is larger than all limits is sent all the same.
-func TestRefillOfALargeEvent(t *testing.T) {
+func TestLargeMissingEventIsSentAgain(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, func(c *outbox.Config) { c.ResendBytes = 1000 })
+	a := setupRequests(t, func(c *outbox.Config) { c.ResendBytes = 1000 })
 	for range 2 {
 		publish(t, a.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: "s", ContentType: "application/octet-stream", Body: make([]byte, 900_000)})
 	}
@@ -290,9 +290,9 @@ func TestRefillOfALargeEvent(t *testing.T) {
 }
 
 // What is no question isn't even read, however large.
-func TestRefillOfALargeQuestion(t *testing.T) {
+func TestLargeRequestIsNotRead(t *testing.T) {
 	t.Parallel()
-	a := setupAsked(t, nil)
+	a := setupRequests(t, nil)
 	if err := a.credit(t.Context(), "a", 1); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
--- name: Refill
--- Only what is committed, being read; the rows of a stream commit in the order of their sequence. A page ends behind the
--- event that reaches $7 bytes.
+-- name: MissingEvents
+-- The events of a stream between two sequences. Rows of a stream commit in the order of their sequence, so none of a lower
+-- one can come later. A page ends with the event that reaches $7 bytes.
 SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body
 FROM (
     SELECT *, pg_catalog.sum(pg_catalog.octet_length(body)) OVER (ORDER BY sequence ROWS UNBOUNDED PRECEDING) - pg_catalog.octet_length(body) AS before
@@ -16,7 +16,7 @@ WHERE before < $7::bigint
 ORDER BY sequence
 
 -- name: Resend
--- $2 to $7: empty text and null mean any. By id, which is nearly by time. A page ends as that of Refill.
+-- $2 to $7: empty text and null mean any. By id, which is nearly by time. A page ends as that of MissingEvents.
 SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body
 FROM (
     SELECT *, pg_catalog.sum(pg_catalog.octet_length(body)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - pg_catalog.octet_length(body) AS before

@@ -16,7 +16,7 @@ import (
 // noSweep leaves the rescue to the check-back.
 func noSweep(c *outbox.Config) { c.SweepGrace, c.SweepInterval = time.Hour, time.Hour }
 
-func TestCheckAnswers(t *testing.T) {
+func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	away := fmt.Errorf("%w: no answer", broker.ErrUnavailable)
@@ -133,7 +133,7 @@ func TestCheckAnswers(t *testing.T) {
 }
 
 // A listener that panics, or ends its goroutine, keeps no check from its answer.
-func TestCheckBesideABadListener(t *testing.T) {
+func TestCheckBackSurvivesABadListener(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	bad := []func(){func() { panic("listener") }, runtime.Goexit}
@@ -163,7 +163,7 @@ func TestCheckBesideABadListener(t *testing.T) {
 }
 
 // A slow listener is asked again while it answers: only one of the checks may commit.
-func TestRepeatedChecksDeliverOnce(t *testing.T) {
+func TestRepeatedCheckBacksDeliverOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, noSweep)

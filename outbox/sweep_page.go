@@ -16,8 +16,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// owed is a row without an ack, without headers and body.
-type owed struct {
+// owedRow is a row without an acknowledgement; its event lacks headers and body.
+type owedRow struct {
 	xid   int64
 	age   time.Duration
 	event rocketflow.Event
@@ -27,14 +27,14 @@ type owed struct {
 // sweepBytes bounds the bodies that a sweep has in memory beside the relay's. One event is always taken.
 const sweepBytes = 8 << 20
 
-// owed reads the next rows after one.
-func (s *sweeper) owed(ctx context.Context, k knowledge, after owed, limit int) ([]owed, error) {
+// readPage reads the next owed rows after one.
+func (s *sweeper) readPage(ctx context.Context, p sweepProgress, after owedRow, limit int) ([]owedRow, error) {
 	o := s.outbox
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Owed"), k.seen, k.again, after.xid, after.event.ID.String(), limit)
+	rows, err := o.config.Pool.Query(ctx, o.queries.Get("OwedPage"), p.seen, p.recheck, after.xid, after.event.ID.String(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("find owed events: %w", err)
 	}
-	page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owed, err error) {
+	page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owedRow, err error) {
 		var (
 			seconds float64
 			e       = &r.event
@@ -49,25 +49,24 @@ func (s *sweeper) owed(ctx context.Context, k knowledge, after owed, limit int) 
 	return page, nil
 }
 
-// outcome is what became of what was to be sent; the rest stays owed.
+// outcome says which events of a send are not owed any more, or are known to be rejected.
 type outcome struct {
 	acked    map[uuid.UUID]bool // by this call, or before it
 	rejected map[uuid.UUID]bool // and noted
 }
 
-// send has the relay send rows, at most DrainRate, and acks what was sent. An error means that it is no use to go on now.
-func (s *sweeper) send(ctx context.Context, rows []owed) (outcome, error) {
+// send has the relay send rows, at most DrainRate, and acknowledges what was sent. An error means that the pass should end.
+func (s *sweeper) send(ctx context.Context, rows []owedRow) (outcome, error) {
 	out := outcome{map[uuid.UUID]bool{}, map[uuid.UUID]bool{}}
-	// While a check is answered with commit, or the answer is being written down, the sweep must not send the event too, nor
-	// the other way round.
-	rows = slices.DeleteFunc(rows, func(r owed) bool { return !s.checking.begin(r.event.ID) })
+	// An event must not be sent by the sweep while a check-back of it is answered with commit, nor the other way round.
+	rows = slices.DeleteFunc(rows, func(r owedRow) bool { return !s.checking.begin(r.event.ID) })
 	defer func() {
 		for _, r := range rows {
 			s.checking.end(r.event.ID)
 		}
 	}()
 	// Rows come by transaction id, which is not the order of a stream.
-	slices.SortStableFunc(rows, func(a, b owed) int { return cmp.Compare(place(a.event), place(b.event)) })
+	slices.SortStableFunc(rows, func(a, b owedRow) int { return cmp.Compare(sendPosition(a.event), sendPosition(b.event)) })
 	for rest := rows; len(rest) > 0; {
 		n, size := 0, 0
 		for n < len(rest) && (n == 0 || size+rest[n].size+eventOverhead <= sweepBytes) {
@@ -90,9 +89,9 @@ func (s *sweeper) send(ctx context.Context, rows []owed) (outcome, error) {
 	return out, nil
 }
 
-// load reads those events that have no ack yet, in the order of their streams.
+// load reads those events that have no acknowledgement yet, in the order of their streams.
 func (o *Outbox) load(ctx context.Context, database string, ids []string) ([]rocketflow.Event, error) {
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("Load"), ids)
+	rows, err := o.config.Pool.Query(ctx, o.queries.Get("LoadOwed"), ids)
 	if err != nil {
 		return nil, fmt.Errorf("read owed events: %w", err)
 	}
@@ -100,10 +99,11 @@ func (o *Outbox) load(ctx context.Context, database string, ids []string) ([]roc
 	if err != nil {
 		return nil, fmt.Errorf("read owed events: %w", err)
 	}
-	slices.SortStableFunc(events, func(a, b rocketflow.Event) int { return cmp.Compare(place(a), place(b)) })
+	slices.SortStableFunc(events, func(a, b rocketflow.Event) int { return cmp.Compare(sendPosition(a), sendPosition(b)) })
 	return events, nil
 }
 
+// sendLoaded sends events that were loaded, and adds what became of them to out.
 func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out *outcome) error {
 	var (
 		mu       sync.Mutex
@@ -149,10 +149,10 @@ func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out
 		out.acked[id] = true
 	}
 	if len(rejected) > 0 {
-		if err := s.outbox.noteRejected(ctx, rejected); err != nil {
+		if err := s.outbox.recordRejections(ctx, rejected); err != nil {
 			return err
 		}
-		s.outbox.gauge.reject(rejected, false)
+		s.outbox.backlog.reject(rejected, false)
 		for _, r := range rejected {
 			out.rejected[r.id] = true
 		}
@@ -163,7 +163,8 @@ func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out
 	return ctx.Err()
 }
 
-// writeAcks writes what was sent, also when ctx has ended. What can't be written is kept and comes first in the next pass.
+// writeAcks acknowledges what was sent, also when ctx has ended. What can't be written is kept and comes first in the next
+// pass.
 func (s *sweeper) writeAcks(ctx context.Context) error {
 	if len(s.unwritten) == 0 {
 		return nil
@@ -177,8 +178,8 @@ func (s *sweeper) writeAcks(ctx context.Context) error {
 	return nil
 }
 
-// place orders events: a sequence is a time in microseconds, too.
-func place(e rocketflow.Event) int64 {
+// sendPosition orders events by their sequence, which is a time in microseconds, or by their time.
+func sendPosition(e rocketflow.Event) int64 {
 	if e.Ordered() {
 		return e.Sequence
 	}

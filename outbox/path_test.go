@@ -18,10 +18,10 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// journal keeps what a listener was told of gears.
+// journal keeps what a listener was told of paths.
 type journal struct {
 	mu    sync.Mutex
-	gears []outbox.PathInfo
+	paths []outbox.PathInfo
 	slow  []time.Duration // half messages that failed
 }
 
@@ -30,7 +30,7 @@ func (j *journal) listener() *outbox.Listener {
 		PathChanged: func(i outbox.PathInfo) {
 			j.mu.Lock()
 			defer j.mu.Unlock()
-			j.gears = append(j.gears, i)
+			j.paths = append(j.paths, i)
 		},
 		Prepared: func(i outbox.PreparedInfo) {
 			if i.Err != nil {
@@ -45,7 +45,7 @@ func (j *journal) listener() *outbox.Listener {
 func (j *journal) changes() []outbox.PathInfo {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Clone(j.gears)
+	return slices.Clone(j.paths)
 }
 
 func (j *journal) waits() int {
@@ -56,7 +56,7 @@ func (j *journal) waits() int {
 
 // While the broker answers nothing, so many transactions as half messages may be in flight wait for it, once, and a probe
 // now and then. When it is back half messages are used again.
-func TestBreaker(t *testing.T) {
+func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	j := &journal{}
@@ -88,7 +88,7 @@ func TestBreaker(t *testing.T) {
 	if n := j.waits(); n < 3 || n > halves+2 {
 		t.Errorf("%d transactions waited in vain, want 3 to %d", n, halves+2)
 	}
-	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBreakerOpen}}
+	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Reason: outbox.PathBreakerOpen}}
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -105,10 +105,10 @@ func TestBreaker(t *testing.T) {
 		return len(j.changes()) == 2
 	})
 	got := j.changes()[1]
-	if got.Why == outbox.WhyFree { // a slow machine took so long that it counts as busy
-		got.Why = outbox.WhyBreakerClosed
+	if got.Reason == outbox.PathFree { // a slow machine took so long that it counts as busy
+		got.Reason = outbox.PathBreakerClosed
 	}
-	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyBreakerClosed}) {
+	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathBreakerClosed}) {
 		t.Errorf("then told %v", got)
 	}
 	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
@@ -140,7 +140,7 @@ func TestRejectionsDontOpenTheBreaker(t *testing.T) {
 }
 
 // A caller in a hurry gets its commit, though the broker is late.
-func TestShortDeadline(t *testing.T) {
+func TestShortDeadlineLeavesTimeToCommit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.HalfTimeout, c.SweepGrace = 10*time.Second, 20*time.Second })
 	b.broker.mu.Lock()
@@ -155,7 +155,7 @@ func TestShortDeadline(t *testing.T) {
 }
 
 // Under load most transactions take the relay, at rest half messages; it is told when that changes, not each time.
-func TestGearsByLoad(t *testing.T) {
+func TestPathFollowsLoad(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	j := &journal{}
@@ -190,7 +190,7 @@ func TestGearsByLoad(t *testing.T) {
 		}
 		return len(j.changes()) == 2
 	})
-	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Why: outbox.WhyBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Why: outbox.WhyFree}}
+	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Reason: outbox.PathBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathFree}}
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -199,7 +199,7 @@ func TestGearsByLoad(t *testing.T) {
 
 // What the relay holds counts, so that a busy process goes by the relay altogether, and no event overtakes one of its
 // stream.
-func TestRelayedEventsCount(t *testing.T) {
+func TestRelayedEventsCountAsInFlight(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var halves atomic.Int64
@@ -248,15 +248,15 @@ func TestRelayedEventsCount(t *testing.T) {
 	chain(t, b.broker.events())
 }
 
-func TestPinnedGear(t *testing.T) {
+func TestConfigPinsThePath(t *testing.T) {
 	t.Parallel()
-	for gear, halves := range map[outbox.Path]int{outbox.Auto: 0, outbox.HalfMessages: 6, outbox.Relay: 0} {
-		t.Run(gear.String(), func(t *testing.T) {
+	for path, halves := range map[outbox.Path]int{outbox.Auto: 0, outbox.HalfMessages: 6, outbox.Relay: 0} {
+		t.Run(path.String(), func(t *testing.T) {
 			t.Parallel()
 			var prepared atomic.Int64
 			j := &journal{}
 			b := setup(t, func(c *outbox.Config) {
-				c.Path, c.MaxHalfMessages = gear, 5
+				c.Path, c.MaxHalfMessages = path, 5
 				c.Listener = outbox.Tee(j.listener(), &outbox.Listener{Prepared: func(outbox.PreparedInfo) { prepared.Add(1) }})
 			})
 			// All events of a transaction go one way.
@@ -274,7 +274,7 @@ func TestPinnedGear(t *testing.T) {
 			if n := prepared.Load(); n != int64(halves) {
 				t.Errorf("%d half messages, want %d", n, halves)
 			}
-			if told := j.changes(); gear != outbox.Auto && (len(told) != 1 || told[0] != outbox.PathInfo{To: gear, Why: outbox.WhyPinned}) {
+			if told := j.changes(); path != outbox.Auto && (len(told) != 1 || told[0] != outbox.PathInfo{To: path, Reason: outbox.PathPinned}) {
 				t.Errorf("told %v", told)
 			}
 			eventually(t, "events", func() bool { return len(b.broker.events()) == 6 })

@@ -7,7 +7,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
-// scanEvent reads a row whose columns are those of the queries Refill and Resend.
+// scanEvent returns a function that reads a row with the columns of the queries LoadOwed, MissingEvents and Resend.
 func scanEvent(database string) pgx.RowToFunc[rocketflow.Event] {
 	return func(row pgx.CollectableRow) (rocketflow.Event, error) {
 		e := rocketflow.Event{Database: database}

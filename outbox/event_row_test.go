@@ -13,8 +13,8 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// wholes are events that use what an event can have.
-func wholes() []rocketflow.Event {
+// fullEvents are events that use what an event can have.
+func fullEvents() []rocketflow.Event {
 	full := rocketflow.Event{
 		Topic: "accounts", Subject: "é", ContentType: "text/plain; charset=utf-8", DataSchema: "https://example.com/note",
 		Extensions: map[string]string{"traceparent": "00-1", "comexample": "%41 €"}, Headers: map[string]string{"tenant": "acme"}, Body: []byte("a\x00b"),
@@ -28,42 +28,42 @@ func wholes() []rocketflow.Event {
 }
 
 // Whatever way an event goes, all of it arrives.
-func TestWholeEvents(t *testing.T) {
+func TestAllOfAnEventArrives(t *testing.T) {
 	t.Parallel()
-	for name, gear := range map[string]outbox.Path{"half messages": outbox.HalfMessages, "relay": outbox.Relay} {
+	for name, path := range map[string]outbox.Path{"half messages": outbox.HalfMessages, "relay": outbox.Relay} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, func(c *outbox.Config) { c.Path = gear })
-			for _, e := range wholes() { // alone, and all in one statement
+			b := setup(t, func(c *outbox.Config) { c.Path = path })
+			for _, e := range fullEvents() { // alone, and all in one statement
 				publish(t, b.outbox, e)
 			}
-			publish(t, b.outbox, wholes()...)
+			publish(t, b.outbox, fullEvents()...)
 			eventually(t, "all events", func() bool { return len(b.broker.events()) == 8 })
-			checkWhole(t, b.broker.events()[:4])
-			checkWhole(t, b.broker.events()[4:])
+			checkFull(t, b.broker.events()[:4])
+			checkFull(t, b.broker.events()[4:])
 			if _, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: b.pool, Schema: b.schema, Broker: b.broker}); err != nil {
 				t.Fatal(err)
 			}
-			checkWhole(t, b.broker.events()[8:12])
+			checkFull(t, b.broker.events()[8:12])
 		})
 	}
 	t.Run("sweep", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, nil)
 		b.broker.away(true)
-		publish(t, b.outbox, wholes()...)
+		publish(t, b.outbox, fullEvents()...)
 		b.broker.away(false)
 		eventually(t, "all events", func() bool { return len(b.broker.events()) >= 4 })
-		checkWhole(t, b.broker.events())
+		checkFull(t, b.broker.events())
 	})
 	t.Run("refill", func(t *testing.T) {
 		t.Parallel()
-		a := setupAsked(t, nil)
-		publish(t, a.outbox, wholes()...)
+		a := setupRequests(t, nil)
+		publish(t, a.outbox, fullEvents()...)
 		eventually(t, "all events", func() bool { return len(a.broker.events()) == 4 })
 		a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "é", Until: rocketflow.MaxSequence})
 		again := a.sentAgain(4)
-		checkWhole(t, append(again, wholes()[3]))
+		checkFull(t, append(again, fullEvents()[3]))
 	})
 }
 
@@ -79,13 +79,13 @@ func publish(t *testing.T, box *outbox.Outbox, events ...rocketflow.Event) {
 	}
 }
 
-func checkWhole(t *testing.T, got []rocketflow.Event) {
+func checkFull(t *testing.T, got []rocketflow.Event) {
 	t.Helper()
 	events := map[string]rocketflow.Event{} // in no order between streams
 	for _, e := range got {
 		events[e.Type] = e
 	}
-	for _, want := range wholes() {
+	for _, want := range fullEvents() {
 		e := events[want.Type]
 		if e.Subject != want.Subject || e.ContentType != want.ContentType || e.DataSchema != want.DataSchema ||
 			!maps.Equal(e.Extensions, want.Extensions) || !maps.Equal(e.Headers, want.Headers) || string(e.Body) != string(want.Body) {
@@ -95,7 +95,7 @@ func checkWhole(t *testing.T, got []rocketflow.Event) {
 }
 
 // A service's name is CE_source of all it publishes.
-func TestSourceIsAURIReference(t *testing.T) {
+func TestSourceMayBeAnyURIReference(t *testing.T) {
 	t.Parallel()
 	pool := setup(t, nil).pool
 	for _, source := range []string{"", "my service", "a\u202eb", "x\x1b[2J"} {
