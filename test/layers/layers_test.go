@@ -29,7 +29,7 @@ var onlyIn = []struct {
 	// Tests' own helpers live below test, and those for tests of others have names that end in "test".
 	{"testing", tests},
 	{module + "/broker/brokertest", tests},
-	{module + "/test", []string{"test/*", "test/*/*", "examples/internal/servicetest"}},
+	{module + "/test", []string{"test/*", "test/*/*"}},
 	{module + "/rocketmqtest", outside},
 	{module + "/rocketflowtest", outside},
 	{module + "/internal/devstack", outside},

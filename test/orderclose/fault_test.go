@@ -1,6 +1,6 @@
 //go:build !race
 
-package chaos_test
+package orderclose_test
 
 import (
 	"testing"

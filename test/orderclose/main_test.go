@@ -1,11 +1,11 @@
 //go:build !race
 
-package chaos_test
+package orderclose_test
 
 import (
 	"testing"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 func TestMain(m *testing.M) { servicetest.Main(m) }

@@ -1,6 +1,6 @@
 //go:build !race
 
-package chaos_test
+package orderclose_test
 
 import (
 	"bytes"
@@ -16,14 +16,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
-	"github.com/rocketflow/rocketflow/examples/internal/service"
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/examples/service"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 // shop is both services in a world whose clock the test moves.
@@ -54,8 +54,8 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	payments, paymentConfig := env.Run(frugal(payment.Configure), payment.App, fx.Populate(&s.payments), logger)
 	s.order, s.payment = orders, payments
 	s.schemas = orderclose.Config{
-		OrderSchema: orderConfig.Schema, OrderRocketflowSchema: orderConfig.RocketflowSchema,
-		PaymentSchema: paymentConfig.Schema, PaymentRocketflowSchema: paymentConfig.RocketflowSchema,
+		OrderSchema: orderConfig.Tables, OrderRocketflowSchema: orderConfig.Schema,
+		PaymentSchema: paymentConfig.Tables, PaymentRocketflowSchema: paymentConfig.Schema,
 	}
 	return s
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/fx"
 
-	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/examples/service"
 	"github.com/rocketflow/rocketflow/internal/pgschema"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -98,9 +98,9 @@ func (e *Env) configure(configure func(func(string) string) (service.Config, err
 	if err != nil {
 		e.t.Fatalf("%v: run `make test`, or start servers with `make dev` and export the two variables that it prints", err)
 	}
+	config.Tables = e.run + "_" + config.Tables
 	config.Schema = e.run + "_" + config.Schema
-	config.RocketflowSchema = e.run + "_" + config.RocketflowSchema
-	e.t.Cleanup(func() { e.drop(config.Schema, config.RocketflowSchema) })
+	e.t.Cleanup(func() { e.drop(config.Tables, config.Schema) })
 	return config
 }
 

@@ -15,19 +15,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
-// Handler answers a request with a status and a body for it, or with an error:
+// Handler returns the status and the body of the response to a request, or an error, for which the response is a problem
+// document (RFC 9457):
 //
-// which is written as a problem document (RFC 9457):
-//
-//	*Error                          its status
-//	ErrBackpressure, no database    503, to be tried again
-//	any other                       500, and a log line
+//	*Error                                      its status
+//	ErrBackpressure, the database is away       503, to be tried again
+//	any other                                   500, and a log line
 type Handler func(r *http.Request) (status int, body any, err error)
 
-// Error is an answer that is not what the client wished for.
+// Error is an error with the status of its response.
 type Error struct {
 	Status  int
 	Message string
@@ -63,14 +61,14 @@ const (
 	requestTime = 15 * time.Second
 )
 
-// Mux routes requests to Handlers. What it does not know is answered with a problem document as well.
+// Mux routes requests to Handlers. The response to an unknown path or method is a problem document as well.
 type Mux struct {
 	mux http.ServeMux
-	log *repeat.Logger // a database that is away fails each request
+	log *slog.Logger
 }
 
 // NewMux returns a Mux.
-func NewMux(log *slog.Logger) *Mux { return &Mux{log: repeat.New(log, repeat.Config{})} }
+func NewMux(log *slog.Logger) *Mux { return &Mux{log: log} }
 
 // Handle registers h for a pattern of http.ServeMux.
 func (m *Mux) Handle(pattern string, h Handler) {
@@ -92,11 +90,11 @@ func (m *Mux) Handle(pattern string, h Handler) {
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
-			m.log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "panic", p)
+			m.log.Error("handler panicked, the response is 500", "method", r.Method, "path", r.URL.Path, "panic", p)
 			writeProblem(w, newProblem(http.StatusInternalServerError, "internal error"))
 		}
 	}()
-	// http.ServeMux would redirect to the cleaned path, which no client of ours means.
+	// http.ServeMux would redirect to the cleaned path, which may name another resource.
 	if clean := path.Clean(r.URL.Path); clean != r.URL.Path {
 		writeProblem(w, newProblem(http.StatusNotFound, noSuchPath))
 		return
@@ -130,18 +128,19 @@ func (m *Mux) answer(r *http.Request, err error) problem {
 		return p
 	case errors.Is(err, rocketflow.ErrBackpressure):
 		return newProblem(http.StatusServiceUnavailable, "too many events wait for the broker: try again later")
-	case isPassing(err):
-		m.log.Warn("database can't serve", "method", r.Method, "path", r.URL.Path, "error", err)
+	case isTransient(err):
+		m.log.Warn("database can't be used, the client is asked to repeat the request", "method", r.Method, "path", r.URL.Path, "error", err)
 		return newProblem(http.StatusServiceUnavailable, "the database can't serve: try again later")
 	}
 	if r.Context().Err() == nil {
-		m.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		m.log.Error("request failed, the response is 500", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	return newProblem(http.StatusInternalServerError, "internal error")
 }
 
-// isPassing tells whether Postgres is away, is overloaded, or gave up a transaction for another's sake.
-func isPassing(err error) bool {
+// isTransient reports whether the request may succeed when it is repeated: Postgres can't be reached, is overloaded, or has
+// chosen the transaction as the victim of a conflict.
+func isTransient(err error) bool {
 	var connect *pgconn.ConnectError
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
@@ -169,7 +168,7 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	write(w, "application/problem+json", p.Status, p)
 }
 
-// problemWriter turns the plain text of http.ServeMux's own answers into problem documents.
+// problemWriter turns the plain text of http.ServeMux's own responses into problem documents.
 type problemWriter struct {
 	http.ResponseWriter
 	status int

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/dig"
 	"go.uber.org/fx"
 
@@ -27,11 +28,11 @@ func Main(args []string, stderr io.Writer, configure func(getenv func(string) st
 	}
 	config, err := configure(os.Getenv)
 	if err == nil {
-		log := slog.New(slog.NewTextHandler(stderr, nil)).With("service", config.Name)
+		log := slog.New(slog.NewTextHandler(stderr, nil)).With("service", config.Service)
 		err = run(log, app(config))
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, oneLine(setting(err)))
+		fmt.Fprintln(stderr, oneLine(nameVariable(err)))
 		return 1
 	}
 	return 0
@@ -64,16 +65,16 @@ func run(log *slog.Logger, options fx.Option) error {
 	return nil
 }
 
-// setting names the variable that most likely is to blame, if the error doesn't.
-func setting(err error) error {
+// nameVariable adds to an error the variable that most likely is the cause, unless the error names one.
+func nameVariable(err error) error {
 	var named *rocketflow.FieldError
 	switch {
 	case errors.As(err, &named):
 		return err
 	case errors.Is(err, broker.ErrUnauthorized):
 		return &rocketflow.FieldError{Field: "ROCKETMQ_ACCESS_KEY", Reason: "the broker refuses: " + err.Error(), Err: err}
-	case errors.Is(err, broker.ErrTopicNotFound):
-		return fmt.Errorf("create the topics, or have them created by ROCKETFLOW_CREATE_TOPICS=1: %w", err)
+	case errors.As(err, new(*pgconn.ConnectError)):
+		return &rocketflow.FieldError{Field: "DATABASE_URL", Reason: "can't reach the database: " + err.Error(), Err: err}
 	case errors.Is(err, broker.ErrUnavailable):
 		return &rocketflow.FieldError{Field: "ROCKETMQ_NAMESRV", Reason: "can't reach RocketMQ: " + err.Error(), Err: err}
 	}

@@ -16,7 +16,6 @@ import (
 // Server serves the HTTP interface from the application's start to its stop.
 type Server struct {
 	http     *http.Server
-	mux      *Mux
 	address  string
 	listener net.Listener // after the start
 	done     chan struct{}
@@ -34,7 +33,6 @@ func newServer(lc fx.Lifecycle, c Config, mux *Mux, log *slog.Logger) *Server {
 			MaxHeaderBytes:    32 << 10,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
-		mux:     mux,
 		address: c.ListenAddr,
 		done:    make(chan struct{}),
 		log:     log,
@@ -43,7 +41,7 @@ func newServer(lc fx.Lifecycle, c Config, mux *Mux, log *slog.Logger) *Server {
 	return s
 }
 
-// Address is where it listens.
+// Address returns the address, host:port, that the server listens on. Call it after the start.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
 func (s *Server) start(ctx context.Context) (err error) {
@@ -51,11 +49,11 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.listener, err = config.Listen(ctx, "tcp", s.address); err != nil {
 		return &rocketflow.FieldError{Field: "LISTEN_ADDR", Reason: "can't listen: " + err.Error(), Err: err}
 	}
-	s.log.Info("listening", "address", s.Address())
+	s.log.Info("HTTP server listens", "address", s.Address())
 	go func() {
 		defer close(s.done)
 		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("HTTP server stopped", "error", err)
+			s.log.Error("HTTP server failed, no requests are served any more", "error", err)
 		}
 	}()
 	return nil
@@ -64,6 +62,5 @@ func (s *Server) start(ctx context.Context) (err error) {
 func (s *Server) stop(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	<-s.done
-	s.mux.log.Flush()
 	return err
 }

@@ -1,6 +1,6 @@
 //go:build !race
 
-package chaos_test
+package orderclose_test
 
 import (
 	"flag"
@@ -66,7 +66,7 @@ func playAll(t *testing.T, next *atomic.Uint64, end uint64, failures *atomic.Int
 		}
 		if len(broken) > 0 {
 			failures.Add(1)
-			t.Errorf("seed %d: %s\nplay it again: go test ./examples/orderclose/chaos -run Schedules -seed %d -count 10 -v\n%v%v%s",
+			t.Errorf("seed %d: %s\nplay it again: go test ./test/orderclose -run Schedules -seed %d -count 10 -v\n%v%v%s",
 				seed, strings.Join(broken, "\n\t"), seed, s, s.story(shop.Broker().Dump()), shop.log.take())
 			return true
 		}

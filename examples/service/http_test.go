@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -101,25 +100,4 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%q: error names no field: %v", body, err)
 		}
 	})
-}
-
-type fake struct{ err error }
-
-func (f fake) Ping(context.Context) error { return f.err }
-func (f fake) Err() error                 { return f.err }
-
-func TestReady(t *testing.T) {
-	t.Parallel()
-	away := fake{errors.New("away")}
-	for want, o := range map[string]Operations{
-		"":                {Pool: fake{}, Broker: fake{}, Consumers: fake{}},
-		"database: away":  {Pool: away, Broker: fake{}, Consumers: fake{}},
-		"broker: away":    {Pool: fake{}, Broker: away, Consumers: fake{}},
-		"consumers: away": {Pool: fake{}, Broker: fake{}, Consumers: away},
-	} {
-		err := o.ready(t.Context())
-		if got := fmt.Sprint(err); err != nil && got != want || err == nil && want != "" {
-			t.Errorf("error is %v, want %q", err, want)
-		}
-	}
 }
