@@ -81,7 +81,7 @@ func (n numbered) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"par
 func (r *refilled) loseEnds(fn func()) {
 	defer r.Broker().Control(func(q rocketmqtest.Request) rocketmqtest.Action {
 		if q.Name == "END_TRANSACTION" {
-			return rocketmqtest.Answer(0, "")
+			return rocketmqtest.Respond(0, "")
 		}
 		return rocketmqtest.Pass
 	})()

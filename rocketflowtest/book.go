@@ -159,7 +159,7 @@ func (b *book) moves() int64 {
 func (b *book) follow(mq *rocketmqtest.Server) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	messages, next := mq.Since(b.position)
+	messages, next := mq.MessagesSince(b.position)
 	b.position = next
 	for _, m := range messages {
 		e, err := wire.EventOf(broker.Delivery{

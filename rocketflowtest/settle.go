@@ -175,7 +175,7 @@ func (w *World) Jump(d time.Duration) {
 		w.t.Fatalf("%v", err)
 	}
 	w.clock.Advance(d)
-	w.broker.Elapse()
+	w.broker.RunDue()
 }
 
 // next is how far ahead the next instant is at which something falls due.

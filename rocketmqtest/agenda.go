@@ -96,11 +96,11 @@ func (s *Server) keepTime() {
 // now is as young as it says.
 func (s *Server) FastForward(d time.Duration) {
 	s.clock.Advance(d)
-	s.Elapse()
+	s.RunDue()
 }
 
-// Elapse does at once what is due by the clock: for those who share one ([Config].Clock) and moved it themselves.
-func (s *Server) Elapse() {
+// RunDue does at once what is due by the clock: for those who share one ([Config].Clock) and moved it themselves.
+func (s *Server) RunDue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runDue()

@@ -91,25 +91,25 @@ const (
 // Pass is the zero Action: nothing special, or the next hook's decision.
 var Pass Action
 
-// Answer answers the request with a code, say 2 for SYSTEM_BUSY, instead of having it handled.
-func Answer(code int, remark string) Action {
+// Respond answers the request with a code, say 2 for SYSTEM_BUSY, instead of having it handled.
+func Respond(code int, remark string) Action {
 	return Action{kind: toAnswer, code: code, remark: remark}
 }
 
 // Drop loses the request before the broker sees it. The connection lives on.
 func Drop() Action { return Action{kind: toDrop} }
 
-// DropAnswer has the request handled and loses the answer.
-func DropAnswer() Action { return Action{kind: toDropAnswer} }
+// DropResponse has the request handled and loses the answer.
+func DropResponse() Action { return Action{kind: toDropAnswer} }
 
 // Duplicate has the request handled twice; the first answer goes back.
 func Duplicate() Action { return Action{kind: toDuplicate} }
 
-// CutBefore resets the connection instead of handling the request.
-func CutBefore() Action { return Action{kind: toCutBefore} }
+// ResetBefore resets the connection instead of handling the request.
+func ResetBefore() Action { return Action{kind: toCutBefore} }
 
-// CutAfter resets the connection once the request is handled, instead of answering it.
-func CutAfter() Action { return Action{kind: toCutAfter} }
+// ResetAfter resets the connection once the request is handled, instead of answering it.
+func ResetAfter() Action { return Action{kind: toCutAfter} }
 
 // Delay has the request handled after d of the machine's time. Others overtake it, those of its connection too. Like one
 // that is still in the network it outlives its client's end, but neither Stop nor Close.
@@ -118,11 +118,11 @@ func Delay(d time.Duration) Action { return Action{kind: toHold, delay: d} }
 // maxAfter is how long After waits for other requests.
 const maxAfter = time.Second
 
-// After has the request handled after the next n of the same code, or after a second if they don't come.
-func After(n int) Action { return Action{kind: toHold, after: n, delay: maxAfter} }
+// Reorder has the request handled after the next n of the same code, or after a second if they don't come.
+func Reorder(n int) Action { return Action{kind: toHold, after: n, delay: maxAfter} }
 
-// Until has the request handled once released is closed, else never.
-func Until(released <-chan struct{}) Action { return Action{kind: toHold, until: released} }
+// HoldUntil has the request handled once released is closed, else never.
+func HoldUntil(released <-chan struct{}) Action { return Action{kind: toHold, until: released} }
 
 // Once is a hook that does something to the first request of a name.
 func Once(name string, a Action) func(Request) Action {

@@ -26,11 +26,11 @@ type cut struct {
 	hit     map[*session]struct{}
 }
 
-// Cut begins an outage between the server and the clients whose id matches; nil: all of them. The func returned ends it.
+// Partition begins an outage between the server and the clients whose id matches; nil: all of them. The func returned ends it.
 //
 // A connection has no id, "", before its first heartbeat: a client that connects anew is cut when it says who it is; and
 // connections to the name server never have one. The func is called with the server locked: it must not call its methods.
-func (s *Server) Cut(clients func(client string) bool, outage Outage) (heal func()) {
+func (s *Server) Partition(clients func(client string) bool, outage Outage) (heal func()) {
 	c := &cut{clients: clients, outage: outage, hit: map[*session]struct{}{}}
 	s.mu.Lock()
 	s.cuts = append(s.cuts, c)

@@ -99,8 +99,8 @@ func (s *Server) Restart(loss Loss) error {
 	return s.Start()
 }
 
-// StopNames stops the name server; the broker goes on.
-func (s *Server) StopNames() {
+// StopNameServer stops the name server; the broker goes on.
+func (s *Server) StopNameServer() {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	s.mu.Lock()
@@ -109,8 +109,8 @@ func (s *Server) StopNames() {
 	s.names.stop()
 }
 
-// StartNames starts the name server again, at its address. It knows the broker at once.
-func (s *Server) StartNames() error {
+// StartNameServer starts the name server again, at its address. It knows the broker at once.
+func (s *Server) StartNameServer() error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	s.mu.Lock()

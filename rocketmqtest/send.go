@@ -72,7 +72,7 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 		if members, err = decodeBatch(r.Body); err != nil {
 			return r.refuse(remoting.SystemError, "%v", err)
 		}
-		if s.config.Version != V5_5 { // each member gets the properties of the whole
+		if s.config.Version != RocketMQ55 { // each member gets the properties of the whole
 			for _, m := range members {
 				maps.Copy(m.properties, h.properties)
 			}

@@ -61,7 +61,7 @@ func (s *Server) instantOf(properties map[string]string, now int64) (int64, bool
 	switch {
 	case s.config.DMS:
 		return dmsInstant(properties)
-	case s.config.Version == V4_9: // knows none of these properties
+	case s.config.Version == RocketMQ49: // knows none of these properties
 		return 0, false, nil
 	}
 	return timerInstant(properties, now)
@@ -79,7 +79,7 @@ func (s *Server) deletes(properties map[string]string) (key string, does bool) {
 
 // timerKey is the key that deletes a timer.
 func (s *Server) timerKey(topic, uniqueKey string) string {
-	if s.config.DMS || s.config.Version == V5_5 {
+	if s.config.DMS || s.config.Version == RocketMQ55 {
 		return uniqueKey
 	}
 	return topic + "+" + uniqueKey

@@ -107,7 +107,7 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 	final.Topic, final.Queue = half.Properties[propertyRealTopic], queue
 	final.SysFlag = half.SysFlag&^remoting.FlagTransaction | remoting.TransactionCommit
 	final.PreparedOffset = half.CommitLog
-	if s.config.Version == V5_5 {
+	if s.config.Version == RocketMQ55 {
 		delete(final.Properties, propertyRealTopic)
 		delete(final.Properties, propertyRealQueue)
 	}
@@ -121,7 +121,7 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 // answer to a check ends it.
 func (s *Server) immunityOver(half *remoting.Record) bool {
 	own, immune := s.immunity(half)
-	return own && s.config.Version != V4_9 && s.age(half) > immune
+	return own && s.config.Version != RocketMQ49 && s.age(half) > immune
 }
 
 // immunity is for how many milliseconds a half message isn't checked, and whether it says so itself.
@@ -151,7 +151,7 @@ func (s *Server) mark(e *entry) {
 	h.unwritten = append(h.unwritten, e.queueOffset)
 	h.bytes += len(strconv.FormatInt(e.queueOffset, 10)) + 1
 	switch {
-	case h.bytes > maxMarkers || s.config.Version == V4_9:
+	case h.bytes > maxMarkers || s.config.Version == RocketMQ49:
 		s.writeMarkers()
 	case h.write.IsZero():
 		s.armMarkers()
@@ -178,7 +178,7 @@ func (s *Server) writeMarkers() {
 			h.ended[offset] = struct{}{}
 		}
 	}
-	if s.config.Version == V4_9 {
+	if s.config.Version == RocketMQ49 {
 		body = body[:len(body)-1]
 	}
 	s.dropVolatileMarkers()

@@ -170,7 +170,7 @@ func FuzzSlot(f *testing.F) {
 	f.Add("TIMER_DELAY_SEC\x011\x02TIMER_DELAY_MS\x012\x02", int64(1), 2, false)
 	f.Add("__STARTDELIVERTIME\x011795249087050\x02__CANCEL_SCHEDULED_MSG\x01k\x02", int64(1795249085565), 0, true)
 	f.Fuzz(func(t *testing.T, properties string, now int64, version int, dms bool) {
-		if now < 0 || now > 1<<42 || version < 0 || version > int(V5_5) {
+		if now < 0 || now > 1<<42 || version < 0 || version > int(RocketMQ55) {
 			return
 		}
 		config := Config{Version: Version(version), DMS: dms}.withDefaults()

@@ -17,8 +17,8 @@ import (
 // TestRequests has single requests of an order's life go wrong.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	drop, mute, twice := rocketmqtest.Drop(), rocketmqtest.DropAnswer(), rocketmqtest.Duplicate()
-	before, after := rocketmqtest.CutBefore(), rocketmqtest.CutAfter()
+	drop, mute, twice := rocketmqtest.Drop(), rocketmqtest.DropResponse(), rocketmqtest.Duplicate()
+	before, after := rocketmqtest.ResetBefore(), rocketmqtest.ResetAfter()
 	s := openShop(t, rocketflowtest.Config{})
 	for _, f := range []struct {
 		name string
@@ -114,7 +114,7 @@ func TestCheckWhileOpen(t *testing.T) {
 		return c
 	}})
 	l := newLife(t, s)
-	remove := s.Broker().Control(once(isHalf, rocketmqtest.DropAnswer()))
+	remove := s.Broker().Control(once(isHalf, rocketmqtest.DropResponse()))
 	defer remove()
 	done := make(chan error, 1)
 	go func() { done <- l.begin() }()

@@ -56,7 +56,7 @@ func (l *life) at(match func(rocketmqtest.Request) bool, fn func() error, distur
 		if match(r) {
 			once.Do(func() {
 				close(caught)
-				a = rocketmqtest.Until(released)
+				a = rocketmqtest.HoldUntil(released)
 			})
 		}
 		return a

@@ -160,5 +160,5 @@ func (s *shop) pool() *pgxpool.Pool { return s.order.Pool }
 
 // cut cuts a service off from the broker until heal is called.
 func (s *shop) cut(service string, outage rocketmqtest.Outage) (heal func()) {
-	return s.Broker().Cut(func(client string) bool { return strings.Contains(client, service) }, outage)
+	return s.Broker().Partition(func(client string) bool { return strings.Contains(client, service) }, outage)
 }
