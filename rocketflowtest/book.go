@@ -14,9 +14,9 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// book tells which events the consumers are done with: handled, parked or given up. It compares what consumers say with
+// progress tells which events the consumers are done with: handled, parked or given up. It compares what consumers say with
 // what the broker holds.
-type book struct {
+type progress struct {
 	mu       sync.Mutex
 	groups   map[string]*reader   // of consumers that are handlers', by their group at the broker
 	position int64                // in the broker's log
@@ -42,12 +42,12 @@ type arrival struct {
 	offset int64
 }
 
-func newBook() *book {
-	return &book{groups: map[string]*reader{}, events: map[string][]arrival{}}
+func newBook() *progress {
+	return &progress{groups: map[string]*reader{}, events: map[string][]arrival{}}
 }
 
 // listener writes down what the consumers say whose groups have this prefix.
-func (b *book) listener(prefix string) *handlers.Listener {
+func (b *progress) listener(prefix string) *handlers.Listener {
 	note := func(i handlers.EventInfo, done, retried bool) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -90,7 +90,7 @@ func (g *reader) unread(topic string, events []arrival, offsets []int64) (n int)
 	return n
 }
 
-func (b *book) group(name string) *reader {
+func (b *progress) group(name string) *reader {
 	g := b.groups[name]
 	if g == nil {
 		g = &reader{open: map[uuid.UUID]bool{}, done: map[uuid.UUID]struct{}{}, read: map[string]int{}, topics: map[string][]int64{}}
@@ -100,7 +100,7 @@ func (b *book) group(name string) *reader {
 }
 
 // received returns the ids of events that consumers got and aren't done with, but for attempts at parked ones.
-func (b *book) received() (ids []string) {
+func (b *progress) received() (ids []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, g := range b.groups {
@@ -114,7 +114,7 @@ func (b *book) received() (ids []string) {
 }
 
 // parked tells that a group has parked an event. A further copy of it is settled without a word to the listener.
-func (b *book) parked(group string, id uuid.UUID) {
+func (b *progress) parked(group string, id uuid.UUID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	g := b.groups[group]
@@ -129,7 +129,7 @@ func (b *book) parked(group string, id uuid.UUID) {
 
 // know makes a group one whose events are waited for, while its service runs. Others, which the test reads with by
 // itself, are not.
-func (b *book) know(group string, runs bool) {
+func (b *progress) know(group string, runs bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	g := b.group(group)
@@ -138,7 +138,7 @@ func (b *book) know(group string, runs bool) {
 }
 
 // reread begins anew with the broker's log, whose end may be another one now.
-func (b *book) reread() {
+func (b *progress) reread() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.position, b.order = 0, nil
@@ -149,14 +149,14 @@ func (b *book) reread() {
 }
 
 // moves rises whenever an event was stored or a consumer said something.
-func (b *book) moves() int64 {
+func (b *progress) moves() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.position + b.count
 }
 
 // follow reads on in the broker's log.
-func (b *book) follow(mq *rocketmqtest.Server) {
+func (b *progress) follow(mq *rocketmqtest.Server) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	messages, next := mq.MessagesSince(b.position)
@@ -176,7 +176,7 @@ func (b *book) follow(mq *rocketmqtest.Server) {
 }
 
 // left names the groups that aren't done with all that their topics hold.
-func (b *book) left(mq *rocketmqtest.Server) []string {
+func (b *progress) left(mq *rocketmqtest.Server) []string {
 	b.follow(mq)
 	subscriptions := mq.Subscriptions()
 	b.mu.Lock()

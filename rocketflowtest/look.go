@@ -14,7 +14,7 @@ import (
 
 // Events returns the contents of all events of T's type that have reached the broker, in the order in which it stored
 // them; duplicates too, should there be any.
-func Events[T rocketflow.Payload](w *World) []T {
+func Events[T rocketflow.Payload](w *Env) []T {
 	w.t.Helper()
 	var zero T
 	var all []T
@@ -30,12 +30,12 @@ func Events[T rocketflow.Payload](w *World) []T {
 
 // Events returns all events of a type that have reached the broker, in the order in which it stored them; with an empty
 // type all events.
-func (w *World) Events(eventType string) []rocketflow.Event {
-	w.book.follow(w.broker)
-	w.book.mu.Lock()
-	defer w.book.mu.Unlock()
+func (w *Env) Events(eventType string) []rocketflow.Event {
+	w.progress.follow(w.broker)
+	w.progress.mu.Lock()
+	defer w.progress.mu.Unlock()
 	var all []rocketflow.Event
-	for _, e := range w.book.order {
+	for _, e := range w.progress.order {
 		if eventType == "" || e.Type == eventType {
 			all = append(all, e)
 		}
@@ -52,7 +52,7 @@ type Timeout struct {
 // Timeouts returns the service's armed timeouts, the next due first.
 func (s *Service) Timeouts() []Timeout {
 	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.world.timeout()
 	defer cancel()
 	var all []Timeout
 	err := inspect.Read(ctx, s.Pool, s.Schema, func(r *inspect.Reader) error {
@@ -71,13 +71,13 @@ func (s *Service) Timeouts() []Timeout {
 // Saga is a saga as it stands.
 type Saga struct {
 	saga.Record
-	Path []string // the states that it has been in, the present one last
+	States []string // the states that it has been in, the present one last
 }
 
 // Saga returns the service's saga of a name and key. If there is none its State is empty.
 func (s *Service) Saga(name, key string) Saga {
 	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.world.timeout()
 	defer cancel()
 	records, err := saga.History(ctx, s.Pool, s.Schema, key)
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *Service) Saga(name, key string) Saga {
 	}
 	found := Saga{Record: records[i]}
 	for _, t := range records[i].Transitions {
-		found.Path = append(found.Path, t.To)
+		found.States = append(found.States, t.To)
 	}
 	return found
 }
@@ -97,18 +97,18 @@ func (s *Service) Saga(name, key string) Saga {
 // DeadLetters returns the events that the service's handlers gave up, the oldest first.
 func (s *Service) DeadLetters() []handlers.Parked {
 	s.world.t.Helper()
-	return s.parked((*handlers.DeadLetters).List)
+	return s.listParked((*handlers.DeadLetters).List)
 }
 
-// Waiting returns the events that wait for their next attempt or for their predecessor, the oldest first.
-func (s *Service) Waiting() []handlers.Parked {
+// Parked returns the events that wait for their next attempt or for their predecessor, the oldest first.
+func (s *Service) Parked() []handlers.Parked {
 	s.world.t.Helper()
-	return s.parked((*handlers.DeadLetters).Waiting)
+	return s.listParked((*handlers.DeadLetters).Waiting)
 }
 
-func (s *Service) parked(list func(*handlers.DeadLetters, context.Context, handlers.Filter) ([]handlers.Parked, error)) []handlers.Parked {
+func (s *Service) listParked(list func(*handlers.DeadLetters, context.Context, handlers.Filter) ([]handlers.Parked, error)) []handlers.Parked {
 	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.world.timeout()
 	defer cancel()
 	found, err := list(handlers.NewDeadLetters(s.Pool, s.Schema), ctx, handlers.Filter{})
 	if err != nil {

@@ -37,7 +37,7 @@ func (p paidFor) EventMeta() rocketflow.Meta {
 }
 
 // purchase waits for the stock, then for the payment, and is closed an hour later without it.
-func purchase(w *rocketflowtest.World) *saga.Definition[parcel] {
+func purchase(w *rocketflowtest.Env) *saga.Definition[parcel] {
 	d := saga.Define[parcel]("purchase", 1)
 	d.Initial("awaiting_stock").NoDeadline("awaiting_stock").Final("paid", "closed")
 	d.Deadline("awaiting_payment", "closed", func(*parcel) time.Time { return w.Now().Add(time.Hour) }, nil)
@@ -46,7 +46,7 @@ func purchase(w *rocketflowtest.World) *saga.Definition[parcel] {
 	return d
 }
 
-func startPurchase(w *rocketflowtest.World, d *saga.Definition[parcel], options ...fx.Option) (*rocketflowtest.Service, *saga.Saga[parcel]) {
+func startPurchase(w *rocketflowtest.Env, d *saga.Definition[parcel], options ...fx.Option) (*rocketflowtest.Service, *saga.Saga[parcel]) {
 	var s *saga.Saga[parcel]
 	config := rocketflowfx.Config{Service: "shop", Topics: topics}
 	config.Saga.TimeoutTopic = "order-timeouts"
@@ -65,7 +65,7 @@ func TestEarlyEvent(t *testing.T) {
 	service.Publish(stocked{"o-1"})
 	w.FastForward(2 * time.Hour)
 	if is := service.Saga("purchase", "o-1"); is.State != "paid" {
-		t.Errorf("paid, and went %v", is.Path)
+		t.Errorf("paid, and went %v", is.States)
 	}
 }
 
@@ -117,7 +117,7 @@ func TestBegunElsewhere(t *testing.T) {
 	w.Settle()
 	for i := range n {
 		if is := service.Saga("purchase", fmt.Sprint("o-", i)); is.State != "paid" {
-			t.Errorf("o-%d went %v", i, is.Path)
+			t.Errorf("o-%d went %v", i, is.States)
 		}
 	}
 }
@@ -131,8 +131,8 @@ func TestBegunByEvent(t *testing.T) {
 	service, _ := startPurchase(w, d)
 	service.Publish(placed{"o-1"}, stocked{"o-1"}, paidFor{"o-1"})
 	w.Settle()
-	if is := service.Saga("purchase", "o-1"); !slices.Equal(is.Path, []string{"awaiting_stock", "awaiting_payment", "paid"}) {
-		t.Errorf("went %v", is.Path)
+	if is := service.Saga("purchase", "o-1"); !slices.Equal(is.States, []string{"awaiting_stock", "awaiting_payment", "paid"}) {
+		t.Errorf("went %v", is.States)
 	}
 }
 
@@ -155,10 +155,10 @@ func TestSagasHearTheSame(t *testing.T) {
 	service.Publish(stocked{"o-1"})
 	w.Settle()
 	if is := service.Saga("purchase", "o-1"); is.State != "awaiting_payment" {
-		t.Errorf("purchase went %v", is.Path)
+		t.Errorf("purchase went %v", is.States)
 	}
 	if is := service.Saga("audit", "o-1"); is.State != "open" {
-		t.Errorf("audit went %v", is.Path)
+		t.Errorf("audit went %v", is.States)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestVerdictOnWaitingEvent(t *testing.T) {
 	}
 	for _, key := range []string{"discarded", "dead"} {
 		if is := service.Saga("strict", key); is.State != "awaiting_payment" {
-			t.Errorf("%s went %v", key, is.Path)
+			t.Errorf("%s went %v", key, is.States)
 		}
 	}
 }

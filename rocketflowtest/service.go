@@ -29,7 +29,7 @@ type Service struct {
 	// Tx begins transactions that publish.
 	Tx rocketflow.Transactor
 
-	world       *World
+	world       *Env
 	options     fx.Option
 	app         *fx.App // nil: stopped
 	groupPrefix string
@@ -41,7 +41,7 @@ type Service struct {
 // modules of rocketflowfx and the options. What is missing of its topics is created. It stops when the test ends.
 //
 // Of config only Service is required: broker, pool, schema and clock are the World's.
-func (w *World) Start(config rocketflowfx.Config, options ...fx.Option) *Service {
+func (w *Env) Start(config rocketflowfx.Config, options ...fx.Option) *Service {
 	w.t.Helper()
 	schema := cmp.Or(config.Schema, "service_"+unique())
 	config.Schema = schema
@@ -53,9 +53,9 @@ func (w *World) Start(config rocketflowfx.Config, options ...fx.Option) *Service
 // Database creates a schema with rocketflow's tables in it, which goes with the test, and returns a pool that finds names
 // there first. It is what Start gives to a service; take one, and what Configure returns, to put the parts together by
 // hand.
-func (w *World) Database(schema string) *pgxpool.Pool {
+func (w *Env) Database(schema string) *pgxpool.Pool {
 	w.t.Helper()
-	ctx, cancel := w.patience()
+	ctx, cancel := w.timeout()
 	defer cancel()
 	w.createSchema(ctx, schema)
 	pool := w.open(schema)
@@ -67,7 +67,7 @@ func (w *World) Database(schema string) *pgxpool.Pool {
 
 // Configure fills in what the World knows: its broker, its clock, and listeners by which it sees when all is at rest.
 // Start and Run do it for their services.
-func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
+func (w *Env) Configure(c rocketflowfx.Config) rocketflowfx.Config {
 	if w.config.Configure != nil {
 		c = w.config.Configure(c)
 	}
@@ -77,7 +77,7 @@ func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
 	c.RocketMQ.NameServers = []string{w.broker.Addr()}
 	c.RocketMQ.StopQuietPeriod = cmp.Or(c.RocketMQ.StopQuietPeriod, -1) // this broker forgets who is gone
 	c.Clock = w.clock
-	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, w.book.listener(groupPrefix(c)))
+	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, w.progress.listener(groupPrefix(c)))
 	c.Logger = cmp.Or(c.Logger, w.config.Logger)
 	return c
 }
@@ -94,7 +94,7 @@ func groupPrefix(c rocketflowfx.Config) string {
 
 // Run runs a service that brings everything itself: rocketflow's modules, their Config, and a pool to DatabaseURL. It
 // stops when the test ends.
-func (w *World) Run(options ...fx.Option) *Service {
+func (w *Env) Run(options ...fx.Option) *Service {
 	w.t.Helper()
 	s := &Service{world: w}
 	s.options = fx.Options(
@@ -106,7 +106,7 @@ func (w *World) Run(options ...fx.Option) *Service {
 			s.groupPrefix = groupPrefix(c)
 		}),
 	)
-	s.Resume()
+	s.Start()
 	w.t.Cleanup(func() {
 		if s.Running() {
 			s.Stop()
@@ -121,14 +121,14 @@ func (w *World) Run(options ...fx.Option) *Service {
 // Stop ends the service in order, as a deployment does.
 func (s *Service) Stop() {
 	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.world.timeout()
 	defer cancel()
 	if err := s.app.Stop(ctx); err != nil {
 		s.world.t.Errorf("stop %s: %v", s.Name, err)
 	}
 	s.set(nil)
 	for _, name := range s.consumers {
-		s.world.book.know(s.groupPrefix+name, false)
+		s.world.progress.know(s.groupPrefix+name, false)
 	}
 }
 
@@ -145,11 +145,11 @@ func (s *Service) set(app *fx.App) {
 	s.app = app
 }
 
-// Resume runs the service again after Stop, on the same tables.
-func (s *Service) Resume() {
+// Start runs the service again after Stop, on the same tables.
+func (s *Service) Start() {
 	s.world.t.Helper()
 	app := fx.New(s.options)
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.world.timeout()
 	defer cancel()
 	if err := app.Start(ctx); err != nil {
 		s.world.t.Fatalf("start %s: %v", cmp.Or(s.Name, "service"), err)
@@ -180,16 +180,16 @@ func (s *Service) known(ctx context.Context) error {
 	}
 	s.consumers = names
 	for _, name := range names {
-		s.world.book.know(s.groupPrefix+name, true)
+		s.world.progress.know(s.groupPrefix+name, true)
 	}
-	s.world.book.left(s.world.broker) // what they read is known from here on, whatever befalls the broker
+	s.world.progress.left(s.world.broker) // what they read is known from here on, whatever befalls the broker
 	return nil
 }
 
 // Within runs fn in a transaction, and fails the test if that can't be committed.
 func (s *Service) Within(fn func(ctx context.Context, tx rocketflow.Tx) error) {
 	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.world.timeout()
 	defer cancel()
 	if err := s.Tx.Within(ctx, fn); err != nil {
 		s.world.t.Fatalf("transaction of %s: %v", s.Name, err)

@@ -29,22 +29,22 @@ const (
 // Settle waits until nothing is left to do at the present instant: every event that was recorded has reached the broker,
 // each consumer is done with each event of its topics, and no timeout and no retry is due. What the services do of their
 // own accord, outside rocketflow, it can't see.
-func (w *World) Settle() {
+func (w *Env) Settle() {
 	w.t.Helper()
-	if left := w.TrySettle(w.config.Patience); left != nil {
-		w.t.Fatalf("not at rest after %v: %s", w.config.Patience, strings.Join(left, "; "))
+	if left := w.TrySettle(w.config.SettleTimeout); left != nil {
+		w.t.Fatalf("not at rest after %v: %s", w.config.SettleTimeout, strings.Join(left, "; "))
 	}
 }
 
 // TrySettle is Settle with a patience of its own, in the machine's time. It returns what is left, or nil: for tests that
 // do harm, and then help themselves, say by a Jump to the next check of half messages.
-func (w *World) TrySettle(patience time.Duration) (left []string) {
+func (w *Env) TrySettle(patience time.Duration) (left []string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	moves, pause := int64(-1), pollInterval
 	for quiet := 0; quiet < quietLooks; {
-		left = w.book.left(w.broker)
+		left = w.progress.left(w.broker)
 		if len(left) == 0 { // else it isn't worth asking Postgres
 			found, err := w.owed(ctx)
 			if err != nil && ctx.Err() == nil {
@@ -52,7 +52,7 @@ func (w *World) TrySettle(patience time.Duration) (left []string) {
 			}
 			left = found
 		}
-		if now := w.book.moves(); now != moves {
+		if now := w.progress.moves(); now != moves {
 			moves, quiet, pause = now, 0, pollInterval
 		} else if len(left) > 0 {
 			quiet, pause = 0, min(2*pause, longestPoll)
@@ -72,10 +72,10 @@ func (w *World) TrySettle(patience time.Duration) (left []string) {
 }
 
 // whatIsLeft says all that could be done now and isn't.
-func (w *World) whatIsLeft() []string {
-	ctx, cancel := w.patience()
+func (w *Env) whatIsLeft() []string {
+	ctx, cancel := w.timeout()
 	defer cancel()
-	left := w.book.left(w.broker)
+	left := w.progress.left(w.broker)
 	owed, err := w.owed(ctx)
 	if err != nil {
 		left = append(left, err.Error())
@@ -87,8 +87,8 @@ func (w *World) whatIsLeft() []string {
 }
 
 // settleCopies has the book know which of the events that consumers got are parked already.
-func (w *World) settleCopies(ctx context.Context) error {
-	ids := w.book.received()
+func (w *Env) settleCopies(ctx context.Context) error {
+	ids := w.progress.received()
 	if len(ids) == 0 {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (w *World) settleCopies(ctx context.Context) error {
 		var consumer string
 		var id uuid.UUID
 		if _, err := pgx.ForEachRow(rows, []any{&consumer, &id}, func() error {
-			w.book.parked(s.groupPrefix+consumer, id)
+			w.progress.parked(s.groupPrefix+consumer, id)
 			return nil
 		}); err != nil {
 			return fmt.Errorf("look at what %s has parked: %w", s.Name, err)
@@ -110,7 +110,7 @@ func (w *World) settleCopies(ctx context.Context) error {
 }
 
 // owed says what of it Postgres knows.
-func (w *World) owed(ctx context.Context) (left []string, err error) {
+func (w *Env) owed(ctx context.Context) (left []string, err error) {
 	var batch pgx.Batch // one round trip
 	for _, s := range w.running() {
 		batch.Queue(queries.Parse(queriesSQL, s.Schema).Get("Left")).QueryRow(func(row pgx.Row) error {
@@ -140,7 +140,7 @@ func (w *World) owed(ctx context.Context) (left []string, err error) {
 // FastForward moves the clock ahead by d, from one instant at which something falls due to the next, and has all come to
 // rest at each and at the end: a timeout of ten minutes whose handler arms another of ten minutes is followed by that.
 // Instants less than a tenth of a second apart are taken together.
-func (w *World) FastForward(d time.Duration) {
+func (w *Env) FastForward(d time.Duration) {
 	w.t.Helper()
 	const together = 100 * time.Millisecond
 	w.Settle()
@@ -149,7 +149,7 @@ func (w *World) FastForward(d time.Duration) {
 		if next, any := w.next(); any {
 			step = min(d, next+together)
 		}
-		w.Jump(step)
+		w.Advance(step)
 		w.Settle()
 		if d -= step; d <= 0 {
 			return
@@ -157,10 +157,10 @@ func (w *World) FastForward(d time.Duration) {
 	}
 }
 
-// Jump moves the clock ahead by d at once, whatever is going on, and doesn't wait: as a machine that was suspended.
-func (w *World) Jump(d time.Duration) {
+// Advance moves the clock ahead by d at once, whatever is going on, and doesn't wait: as a machine that was suspended.
+func (w *Env) Advance(d time.Duration) {
 	w.t.Helper()
-	ctx, cancel := w.patience()
+	ctx, cancel := w.timeout()
 	defer cancel()
 	// Postgres first: it decides what is due when the others have a look.
 	var schemas []string
@@ -179,9 +179,9 @@ func (w *World) Jump(d time.Duration) {
 }
 
 // next is how far ahead the next instant is at which something falls due.
-func (w *World) next() (nearest time.Duration, any bool) {
+func (w *Env) next() (nearest time.Duration, any bool) {
 	w.t.Helper()
-	ctx, cancel := w.patience()
+	ctx, cancel := w.timeout()
 	defer cancel()
 	for _, s := range w.running() {
 		var seconds *float64
@@ -198,7 +198,7 @@ func (w *World) next() (nearest time.Duration, any bool) {
 	return nearest, any
 }
 
-func (w *World) running() []*Service {
+func (w *Env) running() []*Service {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var all []*Service

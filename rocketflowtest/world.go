@@ -30,17 +30,17 @@ type Config struct {
 	// Configure changes the configuration of each service, before the World fills in what it knows. Default: leaves it.
 	Configure func(rocketflowfx.Config) rocketflowfx.Config
 
-	// Patience is how long Settle and FastForward wait, in the machine's time, for things to come to rest before they fail
+	// SettleTimeout is how long Settle and FastForward wait, in the machine's time, for things to come to rest before they fail
 	// the test. Default 30 s.
-	Patience time.Duration
+	SettleTimeout time.Duration
 
 	// Logger gets what the services and the broker log. Default: discards.
 	Logger *slog.Logger
 }
 
-// World is a broker, a database, and a clock, with the services that live by them. It ends with the test. Its methods
+// Env is a broker, a database, and a clock, with the services that live by them. It ends with the test. Its methods
 // are to be called from the test's goroutine, but for Clock, Now and Broker.
-type World struct {
+type Env struct {
 	t      testing.TB
 	config Config
 	broker *rocketmqtest.Server
@@ -48,20 +48,20 @@ type World struct {
 	url    string
 	schema string        // of the clock
 	pool   *pgxpool.Pool // for the clock and for looking
-	book   *book
+	progress   *progress
 
 	mu       sync.Mutex
 	services []*Service
 }
 
 // New makes a World with nothing in it yet.
-func New(t testing.TB, config ...Config) *World {
+func New(t testing.TB, config ...Config) *Env {
 	t.Helper()
 	var c Config
 	if len(config) > 0 {
 		c = config[0]
 	}
-	c.Patience = cmp.Or(c.Patience, 30*time.Second)
+	c.SettleTimeout = cmp.Or(c.SettleTimeout, 30*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.Broker.TransactionTimeout = cmp.Or(c.Broker.TransactionTimeout, 2*time.Second)
 	c.Broker.CheckInterval = cmp.Or(c.Broker.CheckInterval, time.Second)
@@ -71,12 +71,12 @@ func New(t testing.TB, config ...Config) *World {
 	c.Broker.Logger = cmp.Or(c.Broker.Logger, c.Logger)
 	c.Broker.Clock = new(rocketmqtest.Clock)
 
-	w := &World{t: t, config: c, clock: c.Broker.Clock, book: newBook()}
+	w := &Env{t: t, config: c, clock: c.Broker.Clock, progress: newBook()}
 	w.url = databaseURL(t)
 	w.broker = rocketmqtest.RunT(t, c.Broker)
 	w.schema = "clock_" + unique()
 	w.pool = w.open(w.schema)
-	ctx, cancel := w.patience()
+	ctx, cancel := w.timeout()
 	defer cancel()
 	w.createSchema(ctx, w.schema)
 	if err := pgclock.Install(ctx, w.pool, w.schema); err != nil {
@@ -86,26 +86,26 @@ func New(t testing.TB, config ...Config) *World {
 }
 
 // Broker is the World's broker: for its faults, and to look at what it holds. To restart it use Restart.
-func (w *World) Broker() *rocketmqtest.Server { return w.broker }
+func (w *Env) Broker() *rocketmqtest.Server { return w.broker }
 
-// Restart restarts the broker. Of one that loses messages, do it by this: what is lost is then no longer waited for.
-func (w *World) Restart(loss rocketmqtest.Loss) {
+// RestartBroker restarts the broker. Of one that loses messages, do it by this: what is lost is then no longer waited for.
+func (w *Env) RestartBroker(loss rocketmqtest.Loss) {
 	w.t.Helper()
 	if err := w.broker.Restart(loss); err != nil {
 		w.t.Fatalf("%v", err)
 	}
-	w.book.reread()
+	w.progress.reread()
 }
 
 // Clock shows the time of the World.
-func (w *World) Clock() rocketflow.Clock { return w.clock }
+func (w *Env) Clock() rocketflow.Clock { return w.clock }
 
 // Now is the time of the World.
-func (w *World) Now() time.Time { return w.clock.Now() }
+func (w *Env) Now() time.Time { return w.clock.Now() }
 
 // DatabaseURL is for services that open their pool themselves. Its search_path is what makes the clock's functions be
 // found, so it has to be kept: a schema of the service's own goes before it.
-func (w *World) DatabaseURL() string {
+func (w *Env) DatabaseURL() string {
 	path := strings.ReplaceAll(pgclock.SearchPath(w.schema), " ", "") // a space would be encoded as +, which pgx doesn't decode
 	u, err := url.Parse(w.url)
 	if err != nil || u.Scheme == "" {
@@ -117,13 +117,13 @@ func (w *World) DatabaseURL() string {
 	return u.String()
 }
 
-// patience bounds what must happen soon.
-func (w *World) patience() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), w.config.Patience)
+// timeout bounds what must happen soon.
+func (w *Env) timeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), w.config.SettleTimeout)
 }
 
 // open returns a pool that finds names in schema first, and goes by the World's clock. It closes with the test.
-func (w *World) open(schema string) *pgxpool.Pool {
+func (w *Env) open(schema string) *pgxpool.Pool {
 	w.t.Helper()
 	config, err := pgxpool.ParseConfig(w.url)
 	if err != nil {
@@ -138,7 +138,7 @@ func (w *World) open(schema string) *pgxpool.Pool {
 	config.ConnConfig.RuntimeParams["search_path"] = path
 	config.ConnConfig.RuntimeParams["synchronous_commit"] = "off" // what a crash of Postgres loses is no test's concern
 	config.ConnConfig.RuntimeParams["jit"] = "off"                // it would compile for a second what looks through many empty partitions
-	ctx, cancel := w.patience()
+	ctx, cancel := w.timeout()
 	defer cancel()
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err == nil {
@@ -152,13 +152,13 @@ func (w *World) open(schema string) *pgxpool.Pool {
 }
 
 // createSchema creates a schema that goes with the test.
-func (w *World) createSchema(ctx context.Context, schema string) {
+func (w *Env) createSchema(ctx context.Context, schema string) {
 	w.t.Helper()
 	if _, err := w.pool.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{schema}.Sanitize()); err != nil {
 		w.t.Fatalf("create schema: %v", err)
 	}
 	w.t.Cleanup(func() {
-		ctx, cancel := w.patience()
+		ctx, cancel := w.timeout()
 		defer cancel()
 		if err := pgschema.Drop(ctx, w.url, schema); err != nil {
 			w.t.Error(err)

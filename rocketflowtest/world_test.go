@@ -131,12 +131,12 @@ func TestRetry(t *testing.T) {
 	}))
 	s.Publish(placed{"o-1"})
 	w.Settle()
-	if len(s.Waiting()) != 1 {
-		t.Errorf("waiting: %v after %d calls", s.Waiting(), calls.Load())
+	if len(s.Parked()) != 1 {
+		t.Errorf("waiting: %v after %d calls", s.Parked(), calls.Load())
 	}
 	w.FastForward(24 * time.Hour)
-	if done := rocketflowtest.Events[closed](w); len(done) != 1 || calls.Load() != 4 || len(s.Waiting()) != 0 {
-		t.Errorf("closed: %v after %d calls; waiting %v", done, calls.Load(), s.Waiting())
+	if done := rocketflowtest.Events[closed](w); len(done) != 1 || calls.Load() != 4 || len(s.Parked()) != 0 {
+		t.Errorf("closed: %v after %d calls; waiting %v", done, calls.Load(), s.Parked())
 	}
 }
 
@@ -163,7 +163,7 @@ func TestSaga(t *testing.T) {
 		t.Errorf("after 47 h: %v", is)
 	}
 	w.FastForward(2 * time.Hour)
-	if is := s.Saga("parcel", "p-1"); is.State != "lost" || len(is.Path) != 2 {
+	if is := s.Saga("parcel", "p-1"); is.State != "lost" || len(is.States) != 2 {
 		t.Errorf("after 49 h: %v", is)
 	}
 	if is := s.Saga("parcel", "p-2"); is.State != "" {
@@ -188,7 +188,7 @@ func TestTwoServices(t *testing.T) {
 	if n := got.Load(); n != 1 {
 		t.Errorf("got %d while stopped", n)
 	}
-	store.Resume()
+	store.Start()
 	w.Settle()
 	if n := got.Load(); n != 2 {
 		t.Errorf("got %d of 2", n)
@@ -207,14 +207,14 @@ func TestRestart(t *testing.T) {
 		handlers.On(router, "store", func(context.Context, rocketflow.Tx, placed) error { got.Add(1); return nil })
 	}))
 	for i, loss := range []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMemory, rocketmqtest.LoseUnflushed} {
-		w.Restart(loss)
+		w.RestartBroker(loss)
 		s.Publish(placed{"o-1"})
 		for left := w.TrySettle(time.Second); left != nil; left = w.TrySettle(time.Second) {
-			w.Jump(time.Second) // to the next sweep, or check
+			w.Advance(time.Second) // to the next sweep, or check
 		}
 		if n := got.Load(); n != int32(i)+1 {
 			t.Fatalf("after restart %d: handled %d of %d events", i+1, n, i+1)
 		}
-		w.Jump(time.Second) // all is on the disk
+		w.Advance(time.Second) // all is on the disk
 	}
 }

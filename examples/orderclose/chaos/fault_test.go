@@ -66,7 +66,7 @@ func (s *shop) deliveriesUnder(t *testing.T, h hook) (n int) {
 	defer s.Broker().Control(h)()
 	l.mustBegin()
 	l.end()
-	for _, e := range rocketflowtest.Events[contracts.OrderPlaced](s.World) {
+	for _, e := range rocketflowtest.Events[contracts.OrderPlaced](s.Env) {
 		if e.OrderID == l.id {
 			n++
 		}
@@ -95,7 +95,7 @@ func TestDiscarded(t *testing.T) {
 		if len(s.Broker().Messages("TRANS_CHECK_MAX_TIME_TOPIC")) > 0 {
 			break
 		}
-		s.Jump(time.Second)
+		s.Advance(time.Second)
 	}
 	if n := len(s.Broker().Messages("TRANS_CHECK_MAX_TIME_TOPIC")); n != 1 {
 		t.Fatalf("the broker has discarded %d half messages, want 1", n)
@@ -128,7 +128,7 @@ func TestCheckWhileOpen(t *testing.T) {
 		case err := <-done:
 			t.Fatalf("no check came while the transaction was open; %v", err)
 		case <-time.After(20 * time.Millisecond):
-			s.Jump(time.Second)
+			s.Advance(time.Second)
 		}
 	}
 	if err := <-done; err != nil {

@@ -140,15 +140,15 @@ func (s *schedule) drawTrouble(lot *rand.Rand) {
 	case n < 6:
 		loss := []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory, rocketmqtest.LoseMemory}[lot.IntN(4)]
 		trouble(fmt.Sprintf("the broker restarts (loss %d)", loss), func(e *execution) error {
-			e.shop.Restart(loss)
+			e.shop.RestartBroker(loss)
 			return nil
 		})
 	case n < 10:
 		trouble(fmt.Sprintf("service %s is stopped for %v", which, pause), func(e *execution) error {
 			service := map[string]*rocketflowtest.Service{"order": e.shop.order, "payment": e.shop.payment}[which]
 			service.Stop()
-			e.shop.Jump(pause)
-			service.Resume()
+			e.shop.Advance(pause)
+			service.Start()
 			return nil
 		})
 	case n < 14:
