@@ -12,47 +12,46 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// Events returns the contents of all events of T's type that have reached the broker, in the order in which it stored
-// them; duplicates too, should there be any.
-func Events[T rocketflow.Payload](w *Env) []T {
-	w.t.Helper()
+// Events returns the payloads of all events of T's type that have reached the broker, in the order in which it stored them.
+// An event that the broker stored twice is there twice.
+func Events[T rocketflow.Payload](e *Env) []T {
+	e.t.Helper()
 	var zero T
 	var all []T
-	for _, e := range w.Events(zero.EventMeta().Type) {
-		v, err := wire.DecodeBody[T](e)
+	for _, event := range e.Events(zero.EventMeta().Type) {
+		payload, err := wire.DecodeBody[T](event)
 		if err != nil {
-			w.t.Fatalf("event %s: %v", e.ID, err)
+			e.t.Fatalf("event %s: %v", event.ID, err)
 		}
-		all = append(all, v)
+		all = append(all, payload)
 	}
 	return all
 }
 
-// Events returns all events of a type that have reached the broker, in the order in which it stored them; with an empty
-// type all events.
-func (w *Env) Events(eventType string) []rocketflow.Event {
-	w.progress.follow(w.broker)
-	w.progress.mu.Lock()
-	defer w.progress.mu.Unlock()
-	var all []rocketflow.Event
-	for _, e := range w.progress.order {
-		if eventType == "" || e.Type == eventType {
-			all = append(all, e)
+// Events returns all events of a type that have reached the broker, in the order in which it stored them. An empty type
+// stands for all types.
+func (e *Env) Events(eventType string) []rocketflow.Event {
+	var found []rocketflow.Event
+	for _, event := range e.progress.all(e.broker) {
+		if eventType == "" || event.Type == eventType {
+			found = append(found, event)
 		}
 	}
-	return all
+	return found
 }
 
 // Timeout is an armed timeout.
 type Timeout struct {
+	// Key and Name identify the timeout, as in timeout.Scheduler.Arm.
 	Key, Name string
-	Due       time.Time
+	// Due is when it fires.
+	Due time.Time
 }
 
-// Timeouts returns the service's armed timeouts, the next due first.
+// Timeouts returns the armed timeouts of the service, the next due first.
 func (s *Service) Timeouts() []Timeout {
-	s.world.t.Helper()
-	ctx, cancel := s.world.timeout()
+	s.env.t.Helper()
+	ctx, cancel := s.env.timeout()
 	defer cancel()
 	var all []Timeout
 	err := inspect.Read(ctx, s.Pool, s.Schema, func(r *inspect.Reader) error {
@@ -63,25 +62,26 @@ func (s *Service) Timeouts() []Timeout {
 		return err
 	})
 	if err != nil {
-		s.world.t.Fatalf("%v", err)
+		s.env.t.Fatalf("%v", err)
 	}
 	return all
 }
 
-// Saga is a saga as it stands.
+// Saga is a snapshot of a saga.
 type Saga struct {
 	saga.Record
-	States []string // the states that it has been in, the present one last
+	// States are the states that the saga has been in, the present one last.
+	States []string
 }
 
-// Saga returns the service's saga of a name and key. If there is none its State is empty.
+// Saga returns a snapshot of the saga of a name and key. If there is none, its State is empty.
 func (s *Service) Saga(name, key string) Saga {
-	s.world.t.Helper()
-	ctx, cancel := s.world.timeout()
+	s.env.t.Helper()
+	ctx, cancel := s.env.timeout()
 	defer cancel()
 	records, err := saga.History(ctx, s.Pool, s.Schema, key)
 	if err != nil {
-		s.world.t.Fatalf("%v", err)
+		s.env.t.Fatalf("%v", err)
 	}
 	i := slices.IndexFunc(records, func(r saga.Record) bool { return r.Name == name })
 	if i < 0 {
@@ -94,25 +94,26 @@ func (s *Service) Saga(name, key string) Saga {
 	return found
 }
 
-// DeadLetters returns the events that the service's handlers gave up, the oldest first.
+// DeadLetters returns the dead letters of the service's handlers, the oldest first.
 func (s *Service) DeadLetters() []handlers.Parked {
-	s.world.t.Helper()
+	s.env.t.Helper()
 	return s.listParked((*handlers.DeadLetters).List)
 }
 
-// Parked returns the events that wait for their next attempt or for their predecessor, the oldest first.
+// Parked returns the parked events of the service that wait: for their next attempt or for their predecessor. The oldest is
+// first.
 func (s *Service) Parked() []handlers.Parked {
-	s.world.t.Helper()
+	s.env.t.Helper()
 	return s.listParked((*handlers.DeadLetters).Waiting)
 }
 
 func (s *Service) listParked(list func(*handlers.DeadLetters, context.Context, handlers.Filter) ([]handlers.Parked, error)) []handlers.Parked {
-	s.world.t.Helper()
-	ctx, cancel := s.world.timeout()
+	s.env.t.Helper()
+	ctx, cancel := s.env.timeout()
 	defer cancel()
 	found, err := list(handlers.NewDeadLetters(s.Pool, s.Schema), ctx, handlers.Filter{})
 	if err != nil {
-		s.world.t.Fatalf("%v", err)
+		s.env.t.Fatalf("%v", err)
 	}
 	return found
 }
