@@ -39,9 +39,9 @@ type Faults struct {
 	MessageName func(Request) string
 
 	mu    sync.Mutex
-	names map[string]string // of messages, by unique key: the end of a transaction tells only that
+	messages map[string]string // of messages, by unique key: the end of a transaction tells only that
 	seen  map[string]int
-	log   []Fault
+	injected   []Fault
 }
 
 // Fault is what befell a request.
@@ -72,14 +72,14 @@ func (f *Faults) Hook(r Request) Action {
 	nth := f.seen[request]
 	a := f.draw(request, nth)
 	if a.kind != toPass {
-		f.log = append(f.log, Fault{request, nth, a})
+		f.injected = append(f.injected, Fault{request, nth, a})
 	}
 	return a
 }
 
 // identify tells which request it is.
 func (f *Faults) identify(r Request) string {
-	name, known := f.names[r.Key]
+	name, known := f.messages[r.Key]
 	if strings.HasPrefix(r.Name, "SEND_") {
 		switch {
 		case f.MessageName != nil:
@@ -88,10 +88,10 @@ func (f *Faults) identify(r Request) string {
 			name = cmp.Or(r.Properties[propertyShardingKey], r.Properties[propertyKeys])
 		}
 		if !known && r.Key != "" {
-			if f.names == nil {
-				f.names = map[string]string{}
+			if f.messages == nil {
+				f.messages = map[string]string{}
 			}
-			f.names[r.Key] = r.Topic + "/" + name
+			f.messages[r.Key] = r.Topic + "/" + name
 		}
 		name = r.Topic + "/" + name
 	} else if !known {
@@ -130,7 +130,7 @@ func transactional(r Request) bool {
 func (f *Faults) Injected() []Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.SortedFunc(slices.Values(f.log), func(a, b Fault) int {
+	return slices.SortedFunc(slices.Values(f.injected), func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Request, b.Request), cmp.Compare(a.Nth, b.Nth))
 	})
 }
