@@ -33,6 +33,10 @@ test-client: build ## Only the part of the tests that uses the RocketMQ client, 
 test-isolation: build ## Only the tests of outbox, handlers, saga and timeout, with stricter isolation levels as the default
 	bin/rocketflow dev --no-fsync -- .ci/isolation
 
+.PHONY: test-postgres
+test-postgres: build ## Only the tests of outbox, handlers, saga, timeout and migrations, on PostgreSQL VERSION= (14 to 18), fetched once
+	.ci/postgres $(VERSION)
+
 .PHONY: test-real
 test-real: build ## Only the part of the tests that a real RocketMQ matters for
 	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real
