@@ -163,7 +163,7 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx con
 	return dropped, nil
 }
 
-// ErrBusy: the table was in use for too long; try again later.
+// ErrBusy is returned when the lock of the table was not available in time. Try again later.
 var ErrBusy = errors.New("table is in use")
 
 func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.Tx) error) error {
