@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// A child of the driver is this test binary again.
+// A child process is this test binary again.
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
 		main()
@@ -21,19 +21,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// drive runs the driver and wants nothing lost, doubled or out of order.
+// drive runs the driver and fails the test unless nothing is lost, duplicated or misordered.
 func drive(t *testing.T, args ...string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	status := run(t.Context(), args, &out, &errs)
 	t.Logf("%s%s", out.String(), errs.String())
-	summary := regexp.MustCompile(`\nchaos: schedules=[1-9]\d* events=[1-9]\d* lost=0 doubled=0 misordered=0\n$`)
+	summary := regexp.MustCompile(`\nchaos: schedules=[1-9]\d* events=[1-9]\d* lost=0 duplicated=0 misordered=0\n$`)
 	if status != 0 || !summary.MatchString(out.String()) {
 		t.Errorf("exit status %d", status)
 	}
 }
 
-// length is how long a part of the tests may drive.
+// length is the duration of a test's run.
 func length() string {
 	if testing.Short() {
 		return "5s"
@@ -70,8 +70,8 @@ func TestPromisesHoldWhileRocketMQIsKilled(t *testing.T) {
 func TestWrongUsageIsReported(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-broker", "kafka"}, {"-faults", "fire"}, {"-faults", ""}, {"-harm", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
-		{"-broker", "rocketmq", "-harm", "markers"}, {"-nameserver", "127.0.0.1:9876"},
+		{"-broker", "kafka"}, {"-faults", "fire"}, {"-faults", ""}, {"-inject", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
+		{"-broker", "rocketmq", "-inject", "markers"}, {"-nameserver", "127.0.0.1:9876"},
 	} {
 		var out, errs bytes.Buffer
 		if status := run(t.Context(), args, &out, &errs); status != 2 || errs.Len() == 0 || out.Len() > 0 {
@@ -95,7 +95,7 @@ func TestAnInterruptedRunReportsItsResults(t *testing.T) {
 // TestASeedDeterminesItsSchedule checks that a seed generates the same schedule each time, and another seed a different one.
 func TestASeedDeterminesItsSchedule(t *testing.T) {
 	t.Parallel()
-	a, b, c := draw(7, allHarm, false, allFaults).String(), draw(7, allHarm, false, allFaults).String(), draw(8, allHarm, false, allFaults).String()
+	a, b, c := generate(7, injectAll, false, allFaults).String(), generate(7, injectAll, false, allFaults).String(), generate(8, injectAll, false, allFaults).String()
 	if a != b || a == c {
 		t.Errorf("seed 7:\n%s\nagain:\n%s\nseed 8:\n%s", a, b, c)
 	}
