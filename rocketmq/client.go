@@ -57,10 +57,10 @@ var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 // broker takes us, unless it is to wait for one (Config.AwaitBroker); the error names the address. ctx bounds opening
 // only.
 func Open(ctx context.Context, config Config) (*Client, error) {
-	if err := config.validate(); err != nil {
-		return nil, fmt.Errorf("rocketmq config: %w", err)
-	}
 	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
 	repeated := repeat.New(config.Logger, repeat.Config{})
 	adoptClientLog(repeated.Logger)
 

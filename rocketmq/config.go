@@ -91,7 +91,7 @@ var (
 
 func (c Config) validate() error {
 	field := func(name, reason string, args ...any) error {
-		return valid.Fieldf(name, reason, args...)
+		return valid.Fieldf("rocketmq.Config."+name, reason, args...)
 	}
 	if len(c.NameServers) == 0 {
 		return field("NameServers", "missing: want host:port")

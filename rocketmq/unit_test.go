@@ -31,7 +31,7 @@ func TestConfigNamesTheField(t *testing.T) {
 		c := good
 		change(&c)
 		var e *rocketflow.FieldError
-		if err := c.validate(); !errors.As(err, &e) || e.Field != field {
+		if err := c.withDefaults().validate(); !errors.As(err, &e) || e.Field != "rocketmq.Config."+field {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}
