@@ -335,9 +335,9 @@ func (m *Metrics) RocketMQ() *rocketmq.Listener {
 	renewals := m.counter("broker", "renewals_total", "Consumers renewed after a broker came back.").WithLabelValues()
 	failures := m.counter("broker", "handler_failures_total", "Messages held for another try.", "group")
 	return &rocketmq.Listener{
-		BrokerUp:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
-		BrokerDown:      func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
-		ConsumerRenewed: func(rocketmq.ConsumerInfo) { renewals.Inc() },
-		HandlerFailed:   func(i rocketmq.HandlerInfo) { failures.WithLabelValues(i.Group).Inc() },
+		BrokerUp:          func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
+		BrokerDown:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
+		ConsumerRestarted: func(rocketmq.ConsumerInfo) { renewals.Inc() },
+		HandlerFailed:     func(i rocketmq.HandlerInfo) { failures.WithLabelValues(i.Group).Inc() },
 	}
 }

@@ -1,0 +1,62 @@
+package rocketmq
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/apache/rocketmq-client-go/v2/rlog"
+)
+
+// clientLog receives the log of rocketmq-client-go, whose logger is global and set without synchronization. It is therefore installed
+// once, before the first Client exists, and writes to the logger of the Client that was opened last.
+var clientLog struct {
+	install sync.Once
+	to      atomic.Pointer[slog.Logger]
+}
+
+func redirectClientLog(l *slog.Logger) {
+	clientLog.to.Store(l)
+	clientLog.install.Do(func() { rlog.SetLogger(clientLogger{}) })
+}
+
+// clientLogger implements rlog.Logger. It lowers the levels: rocketmq-client-go logs information about each queue every few seconds and
+// warnings for each attempt, and its errors are those that this package returns or logs itself.
+type clientLogger struct{}
+
+func (clientLogger) Debug(string, map[string]any) {}
+func (clientLogger) Info(msg string, fields map[string]any) {
+	logFromClient(slog.LevelDebug, msg, fields)
+}
+func (clientLogger) Warning(msg string, fields map[string]any) {
+	logFromClient(slog.LevelDebug, msg, fields)
+}
+func (clientLogger) Error(msg string, fields map[string]any) {
+	logFromClient(slog.LevelInfo, msg, fields)
+}
+func (clientLogger) Fatal(msg string, fields map[string]any) {
+	logFromClient(slog.LevelError, msg, fields)
+}
+func (clientLogger) Level(string)            {}
+func (clientLogger) OutputPath(string) error { return nil }
+
+// logFromClient leaves out fields that hold messages: a log is no place for payloads, and formatting them races with
+// rocketmq-client-go.
+func logFromClient(level slog.Level, msg string, fields map[string]any) {
+	l := clientLog.to.Load()
+	if l == nil || !l.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, len(fields)+1)
+	attrs = append(attrs, slog.String("from", "rocketmq-client-go"))
+	for name, value := range fields {
+		switch v := value.(type) {
+		case string, bool, int, int32, int64, float64:
+			attrs = append(attrs, slog.Any(name, v))
+		case error:
+			attrs = append(attrs, slog.Any(name, v))
+		}
+	}
+	l.LogAttrs(context.Background(), level, msg, attrs...)
+}
