@@ -101,7 +101,7 @@ func (d Decision) String() string {
 	return "unknown"
 }
 
-// Check is a broker's request for the decision about a half message that is neither committed nor rolled back.
+// Check is a check-back: the broker's request for the decision about a half message that is neither committed nor rolled back.
 type Check struct {
 	Half Half
 	// Message is the message as it was prepared, without its body. Its Attempt counts the checks of this half message, beginning

@@ -15,8 +15,8 @@
 //   - Stored. Send, SendGroup, Schedule and Commit return nil only after the broker has stored the message. After an error it is unknown
 //     whether the message was stored, unless the error matches [ErrRejected]: then it was not.
 //   - Half messages. Prepare stores a half message, which consumers don't see before Commit. A second Commit delivers the message a
-//     second time. Rollback after Commit has no effect. For a half message that is neither committed nor rolled back the broker sends
-//     checks to the producer group, whose [Checker] decides.
+//     second time. Rollback after Commit has no effect. About a half message that is neither committed nor rolled back the broker sends
+//     a check-back to a member of the producer group, whose [Checker] decides.
 //   - At least once. A [Handler] is called at least once for each message of its subscription. When it returns nil the message is settled
 //     for the group. After an error, a panic, a runtime.Goexit or a crash the message is delivered again.
 //   - Concurrency. Handler calls are concurrent. Only with Subscription.Serial is the next message of a queue held back until the

@@ -30,8 +30,12 @@ var (
 // rejection is an error that matches ErrRejected.
 type rejection struct{ text string }
 
-func rejected(text string) error          { return &rejection{text} }
-func (r *rejection) Error() string        { return r.text }
+func rejected(text string) error { return &rejection{text} }
+
+// Error returns the text.
+func (r *rejection) Error() string { return r.text }
+
+// Is makes the error match ErrRejected.
 func (r *rejection) Is(target error) bool { return target == ErrRejected }
 
 // ReservedPropertyError is the error of a message, or an event, with a property whose name the broker or rocketflow reserves. It matches

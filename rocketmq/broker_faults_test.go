@@ -79,7 +79,7 @@ func TestBrokerRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := c.OpenTransactionProducer(ctx, unique("producers"), func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+	tr, err := c.OpenTransactionProducer(ctx, unique("producers"), func(context.Context, broker.Check) (broker.Decision, func(error)) {
 		return broker.Commit, nil
 	})
 	if err != nil {

@@ -25,20 +25,33 @@ func redirectClientLog(l *slog.Logger) {
 // warnings for each attempt, and its errors are those that this package returns or logs itself.
 type clientLogger struct{}
 
+// Debug implements rlog.Logger. It logs nothing.
 func (clientLogger) Debug(string, map[string]any) {}
+
+// Info implements rlog.Logger.
 func (clientLogger) Info(msg string, fields map[string]any) {
 	logFromClient(slog.LevelDebug, msg, fields)
 }
+
+// Warning implements rlog.Logger.
 func (clientLogger) Warning(msg string, fields map[string]any) {
 	logFromClient(slog.LevelDebug, msg, fields)
 }
+
+// Error implements rlog.Logger.
 func (clientLogger) Error(msg string, fields map[string]any) {
 	logFromClient(slog.LevelInfo, msg, fields)
 }
+
+// Fatal implements rlog.Logger. It doesn't exit.
 func (clientLogger) Fatal(msg string, fields map[string]any) {
 	logFromClient(slog.LevelError, msg, fields)
 }
-func (clientLogger) Level(string)            {}
+
+// Level implements rlog.Logger. The level is that of Config.Logger.
+func (clientLogger) Level(string) {}
+
+// OutputPath implements rlog.Logger. The log goes to Config.Logger.
 func (clientLogger) OutputPath(string) error { return nil }
 
 // logFromClient leaves out fields that hold messages: a log is no place for payloads, and formatting them races with

@@ -116,12 +116,12 @@ func newDelivery(topic string, props map[string]string, body []byte) broker.Deli
 	return d
 }
 
-// backoff returns the pause after an attempt, counted from 0: it doubles from min up to max, less a random part of up to a quarter,
+// backoff returns the pause after an attempt, counted from 0: it doubles from shortest up to longest, less a random part of up to a quarter,
 // so that many who wait for the same thing don't return at once.
-func backoff(attempt int, min, max time.Duration) time.Duration {
-	d := max
-	if attempt < 16 && min<<attempt < max {
-		d = min << attempt
+func backoff(attempt int, shortest, longest time.Duration) time.Duration {
+	d := longest
+	if attempt < 16 && shortest<<attempt < longest {
+		d = shortest << attempt
 	}
 	return d - rand.N(d/4+1)
 }

@@ -19,11 +19,11 @@ import (
 type RestartReason string
 
 const (
-	// BrokerCameBack: the connection to a broker of the consumer's topics was lost and is up again.
+	// BrokerCameBack means that the connection to a broker of the consumer's topics was lost and is up again.
 	BrokerCameBack RestartReason = "broker came back"
-	// FirstBrokerCame: no broker could be reached when the consumer was made (Config.AwaitBroker).
+	// FirstBrokerCame means that no broker could be reached when the consumer was made (Config.AwaitBroker).
 	FirstBrokerCame RestartReason = "no broker was reachable at the start"
-	// NotListed: no broker lists the consumer in its group any more, although the connections to the brokers are up.
+	// NotListed means that no broker lists the consumer in its group any more, although the connections to the brokers are up.
 	NotListed RestartReason = "no broker lists the consumer"
 )
 

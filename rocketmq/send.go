@@ -175,6 +175,7 @@ func typedError(err error) error {
 // queueSelector gives rocketmq-client-go the queue that newMessage has set.
 type queueSelector struct{}
 
+// Select implements producer.QueueSelector.
 func (queueSelector) Select(m *primitive.Message, queues []*primitive.MessageQueue, _ string) *primitive.MessageQueue {
 	if m.Queue == nil && len(queues) > 0 {
 		return queues[0]
