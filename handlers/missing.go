@@ -15,7 +15,7 @@ type Requester interface {
 	RequestMissing(ctx context.Context, g rocketflow.MissingEvents) error
 }
 
-// NoRequester, as Config.Requester, requests nothing: an event that the broker has lost holds its stream until an operator
+// NoRequester is a Config.Requester that requests nothing: an event that the broker has lost holds its stream until an operator
 // sends it again, or accepts the gap. It is for consumers of publishers that do not answer requests, and for tests.
 var NoRequester Requester = noRequester{}
 

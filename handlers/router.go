@@ -58,7 +58,7 @@ func New(cfg Config) (*Router, error) {
 func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Context, tx rocketflow.Tx, p P) error) {
 	meta, err := metaOf[P]()
 	if err != nil {
-		r.problem("payload", err.Error())
+		r.problem("handlers.On.payload", err.Error())
 		return
 	}
 	r.Handle(consumer, meta.Topic, meta.Type, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
@@ -91,19 +91,19 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	group := r.cfg.GroupPrefix + consumer
 	switch {
 	case !isGroup(consumer):
-		r.problem("consumer", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", consumer))
+		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", consumer))
 		return
 	case !isGroup(group):
-		r.problem("consumer", fmt.Sprintf("group %.140q: want at most %d bytes", group, maxGroup))
+		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("group %.140q: want at most %d bytes", group, maxGroup))
 		return
 	case fn == nil:
-		r.problem("handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
+		r.problem("handlers.Router.Handle.handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
 		return
 	}
 	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: eventType}); err != nil {
 		var field *rocketflow.FieldError
 		if errors.As(err, &field) {
-			r.problem(field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))
+			r.problem("handlers.Router.Handle."+field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))
 		}
 		return
 	}
@@ -114,7 +114,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	}
 	key := inbox.Route{Topic: topic, Type: eventType}
 	if r.handlers[consumer][key] != nil {
-		r.problems = append(r.problems, valid.Fieldf("handler", "%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType))
+		r.problems = append(r.problems, valid.Fieldf("handlers.Router.Handle.handler", "%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType))
 		return
 	}
 	r.handlers[consumer][key] = fn
@@ -122,7 +122,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 
 // Configure sets the options of a consumer. A zero field takes the Router's value. Start reports what can't be used.
 func (r *Router) Configure(consumer string, c ConsumerConfig) {
-	if err := r.cfg.consumer(c).validate("handlers.ConsumerConfig of " + fmt.Sprintf("%.140q", consumer) + ": "); err != nil {
+	if err := r.cfg.consumer(c).validate(fmt.Sprintf("handlers.Router.Configure(%.140q).", consumer)); err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.problems = append(r.problems, err)
@@ -140,6 +140,7 @@ func (r *Router) Use(middleware ...rocketflow.Middleware) {
 	r.middleware = append(r.middleware, middleware...)
 }
 
+// problem records what Start reports.
 func (r *Router) problem(field, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -229,7 +230,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	}
 	for name := range r.configured {
 		if r.handlers[name] == nil {
-			return nil, valid.Fieldf("consumer", "%.140q is configured and has no handler", name)
+			return nil, valid.Fieldf("handlers.Router.Configure.consumer", "%.140q is configured and has no handler", name)
 		}
 	}
 	stalls := &stallLog{log: r.cfg.Logger}
