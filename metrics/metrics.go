@@ -299,7 +299,7 @@ func (m *Metrics) Timeout() *timeout.Listener {
 	return &timeout.Listener{
 		Armed: count("armed"), Disarmed: count("disarmed"), HandedOver: count("handed_over"), Recovered: count("recovered"),
 		TooEarly: count("too_early"), Stale: count("stale"), Stuck: count("stuck"),
-		HandOverFailed: func(i timeout.Info, _ error) { failed(i) },
+		HandOverFailed: failed,
 		Fired: func(i timeout.Info) {
 			fired(i)
 			late.Observe(i.Late.Seconds())

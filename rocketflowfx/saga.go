@@ -48,7 +48,7 @@ func newSaga(p sagaParams) (*saga.Engine, error) {
 		c.Clock = p.Config.Clock
 	}
 	if p.Metrics != nil {
-		c.Listener = *saga.Tee(&c.Listener, p.Metrics.Saga())
+		c.Listener = saga.Tee(c.Listener, p.Metrics.Saga())
 	}
 	e, err := saga.New(c)
 	if err != nil {

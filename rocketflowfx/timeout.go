@@ -36,7 +36,7 @@ func newTimeout(p timeoutParams) (*timeout.Scheduler, error) {
 		c.Clock = p.Config.Clock
 	}
 	if p.Metrics != nil {
-		c.Listener = *timeout.Tee(&c.Listener, p.Metrics.Timeout())
+		c.Listener = timeout.Tee(c.Listener, p.Metrics.Timeout())
 	}
 	s, err := timeout.New(c)
 	if err != nil {

@@ -63,7 +63,7 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 // impatient shortens the waits for a broker that doesn't answer: they go by the machine's time.
 func impatient(c rocketflowfx.Config) rocketflowfx.Config {
 	c.Outbox.HalfTimeout, c.Outbox.EndTimeout = 120*time.Millisecond, 150*time.Millisecond
-	c.RocketMQ.SendTimeout, c.Timeout.SendTime = 200*time.Millisecond, 200*time.Millisecond
+	c.RocketMQ.SendTimeout, c.Timeout.SendTimeout = 200*time.Millisecond, 200*time.Millisecond
 	return c
 }
 
