@@ -201,7 +201,7 @@ func (m *inside) cutPostgres(t trap) {
 }
 
 func (m *inside) isolate(o rocketmqtest.Outage) (heal func()) {
-	return m.world.server.Cut(func(client string) bool { return strings.Contains(client, m.name) }, o)
+	return m.world.server.Partition(func(client string) bool { return strings.Contains(client, m.name) }, o)
 }
 
 func (m *inside) close() {

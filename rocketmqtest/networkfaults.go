@@ -19,34 +19,34 @@ const (
 	Refused
 )
 
-// cut is an outage of some clients.
-type cut struct {
+// partition is an outage of some clients.
+type partition struct {
 	clients func(client string) bool
 	outage  Outage
-	hit     map[*session]struct{}
+	sessions     map[*session]struct{}
 }
 
-// Cut begins an outage between the server and the clients whose id matches; nil: all of them. The func returned ends it.
+// Partition begins an outage between the server and the clients whose id matches; nil: all of them. The func returned ends it.
 //
 // A connection has no id, "", before its first heartbeat: a client that connects anew is cut when it says who it is; and
 // connections to the name server never have one. The func is called with the server locked: it must not call its methods.
-func (s *Server) Cut(clients func(client string) bool, outage Outage) (heal func()) {
-	c := &cut{clients: clients, outage: outage, hit: map[*session]struct{}{}}
+func (s *Server) Partition(clients func(client string) bool, outage Outage) (heal func()) {
+	c := &partition{clients: clients, outage: outage, sessions: map[*session]struct{}{}}
 	s.mu.Lock()
-	s.cuts = append(s.cuts, c)
+	s.partitions = append(s.partitions, c)
 	s.mu.Unlock()
-	s.reconsiderAll()
+	s.updateSessions()
 	return func() {
 		s.mu.Lock()
-		s.cuts = slices.DeleteFunc(s.cuts, func(other *cut) bool { return other == c })
+		s.partitions = slices.DeleteFunc(s.partitions, func(other *partition) bool { return other == c })
 		if outage == Dead {
-			for hit := range c.hit {
+			for hit := range c.sessions {
 				hit.close()
 			}
 		}
-		c.hit = nil
+		c.sessions = nil
 		s.mu.Unlock()
-		s.reconsiderAll()
+		s.updateSessions()
 	}
 }
 
@@ -61,10 +61,10 @@ func (s *Server) pause(paused bool) {
 	s.mu.Lock()
 	s.paused = paused
 	s.runDue()
-	s.rearmAgenda()
+	s.wakeScheduler()
 	s.changed()
 	s.mu.Unlock()
-	s.reconsiderAll()
+	s.updateSessions()
 }
 
 // admit takes note of a new connection.
@@ -78,34 +78,34 @@ func (s *Server) admit(c *session) {
 func (s *Server) identify(c *session, heartbeat *remoting.Command) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.cuts) == 0 {
+	if len(s.partitions) == 0 {
 		return
 	}
 	if h, err := decodeHeartbeat(heartbeat.Body); err == nil {
 		c.client = h.ClientID
-		s.settle(c)
+		s.applyFaults(c)
 	}
 }
 
-func (s *Server) reconsider(c *session) {
+func (s *Server) updateSession(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.settle(c)
+	s.applyFaults(c)
 }
 
-func (s *Server) reconsiderAll() {
-	for _, e := range []*endpoint{s.names, s.broker} {
+func (s *Server) updateSessions() {
+	for _, e := range []*endpoint{s.nameServer, s.broker} {
 		for _, c := range e.all() {
-			s.reconsider(c)
+			s.updateSession(c)
 		}
 	}
 }
 
-// settle shuts a connection's gate, opens it or resets the connection, as cuts and pauses want it. It is called with s.mu
+// applyFaults shuts a connection's gate, opens it or resets the connection, as cuts and pauses want it. It is called with s.mu
 // held.
-func (s *Server) settle(c *session) {
+func (s *Server) applyFaults(c *session) {
 	shut := s.paused && c.endpoint == s.broker
-	for _, cut := range s.cuts {
+	for _, cut := range s.partitions {
 		if cut.clients != nil && !cut.clients(c.client) {
 			continue
 		}
@@ -113,9 +113,9 @@ func (s *Server) settle(c *session) {
 			c.close()
 			return
 		}
-		cut.hit[c] = struct{}{}
+		cut.sessions[c] = struct{}{}
 		shut = true
 	}
-	c.shut(shut)
+	c.setShut(shut)
 	s.changed()
 }

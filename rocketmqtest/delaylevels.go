@@ -31,7 +31,7 @@ func delayLevel(properties map[string]string) (int, error) {
 func (s *Server) putDelayed(r *remoting.Record, n int) (*entry, error) {
 	n = min(n, len(s.config.DelayLevels))
 	r.Properties[propertyDelayLevel] = strconv.Itoa(n)
-	setAside(r)
+	recordDestination(r)
 	r.Queue = n - 1
 	e, err := s.put(s.topics[scheduleTopic], r)
 	if err != nil {
@@ -41,15 +41,15 @@ func (s *Server) putDelayed(r *remoting.Record, n int) (*entry, error) {
 	return e, nil
 }
 
-// setAside writes down where a message is for, before it is stored elsewhere.
-func setAside(r *remoting.Record) {
+// recordDestination writes down where a message is for, before it is stored elsewhere.
+func recordDestination(r *remoting.Record) {
 	r.Properties[propertyRealTopic] = r.Topic
 	r.Properties[propertyRealQueue] = strconv.Itoa(r.Queue)
 }
 
 // armLevel has a level's first message delivered when it is due.
 func (s *Server) armLevel(i int) {
-	l, q := &s.levels[i], s.topics[scheduleTopic].queues[i]
+	l, q := &s.delayLevels[i], s.topics[scheduleTopic].queues[i]
 	l.next = max(l.next, q.first)
 	if e := q.at(l.next); e != nil && !l.armed {
 		l.armed = true
@@ -59,7 +59,7 @@ func (s *Server) armLevel(i int) {
 
 // deliverDelayed moves the first message of a level to where it is for.
 func (s *Server) deliverDelayed(i int) {
-	l, q := &s.levels[i], s.topics[scheduleTopic].queues[i]
+	l, q := &s.delayLevels[i], s.topics[scheduleTopic].queues[i]
 	l.armed = false
 	// The first may be another one by now, if the oldest were thrown away.
 	if e := q.at(l.next); e != nil && !e.stored.Add(s.config.DelayLevels[i]).After(s.clock.Now()) {
@@ -67,7 +67,7 @@ func (s *Server) deliverDelayed(i int) {
 		if r := e.record(); r.Properties[propertyRealTopic] == halfTopic {
 			s.config.Logger.Error("a half message was delayed, and is thrown away", "key", r.Properties[propertyUniqueKey])
 		} else {
-			s.release(e)
+			s.deliverWaiting(e)
 		}
 	}
 	s.armLevel(i)
@@ -75,8 +75,8 @@ func (s *Server) deliverDelayed(i int) {
 
 // rebuildLevels arms all levels anew after the agenda was cleared.
 func (s *Server) rebuildLevels() {
-	for i := range s.levels {
-		s.levels[i].armed = false
+	for i := range s.delayLevels {
+		s.delayLevels[i].armed = false
 		s.armLevel(i)
 	}
 }

@@ -61,7 +61,7 @@ func (s *Server) instantOf(properties map[string]string, now int64) (int64, bool
 	switch {
 	case s.config.DMS:
 		return dmsInstant(properties)
-	case s.config.Version == V4_9: // knows none of these properties
+	case s.config.Version == RocketMQ49: // knows none of these properties
 		return 0, false, nil
 	}
 	return timerInstant(properties, now)
@@ -79,7 +79,7 @@ func (s *Server) deletes(properties map[string]string) (key string, does bool) {
 
 // timerKey is the key that deletes a timer.
 func (s *Server) timerKey(topic, uniqueKey string) string {
-	if s.config.DMS || s.config.Version == V5_5 {
+	if s.config.DMS || s.config.Version == RocketMQ55 {
 		return uniqueKey
 	}
 	return topic + "+" + uniqueKey
@@ -88,7 +88,7 @@ func (s *Server) timerKey(topic, uniqueKey string) string {
 // putTimer stores a record that is for r.Topic and r.Queue, to come there at the end of a slot.
 func (s *Server) putTimer(r *remoting.Record, slot int64) (*entry, error) {
 	r.Properties[propertyTimerOut] = strconv.FormatInt(slot, 10)
-	setAside(r)
+	recordDestination(r)
 	r.Queue = 0
 	e, err := s.put(s.topics[timerTopic], r)
 	if err != nil {
@@ -102,11 +102,11 @@ func (s *Server) putTimer(r *remoting.Record, slot int64) (*entry, error) {
 }
 
 func (s *Server) armSlot(slot int64) {
-	s.at(time.UnixMilli(slot+s.precision()), func() { s.turn(slot) })
+	s.at(time.UnixMilli(slot+s.precision()), func() { s.fireSlot(slot) })
 }
 
-// turn delivers what is in a slot, but for what is deleted there.
-func (s *Server) turn(slot int64) {
+// fireSlot delivers what is in a slot, but for what is deleted there.
+func (s *Server) fireSlot(slot int64) {
 	offsets := s.wheel[slot]
 	delete(s.wheel, slot)
 	deleted := map[string]bool{}
@@ -128,7 +128,7 @@ func (s *Server) turn(slot int64) {
 			continue
 		}
 		enqueued := e.stored.UnixMilli() / s.precision() * s.precision()
-		s.release(e, propertyTimerEnqueue, strconv.FormatInt(enqueued, 10), propertyTimerDequeue, strconv.FormatInt(now, 10))
+		s.deliverWaiting(e, propertyTimerEnqueue, strconv.FormatInt(enqueued, 10), propertyTimerDequeue, strconv.FormatInt(now, 10))
 	}
 }
 

@@ -1,5 +1,3 @@
-//go:build !race
-
 package rocketflowtest_test
 
 import (
@@ -67,22 +65,23 @@ var orders = fx.Invoke(func(router *handlers.Router, timer *timeout.Scheduler, p
 	return err
 })
 
+// TestFastForward moves the clock to just before two timeouts and then past them: they fire then and not before.
 func TestFastForward(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
-	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, orders)
+	env := rocketflowtest.New(t)
+	s := env.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, orders)
 	s.Publish(placed{"o-1"}, placed{"o-2"})
-	w.Settle()
-	if armed := s.Timeouts(); len(armed) != 2 || armed[0].Name != "unpaid" || armed[0].Due.Sub(w.Now()) > 30*time.Minute {
+	env.Settle()
+	if armed := s.Timeouts(); len(armed) != 2 || armed[0].Name != "unpaid" || armed[0].Due.Sub(env.Now()) > 30*time.Minute {
 		t.Errorf("armed: %v", armed)
 	}
 	began := time.Now()
-	w.FastForward(29 * time.Minute)
-	if done := rocketflowtest.Events[closed](w); len(done) != 0 {
+	env.FastForward(29 * time.Minute)
+	if done := rocketflowtest.Events[closed](env); len(done) != 0 {
 		t.Errorf("closed a minute early: %v", done)
 	}
-	w.FastForward(time.Minute)
-	if done := rocketflowtest.Events[closed](w); len(done) != 2 {
+	env.FastForward(time.Minute)
+	if done := rocketflowtest.Events[closed](env); len(done) != 2 {
 		t.Errorf("closed: %v", done)
 	}
 	if len(s.Timeouts()) != 0 || len(s.DeadLetters()) != 0 {
@@ -93,35 +92,36 @@ func TestFastForward(t *testing.T) {
 	if err := s.Pool.QueryRow(t.Context(), "SELECT max(at) FROM orders").Scan(&latest); err != nil {
 		t.Fatal(err)
 	}
-	if ago := w.Now().Sub(latest); ago < 30*time.Minute || ago > 31*time.Minute {
+	if ago := env.Now().Sub(latest); ago < 30*time.Minute || ago > 31*time.Minute {
 		t.Errorf("the order is %v old", ago)
 	}
 }
 
-// TestChain arms a timeout in the handler of another: each falls due in its turn within one FastForward.
-func TestChain(t *testing.T) {
+// TestFastForwardStopsAtEachDueInstant arms a timeout in the handler of another: each fires in its turn within one
+// FastForward.
+func TestFastForwardStopsAtEachDueInstant(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	var fired atomic.Int32
-	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Invoke(func(router *handlers.Router, timer *timeout.Scheduler) {
+	s := env.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Invoke(func(router *handlers.Router, timer *timeout.Scheduler) {
 		handlers.On(router, "orders", func(ctx context.Context, tx rocketflow.Tx, o overdue) error {
 			fired.Add(1)
-			return timer.Arm(ctx, tx, o.ID, "again", w.Now().Add(10*time.Minute), o)
+			return timer.Arm(ctx, tx, o.ID, "again", env.Now().Add(10*time.Minute), o)
 		})
 	}))
 	s.Publish(overdue{"o-1"})
-	w.FastForward(65 * time.Minute)
+	env.FastForward(65 * time.Minute)
 	if n := fired.Load(); n != 7 {
 		t.Errorf("fired %d times in 65 minutes, want at 0, 10, 20 ... 60", n)
 	}
 }
 
-// TestRetry has a handler fail: the next attempts come with the time, not with the test's patience.
-func TestRetry(t *testing.T) {
+// TestRetriesFollowTheClock has a handler fail three times: the retries run when the clock is moved to them.
+func TestRetriesFollowTheClock(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	var calls atomic.Int32
-	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
+	s := env.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
 		handlers.On(router, "orders", func(ctx context.Context, tx rocketflow.Tx, p placed) error {
 			if calls.Add(1) < 4 {
 				return errors.New("not yet")
@@ -130,91 +130,93 @@ func TestRetry(t *testing.T) {
 		})
 	}))
 	s.Publish(placed{"o-1"})
-	w.Settle()
-	if len(s.Waiting()) != 1 {
-		t.Errorf("waiting: %v after %d calls", s.Waiting(), calls.Load())
+	env.Settle()
+	if len(s.Parked()) != 1 {
+		t.Errorf("waiting: %v after %d calls", s.Parked(), calls.Load())
 	}
-	w.FastForward(24 * time.Hour)
-	if done := rocketflowtest.Events[closed](w); len(done) != 1 || calls.Load() != 4 || len(s.Waiting()) != 0 {
-		t.Errorf("closed: %v after %d calls; waiting %v", done, calls.Load(), s.Waiting())
+	env.FastForward(24 * time.Hour)
+	if done := rocketflowtest.Events[closed](env); len(done) != 1 || calls.Load() != 4 || len(s.Parked()) != 0 {
+		t.Errorf("closed: %v after %d calls; waiting %v", done, calls.Load(), s.Parked())
 	}
 }
 
 type parcel struct{ Weight int }
 
-// TestSaga looks at a saga that a deadline ends.
-func TestSaga(t *testing.T) {
+// TestSagaSnapshot reads a saga before and after its deadline, and one that doesn't exist.
+func TestSagaSnapshot(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	definition := saga.Define[parcel]("parcel", 1)
 	definition.Initial("packed")
 	definition.Final("lost")
-	definition.Deadline("packed", "lost", func(*parcel) time.Time { return w.Now().Add(48 * time.Hour) }, nil)
+	definition.Deadline("packed", "lost", func(*parcel) time.Time { return env.Now().Add(48 * time.Hour) }, nil)
 	var parcels *saga.Saga[parcel]
 	config := rocketflowfx.Config{Service: "parcels", Topics: topics}
 	config.Saga.TimeoutTopic = "order-timeouts"
-	s := w.Start(config,
+	s := env.Start(config,
 		fx.Provide(func(e *saga.Engine) (*saga.Saga[parcel], error) { return saga.Register(e, definition) }),
 		fx.Populate(&parcels),
 	)
 	s.Within(func(ctx context.Context, tx rocketflow.Tx) error { return parcels.Begin(ctx, tx, "p-1", parcel{3}) })
-	w.FastForward(47 * time.Hour)
+	env.FastForward(47 * time.Hour)
 	if is := s.Saga("parcel", "p-1"); is.State != "packed" {
 		t.Errorf("after 47 h: %v", is)
 	}
-	w.FastForward(2 * time.Hour)
-	if is := s.Saga("parcel", "p-1"); is.State != "lost" || len(is.Path) != 2 {
+	env.FastForward(2 * time.Hour)
+	if is := s.Saga("parcel", "p-1"); is.State != "lost" || len(is.States) != 2 {
 		t.Errorf("after 49 h: %v", is)
 	}
 	if is := s.Saga("parcel", "p-2"); is.State != "" {
-		t.Errorf("a saga that isn't: %v", is)
+		t.Errorf("a saga that does not exist: %v", is)
 	}
 }
 
-// TestTwoServices stops one of two services and starts it again: what the other published meanwhile comes then.
-func TestTwoServices(t *testing.T) {
+// TestStoppedServiceCatchesUp stops one of two services and starts it again: it handles then what the other published
+// meanwhile.
+func TestStoppedServiceCatchesUp(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
-	shop := w.Start(rocketflowfx.Config{Service: "shop", Topics: topics})
+	env := rocketflowtest.New(t)
+	shop := env.Start(rocketflowfx.Config{Service: "shop", Topics: topics})
 	var got atomic.Int32
-	store := w.Start(rocketflowfx.Config{Service: "store", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
+	store := env.Start(rocketflowfx.Config{Service: "store", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
 		handlers.On(router, "store", func(context.Context, rocketflow.Tx, placed) error { got.Add(1); return nil })
 	}))
 	shop.Publish(placed{"o-1"})
-	w.Settle()
+	env.Settle()
 	store.Stop()
 	shop.Publish(placed{"o-2"})
-	w.Settle()
+	env.Settle()
 	if n := got.Load(); n != 1 {
 		t.Errorf("got %d while stopped", n)
 	}
-	store.Resume()
-	w.Settle()
+	store.Start()
+	env.Settle()
 	if n := got.Load(); n != 2 {
 		t.Errorf("got %d of 2", n)
 	}
 }
 
-// TestRestart has the broker forget its consumers: what comes before they are back is waited for all the same.
-func TestRestart(t *testing.T) {
+// TestSettleWaitsAcrossRestarts restarts the broker, which forgets its consumers: Settle waits for what is published before
+// they are back.
+func TestSettleWaitsAcrossRestarts(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t, rocketflowtest.Config{Configure: func(c rocketflowfx.Config) rocketflowfx.Config {
+	env := rocketflowtest.New(t, rocketflowtest.Config{Configure: func(c rocketflowfx.Config) rocketflowfx.Config {
 		c.RocketMQ.SendTimeout = time.Second
 		return c
 	}})
 	var got atomic.Int32
-	s := w.Start(rocketflowfx.Config{Service: "store", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
+	s := env.Start(rocketflowfx.Config{Service: "store", Topics: topics}, fx.Invoke(func(router *handlers.Router) {
 		handlers.On(router, "store", func(context.Context, rocketflow.Tx, placed) error { got.Add(1); return nil })
 	}))
 	for i, loss := range []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMemory, rocketmqtest.LoseUnflushed} {
-		w.Restart(loss)
+		env.RestartBroker(loss)
 		s.Publish(placed{"o-1"})
-		for left := w.TrySettle(time.Second); left != nil; left = w.TrySettle(time.Second) {
-			w.Jump(time.Second) // to the next sweep, or check
+		for left := env.TrySettle(time.Second); left != nil; left = env.TrySettle(time.Second) {
+			env.Advance(time.Second) // to the next sweep, or check
 		}
 		if n := got.Load(); n != int32(i)+1 {
 			t.Fatalf("after restart %d: handled %d of %d events", i+1, n, i+1)
 		}
-		w.Jump(time.Second) // all is on the disk
+		env.Advance(time.Second) // the broker has flushed everything to disk
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// agenda is what is to be done at instants of the server's clock, in their order and then in the order of entry.
-type agenda struct {
+// schedule is what is to be done at instants of the server's clock, in their order and then in the order of entry.
+type schedule struct {
 	items []*task
 	count int
 }
@@ -17,16 +17,16 @@ type task struct {
 	do    func()
 }
 
-func (a *agenda) Len() int { return len(a.items) }
-func (a *agenda) Less(i, j int) bool {
+func (a *schedule) Len() int { return len(a.items) }
+func (a *schedule) Less(i, j int) bool {
 	if !a.items[i].due.Equal(a.items[j].due) {
 		return a.items[i].due.Before(a.items[j].due)
 	}
 	return a.items[i].order < a.items[j].order
 }
-func (a *agenda) Swap(i, j int) { a.items[i], a.items[j] = a.items[j], a.items[i] }
-func (a *agenda) Push(x any)    { a.items = append(a.items, x.(*task)) }
-func (a *agenda) Pop() any {
+func (a *schedule) Swap(i, j int) { a.items[i], a.items[j] = a.items[j], a.items[i] }
+func (a *schedule) Push(x any)    { a.items = append(a.items, x.(*task)) }
+func (a *schedule) Pop() any {
 	last := a.items[len(a.items)-1]
 	a.items[len(a.items)-1] = nil
 	a.items = a.items[:len(a.items)-1]
@@ -36,17 +36,17 @@ func (a *agenda) Pop() any {
 // at has do called, with s.mu held, when the clock has reached due. It is called with s.mu held. Nothing is ever taken
 // off: do has to see for itself whether it is still wanted.
 func (s *Server) at(due time.Time, do func()) {
-	s.agenda.count++
-	heap.Push(&s.agenda, &task{due: due, order: s.agenda.count, do: do})
-	if s.agenda.items[0].order == s.agenda.count { // first of all now
-		s.rearmAgenda()
+	s.schedule.count++
+	heap.Push(&s.schedule, &task{due: due, order: s.schedule.count, do: do})
+	if s.schedule.items[0].order == s.schedule.count { // first of all now
+		s.wakeScheduler()
 	}
 }
 
-// rearmAgenda has keepTime look again.
-func (s *Server) rearmAgenda() {
+// wakeScheduler has keepTime look again.
+func (s *Server) wakeScheduler() {
 	select {
-	case s.rearm <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
@@ -58,18 +58,18 @@ func (s *Server) runDue() time.Time {
 		return time.Time{}
 	}
 	now := s.clock.Now()
-	for s.agenda.Len() > 0 && !s.agenda.items[0].due.After(now) {
-		heap.Pop(&s.agenda).(*task).do()
+	for s.schedule.Len() > 0 && !s.schedule.items[0].due.After(now) {
+		heap.Pop(&s.schedule).(*task).do()
 		s.changed()
 	}
-	if s.agenda.Len() == 0 {
+	if s.schedule.Len() == 0 {
 		return time.Time{}
 	}
-	return s.agenda.items[0].due
+	return s.schedule.items[0].due
 }
 
-// keepTime is the goroutine that runs the agenda until Close.
-func (s *Server) keepTime() {
+// runSchedule is the goroutine that runs the agenda until Close.
+func (s *Server) runSchedule() {
 	for {
 		s.mu.Lock()
 		next := s.runDue()
@@ -81,7 +81,7 @@ func (s *Server) keepTime() {
 		}
 		select {
 		case <-fired:
-		case <-s.rearm:
+		case <-s.wake:
 		case <-s.closing:
 			stop()
 			return
@@ -96,11 +96,11 @@ func (s *Server) keepTime() {
 // now is as young as it says.
 func (s *Server) FastForward(d time.Duration) {
 	s.clock.Advance(d)
-	s.Elapse()
+	s.RunDue()
 }
 
-// Elapse does at once what is due by the clock: for those who share one ([Config].Clock) and moved it themselves.
-func (s *Server) Elapse() {
+// RunDue does at once what is due by the clock: for those who share one ([Config].Clock) and moved it themselves.
+func (s *Server) RunDue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runDue()
