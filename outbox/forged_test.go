@@ -16,10 +16,10 @@ func TestForgedHalfMessageIsRolledBack(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log logged
-	reasons := make(chan string, 10)
+	reasons := make(chan outbox.CheckReason, 10)
 	b := setup(t, func(c *outbox.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- string(i.Reason) }}
+		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- i.Reason }}
 	})
 	b.broker.away(true)
 	if err := b.credit(ctx, "a", 1); err != nil { // owed
@@ -52,7 +52,7 @@ func TestForgedHalfMessageIsRolledBack(t *testing.T) {
 		t.Errorf("of another type: %v, want rollback", d)
 	}
 	for range 2 {
-		if r := <-reasons; r != "not the recorded event" {
+		if r := <-reasons; r != outbox.CheckNotRecorded {
 			t.Errorf("the reason is %q", r)
 		}
 	}
