@@ -64,8 +64,9 @@ CREATE TABLE {evil}.outbox (hostile int); CREATE TABLE {evil}.outbox_ack (hostil
 CREATE TABLE {evil}.position (hostile int); CREATE TABLE {evil}.parked (hostile int); CREATE TABLE {evil}.saga (hostile int);
 CREATE TABLE {evil}.timeout (hostile int); CREATE TABLE {evil}.rocketflow_migration (hostile int)`
 
-// What another role puts into a schema of the search path is never run, nor read, by rocketflow.
-func TestHostileSearchPath(t *testing.T) {
+// TestObjectsOfOtherRolesInTheSearchPathAreNotUsed checks that rocketflow never runs or reads what another role puts into a
+// schema of the search path.
+func TestObjectsOfOtherRolesInTheSearchPathAreNotUsed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	evil := "evil_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]

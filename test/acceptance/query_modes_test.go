@@ -9,8 +9,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// Applications behind a pooler set default_query_exec_mode in their connection string. All works in each mode of pgx.
-func TestExecModes(t *testing.T) {
+// TestAllQueryModesOfPgxWork runs the parts in each query mode of pgx. Applications behind a pooler set
+// default_query_exec_mode in their connection string.
+func TestAllQueryModesOfPgxWork(t *testing.T) {
 	t.Parallel()
 	for _, mode := range testdb.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -21,8 +22,8 @@ func TestExecModes(t *testing.T) {
 	}
 }
 
-// A database or role may have another isolation level than read committed as its default.
-func TestIsolationLevels(t *testing.T) {
+// TestAnyDefaultIsolationLevelWorks gives the database or role another default isolation level than read committed.
+func TestAnyDefaultIsolationLevelWorks(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"repeatable read", "serializable"} {
 		t.Run(level, func(t *testing.T) {

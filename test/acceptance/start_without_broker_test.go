@@ -10,9 +10,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// A service starts while the broker is away, and takes orders. All of it goes out and is handled when the broker comes,
-// and after a restart of the broker what is new flows within five seconds.
-func TestStartWithoutBroker(t *testing.T) {
+// TestAServiceStartsAndCommitsWhileTheBrokerIsAway starts a service while the broker is away and commits orders. All events
+// are sent and handled when the broker is there, and after a restart of the broker new ones arrive within five seconds.
+func TestAServiceStartsAndCommitsWhileTheBrokerIsAway(t *testing.T) {
 	mq := testbroker.Start(t)
 	s := setup(t, mq.NameServer())
 	mq.Kill()

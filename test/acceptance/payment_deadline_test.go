@@ -71,9 +71,9 @@ func registerOrders(t *testing.T, engine *saga.Engine) *saga.Saga[order] {
 	return orders
 }
 
-// Thousands of orders are paid within 30 ms of their deadlines, waves of them at once, with everything between the
-// payment and its effect real. Each order ends one way only.
-func TestPaymentAgainstDeadline(t *testing.T) {
+// TestAPaymentAndItsDeadlineNeverBothWin pays thousands of orders within 30 ms of their deadlines, many at the same time,
+// with the real path between the payment and its effect. Each order ends in exactly one way.
+func TestAPaymentAndItsDeadlineNeverBothWin(t *testing.T) {
 	const (
 		total = 2000
 		wave  = 50                     // orders with the same deadline

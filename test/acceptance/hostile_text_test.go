@@ -39,9 +39,9 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
-// Whatever text comes in from outside, what an error or a log line shows of it is short, on one line, and moves, hides and
-// reorders nothing.
-func TestHostileText(t *testing.T) {
+// TestTextFromOutsideIsHarmlessInErrorsAndLogs checks that errors and log lines show text from outside cut, on one line, and
+// without characters that move, hide or reorder other text.
+func TestTextFromOutsideIsHarmlessInErrorsAndLogs(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	log := &lines{}

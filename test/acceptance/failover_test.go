@@ -18,10 +18,10 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// A failover to a replica loses the last commits of the publisher. What was sent of them is at the broker, what follows
-// on the new primary goes on after the older predecessor. What exists is handled, in order, whatever waits or was handled
-// of what no longer exists.
-func TestForkBehindALostGhost(t *testing.T) {
+// TestStreamsGoOnAfterAFailoverThatLostCommits fails the publisher over to a replica without the last commits. Their events
+// are at the broker, and later events on the new primary follow the older predecessor. Every event that still exists is
+// handled, in order, whether an event that no longer exists waits or was handled.
+func TestStreamsGoOnAfterAFailoverThatLostCommits(t *testing.T) {
 	t.Parallel()
 	type link struct{ n, previous int64 }
 	for _, c := range []struct {

@@ -15,9 +15,15 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
+<<<<<<<< HEAD:test/acceptance/paths_test.go
 // Under load, and while the broker answers nothing: transactions go on, nearly none waits for it, half messages come back
 // after it, and each event is handled once and in order, whichever path it took.
 func TestEventsArriveOnceThroughAnOutage(t *testing.T) {
+========
+// TestTransactionsGoOnWhileTheBrokerIsPaused pauses the broker under load. Transactions go on, almost none waits for the
+// broker, half messages are used again after the pause, and each event is handled once and in order, whichever path it took.
+func TestTransactionsGoOnWhileTheBrokerIsPaused(t *testing.T) {
+>>>>>>>> main:test/acceptance/broker_pause_test.go
 	// What the relay can't get rid of keeps transactions with Auto from trying half messages, so the breaker opens only if
 	// three of those fail before. Pinned ones are all tried: it must.
 	t.Run("auto", func(t *testing.T) { throughAPause(t, outbox.Auto) })

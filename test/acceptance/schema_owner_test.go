@@ -22,10 +22,10 @@ import (
 // ownerTopics are those of the services below.
 var ownerTopics = []broker.Topic{{Name: "steps", Queues: 2}, {Name: "alarms", Kind: broker.Delay}}
 
-// A schema belongs to the service that started on it first. Another one, whose retention would forget what the first must
-// remember, and whose timeouts and sagas of the same names would be the first one's, is refused whatever parts it has,
-// and changes nothing.
-func TestSecondServiceInOneSchema(t *testing.T) {
+// TestASchemaRefusesASecondService checks that a schema belongs to the service that first started on it. Another service is
+// refused, whatever parts it has, and changes nothing: its retention would delete what the first needs, and its timeouts and
+// sagas of the same names would be the first one's.
+func TestASchemaRefusesASecondService(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	orders := w.Start(rocketflowfx.Config{Service: "orders", Topics: ownerTopics}, fx.Invoke(func(r *handlers.Router, _ *timeout.Scheduler) {
@@ -62,8 +62,9 @@ func TestSecondServiceInOneSchema(t *testing.T) {
 	}
 }
 
-// Two services of one database, each with its schema, have timeouts and sagas of the same names and keys.
-func TestTwoServicesOneTimeoutName(t *testing.T) {
+// TestServicesWithTheirOwnSchemasShareNoTimeouts runs two services in one database, each with its schema, whose timeouts and
+// sagas have the same names and keys.
+func TestServicesWithTheirOwnSchemasShareNoTimeouts(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	type service struct {

@@ -35,9 +35,9 @@ func (s *service) wantHandled(box *outbox.Outbox, key string) {
 	})
 }
 
-// What can't be handled becomes a dead letter that says why, what nobody wants is stepped over, and the next event of
-// another aggregate is handled.
-func TestBadEventsInTopic(t *testing.T) {
+// TestBadEventsInATopicHoldUpNoOther checks that an event that can't be handled is a dead letter with the reason, an event
+// without a handler is passed over, and the next event of another aggregate is handled.
+func TestBadEventsInATopicHoldUpNoOther(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	box := s.outbox()
@@ -96,8 +96,9 @@ func TestBadEventsInTopic(t *testing.T) {
 	}
 }
 
-// What can't be published fails its transaction, by name, and leaves nothing.
-func TestBadEventsAtPublish(t *testing.T) {
+// TestAnInvalidEventFailsItsTransaction checks that publishing an invalid event fails its transaction with an error that
+// names the field, and leaves nothing.
+func TestAnInvalidEventFailsItsTransaction(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	// A half message learns what the broker never takes before the commit; there has to be time for one.
@@ -151,8 +152,8 @@ func TestBadEventsAtPublish(t *testing.T) {
 	}
 }
 
-// A deadline that has passed when it is armed fires at once, through the broker.
-func TestDeadlineInThePast(t *testing.T) {
+// TestATimeoutInThePastFiresAtOnce arms a timeout for a time that has passed. It fires at once, through the broker.
+func TestATimeoutInThePastFiresAtOnce(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	box := s.outbox()
@@ -176,7 +177,7 @@ func TestDeadlineInThePast(t *testing.T) {
 	}
 }
 
-func TestUnknownTopic(t *testing.T) {
+func TestAnUnknownTopicIsNamedInTheError(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	missing := s.topic + "-missing"
@@ -214,7 +215,7 @@ func TestUnknownTopic(t *testing.T) {
 	eventually(t, 10*time.Second, "nothing is owed", func() bool { owed, _, err := box.Backlog(t.Context()); return err == nil && owed == 0 })
 }
 
-func TestSchemaIsNotMigrated(t *testing.T) {
+func TestStartFailsWithoutMigrations(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	pool, schema := testdb.Schema(t)

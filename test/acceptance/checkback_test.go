@@ -144,8 +144,9 @@ func (s *service) wantOnce(d *deliveries, l *checkLog) {
 	eventually(s.t, 10*time.Second, "all are written down as out", func() bool { return s.count("SELECT count(*) FROM outbox_ack") == orphans })
 }
 
-// Postgres is slow to answer while the broker asks and asks again: the answers must not double an event.
-func TestSlowChecks(t *testing.T) {
+// TestSlowCheckBacksDeliverNoEventTwice has Postgres answer slowly while the broker repeats its check-backs: the answers
+// must not deliver an event twice.
+func TestSlowCheckBacksDeliverNoEventTwice(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	seen := s.watch()
@@ -178,8 +179,9 @@ func TestSlowChecks(t *testing.T) {
 	s.wantOnce(seen, &log)
 }
 
-// What one process left is answered for by another of its group.
-func TestChecksOfAnotherProcess(t *testing.T) {
+// TestAProcessAnswersTheCheckBacksOfAnother checks that half messages that one process left are answered by another process
+// of its group.
+func TestAProcessAnswersTheCheckBacksOfAnother(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	seen := s.watch()
