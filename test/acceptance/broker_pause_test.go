@@ -15,22 +15,16 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-<<<<<<<< HEAD:test/acceptance/paths_test.go
-// Under load, and while the broker answers nothing: transactions go on, nearly none waits for it, half messages come back
-// after it, and each event is handled once and in order, whichever path it took.
-func TestEventsArriveOnceThroughAnOutage(t *testing.T) {
-========
 // TestTransactionsGoOnWhileTheBrokerIsPaused pauses the broker under load. Transactions go on, almost none waits for the
 // broker, half messages are used again after the pause, and each event is handled once and in order, whichever path it took.
 func TestTransactionsGoOnWhileTheBrokerIsPaused(t *testing.T) {
->>>>>>>> main:test/acceptance/broker_pause_test.go
 	// What the relay can't get rid of keeps transactions with Auto from trying half messages, so the breaker opens only if
 	// three of those fail before. Pinned ones are all tried: it must.
 	t.Run("auto", func(t *testing.T) { throughAPause(t, outbox.Auto) })
 	t.Run("half messages", func(t *testing.T) { throughAPause(t, outbox.HalfMessages) })
 }
 
-func throughAPause(t *testing.T, path outbox.Path) {
+func throughAPause(t *testing.T, gear outbox.Path) {
 	mq := testbroker.Start(t)
 	s := setup(t, mq.NameServer())
 	const halfTimeout, callers = 300 * time.Millisecond, 8
@@ -44,7 +38,7 @@ func throughAPause(t *testing.T, path outbox.Path) {
 		relayed atomic.Int64
 	)
 	box := s.outbox(func(c *outbox.Config) {
-		c.Path, c.HalfTimeout, c.MaxHalfMessages = path, halfTimeout, 3
+		c.Path, c.HalfTimeout, c.MaxHalfMessages = gear, halfTimeout, 3
 		c.Listener = &outbox.Listener{
 			PathChanged: func(i outbox.PathInfo) {
 				mu.Lock()
@@ -100,13 +94,13 @@ func throughAPause(t *testing.T, path outbox.Path) {
 			return nil
 		})
 	}
-	eventually(t, 60*time.Second, "the paths are in use", func() bool { return halves.Load() > 20 && (path != outbox.Auto || relayed.Load() > 5) })
+	eventually(t, 60*time.Second, "the gears are in use", func() bool { return halves.Load() > 20 && (gear != outbox.Auto || relayed.Load() > 5) })
 	if err := mq.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	before := sent.Load()
 	eventually(t, 30*time.Second, "transactions go on", func() bool { return sent.Load() > before+500 })
-	if path == outbox.HalfMessages && opens.Load() == 0 {
+	if gear == outbox.HalfMessages && opens.Load() == 0 {
 		t.Error("the breaker didn't open")
 	}
 	if err := mq.Continue(); err != nil {
@@ -128,11 +122,11 @@ func throughAPause(t *testing.T, path outbox.Path) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; path changes %v",
+	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; told %v",
 		sent.Load(), halves.Load(), inVain.Load(), slow.Load(), changes)
-	// Those that opened the breaker or were in flight then, and the probes: two at a time.
+	// Those that taught the breaker, or were in flight then, and the probes: two at a time.
 	most := int64(3 + 2 + 2*5)
-	if path == outbox.HalfMessages {
+	if gear == outbox.HalfMessages {
 		most += callers
 	}
 	if n := inVain.Load(); n > most {
