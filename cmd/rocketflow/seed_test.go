@@ -101,7 +101,7 @@ func (s *seeded) seedEvents(t *testing.T) events {
 		t.Fatal(err)
 	}
 	hand := &handBroker{}
-	router, err := handlers.New(handlers.Config{Pool: s.pool, Source: "shop", Schema: s.schema, Transactor: plain{s.pool}, Broker: hand})
+	router, err := handlers.New(handlers.Config{Pool: s.pool, Source: "shop", Schema: s.schema, Transactor: plain{s.pool}, Broker: hand, Requester: handlers.NoRequester})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,6 @@ func App(c service.Config) fx.Option {
 			func(log *slog.Logger) rocketflowfx.Config {
 				config := c.Rocketflow(contracts.Topics(), log)
 				config.Saga.TimeoutTopic = contracts.OrderTimeouts
-				// Handlers lock the stock of what was ordered. Transactions that lock that of several articles deadlock.
-				config.Handlers.BatchSize = 1
 				return config
 			},
 			func(engine *saga.Engine) (*saga.Saga[Order], error) { return saga.Register(engine, Flow()) },

@@ -43,22 +43,3 @@ func Dead(err error) error {
 // RetryAfter, returned by a handler, asks for the event again after d. It counts no attempt, so whoever returns it
 // for ever is asked for ever; the followers of an ordered event wait.
 func RetryAfter(d time.Duration) error { return &rocketflow.RetryAfterError{After: d} }
-
-// isDiscard tells whether err settles the event.
-func isDiscard(err error) bool {
-	var d *discardError
-	return errors.As(err, &d) || errors.Is(err, rocketflow.ErrStale)
-}
-
-// parkingFor judges a failure of an event that had failed so many times before.
-func (p RetryPolicy) parkingFor(err error, failed int) parking {
-	var later *rocketflow.RetryAfterError
-	var dead *deadError
-	switch {
-	case errors.As(err, &later):
-		return parking{reason: Retry, attempts: failed, after: max(later.After, 0), err: err}
-	case errors.As(err, &dead), errors.Is(err, rocketflow.ErrUndecodable), failed+1 >= p.Attempts:
-		return parking{reason: DeadLetter, attempts: failed + 1, after: untilWoken, err: err}
-	}
-	return parking{reason: Retry, attempts: failed + 1, after: p.after(failed + 1), err: err}
-}
