@@ -15,6 +15,7 @@ import (
 type Purchase struct {
 	OrderID  string    `json:"order_id"`
 	PlacedAt time.Time `json:"placed_at"`
+	Reminded bool      `json:"reminded"`
 }
 
 type PurchasePlaced struct {
@@ -103,7 +104,7 @@ func ExampleWait() {
 func ExampleRegister() {
 	engine := exampleEngine()
 	d := saga.Define[Purchase]("purchase", 1).Initial("awaiting_payment").Final("paid")
-	saga.On[PaymentReceived](d, "awaiting_payment", "payed", nil)
+	saga.On[PaymentReceived](d, "awaiting_payment", "settled", nil)
 
 	_, err := saga.Register(engine, d)
 	var invalid *saga.DefinitionError
@@ -114,7 +115,7 @@ func ExampleRegister() {
 	}
 	// Output:
 	// state awaiting_payment: it has neither Deadline nor NoDeadline
-	// transition awaiting_payment --payment.received--> payed: target payed is not declared
+	// transition awaiting_payment --payment.received--> settled: target settled is not declared
 }
 
 // New names the field that is missing.
