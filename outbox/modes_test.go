@@ -12,16 +12,16 @@ import (
 )
 
 // Whatever way pgx runs queries, events of each kind are published, joined, found by checks and acked.
-func TestExecModes(t *testing.T) {
+func TestAllExecModesWork(t *testing.T) {
 	t.Parallel()
 	for _, mode := range testdb.Modes {
-		for _, gear := range allGears {
-			t.Run(mode.String()+", "+gear.String(), func(t *testing.T) {
+		for _, path := range bothPaths {
+			t.Run(mode.String()+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				pool, schema := testdb.Migrated(t)
 				pool = testdb.Mode(t, pool, mode)
-				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path = gear; noSweep(c) })
+				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path = path; noSweep(c) })
 				x := &trial{bundle: b, t: t, ctx: ctx}
 				publish := func(tx rocketflow.Tx, events ...rocketflow.Payload) {
 					t.Helper()
@@ -68,7 +68,7 @@ func TestExecModes(t *testing.T) {
 				b.broker.set("send", broker.ErrUnavailable)
 				within(credited{"c", 1})
 				b.broker.set("commit", nil)
-				if gear == outbox.HalfMessages {
+				if path == outbox.HalfMessages {
 					if got := b.broker.checkAll(ctx); len(got) != 1 || got[0] != broker.Commit {
 						t.Errorf("answers of checks: %v", got)
 					}

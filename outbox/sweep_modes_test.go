@@ -10,7 +10,7 @@ import (
 
 // Sweep, rejections, acks, retention and what operators do work in each of pgx's modes, so also without prepared
 // statements.
-func TestSweepInAllModes(t *testing.T) {
+func TestSweepWorksInAllExecModes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range testdb.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
