@@ -89,7 +89,7 @@
 //
 // A process that is killed within a millisecond or so of a heartbeat of its consumers may stay a member of their groups,
 // and its queues unread, until the broker has missed its heartbeats for two minutes: the broker handles the connection's
-// end before it handles the heartbeat (rocketmqtest has TestGhosts). Events of these queues are late then, not lost. One
+// end before it handles the heartbeat (rocketmqtest has TestDeadMembersStayListed). Events of these queues are late then, not lost. One
 // that dies of its first messages does so often, as they follow its heartbeat. RocketMQ 5's channelExpiredTimeout, in
 // milliseconds, makes it less: 45000, as deploy/broker.conf has it, is still one and a half of the client's heartbeats.
 //

@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -155,17 +156,17 @@ func (a Action) String() string {
 	case toPass:
 		return "pass"
 	case toRespond:
-		return fmt.Sprintf("answer %d", a.code)
+		return fmt.Sprintf("respond %d", a.code)
 	case toDrop:
 		return "drop"
 	case toDropResponse:
-		return "drop the answer"
+		return "drop the response"
 	case toDuplicate:
 		return "duplicate"
 	case toResetBefore:
-		return "cut before"
+		return "reset before"
 	case toResetAfter:
-		return "cut after"
+		return "reset after"
 	}
 	switch {
 	case a.after > 0:
@@ -296,7 +297,7 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 		s.changed()
 	}
 	count(1)
-	s.running.Go(func() {
+	started := s.work.Go(func(ctx context.Context) {
 		defer count(-1)
 		var due <-chan time.Time
 		if a.until == nil {
@@ -307,7 +308,7 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 		select {
 		case <-due:
 		case <-released:
-		case <-s.closing:
+		case <-ctx.Done():
 			return
 		}
 		c.awaitOpen()
@@ -318,6 +319,9 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 		default:
 		}
 	})
+	if !started { // the server is closed
+		count(-1)
+	}
 }
 
 // view decodes what hooks may want to know about a request.

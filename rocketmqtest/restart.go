@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// Loss is what a broker loses when it stops. Connections, memberships and queue locks go in any case; topics and half
-// messages, timers and offsets stay.
+// Loss is what a broker loses when it stops. It always loses connections, group members and queue locks. It never loses
+// topics. Each value includes those before it.
 type Loss int
 
 const (
-	// LoseNothing else: a shutdown as it should be.
+	// LoseNothing loses nothing else: an ideal shutdown.
 	LoseNothing Loss = iota
-	// LoseMarkers that transactions have ended, those that aren't written yet: as a real broker in an orderly shutdown.
-	// Its transactions are checked though they have ended.
+	// LoseMarkers loses the markers of ended transactions that are not written yet, as a real broker does in a normal shutdown.
+	// These transactions are checked although they have ended.
 	LoseMarkers
-	// LoseMemory is a kill -9: markers, and since the last flush (Config.OffsetFlushInterval), offsets of groups and positions of timers
-	// and delayed messages, some of which are delivered twice.
+	// LoseMemory loses, as kill -9 does, the offsets of groups and the progress of timers and delayed messages since the last
+	// flush (Config.OffsetFlushInterval). Some messages are delivered twice.
 	LoseMemory
-	// LoseUnflushed is a power failure: in addition the messages of the last Config.FlushInterval, acknowledged or not.
-	// What [Server.Since] returned may be gone, and its positions are used again.
+	// LoseUnflushed loses, as a power failure does, the messages of the last Config.FlushInterval, acknowledged or not.
+	// Messages that [Server.MessagesSince] returned may be gone, and their positions are used again.
 	LoseUnflushed
 )
 

@@ -2,7 +2,10 @@ package rocketmqtest
 
 import (
 	"container/heap"
+	"context"
 	"time"
+
+	"github.com/rocketflow/rocketflow/internal/background"
 )
 
 // schedule is a heap of tasks, ordered by due time and then by insertion. It implements heap.Interface.
@@ -69,26 +72,20 @@ func (s *Server) runDue() time.Time {
 	return s.schedule.items[0].due
 }
 
-// runSchedule runs the tasks as they fall due, until Close.
-func (s *Server) runSchedule() {
-	for {
+// maxPause is how long runSchedule pauses while no task is scheduled.
+const maxPause = time.Hour
+
+// runSchedule runs the tasks as they fall due, until ctx ends.
+func (s *Server) runSchedule(ctx context.Context) {
+	background.Loop{Clock: s.clock, Wake: s.wake}.Run(ctx, func(context.Context) time.Duration {
 		s.mu.Lock()
 		next := s.runDue()
 		s.mu.Unlock()
-		var fired <-chan time.Time
-		stop := func() {}
-		if !next.IsZero() {
-			fired, stop = s.clock.After(next.Sub(s.clock.Now()))
+		if next.IsZero() {
+			return maxPause
 		}
-		select {
-		case <-fired:
-		case <-s.wake:
-		case <-s.closing:
-			stop()
-			return
-		}
-		stop()
-	}
+		return next.Sub(s.clock.Now())
+	})
 }
 
 // FastForward moves the clock ahead by d and runs what is due by then: timers, delayed messages, one round of check-backs. It

@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -22,9 +24,8 @@ type Server struct {
 	clock      *Clock
 	nameServer *endpoint
 	broker     *endpoint
-	wake       chan struct{} // the schedule has a new first task
-	closing    chan struct{}
-	running    sync.WaitGroup // all goroutines but those of the endpoints
+	wake       chan struct{}    // the schedule has a new first task
+	work       background.Group // all goroutines except those of the endpoints
 	hooks      atomic.Pointer[[]*hook]
 	holds      holds
 
@@ -61,7 +62,6 @@ func New(config Config) (*Server, error) {
 		config:      config,
 		clock:       config.Clock,
 		wake:        make(chan struct{}, 1),
-		closing:     make(chan struct{}),
 		random:      rand.New(rand.NewPCG(config.Seed, 0)),
 		topics:      map[string]*topic{},
 		producers:   map[string][]*session{},
@@ -82,8 +82,11 @@ func New(config Config) (*Server, error) {
 		s.nameServer.running.Wait()
 		return nil, fmt.Errorf("rocketmqtest: broker: %w", err)
 	}
-	s.running.Go(s.runSchedule)
-	return s, nil
+	err := s.work.Start(context.Background(), func(context.Context) error {
+		s.work.Go(s.runSchedule)
+		return nil
+	})
+	return s, err
 }
 
 // Addr returns the address of the name server, for the configuration of clients.
@@ -97,19 +100,15 @@ func (s *Server) BrokerAddr() string { return s.broker.address.String() }
 func (s *Server) Close() {
 	s.lifecycle.Lock()
 	s.mu.Lock()
-	first := !s.closed
 	s.closed = true
 	s.changed()
 	s.mu.Unlock()
-	if first {
-		close(s.closing)
-	}
 	s.nameServer.stop()
 	s.broker.stop()
 	s.lifecycle.Unlock()
 	s.nameServer.running.Wait()
 	s.broker.running.Wait()
-	s.running.Wait()
+	_ = s.work.Stop(context.Background()) // last: held requests end with their connections
 }
 
 // endpoint is a listener with its connections: the name server's or the broker's.

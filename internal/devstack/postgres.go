@@ -178,7 +178,7 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	if err := os.Mkdir(part, 0o700); err != nil {
 		return fmt.Errorf("initialise PostgreSQL: %w", err)
 	}
-	if err := p.dir.own(part); err != nil {
+	if err := p.dir.chown(part); err != nil {
 		return fmt.Errorf("initialise PostgreSQL: %w", err)
 	}
 	args := []string{"-D", part, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"}

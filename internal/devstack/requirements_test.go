@@ -68,9 +68,9 @@ func TestMavenSucceedsOnce(t *testing.T) {
 
 func TestDiskIsFull(t *testing.T) {
 	const gib = 1 << 30
-	wantError(t, judgeDisk("/data", 10*gib, gib), "/data", "1024 MiB free")
-	wantError(t, judgeDisk("/data", 91*gib, 9*gib), "/data", "91 % full")
-	if err := judgeDisk("/data", 50*gib, 50*gib); err != nil {
+	wantError(t, checkUsage("/data", 10*gib, gib), "/data", "1024 MiB free")
+	wantError(t, checkUsage("/data", 91*gib, 9*gib), "/data", "91 % full")
+	if err := checkUsage("/data", 50*gib, 50*gib); err != nil {
 		t.Error(err)
 	}
 }

@@ -67,7 +67,7 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 }
 
 // Patience is how long a group may need to come to rest after one of its processes was killed. A real broker may list
-// the dead consumer, with its queues, for close to a minute more: see TestGhosts of rocketmqtest.
+// the dead consumer, with its queues, for close to a minute more: see TestDeadMembersStayListed of rocketmqtest.
 func Patience() time.Duration {
 	if Real() {
 		return 2*time.Minute + 30*time.Second
