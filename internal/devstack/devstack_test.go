@@ -22,7 +22,7 @@ import (
 )
 
 // Boots are what costs here, so one stack goes through all of its life.
-func TestStackLivesAndLeavesNothingBehind(t *testing.T) {
+func TestStackLeavesNothingBehind(t *testing.T) {
 	testbroker.NeedsReal(t)
 	ctx := deadline(t, 4*time.Minute) // the first run fetches RocketMQ
 	stack, err := devstack.Start(ctx, devstack.Config{Postgres: devstack.PostgresConfig{NoFsync: true}})
@@ -173,7 +173,7 @@ func TestPostgresThatFailsSaysWhy(t *testing.T) {
 	}
 }
 
-func TestServersThatRunAlready(t *testing.T) {
+func TestRunningServersAreUsed(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, time.Minute)
 	there, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})

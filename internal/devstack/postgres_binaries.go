@@ -14,11 +14,11 @@ import (
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
-// fetchedPostgres is what is fetched where no Postgres is installed.
+// fetchedPostgres is the version that is downloaded if no PostgreSQL is installed.
 const fetchedPostgres = embedded.V17
 
-// postgresPrograms returns the directory of the programs postgres and initdb: those in PATH, else the newest installed,
-// else fetched ones.
+// postgresPrograms returns the directory of the programs postgres and initdb: that in PATH, else the newest installed one, else
+// a downloaded one.
 func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (string, error) {
 	if dir, ok := installedPostgres(); ok {
 		return dir, nil
@@ -28,7 +28,7 @@ func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (stri
 		return "", err
 	}
 	dir, err = cached(ctx, dir, "postgres-"+string(fetchedPostgres), func(ctx context.Context, dir string) error {
-		log.Info("fetching PostgreSQL, which isn't installed", "version", string(fetchedPostgres))
+		log.Info("PostgreSQL is not installed and is downloaded, once", "version", string(fetchedPostgres))
 		return fetchPostgres(ctx, dir)
 	})
 	if err != nil {
@@ -37,9 +37,10 @@ func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (stri
 	return filepath.Join(dir, "bin"), nil
 }
 
+// installedPostgres returns the directory of installed programs.
 func installedPostgres() (string, bool) {
 	if path, err := exec.LookPath("postgres"); err == nil {
-		// What is in PATH may be a link to one program out of the directory.
+		// The program in PATH may be a link out of the directory of the programs.
 		if real, err := filepath.EvalSymlinks(path); err == nil && exists(filepath.Join(filepath.Dir(real), "initdb")) {
 			return filepath.Dir(real), true
 		}
@@ -56,15 +57,15 @@ func installedPostgres() (string, bool) {
 	return best, best != ""
 }
 
-// majorIn finds the major version in the path of a program directory; 0 if it tells none.
+// majorIn returns the major version in the path of a program directory, or 0 if it has none.
 func majorIn(dir string) int {
 	name := filepath.Base(filepath.Dir(dir)) // "15", "postgresql@16", "pgsql"
 	v, _ := strconv.Atoi(name[strings.LastIndexByte(name, '@')+1:])
 	return v
 }
 
-// fetchPostgres puts the programs into dir. The library only starts whole servers, and never as root; a data directory
-// that holds nothing but a version makes it fail right after it has unpacked the programs.
+// fetchPostgres downloads the programs into dir. The library can only start whole servers, and not as root. With a data
+// directory that has nothing but a version file, it fails after it has unpacked the programs, which is all that is needed.
 func fetchPostgres(ctx context.Context, dir string) error {
 	port, err := choosePort(0, postgresBand)
 	if err != nil {

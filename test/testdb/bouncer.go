@@ -15,11 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Bounced starts a PgBouncer in a pool mode, session or transaction, before the server, and returns a pool like another
-// one that connects through it. Startup parameters, the search path among them, don't go through a PgBouncer; in
-// transaction mode prepared statements don't either, so statements go in pgx's mode exec.
+// Bounced starts a PgBouncer in the pool mode "session" or "transaction", and returns a copy of pool that connects through it.
+// PgBouncer drops startup parameters, including the search path. In transaction mode it doesn't support prepared statements,
+// so the pool uses pgx's mode exec.
 //
-// The test is skipped where PgBouncer is not installed, but fails where the environment has CI.
+// If PgBouncer is not installed, the test is skipped; if the environment variable CI is set, it fails.
 func Bounced(t testing.TB, pool *pgxpool.Pool, mode string) *pgxpool.Pool {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -30,13 +30,13 @@ func Bounced(t testing.TB, pool *pgxpool.Pool, mode string) *pgxpool.Pool {
 		t.Skip("pgbouncer is not installed: `apt-get install pgbouncer` brings it")
 	}
 	server := pool.Config().ConnConfig
-	dir, err := os.MkdirTemp("", "pgbouncer") // not t.TempDir, which only we may enter
+	dir, err := os.MkdirTemp("", "pgbouncer") // not t.TempDir, which PgBouncer's user can't enter
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	port := freePort(t)
-	password := "" // an empty one is no syntax that it knows
+	password := "" // PgBouncer accepts no empty password
 	if server.Password != "" {
 		password = " password='" + strings.ReplaceAll(server.Password, "'", "''") + "'"
 	}
@@ -57,7 +57,7 @@ logfile = %s
 		t.Fatal(err)
 	}
 	args := []string{file}
-	if os.Getuid() == 0 { // which it refuses to be
+	if os.Getuid() == 0 { // PgBouncer refuses to run as root
 		if err := os.Chmod(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -85,11 +85,12 @@ logfile = %s
 		}
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Fatalf("pgbouncer does not come up: %v\n%s", err, log)
+			t.Fatalf("pgbouncer does not accept connections: %v\n%s", err, log)
 		}
 	}
 }
 
+// freePort returns a port that is free at the moment.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
