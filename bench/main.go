@@ -4,7 +4,7 @@
 //
 //	make bench                              # starts its own servers; with the peers of bench/peers
 //	go run ./bench -short                   # half a minute
-//	go run ./bench -outage docs/outage.svg  # a broker of its own, killed under load, as a picture
+//	go run ./bench -outage docs/outage.svg  # kills a broker of its own under load, and draws a diagram
 //
 // DATABASE_URL and ROCKETMQ_NAMESRV name the servers. They have to run on this machine for their CPU time to be measured.
 package main

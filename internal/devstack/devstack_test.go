@@ -186,15 +186,15 @@ func TestRunningServersAreUsed(t *testing.T) {
 	}
 	nobody.Close()
 	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: nobody.Addr().String()})
-	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV is given") {
-		t.Errorf("a name server that is gone: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV names a RocketMQ that") {
+		t.Errorf("a name server that has ended: %v", err)
 	}
 	if err := there.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: "there:9876"})
-	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL is given") {
-		t.Errorf("a Postgres that is gone: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL names a PostgreSQL that") {
+		t.Errorf("a PostgreSQL that has ended: %v", err)
 	}
 }
 
