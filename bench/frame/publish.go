@@ -12,31 +12,31 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// Rows that others are compared with.
+// Names of the rows that others are compared with.
 const (
 	rowInsertAlone = "insert alone"
 	rowByHand      = "by hand"
 )
 
-// ownRows are the ceiling, rocketflow's ways, and the one by hand.
+// ownRows are the insert alone, which is the upper limit, the ways of rocketflow, and the one by hand.
 func ownRows() []Row {
 	return []Row{
 		{rowInsertAlone, insertAlone},
 		{"rows alone", rowsAlone},
-		{"gear A", Gears(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
-		{"gear B", Gears(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
-		{"gears by load", Gears(outbox.Config{})}, // as they ship
+		{"half-message path", Outbox(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
+		{"relay path", Outbox(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
+		{"path by load", Outbox(outbox.Config{})}, // the default configuration
 		{rowByHand, byHand},
 	}
 }
 
-// InsertBusiness is the business transaction of every row; its parameters are an account and cents.
+// InsertBusiness is the statement of every business transaction. Its parameters are an account and cents.
 const InsertBusiness = "INSERT INTO business (account, cents) VALUES ($1, $2)"
 
-// Note makes the body of every row's event about 300 bytes.
+// Note fills the body of every event up to about 300 bytes.
 var Note = strings.Repeat("x", 240)
 
-// Credited is the body of every row's event.
+// Credited is the body of every event.
 type Credited struct {
 	topic   string
 	Account string `json:"account"`
@@ -58,7 +58,7 @@ func insertAlone(_ context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	}}, nil
 }
 
-// rowsAlone is all that happens in Postgres, with a broker that is not there: insert, sequence, row, ack.
+// rowsAlone is everything that rocketflow does in PostgreSQL, without a broker: insert, sequence, row, acknowledgement.
 func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
@@ -74,7 +74,7 @@ func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	}, nil
 }
 
-// nowhere takes every message at once.
+// nowhere is a broker that accepts every message at once and delivers none.
 type nowhere struct{ outbox.Broker }
 
 func (nowhere) Send(context.Context, broker.Message) (broker.Receipt, error) {
@@ -97,12 +97,12 @@ type nowhereTransactor struct{ broker.TransactionProducer }
 
 func (nowhereTransactor) Close(context.Context) error { return nil }
 
-// Gears is rocketflow with this configuration.
-func Gears(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, error) {
+// Outbox opens rocketflow with a configuration of its outbox.
+func Outbox(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, error) {
 	return func(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error) {
 		c := config
 		c.Listener = &outbox.Listener{Committed: func(events []rocketflow.Event) { watch.Commit(events[0].ID.String()) }}
-		g, err := openGears(ctx, b, c, watch.Arrive)
+		g, err := openOutbox(ctx, b, c, watch.Arrive)
 		if err != nil {
 			return nil, err
 		}
@@ -110,15 +110,15 @@ func Gears(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, 
 	}
 }
 
-// gears is an outbox, a topic of its own, and a consumer of that.
-type gears struct {
+// openedOutbox is a started outbox with a topic of its own and a consumer of it.
+type openedOutbox struct {
 	topic string
 	box   *outbox.Outbox
 	close func()
 }
 
-// openGears calls arrive with the id of each event that comes.
-func openGears(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*gears, error) {
+// openOutbox starts an outbox and a consumer, which calls arrive with the id of each event.
+func openOutbox(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*openedOutbox, error) {
 	topic, err := b.NewTopic(ctx)
 	if err != nil {
 		return nil, err
@@ -140,14 +140,14 @@ func openGears(ctx context.Context, b *Bed, c outbox.Config, arrive func(id stri
 		_ = box.Stop(ctx)
 		return nil, err
 	}
-	return &gears{topic, box, func() {
+	return &openedOutbox{topic, box, func() {
 		ctx := context.WithoutCancel(ctx)
 		_ = consumer.Stop(ctx)
 		_ = box.Stop(ctx)
 	}}, nil
 }
 
-// within is the transaction of all gears.
+// within runs the business transaction and publishes its event.
 func within(box *outbox.Outbox, topic string) func(context.Context, string, int64) error {
 	return func(ctx context.Context, account string, cents int64) error {
 		return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {

@@ -158,7 +158,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// ratio is empty where the other was not measured.
+// ratio returns "" if the other was not measured.
 func ratio(a, b float64) string {
 	if b == 0 {
 		return ""
@@ -166,7 +166,7 @@ func ratio(a, b float64) string {
 	return fmt.Sprintf("%.2f", a/b)
 }
 
-// short is empty for 0.
+// short returns "" for 0.
 func short(ns float64) string {
 	d := time.Duration(ns)
 	switch {
