@@ -41,7 +41,7 @@ func TestMissingTopicErrorSaysHowToCreateIt(t *testing.T) {
 	if _, err := c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.Answer(17, "topic[deleted] not exist")))
+	mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.Respond(17, "topic[deleted] not exist")))
 	_, err = c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")})
 	check("send to a deleted topic", "deleted", err)
 }
