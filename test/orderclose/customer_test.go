@@ -25,7 +25,7 @@ const (
 )
 
 // errTooEarly: nobody has asked for the charge yet.
-var errTooEarly = errors.New("no charge was asked for")
+var errTooEarly = errors.New("no charge was requested")
 
 // do does it. What the services have the right to refuse is no error.
 func (a act) do(s *shop, id uuid.UUID) error {

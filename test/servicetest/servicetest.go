@@ -1,4 +1,5 @@
-// Package servicetest runs the example services inside a test, on real servers, and speaks HTTP with them.
+// Package servicetest runs the examples in tests: the order and the payment service in the test's process (Env), any
+// example's main as a process of its own (Program), and HTTP clients for both.
 package servicetest
 
 import (
@@ -45,7 +46,7 @@ func In(t testing.TB, w *rocketflowtest.World) *Env {
 	return On(t, w.DatabaseURL(), w.Broker().Addr()).In(w)
 }
 
-// In has the services live in a World, which is on the Env's servers.
+// In makes the services run in a World, which uses the Env's servers.
 func (e *Env) In(w *rocketflowtest.World) *Env {
 	e.world = w
 	return e
@@ -116,14 +117,14 @@ func (e *Env) drop(schemas ...string) {
 	}
 }
 
-// Client speaks to one service.
+// Client sends requests to one service.
 type Client struct {
 	t      testing.TB
 	URL    string
 	Config service.Config // that it runs with
 }
 
-// Answer is what came back.
+// Answer is a response.
 type Answer struct {
 	Status int
 	Type   string // content type
@@ -232,7 +233,7 @@ func (c *Client) WantDocumented() {
 	}
 }
 
-// WaitFor asks until a field of the answer has a value.
+// WaitFor repeats a GET until a field of the response has a value.
 func (c *Client) WaitFor(path, field string, value any) Answer {
 	c.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
