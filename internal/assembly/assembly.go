@@ -94,7 +94,7 @@ func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
 		c.Clock = s.Clock
 	}
 	if s.Metrics != nil {
-		c.Listener = *timeout.Tee(&c.Listener, s.Metrics.Timeout())
+		c.Listener = timeout.Tee(c.Listener, s.Metrics.Timeout())
 	}
 	return timeout.New(c)
 }
@@ -151,7 +151,7 @@ func (s Shared) NewEngine(c saga.Config, router *handlers.Router, transactor roc
 		c.Clock = s.Clock
 	}
 	if s.Metrics != nil {
-		c.Listener = *saga.Tee(&c.Listener, s.Metrics.Saga())
+		c.Listener = saga.Tee(c.Listener, s.Metrics.Saga())
 	}
 	return saga.New(c)
 }

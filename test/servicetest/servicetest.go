@@ -30,7 +30,7 @@ type Env struct {
 	t                       testing.TB
 	databaseURL, nameServer string
 	run                     string
-	world                   *rocketflowtest.World // nil: real servers
+	world                   *rocketflowtest.Env // nil: real servers
 }
 
 // New returns an Env on the servers that run already. What its services create in Postgres goes when the test ends.
@@ -41,13 +41,13 @@ func On(t testing.TB, databaseURL, nameServer string) *Env {
 	return &Env{t: t, databaseURL: databaseURL, nameServer: nameServer, run: "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
 }
 
-// In is New in a World, whose clock the test can move.
-func In(t testing.TB, w *rocketflowtest.World) *Env {
+// In is New in a rocketflowtest.Env, whose clock the test can move.
+func In(t testing.TB, w *rocketflowtest.Env) *Env {
 	return On(t, w.DatabaseURL(), w.Broker().Addr()).In(w)
 }
 
-// In makes the services run in a World, which uses the Env's servers.
-func (e *Env) In(w *rocketflowtest.World) *Env {
+// In makes the services run in a rocketflowtest.Env, which uses the Env's servers.
+func (e *Env) In(w *rocketflowtest.Env) *Env {
 	e.world = w
 	return e
 }
@@ -78,7 +78,7 @@ func (e *Env) Start(configure func(func(string) string) (service.Config, error),
 	return &Client{e.t, "http://" + server.Address(), config}
 }
 
-// Run runs a service in the Env's World, for tests that stop it and run it again. Options are added to the service's.
+// Run runs a service in the rocketflowtest.Env of In, for tests that stop it and run it again. Options are added to the service's.
 func (e *Env) Run(configure func(func(string) string) (service.Config, error), app func(service.Config) fx.Option, options ...fx.Option) (*rocketflowtest.Service, service.Config) {
 	e.t.Helper()
 	config := e.configure(configure)
