@@ -163,7 +163,7 @@ func TestAllPartsWork(t *testing.T) {
 	for _, f := range counted {
 		names = append(names, f.GetName())
 	}
-	for _, name := range []string{"rocketflow_outbox_recorded_total", "rocketflow_handlers_events_total", "rocketflow_timeout_total", "rocketflow_saga_transitions_total"} {
+	for _, name := range []string{"rocketflow_outbox_events_recorded_total", "rocketflow_handlers_events_total", "rocketflow_timeout_changes_total", "rocketflow_saga_transitions_total"} {
 		if !slices.Contains(names, name) {
 			t.Errorf("%s is not counted", name)
 		}
