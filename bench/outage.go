@@ -74,7 +74,7 @@ func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *d
 	}
 	run := &outage{by: o.by}
 	watch := frame.NewStopwatch()
-	way, err := frame.Gears(outbox.Config{})(ctx, b, watch) // as it ships
+	way, err := frame.Outbox(outbox.Config{})(ctx, b, watch) // the default configuration
 	if err != nil {
 		return nil, err
 	}

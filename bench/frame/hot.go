@@ -40,9 +40,9 @@ var hotWays = []struct {
 }{
 	{name: updateAlone},
 	{name: rowsAloneHot}, // all that happens in Postgres, with a broker that is not there
-	{"gear A", outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20}},
-	{"gear B", outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20}},
-	{"gears by load", outbox.Config{RelayBuffer: 1 << 20}},
+	{"half messages", outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20}},
+	{"relay", outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20}},
+	{"automatic path", outbox.Config{RelayBuffer: 1 << 20}},
 }
 
 func (b *Bed) heating(ctx context.Context, o Options) ([]heated, error) {
@@ -80,7 +80,7 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 	switch name {
 	case updateAlone:
 	case rowsAloneHot:
-		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
+		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: noBroker{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 		if err != nil {
 			return heated{}, err
 		}
@@ -90,7 +90,7 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 		w = &Way{Silent: true, Publish: updating(box, "nowhere"), Close: func() { _ = box.Stop(context.WithoutCancel(ctx)) }}
 	default:
 		config.Listener = &outbox.Listener{Committed: func(events []rocketflow.Event) { watch.Commit(events[0].ID.String()) }}
-		g, err := openGears(ctx, b, config, watch.Arrive)
+		g, err := openOutbox(ctx, b, config, watch.Arrive)
 		if err != nil {
 			return heated{}, err
 		}

@@ -20,7 +20,7 @@ type published struct {
 	callers int
 	perSec  float64
 	latency []time.Duration // commit to handler
-	doubled int
+	duplicates int
 	spent   usage
 	events  int
 }
@@ -92,7 +92,7 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 		return published{}, err
 	}
 	return published{
-		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, doubled: watch.doubled,
+		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, duplicates: watch.duplicates,
 		spent: after.minus(before), events: done,
 	}, nil
 }

@@ -33,7 +33,7 @@ const (
 func (b *Bed) owed(ctx context.Context, o Options) (owing, error) {
 	r := owing{backlog: o.Backlog}
 	fresh, abandoned := NewStopwatch(), &abandoned{Stopwatch: NewStopwatch(), waiting: map[string][]string{}, ids: map[string]bool{}}
-	g, err := openGears(ctx, b, outbox.Config{Listener: &outbox.Listener{
+	g, err := openOutbox(ctx, b, outbox.Config{Listener: &outbox.Listener{
 		Recorded:  abandoned.record,
 		Committed: func(events []rocketflow.Event) { fresh.Commit(events[0].ID.String()) },
 	}}, func(id string) {
@@ -122,7 +122,7 @@ func (a *abandoned) has(id string) bool {
 }
 
 // publish publishes in a transaction that the outbox doesn't see commit. One at a time for an account.
-func (a *abandoned) publish(ctx context.Context, b *Bed, g *gears, account string, events int) error {
+func (a *abandoned) publish(ctx context.Context, b *Bed, g *outboxUnderTest, account string, events int) error {
 	inner, err := b.Pool.Begin(ctx)
 	if err != nil {
 		return err

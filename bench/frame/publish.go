@@ -12,20 +12,20 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// Rows that others are compared with.
+// Rows of the table that the other rows are compared with.
 const (
 	rowInsertAlone = "insert alone"
 	rowByHand      = "by hand"
 )
 
-// ownRows are the ceiling, rocketflow's ways, and the one by hand.
+// ownRows returns the upper bound, rocketflow with each path, and the same written by hand.
 func ownRows() []Row {
 	return []Row{
 		{rowInsertAlone, insertAlone},
 		{"rows alone", rowsAlone},
-		{"gear A", Gears(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
-		{"gear B", Gears(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
-		{"gears by load", Gears(outbox.Config{})}, // as they ship
+		{"half messages", Outbox(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
+		{"relay", Outbox(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
+		{"automatic path", Outbox(outbox.Config{})}, // the default configuration
 		{rowByHand, byHand},
 	}
 }
@@ -58,9 +58,10 @@ func insertAlone(_ context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	}}, nil
 }
 
-// rowsAlone is all that happens in Postgres, with a broker that is not there: insert, sequence, row, ack.
+// rowsAlone measures everything that happens in Postgres, with a broker that accepts everything: insert, sequence, row,
+// acknowledgement.
 func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
-	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: noBroker{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return nil, err
 	}
@@ -69,40 +70,40 @@ func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	}
 	return &Way{
 		Silent:  true,
-		Publish: within(box, "nowhere"),
+		Publish: within(box, "no-topic"),
 		Close:   func() { _ = box.Stop(context.WithoutCancel(ctx)) },
 	}, nil
 }
 
-// nowhere takes every message at once.
-type nowhere struct{ outbox.Broker }
+// noBroker accepts every message at once and delivers none.
+type noBroker struct{ outbox.Broker }
 
-func (nowhere) Send(context.Context, broker.Message) (broker.Receipt, error) {
+func (noBroker) Send(context.Context, broker.Message) (broker.Receipt, error) {
 	return broker.Receipt{}, nil
 }
 
-func (nowhere) SendGroup(context.Context, []broker.Message) []error { return nil }
+func (noBroker) SendGroup(context.Context, []broker.Message) []error { return nil }
 
-func (nowhere) Shard(string, string) int { return 0 }
+func (noBroker) Shard(string, string) int { return 0 }
 
-func (nowhere) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
+func (noBroker) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
 	return nil, broker.ErrTopicNotFound
 }
 
-func (nowhere) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
-	return nowhereTransactor{}, nil
+func (noBroker) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
+	return noTransactionProducer{}, nil
 }
 
-type nowhereTransactor struct{ broker.TransactionProducer }
+type noTransactionProducer struct{ broker.TransactionProducer }
 
-func (nowhereTransactor) Close(context.Context) error { return nil }
+func (noTransactionProducer) Close(context.Context) error { return nil }
 
-// Gears is rocketflow with this configuration.
-func Gears(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, error) {
+// Outbox returns a way to publish with an outbox of this configuration.
+func Outbox(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, error) {
 	return func(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error) {
 		c := config
 		c.Listener = &outbox.Listener{Committed: func(events []rocketflow.Event) { watch.Commit(events[0].ID.String()) }}
-		g, err := openGears(ctx, b, c, watch.Arrive)
+		g, err := openOutbox(ctx, b, c, watch.Arrive)
 		if err != nil {
 			return nil, err
 		}
@@ -110,15 +111,15 @@ func Gears(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, 
 	}
 }
 
-// gears is an outbox, a topic of its own, and a consumer of that.
-type gears struct {
+// outboxUnderTest is an outbox with a topic of its own and a consumer of that topic.
+type outboxUnderTest struct {
 	topic string
 	box   *outbox.Outbox
 	close func()
 }
 
-// openGears calls arrive with the id of each event that comes.
-func openGears(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*gears, error) {
+// openOutbox starts an outbox and a consumer, which calls arrive with the id of each event.
+func openOutbox(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*outboxUnderTest, error) {
 	topic, err := b.NewTopic(ctx)
 	if err != nil {
 		return nil, err
@@ -140,14 +141,14 @@ func openGears(ctx context.Context, b *Bed, c outbox.Config, arrive func(id stri
 		_ = box.Stop(ctx)
 		return nil, err
 	}
-	return &gears{topic, box, func() {
+	return &outboxUnderTest{topic, box, func() {
 		ctx := context.WithoutCancel(ctx)
 		_ = consumer.Stop(ctx)
 		_ = box.Stop(ctx)
 	}}, nil
 }
 
-// within is the transaction of all gears.
+// within returns the business transaction of the rows that publish with an outbox.
 func within(box *outbox.Outbox, topic string) func(context.Context, string, int64) error {
 	return func(ctx context.Context, account string, cents int64) error {
 		return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {

@@ -12,7 +12,7 @@ type Stopwatch struct {
 	committed map[string]time.Time // what has not arrived
 	arrived   map[string]bool
 	took      []time.Duration
-	doubled   int
+	duplicates   int
 }
 
 // NewStopwatch returns one that nothing has happened on.
@@ -38,7 +38,7 @@ func (s *Stopwatch) Arrive(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.arrived[key] {
-		s.doubled++
+		s.duplicates++
 		return
 	}
 	s.arrived[key] = true
@@ -68,6 +68,6 @@ func (s *Stopwatch) take() []time.Duration {
 func (s *Stopwatch) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.took, s.doubled = nil, 0
+	s.took, s.duplicates = nil, 0
 	clear(s.arrived)
 }
