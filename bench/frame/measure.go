@@ -16,13 +16,13 @@ import (
 
 // published is one measurement.
 type published struct {
-	row     string
-	callers int
-	perSec  float64
-	latency []time.Duration // commit to handler
+	row        string
+	callers    int
+	perSec     float64
+	latency    []time.Duration // commit to handler
 	duplicates int
-	spent   usage
-	events  int
+	spent      usage
+	events     int
 }
 
 func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]published, error) {

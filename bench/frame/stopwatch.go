@@ -8,11 +8,11 @@ import (
 // Stopwatch measures from the commit to the call of the handler, by the event's or message's key. All methods are safe
 // for concurrent use.
 type Stopwatch struct {
-	mu        sync.Mutex
-	committed map[string]time.Time // what has not arrived
-	arrived   map[string]bool
-	took      []time.Duration
-	duplicates   int
+	mu         sync.Mutex
+	committed  map[string]time.Time // what has not arrived
+	arrived    map[string]bool
+	took       []time.Duration
+	duplicates int
 }
 
 // NewStopwatch returns one that nothing has happened on.
