@@ -2,7 +2,7 @@ package testbroker
 
 import "go.uber.org/goleak"
 
-// Leaks names the goroutines that others leave behind, for goleak: the RocketMQ client when it is shut down, and pgx.
+// Leaks returns options for goleak that ignore the goroutines which the RocketMQ client and pgx leave behind.
 func Leaks() []goleak.Option {
 	const client = "github.com/apache/rocketmq-client-go/v2/"
 	return []goleak.Option{

@@ -1,5 +1,5 @@
-// Package testbroker starts brokers of a test's own, which it may hurt: embedded ones, or real ones where the tests run on a
-// real RocketMQ. Those that run for all tests are named by ROCKETMQ_NAMESRV.
+// Package testbroker starts a broker for one test, which may kill, pause or restart it: an embedded one, or a real RocketMQ
+// where the tests run on a real one. The broker that all tests share is named by ROCKETMQ_NAMESRV.
 package testbroker
 
 import (
@@ -32,7 +32,7 @@ type Broker interface {
 // Start starts a broker that ends with the test.
 func Start(t testing.TB) Broker { return start(t, "", "") }
 
-// StartSecured is Start for a broker that asks for credentials and knows this one user, who may do anything.
+// StartSecured starts a broker as [Start] does. It requires credentials and has one user, who has every right.
 func StartSecured(t testing.TB, accessKey, secretKey string) Broker {
 	return start(t, accessKey, secretKey)
 }
@@ -66,8 +66,8 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 	return broker
 }
 
-// Patience is how long a group may need to come to rest after one of its processes was killed. A real broker may list
-// the dead consumer, with its queues, for close to a minute more: see TestGhosts of rocketmqtest.
+// Patience returns how long a group may need after one of its processes was killed until all its messages are handled. A real
+// broker may list the dead consumer, with its queues, for almost a minute more: see TestGhosts of rocketmqtest.
 func Patience() time.Duration {
 	if Real() {
 		return 2*time.Minute + 30*time.Second
@@ -75,7 +75,7 @@ func Patience() time.Duration {
 	return time.Minute
 }
 
-// Real tells whether the tests run on a real RocketMQ.
+// Real reports whether the tests run on a real RocketMQ.
 func Real() bool { return os.Getenv(realVariable) != "" }
 
 // Brokers returns the addresses of the brokers that a name server knows.
@@ -94,7 +94,7 @@ func Brokers(ctx context.Context, nameServer string) (addresses []string, err er
 	return addresses, nil
 }
 
-// Members returns the ids of the consumers that brokers list in a group, those that are listed twice as often.
+// Members returns the ids of the consumers that the brokers list in a group, once for each listing.
 func Members(ctx context.Context, nameServer, group string) (ids []string, err error) {
 	brokers, err := Brokers(ctx, nameServer)
 	if err != nil {
@@ -144,8 +144,8 @@ func DialBroker(t testing.TB, nameServer string) *remoting.Conn {
 	return conn
 }
 
-// NeedsReal skips a test of what the embedded broker doesn't have, unless the tests run on a real RocketMQ. It returns
-// the name server.
+// NeedsReal skips the test unless the tests run on a real RocketMQ, whose name server it returns. It is for what the embedded
+// broker does not have.
 func NeedsReal(t testing.TB) string {
 	t.Helper()
 	address := os.Getenv(realVariable)

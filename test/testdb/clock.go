@@ -12,7 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
-// Clock is the time of a test: a rocketflow.Clock for the parts' configurations, and what Postgres says in its schema.
+// Clock is a clock that a test moves: a rocketflow.Clock for the Config of each part, and the time of Postgres in the test's
+// schema.
 type Clock struct {
 	clock.Virtual
 	t      testing.TB
@@ -20,7 +21,7 @@ type Clock struct {
 	schema string
 }
 
-// Clocked is Migrated with a clock that the test moves.
+// Clocked creates a schema as [Migrated] does, with a clock that the test moves.
 func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	t.Helper()
 	schema := name()
@@ -39,8 +40,8 @@ func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	return pool, schema, &Clock{t: t, pool: pool, schema: schema}
 }
 
-// FastForward moves Postgres and then what waits for it, which looks at a Postgres that has moved. Not for several
-// goroutines at once.
+// FastForward moves the clock of Postgres ahead, then that of the parts, so that what they wake reads the new time. It must not
+// be called concurrently.
 func (c *Clock) FastForward(d time.Duration) {
 	c.t.Helper()
 	if err := pgclock.Set(context.Background(), c.pool, c.schema, c.Offset()+d); err != nil {

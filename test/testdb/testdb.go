@@ -1,4 +1,5 @@
-// Package testdb gives a test a Postgres schema of its own on the server that DATABASE_URL names.
+// Package testdb creates a PostgreSQL schema for a test, on the server that the environment variable DATABASE_URL names, and
+// drops it when the test ends.
 package testdb
 
 import (
@@ -53,7 +54,7 @@ func create(t testing.TB, pool *pgxpool.Pool, schema string) {
 	})
 }
 
-// Migrated is Schema with rocketflow's tables in it.
+// Migrated creates a schema as [Schema] does, with rocketflow's tables in it.
 func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
 	pool, schema := Schema(t)
@@ -90,8 +91,8 @@ func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
 	return pool
 }
 
-// Retry calls fn again while it fails as transactions do that met another one above read committed, and as an application
-// has to run its own again.
+// Retry calls fn again while it fails with a serialization failure or a deadlock, as an application has to do above read
+// committed.
 func Retry(fn func() error) error {
 	for tries := 1; ; tries++ {
 		err := fn()
