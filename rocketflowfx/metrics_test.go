@@ -33,6 +33,7 @@ func TestFenceAndMetrics(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
 	handedOver, stale := make(chan struct{}, 1), make(chan struct{}, 1)
+	config.Timeout.Listener = &timeout.Listener{}
 	config.Timeout.Listener.HandedOver = func(timeout.Info) { handedOver <- struct{}{} }
 	config.Timeout.Listener.Stale = func(timeout.Info) { stale <- struct{}{} }
 	registry := prometheus.NewRegistry()
@@ -77,7 +78,7 @@ func TestFenceAndMetrics(t *testing.T) {
 	for _, f := range families {
 		counted[f.GetName()] = true
 	}
-	for _, name := range []string{"rocketflow_timeout_total", "rocketflow_outbox_backlog_events", "rocketflow_broker_up"} {
+	for _, name := range []string{"rocketflow_timeout_changes_total", "rocketflow_outbox_backlog_events", "rocketflow_broker_up"} {
 		if !counted[name] {
 			t.Errorf("%s is not counted: %v", name, counted)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-func TestTransitions(t *testing.T) {
+func TestEventsMakeTransitions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -86,7 +86,7 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-func TestIgnores(t *testing.T) {
+func TestEventsWithoutTransitionAreIgnored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	// An event that no state takes any more: the order is refused at once or not at all.
@@ -134,7 +134,7 @@ func TestIgnores(t *testing.T) {
 	}
 }
 
-func TestFailedTransitionLeavesNothing(t *testing.T) {
+func TestFailedTransitionHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -156,7 +156,7 @@ func TestFailedTransitionLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestBegin(t *testing.T) {
+func TestBeginStoresOneSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -186,7 +186,7 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-func TestApply(t *testing.T) {
+func TestApplyMakesTheTransitionOrFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -222,7 +222,7 @@ func TestApply(t *testing.T) {
 	}
 }
 
-func TestDeadline(t *testing.T) {
+func TestDeadlineMovesTheSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -261,8 +261,8 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// The deadline's event comes before its time, and after the state was left.
-func TestDeadlineFenced(t *testing.T) {
+// The event of a deadline that comes too early comes again, and one that comes after the state was left has no effect.
+func TestDeadlineIsNeitherEarlyNorStale(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -287,8 +287,8 @@ func TestDeadlineFenced(t *testing.T) {
 	}
 }
 
-// A deadline that leads back to its state: reminders.
-func TestDeadlineRecurs(t *testing.T) {
+// A deadline that leads back to its own state is armed again, as for reminders.
+func TestDeadlineOfItsOwnStateRecurs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -363,7 +363,7 @@ func TestOneEventForSeveralSagas(t *testing.T) {
 	}
 }
 
-func TestOtherVersion(t *testing.T) {
+func TestEventForAnotherVersionFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -378,8 +378,8 @@ func TestOtherVersion(t *testing.T) {
 	}
 }
 
-// A function that applies another event to its own saga would be overwritten by its own transition.
-func TestNestedApply(t *testing.T) {
+// A function that applies another event to its own saga fails: its transition would overwrite the other one.
+func TestFunctionCannotChangeItsOwnSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -402,7 +402,7 @@ func TestNestedApply(t *testing.T) {
 	}
 }
 
-func TestDataRoundTrip(t *testing.T) {
+func TestDataIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -419,7 +419,7 @@ func TestDataRoundTrip(t *testing.T) {
 	}
 }
 
-func TestRetention(t *testing.T) {
+func TestRetentionDeletesFinishedSagas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -465,7 +465,7 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestNewNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, c := range []struct {

@@ -29,7 +29,7 @@ const (
 // deployment is a service of which several versions run on the same tables.
 type deployment struct {
 	t      *testing.T
-	w      *rocketflowtest.World
+	w      *rocketflowtest.Env
 	config rocketflowfx.Config
 	pool   *pgxpool.Pool
 	client *rocketmq.Client // of the process that was started last
@@ -91,7 +91,7 @@ func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 	d.t.Helper()
 	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events wait for a process that handles %s, and say so", n, newType), func() bool {
 		waiting := 0
-		for _, p := range s.Waiting() {
+		for _, p := range s.Parked() {
 			if p.Event.Type == newType && p.Reason == handlers.Unhandled && p.LastError != "" {
 				waiting++
 			}
@@ -108,7 +108,7 @@ func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	d.t.Helper()
 	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events of %s and %d of %s have had their effects", old, oldType, new, newType), func() bool {
-		d.w.Jump(5 * time.Second)
+		d.w.Advance(5 * time.Second)
 		d.w.TrySettle(100 * time.Millisecond)
 		o, _ := effects(d.t, s, oldType)
 		n, _ := effects(d.t, s, newType)
@@ -122,7 +122,7 @@ func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	if n := misordered(d.t, s); n != 0 {
 		d.t.Errorf("%d effects out of order", n)
 	}
-	eventually(d.t, 10*time.Second, "nothing waits", func() bool { return len(s.Waiting()) == 0 })
+	eventually(d.t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked()) == 0 })
 	if n := len(s.DeadLetters()); n != 0 {
 		d.t.Errorf("%d dead letters", n)
 	}
@@ -176,7 +176,7 @@ func TestAParkedEventOfARolledBackVersionWaits(t *testing.T) {
 	d.fails.Store(true)
 	two := d.start(2)
 	two.Publish(typed(newType, "o-1", 1), typed(oldType, "o-1", 2), typed(newType, "", 1))
-	eventually(t, 20*time.Second, "the events are parked for their next attempt", func() bool { return len(two.Waiting()) == 3 })
+	eventually(t, 20*time.Second, "the events are parked for their next attempt", func() bool { return len(two.Parked()) == 3 })
 	two.Stop()
 	s := d.start(1)
 	d.w.FastForward(time.Hour)
@@ -217,7 +217,7 @@ func TestAnEventBehindAGapOfARolledBackVersionWaits(t *testing.T) {
 	send := func(eventType string, n, previous int64) { d.send(eventType, base, n, previous) }
 	send(oldType, 1, 0)
 	send(newType, 3, 2)
-	eventually(t, 20*time.Second, "the event waits for its predecessor", func() bool { return len(two.Waiting()) == 1 })
+	eventually(t, 20*time.Second, "the event waits for its predecessor", func() bool { return len(two.Parked()) == 1 })
 	two.Stop()
 	s := d.start(1)
 	send(oldType, 2, 1)
@@ -243,7 +243,7 @@ func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 			base := d.w.Now().UnixMicro()
 			d.send(oldType, base, 1, 0)
 			d.send(oldType, base, 4, 3) // sent by the old primary; 3 was not, and both are lost
-			eventually(t, 20*time.Second, "the ghost waits", func() bool { return len(s.Waiting()) == 1 })
+			eventually(t, 20*time.Second, "the ghost waits", func() bool { return len(s.Parked()) == 1 })
 			closing := d.send(newType, base, 50, 1)
 			d.send(oldType, base, 60, 50)
 			d.wantWaiting(s, 1)
@@ -254,9 +254,9 @@ func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 				}
 			}
 			eventually(t, 20*time.Second, "what exists has its effects", func() bool {
-				d.w.Jump(5 * time.Second)
+				d.w.Advance(5 * time.Second)
 				d.w.TrySettle(50 * time.Millisecond)
-				return countIn(t, s, "SELECT count(DISTINCT number) FROM effect WHERE number IN (1, 50, 60)") == 3 && len(s.Waiting()) == 0
+				return countIn(t, s, "SELECT count(DISTINCT number) FROM effect WHERE number IN (1, 50, 60)") == 3 && len(s.Parked()) == 0
 			})
 			if n := misordered(t, s); n != 0 {
 				t.Errorf("%d effects out of order", n)

@@ -91,10 +91,10 @@ func TestStreamsGoOnAfterAFailoverThatLostCommits(t *testing.T) {
 			}
 			w.FastForward(time.Minute)
 			if got := existing(); !slices.Equal(got, c.want) {
-				t.Errorf("handled %v, want %v; waiting %d, dead letters %d", got, c.want, len(s.Waiting()), len(s.DeadLetters()))
+				t.Errorf("handled %v, want %v; waiting %d, dead letters %d", got, c.want, len(s.Parked()), len(s.DeadLetters()))
 			}
 			for range 24 * 4 { // what waits is looked at each half minute: a day of that, step by step, takes a minute
-				w.Jump(15 * time.Minute)
+				w.Advance(15 * time.Minute)
 				w.TrySettle(50 * time.Millisecond)
 			}
 			if got := existing(); !slices.Equal(got, c.want) {

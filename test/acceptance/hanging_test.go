@@ -65,7 +65,7 @@ func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 	}
 	release() // what returns after its deadline has no effect by that call; the next one has
 	eventually(t, 30*time.Second, "the aggregate goes on", func() bool {
-		w.Jump(30 * time.Second)
+		w.Advance(30 * time.Second)
 		w.TrySettle(100 * time.Millisecond)
 		return countIn(t, s, "SELECT count(*) FROM effect WHERE key = 'deaf'") >= 2
 	})
@@ -101,7 +101,7 @@ func TestAHandlerThatExitsItsGoroutineFailsOnlyItsEvent(t *testing.T) {
 		return countIn(t, s, "SELECT count(*) FROM effect WHERE key <> 'bad'") == 3
 	})
 	eventually(t, 20*time.Second, "the event is parked with a failed attempt", func() bool {
-		for _, p := range s.Waiting() {
+		for _, p := range s.Parked() {
 			if p.Event.Subject == "bad" && p.Attempts > 0 && p.LastError != "" {
 				return true
 			}

@@ -66,7 +66,7 @@ func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 		})
 	}))
 	s.Publish(typed(oldType, "", 1), typed(oldType, "", 2))
-	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Waiting()) == 2 })
+	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Parked()) == 2 })
 	if n, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: s.Pool, Schema: s.Schema, Broker: client}); err != nil || n != 2 {
 		t.Fatalf("%d events sent again: %v; want 2", n, err)
 	}
@@ -127,9 +127,9 @@ func TestAnEventTooOldForTheInboxIsADeadLetter(t *testing.T) {
 		t.Fatalf("%d dead letters made due: %v; want 1", n, err)
 	}
 	eventually(t, 20*time.Second, "it has its effect", func() bool {
-		w.Jump(time.Second)
+		w.Advance(time.Second)
 		all, _ := effects(t, s, oldType)
 		return all == 1
 	})
-	eventually(t, 10*time.Second, "nothing waits", func() bool { return len(s.Waiting())+len(s.DeadLetters()) == 0 })
+	eventually(t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked())+len(s.DeadLetters()) == 0 })
 }

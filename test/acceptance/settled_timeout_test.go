@@ -20,16 +20,16 @@ import (
 )
 
 // armSoon arms a timeout that is due in a minute.
-func armSoon(w *rocketflowtest.World, s *rocketflowtest.Service, timer *timeout.Scheduler) {
+func armSoon(w *rocketflowtest.Env, s *rocketflowtest.Service, timer *timeout.Scheduler) {
 	s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
 		return timer.Arm(ctx, tx, "o-1", "fee", w.Now().Add(time.Minute), deadline{"o-1"})
 	})
 }
 
 // sixHours has the sweep send what it takes for overdue, again and again.
-func sixHours(w *rocketflowtest.World) {
+func sixHours(w *rocketflowtest.Env) {
 	for range 6 * 12 {
-		w.Jump(5 * time.Minute)
+		w.Advance(5 * time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 	}
 }
@@ -77,7 +77,7 @@ func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 	}))
 	armSoon(w, s, timer)
 	eventually(t, 20*time.Second, "the event is a dead letter", func() bool {
-		w.Jump(time.Minute)
+		w.Advance(time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 		return len(s.DeadLetters()) == 1
 	})
@@ -108,7 +108,7 @@ func TestATimeoutWithoutItsFenceIsADeadLetter(t *testing.T) {
 	}))
 	armSoon(w, s, timer)
 	eventually(t, 20*time.Second, "the event is a dead letter that names the fence", func() bool {
-		w.Jump(time.Minute)
+		w.Advance(time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 		dead := s.DeadLetters()
 		return len(dead) == 1 && strings.Contains(strings.ToLower(dead[0].LastError), "fence")

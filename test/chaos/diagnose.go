@@ -39,7 +39,7 @@ func (w *world) diagnose(ctx context.Context, lost []string) {
 		for _, s := range w.server.Subscriptions() {
 			w.logf("%s has read %s to %v", s.Group, s.Topic, s.Offsets)
 		}
-		messages, _ := w.server.Since(0)
+		messages, _ := w.server.MessagesSince(0)
 		for _, m := range messages {
 			var n testEvent
 			if json.Unmarshal(m.Body, &n) == nil && slices.ContainsFunc(lost, func(l string) bool { return strings.HasPrefix(l, n.Name+" ") }) {

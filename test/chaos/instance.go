@@ -201,7 +201,7 @@ func (m *inProcessInstance) cutPostgres(t connFault) {
 }
 
 func (m *inProcessInstance) isolate(o rocketmqtest.Outage) (heal func()) {
-	return m.world.server.Cut(func(client string) bool { return strings.Contains(client, m.name) }, o)
+	return m.world.server.Partition(func(client string) bool { return strings.Contains(client, m.name) }, o)
 }
 
 func (m *inProcessInstance) close() {

@@ -289,8 +289,8 @@ func (d *generator) addRequestFaults() {
 	if d.oneIn(2) {
 		return
 	}
-	f := &rocketmqtest.Faults{Seed: d.seed, MaxDelay: 30 * time.Millisecond, Name: messageName}
-	kinds := []*float64{&f.Drop, &f.DropAnswer, &f.Duplicate, &f.Delay, &f.Reorder, &f.CutBefore, &f.CutAfter}
+	f := &rocketmqtest.Faults{Seed: d.seed, MaxDelay: 30 * time.Millisecond, MessageName: messageName}
+	kinds := []*float64{&f.Drop, &f.DropResponse, &f.Duplicate, &f.Delay, &f.Reorder, &f.ResetBefore, &f.ResetAfter}
 	for range 1 + d.rng.IntN(3) {
 		*kinds[d.rng.IntN(len(kinds))] = 0.05 + 0.25*d.rng.Float64()
 	}
@@ -304,7 +304,7 @@ func (s *schedule) String() string {
 	}
 	if f := s.requestFaults; f != nil {
 		fmt.Fprintf(&b, "  requests: drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v\n",
-			f.Drop, f.DropAnswer, f.Duplicate, f.Delay, f.Reorder, f.CutBefore, f.CutAfter, f)
+			f.Drop, f.DropResponse, f.Duplicate, f.Delay, f.Reorder, f.ResetBefore, f.ResetAfter, f)
 	}
 	return b.String()
 }

@@ -231,7 +231,7 @@ func (w *world) jump(ctx context.Context, d time.Duration) error {
 		return err
 	}
 	w.clock.Advance(d)
-	w.server.Elapse()
+	w.server.RunDue()
 	return nil
 }
 
@@ -298,7 +298,7 @@ func (w *world) copies() (n int64) {
 		return 0
 	}
 	seen := map[string]bool{}
-	messages, _ := w.server.Since(0)
+	messages, _ := w.server.MessagesSince(0)
 	for _, m := range messages {
 		if m.Topic != topicFirst && m.Topic != topicFollow {
 			continue
