@@ -33,6 +33,7 @@ type testEvent struct {
 	Fail     int    `json:"fail,omitempty"`   // how often audit's handler fails before it succeeds, per process
 
 	Type     string `json:"type,omitempty"`      // its event type; empty for baseEventType
+	Retired  bool   `json:"retired,omitempty"`   // of a type whose handler is retired: no consumer may handle it
 	Nested   bool   `json:"nested,omitempty"`    // echo publishes the follower in a joined savepoint of its transaction
 	EchoFail int    `json:"echo_fail,omitempty"` // how often echo's handler fails before it succeeds, per process
 	Hang     int    `json:"hang,omitempty"`      // how many calls of audit's handler ignore their deadline until they are released

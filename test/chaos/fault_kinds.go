@@ -165,6 +165,9 @@ func (d *generator) endFaults() {
 	}
 	if d.kinds[deployFault] {
 		d.finishDeploy()
+		if d.kindRNG.IntN(3) == 0 {
+			d.retire()
+		}
 	}
 }
 

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
 // freezeSweeper adds a last phase in which a process stops, or loses its network, in the middle of a sweep. All other work
@@ -23,6 +27,12 @@ func (d *generator) freezeSweeper() {
 			return nil
 		}
 		return p.quiesce("", "a publisher that swept is frozen")
+	})
+	d.add("a day passes; the partitions of the next days are made without the frozen publisher", func(p *execution) error {
+		if !p.w.anyFrozen() || p.w.clock == nil {
+			return nil
+		}
+		return p.awaitPartitions()
 	})
 	d.add("the frozen publisher goes on", func(p *execution) error { p.thaw(); return nil })
 }
@@ -111,4 +121,43 @@ func (p *execution) toRunningPublisher(t transaction) transaction {
 		t.By = (t.By + 1) % publishers
 	}
 	return t
+}
+
+// awaitPartitions moves the clock by a day and waits until the running processes have made the outbox's partitions ahead.
+// That they don't is a violation: without partitions, rows go to the default partition, which retention can't drop.
+func (p *execution) awaitPartitions() error {
+	if err := p.w.jump(p.ctx, 25*time.Hour); err != nil {
+		return err
+	}
+	const daysAhead = 6 // the outbox makes seven, once an hour
+	for limit := time.Now().Add(p.w.config.patience); ; time.Sleep(pollInterval) {
+		var missing []string
+		err := p.w.try(p.ctx, func(ctx context.Context) error {
+			var now time.Time
+			if err := p.w.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+				return err
+			}
+			missing = nil
+			for _, table := range []string{"outbox", "outbox_ack"} {
+				days, err := partition.Days(ctx, p.w.pool, partition.Table{Schema: p.w.name, Name: table})
+				if err != nil {
+					return err
+				}
+				for ahead := range daysAhead + 1 {
+					day := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, ahead)
+					if !slices.ContainsFunc(days, func(d partition.Day) bool { return d.Start.Equal(day) }) {
+						missing = append(missing, table+" "+day.Format(time.DateOnly))
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		if time.Now().After(limit) {
+			p.violation(fmt.Sprintf("partitions were not made while a publisher that swept is frozen: %v", missing))
+			return nil
+		}
+	}
 }

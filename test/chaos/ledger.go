@@ -25,6 +25,12 @@ func openLedger(schema string) ledger { return ledger{queries.Parse(ledgerSQL, s
 
 // publish publishes an event and records it.
 func (l ledger) publish(ctx context.Context, tx rocketflow.Tx, n testEvent) error {
+	if n.Retired {
+		if _, err := tx.Exec(ctx, l.sql.Get("PublishRetired"), n.Name, int64(n.Schedule)); err != nil {
+			return fmt.Errorf("record publication: %w", err)
+		}
+		return tx.Publish(ctx, n)
+	}
 	var place *int64
 	if n.Stream != "" && n.Counted {
 		if err := tx.QueryRow(ctx, l.sql.Get("Count"), n.Stream).Scan(&place); err != nil {

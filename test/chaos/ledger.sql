@@ -10,6 +10,8 @@ CREATE INDEX ON handled (schedule);
 -- What was published in a commit that Postgres lost in a failover. It may have been sent, so it may be handled.
 CREATE TABLE lost_commit (event text, schedule bigint);
 CREATE INDEX ON lost_commit (schedule);
+-- What was published of a type whose handler is retired. No consumer may handle it.
+CREATE TABLE retired (event text, schedule bigint);
 -- A transaction that writes a row here has a transaction id from then on.
 CREATE TABLE opened (transaction text);
 -- A deferred constraint that fails in COMMIT, and one that makes COMMIT wait for a lock.
@@ -25,6 +27,9 @@ INSERT INTO counter AS c VALUES ($1, 1) ON CONFLICT (stream) DO UPDATE SET n = c
 
 -- name: Publish
 INSERT INTO published (event, schedule, topic, stream, place) VALUES ($1, $2, $3, $4, $5)
+
+-- name: PublishRetired
+INSERT INTO retired (event, schedule) VALUES ($1, $2)
 
 -- name: Handle
 INSERT INTO handled (consumer, event, schedule, stream, sequence) VALUES ($1, $2, $3, $4, $5)
@@ -78,6 +83,7 @@ SELECT event, schedule FROM published p WHERE NOT EXISTS (SELECT FROM {snapshot}
 -- name: Published
 -- The events whose AfterCommit functions may have been called: those that committed, whether a failover lost them or not.
 SELECT event, false FROM published WHERE schedule = $1 UNION ALL SELECT event, true FROM lost_commit WHERE schedule = $1
+UNION ALL SELECT event, false FROM retired WHERE schedule = $1
 
 -- name: Lost
 SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)

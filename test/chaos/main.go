@@ -16,9 +16,11 @@
 // All schedules lose and repeat requests, cut connections, and crash processes, brokers and PostgreSQL. The flag -faults
 // selects kinds of faults that they may have in addition:
 //
-//	deploy    versions with and without a handler of an event type run side by side, forward and back
+//	deploy    versions with and without a handler of an event type run side by side, forward and back; at the end the
+//	          handler may be removed everywhere and retired
 //	join      joined transactions and savepoints, rolled back by their owners in part or in whole
-//	freeze    a process that sweeps stops in the middle of it, with its sessions open: all others go on
+//	freeze    a process that sweeps stops in the middle of it, with its sessions open: all others go on, and make
+//	          partitions ahead
 //	skew      a process has a clock that is hours or days wrong; at the end all events are sent again
 //	failover  PostgreSQL loses its last commits; an event of them may be handled or be a dead letter
 //	hang      a handler ignores its deadline: all other aggregates go on, and Router.Err names the consumer

@@ -181,6 +181,9 @@ func (d *generator) describe(t transaction) string {
 		if n.Nested {
 			text += fmt.Sprintf(" (followed by way of a joined savepoint, after %d failures)", n.EchoFail)
 		}
+		if n.Retired {
+			text += " (retired)"
+		}
 		if n.Type != "" {
 			text += " (of version 2)"
 		}

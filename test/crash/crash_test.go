@@ -58,7 +58,7 @@ func setup(t *testing.T) *bundle {
 	}}
 }
 
-// with returns the bundle's environment with changes.
+// with returns a copy of the bundle's environment with the given variables changed.
 func (b *bundle) with(changes ...string) map[string]string {
 	env := map[string]string{}
 	for k, v := range b.env {
@@ -70,7 +70,8 @@ func (b *bundle) with(changes ...string) map[string]string {
 	return env
 }
 
-// settle waits until each movement has its effect, and checks: once, in order, and nothing of an aborted transaction.
+// settle waits until each movement has its effect, and checks the invariants: once, in order, and no effect of a transaction
+// that rolled back.
 func (b *bundle) settle(t *testing.T) {
 	t.Helper()
 	each, _ := strconv.Atoi(b.env[envEach])
@@ -84,12 +85,12 @@ func (b *bundle) settle(t *testing.T) {
 	}, func() string {
 		return strconv.Itoa(movements) + " movements and " + strconv.Itoa(effects) + " effects of " + strconv.Itoa(want)
 	})
-	var doubled, ghosts, misordered int
-	query(t, b.pool, "SELECT count(*) FROM (SELECT FROM effect WHERE n > 0 GROUP BY account, n HAVING count(*) > 1) x", &doubled)
-	query(t, b.pool, "SELECT count(*) FROM effect e WHERE NOT EXISTS (SELECT FROM movement m WHERE m.account = e.account AND m.n = e.n)", &ghosts)
+	var duplicated, uncommitted, misordered int
+	query(t, b.pool, "SELECT count(*) FROM (SELECT FROM effect WHERE n > 0 GROUP BY account, n HAVING count(*) > 1) x", &duplicated)
+	query(t, b.pool, "SELECT count(*) FROM effect e WHERE NOT EXISTS (SELECT FROM movement m WHERE m.account = e.account AND m.n = e.n)", &uncommitted)
 	query(t, b.pool, "SELECT count(*) FROM (SELECT n, lag(n, 1, 0::bigint) OVER (PARTITION BY account ORDER BY id) AS before FROM effect) x WHERE n <> before + 1", &misordered)
-	if doubled+ghosts+misordered > 0 {
-		t.Errorf("doubled=%d ghosts=%d misordered=%d", doubled, ghosts, misordered)
+	if duplicated+uncommitted+misordered > 0 {
+		t.Errorf("duplicated=%d uncommitted=%d misordered=%d", duplicated, uncommitted, misordered)
 	}
 }
 
@@ -116,9 +117,9 @@ func TestAPublisherKilledAtEachStepLosesNothing(t *testing.T) {
 		{"prepared", "5", "yes", "1s"},
 		{"committing", "1", "yes", "1h"},
 		{"committing", "1", "yes", "1s"},
-		{"committed", "5", "yes", "1h"}, // only the check-back can rescue it
+		{"committed", "5", "yes", "1h"}, // only the check-back can recover it
 		{"committed", "5", "yes", "1s"},
-		{"committed", "32", "yes", "1h"}, // the last event: its successor sends nothing before it is checked
+		{"committed", "32", "yes", "1h"}, // the last event: the next publisher sends nothing before the check-back
 		{"ended", "5", "yes", "1s"},
 		{"acked", "2", "yes", "1s"}, // in batches
 		{"recorded", "5", "no", "1s"},
@@ -129,7 +130,7 @@ func TestAPublisherKilledAtEachStepLosesNothing(t *testing.T) {
 		t.Run(c.step+" "+c.nth+" half="+c.half+" grace="+c.grace, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			// The consumer's outbox is of another group and sweeps as late: only the publisher's successor can help.
+			// The consumer's outbox has another group and the same grace, so only the next publisher can recover the event.
 			b.env[envHalf], b.env[envGrace] = c.half, c.grace
 			consumer := process(t, b.with(envRole, "consumer"))
 			lock, err := b.pool.Begin(context.Background())
@@ -140,11 +141,11 @@ func TestAPublisherKilledAtEachStepLosesNothing(t *testing.T) {
 			if _, err := lock.Exec(context.Background(), "SELECT pg_advisory_xact_lock(hashtext($1))", b.schema); err != nil {
 				t.Fatal(err)
 			}
-			killed(t, process(t, b.with(envRole, "publisher", envKillAt, c.step, envKillNth, c.nth)))
-			if err := lock.Rollback(context.Background()); err != nil { // what hung in COMMIT commits now
+			waitKilled(t, process(t, b.with(envRole, "publisher", envKillAt, c.step, envKillNth, c.nth)))
+			if err := lock.Rollback(context.Background()); err != nil { // a COMMIT that waits for the lock completes now
 				t.Fatal(err)
 			}
-			wait(t, process(t, b.with(envRole, "publisher")))
+			waitExit(t, process(t, b.with(envRole, "publisher")))
 			b.settle(t)
 			terminate(t, consumer)
 		})
@@ -159,11 +160,11 @@ func TestAConsumerKilledAtEachStepHandlesAllOnce(t *testing.T) {
 			t.Run(step+" "+nth, func(t *testing.T) {
 				t.Parallel()
 				b := setup(t)
-				doomed := process(t, b.with(envRole, "consumer", envKillAt, step, envKillNth, nth))
+				victim := process(t, b.with(envRole, "consumer", envKillAt, step, envKillNth, nth))
 				publisher := process(t, b.with(envRole, "publisher"))
-				killed(t, doomed)
+				waitKilled(t, victim)
 				consumer := process(t, b.with(envRole, "consumer"))
-				wait(t, publisher)
+				waitExit(t, publisher)
 				b.settle(t)
 				terminate(t, consumer)
 			})
@@ -207,7 +208,7 @@ func TestStreamsStayInOrderWhileConsumersComeAndGo(t *testing.T) {
 	terminate(t, second)
 	handled(1900)
 	fourth := consumer()
-	wait(t, publisher)
+	waitExit(t, publisher)
 	b.settle(t)
 	terminate(t, third)
 	terminate(t, fourth)

@@ -24,16 +24,16 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// A child is this test binary again, told by its environment what to be and when to die.
+// A publisher or consumer is a child process: this test binary, started again. Environment variables configure it.
 const (
 	envRole     = "CRASHTEST_ROLE"     // publisher or consumer
-	envSchema   = "CRASHTEST_SCHEMA"   // of Postgres, with the tables of world
-	envTopic    = "CRASHTEST_TOPIC"    // also the names of the groups
-	envKillAt   = "CRASHTEST_KILL_AT"  // a step; empty: live on
-	envKillNth  = "CRASHTEST_KILL_NTH" // the how manieth time that it comes
+	envSchema   = "CRASHTEST_SCHEMA"   // of Postgres
+	envTopic    = "CRASHTEST_TOPIC"    // also the prefix of the groups' names
+	envKillAt   = "CRASHTEST_KILL_AT"  // the crash point; empty for none
+	envKillNth  = "CRASHTEST_KILL_NTH" // crash when the crash point is reached for the nth time
 	envEach     = "CRASHTEST_EACH"     // movements of each account
-	envHalf     = "CRASHTEST_HALF"     // "no": no half messages, the relay sends all
-	envGrace    = "CRASHTEST_GRACE"    // of the sweep
+	envHalf     = "CRASHTEST_HALF"     // "no" for the relay path
+	envGrace    = "CRASHTEST_GRACE"    // outbox.Config.SweepGrace
 	envAccounts = "CRASHTEST_ACCOUNTS"
 	envPace     = "CRASHTEST_PACE" // the least time between two movements, in microseconds
 )
@@ -52,15 +52,16 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// killer ends this process, as the power would, the nth time that a step comes.
-func killer() func(step string) {
+// crashPoint returns a function that is called with each step. It ends this process with SIGKILL when the crash point is reached
+// for the nth time.
+func crashPoint() func(step string) {
 	at := os.Getenv(envKillAt)
 	nth := int64(number(envKillNth))
 	var seen atomic.Int64
 	return func(step string) {
 		if step == at && seen.Add(1) == nth {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {} // until it arrives
+			select {} // until the signal arrives
 		}
 	}
 }
@@ -80,7 +81,7 @@ func (m moved) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: os.Getenv(envTopic), Type: "moved", Subject: m.Account}
 }
 
-// aborted is the event of transactions that never commit: nobody may ever see one.
+// aborted is the event of transactions that roll back. No consumer may handle one.
 type aborted struct {
 	Account string `json:"account"`
 }
@@ -120,7 +121,7 @@ func open(ctx context.Context, listener *outbox.Listener) (*world, error) {
 	box, err := outbox.New(outbox.Config{
 		Pool: pool, Broker: client, Source: "crash", Schema: os.Getenv(envSchema), Group: os.Getenv(envTopic) + "-" + os.Getenv(envRole),
 		Path: map[bool]outbox.Path{false: outbox.HalfMessages, true: outbox.Relay}[os.Getenv(envHalf) == "no"],
-		// Without a sweep nothing makes good for a half message that a busy machine didn't have in time.
+		// Without a sweep nothing sends an event whose half message was late on a busy machine.
 		HalfTimeout: min(20*time.Second, grace/2),
 		SweepGrace:  grace, SweepInterval: 100 * time.Millisecond, MaxTransaction: 10 * time.Second,
 		Listener: listener, Logger: logger,
@@ -139,13 +140,13 @@ func (w *world) close() error {
 	return err
 }
 
-// noSweep is a grace that no test lives to see.
+// noSweep is a grace that is longer than any test.
 const noSweep = "1h"
 
-// publish moves each account until it has had its movements, rolling each third transaction back, and returns when
-// nothing is owed.
+// publish is the main function of a publisher. It publishes the movements of each account, with every third transaction rolled
+// back, and returns when no event is owed.
 func publish(ctx context.Context) error {
-	kill := killer()
+	kill := crashPoint()
 	var ended, acked atomic.Int64
 	w, err := open(ctx, &outbox.Listener{
 		Recorded:  func([]rocketflow.Event) { kill("recorded") },
@@ -174,7 +175,7 @@ func publish(ctx context.Context) error {
 	for n := int64(1); n <= each; n++ {
 		for a := range number(envAccounts) {
 			<-pace.C
-			// An ack that dies with the process is for the sweep. Where there is none, all but the one that is killed have theirs.
+			// Without a sweep, no event may wait for an acknowledgement that a crash loses, except the one at the crash point.
 			for os.Getenv(envGrace) == noSweep && acked.Load() < ended.Load() {
 				select {
 				case <-time.After(time.Millisecond):
@@ -188,7 +189,7 @@ func publish(ctx context.Context) error {
 			}
 		}
 	}
-	// Nothing more is published: what is owed must be found by who is there.
+	// Nothing more is published: the running processes have to find what is owed.
 	for {
 		owed, _, err := w.box.Backlog(ctx)
 		if err != nil {
@@ -226,7 +227,7 @@ func (w *world) move(ctx context.Context, account string, n int64, kill func(str
 			return err
 		}
 		if os.Getenv(envKillAt) == "committing" {
-			// COMMIT waits in a deferred trigger for a lock that the parent holds; meanwhile this process dies.
+			// COMMIT waits in a deferred trigger for a lock that the parent holds; meanwhile this process crashes.
 			if _, err := tx.Exec(ctx, "INSERT INTO slow VALUES ($1, $2)", account, n); err != nil {
 				return err
 			}
@@ -242,12 +243,12 @@ func killIf(kill func(string), step string, err error) {
 	}
 }
 
-// consume handles movements until it is told to end.
+// consume is the main function of a consumer. It handles movements until SIGTERM.
 func consume(ctx context.Context) error {
-	kill := killer()
+	kill := crashPoint()
 	w, err := open(ctx, nil)
 	if err != nil {
-		return unlessTold(ctx, err)
+		return ignoreWhenStopped(ctx, err)
 	}
 	router, err := handlers.New(handlers.Config{
 		Pool: w.pool, Source: "crash", Transactor: w.box, Broker: w.client, Schema: os.Getenv(envSchema), GroupPrefix: os.Getenv(envTopic) + "-",
@@ -272,7 +273,7 @@ func consume(ctx context.Context) error {
 		return err
 	})
 	if err := router.Start(ctx); err != nil {
-		return unlessTold(ctx, err)
+		return ignoreWhenStopped(ctx, err)
 	}
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -280,15 +281,15 @@ func consume(ctx context.Context) error {
 	return errors.Join(router.Stop(stop), w.close())
 }
 
-// unlessTold is the error of a start, or nil if the process was told to end meanwhile: others have handled all.
-func unlessTold(ctx context.Context, err error) error {
+// ignoreWhenStopped returns the error of a start, or nil if SIGTERM came meanwhile because others have handled everything.
+func ignoreWhenStopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
 }
 
-// process starts a child. It is ended with the test.
+// process starts a child process that is killed when the test ends.
 func process(t *testing.T, env map[string]string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -309,8 +310,8 @@ func process(t *testing.T, env map[string]string) *exec.Cmd {
 	return cmd
 }
 
-// killed waits for a child that was to die by its own hand.
-func killed(t *testing.T, cmd *exec.Cmd) {
+// waitKilled waits for a child process to crash at its crash point.
+func waitKilled(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // it says where it stands
 	defer late.Stop()
@@ -321,8 +322,8 @@ func killed(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// wait waits for a child that ends by itself once nothing is owed.
-func wait(t *testing.T, cmd *exec.Cmd) {
+// waitExit waits for a publisher to end by itself when no event is owed.
+func waitExit(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()

@@ -1,4 +1,4 @@
-// Package guardtest checks that each function of a listener is guarded.
+// Package guardtest tests that a panic in a function of a listener does no harm.
 package guardtest
 
 import (
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Fill sets each function of the listener that l points to to one that panics.
+// Fill sets each function of the listener that l points to so that it panics.
 func Fill(l any) {
 	v := reflect.ValueOf(l).Elem()
 	for i := range v.NumField() {
@@ -17,7 +17,7 @@ func Fill(l any) {
 	}
 }
 
-// Call calls each function of the listener that l points to. One that panics fails the test.
+// Call calls each function of the listener that l points to. The test fails if one panics.
 func Call(t *testing.T, l any) {
 	t.Helper()
 	v := reflect.ValueOf(l).Elem()

@@ -1,5 +1,5 @@
-// Package layers holds no code: its test checks that packages import only what their place allows. The linter's
-// depguard does too; this needs nothing but go.
+// Package layers tests that packages import only what their layer allows. The linter's depguard holds the same rules; this
+// test needs only the Go tool. It contains only tests.
 package layers
 
 import (
@@ -15,13 +15,13 @@ import (
 
 const module = "github.com/rocketflow/rocketflow"
 
-// siblings don't know each other: what they share is in the root package.
+// siblings don't import each other: what they share is in the root package.
 var siblings = []string{"outbox", "handlers", "saga", "timeout"}
 
 // beneathApp are the packages that app is built of.
 var beneathApp = append([]string{"broker", "rocketmq", "metrics", "migrations", "internal"}, siblings...)
 
-// onlyIn says which packages may import what; patterns of path.Match, without the module.
+// onlyIn lists, for each import path, the packages that may import it, as patterns of path.Match without the module.
 var onlyIn = []struct {
 	imported string
 	allowed  []string
@@ -40,8 +40,8 @@ var onlyIn = []struct {
 
 var tests = []string{"test/*", "test/*/*", "*test", "*/*test", "*/*/*test"}
 
-// outside are the packages that serve no production: tools and tests. No other may have the broker for development, or
-// what starts servers, in its binary, through whatever package.
+// outside lists the packages that are not for production: tools and tests. No other package may depend on the embedded broker
+// or on what starts servers, not even indirectly.
 var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "test/*", "test/*/*", "*test", "*/*test", "*/*/*test"}
 
 var forDevelopment = []string{module + "/rocketmqtest", module + "/rocketflowtest", module + "/internal/devstack", "testing"}
@@ -90,14 +90,14 @@ func TestProductionImportsNothingForDevelopmentOrTests(t *testing.T) {
 	}
 }
 
-// listed is a package without its tests.
+// listed is a package without its tests, as `go list` prints it.
 type listed struct {
 	ImportPath string
 	Imports    []string
 	Deps       []string // of the imports too, all the way down
 }
 
-// packages returns each package by its name without the module.
+// packages returns the module's packages by their paths without the module.
 func packages(t *testing.T) map[string]listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,Deps", module+"/...")

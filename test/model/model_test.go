@@ -1,4 +1,4 @@
-// Package model holds a model of the outbox's protocol, for TLC to check.
+// Package model tests a model of the outbox's protocol, Outbox.tla, with the model checker TLC.
 package model
 
 import (
@@ -21,9 +21,9 @@ const (
 )
 
 var (
-	// What Outbox.cfg has, but small: doubles aren't counted, the broker gives half messages up unasked.
+	// As in Outbox.cfg, but small: duplicates aren't counted, and the broker gives half messages up without check-backs.
 	one = constants{"MaxChecks": "0", "MaxCopies": "1", "MaxFaults": "1"}
-	// Nothing goes wrong, but processes may stand still for ever, transactions abort and half messages be given up.
+	// No fault, but processes may stop for ever, transactions may abort and half messages be given up.
 	two = one.with("Events", "{1, 2}").with("MaxFaults", "0")
 )
 

@@ -1,3 +1,3 @@
-// Package sqljoin holds no code: its tests publish in transactions of sqlx and GORM by outbox.JoinSQL. It is a module of its
-// own, so that rocketflow doesn't depend on either.
+// Package sqljoin tests that transactions of sqlx and GORM publish through outbox.JoinSQL. It is a module of its own, so that
+// rocketflow depends on neither. It contains only tests.
 package sqljoin
