@@ -18,7 +18,9 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // askedBroker lets a test ask.
@@ -310,7 +312,7 @@ func TestResendOfLargeEvents(t *testing.T) {
 	for i := range events {
 		publish(t, b.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint(i), ContentType: "application/octet-stream", Body: make([]byte, 300_000)})
 	}
-	sent, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: b.pool, Schema: b.schema, Broker: b.broker})
+	sent, err := testoperator.Of(t, operate.Config{Pool: b.pool, Schema: b.schema, Broker: b.broker}).Resend(t.Context(), operate.ResendFilter{All: true})
 	if err != nil || sent != events {
 		t.Errorf("sent %d, %v; want %d", sent, err, events)
 	}

@@ -2,14 +2,12 @@ package rocketflowtest
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/inspect"
 	"github.com/rocketflow/rocketflow/internal/wire"
-	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // Events returns the contents of all events of T's type that have reached the broker, in the order in which it stored
@@ -54,23 +52,20 @@ func (s *Service) Timeouts() []Timeout {
 	s.world.t.Helper()
 	ctx, cancel := s.world.patience()
 	defer cancel()
-	var all []Timeout
-	err := inspect.Read(ctx, s.Pool, s.Schema, func(r *inspect.Reader) error {
-		found, err := r.Timeouts(ctx, "", 100_000)
-		for _, t := range found {
-			all = append(all, Timeout{t.Key, t.Name, t.DueAt})
-		}
-		return err
-	})
+	found, err := s.operator().Timeouts(ctx, operate.TimeoutFilter{Limit: 100_000})
 	if err != nil {
 		s.world.t.Fatalf("%v", err)
+	}
+	var all []Timeout
+	for _, t := range found {
+		all = append(all, Timeout{t.Key, t.Name, t.DueAt})
 	}
 	return all
 }
 
 // Saga is a saga as it stands.
 type Saga struct {
-	saga.Record
+	operate.Saga
 	Path []string // the states that it has been in, the present one last
 }
 
@@ -79,16 +74,15 @@ func (s *Service) Saga(name, key string) Saga {
 	s.world.t.Helper()
 	ctx, cancel := s.world.patience()
 	defer cancel()
-	records, err := saga.History(ctx, s.Pool, s.Schema, key)
+	list, err := s.operator().Sagas(ctx, operate.SagaFilter{Key: key, Name: name})
 	if err != nil {
 		s.world.t.Fatalf("%v", err)
 	}
-	i := slices.IndexFunc(records, func(r saga.Record) bool { return r.Name == name })
-	if i < 0 {
+	if len(list) == 0 {
 		return Saga{}
 	}
-	found := Saga{Record: records[i]}
-	for _, t := range records[i].Transitions {
+	found := Saga{Saga: list[0]}
+	for _, t := range found.Transitions {
 		found.Path = append(found.Path, t.To)
 	}
 	return found
@@ -115,4 +109,14 @@ func (s *Service) parked(list func(*handlers.DeadLetters, context.Context, handl
 		s.world.t.Fatalf("%v", err)
 	}
 	return found
+}
+
+// operator returns what reads and changes the service's tables as a person would.
+func (s *Service) operator() *operate.Operator {
+	s.world.t.Helper()
+	o, err := operate.New(operate.Config{Pool: s.Pool, Schema: s.Schema})
+	if err != nil {
+		s.world.t.Fatalf("%v", err)
+	}
+	return o
 }

@@ -13,10 +13,11 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/wire"
-	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // What a service calls is away for some minutes, or for hours. By default no event needs a person for that.
@@ -65,7 +66,7 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 	}))
 	s.Publish(typed(oldType, "", 1), typed(oldType, "", 2))
 	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Waiting()) == 2 })
-	if n, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: s.Pool, Schema: s.Schema, Broker: client}); err != nil || n != 2 {
+	if n, err := testoperator.Of(t, operate.Config{Pool: s.Pool, Schema: s.Schema, Broker: client}).Resend(t.Context(), operate.ResendFilter{All: true}); err != nil || n != 2 {
 		t.Fatalf("%d events sent again: %v; want 2", n, err)
 	}
 	w.Settle()
