@@ -1,10 +1,10 @@
 package handlers
 
 import (
-	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 // decision is what a turn does with an event.
@@ -26,16 +26,6 @@ const (
 	unreadable                    // the message is no event: a dead letter
 )
 
-// position is what is known of a stream while its row is locked.
-type position struct {
-	last    int64   // the sequence of the last event handled; 0: none
-	skipped []int64 // pairs: what lies between the two, exclusively, was passed over
-
-	// The parked event with the lowest sequence; head 0: none is parked.
-	head, headPrevious int64
-	headID             string
-}
-
 // rules are what a decision depends on besides event and position.
 type rules struct {
 	now               time.Time // by Postgres' clock
@@ -48,19 +38,19 @@ type rules struct {
 }
 
 // decideDelivered decides about an ordered event that the broker delivered.
-func decideDelivered(e rocketflow.Event, at position, r rules) decision {
+func decideDelivered(e rocketflow.Event, at inbox.Position, r rules) decision {
 	switch {
-	case at.passedOver(e.Sequence) && !r.beforeBeginning(e):
+	case at.PassedOver(e.Sequence) && !r.beforeBeginning(e):
 		return tooLate
-	case e.Sequence <= at.last:
+	case e.Sequence <= at.Last:
 		return duplicate
 	case r.tooFarAhead(e):
 		return tooFarAhead
-	case at.head == e.Sequence && at.headID != e.ID.String():
+	case at.Head == e.Sequence && at.HeadID != e.ID.String():
 		return conflict
-	case at.head == e.Sequence:
+	case at.Head == e.Sequence:
 		return alreadyParked
-	case at.head != 0 && e.Sequence > at.head && !passes(e, at, r):
+	case at.Head != 0 && e.Sequence > at.Head && !passes(e, at, r):
 		return behind
 	}
 	return decideInTurn(e, at, r)
@@ -68,20 +58,20 @@ func decideDelivered(e rocketflow.Event, at position, r rules) decision {
 
 // decideParked decides about a parked event that is due, under the lock of its stream. waited is how long it has been
 // parked, adoptAfter how long it has to wait for a predecessor that is older than the consumer.
-func decideParked(e rocketflow.Event, reason Reason, at position, r rules, waited, adoptAfter time.Duration) decision {
+func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r rules, waited, adoptAfter time.Duration) decision {
 	switch {
-	case r.beforeBeginning(e) && e.Sequence <= at.last:
+	case r.beforeBeginning(e) && e.Sequence <= at.Last:
 		return duplicate // it would have been stepped over
-	case reason == Busy && e.Sequence <= at.last && !at.passedOver(e.Sequence):
-		return duplicate // it was parked without a look at the position, which its stream's handler held
-	case at.passedOver(e.Sequence), e.Sequence <= at.last:
+	case reason == inbox.Busy && e.Sequence <= at.Last && !at.PassedOver(e.Sequence):
+		return duplicate // it was parked without a look at the inbox.Position, which its stream's handler held
+	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
 		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
 		return tooLate
-	case reason == Retry:
+	case reason == inbox.Retry:
 		return r.handler(e) // that its turn had come was decided before
 	}
 	d := decideInTurn(e, at, r)
-	if d == early && !r.adoptable(e, at.last) || d != early && d != tooOld {
+	if d == early && !r.adoptable(e, at.Last) || d != early && d != tooOld {
 		return d
 	}
 	if waited < adoptAfter {
@@ -91,11 +81,11 @@ func decideParked(e rocketflow.Event, reason Reason, at position, r rules, waite
 }
 
 // decideInTurn decides about an event before which nothing is parked.
-func decideInTurn(e rocketflow.Event, at position, r rules) decision {
+func decideInTurn(e rocketflow.Event, at inbox.Position, r rules) decision {
 	switch {
-	case at.last > 0 && e.Previous <= at.last:
+	case at.Last > 0 && e.Previous <= at.Last:
 		return r.handler(e)
-	case at.last > 0:
+	case at.Last > 0:
 		return early
 	case e.Sequence < r.now.Add(-r.positionRetention).UnixMicro():
 		return tooOld
@@ -135,29 +125,7 @@ func (r rules) adoptable(e rocketflow.Event, last int64) bool {
 // passes tells whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
 // and the parked one waits for something else, which no longer exists if its publisher's database has lost commits in a
 // failover. A parked one that may yet be adopted is waited for.
-func passes(e rocketflow.Event, at position, r rules) bool {
-	head := rocketflow.Event{Previous: at.headPrevious}
-	return e.Previous <= at.last && at.headPrevious > at.last && !r.adoptable(head, at.last)
-}
-
-func (p position) passedOver(sequence int64) bool {
-	for i := 0; i+1 < len(p.skipped); i += 2 {
-		if p.skipped[i] < sequence && sequence < p.skipped[i+1] {
-			return true
-		}
-	}
-	return false
-}
-
-// maxSkipped bounds the memory of what a stream has passed over, in pairs. Beyond it the two oldest become one: what lay
-// between them and was handled would be a dead letter, not a duplicate, should it come again.
-const maxSkipped = 1000
-
-// skip returns the pairs with one more.
-func (p position) skip(after, before int64) []int64 {
-	pairs := append(slices.Clone(p.skipped), after, before)
-	if len(pairs) > 2*maxSkipped {
-		pairs = slices.Delete(pairs, 1, 3)
-	}
-	return pairs
+func passes(e rocketflow.Event, at inbox.Position, r rules) bool {
+	head := rocketflow.Event{Previous: at.HeadPrevious}
+	return e.Previous <= at.Last && at.HeadPrevious > at.Last && !r.adoptable(head, at.Last)
 }

@@ -200,7 +200,7 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 // moved tells whether the turn has advanced a stream.
 func (t *turn) moved() bool {
 	for _, s := range t.streams {
-		if s.last != s.first {
+		if s.Last != s.First {
 			return true
 		}
 	}

@@ -90,7 +90,7 @@ func (a *asker) ask(ctx context.Context, g rocketflow.MissingEvents) {
 // business.
 func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.MissingEvents {
 	if last == 0 {
-		last = max(0, c.topicsRead[e.Topic].born.UnixMicro()-1)
+		last = max(0, c.topicsRead[e.Topic].Born.UnixMicro()-1)
 	}
 	return rocketflow.MissingEvents{Source: e.Source, Topic: e.Topic, Subject: e.Subject, After: last, Until: e.Sequence}
 }

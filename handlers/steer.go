@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 type discardError struct{ err error }
@@ -51,14 +52,14 @@ func isDiscard(err error) bool {
 }
 
 // parkingFor judges a failure of an event that had failed so many times before.
-func (p RetryPolicy) parkingFor(err error, failed int) parking {
+func (p RetryPolicy) parkingFor(err error, failed int) inbox.Parking {
 	var later *rocketflow.RetryAfterError
 	var dead *deadError
 	switch {
 	case errors.As(err, &later):
-		return parking{reason: Retry, attempts: failed, after: max(later.After, 0), err: err}
+		return inbox.Parking{Reason: inbox.Retry, Attempts: failed, After: max(later.After, 0), Err: err}
 	case errors.As(err, &dead), errors.Is(err, rocketflow.ErrUndecodable), failed+1 >= p.Attempts:
-		return parking{reason: DeadLetter, attempts: failed + 1, after: untilWoken, err: err}
+		return inbox.Parking{Reason: inbox.DeadLetter, Attempts: failed + 1, After: inbox.UntilWoken, Err: err}
 	}
-	return parking{reason: Retry, attempts: failed + 1, after: p.after(failed + 1), err: err}
+	return inbox.Parking{Reason: inbox.Retry, Attempts: failed + 1, After: p.after(failed + 1), Err: err}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -22,14 +23,14 @@ var (
 // candidate is an event on its way through a turn.
 type candidate struct {
 	event  rocketflow.Event
-	item   *item   // set: the broker delivered it
-	row    *record // set: it was parked
-	stream *lockedStream
+	item   *item         // set: the broker delivered it
+	row    *inbox.Record // set: it was parked
+	stream *inbox.LockedStream
 
 	decision decision
 	took     time.Duration
-	parked   *parking // how it waits, if the turn parked it or put it off
-	forks    bool     // it runs before what is parked of its stream
+	parked   *inbox.Parking // how it waits, if the turn parked it or put it off
+	forks    bool           // it runs before what is parked of its stream
 	ghosts   []rocketflow.Event
 }
 
@@ -41,18 +42,19 @@ type candidate struct {
 // undecided.
 type turn struct {
 	*consumer
-	store      store
+	store      inbox.Consumer
 	due        *parkedKey // set: the turn is for parked events
 	limit      int        // of a stream's parked events
 	candidates []*candidate
 
 	now        time.Time
-	streams    []*lockedStream
-	recorded   map[route]bool
-	entries    map[eventKey]entry
-	taken      map[eventKey]bool // decided to run
-	alreadyHas map[eventKey]bool // parked
-	failed     *candidate        // whose handler returned an error
+	streams    []*inbox.LockedStream
+	forked     map[*inbox.LockedStream]bool // whose chain went past what is parked
+	recorded   map[inbox.Route]bool
+	entries    map[inbox.Key]inbox.Entry
+	taken      map[inbox.Key]bool // decided to run
+	alreadyHas map[inbox.Key]bool // parked
+	failed     *candidate         // whose handler returned an error
 	ran        []rocketflow.Event
 }
 
@@ -130,7 +132,7 @@ func (t *turn) run(ctx context.Context, tx rocketflow.Tx) error {
 func (t *turn) rules(e rocketflow.Event) rules {
 	known := t.topicsRead[e.Topic]
 	return rules{
-		now: t.now, maxAhead: t.cfg.MaxAhead, positionRetention: t.cfg.PositionRetention, begin: known.begin, born: known.born,
+		now: t.now, maxAhead: t.cfg.MaxAhead, positionRetention: t.cfg.PositionRetention, begin: known.Begin, born: known.Born,
 		handled: t.handler(e) != nil, recorded: t.recorded[routeOf(e)],
 	}
 }
@@ -140,18 +142,18 @@ func (t *turn) decide(c *candidate) {
 	switch {
 	case c.item != nil && c.item.unreadable != nil:
 		c.decision = unreadable
-		if t.alreadyHas[keyOf(e)] {
+		if t.alreadyHas[inbox.KeyOf(e)] {
 			c.decision = alreadyParked
 		}
-	case c.stream != nil && c.stream.forked:
+	case c.stream != nil && t.forked[c.stream]:
 		c.decision = undecided
-	case c.row == nil && e.Ordered() && t.alreadyHas[keyOf(e)]:
+	case c.row == nil && e.Ordered() && t.alreadyHas[inbox.KeyOf(e)]:
 		c.decision = alreadyParked
 	case e.Ordered() && c.row == nil:
-		c.decision = decideDelivered(e, c.stream.position, t.rules(e))
+		c.decision = decideDelivered(e, c.stream.Position, t.rules(e))
 	case e.Ordered():
-		at := c.stream.position
-		c.decision = decideParked(e, c.row.Reason, at, t.rules(e), c.row.waited, t.opts.AdoptAfter)
+		at := c.stream.Position
+		c.decision = decideParked(e, c.row.Reason, at, t.rules(e), c.row.Waited, t.opts.AdoptAfter)
 		if c != t.candidates[0] && (c.decision == early || c.decision == tooOld || c.decision == unhandled) {
 			c.decision = undecided // it becomes due by itself, and then has a turn of its own
 		}
@@ -162,18 +164,18 @@ func (t *turn) decide(c *candidate) {
 
 // decideSingle decides about an event without order.
 func (t *turn) decideSingle(c *candidate) decision {
-	e, k := c.event, keyOf(c.event)
+	e, k := c.event, inbox.KeyOf(c.event)
 	d := t.rules(e).handler(e)
 	found, entered := t.entries[k]
 	switch {
 	case c.row == nil && t.alreadyHas[k]:
 		return alreadyParked
-	case d != run || !usesInbox(e):
+	case d != run || !inbox.UsesInbox(e):
 		return d
 	case c.row == nil && expired(e, t.now, t.cfg.InboxRetention):
 		return tooOld
-	case !entered || !found.fresh:
-		if found.digest != nil && *found.digest != 0 && *found.digest != digest(e) {
+	case !entered || !found.Fresh:
+		if found.Digest != nil && *found.Digest != 0 && *found.Digest != digest(e) {
 			return conflict
 		}
 		return duplicate
@@ -193,7 +195,7 @@ func expired(e rocketflow.Event, now time.Time, retention time.Duration) bool {
 
 // apply runs the handler of an event, or notes how the event waits.
 func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error {
-	park := func(p parking) { c.parked = &p }
+	park := func(p inbox.Parking) { c.parked = &p }
 	switch c.decision {
 	case run:
 		attempt := 1
@@ -214,40 +216,40 @@ func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error 
 	case early:
 		switch {
 		case c.row != nil:
-			park(parking{reason: Gap, attempts: c.row.Attempts, after: gapRecheck(c.row.waited), err: c.row.err()})
+			park(inbox.Parking{Reason: inbox.Gap, Attempts: c.row.Attempts, After: gapRecheck(c.row.Waited), Err: c.row.Err()})
 		case t.opts.GapWait < 0 || !c.item.until.IsZero() && !t.cfg.Clock.Now().Before(c.item.until):
-			park(parking{reason: Gap, after: gapRecheck(0)})
-			c.stream.setHead(c.event)
+			park(inbox.Parking{Reason: inbox.Gap, After: gapRecheck(0)})
+			c.stream.SetHead(c.event)
 		}
 	case behind:
-		park(parking{reason: Gap, after: untilWoken})
+		park(inbox.Parking{Reason: inbox.Gap, After: inbox.UntilWoken})
 	case unhandled:
-		p := parking{reason: Unhandled, after: untilWoken, err: fmt.Errorf("no process that met it has the handler of %s on topic %s", c.event.Type, c.event.Topic)}
+		p := inbox.Parking{Reason: inbox.Unhandled, After: inbox.UntilWoken, Err: fmt.Errorf("no process that met it has the handler of %s on topic %s", c.event.Type, c.event.Topic)}
 		if c.row != nil {
-			p.attempts = c.row.Attempts
+			p.Attempts = c.row.Attempts
 		}
 		park(p)
 		if c.stream != nil && c.row == nil {
-			c.stream.setHead(c.event)
+			c.stream.SetHead(c.event)
 		}
 	case tooOld:
-		park(dead(errTooOld))
+		park(inbox.Dead(errTooOld))
 		if c.stream != nil && c.row == nil {
-			c.stream.setHead(c.event)
+			c.stream.SetHead(c.event)
 		}
 	case tooLate:
-		park(dead(errTooLate))
+		park(inbox.Dead(errTooLate))
 		c.event = unplaced(c.event)
 	case tooFarAhead:
-		park(dead(fmt.Errorf("its sequence %d lies more than %v ahead of Postgres' clock (%s): forged, or its publisher's clock is wrong",
+		park(inbox.Dead(fmt.Errorf("its sequence %d lies more than %v ahead of Postgres' clock (%s): forged, or its publisher's clock is wrong",
 			c.event.Sequence, t.cfg.MaxAhead, t.now.UTC().Format(time.RFC3339))))
 		c.event = unplaced(c.event)
 	case conflict:
-		park(dead(fmt.Errorf("%w (id %s)", errConflict, c.event.ID)))
+		park(inbox.Dead(fmt.Errorf("%w (id %s)", errConflict, c.event.ID)))
 		c.event = unplaced(c.event)
 		c.event.ID = digestID(c.event.Source, c.event.ID.String(), fmt.Sprint(digest(c.event)))
 	case unreadable:
-		park(dead(c.item.unreadable))
+		park(inbox.Dead(c.item.unreadable))
 	}
 	return nil
 }
@@ -256,28 +258,15 @@ func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error 
 // read anew before more of it runs.
 func (t *turn) advance(c *candidate) {
 	at := c.stream
-	c.forks = at.last < at.head && at.head < c.event.Sequence
-	at.forked = at.forked || c.forks
-	at.last = c.event.Sequence
-}
-
-func (s *lockedStream) setHead(e rocketflow.Event) {
-	if s.head == 0 || e.Sequence < s.head {
-		s.head, s.headPrevious, s.headID = e.Sequence, e.Previous, e.ID.String()
-	}
+	c.forks = at.Last < at.Head && at.Head < c.event.Sequence
+	t.forked[at] = t.forked[at] || c.forks
+	at.Last = c.event.Sequence
 }
 
 // save stores what became of the events.
 // enteredInVain lists the events that are in the inbox since this turn and didn't run in it.
 // report says what was committed.
-func routeOf(e rocketflow.Event) route { return route{e.Topic, e.Type} }
-
-func (r *record) err() error {
-	if r.LastError == "" {
-		return nil
-	}
-	return errors.New(r.LastError)
-}
+func routeOf(e rocketflow.Event) inbox.Route { return inbox.Route{Topic: e.Topic, Type: e.Type} }
 
 var (
 	errStopped = errors.New("stopped before the event was handled")

@@ -60,20 +60,20 @@ var guards = []guard{
 		`return a.mark != "" && !marked[a.mark] })`,
 		`return a.mark != "" && !marked[a.mark] && !%s })`},
 	{"inbox", "handlers/turn.go", // an event without order is run once
-		`case !entered || !found.fresh:`,
-		`case (!entered || !found.fresh) && !%s:`},
+		`case !entered || !found.Fresh:`,
+		`case (!entered || !found.Fresh) && !%s:`},
 	{"link", "handlers/decision.go", // an event waits for its predecessor
-		`case at.last > 0 && e.Previous <= at.last:`,
-		`case at.last > 0 && (e.Previous <= at.last || %s):`},
+		`case at.Last > 0 && e.Previous <= at.Last:`,
+		`case at.Last > 0 && (e.Previous <= at.Last || %s):`},
 	{"position", "handlers/decision.go", // and is not run when its stream has gone on
-		"	case e.Sequence <= at.last:\n		return duplicate\n",
-		"	case e.Sequence <= at.last && !%s:\n		return duplicate\n"},
+		"	case e.Sequence <= at.Last:\n		return duplicate\n",
+		"	case e.Sequence <= at.Last && !%s:\n		return duplicate\n"},
 	{"registered", "handlers/decision.go", // a type that another process handles is left to that
 		`case r.recorded:`,
 		`case r.recorded && !%s:`},
 	{"fork", "handlers/decision.go", // what exists passes what waits for something that is lost
-		`return e.Previous <= at.last && at.headPrevious > at.last`,
-		`return !%s && e.Previous <= at.last && at.headPrevious > at.last`},
+		`return e.Previous <= at.Last && at.HeadPrevious > at.Last`,
+		`return !%s && e.Previous <= at.Last && at.HeadPrevious > at.Last`},
 	{"clock", "handlers/retention.go", // ages are judged by Postgres' clock
 		"	return now, nil\n",
 		"	if %s {\n		now = r.cfg.Clock.Now()\n	}\n	return now, nil\n"},
