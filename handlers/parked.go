@@ -17,28 +17,9 @@ const (
 	Retry      = Reason(inbox.Retry)      // it failed and will be tried again
 	Gap        = Reason(inbox.Gap)        // an event before it must be handled first
 	Busy       = Reason(inbox.Busy)       // the handler of its aggregate has been running for long
-	Unhandled  = Reason(inbox.Unhandled)  // its handler is registered, but by no process that met it: see Retire
+	Unhandled  = Reason(inbox.Unhandled)  // its handler is registered, but by no process that met it: see operate.Operator.RetireHandler
 	DeadLetter = Reason(inbox.DeadLetter) // it failed for good: a person decides
 )
-
-// Parked is an event that waits in Postgres, or a dead letter.
-type Parked struct {
-	Consumer  string
-	Event     rocketflow.Event
-	Reason    Reason
-	Attempts  int       // failed so far
-	NextAt    time.Time // when it is looked at again; zero: not before what it waits for is there
-	LastError string
-	ParkedAt  time.Time
-}
-
-// parkedOf returns what an operator sees of a row.
-func parkedOf(r *inbox.Record) Parked {
-	return Parked{
-		Consumer: r.Consumer, Event: r.Event, Reason: Reason(r.Reason), Attempts: r.Attempts,
-		NextAt: r.NextAt, LastError: r.LastError, ParkedAt: r.ParkedAt,
-	}
-}
 
 const (
 	firstRecheck = time.Second // of a gap; then doubled

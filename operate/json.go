@@ -53,3 +53,16 @@ func (w WaitingEvent) MarshalJSON() ([]byte, error) {
 		LastError string    `json:"last_error,omitempty"`
 	}{w.ID, w.Saga, w.Key, w.Status, newEventJSON(w.Event), w.State, w.ArrivedAt, w.ExpiresAt, w.Attempts, w.NextAt, w.LastError})
 }
+
+// MarshalJSON returns the event, without its content, and how it is parked.
+func (p ParkedEvent) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Consumer string `json:"consumer"`
+		eventJSON
+		Reason    HandlingState `json:"reason"`
+		Attempts  int           `json:"attempts"`
+		NextAt    time.Time     `json:"next_at,omitzero"`
+		LastError string        `json:"last_error,omitempty"`
+		ParkedAt  time.Time     `json:"parked_at"`
+	}{p.Consumer, newEventJSON(p.Event), p.Reason, p.Attempts, p.NextAt, p.LastError, p.ParkedAt})
+}

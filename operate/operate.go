@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
@@ -75,6 +76,7 @@ func (c Config) validate() error {
 type Operator struct {
 	config Config
 	sql    queries.Set
+	inbox  inbox.Store
 }
 
 // New returns an Operator. It doesn't connect to the database. An error is a *rocketflow.FieldError.
@@ -83,7 +85,7 @@ func New(c Config) (*Operator, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	return &Operator{config: c, sql: queries.Parse(allSQL(), c.Schema)}, nil
+	return &Operator{config: c, sql: queries.Parse(allSQL(), c.Schema), inbox: inbox.New(c.Schema)}, nil
 }
 
 // Now returns the time by the database's clock, which all times in reports are from.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/operate"
 )
@@ -89,22 +88,22 @@ func (s *Service) Saga(name, key string) Saga {
 }
 
 // DeadLetters returns the events that the service's handlers gave up, the oldest first.
-func (s *Service) DeadLetters() []handlers.Parked {
+func (s *Service) DeadLetters() []operate.ParkedEvent {
 	s.world.t.Helper()
-	return s.parked((*handlers.DeadLetters).List)
+	return s.parked(s.operator().DeadLetters)
 }
 
 // Waiting returns the events that wait for their next attempt or for their predecessor, the oldest first.
-func (s *Service) Waiting() []handlers.Parked {
+func (s *Service) Waiting() []operate.ParkedEvent {
 	s.world.t.Helper()
-	return s.parked((*handlers.DeadLetters).Waiting)
+	return s.parked(s.operator().ParkedEvents)
 }
 
-func (s *Service) parked(list func(*handlers.DeadLetters, context.Context, handlers.Filter) ([]handlers.Parked, error)) []handlers.Parked {
+func (s *Service) parked(list func(context.Context, operate.ParkedFilter) ([]operate.ParkedEvent, error)) []operate.ParkedEvent {
 	s.world.t.Helper()
 	ctx, cancel := s.world.patience()
 	defer cancel()
-	found, err := list(handlers.NewDeadLetters(s.Pool, s.Schema), ctx, handlers.Filter{})
+	found, err := list(ctx, operate.ParkedFilter{})
 	if err != nil {
 		s.world.t.Fatalf("%v", err)
 	}

@@ -183,15 +183,15 @@ func (f *flow) run() {
 	f.has("step", "c", 1)
 	f.w.FastForward(10 * time.Minute)
 	f.has("step", "*", 5+30+1)
-	letters := handlers.NewDeadLetters(f.s.Pool, f.s.Schema)
+	operator := testoperator.Of(t, operate.Config{Pool: f.s.Pool, Schema: f.s.Schema, Broker: f.client})
 	if dead := f.s.DeadLetters(); len(dead) != 1 {
 		t.Errorf("%d dead letters, want 1", len(dead))
 	}
-	if n, err := letters.Retry(ctx, handlers.Filter{Consumer: "steps", Subject: "dead"}); err != nil || n != 1 {
+	if n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "steps", Subject: "dead"}); err != nil || n != 1 {
 		t.Errorf("retry of dead letters: %d, %v", n, err)
 	}
 	f.w.FastForward(10 * time.Minute)
-	if n, err := letters.Discard(ctx, handlers.Filter{Consumer: "steps", All: true}); err != nil || n != 1 {
+	if n, err := operator.DiscardDeadLetters(ctx, operate.ParkedFilter{Consumer: "steps"}); err != nil || n != 1 {
 		t.Errorf("discard of dead letters: %d, %v", n, err)
 	}
 	f.w.FastForward(10 * time.Minute)
@@ -228,7 +228,7 @@ func (f *flow) run() {
 			t.Errorf("saga %s is in state %q (%v)", key, i.State, err)
 		}
 	}
-	if history, err := testoperator.New(t, f.s.Pool, f.s.Schema).Sagas(ctx, operate.SagaFilter{Key: "late"}); err != nil || len(history) != 1 {
+	if history, err := operator.Sagas(ctx, operate.SagaFilter{Key: "late"}); err != nil || len(history) != 1 {
 		t.Errorf("history of a saga: %v, %v", history, err)
 	}
 
@@ -243,7 +243,6 @@ func (f *flow) run() {
 	f.settle("the broker came back")
 	f.has("step", "owed", 1)
 
-	operator := testoperator.Of(t, operate.Config{Pool: f.s.Pool, Schema: f.s.Schema, Broker: f.client})
 	_, backlog := operator.Backlog(ctx)
 	_, subject := operator.SubjectStatus(ctx, operate.SubjectFilter{Subject: "a", Topic: "steps"})
 	_, timeouts := operator.Timeouts(ctx, operate.TimeoutFilter{Key: "moves"})

@@ -121,7 +121,7 @@ func TestTooOldAndRedriven(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) == 1 })
-	if n, err := handlers.NewDeadLetters(s.Pool, s.Schema).Retry(t.Context(), handlers.Filter{All: true}); err != nil || n != 1 {
+	if n, err := testoperator.New(t, s.Pool, s.Schema).RetryDeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || n != 1 {
 		t.Fatalf("%d dead letters made due: %v; want 1", n, err)
 	}
 	eventually(t, 20*time.Second, "it has its effect", func() bool {
