@@ -2,16 +2,19 @@ package rocketflow
 
 import "time"
 
-// Clock is where the parts of rocketflow take the time from and wait: a field of each part's Config. nil is the
-// machine's clock, which is right everywhere but in tests: package rocketflowtest gives one that a test can move.
+// Clock tells the parts of rocketflow the time and wakes them after a pause. It is a field of each part's Config; nil means
+// the machine's clock. Only tests need another one: package rocketflowtest has a clock that a test can advance.
 //
-// What is due is decided by Postgres' clock, never by this one. This one says when to look again, to which day an event's
-// id belongs, and what is older than a retention; so the two should agree, and whoever moves one moves the other, Postgres
-// first. Deadlines of requests, heartbeats and the pauses after which a server that is away is tried again stay with the
-// machine.
+// Whether something is due is decided by Postgres' clock alone. Clock decides when a part looks again, to which day the id
+// of an event belongs, and what is older than a retention. So a test that advances it must advance Postgres' clock first.
+// Timeouts of requests, heartbeats and the pauses before a server is tried again always use the machine's clock.
+//
+// Its methods may be called by several goroutines at once.
 type Clock interface {
+	// Now returns the current time.
 	Now() time.Time
 
-	// After returns a channel that gets the time when d has passed, and a func that gives up waiting.
+	// After returns a channel that receives the time once d has passed, and a function that stops the wait and releases what
+	// it holds.
 	After(d time.Duration) (fired <-chan time.Time, stop func())
 }

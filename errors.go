@@ -6,45 +6,54 @@ import (
 	"time"
 )
 
-// Errors that more than one part returns; match with errors.Is.
+// Errors that several parts return. Match them with errors.Is.
 var (
-	// ErrUndecodable: an event's body is not what its handler takes. Trying again won't help.
+	// ErrUndecodable means that the body of an event is not what its handler expects. A retry doesn't help.
 	ErrUndecodable = errors.New("undecodable event")
-	// ErrBackpressure: too much is owed to the broker; publish later.
+
+	// ErrBackpressure means that too many events wait for the broker: publish later. See BackpressureError.
 	ErrBackpressure = errors.New("outbox is full")
-	// ErrStale: a handler finds that its event has lost its meaning. What it did is rolled back and the event counts as
-	// handled.
+
+	// ErrStale is returned by a handler to say that its event has become irrelevant. The handler's changes are rolled back,
+	// and the event counts as handled.
 	ErrStale = errors.New("stale event")
-	// ErrCommitUnknown: nobody knows whether a transaction committed, because Postgres' answer to COMMIT was lost. Its
-	// events follow it all the same: they go out if it did, and only then. Read what it would have written, or make the
-	// transaction such that it can be run twice.
+
+	// ErrCommitUnknown means that nobody knows whether a transaction committed, because Postgres' answer to COMMIT was lost.
+	// Its events are sent if and only if it did. Read what the transaction would have written before you run it again, or
+	// write it such that it can run twice.
 	ErrCommitUnknown = errors.New("it is not known whether the transaction committed")
-	// ErrNotMigrated: rocketflow's tables are missing or older than the code. Run `rocketflow migrate up`.
+
+	// ErrNotMigrated means that rocketflow's tables are missing or older than the program. Run `rocketflow migrate up`.
 	ErrNotMigrated = errors.New("database schema is not migrated: run `rocketflow migrate up`")
 )
 
-// SchemaOwnedError is returned by Start when the schema of rocketflow's tables belongs to another service: retention,
-// sweep, timeouts and sagas of one service would act on the other's rows.
+// SchemaOwnedError is returned by Start if the schema of rocketflow's tables belongs to another service. Two services can't
+// share a schema: retention, sweeps, timeouts and sagas of one would change the other's rows.
 type SchemaOwnedError struct {
-	Schema string // of rocketflow's tables
-	Owner  string // the source whose service started on it first
-	Source string // the one that was refused
+	Schema string // the schema of rocketflow's tables
+	Owner  string // the source of the service that uses it
+	Source string // the source of the service that was refused
 }
 
+// Error says how to choose another schema, or to take this one over.
 func (e *SchemaOwnedError) Error() string {
 	return fmt.Sprintf("schema %q belongs to service %q and can't be used by %q: set Schema to one of its own and run `rocketflow migrate up --schema NAME`, "+
 		"or, if %[2]q was renamed to %[3]q, run `rocketflow migrate owner --schema %[1]s --set %[3]s`", e.Schema, e.Owner, e.Source)
 }
 
-// BackpressureError matches ErrBackpressure. Nothing has been written when it is returned.
+// BackpressureError is returned by Tx.Publish when too many events wait for the broker. It matches ErrBackpressure. Nothing
+// was added to the transaction.
 type BackpressureError struct {
-	Backlog int64         // events owed to the broker
-	Oldest  time.Duration // age of the oldest of them
-	// Topic, if not empty, is the only topic that is refused: the broker rejects its events, and Backlog counts those.
+	Backlog int64         // the number of events that wait
+	Oldest  time.Duration // the age of the oldest one
+
+	// Topic is set if the broker rejects the events of this topic, and only these are refused. Backlog and Oldest are about
+	// this topic then.
 	Topic  string
 	Reason string // why the broker rejects them
 }
 
+// Error returns the size and the age of the backlog.
 func (e *BackpressureError) Error() string {
 	if e.Topic != "" {
 		return fmt.Sprintf("%v for topic %q: the broker rejects its events (%s); %d are owed, the first for %v", ErrBackpressure, e.Topic, e.Reason, e.Backlog, e.Oldest.Round(time.Second))
@@ -55,9 +64,11 @@ func (e *BackpressureError) Error() string {
 // Is makes the error match ErrBackpressure.
 func (e *BackpressureError) Is(target error) bool { return target == ErrBackpressure }
 
-// RetryAfterError asks for the event again after a while, without counting an attempt.
+// RetryAfterError is returned by a handler to have its event tried again after a pause. The try does not count as an
+// attempt. handlers.RetryAfter makes one.
 type RetryAfterError struct{ After time.Duration }
 
+// Error names the pause.
 func (e *RetryAfterError) Error() string { return fmt.Sprintf("try again after %v", e.After) }
 
 // FieldError says that a field of an event, or of a Config, can't be accepted.

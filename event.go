@@ -6,75 +6,77 @@ import (
 	"github.com/google/uuid"
 )
 
-// Payload is the content of an event: any type that says where it belongs. A value method, so that the zero value
-// tells Topic and Type to whoever registers a handler:
+// Payload is the content of an event: a type whose values say where they belong. EventMeta must be a method of the value,
+// not of the pointer, because handlers are registered by the topic and type that the zero value returns.
 //
-//	func (p OrderPlaced) EventMeta() rocketflow.Meta {
-//		return rocketflow.Meta{Topic: "orders", Type: "order.placed", Subject: p.OrderID.String()}
-//	}
-//
-// It is encoded as JSON, unless it is an [Event], which carries its encoded Body itself.
+// A payload is encoded as JSON. To choose another encoding, publish an [Event], which carries its encoded Body.
 type Payload interface {
 	EventMeta() Meta
 }
 
-// Meta is what a payload says of itself.
+// Meta says where an event belongs.
 type Meta struct {
-	Topic   string // required
-	Type    string // required, such as "order.placed"
-	Subject string // the aggregate's id. Empty: the event belongs to no aggregate and has no order
+	Topic string // the topic of the broker; required; at most MaxTopic letters, digits, _ - % |
+	Type  string // the type of the event, such as order.placed; required; at most MaxType letters, digits, _ - . / :
 
-	// Unordered takes an event with a subject out of its aggregate's order: it is handled as soon as it comes.
+	// Subject is the id of the aggregate that the event is about, at most MaxSubject bytes of text. Events with a subject are
+	// delivered in order; an event without a subject has none.
+	Subject string
+
+	// Unordered excludes an event with a subject from the order of its aggregate: it is handled as soon as it arrives.
+	// Defaults to false.
 	Unordered bool
 
-	// Headers travel with the event, as properties of the message. Names are letters, digits, _ - and dots; those that begin
-	// with CE_ or rf_ and RocketMQ's own are refused.
+	// Headers travel with the event as properties of the message. Names consist of letters, digits, _ - and dots; names that
+	// begin with CE_ or rf_, and those that RocketMQ reserves, are refused. MaxHeaders limits their size.
 	Headers map[string]string
 
-	DataSchema string            // see [Event]
-	Extensions map[string]string // see [Event]. Names are small letters and digits
+	DataSchema string            // see Event
+	Extensions map[string]string // see Event; names consist of lower-case letters and digits
 }
 
-// Event is one event as it was recorded and as handlers see it; on the wire it is a CloudEvent 1.0 in binary mode. What
-// other producers send is read in structured mode, too.
+// Event is an event as it was published and as handlers receive it. In a message it is a CloudEvent 1.0 in binary mode;
+// the structured mode of other producers is read, too.
 type Event struct {
-	// ID and Source identify an event. ID is a UUIDv7 for what rocketflow published. A CloudEvent of another producer whose
-	// id is no UUID in its canonical form has an ID that is derived from source and id, and OriginalID holds the id. A
-	// message that is no CloudEvent has an ID that is derived from its unique key.
+	// ID and Source together identify an event. ID is a UUIDv7 if rocketflow published the event. If another producer sent it
+	// with an id that is no UUID in canonical form, ID is derived from source and id, and OriginalID is that id. If the message
+	// is no CloudEvent, ID is derived from the unique key of the message.
 	ID         uuid.UUID
 	OriginalID string
-	Type       string
-	Source     string // the service that published it, a URI reference
-	Topic      string
-	Subject    string // the aggregate's id, or empty
 
-	// Sequence rises strictly along the stream (Source, Topic, Subject); Previous is that of the event before, 0 for the
-	// first. Sequence is also the time of recording in microseconds of the Unix epoch, by the publisher's database, or a
-	// little more. Both are 0 for an event without order.
+	Type    string // such as order.placed
+	Source  string // the service that published it: a URI reference of at most MaxSource bytes
+	Topic   string
+	Subject string // the id of its aggregate, or empty
+
+	// Sequence increases strictly along the event's stream, and Previous is the sequence of the event before it, 0 for the
+	// first one. A sequence is the time of the publication in microseconds since 1970 by the clock of the publisher's
+	// database, or slightly more. Both are 0 for an event without order.
 	Sequence int64
 	Previous int64
 
-	Time        time.Time // when it was recorded, by the publisher's database
-	Database    string    // identifies the database that recorded it
-	ContentType string    // of Body, a media type; default application/json
-	DataSchema  string    // CloudEvents' dataschema: the URI of Body's schema, or empty
+	Time        time.Time // of the publication, by the clock of the publisher's database
+	Database    string    // the id of the publisher's database
+	ContentType string    // the media type of Body. Defaults to ContentTypeJSON.
+	DataSchema  string    // CloudEvents' dataschema: the URI of the schema of Body, or empty
 
-	// Extensions are the extension attributes of the CloudEvent, but for those that are fields here. Values are in the text
-	// form of their CloudEvents type.
+	// Extensions are the extension attributes of the CloudEvent that have no field here, in the text form of their type.
 	Extensions map[string]string
-	Headers    map[string]string // the properties of the message that are neither attributes nor RocketMQ's
-	Body       []byte            // empty: the event has no data
+	Headers    map[string]string // the properties of the message that are neither attributes nor reserved by RocketMQ
+	Body       []byte            // the encoded payload; empty if the event has no data
 
-	// TimeoutKey and TimeoutName name the timeout whose firing this event is, and then ID is its epoch. Empty otherwise.
+	// TimeoutKey and TimeoutName name the timeout that fired with this event, whose ID is then the timeout's epoch. Both are
+	// empty for other events.
 	TimeoutKey, TimeoutName string
 }
 
-// Stream names an ordered sequence of events.
+// Stream identifies a sequence of events that are delivered in order: those that a service published on a topic about an
+// aggregate.
 type Stream struct {
 	Source, Topic, Subject string
 }
 
-// Stream returns the stream of e. It is the zero value for an event without order.
+// Stream returns the stream of e, or the zero value if e has no order.
 func (e Event) Stream() Stream {
 	if !e.Ordered() {
 		return Stream{}
@@ -82,26 +84,26 @@ func (e Event) Stream() Stream {
 	return Stream{e.Source, e.Topic, e.Subject}
 }
 
-// Ordered tells whether e has a place in a stream.
+// Ordered reports whether e belongs to a stream.
 func (e Event) Ordered() bool { return e.Sequence > 0 }
 
-// EventMeta makes Event a Payload: publish one to choose the encoding yourself.
+// EventMeta makes Event a Payload whose Body is sent as it is.
 func (e Event) EventMeta() Meta {
 	return Meta{Topic: e.Topic, Type: e.Type, Subject: e.Subject, Headers: e.Headers, DataSchema: e.DataSchema, Extensions: e.Extensions}
 }
 
-// ContentTypeJSON is the default content type.
+// ContentTypeJSON is the content type of an event that names no other.
 const ContentTypeJSON = "application/json"
 
-// Limits of what can be published. A RocketMQ broker stores properties in 32,767 bytes, its own included, and topics
-// in 127.
+// Limits of an event that is published, in bytes. A RocketMQ broker stores the properties of a message in at most 32,767
+// bytes, its own included, and the name of a topic in 127.
 const (
 	MaxTopic   = 127
 	MaxType    = 255
 	MaxSubject = 255
 	MaxSource  = 255
-	MaxHeaders = 16 << 10 // names and values of headers and extensions, and the schema, together
-
-	// MaxSequence is the highest sequence that an event can have: the last microsecond of the year 9999.
-	MaxSequence = 253402300799999999
+	MaxHeaders = 16 << 10 // names and values of headers and extensions, and the data schema, together
 )
+
+// MaxSequence is the largest sequence of an event: the last microsecond of the year 9999.
+const MaxSequence = 253402300799999999

@@ -1,13 +1,12 @@
 package rocketflow
 
 // MissingEventsTopic is the topic on which consumers request missing events from their publishers, see [MissingEvents].
-// Create it beside the topics of the application. Where it is missing, a gap in a stream stays until the broker delivers
-// the events or an operator sends them again.
+// Create it beside the topics of the application. Without it a gap in a stream remains until the broker delivers the
+// missing events or an operator sends them again.
 const MissingEventsTopic = "rocketflow-missing-events"
 
-// MissingEvents is a consumer's request for the events of a stream whose sequence lies between After and Until: it has
-// both of these and nothing between them. It is a Payload of an event without order, and is sent again for as long as the
-// gap exists.
+// MissingEvents is a consumer's request for the events of a stream whose sequence lies between After and Until, both
+// exclusive. It is the payload of an event without order, and is sent again for as long as the gap exists.
 type MissingEvents struct {
 	Source  string `json:"source"`
 	Topic   string `json:"topic"`
@@ -21,5 +20,5 @@ func (MissingEvents) EventMeta() Meta {
 	return Meta{Topic: MissingEventsTopic, Type: "rocketflow.missing_events"}
 }
 
-// Stream returns the stream that m requests events of.
+// Stream returns the stream whose events are requested.
 func (m MissingEvents) Stream() Stream { return Stream{m.Source, m.Topic, m.Subject} }

@@ -17,7 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// CloudEvents attributes.
+// Names of CloudEvents attributes.
 const (
 	attrID           = "id"
 	attrType         = "type"
@@ -33,14 +33,14 @@ const (
 	specVersion = "1.0"
 )
 
-// contextAttributes are no names for extensions, and neither are the members of the JSON format and the name that the
-// RocketMQ binding gives datacontenttype.
+// contextAttributes are the names that an extension can't have: the attributes of CloudEvents itself, the members of the
+// JSON format, and the name of datacontenttype in the RocketMQ binding.
 var contextAttributes = map[string]bool{
 	attrID: true, attrType: true, attrSource: true, attrSubject: true, attrTime: true, attrSpecVersion: true,
 	attrContentType: true, attrDataSchema: true, "data": true, "data_base64": true, "contenttype": true,
 }
 
-// attributeError says why a message can't be read. It shows what the message holds cut, and without control characters.
+// attributeError names the property that makes a message unreadable. Its text shows the value shortened and escaped.
 type attributeError struct{ name, value, reason string }
 
 func (e *attributeError) Error() string {
@@ -53,7 +53,8 @@ const (
 	errText     = "not text without control characters"
 )
 
-// setAttributes completes an event with its CloudEvents attributes. property says how the message calls an attribute.
+// setAttributes sets the fields of e that are CloudEvents attributes. property returns the name that an attribute has in the
+// message, for errors.
 func setAttributes(e *rocketflow.Event, attributes map[string]string, d broker.Delivery, property func(attribute string) string) error {
 	bad := func(attribute, reason string) error {
 		return &attributeError{property(attribute), attributes[attribute], reason}
@@ -105,14 +106,14 @@ func setAttributes(e *rocketflow.Event, attributes map[string]string, d broker.D
 	return nil
 }
 
-// parseSequence takes digits alone, so that what is read is written the same.
+// parseSequence accepts the canonical decimal form only, so that a sequence that was read is written unchanged.
 func parseSequence(s string) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	return n, err == nil && n >= 0 && n <= rocketflow.MaxSequence && strconv.FormatInt(n, 10) == s
 }
 
-// parseTime reads an instant of RFC 3339, which allows leap seconds and small letters. A leap second is the second
-// behind it, as Postgres has it.
+// parseTime parses a timestamp of RFC 3339, which allows leap seconds and lower-case letters. A leap second becomes the
+// second after it, as in Postgres.
 func parseTime(s string) (time.Time, bool) {
 	s = strings.ToUpper(s)
 	var leap time.Duration
@@ -127,7 +128,7 @@ func parseTime(s string) (time.Time, bool) {
 	return t, t.Year() >= 1 && t.Year() <= 9999
 }
 
-// isURIReference tells whether s is one by RFC 3986. url.Parse alone takes much that is none.
+// isURIReference reports whether s is a URI reference by RFC 3986. url.Parse alone accepts more than that.
 func isURIReference(s string) bool {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -150,18 +151,19 @@ func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
-// isURI is isURIReference with a scheme.
+// isURI reports whether s is a URI reference with a scheme.
 func isURI(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Scheme != "" && isURIReference(s)
 }
 
+// isMediaType reports whether s is a media type with type and subtype.
 func isMediaType(s string) bool {
 	t, _, err := mime.ParseMediaType(s)
 	return err == nil && strings.Contains(t, "/")
 }
 
-// isExtension tells whether CloudEvents allows the name for an extension.
+// isExtension reports whether CloudEvents allows the name for an extension.
 func isExtension(name string) bool {
 	for _, r := range name {
 		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9') {
@@ -171,6 +173,7 @@ func isExtension(name string) bool {
 	return name != "" && !contextAttributes[name]
 }
 
+// isName reports whether s consists of letters, digits, _ - and the characters of also.
 func isName(s, also string) bool {
 	for _, r := range s {
 		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || strings.ContainsRune(also, r)) {
@@ -180,7 +183,7 @@ func isName(s, also string) bool {
 	return true
 }
 
-// asText makes any bytes into text.
+// asText replaces what is no printable UTF-8 text in s.
 func asText(s string) string {
 	return strings.Map(func(r rune) rune {
 		if printable.IsText(string(r)) {

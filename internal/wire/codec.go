@@ -1,3 +1,5 @@
+// Package wire converts events to messages and back. A message is a CloudEvent in binary mode; the structured mode with the
+// JSON format is read as well. The package also validates what can be published, and encodes and decodes payloads.
 package wire
 
 import (
@@ -17,9 +19,9 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// Property names on the wire. A CloudEvents attribute has the prefix CE_, as in CloudEvents' RocketMQ binding, which has
-// one name of its own: CE_contenttype for datacontenttype. sequence and partitionkey are CloudEvents' documented
-// extensions. What begins with rf_ is rocketflow's.
+// Names of message properties. The property of a CloudEvents attribute has the prefix CE_, as in CloudEvents' RocketMQ
+// binding; that of datacontenttype is CE_contenttype. sequence and partitionkey are documented extensions of CloudEvents.
+// Properties with the prefix rf_ are rocketflow's own.
 const (
 	prefixAttribute = "CE_"
 	prefixOwn       = "rf_"
@@ -43,11 +45,11 @@ const (
 	propData        = "rf_data"      // the body is data, though it looks like the binding's sign that there is none
 )
 
-// noData is the body of an event without data: RocketMQ takes no empty one, and this is what CloudEvents' Java SDK sends
-// and takes for none.
+// noData is the body of a message whose event has no data. RocketMQ refuses an empty body, and CloudEvents' Java SDK sends
+// and reads this one.
 const noData = "\x00"
 
-// MessageOf returns e as it goes on the wire.
+// MessageOf returns the message that carries e.
 func MessageOf(e rocketflow.Event) broker.Message {
 	p := make(map[string]string, 12+len(e.Headers)+len(e.Extensions))
 	maps.Copy(p, e.Headers)
@@ -93,19 +95,17 @@ func MessageOf(e rocketflow.Event) broker.Message {
 	return m
 }
 
-// messageID is the broker's unique key for an event: 32 hex digits, as RocketMQ's own.
+// messageID returns the unique key of the message: 32 hexadecimal digits, as in RocketMQ's own keys.
 func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 
-// EventOf reads a message: a CloudEvent in binary mode, or in structured mode with the JSON format. A message that is no
-// CloudEvent, because some other producer sent it, becomes an event without order: Type is its tag, Subject its sharding
-// key or else its first key, Time when it was born, and ID is derived from topic and unique key, so that the same message
-// is the same event each time.
+// EventOf returns the event that a message carries. A message of another producer that is no CloudEvent becomes an event
+// without order: Type is its tag, Subject its sharding key or else its first key, Time its creation time, and ID is derived
+// from topic and unique key, so that each delivery of the message yields the same event.
 //
-// An error matches rocketflow.ErrUndecodable and names the property or attribute: an event is read whole or not at all. The event
-// that comes with an error is what a dead letter can hold of the message. Its ID is derived from topic and unique key as
-// well, or else from where the message is stored: what the message says of its identity can't be relied on, as it may be
-// missing, or be another event's. It has no order, Headers are all properties that aren't RocketMQ's, and Body is that of
-// the message.
+// An error matches rocketflow.ErrUndecodable and names the property or attribute: an event is read completely or not at
+// all. With an error, EventOf returns what a dead letter can store of the message: an event without order, whose Headers are
+// all properties that aren't RocketMQ's and whose Body is that of the message. Its ID is derived from topic and unique key,
+// or else from the place where the message is stored, because the id in the message may be missing or another event's.
 func EventOf(d broker.Delivery) (rocketflow.Event, error) {
 	e, err := read(d)
 	if err != nil {
@@ -114,6 +114,7 @@ func EventOf(d broker.Delivery) (rocketflow.Event, error) {
 	return e, nil
 }
 
+// read returns the event of a message in any of the modes.
 func read(d broker.Delivery) (rocketflow.Event, error) {
 	attributes, err := binaryAttributes(d.Properties)
 	if err != nil {
@@ -128,8 +129,8 @@ func read(d broker.Delivery) (rocketflow.Event, error) {
 	return binary(d, attributes)
 }
 
-// binaryAttributes returns the attributes among properties. Names are compared as they are: where one differs from an
-// attribute's in its case alone, the sender meant something that we would overlook.
+// binaryAttributes returns the CloudEvents attributes among the properties p. A name that differs from an attribute's only in
+// case is an error: ignoring it would lose what the sender meant.
 func binaryAttributes(p map[string]string) (map[string]string, error) {
 	attributes := make(map[string]string, len(p))
 	for name, value := range p {
@@ -160,6 +161,7 @@ func binaryAttributes(p map[string]string) (map[string]string, error) {
 	return attributes, nil
 }
 
+// binary returns the event of a CloudEvent in binary mode.
 func binary(d broker.Delivery, attributes map[string]string) (rocketflow.Event, error) {
 	p := d.Properties
 	e := rocketflow.Event{
@@ -209,7 +211,7 @@ func binary(d broker.Delivery, attributes map[string]string) (rocketflow.Event, 
 	return e, nil
 }
 
-// foreign reads a message that is no CloudEvent.
+// foreign returns the event of a message that is no CloudEvent.
 func foreign(d broker.Delivery) (rocketflow.Event, error) {
 	e := rocketflow.Event{
 		ID: messageIdentity(d), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
@@ -232,7 +234,7 @@ func foreign(d broker.Delivery) (rocketflow.Event, error) {
 	return e, nil
 }
 
-// undecoded returns what a dead letter can hold of a message that can't be read.
+// undecoded returns the event that a dead letter stores of a message that can't be read.
 func undecoded(d broker.Delivery) rocketflow.Event {
 	p := d.Properties
 	e := rocketflow.Event{
@@ -253,9 +255,8 @@ func undecoded(d broker.Delivery) rocketflow.Event {
 	return e
 }
 
-// Undecoded tells whether e is what EventOf returned with an error, also if it was stored since: its headers are the
-// properties of the message, of which those of a CloudEvent are no headers otherwise. It is for people to look at, not for
-// handlers: what of it is missing or wrong is not marked.
+// Undecoded reports whether e is an event that EventOf returned with an error, also after it was stored: its headers include
+// properties of CloudEvents or rocketflow, which are no headers otherwise. Such an event is for operators, not for handlers.
 func Undecoded(e rocketflow.Event) bool {
 	for name := range e.Headers {
 		if strings.HasPrefix(name, prefixAttribute) || strings.HasPrefix(name, prefixOwn) {
@@ -265,8 +266,8 @@ func Undecoded(e rocketflow.Event) bool {
 	return false
 }
 
-// identity makes a UUID of a CloudEvents id, which may be any text and is unique per source only. original is that text,
-// unless the UUID says the same. Only the canonical form of a UUID is one: two texts are two ids.
+// identity returns the UUID of a CloudEvents id, which may be any text and is unique per source only. original is the text,
+// unless it is a UUID in canonical form; other forms of the same UUID are other ids.
 func identity(source, text string) (id uuid.UUID, original string) {
 	if id, err := uuid.Parse(text); err == nil && id != uuid.Nil && id.String() == text {
 		return id, ""
@@ -274,7 +275,7 @@ func identity(source, text string) (id uuid.UUID, original string) {
 	return derivedID(source, text), text
 }
 
-// messageIdentity is the id of a message that has none as an event, the same each time it comes.
+// messageIdentity derives the id of a message that carries no id of an event. It is the same for each delivery.
 func messageIdentity(d broker.Delivery) uuid.UUID {
 	if d.ID == "" {
 		return derivedID(d.Topic, fmt.Sprintf("%s/%d/%d", d.Broker, d.Queue, d.Offset))
@@ -282,7 +283,7 @@ func messageIdentity(d broker.Delivery) uuid.UUID {
 	return derivedID(d.Topic, d.ID)
 }
 
-// derivedID is a UUID of version 8 (RFC 9562): a digest of what identifies a foreign message.
+// derivedID returns a UUID of version 8 (RFC 9562): a digest of name, which is unique within space.
 func derivedID(space, name string) uuid.UUID {
 	sum := sha256.Sum256([]byte(space + "\x00" + name))
 	id := uuid.UUID(sum[:16])
@@ -291,7 +292,7 @@ func derivedID(space, name string) uuid.UUID {
 	return id
 }
 
-// userHeaders returns the properties that are neither attributes nor rocketflow's nor RocketMQ's.
+// userHeaders returns the properties that are neither attributes nor reserved by rocketflow or RocketMQ.
 func userHeaders(p map[string]string) map[string]string {
 	var h map[string]string
 	for name, value := range p {

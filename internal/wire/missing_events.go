@@ -6,8 +6,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
-// ValidateMissingEvents returns a *rocketflow.FieldError for a request that can't be about any stream: anybody who may
-// publish can send one.
+// ValidateMissingEvents returns a *rocketflow.FieldError for a request that can't be about any stream. Requests are input from
+// outside: whoever may publish to the topic can send one.
 func ValidateMissingEvents(m rocketflow.MissingEvents) error {
 	bad := func(field, value, want string) error {
 		return valid.Field(field, printable.Quote(value, printable.Name)+": want "+want)

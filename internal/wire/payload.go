@@ -16,8 +16,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
-// NewEvent makes the event of a payload: a new id, the encoded body, nothing that a database assigns. It returns a
-// *rocketflow.FieldError for a meta that can't be published.
+// NewEvent returns the event of a payload, with a new id and the encoded body. Sequence, time and database are set when it
+// is recorded. A payload that can't be published is a *rocketflow.FieldError.
 func NewEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	meta := p.EventMeta()
 	id, err := uuid.NewV7()
@@ -39,8 +39,9 @@ func NewEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 	return e, Validate(e)
 }
 
-// DecodeBody reads the body of e, which is JSON by its content type, into a T. What can't be read matches rocketflow.ErrUndecodable: also
-// a message that EventOf could not read, an event without data, and null for a T that is never nil, as both would look like a T whose fields are all zero.
+// DecodeBody decodes the JSON body of e. Errors match rocketflow.ErrUndecodable. It is an error if the content type isn't
+// JSON, if EventOf could not read the message, or if the event has no data or null for a T that can't be nil: both would look
+// like the zero value of T.
 func DecodeBody[T any](e rocketflow.Event) (T, error) {
 	var v T
 	undecodable := func(err error) error {
@@ -67,6 +68,7 @@ func DecodeBody[T any](e rocketflow.Event) (T, error) {
 	return v, nil
 }
 
+// takesNull reports whether null is a value of T.
 func takesNull[T any]() bool {
 	switch reflect.TypeFor[T]().Kind() {
 	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface:

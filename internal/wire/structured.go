@@ -17,19 +17,20 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// Content types of CloudEvents' structured and batched modes. What begins with the prefix holds an event in some format.
+// Content types of CloudEvents' structured and batched modes.
 const (
 	structuredPrefix = "application/cloudevents"
 	structuredJSON   = "application/cloudevents+json"
 	batchPrefix      = "application/cloudevents-batch"
 )
 
+// isStructured reports whether a body of this content type contains a whole event, in any format.
 func isStructured(contentType string) bool {
 	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(contentType)), structuredPrefix)
 }
 
-// structured reads a message whose body is a CloudEvent with its attributes. properties are the attributes that the
-// message repeats.
+// structured returns the event of a CloudEvent in structured mode. properties are the attributes that the message repeats as
+// properties; they must agree with those in the body.
 func structured(d broker.Delivery, properties map[string]string) (rocketflow.Event, error) {
 	contentType := properties[attrContentType]
 	bad := func(reason string) error { return &attributeError{propContentType, contentType, reason} }
@@ -68,7 +69,7 @@ func structured(d broker.Delivery, properties map[string]string) (rocketflow.Eve
 	return e, setAttributes(&e, attributes, d, func(attribute string) string { return attribute })
 }
 
-// readJSONFormat reads CloudEvents' JSON format. A member that is null is absent.
+// readJSONFormat parses CloudEvents' JSON format. A member that is null counts as absent.
 func readJSONFormat(text []byte) (attributes map[string]string, body []byte, err error) {
 	text = bytes.TrimPrefix(text, []byte("\xEF\xBB\xBF")) // a byte order mark, which readers of JSON may ignore
 	if !utf8.Valid(text) {
@@ -94,7 +95,8 @@ func readJSONFormat(text []byte) (attributes map[string]string, body []byte, err
 	return attributes, body, err
 }
 
-// members returns the members of a JSON object that aren't null. encoding/json alone would take the last of two.
+// members returns the members of a JSON object that aren't null. A name that occurs twice is an error; encoding/json alone
+// would use the last value.
 func members(text []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if token, err := d.Token(); err != nil || token != json.Delim('{') {
@@ -130,8 +132,7 @@ func members(text []byte) (map[string]json.RawMessage, error) {
 	return found, nil
 }
 
-// attributeText returns the text form of an attribute: of CloudEvents' types a JSON value can be a string, a boolean or
-// an integer.
+// attributeText returns the text form of an attribute, whose JSON value can be a string, a boolean or an integer.
 func attributeText(value json.RawMessage) (string, error) {
 	switch c := value[0]; {
 	case c == '"':
@@ -146,7 +147,7 @@ func attributeText(value json.RawMessage) (string, error) {
 	return "", errors.New("want a string, a boolean or an integer")
 }
 
-// stringOf decodes a JSON string. One with a lone surrogate can't be kept as UTF-8.
+// stringOf decodes a JSON string. A lone surrogate is an error, because UTF-8 can't represent it.
 func stringOf(value json.RawMessage) (string, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil {
@@ -159,7 +160,7 @@ func stringOf(value json.RawMessage) (string, error) {
 	return text, nil
 }
 
-// data returns the body: of a JSON content type the JSON value as it stands there, of another the string's content.
+// data returns the body of the event: for a JSON content type the JSON value unchanged, for others the content of the string.
 func data(members map[string]json.RawMessage, contentType string) ([]byte, error) {
 	value, plain := members["data"]
 	encoded, binary := members["data_base64"]
@@ -189,8 +190,8 @@ func data(members map[string]json.RawMessage, contentType string) ([]byte, error
 	return []byte(text), nil
 }
 
-// isJSON tells whether a media type is JSON, and in which charset: RFC 8259 knows UTF-8 alone. Case and parameters
-// don't matter otherwise (RFC 2045).
+// isJSON reports whether a media type is JSON, and whether its charset is UTF-8, the only one of RFC 8259. Case and other
+// parameters are ignored (RFC 2045).
 func isJSON(contentType string) (json, utf8 bool) {
 	t, parameters, err := mime.ParseMediaType(contentType)
 	if err != nil {
@@ -200,6 +201,7 @@ func isJSON(contentType string) (json, utf8 bool) {
 	return subtype == "json" || strings.HasSuffix(subtype, "+json"), isUTF8(parameters)
 }
 
+// isUTF8 reports whether the parameters of a media type mean UTF-8.
 func isUTF8(parameters map[string]string) bool {
 	switch strings.ToLower(parameters["charset"]) {
 	case "", "utf-8", "utf8", "us-ascii":

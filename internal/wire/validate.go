@@ -13,8 +13,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// Validate returns a *rocketflow.FieldError, or a *broker.ReservedPropertyError, for what could never be sent or read back, or would
-// be no valid CloudEvent. An empty Source is left to whoever sets it.
+// Validate returns a *rocketflow.FieldError or a *broker.ReservedPropertyError for an event that can't be sent and read back
+// unchanged, or that is no valid CloudEvent. Source may be empty: the outbox sets it.
 func Validate(e rocketflow.Event) error {
 	if e.Source != "" {
 		if err := ValidateSource("source", e.Source); err != nil {
@@ -73,8 +73,8 @@ func Validate(e rocketflow.Event) error {
 	return nil
 }
 
-// ValidateSource returns a *rocketflow.FieldError that names field unless source can be the Source of events: a URI reference (RFC
-// 3986), such as "order" or "https://example.com/order". The parts call it for their Config.
+// ValidateSource returns a *rocketflow.FieldError that names field if source can't be the source of events: a URI reference
+// (RFC 3986) such as "order" or "https://example.com/order".
 func ValidateSource(field, source string) error {
 	if source == "" {
 		return valid.Field(field, "missing: name the service")
@@ -86,8 +86,8 @@ func ValidateSource(field, source string) error {
 	return nil
 }
 
-// isReserved tells whether a header can't have this name. What looks like an attribute's is reserved as well: readers would
-// take it for one that is misspelled.
+// isReserved reports whether a header can't have this name. Names that resemble an attribute's are reserved, too, because a
+// reader would reject them as misspelled.
 func isReserved(name string) bool {
 	if broker.Reserved(name) || strings.HasPrefix(name, prefixOwn) || len(name) >= len(prefixAttribute) && strings.EqualFold(name[:len(prefixAttribute)], prefixAttribute) {
 		return true

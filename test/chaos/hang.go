@@ -83,6 +83,10 @@ func (p *process) wake() {
 	p.unhang = make(chan struct{})
 }
 
+// reportLimit is how long a router may take to report all handlers that hang. What was abandoned in one process is tried
+// again in another, where it hangs as well, and each time it takes the deadline and five seconds until it is reported.
+const reportLimit = time.Minute
+
 // besideHanging waits until all but the aggregate whose handler hangs is at rest, and for the router to report it.
 func (p *play) besideHanging() error {
 	if err := p.comeToRest(hangStream(p.seed), "a handler hangs"); err != nil {
@@ -94,7 +98,7 @@ func (p *play) besideHanging() error {
 			break
 		}
 	}
-	for limit := time.Now().Add(10 * time.Second); p.unreported(); time.Sleep(pollInterval) {
+	for limit := time.Now().Add(reportLimit); p.unreported(); time.Sleep(pollInterval) {
 		if time.Now().After(limit) {
 			p.fault("the router of a process whose handler hangs doesn't name the consumer")
 			break

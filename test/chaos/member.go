@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
@@ -99,7 +100,7 @@ type inside struct {
 	*process
 	world *world
 	name  string
-	once  sync.Once
+	ended atomic.Bool    // kill or close was called
 	doing sync.WaitGroup // transactions
 
 	freezing sync.Mutex
@@ -119,16 +120,21 @@ func startInside(ctx context.Context, w *world, s settings) (member, error) {
 	return m, nil
 }
 
+// kill doesn't wait: the process may call it itself, also while it is closed.
 func (m *inside) kill() {
-	m.once.Do(func() {
-		m.client.dead.Store(true)
-		m.gate.shutDown()
-		m.thaw()
-		heal := m.isolate(rocketmqtest.Refused)
-		m.world.zombies.Go(func() {
-			m.stop(time.Second)
-			heal()
-		})
+	first := m.ended.CompareAndSwap(false, true)
+	if m.client.dead.Swap(true) {
+		return
+	}
+	m.gate.shutDown()
+	if !first {
+		return // close clears away
+	}
+	m.thaw()
+	heal := m.isolate(rocketmqtest.Refused)
+	m.world.zombies.Go(func() {
+		m.stop(time.Second)
+		heal()
 	})
 }
 
@@ -199,8 +205,8 @@ func (m *inside) isolate(o rocketmqtest.Outage) (heal func()) {
 }
 
 func (m *inside) close() {
-	m.once.Do(func() {
+	if m.ended.CompareAndSwap(false, true) {
 		m.stop(5 * time.Second)
 		m.client.dead.Store(true)
-	})
+	}
 }

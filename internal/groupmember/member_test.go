@@ -1,0 +1,361 @@
+package groupmember_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/rocketflow/rocketflow/internal/groupmember"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const topic = "orders"
+
+// network is the connection of one member to the one broker of a test, made anew when it breaks.
+type network struct {
+	names   string // address of the name server
+	address string // of the broker
+	group   string
+	id      string
+	changed func()
+
+	mu   sync.Mutex
+	conn *remoting.Conn
+}
+
+func (n *network) Queues(ctx context.Context, topic string) ([]groupmember.Queue, error) {
+	conn, err := remoting.Dial(ctx, n.names, remoting.Credentials{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.RouteOfTopic, Ext: map[string]string{"topic": topic, "acceptStandardJsonOnly": "true"}})
+	if err != nil {
+		return nil, err
+	}
+	var route remoting.Route
+	if err := remoting.DecodeJSON(answer.Body, &route); err != nil {
+		return nil, err
+	}
+	var queues []groupmember.Queue
+	for _, q := range route.Queues {
+		for id := range q.Read {
+			queues = append(queues, groupmember.Queue{Topic: topic, Broker: q.Broker, ID: id})
+		}
+	}
+	return queues, nil
+}
+
+func (n *network) Call(ctx context.Context, _ string, request *remoting.Command) (*remoting.Command, error) {
+	return n.call(ctx, request)
+}
+
+func (n *network) call(ctx context.Context, request *remoting.Command) (*remoting.Command, error) {
+	conn, err := n.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return conn.Call(ctx, request)
+}
+
+func (n *network) connection(ctx context.Context) (*remoting.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != nil && n.conn.Err() == nil {
+		return n.conn, nil
+	}
+	conn, err := remoting.Dial(ctx, n.address, remoting.Credentials{}, func(_ *remoting.Conn, request *remoting.Command) *remoting.Command {
+		if request.Code == remoting.ConsumersChanged && n.changed != nil {
+			n.changed()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n.id != "" {
+		body, err := json.Marshal(map[string]any{"clientID": n.id, "producerDataSet": []any{}, "consumerDataSet": []any{map[string]any{
+			"groupName": n.group, "consumeType": "CONSUME_PASSIVELY", "messageModel": "CLUSTERING", "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET",
+			"subscriptionDataSet": []any{map[string]any{"topic": topic, "subString": "*", "expressionType": "TAG", "subVersion": 1}},
+		}}})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := conn.Call(ctx, &remoting.Command{Code: remoting.Heartbeat, Body: body}); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	n.conn = conn
+	return conn, nil
+}
+
+func (n *network) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != nil {
+		n.conn.Close()
+	}
+}
+
+// bundle is a broker with a topic, and what was handled.
+type bundle struct {
+	*testing.T
+	server *rocketmqtest.Server
+	group  string
+	sender *network
+
+	mu      sync.Mutex
+	handled map[string]int
+	order   map[int][]int64 // offsets by queue
+	changed chan struct{}
+}
+
+func setup(t *testing.T, queues int) *bundle {
+	t.Helper()
+	b := &bundle{T: t, server: rocketmqtest.RunT(t), group: "group-" + uuid.NewString(), handled: map[string]int{}, order: map[int][]int64{}, changed: make(chan struct{})}
+	b.sender = &network{names: b.server.Addr(), address: b.server.BrokerAddr()}
+	t.Cleanup(b.sender.close)
+	_, err := b.sender.call(t.Context(), &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
+		"topic": topic, "defaultTopic": "TBW102", "readQueueNums": strconv.Itoa(queues), "writeQueueNums": strconv.Itoa(queues), "perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// joined is a member, and how it leaves.
+type joined struct {
+	*groupmember.Member
+	leave func()
+}
+
+func (b *bundle) join(edit func(*groupmember.Config)) joined {
+	b.Helper()
+	n := &network{names: b.server.Addr(), address: b.server.BrokerAddr(), group: b.group, id: "member-" + uuid.NewString()}
+	config := groupmember.Config{
+		Network: n, Group: b.group, ID: n.id, Topics: []string{topic}, Slots: make(chan struct{}, 64), Handle: b.handle, Logger: slog.New(slog.DiscardHandler),
+	}
+	if edit != nil {
+		edit(&config)
+	}
+	m := groupmember.New(config)
+	n.changed = m.Rebalance
+	if _, err := n.connection(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	m.Start()
+	var once sync.Once
+	leave := func() {
+		once.Do(func() {
+			if err := m.Stop(context.Background()); err != nil {
+				b.Error(err)
+			}
+			n.close()
+		})
+	}
+	b.Cleanup(leave)
+	return joined{m, leave}
+}
+
+func (b *bundle) handle(_ context.Context, _ <-chan struct{}, m groupmember.Message) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.handled[string(m.Body)]++
+	b.order[m.ID] = append(b.order[m.ID], m.QueueOffset)
+	close(b.changed)
+	b.changed = make(chan struct{})
+	return true
+}
+
+func (b *bundle) send(queue int, body string) {
+	b.Helper()
+	for {
+		_, err := b.sender.call(b.Context(), &remoting.Command{Code: remoting.SendMessage, Body: []byte(body), Ext: map[string]string{
+			"producerGroup": "p", "topic": topic, "defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "queueId": strconv.Itoa(queue), "sysFlag": "0",
+			"bornTimestamp": strconv.FormatInt(time.Now().UnixMilli(), 10), "flag": "0", "properties": "UNIQ_KEY\x01" + uuid.NewString() + "\x02",
+			"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false",
+		}})
+		if err == nil {
+			return
+		}
+		if b.Context().Err() != nil {
+			b.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond) // the broker is away
+	}
+}
+
+// await waits until all of n messages were handled.
+func (b *bundle) await(n int) {
+	b.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		b.mu.Lock()
+		have, changed := len(b.handled), b.changed
+		b.mu.Unlock()
+		if have == n {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			b.Fatalf("%d of %d messages were handled", have, n)
+		}
+	}
+}
+
+func TestEachMessageIsHandled(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 8)
+	for i := range 100 {
+		b.send(i%8, fmt.Sprint(i))
+	}
+	first := b.join(nil)
+	b.await(100)
+	second := b.join(nil)
+	for deadline := time.Now().Add(20 * time.Second); len(first.Queues()) != 4 || len(second.Queues()) != 4; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the members have %v and %v", first.Queues(), second.Queues())
+		}
+	}
+	for i := range 400 {
+		b.send(i%8, fmt.Sprint(100+i))
+	}
+	b.await(500)
+	if err := second.Err(); err != nil {
+		t.Error(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for body, n := range b.handled {
+		if n != 1 {
+			t.Errorf("message %s was handled %d times", body, n)
+		}
+	}
+}
+
+// A queue whose messages are handled when its reader stops goes on behind them.
+func TestStopStoresTheOffset(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 2)
+	for i := range 20 {
+		b.send(i%2, fmt.Sprint(i))
+	}
+	m := b.join(nil)
+	b.await(20)
+	m.leave()
+	b.send(0, "20")
+	b.join(nil)
+	b.await(21)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := b.handled["0"]; n != 1 {
+		t.Errorf("the first message was handled %d times", n)
+	}
+}
+
+// In a serial group the messages of a queue are handled in order, one at a time, whoever joins and leaves.
+func TestSerialKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 3)
+	serial := func(c *groupmember.Config) { c.Serial = true }
+	first := b.join(serial)
+	for i := range 60 {
+		b.send(i%3, fmt.Sprint(i))
+		if i == 20 {
+			b.join(serial)
+		}
+		if i == 40 {
+			first.leave()
+		}
+	}
+	b.await(60)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for q, offsets := range b.order {
+		highest := int64(-1)
+		for _, o := range offsets {
+			if o > highest+1 {
+				t.Errorf("queue %d: offset %d after %d", q, o, highest)
+			}
+			highest = max(highest, o)
+		}
+	}
+}
+
+// While the broker is away nothing is lost, and when it is back reading goes on at once.
+func TestBrokerRestarts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 4)
+	m := b.join(nil)
+	for i := range 40 {
+		b.send(i%4, fmt.Sprint(i))
+	}
+	b.await(40)
+	for round := range 3 {
+		b.server.Stop(rocketmqtest.LoseNothing)
+		for deadline := time.Now().Add(10 * time.Second); m.Err() == nil; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the member reports nothing")
+			}
+		}
+		if err := b.server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		b.send(round%4, fmt.Sprint(40+round))
+		b.await(41 + round)
+		t.Logf("handled %v after the return", time.Since(began))
+	}
+}
+
+// The member doesn't take more than it may hold.
+func TestFlowControl(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1)
+	for i := range 100 {
+		b.send(0, fmt.Sprint(i))
+	}
+	release := make(chan struct{})
+	var mu sync.Mutex
+	running, most := 0, 0
+	b.join(func(c *groupmember.Config) {
+		c.MaxBuffered, c.Slots = 10, make(chan struct{}, 100)
+		handle := c.Handle
+		c.Handle = func(ctx context.Context, stop <-chan struct{}, m groupmember.Message) bool {
+			mu.Lock()
+			running++
+			most = max(most, running)
+			full := running == 10
+			mu.Unlock()
+			if full {
+				close(release)
+			}
+			<-release
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return handle(ctx, stop, m)
+		}
+	})
+	b.await(100)
+	if most > 10 {
+		t.Errorf("%d messages at once", most)
+	}
+}

@@ -1,0 +1,386 @@
+package groupmember
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// reader reads one queue: it locks it if the group is serial, pulls its messages, has them handled, and stores the offset.
+type reader struct {
+	member *Member
+	queue  Queue
+	shared bool    // another member may have read the queue until now
+	window *window // nil until the offset is known; set before placed is closed
+
+	stop    chan struct{} // closed: no more messages are pulled or given to handlers
+	stopped sync.Once
+	placed  chan struct{} // closed once window is set
+	handled chan struct{} // closed when no handler of the queue runs any more, after stop
+
+	locked  atomic.Int64 // when the lock was got or renewed, in nanoseconds since 1970
+	storing sync.Mutex   // held while the offset is stored, and guards stored
+	stored  int64        // what the broker knows; -1: unknown
+
+	mu      sync.Mutex
+	trouble error
+}
+
+func newReader(m *Member, q Queue, shared bool) *reader {
+	return &reader{member: m, queue: q, shared: shared, stop: make(chan struct{}), placed: make(chan struct{}), handled: make(chan struct{}), stored: -1}
+}
+
+func (r *reader) end() { r.stopped.Do(func() { close(r.stop) }) }
+
+func (r *reader) ending() bool {
+	select {
+	case <-r.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *reader) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trouble
+}
+
+func (r *reader) setErr(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = err
+}
+
+// run reads the queue until it is given up.
+func (r *reader) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	parts.Go(func() { // requests end with the queue
+		select {
+		case <-r.stop:
+		case <-ctx.Done():
+		}
+		cancel()
+	})
+	if r.member.config.Serial {
+		r.retry(ctx, r.lock)
+		parts.Go(func() { r.keepLock(ctx) })
+	}
+	if r.shared {
+		background.Sleep(ctx, clock.System{}, takeOver)
+	}
+	r.retry(ctx, r.place)
+	if r.window == nil { // given up before
+		close(r.handled)
+		parts.Wait()
+		return
+	}
+	parts.Go(func() {
+		defer close(r.handled)
+		r.dispatch()
+	})
+	for ctx.Err() == nil {
+		r.retry(ctx, r.pull)
+	}
+	r.end() // if the member was stopped without
+	parts.Wait()
+}
+
+const (
+	minRetry = 50 * time.Millisecond
+	maxRetry = time.Second
+)
+
+// retry does something until it succeeds or ctx ends.
+func (r *reader) retry(ctx context.Context, do func(ctx context.Context) error) {
+	for pause := minRetry; ; pause = min(2*pause, maxRetry) {
+		err := do(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.setErr(err)
+		if err == nil {
+			return
+		}
+		if pause == minRetry {
+			r.member.config.Logger.Warn("queue can't be read; it is tried again", "group", r.member.config.Group, "topic", r.queue.Topic,
+				"broker", r.queue.Broker, "queue", r.queue.ID, "error", err)
+		}
+		if !background.Sleep(ctx, clock.System{}, pause) {
+			return
+		}
+	}
+}
+
+func (r *reader) request(code remoting.Code, more ...string) *remoting.Command {
+	ext := map[string]string{
+		"consumerGroup": r.member.config.Group, "topic": r.queue.Topic, "queueId": strconv.Itoa(r.queue.ID), "bname": r.queue.Broker,
+	}
+	for i := 0; i < len(more); i += 2 {
+		ext[more[i]] = more[i+1]
+	}
+	return &remoting.Command{Code: code, Ext: ext}
+}
+
+func (r *reader) call(ctx context.Context, timeout time.Duration, request *remoting.Command) (*remoting.Command, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return r.member.config.Network.Call(ctx, r.queue.Broker, request)
+}
+
+// place learns where the group goes on in the queue: behind what it has settled, or at the oldest message.
+func (r *reader) place(ctx context.Context) error {
+	answer, err := r.call(ctx, callTimeout, r.request(remoting.QueryConsumerOffset, "setZeroIfNotFound", "false"))
+	var refused *remoting.ResponseError
+	offset := int64(0) // a broker that no longer has it names its oldest
+	switch {
+	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+	case err != nil:
+		return fmt.Errorf("query offset: %w", err)
+	default:
+		if offset, err = number(answer, "offset"); err != nil {
+			return fmt.Errorf("query offset: %w", err)
+		}
+		offset = max(offset, 0) // clients are known to store -1
+	}
+	r.window = newWindow(offset, r.member.config.MaxBuffered, r.member.config.MaxBufferedBytes)
+	close(r.placed)
+	return nil
+}
+
+func number(answer *remoting.Command, name string) (int64, error) {
+	n, err := strconv.ParseInt(answer.Ext[name], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w response: field %s is %.40q", remoting.ErrMalformed, name, answer.Ext[name])
+	}
+	return n, nil
+}
+
+// Bits of a pull's flag.
+const (
+	pullCommits    = 1 << 0 // it stores the group's offset
+	pullSuspends   = 1 << 1 // it is held while there is no message
+	pullSubscribes = 1 << 2 // it contains the subscription
+)
+
+const maxPull = 256 // messages that are asked for in one request; brokers give up to 32
+
+// emptyPause is the least time from one pull to the next while a broker answers at once that there is no message.
+const emptyPause = 50 * time.Millisecond
+
+// pull waits until the window has room, pulls once, and takes what comes. After an error the offset is stored before the
+// next pull: the broker may be a new master that has an older one.
+func (r *reader) pull(ctx context.Context) error {
+	offset, room, changed := r.window.next()
+	if room <= 0 {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	commit := r.window.offset()
+	if r.err() != nil && commit > 0 {
+		if err := r.storeOffset(ctx, commit); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	answer, err := r.call(ctx, pullHold+callTimeout, r.request(remoting.PullMessage,
+		"queueOffset", strconv.FormatInt(offset, 10),
+		"maxMsgNums", strconv.Itoa(min(room, maxPull)),
+		"sysFlag", strconv.Itoa(pullCommits|pullSuspends|pullSubscribes),
+		"commitOffset", strconv.FormatInt(commit, 10),
+		"suspendTimeoutMillis", strconv.FormatInt(pullHold.Milliseconds(), 10),
+		"subscription", "*", "expressionType", "TAG",
+		"subVersion", strconv.FormatInt(r.member.joined.UnixMilli(), 10),
+	))
+	code := remoting.Success
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) {
+		code = refused.Code
+	} else if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	switch code {
+	case remoting.Success, remoting.PullNotFound, remoting.PullRetryNow, remoting.PullOffsetMoved:
+	default:
+		return fmt.Errorf("pull: %w", err)
+	}
+	next, err := number(answer, "nextBeginOffset")
+	if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	switch code {
+	case remoting.Success:
+		records, err := remoting.DecodeRecords(answer.Body)
+		if err != nil {
+			if len(records) > 0 { // those before it
+				r.window.add(records, records[len(records)-1].QueueOffset+1)
+			}
+			return fmt.Errorf("pull at offset %d: %w", r.window.pulledTo(), err)
+		}
+		r.window.add(records, next)
+	case remoting.PullOffsetMoved:
+		if next != offset {
+			r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
+				"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", answer.Remark)
+		}
+		r.window.move(next)
+	default:
+		r.window.add(nil, next)
+		if code == remoting.PullNotFound && time.Since(began) < emptyPause {
+			background.Sleep(ctx, clock.System{}, emptyPause)
+		}
+	}
+	return nil
+}
+
+// dispatch gives messages to handlers until the queue is given up, and waits for them.
+func (r *reader) dispatch() {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		if r.ending() {
+			return
+		}
+		if r.member.config.Serial && !r.holdsLock() {
+			select {
+			case <-time.After(retryInterval):
+			case <-r.stop:
+				return
+			}
+			continue
+		}
+		record, wait := r.window.take()
+		if record == nil {
+			select {
+			case <-wait:
+			case <-r.stop:
+				return
+			}
+			continue
+		}
+		select {
+		case r.member.config.Slots <- struct{}{}:
+		case <-r.stop:
+			return
+		}
+		handle := func() {
+			settled := r.member.config.Handle(r.member.handlers, r.stop, Message{r.queue, record})
+			<-r.member.config.Slots
+			if settled {
+				r.window.settle(record)
+			}
+		}
+		if r.member.config.Serial {
+			handle()
+		} else {
+			running.Go(handle)
+		}
+	}
+}
+
+// store stores the offset if it has changed. What fails is stored the next time.
+func (r *reader) store(ctx context.Context) {
+	select {
+	case <-r.placed:
+	default:
+		return
+	}
+	if offset := r.window.offset(); offset > 0 {
+		_ = r.storeOffset(ctx, offset)
+	}
+}
+
+func (r *reader) storeOffset(ctx context.Context, offset int64) error {
+	r.storing.Lock()
+	defer r.storing.Unlock()
+	if offset == r.stored && r.err() == nil {
+		return nil
+	}
+	_, err := r.call(ctx, callTimeout, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))
+	if err != nil {
+		r.stored = -1
+		return fmt.Errorf("store offset: %w", err)
+	}
+	r.stored = offset
+	return nil
+}
+
+// leave stores the offset and releases the lock.
+func (r *reader) leave(ctx context.Context) {
+	r.store(ctx)
+	if r.member.config.Serial && r.locked.Load() != 0 {
+		_, _ = r.call(ctx, callTimeout, r.lockRequest(remoting.UnlockQueues)) // else it expires
+	}
+}
+
+// lockRequest returns a request for, or to release, the lock of the queue.
+func (r *reader) lockRequest(code remoting.Code) *remoting.Command {
+	type name struct {
+		Topic  string `json:"topic"`
+		Broker string `json:"brokerName"`
+		Queue  int    `json:"queueId"`
+	}
+	body, err := json.Marshal(map[string]any{
+		"consumerGroup": r.member.config.Group, "clientId": r.member.config.ID,
+		"mqSet": []name{{r.queue.Topic, r.queue.Broker, r.queue.ID}},
+	})
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return &remoting.Command{Code: code, Ext: map[string]string{"bname": r.queue.Broker}, Body: body}
+}
+
+var errLocked = errors.New("another member of the group holds the queue's lock")
+
+// lock gets or renews the lock of the queue.
+func (r *reader) lock(ctx context.Context) error {
+	answer, err := r.call(ctx, callTimeout, r.lockRequest(remoting.LockQueues))
+	if err != nil {
+		return fmt.Errorf("lock queue: %w", err)
+	}
+	var granted struct {
+		Queues []json.RawMessage `json:"lockOKMQSet"`
+	}
+	if err := remoting.DecodeJSON(answer.Body, &granted); err != nil {
+		return fmt.Errorf("lock queue: %w", err)
+	}
+	if len(granted.Queues) == 0 {
+		r.locked.Store(0)
+		return errLocked
+	}
+	r.locked.Store(time.Now().UnixNano())
+	return nil
+}
+
+// keepLock renews the lock until the queue is given up.
+func (r *reader) keepLock(ctx context.Context) {
+	tick := time.NewTicker(lockInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.retry(ctx, r.lock)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *reader) holdsLock() bool {
+	return time.Since(time.Unix(0, r.locked.Load())) < lockValid
+}
