@@ -18,8 +18,8 @@ func newInspectStreamCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stream SUBJECT",
 		Short: "Show the streams of a subject: published events, positions of consumers, parked events",
-		Long: `Shows the streams of a subject: the newest events that this schema's service published, the positions of its consumers, how
-many events each is behind, and the events that they have parked.`,
+		Long: `Shows the streams of a subject: the newest events that this schema's service published, the positions of its consumers,
+how many events each is behind, and the events that they have parked.`,
 		Example: "  rocketflow inspect stream 4711 --topic payments --schema payment_rocketflow",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -199,7 +199,9 @@ func TestInspectEventShowsSchemaExtensionsAndDiscard(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	want("type rocketflow.discarded", "discarded TIME (SPAN ago), of type order.changed: wrong")
-	var report struct{ Discarded *struct{ Type, Reason string } }
+	var report struct {
+		Discarded *struct{ Type, Reason string }
+	}
 	s.json(t, line, &report)
 	if report.Discarded == nil || report.Discarded.Type != "order.changed" || report.Discarded.Reason != "wrong" {
 		t.Errorf("JSON: %+v", report)

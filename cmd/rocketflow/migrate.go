@@ -23,7 +23,7 @@ func newMigrateCommand() *cobra.Command {
 		newMigrateDownCommand(&flags),
 		&cobra.Command{Use: "status", Short: "List the migrations, and which of them are applied", Args: args(cobra.NoArgs),
 			Example: "  rocketflow migrate status --schema order_rocketflow",
-			RunE: flags.migrate(func(context.Context, *pgxpool.Pool) error { return nil })},
+			RunE:    flags.migrate(func(context.Context, *pgxpool.Pool) error { return nil })},
 		newMigrateOwnerCommand(&flags),
 	)
 	cmd.Long = "Creates, updates, lists or reverts rocketflow's tables in the schema of a service."

@@ -157,9 +157,9 @@ func newOwedDiscardCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "discard",
 		Short: "Give up rejected events: they are never sent",
-		Long: `Gives up rejected events. In an ordered stream an event of type ` + operate.DiscardedType + ` with --reason replaces each; consumers
-step over it. The discarded events are kept in the table outbox_discarded as long as acknowledged ones are. Prints how
-many. Asks for confirmation; where there is no terminal, --yes is required.`,
+		Long: `Gives up rejected events. In an ordered stream an event of type ` + operate.DiscardedType + ` with --reason replaces each;
+consumers step over it. The discarded events are kept in the table outbox_discarded as long as acknowledged ones are.
+Prints how many. Asks for confirmation; where there is no terminal, --yes is required.`,
 		Example: `  rocketflow owed discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --reason "too large, see ticket 4711"`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -16,7 +16,7 @@ import (
 const module = "github.com/rocketflow/rocketflow"
 
 // siblings don't know each other: what they share is in the root package.
-var siblings = []string{"outbox", "handlers", "saga", "timeout"}
+var siblings = []string{"outbox", "handlers", "saga", "timeout", "operate"}
 
 // onlyIn says which packages may import what; patterns of path.Match, without the module.
 var onlyIn = []struct {
