@@ -41,7 +41,7 @@
 // What a consumer handles is recorded when it starts. A process that meets a recorded type without having its handler, an
 // old version beside a new one or the other way round, parks the event, with what is behind it in its stream, and a process
 // that has the handler takes it within seconds. If no process has it any more the events wait, with the reason
-// [Unhandled], until [Retire] says that the handler is gone for good; they are stepped over then, and so is a type that was
+// [Unhandled], until operate.Operator.RetireHandler says that the handler is gone for good; they are stepped over then, and so is a type that was
 // never recorded. A handler sees the events that were published after it was first registered, and perhaps some before. A
 // consumer that is renamed is a new one: it begins where [ConsumerConfig].Begin says, and what waited for the old name
 // stays with the old name.
@@ -51,7 +51,7 @@
 // An event that can't be handled now is copied to the table parked and settled with the broker. It waits for its next
 // attempt, for its predecessor (a gap), for a process that has its handler, behind a handler that takes long, or, dead, for
 // a person. While an event of a stream is parked, those after it are parked behind it and follow in order: a dead letter
-// therefore holds its stream until [DeadLetters] retries or discards it. Any process that runs the consumer takes what is
+// therefore holds its stream until an operator retries or discards it (package operate). Any process that runs the consumer takes what is
 // due.
 //
 // # Gaps

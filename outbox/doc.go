@@ -124,7 +124,7 @@
 // pauses that double up to a minute; where the cause concerns the whole topic, one event of it is. When more than
 // Config.MaxRejected events of a topic are rejected, Publish refuses events of that topic with a
 // *rocketflow.BackpressureError that names it and the cause; other topics flow. Rejected and Listener.Rejected tell of it,
-// it is logged once for a topic and cause, and an operator lists, retries, redirects or discards such events: see Owed.
+// it is logged once for a topic and cause, and an operator lists, retries, redirects or discards such events: see package operate.
 // With Config.Topics a topic's typo is an error of Publish.
 //
 // # When Postgres takes no writes

@@ -36,7 +36,7 @@
 //     intervals, Config.WaitAttempts times (about a day); then it has failed, and stays visible. Later events of its stream
 //     stay behind it meanwhile. What fails only when the transaction commits, such as a deferred constraint, fails the
 //     whole transaction.
-//   - Expired and failed events are listed by [WaitingEvents] and by `rocketflow inspect saga`. An operator retries or
+//   - Expired and failed events are listed by operate.Operator.WaitingEvents and by `rocketflow inspect saga`. An operator retries or
 //     discards them (`rocketflow saga retry`, `rocketflow saga discard`). After Config.Retention they are deleted, and the log
 //     says so.
 //

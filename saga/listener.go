@@ -44,7 +44,7 @@ type IgnoredInfo struct {
 
 // WaitInfo is an event that waits for a saga.
 type WaitInfo struct {
-	ID        int64 // of the waiting event, for [WaitingEvents]
+	ID        int64 // of the waiting event, for operate.WaitingFilter
 	Saga, Key string
 	State     string // of the saga; empty: it has not begun
 	Type      string
