@@ -3,7 +3,6 @@ package operate
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -26,10 +25,13 @@ type Handler struct {
 }
 
 func (h Handler) check() error {
-	for name, value := range map[string]string{"Consumer": h.Consumer, "Topic": h.Topic, "Type": h.Type} {
-		if value == "" {
-			return valid.Field("operate.Handler."+name, "missing")
-		}
+	switch "" {
+	case h.Consumer:
+		return valid.Field("operate.Handler.Consumer", "missing")
+	case h.Topic:
+		return valid.Field("operate.Handler.Topic", "missing")
+	case h.Type:
+		return valid.Field("operate.Handler.Type", "missing")
 	}
 	return nil
 }
@@ -72,7 +74,7 @@ func (o *Operator) ResetPosition(ctx context.Context, consumer string, s rocketf
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("reset the position of consumer %s in stream %v: %w", consumer, s, err)
+		return printable.Errorf("reset the position of consumer %s in stream %v: %w", consumer, s, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
@@ -86,7 +87,7 @@ func (o *Operator) SubjectStatus(ctx context.Context, f SubjectFilter) (*Subject
 	var status SubjectStatus
 	err := o.read(ctx, func(s snapshot) error { return s.subjectStatus(ctx, f, &status) })
 	if err != nil {
-		return nil, fmt.Errorf("read streams of %s: %w", f.Subject, err)
+		return nil, printable.Errorf("read streams of %s: %w", f.Subject, err)
 	}
 	return &status, nil
 }

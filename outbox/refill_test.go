@@ -18,9 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/wire"
-	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
-	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // askedBroker lets a test ask.
@@ -301,26 +299,5 @@ func TestRefillOfALargeQuestion(t *testing.T) {
 	a.ask(map[string]any{"source": "bank", "topic": "accounts", "subject": "a", "after": 0, "until": 9, "more": strings.Repeat("x", 1<<20)})
 	if n := len(a.sentAgain(1)); n != 0 {
 		t.Errorf("%d events sent", n)
-	}
-}
-
-// A page ends by its bytes, and nothing is left out.
-func TestResendOfLargeEvents(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil)
-	const events = 12
-	for i := range events {
-		publish(t, b.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint(i), ContentType: "application/octet-stream", Body: make([]byte, 300_000)})
-	}
-	sent, err := testoperator.Of(t, operate.Config{Pool: b.pool, Schema: b.schema, Broker: b.broker}).Resend(t.Context(), operate.ResendFilter{All: true})
-	if err != nil || sent != events {
-		t.Errorf("sent %d, %v; want %d", sent, err, events)
-	}
-	ids := map[uuid.UUID]bool{}
-	for _, e := range b.broker.events()[events:] {
-		ids[e.ID] = true
-	}
-	if len(ids) != events {
-		t.Errorf("%d events sent again, want %d", len(ids), events)
 	}
 }

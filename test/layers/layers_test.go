@@ -15,7 +15,7 @@ import (
 
 const module = "github.com/rocketflow/rocketflow"
 
-// siblings don't know each other: what they share is in the root package.
+// siblings don't import each other: the four parts share the root package, and operate works on their tables.
 var siblings = []string{"outbox", "handlers", "saga", "timeout", "operate"}
 
 // onlyIn says which packages may import what; patterns of path.Match, without the module.
