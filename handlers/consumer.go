@@ -17,8 +17,6 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-type route struct{ topic, eventType string }
-
 // consumer is one running consumer: what it has in hand, its lanes, and its subscription.
 type consumer struct {
 	name     string
@@ -127,7 +125,7 @@ func (c *consumer) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.abandon = cancel
 	for range c.opts.Lanes {
-		c.lanes.Go(func() { (&lane{consumer: c, limit: c.opts.BatchSize}).run(ctx) })
+		c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(ctx) })
 	}
 	c.working.Go(func() { c.work(ctx) })
 	c.working.Go(func() { c.asker.run(ctx) })

@@ -3,8 +3,10 @@ package handlers
 import (
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // decision is what a turn does with an event.
@@ -19,6 +21,8 @@ const (
 	alreadyParked                 // it waits in Postgres
 	behind                        // an earlier event of its stream waits in Postgres
 	early                         // its predecessor was not handled
+	failed                        // its handler failed in an earlier turn: it waits for its next attempt, or is a dead letter
+	discarded                     // its handler failed in an earlier turn with an error that settles the event
 	tooOld                        // nobody can tell whether it was handled: a dead letter
 	tooLate                       // it was not handled, but its followers were: a dead letter
 	tooFarAhead                   // its sequence lies in the future: a dead letter
@@ -26,15 +30,92 @@ const (
 	unreadable                    // the message is no event: a dead letter
 )
 
-// rules are what a decision depends on besides event and position.
+// situation is what a turn knows of an event when it decides about it, under the locks of the event's stream.
+type situation struct {
+	event    rocketflow.Event
+	position inbox.Position // of its stream, if it has an order
+	forked   bool           // the stream went past parked events in this turn, so position is no longer known in full
+
+	row     *inbox.Record // set: the event is parked and due; nil: the broker delivered it
+	follows bool          // it is not the first of the parked events of the turn
+
+	unreadable    bool         // the message is no event
+	alreadyParked bool         // delivered, while its row waits in Postgres
+	entry         *inbox.Entry // what the inbox says of it; nil: it was not asked
+	repeated      bool         // another copy of it runs in the same turn
+
+	failure *verdict // set: its handler failed in an earlier turn, and this one records what follows
+}
+
+// rules are what a decision depends on besides the situation.
 type rules struct {
 	now               time.Time // by Postgres' clock
 	maxAhead          time.Duration
+	inboxRetention    time.Duration
 	positionRetention time.Duration
-	begin             time.Time // events recorded before are stepped over; zero: none
-	born              time.Time // when the consumer first read the topic
-	handled           bool      // this process has a handler
-	recorded          bool      // some process has one
+	adoptAfter        time.Duration // how long an event waits for a predecessor that is older than the consumer
+	begin             time.Time     // events recorded before are stepped over; zero: none
+	born              time.Time     // when the consumer first read the topic
+	handled           bool          // this process has a handler
+	recorded          bool          // some process has one
+}
+
+// decide decides about an event. It is a pure function.
+func decide(s situation, r rules) decision {
+	d := decideWaiting(s, r)
+	if d != run || s.failure == nil {
+		return d
+	}
+	if s.failure.action == ActionDiscard {
+		return discarded
+	}
+	return failed
+}
+
+// decideWaiting decides about an event whose handler has not failed.
+func decideWaiting(s situation, r rules) decision {
+	e := s.event
+	switch {
+	case s.unreadable && s.alreadyParked:
+		return alreadyParked
+	case s.unreadable:
+		return unreadable
+	case s.forked:
+		return undecided
+	case s.row == nil && s.alreadyParked:
+		return alreadyParked
+	case !e.Ordered():
+		return decideUnordered(s, r)
+	case s.row == nil:
+		return decideDelivered(e, s.position, r)
+	}
+	d := decideParked(e, s.row.Reason, s.position, r, s.row.Waited)
+	if s.follows && (d == early || d == tooOld || d == unhandled) {
+		return undecided // it becomes due by itself, and is then the first of a turn
+	}
+	return d
+}
+
+// decideUnordered decides about an event without order.
+func decideUnordered(s situation, r rules) decision {
+	e := s.event
+	d := r.handler(e)
+	switch {
+	case d != run || !inbox.UsesInbox(e):
+		return d
+	case s.row == nil && r.expired(e):
+		return tooOld
+	case s.entry == nil && s.failure != nil:
+		return run
+	case s.entry == nil || !s.entry.Fresh:
+		if s.entry != nil && s.entry.Digest != nil && *s.entry.Digest != 0 && *s.entry.Digest != stored.Digest(e) {
+			return conflict
+		}
+		return duplicate
+	case s.repeated:
+		return duplicate
+	}
+	return run
 }
 
 // decideDelivered decides about an ordered event that the broker delivered.
@@ -57,13 +138,13 @@ func decideDelivered(e rocketflow.Event, at inbox.Position, r rules) decision {
 }
 
 // decideParked decides about a parked event that is due, under the lock of its stream. waited is how long it has been
-// parked, adoptAfter how long it has to wait for a predecessor that is older than the consumer.
-func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r rules, waited, adoptAfter time.Duration) decision {
+// parked.
+func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r rules, waited time.Duration) decision {
 	switch {
 	case r.beforeBeginning(e) && e.Sequence <= at.Last:
 		return duplicate // it would have been stepped over
 	case reason == inbox.Busy && e.Sequence <= at.Last && !at.PassedOver(e.Sequence):
-		return duplicate // it was parked without a look at the inbox.Position, which its stream's handler held
+		return duplicate // it was parked without a look at the position, which its stream's handler held
 	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
 		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
 		return tooLate
@@ -74,7 +155,7 @@ func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r 
 	if d == early && !r.adoptable(e, at.Last) || d != early && d != tooOld {
 		return d
 	}
-	if waited < adoptAfter {
+	if waited < r.adoptAfter {
 		return early
 	}
 	return r.handler(e)
@@ -116,6 +197,15 @@ func (r rules) beforeBeginning(e rocketflow.Event) bool {
 func (r rules) tooFarAhead(e rocketflow.Event) bool {
 	return e.Sequence > r.now.Add(r.maxAhead).UnixMicro()
 }
+
+// expired tells whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
+func (r rules) expired(e rocketflow.Event) bool {
+	oldest := r.now.Add(-r.inboxRetention)
+	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && drawnAt(e.ID).Before(oldest)
+}
+
+// drawnAt returns when a UUIDv7 was drawn.
+func drawnAt(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
 
 // adoptable tells whether an event that has no predecessor here will never see it come.
 func (r rules) adoptable(e rocketflow.Event, last int64) bool {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // TestDecisions walks through what becomes of an ordered event that is delivered (parked empty) or parked for a reason.
@@ -64,14 +65,71 @@ func TestDecisions(t *testing.T) {
 	} {
 		e := rocketflow.Event{ID: id, Sequence: c.sequence, Previous: c.previous, Time: now.Add(-time.Minute)}
 		r := rules{
-			now: now, maxAhead: time.Hour, positionRetention: 30 * 24 * time.Hour, begin: c.begin, born: c.born,
+			now: now, maxAhead: time.Hour, adoptAfter: time.Minute, positionRetention: 30 * 24 * time.Hour, begin: c.begin, born: c.born,
 			handled: !c.unhandled && !c.unknown, recorded: !c.unknown,
 		}
-		got := decideDelivered(e, c.at, r)
+		in := situation{event: e, position: c.at}
 		if c.parked != "" {
-			got = decideParked(e, c.parked, c.at, r, c.waited, time.Minute)
+			in.row = &inbox.Record{Event: e, Reason: c.parked, Waited: c.waited}
 		}
+		got := decide(in, r)
 		if got != c.want {
+			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// TestDecisionsBesidesTheOrder walks through what is decided by more than an event's place in its stream.
+func TestDecisionsBesidesTheOrder(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMicro(1_800_000_000_000_000)
+	r := rules{now: now, maxAhead: time.Hour, inboxRetention: time.Hour, positionRetention: time.Hour, adoptAfter: time.Minute, handled: true, recorded: true}
+	loose := rocketflow.Event{ID: uuid.New(), Time: now.Add(-time.Minute)}
+	digest := stored.Digest(loose)
+	other := digest + 1
+	old, oldID, timeout, ordered := loose, loose, loose, loose
+	old.Time = now.Add(-2 * time.Hour)
+	oldID.ID = uuid.MustParse("0188a000-0000-7000-8000-000000000000") // of May 2023
+	timeout.TimeoutName, timeout.Time = "payment", now.Add(-2*time.Hour)
+	ordered.Sequence, ordered.Previous = 12, 10
+	at := inbox.Position{Last: 10}
+	fresh := &inbox.Entry{Fresh: true}
+	parked := func(e rocketflow.Event, reason inbox.Reason) *inbox.Record {
+		return &inbox.Record{Event: e, Reason: reason}
+	}
+	failure := func(action RetryAction) *verdict { return &verdict{action: action} }
+	for _, c := range []struct {
+		name string
+		in   situation
+		want decision
+	}{
+		{"without order", situation{event: loose, entry: fresh}, run},
+		{"handled before", situation{event: loose, entry: &inbox.Entry{Digest: &digest}}, duplicate},
+		{"handled before, by a version that kept no digest", situation{event: loose, entry: &inbox.Entry{}}, duplicate},
+		{"another content with its identity", situation{event: loose, entry: &inbox.Entry{Digest: &other}}, conflict},
+		{"a second copy in one turn", situation{event: loose, entry: fresh, repeated: true}, duplicate},
+		{"delivered again while parked", situation{event: loose, entry: fresh, alreadyParked: true}, alreadyParked},
+		{"older than the inbox by its time", situation{event: old, entry: fresh}, tooOld},
+		{"older than the inbox by its id", situation{event: oldID, entry: fresh}, tooOld},
+		{"older than the inbox, but parked in time", situation{event: old, entry: fresh, row: parked(old, inbox.Retry)}, run},
+		{"a timeout has its own guard", situation{event: timeout}, run},
+		{"no event", situation{event: loose, unreadable: true}, unreadable},
+		{"no event, delivered again", situation{event: loose, unreadable: true, alreadyParked: true}, alreadyParked},
+		{"its stream went past parked events in this turn", situation{event: ordered, position: at, forked: true}, undecided},
+		{"delivered again past the head while parked", situation{event: ordered, position: at, alreadyParked: true}, alreadyParked},
+		{"a follower whose predecessor was handled", situation{event: ordered, position: at, row: parked(ordered, inbox.Gap), follows: true}, run},
+		{"a follower that waits for another", situation{event: ordered, position: inbox.Position{Last: 5}, row: parked(ordered, inbox.Gap), follows: true}, undecided},
+
+		{"failed", situation{event: ordered, position: at, failure: failure(ActionRetry)}, failed},
+		{"failed without order", situation{event: loose, failure: failure(ActionRetry)}, failed},
+		{"failed for good", situation{event: ordered, position: at, failure: failure(ActionDeadLetter)}, failed},
+		{"failed again", situation{event: ordered, position: at, row: parked(ordered, inbox.Retry), failure: failure(ActionWait)}, failed},
+		{"not needed", situation{event: ordered, position: at, failure: failure(ActionDiscard)}, discarded},
+		{"not needed, without order", situation{event: loose, entry: fresh, failure: failure(ActionDiscard)}, discarded},
+		{"failed here, handled elsewhere meanwhile", situation{event: ordered, position: inbox.Position{Last: 12}, failure: failure(ActionRetry)}, duplicate},
+		{"failed here, parked elsewhere meanwhile", situation{event: loose, alreadyParked: true, failure: failure(ActionRetry)}, alreadyParked},
+	} {
+		if got := decide(c.in, r); got != c.want {
 			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
 		}
 	}

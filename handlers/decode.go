@@ -14,6 +14,11 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
+// Decode reads the body of an event into a T, as a handler that [On] registers gets it. It is for handlers that
+// [Router.Handle] registers. The body must be JSON in UTF-8, and must not be null unless a T can be nil. An error matches
+// rocketflow.ErrUndecodable; a handler that returns it makes the event a dead letter.
+func Decode[T any](e rocketflow.Event) (T, error) { return wire.DecodeBody[T](e) }
+
 // decode reads a message. With an error it returns what a dead letter can hold of it: an event without order.
 func decode(d broker.Delivery) (rocketflow.Event, error) {
 	e, err := wire.EventOf(d)

@@ -31,8 +31,8 @@ func gapRecheck(waited time.Duration) time.Duration {
 	return min(max(waited, firstRecheck), lastRecheck)
 }
 
-// unplaced is an event whose place in its stream is gone, or was never right: without order it holds nobody.
-func unplaced(e rocketflow.Event) rocketflow.Event {
+// withoutPlace returns an event whose place in its stream is gone, or was never right: without order it holds no other.
+func withoutPlace(e rocketflow.Event) rocketflow.Event {
 	e.Sequence, e.Previous = 0, 0
 	return e
 }

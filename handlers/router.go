@@ -243,7 +243,9 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 			}
 			wrapped[key] = fn
 		}
-		c := newConsumer(name, &r.cfg, r.cfg.consumer(r.configured[name]), r.store, wrapped, stalls)
+		opts := r.cfg.consumer(r.configured[name])
+		opts.Retry = opts.Retry.guarded(r.cfg.reporter)
+		c := newConsumer(name, &r.cfg, opts, r.store, wrapped, stalls)
 		if err := c.register(ctx); err != nil {
 			return nil, err
 		}

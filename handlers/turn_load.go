@@ -4,19 +4,19 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
+// load locks what the events need and reads what the decisions depend on.
 func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	t.recorded, t.entries, t.alreadyHas, t.taken = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
 	t.forked = map[*inbox.LockedStream]bool{}
 	var q pgx.Batch
 	t.store.QueueNow(&q, &t.now)
-	if t.due != nil {
+	if t.source != delivered {
 		return t.loadParked(ctx, tx, &q)
 	}
 	var previous *candidate
@@ -30,7 +30,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 			single = append(single, e)
 		case !e.Ordered():
 			single = append(single, e)
-			if inbox.UsesInbox(e) && t.handler(e) != nil {
+			if t.enters(e) {
 				entering = append(entering, e)
 			}
 		case previous != nil && previous.stream != nil && previous.event.Stream() == e.Stream():
@@ -56,6 +56,14 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	return t.lookBehindHeads(ctx, tx)
 }
 
+// enters tells whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
+// doesn't settle the event, it does not.
+func (t *turn) enters(e rocketflow.Event) bool {
+	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
+}
+
+// lookBehindHeads reads which of the delivered events are parked behind the first of their stream: one that passes that
+// must not run beside its own row.
 func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	var behind []rocketflow.Event
 	for _, c := range t.candidates {
@@ -74,10 +82,11 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
 func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	var rows []*inbox.Record
-	if t.due.stream == (rocketflow.Stream{}) {
-		row, err := t.store.Load(ctx, tx, inbox.Key{Source: t.due.source, ID: t.due.id})
+	if t.parked.stream == (rocketflow.Stream{}) {
+		row, err := t.store.Load(ctx, tx, inbox.Key{Source: t.parked.source, ID: t.parked.id})
 		if err != nil {
 			return err
 		}
@@ -85,7 +94,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 			rows = append(rows, row)
 		}
 	} else {
-		at := &inbox.LockedStream{Stream: t.due.stream}
+		at := &inbox.LockedStream{Stream: t.parked.stream}
 		t.streams = append(t.streams, at)
 		if err := t.store.Lock(ctx, tx, t.streams, &pgx.Batch{}); err != nil {
 			return err
@@ -101,7 +110,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		c := &candidate{event: row.Event, row: row}
 		if row.Event.Ordered() {
 			c.stream = t.streams[0]
-		} else if inbox.UsesInbox(row.Event) && t.handler(row.Event) != nil {
+		} else if t.enters(row.Event) {
 			entering = append(entering, row.Event)
 		}
 		t.candidates = append(t.candidates, c)
@@ -118,15 +127,15 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	return nil
 }
 
+// loadHead returns the parked events of a stream that may run now. The first is the one that is due, if one is.
 func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) ([]*inbox.Record, error) {
-	follow := t.due.id == uuid.Nil
 	rows, err := t.store.LoadStream(ctx, tx, at.Stream, t.limit)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	head := rows[0]
-	if !follow && head.Event.ID != t.due.id {
-		row, err := t.store.Load(ctx, tx, inbox.Key{Source: inbox.CleanKey(t.due.source), ID: t.due.id})
+	if t.source == due && head.Event.ID != t.parked.id {
+		row, err := t.store.Load(ctx, tx, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
 		if err != nil || row == nil || row.Reason == inbox.DeadLetter || !row.Event.Ordered() {
 			return nil, err
 		}
@@ -135,7 +144,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 		}
 		// It has come to stand behind another: that one wakes it.
 		var q pgx.Batch
-		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.due.source), ID: t.due.id})
+		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
 		t.store.QueueWake(&q, []*inbox.LockedStream{at})
 		if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 			return nil, fmt.Errorf("postpone parked event: %w", err)
@@ -145,13 +154,14 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 	n := 0
 	for ; n < len(rows); n++ {
 		reason := rows[n].Reason
-		if reason == inbox.DeadLetter || (n > 0 || follow) && reason != inbox.Gap && reason != inbox.Busy {
+		if reason == inbox.DeadLetter || (n > 0 || t.source == followers) && reason != inbox.Gap && reason != inbox.Busy {
 			break // it waits for its own next attempt, for a handler or for a person
 		}
 	}
 	return rows[:n], nil
 }
 
+// unknownRoutes lists the types that this process has no handler for.
 func (t *turn) unknownRoutes() (routes []inbox.Route) {
 	seen := map[inbox.Route]bool{}
 	for _, c := range t.candidates {

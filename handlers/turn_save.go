@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -11,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
+// save stores what became of the events.
 func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	var q pgx.Batch
 	last := map[*inbox.LockedStream]int64{} // as the events before have left it
@@ -21,7 +23,10 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	for _, c := range t.candidates {
 		e := c.event
 		switch c.decision {
-		case run, stepOver:
+		case run, stepOver, discarded:
+			if c.decision == discarded {
+				t.store.QueueEndTimeout(&q, e)
+			}
 			if c.row != nil {
 				gone = append(gone, e)
 			}
@@ -84,21 +89,25 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// enteredInVain lists the events that are in the inbox since this turn and were not settled by it.
 func (t *turn) enteredInVain() (events []rocketflow.Event) {
-	ran := map[inbox.Key]bool{}
-	for _, e := range t.ran {
-		ran[inbox.KeyOf(e)] = true
+	settled := map[inbox.Key]bool{}
+	for _, e := range slices.Concat(t.ran, t.settled) {
+		settled[inbox.KeyOf(e)] = true
 	}
 	for _, c := range t.candidates {
-		if k := inbox.KeyOf(c.event); t.entries[k].Fresh && !ran[k] && c.decision != conflict {
+		if k := inbox.KeyOf(c.event); t.entries[k].Fresh && !settled[k] && c.decision != conflict {
 			events = append(events, c.event)
 		}
 	}
 	return events
 }
 
+// report says what was committed.
 func (t *turn) report() {
-	t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	if t.failure == nil {
+		t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	}
 	for _, c := range t.candidates {
 		e := c.event
 		for _, ghost := range c.ghosts {
@@ -106,15 +115,14 @@ func (t *turn) report() {
 		}
 		switch c.decision {
 		case run:
-			attempt := 1
-			if c.row != nil {
-				attempt = c.row.Attempts + 1
-			}
 			t.cfg.Listener.Handled(HandledInfo{
-				EventInfo: t.info(e), Attempt: attempt, Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
+				EventInfo: t.info(e), Attempt: c.attempt(), Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
 			})
 		case stepOver:
 			t.cfg.Listener.Skipped(t.info(e))
+		case discarded:
+			t.cfg.Listener.Discarded(FailureInfo{t.info(e), 0, t.failure.err})
+			t.signal()
 		case duplicate:
 			t.cfg.Listener.Duplicate(t.info(e))
 		case early:

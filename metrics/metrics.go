@@ -119,8 +119,8 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	gear := m.gauge("outbox", "gear_relay", "1 while most transactions take the relay.")
 	breaker := m.gauge("outbox", "breaker_open", "1 from the breaker's opening to its closing.")
 	gears := m.counter("outbox", "gear_changes_total", "Changes of the gear that most transactions take.", "to", "why")
-	for _, why := range []string{outbox.WhyBusy, outbox.WhyBreakerOpen} { // there before the first change, for rates
-		gears.WithLabelValues(label(outbox.Relay.String()), label(why))
+	for _, why := range []outbox.PathReason{outbox.PathBusy, outbox.PathBreakerOpen} { // there before the first change, for rates
+		gears.WithLabelValues(label(outbox.Relay.String()), label(string(why)))
 	}
 	rejected := m.counter("outbox", "rejected_total", "Events that the broker rejected: they stay owed, see `rocketflow owed`.", "topic")
 	full := m.counter("outbox", "relay_full_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
@@ -166,7 +166,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 			}
 		},
 		PathChanged: func(i outbox.PathInfo) {
-			gears.WithLabelValues(label(i.To.String()), label(i.Why)).Inc()
+			gears.WithLabelValues(label(i.To.String()), label(string(i.Reason))).Inc()
 			gear.Set(0)
 			if i.To == outbox.Relay {
 				gear.Set(1)
@@ -299,7 +299,7 @@ func (m *Metrics) Timeout() *timeout.Listener {
 	return &timeout.Listener{
 		Armed: count("armed"), Disarmed: count("disarmed"), HandedOver: count("handed_over"), Recovered: count("recovered"),
 		TooEarly: count("too_early"), Stale: count("stale"), Stuck: count("stuck"),
-		HandOverFailed: func(i timeout.Info, _ error) { failed(i) },
+		HandOverFailed: failed,
 		Fired: func(i timeout.Info) {
 			fired(i)
 			late.Observe(i.Late.Seconds())

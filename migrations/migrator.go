@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,6 +83,9 @@ func (m *migrator) locked(ctx context.Context, fn func(context.Context, pgx.Tx) 
 				return err
 			}
 			if _, err := tx.Exec(ctx, m.sql.Get("Patience"), patience.String()); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, m.sql.Get("SearchPath")); err != nil {
 				return err
 			}
 			return fn(ctx, tx)
@@ -169,21 +171,10 @@ func (m *migrator) takeBack(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// run executes the statements of a file with the schema as the search path.
+// run executes the statements of a file, with the schema as the search path.
 func (m *migrator) run(ctx context.Context, tx pgx.Tx, statements string) error {
-	path := quote(m.schema) + ", pg_temp"
-	if own := m.pool.Config().ConnConfig.RuntimeParams["search_path"]; strings.Contains(own, "pg_catalog") {
-		// A test's clock: the pool has a now() before that of pg_catalog. The defaults of our columns are to mean it, too.
-		var clock bool
-		if err := tx.QueryRow(ctx, m.sql.Get("HasClock")).Scan(&clock); err != nil {
-			return err
-		}
-		if clock {
-			path = quote(m.schema) + ", " + own
-		}
-	}
-	// Without arguments it goes as a simple query, which may hold many statements.
-	_, err := tx.Exec(ctx, "SET LOCAL search_path = "+path+";\n"+fill(statements, m.schema))
+	// Without arguments it is a simple query, which may contain several statements.
+	_, err := tx.Exec(ctx, "SET LOCAL search_path = "+quote(m.schema)+", pg_temp;\n"+fill(statements, m.schema))
 	return err
 }
 

@@ -12,6 +12,10 @@ SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0:
 -- name: Patience
 SELECT pg_catalog.set_config('lock_timeout', $1::text, true)
 
+-- name: SearchPath
+-- The functions of the statements that follow are those of pg_catalog, whatever the pool's search path.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+
 -- name: Blockers
 -- Of other roles' sessions a role that is not a superuser or member of pg_read_all_stats sees little.
 SELECT a.pid, COALESCE(a.usename::text, ''), COALESCE(a.application_name, ''), COALESCE(pg_catalog.host(a.client_addr), ''),
@@ -19,9 +23,6 @@ SELECT a.pid, COALESCE(a.usename::text, ''), COALESCE(a.application_name, ''), C
 FROM pg_catalog.pg_stat_activity a
 WHERE a.pid = ANY (pg_catalog.pg_blocking_pids($1::integer))
 ORDER BY a.pid
-
--- name: HasClock
-SELECT pg_catalog.to_regprocedure('now()') <> pg_catalog.to_regprocedure('pg_catalog.now()')
 
 -- name: SchemaExists
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// controlWords begin the statements that begin or end a transaction or a savepoint.
+// controlWords are the first words of the statements that begin or end a transaction or a savepoint.
 var controlWords = []string{"savepoint", "release", "rollback", "abort", "commit", "end", "prepare", "begin", "start"}
 
 var (
@@ -15,9 +15,9 @@ var (
 	rollbackTo = regexp.MustCompile(`(?i)\brollback\s+(?:work\s+|transaction\s+)?to\s+(?:savepoint\s+)?"?sp_(\d+)"?`)
 )
 
-// controls tells whether sql may begin or end a transaction or a savepoint. A wrong yes costs a round trip, a wrong no
-// an event that follows another fate than its transaction's.
-func controls(sql string) bool {
+// isTransactionControl reports whether sql may begin or end a transaction or a savepoint. A wrong yes costs a round trip; a
+// wrong no could lose an event, or send one of a part that was rolled back.
+func isTransactionControl(sql string) bool {
 	if i := strings.IndexByte(sql, ';'); i >= 0 && strings.TrimSpace(sql[i+1:]) != "" {
 		return anyControlWord.MatchString(sql)
 	}
@@ -33,7 +33,7 @@ func controls(sql string) bool {
 	return false
 }
 
-// firstWord returns the letters that sql begins with behind spaces and comments. It is not ok if a comment has no end.
+// firstWord returns the letters that sql begins with, after spaces and comments. It is not ok if a comment has no end.
 func firstWord(sql string) (word string, ok bool) {
 	for {
 		sql = strings.TrimLeft(sql, " \t\r\n\f\v")

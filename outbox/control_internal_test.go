@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestControls(t *testing.T) {
+func TestTransactionControlIsRecognized(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]bool{
 		"":                                   false,
@@ -26,8 +26,8 @@ func TestControls(t *testing.T) {
 		"PREPARE TRANSACTION 'a'":            true,
 		"commit and chain":                   true,
 	} {
-		if got := controls(sql); got != want {
-			t.Errorf("controls(%q) is %v", sql, got)
+		if got := isTransactionControl(sql); got != want {
+			t.Errorf("isTransactionControl(%q) is %v", sql, got)
 		}
 	}
 	if got := rolledBackTo(`ROLLBACK TO sp_1; rollback work to savepoint "sp_22"; ROLLBACK TO a; ROLLBACK`); !slices.Equal(got, []int64{1, 22}) {
@@ -35,8 +35,8 @@ func TestControls(t *testing.T) {
 	}
 }
 
-func BenchmarkControls(b *testing.B) {
+func BenchmarkIsTransactionControl(b *testing.B) {
 	for b.Loop() {
-		_ = controls("INSERT INTO business (account, cents) VALUES ($1, $2)")
+		_ = isTransactionControl("INSERT INTO business (account, cents) VALUES ($1, $2)")
 	}
 }

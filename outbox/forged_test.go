@@ -12,14 +12,14 @@ import (
 
 // A half message that carries a committed event's id, but another topic or type, is not that event's: it is rolled back,
 // with the reason, and the event stays as it is.
-func TestCheckOfAnotherMessage(t *testing.T) {
+func TestForgedHalfMessageIsRolledBack(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log logged
 	reasons := make(chan string, 10)
 	b := setup(t, func(c *outbox.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- i.Reason }}
+		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- string(i.Reason) }}
 	})
 	b.broker.away(true)
 	if err := b.credit(ctx, "a", 1); err != nil { // owed
@@ -56,7 +56,7 @@ func TestCheckOfAnotherMessage(t *testing.T) {
 			t.Errorf("the reason is %q", r)
 		}
 	}
-	if n := log.count("a half message is not that of the event"); n != 2 {
+	if n := log.count("a half message differs from the event"); n != 2 {
 		t.Errorf("it was logged %d times, want 2", n)
 	}
 	if d := ask(func(*rocketflow.Event) {}); d != broker.Commit {

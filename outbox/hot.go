@@ -8,28 +8,30 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// hotStreams knows which streams have transactions waiting for each other. A half message travels while the rows are
-// locked, so each of them would wait for the broker as often as there are transactions before it: they take the relay.
+// hotStreams finds the streams whose transactions wait for each other's row locks. A half message is stored while the rows
+// are locked, so each of these transactions would wait for the broker as often as there are transactions before it:
+// therefore they take the relay path.
 //
-// A stream is hot when a second transaction has published to it while one is open, and when its transactions follow each
-// other so closely, with others open in this process or made by another, that they have probably waited for one another:
-// for a row of the application, mostly, which can't be seen.
+// A stream is hot when a second transaction publishes to it while one is open. It is also hot when its transactions follow
+// each other so closely, with others open in this process or in another, that they have probably waited for each other;
+// mostly for a row of the application, which can't be observed here.
 type hotStreams struct {
-	mu      sync.Mutex // held briefly
-	open    int        // transactions of this process
-	streams map[streamKey]*heat
-	prune   int           // as many are looked through for what is over
-	travel  time.Duration // of half messages, as it was of late
+	mu          sync.Mutex // held briefly
+	open        int        // transactions of this process
+	streams     map[streamKey]*activity
+	pruneAt     int           // so many streams have the idle ones dropped
+	halfLatency time.Duration // moving average of how long a transaction waits for its half messages
 }
 
 // streamKey is a stream of this source.
 type streamKey struct{ topic, subject string }
 
-type heat struct {
-	open     int // transactions that have published to it
-	ended    time.Time
+// activity is what is known of the transactions of a stream.
+type activity struct {
+	open     int       // transactions that have published to it
+	ended    time.Time // when the last of them ended
 	sequence int64     // the last that this process has taken
-	until    time.Time // hot
+	hotUntil time.Time
 }
 
 const (
@@ -37,41 +39,42 @@ const (
 	hotGap = 5 * time.Millisecond
 	// hotFor is how long a stream remains hot.
 	hotFor = 100 * time.Millisecond
-	// hotStreamsLeast is the number of streams below which none is forgotten.
-	hotStreamsLeast = 1024
+	// pruneAtLeast is the number of streams below which none is dropped.
+	pruneAtLeast = 1024
 )
 
+// begin counts an open transaction.
 func (h *hotStreams) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.open++
 }
 
-// end is called once for each begin.
+// end must be called once for each begin.
 func (h *hotStreams) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.open--
 }
 
-// enter notes that a transaction has published to a stream. It does so until leave.
+// enter notes that an open transaction has published to a stream. leave must follow.
 func (h *hotStreams) enter(k streamKey) {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[k]
 	if s == nil {
-		h.forget(now)
-		s = &heat{}
+		h.dropIdle(now)
+		s = &activity{}
 		h.streams[k] = s
 	}
 	s.open++
 	if s.open > 1 || h.open > 1 && now.Sub(s.ended) < hotGap {
-		s.until = now.Add(hotFor)
+		s.hotUntil = now.Add(hotFor)
 	}
 }
 
-// leave ends enter, for a transaction that no longer holds the locks. sequence is its last of the stream; 0: none.
+// leave notes that the transaction of an enter no longer holds the lock. sequence is its last of the stream; 0: none.
 func (h *hotStreams) leave(k streamKey, sequence int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -82,49 +85,49 @@ func (h *hotStreams) leave(k streamKey, sequence int64) {
 	}
 }
 
-func (h *hotStreams) hot(keys []streamKey) bool {
+// anyHot reports whether one of the streams is hot.
+func (h *hotStreams) anyHot(keys []streamKey) bool {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(keys, func(k streamKey) bool {
 		s := h.streams[k]
-		return s != nil && (s.open > 1 || now.Before(s.until))
+		return s != nil && (s.open > 1 || now.Before(s.hotUntil))
 	})
 }
 
-// travelled notes how long a transaction waited for its half messages.
-func (h *hotStreams) travelled(took time.Duration) {
+// prepared notes how long a transaction waited for its half messages.
+func (h *hotStreams) prepared(took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.travel += (took - h.travel) / 8
+	h.halfLatency += (took - h.halfLatency) / 8
 }
 
-// contended tells, of an event that has its place, that the one before was recorded so shortly ago that their transactions
-// have probably waited for one another, whatever process made it: its half message has travelled meanwhile. Sequences are
-// times, in microseconds.
+// contended reports whether an event that has its sequence was recorded so shortly after its predecessor, of whatever
+// process, that their transactions have probably waited for each other. Sequences are times, in microseconds.
 func (h *hotStreams) contended(e rocketflow.Event) bool {
 	if e.Previous == 0 {
 		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if gap := time.Duration(e.Sequence-e.Previous) * time.Microsecond; gap >= hotGap+min(2*h.travel, hotFor) {
+	if gap := time.Duration(e.Sequence-e.Previous) * time.Microsecond; gap >= hotGap+min(2*h.halfLatency, hotFor) {
 		return false
 	}
 	s := h.streams[streamKey{e.Topic, e.Subject}]
 	if s == nil || h.open == 1 && s.sequence == e.Previous {
 		return false // one caller alone, one event after the other
 	}
-	s.until = time.Now().Add(hotFor)
+	s.hotUntil = time.Now().Add(hotFor)
 	return true
 }
 
-// forget makes room, now and then.
-func (h *hotStreams) forget(now time.Time) {
+// dropIdle drops idle streams, when there are so many that it is worth looking through them.
+func (h *hotStreams) dropIdle(now time.Time) {
 	if h.streams == nil {
-		h.streams, h.prune = map[streamKey]*heat{}, hotStreamsLeast
+		h.streams, h.pruneAt = map[streamKey]*activity{}, pruneAtLeast
 	}
-	if len(h.streams) < h.prune {
+	if len(h.streams) < h.pruneAt {
 		return
 	}
 	for k, s := range h.streams {
@@ -132,54 +135,77 @@ func (h *hotStreams) forget(now time.Time) {
 			delete(h.streams, k)
 		}
 	}
-	h.prune = max(hotStreamsLeast, 2*len(h.streams))
+	h.pruneAt = max(pruneAtLeast, 2*len(h.streams))
+}
+
+// streamWatch is what hotStreams knows of one transaction: the streams that it has published to, whose rows it holds
+// locked. The zero value watches nothing, as for joined transactions.
+type streamWatch struct {
+	hot     *hotStreams // nil before begin and after leave
+	streams []streamKey
+}
+
+// maxWatched bounds how many streams of a transaction are watched.
+const maxWatched = 16
+
+// begin counts the transaction as open until leave.
+func (w *streamWatch) begin(h *hotStreams) {
+	w.hot = h
+	h.begin()
 }
 
 // enter notes the stream of an event that the transaction has published.
-func (s *transaction) enter(e rocketflow.Event) {
+func (w *streamWatch) enter(e rocketflow.Event) {
 	k := streamKey{e.Topic, e.Subject}
-	if !slices.Contains(s.streams, k) && len(s.streams) < maxHotStreams {
-		s.streams = append(s.streams, k)
-		s.outbox.hot.enter(k)
+	if w.hot != nil && !slices.Contains(w.streams, k) && len(w.streams) < maxWatched {
+		w.streams = append(w.streams, k)
+		w.hot.enter(k)
 	}
 }
 
-// maxHotStreams bounds how many streams of a transaction are watched.
-const maxHotStreams = 16
+// anyHot reports whether other transactions wait for a stream of this one.
+func (w *streamWatch) anyHot() bool {
+	return w.hot != nil && len(w.streams) > 0 && w.hot.anyHot(w.streams)
+}
 
-// hot tells that others wait for this transaction's streams.
-func (s *transaction) hot() bool { return len(s.streams) > 0 && s.outbox.hot.hot(s.streams) }
-
-// contended tells that this transaction has waited for others, after its rows are recorded.
-func (s *transaction) contended() bool {
+// contended reports whether this transaction has waited for others, by its events after their rows are recorded.
+func (w *streamWatch) contended(events []rocketflow.Event) bool {
+	if w.hot == nil {
+		return false
+	}
 	var first []streamKey
-	return slices.ContainsFunc(s.pending.events, func(e rocketflow.Event) bool {
+	return slices.ContainsFunc(events, func(e rocketflow.Event) bool {
 		k := streamKey{e.Topic, e.Subject}
-		if !e.Ordered() || slices.Contains(first, k) || len(first) == maxHotStreams {
+		if !e.Ordered() || slices.Contains(first, k) || len(first) == maxWatched {
 			return false // its predecessor is of this transaction
 		}
 		first = append(first, k)
-		return s.outbox.hot.contended(e)
+		return w.hot.contended(e)
 	})
 }
 
-// leave tells that the transaction holds no lock any more. It may be called again.
-func (s *transaction) leave() {
-	if s.own == nil || s.left {
+// prepared notes how long the transaction waited for its half messages.
+func (w *streamWatch) prepared(took time.Duration) {
+	if w.hot != nil {
+		w.hot.prepared(took)
+	}
+}
+
+// leave notes that the transaction with these events holds no lock any more. It may be called again.
+func (w *streamWatch) leave(events []rocketflow.Event) {
+	h := w.hot
+	if h == nil {
 		return
 	}
-	s.left = true
-	if s.handed != nil {
-		s.outbox.handedOut.remove(s.handed)
-	}
-	for _, k := range s.streams {
+	w.hot = nil
+	for _, k := range w.streams {
 		last := int64(0)
-		for _, e := range s.pending.events {
+		for _, e := range events {
 			if e.Topic == k.topic && e.Subject == k.subject {
 				last = e.Sequence
 			}
 		}
-		s.outbox.hot.leave(k, last)
+		h.leave(k, last)
 	}
-	s.outbox.hot.end()
+	h.end()
 }

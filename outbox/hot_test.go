@@ -16,8 +16,8 @@ import (
 // travel is how long a half message takes in these tests.
 const travel = 10 * time.Millisecond
 
-// heatBundle is an outbox whose half messages take a while, and counts them.
-func heatBundle(t *testing.T) (b *bundle, halves *atomic.Int64, edit func(*outbox.Config)) {
+// hotBundle is an outbox whose half messages take a while, and counts them.
+func hotBundle(t *testing.T) (b *bundle, halves *atomic.Int64, edit func(*outbox.Config)) {
 	halves = &atomic.Int64{}
 	edit = func(c *outbox.Config) {
 		c.Listener = &outbox.Listener{Prepared: func(outbox.PreparedInfo) { halves.Add(1) }}
@@ -38,12 +38,12 @@ func (b *bundle) creditAs(t *testing.T, o *outbox.Outbox, account string) {
 }
 
 // Transactions that wait for each other's row locks don't wait for the broker, too: almost all of them take the relay.
-func TestHotStreamTakesTheRelay(t *testing.T) {
+func TestHotStreamsTakeTheRelay(t *testing.T) {
 	t.Parallel()
 	for name, processes := range map[string]int{"one process": 1, "eight processes": 8} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, halves, edit := heatBundle(t)
+			b, halves, edit := hotBundle(t)
 			outboxes := []*outbox.Outbox{b.outbox}
 			for len(outboxes) < processes {
 				outboxes = append(outboxes, b.start(t, edit))
@@ -71,9 +71,9 @@ func TestHotStreamTakesTheRelay(t *testing.T) {
 }
 
 // Whoever waits for nobody takes half messages, also for one event of a stream after the other, beside others.
-func TestStreamsThatAreNotHot(t *testing.T) {
+func TestStreamsWithoutWaitingTakeHalfMessages(t *testing.T) {
 	t.Parallel()
-	b, halves, _ := heatBundle(t)
+	b, halves, _ := hotBundle(t)
 	for range 20 {
 		b.creditAs(t, b.outbox, "one")
 	}

@@ -90,7 +90,7 @@ func TestNotPublishedIfRolledBack(t *testing.T) {
 	}
 }
 
-func TestSequences(t *testing.T) {
+func TestSequencesFollowCommits(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)
@@ -137,7 +137,7 @@ func TestSequences(t *testing.T) {
 	chain(t, ordered)
 }
 
-func TestSavepoints(t *testing.T) {
+func TestSavepointsTakeTheirEventsBack(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)
@@ -178,7 +178,7 @@ func TestSavepoints(t *testing.T) {
 	}
 }
 
-func TestJoin(t *testing.T) {
+func TestJoinedTransactionsPublish(t *testing.T) {
 	t.Parallel()
 	for _, commitInner := range []bool{false, true} {
 		t.Run(fmt.Sprintf("inner %v", commitInner), func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestBrokerNeverFailsATransaction(t *testing.T) {
 	}
 }
 
-func TestBrokerWillNeverTakeIt(t *testing.T) {
+func TestTooLargeEventFailsTheTransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	b.broker.set("prepare", broker.ErrTooLarge)
@@ -276,7 +276,7 @@ func (r refused) MarshalJSON() ([]byte, error) {
 	return []byte(fmt.Sprintf("%q", fmt.Sprint(r.body))), nil
 }
 
-func TestRefusedEvents(t *testing.T) {
+func TestInvalidEventsAreRefused(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.Topics = []string{"accounts"}; c.MaxBody = 1000 })
@@ -354,7 +354,7 @@ func TestConfigNamesTheField(t *testing.T) {
 	}
 }
 
-func TestStartStop(t *testing.T) {
+func TestStartAndStopMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.Logger = slog.New(slog.DiscardHandler) })

@@ -15,7 +15,7 @@ import (
 
 // Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is said
 // once, and it goes on by itself.
-func TestReadOnlyServer(t *testing.T) {
+func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool, schema := testdb.Migrated(t)
@@ -73,7 +73,7 @@ func (b *bundle) sweepsPass(t *testing.T, passes *atomic.Int64) {
 
 // The disk is full: acks can't be inserted. What was sent is acked first when they can, and nothing is sent twice, by the
 // sweep or after a commit.
-func TestAcksThatCannotBeWritten(t *testing.T) {
+func TestNothingIsSentTwiceWhenAcknowledgementsFail(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log logged

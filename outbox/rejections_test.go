@@ -49,7 +49,7 @@ func (l *loggedLines) count(part string) (n int) {
 }
 
 // A topic of which the broker takes no event is refused, by its name; others publish on.
-func TestOneTopicIsRefused(t *testing.T) {
+func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log loggedLines
@@ -103,7 +103,7 @@ func TestOneTopicIsRefused(t *testing.T) {
 }
 
 // However many events of however many transactions can't be sent, a pass doesn't come back to them.
-func TestRejectedAreNotReadAgain(t *testing.T) {
+func TestSweepReadsRejectedEventsOnce(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
@@ -123,7 +123,7 @@ func TestRejectedAreNotReadAgain(t *testing.T) {
 }
 
 // Of a topic that takes no event one is tried now and then, not each.
-func TestRejectedTopicIsProbed(t *testing.T) {
+func TestRejectedTopicIsProbedWithOneEvent(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var tried, passes atomic.Int64

@@ -21,7 +21,7 @@ func (a ahead) Now() time.Time { return a.Clock.Now().Add(a.by) }
 
 // A process whose clock is a month ahead, or behind, drops nothing because of it, makes the partitions of Postgres' days,
 // and says once that its clock is wrong.
-func TestClockIsWrong(t *testing.T) {
+func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 	t.Parallel()
 	for name, by := range map[string]time.Duration{"ahead": 32 * 24 * time.Hour, "behind": -32 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {

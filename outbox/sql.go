@@ -6,21 +6,20 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
-// SQL is a transaction of database/sql, over package stdlib of pgx, on the database of Config.Pool. *sql.Tx is one, and
-// *sqlx.Tx; of a transaction of GORM it is what Statement.ConnPool holds.
+// SQL is a transaction of database/sql, opened by package stdlib of pgx, on the database of Config.Pool. *sql.Tx and
+// *sqlx.Tx implement it; with GORM, Statement.ConnPool of a transaction holds one.
 type SQL interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	Commit() error
 }
 
-// JoinSQL makes a transaction of database/sql publish, as Join does with one of pgx: each Publish writes its rows at once,
-// and the rows decide what goes out. Commit the returned SQLTx instead of tx, or tell it by Committed; otherwise the sweep
-// sends its events, some seconds after the commit.
+// JoinSQL returns an SQLTx that publishes in a transaction of database/sql, as Join does with one of pgx: each Publish
+// inserts its rows at once, and events are sent whose rows are found committed. Commit the returned SQLTx instead of tx, or
+// call Committed after the commit; otherwise the sweep sends the events some seconds after it.
 //
 //	tx, err := db.BeginTx(ctx, nil) // of database/sql, or db.BeginTxx of sqlx
 //	...
@@ -39,14 +38,15 @@ type SQL interface {
 //	if err == nil {
 //		joined.Committed(ctx)
 //	}
-func (o *Outbox) JoinSQL(tx SQL) *SQLTx { return &SQLTx{outbox: o, tx: tx} }
+func (o *Outbox) JoinSQL(tx SQL) *SQLTx {
+	return &SQLTx{tx: tx, publication: publication{outbox: o, rows: sqlRows{tx}}}
+}
 
 // SQLTx publishes in a transaction of database/sql. It is not safe for concurrent use.
 type SQLTx struct {
-	outbox *Outbox
-	tx     SQL
-	events []rocketflow.Event
-	ended  bool
+	tx          SQL
+	publication publication
+	ended       bool
 }
 
 // Publish records events that become visible if and only if the transaction commits, as rocketflow.Tx does. After the end
@@ -55,49 +55,37 @@ func (t *SQLTx) Publish(ctx context.Context, payloads ...rocketflow.Payload) err
 	if t.ended {
 		return fmt.Errorf("publish: %w", sql.ErrTxDone)
 	}
-	if err := t.outbox.admit(); err != nil {
+	p := &t.publication
+	if err := p.outbox.admit(); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	events, unordered, err := t.outbox.newEvents(payloads)
-	if err != nil || len(events) == 0 {
+	events, unordered, err := p.outbox.newEvents(payloads)
+	if err != nil {
 		return err
 	}
-	r := t.outbox.current()
-	if r == nil {
-		return fmt.Errorf("publish: %w", ErrNotStarted)
+	before := len(p.events)
+	p.add(events, unordered)
+	if err := p.record(ctx); err != nil {
+		p.truncate(before, before)
+		return fmt.Errorf("publish: %w", err)
 	}
-	ids := map[uuid.UUID]bool{}
-	for i, e := range events {
-		if unordered[i] {
-			ids[e.ID] = true
-		}
-	}
-	statement, args, err := t.outbox.rows(events, ids)
-	if err == nil {
-		err = t.insert(ctx, statement, args, events)
-	}
-	if err != nil {
-		return fmt.Errorf("publish: record events: %w", err)
-	}
-	for i := range events {
-		events[i].Database = r.database
-	}
-	t.events = append(t.events, events...)
-	t.outbox.listener.Recorded(events)
 	return nil
 }
 
-func (t *SQLTx) insert(ctx context.Context, statement string, args []any, events []rocketflow.Event) (err error) {
-	rows, err := t.tx.QueryContext(ctx, statement, args...) //nolint:rowserrcheck // complete does
+// sqlRows is the rowSource of a transaction of database/sql.
+type sqlRows struct{ tx SQL }
+
+func (s sqlRows) read(ctx context.Context, sql string, args []any, fn func(returned) error) (err error) {
+	rows, err := s.tx.QueryContext(ctx, sql, args...) //nolint:rowserrcheck // fn does
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	return complete(rows, events)
+	return fn(rows)
 }
 
-// Commit commits the transaction and sends its events. An error that matches rocketflow.ErrCommitUnknown means that nobody
-// knows whether it is committed, any other that it isn't; once it is, Commit returns nil.
+// Commit commits the transaction and sends its events. nil means that it is committed. An error that matches
+// rocketflow.ErrCommitUnknown means that nobody knows whether it is; after any other error it is not.
 func (t *SQLTx) Commit(ctx context.Context) error {
 	if t.ended {
 		return sql.ErrTxDone
@@ -108,22 +96,21 @@ func (t *SQLTx) Commit(ctx context.Context) error {
 		return nil
 	}
 	t.ended = true
-	known := refused(err) || errors.Is(err, sql.ErrTxDone)
-	if len(t.events) > 0 {
-		t.outbox.listener.RolledBack(t.events, !known)
-	}
-	if known {
+	if lazytx.NotCommitted(err) || errors.Is(err, sql.ErrTxDone) {
+		t.publication.abandon(ctx)
 		return err
 	}
+	t.publication.unknown()
 	return commitError(err)
 }
 
-// Committed has the events sent at once whose rows are committed, after whoever owns the transaction has committed it. It
-// does no harm if it is not.
+// Committed has the events sent at once whose rows are found committed. Call it after the owner of the transaction has
+// committed it, if not by Commit. If it is not committed, Committed does nothing.
 func (t *SQLTx) Committed(ctx context.Context) {
 	t.ended = true
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.outbox.config.EndTimeout)
+	p := &t.publication
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.outbox.config.EndTimeout)
 	defer cancel()
-	t.outbox.announce(ctx, t.events)
-	t.events = nil
+	p.finishVisible(ctx)
+	p.events, p.recorded = nil, 0
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // A transaction of database/sql publishes if and only if it commits, whoever commits it.
-func TestJoinSQL(t *testing.T) {
+func TestJoinedSQLTransactionsPublish(t *testing.T) {
 	t.Parallel()
 	ok := func(t *testing.T, err error) {
 		t.Helper()
@@ -120,7 +120,7 @@ func TestJoinSQL(t *testing.T) {
 }
 
 // What is committed through a SQLTx, or told, doesn't wait for the sweep.
-func TestJoinSQLDoesntWaitForTheSweep(t *testing.T) {
+func TestJoinedSQLEventsDontWaitForTheSweep(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := setup(t, func(c *outbox.Config) { c.SweepGrace = time.Hour })

@@ -8,7 +8,7 @@ import (
 )
 
 // Who asks for the status of a transaction doesn't make it write each event at once, as who asks for its connection does.
-func TestStatusWithoutTheConnection(t *testing.T) {
+func TestTxStatusDoesntExposeTheConnection(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	rows := func(ctx context.Context, tx rocketflow.Tx) (n int) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/pgclock"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
@@ -61,6 +62,9 @@ func (w *World) Database(schema string) *pgxpool.Pool {
 	pool := w.open(schema)
 	if err := migrations.Up(ctx, pool, schema); err != nil {
 		w.t.Fatalf("make rocketflow's tables: %v", err)
+	}
+	if err := pgclock.Adopt(ctx, w.pool, schema); err != nil {
+		w.t.Fatal(err)
 	}
 	return pool
 }

@@ -103,8 +103,10 @@ func (w *World) Clock() rocketflow.Clock { return w.clock }
 // Now is the time of the World.
 func (w *World) Now() time.Time { return w.clock.Now() }
 
-// DatabaseURL is for services that open their pool themselves. Its search_path is what makes the clock's functions be
-// found, so it has to be kept: a schema of the service's own goes before it.
+// DatabaseURL returns a connection string for services that open their pool themselves. Its search_path makes Postgres use the
+// World's clock, so a service must keep it: a schema of its own goes before it. A service that creates rocketflow's tables
+// itself has to be started before the clock is moved for the first time, or their columns' defaults are by the machine's clock
+// until it is moved the next time.
 func (w *World) DatabaseURL() string {
 	path := strings.ReplaceAll(pgclock.SearchPath(w.schema), " ", "") // a space would be encoded as +, which pgx doesn't decode
 	u, err := url.Parse(w.url)

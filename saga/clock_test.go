@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -15,7 +16,7 @@ func TestFastForwardRetention(t *testing.T) {
 	b := setupIn(t, pool, schema)
 	cfg, expired := b.cfg, make(chan int, 10)
 	cfg.Clock, cfg.Router = clock, router{}
-	cfg.Listener.Expired = func(n int) { expired <- n }
+	cfg.Listener = saga.Tee(cfg.Listener, &saga.Listener{Expired: func(n int) { expired <- n }})
 	b.Engine, b.router = b.engine(t, cfg), cfg.Router.(router)
 	s := registerOrder(t, b)
 	ctx := t.Context()

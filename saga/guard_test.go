@@ -15,7 +15,7 @@ func TestBadListener(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			called := map[string]int{}
-			b.cfg.Listener = saga.Listener{
+			b.cfg.Listener = &saga.Listener{
 				Moved:   func(saga.TransitionInfo) { called["Moved"]++; end() },
 				Ignored: func(saga.IgnoredInfo) { called["Ignored"]++; end() },
 				Waiting: func(saga.WaitInfo) { called["Waiting"]++; end() },

@@ -112,8 +112,9 @@ func setupIn(t *testing.T, pool *pgxpool.Pool, schema string) *bundle {
 		t.Fatal(err)
 	}
 	b.cfg = saga.Config{
-		Pool: pool, Schema: schema, Router: b.router, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts",
-		Listener: saga.Listener{
+		Transactor: transactor{b},
+		Pool:       pool, Schema: schema, Router: b.router, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts",
+		Listener: &saga.Listener{
 			Moved: func(i saga.TransitionInfo) {
 				b.mu.Lock()
 				defer b.mu.Unlock()

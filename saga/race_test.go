@@ -123,7 +123,6 @@ func TestEventsInAnyOrder(t *testing.T) {
 	})
 	saga.KeyBy(d, func(p shipped) string { return p.OrderID })
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	b.Engine = b.engine(t, cfg)
 	s := register(t, b, d)
 	if err := b.Start(ctx); err != nil {

@@ -67,7 +67,7 @@ func TestOnRocketMQ(t *testing.T) {
 	timer, err := timeout.New(timeout.Config{Pool: pool, Broker: client, Schema: schema, Source: topic})
 	check(err)
 	router.Use(timer.Fence) // the engine fences its deadlines too: once or twice is the same
-	engine, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: router, Consumer: "sagas", Timer: timer, TimeoutTopic: topic})
+	engine, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: router, Transactor: box, Consumer: "sagas", Timer: timer, TimeoutTopic: topic})
 	check(err)
 
 	d := saga.Define[data]("cart", 1).Initial("open").Final("bought", "expired").

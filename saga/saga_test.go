@@ -103,7 +103,7 @@ func TestIgnores(t *testing.T) {
 	b.begin(t, s, "o1", order{})
 	for _, step := range []struct {
 		event  rocketflow.Payload
-		reason saga.Reason
+		reason saga.IgnoredReason
 		state  string
 	}{
 		{paid{"stranger", 1}, saga.NoSaga, ""},
@@ -180,7 +180,7 @@ func TestBegin(t *testing.T) {
 		}
 		return s.Begin(ctx, tx, "no instant", order{})
 	})
-	if err == nil || !strings.Contains(err.Error(), "deadline of state awaiting_payment: no instant") {
+	if err == nil || !strings.Contains(err.Error(), "deadline of state awaiting_payment: the function of Deadline returned the zero time") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := s.Get(ctx, b.pool, "no instant"); !errors.Is(err, saga.ErrNotFound) {
@@ -396,7 +396,7 @@ func TestNestedApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.begin(t, s, "o1", order{})
-	if _, err := b.send(paid{"o1", 1}); err == nil || !strings.Contains(err.Error(), "its own function has changed") {
+	if _, err := b.send(paid{"o1", 1}); err == nil || !strings.Contains(err.Error(), "function changed or ended the same saga") {
 		t.Errorf("got %v", err)
 	}
 	if i, err := s.Get(ctx, b.pool, "o1"); err != nil || i.State != "a" {
@@ -441,7 +441,7 @@ func TestRetention(t *testing.T) {
 	}
 	expired := make(chan int, 1)
 	cfg := b.cfg
-	cfg.Listener.Expired = func(n int) { expired <- n }
+	cfg.Listener = saga.Tee(cfg.Listener, &saga.Listener{Expired: func(n int) { expired <- n }})
 	e := b.engine(t, cfg)
 	for n, step := range []func(context.Context) error{e.Stop, e.Start, e.Start, e.Stop, e.Stop, e.Start} {
 		if err := step(ctx); err != nil {
@@ -474,12 +474,13 @@ func TestConfig(t *testing.T) {
 		change func(*saga.Config)
 		field  string
 	}{
-		{func(c *saga.Config) { c.Pool = nil }, "Pool"},
-		{func(c *saga.Config) { c.Router = nil }, "Router"},
-		{func(c *saga.Config) { c.Consumer = "" }, "Consumer"},
-		{func(c *saga.Config) { c.ExpireInterval = -1 }, "ExpireInterval"},
-		{func(c *saga.Config) { c.Timer = nil }, "Timer"},
-		{func(c *saga.Config) { c.TimeoutTopic = "" }, "TimeoutTopic"},
+		{func(c *saga.Config) { c.Pool = nil }, "saga.Config.Pool"},
+		{func(c *saga.Config) { c.Router = nil }, "saga.Config.Router"},
+		{func(c *saga.Config) { c.Transactor = nil }, "saga.Config.Transactor"},
+		{func(c *saga.Config) { c.Consumer = "" }, "saga.Config.Consumer"},
+		{func(c *saga.Config) { c.RetentionInterval = -1 }, "saga.Config.RetentionInterval"},
+		{func(c *saga.Config) { c.Timer = nil }, "saga.Config.Timer"},
+		{func(c *saga.Config) { c.TimeoutTopic = "" }, "saga.Config.TimeoutTopic"},
 	} {
 		cfg := b.cfg
 		cfg.Router = router{}

@@ -134,3 +134,31 @@ func TestSagasDecideForThemselves(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// An engine does not start after it refused a definition, whoever ignored the error of Register: its events would be handled
+// by nobody, and its deadlines kept by nothing.
+func TestStartReportsRefusedDefinitions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, without := range map[string]func(*saga.Config){
+		"saga.Config.Timer":        func(c *saga.Config) { c.Timer = nil },
+		"saga.Config.TimeoutTopic": func(c *saga.Config) { c.TimeoutTopic = "" },
+	} {
+		cfg := b.cfg
+		cfg.Router = router{}
+		without(&cfg)
+		e := b.engine(t, cfg)
+		_, _ = saga.Register(e, orderSaga())
+		err := e.Start(t.Context())
+		var field *rocketflow.FieldError
+		if !errors.As(err, &field) || field.Field != name {
+			t.Errorf("started with a definition that was refused for %s: %v", name, err)
+		}
+		if err := e.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if len(cfg.Router.(router)) > 0 {
+			t.Errorf("%s: events of a refused definition are handled: %v", name, cfg.Router)
+		}
+	}
+}

@@ -306,7 +306,6 @@ func TestWaitingEventFails(t *testing.T) {
 	}
 	broken.Store(false)
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	b.startWith(t, cfg, stages(nil))
 	eventually(t, "the failed event and its followers are applied in order", func() bool {
 		i := get(t, b, s, "error")
@@ -388,8 +387,7 @@ func TestWaitingEventExpires(t *testing.T) {
 	}
 	expired := make(chan saga.WaitInfo, 10)
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
-	cfg.Listener.WaitExpired = func(i saga.WaitInfo) { expired <- i }
+	cfg.Listener = saga.Tee(cfg.Listener, &saga.Listener{WaitExpired: func(i saga.WaitInfo) { expired <- i }})
 	b.startWith(t, cfg, stages(nil))
 	for range 2 {
 		select {
@@ -446,7 +444,6 @@ func TestEventAndBeginAtOnce(t *testing.T) {
 	b := setup(t)
 	ctx := t.Context()
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	b.Engine = b.engine(t, cfg)
 	s := register(t, b, stages(nil))
 	if err := b.Start(ctx); err != nil {
@@ -584,7 +581,6 @@ func TestManyWaitingEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	s := register(t, b, stages(nil))
 	beginSteps(t, b, s, "o1")
 	const n = 100

@@ -17,7 +17,7 @@ func TestFastForward(t *testing.T) {
 	handedOver, fired := make(chan timeout.Info, 10), make(chan timeout.Info, 10)
 	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
 		m.horizon, m.loseAll = 1000*time.Hour, true
-		c.Clock, c.Horizon, c.SweepInterval, c.Grace = clock, time.Hour, time.Minute, time.Second
+		c.Clock, c.Horizon, c.SweepInterval, c.SweepGrace = clock, time.Hour, time.Minute, time.Second
 		c.Listener.HandedOver = func(i timeout.Info) { handedOver <- i }
 		c.Listener.Fired = func(i timeout.Info) { fired <- i }
 	}).start(t)

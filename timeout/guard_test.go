@@ -20,7 +20,7 @@ func TestBadListener(t *testing.T) {
 			var mu sync.Mutex
 			called := map[string]bool{}
 			b := setup(t, func(c *timeout.Config, m *memory) {
-				functions := reflect.ValueOf(&c.Listener).Elem()
+				functions := reflect.ValueOf(c.Listener).Elem()
 				for i := range functions.NumField() {
 					field := functions.Type().Field(i)
 					functions.Field(i).Set(reflect.MakeFunc(field.Type, func([]reflect.Value) []reflect.Value {

@@ -193,7 +193,8 @@ func setupIn(t *testing.T, pool *pgxpool.Pool, schema string, change func(*timeo
 	b.broker = &memory{pool: pool, horizon: time.Hour}
 	cfg := timeout.Config{
 		Pool: pool, Broker: b.broker, Schema: schema, Source: "test",
-		SweepInterval: 20 * time.Millisecond, Grace: 200 * time.Millisecond, Resend: 100 * time.Millisecond,
+		SweepInterval: 20 * time.Millisecond, SweepGrace: 200 * time.Millisecond, RetryInterval: 100 * time.Millisecond,
+		Listener: &timeout.Listener{},
 	}
 	if change != nil {
 		change(&cfg, b.broker)

@@ -54,7 +54,7 @@ func TestOnRocketMQ(t *testing.T) {
 	handedOver := make(chan struct{}, 1000)
 	b := setup(t, func(c *timeout.Config, _ *memory) {
 		c.Broker = client
-		c.Grace = 5 * time.Second
+		c.SweepGrace = 5 * time.Second
 		c.Listener.HandedOver = func(timeout.Info) { handedOver <- struct{}{} }
 		c.Listener.Fired = func(i timeout.Info) {
 			mu.Lock()

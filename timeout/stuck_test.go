@@ -38,7 +38,7 @@ func TestStuck(t *testing.T) {
 	stuck := make(chan timeout.Info, 100)
 	var log lines
 	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
-		c.Clock, c.SweepInterval, c.Grace, c.Resend = clock, time.Minute, time.Second, 30*time.Second
+		c.Clock, c.SweepInterval, c.SweepGrace, c.RetryInterval = clock, time.Minute, time.Second, 30*time.Second
 		c.Listener.Stuck = func(i timeout.Info) { stuck <- i }
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})

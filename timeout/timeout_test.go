@@ -23,7 +23,7 @@ func TestFires(t *testing.T) {
 	t.Parallel()
 	late := make(chan time.Duration, 1)
 	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = 5 * time.Second
+		c.SweepGrace = 5 * time.Second
 		c.Listener.Fired = func(i timeout.Info) { late <- i.Late }
 	}).start(t)
 	b.arm(t, "o1", time.Second)
@@ -63,7 +63,7 @@ func TestDisarm(t *testing.T) {
 	var disarmed sync.WaitGroup
 	disarmed.Add(1)
 	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = 10 * time.Second
+		c.SweepGrace = 10 * time.Second
 		c.Listener.Stale = func(i timeout.Info) { stale <- i }
 		c.Listener.Disarmed = func(timeout.Info) { disarmed.Done() }
 	}).start(t)
@@ -86,7 +86,7 @@ func TestMoveAndArmAgain(t *testing.T) {
 	t.Parallel()
 	stale := make(chan timeout.Info, 10)
 	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = 10 * time.Second
+		c.SweepGrace = 10 * time.Second
 		c.Listener.Stale = func(i timeout.Info) { stale <- i }
 	}).start(t)
 	ctx := t.Context()
@@ -159,7 +159,7 @@ func TestNeverEarly(t *testing.T) {
 
 func TestRollbackLeavesNothing(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, _ *memory) { c.Grace = 5 * time.Second }).start(t)
+	b := setup(t, func(c *timeout.Config, _ *memory) { c.SweepGrace = 5 * time.Second }).start(t)
 	boom := errors.New("boom")
 	err := within(t.Context(), b.pool, func(tx rocketflow.Tx) error {
 		if err := b.Arm(t.Context(), tx, "o1", "payment", time.Now(), closeOrder{"o1"}); err != nil {
@@ -184,7 +184,7 @@ func TestCrashBetweenCommitAndSchedule(t *testing.T) {
 	t.Parallel()
 	recovered := make(chan timeout.Info, 10)
 	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = time.Second
+		c.SweepGrace = time.Second
 		c.Listener.Recovered = func(i timeout.Info) { recovered <- i }
 	})
 	b.arm(t, "o1", 3*time.Second)
@@ -206,7 +206,7 @@ func TestBrokerAway(t *testing.T) {
 	refused := make(chan error, 100)
 	b := setup(t, func(c *timeout.Config, m *memory) {
 		m.away = true
-		c.Listener.HandOverFailed = func(_ timeout.Info, err error) { refused <- err }
+		c.Listener.HandOverFailed = func(i timeout.Info) { refused <- i.Err }
 	}).start(t)
 	b.arm(t, "o1", 50*time.Millisecond)
 	for range 3 { // at once, and by the sweep
@@ -231,7 +231,7 @@ func TestBrokerLosesTheTimer(t *testing.T) {
 // A consumer that is down finds few copies: the wait doubles.
 func TestOverdueIsSentEverMoreRarely(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, m *memory) { c.Grace = 50 * time.Millisecond })
+	b := setup(t, func(c *timeout.Config, m *memory) { c.SweepGrace = 50 * time.Millisecond })
 	b.broker.handler = nil
 	b.start(t)
 	begin := time.Now()
@@ -244,7 +244,7 @@ func TestOverdueIsSentEverMoreRarely(t *testing.T) {
 
 func TestBeyondHorizon(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, _ *memory) { c.Horizon, c.Grace = 300*time.Millisecond, 5*time.Second }).start(t)
+	b := setup(t, func(c *timeout.Config, _ *memory) { c.Horizon, c.SweepGrace = 300*time.Millisecond, 5*time.Second }).start(t)
 	b.arm(t, "far", time.Hour)
 	armed := time.Now()
 	b.arm(t, "o1", time.Second)
@@ -266,7 +266,7 @@ func TestBeyondHorizon(t *testing.T) {
 // A broker without timers: the sweep sends what is due.
 func TestNoHorizon(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, m *memory) { m.horizon, c.Grace = 0, time.Minute }).start(t)
+	b := setup(t, func(c *timeout.Config, m *memory) { m.horizon, c.SweepGrace = 0, time.Minute }).start(t)
 	b.arm(t, "o1", 300*time.Millisecond)
 	b.waitFired(t)
 	if scheduled, _ := b.broker.counts(); scheduled != 0 {
@@ -277,7 +277,7 @@ func TestNoHorizon(t *testing.T) {
 func TestSchedulersSideBySide(t *testing.T) {
 	t.Parallel()
 	const timeouts = 300
-	b := setup(t, func(c *timeout.Config, _ *memory) { c.Grace, c.SweepBatch = 20*time.Second, 16 })
+	b := setup(t, func(c *timeout.Config, _ *memory) { c.SweepGrace, c.SweepPage = 20*time.Second, 16 })
 	for range timeouts { // left behind by a crash
 		b.arm(t, uuid.NewString(), 2*time.Second)
 	}
@@ -287,7 +287,7 @@ func TestSchedulersSideBySide(t *testing.T) {
 	for range 3 {
 		s, err := timeout.New(timeout.Config{
 			Pool: b.pool, Broker: b.broker, Schema: b.schema, Source: "test",
-			SweepInterval: 10 * time.Millisecond, Grace: 20 * time.Second, SweepBatch: 16,
+			SweepInterval: 10 * time.Millisecond, SweepGrace: 20 * time.Second, SweepPage: 16,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -504,12 +504,12 @@ func TestConfig(t *testing.T) {
 		config timeout.Config
 		field  string
 	}{
-		{timeout.Config{Broker: m, Source: "s"}, "Pool"},
-		{timeout.Config{Pool: pool, Source: "s"}, "Broker"},
-		{timeout.Config{Pool: pool, Broker: m}, "Source"},
-		{timeout.Config{Pool: pool, Broker: m, Source: "s", Horizon: 2 * time.Hour}, "Horizon"},
-		{timeout.Config{Pool: pool, Broker: m, Source: "s", Grace: -1}, "Grace"},
-		{timeout.Config{Pool: pool, Broker: m, Source: "s", Workers: -1}, "Workers"},
+		{timeout.Config{Broker: m, Source: "s"}, "timeout.Config.Pool"},
+		{timeout.Config{Pool: pool, Source: "s"}, "timeout.Config.Broker"},
+		{timeout.Config{Pool: pool, Broker: m}, "timeout.Config.Source"},
+		{timeout.Config{Pool: pool, Broker: m, Source: "s", Horizon: 2 * time.Hour}, "timeout.Config.Horizon"},
+		{timeout.Config{Pool: pool, Broker: m, Source: "s", SweepGrace: -1}, "timeout.Config.SweepGrace"},
+		{timeout.Config{Pool: pool, Broker: m, Source: "s", Workers: -1}, "timeout.Config.Workers"},
 	} {
 		_, err := timeout.New(c.config)
 		var field *rocketflow.FieldError
@@ -529,7 +529,7 @@ func TestRejectedMessageHoldsNothingBack(t *testing.T) {
 	picky := rejecting{b.broker}
 	s, err := timeout.New(timeout.Config{
 		Pool: b.pool, Broker: picky, Schema: b.schema, Source: "test", Workers: 1,
-		SweepInterval: 10 * time.Millisecond, Grace: 50 * time.Millisecond,
+		SweepInterval: 10 * time.Millisecond, SweepGrace: 50 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

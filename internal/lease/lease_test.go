@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/internal/lease"
@@ -114,16 +113,8 @@ func TestOneOfMany(t *testing.T) {
 func TestExecModes(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
-	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	} {
-		config := pool.Config()
-		config.ConnConfig.DefaultQueryExecMode = mode
-		p, err := pgxpool.NewWithConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.Close)
+	for _, mode := range testdb.Modes {
+		p := testdb.Mode(t, pool, mode)
 		one := uuid.New()
 		acquire(t, p, schema, one, true)
 		acquire(t, p, schema, uuid.New(), false)

@@ -230,7 +230,7 @@ func TestSchemaIsNotMigrated(t *testing.T) {
 	timer := s.timer(func(c *timeout.Config) { c.Pool, c.Schema = pool, schema })
 	// A saga's events come by its router.
 	sagas := s.router(box, other)
-	engine, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: sagas, Consumer: "sagas", Timer: timer, TimeoutTopic: s.topic})
+	engine, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: sagas, Transactor: box, Consumer: "sagas", Timer: timer, TimeoutTopic: s.topic})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func TestPaymentAgainstDeadline(t *testing.T) {
 		client := connect(t, s.nameServers)
 		box = s.outbox(func(c *outbox.Config) { c.Broker = client })
 		timer := s.timer(func(c *timeout.Config) {
-			c.Broker, c.Listener = client, timeout.Listener{Fired: count(fired), Disarmed: count(disarmed), Stale: count(stale)}
+			c.Broker, c.Listener = client, &timeout.Listener{Fired: count(fired), Disarmed: count(disarmed), Stale: count(stale)}
 		})
 		router := s.router(box, func(c *handlers.Config) { c.Broker, c.Lanes = client, 4 })
 		router.Use(timer.Fence)

@@ -129,6 +129,11 @@ func (w *world) createTables(ctx context.Context) error {
 	if err := migrations.Up(ctx, w.pool, w.name); err != nil {
 		return err
 	}
+	if w.clock != nil {
+		if err := pgclock.Adopt(ctx, w.pool, w.name); err != nil {
+			return err
+		}
+	}
 	_, err := w.pool.Exec(ctx, w.ledger.sql.Get("Tables"))
 	return err
 }

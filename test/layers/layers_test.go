@@ -18,6 +18,9 @@ const module = "github.com/rocketflow/rocketflow"
 // siblings don't import each other: the four parts share the root package, and operate works on their tables.
 var siblings = []string{"outbox", "handlers", "saga", "timeout", "operate"}
 
+// beneathApp are the packages that app is built of.
+var beneathApp = append([]string{"broker", "rocketmq", "metrics", "migrations", "internal"}, siblings...)
+
 // onlyIn says which packages may import what; patterns of path.Match, without the module.
 var onlyIn = []struct {
 	imported string
@@ -25,11 +28,11 @@ var onlyIn = []struct {
 }{
 	{"github.com/apache/rocketmq-client-go", []string{"rocketmq", "bench", "bench/*"}},
 	{"github.com/prometheus", []string{"metrics", "rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
-	{"go.uber.org/fx", []string{"rocketflowfx", "rocketflowtest", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	{"go.uber.org/fx", []string{"rocketflowfx", "rocketflowtest", "test/servicetest", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
 	// Tests' own helpers live below test, and those for tests of others have names that end in "test".
 	{"testing", tests},
 	{module + "/broker/brokertest", tests},
-	{module + "/test", []string{"test/*", "test/*/*", "examples/internal/servicetest"}},
+	{module + "/test", []string{"test/*", "test/*/*"}},
 	{module + "/rocketmqtest", outside},
 	{module + "/rocketflowtest", outside},
 	{module + "/internal/devstack", outside},
@@ -56,6 +59,12 @@ func TestLayers(t *testing.T) {
 				if within(imported, module+"/"+sibling) && name != sibling && slices.Contains(siblings, name) {
 					t.Errorf("%s imports its sibling %s", name, sibling)
 				}
+			}
+			if within(name, "examples") && within(imported, module+"/internal") {
+				t.Errorf("%s imports %s: an example can be copied into another module", name, imported)
+			}
+			if within(imported, module+"/app") && slices.ContainsFunc(beneathApp, func(part string) bool { return within(name, part) }) {
+				t.Errorf("%s imports %s, which is built of it", name, imported)
 			}
 			if within(imported, module) && name == "." {
 				t.Errorf("the root package imports %s: it is the vocabulary, which knows no part", imported)

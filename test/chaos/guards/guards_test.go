@@ -25,28 +25,27 @@ type guard struct {
 
 // guards are the places. %s in new is the condition under which the guard is off.
 var guards = []guard{
-	{"visible", "outbox/check.go", // commit is answered for a visible row alone
+	{"visible", "outbox/checkback.go", // commit is answered for a visible row alone
 		`if err == nil && found.recorded && ours && !found.acked && !found.replica {`,
 		`if err == nil && (found.recorded && ours || %s) && !found.acked && !found.replica {`},
-	{"acked", "outbox/check.go", // the check looks the ack up
+	{"acked", "outbox/checkback.go", // the check looks the ack up
 		`|| OFF_VISIBLE) && !found.acked && !found.replica {`,
 		`|| OFF_VISIBLE) && (!found.acked || %s) && !found.replica {`},
-	{"check", "outbox/check.go", // checks are answered
+	{"check", "outbox/checkback.go", // checks are answered
 		`if !r.checking.begin(event.ID) {`,
 		`if %s || !r.checking.begin(event.ID) {`},
-	{"unknown-rollback", "outbox/tx.go", // nothing is ended after an unknown COMMIT
-		"		if !unknown {\n			s.outbox.abandon(ctx, r, ticket, halves)\n",
-		"		if !unknown || %s {\n			s.outbox.abandon(ctx, r, ticket, halves)\n"},
-	{"unknown-commit", "outbox/tx.go",
-		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish(",
-		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n" +
-			"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish("},
+	{"unknown-rollback", "outbox/publication.go", // nothing is ended after an unknown COMMIT
+		"	case lazytx.NotCommitted(err):\n		p.abandon(ctx)\n	default:\n		p.unknown()\n",
+		"	case lazytx.NotCommitted(err) || %s:\n		p.abandon(ctx)\n	default:\n		p.unknown()\n"},
+	{"unknown-commit", "outbox/publication.go",
+		"	default:\n		p.unknown()\n",
+		"	default:\n		if %s {\n			p.finish(ctx)\n		}\n		p.unknown()\n"},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
-		"		page, err := s.owed(ctx, v.known, after, size)\n",
-		"		page, err := s.owed(ctx, v.known, after, size)\n		if %s {\n			page = nil\n		}\n"},
-	{"mark", "outbox/sweep.go", // the sweep's mark waits for open transactions
-		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n",
-		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n	if %s {\n		again = nil\n	}\n"},
+		"		page, err := s.readPage(ctx, state.progress, after, size)\n",
+		"		page, err := s.readPage(ctx, state.progress, after, size)\n		if %s {\n			page = nil\n		}\n"},
+	{"watermark", "outbox/sweep.go", // the sweep's watermark waits for open transactions
+		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n",
+		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n	if %s {\n		recheck = nil\n	}\n"},
 	{"lease", "outbox/sweep.go", // who sweeps loses the right to when it is frozen
 		`func (s *sweeper) ttl() time.Duration { return max(leaseTTL, 3*s.outbox.config.SweepInterval) }`,
 		"func (s *sweeper) ttl() time.Duration {\n	if %s {\n		return 1000 * time.Hour\n	}\n	return max(leaseTTL, 3*s.outbox.config.SweepInterval)\n}"},
@@ -57,11 +56,11 @@ var guards = []guard{
 		`	if len(left) < len(ids) {`,
 		`	if len(left) < len(ids) && !%s {`},
 	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
-		`return a.mark != "" && !marked[a.mark] })`,
-		`return a.mark != "" && !marked[a.mark] && !%s })`},
-	{"inbox", "handlers/turn.go", // an event without order is run once
-		`case !entered || !found.Fresh:`,
-		`case (!entered || !found.Fresh) && !%s:`},
+		`return c.marker != "" && !has[c.marker] })`,
+		`return c.marker != "" && !has[c.marker] && !%s })`},
+	{"inbox", "handlers/decision.go", // an event without order is run once
+		`case s.entry == nil || !s.entry.Fresh:`,
+		`case (s.entry == nil || !s.entry.Fresh) && !%s:`},
 	{"link", "handlers/decision.go", // an event waits for its predecessor
 		`case at.Last > 0 && e.Previous <= at.Last:`,
 		`case at.Last > 0 && (e.Previous <= at.Last || %s):`},
@@ -169,7 +168,7 @@ func TestGuards(t *testing.T) {
 		{"unknown-commit", "none", "doubled", 1},
 		{"unknown-rollback sweep", "none", "lost", 1},
 		{"sweep", "none", "lost", 2},
-		{"mark check", "none", "lost", 1015},
+		{"watermark check", "none", "lost", 1015},
 		{"inbox", "none", "doubled", 1},
 		{"link", "none", "lost", 1},
 		{"link position", "none", "misordered", 1},
