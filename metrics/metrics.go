@@ -1,52 +1,3 @@
-// Package metrics counts what rocketflow does, for Prometheus. It offers a listener for each concept; the concepts know
-// nothing of it.
-//
-//	m := metrics.New(prometheus.DefaultRegisterer)
-//	box, err := outbox.New(outbox.Config{..., Listener: m.Outbox()})
-//	m.ObserveBacklog(box)
-//
-// # Names
-//
-//	rocketflow_outbox_recorded_total{topic,type}                    events recorded in transactions
-//	rocketflow_outbox_transactions_total{outcome}                   committed, rolled_back, unknown
-//	rocketflow_outbox_half_seconds{outcome}                         storing a half message: ok, failed
-//	rocketflow_outbox_end_seconds{outcome}                          ending one, answer included: ok, failed
-//	rocketflow_outbox_relayed_total{outcome,swept}                  sends by the relay; swept: found by the sweep
-//	rocketflow_outbox_sent_total{gear}                              events that the broker has: half_message, relay
-//	rocketflow_outbox_relay_group_events                            events that shared a request of the relay
-//	rocketflow_outbox_gear_relay                                    1 while most transactions take the relay, else 0
-//	rocketflow_outbox_breaker_open                                  1 from the breaker's opening to its closing
-//	rocketflow_outbox_gear_changes_total{to,why}                    to: half_messages, relay; why: pinned, busy, free,
-//	                                                                breaker_open, breaker_closed
-//	rocketflow_outbox_relay_full_total                              events left to the sweep because memory was full
-//	rocketflow_outbox_acks_total{outcome}                           events written down as sent
-//	rocketflow_outbox_checks_total{decision}                        check-backs: commit, rollback, unknown
-//	rocketflow_outbox_refilled_total                                events sent again to consumers that missed them
-//	rocketflow_outbox_refills_total{outcome}                        their questions: answered, gone, refused, failed
-//	rocketflow_outbox_expired_total                                 old rows deleted that no partition covers
-//	rocketflow_outbox_partitions_total{change}                      made, dropped
-//	rocketflow_outbox_discarded_total                               half messages that the broker gave up unanswered
-//	rocketflow_outbox_sweep_seconds                                 passes of the sweep
-//	rocketflow_outbox_backlog_events, _backlog_oldest_seconds       what is owed, as known at each scrape
-//	rocketflow_handlers_events_total{consumer,outcome}              handled, duplicate, skipped, discarded, gap, parked,
-//	                                                                retried, dead
-//	rocketflow_handlers_questions_total{consumer,outcome}           for missing events: asked, failed
-//	rocketflow_handlers_handler_seconds{consumer,type}              calls of handlers
-//	rocketflow_handlers_latency_seconds{consumer}                   from the recording of an event to its handler's commit
-//	rocketflow_handlers_batch_events{consumer}                      events that shared a transaction
-//	rocketflow_handlers_panics_total{consumer}
-//	rocketflow_handlers_stalls_total{consumer}                      Postgres could not be used
-//	rocketflow_timeout_total{outcome}                               armed, disarmed, handed_over, hand_over_failed,
-//	                                                                recovered, fired, too_early, stale, stuck
-//	rocketflow_timeout_late_seconds                                 from the due instant to the firing
-//	rocketflow_saga_transitions_total{saga,from,to,cause}           cause: event, deadline
-//	rocketflow_saga_ignored_total{saga,reason}
-//	rocketflow_saga_waiting_events_total{saga,outcome}              early events: waiting, retried, failed, expired
-//	rocketflow_broker_up{broker}                                    1 while our own connection to it stands
-//	rocketflow_broker_renewals_total                                consumers renewed after a broker came back
-//	rocketflow_broker_handler_failures_total{group}                 messages held for another try
-//
-// Labels take values from code and configuration alone, never from data, so their number is bounded.
 package metrics
 
 import (
@@ -67,16 +18,17 @@ import (
 
 const namespace = "rocketflow"
 
-// seconds reaches from a fast round trip on one machine to a minute.
-var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+// durationBuckets reach, in durationBuckets, from a fast round trip on one machine to a minute.
+var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-// Metrics holds the collectors of one registry.
+// Metrics creates the listeners that feed the collectors of one registry. See the package documentation for the metrics.
 type Metrics struct {
 	registry prometheus.Registerer
 }
 
-// New returns metrics that register with r when their listeners are asked for. Each listener can be asked for once a
-// registry, as a registry refuses the same name twice: it panics then, as prometheus.MustRegister does.
+// New returns a Metrics for a registry. Each of its methods registers the collectors of one concept and may be called once
+// per registry: like prometheus.MustRegister it panics if a name is registered already. The listeners are safe for
+// concurrent use.
 func New(r prometheus.Registerer) *Metrics { return &Metrics{registry: r} }
 
 func (m *Metrics) counter(subsystem, name, help string, labels ...string) *prometheus.CounterVec {
@@ -97,8 +49,10 @@ func (m *Metrics) gauge(subsystem, name, help string) prometheus.Gauge {
 	return g
 }
 
-func label(words string) string { return strings.ReplaceAll(words, " ", "_") }
+// labelValue turns a text into the style of label values: "breaker open" becomes "breaker_open".
+func labelValue(words string) string { return strings.ReplaceAll(words, " ", "_") }
 
+// outcome is the label value of an operation that may fail.
 func outcome(err error) string {
 	if err != nil {
 		return "failed"
@@ -106,32 +60,33 @@ func outcome(err error) string {
 	return "ok"
 }
 
-// Outbox returns a listener for outbox.Config.
+// Outbox returns the listener for outbox.Config that counts under rocketflow_outbox.
 func (m *Metrics) Outbox() *outbox.Listener {
-	recorded := m.counter("outbox", "recorded_total", "Events recorded in transactions.", "topic", "type")
-	transactions := m.counter("outbox", "transactions_total", "Publishing transactions by outcome.", "outcome")
-	half := m.histogram("outbox", "half_seconds", "Storing a half message.", seconds, "outcome")
-	end := m.histogram("outbox", "end_seconds", "Ending a half message.", seconds, "outcome")
-	relayed := m.counter("outbox", "relayed_total", "Sends by the relay.", "outcome", "swept")
-	sent := m.counter("outbox", "sent_total", "Events that the broker has.", "gear")
+	const subsystem = "outbox"
+	recorded := m.counter(subsystem, "events_recorded_total", "Events recorded in transactions, committed or not.", "topic", "type")
+	transactions := m.counter(subsystem, "transactions_total", "Publishing transactions by outcome.", "outcome")
+	prepared := m.histogram(subsystem, "half_message_prepare_duration_seconds", "Time to store a half message at the broker.", durationBuckets, "outcome")
+	ended := m.histogram(subsystem, "half_message_end_duration_seconds", "Time to commit or roll back a half message, the broker's response included.", durationBuckets, "outcome")
+	relayed := m.counter(subsystem, "relay_sends_total", "Events that the relay tried to send.", "outcome", "origin")
+	sent := m.counter(subsystem, "events_sent_total", "Events that the broker has confirmed, by the path that sent them.", "path")
 	byHalf, byRelay := sent.WithLabelValues("half_message"), sent.WithLabelValues("relay")
-	group := m.histogram("outbox", "relay_group_events", "Events that shared a request of the relay.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}).WithLabelValues()
-	gear := m.gauge("outbox", "gear_relay", "1 while most transactions take the relay.")
-	breaker := m.gauge("outbox", "breaker_open", "1 from the breaker's opening to its closing.")
-	gears := m.counter("outbox", "gear_changes_total", "Changes of the gear that most transactions take.", "to", "why")
-	for _, why := range []outbox.PathReason{outbox.PathBusy, outbox.PathBreakerOpen} { // there before the first change, for rates
-		gears.WithLabelValues(label(outbox.Relay.String()), label(string(why)))
+	group := m.histogram(subsystem, "relay_group_events", "Number of events in one request of the relay.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}).WithLabelValues()
+	relayPath := m.gauge(subsystem, "relay_path_active", "1 while most transactions take the relay path, 0 while they take the half-message path.")
+	breaker := m.gauge(subsystem, "breaker_open", "1 while the breaker is open, else 0.")
+	pathChanges := m.counter(subsystem, "path_changes_total", "Changes of the path that most transactions take.", "to", "reason")
+	for _, why := range []outbox.PathReason{outbox.PathBusy, outbox.PathBreakerOpen} { // series that exist before the first change, for rates
+		pathChanges.WithLabelValues(labelValue(outbox.Relay.String()), labelValue(string(why)))
 	}
-	rejected := m.counter("outbox", "rejected_total", "Events that the broker rejected: they stay owed, see `rocketflow owed`.", "topic")
-	full := m.counter("outbox", "relay_full_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
-	acks := m.counter("outbox", "acks_total", "Events written down as sent.", "outcome")
-	checks := m.counter("outbox", "checks_total", "Check-backs by answer.", "decision")
-	refilled := m.counter("outbox", "refilled_total", "Events sent again to consumers that missed them.").WithLabelValues()
-	refills := m.counter("outbox", "refills_total", "Questions of consumers that miss events.", "outcome")
-	expired := m.counter("outbox", "expired_total", "Old rows deleted that no partition covers.").WithLabelValues()
-	partitions := m.counter("outbox", "partitions_total", "Partitions made and dropped.", "change")
-	discarded := m.counter("outbox", "discarded_total", "Half messages that the broker gave up because nobody answered its checks.").WithLabelValues()
-	sweep := m.histogram("outbox", "sweep_seconds", "Passes of the sweep.", seconds).WithLabelValues()
+	rejected := m.counter(subsystem, "events_rejected_total", "Events that the broker rejected. They stay owed: see `rocketflow owed list`.", "topic")
+	overflows := m.counter(subsystem, "relay_overflows_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
+	acks := m.counter(subsystem, "acknowledgements_total", "Acknowledgements written for events that the broker has confirmed.", "outcome")
+	checks := m.counter(subsystem, "checkbacks_total", "Check-backs of the broker by the decision returned.", "decision")
+	resent := m.counter(subsystem, "events_resent_total", "Events resent to consumers that requested them.").WithLabelValues()
+	requests := m.counter(subsystem, "missing_events_requests_total", "Missing-events requests received from consumers.", "outcome")
+	expired := m.counter(subsystem, "rows_expired_total", "Rows older than the retention that were deleted outside of partitions.").WithLabelValues()
+	partitions := m.counter(subsystem, "partition_changes_total", "Partitions created and dropped.", "change")
+	discarded := m.counter(subsystem, "half_messages_discarded_total", "Half messages that the broker discarded because no check-back was answered.").WithLabelValues()
+	sweep := m.histogram(subsystem, "sweep_duration_seconds", "Time of one pass of the sweep.", durationBuckets).WithLabelValues()
 	decisions := map[broker.Decision]string{broker.Commit: "commit", broker.Rollback: "rollback", broker.Unknown: "unknown"}
 	return &outbox.Listener{
 		Recorded: func(events []rocketflow.Event) {
@@ -147,29 +102,29 @@ func (m *Metrics) Outbox() *outbox.Listener {
 				transactions.WithLabelValues("rolled_back").Inc()
 			}
 		},
-		Prepared: func(i outbox.PreparedInfo) { half.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds()) },
+		Prepared: func(i outbox.PreparedInfo) { prepared.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds()) },
 		Ended: func(i outbox.EndedInfo) {
-			end.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds())
+			ended.WithLabelValues(outcome(i.Err)).Observe(i.Took.Seconds())
 			if i.Err == nil {
 				byHalf.Inc()
 			}
 		},
 		Relayed: func(i outbox.RelayedInfo) {
-			swept := "no"
+			origin := "transaction"
 			if i.Swept {
-				swept = "yes"
+				origin = "sweep"
 			}
-			relayed.WithLabelValues(outcome(i.Err), swept).Inc()
+			relayed.WithLabelValues(outcome(i.Err), origin).Inc()
 			group.Observe(float64(i.Group))
 			if i.Err == nil {
 				byRelay.Inc()
 			}
 		},
 		PathChanged: func(i outbox.PathInfo) {
-			gears.WithLabelValues(label(i.To.String()), label(string(i.Reason))).Inc()
-			gear.Set(0)
+			pathChanges.WithLabelValues(labelValue(i.To.String()), labelValue(string(i.Reason))).Inc()
+			relayPath.Set(0)
 			if i.To == outbox.Relay {
-				gear.Set(1)
+				relayPath.Set(1)
 			}
 		},
 		BreakerChanged: func(open bool) {
@@ -178,26 +133,26 @@ func (m *Metrics) Outbox() *outbox.Listener {
 				breaker.Set(1)
 			}
 		},
-		RelayFull: func(rocketflow.Event) { full.Inc() },
+		RelayFull: func(rocketflow.Event) { overflows.Inc() },
 		Rejected:  func(i outbox.RejectedInfo) { rejected.WithLabelValues(i.Topic).Add(float64(i.Events)) },
 		Acked:     func(i outbox.AckedInfo) { acks.WithLabelValues(outcome(i.Err)).Add(float64(len(i.IDs))) },
 		Checked:   func(i outbox.CheckedInfo) { checks.WithLabelValues(decisions[i.Decision]).Inc() },
 		Resent: func(i outbox.ResentInfo) {
-			refilled.Add(float64(i.Sent))
+			resent.Add(float64(i.Sent))
 			switch {
 			case i.Refused:
-				refills.WithLabelValues("refused").Inc()
+				requests.WithLabelValues("refused").Inc()
 			case i.Err != nil:
-				refills.WithLabelValues("failed").Inc()
+				requests.WithLabelValues("failed").Inc()
 			case i.Gone:
-				refills.WithLabelValues("gone").Inc()
+				requests.WithLabelValues("gone").Inc()
 			default:
-				refills.WithLabelValues("answered").Inc()
+				requests.WithLabelValues("resent").Inc()
 			}
 		},
 		Retained: func(i outbox.RetainedInfo) {
 			expired.Add(float64(i.Expired))
-			partitions.WithLabelValues("made").Add(float64(len(i.Made)))
+			partitions.WithLabelValues("created").Add(float64(len(i.Made)))
 			partitions.WithLabelValues("dropped").Add(float64(len(i.Dropped)))
 		},
 		Discarded: func(outbox.DiscardedInfo) { discarded.Inc() },
@@ -205,52 +160,55 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	}
 }
 
-// ObserveBacklog reports what o owes, at each scrape.
+// ObserveBacklog registers the collector of the backlog of o, which is read at each scrape. Call it after o has started.
 func (m *Metrics) ObserveBacklog(o *outbox.Outbox) {
 	m.registry.MustRegister(&backlog{
 		outbox: o,
-		events: prometheus.NewDesc(namespace+"_outbox_backlog_events", "Events owed to the broker.", nil, nil),
-		oldest: prometheus.NewDesc(namespace+"_outbox_backlog_oldest_seconds", "Age of the oldest event owed to the broker.", nil, nil),
+		events: prometheus.NewDesc(namespace+"_outbox_backlog_events", "Owed events: recorded and not acknowledged by the broker.", nil, nil),
+		age:    prometheus.NewDesc(namespace+"_outbox_backlog_age_seconds", "Age of the oldest owed event.", nil, nil),
 	})
 }
 
+// backlog is a collector.
 type backlog struct {
-	outbox         *outbox.Outbox
-	events, oldest *prometheus.Desc
+	outbox      *outbox.Outbox
+	events, age *prometheus.Desc
 }
 
+// Describe implements prometheus.Collector.
 func (b *backlog) Describe(ch chan<- *prometheus.Desc) {
 	ch <- b.events
-	ch <- b.oldest
+	ch <- b.age
 }
 
-// Collect reports nothing while the database can't be read: a gap in the graph is the truth then.
+// Collect implements prometheus.Collector. While the database can't be read it reports nothing, which is a gap in the graph
+// and no wrong number.
 func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	events, oldest, err := b.outbox.Backlog(ctx)
+	events, age, err := b.outbox.Backlog(ctx)
 	if err != nil {
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(b.events, prometheus.GaugeValue, float64(events))
-	ch <- prometheus.MustNewConstMetric(b.oldest, prometheus.GaugeValue, oldest.Seconds())
+	ch <- prometheus.MustNewConstMetric(b.age, prometheus.GaugeValue, age.Seconds())
 }
 
-// Handlers returns a listener for handlers.Config.
+// Handlers returns the listener for handlers.Config that counts under rocketflow_handlers.
 func (m *Metrics) Handlers() *handlers.Listener {
-	events := m.counter("handlers", "events_total", "Events by what became of them.", "consumer", "outcome")
-	took := m.histogram("handlers", "handler_seconds", "Calls of handlers.", seconds, "consumer", "type")
-	latency := m.histogram("handlers", "latency_seconds", "From the recording of an event to its handler's commit.", seconds, "consumer")
-	batch := m.histogram("handlers", "batch_events", "Events that shared a transaction.", []float64{1, 2, 4, 8, 16, 32, 64}, "consumer")
-	panics := m.counter("handlers", "panics_total", "Handlers that panicked.", "consumer")
-	unresponsive := m.counter("handlers", "unresponsive_total", "Handlers that were abandoned because they ignored that their context had ended.", "consumer", "type")
-	questions := m.counter("handlers", "questions_total", "Questions to publishers for missing events.", "consumer", "outcome")
-	stalls := m.counter("handlers", "stalls_total", "Times that Postgres could not be used.", "consumer")
+	events := m.counter("handlers", "events_total", "Events by outcome.", "consumer", "outcome")
+	took := m.histogram("handlers", "handler_duration_seconds", "Time of one call of a handler.", durationBuckets, "consumer", "type")
+	latency := m.histogram("handlers", "latency_seconds", "Time from the recording of an event to the commit of its handler.", durationBuckets, "consumer")
+	batch := m.histogram("handlers", "batch_events", "Number of events that one transaction of a lane handled.", []float64{1, 2, 4, 8, 16, 32, 64}, "consumer")
+	panics := m.counter("handlers", "panics_total", "Calls of handlers that panicked.", "consumer")
+	unresponsive := m.counter("handlers", "unresponsive_total", "Calls of handlers that were abandoned because they did not return after their context had ended.", "consumer", "type")
+	requests := m.counter("handlers", "missing_events_requests_total", "Missing-events requests sent to publishers.", "consumer", "outcome")
+	stalls := m.counter("handlers", "stalls_total", "Times that a lane waited because PostgreSQL could not be used.", "consumer")
 	count := func(outcome string) func(handlers.EventInfo) {
 		return func(i handlers.EventInfo) { events.WithLabelValues(i.Consumer, outcome).Inc() }
 	}
 	unhandled, busy := count("unhandled"), count("busy")
-	duplicate, skipped, discarded, gap, parked, retried, dead := count("duplicate"), count("skipped"), count("discarded"), count("gap"), count("parked"), count("retried"), count("dead")
+	duplicate, skipped, discarded, gap, parked, retried, dead := count("duplicate"), count("skipped"), count("discarded"), count("gap"), count("parked"), count("retried"), count("dead_letter")
 	return &handlers.Listener{
 		Committed: func(i handlers.BatchInfo) { batch.WithLabelValues(i.Consumer).Observe(float64(len(i.Events))) },
 		Handled: func(i handlers.HandledInfo) {
@@ -263,11 +221,7 @@ func (m *Metrics) Handlers() *handlers.Listener {
 		Discarded: func(i handlers.FailureInfo) { discarded(i.EventInfo) },
 		Gap:       func(i handlers.GapInfo) { gap(i.EventInfo) },
 		MissingRequested: func(i handlers.MissingRequestedInfo) {
-			asked := "asked"
-			if i.Err != nil {
-				asked = "failed"
-			}
-			questions.WithLabelValues(i.Consumer, asked).Inc()
+			requests.WithLabelValues(i.Consumer, outcome(i.Err)).Inc()
 		},
 		Parked: func(i handlers.ParkedInfo) {
 			switch i.Reason {
@@ -287,12 +241,12 @@ func (m *Metrics) Handlers() *handlers.Listener {
 	}
 }
 
-// Timeout returns a listener for timeout.Config.
+// Timeout returns the listener for timeout.Config that counts under rocketflow_timeout.
 func (m *Metrics) Timeout() *timeout.Listener {
-	total := m.counter("timeout", "total", "Timeouts by what became of them.", "outcome")
-	late := m.histogram("timeout", "late_seconds", "From the due instant to the firing.", seconds).WithLabelValues()
-	count := func(outcome string) func(timeout.Info) {
-		c := total.WithLabelValues(outcome)
+	changes := m.counter("timeout", "changes_total", "Changes of timeouts by kind.", "change")
+	lateness := m.histogram("timeout", "lateness_seconds", "Time from the due instant of a timeout to its firing.", durationBuckets).WithLabelValues()
+	count := func(change string) func(timeout.Info) {
+		c := changes.WithLabelValues(change)
 		return func(timeout.Info) { c.Inc() }
 	}
 	fired, failed := count("fired"), count("hand_over_failed")
@@ -302,16 +256,16 @@ func (m *Metrics) Timeout() *timeout.Listener {
 		HandOverFailed: failed,
 		Fired: func(i timeout.Info) {
 			fired(i)
-			late.Observe(i.Late.Seconds())
+			lateness.Observe(i.Late.Seconds())
 		},
 	}
 }
 
-// Saga returns a listener for saga.Config.
+// Saga returns the listener for saga.Config that counts under rocketflow_saga.
 func (m *Metrics) Saga() *saga.Listener {
-	transitions := m.counter("saga", "transitions_total", "Transitions of sagas.", "saga", "from", "to", "cause")
-	ignored := m.counter("saga", "ignored_total", "Events that a saga had no use for.", "saga", "reason")
-	waiting := m.counter("saga", "waiting_events_total", "Events that came early, by what became of them.", "saga", "outcome")
+	transitions := m.counter("saga", "transitions_total", "Transitions of sagas by cause.", "saga", "from", "to", "cause")
+	ignored := m.counter("saga", "events_ignored_total", "Events that a saga ignored, by reason.", "saga", "reason")
+	waiting := m.counter("saga", "waiting_events_total", "Changes of waiting events: those that came before the state that takes them.", "saga", "outcome")
 	count := func(outcome string) func(saga.WaitInfo) {
 		return func(i saga.WaitInfo) { waiting.WithLabelValues(i.Saga, outcome).Inc() }
 	}
@@ -328,16 +282,16 @@ func (m *Metrics) Saga() *saga.Listener {
 	}
 }
 
-// RocketMQ returns a listener for rocketmq.Config.
+// RocketMQ returns the listener for rocketmq.Config that counts under rocketflow_broker.
 func (m *Metrics) RocketMQ() *rocketmq.Listener {
-	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: "broker", Name: "up", Help: "1 while the connection to the broker stands."}, []string{"broker"})
+	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: "broker", Name: "up", Help: "1 while the driver's own connection to the broker is open, else 0."}, []string{"broker"})
 	m.registry.MustRegister(up)
-	renewals := m.counter("broker", "renewals_total", "Consumers renewed after a broker came back.").WithLabelValues()
-	failures := m.counter("broker", "handler_failures_total", "Messages held for another try.", "group")
+	renewals := m.counter("broker", "consumer_renewals_total", "Consumers that were renewed because a broker came back.").WithLabelValues()
+	held := m.counter("broker", "deliveries_held_total", "Messages held for another attempt because their consumer could not take them.", "group")
 	return &rocketmq.Listener{
 		BrokerUp:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
 		BrokerDown:      func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
 		ConsumerRenewed: func(rocketmq.ConsumerInfo) { renewals.Inc() },
-		HandlerFailed:   func(i rocketmq.HandlerInfo) { failures.WithLabelValues(i.Group).Inc() },
+		HandlerFailed:   func(i rocketmq.HandlerInfo) { held.WithLabelValues(i.Group).Inc() },
 	}
 }

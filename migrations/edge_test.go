@@ -66,7 +66,7 @@ func TestThroughAPooler(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
 			direct, schema := testdb.Schema(t)
-			pool := testdb.Bounced(t, direct, mode)
+			pool := testdb.ThroughPgBouncer(t, direct, mode)
 			var group errgroup.Group
 			for range 4 {
 				group.Go(func() error { return migrations.Up(ctx, pool, schema) })

@@ -77,7 +77,7 @@ func TestFenceAndMetrics(t *testing.T) {
 	for _, f := range families {
 		counted[f.GetName()] = true
 	}
-	for _, name := range []string{"rocketflow_timeout_total", "rocketflow_outbox_backlog_events", "rocketflow_broker_up"} {
+	for _, name := range []string{"rocketflow_timeout_changes_total", "rocketflow_outbox_backlog_events", "rocketflow_broker_up"} {
 		if !counted[name] {
 			t.Errorf("%s is not counted: %v", name, counted)
 		}

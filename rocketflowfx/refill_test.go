@@ -23,7 +23,7 @@ import (
 
 // refilled is a world whose services can be asked, and what one of them has seen.
 type refilled struct {
-	*rocketflowtest.World
+	*rocketflowtest.Env
 	shop, office *rocketflowtest.Service
 
 	mu      sync.Mutex
@@ -33,7 +33,7 @@ type refilled struct {
 
 // refillWorld has a shop that ships parcels, and an office that hears of them.
 func refillWorld(t *testing.T, edit func(*rocketflowfx.Config), restart rocketmqtest.Config) *refilled {
-	r := &refilled{World: rocketflowtest.New(t, rocketflowtest.Config{Broker: restart})}
+	r := &refilled{Env: rocketflowtest.New(t, rocketflowtest.Config{Broker: restart})}
 	config := rocketflowfx.Config{Service: "shop", Topics: []broker.Topic{{Name: "parcels", Queues: 2}}}
 	config.Outbox.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 		r.mu.Lock()
@@ -81,7 +81,7 @@ func (n numbered) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"par
 func (r *refilled) loseEnds(fn func()) {
 	defer r.Broker().Control(func(q rocketmqtest.Request) rocketmqtest.Action {
 		if q.Name == "END_TRANSACTION" {
-			return rocketmqtest.Answer(0, "")
+			return rocketmqtest.Respond(0, "")
 		}
 		return rocketmqtest.Pass
 	})()
@@ -131,8 +131,8 @@ func TestLostDisk(t *testing.T) {
 	r.office.Stop()
 	r.ship(3, 120)
 	r.Settle()
-	r.Restart(rocketmqtest.LoseUnflushed)
-	r.office.Resume()
+	r.RestartBroker(rocketmqtest.LoseUnflushed)
+	r.office.Start()
 	r.ship(121, 123)
 	r.want(t, 1, 123)
 	r.mu.Lock()
@@ -151,8 +151,8 @@ func TestRefillIsBounded(t *testing.T) {
 	r.office.Stop()
 	r.ship(2, 200)
 	r.Settle()
-	r.Restart(rocketmqtest.LoseUnflushed)
-	r.office.Resume()
+	r.RestartBroker(rocketmqtest.LoseUnflushed)
+	r.office.Start()
 	r.ship(201, 202)
 	r.want(t, 1, 202)
 	r.mu.Lock()

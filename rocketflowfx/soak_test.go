@@ -58,7 +58,7 @@ func TestSoak(t *testing.T) {
 		}
 		w.Settle()
 		for range 4 { // retention looks once an hour, and finds a day in which it did
-			w.Jump(day / 4)
+			w.Advance(day / 4)
 			w.Settle()
 		}
 		sizes := tables(t, s, w)
@@ -77,7 +77,7 @@ func TestSoak(t *testing.T) {
 				grown = more(sizes, highest)
 			}
 			if grown != "" {
-				w.Jump(time.Hour)
+				w.Advance(time.Hour)
 			}
 		}
 		if grown != "" {
@@ -105,7 +105,7 @@ func more(sizes, highest map[string]int) string {
 }
 
 // tables counts what is in a service's tables.
-func tables(t *testing.T, s *rocketflowtest.Service, w *rocketflowtest.World) map[string]int {
+func tables(t *testing.T, s *rocketflowtest.Service, w *rocketflowtest.Env) map[string]int {
 	t.Helper()
 	sizes := map[string]int{}
 	count := func(name, sql string, args ...any) {

@@ -1,29 +1,45 @@
-// Package rocketflowtest runs services in a test: with an embedded broker, a schema of their own in a real PostgreSQL, and
-// one clock that the test moves, for the broker's timers, rocketflow's tables and the service's own SQL alike.
+// Package rocketflowtest runs services of rocketflow in a Go test: on an embedded broker, in a database schema of their own
+// on a real PostgreSQL, and with one clock that the test moves. Use it to test a flow from the first event to the last
+// timeout, with the services as they are, and without sleeping.
 //
 //	func TestUnpaidOrderCloses(t *testing.T) {
-//		w := rocketflowtest.New(t)
-//		orders := w.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, order.Module)
+//		env := rocketflowtest.New(t)
+//		orders := env.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, order.Module)
 //
 //		orders.Publish(OrderPlaced{ID: "o-1"})
-//		w.FastForward(30 * time.Minute)
+//		env.FastForward(30 * time.Minute) // takes a tenth of a second
 //
-//		if closed := rocketflowtest.Events[OrderClosed](w); len(closed) != 1 {
+//		if closed := rocketflowtest.Events[OrderClosed](env); len(closed) != 1 {
 //			t.Errorf("closed: %v", closed)
 //		}
 //	}
 //
-// Nothing here sleeps: FastForward and Settle return when nothing is left to do at the present instant, that is when
-// every event has reached the broker and each of its consumers, every timeout that is due has fired, and every retry
-// that is due was made. What doesn't come to rest fails the test with a list of what is left.
+// Under go test -race one line more is needed, because the RocketMQ client has data races of its own:
 //
-// PostgreSQL is the one that DATABASE_URL names. Where that is not set one is started from the installed programs, or
-// from programs that are fetched once; `rocketflow dev -- go test ./...` starts one for all packages, which is faster.
+//	func TestMain(m *testing.M) {
+//		rocketflowtest.SuppressClientRaces()
+//		m.Run()
+//	}
+//
+// Without it [New] fails a test that the race detector watches, and its message says so. See [SuppressClientRaces] for what
+// is still reported, which is every race of your code.
+//
+// # Settling
+//
+// [Env.Settle] and [Env.FastForward] return when no work is left at the present instant: every recorded event has reached
+// the broker and is settled by each of its consumers, every timeout that is due has fired, and every retry that is due was
+// made. Work that is still left after [Config].SettleTimeout fails the test with a list of it.
+//
+// # PostgreSQL
+//
+// The server is the one that the environment variable DATABASE_URL names. If it is not set, the first test of the process
+// starts one from the installed programs, or from programs that are downloaded once; it stops with the last test.
+// `rocketflow dev -- go test ./...` starts one server for all packages, which is faster.
 //
 // # The clock
 //
-// Postgres' functions clock_timestamp, now, statement_timestamp and transaction_timestamp show the moved time to all SQL
-// that calls them by these names on the connections of Service.Pool. CURRENT_TIMESTAMP and its like can't be moved. Go
-// code that asks for the time gets the moved one from World.Clock. The pools that a service opens itself must take over
-// the search_path of World.DatabaseURL.
+// The broker's timers, rocketflow's tables and the SQL of the services all read the same clock. SQL reads it through
+// clock_timestamp, now, statement_timestamp and transaction_timestamp, called by these names on the connections of
+// [Service].Pool; CURRENT_TIMESTAMP and its like cannot be moved. Go code reads it from [Env.Clock]. A service that opens
+// its own pool has to keep the search_path of [Env.DatabaseURL].
 package rocketflowtest

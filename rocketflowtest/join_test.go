@@ -1,5 +1,3 @@
-//go:build !race
-
 package rocketflowtest_test
 
 import (
@@ -35,12 +33,12 @@ func (p parcelBilled) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "parcels", Type: "parcel.billed", Subject: p.ID}
 }
 
-// A handler calls a function that takes a pgx.Tx, begins a savepoint and joins it. What the function publishes follows the
-// handler's transaction: where that is rolled back it never goes out, where it commits it does at once, with its
-// functions of AfterCommit.
+// TestJoinWithinAHandler calls, in a handler, a function that takes a pgx.Tx, begins a savepoint and joins it. What the
+// function publishes follows the handler's transaction: if that rolls back, the event is never sent and AfterCommit is not
+// called; if it commits, both happen at once.
 func TestJoinWithinAHandler(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	var box *outbox.Outbox
 	var attempts, billed, after atomic.Int32
 	bill := func(ctx context.Context, db pgx.Tx, id string) error {
@@ -53,7 +51,7 @@ func TestJoinWithinAHandler(t *testing.T) {
 		return errors.Join(tx.Publish(ctx, parcelBilled{id}), tx.Commit(ctx))
 	}
 	config := rocketflowfx.Config{Service: "parcels", Topics: []broker.Topic{{Name: "parcels", Queues: 4}}}
-	s := w.Start(config, fx.Populate(&box), fx.Invoke(func(r *handlers.Router) {
+	s := env.Start(config, fx.Populate(&box), fx.Invoke(func(r *handlers.Router) {
 		handlers.On(r, "billing", func(ctx context.Context, tx rocketflow.Tx, p parcelSent) error {
 			attempts.Add(1)
 			if err := bill(ctx, tx, p.ID); err != nil {
@@ -67,8 +65,8 @@ func TestJoinWithinAHandler(t *testing.T) {
 		handlers.On(r, "billing", func(context.Context, rocketflow.Tx, parcelBilled) error { billed.Add(1); return nil })
 	}))
 	s.Publish(parcelSent{"free"}, parcelSent{"paid"})
-	w.Settle()
-	if out := rocketflowtest.Events[parcelBilled](w); len(out) != 1 || out[0].ID != "paid" {
+	env.Settle()
+	if out := rocketflowtest.Events[parcelBilled](env); len(out) != 1 || out[0].ID != "paid" {
 		t.Errorf("out are %v, want the paid one alone", out)
 	}
 	if attempts.Load() < 2 || billed.Load() != 1 || after.Load() != 1 {
@@ -76,15 +74,15 @@ func TestJoinWithinAHandler(t *testing.T) {
 	}
 }
 
-// A savepoint of an application's own transaction is joined and released: its event goes out if, and only after, the
-// application commits.
-func TestJoinOfASavepoint(t *testing.T) {
+// TestJoinedSavepointFollowsItsTransaction joins and releases a savepoint of an application's own transaction: its event is
+// sent if, and only after, the application commits.
+func TestJoinedSavepointFollowsItsTransaction(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	var box *outbox.Outbox
 	var after atomic.Int32
 	config := rocketflowfx.Config{Service: "parcels", Topics: []broker.Topic{{Name: "parcels", Queues: 4}}}
-	s := w.Start(config, fx.Populate(&box))
+	s := env.Start(config, fx.Populate(&box))
 	ctx := t.Context()
 	for id, commit := range map[string]bool{"rolled back": false, "committed": true} {
 		owner, err := s.Pool.Begin(ctx)
@@ -100,7 +98,7 @@ func TestJoinOfASavepoint(t *testing.T) {
 		if err := errors.Join(tx.Publish(ctx, parcelBilled{id}), tx.Commit(ctx)); err != nil {
 			t.Fatal(err)
 		}
-		if out := rocketflowtest.Events[parcelBilled](w); len(out) > 0 && !commit {
+		if out := rocketflowtest.Events[parcelBilled](env); len(out) > 0 && !commit {
 			t.Errorf("out before the owner has decided: %v", out)
 		}
 		if commit {
@@ -112,8 +110,8 @@ func TestJoinOfASavepoint(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.Settle()
-	if out := rocketflowtest.Events[parcelBilled](w); len(out) != 1 || out[0].ID != "committed" {
+	env.Settle()
+	if out := rocketflowtest.Events[parcelBilled](env); len(out) != 1 || out[0].ID != "committed" {
 		t.Errorf("out are %v, want the committed one alone", out)
 	}
 	if n := after.Load(); n != 0 {

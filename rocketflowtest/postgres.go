@@ -12,16 +12,16 @@ import (
 	"github.com/rocketflow/rocketflow/internal/devstack"
 )
 
-const startTimeout = 5 * time.Minute // the programs may have to be fetched
+const startTimeout = 5 * time.Minute // the programs may have to be downloaded
 
-// shared is the server that the tests of this process use where none is named.
+// shared is the server that all tests of this process use where DATABASE_URL is not set.
 var shared struct {
 	sync.Mutex
 	users  int
 	server *devstack.Postgres
 }
 
-// databaseURL names a server that runs until the test ends.
+// databaseURL returns the URL of a server that runs until the test ends.
 func databaseURL(t testing.TB) string {
 	t.Helper()
 	if url := os.Getenv("DATABASE_URL"); url != "" {
@@ -34,21 +34,21 @@ func databaseURL(t testing.TB) string {
 		defer cancel()
 		server, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})
 		if err != nil {
-			t.Fatalf("DATABASE_URL is not set, so a PostgreSQL was to be started, but: %v", err)
+			t.Fatalf("DATABASE_URL is not set, and starting a PostgreSQL failed: %v", err)
 		}
 		shared.server = server
 	}
 	shared.users++
 	t.Cleanup(func() {
-		if err := leaveServer(); err != nil {
+		if err := releaseServer(); err != nil {
 			t.Errorf("stop PostgreSQL: %v", err)
 		}
 	})
 	return shared.server.URL()
 }
 
-// leaveServer stops the server when its last user leaves.
-func leaveServer() error {
+// releaseServer ends one test's use of the shared server, and stops the server with the last use.
+func releaseServer() error {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.users--; shared.users > 0 {

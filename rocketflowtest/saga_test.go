@@ -1,5 +1,3 @@
-//go:build !race
-
 package rocketflowtest_test
 
 import (
@@ -39,43 +37,45 @@ func (p paidFor) EventMeta() rocketflow.Meta {
 }
 
 // purchase waits for the stock, then for the payment, and is closed an hour later without it.
-func purchase(w *rocketflowtest.World) *saga.Definition[parcel] {
+func purchase(env *rocketflowtest.Env) *saga.Definition[parcel] {
 	d := saga.Define[parcel]("purchase", 1)
 	d.Initial("awaiting_stock").NoDeadline("awaiting_stock").Final("paid", "closed")
-	d.Deadline("awaiting_payment", "closed", func(*parcel) time.Time { return w.Now().Add(time.Hour) }, nil)
+	d.Deadline("awaiting_payment", "closed", func(*parcel) time.Time { return env.Now().Add(time.Hour) }, nil)
 	saga.On[stocked](d, "awaiting_stock", "awaiting_payment", nil)
 	saga.On[paidFor](d, "awaiting_payment", "paid", nil)
 	return d
 }
 
-func startPurchase(w *rocketflowtest.World, d *saga.Definition[parcel], options ...fx.Option) (*rocketflowtest.Service, *saga.Saga[parcel]) {
+func startPurchase(env *rocketflowtest.Env, d *saga.Definition[parcel], options ...fx.Option) (*rocketflowtest.Service, *saga.Saga[parcel]) {
 	var s *saga.Saga[parcel]
 	config := rocketflowfx.Config{Service: "shop", Topics: topics}
 	config.Saga.TimeoutTopic = "order-timeouts"
 	options = append(options, fx.Provide(func(e *saga.Engine) (*saga.Saga[parcel], error) { return saga.Register(e, d) }), fx.Populate(&s))
-	return w.Start(config, options...), s
+	return env.Start(config, options...), s
 }
 
-// TestEarlyEvent publishes the payment before the stock is there: behind it in the same stream, even.
-func TestEarlyEvent(t *testing.T) {
+// TestEarlyEventWaitsForItsState publishes the payment before the stock, in one stream: the payment is applied after the
+// stock.
+func TestEarlyEventWaitsForItsState(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
-	service, purchases := startPurchase(w, purchase(w))
+	env := rocketflowtest.New(t)
+	service, purchases := startPurchase(env, purchase(env))
 	service.Within(func(ctx context.Context, tx rocketflow.Tx) error { return purchases.Begin(ctx, tx, "o-1", parcel{}) })
 	service.Publish(paidFor{"o-1"})
-	w.Settle()
+	env.Settle()
 	service.Publish(stocked{"o-1"})
-	w.FastForward(2 * time.Hour)
+	env.FastForward(2 * time.Hour)
 	if is := service.Saga("purchase", "o-1"); is.State != "paid" {
-		t.Errorf("paid, and went %v", is.Path)
+		t.Errorf("paid, and went %v", is.States)
 	}
 }
 
-// TestWaitingEventExpires has an event come for a saga that never begins.
+// TestWaitingEventExpires publishes an event for a saga that never begins: it waits for a day, is kept as expired for a
+// month, and is then deleted.
 func TestWaitingEventExpires(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
-	service, _ := startPurchase(w, purchase(w))
+	env := rocketflowtest.New(t)
+	service, _ := startPurchase(env, purchase(env))
 	service.Publish(paidFor{"o-1"})
 	list := func() []operate.WaitingEvent {
 		all, err := testoperator.New(t, service.Pool, service.Schema).WaitingEvents(t.Context(), operate.WaitingFilter{Key: "o-1"})
@@ -84,28 +84,29 @@ func TestWaitingEventExpires(t *testing.T) {
 		}
 		return all
 	}
-	w.FastForward(23 * time.Hour)
+	env.FastForward(23 * time.Hour)
 	if all := list(); len(all) != 1 || all[0].Status != operate.WaitingForState || all[0].Event.Type != "order.paid" {
 		t.Errorf("after 23 h: %+v", all)
 	}
-	w.FastForward(2 * time.Hour)
+	env.FastForward(2 * time.Hour)
 	if all := list(); len(all) != 1 || all[0].Status != operate.WaitingExpired {
 		t.Errorf("after 25 h: %+v", all)
 	}
-	w.FastForward(32 * 24 * time.Hour)
-	for end := time.Now().Add(20 * time.Second); len(list()) > 0; time.Sleep(10 * time.Millisecond) { // retention is nothing to settle
+	env.FastForward(32 * 24 * time.Hour)
+	for end := time.Now().Add(20 * time.Second); len(list()) > 0; time.Sleep(10 * time.Millisecond) { // Settle does not wait for retention
 		if time.Now().After(end) {
 			t.Fatalf("after a month: %+v", list())
 		}
 	}
 }
 
-// TestBegunElsewhere begins sagas in another consumer's handler; what the sagas wait for is right behind in the stream.
-func TestBegunElsewhere(t *testing.T) {
+// TestSagaBegunByAnotherConsumer begins sagas in another consumer's handler; the events that the sagas wait for follow
+// immediately in the stream.
+func TestSagaBegunByAnotherConsumer(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	var purchases *saga.Saga[parcel]
-	service, purchases := startPurchase(w, purchase(w), fx.Invoke(func(router *handlers.Router) {
+	service, purchases := startPurchase(env, purchase(env), fx.Invoke(func(router *handlers.Router) {
 		handlers.On(router, "starter", func(ctx context.Context, tx rocketflow.Tx, p placed) error {
 			return purchases.Begin(ctx, tx, p.ID, parcel{})
 		})
@@ -116,38 +117,38 @@ func TestBegunElsewhere(t *testing.T) {
 		service.Publish(placed{id}, stocked{id})
 		service.Publish(paidFor{id})
 	}
-	w.Settle()
+	env.Settle()
 	for i := range n {
 		if is := service.Saga("purchase", fmt.Sprint("o-", i)); is.State != "paid" {
-			t.Errorf("o-%d went %v", i, is.Path)
+			t.Errorf("o-%d went %v", i, is.States)
 		}
 	}
 }
 
-// TestBegunByEvent has an event begin the saga.
-func TestBegunByEvent(t *testing.T) {
+// TestSagaBegunByEvent begins a saga with its first event.
+func TestSagaBegunByEvent(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
-	d := purchase(w)
+	env := rocketflowtest.New(t)
+	d := purchase(env)
 	saga.StartOn(d, func(context.Context, rocketflow.Tx, placed) (parcel, error) { return parcel{Weight: 3}, nil })
-	service, _ := startPurchase(w, d)
+	service, _ := startPurchase(env, d)
 	service.Publish(placed{"o-1"}, stocked{"o-1"}, paidFor{"o-1"})
-	w.Settle()
-	if is := service.Saga("purchase", "o-1"); !slices.Equal(is.Path, []string{"awaiting_stock", "awaiting_payment", "paid"}) {
-		t.Errorf("went %v", is.Path)
+	env.Settle()
+	if is := service.Saga("purchase", "o-1"); !slices.Equal(is.States, []string{"awaiting_stock", "awaiting_payment", "paid"}) {
+		t.Errorf("went %v", is.States)
 	}
 }
 
-// TestSagasHearTheSame has one of two sagas fail on an event.
-func TestSagasHearTheSame(t *testing.T) {
+// TestSagasOfOneEventAreIndependent has one of two sagas discard an event: the other applies it.
+func TestSagasOfOneEventAreIndependent(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	refuses := saga.Define[parcel]("audit", 1).Initial("open").NoDeadline("open").Final("end")
 	saga.On(refuses, "open", "end", func(context.Context, rocketflow.Tx, *parcel, stocked) error {
 		return handlers.Discard(errors.New("not for me"))
 	})
 	var audits *saga.Saga[parcel]
-	service, purchases := startPurchase(w, purchase(w), fx.Invoke(func(e *saga.Engine) (err error) {
+	service, purchases := startPurchase(env, purchase(env), fx.Invoke(func(e *saga.Engine) (err error) {
 		audits, err = saga.Register(e, refuses)
 		return err
 	}))
@@ -155,19 +156,19 @@ func TestSagasHearTheSame(t *testing.T) {
 		return errors.Join(purchases.Begin(ctx, tx, "o-1", parcel{}), audits.Begin(ctx, tx, "o-1", parcel{}))
 	})
 	service.Publish(stocked{"o-1"})
-	w.Settle()
+	env.Settle()
 	if is := service.Saga("purchase", "o-1"); is.State != "awaiting_payment" {
-		t.Errorf("purchase went %v", is.Path)
+		t.Errorf("purchase went %v", is.States)
 	}
 	if is := service.Saga("audit", "o-1"); is.State != "open" {
-		t.Errorf("audit went %v", is.Path)
+		t.Errorf("audit went %v", is.States)
 	}
 }
 
-// TestVerdictOnWaitingEvent has the function of a waiting event discard it, or give it up.
-func TestVerdictOnWaitingEvent(t *testing.T) {
+// TestWaitingEventIsDiscardedOrDead has the function of a waiting event discard it, or return handlers.Dead.
+func TestWaitingEventIsDiscardedOrDead(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	d := saga.Define[parcel]("strict", 1)
 	d.Initial("awaiting_stock").NoDeadline("awaiting_stock", "awaiting_payment").Final("paid")
 	saga.On[stocked](d, "awaiting_stock", "awaiting_payment", nil)
@@ -177,38 +178,39 @@ func TestVerdictOnWaitingEvent(t *testing.T) {
 		}
 		return handlers.Dead(errors.New("no such order"))
 	})
-	service, purchases := startPurchase(w, d)
+	service, purchases := startPurchase(env, d)
 	for _, key := range []string{"discarded", "dead"} {
 		service.Within(func(ctx context.Context, tx rocketflow.Tx) error { return purchases.Begin(ctx, tx, key, parcel{}) })
 		service.Publish(paidFor{key}, stocked{key})
 	}
-	w.Settle()
+	env.Settle()
 	left, err := testoperator.New(t, service.Pool, service.Schema).WaitingEvents(t.Context(), operate.WaitingFilter{})
 	if err != nil || len(left) != 1 || left[0].Key != "dead" || left[0].Status != operate.WaitingFailed {
 		t.Errorf("waiting: %+v, %v", left, err)
 	}
 	for _, key := range []string{"discarded", "dead"} {
 		if is := service.Saga("strict", key); is.State != "awaiting_payment" {
-			t.Errorf("%s went %v", key, is.Path)
+			t.Errorf("%s went %v", key, is.States)
 		}
 	}
 }
 
-// TestDeadTimeout has the event of a timeout become a dead letter: further copies of it come and change nothing.
-func TestDeadTimeout(t *testing.T) {
+// TestTimeoutBecomesOneDeadLetter has the event of a timeout become a dead letter: further copies of the event do not add
+// another.
+func TestTimeoutBecomesOneDeadLetter(t *testing.T) {
 	t.Parallel()
-	w := rocketflowtest.New(t)
+	env := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
-	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Populate(&timer), fx.Invoke(func(router *handlers.Router) {
+	s := env.Start(rocketflowfx.Config{Service: "orders", Topics: topics}, fx.Populate(&timer), fx.Invoke(func(router *handlers.Router) {
 		handlers.On(router, "orders", func(context.Context, rocketflow.Tx, overdue) error {
 			return handlers.Dead(errors.New("no such order"))
 		})
 	}))
 	s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
-		return timer.Arm(ctx, tx, "o-1", "fee", w.Now().Add(time.Minute), overdue{"o-1"})
+		return timer.Arm(ctx, tx, "o-1", "fee", env.Now().Add(time.Minute), overdue{"o-1"})
 	})
 	for range 12 {
-		w.FastForward(10 * time.Minute)
+		env.FastForward(10 * time.Minute)
 	}
 	if dead := s.DeadLetters(); len(dead) != 1 {
 		t.Errorf("dead letters: %v", dead)

@@ -19,74 +19,74 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 )
 
-// Service is a running application of rocketflow's modules.
+// Service is an application of rocketflow's fx modules that runs in an [Env].
 type Service struct {
-	// Name is that of the Config.
+	// Name is the Service of the rocketflowfx.Config.
 	Name string
-	// Pool is what the service uses.
+	// Pool is the pool that the service uses.
 	Pool *pgxpool.Pool
-	// Schema holds rocketflow's tables.
+	// Schema is the database schema of rocketflow's tables.
 	Schema string
-	// Tx begins transactions that publish.
+	// Tx begins transactions that publish events as this service.
 	Tx rocketflow.Transactor
 
-	world       *World
-	options     fx.Option
-	app         *fx.App // nil: stopped
-	groupPrefix string
-	consumers   []string
-	ready       time.Time // the day for which its partitions are made
+	env           *Env
+	options       fx.Option
+	app           *fx.App // nil while stopped
+	groupPrefix   string
+	consumers     []string
+	partitionsFor time.Time // the day for which partitions exist
 }
 
-// Start gives a service a schema with rocketflow's tables, which is also the search path for its own, and runs it: all
-// modules of rocketflowfx and the options. What is missing of its topics is created. It stops when the test ends.
+// Start creates a schema with rocketflow's tables and runs a service in it: all modules of rocketflowfx, and options. The
+// schema is also the search path for the tables of the service. Topics of config that don't exist are created. The service
+// stops when the test ends.
 //
-// Of config only Service is required: broker, pool, schema and clock are the World's.
-func (w *World) Start(config rocketflowfx.Config, options ...fx.Option) *Service {
-	w.t.Helper()
+// Of config only Service is required: the Env provides broker, pool, schema and clock.
+func (e *Env) Start(config rocketflowfx.Config, options ...fx.Option) *Service {
+	e.t.Helper()
 	schema := cmp.Or(config.Schema, "service_"+unique())
 	config.Schema = schema
-	pool := w.Database(schema)
+	pool := e.Database(schema)
 	config.CreateTopics = true
-	return w.Run(append([]fx.Option{rocketflowfx.Module, fx.Supply(config, pool)}, options...)...)
+	return e.Run(append([]fx.Option{rocketflowfx.Module, fx.Supply(config, pool)}, options...)...)
 }
 
-// Database creates a schema with rocketflow's tables in it, which goes with the test, and returns a pool that finds names
-// there first. It is what Start gives to a service; take one, and what Configure returns, to put the parts together by
-// hand.
-func (w *World) Database(schema string) *pgxpool.Pool {
-	w.t.Helper()
-	ctx, cancel := w.patience()
+// Database creates a schema with rocketflow's tables and returns a pool whose search path is that schema. Both end with the
+// test. Start does it for its service; use Database together with Configure to assemble a service by hand.
+func (e *Env) Database(schema string) *pgxpool.Pool {
+	e.t.Helper()
+	ctx, cancel := e.timeout()
 	defer cancel()
-	w.createSchema(ctx, schema)
-	pool := w.open(schema)
+	e.createSchema(ctx, schema)
+	pool := e.open(schema)
 	if err := migrations.Up(ctx, pool, schema); err != nil {
-		w.t.Fatalf("make rocketflow's tables: %v", err)
+		e.t.Fatalf("create rocketflow's tables: %v", err)
 	}
-	if err := pgclock.Adopt(ctx, w.pool, schema); err != nil {
-		w.t.Fatal(err)
+	if err := pgclock.Adopt(ctx, e.pool, schema); err != nil {
+		e.t.Fatal(err)
 	}
 	return pool
 }
 
-// Configure fills in what the World knows: its broker, its clock, and listeners by which it sees when all is at rest.
-// Start and Run do it for their services.
-func (w *World) Configure(c rocketflowfx.Config) rocketflowfx.Config {
-	if w.config.Configure != nil {
-		c = w.config.Configure(c)
+// Configure sets in c what the Env provides: the broker's address, the clock, and the listener by which Settle follows the
+// consumers. Start and Run do it for their services.
+func (e *Env) Configure(c rocketflowfx.Config) rocketflowfx.Config {
+	if e.config.Configure != nil {
+		c = e.config.Configure(c)
 	}
-	// A machine that is busy with other tests should not have events sent twice for want of an answer in time.
+	// On a busy machine a short timeout would have events sent twice.
 	c.Outbox.HalfTimeout = cmp.Or(c.Outbox.HalfTimeout, 4*time.Second)
 	c.Outbox.EndTimeout = cmp.Or(c.Outbox.EndTimeout, 4*time.Second)
-	c.RocketMQ.NameServers = []string{w.broker.Addr()}
-	c.RocketMQ.StopQuietPeriod = cmp.Or(c.RocketMQ.StopQuietPeriod, -1) // this broker forgets who is gone
-	c.Clock = w.clock
-	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, w.book.listener(groupPrefix(c)))
-	c.Logger = cmp.Or(c.Logger, w.config.Logger)
+	c.RocketMQ.NameServers = []string{e.broker.Addr()}
+	c.RocketMQ.StopQuietPeriod = cmp.Or(c.RocketMQ.StopQuietPeriod, -1) // this broker forgets a consumer with its connection
+	c.Clock = e.clock
+	c.Handlers.Listener = handlers.Tee(c.Handlers.Listener, e.progress.listener(groupPrefix(c)))
+	c.Logger = cmp.Or(c.Logger, e.config.Logger)
 	return c
 }
 
-// groupPrefix is what stands before a consumer's name in the name of its group at the broker.
+// groupPrefix returns what precedes a consumer's name in the name of its group at the broker.
 func groupPrefix(c rocketflowfx.Config) string {
 	h := c.Handlers
 	h.Source = cmp.Or(h.Source, c.Service)
@@ -96,84 +96,85 @@ func groupPrefix(c rocketflowfx.Config) string {
 	return h.Group("")
 }
 
-// Run runs a service that brings everything itself: rocketflow's modules, their Config, and a pool to DatabaseURL. It
-// stops when the test ends.
-func (w *World) Run(options ...fx.Option) *Service {
-	w.t.Helper()
-	s := &Service{world: w}
+// Run runs a service from options alone, which have to provide rocketflow's modules, their rocketflowfx.Config, and a pool
+// to DatabaseURL. Use it for an application that has its own assembly. The service stops when the test ends.
+func (e *Env) Run(options ...fx.Option) *Service {
+	e.t.Helper()
+	s := &Service{env: e}
 	s.options = fx.Options(
 		fx.NopLogger,
 		fx.Options(options...),
-		fx.Decorate(w.Configure),
+		fx.Decorate(e.Configure),
 		fx.Invoke(func(c rocketflowfx.Config, pool *pgxpool.Pool, tx rocketflow.Transactor) {
 			s.Name, s.Schema, s.Pool, s.Tx = c.Service, cmp.Or(c.Schema, rocketflow.DefaultSchema), pool, tx
 			s.groupPrefix = groupPrefix(c)
 		}),
 	)
-	s.Resume()
-	w.t.Cleanup(func() {
+	s.Start()
+	e.t.Cleanup(func() {
 		if s.Running() {
 			s.Stop()
 		}
 	})
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.services = append(w.services, s)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.services = append(e.services, s)
 	return s
 }
 
-// Stop ends the service in order, as a deployment does.
+// Stop shuts the service down gracefully, as a deployment does. Settle doesn't wait for the consumers of a stopped service.
 func (s *Service) Stop() {
-	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	s.env.t.Helper()
+	ctx, cancel := s.env.timeout()
 	defer cancel()
 	if err := s.app.Stop(ctx); err != nil {
-		s.world.t.Errorf("stop %s: %v", s.Name, err)
+		s.env.t.Errorf("stop %s: %v", s.Name, err)
 	}
-	s.set(nil)
+	s.setApp(nil)
 	for _, name := range s.consumers {
-		s.world.book.know(s.groupPrefix+name, false)
+		s.env.progress.setAwaited(s.groupPrefix+name, false)
 	}
 }
 
-// Running tells whether the service runs: it was neither stopped nor did it fail to start.
+// Running reports whether the service runs: it has started and was not stopped. It is safe for concurrent use.
 func (s *Service) Running() bool {
-	s.world.mu.Lock()
-	defer s.world.mu.Unlock()
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
 	return s.app != nil
 }
 
-func (s *Service) set(app *fx.App) {
-	s.world.mu.Lock()
-	defer s.world.mu.Unlock()
+func (s *Service) setApp(app *fx.App) {
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
 	s.app = app
 }
 
-// Resume runs the service again after Stop, on the same tables.
-func (s *Service) Resume() {
-	s.world.t.Helper()
+// Start runs the service again after Stop, as a new process on the same tables: all its objects are built anew, and the
+// fields Pool and Tx change with them.
+func (s *Service) Start() {
+	s.env.t.Helper()
 	app := fx.New(s.options)
-	ctx, cancel := s.world.patience()
+	ctx, cancel := s.env.timeout()
 	defer cancel()
 	if err := app.Start(ctx); err != nil {
-		s.world.t.Fatalf("start %s: %v", cmp.Or(s.Name, "service"), err)
+		s.env.t.Fatalf("start %s: %v", cmp.Or(s.Name, "service"), err)
 	}
-	s.set(app)
-	var ours bool
-	err := s.Pool.QueryRow(ctx, "SELECT to_regprocedure('clock_timestamp()') = to_regprocedure($1)", s.world.schema+".clock_timestamp()").Scan(&ours)
-	if err == nil && !ours {
-		err = errors.New("its pool doesn't go by the World's clock: keep the search_path of World.DatabaseURL")
+	s.setApp(app)
+	var clocked bool
+	err := s.Pool.QueryRow(ctx, "SELECT to_regprocedure('clock_timestamp()') = to_regprocedure($1)", s.env.clockSchema+".clock_timestamp()").Scan(&clocked)
+	if err == nil && !clocked {
+		err = errors.New("its pool doesn't read the clock of the Env: keep the search_path of Env.DatabaseURL")
 	}
 	if err == nil {
-		err = s.known(ctx)
+		err = s.awaitConsumers(ctx)
 	}
 	if err != nil {
-		s.world.t.Fatalf("start %s: %v", s.Name, err)
+		s.env.t.Fatalf("start %s: %v", s.Name, err)
 	}
 }
 
-// known has the service's consumers waited for.
-func (s *Service) known(ctx context.Context) error {
+// awaitConsumers makes Settle wait for the service's consumers.
+func (s *Service) awaitConsumers(ctx context.Context) error {
 	rows, err := s.Pool.Query(ctx, queries.Parse(queriesSQL, s.Schema).Get("Consumers"))
 	if err != nil {
 		return err
@@ -184,25 +185,25 @@ func (s *Service) known(ctx context.Context) error {
 	}
 	s.consumers = names
 	for _, name := range names {
-		s.world.book.know(s.groupPrefix+name, true)
+		s.env.progress.setAwaited(s.groupPrefix+name, true)
 	}
-	s.world.book.left(s.world.broker) // what they read is known from here on, whatever befalls the broker
+	s.env.progress.unsettled(s.env.broker) // records their subscriptions before a restart makes the broker forget them
 	return nil
 }
 
-// Within runs fn in a transaction, and fails the test if that can't be committed.
+// Within runs fn in a transaction of the service, and fails the test if it does not commit.
 func (s *Service) Within(fn func(ctx context.Context, tx rocketflow.Tx) error) {
-	s.world.t.Helper()
-	ctx, cancel := s.world.patience()
+	s.env.t.Helper()
+	ctx, cancel := s.env.timeout()
 	defer cancel()
 	if err := s.Tx.Within(ctx, fn); err != nil {
-		s.world.t.Fatalf("transaction of %s: %v", s.Name, err)
+		s.env.t.Fatalf("transaction of %s: %v", s.Name, err)
 	}
 }
 
-// Publish publishes events as the service, in one transaction.
+// Publish publishes events as the service, in one transaction, and fails the test if it does not commit.
 func (s *Service) Publish(payloads ...rocketflow.Payload) {
-	s.world.t.Helper()
+	s.env.t.Helper()
 	s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
 		for _, p := range payloads {
 			if err := tx.Publish(ctx, p); err != nil {

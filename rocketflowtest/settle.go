@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketflow/rocketflow/internal/pgclock"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -18,194 +17,123 @@ import (
 var queriesSQL string
 
 const (
-	// pollInterval lies between two looks at what is left, while something moves; then it grows.
-	pollInterval = 2 * time.Millisecond
-	longestPoll  = 20 * time.Millisecond
-	// quietLooks is how many looks in a row must find nothing left, and nothing changed: what moves on from one place to
-	// the next may be seen in neither for a moment.
-	quietLooks = 2
+	// minPollInterval and maxPollInterval bound the pause between two checks for work that is left. It grows while nothing
+	// changes.
+	minPollInterval = 2 * time.Millisecond
+	maxPollInterval = 20 * time.Millisecond
+	// quietChecks is how many checks in a row must find no work and no change. A single check could miss an event that moves
+	// from one place to the next while the check looks at them one after the other.
+	quietChecks = 2
 )
 
-// Settle waits until nothing is left to do at the present instant: every event that was recorded has reached the broker,
-// each consumer is done with each event of its topics, and no timeout and no retry is due. What the services do of their
-// own accord, outside rocketflow, it can't see.
-func (w *World) Settle() {
-	w.t.Helper()
-	if left := w.TrySettle(w.config.Patience); left != nil {
-		w.t.Fatalf("not at rest after %v: %s", w.config.Patience, strings.Join(left, "; "))
+// Settle waits until no work is left at the present instant: every recorded event has reached the broker, each consumer has
+// settled each event of its topics, and no timeout and no retry is due. It fails the test if work is left after
+// [Config].SettleTimeout. Work that a service does outside rocketflow is not waited for.
+func (e *Env) Settle() {
+	e.t.Helper()
+	if left := e.TrySettle(e.config.SettleTimeout); left != nil {
+		e.t.Fatalf("not settled after %v: %s", e.config.SettleTimeout, strings.Join(left, "; "))
 	}
 }
 
-// TrySettle is Settle with a patience of its own, in the machine's time. It returns what is left, or nil: for tests that
-// do harm, and then help themselves, say by a Jump to the next check of half messages.
-func (w *World) TrySettle(patience time.Duration) (left []string) {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// TrySettle is Settle with a timeout of its own, in real time, that does not fail the test. It returns a description of the
+// work that is left, or nil if none is. Use it in tests that inject faults: they may have to Advance the clock to the next
+// check of half messages, or to the next sweep, before the environment can settle.
+func (e *Env) TrySettle(timeout time.Duration) (left []string) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	moves, pause := int64(-1), pollInterval
-	for quiet := 0; quiet < quietLooks; {
-		left = w.book.left(w.broker)
-		if len(left) == 0 { // else it isn't worth asking Postgres
-			found, err := w.owed(ctx)
+	changes, pause := int64(-1), minPollInterval
+	for quiet := 0; quiet < quietChecks; {
+		left = e.progress.unsettled(e.broker)
+		if len(left) == 0 { // PostgreSQL is queried only when the cheap check finds no work
+			found, err := e.dueWork(ctx)
 			if err != nil && ctx.Err() == nil {
-				w.t.Fatalf("settle: %v", err)
+				e.t.Fatalf("settle: %v", err)
 			}
 			left = found
 		}
-		if now := w.book.moves(); now != moves {
-			moves, quiet, pause = now, 0, pollInterval
+		if now := e.progress.changes(); now != changes {
+			changes, quiet, pause = now, 0, minPollInterval
 		} else if len(left) > 0 {
-			quiet, pause = 0, min(2*pause, longestPoll)
-			if err := w.settleCopies(ctx); err != nil && ctx.Err() == nil {
-				w.t.Fatalf("settle: %v", err)
+			quiet, pause = 0, min(2*pause, maxPollInterval)
+			if err := e.settleParkedCopies(ctx); err != nil && ctx.Err() == nil {
+				e.t.Fatalf("settle: %v", err)
 			}
 		} else {
 			quiet++
 		}
 		select {
 		case <-ctx.Done():
-			return w.whatIsLeft()
+			return e.describeWork()
 		case <-time.After(pause):
 		}
 	}
 	return nil
 }
 
-// whatIsLeft says all that could be done now and isn't.
-func (w *World) whatIsLeft() []string {
-	ctx, cancel := w.patience()
+// describeWork describes all work that could be done now, for the message of a test that fails.
+func (e *Env) describeWork() []string {
+	ctx, cancel := e.timeout()
 	defer cancel()
-	left := w.book.left(w.broker)
-	owed, err := w.owed(ctx)
+	work := e.progress.unsettled(e.broker)
+	due, err := e.dueWork(ctx)
 	if err != nil {
-		left = append(left, err.Error())
+		work = append(work, err.Error())
 	}
-	if left = append(left, owed...); len(left) == 0 {
-		left = []string{"events still come"}
+	if work = append(work, due...); len(work) == 0 {
+		work = []string{"events keep coming"}
 	}
-	return left
+	return work
 }
 
-// settleCopies has the book know which of the events that consumers got are parked already.
-func (w *World) settleCopies(ctx context.Context) error {
-	ids := w.book.received()
+// settleParkedCopies marks received events as settled that PostgreSQL has as parked already.
+func (e *Env) settleParkedCopies(ctx context.Context) error {
+	ids := e.progress.received()
 	if len(ids) == 0 {
 		return nil
 	}
-	for _, s := range w.running() {
-		rows, err := w.pool.Query(ctx, queries.Parse(queriesSQL, s.Schema).Get("ParkedOf"), ids)
+	for _, s := range e.running() {
+		rows, err := e.pool.Query(ctx, queries.Parse(queriesSQL, s.Schema).Get("ParkedOf"), ids)
 		if err != nil {
-			return fmt.Errorf("look at what %s has parked: %w", s.Name, err)
+			return fmt.Errorf("read the parked events of %s: %w", s.Name, err)
 		}
 		var consumer string
 		var id uuid.UUID
 		if _, err := pgx.ForEachRow(rows, []any{&consumer, &id}, func() error {
-			w.book.parked(s.groupPrefix+consumer, id)
+			e.progress.parked(s.groupPrefix+consumer, id)
 			return nil
 		}); err != nil {
-			return fmt.Errorf("look at what %s has parked: %w", s.Name, err)
+			return fmt.Errorf("read the parked events of %s: %w", s.Name, err)
 		}
 	}
 	return nil
 }
 
-// owed says what of it Postgres knows.
-func (w *World) owed(ctx context.Context) (left []string, err error) {
+// dueWork describes the work of the running services that PostgreSQL shows as due: owed events, timeouts, retries.
+func (e *Env) dueWork(ctx context.Context) (work []string, err error) {
 	var batch pgx.Batch // one round trip
-	for _, s := range w.running() {
-		batch.Queue(queries.Parse(queriesSQL, s.Schema).Get("Left")).QueryRow(func(row pgx.Row) error {
-			var owed, due, attempts, waiting int
-			var timeouts string
-			if err := row.Scan(&owed, &due, &attempts, &timeouts, &waiting); err != nil {
-				return fmt.Errorf("look at what %s has left: %w", s.Name, err)
+	for _, s := range e.running() {
+		batch.Queue(queries.Parse(queriesSQL, s.Schema).Get("DueWork")).QueryRow(func(row pgx.Row) error {
+			var owed, timeouts, parked, waiting int
+			var names string
+			if err := row.Scan(&owed, &timeouts, &parked, &names, &waiting); err != nil {
+				return fmt.Errorf("read the due work of %s: %w", s.Name, err)
 			}
 			if owed > 0 {
-				left = append(left, fmt.Sprintf("%s: %d events recorded that the broker hasn't confirmed", s.Name, owed))
+				work = append(work, fmt.Sprintf("%s: %d owed events that the broker hasn't acknowledged", s.Name, owed))
 			}
-			if due > 0 {
-				left = append(left, fmt.Sprintf("%s: %d timeouts due that haven't fired (%s)", s.Name, due, timeouts))
+			if timeouts > 0 {
+				work = append(work, fmt.Sprintf("%s: %d timeouts due that haven't fired (%s)", s.Name, timeouts, names))
 			}
-			if attempts > 0 {
-				left = append(left, fmt.Sprintf("%s: %d parked events due", s.Name, attempts))
+			if parked > 0 {
+				work = append(work, fmt.Sprintf("%s: %d parked events due", s.Name, parked))
 			}
 			if waiting > 0 {
-				left = append(left, fmt.Sprintf("%s: %d waiting events of sagas due", s.Name, waiting))
+				work = append(work, fmt.Sprintf("%s: %d waiting events of sagas due", s.Name, waiting))
 			}
 			return nil
 		})
 	}
-	return left, w.pool.SendBatch(ctx, &batch).Close()
-}
-
-// FastForward moves the clock ahead by d, from one instant at which something falls due to the next, and has all come to
-// rest at each and at the end: a timeout of ten minutes whose handler arms another of ten minutes is followed by that.
-// Instants less than a tenth of a second apart are taken together.
-func (w *World) FastForward(d time.Duration) {
-	w.t.Helper()
-	const together = 100 * time.Millisecond
-	w.Settle()
-	for {
-		step := d
-		if next, any := w.next(); any {
-			step = min(d, next+together)
-		}
-		w.Jump(step)
-		w.Settle()
-		if d -= step; d <= 0 {
-			return
-		}
-	}
-}
-
-// Jump moves the clock ahead by d at once, whatever is going on, and doesn't wait: as a machine that was suspended.
-func (w *World) Jump(d time.Duration) {
-	w.t.Helper()
-	ctx, cancel := w.patience()
-	defer cancel()
-	// Postgres first: it decides what is due when the others have a look.
-	var schemas []string
-	day := w.clock.Now().Add(d).UTC().Truncate(24 * time.Hour)
-	for _, s := range w.running() {
-		if !s.ready.Equal(day) {
-			schemas = append(schemas, s.Schema)
-			s.ready = day
-		}
-	}
-	if err := pgclock.Set(ctx, w.pool, w.schema, w.clock.Offset()+d, schemas...); err != nil {
-		w.t.Fatalf("%v", err)
-	}
-	w.clock.Advance(d)
-	w.broker.Elapse()
-}
-
-// next is how far ahead the next instant is at which something falls due.
-func (w *World) next() (nearest time.Duration, any bool) {
-	w.t.Helper()
-	ctx, cancel := w.patience()
-	defer cancel()
-	for _, s := range w.running() {
-		var seconds *float64
-		if err := w.pool.QueryRow(ctx, queries.Parse(queriesSQL, s.Schema).Get("Next")).Scan(&seconds); err != nil {
-			w.t.Fatalf("look for what %s has next: %v", s.Name, err)
-		}
-		if seconds == nil {
-			continue
-		}
-		if d := max(0, time.Duration(*seconds*float64(time.Second))); !any || d < nearest {
-			nearest, any = d, true
-		}
-	}
-	return nearest, any
-}
-
-func (w *World) running() []*Service {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var all []*Service
-	for _, s := range w.services {
-		if s.app != nil {
-			all = append(all, s)
-		}
-	}
-	return all
+	return work, e.pool.SendBatch(ctx, &batch).Close()
 }

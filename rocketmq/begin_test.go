@@ -90,7 +90,7 @@ func TestBeginWithoutTheGrantGet(t *testing.T) {
 			return rocketmqtest.Pass
 		}
 		refused.Add(1)
-		return rocketmqtest.Answer(int(remoting.NoPermission), "User:app has no permission")
+		return rocketmqtest.Respond(int(remoting.NoPermission), "User:app has no permission")
 	})
 	ctx := deadline(t, time.Minute)
 	c := open(t, func(c *rocketmq.Config) { c.NameServers = []string{mq.Addr()} })

@@ -53,7 +53,7 @@ func TestConsumerIsCut(t *testing.T) {
 			quiet = true
 		}
 	}
-	mq.Control(rocketmqtest.Once("PULL_MESSAGE", rocketmqtest.CutAfter()))
+	mq.Control(rocketmqtest.Once("PULL_MESSAGE", rocketmqtest.ResetAfter()))
 	send("the pull after this one is cut")
 	began := time.Now()
 	send("after")

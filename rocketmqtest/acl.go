@@ -5,7 +5,7 @@ import "github.com/rocketflow/rocketflow/internal/remoting"
 // authenticate returns the refusal of a request that isn't signed by one of the users. A name server has no users, as
 // the real one has none.
 func (s *Server) authenticate(r *request) *remoting.Command {
-	if len(s.config.Credentials) == 0 || r.from.endpoint == s.names {
+	if len(s.config.Credentials) == 0 || r.from.endpoint == s.nameServer {
 		return nil
 	}
 	key := r.Ext["AccessKey"]

@@ -12,7 +12,7 @@ import (
 
 // allTopics names all topics (206).
 func (s *Server) allTopics(r *request) *remoting.Command {
-	return r.answerJSON(map[string]any{"topicList": slices.Sorted(maps.Keys(s.topics))})
+	return r.respondJSON(map[string]any{"topicList": slices.Sorted(maps.Keys(s.topics))})
 }
 
 // groupConfig is what an operator sees of a consumer group. None of it can be changed.
@@ -29,19 +29,19 @@ func (s *Server) allGroups(r *request) *remoting.Command {
 	for name := range s.groups {
 		groups[name] = groupConfig{Name: name, Enabled: true, RetryQueues: 1, RetryMax: retryMax}
 	}
-	return r.answerJSON(map[string]any{"subscriptionGroupTable": groups, "forbiddenTable": struct{}{}, "dataVersion": struct{}{}})
+	return r.respondJSON(map[string]any{"subscriptionGroupTable": groups, "forbiddenTable": struct{}{}, "dataVersion": struct{}{}})
 }
 
 // messageByID hands out the message at a position of the commit log (33).
 func (s *Server) messageByID(r *request) *remoting.Command {
-	if refusal := r.need("offset"); refusal != nil {
+	if refusal := r.requireNumbers("offset"); refusal != nil {
 		return refusal
 	}
 	e := s.log.at(r.number("offset"))
 	if e == nil {
 		return r.refuse(remoting.SystemError, "can not find message by the offset, %d", r.number("offset"))
 	}
-	a := r.answer()
+	a := r.respond()
 	a.Body = e.encoded
 	return a
 }
@@ -49,7 +49,7 @@ func (s *Server) messageByID(r *request) *remoting.Command {
 // queryMessage hands out the newest messages of a topic that have a key, or a unique key, in the order of their arrival
 // (12). It tells how far the index of keys has come: here always to the end.
 func (s *Server) queryMessage(r *request) *remoting.Command {
-	if refusal := r.need("maxNum", "beginTimestamp", "endTimestamp"); refusal != nil {
+	if refusal := r.requireNumbers("maxNum", "beginTimestamp", "endTimestamp"); refusal != nil {
 		return refusal
 	}
 	var found []*entry
@@ -63,13 +63,13 @@ func (s *Server) queryMessage(r *request) *remoting.Command {
 		}
 	}
 	if len(found) == 0 {
-		a := r.answer("indexLastUpdateTimestamp", "0", "indexLastUpdatePhyoffset", "0")
+		a := r.respond("indexLastUpdateTimestamp", "0", "indexLastUpdatePhyoffset", "0")
 		a.Code, a.Remark = remoting.QueryNotFound, "can not find message, maybe time range not correct"
 		return a
 	}
 	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.offset, b.offset) })
 	last := s.log.entries[len(s.log.entries)-1]
-	a := r.answer("indexLastUpdateTimestamp", strconv.FormatInt(last.stored.UnixMilli(), 10), "indexLastUpdatePhyoffset", strconv.FormatInt(last.offset, 10))
+	a := r.respond("indexLastUpdateTimestamp", strconv.FormatInt(last.stored.UnixMilli(), 10), "indexLastUpdatePhyoffset", strconv.FormatInt(last.offset, 10))
 	for _, e := range found[int64(len(found))-max(0, min(r.number("maxNum"), int64(len(found)))):] {
 		a.Body = append(a.Body, e.encoded...)
 	}

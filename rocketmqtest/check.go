@@ -79,7 +79,7 @@ func (s *Server) checkHalf(e *entry, start time.Time) bool {
 	case !own && age >= 0 && age < immune: // an age below zero: the producer's clock is ahead
 		return false
 	}
-	s.ask(r)
+	s.sendCheck(r)
 	return true
 }
 
@@ -116,9 +116,9 @@ func (s *Server) discard(r *remoting.Record) {
 	}
 }
 
-// ask stores a half message anew and asks one of its producers for its outcome (39). It counts as asked even if there is
+// sendCheck stores a half message anew and asks one of its producers for its outcome (39). It counts as asked even if there is
 // no producer.
-func (s *Server) ask(r *remoting.Record) {
+func (s *Server) sendCheck(r *remoting.Record) {
 	stored := r.Stored
 	if !s.putBack(r) {
 		return
@@ -163,5 +163,5 @@ func (s *Server) resumeCheck(r *request) *remoting.Command {
 	if !s.putBack(record) {
 		return r.refuse(remoting.SystemError, "Put message back to %s failed.", halfTopic)
 	}
-	return r.answer()
+	return r.respond()
 }

@@ -57,7 +57,7 @@ func TestCheck(t *testing.T) {
 // TestCheckOldInterval shows the interval of 4.9.
 func TestCheckOldInterval(t *testing.T) {
 	t.Parallel()
-	w := run(t, rocketmqtest.Config{Version: rocketmqtest.V4_9})
+	w := run(t, rocketmqtest.Config{Version: rocketmqtest.RocketMQ49})
 	w.produce("one")
 	w.half("half")
 	w.mq.FastForward(58 * time.Second)

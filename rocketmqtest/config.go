@@ -18,17 +18,17 @@ type Clock = clock.Virtual
 type Version int
 
 const (
-	V5_3 Version = iota // 5.3.3
-	V4_9                // 4.9.7: no timers, and checks by default twice as far apart
-	V5_5                // 5.5.0: timers are deleted by another key, and a committed message has fewer properties
+	RocketMQ53 Version = iota // 5.3.3
+	RocketMQ49                // 4.9.7: no timers, and checks by default twice as far apart
+	RocketMQ55                // 5.5.0: timers are deleted by another key, and a committed message has fewer properties
 )
 
 // ordinal is the version's number in the protocol: clients go by it.
 func (v Version) ordinal() int {
 	switch v {
-	case V4_9:
+	case RocketMQ49:
 		return 407
-	case V5_5:
+	case RocketMQ55:
 		return 513
 	}
 	return remoting.Version
@@ -107,7 +107,7 @@ func (c Config) withDefaults() Config {
 	c.MaxBytes = cmp.Or(c.MaxBytes, 256<<20)
 	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, 6*time.Second)
 	interval := 30 * time.Second
-	if c.Version == V4_9 {
+	if c.Version == RocketMQ49 {
 		interval = time.Minute
 		c.NoTimers = true
 	}
@@ -165,7 +165,7 @@ func (c Config) validate() error {
 		}
 	}
 	switch {
-	case c.Version < V5_3 || c.Version > V5_5:
+	case c.Version < RocketMQ53 || c.Version > RocketMQ55:
 		return field("Version", "%d: want V4_9, V5_3 or V5_5", c.Version)
 	case c.MaxMessageSize < 1:
 		return field("MaxMessageSize", "%d: want at least 1", c.MaxMessageSize)

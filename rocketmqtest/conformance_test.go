@@ -22,7 +22,7 @@ func TestConformance(t *testing.T) {
 		dialect rocketmq.Dialect
 	}{
 		{"5.3", func(*rocketmqtest.Config) {}, rocketmq.Apache5},
-		{"5.5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.V5_5 }, rocketmq.Apache5},
+		{"5.5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ55 }, rocketmq.Apache5},
 		{"DMS", func(c *rocketmqtest.Config) { c.DMS = true }, rocketmq.DMS},
 	} {
 		t.Run(c.name, func(t *testing.T) {

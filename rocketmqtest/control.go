@@ -79,37 +79,37 @@ type actionKind int
 
 const (
 	toPass actionKind = iota
-	toAnswer
+	toRespond
 	toDrop
-	toDropAnswer
+	toDropResponse
 	toDuplicate
-	toCutBefore
-	toCutAfter
+	toResetBefore
+	toResetAfter
 	toHold
 )
 
 // Pass is the zero Action: nothing special, or the next hook's decision.
 var Pass Action
 
-// Answer answers the request with a code, say 2 for SYSTEM_BUSY, instead of having it handled.
-func Answer(code int, remark string) Action {
-	return Action{kind: toAnswer, code: code, remark: remark}
+// Respond answers the request with a code, say 2 for SYSTEM_BUSY, instead of having it handled.
+func Respond(code int, remark string) Action {
+	return Action{kind: toRespond, code: code, remark: remark}
 }
 
 // Drop loses the request before the broker sees it. The connection lives on.
 func Drop() Action { return Action{kind: toDrop} }
 
-// DropAnswer has the request handled and loses the answer.
-func DropAnswer() Action { return Action{kind: toDropAnswer} }
+// DropResponse has the request handled and loses the answer.
+func DropResponse() Action { return Action{kind: toDropResponse} }
 
 // Duplicate has the request handled twice; the first answer goes back.
 func Duplicate() Action { return Action{kind: toDuplicate} }
 
-// CutBefore resets the connection instead of handling the request.
-func CutBefore() Action { return Action{kind: toCutBefore} }
+// ResetBefore resets the connection instead of handling the request.
+func ResetBefore() Action { return Action{kind: toResetBefore} }
 
-// CutAfter resets the connection once the request is handled, instead of answering it.
-func CutAfter() Action { return Action{kind: toCutAfter} }
+// ResetAfter resets the connection once the request is handled, instead of answering it.
+func ResetAfter() Action { return Action{kind: toResetAfter} }
 
 // Delay has the request handled after d of the machine's time. Others overtake it, those of its connection too. Like one
 // that is still in the network it outlives its client's end, but neither Stop nor Close.
@@ -118,11 +118,11 @@ func Delay(d time.Duration) Action { return Action{kind: toHold, delay: d} }
 // maxAfter is how long After waits for other requests.
 const maxAfter = time.Second
 
-// After has the request handled after the next n of the same code, or after a second if they don't come.
-func After(n int) Action { return Action{kind: toHold, after: n, delay: maxAfter} }
+// Reorder has the request handled after the next n of the same code, or after a second if they don't come.
+func Reorder(n int) Action { return Action{kind: toHold, after: n, delay: maxAfter} }
 
-// Until has the request handled once released is closed, else never.
-func Until(released <-chan struct{}) Action { return Action{kind: toHold, until: released} }
+// HoldUntil has the request handled once released is closed, else never.
+func HoldUntil(released <-chan struct{}) Action { return Action{kind: toHold, until: released} }
 
 // Once is a hook that does something to the first request of a name.
 func Once(name string, a Action) func(Request) Action {
@@ -139,17 +139,17 @@ func (a Action) String() string {
 	switch a.kind {
 	case toPass:
 		return "pass"
-	case toAnswer:
+	case toRespond:
 		return fmt.Sprintf("answer %d", a.code)
 	case toDrop:
 		return "drop"
-	case toDropAnswer:
+	case toDropResponse:
 		return "drop the answer"
 	case toDuplicate:
 		return "duplicate"
-	case toCutBefore:
+	case toResetBefore:
 		return "cut before"
-	case toCutAfter:
+	case toResetAfter:
 		return "cut after"
 	}
 	switch {
@@ -177,20 +177,20 @@ func (s *Server) controlIncoming(r *request, hooks []*hook) {
 	switch a.kind {
 	case toPass:
 		r.reply(s.handle(r))
-	case toAnswer:
+	case toRespond:
 		r.reply(r.Answer(remoting.Code(a.code), a.remark))
 	case toDrop:
-	case toDropAnswer:
-		r.mute = true
+	case toDropResponse:
+		r.dropResponse = true
 		s.handle(r)
 	case toDuplicate:
-		again := &request{Command: r.Command, from: r.from, mute: true}
+		again := &request{Command: r.Command, from: r.from, dropResponse: true}
 		r.reply(s.handle(r))
 		s.handle(again)
-	case toCutBefore:
+	case toResetBefore:
 		r.from.close()
-	case toCutAfter:
-		r.mute = true
+	case toResetAfter:
+		r.dropResponse = true
 		s.handle(r)
 		r.from.close()
 	case toHold:
@@ -208,13 +208,13 @@ func (s *Server) controlOutgoing(c *session, cmd *remoting.Command) (times int, 
 	a := decide(*hooks, s.view(c, cmd, true))
 	defer s.holds.passed(cmd.Code)
 	switch a.kind {
-	case toAnswer, toDrop, toDropAnswer: // nobody waits for an answer
+	case toRespond, toDrop, toDropResponse: // nobody waits for an answer
 		return 0, false
 	case toDuplicate:
 		return 2, false
-	case toCutBefore:
+	case toResetBefore:
 		return 0, true
-	case toCutAfter:
+	case toResetAfter:
 		return 1, true
 	case toHold:
 		s.hold(c, cmd.Code, a, func() { c.enqueue(outgoing{cmd, true}) })
@@ -293,7 +293,7 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 		case <-s.closing:
 			return
 		}
-		c.pass()
+		c.awaitOpen()
 		do()
 		select {
 		case <-c.ended: // what it may have brought in for the connection goes again

@@ -68,14 +68,14 @@ func TestActions(t *testing.T) {
 		cut    bool
 	}{
 		{action: rocketmqtest.Pass, stored: "m"},
-		{action: rocketmqtest.Answer(2, "busy"), code: remoting.SystemBusy},
+		{action: rocketmqtest.Respond(2, "busy"), code: remoting.SystemBusy},
 		{action: rocketmqtest.Drop(), lost: true},
-		{action: rocketmqtest.DropAnswer(), stored: "m", lost: true},
+		{action: rocketmqtest.DropResponse(), stored: "m", lost: true},
 		{action: rocketmqtest.Duplicate(), stored: "m m"},
-		{action: rocketmqtest.CutBefore(), cut: true},
-		{action: rocketmqtest.CutAfter(), stored: "m", cut: true},
+		{action: rocketmqtest.ResetBefore(), cut: true},
+		{action: rocketmqtest.ResetAfter(), stored: "m", cut: true},
 		{action: rocketmqtest.Delay(time.Millisecond), stored: "m"},
-		{action: rocketmqtest.After(3), stored: "m"},
+		{action: rocketmqtest.Reorder(3), stored: "m"},
 	} {
 		t.Run(c.action.String(), func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +109,7 @@ func TestActions(t *testing.T) {
 func TestReorder(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
-	w.mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.After(2)))
+	w.mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.Reorder(2)))
 	first := w.start(t.Context(), "1")
 	until(t, w.mq, func() bool { return w.mq.Status().Held == 1 })
 	w.send("2")
@@ -130,7 +130,7 @@ func TestHold(t *testing.T) {
 			return rocketmqtest.Pass
 		}
 		seen = append(seen, r)
-		return rocketmqtest.Until(release)
+		return rocketmqtest.HoldUntil(release)
 	})
 	held := w.start(t.Context(), "held")
 	w.send("free")
@@ -151,9 +151,9 @@ func TestHooksDecideInOrder(t *testing.T) {
 	w := run(t, rocketmqtest.Config{})
 	var asked atomic.Int32
 	pass := func(rocketmqtest.Request) rocketmqtest.Action { asked.Add(1); return rocketmqtest.Pass }
-	busy := func(rocketmqtest.Request) rocketmqtest.Action { return rocketmqtest.Answer(2, "first") }
+	busy := func(rocketmqtest.Request) rocketmqtest.Action { return rocketmqtest.Respond(2, "first") }
 	removePass, removeBusy := w.mq.Control(pass), w.mq.Control(busy)
-	w.mq.Control(func(rocketmqtest.Request) rocketmqtest.Action { return rocketmqtest.Answer(2, "second") })
+	w.mq.Control(func(rocketmqtest.Request) rocketmqtest.Action { return rocketmqtest.Respond(2, "second") })
 	wantAnswer(t, "both", w.try("m"), remoting.SystemBusy, "first")
 	removePass()
 	removePass()
@@ -203,7 +203,7 @@ func TestControlOfChecks(t *testing.T) {
 func TestFaultsRepeat(t *testing.T) {
 	t.Parallel()
 	plan := func(seed uint64) *rocketmqtest.Faults {
-		return &rocketmqtest.Faults{Seed: seed, Drop: 0.1, DropAnswer: 0.1, Duplicate: 0.1, Delay: 0.1, Reorder: 0.1, CutBefore: 0.1, CutAfter: 0.1}
+		return &rocketmqtest.Faults{Seed: seed, Drop: 0.1, DropResponse: 0.1, Duplicate: 0.1, Delay: 0.1, Reorder: 0.1, ResetBefore: 0.1, ResetAfter: 0.1}
 	}
 	// Unique keys are others in each run.
 	ask := func(f *rocketmqtest.Faults, order, run int) {
@@ -218,13 +218,13 @@ func TestFaultsRepeat(t *testing.T) {
 		ask(b, 99-i, 2)
 		ask(other, i, 1)
 	}
-	if !reflect.DeepEqual(a.Log(), b.Log()) {
+	if !reflect.DeepEqual(a.Injected(), b.Injected()) {
 		t.Errorf("one seed:\n%v\n%v", a, b)
 	}
-	if reflect.DeepEqual(a.Log(), other.Log()) {
+	if reflect.DeepEqual(a.Injected(), other.Injected()) {
 		t.Error("two seeds did the same")
 	}
-	if n := len(a.Log()); n < 100 || n > 180 {
+	if n := len(a.Injected()); n < 100 || n > 180 {
 		t.Errorf("%d faults in 200 requests, want about 140", n)
 	}
 	if !strings.Contains(a.String(), "END_TRANSACTION g t/order-") {
@@ -237,8 +237,8 @@ func TestCloseWhileRequestsWait(t *testing.T) {
 	w := run(t, rocketmqtest.Config{})
 	actions := make(chan rocketmqtest.Action, 3)
 	actions <- rocketmqtest.Delay(time.Hour)
-	actions <- rocketmqtest.Until(make(chan struct{}))
-	actions <- rocketmqtest.After(100)
+	actions <- rocketmqtest.HoldUntil(make(chan struct{}))
+	actions <- rocketmqtest.Reorder(100)
 	w.mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
 		if r.Name == "SEND_MESSAGE" {
 			return <-actions

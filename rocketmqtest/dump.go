@@ -112,10 +112,10 @@ func (s *Server) Dump() Dump {
 	for _, e := range s.openHalves() {
 		r := e.record()
 		checks, _ := strconv.Atoi(r.Properties[propertyCheckTimes])
-		d.Halves = append(d.Halves, HalfDump{Message: destined(e), Group: r.Properties[propertyProducerGroup], Checks: checks, Age: d.Now.Sub(r.Born)})
+		d.Halves = append(d.Halves, HalfDump{Message: atDestination(e), Group: r.Properties[propertyProducerGroup], Checks: checks, Age: d.Now.Sub(r.Born)})
 	}
 	for _, w := range s.waiting() {
-		d.Timers = append(d.Timers, TimerDump{Message: destined(w.entry), Due: w.due, Level: w.level})
+		d.Timers = append(d.Timers, TimerDump{Message: atDestination(w.entry), Due: w.due, Level: w.level})
 	}
 	slices.SortFunc(d.Timers, func(a, b TimerDump) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID, b.ID)) })
 	for _, name := range sortedKeys(s.groups) {
@@ -152,8 +152,8 @@ func internalTopic(name string) bool {
 	return false
 }
 
-// destined shows a message that was set aside, with the topic and queue that it is for.
-func destined(e *entry) Message {
+// atDestination shows a message that was set aside, with the topic and queue that it is for.
+func atDestination(e *entry) Message {
 	m := newMessage(e.record())
 	m.Topic = m.Properties[propertyRealTopic]
 	m.Queue, _ = strconv.Atoi(m.Properties[propertyRealQueue])

@@ -42,7 +42,7 @@ func Example() {
 	defer consumer.Stop(ctx)
 
 	tea := broker.Message{Topic: "reminders", Body: []byte("tea")}
-	mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.DropAnswer()))
+	mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.DropResponse()))
 	short, cancelShort := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancelShort()
 	_, err = client.Schedule(short, tea, mq.Clock().Now().Add(30*time.Minute))

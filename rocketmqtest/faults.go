@@ -26,22 +26,22 @@ type Faults struct {
 	Seed uint64
 
 	// How likely each is to befall a request: from 0 to 1, in sum at most 1.
-	Drop, DropAnswer, Duplicate, Delay, Reorder, CutBefore, CutAfter float64
+	Drop, DropResponse, Duplicate, Delay, Reorder, ResetBefore, ResetAfter float64
 
 	// MaxDelay is the longest Delay; each is drawn from 0 to this. Default 50 ms.
 	MaxDelay time.Duration
 
-	// Only limits the faults to some requests. Default: sends, END_TRANSACTION and CHECK_TRANSACTION_STATE.
-	Only func(Request) bool
+	// Match limits the faults to some requests. Default: sends, END_TRANSACTION and CHECK_TRANSACTION_STATE.
+	Match func(Request) bool
 
-	// Name names the message that a send is about, alike in every run: not by what is drawn anew in each, as unique keys
+	// MessageName names the message that a send is about, alike in every run: not by what is drawn anew in each, as unique keys
 	// are. Default: its sharding key, else its KEYS. Messages of one name are told apart by their order.
-	Name func(Request) string
+	MessageName func(Request) string
 
 	mu    sync.Mutex
-	names map[string]string // of messages, by unique key: the end of a transaction tells only that
+	messages map[string]string // of messages, by unique key: the end of a transaction tells only that
 	seen  map[string]int
-	log   []Fault
+	injected   []Fault
 }
 
 // Fault is what befell a request.
@@ -58,7 +58,7 @@ func (f *Faults) Hook(r Request) Action {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	request := f.identify(r)
-	only := f.Only
+	only := f.Match
 	if only == nil {
 		only = transactional
 	}
@@ -72,26 +72,26 @@ func (f *Faults) Hook(r Request) Action {
 	nth := f.seen[request]
 	a := f.draw(request, nth)
 	if a.kind != toPass {
-		f.log = append(f.log, Fault{request, nth, a})
+		f.injected = append(f.injected, Fault{request, nth, a})
 	}
 	return a
 }
 
 // identify tells which request it is.
 func (f *Faults) identify(r Request) string {
-	name, known := f.names[r.Key]
+	name, known := f.messages[r.Key]
 	if strings.HasPrefix(r.Name, "SEND_") {
 		switch {
-		case f.Name != nil:
-			name = f.Name(r)
+		case f.MessageName != nil:
+			name = f.MessageName(r)
 		default:
 			name = cmp.Or(r.Properties[propertyShardingKey], r.Properties[propertyKeys])
 		}
 		if !known && r.Key != "" {
-			if f.names == nil {
-				f.names = map[string]string{}
+			if f.messages == nil {
+				f.messages = map[string]string{}
 			}
-			f.names[r.Key] = r.Topic + "/" + name
+			f.messages[r.Key] = r.Topic + "/" + name
 		}
 		name = r.Topic + "/" + name
 	} else if !known {
@@ -109,11 +109,11 @@ func (f *Faults) draw(request string, nth int) Action {
 		chance float64
 		action func() Action
 	}{
-		{f.Drop, Drop}, {f.DropAnswer, DropAnswer}, {f.Duplicate, Duplicate}, {f.CutBefore, CutBefore}, {f.CutAfter, CutAfter},
+		{f.Drop, Drop}, {f.DropResponse, DropResponse}, {f.Duplicate, Duplicate}, {f.ResetBefore, ResetBefore}, {f.ResetAfter, ResetAfter},
 		{f.Delay, func() Action {
 			return Delay(1 + time.Duration(lot.Int64N(int64(cmp.Or(f.MaxDelay, 50*time.Millisecond)))))
 		}},
-		{f.Reorder, func() Action { return After(1 + lot.IntN(3)) }},
+		{f.Reorder, func() Action { return Reorder(1 + lot.IntN(3)) }},
 	} {
 		if u -= c.chance; u < 0 {
 			return c.action()
@@ -126,11 +126,11 @@ func transactional(r Request) bool {
 	return strings.HasPrefix(r.Name, "SEND_") || r.Name == "END_TRANSACTION" || r.Name == "CHECK_TRANSACTION_STATE"
 }
 
-// Log lists what was done, sorted so that two runs compare.
-func (f *Faults) Log() []Fault {
+// Injected lists what was done, sorted so that two runs compare.
+func (f *Faults) Injected() []Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.SortedFunc(slices.Values(f.log), func(a, b Fault) int {
+	return slices.SortedFunc(slices.Values(f.injected), func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Request, b.Request), cmp.Compare(a.Nth, b.Nth))
 	})
 }
@@ -139,7 +139,7 @@ func (f *Faults) Log() []Fault {
 func (f *Faults) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "faults of seed %d:\n", f.Seed)
-	for _, fault := range f.Log() {
+	for _, fault := range f.Injected() {
 		fmt.Fprintf(&b, "  %v\n", fault)
 	}
 	return b.String()

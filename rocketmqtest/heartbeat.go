@@ -88,7 +88,7 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 			s.notifyMembers(g)
 		}
 	}
-	return r.answer("IS_SUPPORT_HEART_BEAT_V2", "true", "IS_SUB_CHANGE", "true")
+	return r.respond("IS_SUPPORT_HEART_BEAT_V2", "true", "IS_SUB_CHANGE", "true")
 }
 
 // group returns a consumer group, and makes it known.
@@ -116,7 +116,7 @@ func (s *Server) unregisterClient(r *request) *remoting.Command {
 	if name := r.Ext["producerGroup"]; name != "" {
 		s.producers[name] = slices.DeleteFunc(s.producers[name], func(c *session) bool { return c == r.from })
 	}
-	return r.answer()
+	return r.respond()
 }
 
 func (g *group) memberOn(c *session) *member {
@@ -135,7 +135,7 @@ func (s *Server) leave(g *group, c *session) {
 
 // consumerList names the clients of a group (38).
 func (s *Server) consumerList(r *request) *remoting.Command {
-	if refusal := r.have("consumerGroup"); refusal != nil {
+	if refusal := r.requireFields("consumerGroup"); refusal != nil {
 		return refusal
 	}
 	g := s.groups[r.Ext["consumerGroup"]]
@@ -146,7 +146,7 @@ func (s *Server) consumerList(r *request) *remoting.Command {
 	for i, m := range g.members {
 		ids[i] = m.client
 	}
-	return r.answerJSON(map[string][]string{"consumerIdList": ids})
+	return r.respondJSON(map[string][]string{"consumerIdList": ids})
 }
 
 // forget removes what a connection stood for, after its end.

@@ -50,7 +50,7 @@ func (s *Server) lockQueues(r *request) *remoting.Command {
 			held = append(held, q)
 		}
 	}
-	return r.answerJSON(map[string][]queueName{"lockOKMQSet": held})
+	return r.respondJSON(map[string][]queueName{"lockOKMQSet": held})
 }
 
 // unlockQueues lets go of what a consumer holds (42).
@@ -66,7 +66,7 @@ func (s *Server) unlockQueues(r *request) *remoting.Command {
 			}
 		}
 	}
-	return r.answer()
+	return r.respond()
 }
 
 // holder is the client that holds a queue, or "".

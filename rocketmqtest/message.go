@@ -38,10 +38,10 @@ func newMessage(r *remoting.Record) Message {
 	}
 }
 
-// Since returns the messages that were stored from a position of the commit log on, in all topics but the broker's own,
+// MessagesSince returns the messages that were stored from a position of the commit log on, in all topics but the broker's own,
 // in their order, and the position after them. Position 0 is the beginning; a position only ever rises, with each message
 // that is stored anywhere, so it also tells whether anything was.
-func (s *Server) Since(position int64) ([]Message, int64) {
+func (s *Server) MessagesSince(position int64) ([]Message, int64) {
 	s.mu.Lock()
 	entries := s.log.entries
 	i := sort.Search(len(entries), func(i int) bool { return entries[i].offset >= position })

@@ -11,7 +11,7 @@ import (
 
 // queueOf finds the queue that a request names: nil if there is none.
 func (s *Server) queueOf(r *request) (*queue, *remoting.Command) {
-	if refusal := cmp.Or(r.have("topic"), r.need("queueId")); refusal != nil {
+	if refusal := cmp.Or(r.requireFields("topic"), r.requireNumbers("queueId")); refusal != nil {
 		return nil, refusal
 	}
 	if t, id := s.topics[r.Ext["topic"]], r.number("queueId"); t != nil && id >= 0 && id < int64(len(t.queues)) {
@@ -29,7 +29,7 @@ func (s *Server) queryOffset(r *request) *remoting.Command {
 	if g := s.groups[r.Ext["consumerGroup"]]; g != nil && q != nil {
 		// Clients are known to write down -1 for where they haven't been.
 		if offset, known := g.offsets[q]; known && offset >= 0 {
-			return r.answerOffset(offset)
+			return r.respondOffset(offset)
 		}
 	}
 	// A group that is new to a queue which still has its first message is told to begin there.
@@ -37,14 +37,14 @@ func (s *Server) queryOffset(r *request) *remoting.Command {
 	case r.Ext["setZeroIfNotFound"] == "false":
 		return r.refuse(remoting.QueryNotFound, "Not found, do not set to zero, maybe this group boot first")
 	case q != nil && q.first == 0 && q.end() > 0:
-		return r.answerOffset(0)
+		return r.respondOffset(0)
 	}
 	return r.refuse(remoting.QueryNotFound, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
 }
 
 // updateOffset writes down how far a group has come (15). One for a queue that doesn't exist is lost.
 func (s *Server) updateOffset(r *request) *remoting.Command {
-	if refusal := r.have("topic"); refusal != nil {
+	if refusal := r.requireFields("topic"); refusal != nil {
 		return refusal
 	}
 	name := r.Ext["topic"]
@@ -54,15 +54,15 @@ func (s *Server) updateOffset(r *request) *remoting.Command {
 		return r.refuse(remoting.TopicNotExist, "Topic %s not exist!", name)
 	case g == nil:
 		return r.refuse(remoting.GroupUnknown, "Group %s not exist!", r.orNull("consumerGroup"))
-	case r.need("queueId") != nil:
+	case r.requireNumbers("queueId") != nil:
 		return r.refuse(remoting.InvalidParameter, "QueueId is null, topic is %s", name)
-	case r.need("commitOffset") != nil:
+	case r.requireNumbers("commitOffset") != nil:
 		return r.refuse(remoting.InvalidParameter, "Offset is null, topic is %s", name)
 	}
 	if q, _ := s.queueOf(r); q != nil {
 		g.offsets[q] = r.number("commitOffset")
 	}
-	return r.answer()
+	return r.respond()
 }
 
 // maxOffset is the offset that a queue's next message gets (30).
@@ -77,7 +77,7 @@ func (s *Server) minOffset(r *request) *remoting.Command {
 
 // searchOffset finds the first message that was stored at an instant or later (29).
 func (s *Server) searchOffset(r *request) *remoting.Command {
-	if refusal := r.need("timestamp"); refusal != nil {
+	if refusal := r.requireNumbers("timestamp"); refusal != nil {
 		return refusal
 	}
 	at := time.UnixMilli(r.number("timestamp"))
@@ -94,13 +94,13 @@ func (s *Server) offsetIn(r *request, find func(*queue) int64) *remoting.Command
 	case refusal != nil:
 		return refusal
 	case q == nil:
-		return r.answerOffset(0)
+		return r.respondOffset(0)
 	}
-	return r.answerOffset(find(q))
+	return r.respondOffset(find(q))
 }
 
-func (r *request) answerOffset(offset int64) *remoting.Command {
-	return r.answer("offset", strconv.FormatInt(offset, 10))
+func (r *request) respondOffset(offset int64) *remoting.Command {
+	return r.respond("offset", strconv.FormatInt(offset, 10))
 }
 
 // orNull is a field as a broker in Java prints it.

@@ -28,8 +28,8 @@ type poll struct {
 
 // pullMessage hands out messages (11), or waits for one.
 func (s *Server) pullMessage(r *request) *remoting.Command {
-	if refusal := cmp.Or(r.have("consumerGroup", "topic"), r.need("queueId", "queueOffset", "maxMsgNums", "sysFlag"),
-		r.numbers("commitOffset", "suspendTimeoutMillis", "subVersion")); refusal != nil {
+	if refusal := cmp.Or(r.requireFields("consumerGroup", "topic"), r.requireNumbers("queueId", "queueOffset", "maxMsgNums", "sysFlag"),
+		r.optionalNumbers("commitOffset", "suspendTimeoutMillis", "subVersion")); refusal != nil {
 		return refusal
 	}
 	g := s.group(r.Ext["consumerGroup"])
@@ -125,7 +125,7 @@ func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 			code, remark = remoting.PullRetryNow, "NO_MATCHED_MESSAGE"
 		}
 	}
-	a := r.answer(
+	a := r.respond(
 		"nextBeginOffset", strconv.FormatInt(next, 10),
 		"minOffset", strconv.FormatInt(q.first, 10),
 		"maxOffset", strconv.FormatInt(q.end(), 10),

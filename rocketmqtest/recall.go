@@ -51,10 +51,10 @@ func (s *Server) recallMessage(r *request) *remoting.Command {
 		a.Ext = map[string]string{"MSG_REGION": "DefaultRegion"}
 		return a
 	}
-	if s.config.DMS || s.config.Version == V4_9 {
+	if s.config.DMS || s.config.Version == RocketMQ49 {
 		return r.refuse(remoting.NotSupported, " request type %d not supported", r.Code)
 	}
-	if refusal := r.have("topic"); refusal != nil {
+	if refusal := r.requireFields("topic"); refusal != nil {
 		return refusal
 	}
 	topic := r.Ext["topic"]

@@ -15,7 +15,7 @@ type handler func(s *Server, r *request) *remoting.Command
 type request struct {
 	*remoting.Command
 	from *session
-	mute bool // its answer is lost
+	dropResponse bool // its answer is lost
 }
 
 // The requests that are understood. Each family has a file; a code that is in neither list is answered as not supported.
@@ -70,7 +70,7 @@ func (s *Server) receive(c *session, cmd *remoting.Command) {
 
 // reply sends the answer, if there is one and it is wanted.
 func (r *request) reply(answer *remoting.Command) {
-	if answer != nil && !r.mute && !r.Oneway() {
+	if answer != nil && !r.dropResponse && !r.Oneway() {
 		r.from.send(answer)
 	}
 }
@@ -95,8 +95,8 @@ func (s *Server) handle(r *request) *remoting.Command {
 	return h(s, r)
 }
 
-// answer is a success with fields, given as name, value, name, value.
-func (r *request) answer(fields ...string) *remoting.Command {
+// respond is a success with fields, given as name, value, name, value.
+func (r *request) respond(fields ...string) *remoting.Command {
 	a := r.Answer(remoting.Success, "")
 	if len(fields) > 0 {
 		a.Ext = make(map[string]string, len(fields)/2)
@@ -107,9 +107,9 @@ func (r *request) answer(fields ...string) *remoting.Command {
 	return a
 }
 
-// answerJSON is a success with a body.
-func (r *request) answerJSON(v any) *remoting.Command {
-	a := r.answer()
+// respondJSON is a success with a body.
+func (r *request) respondJSON(v any) *remoting.Command {
+	a := r.respond()
 	body, err := json.Marshal(v)
 	if err != nil {
 		return r.Answer(remoting.SystemError, err.Error())
@@ -129,8 +129,8 @@ func (r *request) number(name string) int64 {
 	return n
 }
 
-// need tells which of the named fields is missing or is no number, in an answer; nil if none.
-func (r *request) need(names ...string) *remoting.Command {
+// requireNumbers tells which of the named fields is missing or is no number, in an answer; nil if none.
+func (r *request) requireNumbers(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, err := strconv.ParseInt(r.Ext[name], 10, 64); err != nil {
 			return r.refuse(remoting.SystemError, badField, name, r.Ext[name])
@@ -139,11 +139,11 @@ func (r *request) need(names ...string) *remoting.Command {
 	return nil
 }
 
-// numbers tells which of the named fields is there but no number, in an answer; nil if none.
-func (r *request) numbers(names ...string) *remoting.Command {
+// optionalNumbers tells which of the named fields is there but no number, in an answer; nil if none.
+func (r *request) optionalNumbers(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, set := r.Ext[name]; set {
-			if refusal := r.need(name); refusal != nil {
+			if refusal := r.requireNumbers(name); refusal != nil {
 				return refusal
 			}
 		}
@@ -151,8 +151,8 @@ func (r *request) numbers(names ...string) *remoting.Command {
 	return nil
 }
 
-// have tells which of the named fields is missing, in an answer; nil if none.
-func (r *request) have(names ...string) *remoting.Command {
+// requireFields tells which of the named fields is missing, in an answer; nil if none.
+func (r *request) requireFields(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, set := r.Ext[name]; !set {
 			return r.refuse(remoting.SystemError, badField, name, "")

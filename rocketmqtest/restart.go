@@ -43,7 +43,7 @@ func (s *Server) flush() {
 	for _, g := range s.groups {
 		p.offsets[g] = maps.Clone(g.offsets)
 	}
-	for _, l := range s.levels {
+	for _, l := range s.delayLevels {
 		p.levels = append(p.levels, l.next)
 	}
 	s.flushed = p
@@ -99,33 +99,33 @@ func (s *Server) Restart(loss Loss) error {
 	return s.Start()
 }
 
-// StopNames stops the name server; the broker goes on.
-func (s *Server) StopNames() {
+// StopNameServer stops the name server; the broker goes on.
+func (s *Server) StopNameServer() {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	s.mu.Lock()
-	s.names.generation++
+	s.nameServer.generation++
 	s.mu.Unlock()
-	s.names.stop()
+	s.nameServer.stop()
 }
 
-// StartNames starts the name server again, at its address. It knows the broker at once.
-func (s *Server) StartNames() error {
+// StartNameServer starts the name server again, at its address. It knows the broker at once.
+func (s *Server) StartNameServer() error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
-	s.names.mu.Lock()
-	listens := s.names.listener != nil
-	s.names.mu.Unlock()
+	s.nameServer.mu.Lock()
+	listens := s.nameServer.listener != nil
+	s.nameServer.mu.Unlock()
 	switch {
 	case closed:
 		return errors.New("rocketmqtest: start the name server: the server is closed")
 	case listens:
 		return nil
 	}
-	if err := s.names.listen(""); err != nil {
+	if err := s.nameServer.listen(""); err != nil {
 		return fmt.Errorf("rocketmqtest: start the name server: %w", err)
 	}
 	return nil
@@ -159,8 +159,8 @@ func (s *Server) lose(loss Loss) {
 				g.offsets = map[*queue]int64{}
 			}
 		}
-		for i := range s.levels {
-			s.levels[i].next = min(s.flushed.levels[i], s.topics[scheduleTopic].queues[i].end())
+		for i := range s.delayLevels {
+			s.delayLevels[i].next = min(s.flushed.levels[i], s.topics[scheduleTopic].queues[i].end())
 		}
 		s.rereadWheel()
 		s.rereadMarkers()
@@ -208,13 +208,13 @@ func (s *Server) rereadMarkers() {
 
 // restore makes the agenda anew from what is stored, and does what is due. It is called with s.mu held.
 func (s *Server) restore() {
-	s.agenda.items = nil
+	s.schedule.items = nil
 	s.rebuildHalves()
 	s.rebuildWheel()
 	s.rebuildLevels()
 	s.flush()
 	s.runDue()
-	s.rearmAgenda()
+	s.wakeScheduler()
 	s.changed()
 }
 

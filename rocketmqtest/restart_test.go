@@ -81,13 +81,13 @@ func TestStop(t *testing.T) {
 	if err := route(); !errors.Is(err, broker.ErrTopicNotFound) {
 		t.Errorf("route of a broker that was shut down: %v", err)
 	}
-	w.mq.StopNames()
+	w.mq.StopNameServer()
 	<-names.Done()
-	if err := w.mq.StartNames(); err != nil {
+	if err := w.mq.StartNameServer(); err != nil {
 		t.Error(err)
 	}
 	w.mq.Close()
-	if w.mq.Start() == nil || w.mq.StartNames() == nil {
+	if w.mq.Start() == nil || w.mq.StartNameServer() == nil {
 		t.Error("started after Close")
 	}
 }
@@ -183,7 +183,7 @@ func TestCut(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			heal := w.mq.Cut(only, outage)
+			heal := w.mq.Partition(only, outage)
 			sent := w.start(t.Context(), "m")
 			free.send("free")
 			late := connect(t, w.mq) // the cut client connects anew
@@ -221,7 +221,7 @@ func TestCut(t *testing.T) {
 	t.Run("everyone", func(t *testing.T) {
 		t.Parallel()
 		w := run(t, rocketmqtest.Config{})
-		heal := w.mq.Cut(nil, rocketmqtest.Silent)
+		heal := w.mq.Partition(nil, rocketmqtest.Silent)
 		sent := w.start(t.Context(), "m")
 		if n := len(w.mq.Messages(wireTopic)); n != 0 {
 			t.Errorf("%d messages", n)

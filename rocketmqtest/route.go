@@ -22,7 +22,7 @@ func (s *Server) routeOfTopic(r *request) *remoting.Command {
 	if t == nil || s.withdrawn {
 		return r.refuse(remoting.TopicNotExist, "No topic route info in name server for the topic: %s", r.orNull("topic"))
 	}
-	return r.answerJSON(struct {
+	return r.respondJSON(struct {
 		Queues  []remoting.QueueData `json:"queueDatas"`
 		Brokers []brokerData         `json:"brokerDatas"`
 		Filters struct{}             `json:"filterServerTable"`
@@ -34,7 +34,7 @@ func (s *Server) routeOfTopic(r *request) *remoting.Command {
 
 // clusterInfo lists the brokers (106).
 func (s *Server) clusterInfo(r *request) *remoting.Command {
-	return r.answerJSON(map[string]any{
+	return r.respondJSON(map[string]any{
 		"brokerAddrTable":  map[string]brokerData{s.config.Name: s.brokerData()},
 		"clusterAddrTable": map[string][]string{clusterName: {s.config.Name}},
 	})

@@ -31,15 +31,15 @@ func decodeSend(r *request) (sendHeader, *remoting.Command) {
 		}
 		return short
 	}
-	refusal := cmp.Or(r.have(name("topic", "b")), r.need(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")))
+	refusal := cmp.Or(r.requireFields(name("topic", "b")), r.requireNumbers(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")))
 	if r.Code != remoting.SendMessage {
-		refusal = cmp.Or(refusal, r.numbers("d", "j", "l"))
+		refusal = cmp.Or(refusal, r.optionalNumbers("d", "j", "l"))
 	}
 	if refusal != nil {
 		return sendHeader{}, refusal
 	}
 	most := retryMax
-	if r.need(name("maxReconsumeTimes", "l")) == nil {
+	if r.requireNumbers(name("maxReconsumeTimes", "l")) == nil {
 		most = int(r.number(name("maxReconsumeTimes", "l")))
 	}
 	return sendHeader{
@@ -66,13 +66,13 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 	if len(r.Body) == 0 {
 		return r.refuse(remoting.SystemError, badField, "body", "")
 	}
-	members := []batched{{body: r.Body, flag: h.flag, properties: h.properties}}
+	members := []batchMember{{body: r.Body, flag: h.flag, properties: h.properties}}
 	if h.batch {
 		var err error
 		if members, err = decodeBatch(r.Body); err != nil {
 			return r.refuse(remoting.SystemError, "%v", err)
 		}
-		if s.config.Version != V5_5 { // each member gets the properties of the whole
+		if s.config.Version != RocketMQ55 { // each member gets the properties of the whole
 			for _, m := range members {
 				maps.Copy(m.properties, h.properties)
 			}
@@ -89,7 +89,7 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 	return answer
 }
 
-func (s *Server) send(r *request, h sendHeader, members []batched) *remoting.Command {
+func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting.Command {
 	t, refusal := s.topicToSendTo(r, &h)
 	if refusal != nil {
 		return refusal
@@ -124,7 +124,7 @@ func (s *Server) send(r *request, h sendHeader, members []batched) *remoting.Com
 		}
 		ids = append(ids, remoting.OffsetID(s.broker.address, e.offset))
 	}
-	answer := r.answer(
+	answer := r.respond(
 		"msgId", strings.Join(ids, ","),
 		"queueId", strconv.Itoa(h.queue),
 		"queueOffset", strconv.FormatInt(first.QueueOffset, 10),
@@ -218,9 +218,9 @@ func (s *Server) deliver(r *remoting.Record) (*entry, error) {
 	return e, err
 }
 
-// release puts a message that has waited into the topic that it is for, with further properties. What set it aside stays
+// deliverWaiting puts a message that has waited into the topic that it is for, with further properties. What set it aside stays
 // in its properties.
-func (s *Server) release(e *entry, further ...string) {
+func (s *Server) deliverWaiting(e *entry, further ...string) {
 	r := e.record()
 	queue, err := strconv.Atoi(r.Properties[propertyRealQueue])
 	for i := 0; i+1 < len(further); i += 2 {
@@ -235,16 +235,16 @@ func (s *Server) release(e *entry, further ...string) {
 	}
 }
 
-// batched is a member of a batch.
-type batched struct {
+// batchMember is a member of a batch.
+type batchMember struct {
 	body       []byte
 	flag       int32
 	properties map[string]string
 }
 
 // decodeBatch decodes the body of a batch: for each member its size, magic, checksum, flag, body and properties.
-func decodeBatch(b []byte) ([]batched, error) {
-	var members []batched
+func decodeBatch(b []byte) ([]batchMember, error) {
+	var members []batchMember
 	be := binary.BigEndian
 	for len(b) > 0 {
 		cut := fmt.Errorf("%w batch: member %d is cut short", remoting.ErrMalformed, len(members))
@@ -260,7 +260,7 @@ func decodeBatch(b []byte) ([]batched, error) {
 		if head+body+2+props > size {
 			return nil, cut
 		}
-		members = append(members, batched{
+		members = append(members, batchMember{
 			body:       b[head : head+body : head+body],
 			flag:       int32(be.Uint32(b[12:])),
 			properties: remoting.DecodeProperties(string(b[head+body+2 : head+body+2+props])),

@@ -16,7 +16,7 @@ const firstRetryLevel = 3
 // sendMessageBack takes back a message that a consumer couldn't handle (36). The group gets it again when the delay is
 // over, or it becomes one of its dead letters.
 func (s *Server) sendMessageBack(r *request) *remoting.Command {
-	if refusal := cmp.Or(r.have("group"), r.need("offset", "delayLevel")); refusal != nil {
+	if refusal := cmp.Or(r.requireFields("group"), r.requireNumbers("offset", "delayLevel")); refusal != nil {
 		return refusal
 	}
 	name := r.Ext["group"]
@@ -55,7 +55,7 @@ func (s *Server) sendMessageBack(r *request) *remoting.Command {
 	if err != nil {
 		return r.refuse(remoting.SystemError, "%v", err)
 	}
-	return r.answer()
+	return r.respond()
 }
 
 // systemTopicOf returns a group's topic of retries or of dead letters, and makes it.

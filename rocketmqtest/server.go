@@ -20,9 +20,9 @@ import (
 type Server struct {
 	config  Config
 	clock   *Clock
-	names   *endpoint
+	nameServer   *endpoint
 	broker  *endpoint
-	rearm   chan struct{} // the agenda has a new first task
+	wake   chan struct{} // the agenda has a new first task
 	closing chan struct{}
 	running sync.WaitGroup // all goroutines but those of the endpoints
 	hooks   atomic.Pointer[[]*hook]
@@ -37,16 +37,16 @@ type Server struct {
 	stopped   bool // the broker is
 	withdrawn bool // its routes were taken from the name server
 	paused    bool
-	cuts      []*cut
+	partitions      []*partition
 	watched   chan struct{} // closed by the next change; nil: nobody waits for it
 	flushed   positions
 	random    *rand.Rand
-	agenda    agenda
+	schedule    schedule
 	log       commitLog
 	topics    map[string]*topic
 	producers map[string][]*session // by group, in the order of their registration
 	groups    map[string]*group     // of consumers
-	levels    []level               // of delayed messages
+	delayLevels    []level               // of delayed messages
 	wheel     wheel
 	halves    halves
 }
@@ -60,34 +60,34 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config:    config,
 		clock:     config.Clock,
-		rearm:     make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1),
 		closing:   make(chan struct{}),
 		random:    rand.New(rand.NewPCG(config.Seed, 0)),
 		topics:    map[string]*topic{},
 		producers: map[string][]*session{},
 		groups:    map[string]*group{},
-		levels:    make([]level, len(config.DelayLevels)),
+		delayLevels:    make([]level, len(config.DelayLevels)),
 		wheel:     wheel{},
 		halves:    newHalves(config.Clock.Now()),
 	}
 	s.makeSystemTopics()
 	s.flush()
-	s.names = &endpoint{server: s, handlers: nameServerHandlers, sessions: map[*session]struct{}{}}
+	s.nameServer = &endpoint{server: s, handlers: nameServerHandlers, sessions: map[*session]struct{}{}}
 	s.broker = &endpoint{server: s, handlers: brokerHandlers, sessions: map[*session]struct{}{}}
-	if err := s.names.listen(config.Addr); err != nil {
+	if err := s.nameServer.listen(config.Addr); err != nil {
 		return nil, fmt.Errorf("rocketmqtest: name server: %w", err)
 	}
 	if err := s.broker.listen(config.BrokerAddr); err != nil {
-		s.names.stop()
-		s.names.running.Wait()
+		s.nameServer.stop()
+		s.nameServer.running.Wait()
 		return nil, fmt.Errorf("rocketmqtest: broker: %w", err)
 	}
-	s.running.Go(s.keepTime)
+	s.running.Go(s.runSchedule)
 	return s, nil
 }
 
 // Addr is where the name server listens: what a client's configuration names.
-func (s *Server) Addr() string { return s.names.address.String() }
+func (s *Server) Addr() string { return s.nameServer.address.String() }
 
 // BrokerAddr is where the broker listens; clients learn it from the name server.
 func (s *Server) BrokerAddr() string { return s.broker.address.String() }
@@ -104,10 +104,10 @@ func (s *Server) Close() {
 	if first {
 		close(s.closing)
 	}
-	s.names.stop()
+	s.nameServer.stop()
 	s.broker.stop()
 	s.lifecycle.Unlock()
-	s.names.running.Wait()
+	s.nameServer.running.Wait()
 	s.broker.running.Wait()
 	s.running.Wait()
 }
@@ -171,7 +171,7 @@ func (e *endpoint) serve(l net.Listener, nc net.Conn) {
 	}
 	e.sessions[c] = struct{}{}
 	e.mu.Unlock()
-	e.server.reconsider(c) // cuts and pauses since
+	e.server.updateSession(c) // cuts and pauses since
 	e.running.Go(c.writeAll)
 	e.running.Go(func() {
 		c.readAll()

@@ -95,8 +95,8 @@ func (c *session) end() {
 	c.wakeWriter()
 }
 
-// pass waits while the gate is shut. It returns false if the connection has ended.
-func (c *session) pass() bool {
+// awaitOpen waits while the gate is shut. It returns false if the connection has ended.
+func (c *session) awaitOpen() bool {
 	for {
 		g := c.gate.Load()
 		if g == nil {
@@ -110,8 +110,8 @@ func (c *session) pass() bool {
 	}
 }
 
-// shut closes the gate, or opens it. It is called with Server.mu held.
-func (c *session) shut(shut bool) {
+// setShut closes the gate, or opens it. It is called with Server.mu held.
+func (c *session) setShut(shut bool) {
 	switch g := c.gate.Load(); {
 	case shut && g == nil:
 		c.gate.Store(&gate{opened: make(chan struct{})})
@@ -126,7 +126,7 @@ func (c *session) writeAll() {
 	var b []byte
 	var batch []outgoing
 	for range c.wake {
-		if !c.pass() {
+		if !c.awaitOpen() {
 			return
 		}
 		c.mu.Lock()
@@ -178,7 +178,7 @@ func (c *session) readAll() {
 		if err == nil && cmd.Code == remoting.Heartbeat {
 			c.endpoint.server.identify(c, cmd)
 		}
-		if !c.pass() || err != nil { // an end, too, is seen only once the gate is open
+		if !c.awaitOpen() || err != nil { // an end, too, is seen only once the gate is open
 			c.close()
 			return
 		}

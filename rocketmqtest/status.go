@@ -116,16 +116,16 @@ func (s *Server) openHalves() []*entry {
 	return open
 }
 
-// waiter is a message that waits for its instant.
-type waiter struct {
+// waitingMessage is a message that waits for its instant.
+type waitingMessage struct {
 	*entry
 	due   time.Time
 	level int // 0: a timer
 }
 
 // waiting lists the timers that aren't deleted and the delayed messages, in no order.
-func (s *Server) waiting() []waiter {
-	var all []waiter
+func (s *Server) waiting() []waitingMessage {
+	var all []waitingMessage
 	for slot, offsets := range s.wheel {
 		deleted := map[string]bool{}
 		var timers []*entry
@@ -140,15 +140,15 @@ func (s *Server) waiting() []waiter {
 		}
 		for _, e := range timers {
 			if p := e.record().Properties; len(deleted) == 0 || !deleted[s.timerKey(p[propertyRealTopic], p[propertyUniqueKey])] {
-				all = append(all, waiter{entry: e, due: time.UnixMilli(slot + s.precision())})
+				all = append(all, waitingMessage{entry: e, due: time.UnixMilli(slot + s.precision())})
 			}
 		}
 	}
-	for i, l := range s.levels {
+	for i, l := range s.delayLevels {
 		q := s.topics[scheduleTopic].queues[i]
 		for offset := max(l.next, q.first); offset < q.end(); offset++ {
 			e := q.at(offset)
-			all = append(all, waiter{entry: e, due: e.stored.Add(s.config.DelayLevels[i]), level: i + 1})
+			all = append(all, waitingMessage{entry: e, due: e.stored.Add(s.config.DelayLevels[i]), level: i + 1})
 		}
 	}
 	return all

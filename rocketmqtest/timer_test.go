@@ -49,7 +49,7 @@ func TestTimerProperties(t *testing.T) {
 		{name: "none are served", config: rocketmqtest.Config{NoTimers: true}, properties: func(*wire) []string { return []string{"TIMER_DELAY_SEC", "60"} },
 			code: remoting.SystemError, remark: "accurate timer message is not enabled, timerWheelEnable is false"},
 		{name: "none are served, none wanted", config: rocketmqtest.Config{NoTimers: true}, properties: func(*wire) []string { return nil }},
-		{name: "4.9 doesn't know them", config: rocketmqtest.Config{Version: rocketmqtest.V4_9}, properties: func(*wire) []string { return []string{"TIMER_DELAY_SEC", "60"} }},
+		{name: "4.9 doesn't know them", config: rocketmqtest.Config{Version: rocketmqtest.RocketMQ49}, properties: func(*wire) []string { return []string{"TIMER_DELAY_SEC", "60"} }},
 		{name: "DMS doesn't either", config: rocketmqtest.Config{DMS: true}, properties: func(*wire) []string { return []string{"TIMER_DELAY_SEC", "60"} }},
 		{name: "DMS", config: rocketmqtest.Config{DMS: true}, properties: func(w *wire) []string { return []string{"__STARTDELIVERTIME", in(w, minute)} }, waits: minute},
 		{name: "DMS past", config: rocketmqtest.Config{DMS: true}, properties: func(*wire) []string { return []string{"__STARTDELIVERTIME", "1"} }},
@@ -162,8 +162,8 @@ func TestTimerDelete(t *testing.T) {
 	}{
 		{"5.3", rocketmqtest.Config{}, wireTopic + "+key", true},
 		{"5.3, plain", rocketmqtest.Config{}, "key", false},
-		{"5.5", rocketmqtest.Config{Version: rocketmqtest.V5_5}, "key", true},
-		{"5.5, with topic", rocketmqtest.Config{Version: rocketmqtest.V5_5}, wireTopic + "+key", false},
+		{"5.5", rocketmqtest.Config{Version: rocketmqtest.RocketMQ55}, "key", true},
+		{"5.5, with topic", rocketmqtest.Config{Version: rocketmqtest.RocketMQ55}, wireTopic + "+key", false},
 		{"DMS", rocketmqtest.Config{DMS: true}, "key", true},
 		{"DMS, with topic", rocketmqtest.Config{DMS: true}, wireTopic + "+key", false},
 	} {
@@ -192,7 +192,7 @@ func TestTimerDelete(t *testing.T) {
 
 func TestRecall(t *testing.T) {
 	t.Parallel()
-	for _, version := range []rocketmqtest.Version{rocketmqtest.V5_3, rocketmqtest.V5_5} {
+	for _, version := range []rocketmqtest.Version{rocketmqtest.RocketMQ53, rocketmqtest.RocketMQ55} {
 		w := run(t, rocketmqtest.Config{Version: version})
 		a := w.send("m", "TIMER_DELAY_SEC", "60", "UNIQ_KEY", "key")
 		w.send("other", "TIMER_DELAY_SEC", "60", "UNIQ_KEY", "other")
@@ -225,7 +225,7 @@ func TestRecall(t *testing.T) {
 		want(t, "delivered", w.delivered(), "now", "other")
 		wantAnswer(t, "late", w.call(remoting.RecallMessage, recall, ""), remoting.IllegalOperation, "recall failed, timestamp invalid")
 	}
-	for _, c := range []rocketmqtest.Config{{Version: rocketmqtest.V4_9}, {DMS: true}} {
+	for _, c := range []rocketmqtest.Config{{Version: rocketmqtest.RocketMQ49}, {DMS: true}} {
 		w := run(t, c)
 		if a := w.call(remoting.RecallMessage, fields{"topic": wireTopic, "recallHandle": "x"}, ""); a.Code != remoting.NotSupported {
 			t.Errorf("%+v: got %v", c, a.Err())

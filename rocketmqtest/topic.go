@@ -135,7 +135,7 @@ func illegalTopic(name string) string {
 
 // updateTopic creates or changes a topic (17).
 func (s *Server) updateTopic(r *request) *remoting.Command {
-	if refusal := r.have("topic"); refusal != nil {
+	if refusal := r.requireFields("topic"); refusal != nil {
 		return refusal
 	}
 	name := r.Ext["topic"]
@@ -147,7 +147,7 @@ func (s *Server) updateTopic(r *request) *remoting.Command {
 	if refusal := s.illegalName(r, name); refusal != nil {
 		return refusal
 	}
-	if refusal := r.need("readQueueNums", "writeQueueNums", "perm"); refusal != nil {
+	if refusal := r.requireNumbers("readQueueNums", "writeQueueNums", "perm"); refusal != nil {
 		return refusal
 	}
 	for _, name := range []string{"readQueueNums", "writeQueueNums"} {
@@ -219,7 +219,7 @@ func (s *Server) deleteTopic(r *request) *remoting.Command {
 	}
 	t := s.topics[name]
 	if t == nil {
-		return r.answer()
+		return r.respond()
 	}
 	delete(s.topics, name)
 	for _, q := range t.queues {
@@ -230,11 +230,11 @@ func (s *Server) deleteTopic(r *request) *remoting.Command {
 			delete(g.offsets, q)
 		}
 	}
-	return r.answer()
+	return r.respond()
 }
 
 // deleteTopicInNames has nothing to do: the name server has no routes of its own (216).
-func (s *Server) deleteTopicInNames(r *request) *remoting.Command { return r.answer() }
+func (s *Server) deleteTopicInNames(r *request) *remoting.Command { return r.respond() }
 
 // CreateTopic makes a topic with queues to write to and to read from, as an operator would. One that exists is changed.
 func (s *Server) CreateTopic(name string, queues int) {

@@ -44,7 +44,7 @@ func makeHalf(r *remoting.Record) {
 	if key := r.Properties[propertyUniqueKey]; key != "" {
 		r.Properties[propertyTransactionID] = key
 	}
-	setAside(r)
+	recordDestination(r)
 	r.Topic, r.Queue = halfTopic, 0
 }
 
@@ -53,7 +53,7 @@ const noRemark = "not set any response code" // what the broker says where it me
 // endTransaction commits a half message or rolls it back (37). It looks at the half message alone, not at whether it was
 // ended before: what is committed twice is delivered twice.
 func (s *Server) endTransaction(r *request) *remoting.Command {
-	if refusal := r.need("tranStateTableOffset", "commitLogOffset", "commitOrRollback"); refusal != nil {
+	if refusal := r.requireNumbers("tranStateTableOffset", "commitLogOffset", "commitOrRollback"); refusal != nil {
 		return refusal
 	}
 	kind := r.number("commitOrRollback")
@@ -79,7 +79,7 @@ func (s *Server) endTransaction(r *request) *remoting.Command {
 		return r.refuse(remoting.SystemError, "The transaction state table offset wrong")
 	}
 	if kind == remoting.TransactionRollback {
-		s.mark(e)
+		s.markEnded(e)
 		return r.refuse(remoting.Success, noRemark)
 	}
 	final, err := s.finalOf(half)
@@ -89,8 +89,8 @@ func (s *Server) endTransaction(r *request) *remoting.Command {
 	if _, refusal := s.place(r, final); refusal != nil {
 		return refusal
 	}
-	s.mark(e)
-	return r.answer()
+	s.markEnded(e)
+	return r.respond()
 }
 
 // finalOf makes the message that a commit of a half message delivers.
@@ -107,7 +107,7 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 	final.Topic, final.Queue = half.Properties[propertyRealTopic], queue
 	final.SysFlag = half.SysFlag&^remoting.FlagTransaction | remoting.TransactionCommit
 	final.PreparedOffset = half.CommitLog
-	if s.config.Version == V5_5 {
+	if s.config.Version == RocketMQ55 {
 		delete(final.Properties, propertyRealTopic)
 		delete(final.Properties, propertyRealQueue)
 	}
@@ -121,7 +121,7 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 // answer to a check ends it.
 func (s *Server) immunityOver(half *remoting.Record) bool {
 	own, immune := s.immunity(half)
-	return own && s.config.Version != V4_9 && s.age(half) > immune
+	return own && s.config.Version != RocketMQ49 && s.age(half) > immune
 }
 
 // immunity is for how many milliseconds a half message isn't checked, and whether it says so itself.
@@ -139,11 +139,11 @@ func (s *Server) age(r *remoting.Record) int64 {
 	return s.clock.Now().UnixMilli() - r.Born.UnixMilli()
 }
 
-// mark notes that a half message has ended. Until the mark is written, a crash loses it and checks don't see it.
+// markEnded notes that a half message has ended. Until the markEnded is written, a crash loses it and checks don't see it.
 //
-// The mark is for an offset of the queue that e is in. As with the real broker it is taken for one of the queue of half
+// The markEnded is for an offset of the queue that e is in. As with the real broker it is taken for one of the queue of half
 // messages, even where a half message was delayed and is in another topic's queue of the same number.
-func (s *Server) mark(e *entry) {
+func (s *Server) markEnded(e *entry) {
 	h := &s.halves
 	if e.queue.id != 0 {
 		return
@@ -151,7 +151,7 @@ func (s *Server) mark(e *entry) {
 	h.unwritten = append(h.unwritten, e.queueOffset)
 	h.bytes += len(strconv.FormatInt(e.queueOffset, 10)) + 1
 	switch {
-	case h.bytes > maxMarkers || s.config.Version == V4_9:
+	case h.bytes > maxMarkers || s.config.Version == RocketMQ49:
 		s.writeMarkers()
 	case h.write.IsZero():
 		s.armMarkers()
@@ -178,7 +178,7 @@ func (s *Server) writeMarkers() {
 			h.ended[offset] = struct{}{}
 		}
 	}
-	if s.config.Version == V4_9 {
+	if s.config.Version == RocketMQ49 {
 		body = body[:len(body)-1]
 	}
 	s.dropVolatileMarkers()

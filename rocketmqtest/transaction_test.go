@@ -27,7 +27,7 @@ func TestCommit(t *testing.T) {
 		version rocketmqtest.Version
 		keeps   bool // where the message was set aside for
 	}{
-		{rocketmqtest.V4_9, true}, {rocketmqtest.V5_3, true}, {rocketmqtest.V5_5, false},
+		{rocketmqtest.RocketMQ49, true}, {rocketmqtest.RocketMQ53, true}, {rocketmqtest.RocketMQ55, false},
 	} {
 		t.Run(fmt.Sprint(c.version), func(t *testing.T) {
 			t.Parallel()
@@ -37,7 +37,7 @@ func TestCommit(t *testing.T) {
 			if a.Ext["queueOffset"] != "1" || a.Ext["queueId"] != "1" || a.Ext["transactionId"] != "half" {
 				t.Errorf("sent: %v", a.Ext)
 			}
-			if ordinal := map[rocketmqtest.Version]int{rocketmqtest.V4_9: 407, rocketmqtest.V5_3: 479, rocketmqtest.V5_5: 513}[c.version]; a.Version != ordinal {
+			if ordinal := map[rocketmqtest.Version]int{rocketmqtest.RocketMQ49: 407, rocketmqtest.RocketMQ53: 479, rocketmqtest.RocketMQ55: 513}[c.version]; a.Version != ordinal {
 				t.Errorf("the answer says version %d, want %d", a.Version, ordinal)
 			}
 			want(t, "before the commit", w.delivered())
@@ -204,7 +204,7 @@ func TestMarkers(t *testing.T) {
 		t.Errorf("with more than 4096 bytes: %q", bodies(marks))
 	}
 
-	old := run(t, rocketmqtest.Config{Version: rocketmqtest.V4_9})
+	old := run(t, rocketmqtest.Config{Version: rocketmqtest.RocketMQ49})
 	old.end(old.half("one"), commit)
 	want(t, "4.9", bodies(old.read(opTopic, 0)), "0")
 }

@@ -28,7 +28,7 @@ func store(t *testing.T, s *Server, properties ...string) *entry {
 func (s *Server) ended(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mark(e)
+	s.markEnded(e)
 }
 
 func (s *Server) count(topic string) int {
@@ -43,7 +43,7 @@ func (s *Server) count(topic string) int {
 func (s *Server) planned() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.agenda.Len()
+	return s.schedule.Len()
 }
 
 // TestRests shows that nothing more is planned than at first while nothing waits.
@@ -111,7 +111,7 @@ func TestRebuild(t *testing.T) {
 	store(t, s, "TRAN_MSG", "true", "PGROUP", "g")
 	s.ended(store(t, s, "TRAN_MSG", "true", "PGROUP", "g"))
 	s.mu.Lock()
-	s.agenda = agenda{}
+	s.schedule = schedule{}
 	s.rebuildLevels()
 	s.rebuildWheel()
 	s.rebuildHalves()
@@ -142,7 +142,7 @@ func TestTrimmed(t *testing.T) {
 	s.FastForward(time.Hour)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.levels[0]; l.next != s.topics[scheduleTopic].queues[0].end() {
+	if l := s.delayLevels[0]; l.next != s.topics[scheduleTopic].queues[0].end() {
 		t.Errorf("the level stopped at %d", l.next)
 	}
 	if len(s.wheel) != 0 || len(s.halves.ended) != 0 || s.log.bytes > s.config.MaxBytes {
@@ -170,7 +170,7 @@ func FuzzSlot(f *testing.F) {
 	f.Add("TIMER_DELAY_SEC\x011\x02TIMER_DELAY_MS\x012\x02", int64(1), 2, false)
 	f.Add("__STARTDELIVERTIME\x011795249087050\x02__CANCEL_SCHEDULED_MSG\x01k\x02", int64(1795249085565), 0, true)
 	f.Fuzz(func(t *testing.T, properties string, now int64, version int, dms bool) {
-		if now < 0 || now > 1<<42 || version < 0 || version > int(V5_5) {
+		if now < 0 || now > 1<<42 || version < 0 || version > int(RocketMQ55) {
 			return
 		}
 		config := Config{Version: Version(version), DMS: dms}.withDefaults()

@@ -56,7 +56,7 @@ func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err err
 	case config.Kill && config.Processes < 2:
 		return usagef("--kill kills one process of each service: want --processes 2 or more, so that another goes on")
 	}
-	if os.Getenv("DATABASE_URL") == "" || servers.nameServer() == "" {
+	if servers.databaseURL() == "" || servers.nameServer() == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "starting servers on this machine")
 	}
 	stack, err := servers.start(ctx, newLog(cmd.ErrOrStderr()))

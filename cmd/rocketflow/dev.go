@@ -39,7 +39,8 @@ command with these variables, stops the servers when it ends, and exits with its
 PostgreSQL is the installed one, or fetched once. The broker speaks RocketMQ's protocol in this process: it needs no Java
 and stores nothing on disk. --broker=rocketmq starts a real RocketMQ, which Maven (mvn) fetches once and which needs Java
 17 or newer. A server that DATABASE_URL or ROCKETMQ_NAMESRV already names is used and not started; with --broker, a broker
-is started all the same, and ROCKETMQ_NAMESRV names that one to the command.
+is started all the same, and ROCKETMQ_NAMESRV names that one to the command. --postgres-version fetches a version of
+PostgreSQL once and starts it, whatever is installed and whatever DATABASE_URL says.
 
 With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded broker loses topics, messages and
 timers when it ends. The outbox sends again what it had not acknowledged, and timeouts fire from their rows, some seconds
@@ -85,6 +86,7 @@ type stackFlags struct {
 	dir                                 string
 	keep, noFsync                       bool
 	broker                              brokerFlag
+	postgresVersion                     string
 	postgresPort, namesPort, brokerPort int
 }
 
@@ -98,9 +100,18 @@ func (f *stackFlags) add(cmd *cobra.Command) {
 // addServers adds the flags that select the servers and their ports.
 func (f *stackFlags) addServers(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.broker, "broker", "the broker to start (default embedded, or none if ROCKETMQ_NAMESRV is set)")
+	cmd.Flags().StringVar(&f.postgresVersion, "postgres-version", "", "version of PostgreSQL to fetch and run, such as 17.6 (default the installed one)")
 	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default any free port)")
 	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default any free port)")
 	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one uses port-2 and port+1 too (default any free ones)")
+}
+
+// databaseURL returns the URL of a PostgreSQL that runs already; empty: one is to be started.
+func (f *stackFlags) databaseURL() string {
+	if f.postgresVersion != "" {
+		return ""
+	}
+	return os.Getenv("DATABASE_URL")
 }
 
 // nameServer returns the address of a name server that runs already; empty: a broker is to be started.
@@ -124,11 +135,11 @@ func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Sta
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	config := devstack.Config{
-		DatabaseURL: os.Getenv("DATABASE_URL"),
+		DatabaseURL: f.databaseURL(),
 		NameServer:  f.nameServer(),
 		Dir:         f.dir,
 		Keep:        f.keep,
-		Postgres:    devstack.PostgresConfig{Port: f.postgresPort, NoFsync: f.noFsync},
+		Postgres:    devstack.PostgresConfig{Version: f.postgresVersion, Port: f.postgresPort, NoFsync: f.noFsync},
 		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
 		Logger:      log,
 	}

@@ -15,7 +15,7 @@ import (
 
 // shop is both services in a world whose clock the test moves.
 type shop struct {
-	*rocketflowtest.World
+	*rocketflowtest.Env
 	orders, payments *servicetest.Client
 }
 
@@ -75,7 +75,7 @@ func TestHalfAnHour(t *testing.T) {
 	s.payments.Want(http.StatusAccepted, "POST", "/payments/"+late+"/pay", nil)
 	s.Settle()
 	s.want(t, late, order.Closed, string(contracts.Timeout), payment.Refunded)
-	if n := len(rocketflowtest.Events[contracts.OrderClosed](s.World)); n != 2 {
+	if n := len(rocketflowtest.Events[contracts.OrderClosed](s.Env)); n != 2 {
 		t.Errorf("%d orders closed, want 2", n)
 	}
 }

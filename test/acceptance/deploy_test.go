@@ -31,7 +31,7 @@ const (
 // deployment is a service of which several versions run on the same tables.
 type deployment struct {
 	t      *testing.T
-	w      *rocketflowtest.World
+	w      *rocketflowtest.Env
 	config rocketflowfx.Config
 	pool   *pgxpool.Pool
 	client *rocketmq.Client // of the process that was started last
@@ -93,7 +93,7 @@ func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 	d.t.Helper()
 	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events wait for a process that handles %s, and say so", n, newType), func() bool {
 		waiting := 0
-		for _, p := range s.Waiting() {
+		for _, p := range s.Parked() {
 			if p.Event.Type == newType && p.Reason == operate.StateUnhandled && p.LastError != "" {
 				waiting++
 			}
@@ -110,7 +110,7 @@ func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	d.t.Helper()
 	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events of %s and %d of %s have had their effects", old, oldType, new, newType), func() bool {
-		d.w.Jump(5 * time.Second)
+		d.w.Advance(5 * time.Second)
 		d.w.TrySettle(100 * time.Millisecond)
 		o, _ := effects(d.t, s, oldType)
 		n, _ := effects(d.t, s, newType)
@@ -124,14 +124,15 @@ func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	if n := misordered(d.t, s); n != 0 {
 		d.t.Errorf("%d effects out of order", n)
 	}
-	eventually(d.t, 10*time.Second, "nothing waits", func() bool { return len(s.Waiting()) == 0 })
+	eventually(d.t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked()) == 0 })
 	if n := len(s.DeadLetters()); n != 0 {
 		d.t.Errorf("%d dead letters", n)
 	}
 }
 
-// While version 2 is rolled out, events that only it handles come to version 1, too: they are left for version 2.
-func TestRollingDeployLosesEventsForNewHandler(t *testing.T) {
+// TestARollingDeploymentKeepsEventsForTheNewHandler rolls version 2 out. Events that only version 2 handles reach version 1,
+// too, which leaves them for version 2.
+func TestARollingDeploymentKeepsEventsForTheNewHandler(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	old := d.start(1)
@@ -147,9 +148,9 @@ func TestRollingDeployLosesEventsForNewHandler(t *testing.T) {
 	d.wantAll(s, 2*aggregates, 2*aggregates+1)
 }
 
-// A deployment is rolled back: what version 2 published waits for it, and so does what follows in the same aggregate. All
-// else goes on.
-func TestRollbackOfADeployment(t *testing.T) {
+// TestEventsOfARolledBackVersionWait rolls a deployment back. Events that only version 2 handles wait for it with their
+// followers in the same aggregate. All other events are handled.
+func TestEventsOfARolledBackVersionWait(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	d.start(2).Stop()
@@ -169,14 +170,15 @@ func TestRollbackOfADeployment(t *testing.T) {
 	d.wantAll(s, 3, 2)
 }
 
-// An event of version 2 that failed there is due again when only version 1 is left.
-func TestRollbackWithAParkedEvent(t *testing.T) {
+// TestAParkedEventOfARolledBackVersionWaits makes an event of version 2 that failed there due again when only version 1
+// runs.
+func TestAParkedEventOfARolledBackVersionWaits(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	d.fails.Store(true)
 	two := d.start(2)
 	two.Publish(typed(newType, "o-1", 1), typed(oldType, "o-1", 2), typed(newType, "", 1))
-	eventually(t, 20*time.Second, "the events are parked for their next attempt", func() bool { return len(two.Waiting()) == 3 })
+	eventually(t, 20*time.Second, "the events are parked for their next attempt", func() bool { return len(two.Parked()) == 3 })
 	two.Stop()
 	s := d.start(1)
 	d.w.FastForward(time.Hour)
@@ -189,8 +191,8 @@ func TestRollbackWithAParkedEvent(t *testing.T) {
 	d.wantAll(s, 1, 2)
 }
 
-// A dead letter of version 2 is tried again by an operator when only version 1 is left.
-func TestRollbackWithARedrivenDeadLetter(t *testing.T) {
+// TestARetriedDeadLetterOfARolledBackVersionWaits has an operator retry a dead letter of version 2 when only version 1 runs.
+func TestARetriedDeadLetterOfARolledBackVersionWaits(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	d.dead.Store(true)
@@ -208,8 +210,8 @@ func TestRollbackWithARedrivenDeadLetter(t *testing.T) {
 	d.wantAll(s, 1, 2)
 }
 
-// An event of version 2 that waits behind a gap: the gap is filled when only version 1 is left.
-func TestRollbackWithAnEventBehindAGap(t *testing.T) {
+// TestAnEventBehindAGapOfARolledBackVersionWaits fills the gap before an event of version 2 when only version 1 runs.
+func TestAnEventBehindAGapOfARolledBackVersionWaits(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	two := d.start(2)
@@ -217,7 +219,7 @@ func TestRollbackWithAnEventBehindAGap(t *testing.T) {
 	send := func(eventType string, n, previous int64) { d.send(eventType, base, n, previous) }
 	send(oldType, 1, 0)
 	send(newType, 3, 2)
-	eventually(t, 20*time.Second, "the event waits for its predecessor", func() bool { return len(two.Waiting()) == 1 })
+	eventually(t, 20*time.Second, "the event waits for its predecessor", func() bool { return len(two.Parked()) == 1 })
 	two.Stop()
 	s := d.start(1)
 	send(oldType, 2, 1)
@@ -230,9 +232,9 @@ func TestRollbackWithAnEventBehindAGap(t *testing.T) {
 	d.wantAll(s, 2, 1)
 }
 
-// What exists waits for version 2, and before it in its stream stands what a failover of its publisher has lost: nobody
-// waits for that. A second copy of what waits, which the broker delivers meanwhile, changes nothing.
-func TestRollbackBehindAGhost(t *testing.T) {
+// TestAnEventOfARolledBackVersionDoesNotWaitForALostOne has an event wait for version 2 whose predecessor was lost in a
+// failover of the publisher: it does not wait for that predecessor. A second copy, delivered meanwhile, changes nothing.
+func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 	t.Parallel()
 	for _, copies := range []int{0, 1} {
 		t.Run(fmt.Sprintf("%d copies", copies), func(t *testing.T) {
@@ -243,7 +245,7 @@ func TestRollbackBehindAGhost(t *testing.T) {
 			base := d.w.Now().UnixMicro()
 			d.send(oldType, base, 1, 0)
 			d.send(oldType, base, 4, 3) // sent by the old primary; 3 was not, and both are lost
-			eventually(t, 20*time.Second, "the ghost waits", func() bool { return len(s.Waiting()) == 1 })
+			eventually(t, 20*time.Second, "the ghost waits", func() bool { return len(s.Parked()) == 1 })
 			closing := d.send(newType, base, 50, 1)
 			d.send(oldType, base, 60, 50)
 			d.wantWaiting(s, 1)
@@ -254,9 +256,9 @@ func TestRollbackBehindAGhost(t *testing.T) {
 				}
 			}
 			eventually(t, 20*time.Second, "what exists has its effects", func() bool {
-				d.w.Jump(5 * time.Second)
+				d.w.Advance(5 * time.Second)
 				d.w.TrySettle(50 * time.Millisecond)
-				return countIn(t, s, "SELECT count(DISTINCT number) FROM effect WHERE number IN (1, 50, 60)") == 3 && len(s.Waiting()) == 0
+				return countIn(t, s, "SELECT count(DISTINCT number) FROM effect WHERE number IN (1, 50, 60)") == 3 && len(s.Parked()) == 0
 			})
 			if n := misordered(t, s); n != 0 {
 				t.Errorf("%d effects out of order", n)

@@ -69,7 +69,7 @@ type flowOrder struct {
 // flow is the service while it runs.
 type flow struct {
 	t      *testing.T
-	w      *rocketflowtest.World
+	w      *rocketflowtest.Env
 	s      *rocketflowtest.Service
 	client *rocketmq.Client
 	box    *outbox.Outbox
@@ -82,7 +82,7 @@ const day = 24 * time.Hour
 
 // newFlow runs the service on a schema that the World has, or that migrate makes: it gets a pool to the World's database
 // that goes by its clock, and returns the service's.
-func newFlow(t *testing.T, w *rocketflowtest.World, open func(schema string) *pgxpool.Pool) *flow {
+func newFlow(t *testing.T, w *rocketflowtest.Env, open func(schema string) *pgxpool.Pool) *flow {
 	t.Helper()
 	f := &flow{t: t, w: w}
 	schema := "flow_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
@@ -268,6 +268,6 @@ func (f *flow) run() {
 }
 
 // onPath returns open of newFlow: a schema of the World's own, and a pool to it that is changed.
-func onPath(t *testing.T, w *rocketflowtest.World, change func(*pgxpool.Config)) func(schema string) *pgxpool.Pool {
+func onPath(t *testing.T, w *rocketflowtest.Env, change func(*pgxpool.Config)) func(schema string) *pgxpool.Pool {
 	return func(schema string) *pgxpool.Pool { return testdb.Like(t, w.Database(schema), change) }
 }

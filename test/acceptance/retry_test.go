@@ -20,8 +20,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
-// What a service calls is away for some minutes, or for hours. By default no event needs a person for that.
-func TestFiveMinutesOfFailure(t *testing.T) {
+// TestOutagesOfMinutesAndHoursNeedNoOperator has what a handler calls fail for some minutes, or for hours. With the default
+// retry policy no event needs an operator.
+func TestOutagesOfMinutesAndHoursNeedNoOperator(t *testing.T) {
 	t.Parallel()
 	for _, away := range []time.Duration{5 * time.Minute, 8 * time.Hour} {
 		t.Run(away.String(), func(t *testing.T) {
@@ -49,8 +50,9 @@ func TestFiveMinutesOfFailure(t *testing.T) {
 	}
 }
 
-// An event without order is delivered again while it waits for its next attempt. It has its effect once, at that attempt.
-func TestDeliveredAgainWhileParked(t *testing.T) {
+// TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce delivers an unordered event again while it waits for its next
+// attempt. It has its effect once, at that attempt.
+func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client
@@ -65,7 +67,7 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 		})
 	}))
 	s.Publish(typed(oldType, "", 1), typed(oldType, "", 2))
-	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Waiting()) == 2 })
+	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Parked()) == 2 })
 	if n, err := testoperator.Of(t, operate.Config{Pool: s.Pool, Schema: s.Schema, Broker: client}).Resend(t.Context(), operate.ResendFilter{All: true}); err != nil || n != 2 {
 		t.Fatalf("%d events sent again: %v; want 2", n, err)
 	}
@@ -77,9 +79,9 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 	}
 }
 
-// Events without order have handlers so slow that a transaction doesn't take them all: those that are left have their
-// effects in a later one.
-func TestSlowHandlersOfEventsWithoutOrder(t *testing.T) {
+// TestUnorderedEventsWithSlowHandlersAllHaveTheirEffect gives unordered events handlers so slow that one transaction doesn't
+// take all of them: the rest have their effects in a later one.
+func TestUnorderedEventsWithSlowHandlersAllHaveTheirEffect(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics}
@@ -106,8 +108,9 @@ func TestSlowHandlersOfEventsWithoutOrder(t *testing.T) {
 	}
 }
 
-// An event that is too old to be told from a duplicate is a dead letter. An operator who knows better has it handled.
-func TestTooOldAndRedriven(t *testing.T) {
+// TestAnEventTooOldForTheInboxIsADeadLetter checks that an event that is too old to be told from a duplicate is a dead
+// letter, and is handled when an operator retries it.
+func TestAnEventTooOldForTheInboxIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client
@@ -125,9 +128,9 @@ func TestTooOldAndRedriven(t *testing.T) {
 		t.Fatalf("%d dead letters made due: %v; want 1", n, err)
 	}
 	eventually(t, 20*time.Second, "it has its effect", func() bool {
-		w.Jump(time.Second)
+		w.Advance(time.Second)
 		all, _ := effects(t, s, oldType)
 		return all == 1
 	})
-	eventually(t, 10*time.Second, "nothing waits", func() bool { return len(s.Waiting())+len(s.DeadLetters()) == 0 })
+	eventually(t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked())+len(s.DeadLetters()) == 0 })
 }

@@ -22,22 +22,22 @@ import (
 )
 
 // armSoon arms a timeout that is due in a minute.
-func armSoon(w *rocketflowtest.World, s *rocketflowtest.Service, timer *timeout.Scheduler) {
+func armSoon(w *rocketflowtest.Env, s *rocketflowtest.Service, timer *timeout.Scheduler) {
 	s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
 		return timer.Arm(ctx, tx, "o-1", "fee", w.Now().Add(time.Minute), deadline{"o-1"})
 	})
 }
 
 // sixHours has the sweep send what it takes for overdue, again and again.
-func sixHours(w *rocketflowtest.World) {
+func sixHours(w *rocketflowtest.Env) {
 	for range 6 * 12 {
-		w.Jump(5 * time.Minute)
+		w.Advance(5 * time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 	}
 }
 
-// A timeout's handler settles its event without an effect. That ends the timeout.
-func TestDiscardedTimeoutComesAgain(t *testing.T) {
+// TestADiscardedTimeoutDoesNotFireAgain has a handler discard a timeout's event. That ends the timeout.
+func TestADiscardedTimeoutDoesNotFireAgain(t *testing.T) {
 	t.Parallel()
 	for name, verdict := range map[string]error{
 		"discard": handlers.Discard(errors.New("the order is gone: no fee")),
@@ -64,8 +64,9 @@ func TestDiscardedTimeoutComesAgain(t *testing.T) {
 	}
 }
 
-// A timeout's event that its handler gave up is a dead letter once, and no more when an operator discards it.
-func TestDeadTimeoutComesAgain(t *testing.T) {
+// TestADeadTimeoutIsNotSentAgain checks that a timeout's event whose attempts ended is one dead letter, and none after an
+// operator discards it.
+func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
@@ -78,7 +79,7 @@ func TestDeadTimeoutComesAgain(t *testing.T) {
 	}))
 	armSoon(w, s, timer)
 	eventually(t, 20*time.Second, "the event is a dead letter", func() bool {
-		w.Jump(time.Minute)
+		w.Advance(time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 		return len(s.DeadLetters()) == 1
 	})
@@ -96,9 +97,9 @@ func TestDeadTimeoutComesAgain(t *testing.T) {
 	}
 }
 
-// A process of the service has no scheduler, so nothing fences what it handles: its handler must not repeat an effect. The
-// event is a dead letter that says what is missing.
-func TestTimeoutWithoutFence(t *testing.T) {
+// TestATimeoutWithoutItsFenceIsADeadLetter runs a process of the service without a scheduler, so that nothing fences its
+// timeouts. Its handler must not repeat an effect: the event is a dead letter that says what is missing.
+func TestATimeoutWithoutItsFenceIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
@@ -109,7 +110,7 @@ func TestTimeoutWithoutFence(t *testing.T) {
 	}))
 	armSoon(w, s, timer)
 	eventually(t, 20*time.Second, "the event is a dead letter that names the fence", func() bool {
-		w.Jump(time.Minute)
+		w.Advance(time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 		dead := s.DeadLetters()
 		return len(dead) == 1 && strings.Contains(strings.ToLower(dead[0].LastError), "fence")
@@ -120,8 +121,9 @@ func TestTimeoutWithoutFence(t *testing.T) {
 	}
 }
 
-// A message from elsewhere carries the properties of a timeout. It neither escapes the inbox nor has an effect as one.
-func TestForeignTimeout(t *testing.T) {
+// TestAForgedTimeoutHasNoEffect sends a message with the properties of a timeout. It neither bypasses the inbox nor has the
+// effect of a timeout.
+func TestAForgedTimeoutHasNoEffect(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client

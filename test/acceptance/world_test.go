@@ -38,12 +38,12 @@ func (d deadline) EventMeta() rocketflow.Meta {
 }
 
 // startService starts a service with a table effect for its handlers.
-func startService(t *testing.T, w *rocketflowtest.World, name string, options ...fx.Option) *rocketflowtest.Service {
+func startService(t *testing.T, w *rocketflowtest.Env, name string, options ...fx.Option) *rocketflowtest.Service {
 	t.Helper()
 	return startServiceWith(t, w, rocketflowfx.Config{Service: name, Topics: worldTopics}, options...)
 }
 
-func startServiceWith(t *testing.T, w *rocketflowtest.World, config rocketflowfx.Config, options ...fx.Option) *rocketflowtest.Service {
+func startServiceWith(t *testing.T, w *rocketflowtest.Env, config rocketflowfx.Config, options ...fx.Option) *rocketflowtest.Service {
 	t.Helper()
 	s := w.Start(config, options...)
 	createEffects(t, s)

@@ -46,7 +46,7 @@ var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "test/*",
 
 var forDevelopment = []string{module + "/rocketmqtest", module + "/rocketflowtest", module + "/internal/devstack", "testing"}
 
-func TestLayers(t *testing.T) {
+func TestPackagesImportOnlyTheirLayers(t *testing.T) {
 	t.Parallel()
 	for name, p := range packages(t) {
 		for _, imported := range p.Imports {
@@ -76,7 +76,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-func TestProductionHasNothingForDevelopment(t *testing.T) {
+func TestProductionImportsNothingForDevelopmentOrTests(t *testing.T) {
 	t.Parallel()
 	for name, p := range packages(t) {
 		if matches(name, outside) {

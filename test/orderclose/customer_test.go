@@ -63,7 +63,7 @@ func (s *shop) place(ctx context.Context, id uuid.UUID, sku string, quantity int
 // wait moves the clock to an instant, if that is ahead.
 func (s *shop) wait(until time.Time) {
 	if d := until.Sub(s.Now()); d > 0 {
-		s.Jump(d)
+		s.Advance(d)
 	}
 }
 

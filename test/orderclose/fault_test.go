@@ -17,8 +17,8 @@ import (
 // TestRequests has single requests of an order's life go wrong.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	drop, mute, twice := rocketmqtest.Drop(), rocketmqtest.DropAnswer(), rocketmqtest.Duplicate()
-	before, after := rocketmqtest.CutBefore(), rocketmqtest.CutAfter()
+	drop, mute, twice := rocketmqtest.Drop(), rocketmqtest.DropResponse(), rocketmqtest.Duplicate()
+	before, after := rocketmqtest.ResetBefore(), rocketmqtest.ResetAfter()
 	s := openShop(t, rocketflowtest.Config{})
 	for _, f := range []struct {
 		name string
@@ -66,7 +66,7 @@ func (s *shop) deliveriesUnder(t *testing.T, h hook) (n int) {
 	defer s.Broker().Control(h)()
 	l.mustBegin()
 	l.end()
-	for _, e := range rocketflowtest.Events[contracts.OrderPlaced](s.World) {
+	for _, e := range rocketflowtest.Events[contracts.OrderPlaced](s.Env) {
 		if e.OrderID == l.id {
 			n++
 		}
@@ -95,7 +95,7 @@ func TestDiscarded(t *testing.T) {
 		if len(s.Broker().Messages("TRANS_CHECK_MAX_TIME_TOPIC")) > 0 {
 			break
 		}
-		s.Jump(time.Second)
+		s.Advance(time.Second)
 	}
 	if n := len(s.Broker().Messages("TRANS_CHECK_MAX_TIME_TOPIC")); n != 1 {
 		t.Fatalf("the broker has discarded %d half messages, want 1", n)
@@ -114,7 +114,7 @@ func TestCheckWhileOpen(t *testing.T) {
 		return c
 	}})
 	l := newLife(t, s)
-	remove := s.Broker().Control(once(isHalf, rocketmqtest.DropAnswer()))
+	remove := s.Broker().Control(once(isHalf, rocketmqtest.DropResponse()))
 	defer remove()
 	done := make(chan error, 1)
 	go func() { done <- l.begin() }()
@@ -128,7 +128,7 @@ func TestCheckWhileOpen(t *testing.T) {
 		case err := <-done:
 			t.Fatalf("no check came while the transaction was open; %v", err)
 		case <-time.After(20 * time.Millisecond):
-			s.Jump(time.Second)
+			s.Advance(time.Second)
 		}
 	}
 	if err := <-done; err != nil {

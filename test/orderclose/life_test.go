@@ -56,7 +56,7 @@ func (l *life) at(match func(rocketmqtest.Request) bool, fn func() error, distur
 		if match(r) {
 			once.Do(func() {
 				close(caught)
-				a = rocketmqtest.Until(released)
+				a = rocketmqtest.HoldUntil(released)
 			})
 		}
 		return a
@@ -97,7 +97,7 @@ func (l *life) handling(disturb func()) {
 			l.t.Fatal("the handler doesn't come: ", err)
 		}
 	}
-	l.Jump(time.Second) // what is stored is on the disk
+	l.Advance(time.Second) // what is stored is on the disk
 	disturb()
 }
 
@@ -105,7 +105,7 @@ func (l *life) handling(disturb func()) {
 func (l *life) end() {
 	l.t.Helper()
 	for _, jump := range []time.Duration{0, within} {
-		l.Jump(jump)
+		l.Advance(jump)
 		if err := l.recover(); err != nil {
 			l.t.Fatalf("%v\n%v%s", err, l.Broker().Dump(), l.log.take())
 		}

@@ -24,12 +24,12 @@ var moments = []struct {
 		l.payment.Stop()
 		l.mustBegin()
 		l.Settle()
-		l.Jump(time.Second) // what is stored is on the disk
+		l.Advance(time.Second) // what is stored is on the disk
 		disturb()
 	}},
 	{"while it is handled", (*life).handling},
 	{"when the broker got the timer", func(l *life, disturb func()) {
-		l.at(isTimer, l.begin, func() { l.Jump(time.Second) }) // the rest is on the disk
+		l.at(isTimer, l.begin, func() { l.Advance(time.Second) }) // the rest is on the disk
 		for l.Broker().Status().Timers == 0 {
 			l.TrySettle(50 * time.Millisecond)
 		}
@@ -38,13 +38,13 @@ var moments = []struct {
 	{"before the timer fires", func(l *life, disturb func()) {
 		l.mustBegin()
 		l.Settle()
-		l.Jump(time.Second)
+		l.Advance(time.Second)
 		disturb()
 	}},
 	{"when the timer is due", func(l *life, disturb func()) {
 		l.mustBegin()
 		l.Settle()
-		l.Jump(within - 10*time.Millisecond)
+		l.Advance(within - 10*time.Millisecond)
 		disturb()
 	}},
 }
@@ -67,7 +67,7 @@ var outages = []struct {
 	{"payment service is refused", func(s *shop) func() { return s.cut("payment", rocketmqtest.Refused) }},
 	{"order service is stopped", func(s *shop) func() {
 		s.order.Stop()
-		return s.order.Resume
+		return s.order.Start
 	}},
 	{"payment service is stopped", func(s *shop) func() {
 		if !s.payment.Running() {
@@ -84,7 +84,7 @@ var outages = []struct {
 
 func restart(loss rocketmqtest.Loss) func(s *shop) func() {
 	return func(s *shop) func() {
-		s.Restart(loss)
+		s.RestartBroker(loss)
 		return func() {}
 	}
 }
@@ -100,14 +100,14 @@ func TestOutages(t *testing.T) {
 				t.Run(m.name, func(t *testing.T) {
 					// All of the orders before is on the disk: else the broker might lose it and keep where consumers have read to,
 					// and they would pass over what comes in its place until the gap shows.
-					s.Jump(time.Second)
+					s.Advance(time.Second)
 					l := newLife(t, s)
 					var end func()
 					m.disturb(l, func() { end = o.of(s) })
-					s.Jump(10 * time.Second)
+					s.Advance(10 * time.Second)
 					end()
 					if !s.payment.Running() {
-						s.payment.Resume()
+						s.payment.Start()
 					}
 					l.end()
 				})

@@ -140,15 +140,15 @@ func (s *schedule) drawTrouble(lot *rand.Rand) {
 	case n < 6:
 		loss := []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory, rocketmqtest.LoseMemory}[lot.IntN(4)]
 		trouble(fmt.Sprintf("the broker restarts (loss %d)", loss), func(e *execution) error {
-			e.shop.Restart(loss)
+			e.shop.RestartBroker(loss)
 			return nil
 		})
 	case n < 10:
 		trouble(fmt.Sprintf("service %s is stopped for %v", which, pause), func(e *execution) error {
 			service := map[string]*rocketflowtest.Service{"order": e.shop.order, "payment": e.shop.payment}[which]
 			service.Stop()
-			e.shop.Jump(pause)
-			service.Resume()
+			e.shop.Advance(pause)
+			service.Start()
 			return nil
 		})
 	case n < 14:
@@ -168,8 +168,8 @@ func (s *schedule) drawTrouble(lot *rand.Rand) {
 
 // drawFaults draws the rates of what befalls single requests.
 func (s *schedule) drawFaults(lot *rand.Rand) {
-	f := &rocketmqtest.Faults{Seed: s.seed, MaxDelay: 30 * time.Millisecond, Name: nameOf}
-	kinds := []*float64{&f.Drop, &f.DropAnswer, &f.Duplicate, &f.Delay, &f.Reorder, &f.CutBefore, &f.CutAfter}
+	f := &rocketmqtest.Faults{Seed: s.seed, MaxDelay: 30 * time.Millisecond, MessageName: nameOf}
+	kinds := []*float64{&f.Drop, &f.DropResponse, &f.Duplicate, &f.Delay, &f.Reorder, &f.ResetBefore, &f.ResetAfter}
 	for range lot.IntN(4) {
 		*kinds[lot.IntN(len(kinds))] = 0.05 + 0.25*lot.Float64()
 	}
@@ -202,7 +202,7 @@ func (s *schedule) String() string {
 	}
 	f := s.faults
 	fmt.Fprintf(&b, "  drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v",
-		f.Drop, f.DropAnswer, f.Duplicate, f.Delay, f.Reorder, f.CutBefore, f.CutAfter, f)
+		f.Drop, f.DropResponse, f.Duplicate, f.Delay, f.Reorder, f.ResetBefore, f.ResetAfter, f)
 	return b.String()
 }
 

@@ -28,7 +28,7 @@ import (
 
 // shop is both services in a world whose clock the test moves.
 type shop struct {
-	*rocketflowtest.World
+	*rocketflowtest.Env
 	t        *testing.T
 	orders   *order.Service
 	payments *payment.Service
@@ -47,8 +47,8 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 		}
 		return c
 	}
-	s := &shop{World: rocketflowtest.New(t, config), t: t, log: new(log)}
-	env := servicetest.In(t, s.World)
+	s := &shop{Env: rocketflowtest.New(t, config), t: t, log: new(log)}
+	env := servicetest.In(t, s.Env)
 	logger := fx.Decorate(func(*slog.Logger) *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) })
 	orders, orderConfig := env.Run(frugal(order.Configure), order.App, fx.Populate(&s.orders), logger)
 	payments, paymentConfig := env.Run(frugal(payment.Configure), payment.App, fx.Populate(&s.payments), logger)
@@ -128,7 +128,7 @@ func (s *shop) recover() error {
 		if time.Now().After(end) {
 			return fmt.Errorf("not at rest after %v: %s", limit, strings.Join(left, "; "))
 		}
-		s.Jump(time.Second)
+		s.Advance(time.Second)
 	}
 }
 
@@ -160,5 +160,5 @@ func (s *shop) pool() *pgxpool.Pool { return s.order.Pool }
 
 // cut cuts a service off from the broker until heal is called.
 func (s *shop) cut(service string, outage rocketmqtest.Outage) (heal func()) {
-	return s.Broker().Cut(func(client string) bool { return strings.Contains(client, service) }, outage)
+	return s.Broker().Partition(func(client string) bool { return strings.Contains(client, service) }, outage)
 }

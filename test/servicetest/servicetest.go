@@ -29,7 +29,7 @@ type Env struct {
 	t                       testing.TB
 	databaseURL, nameServer string
 	run                     string
-	world                   *rocketflowtest.World // nil: real servers
+	world                   *rocketflowtest.Env // nil: real servers
 }
 
 // New returns an Env on the servers that run already. What its services create in Postgres goes when the test ends.
@@ -41,12 +41,12 @@ func On(t testing.TB, databaseURL, nameServer string) *Env {
 }
 
 // In is New in a World, whose clock the test can move.
-func In(t testing.TB, w *rocketflowtest.World) *Env {
+func In(t testing.TB, w *rocketflowtest.Env) *Env {
 	return On(t, w.DatabaseURL(), w.Broker().Addr()).In(w)
 }
 
 // In has the services live in a World, which is on the Env's servers.
-func (e *Env) In(w *rocketflowtest.World) *Env {
+func (e *Env) In(w *rocketflowtest.Env) *Env {
 	e.world = w
 	return e
 }

@@ -16,14 +16,14 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// guard is a place in the sources that keeps a promise.
+// guard is a piece of production code without which a promise breaks.
 type guard struct {
 	name     string
 	file     string // from the module's root
 	old, new string // new is run where off is true
 }
 
-// guards are the places. %s in new is the condition under which the guard is off.
+// guards are the guards to remove. %s in new is the condition under which a guard is off.
 var guards = []guard{
 	{"visible", "outbox/checkback.go", // commit is answered for a visible row alone
 		`if err == nil && found.recorded && ours && !found.acked && !found.replica {`,
@@ -150,33 +150,33 @@ func build(t *testing.T) (program string) {
 	return program
 }
 
-// tries: a seed fixes what is done, not how fast each part of it goes.
+// tries is how many seeds are tried: a seed determines the steps, not their timing.
 const tries = 3
 
-// TestGuards has the driver find what each guard keeps away.
-func TestGuards(t *testing.T) {
+// TestChaosFindsWhatEachGuardPrevents runs chaos without a guard, and without the guards that cover for it.
+func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 	t.Parallel()
 	database := testdb.URL(t)
 	program := build(t)
 	for _, c := range []struct {
 		off    string // the guard, and what covers for it
 		faults string // the kinds of faults that are on
-		want   string // what is found: lost, doubled or misordered; or failed, where it is none of these
+		want   string // what is found: lost, duplicated or misordered; or failed, where it is none of these
 		seed   int
 	}{
-		{"visible", "none", "doubled", 8},
-		{"unknown-commit", "none", "doubled", 1},
+		{"visible", "none", "duplicated", 8},
+		{"unknown-commit", "none", "duplicated", 1},
 		{"unknown-rollback sweep", "none", "lost", 1},
 		{"sweep", "none", "lost", 2},
 		{"watermark check", "none", "lost", 1015},
-		{"inbox", "none", "doubled", 1},
+		{"inbox", "none", "duplicated", 1},
 		{"link", "none", "lost", 1},
 		{"link position", "none", "misordered", 1},
 		{"registered", "deploy", "lost", 1},
-		{"rows settle", "join", "doubled", 1},
-		{"after", "join", "doubled", 1},
+		{"rows settle", "join", "duplicated", 1},
+		{"after", "join", "duplicated", 1},
 		{"lease", "freeze", "failed", 1},
-		{"clock", "skew", "doubled", 1},
+		{"clock", "skew", "duplicated", 1},
 		{"fork", "failover", "lost", 1},
 		{"deadline", "hang", "failed", 1},
 	} {
@@ -188,7 +188,7 @@ func TestGuards(t *testing.T) {
 				if c.want == "failed" {
 					args = append(args[:len(args)-2], "-stop")
 				}
-				out = play(t, program, c.off, args...)
+				out = runChaos(t, program, c.off, args...)
 				if figure(t, out, c.want) > 0 {
 					return
 				}
@@ -196,8 +196,8 @@ func TestGuards(t *testing.T) {
 			t.Errorf("nothing was %s:\n%s", c.want, out)
 		})
 	}
-	// The ack that a check looks up saves doubles at the broker, which has forgotten that it has delivered. The inbox would
-	// take them.
+	// The acknowledgement that a check-back reads prevents duplicates at the broker after it has forgotten that it delivered. The
+	// inbox would drop them.
 	for _, c := range []struct {
 		off    string
 		copies bool
@@ -206,21 +206,21 @@ func TestGuards(t *testing.T) {
 			var out string
 			var n int
 			for try := 0; try == 0 || try < tries && n > 0 != c.copies; try++ {
-				out = play(t, program, c.off, "-database", database, "-seed", strconv.Itoa(1+1000*try), "-schedules", "2", "-workers", "1", "-harm", "markers")
+				out = runChaos(t, program, c.off, "-database", database, "-seed", strconv.Itoa(1+1000*try), "-schedules", "2", "-workers", "1", "-inject", "markers")
 				n = figure(t, out, "copies")
 			}
 			if n > 0 != c.copies {
 				t.Errorf("%d copies at the broker:\n%s", n, out)
 			}
-			if n := figure(t, out, "lost") + figure(t, out, "doubled") + figure(t, out, "misordered"); n != 0 {
+			if n := figure(t, out, "lost") + figure(t, out, "duplicated") + figure(t, out, "misordered"); n != 0 {
 				t.Errorf("more than copies:\n%s", out)
 			}
 		})
 	}
 }
 
-// play runs the driver with guards off and returns what it says.
-func play(t *testing.T, program, off string, args ...string) string {
+// runChaos runs chaos with guards off and returns its output.
+func runChaos(t *testing.T, program, off string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
