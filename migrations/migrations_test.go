@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-func TestUpDownStatus(t *testing.T) {
+func TestUpAndDown(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Schema(t)
@@ -63,7 +63,7 @@ func TestUpDownStatus(t *testing.T) {
 
 // The search path of the pool has no effect on a migration: neither tables nor functions of the service's own schema, also one
 // before pg_catalog, are taken for others.
-func TestSearchPathOfThePool(t *testing.T) {
+func TestSearchPathOfThePoolHasNoEffect(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	_, own := testdb.Schema(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// A finished saga goes as soon as its retention has passed by the clock, also if the clock moves while the engine looks.
-func TestFastForwardRetention(t *testing.T) {
+// A finished saga is deleted as soon as its retention has passed by the clock, also if the clock moves while the engine reads.
+func TestRetentionFollowsTheClock(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	b := setupIn(t, pool, schema)

@@ -16,9 +16,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
-// Whatever way pgx sends statements, and whatever isolation the database has as its default, sagas begin, move, keep early
-// events, apply them, let them expire and look after them.
-func TestModes(t *testing.T) {
+// In each exec mode of pgx and at each isolation level, sagas begin and make transitions, and early events wait, are applied,
+// fail and expire.
+func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 	t.Parallel()
 	testdb.InEachMode(t, func(t *testing.T, pool *pgxpool.Pool, schema string) {
 		b := setupIn(t, pool, schema)

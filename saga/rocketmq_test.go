@@ -24,7 +24,7 @@ import (
 
 var _ saga.Router = (*handlers.Router)(nil)
 
-// topic is drawn for each run: payloads tell their topic by their zero value.
+// topic is random, so that runs don't share it.
 var topic = "saga-test-" + uuid.NewString()[:8]
 
 type bought struct{ Key string }
@@ -39,7 +39,7 @@ func (p expired) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: topic, Type: "expired", Subject: p.Key}
 }
 
-// All parts together on a real RocketMQ: some carts are bought, the others expire, some of both at the same moment.
+// All parts together on a broker: some carts are bought, the others expire, some of both at the same time.
 func TestOnRocketMQ(t *testing.T) {
 	t.Parallel()
 	servers := os.Getenv("ROCKETMQ_NAMESRV")

@@ -20,7 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
-func TestTransitions(t *testing.T) {
+func TestEventsMakeTransitions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -88,7 +88,7 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-func TestIgnores(t *testing.T) {
+func TestEventsWithoutTransitionAreIgnored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	// An event that no state takes any more: the order is refused at once or not at all.
@@ -136,7 +136,7 @@ func TestIgnores(t *testing.T) {
 	}
 }
 
-func TestFailedTransitionLeavesNothing(t *testing.T) {
+func TestFailedTransitionHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -158,7 +158,7 @@ func TestFailedTransitionLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestBegin(t *testing.T) {
+func TestBeginStoresOneSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -188,7 +188,7 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-func TestApply(t *testing.T) {
+func TestApplyMakesTheTransitionOrFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -224,7 +224,7 @@ func TestApply(t *testing.T) {
 	}
 }
 
-func TestDeadline(t *testing.T) {
+func TestDeadlineMovesTheSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -263,8 +263,8 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// The deadline's event comes before its time, and after the state was left.
-func TestDeadlineFenced(t *testing.T) {
+// The event of a deadline that comes too early comes again, and one that comes after the state was left has no effect.
+func TestDeadlineIsNeitherEarlyNorStale(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -289,8 +289,8 @@ func TestDeadlineFenced(t *testing.T) {
 	}
 }
 
-// A deadline that leads back to its state: reminders.
-func TestDeadlineRecurs(t *testing.T) {
+// A deadline that leads back to its own state is armed again, as for reminders.
+func TestDeadlineOfItsOwnStateRecurs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -365,7 +365,7 @@ func TestOneEventForSeveralSagas(t *testing.T) {
 	}
 }
 
-func TestOtherVersion(t *testing.T) {
+func TestEventForAnotherVersionFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -380,8 +380,8 @@ func TestOtherVersion(t *testing.T) {
 	}
 }
 
-// A function that applies another event to its own saga would be overwritten by its own transition.
-func TestNestedApply(t *testing.T) {
+// A function that applies another event to its own saga fails: its transition would overwrite the other one.
+func TestFunctionCannotChangeItsOwnSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -404,7 +404,7 @@ func TestNestedApply(t *testing.T) {
 	}
 }
 
-func TestDataRoundTrip(t *testing.T) {
+func TestDataIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -421,7 +421,7 @@ func TestDataRoundTrip(t *testing.T) {
 	}
 }
 
-func TestRetention(t *testing.T) {
+func TestRetentionDeletesFinishedSagas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -467,7 +467,7 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestNewNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, c := range []struct {

@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// without is stages in another version of the program: the state paid is gone, or the version is another one.
+// without is the definition stages in another version of the program: without the state paid, or with another version.
 func without(version int) *saga.Definition[steps] {
 	d := saga.Define[steps]("stages", version).Initial("awaiting_stock").NoDeadline("awaiting_stock").Final("done", "closed")
 	saga.On[reserved](d, "awaiting_stock", "done", nil)
@@ -21,8 +21,8 @@ func without(version int) *saga.Definition[steps] {
 	return d
 }
 
-// A program that doesn't know how to go on with the sagas that run does not start, and an event for one of them fails.
-func TestUnknownStates(t *testing.T) {
+// An engine doesn't start while sagas run that its definitions can't go on with, and an event for one of them fails.
+func TestStartRefusesUnknownVersionsAndStates(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -81,8 +81,8 @@ func TestUnknownStates(t *testing.T) {
 	}
 }
 
-// The deadline of a saga in a state that the program doesn't know is no stale one.
-func TestDeadlineOfUnknownState(t *testing.T) {
+// The deadline of a saga in an unknown state is an error, not a stale event.
+func TestDeadlineOfAnUnknownStateFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -101,8 +101,8 @@ func TestDeadlineOfUnknownState(t *testing.T) {
 	}
 }
 
-// Each saga is a consumer of its own, so that what one of them says of an event is nothing to the others.
-func TestSagasDecideForThemselves(t *testing.T) {
+// Each saga is a consumer of its own, so the error of one for an event has no effect on the others.
+func TestSagasAreSeparateConsumers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	fails := saga.Define[order]("a.fails", 1).Initial("open").NoDeadline("open").Final("end")
@@ -135,8 +135,8 @@ func TestSagasDecideForThemselves(t *testing.T) {
 	}
 }
 
-// An engine does not start after it refused a definition, whoever ignored the error of Register: its events would be handled
-// by nobody, and its deadlines kept by nothing.
+// An engine doesn't start after Register refused a definition, also if the caller ignored the error: nobody would handle its
+// events and keep its deadlines.
 func TestStartReportsRefusedDefinitions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

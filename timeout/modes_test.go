@@ -14,12 +14,11 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// Whatever way pgx sends statements, and whatever isolation the database has as its default, timeouts are armed, moved,
-// handed over, swept and fired.
-func TestModes(t *testing.T) {
+// In each exec mode of pgx and at each isolation level, timeouts are armed, moved, disarmed, handed over, swept and fired.
+func TestTimeoutsInEachExecModeAndIsolation(t *testing.T) {
 	t.Parallel()
 	testdb.InEachMode(t, func(t *testing.T, pool *pgxpool.Pool, schema string) {
-		b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
+		b := setupIn(t, pool, schema, func(c *timeout.Config, m *fakeBroker) {
 			m.loseAll, c.SweepGrace = true, 50*time.Millisecond
 		}).start(t)
 		ctx := t.Context()

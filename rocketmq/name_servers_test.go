@@ -16,7 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// badAddresses are name servers that aren't there, by what is wrong with them.
+// badAddresses returns addresses of name servers that don't work, by what is wrong with them.
 func badAddresses(t *testing.T) map[string]string {
 	return map[string]string{
 		"accepts and never answers": listen(t, func(net.Conn) {}),
@@ -85,7 +85,7 @@ func blackHole(t *testing.T) string {
 	}
 }
 
-// One bad name server of several costs nobody anything, whatever is wrong with it and wherever it stands.
+// TestOneBadNameServer: one bad name server of two delays nothing, whatever is wrong with it and wherever it stands in Config.NameServers.
 func TestOneBadNameServer(t *testing.T) {
 	t.Parallel()
 	mq := testbroker.Start(t)
@@ -120,7 +120,7 @@ func TestOneBadNameServer(t *testing.T) {
 					t.Fatal(err)
 				}
 				<-got
-				// With a bad one in its turn each start of a consumer took more than 6 s, which is more than the 15 s in which fx
+				// The client alone would wait 6 s for the bad server at each start of a consumer: in all more than the 15 s in which fx
 				// starts. (A real broker that has just booted is slow by itself.)
 				if took := time.Since(start); took > 15*time.Second {
 					t.Errorf("it took %v", took)
@@ -130,7 +130,7 @@ func TestOneBadNameServer(t *testing.T) {
 	}
 }
 
-// Where all name servers are bad nothing waits for each of them in turn, and the error names them.
+// TestAllNameServersBad: if all name servers are bad no call waits for each of them in turn, and the error names them.
 func TestAllNameServersBad(t *testing.T) {
 	t.Parallel()
 	for what, address := range badAddresses(t) {
@@ -161,7 +161,7 @@ func TestAllNameServersBad(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					} else if k.Err() == nil {
-						t.Error("a consumer without a name server says that it is well")
+						t.Error("a consumer without a name server reports no error")
 					}
 				})
 			}
@@ -176,7 +176,7 @@ func TestAllNameServersBad(t *testing.T) {
 	}
 }
 
-// A name server that stops answering, and one that comes back, are noticed while the client runs.
+// TestNameServersComeAndGo: a running client notices that a name server stops responding, and that it responds again.
 func TestNameServersComeAndGo(t *testing.T) {
 	t.Parallel()
 	mq := testbroker.Start(t)
@@ -202,16 +202,16 @@ func TestNameServersComeAndGo(t *testing.T) {
 	subscribe("both are well")
 	for range 2 {
 		one.hang(true)
-		eventually(t, 30*time.Second, func() error { return told(c, two) })
+		eventually(t, 30*time.Second, func() error { return checkUsable(c, two) })
 		subscribe("one hangs")
 		one.hang(false)
-		eventually(t, 30*time.Second, func() error { return told(c, one, two) })
+		eventually(t, 30*time.Second, func() error { return checkUsable(c, one, two) })
 		one, two = two, one
 	}
 }
 
-// Many consumers start side by side as fast as a few.
-func TestSubscribeSideBySide(t *testing.T) {
+// TestConcurrentSubscribes: many consumers that start at the same time start as fast as a few.
+func TestConcurrentSubscribes(t *testing.T) {
 	t.Parallel()
 	const consumers = 16
 	ctx := deadline(t, time.Minute)
@@ -250,18 +250,18 @@ func TestSubscribeSideBySide(t *testing.T) {
 	}
 }
 
-func told(c *rocketmq.Client, want ...*relay) error {
-	got := c.NameServersTold()
+func checkUsable(c *rocketmq.Client, want ...*relay) error {
+	got := c.UsableNameServers()
 	if len(got) == len(want) {
-		missing := false
+		mayReturn := false
 		for _, r := range want {
-			missing = missing || !strings.Contains(strings.Join(got, " "), r.address)
+			mayReturn = mayReturn || !strings.Contains(strings.Join(got, " "), r.address)
 		}
-		if !missing {
+		if !mayReturn {
 			return nil
 		}
 	}
-	return fmt.Errorf("the client would be told of %v, want %d", got, len(want))
+	return fmt.Errorf("the usable name servers are %v, want %d", got, len(want))
 }
 
 // relay passes bytes between its address and another, except while it hangs.

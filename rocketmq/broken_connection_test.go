@@ -11,9 +11,9 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// TestConsumerIsCut breaks the connection that a consumer pulls on, and no other. The client awaits the answers that were
-// under way for 30 s; the consumer is renewed before.
-func TestConsumerIsCut(t *testing.T) {
+// TestConsumerSurvivesABrokenConnection breaks the connection that a consumer pulls on, and no other. rocketmq-client-go would wait 30 s
+// for the responses that are lost; the consumer is restarted before.
+func TestConsumerSurvivesABrokenConnection(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("cut", 1)
@@ -45,7 +45,7 @@ func TestConsumerIsCut(t *testing.T) {
 			t.Fatalf("got %s, want %s", got, body)
 		}
 	}
-	// The client says who it is when it starts, after a second, and then every 30 s, each time on a new connection if need be.
+	// The client sends heartbeats when it starts, after a second, and then every 30 s, each on a new connection if the old one is broken.
 	for quiet := false; !quiet; {
 		select {
 		case <-heartbeats:
@@ -58,6 +58,6 @@ func TestConsumerIsCut(t *testing.T) {
 	began := time.Now()
 	send("after")
 	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("the consumer stood still for %v", took)
+		t.Errorf("the consumer got no message for %v", took)
 	}
 }

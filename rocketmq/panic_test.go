@@ -13,22 +13,23 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// Functions of a listener, and those that are told of a send, may panic or end their goroutine: the client works on.
-func TestFunctionsThatEnd(t *testing.T) {
+// TestPanicsOfTheApplicationEndOneCall: the functions of a Listener and the done function of SendAsync may panic or call runtime.Goexit; the
+// client works on.
+func TestPanicsOfTheApplicationEndOneCall(t *testing.T) {
 	t.Parallel()
 	for what, end := range map[string]func(){"panic": func() { panic("listener") }, "Goexit": runtime.Goexit} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			mq := testbroker.Start(t)
 			ctx := deadline(t, 2*time.Minute)
-			var up, down, failed, renewed, checked atomic.Int32
+			var up, down, failed, restarted, checked atomic.Int32
 			c := open(t, at(mq), func(c *rocketmq.Config) {
 				c.Listener = &rocketmq.Listener{
-					BrokerUp:        func(rocketmq.BrokerInfo) { up.Add(1); end() },
-					BrokerDown:      func(rocketmq.BrokerInfo) { down.Add(1); end() },
-					HandlerFailed:   func(rocketmq.HandlerInfo) { failed.Add(1); end() },
-					ConsumerRenewed: func(rocketmq.ConsumerInfo) { renewed.Add(1); end() },
-					CheckAnswered:   func(rocketmq.CheckInfo) { checked.Add(1); end() },
+					BrokerUp:          func(rocketmq.BrokerInfo) { up.Add(1); end() },
+					BrokerDown:        func(rocketmq.BrokerInfo) { down.Add(1); end() },
+					HandlerFailed:     func(rocketmq.HandlerInfo) { failed.Add(1); end() },
+					ConsumerRestarted: func(rocketmq.ConsumerInfo) { restarted.Add(1); end() },
+					CheckAnswered:     func(rocketmq.CheckInfo) { checked.Add(1); end() },
 				}
 			})
 			topic := unique("guard")
@@ -45,11 +46,11 @@ func TestFunctionsThatEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 3 {
-				told := make(chan struct{})
-				if err := c.SendAsync(ctx, broker.Message{Topic: topic, Body: []byte("sent")}, func(broker.Receipt, error) { close(told); end() }); err != nil {
+				done := make(chan struct{})
+				if err := c.SendAsync(ctx, broker.Message{Topic: topic, Body: []byte("sent")}, func(broker.Receipt, error) { close(done); end() }); err != nil {
 					t.Fatal(err)
 				}
-				<-told
+				<-done
 			}
 			expect := func(n int) {
 				t.Helper()
@@ -73,8 +74,8 @@ func TestFunctionsThatEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, time.Minute, func() error {
-				if up.Load() < 2 || renewed.Load() == 0 || failed.Load() == 0 {
-					return errors.New("the listener isn't told")
+				if up.Load() < 2 || restarted.Load() == 0 || failed.Load() == 0 {
+					return errors.New("the listener was not called")
 				}
 				_, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte("after")})
 				return err

@@ -9,8 +9,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
-// How far ahead an instant is, and whether it has passed, is said by the configured clock.
-func TestScheduleGoesByTheClock(t *testing.T) {
+// TestScheduleUsesTheConfiguredClock: Config.Clock decides how far ahead an instant is and whether it has passed.
+func TestScheduleUsesTheConfiguredClock(t *testing.T) {
 	t.Parallel()
 	v := &clock.Virtual{}
 	c := &Client{config: Config{Clock: v, TimerHorizon: time.Hour}.withDefaults()}
@@ -19,7 +19,7 @@ func TestScheduleGoesByTheClock(t *testing.T) {
 		t.Errorf("got %v, want ErrBeyondHorizon", err)
 	}
 	v.Advance(time.Hour)
-	// That the message is empty is found only behind the horizon.
+	// The horizon is checked before the message, which is empty.
 	if _, err := c.Schedule(t.Context(), broker.Message{}, at); !errors.Is(err, broker.ErrIllegal) || errors.Is(err, broker.ErrBeyondHorizon) {
 		t.Errorf("got %v, want that the message is refused", err)
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// TestFirstSends sends to new topics from many goroutines at once. The client learns a topic's queues before it learns
-// their broker's address, and refuses who comes in between.
-func TestFirstSends(t *testing.T) {
+// TestSendsToANewTopic sends to new topics from many goroutines at once. rocketmq-client-go learns a topic's queues before their broker's
+// address, and fails sends in between.
+func TestSendsToANewTopic(t *testing.T) {
 	t.Parallel()
 	c := open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -10,49 +10,49 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// Bounds of one request that carries a group of messages. Brokers refuse more than their maxMessageSize, 4 MiB unless
-// set lower; larger single messages go alone.
+// Bounds of one request that has several messages. Brokers refuse more than their maxMessageSize, which is 4 MiB unless set lower.
+// A larger message is sent alone.
 const (
 	maxGroupCount = 128
 	maxGroupBytes = 1 << 20
-	// memberOverhead covers the length fields of a member of a group.
+	// memberOverhead is the size of the length fields of one message of a group.
 	memberOverhead = 64
 )
 
 // member is one message of a group.
 type member struct {
-	place int // in the caller's slice
+	index int // in the caller's slice
 	props map[string]string
 	size  int
 }
 
-// SendGroup implements broker.Sender. Messages of one queue keep their order; the queues are served side by side.
+// SendGroup implements [broker.Sender]. Messages of one queue keep their order; requests to different queues are concurrent.
 func (c *Client) SendGroup(ctx context.Context, ms []broker.Message) []error {
-	ms = c.config.wireAll(ms)
+	ms = c.config.withWireTopics(ms)
 	errs := make([]error, len(ms))
 	type target struct {
 		topic string
 		queue queue
 	}
 	byQueue := map[target][]member{}
-	free := map[string]queue{} // where this group's messages without a sharding key go, by topic
+	keyless := map[string]queue{} // the queue of this group's messages without a sharding key, by topic
 	for i, m := range ms {
-		props, err := properties(m)
+		props, err := wireProperties(m)
 		if err != nil {
 			errs[i] = err
 			continue
 		}
-		route, err := c.routes.of(ctx, m.Topic)
+		route, err := c.routes.get(ctx, m.Topic)
 		if err != nil {
 			errs[i] = err
 			continue
 		}
-		q, chosen := free[m.Topic]
+		q, chosen := keyless[m.Topic]
 		if m.ShardingKey != "" || !chosen {
-			q = route.pick(m.ShardingKey, c.up)
+			q = route.pick(m.ShardingKey, c.isUp)
 		}
 		if m.ShardingKey == "" {
-			free[m.Topic] = q
+			keyless[m.Topic] = q
 		}
 		size := len(m.Body) + memberOverhead
 		for name, value := range props {
@@ -64,7 +64,7 @@ func (c *Client) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	finished := make(chan struct{}, len(byQueue))
 	for t, members := range byQueue {
 		go func() {
-			c.sendQueue(ctx, ms, t.queue, members, errs) // each writes to places of its own
+			c.sendQueue(ctx, ms, t.queue, members, errs) // each writes to its own elements of errs
 			finished <- struct{}{}
 		}()
 	}
@@ -79,18 +79,18 @@ func (c *Client) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	return nil
 }
 
-// Shard tells which messages of a topic go to the same queue: those whose sharding keys have the same shard, as far as
-// the topic's queues are known. It never asks a name server.
+// Shard returns the index of the queue to which messages of a topic with a sharding key go: messages of the same shard share a
+// queue. It returns -1 without a key, and as long as the client doesn't know the topic's queues. It sends no request.
 func (c *Client) Shard(topic, shardingKey string) int {
-	route := c.routes.known(c.config.wire(topic))
+	route := c.routes.cached(c.config.wireName(topic))
 	if route == nil || shardingKey == "" {
 		return -1
 	}
 	return route.shard(shardingKey)
 }
 
-// sendQueue sends the messages of one queue in order, in as few requests as the bounds allow. After a failure the rest
-// of the queue isn't sent: a later message must not overtake.
+// sendQueue sends the messages of one queue in order, in as few requests as the bounds allow. After a failure it sends no more, so
+// that no message overtakes an earlier one.
 func (c *Client) sendQueue(ctx context.Context, ms []broker.Message, q queue, members []member, errs []error) {
 	var failed error
 	for len(members) > 0 {
@@ -103,7 +103,7 @@ func (c *Client) sendQueue(ctx context.Context, ms []broker.Message, q queue, me
 		members = members[n:]
 		if failed != nil {
 			for _, m := range chunk {
-				errs[m.place] = failed
+				errs[m.index] = failed
 			}
 			continue
 		}
@@ -111,23 +111,23 @@ func (c *Client) sendQueue(ctx context.Context, ms []broker.Message, q queue, me
 	}
 }
 
-// sendChunk returns an error that holds back what follows.
+// sendChunk sends one request. It returns an error if the messages that follow must not be sent.
 func (c *Client) sendChunk(ctx context.Context, ms []broker.Message, q queue, chunk []member, errs []error) error {
 	messages := make([]*primitive.Message, len(chunk))
 	for i, m := range chunk {
-		messages[i] = newMessage(ms[m.place], maps.Clone(m.props), q)
+		messages[i] = newMessage(ms[m.index], maps.Clone(m.props), q)
 	}
 	_, err := c.sendTo(ctx, q, messages...)
 	if err == nil {
 		return nil
 	}
-	// Refused as a whole for the sake of some member: which one shows when each goes alone.
+	// The broker refuses the whole request because of some message; which one shows when each is sent alone.
 	if len(chunk) > 1 && (errors.Is(err, broker.ErrTooLarge) || errors.Is(err, broker.ErrIllegal)) {
 		for i := range chunk {
 			err := c.sendChunk(ctx, ms, q, chunk[i:i+1], errs)
 			if err != nil && !errors.Is(err, broker.ErrRejected) {
 				for _, later := range chunk[i+1:] {
-					errs[later.place] = err
+					errs[later.index] = err
 				}
 				return err
 			}
@@ -135,7 +135,7 @@ func (c *Client) sendChunk(ctx context.Context, ms []broker.Message, q queue, ch
 		return nil
 	}
 	for _, m := range chunk {
-		errs[m.place] = err
+		errs[m.index] = err
 	}
 	if errors.Is(err, broker.ErrTooLarge) || errors.Is(err, broker.ErrIllegal) {
 		return nil

@@ -14,9 +14,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// A consumer whose connection broke under a heartbeat, and who is back, is listed for both connections by RocketMQ 5.3.3
-// for two minutes. It still reads all of its queues.
-func TestListedTwice(t *testing.T) {
+// TestConsumerListedTwiceReadsAllQueues: RocketMQ 5.3.3 lists a consumer for two minutes for both its connections if the first broke while a
+// heartbeat was in flight. The consumer must read all of its queues all the same.
+func TestConsumerListedTwiceReadsAllQueues(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, time.Minute)
 	c := open(t)
@@ -51,7 +51,7 @@ func TestListedTwice(t *testing.T) {
 	if ids, err := testbroker.Members(ctx, nameServer, topic); err != nil || len(ids) != 2 {
 		t.Errorf("listed: %v, %v; want it twice", ids, err)
 	}
-	// The broker tells the consumer of the change, and it deals the queues out anew while messages come to each of them.
+	// The broker notifies the consumer of the change, and it allocates the queues again while messages come to each of them.
 	const n = 250
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()

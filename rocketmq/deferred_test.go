@@ -14,7 +14,7 @@ import (
 
 func await(c *rocketmq.Config) { c.AwaitBroker = true }
 
-// A client that is opened while the broker is away says so, and does all that it was asked for when the broker comes.
+// TestAwaitBroker: a client that is opened while the broker is down reports that, and completes all calls when the broker is up.
 func TestAwaitBroker(t *testing.T) {
 	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
@@ -80,7 +80,7 @@ func TestAwaitBroker(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, consumer.Err)
 	eventually(t, 10*time.Second, func() error { return c.VerifyTopics(ctx, made) })
-	eventually(t, 10*time.Second, func() error { // what was postponed and is refused stays visible
+	eventually(t, 10*time.Second, func() error { // a deferred call that is refused stays visible
 		err := c.Ping(ctx)
 		if !errors.Is(err, broker.ErrTopicNotFound) || errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "missing") {
 			return errors.Join(errors.New("ping doesn't name the missing topic alone"), err)
@@ -92,7 +92,8 @@ func TestAwaitBroker(t *testing.T) {
 	}
 }
 
-func TestAwaitAtAWrongAddress(t *testing.T) {
+// TestAwaitBrokerNamesTheAddress: while no broker can be reached Ping names the address.
+func TestAwaitBrokerNamesTheAddress(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1:1", "no-such-host.invalid:1"} {
 		c := open(t, func(c *rocketmq.Config) { c.NameServers = []string{address} }, await)

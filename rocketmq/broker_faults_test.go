@@ -16,7 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// These tests hurt a broker, so each has one of its own.
+// These tests stop, pause or restrict a broker, so each has a broker of its own.
 
 func deadline(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
@@ -79,7 +79,7 @@ func TestBrokerRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := c.OpenTransactionProducer(ctx, unique("producers"), func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+	tr, err := c.OpenTransactionProducer(ctx, unique("producers"), func(context.Context, broker.Check) (broker.Decision, func(error)) {
 		return broker.Commit, nil
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func TestBrokerRestart(t *testing.T) {
 	eventually(t, 10*time.Second, func() error { return c.Ping(ctx) })
 }
 
-// A broker that hangs takes connections and answers nothing. Sends must fail in time, and go again when it goes on.
+// TestBrokerHangs: a broker that hangs accepts connections and responds to nothing. Sends must fail in time, and succeed when it goes on.
 func TestBrokerHangs(t *testing.T) {
 	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
@@ -191,7 +191,7 @@ func TestCredentials(t *testing.T) {
 	everything(t, admin, "app-1", "app-2")
 }
 
-// everything does what a service does on the topic orders, with two groups of consumers: each request is signed.
+// everything does all that a service does on the topic orders, with two consumer groups, so that every kind of request is signed.
 func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.TransactionProducer {
 	t.Helper()
 	ctx := deadline(t, 2*time.Minute)
@@ -232,7 +232,7 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 			t.Fatal("messages are missing")
 		}
 	}
-	// Without the grant Get no broker searches for us.
+	// Without the grant Get a broker refuses to search for an instant.
 	at := broker.Subscription{Group: last + "-at", Topics: []string{"orders"}, Begin: broker.BeginAt(time.Now().Add(-time.Hour))}
 	if _, err := c.Subscribe(ctx, at, handler); err != nil {
 		t.Fatalf("all granted, from an instant: %v", err)
@@ -247,7 +247,7 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 	return tr
 }
 
-// The embedded broker has users, but no grants: who may do anything may do all.
+// TestGrants needs a real broker: the embedded one has users, but no grants.
 func TestGrants(t *testing.T) {
 	testbroker.NeedsReal(t)
 	mq, err := devstack.StartRocketMQ(deadline(t, 4*time.Minute), devstack.RocketMQConfig{Auth: &devstack.AuthConfig{

@@ -28,7 +28,7 @@ type shipped struct {
 	topic  string
 }
 
-// shippedTopic is what the zero value tells those who register a handler; drawn for each run.
+// shippedTopic is the topic of the zero value, which handlers.On uses; a new one for each run.
 var shippedTopic = unique("shipped")
 
 func (s shipped) EventMeta() rocketflow.Meta {
@@ -37,10 +37,11 @@ func (s shipped) EventMeta() rocketflow.Meta {
 	}
 }
 
-// What an outbox publishes is a CloudEvent to whoever reads it with a plain client, by half message and by relay.
-func TestPlainConsumerReadsEvents(t *testing.T) {
+// TestPlainConsumerReadsCloudEvents: what an outbox publishes, on each path, is a CloudEvent for a consumer that uses rocketmq-client-go
+// alone.
+func TestPlainConsumerReadsCloudEvents(t *testing.T) {
 	t.Parallel()
-	for name, gear := range map[string]outbox.Path{"half message": outbox.HalfMessages, "relay": outbox.Relay} {
+	for name, path := range map[string]outbox.Path{"half message": outbox.HalfMessages, "relay": outbox.Relay} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := deadline(t, 90*time.Second)
@@ -49,7 +50,7 @@ func TestPlainConsumerReadsEvents(t *testing.T) {
 			createTopic(t, c, broker.Topic{Name: topic})
 			theirs := plainConsumer(t, topic)
 			pool, schema := testdb.Migrated(t)
-			box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: source, Schema: schema, Path: gear})
+			box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: source, Schema: schema, Path: path})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +98,7 @@ func TestPlainConsumerReadsEvents(t *testing.T) {
 	}
 }
 
-// What a plain client sends reaches a handler, with its effect once for each unique key.
+// TestPlainProducerReachesHandlers: a handler handles what rocketmq-client-go alone has sent, once for each unique key.
 func TestPlainProducerReachesHandlers(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, 90*time.Second)
@@ -177,7 +178,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 	}
 }
 
-// plainConsumer reads a topic as a program does that knows nothing of rocketflow.
+// plainConsumer reads a topic with rocketmq-client-go alone.
 func plainConsumer(t *testing.T, topic string) <-chan *primitive.MessageExt {
 	t.Helper()
 	messages := make(chan *primitive.MessageExt, 10)

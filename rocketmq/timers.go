@@ -10,14 +10,15 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// Dialect is how a broker takes scheduled messages. A broker with delay levels only (Apache 4) would be a third one:
-// hops over levels until the instant.
-type Dialect int
+// TimerFormat is how a broker takes scheduled messages and their cancellation: by which properties. (RocketMQ 4, which has fixed
+// delay levels only, is not supported.)
+type TimerFormat int
 
 const (
-	// Apache5 is RocketMQ 5 with its timer wheel: TIMER_DELIVER_MS, cancelled by a delete message.
-	Apache5 Dialect = iota
-	// DMS is Huawei's: __STARTDELIVERTIME, cancelled by __CANCEL_SCHEDULED_MSG. ApsaraMQ takes the first of the two.
+	// Apache5 is the format of Apache RocketMQ 5: the property TIMER_DELIVER_MS, cancelled by a message with TIMER_DEL_UNIQKEY.
+	Apache5 TimerFormat = iota
+	// DMS is the format of Huawei Cloud's Distributed Message Service for RocketMQ: the property __STARTDELIVERTIME, cancelled by a
+	// message with __CANCEL_SCHEDULED_MSG. Alibaba's ApsaraMQ takes the first of the two properties.
 	DMS
 )
 
@@ -28,23 +29,23 @@ const (
 	cancelTimer  = "__CANCEL_SCHEDULED_MSG"
 )
 
-// schedule returns the properties that make a message wait until an instant.
-func (d Dialect) schedule(at int64) map[string]string {
+// scheduleProperties returns the properties that make a message visible at an instant, in Unix milliseconds.
+func (f TimerFormat) scheduleProperties(at int64) map[string]string {
 	ms := strconv.FormatInt(at, 10)
-	if d == DMS {
+	if f == DMS {
 		return map[string]string{startDeliver: ms}
 	}
 	return map[string]string{timerDeliver: ms}
 }
 
-// cancel returns the properties of the messages that cancel a timer, one or two of them.
-func (d Dialect) cancel(t broker.Timer, version int) []map[string]string {
+// cancelProperties returns the properties of the messages that cancel a timer on a broker of a version, one message or two.
+func (f TimerFormat) cancelProperties(t broker.Timer, version int) []map[string]string {
 	ms := strconv.FormatInt(dueMillis(t.Due), 10)
-	if d == DMS {
+	if f == DMS {
 		return []map[string]string{{startDeliver: ms, cancelTimer: t.MessageID}}
 	}
-	// The key that finds the timer was the message's; from 5.3.2 on topic+message; and the message's again by default
-	// in 5.5. A delete message with the wrong key does nothing, so in doubt both are sent.
+	// The key of a timer is the message's unique key; from 5.3.2 on topic+key; and in 5.5 by default the unique key again. A
+	// cancellation with the wrong key has no effect, so where the version doesn't tell both are sent.
 	plain := map[string]string{timerDeliver: ms, timerDelete: t.MessageID}
 	withTopic := map[string]string{timerDeliver: ms, timerDelete: t.Topic + "+" + t.MessageID}
 	switch {
@@ -56,13 +57,13 @@ func (d Dialect) cancel(t broker.Timer, version int) []map[string]string {
 	return []map[string]string{plain, withTopic}
 }
 
-// Ordinals of broker versions, as in the header of their answers.
+// Ordinals of broker versions, as the headers of their responses have them.
 const (
 	version532 = 477
 	version540 = 493
 )
 
-// dueMillis rounds up: a message must not be early.
+// dueMillis returns an instant in Unix milliseconds, rounded up: a message must not be early.
 func dueMillis(at time.Time) int64 {
 	ms := at.UnixMilli()
 	if at.Nanosecond()%int(time.Millisecond) != 0 {
@@ -71,10 +72,10 @@ func dueMillis(at time.Time) int64 {
 	return ms
 }
 
-// Horizon implements broker.Scheduler.
+// Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon.
 func (c *Client) Horizon() time.Duration { return c.config.TimerHorizon }
 
-// Schedule implements broker.Scheduler.
+// Schedule implements [broker.Scheduler].
 func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error) {
 	now := c.config.Clock.Now()
 	if at.Sub(now) > c.config.TimerHorizon {
@@ -82,7 +83,7 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 	}
 	var own map[string]string
 	if at.After(now) {
-		own = c.config.Dialect.schedule(dueMillis(at))
+		own = c.config.TimerFormat.scheduleProperties(dueMillis(at))
 	}
 	result, err := c.send(ctx, m, own)
 	if err != nil {
@@ -91,20 +92,20 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 	return broker.Timer{MessageID: result.MsgID, Topic: m.Topic, Broker: result.MessageQueue.BrokerName, Due: time.UnixMilli(dueMillis(at))}, nil
 }
 
-// Cancel implements broker.Scheduler. A timer whose instant has passed is refused with broker.ErrIllegal.
+// Cancel implements [broker.Scheduler]. It refuses a timer whose instant has passed with broker.ErrIllegal.
 func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
-	t.Topic = c.config.wire(t.Topic)
+	t.Topic = c.config.wireName(t.Topic)
 	fail := func(err error) error {
 		return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err)
 	}
 	if !t.Due.After(c.config.Clock.Now()) {
 		return fail(fmt.Errorf("%w: its instant has passed", broker.ErrIllegal))
 	}
-	route, err := c.routes.of(ctx, t.Topic)
+	route, err := c.routes.get(ctx, t.Topic)
 	if err != nil {
 		return fail(err)
 	}
-	// Timers live on the broker that stored them.
+	// Only the broker that stored the timer can cancel it.
 	var q *queue
 	for i := range route.queues {
 		if route.queues[i].broker == t.Broker {
@@ -113,15 +114,15 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 		}
 	}
 	version := 0
-	if l := c.link(t.Broker); l != nil {
-		version = l.brokerVersion()
+	if b := c.brokerConn(t.Broker); b != nil {
+		version = b.brokerVersion()
 	}
 	if q == nil {
 		return fail(printable.Errorf("%w: broker %s doesn't hold the topic", broker.ErrUnavailable, t.Broker))
 	}
-	for _, own := range c.config.Dialect.cancel(t, version) {
+	for _, own := range c.config.TimerFormat.cancelProperties(t, version) {
 		m := broker.Message{Topic: t.Topic, Body: []byte("cancel")}
-		props, err := properties(m)
+		props, err := wireProperties(m)
 		if err != nil {
 			return fail(err)
 		}
