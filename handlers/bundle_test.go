@@ -15,18 +15,20 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 const topic = "orders"
 
 // bundle is what a test needs: a schema, a broker, and a table in which handlers leave their effects.
 type bundle struct {
-	t      testing.TB
-	pool   *pgxpool.Pool
-	schema string
-	broker *memory
-	dead   *DeadLetters
+	t        testing.TB
+	pool     *pgxpool.Pool
+	schema   string
+	broker   *memory
+	operator *operate.Operator
 }
 
 func setup(t testing.TB) *bundle {
@@ -40,7 +42,7 @@ func setupIn(t testing.TB, pool *pgxpool.Pool, schema string) *bundle {
 	if _, err := pool.Exec(context.Background(), "CREATE TABLE effect (n bigserial, consumer text, event uuid, type text, subject text, sequence bigint, attempt int)"); err != nil {
 		t.Fatal(err)
 	}
-	return &bundle{t: t, pool: pool, schema: schema, broker: newMemory(), dead: NewDeadLetters(pool, schema)}
+	return &bundle{t: t, pool: pool, schema: schema, broker: newMemory(), operator: testoperator.New(t, pool, schema)}
 }
 
 func (b *bundle) config() Config {

@@ -47,19 +47,3 @@ func ExampleOn() {
 	}
 	// Output: handlers.Config.Pool: missing
 }
-
-func ExampleDeadLetters() {
-	redrive := func(ctx context.Context, pool *pgxpool.Pool) error {
-		dead := handlers.NewDeadLetters(pool, "")
-		list, err := dead.List(ctx, handlers.Filter{Consumer: "billing"})
-		if err != nil {
-			return err
-		}
-		for _, d := range list {
-			fmt.Println(d.Event.Type, d.Event.Subject, d.LastError)
-		}
-		_, err = dead.Retry(ctx, handlers.Filter{Consumer: "billing"})
-		return err
-	}
-	_ = redrive
-}

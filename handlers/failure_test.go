@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // failing returns a handler that leaves its effect and then fails, for events of a subject, so many times.
@@ -48,7 +49,7 @@ func TestFailureHoldsOnlyItsStream(t *testing.T) {
 	eventually(t, "a dead letter, and the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 3 })
 	b.wantOrder("good", good...)
 	eventually(t, "followers are parked", func() bool { return b.parkedCount(Gap) == 2 && b.broker.idle() })
-	list, err := b.dead.List(context.Background(), Filter{Consumer: "billing"})
+	list, err := b.operator.DeadLetters(context.Background(), operate.ParkedFilter{Consumer: "billing"})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("dead letters: %v, %v", list, err)
 	}
@@ -56,8 +57,8 @@ func TestFailureHoldsOnlyItsStream(t *testing.T) {
 	if d.Event.ID != bad[0].ID || d.Attempts != 3 || d.LastError != "broken" || d.Event.Headers["tenant"] != "acme" || string(d.Event.Body) != string(bad[0].Body) || !d.NextAt.IsZero() {
 		t.Errorf("dead letter is %+v", d)
 	}
-	waiting, err := b.dead.Waiting(context.Background(), Filter{Subject: "bad"})
-	if err != nil || len(waiting) != 2 || waiting[0].Reason != Gap {
+	waiting, err := b.operator.ParkedEvents(context.Background(), operate.ParkedFilter{Subject: "bad"})
+	if err != nil || len(waiting) != 2 || waiting[0].Reason != operate.StateGap {
 		t.Errorf("waiting: %v, %v", waiting, err)
 	}
 }
@@ -103,20 +104,20 @@ func TestDeadLetterRetryAndDiscard(t *testing.T) {
 	b.broker.publish(alone)
 	eventually(t, "three dead letters", func() bool { return b.parkedCount(DeadLetter) == 3 && b.broker.idle() })
 
-	if _, err := b.dead.Retry(ctx, Filter{}); err == nil {
+	if _, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{}); err == nil {
 		t.Error("an empty filter was accepted")
 	}
-	if n, err := b.dead.Discard(ctx, Filter{Subject: "y"}); n != 1 || err != nil {
+	if n, err := b.operator.DiscardDeadLetters(ctx, operate.ParkedFilter{Subject: "y"}); n != 1 || err != nil {
 		t.Fatalf("discard: %d, %v", n, err)
 	}
 	eventually(t, "followers of the discarded ran", func() bool { return len(b.effects("y")) == 2 })
 	b.wantOrder("y", y[0], y[2])
-	if n, err := b.dead.Retry(ctx, Filter{EventID: x[0].ID}); n != 1 || err != nil {
+	if n, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{EventID: x[0].ID}); n != 1 || err != nil {
 		t.Fatalf("retry: %d, %v", n, err)
 	}
 	eventually(t, "dead again", func() bool { return b.parkedCount(DeadLetter) == 2 })
 	healed.Store(true)
-	if n, err := b.dead.Retry(ctx, Filter{All: true}); n != 2 || err != nil {
+	if n, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{All: true}); n != 2 || err != nil {
 		t.Fatalf("retry all: %d, %v", n, err)
 	}
 	eventually(t, "all ran", func() bool { return len(b.effects("x")) == 3 && len(b.effects("z")) == 1 })
@@ -155,7 +156,7 @@ func TestRetryWaitsForALock(t *testing.T) {
 	}
 	done := make(chan retried, 1)
 	go func() {
-		n, err := b.dead.Retry(ctx, Filter{All: true})
+		n, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{All: true})
 		done <- retried{n, err}
 	}()
 	eventually(t, "the free one is due", func() bool { return b.parkedCount(Retry) == 1 && b.parkedCount(DeadLetter) == 1 })
@@ -183,11 +184,11 @@ func TestAcceptGap(t *testing.T) {
 	events := newChain("a").next(4)
 	b.broker.publish(events[0], events[2], events[3])
 	eventually(t, "two wait", func() bool { return b.parkedCount(Gap) == 2 })
-	if ok, err := b.dead.Accept(context.Background(), "billing", events[3].ID); ok || err != nil {
-		t.Errorf("accepted one that isn't the first: %v, %v", ok, err)
+	if err := b.operator.AcceptGap(context.Background(), "billing", events[3].ID); !errors.Is(err, operate.ErrNoGap) {
+		t.Errorf("accepted one that isn't the first: %v", err)
 	}
-	if ok, err := b.dead.Accept(context.Background(), "billing", events[2].ID); !ok || err != nil {
-		t.Fatalf("accept: %v, %v", ok, err)
+	if err := b.operator.AcceptGap(context.Background(), "billing", events[2].ID); err != nil {
+		t.Fatalf("accept: %v", err)
 	}
 	eventually(t, "both ran", func() bool { return b.effectCount() == 3 })
 	b.wantOrder("a", events[0], events[2], events[3])
@@ -227,8 +228,8 @@ func TestUnreadableMessagesAreDeadLetters(t *testing.T) {
 			t.Errorf("dead because %v, want ErrUndecodable", i.Err)
 		}
 	}
-	list, err := b.dead.List(context.Background(), Filter{Type: ""})
-	if err != nil || !slices.ContainsFunc(list, func(d Parked) bool { return string(d.Event.Body) == "raw\x00" && d.Event.ID != uuid.Nil }) {
+	list, err := b.operator.DeadLetters(context.Background(), operate.ParkedFilter{Type: ""})
+	if err != nil || !slices.ContainsFunc(list, func(d operate.ParkedEvent) bool { return string(d.Event.Body) == "raw\x00" && d.Event.ID != uuid.Nil }) {
 		t.Errorf("raw body is not kept: %v, %v", list, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // What was held up catches up in batches, in order; a follower that fails in the middle of a batch holds those behind
@@ -40,7 +41,7 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 		mu.Lock()
 		delete(broken, events[i].ID.String())
 		mu.Unlock()
-		if n, err := b.dead.Retry(context.Background(), Filter{EventID: events[i].ID}); n != 1 || err != nil {
+		if n, err := b.operator.RetryDeadLetters(context.Background(), operate.ParkedFilter{EventID: events[i].ID}); n != 1 || err != nil {
 			t.Fatalf("retried %d: %v", n, err)
 		}
 	}

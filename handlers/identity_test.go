@@ -1,12 +1,14 @@
 package handlers
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // An id belongs to a source. Another content under the same source and id is a dead letter.
@@ -28,7 +30,7 @@ func TestIdentityIsSourceAndID(t *testing.T) {
 		b.broker.publish(changed)
 	}
 	eventually(t, "the conflict is a dead letter", func() bool { return p.get("dead") >= 1 && b.broker.idle() })
-	letters, err := b.dead.List(t.Context(), Filter{All: true})
+	letters, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{All: true})
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].LastError, mine.ID.String()) || string(letters[0].Event.Body) != string(changed.Body) {
 		t.Errorf("dead letters %+v (%v), want one that names %s", letters, err, mine.ID)
 	}
@@ -51,7 +53,7 @@ func TestParkedBesideAnotherOfTheSameID(t *testing.T) {
 	theirs.Source = "elsewhere"
 	b.broker.publish(mine, theirs, mine, theirs)
 	eventually(t, "both are dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
-	if n, err := b.dead.Discard(t.Context(), Filter{Source: "elsewhere"}); err != nil || n != 1 || b.parkedCount(DeadLetter) != 1 {
+	if n, err := b.operator.DiscardDeadLetters(t.Context(), operate.ParkedFilter{Source: "elsewhere"}); err != nil || n != 1 || b.parkedCount(DeadLetter) != 1 {
 		t.Errorf("discarded %d (%v), %d left", n, err, b.parkedCount(DeadLetter))
 	}
 }
@@ -115,14 +117,13 @@ func TestResetPosition(t *testing.T) {
 	eventually(t, "the first is handled", func() bool { return b.effectCount() == 1 })
 	b.broker.publish(mistaken)
 	eventually(t, "the mistaken one is handled", func() bool { return b.effectCount() == 2 })
-	found, err := ResetPosition(t.Context(), b.pool, b.schema, "billing", first[0].Stream(), first[0].Sequence)
-	if err != nil || !found {
-		t.Fatalf("reset: %v, %v", found, err)
+	if err := b.operator.ResetPosition(t.Context(), "billing", first[0].Stream(), first[0].Sequence); err != nil {
+		t.Fatal(err)
 	}
 	b.broker.publish(chain.next(2)...)
 	eventually(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 })
-	if found, err := ResetPosition(t.Context(), b.pool, b.schema, "billing", rocketflow.Stream{Source: "x", Topic: "y", Subject: "z"}, 1); err != nil || found {
-		t.Errorf("a stream that nobody knows: %v, %v", found, err)
+	if err := b.operator.ResetPosition(t.Context(), "billing", rocketflow.Stream{Source: "x", Topic: "y", Subject: "z"}, 1); !errors.Is(err, operate.ErrUnknownStream) {
+		t.Errorf("a stream without a position: %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // calls counts the calls of handlers by event.
@@ -265,7 +266,7 @@ func TestGoexitInAHandler(t *testing.T) {
 	eventually(t, "it is a dead letter", func() bool { return p.get("dead") == 1 })
 	b.broker.publish(newChain("good").next(1)...)
 	eventually(t, "the lane lives", func() bool { return b.effectCount() == 1 })
-	if letters, err := b.dead.List(t.Context(), Filter{All: true}); err != nil || len(letters) != 1 || letters[0].Attempts != 3 {
+	if letters, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || len(letters) != 1 || letters[0].Attempts != 3 {
 		t.Errorf("dead letters %+v, %v; want one with 3 attempts", letters, err)
 	}
 }

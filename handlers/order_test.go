@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 func TestOrderUnderShuffleAndDuplicates(t *testing.T) {
@@ -159,7 +160,7 @@ func TestNewConsumerOnOldTopic(t *testing.T) {
 	b.broker.publish(after...)
 	b.broker.publish(c...) // these are
 	eventually(t, "it holds nobody", func() bool { return b.effectCount() == 5 && b.broker.idle() })
-	if n, err := b.dead.Retry(t.Context(), Filter{EventID: stray.ID}); n != 1 || err != nil {
+	if n, err := b.operator.RetryDeadLetters(t.Context(), operate.ParkedFilter{EventID: stray.ID}); n != 1 || err != nil {
 		t.Fatalf("retried %d: %v", n, err)
 	}
 	eventually(t, "it was handled", func() bool { return b.effectCount() == 6 && b.parkedCount(DeadLetter) == 1 })

@@ -28,25 +28,6 @@ const (
 	DeadLetter = Reason(inbox.DeadLetter)
 )
 
-// Parked is an event that waits in Postgres, or a dead letter.
-type Parked struct {
-	Consumer  string
-	Event     rocketflow.Event
-	Reason    Reason
-	Attempts  int       // failed so far
-	NextAt    time.Time // when it is looked at again; zero: not before what it waits for is there
-	LastError string
-	ParkedAt  time.Time
-}
-
-// parkedOf returns what an operator sees of a row.
-func parkedOf(r *inbox.Record) Parked {
-	return Parked{
-		Consumer: r.Consumer, Event: r.Event, Reason: Reason(r.Reason), Attempts: r.Attempts,
-		NextAt: r.NextAt, LastError: r.LastError, ParkedAt: r.ParkedAt,
-	}
-}
-
 const (
 	firstRecheck = time.Second // of a gap; then doubled
 	lastRecheck  = 30 * time.Second

@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 var (
@@ -117,7 +118,7 @@ func TestRetryRulesOfAConsumer(t *testing.T) {
 	b.broker.publish(loose("order.changed", "order-2"))
 	eventually(t, "two dead letters and two discarded", func() bool { return p.get("dead") == 2 && p.get("discarded") == 2 })
 	eventually(t, "all settled", b.broker.idle)
-	list, err := b.dead.List(t.Context(), Filter{})
+	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%v: %v", list, err)
 	}
@@ -146,7 +147,7 @@ func TestFailureAtTheCommitCountsAttempts(t *testing.T) {
 	b.start(r)
 	b.broker.publish(newChain("order-1").next(1)...)
 	eventually(t, "a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 })
-	list, err := b.dead.List(t.Context(), Filter{})
+	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
 	if err != nil || len(list) != 1 || list[0].Attempts != 3 {
 		t.Errorf("%+v: %v", list, err)
 	}

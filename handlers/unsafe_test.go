@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // Without a fence nothing keeps a timeout from firing early or twice, so its event has no effect.
@@ -19,7 +20,7 @@ func TestTimeoutWithoutAFenceIsADeadLetter(t *testing.T) {
 	e.TimeoutKey, e.TimeoutName = "a", "payment"
 	b.broker.publish(e)
 	eventually(t, "a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 && b.broker.idle() })
-	list, err := b.dead.List(t.Context(), Filter{})
+	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
 	if err != nil || len(list) != 1 || list[0].LastError != errUnfenced.Error() {
 		t.Errorf("%+v: %v", list, err)
 	}

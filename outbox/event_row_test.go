@@ -10,7 +10,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // fullEvents are events that use what an event can have.
@@ -41,7 +43,7 @@ func TestAllOfAnEventArrives(t *testing.T) {
 			eventually(t, "all events", func() bool { return len(b.broker.events()) == 8 })
 			checkFull(t, b.broker.events()[:4])
 			checkFull(t, b.broker.events()[4:])
-			if _, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: b.pool, Schema: b.schema, Broker: b.broker}); err != nil {
+			if _, err := testoperator.Of(t, operate.Config{Pool: b.pool, Schema: b.schema, Broker: b.broker}).Resend(t.Context(), operate.ResendFilter{All: true}); err != nil {
 				t.Fatal(err)
 			}
 			checkFull(t, b.broker.events()[8:12])

@@ -301,24 +301,3 @@ func TestLargeRequestIsNotRead(t *testing.T) {
 		t.Errorf("%d events sent", n)
 	}
 }
-
-// A page ends by its bytes, and nothing is left out.
-func TestResendOfLargeEvents(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil)
-	const events = 12
-	for i := range events {
-		publish(t, b.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint(i), ContentType: "application/octet-stream", Body: make([]byte, 300_000)})
-	}
-	sent, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: b.pool, Schema: b.schema, Broker: b.broker})
-	if err != nil || sent != events {
-		t.Errorf("sent %d, %v; want %d", sent, err, events)
-	}
-	ids := map[uuid.UUID]bool{}
-	for _, e := range b.broker.events()[events:] {
-		ids[e.ID] = true
-	}
-	if len(ids) != events {
-		t.Errorf("%d events sent again, want %d", len(ids), events)
-	}
-}

@@ -4,8 +4,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // Sweep, rejections, acks, retention and what operators do work in each of pgx's modes, so also without prepared
@@ -44,18 +46,18 @@ func TestSweepWorksInAllExecModes(t *testing.T) {
 			eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 45 })
 			eventually(t, "rejections", func() bool { return b.count(t, "outbox_rejected") == 15 && len(b.outbox.Rejected()) == 1 })
 			eventually(t, "the backlog is 15", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 15 })
-			owed := outbox.NewOwed(pool, schema)
-			list, err := owed.List(ctx, outbox.OwedFilter{Topic: "missing", Limit: 2})
+			operator := testoperator.New(t, pool, schema)
+			list, err := operator.RejectedEvents(ctx, operate.RejectedFilter{Topic: "missing", Limit: 2})
 			if err != nil || len(list) != 2 {
 				t.Fatalf("%d are listed (%v)", len(list), err)
 			}
-			if n, err := owed.Redirect(ctx, outbox.OwedFilter{EventID: list[0].Event.ID}, "accounts"); err != nil || n != 1 {
+			if n, err := operator.RedirectRejected(ctx, operate.RejectedFilter{EventID: list[0].Event.ID}, "accounts"); err != nil || n != 1 {
 				t.Errorf("redirected %d (%v)", n, err)
 			}
-			if n, err := owed.Discard(ctx, outbox.OwedFilter{EventID: list[1].Event.ID}, "test"); err != nil || n != 1 {
+			if n, err := operator.DiscardRejected(ctx, operate.RejectedFilter{EventID: list[1].Event.ID}, "test"); err != nil || n != 1 {
 				t.Errorf("discarded %d (%v)", n, err)
 			}
-			if n, err := owed.Retry(ctx, outbox.OwedFilter{All: true}); err != nil || n != 13 {
+			if n, err := operator.RetryRejected(ctx, operate.RejectedFilter{All: true}); err != nil || n != 13 {
 				t.Errorf("retried %d (%v)", n, err)
 			}
 			b.broker.reject("")

@@ -2,14 +2,11 @@ package rocketflowtest
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/inspect"
 	"github.com/rocketflow/rocketflow/internal/wire"
-	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // Events returns the payloads of all events of T's type that have reached the broker, in the order in which it stored them.
@@ -53,23 +50,20 @@ func (s *Service) Timeouts() []Timeout {
 	s.env.t.Helper()
 	ctx, cancel := s.env.timeout()
 	defer cancel()
-	var all []Timeout
-	err := inspect.Read(ctx, s.Pool, s.Schema, func(r *inspect.Reader) error {
-		found, err := r.Timeouts(ctx, "", 100_000)
-		for _, t := range found {
-			all = append(all, Timeout{t.Key, t.Name, t.DueAt})
-		}
-		return err
-	})
+	found, err := s.operator().Timeouts(ctx, operate.TimeoutFilter{Limit: 100_000})
 	if err != nil {
 		s.env.t.Fatalf("%v", err)
+	}
+	var all []Timeout
+	for _, t := range found {
+		all = append(all, Timeout{t.Key, t.Name, t.DueAt})
 	}
 	return all
 }
 
 // Saga is a snapshot of a saga.
 type Saga struct {
-	saga.Record
+	operate.Saga
 	// States are the states that the saga has been in, the present one last.
 	States []string
 }
@@ -79,41 +73,50 @@ func (s *Service) Saga(name, key string) Saga {
 	s.env.t.Helper()
 	ctx, cancel := s.env.timeout()
 	defer cancel()
-	records, err := saga.History(ctx, s.Pool, s.Schema, key)
+	list, err := s.operator().Sagas(ctx, operate.SagaFilter{Key: key, Name: name})
 	if err != nil {
 		s.env.t.Fatalf("%v", err)
 	}
-	i := slices.IndexFunc(records, func(r saga.Record) bool { return r.Name == name })
-	if i < 0 {
+	if len(list) == 0 {
 		return Saga{}
 	}
-	found := Saga{Record: records[i]}
-	for _, t := range records[i].Transitions {
+	found := Saga{Saga: list[0]}
+	for _, t := range found.Transitions {
 		found.States = append(found.States, t.To)
 	}
 	return found
 }
 
 // DeadLetters returns the dead letters of the service's handlers, the oldest first.
-func (s *Service) DeadLetters() []handlers.Parked {
+func (s *Service) DeadLetters() []operate.ParkedEvent {
 	s.env.t.Helper()
-	return s.listParked((*handlers.DeadLetters).List)
+	return s.listParked(s.operator().DeadLetters)
 }
 
 // Parked returns the parked events of the service that wait: for their next attempt or for their predecessor. The oldest is
 // first.
-func (s *Service) Parked() []handlers.Parked {
+func (s *Service) Parked() []operate.ParkedEvent {
 	s.env.t.Helper()
-	return s.listParked((*handlers.DeadLetters).Waiting)
+	return s.listParked(s.operator().ParkedEvents)
 }
 
-func (s *Service) listParked(list func(*handlers.DeadLetters, context.Context, handlers.Filter) ([]handlers.Parked, error)) []handlers.Parked {
+func (s *Service) listParked(list func(context.Context, operate.ParkedFilter) ([]operate.ParkedEvent, error)) []operate.ParkedEvent {
 	s.env.t.Helper()
 	ctx, cancel := s.env.timeout()
 	defer cancel()
-	found, err := list(handlers.NewDeadLetters(s.Pool, s.Schema), ctx, handlers.Filter{})
+	found, err := list(ctx, operate.ParkedFilter{})
 	if err != nil {
 		s.env.t.Fatalf("%v", err)
 	}
 	return found
+}
+
+// operator returns an operator of the service's tables.
+func (s *Service) operator() *operate.Operator {
+	s.env.t.Helper()
+	o, err := operate.New(operate.Config{Pool: s.Pool, Schema: s.Schema})
+	if err != nil {
+		s.env.t.Fatalf("%v", err)
+	}
+	return o
 }

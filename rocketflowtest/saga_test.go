@@ -12,9 +12,11 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -75,19 +77,19 @@ func TestWaitingEventExpires(t *testing.T) {
 	env := rocketflowtest.New(t)
 	service, _ := startPurchase(env, purchase(env))
 	service.Publish(paidFor{"o-1"})
-	list := func() []saga.WaitingEvent {
-		all, err := saga.NewWaitingEvents(service.Pool, service.Schema).List(t.Context(), saga.WaitingFilter{Key: "o-1"})
+	list := func() []operate.WaitingEvent {
+		all, err := testoperator.New(t, service.Pool, service.Schema).WaitingEvents(t.Context(), operate.WaitingFilter{Key: "o-1"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return all
 	}
 	env.FastForward(23 * time.Hour)
-	if all := list(); len(all) != 1 || all[0].Status != saga.WaitsForState || all[0].Event.Type != "order.paid" {
+	if all := list(); len(all) != 1 || all[0].Status != operate.WaitingForState || all[0].Event.Type != "order.paid" {
 		t.Errorf("after 23 h: %+v", all)
 	}
 	env.FastForward(2 * time.Hour)
-	if all := list(); len(all) != 1 || all[0].Status != saga.WaitExpired {
+	if all := list(); len(all) != 1 || all[0].Status != operate.WaitingExpired {
 		t.Errorf("after 25 h: %+v", all)
 	}
 	env.FastForward(32 * 24 * time.Hour)
@@ -182,8 +184,8 @@ func TestWaitingEventIsDiscardedOrDead(t *testing.T) {
 		service.Publish(paidFor{key}, stocked{key})
 	}
 	env.Settle()
-	left, err := saga.NewWaitingEvents(service.Pool, service.Schema).List(t.Context(), saga.WaitingFilter{})
-	if err != nil || len(left) != 1 || left[0].Key != "dead" || left[0].Status != saga.WaitFailed {
+	left, err := testoperator.New(t, service.Pool, service.Schema).WaitingEvents(t.Context(), operate.WaitingFilter{})
+	if err != nil || len(left) != 1 || left[0].Key != "dead" || left[0].Status != operate.WaitingFailed {
 		t.Errorf("waiting: %+v, %v", left, err)
 	}
 	for _, key := range []string{"discarded", "dead"} {

@@ -10,8 +10,10 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // In each exec mode of pgx and at each isolation level, sagas begin and make transitions, and early events wait, are applied,
@@ -42,7 +44,7 @@ func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 		if _, err := b.handle(e); err != nil {
 			t.Fatal(err)
 		}
-		w := b.waiting(t, saga.WaitingFilter{Saga: "stages", Key: "o1", Status: saga.WaitsForState, EventID: e.ID})
+		w := b.waiting(t, operate.WaitingFilter{Saga: "stages", Key: "o1", Statuses: []operate.WaitingStatus{operate.WaitingForState}, EventID: e.ID})
 		if len(w) != 1 || w[0].Event.Headers["why"] != "late" || w[0].Event.ID != e.ID || w[0].Event.Sequence != 5 {
 			t.Fatalf("waiting %+v", w)
 		}
@@ -61,13 +63,13 @@ func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 		if _, err := pool.Exec(ctx, "UPDATE saga_waiting SET expires_at = now(), next_at = now() WHERE key = 'nobody'"); err != nil {
 			t.Fatal(err)
 		}
-		operator := saga.NewWaitingEvents(pool, schema)
-		gone := b.waiting(t, saga.WaitingFilter{Key: "discarded"})[0]
-		if n, err := operator.Discard(ctx, gone.ID); n != 1 || err != nil {
+		operator := testoperator.New(t, pool, schema)
+		gone := b.waiting(t, operate.WaitingFilter{Key: "discarded"})[0]
+		if n, err := operator.DiscardWaiting(ctx, operate.WaitingFilter{IDs: []int64{gone.ID}}); n != 1 || err != nil {
 			t.Fatalf("%d, %v", n, err)
 		}
-		failed := b.waiting(t, saga.WaitingFilter{Status: saga.WaitsForRetry})[0]
-		if n, err := operator.Retry(ctx, failed.ID); n != 1 || err != nil {
+		failed := b.waiting(t, operate.WaitingFilter{Statuses: []operate.WaitingStatus{operate.WaitingForRetry}})[0]
+		if n, err := operator.RetryWaiting(ctx, operate.WaitingFilter{IDs: []int64{failed.ID}}); n != 1 || err != nil {
 			t.Fatalf("%d, %v", n, err)
 		}
 		if err := b.Start(ctx); err != nil {
@@ -79,9 +81,11 @@ func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 			}
 		}()
 		eventually(t, "both are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == 3 })
-		eventually(t, "one expired", func() bool { return len(b.waiting(t, saga.WaitingFilter{Status: saga.WaitExpired})) == 1 })
+		eventually(t, "one expired", func() bool {
+			return len(b.waiting(t, operate.WaitingFilter{Statuses: []operate.WaitingStatus{operate.WaitingExpired}})) == 1
+		})
 		b.must(t, shipped{"p", "o1"})
-		records, err := saga.History(ctx, pool, schema, "o1")
+		records, err := testoperator.New(t, pool, schema).Sagas(ctx, operate.SagaFilter{Key: "o1"})
 		if err != nil || len(records) != 1 || records[0].State != "done" || len(records[0].Transitions) != 5 {
 			t.Errorf("got %+v, %v", records, err)
 		}

@@ -35,17 +35,6 @@ WITH changed AS (
 )
 SELECT changed_at FROM changed
 
--- name: ByKey
-SELECT name, key, version, state, data, revision, started_at, changed_at, finished_at
-FROM {schema}.saga WHERE key = $1::text
-ORDER BY started_at, name
-
--- name: HistoryByKey
-SELECT h.name, h.revision, h.from_state, h.to_state, h.cause_type, h.cause_id, h.changed_at
-FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
-WHERE s.key = $1::text
-ORDER BY h.name, h.revision
-
 -- name: DeleteFinished
 WITH old AS (
     SELECT name, key FROM {schema}.saga
@@ -211,32 +200,3 @@ SELECT k.saga, k.key
 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS k (saga, key)
 WHERE EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = k.saga AND w.key = k.key AND NOT w.begun)
     AND EXISTS (SELECT FROM {schema}.saga s WHERE s.name = k.saga AND s.key = k.key)
-
--- name: ListWaiting
-SELECT id, saga, key, status, begun, state, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, expires_at, last_error,
-    arrived_at, event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body
-FROM {schema}.saga_waiting
-WHERE ($1::text = '' OR saga = $1::text) AND ($2::text = '' OR key = $2::text) AND ($3::text = '' OR status = $3::text)
-    AND ($4::text = '' OR event_id = $4::text::uuid) AND id > $5::bigint
-ORDER BY id LIMIT $6::integer
-
--- name: RetryWaiting
--- What had expired gets its time once more, and an hour at least.
-UPDATE {schema}.saga_waiting SET
-    status = CASE WHEN status IN ('failed', 'retry') THEN 'retry' ELSE 'waiting' END, attempts = 0, next_at = clock_timestamp(),
-    retry_at = '-infinity', expires_at = CASE WHEN status = 'expired'
-        THEN clock_timestamp() + GREATEST(expires_at - arrived_at, interval '1 hour') ELSE expires_at END,
-    changed_at = clock_timestamp()
-WHERE id = ANY ($1::bigint[])
-
--- name: DiscardWaiting
--- What may have waited behind them is looked at.
-WITH gone AS (
-    DELETE FROM {schema}.saga_waiting WHERE id = ANY ($1::bigint[])
-    RETURNING id, saga, key
-), behind AS (
-    UPDATE {schema}.saga_waiting w SET next_at = clock_timestamp()
-    FROM (SELECT DISTINCT saga, key FROM gone) g
-    WHERE w.saga = g.saga AND w.key = g.key AND w.status = 'waiting' AND w.id <> ALL ($1::bigint[])
-)
-SELECT id FROM gone

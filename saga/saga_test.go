@@ -15,7 +15,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 func TestEventsMakeTransitions(t *testing.T) {
@@ -51,7 +53,7 @@ func TestEventsMakeTransitions(t *testing.T) {
 		t.Errorf("unexpected %+v", i)
 	}
 
-	records, err := saga.History(ctx, b.pool, b.schema, "o1")
+	records, err := testoperator.New(t, b.pool, b.schema).Sagas(ctx, operate.SagaFilter{Key: "o1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +218,7 @@ func TestApplyMakesTheTransitionOrFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := saga.History(ctx, b.pool, b.schema, "o1")
+	records, err := testoperator.New(t, b.pool, b.schema).Sagas(ctx, operate.SagaFilter{Key: "o1"})
 	if err != nil || len(records[0].Transitions) != 3 || records[0].Transitions[1].CauseID != uuid.Nil {
 		t.Errorf("got %+v, %v", records, err)
 	}
@@ -246,7 +248,7 @@ func TestDeadlineMovesTheSaga(t *testing.T) {
 	if err != nil || i.State != "closed" || i.Data.Refunds != 1 {
 		t.Errorf("got %+v, %v", i, err)
 	}
-	records, err := saga.History(ctx, b.pool, b.schema, "o1")
+	records, err := testoperator.New(t, b.pool, b.schema).Sagas(ctx, operate.SagaFilter{Key: "o1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +359,7 @@ func TestOneEventForSeveralSagas(t *testing.T) {
 			t.Errorf("got %+v, %v", i, err)
 		}
 	}
-	records, err := saga.History(ctx, b.pool, b.schema, "o1")
+	records, err := testoperator.New(t, b.pool, b.schema).Sagas(ctx, operate.SagaFilter{Key: "o1"})
 	if err != nil || len(records) != 2 || len(records[0].Transitions) != 2 || len(records[1].Transitions) != 2 {
 		t.Errorf("got %+v, %v", records, err)
 	}

@@ -14,7 +14,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // transactor is a rocketflow.Transactor without an outbox.
@@ -88,9 +90,9 @@ func (b *bundle) must(t *testing.T, payloads ...rocketflow.Payload) {
 	}
 }
 
-func (b *bundle) waiting(t *testing.T, f saga.WaitingFilter) []saga.WaitingEvent {
+func (b *bundle) waiting(t *testing.T, f operate.WaitingFilter) []operate.WaitingEvent {
 	t.Helper()
-	list, err := saga.NewWaitingEvents(b.pool, b.schema).List(t.Context(), f)
+	list, err := testoperator.New(t, b.pool, b.schema).WaitingEvents(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,13 +148,13 @@ func TestEarlyEventsWaitForTheirState(t *testing.T) {
 			if i.State != "done" || !slices.Equal(i.Data.Notes, []string{"reserved", "paid 7", "shipped"}) || i.Revision != 4 {
 				t.Errorf("got %+v", i)
 			}
-			if left := b.waiting(t, saga.WaitingFilter{}); len(left) > 0 || len(b.ignored) > 0 {
+			if left := b.waiting(t, operate.WaitingFilter{}); len(left) > 0 || len(b.ignored) > 0 {
 				t.Errorf("waiting %+v, ignored %+v", left, b.ignored)
 			}
 			if left := b.armed(t, "stages/o1"); len(left) > 0 {
 				t.Errorf("armed: %v", left)
 			}
-			records, err := saga.History(t.Context(), b.pool, b.schema, "o1")
+			records, err := testoperator.New(t, b.pool, b.schema).Sagas(t.Context(), operate.SagaFilter{Key: "o1"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +212,7 @@ func TestWaitingEventsOfAFinishedSagaAreIgnored(t *testing.T) {
 	s := register(t, b, stages(nil))
 	beginSteps(t, b, s, "o1")
 	b.must(t, shipped{"p", "o1"}, reserved{"o1"})
-	if w := b.waiting(t, saga.WaitingFilter{Key: "o1"}); len(w) != 1 || w[0].State != "awaiting_stock" || w[0].Status != saga.WaitsForState ||
+	if w := b.waiting(t, operate.WaitingFilter{Key: "o1"}); len(w) != 1 || w[0].State != "awaiting_stock" || w[0].Status != operate.WaitingForState ||
 		w[0].Event.Type != "parcel.shipped" || !w[0].Begun {
 		t.Fatalf("waiting: %+v", w)
 	}
@@ -230,7 +232,7 @@ func TestWaitingEventsOfAFinishedSagaAreIgnored(t *testing.T) {
 	if len(b.ignored) != 1 || b.ignored[0].Reason != saga.Finished || b.ignored[0].Type != "parcel.shipped" {
 		t.Errorf("ignored: %+v", b.ignored)
 	}
-	if w := b.waiting(t, saga.WaitingFilter{}); len(w) > 0 {
+	if w := b.waiting(t, operate.WaitingFilter{}); len(w) > 0 {
 		t.Errorf("still waiting: %+v", w)
 	}
 }
@@ -287,8 +289,8 @@ func TestFailedWaitingEventIsTriedAgain(t *testing.T) {
 		if i.State != "awaiting_payment" || !slices.Equal(i.Data.Notes, []string{"reserved"}) {
 			t.Errorf("%s: got %+v", m, i)
 		}
-		w := b.waiting(t, saga.WaitingFilter{Key: m})
-		if len(w) != 2 || w[0].Status != saga.WaitsForRetry || w[0].Attempts != 1 || w[0].LastError == "" || w[1].Status != saga.WaitsForState {
+		w := b.waiting(t, operate.WaitingFilter{Key: m})
+		if len(w) != 2 || w[0].Status != operate.WaitingForRetry || w[0].Attempts != 1 || w[0].LastError == "" || w[1].Status != operate.WaitingForState {
 			t.Errorf("%s: waiting %+v", m, w)
 		}
 	}
@@ -343,18 +345,18 @@ func TestErrorsOfWaitingEventsDecide(t *testing.T) {
 	s := register(t, b, stages(func(context.Context, rocketflow.Tx, *steps, paid) error { return answer.Load().(error) }))
 	for name, c := range map[string]struct {
 		err    error
-		status saga.WaitStatus // empty: settled
+		status operate.WaitingStatus // empty: settled
 	}{
 		"stale":    {fmt.Errorf("x: %w", rocketflow.ErrStale), ""},
 		"discard":  {fmt.Errorf("x: %w", settles{errBoom}), ""},
-		"later":    {&rocketflow.RetryAfterError{After: time.Hour}, saga.WaitsForRetry},
-		"unread":   {rocketflow.ErrUndecodable, saga.WaitFailed},
-		"ordinary": {errBoom, saga.WaitsForRetry},
+		"later":    {&rocketflow.RetryAfterError{After: time.Hour}, operate.WaitingForRetry},
+		"unread":   {rocketflow.ErrUndecodable, operate.WaitingFailed},
+		"ordinary": {errBoom, operate.WaitingForRetry},
 	} {
 		answer.Store(fmt.Errorf("%w", c.err))
 		beginSteps(t, b, s, name)
 		b.must(t, paid{name, 1}, reserved{name})
-		w := b.waiting(t, saga.WaitingFilter{Key: name})
+		w := b.waiting(t, operate.WaitingFilter{Key: name})
 		switch {
 		case c.status == "" && len(w) > 0, c.status != "" && (len(w) != 1 || w[0].Status != c.status):
 			t.Errorf("%s: waiting %+v", name, w)
@@ -374,7 +376,7 @@ func TestWaitingEventsExpire(t *testing.T) {
 	beginSteps(t, b, s, "o1")
 	b.must(t, paid{"o1", 1}, paid{"nobody", 1})
 	for key, limit := range map[string]time.Duration{"o1": 7 * 24 * time.Hour, "nobody": 24 * time.Hour} {
-		w := b.waiting(t, saga.WaitingFilter{Key: key})
+		w := b.waiting(t, operate.WaitingFilter{Key: key})
 		if len(w) != 1 || w[0].ExpiresAt.Sub(w[0].ArrivedAt).Round(time.Minute) != limit {
 			t.Fatalf("waiting: %+v", w)
 		}
@@ -393,25 +395,25 @@ func TestWaitingEventsExpire(t *testing.T) {
 			t.Fatal("nothing expired")
 		}
 	}
-	w := b.waiting(t, saga.WaitingFilter{Status: saga.WaitExpired})
+	w := b.waiting(t, operate.WaitingFilter{Statuses: []operate.WaitingStatus{operate.WaitingExpired}})
 	if len(w) != 2 {
-		t.Fatalf("expired: %+v", b.waiting(t, saga.WaitingFilter{}))
+		t.Fatalf("expired: %+v", b.waiting(t, operate.WaitingFilter{}))
 	}
 	b.must(t, reserved{"o1"})
 	if i := get(t, b, s, "o1"); i.State != "awaiting_payment" {
 		t.Errorf("an expired event was applied: %+v", i)
 	}
-	operator := saga.NewWaitingEvents(b.pool, b.schema)
-	mine := b.waiting(t, saga.WaitingFilter{Key: "o1"})[0]
-	if n, err := operator.Retry(ctx, mine.ID); err != nil || n != 1 {
+	operator := testoperator.New(t, b.pool, b.schema)
+	mine := b.waiting(t, operate.WaitingFilter{Key: "o1"})[0]
+	if n, err := operator.RetryWaiting(ctx, operate.WaitingFilter{IDs: []int64{mine.ID}}); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	eventually(t, "the event is applied", func() bool { return get(t, b, s, "o1").State == "paid" })
-	other := b.waiting(t, saga.WaitingFilter{Key: "nobody"})[0]
-	if n, err := operator.Discard(ctx, other.ID, 1<<40); err != nil || n != 1 {
+	other := b.waiting(t, operate.WaitingFilter{Key: "nobody"})[0]
+	if n, err := operator.DiscardWaiting(ctx, operate.WaitingFilter{IDs: []int64{other.ID, 1 << 40}}); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	if w := b.waiting(t, saga.WaitingFilter{}); len(w) > 0 {
+	if w := b.waiting(t, operate.WaitingFilter{}); len(w) > 0 {
 		t.Errorf("left: %+v", w)
 	}
 }
@@ -430,7 +432,7 @@ func TestRetentionDeletesFailedAndExpiredEvents(t *testing.T) {
 	}
 	b.startWith(t, b.cfg, stages(nil))
 	eventually(t, "one is left", func() bool {
-		w := b.waiting(t, saga.WaitingFilter{})
+		w := b.waiting(t, operate.WaitingFilter{})
 		return len(w) == 1 && w[0].Key == "o1"
 	})
 }
@@ -534,7 +536,7 @@ func TestStartOnBeginsASaga(t *testing.T) {
 	if i.State != "paid" || !slices.Equal(i.Data.Notes, []string{"placed", "reserved", "paid 1"}) {
 		t.Errorf("got %+v", i)
 	}
-	records, err := saga.History(ctx, b.pool, b.schema, "o1")
+	records, err := testoperator.New(t, b.pool, b.schema).Sagas(ctx, operate.SagaFilter{Key: "o1"})
 	if err != nil || records[0].Transitions[0].CauseID != e.ID || records[0].Transitions[0].CauseType != "order.placed" {
 		t.Errorf("got %+v, %v", records, err)
 	}

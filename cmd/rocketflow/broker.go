@@ -2,12 +2,12 @@ package main
 
 import "errors"
 
-// brokerFlag is the value of --broker: which broker is started. It is "" unless the flag is given.
+// brokerFlag is the value of --broker: the broker to start. It is empty unless the flag is set.
 type brokerFlag string
 
 const (
 	embeddedBroker brokerFlag = "embedded" // in this process: package rocketmqtest
-	realBroker     brokerFlag = "rocketmq" // the real one, a Java process
+	realBroker     brokerFlag = "rocketmq" // RocketMQ itself, a Java process
 )
 
 func (f *brokerFlag) String() string { return string(*f) }

@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// TestDevRunsTheEmbeddedBroker asks for it although ROCKETMQ_NAMESRV names one, and uses it.
+// dev --broker=embedded starts a broker that can be used, even if ROCKETMQ_NAMESRV names one.
 func TestDevRunsTheEmbeddedBroker(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // its end stands in for Ctrl-C
@@ -36,7 +36,7 @@ func TestDevRunsTheEmbeddedBroker(t *testing.T) {
 	}
 	embedded := address.FindStringSubmatch(printed)[1]
 	if embedded == os.Getenv("ROCKETMQ_NAMESRV") {
-		t.Error("it printed the name server that ran already")
+		t.Error("the output names the name server that ran already")
 	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{embedded}, Service: "test"})
 	if err != nil {
@@ -50,11 +50,12 @@ func TestDevRunsTheEmbeddedBroker(t *testing.T) {
 		t.Errorf("exit code %d", got)
 	}
 	if !strings.Contains(stderr.String(), "the embedded broker keeps nothing") {
-		t.Errorf("it doesn't say what is lost: %s", stderr.String())
+		t.Errorf("the output doesn't say what is lost: %s", stderr.String())
 	}
 }
 
-func TestDemoOnTheEmbeddedBroker(t *testing.T) {
+// The demo needs no RocketMQ.
+func TestDemoRunsOnTheEmbeddedBroker(t *testing.T) {
 	t.Parallel()
 	code, stdout, stderr := runLine("demo --broker=embedded --orders 20")
 	if code != exitOK || !strings.Contains(stdout, "first order closed ") || !strings.Contains(stdout, "demo: orders=20 ") {

@@ -21,20 +21,20 @@ type databaseFlags struct {
 
 func (f *databaseFlags) add(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&f.url, "database-url", "", "Postgres to connect to (default $DATABASE_URL)")
-	cmd.PersistentFlags().StringVar(&f.schema, "schema", rocketflow.DefaultSchema, "schema of rocketflow's tables")
+	cmd.PersistentFlags().StringVar(&f.schema, "schema", rocketflow.DefaultSchema, "Postgres schema of rocketflow's tables")
 }
 
-// open connects. The caller closes the pool.
+// open connects to the database. The caller closes the pool.
 func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 	url := f.url
 	if url == "" {
 		url = os.Getenv("DATABASE_URL")
 	}
 	if url == "" {
-		return nil, usagef("which database? Set --database-url or DATABASE_URL")
+		return nil, usagef("no database is named: set --database-url or DATABASE_URL")
 	}
 	if f.schema == "" {
-		return nil, usagef("--schema is empty")
+		return nil, usagef("--schema is empty: give it a value, or leave it out")
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -48,7 +48,7 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 	defer cancel()
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		// pgx tells of each address on a line of its own.
+		// pgx reports each address on a line of its own.
 		return nil, fmt.Errorf("connect to Postgres: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
 	return pool, nil

@@ -15,32 +15,33 @@ import (
 	"github.com/rocketflow/rocketflow/examples/payment"
 )
 
-// errPromise: the last line says which.
+// errPromise says that the demo found a broken promise. The last line of the summary names it.
 var errPromise = errors.New("the demo found a broken promise")
 
-// newDemoCommand plays the order-close flow.
+// newDemoCommand returns the command that runs the order-close flow.
 func newDemoCommand() *cobra.Command {
 	config := stage.Config{Command: serviceCommand}
 	var servers stackFlags
 	command := &cobra.Command{
 		Use:   "demo",
-		Short: "Drive the order-close flow and verify that nothing is lost, doubled, out of order or early",
-		Long: `Runs the order and the payment service as processes of their own, sends customers who pay in time, late, never, within
-milliseconds of the deadline, who are declined and who cancel, and then verifies the databases.
+		Short: "Run the order-close flow, and verify that no event is lost, doubled, out of order or early",
+		Long: `Runs an order and a payment service as processes of their own. Customers pay in time, late, never or within milliseconds
+of the deadline, are declined, or cancel. Then the demo verifies the databases.
 
-PostgreSQL and RocketMQ are those that DATABASE_URL and ROCKETMQ_NAMESRV name. What isn't set is started on this machine
-for the while: of PostgreSQL the installed one, or else one that is fetched once; for RocketMQ a broker in this process,
-which needs no Java. --broker starts a broker of its own also where ROCKETMQ_NAMESRV is set; --broker=rocketmq a real one,
-which needs Java 17 and, once, Maven.`,
-		Args: args(cobra.NoArgs),
+It uses the servers that DATABASE_URL and ROCKETMQ_NAMESRV name. A server that isn't named is started on this machine and
+stopped at the end: PostgreSQL as it is installed, or fetched once; instead of RocketMQ a broker in this process, which
+needs no Java. --broker starts a broker even if ROCKETMQ_NAMESRV is set; --broker=rocketmq starts a real RocketMQ, which
+needs Java 17 and, once, Maven.`,
+		Example: "  rocketflow demo --orders 1000 --processes 2 --kill",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config.Began, config.Out = time.Now(), cmd.OutOrStdout()
 			return demo(cmd, config, &servers)
 		},
 	}
-	command.Flags().IntVar(&config.Orders, "orders", 300, "how many orders are placed")
-	command.Flags().IntVar(&config.Processes, "processes", 1, "how many processes of each service run side by side")
-	command.Flags().BoolVar(&config.Kill, "kill", false, "kill one process of each service half way; wants --processes 2 or more")
+	command.Flags().IntVar(&config.Orders, "orders", 300, "number of orders")
+	command.Flags().IntVar(&config.Processes, "processes", 1, "number of processes of each service")
+	command.Flags().BoolVar(&config.Kill, "kill", false, "kill one process of each service half way; requires --processes 2 or more")
 	servers.addServers(command)
 	return command
 }
@@ -53,7 +54,7 @@ func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err err
 	case config.Processes < 1:
 		return usagef("--processes %d: want at least 1", config.Processes)
 	case config.Kill && config.Processes < 2:
-		return usagef("--kill: want --processes 2 or more, so that others go on")
+		return usagef("--kill kills one process of each service: want --processes 2 or more, so that another goes on")
 	}
 	if servers.databaseURL() == "" || servers.nameServer() == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "starting servers on this machine")
@@ -65,7 +66,7 @@ func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err err
 	defer func() {
 		if err != nil && ctx.Err() == nil && stack.Dir() != "" {
 			stack.Keep()
-			fmt.Fprintf(cmd.ErrOrStderr(), "the tables are kept, see them with: rocketflow dev --dir %s\n", stack.Dir())
+			fmt.Fprintf(cmd.ErrOrStderr(), "the tables are kept in %[1]s: look at them with rocketflow dev --dir %[1]s\n", stack.Dir())
 		}
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
@@ -79,7 +80,7 @@ func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err err
 	return err
 }
 
-// serviceCommand runs a service by this very program.
+// serviceCommand returns a command that runs a service with this program.
 func serviceCommand(service string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
@@ -88,7 +89,7 @@ func serviceCommand(service string) *exec.Cmd {
 	return exec.Command(self, "demo-service", service)
 }
 
-// newDemoServiceCommand is what serviceCommand runs.
+// newDemoServiceCommand returns the command that serviceCommand runs.
 func newDemoServiceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:       "demo-service order|payment",

@@ -20,7 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// How long servers may take to start, the first time with their download, and to stop.
+// Limits for starting servers, with their download at the first time, and for stopping them.
 const (
 	startTimeout = 10 * time.Minute
 	stopTimeout  = 30 * time.Second
@@ -33,24 +33,18 @@ func newDevCommand() *cobra.Command {
 		Short: "Run PostgreSQL and a broker on this machine, alone or around a command",
 		Long: `Run PostgreSQL and a broker on this machine.
 
-Alone, it prints the two variables that name the servers, and runs until Ctrl-C.
-With a command, it runs that with the variables set, stops the servers when the
-command ends, and exits with its status.
+Without a command, it prints the two variables that name the servers, and runs until Ctrl-C. With a command, it runs the
+command with these variables, stops the servers when it ends, and exits with its status.
 
-PostgreSQL is the installed one, or else fetched once. The broker is one that speaks
-RocketMQ's protocol in this very process: it needs no Java and keeps nothing.
---broker=rocketmq starts a real RocketMQ, which is fetched once by Maven (mvn) and
-needs Java 17 or newer.
+PostgreSQL is the installed one, or fetched once. The broker speaks RocketMQ's protocol in this process: it needs no Java
+and stores nothing on disk. --broker=rocketmq starts a real RocketMQ, which Maven (mvn) fetches once and which needs Java
+17 or newer. A server that DATABASE_URL or ROCKETMQ_NAMESRV already names is used and not started; with --broker, a broker
+is started all the same, and ROCKETMQ_NAMESRV names that one to the command. --postgres-version fetches a version of
+PostgreSQL once and starts it, whatever is installed and whatever DATABASE_URL says.
 
-A server that DATABASE_URL or ROCKETMQ_NAMESRV names already is used as it is; with
---broker, one is started all the same, and ROCKETMQ_NAMESRV names it to the command.
---postgres-version fetches a version of PostgreSQL once and starts it, whatever is
-installed and whatever DATABASE_URL says.
-
-With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded
-broker forgets topics, messages and timers. What it had not confirmed, the outbox sends
-again; timeouts fire from their rows, some seconds late. But an event that it had
-confirmed and no handler had seen is gone, and those after it in its stream wait.`,
+With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded broker loses topics, messages and
+timers when it ends. The outbox sends again what it had not acknowledged, and timeouts fire from their rows, some seconds
+late. But an event that it had acknowledged and no handler had received is lost, and later events of its stream wait.`,
 		Example: "  rocketflow dev --dir .dev\n  rocketflow dev -- go test ./...",
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch dash := cmd.ArgsLenAtDash(); {
@@ -97,22 +91,22 @@ type stackFlags struct {
 }
 
 func (f *stackFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.dir, "dir", "", "directory that keeps data and logs, but nothing of the embedded broker (default a temporary one)")
-	cmd.Flags().BoolVar(&f.noFsync, "no-fsync", false, "don't have PostgreSQL wait for the disk: faster, for tests")
-	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and tell its name")
+	cmd.Flags().StringVar(&f.dir, "dir", "", "directory for data and logs, not of the embedded broker (default a temporary one)")
+	cmd.Flags().BoolVar(&f.noFsync, "no-fsync", false, "PostgreSQL doesn't wait for the disk: faster, for tests")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and print its name")
 	f.addServers(cmd)
 }
 
-// addServers adds the flags that say which servers to start, and where.
+// addServers adds the flags that select the servers and their ports.
 func (f *stackFlags) addServers(cmd *cobra.Command) {
-	cmd.Flags().Var(&f.broker, "broker", "which broker to start (default embedded, or none where ROCKETMQ_NAMESRV is set)")
-	cmd.Flags().StringVar(&f.postgresVersion, "postgres-version", "", "version of PostgreSQL to fetch and run, such as 17.6; ignores DATABASE_URL (default the installed one)")
-	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default a free one)")
-	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default a free one)")
-	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one takes also the one two below and the next (default free ones)")
+	cmd.Flags().Var(&f.broker, "broker", "the broker to start (default embedded, or none if ROCKETMQ_NAMESRV is set)")
+	cmd.Flags().StringVar(&f.postgresVersion, "postgres-version", "", "version of PostgreSQL to fetch and run, such as 17.6 (default the installed one)")
+	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default any free port)")
+	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default any free port)")
+	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one uses port-2 and port+1 too (default any free ones)")
 }
 
-// databaseURL returns the URL of the PostgreSQL to use, or "" if one is to be started.
+// databaseURL returns the URL of a PostgreSQL that runs already; empty: one is to be started.
 func (f *stackFlags) databaseURL() string {
 	if f.postgresVersion != "" {
 		return ""
@@ -120,7 +114,7 @@ func (f *stackFlags) databaseURL() string {
 	return os.Getenv("DATABASE_URL")
 }
 
-// nameServer is that of the RocketMQ to use; "" if one is to be started.
+// nameServer returns the address of a name server that runs already; empty: a broker is to be started.
 func (f *stackFlags) nameServer() string {
 	if f.broker != "" {
 		return ""
@@ -128,15 +122,15 @@ func (f *stackFlags) nameServer() string {
 	return os.Getenv("ROCKETMQ_NAMESRV")
 }
 
-// forgets tells what an end of the embedded broker means.
+// forgets describes what is lost when the embedded broker ends.
 func (f *stackFlags) forgets() string {
 	if f.dir == "" {
-		return "the broker is embedded and for development; --broker=rocketmq starts a real one"
+		return "the broker is embedded, for development only; --broker=rocketmq starts a real one"
 	}
-	return "the embedded broker keeps nothing in " + f.dir + ": events that no handler has seen are lost with it (see `rocketflow dev --help`)"
+	return "the embedded broker keeps nothing in " + f.dir + ": events that no handler has received are lost when it ends (see rocketflow dev --help)"
 }
 
-// start starts servers, and tells which.
+// start starts the servers.
 func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Stack, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -155,7 +149,7 @@ func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Sta
 	return devstack.Start(ctx, config)
 }
 
-// newLog is for people: without times and levels.
+// newLog returns a logger for people, without times and levels.
 func newLog(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
@@ -165,7 +159,7 @@ func newLog(w io.Writer) *slog.Logger {
 	}}))
 }
 
-// with starts servers, runs fn and stops them, also after a signal. What is going on is written to w.
+// with starts servers, runs fn and stops them, also after a signal. It logs to w.
 func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.Stack) error) (err error) {
 	log := newLog(w)
 	stack, err := f.start(ctx, log)
@@ -186,12 +180,12 @@ func (f *stackFlags) with(ctx context.Context, w io.Writer, fn func(*devstack.St
 	return fn(stack)
 }
 
-// environment names the servers to programs, ROCKETFLOW_STACK tells them that they are for development.
+// environment returns the variables that name the servers to a program.
 func environment(stack *devstack.Stack) []string {
 	return []string{"DATABASE_URL=" + stack.DatabaseURL(), "ROCKETMQ_NAMESRV=" + stack.NameServer()}
 }
 
-// runCommand runs a program to its end, whose status becomes ours.
+// runCommand runs a program and returns its exit status as an error.
 func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
@@ -216,15 +210,15 @@ func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error 
 		select {
 		case err := <-ended:
 			return asStatus(err)
-		case s := <-signals: // Ctrl-C the terminal sends to the program itself
-			_ = program.Process.Signal(s) // may have ended
+		case s := <-signals: // a terminal sends Ctrl-C to the program itself
+			_ = program.Process.Signal(s) // the program may have ended
 		case err := <-died:
 			fmt.Fprintf(cmd.ErrOrStderr(), "rocketflow: %s\n", printable.Text(err.Error(), maxMessage))
 		}
 	}
 }
 
-// asStatus is how shells report the end of a program.
+// asStatus returns how shells report the end of a program.
 func asStatus(err error) error {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// These use the servers that run already; package devstack tests those that are started.
+// The tests of dev use servers that run already. The tests of package devstack start servers.
 
 func TestDevRunsACommand(t *testing.T) {
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -KILL $$": 128 + 9} {

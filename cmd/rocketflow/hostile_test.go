@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// hostile moves a cursor, reorders a line, breaks it, and is long.
+// hostile is a long text that moves the cursor, reorders a line and breaks it.
 var hostile = "a\x1b[2J\u009b31m\r\n\t\u202e\u2066\u2028\ufeff" + strings.Repeat("\u009b\u202ex", 100_000)
 
 func isHarmless(s string) bool {
@@ -17,8 +17,8 @@ func isHarmless(s string) bool {
 	})
 }
 
-// Text of an event, an error, a timeout or a saga, whoever wrote it, steers no terminal and fills no screen.
-func TestHostileText(t *testing.T) {
+// Text of an event, an error, a timeout or a saga can neither control the terminal nor fill the screen.
+func TestOutputIsHarmless(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)

@@ -1,43 +1,50 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 func newInspectBacklogCommand(flags *reportFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "backlog",
-		Short: "Count what is owed to the broker, parked, dead, and armed",
-		Long: fmt.Sprintf(`Counts the events that the broker hasn't confirmed, the events that consumers have parked, dead letters, armed
-timeouts, and the events that wait for sagas. Counting ends at %d. The mark of the sweep stands still on a database that nobody writes to, and while a
-transaction is open for long; if it stands still otherwise and events are owed, no process sweeps.`, inspect.MaxCount),
-		Args: args(cobra.NoArgs),
+		Short: "Count owed events, parked events, dead letters, armed timeouts and waiting events",
+		Long: fmt.Sprintf(`Counts the owed events, the events that consumers have parked, dead letters, armed timeouts, and the events that
+wait for sagas. Counts end at %d.
+
+The watermark of the sweep stands still on a database that nobody writes to, and while a transaction is open for long. If
+it stands still otherwise and events are owed, no process sweeps: see that one of the service runs.`, operate.MaxCount),
+		Example: "  rocketflow inspect backlog --schema order_rocketflow",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			return flags.report(ctx, func(r *inspect.Reader) error {
-				b, err := r.Backlog(ctx)
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				b, err := o.Backlog(ctx)
 				if err != nil {
 					return err
 				}
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), b)
 				}
-				return printBacklog(cmd.OutOrStdout(), r.Now, b)
+				now, err := o.Now(ctx)
+				if err != nil {
+					return err
+				}
+				return printBacklog(cmd.OutOrStdout(), now, b)
 			})
 		},
 	}
 }
 
-func printBacklog(w io.Writer, now time.Time, b *inspect.Backlog) error {
-	fmt.Fprintf(w, "owed to the broker (the sweep's mark moved %s)\n", away(now, b.MarkedAt))
+func printBacklog(w io.Writer, now time.Time, b *operate.Backlog) error {
+	fmt.Fprintf(w, "owed events (the sweep's watermark moved %s)\n", away(now, b.WatermarkMovedAt))
 	if len(b.Owed) == 0 {
-		fmt.Fprintln(w, "  nothing")
+		fmt.Fprintln(w, "  none")
 	} else {
 		table := newTable(w, "  ", "TOPIC", "EVENTS", "OLDEST")
 		for _, o := range b.Owed {
@@ -47,9 +54,9 @@ func printBacklog(w io.Writer, now time.Time, b *inspect.Backlog) error {
 			return err
 		}
 	}
-	fmt.Fprintln(w, "parked by consumers")
+	fmt.Fprintln(w, "parked events")
 	if len(b.Parked) == 0 {
-		fmt.Fprintln(w, "  nothing")
+		fmt.Fprintln(w, "  none")
 	} else {
 		table := newTable(w, "  ", "CONSUMER", "REASON", "EVENTS", "OLDEST", "NEXT ATTEMPT")
 		for _, p := range b.Parked {
@@ -74,10 +81,10 @@ func printBacklog(w io.Writer, now time.Time, b *inspect.Backlog) error {
 	if err := table.flush(); err != nil || len(b.Waiting) == 0 {
 		return err
 	}
-	fmt.Fprintln(w, "waiting for sagas")
+	fmt.Fprintln(w, "events that wait for sagas")
 	table = newTable(w, "  ", "SAGA", "STATUS", "EVENTS", "OLDEST")
 	for _, o := range b.Waiting {
-		table.row(o.Saga, o.Status, count(o.Events), momentAgo(now, o.Oldest))
+		table.row(o.Saga, string(o.Status), count(o.Events), momentAgo(now, o.Oldest))
 	}
 	return table.flush()
 }

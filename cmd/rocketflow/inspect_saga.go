@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,96 +12,40 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow/internal/inspect"
 	"github.com/rocketflow/rocketflow/internal/printable"
-	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/operate"
 )
-
-// sagaReport is a saga as it is printed.
-type sagaReport struct {
-	Name       string            `json:"name"`
-	Key        string            `json:"key"`
-	Version    int               `json:"version"`
-	State      string            `json:"state"`
-	Revision   int64             `json:"revision"`
-	StartedAt  time.Time         `json:"started_at,omitzero"` // zero: it has not begun, but events wait for it
-	ChangedAt  time.Time         `json:"changed_at,omitzero"`
-	FinishedAt time.Time         `json:"finished_at,omitzero"`
-	Data       json.RawMessage   `json:"data"`
-	Timeouts   []inspect.Timeout `json:"timeouts"` // its deadline, if one is armed
-	History    []stepReport      `json:"history"`
-	Waiting    []waitReport      `json:"waiting"` // events that it has not taken yet
-}
-
-// waitReport is an event that waits for a saga.
-type waitReport struct {
-	ID        int64           `json:"id"`
-	Status    saga.WaitStatus `json:"status"`
-	EventID   uuid.UUID       `json:"event_id"`
-	Type      string          `json:"type"`
-	Source    string          `json:"source"`
-	Topic     string          `json:"topic"`
-	State     string          `json:"state"` // of the saga when the event came; empty: it had not begun
-	ArrivedAt time.Time       `json:"arrived_at"`
-	ExpiresAt time.Time       `json:"expires_at"`
-	Attempts  int             `json:"attempts"`
-	NextAt    time.Time       `json:"next_at,omitzero"`
-	LastError string          `json:"last_error,omitempty"`
-}
-
-type stepReport struct {
-	Revision  int64     `json:"revision"`
-	From      string    `json:"from"`
-	To        string    `json:"to"`
-	CauseType string    `json:"cause_type"`
-	CauseID   uuid.UUID `json:"cause_id,omitzero"`
-	At        time.Time `json:"at"`
-}
 
 func newInspectSagaCommand(flags *reportFlags) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:     "saga KEY",
-		Short:   "Show the sagas of a key: state, data, deadline, history, and the events that wait for it",
+		Short:   "Show the sagas of a key: state, data, deadline, history and waiting events",
 		Example: "  rocketflow inspect saga 4711 --schema order_rocketflow",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, key := cmd.Context(), args[0]
-			return flags.report(ctx, func(r *inspect.Reader) error {
-				records, err := saga.History(ctx, r, flags.schema, key)
+			key := args[0]
+			if key == "" {
+				return usagef("KEY is empty")
+			}
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				list, err := o.Sagas(ctx, operate.SagaFilter{Key: key, Name: name})
 				if err != nil {
 					return err
-				}
-				waiting, err := saga.NewWaitingEvents(r, flags.schema).List(ctx, saga.WaitingFilter{Saga: name, Key: key, Limit: mostWaiting})
-				if err != nil {
-					return err
-				}
-				for _, w := range waiting {
-					if !slices.ContainsFunc(records, func(r saga.Record) bool { return r.Name == w.Saga }) {
-						records = append(records, saga.Record{Instance: saga.Instance[json.RawMessage]{Name: w.Saga, Key: key}})
-					}
-				}
-				var list []sagaReport
-				for _, record := range records {
-					if name != "" && record.Name != name {
-						continue
-					}
-					report := newSagaReport(record, waiting)
-					// Package saga names its timeouts so.
-					if report.Timeouts, err = r.Timeouts(ctx, record.Name+"/"+key, 100); err != nil {
-						return err
-					}
-					list = append(list, report)
 				}
 				switch {
 				case len(list) == 0 && name != "":
-					return fmt.Errorf("no saga %q with key %q in schema %q", name, key, flags.schema)
+					return fmt.Errorf("schema %q has no saga %q with key %q", flags.schema, name, key)
 				case len(list) == 0:
-					return fmt.Errorf("no saga with key %q in schema %q", key, flags.schema)
+					return fmt.Errorf("schema %q has no saga with key %q", flags.schema, key)
 				case flags.json:
 					return printJSON(cmd.OutOrStdout(), list)
 				}
-				return printSagas(cmd.OutOrStdout(), r.Now, list)
+				now, err := o.Now(ctx)
+				if err != nil {
+					return err
+				}
+				return printSagas(cmd.OutOrStdout(), now, list)
 			})
 		},
 	}
@@ -109,29 +53,7 @@ func newInspectSagaCommand(flags *reportFlags) *cobra.Command {
 	return cmd
 }
 
-// mostWaiting bounds the waiting events that are shown.
-const mostWaiting = 200
-
-func newSagaReport(r saga.Record, waiting []saga.WaitingEvent) sagaReport {
-	report := sagaReport{
-		Name: r.Name, Key: r.Key, Version: r.Version, State: r.State, Revision: r.Revision,
-		StartedAt: r.StartedAt, ChangedAt: r.ChangedAt, FinishedAt: r.FinishedAt, Data: r.Data,
-	}
-	for _, t := range r.Transitions {
-		report.History = append(report.History, stepReport(t))
-	}
-	for _, w := range waiting {
-		if w.Saga == r.Name {
-			report.Waiting = append(report.Waiting, waitReport{
-				ID: w.ID, Status: w.Status, EventID: w.Event.ID, Type: w.Event.Type, Source: w.Event.Source, Topic: w.Event.Topic, State: w.State,
-				ArrivedAt: w.ArrivedAt, ExpiresAt: w.ExpiresAt, Attempts: w.Attempts, NextAt: w.NextAt, LastError: w.LastError,
-			})
-		}
-	}
-	return report
-}
-
-func printSagas(w io.Writer, now time.Time, list []sagaReport) error {
+func printSagas(w io.Writer, now time.Time, list []operate.Saga) error {
 	for i, s := range list {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -143,7 +65,7 @@ func printSagas(w io.Writer, now time.Time, list []sagaReport) error {
 	return nil
 }
 
-func printSaga(w io.Writer, now time.Time, s sagaReport) error {
+func printSaga(w io.Writer, now time.Time, s operate.Saga) error {
 	head := newTable(w, "")
 	if s.StartedAt.IsZero() {
 		head.row("saga", s.Name+" (not begun)")
@@ -173,7 +95,7 @@ func printSaga(w io.Writer, now time.Time, s sagaReport) error {
 	fmt.Fprintf(w, "data\n  %s\nhistory\n", printable.JSON(data))
 	table := newTable(w, "  ", "REVISION", "TRANSITION", "CAUSE", "EVENT", "AT", "AFTER")
 	var before time.Time
-	for _, t := range s.History {
+	for _, t := range s.Transitions {
 		cause, after := "-", "-"
 		if t.CauseID != uuid.Nil {
 			cause = t.CauseID.String()
@@ -190,21 +112,21 @@ func printSaga(w io.Writer, now time.Time, s sagaReport) error {
 	return printWaiting(w, now, s.Waiting)
 }
 
-func printWaiting(w io.Writer, now time.Time, list []waitReport) error {
+func printWaiting(w io.Writer, now time.Time, list []operate.WaitingEvent) error {
 	if len(list) == 0 {
 		return nil
 	}
-	fmt.Fprintln(w, "waiting events (retry or discard them by rocketflow saga)")
+	fmt.Fprintln(w, "waiting events (retry or discard them with rocketflow saga)")
 	table := newTable(w, "  ", "STATUS", "TYPE", "EVENT", "CAME", "IN STATE", "UNTIL", "ATTEMPTS", "ERROR")
 	for _, e := range list {
 		until := away(now, e.ExpiresAt)
 		switch e.Status {
-		case saga.WaitsForRetry:
+		case operate.WaitingForRetry:
 			until = next(now, e.NextAt)
-		case saga.WaitFailed:
+		case operate.WaitingFailed:
 			until = "-"
 		}
-		table.row(string(e.Status), e.Type, e.EventID.String(), momentAgo(now, e.ArrivedAt), orDash(e.State), until, strconv.Itoa(e.Attempts),
+		table.row(string(e.Status), e.Event.Type, e.Event.ID.String(), momentAgo(now, e.ArrivedAt), orDash(e.State), until, strconv.Itoa(e.Attempts),
 			orDash(short(e.LastError)))
 	}
 	return table.flush()

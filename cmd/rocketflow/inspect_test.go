@@ -7,9 +7,21 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/operate"
 )
 
-func TestInspectSaga(t *testing.T) {
+// sagaJSON is the part of the JSON of a saga that tests look at.
+type sagaJSON struct {
+	State      string
+	FinishedAt time.Time `json:"finished_at"`
+	Data       json.RawMessage
+	History    []struct{ To string }
+	Waiting    []struct{ Status operate.WaitingStatus }
+}
+
+// A saga is shown with its data, deadline and history.
+func TestInspectSagaShowsItsHistory(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	s.seedSaga(t, "4711", true)
@@ -55,14 +67,14 @@ history
 		wantLines(t, c.line, stdout, c.want)
 	}
 	for line, want := range map[string]string{
-		"inspect saga 4713":                `no saga with key "4713" in schema "SCHEMA"`,
-		"inspect saga 4711 --name payment": `no saga "payment" with key "4711" in schema "SCHEMA"`,
+		"inspect saga 4713":                `schema "SCHEMA" has no saga with key "4713"`,
+		"inspect saga 4711 --name payment": `schema "SCHEMA" has no saga "payment" with key "4711"`,
 	} {
 		if code, _, stderr := s.rf(line); code != exitFailure || stderr != "rocketflow: "+want+"\n" {
 			t.Errorf("%s: got %d, %s", line, code, stderr)
 		}
 	}
-	var list []sagaReport
+	var list []sagaJSON
 	s.json(t, "inspect saga 4711", &list)
 	if len(list) != 1 || list[0].State != "paid" || string(list[0].Data) == "" || len(list[0].History) != 2 || list[0].FinishedAt.IsZero() {
 		t.Errorf("JSON: %+v", list)
@@ -80,7 +92,8 @@ func (s *seeded) json(t *testing.T, line string, v any) {
 	}
 }
 
-func TestInspectEvent(t *testing.T) {
+// An event is shown with its state in the outbox and in each consumer.
+func TestInspectEventShowsItsStates(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -93,7 +106,7 @@ func TestInspectEvent(t *testing.T) {
 		flags string
 		want  string
 	}{
-		{e.first.ID, " --body", "event E1\n" + head("sequence S1, the first of its stream") + `outbox confirmed by the broker TIME (SPAN after it was recorded)
+		{e.first.ID, " --body", "event E1\n" + head("sequence S1, the first of its stream") + `outbox acknowledged by the broker TIME (SPAN after it was recorded)
 body
   {
     "cents": 1
@@ -101,19 +114,19 @@ body
 consumers
   CONSUMER STATE DETAIL
   billing handled position S1
-  mailing not seen it began to read the topic later, TIME`},
-		{e.poison.ID, "", "event E2\n" + head("sequence S2, after S1") + `outbox confirmed by the broker TIME (SPAN after it was recorded)
+  mailing not seen the consumer began to read the topic later, TIME`},
+		{e.poison.ID, "", "event E2\n" + head("sequence S2, after S1") + `outbox acknowledged by the broker TIME (SPAN after it was recorded)
 consumers
   CONSUMER STATE DETAIL
   billing dead parked SPAN ago, 1 failed attempt, last error: no such article: \x1b[31m8
-  mailing not seen it began to read the topic later, TIME`},
-		{e.follower.ID, "", "event E3\n" + head("sequence S3, after S2") + `outbox owed to the broker for SPAN
+  mailing not seen the consumer began to read the topic later, TIME`},
+		{e.follower.ID, "", "event E3\n" + head("sequence S3, after S2") + `outbox owed for SPAN
 consumers
   CONSUMER STATE DETAIL
   billing gap parked SPAN ago, behind E2 (dead)
-  mailing not seen it began to read the topic later, TIME`},
+  mailing not seen the consumer began to read the topic later, TIME`},
 		{e.loose.ID, "", `event L1
-outbox not in this one
+outbox not in that of this schema
 consumers
   CONSUMER STATE DETAIL
   billing handled TIME`},
@@ -125,11 +138,11 @@ subject -
 sequence - (not ordered)
 recorded TIME (SPAN ago)
 content application/json, 11 bytes
-outbox not in this one
+outbox not in that of this schema
 consumers
   CONSUMER STATE DETAIL
   billing dead parked SPAN ago, 1 failed attempt, last error: no such article: \x1b[31m8
-  mailing not seen it began to read the topic later, TIME`},
+  mailing not seen the consumer began to read the topic later, TIME`},
 	} {
 		code, stdout, stderr := s.rf("inspect event " + c.id.String() + c.flags)
 		if code != exitOK {
@@ -137,7 +150,7 @@ consumers
 		}
 		wantLines(t, "inspect event", stdout, c.want)
 	}
-	if code, _, stderr := s.rf("inspect event " + uuid.NewString()); code != exitFailure || !strings.Contains(stderr, `schema "SCHEMA" doesn't know event`) {
+	if code, _, stderr := s.rf("inspect event " + uuid.NewString()); code != exitFailure || !strings.Contains(stderr, `schema "SCHEMA" has no record of event`) {
 		t.Errorf("unknown: got %d, %s", code, stderr)
 	}
 	if code, _, stderr := s.rf("inspect event 4711"); code != exitUsage || !strings.Contains(stderr, "want a UUID") {
@@ -163,7 +176,40 @@ consumers
 	}
 }
 
-func TestInspectEventGapAndNotSeen(t *testing.T) {
+// An event is shown with what says how to read it, why the broker rejects it, and who discarded it.
+func TestInspectEventShowsSchemaExtensionsAndDiscard(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	e := s.seedEvents(t)
+	s.reject(t, e)
+	s.exec(t, `UPDATE outbox SET headers = '{"CE_dataschema": "https://shop.example/order/1", "CE_region": "eu"}' WHERE id = $1`, e.follower.ID)
+	line := "inspect event " + e.follower.ID.String()
+	want := func(lines ...string) {
+		t.Helper()
+		code, stdout, stderr := s.rf(line)
+		for _, l := range lines {
+			if code != exitOK || !strings.Contains(stdout, l+"\n") {
+				t.Errorf("exit code %d: %s%s, want the line %q", code, stdout, stderr, l)
+			}
+		}
+	}
+	want("schema https://shop.example/order/1", "extension region: eu",
+		`rejected 1 time by the broker since TIME (SPAN ago): message \x1b[31mtoo large`)
+	if code, _, stderr := s.rf("owed discard --all --yes --reason wrong"); code != exitOK {
+		t.Fatal(stderr)
+	}
+	want("type rocketflow.discarded", "discarded TIME (SPAN ago), of type order.changed: wrong")
+	var report struct {
+		Discarded *struct{ Type, Reason string }
+	}
+	s.json(t, line, &report)
+	if report.Discarded == nil || report.Discarded.Type != "order.changed" || report.Discarded.Reason != "wrong" {
+		t.Errorf("JSON: %+v", report)
+	}
+}
+
+// An event behind a gap is shown with the sequence that it waits for.
+func TestInspectEventNamesTheMissingPredecessor(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -179,21 +225,22 @@ func TestInspectEventGapAndNotSeen(t *testing.T) {
 	}
 }
 
-func TestInspectStream(t *testing.T) {
+// A subject is shown with its streams, positions and parked events.
+func TestInspectStreamShowsPositions(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	s.seedEvents(t)
-	want := `published here, newest first
+	want := `published events, the newest first
   SOURCE TOPIC SEQUENCE EVENT TYPE RECORDED BROKER
   shop orders S3 E3 order.changed TIME owed for SPAN
-  shop orders S2 E2 order.changed TIME confirmed
-  shop orders S1 E1 order.changed TIME confirmed
+  shop orders S2 E2 order.changed TIME acknowledged
+  shop orders S1 E1 order.changed TIME acknowledged
 
 positions of consumers
   CONSUMER SOURCE TOPIC POSITION BEHIND
   billing shop orders S1 2
 
-parked, first in its stream first
+parked events, in the order of their streams
   CONSUMER TOPIC SEQUENCE AFTER EVENT TYPE REASON ATTEMPTS PARKED NEXT LAST ERROR
   billing orders S2 S1 E2 order.changed dead 1 SPAN ago - no such article: \x1b[31m8
   billing orders S3 S2 E3 order.changed gap 0 SPAN ago - -`
@@ -217,7 +264,7 @@ parked, first in its stream first
 	s.exec(t, "TRUNCATE outbox, parked")
 	s.exec(t, "INSERT INTO position VALUES ('billing', 'till', 'payments', '4711', 7)")
 	_, stdout, _ := s.rf("inspect stream 4711")
-	wantLines(t, "after retention", stdout, `published here, newest first
+	wantLines(t, "after retention", stdout, `published events, the newest first
   SOURCE TOPIC SEQUENCE EVENT TYPE RECORDED BROKER
   shop orders S3 - - - -
 
@@ -227,7 +274,8 @@ positions of consumers
   billing till payments 7 -`)
 }
 
-func TestInspectBacklogAndTimeouts(t *testing.T) {
+// The backlog counts what is owed, parked and armed; the timeouts are listed.
+func TestInspectBacklogCountsAll(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	wantReport := func(line, want string) {
@@ -238,10 +286,10 @@ func TestInspectBacklogAndTimeouts(t *testing.T) {
 		}
 		wantLines(t, line, stdout, want)
 	}
-	wantReport("inspect backlog", `owed to the broker (the sweep's mark moved SPAN ago)
-  nothing
-parked by consumers
-  nothing
+	wantReport("inspect backlog", `owed events (the sweep's watermark moved SPAN ago)
+  none
+parked events
+  none
 timeouts
   armed 0
   next due -
@@ -260,10 +308,10 @@ timeouts
 		t.Fatal(err)
 	}
 	s.names = append(s.names, deadline.String(), "T2")
-	wantReport("inspect backlog", `owed to the broker (the sweep's mark moved SPAN ago)
+	wantReport("inspect backlog", `owed events (the sweep's watermark moved SPAN ago)
   TOPIC EVENTS OLDEST
   orders 1 TIME (SPAN ago)
-parked by consumers
+parked events
   CONSUMER REASON EVENTS OLDEST NEXT ATTEMPT
   billing dead 2 TIME (SPAN ago) -
   billing gap 1 TIME (SPAN ago) -
@@ -288,7 +336,8 @@ order/4711 open TIME in SPAN no T2 saga.deadline.order timeouts`)
 	}
 }
 
-func TestNotMigrated(t *testing.T) {
+// A command on a schema without tables names the schemas that have them; without a database, the failed connection.
+func TestSchemaWithoutTables(t *testing.T) {
 	t.Parallel()
 	s := seed(t) // so that there is a schema to be named
 	for _, line := range []string{"inspect backlog", "inspect saga 4711", "redrive list", "redrive retry --all"} {

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 func newInspectTimeoutsCommand(flags *reportFlags) *cobra.Command {
@@ -15,11 +16,14 @@ func newInspectTimeoutsCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "timeouts [KEY]",
 		Short: "List armed timeouts, the next due first",
-		Long: `Lists the timeouts that are armed, all or those of a key, the next due first. The key of a saga's deadline is the saga's
-name and key: order/4711. At the broker: it holds a timer; else the sweep hands the timeout over in time. Stuck: the event
-was sent again and again, and nobody has handled it. See that a consumer of its topic has a handler for its type, and look
-at dead letters (rocketflow redrive list).`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Long: `Lists armed timeouts, all or those of a key, the next due first. The key of a saga's deadline is the saga's name and key,
+such as order/4711.
+
+AT THE BROKER says whether the broker holds a timer for it; if not, the sweep hands it over in time. A stuck timeout is
+overdue, its event was sent many times, and no consumer has handled it: see that a consumer of its topic has a handler for
+its type, and look for a dead letter with rocketflow redrive list.`,
+		Example: "  rocketflow inspect timeouts order/4711 --schema order_rocketflow",
+		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkLimit(limit); err != nil {
 				return err
@@ -30,9 +34,8 @@ at dead letters (rocketflow redrive list).`,
 					return usagef("KEY is empty")
 				}
 			}
-			ctx := cmd.Context()
-			return flags.report(ctx, func(r *inspect.Reader) error {
-				list, err := r.Timeouts(ctx, key, limit)
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				list, err := o.Timeouts(ctx, operate.TimeoutFilter{Key: key, Limit: limit})
 				switch {
 				case err != nil:
 					return err
@@ -42,15 +45,19 @@ at dead letters (rocketflow redrive list).`,
 					_, err := fmt.Fprintln(cmd.OutOrStdout(), "no armed timeouts")
 					return err
 				}
-				return printTimeouts(cmd.OutOrStdout(), r.Now, list)
+				now, err := o.Now(ctx)
+				if err != nil {
+					return err
+				}
+				return printTimeouts(cmd.OutOrStdout(), now, list)
 			})
 		},
 	}
-	limitFlag(cmd, &limit, 50, "at most so many")
+	limitFlag(cmd, &limit, 50, "at most this many")
 	return cmd
 }
 
-func printTimeouts(w io.Writer, now time.Time, list []inspect.Timeout) error {
+func printTimeouts(w io.Writer, now time.Time, list []operate.Timeout) error {
 	table := newTable(w, "", "KEY", "NAME", "DUE", "", "AT THE BROKER", "EVENT", "TYPE", "TOPIC")
 	for _, t := range list {
 		when := away(now, t.DueAt)

@@ -1,4 +1,5 @@
-// Command rocketflow runs, migrates and explains what is built with rocketflow: see `rocketflow help`.
+// Command rocketflow runs servers for development, migrates the tables of services, shows what is in them, and does what
+// operators do: see rocketflow help.
 package main
 
 import (

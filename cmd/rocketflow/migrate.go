@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,15 +21,19 @@ func newMigrateCommand() *cobra.Command {
 	cmd := parent("migrate", "Create, update or remove rocketflow's tables",
 		newMigrateUpCommand(&flags),
 		newMigrateDownCommand(&flags),
-		&cobra.Command{Use: "status", Short: "List the migrations", Args: args(cobra.NoArgs),
-			RunE: flags.migrate(func(context.Context, *pgxpool.Pool) error { return nil })},
+		&cobra.Command{Use: "status", Short: "List the migrations, and which of them are applied", Args: args(cobra.NoArgs),
+			Example: "  rocketflow migrate status --schema order_rocketflow",
+			RunE:    flags.migrate(func(context.Context, *pgxpool.Pool) error { return nil })},
 		newMigrateOwnerCommand(&flags),
 	)
+	cmd.Long = "Creates, updates, lists or reverts rocketflow's tables in the schema of a service."
+	cmd.Example = `  rocketflow migrate up --schema order_rocketflow
+  rocketflow migrate status --schema order_rocketflow`
 	flags.add(cmd)
 	return cmd
 }
 
-// migrate runs fn on the database, then shows what the schema has become.
+// migrate runs fn on the database, then lists the migrations of the schema.
 func (f *databaseFlags) migrate(fn func(context.Context, *pgxpool.Pool) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		pool, err := f.open(cmd.Context())
@@ -52,10 +55,11 @@ func (f *databaseFlags) migrate(fn func(context.Context, *pgxpool.Pool) error) f
 func newMigrateUpCommand(flags *databaseFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "Apply what is pending",
-		Long: `Creates the schema and its tables, or what an older version of rocketflow lacks. It waits for others that migrate the
-schema and for transactions that use a table that is changed, and says who they are.`,
-		Args: args(cobra.NoArgs),
+		Short: "Apply the pending migrations",
+		Long: `Creates the schema and its tables, or adds what an older version of rocketflow didn't have. It waits for other processes
+that migrate the schema, and for transactions that use a table that is changed, and names them.`,
+		Example: "  rocketflow migrate up --schema order_rocketflow",
+		Args:    args(cobra.NoArgs),
 	}
 	cmd.RunE = flags.migrate(func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migrations.UpNotify(ctx, pool, flags.schema, func(h migrations.Holder) {
@@ -66,23 +70,27 @@ schema and for transactions that use a table that is changed, and says who they 
 }
 
 func newMigrateDownCommand(flags *databaseFlags) *cobra.Command {
-	var yes bool
+	var confirm confirmFlag
 	cmd := &cobra.Command{
 		Use:   "down",
-		Short: "Take the newest migration back, with all the data in its tables",
-		Long: `Takes the newest migration back: the tables and columns that it made are dropped, and what they hold is lost, owed events
-and armed timeouts too. It asks first, unless --yes says not to.`,
-		Args: args(cobra.NoArgs),
+		Short: "Revert the newest migration, with all the data in its tables",
+		Long: `Reverts the newest migration: the tables and columns that it added are dropped with their data, which may be owed events
+and armed timeouts. Asks for confirmation; where there is no terminal, --yes is required.`,
+		Example: "  rocketflow migrate down --schema order_rocketflow",
+		Args:    args(cobra.NoArgs),
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	confirm.add(cmd)
 	cmd.RunE = func(c *cobra.Command, args []string) error {
 		return flags.migrate(func(ctx context.Context, pool *pgxpool.Pool) error {
-			if !yes {
-				list, err := migrations.List(ctx, pool, flags.schema)
-				if err != nil {
+			list, err := migrations.List(ctx, pool, flags.schema)
+			if err != nil {
+				return err
+			}
+			if question := downQuestion(flags.schema, list); question != "" {
+				if err := confirm.possible(c, "the data in the tables of the newest migration is lost"); err != nil {
 					return err
 				}
-				if err := confirm(c, downQuestion(flags.schema, list)); err != nil {
+				if err := confirm.confirm(c, question); err != nil {
 					return err
 				}
 			}
@@ -92,26 +100,11 @@ and armed timeouts too. It asks first, unless --yes says not to.`,
 	return cmd
 }
 
-// confirm asks at a terminal; where there is none only --yes is an answer.
-func confirm(cmd *cobra.Command, question string) error {
-	if question == "" {
-		return nil
-	}
-	if !isTerminal(cmd.InOrStdin()) {
-		return usagef("to %s without being asked, add --yes", strings.TrimSuffix(question, "?"))
-	}
-	if !ask(cmd.InOrStdin(), cmd.ErrOrStderr(), question) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "nothing was changed")
-		return errDeclined
-	}
-	return nil
-}
-
-// downQuestion is empty if no migration is applied.
+// downQuestion returns what to ask before the newest migration is reverted; empty: no migration is applied.
 func downQuestion(schema string, list []migrations.Status) string {
 	for _, m := range slices.Backward(list) {
 		if !m.AppliedAt.IsZero() {
-			return fmt.Sprintf("take back %s in schema %s, and drop its tables and columns with all that they hold?", m.Name, schema)
+			return fmt.Sprintf("revert %s in schema %s, and drop its tables and columns with all their data?", m.Name, schema)
 		}
 	}
 	return ""
@@ -122,9 +115,9 @@ func newMigrateOwnerCommand(flags *databaseFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "owner",
 		Short: "Show or change the service that the schema belongs to",
-		Long: `A schema belongs to the service that started on it first: another one is refused. --set gives it to another name, for a
-service that was renamed. Events that are owed go out under their old source; consumers see the new one as the source of
-new streams. Stop the service before.`,
+		Long: `A schema belongs to the service that started on it first; a service of another name is refused. --set gives it to another
+name, for a service that was renamed. Owed events are sent with their old source; for consumers, the new source begins new
+streams. Stop the service before.`,
 		Example: `  rocketflow migrate owner --schema order_rocketflow
   rocketflow migrate owner --schema order_rocketflow --set orders`,
 		Args: args(cobra.NoArgs),
@@ -144,13 +137,13 @@ new streams. Stop the service before.`,
 				return err
 			}
 			if owner == "" {
-				owner = "nobody: the first service that starts on it will have it"
+				owner = "no service yet: it will belong to the first that starts on it"
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "schema %s belongs to %s\n", flags.schema, printable.Text(owner, 200))
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&set, "set", "", "the source, that is the service's name, to give it to")
+	cmd.Flags().StringVar(&set, "set", "", "the source, which is the name of the service, that the schema is given to")
 	return cmd
 }
 

@@ -7,25 +7,29 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/operate"
 )
+
+const rejectedEvent = "rejected event"
+
+// rejectedFlags are the flags that select rejected events.
+var rejectedFlags = []string{"source", "topic", "type", "subject", "event"}
 
 func newOwedCommand() *cobra.Command {
 	var flags reportFlags
-	cmd := parent("owed", "List, retry, redirect or discard events that the broker rejects",
+	cmd := parent("owed", "List, retry, redirect or discard owed events that the broker rejects",
 		newOwedListCommand(&flags),
-		newOwedChangeCommand(&flags, "retry", "Have rejected events tried again at once", `Has events tried again by the next sweep instead of at their time. Of a topic that takes nothing one is tried
-first. Prints how many events were made due.`, "retried", false),
-		newOwedChangeCommand(&flags, "redirect", "Send rejected events to another topic", `Publishes events in the topic --to instead of their own. They keep id, type, subject and body, and take the next place of
-their stream in that topic; in their own topic a rocketflow.discarded event stands in their place, which consumers step
-over. Prints how many.`, "redirected", true),
+		newOwedRetryCommand(&flags),
+		newOwedRedirectCommand(&flags),
 		newOwedDiscardCommand(&flags),
 	)
-	cmd.Long = `An event that the broker rejects (its topic is missing, a right is missing, or it is too large) stays owed and is tried
-again for ever. It doesn't hold up the events of other topics. The flags that select events must all match.`
+	cmd.Long = `An event that the broker rejects, because its topic or a right is missing or because it is too large, stays owed. The
+outbox retries it until the broker takes it, or until it is redirected or discarded. It doesn't delay events of other
+topics.
+
+An event is selected if it matches all of the flags that are set.`
 	cmd.Example = `  rocketflow owed list --schema order_rocketflow    # the example order service
   rocketflow owed redirect --topic order --to orders
   rocketflow owed discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --reason "too large, see ticket 4711"`
@@ -33,223 +37,165 @@ again for ever. It doesn't hold up the events of other topics. The flags that se
 	return cmd
 }
 
-// owedFlags select rejected events.
-type owedFlags struct {
-	outbox.OwedFilter
-	event string
-}
-
-func (f *owedFlags) add(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&f.Source, "source", "", "only events of this service")
-	flags.StringVar(&f.Topic, "topic", "", "only events of this topic")
-	flags.StringVar(&f.Type, "type", "", "only events of this type")
-	flags.StringVar(&f.Subject, "subject", "", "only events of this aggregate")
-	flags.StringVar(&f.event, "event", "", "only the event with this id")
-}
-
-func (f *owedFlags) addAll(cmd *cobra.Command, what string) {
-	f.add(cmd)
-	cmd.Flags().BoolVar(&f.All, "all", false, what+" all rejected events")
-	limitFlag(cmd, &f.Limit, 0, "at most so many, the oldest first (default: no limit)")
-}
-
-// check completes the filter. A flag that is set to nothing would select everything: it is refused.
-func (f *owedFlags) check(cmd *cobra.Command) (selective bool, err error) {
-	for _, name := range []string{"source", "topic", "type", "subject", "event"} {
-		if flag := cmd.Flags().Lookup(name); flag.Changed {
-			selective = true
-			if flag.Value.String() == "" {
-				return false, usagef("--%s is empty", name)
-			}
-		}
-	}
-	if f.event != "" {
-		if f.EventID, err = uuid.Parse(f.event); err != nil || f.EventID == uuid.Nil {
-			return false, usagef("--event %q is not the id of an event: want a UUID", f.event)
-		}
-	}
-	if f.Limit < 0 || f.Limit == 0 && cmd.Flags().Changed("limit") {
-		return false, usagef("--limit %d: want at least 1", f.Limit)
-	}
-	return selective, nil
-}
-
-func (f *owedFlags) checkAll(cmd *cobra.Command) error {
-	selective, err := f.check(cmd)
-	switch {
-	case err != nil:
-		return err
-	case selective && f.All:
-		return usagef("--all and a filter exclude each other")
-	case !selective && !f.All:
-		return usagef("which events? Set a filter, or --all")
-	}
-	return nil
-}
-
-// owedReport is a rejected event as it is printed.
-type owedReport struct {
-	EventID    uuid.UUID `json:"event_id"`
-	Type       string    `json:"type"`
-	Source     string    `json:"source"`
-	Topic      string    `json:"topic"`
-	Subject    string    `json:"subject,omitempty"`
-	Sequence   int64     `json:"sequence,omitempty"`
-	Previous   int64     `json:"previous,omitempty"`
-	RecordedAt time.Time `json:"recorded_at"`
-	Size       int       `json:"size"`
-	Reason     string    `json:"reason"`
-	Attempts   int       `json:"attempts"`
-	RejectedAt time.Time `json:"rejected_at"`
-	NextAt     time.Time `json:"next_at,omitzero"`
-}
-
 func newOwedListCommand(flags *reportFlags) *cobra.Command {
-	var filter owedFlags
+	var filter eventFlags
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List events that the broker rejects, the oldest first",
-		Args:  args(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List rejected events, the oldest first, and rejected topics",
+		Example: "  rocketflow owed list --topic orders",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := filter.check(cmd); err != nil {
+			if _, err := filter.check(cmd, time.Now()); err != nil {
 				return err
 			}
-			return flags.owed(cmd.Context(), func(ctx context.Context, o *outbox.Owed) error {
-				list, err := o.List(ctx, filter.OwedFilter)
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				list, err := o.RejectedEvents(ctx, filter.rejected())
 				if err != nil {
 					return err
 				}
 				if flags.json {
-					reports := []owedReport{}
-					for _, r := range list {
-						e := r.Event
-						reports = append(reports, owedReport{
-							e.ID, e.Type, e.Source, e.Topic, e.Subject, e.Sequence, e.Previous, e.Time, r.Size, r.Reason, r.Attempts, r.RejectedAt, r.NextAt,
-						})
-					}
-					return printJSON(cmd.OutOrStdout(), reports)
+					return printJSON(cmd.OutOrStdout(), list)
 				}
-				return printOwed(cmd.OutOrStdout(), list, len(list) == filter.Limit)
+				if err := printRejected(cmd.OutOrStdout(), list); err != nil {
+					return err
+				}
+				if err := printListed(cmd.OutOrStdout(), len(list), rejectedEvent, filter.limit); err != nil {
+					return err
+				}
+				topics, err := o.RejectedTopics(ctx)
+				if err != nil {
+					return err
+				}
+				return printRejectedTopics(cmd.OutOrStdout(), topics)
 			})
 		},
 	}
-	filter.add(cmd)
-	limitFlag(cmd, &filter.Limit, 100, "at most so many")
+	filter.addList(cmd, rejectedFlags...)
 	return cmd
 }
 
-func printOwed(w io.Writer, list []outbox.OwedEvent, more bool) error {
-	if len(list) > 0 {
-		t := newTable(w, "", "EVENT", "TYPE", "TOPIC", "SUBJECT", "BYTES", "REJECTED", "ATTEMPTS", "REASON")
-		for _, r := range list {
-			e := r.Event
-			t.row(e.ID.String(), short(e.Type), short(e.Topic), orDash(short(e.Subject)), strconv.Itoa(r.Size), r.RejectedAt.UTC().Format(time.RFC3339),
-				strconv.Itoa(r.Attempts), short(r.Reason))
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
+func printRejected(w io.Writer, list []operate.RejectedEvent) error {
+	if len(list) == 0 {
+		return nil
 	}
-	note := ""
-	if more {
-		note = " (--limit; there may be more)"
+	t := newTable(w, "", "EVENT", "TYPE", "TOPIC", "SUBJECT", "BYTES", "REJECTED", "ATTEMPTS", "REASON")
+	for _, r := range list {
+		e := r.Event
+		t.row(e.ID.String(), short(e.Type), short(e.Topic), orDash(short(e.Subject)), strconv.Itoa(r.Size), moment(r.RejectedAt),
+			strconv.Itoa(r.Attempts), short(r.Reason))
 	}
-	_, err := fmt.Fprintln(w, plural(len(list), "rejected event")+note)
-	return err
+	return t.flush()
 }
 
-func newOwedChangeCommand(flags *reportFlags, use, summary, long, done string, redirect bool) *cobra.Command {
-	var filter owedFlags
-	var to string
+func printRejectedTopics(w io.Writer, list []operate.RejectedTopic) error {
+	if len(list) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "rejected topics (the broker takes no event of them; one event of each is tried at NEXT)")
+	t := newTable(w, "  ", "TOPIC", "EVENTS", "REJECTED", "ATTEMPTS", "NEXT", "REASON")
+	for _, r := range list {
+		t.row(short(r.Topic), count(r.Events), moment(r.RejectedAt), strconv.Itoa(r.Attempts), moment(r.NextAt), short(r.Reason))
+	}
+	return t.flush()
+}
+
+func newOwedRetryCommand(flags *reportFlags) *cobra.Command {
+	var filter eventFlags
 	cmd := &cobra.Command{
-		Use: use, Short: summary, Long: long,
-		Args: args(cobra.NoArgs),
+		Use:   "retry",
+		Short: "Make rejected events due at once",
+		Long: `Makes rejected events due: the next sweep sends them, instead of at the time of their next attempt. Of a topic of which
+the broker takes no event, one is tried first. Prints how many events were made due.`,
+		Example: "  rocketflow owed retry --topic orders",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := filter.checkAll(cmd); err != nil {
+			if err := filter.checkChange(cmd, time.Now()); err != nil {
 				return err
 			}
-			if redirect && to == "" {
-				return usagef("to which topic? Set --to")
-			}
-			return flags.owed(cmd.Context(), func(ctx context.Context, o *outbox.Owed) (err error) {
-				var n int
-				if redirect {
-					n, err = o.Redirect(ctx, filter.OwedFilter, to)
-				} else {
-					n, err = o.Retry(ctx, filter.OwedFilter)
-				}
-				return flags.printOwedCount(cmd.OutOrStdout(), done, n, err)
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				n, err := o.RetryRejected(ctx, filter.rejected())
+				return flags.printChanged(cmd.OutOrStdout(), "retried", n, rejectedEvent, err)
 			})
 		},
 	}
-	filter.addAll(cmd, use)
-	if redirect {
-		cmd.Flags().StringVar(&to, "to", "", "the topic")
+	filter.addChange(cmd, "retry all rejected events", rejectedFlags...)
+	return cmd
+}
+
+func newOwedRedirectCommand(flags *reportFlags) *cobra.Command {
+	var filter eventFlags
+	var to string
+	cmd := &cobra.Command{
+		Use:   "redirect",
+		Short: "Move rejected events to another topic",
+		Long: `Moves events to the topic --to. They keep id, type, subject and body, and take the next place of their stream in that
+topic. In their own topic an event of type ` + operate.DiscardedType + ` replaces each; consumers step over it. Prints how many.`,
+		Example: "  rocketflow owed redirect --topic order --to orders",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := filter.checkChange(cmd, time.Now()); err != nil {
+				return err
+			}
+			if err := required(cmd, "to"); err != nil {
+				return err
+			}
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				n, err := o.RedirectRejected(ctx, filter.rejected(), to)
+				return flags.printChanged(cmd.OutOrStdout(), "redirected", n, rejectedEvent, err)
+			})
+		},
 	}
+	filter.addChange(cmd, "redirect all rejected events", rejectedFlags...)
+	cmd.Flags().StringVar(&to, "to", "", "the topic to move the events to (required)")
 	return cmd
 }
 
 func newOwedDiscardCommand(flags *reportFlags) *cobra.Command {
-	var filter owedFlags
+	var filter eventFlags
 	var reason string
-	var yes bool
+	var confirm confirmFlag
 	cmd := &cobra.Command{
 		Use:   "discard",
-		Short: "Give rejected events up, for good",
-		Long: `Gives events up. In an ordered stream a rocketflow.discarded event stands in the place of each, with --reason, which consumers
-step over. As they were the events are kept in the table outbox_discarded as long as delivered ones are. Prints how many.
-Asks first, on a terminal; elsewhere it wants --yes.`,
-		Args: args(cobra.NoArgs),
+		Short: "Give up rejected events: they are never sent",
+		Long: `Gives up rejected events. In an ordered stream an event of type ` + operate.DiscardedType + ` with --reason replaces each;
+consumers step over it. The discarded events are kept in the table outbox_discarded as long as acknowledged ones are.
+Prints how many. Asks for confirmation; where there is no terminal, --yes is required.`,
+		Example: `  rocketflow owed discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --reason "too large, see ticket 4711"`,
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := filter.checkAll(cmd); err != nil {
+			if err := filter.checkChange(cmd, time.Now()); err != nil {
 				return err
 			}
-			if !yes && !isTerminal(cmd.InOrStdin()) {
-				return usagef("discarded events are never sent: confirm with --yes")
+			if err := confirm.possible(cmd, "discarded events are never sent"); err != nil {
+				return err
 			}
-			return flags.owed(cmd.Context(), func(ctx context.Context, o *outbox.Owed) error {
-				if !yes {
-					list, err := o.List(ctx, filter.OwedFilter)
-					if err != nil {
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				list, err := o.RejectedEvents(ctx, filter.rejected())
+				if err != nil {
+					return err
+				}
+				if len(list) > 0 {
+					if err := confirm.confirm(cmd, discardQuestion(len(list), rejectedEvent, filter.limit)); err != nil {
 						return err
 					}
-					if len(list) > 0 && !ask(cmd.InOrStdin(), cmd.ErrOrStderr(), "discard "+plural(len(list), "rejected event")+" or more?") {
-						fmt.Fprintln(cmd.ErrOrStderr(), "nothing discarded")
-						return errDeclined
-					}
 				}
-				n, err := o.Discard(ctx, filter.OwedFilter, reason)
-				return flags.printOwedCount(cmd.OutOrStdout(), "discarded", n, err)
+				n, err := o.DiscardRejected(ctx, filter.rejected(), reason)
+				return flags.printChanged(cmd.OutOrStdout(), "discarded", n, rejectedEvent, err)
 			})
 		},
 	}
-	filter.addAll(cmd, "discard")
-	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
-	cmd.Flags().StringVar(&reason, "reason", "", "why; consumers of the stream are told")
+	filter.addChange(cmd, "discard all rejected events", rejectedFlags...)
+	confirm.add(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why the events are discarded, for those who read their streams")
 	return cmd
 }
 
-// owed calls fn with the rejected events of the schema.
-func (f *reportFlags) owed(ctx context.Context, fn func(context.Context, *outbox.Owed) error) error {
-	pool, err := f.openMigrated(ctx)
-	if err != nil {
-		return err
+// discardQuestion asks whether the n things that a list found are to be discarded. A list without a limit ends at
+// operate.DefaultLimit.
+func discardQuestion(n int, thing string, limit int) string {
+	many := plural(n, thing)
+	if limit == 0 && n == operate.DefaultLimit {
+		many += " or more"
 	}
-	defer pool.Close()
-	return fn(ctx, outbox.NewOwed(pool, f.schema))
-}
-
-func (f *reportFlags) printOwedCount(w io.Writer, done string, n int, err error) error {
-	if err != nil {
-		if n > 0 {
-			err = fmt.Errorf("%w (after %d were %s)", err, n, done)
-		}
-		return err
-	}
-	if f.json {
-		return printJSON(w, map[string]int{done: n})
-	}
-	_, err = fmt.Fprintf(w, "%s %s\n", done, plural(n, "rejected event"))
-	return err
+	return "discard " + many + " without their effect?"
 }

@@ -5,13 +5,14 @@ import (
 	"testing"
 )
 
-// reject notes the event that seedEvents left owed as rejected.
+// reject records the event that seedEvents left owed as rejected.
 func (s *seeded) reject(t *testing.T, e events) {
 	t.Helper()
 	s.exec(t, "INSERT INTO outbox_rejected (id, topic, reason, next_at) VALUES ($1, 'orders', 'message \x1b[31mtoo large', clock_timestamp())", e.follower.ID)
 }
 
-func TestOwed(t *testing.T) {
+// Rejected events are listed, and then retried, redirected or discarded as the flags select.
+func TestOwedChangesWhatIsSelected(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ line, says string }{
 		{"owed retry --all", "retried 1 rejected event"},
@@ -41,15 +42,16 @@ func TestOwed(t *testing.T) {
 	}
 }
 
-func TestOwedRefuses(t *testing.T) {
+// A wrong command line changes nothing.
+func TestOwedRefusesWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	for line, want := range map[string]string{
-		"owed retry":                       "Set a filter, or --all",
-		"owed redirect --all":              "Set --to",
-		"owed redirect --to x":             "Set a filter, or --all",
+		"owed retry":                       "set a filter, or --all",
+		"owed redirect --all":              "--to is missing",
+		"owed redirect --to x":             "set a filter, or --all",
 		"owed discard --all":               "confirm with --yes",
-		"owed discard --yes":               "Set a filter, or --all",
+		"owed discard --yes":               "set a filter, or --all",
 		"owed discard --yes --topic=":      "--topic is empty",
 		"owed list --event 1":              "want a UUID",
 		"owed retry --all --limit 0":       "--limit 0",

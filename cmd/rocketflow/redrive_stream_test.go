@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-func TestRedriveAccept(t *testing.T) {
+// Only the first event behind a gap can be accepted.
+func TestRedriveAcceptsTheFirstBehindAGap(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -29,7 +30,8 @@ func TestRedriveAccept(t *testing.T) {
 	}
 }
 
-func TestRedriveRetire(t *testing.T) {
+// Events of a retired handler are stepped over.
+func TestRedriveRetireReleasesWaitingEvents(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -45,12 +47,13 @@ func TestRedriveRetire(t *testing.T) {
 	if n := s.count(t, "reason = 'unhandled'"); n != 0 {
 		t.Errorf("%d events wait for their handler still", n)
 	}
-	if code, _, stderr := s.rf(retire + " --yes"); code == exitOK || !strings.Contains(stderr, "no handler") {
+	if code, _, stderr := s.rf(retire + " --yes"); code == exitOK || !strings.Contains(stderr, "no record of a handler") {
 		t.Errorf("twice: exit code %d: %s", code, stderr)
 	}
 }
 
-func TestRedriveReset(t *testing.T) {
+// A position can be set back.
+func TestRedriveResetSetsThePosition(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)

@@ -17,7 +17,8 @@ func (s *seeded) count(t *testing.T, where string) int {
 	return n
 }
 
-func TestRedriveList(t *testing.T) {
+// The lists of dead letters and of parked events show what the flags select.
+func TestRedriveListsWhatIsSelected(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -26,12 +27,12 @@ func TestRedriveList(t *testing.T) {
 	const bad = "billing L2 order.seen orders - dead 1 TIME - no such article: \\x1b[31m8\n"
 	for line, want := range map[string]string{
 		"redrive list":                   heads + poison + bad + "2 dead letters",
-		"redrive list --limit 1":         heads + poison + "1 dead letter (--limit; there may be more)",
+		"redrive list --limit 1":         heads + poison + "1 dead letter (--limit is reached: there may be more)",
 		"redrive list --type order.seen": heads + bad + "1 dead letter",
 		"redrive list --subject 4711 --topic orders --consumer billing --source shop": heads + poison + "1 dead letter",
 		"redrive list --event " + e.bad.ID.String():                                   heads + bad + "1 dead letter",
 		"redrive list --consumer nobody":                                              "0 dead letters",
-		"redrive waiting":                                                             heads + "billing E3 order.changed orders 4711 gap 0 TIME - -\n1 waiting event",
+		"redrive waiting":                                                             heads + "billing E3 order.changed orders 4711 gap 0 TIME - -\n1 parked event",
 	} {
 		code, stdout, stderr := s.rf(line)
 		if code != exitOK {
@@ -39,7 +40,10 @@ func TestRedriveList(t *testing.T) {
 		}
 		wantLines(t, line, stdout, want)
 	}
-	var list []parkedReport
+	var list []struct {
+		EventID   uuid.UUID `json:"event_id"`
+		LastError string    `json:"last_error"`
+	}
 	s.json(t, "redrive list --subject 4711", &list)
 	if len(list) != 1 || list[0].EventID != e.poison.ID || list[0].LastError != "no such article:\n\t\x1b[31m8" {
 		t.Errorf("JSON: %+v", list)
@@ -50,15 +54,15 @@ func TestRedriveList(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a command line, nothing may change.
-func TestRedriveRefuses(t *testing.T) {
+// A wrong command line changes nothing.
+func TestRedriveRefusesWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	s.seedEvents(t)
 	for line, want := range map[string]string{
-		"redrive retry":                              "Set a filter, or --all",
-		"redrive retry --limit 5":                    "Set a filter, or --all",
-		"redrive discard --yes":                      "Set a filter, or --all",
+		"redrive retry":                              "set a filter, or --all",
+		"redrive retry --limit 5":                    "set a filter, or --all",
+		"redrive discard --yes":                      "set a filter, or --all",
 		"redrive discard --all":                      "confirm with --yes",
 		"redrive discard --subject 4711":             "confirm with --yes",
 		"redrive discard --consumer= --all --yes":    "--consumer is empty",
@@ -81,7 +85,8 @@ func TestRedriveRefuses(t *testing.T) {
 	}
 }
 
-func TestRedriveRetry(t *testing.T) {
+// Retried dead letters are due with all their attempts.
+func TestRedriveRetryMakesDeadLettersDue(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	s.seedEvents(t)
@@ -105,7 +110,8 @@ func TestRedriveRetry(t *testing.T) {
 	}
 }
 
-func TestRedriveDiscard(t *testing.T) {
+// A discarded dead letter is deleted, and the event behind it is due.
+func TestRedriveDiscardFreesTheStream(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -124,7 +130,8 @@ func TestRedriveDiscard(t *testing.T) {
 	}
 }
 
-func TestAsk(t *testing.T) {
+// Only yes is a yes.
+func TestAskTakesOnlyYes(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]bool{"y\n": true, " Yes \n": true, "y": true, "n\n": false, "\n": false, "": false, "yesterday\n": false} {
 		var out bytes.Buffer

@@ -7,8 +7,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// TestResend sends what the flags select to a broker that has nothing of it.
-func TestResend(t *testing.T) {
+// Resend sends what the flags select to a broker that has lost everything.
+func TestResendSendsWhatIsSelected(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	e := s.seedEvents(t)
@@ -37,19 +37,20 @@ func TestResend(t *testing.T) {
 	}
 }
 
-func TestResendRefuses(t *testing.T) {
+// A wrong command line sends nothing.
+func TestResendRefusesWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	for line, want := range map[string]string{
-		"resend":                              "Set a filter, or --all",
-		"resend --limit 5":                    "Set a filter, or --all",
+		"resend":                              "set a filter, or --all",
+		"resend --limit 5":                    "set a filter, or --all",
 		"resend --all --topic orders":         "exclude each other",
 		"resend --topic=":                     "--topic is empty",
-		"resend --since yesterday":            "want an instant",
+		"resend --since yesterday":            "is not a time",
 		"resend --since 1h --until 2h":        "not before",
 		"resend --all --rate 0":               "--rate 0",
 		"resend --all --limit 0":              "--limit 0",
-		"resend --since -1h":                  "want an instant",
+		"resend --since -1h":                  "is not a time",
 		"resend --all --limit -1 --namesrv x": "--limit -1",
 	} {
 		if code, _, stderr := s.rf(line); code != exitUsage || !strings.Contains(stderr, want) {

@@ -22,7 +22,7 @@ const (
 	exitSignal  = 130 // as shells report Ctrl-C
 )
 
-// newRoot is the list of commands. Each is in a file of its name.
+// newRoot returns the command line. Each command is in a file of its name.
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
 		newDevCommand(),
@@ -36,6 +36,17 @@ func newRoot() *cobra.Command {
 		newSagaCommand(),
 		newVersionCommand(),
 	)
+	root.Long = `Runs rocketflow's servers on this machine, migrates a service's tables, shows what is in them, and does what operators do.
+
+Commands that work on tables take --database-url (default $DATABASE_URL) and --schema.`
+	root.Example = `  rocketflow dev -- go test ./...                   # Postgres and a broker around a command
+  rocketflow demo                                   # a flow of two services, verified
+  rocketflow migrate up --schema order_rocketflow   # create or update a service's tables
+  rocketflow inspect backlog                        # what is owed, parked, armed and waiting
+  rocketflow inspect event ID                       # what became of an event
+  rocketflow redrive retry --consumer billing       # dead letters again
+  rocketflow owed redirect --topic order --to orders
+  rocketflow resend --since 2h                      # after a broker lost messages`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
@@ -62,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "rocketflow: %s (see `%s --help`)\n", printable.Text(err.Error(), maxMessage), cmd.CommandPath())
 		return exitUsage
-	case ctx.Err() != nil: // whatever failed did so because it was told to end
+	case ctx.Err() != nil: // the signal is the cause of whatever failed
 		fmt.Fprintf(stderr, "rocketflow: %v\n", context.Cause(ctx))
 		return exitSignal
 	default:
@@ -71,15 +82,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// maxMessage bounds what an error says, in bytes.
+// maxMessage is the maximum length of an error message, in bytes.
 const maxMessage = 8 << 10
 
-// usageError: the command line is wrong. Commands make it with usagef, and wrap their argument checks in args.
+// usageError says that the command line is wrong. Commands make it with usagef, and wrap their argument checks in args.
 type usageError struct{ error }
 
 func usagef(format string, a ...any) error { return &usageError{fmt.Errorf(format, a...)} }
 
-// args makes what check finds a usage error.
+// args turns the error of a check into a usage error.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -89,12 +100,12 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// statusError ends us with the status of a program that we ran, which has said itself what is wrong.
+// statusError ends the program with an exit code and no message: the program that was run, or the user, knows the cause.
 type statusError struct{ code int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
-// parent is a command that only has others. By itself it shows its help.
+// parent returns a command that only groups others. By itself it shows its help.
 func parent(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,

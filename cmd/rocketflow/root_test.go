@@ -5,11 +5,15 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
 
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-func TestCommandLines(t *testing.T) {
+// Each command line ends with the right exit code, and with one line of error at most.
+func TestExitCodesAndErrors(t *testing.T) {
 	t.Parallel()
 	_, schema := testdb.Schema(t)
 	for _, c := range []struct {
@@ -38,10 +42,10 @@ func TestCommandLines(t *testing.T) {
 		{"dev -- no-such-program", exitFailure, "", "no-such-program"},
 		{"migrate status --schema " + schema, exitOK, "pending", ""},
 		{"migrate up --schema " + schema, exitOK, "00001_outbox.sql", ""},
-		{"migrate owner --schema " + schema, exitOK, "belongs to nobody", ""},
+		{"migrate owner --schema " + schema, exitOK, "belongs to no service yet", ""},
 		{"migrate owner --set orders --schema " + schema, exitOK, "belongs to orders", ""},
 		{"migrate owner --schema " + schema, exitOK, "belongs to orders", ""},
-		{"migrate down --schema " + schema, exitUsage, "", "add --yes"},
+		{"migrate down --schema " + schema, exitUsage, "", "confirm with --yes"},
 		{"migrate status --schema " + schema, exitOK, "", ""},
 		{"migrate down --yes --schema " + schema, exitOK, "pending", ""},
 	} {
@@ -52,7 +56,8 @@ func TestCommandLines(t *testing.T) {
 	}
 }
 
-func TestInterrupt(t *testing.T) {
+// A signal ends a command with the exit code of shells.
+func TestSignalEndsTheCommand(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context()) // stands in for Ctrl-C
 	cancel()
@@ -66,4 +71,32 @@ func runLine(line string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	code = run(context.Background(), strings.Fields(line), &out, &err)
 	return code, out.String(), err.String()
+}
+
+// The help of each command fits on one screen and has an example.
+func TestHelpFitsOnOneScreen(t *testing.T) {
+	t.Parallel()
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		if cmd.Hidden {
+			return
+		}
+		_, help, _ := runLine(strings.TrimPrefix(cmd.CommandPath(), "rocketflow") + " --help")
+		lines := strings.Split(help, "\n")
+		if len(lines) > 45 {
+			t.Errorf("%s: %d lines of help", cmd.CommandPath(), len(lines))
+		}
+		for _, l := range lines {
+			if n := utf8.RuneCountInString(l); n > 122 {
+				t.Errorf("%s: a line of %d characters: %s", cmd.CommandPath(), n, l)
+			}
+		}
+		if !strings.Contains(help, "Examples:") && cmd.Name() != "version" {
+			t.Errorf("%s: no example", cmd.CommandPath())
+		}
+		for _, c := range cmd.Commands() {
+			check(c)
+		}
+	}
+	check(newRoot())
 }

@@ -6,10 +6,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
-// seedWaiting has events wait for sagas of a key, one of each kind.
+// seedWaiting inserts events that wait for sagas of a key, one of each status.
 func (s *seeded) seedWaiting(t *testing.T, key string) (ids []string) {
 	t.Helper()
 	for _, w := range []struct{ saga, status, state, err string }{
@@ -26,7 +26,8 @@ func (s *seeded) seedWaiting(t *testing.T, key string) (ids []string) {
 	return ids
 }
 
-func TestWaitingEvents(t *testing.T) {
+// Waiting events are shown with their saga, and can be retried or discarded.
+func TestSagaRetriesAndDiscardsWaitingEvents(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	s.seedSaga(t, "4711", false)
@@ -61,7 +62,7 @@ data
 history
   REVISION TRANSITION CAUSE EVENT AT AFTER
   1 → open saga.begin - TIME -
-waiting events (retry or discard them by rocketflow saga)
+waiting events (retry or discard them with rocketflow saga)
   STATUS TYPE EVENT CAME IN STATE UNTIL ATTEMPTS ERROR
   waiting parcel.shipped W-order-waiting TIME (SPAN ago) open in SPAN 0 -
   failed parcel.shipped W-order-failed TIME (SPAN ago) open - 0 no such \x1b[31marticle
@@ -69,18 +70,18 @@ waiting events (retry or discard them by rocketflow saga)
 
 saga loyalty (not begun)
 key 4711
-waiting events (retry or discard them by rocketflow saga)
+waiting events (retry or discard them with rocketflow saga)
   STATUS TYPE EVENT CAME IN STATE UNTIL ATTEMPTS ERROR
   waiting parcel.shipped W-loyalty-waiting TIME (SPAN ago) - in SPAN 0 -`)
 	want("inspect saga 4711 --name loyalty", `
 saga loyalty (not begun)
 key 4711
-waiting events (retry or discard them by rocketflow saga)
+waiting events (retry or discard them with rocketflow saga)
   STATUS TYPE EVENT CAME IN STATE UNTIL ATTEMPTS ERROR
   waiting parcel.shipped W-loyalty-waiting TIME (SPAN ago) - in SPAN 0 -`)
-	var reports []sagaReport
+	var reports []sagaJSON
 	_, out, _ := runLine("inspect saga 4711 --json --schema " + s.schema)
-	if err := json.Unmarshal([]byte(out), &reports); err != nil || len(reports) != 2 || len(reports[0].Waiting) != 3 || reports[0].Waiting[1].Status != saga.WaitFailed {
+	if err := json.Unmarshal([]byte(out), &reports); err != nil || len(reports) != 2 || len(reports[0].Waiting) != 3 || reports[0].Waiting[1].Status != operate.WaitingFailed {
 		t.Errorf("got %+v, %v", reports, err)
 	}
 	refused("saga discard 4711", "confirm with --yes")
@@ -96,7 +97,8 @@ waiting events (retry or discard them by rocketflow saga)
 	}
 }
 
-func TestStuckTimeouts(t *testing.T) {
+// A stuck timeout is marked in the list.
+func TestInspectTimeoutsMarksStuckOnes(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
 	s.seedSaga(t, "4711", false)

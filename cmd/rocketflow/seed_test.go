@@ -25,11 +25,11 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// seeded is a schema with something of everything in it.
+// seeded is a schema that tests fill with rows.
 type seeded struct {
 	pool   *pgxpool.Pool
 	schema string
-	names  []string // pairs for a strings.Replacer: what differs from run to run, and what it is called
+	names  []string // pairs for a strings.Replacer: text that differs from run to run, and its replacement
 }
 
 func seed(t *testing.T) *seeded {
@@ -45,7 +45,7 @@ func (s *seeded) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// rf runs a command line on the schema. What differs from run to run is replaced, and columns are one space apart.
+// rf runs a command line on the schema. Text that differs from run to run is replaced, and columns are one space apart.
 func (s *seeded) rf(line string) (code int, stdout, stderr string) {
 	code, stdout, stderr = runLine(line + " --schema " + s.schema)
 	return code, s.normal(stdout), s.normal(stderr)
@@ -69,14 +69,14 @@ func (s *seeded) normal(out string) string {
 	return out
 }
 
-// events are those that seedEvents makes.
+// events are the events that seedEvents creates.
 type events struct {
 	first, poison, follower rocketflow.Event // of one stream
 	loose, bad              rocketflow.Event // without order
 }
 
-// seedEvents publishes by hand and has a router handle: first is handled, poison a dead letter, follower parked behind
-// it and owed; loose is handled, bad a dead letter.
+// seedEvents inserts events into the outbox and runs a router on them: first is handled, poison is a dead letter, follower is
+// parked behind it and owed; loose is handled, bad is a dead letter.
 func (s *seeded) seedEvents(t *testing.T) events {
 	t.Helper()
 	var e events
@@ -96,7 +96,7 @@ func (s *seeded) seedEvents(t *testing.T) events {
 	s.exec(t, "INSERT INTO outbox_ack (id) VALUES ($1), ($2)", e.first.ID, e.poison.ID)
 	e.loose, e.bad = s.event("order.seen", "L1"), s.event("order.seen", "L2")
 
-	// Else the router makes them while it handles the first events, and an insert can fail that meets the change.
+	// The router would create partitions while it handles the first events, and an insert at that moment can fail.
 	if _, err := partition.Ensure(t.Context(), s.pool, partition.Table{Schema: s.schema, Name: "inbox"}, time.Now(), 7); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func (s *seeded) seedEvents(t *testing.T) events {
 	if err := router.Stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	// One that was started and got nothing yet, one that reads something else.
+	// A consumer that has received nothing yet, and one that reads another topic.
 	s.exec(t, "INSERT INTO consumer (name) VALUES ('mailing'), ('search')")
 	s.exec(t, "INSERT INTO consumer_topic (consumer, topic) VALUES ('mailing', 'orders'), ('search', 'articles')")
 	return e
@@ -139,7 +139,7 @@ func (s *seeded) event(eventType, name string) rocketflow.Event {
 	}
 }
 
-// handBroker hands its only subscription to the test.
+// handBroker gives the handler of its only subscription to the test.
 type handBroker struct{ handler broker.Handler }
 
 func (b *handBroker) Subscribe(_ context.Context, _ broker.Subscription, h broker.Handler) (broker.Consumer, error) {
@@ -152,7 +152,7 @@ type noConsumer struct{}
 func (noConsumer) Stop(context.Context) error { return nil }
 func (noConsumer) Err() error                 { return nil }
 
-// plain runs transactions that publish nothing.
+// plain is a transactor whose transactions publish nothing.
 type plain struct{ pool *pgxpool.Pool }
 
 type plainTx struct{ pgx.Tx }
@@ -164,7 +164,7 @@ func (p plain) Within(ctx context.Context, fn func(context.Context, rocketflow.T
 	return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return fn(ctx, plainTx{tx}) })
 }
 
-// noTimers is a broker that has none: timeouts stay in Postgres.
+// noTimers is a broker without timers: timeouts stay in Postgres.
 type noTimers struct{}
 
 func (noTimers) Horizon() time.Duration { return 0 }
@@ -186,7 +186,7 @@ func (paid) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "payments", Type: "payment.received"}
 }
 
-// seedSaga begins a saga "order" with a key and, if pay, brings it to its end.
+// seedSaga begins a saga "order" with a key and, if pay is set, brings it to its end.
 func (s *seeded) seedSaga(t *testing.T, key string, pay bool) {
 	t.Helper()
 	timer, err := timeout.New(timeout.Config{Pool: s.pool, Schema: s.schema, Broker: noTimers{}, Source: "shop"})
@@ -234,7 +234,7 @@ func (noTransactor) Within(context.Context, func(context.Context, rocketflow.Tx)
 	return errors.ErrUnsupported
 }
 
-// wantLines compares line by line, so that a difference is easy to see.
+// wantLines fails if text differs line by line, apart from space around it.
 func wantLines(t *testing.T, what, got, want string) {
 	t.Helper()
 	g, w := strings.Split(strings.TrimSpace(got), "\n"), strings.Split(strings.TrimSpace(want), "\n")

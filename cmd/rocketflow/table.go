@@ -10,13 +10,13 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// table is columns of text. A cell may hold what some message brought: nothing in it can move the cursor.
+// table prints columns of text. A cell may have text from a message: nothing in it can move the cursor.
 type table struct {
 	w      *tabwriter.Writer
 	indent string
 }
 
-// newTable begins a table with a line of heads, if there are any.
+// newTable returns a table with a line of heads, if there are any.
 func newTable(w io.Writer, indent string, heads ...string) *table {
 	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0), indent}
 	if len(heads) > 0 {
@@ -39,21 +39,21 @@ func (t *table) row(cells ...string) {
 
 func (t *table) flush() error { return t.w.Flush() }
 
-// Limits of a cell, and of one that stands between others, in bytes.
+// Limits of a cell, and of one between others, in bytes.
 const (
 	maxCell  = 1000
 	maxShort = 100
 )
 
-// short is a cell that leaves room for others.
+// short returns a cell that leaves room for others.
 func short(s string) string { return cell(s, maxShort) }
 
-// cell is text on one line.
+// cell returns text on one line.
 func cell(s string, limit int) string {
 	return printable.Line(strings.Join(strings.Fields(s), " "), limit)
 }
 
-// orDash makes an empty cell visible.
+// orDash returns - for an empty cell.
 func orDash(s string) string {
 	if s == "" {
 		return "-"
@@ -61,7 +61,7 @@ func orDash(s string) string {
 	return s
 }
 
-// moment is an instant in UTC to the millisecond; - for none.
+// moment returns an instant in UTC to the millisecond; - for the zero time.
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -69,7 +69,7 @@ func moment(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// momentAgo adds how far t lies from now; - for none.
+// momentAgo returns an instant and its distance from now; - for the zero time.
 func momentAgo(now, t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -77,7 +77,7 @@ func momentAgo(now, t time.Time) string {
 	return moment(t) + " (" + away(now, t) + ")"
 }
 
-// away is how far t lies from now; - for none.
+// away returns the distance of t from now, such as "in 5m" or "5m ago"; - for the zero time.
 func away(now, t time.Time) string {
 	switch {
 	case t.IsZero():
@@ -88,7 +88,7 @@ func away(now, t time.Time) string {
 	return span(now.Sub(t)) + " ago"
 }
 
-// span is a duration to two digits or so.
+// span returns a duration to about two digits.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Second:

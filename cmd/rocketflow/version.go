@@ -12,7 +12,7 @@ import (
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the versions of rocketflow, Go and the RocketMQ of `rocketflow dev --broker=rocketmq`",
+		Short: "Print the versions of rocketflow, Go, and the RocketMQ that dev --broker=rocketmq starts",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			version, commit, goVersion := "(unknown)", "", ""

@@ -368,6 +368,6 @@ func Failed(err error) pgx.BatchResults { return pgx.FailedBatchResults(&pgx.Bat
 // FailedLargeObjects returns large objects whose methods all return err.
 func FailedLargeObjects(err error) pgx.LargeObjects {
 	b := &pgx.Batch{}
-	b.BeginTx(pgx.TxOptions{})
+	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	return pgx.FailedBatchResults(b, err).Tx().LargeObjects()
 }

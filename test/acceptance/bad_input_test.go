@@ -11,9 +11,11 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -69,11 +71,11 @@ func TestBadEventsInATopicHoldUpNoOther(t *testing.T) {
 		t.Errorf("stepped over %s", e.Type)
 	}
 
-	dead := handlers.NewDeadLetters(s.pool, s.schema)
-	var list []handlers.Parked
+	dead := testoperator.New(t, s.pool, s.schema)
+	var list []operate.ParkedEvent
 	eventually(t, 20*time.Second, "four dead letters", func() bool {
 		var err error
-		if list, err = dead.List(t.Context(), handlers.Filter{Consumer: "ledger"}); err != nil {
+		if list, err = dead.DeadLetters(t.Context(), operate.ParkedFilter{Consumer: "ledger"}); err != nil {
 			t.Fatal(err)
 		}
 		return len(list) == 4

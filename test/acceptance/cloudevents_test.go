@@ -15,7 +15,9 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // seen collects what a handler was given.
@@ -119,9 +121,9 @@ func TestAnEventThatIsNotUnderstoodIsADeadLetter(t *testing.T) {
 		if _, err := s.client.Send(t.Context(), broker.Message{Topic: s.topic, Tag: "noted", Body: []byte("{}"), Properties: p}); err != nil {
 			t.Fatal(err)
 		}
-		dead := handlers.NewDeadLetters(s.pool, s.schema)
+		dead := testoperator.New(t, s.pool, s.schema)
 		eventually(t, 20*time.Second, fmt.Sprintf("a dead letter that names %s=%q", c.property, c.value), func() bool {
-			list, err := dead.List(t.Context(), handlers.Filter{Consumer: "raw"})
+			list, err := dead.DeadLetters(t.Context(), operate.ParkedFilter{Consumer: "raw"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,9 +16,11 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 const (
@@ -92,7 +94,7 @@ func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events wait for a process that handles %s, and say so", n, newType), func() bool {
 		waiting := 0
 		for _, p := range s.Parked() {
-			if p.Event.Type == newType && p.Reason == handlers.Unhandled && p.LastError != "" {
+			if p.Event.Type == newType && p.Reason == operate.StateUnhandled && p.LastError != "" {
 				waiting++
 			}
 		}
@@ -199,7 +201,7 @@ func TestARetriedDeadLetterOfARolledBackVersionWaits(t *testing.T) {
 	eventually(t, 20*time.Second, "the events are dead letters", func() bool { return len(two.DeadLetters()) == 2 })
 	two.Stop()
 	s := d.start(1)
-	if n, err := handlers.NewDeadLetters(s.Pool, s.Schema).Retry(t.Context(), handlers.Filter{All: true}); err != nil || n != 2 {
+	if n, err := testoperator.New(t, s.Pool, s.Schema).RetryDeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || n != 2 {
 		t.Fatalf("%d dead letters made due: %v; want 2", n, err)
 	}
 	d.wantWaiting(s, 2)

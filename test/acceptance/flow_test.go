@@ -16,7 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
-	"github.com/rocketflow/rocketflow/internal/inspect"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
@@ -24,6 +24,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -182,15 +183,15 @@ func (f *flow) run() {
 	f.has("step", "c", 1)
 	f.w.FastForward(10 * time.Minute)
 	f.has("step", "*", 5+30+1)
-	letters := handlers.NewDeadLetters(f.s.Pool, f.s.Schema)
+	operator := testoperator.Of(t, operate.Config{Pool: f.s.Pool, Schema: f.s.Schema, Broker: f.client})
 	if dead := f.s.DeadLetters(); len(dead) != 1 {
 		t.Errorf("%d dead letters, want 1", len(dead))
 	}
-	if n, err := letters.Retry(ctx, handlers.Filter{Consumer: "steps", Subject: "dead"}); err != nil || n != 1 {
+	if n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "steps", Subject: "dead"}); err != nil || n != 1 {
 		t.Errorf("retry of dead letters: %d, %v", n, err)
 	}
 	f.w.FastForward(10 * time.Minute)
-	if n, err := letters.Discard(ctx, handlers.Filter{Consumer: "steps", All: true}); err != nil || n != 1 {
+	if n, err := operator.DiscardDeadLetters(ctx, operate.ParkedFilter{Consumer: "steps"}); err != nil || n != 1 {
 		t.Errorf("discard of dead letters: %d, %v", n, err)
 	}
 	f.w.FastForward(10 * time.Minute)
@@ -227,7 +228,7 @@ func (f *flow) run() {
 			t.Errorf("saga %s is in state %q (%v)", key, i.State, err)
 		}
 	}
-	if history, err := saga.History(ctx, f.s.Pool, f.s.Schema, "late"); err != nil || len(history) != 1 {
+	if history, err := operator.Sagas(ctx, operate.SagaFilter{Key: "late"}); err != nil || len(history) != 1 {
 		t.Errorf("history of a saga: %v, %v", history, err)
 	}
 
@@ -242,17 +243,14 @@ func (f *flow) run() {
 	f.settle("the broker came back")
 	f.has("step", "owed", 1)
 
-	err := inspect.Read(ctx, f.s.Pool, f.s.Schema, func(r *inspect.Reader) error {
-		_, backlog := r.Backlog(ctx)
-		_, subject := r.Subject(ctx, "a", "steps", 10)
-		_, timeouts := r.Timeouts(ctx, "moves", 10)
-		_, event := r.Event(ctx, f.w.Events("step.taken")[0].ID)
-		return errors.Join(backlog, subject, timeouts, event)
-	})
-	if err != nil {
+	_, backlog := operator.Backlog(ctx)
+	_, subject := operator.SubjectStatus(ctx, operate.SubjectFilter{Subject: "a", Topic: "steps"})
+	_, timeouts := operator.Timeouts(ctx, operate.TimeoutFilter{Key: "moves"})
+	_, event := operator.EventStatus(ctx, f.w.Events("step.taken")[0].ID)
+	if err := errors.Join(backlog, subject, timeouts, event); err != nil {
 		t.Errorf("inspect: %v", err)
 	}
-	if n, err := outbox.Resend(ctx, outbox.ResendConfig{Pool: f.s.Pool, Schema: f.s.Schema, Broker: f.client, Topic: "steps", Subject: "a"}); err != nil || n != 2 {
+	if n, err := operator.Resend(ctx, operate.ResendFilter{Topic: "steps", Subject: "a"}); err != nil || n != 2 {
 		t.Errorf("sent again: %d, %v; want 2", n, err)
 	}
 	f.settle("sending again")

@@ -14,9 +14,10 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
-	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -121,7 +122,7 @@ func TestTextFromOutsideIsHarmlessInErrorsAndLogs(t *testing.T) {
 			"history": func() error {
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
-				_, err := saga.History(ctx, s.pool, s.schema, hostile)
+				_, err := testoperator.New(t, s.pool, s.schema).Sagas(ctx, operate.SagaFilter{Key: hostile})
 				return err
 			},
 			"send: topic": func() error {

@@ -13,10 +13,11 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/wire"
-	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // TestOutagesOfMinutesAndHoursNeedNoOperator has what a handler calls fail for some minutes, or for hours. With the default
@@ -67,7 +68,7 @@ func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 	}))
 	s.Publish(typed(oldType, "", 1), typed(oldType, "", 2))
 	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Parked()) == 2 })
-	if n, err := outbox.Resend(t.Context(), outbox.ResendConfig{Pool: s.Pool, Schema: s.Schema, Broker: client}); err != nil || n != 2 {
+	if n, err := testoperator.Of(t, operate.Config{Pool: s.Pool, Schema: s.Schema, Broker: client}).Resend(t.Context(), operate.ResendFilter{All: true}); err != nil || n != 2 {
 		t.Fatalf("%d events sent again: %v; want 2", n, err)
 	}
 	w.Settle()
@@ -123,7 +124,7 @@ func TestAnEventTooOldForTheInboxIsADeadLetter(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) == 1 })
-	if n, err := handlers.NewDeadLetters(s.Pool, s.Schema).Retry(t.Context(), handlers.Filter{All: true}); err != nil || n != 1 {
+	if n, err := testoperator.New(t, s.Pool, s.Schema).RetryDeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || n != 1 {
 		t.Fatalf("%d dead letters made due: %v; want 1", n, err)
 	}
 	eventually(t, 20*time.Second, "it has its effect", func() bool {

@@ -13,9 +13,11 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/wire"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -86,7 +88,7 @@ func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 	if n := len(s.DeadLetters()); n != 1 || calls.Load() != before {
 		t.Errorf("six hours later: %d dead letters, want 1; the handler was called %d times more", n, calls.Load()-before)
 	}
-	if n, err := handlers.NewDeadLetters(s.Pool, s.Schema).Discard(t.Context(), handlers.Filter{All: true}); err != nil || n != 1 {
+	if n, err := testoperator.New(t, s.Pool, s.Schema).DiscardDeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || n != 1 {
 		t.Fatalf("discarded %d: %v; want 1", n, err)
 	}
 	sixHours(w)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // hangStream is the aggregate of a schedule whose handler hangs.
@@ -126,7 +126,11 @@ func (p *execution) releaseHanging() error {
 		return nil
 	}
 	return p.w.try(p.ctx, func(ctx context.Context) error {
-		_, err := handlers.NewDeadLetters(p.w.pool, p.w.name).Retry(ctx, handlers.Filter{Consumer: audit, Subject: hangStream(p.seed)})
+		operator, err := operate.New(operate.Config{Pool: p.w.pool, Schema: p.w.name})
+		if err != nil {
+			return err
+		}
+		_, err = operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: audit, Subject: hangStream(p.seed)})
 		return err
 	})
 }

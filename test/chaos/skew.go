@@ -8,7 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
-	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
@@ -65,10 +65,14 @@ func (p *execution) resend() error {
 		return err
 	}
 	defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
+	operator, err := operate.New(operate.Config{Pool: p.w.pool, Schema: p.w.name, Broker: client})
+	if err != nil {
+		return err
+	}
 	// A repeated attempt sends events again that a failed one has sent.
 	var n int
 	err = p.w.try(p.ctx, func(ctx context.Context) (err error) {
-		n, err = outbox.Resend(ctx, outbox.ResendConfig{Pool: p.w.pool, Schema: p.w.name, Broker: client, Since: p.began})
+		n, err = operator.Resend(ctx, operate.ResendFilter{Since: p.began})
 		return err
 	})
 	if n > 0 {

@@ -15,8 +15,8 @@ import (
 
 const module = "github.com/rocketflow/rocketflow"
 
-// siblings don't import each other: what they share is in the root package.
-var siblings = []string{"outbox", "handlers", "saga", "timeout"}
+// siblings don't import each other: the four parts share the root package, and operate works on their tables.
+var siblings = []string{"outbox", "handlers", "saga", "timeout", "operate"}
 
 // beneathApp are the packages that app is built of.
 var beneathApp = append([]string{"broker", "rocketmq", "metrics", "migrations", "internal"}, siblings...)

@@ -1,5 +1,5 @@
--- name: ListOwed
--- Empty text and the zero id mean any.
+-- name: RejectedEvents
+-- Empty text means any.
 SELECT o.id::text, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, pg_catalog.octet_length(o.body),
     r.reason, r.attempts, r.rejected_at, CASE WHEN r.next_at < 'infinity' THEN r.next_at END
 FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
@@ -8,7 +8,7 @@ WHERE ($1::text = '' OR o.id = $1::text::uuid) AND ($2::text = '' OR o.source = 
 ORDER BY r.id
 LIMIT $6::bigint
 
--- name: LockOwed
+-- name: LockRejected
 -- Those of $1 that are still rejected, in the order of streams, which is the order of locks.
 SELECT r.id::text
 FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
@@ -16,8 +16,8 @@ WHERE r.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbo
 ORDER BY o.source, o.subject, o.sequence, r.id
 FOR UPDATE OF r
 
--- name: RetryOwed
--- Topics, too, so that all of theirs follow the first that is taken.
+-- name: RetryRejected
+-- Their topics are due too, so that the other events of a topic follow the first that the broker takes.
 WITH topics AS (
     UPDATE {schema}.outbox_rejected_topic t SET next_at = clock_timestamp()
     WHERE t.topic IN (SELECT r.topic FROM {schema}.outbox_rejected r WHERE r.id = ANY ($1::text[]::uuid[]))
@@ -25,32 +25,33 @@ WITH topics AS (
 UPDATE {schema}.outbox_rejected SET next_at = CASE WHEN next_at = 'infinity' THEN next_at ELSE clock_timestamp() END
 WHERE id = ANY ($1::text[]::uuid[])
 
--- name: DiscardOwed
--- In its place in the stream the event becomes one that says so. It goes out unless the broker takes nothing of the topic:
--- then, or if it is rejected itself, it counts as acked, and is there for a consumer that asks for what it misses. An event without order has no place.
-WITH doomed AS MATERIALIZED (
+-- name: DiscardRejected
+-- The row of the event becomes that of its replacement. The replacement is sent unless the broker takes no event of the
+-- topic, or it is a rejected replacement itself: then it counts as acknowledged, and is kept for requests of missing events.
+-- An event that is not ordered needs no replacement.
+WITH discarded AS MATERIALIZED (
     SELECT o.*, r.next_at = 'infinity' AS of_topic
     FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
     WHERE r.id = ANY ($1::text[]::uuid[])
 ), kept AS (
     INSERT INTO {schema}.outbox_discarded (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, reason)
-    SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, $2::text FROM doomed
+    SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, $2::text FROM discarded
     WHERE type <> $3::text
     ON CONFLICT (id) DO NOTHING
 ), settled AS (
-    DELETE FROM {schema}.outbox_rejected WHERE id IN (SELECT id FROM doomed)
+    DELETE FROM {schema}.outbox_rejected WHERE id IN (SELECT id FROM discarded)
 ), acked AS (
-    INSERT INTO {schema}.outbox_ack (id) SELECT id FROM doomed WHERE of_topic OR sequence = 0 OR type = $3::text ORDER BY id ON CONFLICT DO NOTHING
+    INSERT INTO {schema}.outbox_ack (id) SELECT id FROM discarded WHERE of_topic OR sequence = 0 OR type = $3::text ORDER BY id ON CONFLICT DO NOTHING
 )
 UPDATE {schema}.outbox o
 SET type = $3::text, content_type = 'application/json', headers = NULL, xid = pg_catalog.pg_current_xact_id(),
     body = pg_catalog.convert_to(pg_catalog.jsonb_build_object('type', d.type, 'reason', $2::text)::text, 'UTF8')
-FROM doomed d
+FROM discarded d
 WHERE o.id = d.id
 
--- name: RedirectOwed
--- The event takes the next place of its stream in the other topic ($2), as if it were published there now; in the old one
--- an event of another id ($3) stands in its place.
+-- name: RedirectRejected
+-- The event takes the next place of its stream in the other topic ($2), as if it were published there now. In the old topic
+-- an event with another id ($3) replaces it.
 WITH old AS MATERIALIZED (
     SELECT o.*, r.next_at = 'infinity' AS of_topic
     FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
@@ -64,7 +65,7 @@ WITH old AS MATERIALIZED (
         previous = s.sequence,
         sequence = GREATEST(s.sequence + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint)
     RETURNING previous, sequence
-), instead AS (
+), replacement AS (
     INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
     SELECT $3::text::uuid, source, topic, $4::text, subject, sequence, previous, recorded_at, 'application/json',
         pg_catalog.convert_to(pg_catalog.jsonb_build_object('type', type, 'reason', 'redirected to topic ' || $2::text)::text, 'UTF8')
@@ -79,3 +80,11 @@ SET topic = $2::text, sequence = COALESCE((SELECT sequence FROM advanced), 0), p
     xid = pg_catalog.pg_current_xact_id()
 FROM old
 WHERE o.id = old.id
+
+-- name: RejectedTopics
+SELECT t.topic, t.reason,
+    (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.outbox_rejected r WHERE r.topic = t.topic AND r.next_at = 'infinity' LIMIT $2::bigint) e),
+    t.attempts, t.rejected_at, t.next_at
+FROM {schema}.outbox_rejected_topic t
+ORDER BY t.topic
+LIMIT $1::bigint

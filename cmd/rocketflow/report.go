@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/operate"
+)
+
+// reportFlags are the flags of commands that show or change what is in rocketflow's tables.
+type reportFlags struct {
+	databaseFlags
+	json bool
+}
+
+func (f *reportFlags) add(cmd *cobra.Command) {
+	f.databaseFlags.add(cmd)
+	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON, for programs")
+}
+
+// operate calls fn with the operator of the schema.
+func (f *reportFlags) operate(ctx context.Context, fn func(context.Context, *operate.Operator) error) error {
+	return f.operateWith(ctx, operate.Config{}, fn)
+}
+
+// operateWith calls fn with an operator of the schema that has more than a pool.
+func (f *reportFlags) operateWith(ctx context.Context, c operate.Config, fn func(context.Context, *operate.Operator) error) error {
+	pool, err := f.openMigrated(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	c.Pool, c.Schema = pool, f.schema
+	o, err := operate.New(c)
+	if err != nil {
+		return err
+	}
+	return fn(ctx, o)
+}
+
+// openMigrated connects to a database whose schema has the tables. The caller closes the pool.
+func (f *databaseFlags) openMigrated(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrations.Check(ctx, pool, f.schema); err != nil {
+		defer pool.Close()
+		return nil, f.withOtherSchemas(ctx, pool, err)
+	}
+	return pool, nil
+}
+
+// withOtherSchemas adds to the error that a schema is not migrated which other schemas are: --schema is often forgotten.
+func (f *databaseFlags) withOtherSchemas(ctx context.Context, pool *pgxpool.Pool, err error) error {
+	if !errors.Is(err, rocketflow.ErrNotMigrated) {
+		return err
+	}
+	const most = 5
+	o, e := operate.New(operate.Config{Pool: pool, Schema: f.schema})
+	if e != nil {
+		return err
+	}
+	schemas, e := o.Schemas(ctx, most+1)
+	if e != nil || len(schemas) == 0 || slices.Contains(schemas, f.schema) {
+		return err
+	}
+	if len(schemas) > most {
+		schemas[most] = "…"
+	}
+	return fmt.Errorf("%w; or set --schema: this database has %s", err, strings.Join(schemas, ", "))
+}
+
+// printJSON prints a value as indented JSON that changes nothing about a terminal.
+func printJSON(w io.Writer, v any) error {
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	if err := out.Encode(v); err != nil {
+		return fmt.Errorf("encode as JSON: %w", err)
+	}
+	_, err := w.Write(printable.JSON(text.Bytes()))
+	return err
+}
+
+// printChanged prints how many things a command has changed, such as "retried 2 dead letters". After an error, the number
+// becomes part of the error.
+func (f *reportFlags) printChanged(w io.Writer, done string, n int, thing string, err error) error {
+	switch {
+	case err != nil && n > 0:
+		return fmt.Errorf("%w (%s before that: %d)", err, done, n)
+	case err != nil:
+		return err
+	case f.json:
+		return printJSON(w, map[string]int{done: n})
+	}
+	_, err = fmt.Fprintf(w, "%s %s\n", done, plural(n, thing))
+	return err
+}
+
+// printListed prints how many things a list has shown.
+func printListed(w io.Writer, n int, thing string, limit int) error {
+	note := ""
+	if n == limit {
+		note = " (--limit is reached: there may be more)"
+	}
+	_, err := fmt.Fprintln(w, plural(n, thing)+note)
+	return err
+}
+
+// limitFlag adds --limit.
+func limitFlag(cmd *cobra.Command, limit *int, value int, usage string) {
+	cmd.Flags().IntVar(limit, "limit", value, usage)
+}
+
+func checkLimit(limit int) error {
+	if limit < 1 {
+		return usagef("--limit %d: want at least 1", limit)
+	}
+	return nil
+}
+
+// required returns an error if one of the flags of a command is not set.
+func required(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if cmd.Flags().Lookup(name).Value.String() == "" {
+			return usagef("--%s is missing", name)
+		}
+	}
+	return nil
+}
+
+// count shows a count that ends at operate.MaxCount.
+func count(n int64) string {
+	if n >= operate.MaxCount {
+		return strconv.Itoa(operate.MaxCount) + "+"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// plural is "1 thing" or "2 things".
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -1,0 +1,59 @@
+-- name: SweepState
+-- A watermark ahead of all transactions comes from another cluster: the sweep begins at 0 then, and so does this report.
+SELECT CASE WHEN foreign_to THEN '0' ELSE mark::text END, CASE WHEN foreign_to THEN '0' ELSE seen::text END,
+    CASE WHEN foreign_to THEN '{}' ELSE again::text[] END, swept_at
+FROM {schema}.outbox_sweep, LATERAL (SELECT GREATEST(mark, seen) > pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS foreign_to) f
+
+-- name: OwedByTopic
+-- Counts the oldest $3 owed events, rejected ones included. Only transactions from $1 on and those of $2 can have events that
+-- are neither acknowledged nor rejected. (OFFSET 0 makes Postgres look acknowledgements up row by row.)
+SELECT topic, pg_catalog.count(*), pg_catalog.min(recorded_at)
+FROM (
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
+    WHERE o.xid = ANY ($2::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    ORDER BY o.xid
+    LIMIT $3::bigint)
+    UNION ALL
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
+    WHERE o.xid >= $1::text::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    ORDER BY o.xid
+    LIMIT $3::bigint)
+    UNION ALL
+    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
+    WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+    ORDER BY r.id
+    LIMIT $3::bigint)
+    ORDER BY xid
+    LIMIT $3::bigint
+) owed
+GROUP BY topic
+ORDER BY topic
+
+-- name: ParkedByConsumer
+-- Counts at most $2 events of each consumer and kind, which bounds the cost.
+SELECT c.name, w.reason, pg_catalog.count(*), pg_catalog.min(w.parked_at), pg_catalog.min(w.next_at) FILTER (WHERE w.next_at < 'infinity')
+FROM {schema}.consumer c
+CROSS JOIN LATERAL (
+    (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason <> 'dead' ORDER BY next_at LIMIT $2::bigint)
+    UNION ALL
+    (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason = 'dead' ORDER BY parked_at LIMIT $2::bigint)
+) w
+GROUP BY c.name, w.reason
+ORDER BY c.name, w.reason
+LIMIT $1::bigint
+
+-- name: TimeoutCounts
+SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::bigint) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::bigint) t),
+       (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE stuck_at IS NOT NULL LIMIT $1::bigint) t),
+       (SELECT due_at FROM {schema}.timeout WHERE due_at <= now() ORDER BY due_at LIMIT 1),
+       (SELECT due_at FROM {schema}.timeout WHERE due_at > now() ORDER BY due_at LIMIT 1)
+
+-- name: WaitingBySaga
+-- Counts the first $1.
+SELECT saga, status, pg_catalog.count(*), pg_catalog.min(arrived_at)
+FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::bigint) w
+GROUP BY saga, status
+ORDER BY saga, status

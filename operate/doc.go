@@ -1,0 +1,46 @@
+// Package operate does what operators of a service do: look at its events, streams, sagas, timeouts and backlog, retry or
+// discard what failed, and repair a stream. The command rocketflow is made of it; use the package for tools of your own,
+// such as an admin page or a job that retries dead letters.
+//
+//	operator, err := operate.New(operate.Config{Pool: pool, Schema: "order_rocketflow"})
+//	if err != nil {
+//		return err
+//	}
+//	letters, err := operator.DeadLetters(ctx, operate.ParkedFilter{Consumer: "billing"})
+//	...
+//	n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing", Type: "order.closed"})
+//
+// An Operator works on the tables of one schema, which belongs to one service. It needs no running service and none of the
+// packages outbox, handlers, saga and timeout: processes of the service see within seconds what it changed.
+//
+// # Methods
+//
+// A method whose name is a noun reports, and one whose name begins with a verb changes something.
+//
+//	Dead letters, parked events   DeadLetters, RetryDeadLetters, DiscardDeadLetters, ParkedEvents
+//	Streams and handlers          AcceptGap, ResetPosition, RetireHandler
+//	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
+//	Outbox                        Resend
+//	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
+//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog
+//	Database                      Schemas, Now
+//
+// # Filters
+//
+// A filter is a struct; an event is selected if it matches all fields that are set. An empty filter selects everything in a
+// list. A change refuses it, because it may be empty by mistake, such as from an unset variable: set All to change
+// everything. A change returns how many events it has changed, also together with an error.
+//
+// # Reports
+//
+// A report reads one consistent snapshot in a read-only transaction. It waits for no lock, its statements use indexes, and
+// counts end at MaxCount, so it is safe on a database under load. Listing or selecting waiting, rejected or parked events
+// by filter reads the whole of those tables, which are small in a healthy service. All types marshal to the JSON that the
+// command prints with --json.
+//
+// # Errors
+//
+// A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
+// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler or ErrUnknownStream where there is nothing to report or to
+// change.
+package operate

@@ -1,0 +1,147 @@
+package operate_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
+)
+
+// Every statement works in each mode of pgx.
+func TestModesOfPgx(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		t.Run(fmt.Sprint(mode), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			pool, schema := testdb.Migrated(t)
+			o := testoperator.Of(t, operate.Config{Pool: testdb.Mode(t, pool, mode), Schema: schema, Broker: &fakeBroker{}})
+			rejected := make([]uuid.UUID, 4)
+			for i := range rejected {
+				rejected[i] = uuid.Must(uuid.NewV7())
+				_, err := pool.Exec(ctx, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body)
+					VALUES ($1, 'shop', 'orders', 'x', '4711', $2, 0, now(), 'application/json', '{"CE_region": "eu"}', '{}')`, rejected[i], i+1)
+				if err == nil {
+					_, err = pool.Exec(ctx, "INSERT INTO outbox_rejected (id, topic, reason, next_at) VALUES ($1, 'orders', 'missing', 'infinity')", rejected[i])
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := pool.Exec(ctx, `
+				INSERT INTO outbox_rejected_topic (topic, reason, next_at) VALUES ('orders', 'missing', now());
+				INSERT INTO stream VALUES ('shop', 'orders', '4711', 3, 4);
+				INSERT INTO position VALUES ('billing', 'shop', 'orders', '4711', 1);
+				INSERT INTO consumer (name) VALUES ('billing');
+				INSERT INTO saga_waiting (saga, key, status, begun, state, next_at, expires_at, last_error, event_id, source, topic, type, subject,
+					sequence, previous, recorded_at, database, content_type, body)
+				SELECT 'order', '4711', 'failed', true, 'open', 'infinity', now() + interval '1 day', '', gen_random_uuid(), 'shop', 'parcels',
+					'parcel.shipped', '4711', 0, 0, now(), '', 'application/json', '{}' FROM generate_series(1, 3)`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dead := park(t, pool, "dead", 2)
+			gap := park(t, pool, "gap", 3)
+
+			if list, err := o.RejectedEvents(ctx, operate.RejectedFilter{Type: "x"}); err != nil || len(list) != 4 {
+				t.Errorf("rejected: %d, %v", len(list), err)
+			}
+			if list, err := o.RejectedTopics(ctx); err != nil || len(list) != 1 || list[0].Events != 4 {
+				t.Errorf("rejected topics: %+v, %v", list, err)
+			}
+			if b, err := o.Backlog(ctx); err != nil || len(b.Owed) != 1 || b.Owed[0].Events != 4 || len(b.Parked) != 2 || len(b.Waiting) != 1 {
+				t.Errorf("backlog: %+v, %v", b, err)
+			}
+			if e, err := o.EventStatus(ctx, rejected[0]); err != nil || e.Extensions["region"] != "eu" || e.Rejected == nil {
+				t.Errorf("event: %+v, %v", e, err)
+			}
+			if s, err := o.SubjectStatus(ctx, operate.SubjectFilter{Subject: "4711"}); err != nil || len(s.Streams) != 1 || len(s.Events) != 4 || len(s.Parked) != 2 || *s.Positions[0].Behind != 3 {
+				t.Errorf("subject: %+v, %v", s, err)
+			}
+			for _, key := range []string{"", "order/4711"} {
+				if _, err := o.Timeouts(ctx, operate.TimeoutFilter{Key: key}); err != nil {
+					t.Errorf("timeouts: %v", err)
+				}
+			}
+			sagas, err := o.Sagas(ctx, operate.SagaFilter{Key: "4711"})
+			if err != nil || len(sagas) != 1 || len(sagas[0].Waiting) != 3 {
+				t.Fatalf("sagas: %+v, %v", sagas, err)
+			}
+			_, now := o.Now(ctx)
+			_, schemas := o.Schemas(ctx, 5)
+			if err := errors.Join(now, schemas); err != nil {
+				t.Error(err)
+			}
+
+			want := func(what string, want int) func(int, error) {
+				return func(n int, err error) {
+					t.Helper()
+					if err != nil || n != want {
+						t.Errorf("%s: %d, %v; want %d", what, n, err, want)
+					}
+				}
+			}
+			want("retry rejected", 1)(o.RetryRejected(ctx, operate.RejectedFilter{EventID: rejected[0]}))
+			want("redirect rejected", 2)(o.RedirectRejected(ctx, operate.RejectedFilter{Topic: "orders", Limit: 2}, "invoices"))
+			want("discard rejected", 2)(o.DiscardRejected(ctx, operate.RejectedFilter{All: true}, "test"))
+			want("resend", 2)(o.Resend(ctx, operate.ResendFilter{Topic: "invoices", Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}))
+			want("retry dead letters", 1)(o.RetryDeadLetters(ctx, operate.ParkedFilter{EventID: dead}))
+			if _, err := pool.Exec(ctx, "UPDATE parked SET reason = 'dead' WHERE event_id = $1", dead); err != nil {
+				t.Fatal(err)
+			}
+			want("discard dead letters", 1)(o.DiscardDeadLetters(ctx, operate.ParkedFilter{Source: "shop"}))
+			if err := o.AcceptGap(ctx, "billing", gap); err != nil {
+				t.Errorf("accept: %v", err)
+			}
+			if err := o.ResetPosition(ctx, "billing", stream, 1); err != nil {
+				t.Errorf("reset: %v", err)
+			}
+			if _, err := o.RetireHandler(ctx, operate.Handler{Consumer: "billing", Topic: "orders", Type: "x"}); !errors.Is(err, operate.ErrUnknownHandler) {
+				t.Errorf("retire: %v", err)
+			}
+			failed := operate.WaitingFilter{Key: "4711", Statuses: []operate.WaitingStatus{operate.WaitingFailed}}
+			want("retry waiting", 1)(o.RetryWaiting(ctx, operate.WaitingFilter{IDs: []int64{sagas[0].Waiting[0].ID}}))
+			want("discard waiting", 2)(o.DiscardWaiting(ctx, failed))
+			want("discard waiting again", 0)(o.DiscardWaiting(ctx, failed))
+			want("discard all waiting", 1)(o.DiscardWaiting(ctx, operate.WaitingFilter{All: true, Limit: 5}))
+		})
+	}
+}
+
+// Reports need no more than SELECT on the tables.
+func TestReportsNeedOnlySelect(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool, schema := testdb.Migrated(t)
+	role := testdb.Role(t)
+	testdb.Exec(t, "GRANT USAGE ON SCHEMA "+schema+" TO "+role, "GRANT SELECT ON ALL TABLES IN SCHEMA "+schema+" TO "+role)
+	o := testoperator.New(t, testdb.As(t, pool, role), schema)
+	_, backlog := o.Backlog(ctx)
+	_, subject := o.SubjectStatus(ctx, operate.SubjectFilter{Subject: "4711"})
+	_, timeouts := o.Timeouts(ctx, operate.TimeoutFilter{})
+	_, sagas := o.Sagas(ctx, operate.SagaFilter{Key: "4711"})
+	_, waiting := o.WaitingEvents(ctx, operate.WaitingFilter{})
+	_, rejected := o.RejectedEvents(ctx, operate.RejectedFilter{})
+	_, topics := o.RejectedTopics(ctx)
+	_, letters := o.DeadLetters(ctx, operate.ParkedFilter{})
+	_, parked := o.ParkedEvents(ctx, operate.ParkedFilter{})
+	_, schemas := o.Schemas(ctx, 5)
+	if err := errors.Join(backlog, subject, timeouts, sagas, waiting, rejected, topics, letters, parked, schemas); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.EventStatus(ctx, uuid.New()); !errors.Is(err, operate.ErrUnknownEvent) {
+		t.Errorf("event: %v", err)
+	}
+	if _, err := o.DiscardWaiting(ctx, operate.WaitingFilter{All: true}); err == nil {
+		t.Error("a change was accepted")
+	}
+}

@@ -1,0 +1,76 @@
+package operate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/test/testdb"
+)
+
+// Each statement of a report uses an index: no sequential scan is left where Postgres is told to avoid them.
+func TestReportsReadByIndex(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	args := map[string][]any{
+		"Now": {}, "Schemas": {5}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()}, "Discarded": {uuid.NewString()},
+		"EventConsumers": {uuid.NewString(), "s", "t", "u", int64(1) << 40, 10},
+		"Streams":        {"u", "", 10}, "Positions": {"u", "", 10, 10}, "ParkedInStream": {"u", "", 10},
+		"StreamEvents": {"u", []string{"s"}, []string{"t"}, 10},
+		"SweepState":   {}, "OwedByTopic": {"0", []string{}, 10}, "ParkedByConsumer": {10, 10}, "TimeoutCounts": {10}, "WaitingBySaga": {10},
+		"TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
+	}
+	// One row, or all rows of a table that holds few.
+	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer", "Seq Scan on pg_namespace"}
+	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL, schema) {
+		values, ok := args[name]
+		if !ok {
+			if !strings.Contains(name, "Rejected") {
+				t.Errorf("no arguments for %s", name)
+			}
+			continue
+		}
+		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"); err != nil {
+				return err
+			}
+			rows, err := tx.Query(t.Context(), "EXPLAIN "+query, values...)
+			if err != nil {
+				return err
+			}
+			plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			text := strings.Join(plan, "\n")
+			rest := text
+			for _, s := range small {
+				rest = strings.ReplaceAll(rest, s, "")
+			}
+			if strings.Contains(rest, "Seq Scan") {
+				t.Errorf("%s:\n%s", name, text)
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A report changes nothing, even by mistake.
+func TestReportsCanNotWrite(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	o, err := New(Config{Pool: pool, Schema: schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = o.read(t.Context(), func(s snapshot) error {
+		_, err := s.tx.Exec(t.Context(), "DELETE FROM stream")
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("got %v", err)
+	}
+}

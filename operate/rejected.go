@@ -1,0 +1,199 @@
+package operate
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
+)
+
+//go:embed rejected.sql
+var rejectedSQL string
+
+// DiscardedType is the type of the event that replaces, in its stream, an event that was discarded or redirected to another
+// topic. Its body is JSON with the members type (of the event that it replaces) and reason. Consumers without a handler
+// for it, which is the usual case, step over it.
+const DiscardedType = "rocketflow.discarded"
+
+const (
+	changePage = 200 // rejected events that are changed in one transaction
+	maxReason  = 500 // bytes of a reason that are kept
+)
+
+// RejectedEvent is an owed event that the broker refused at least once: its topic or a right is missing, or it is too
+// large. The outbox retries it until the broker takes it or an operator redirects or discards it.
+type RejectedEvent struct {
+	Event      rocketflow.Event // without headers and body
+	Size       int              // of the body, in bytes
+	Reason     string           // the broker's answer to the last attempt
+	Attempts   int              // refused so far
+	RejectedAt time.Time        // when it was refused for the first time
+	NextAt     time.Time        // when it is tried again; zero: as soon as the broker takes another event of its topic
+}
+
+// RejectedTopic is a topic of which the broker takes no event. The outbox tries one event of it at NextAt, and the others as
+// soon as that one is taken.
+type RejectedTopic struct {
+	Topic      string
+	Reason     string // the broker's answer to the last attempt
+	Events     int64  // rejected events of the topic; ends at MaxCount
+	Attempts   int    // refused so far
+	RejectedAt time.Time
+	NextAt     time.Time
+}
+
+// RejectedFilter selects rejected events. An event is selected if it matches all fields that are set.
+type RejectedFilter struct {
+	EventID uuid.UUID
+	Source  string
+	Topic   string
+	Type    string
+	Subject string
+	// All selects every rejected event. A change requires either All or one of the fields above.
+	All bool
+	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
+	// limit for a change.
+	Limit int
+}
+
+func (f RejectedFilter) checkChange() error {
+	selects := f.EventID != uuid.Nil || f.Source+f.Topic+f.Type+f.Subject != ""
+	return checkChange("RejectedFilter", selects, f.All, f.Limit)
+}
+
+// RejectedEvents returns rejected events, the oldest first.
+func (o *Operator) RejectedEvents(ctx context.Context, f RejectedFilter) ([]RejectedEvent, error) {
+	if err := checkLimit("RejectedFilter", f.Limit); err != nil {
+		return nil, err
+	}
+	return o.rejectedEvents(ctx, f, listLimit(f.Limit))
+}
+
+func (o *Operator) rejectedEvents(ctx context.Context, f RejectedFilter, limit int64) ([]RejectedEvent, error) {
+	rows, err := o.config.Pool.Query(ctx, o.sql.Get("RejectedEvents"), idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list rejected events: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r RejectedEvent, err error) {
+		e := &r.Event
+		var next *time.Time
+		err = row.Scan(&e.ID, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.ContentType, &r.Size,
+			&r.Reason, &r.Attempts, &r.RejectedAt, &next)
+		r.NextAt = orZero(next)
+		return r, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list rejected events: %w", err)
+	}
+	return list, nil
+}
+
+// RejectedTopics returns the topics of which the broker takes no event, in alphabetical order and at most 1,000.
+func (o *Operator) RejectedTopics(ctx context.Context) ([]RejectedTopic, error) {
+	rows, err := o.config.Pool.Query(ctx, o.sql.Get("RejectedTopics"), maxRows, MaxCount)
+	if err != nil {
+		return nil, fmt.Errorf("list rejected topics: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RejectedTopic])
+	if err != nil {
+		return nil, fmt.Errorf("list rejected topics: %w", err)
+	}
+	return list, nil
+}
+
+// RetryRejected makes rejected events due: the next sweep sends them again. Of a topic of which the broker takes no event,
+// one is tried first. It returns how many events it made due; with an error, how many before that.
+func (o *Operator) RetryRejected(ctx context.Context, f RejectedFilter) (int, error) {
+	return o.changeRejected(ctx, f, "retry", func(ctx context.Context, tx pgx.Tx, ids []string) error {
+		_, err := tx.Exec(ctx, o.sql.Get("RetryRejected"), ids)
+		return err
+	})
+}
+
+// DiscardRejected gives up rejected events and returns how many; with an error, how many before that. In an ordered stream an
+// event of DiscardedType replaces each, with the same id, sequence and predecessor, so that consumers don't wait for it.
+// That event is sent like any other. Where the broker takes no event of the topic it isn't sent, but kept for
+// outbox.Config.Retention for consumers that request missing events. The discarded events are kept as they were in the
+// table outbox_discarded for the same time.
+//
+// reason is told to consumers. Defaults to "discarded by an operator". An event that the sweep is sending at the same moment
+// may still be delivered as it was.
+func (o *Operator) DiscardRejected(ctx context.Context, f RejectedFilter, reason string) (int, error) {
+	reason = printable.Text(cmp.Or(reason, "discarded by an operator"), maxReason)
+	return o.changeRejected(ctx, f, "discard", func(ctx context.Context, tx pgx.Tx, ids []string) error {
+		_, err := tx.Exec(ctx, o.sql.Get("DiscardRejected"), ids, reason, DiscardedType)
+		return err
+	})
+}
+
+// RedirectRejected moves rejected events to another topic and returns how many; with an error, how many before that. They keep
+// id, source, type, subject, time and body. An ordered event takes the next place in the stream of its source and subject
+// in the new topic, behind what was published there in the meantime; redirected events keep their order among each other.
+// In the old topic an event of DiscardedType and of another id replaces it: see DiscardRejected.
+func (o *Operator) RedirectRejected(ctx context.Context, f RejectedFilter, topic string) (int, error) {
+	if topic == "" || topic == f.Topic {
+		return 0, valid.Fieldf("topic", "%q: want another topic", topic)
+	}
+	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: DiscardedType}); err != nil {
+		return 0, err
+	}
+	return o.changeRejected(ctx, f, "redirect", func(ctx context.Context, tx pgx.Tx, ids []string) error {
+		for _, id := range ids {
+			replacement, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, o.sql.Get("RedirectRejected"), id, topic, replacement.String(), DiscardedType); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// changeRejected calls fn with pages of the events that f selects now, each in a transaction, locked and in the order of
+// streams.
+func (o *Operator) changeRejected(ctx context.Context, f RejectedFilter, what string, fn func(ctx context.Context, tx pgx.Tx, ids []string) error) (n int, err error) {
+	if err := f.checkChange(); err != nil {
+		return 0, err
+	}
+	list, err := o.rejectedEvents(ctx, f, changeLimit(f.Limit))
+	if err != nil {
+		return 0, err
+	}
+	slices.SortStableFunc(list, func(a, b RejectedEvent) int {
+		x, y := a.Event, b.Event
+		return cmp.Or(cmp.Compare(x.Source, y.Source), cmp.Compare(x.Subject, y.Subject), cmp.Compare(x.Sequence, y.Sequence))
+	})
+	for page := range slices.Chunk(list, changePage) {
+		ids := make([]string, len(page))
+		for i, e := range page {
+			ids[i] = e.Event.ID.String()
+		}
+		err := o.inTx(ctx, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, o.sql.Get("LockRejected"), ids)
+			if err != nil {
+				return err
+			}
+			if ids, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+				return err
+			}
+			return fn(ctx, tx, ids)
+		})
+		if err != nil {
+			return n, fmt.Errorf("%s rejected events: %w", what, err)
+		}
+		n += len(ids)
+	}
+	return n, nil
+}

@@ -1,0 +1,80 @@
+package operate
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/valid"
+)
+
+var (
+	// ErrUnknownHandler says that a consumer has no record of a handler.
+	ErrUnknownHandler = errors.New("the consumer has no record of such a handler")
+	// ErrUnknownStream says that a consumer has no position in a stream.
+	ErrUnknownStream = errors.New("the consumer has no position in the stream")
+)
+
+// Handler identifies a handler of a consumer.
+type Handler struct {
+	Consumer, Topic, Type string
+}
+
+func (h Handler) check() error {
+	switch "" {
+	case h.Consumer:
+		return valid.Field("operate.Handler.Consumer", "missing")
+	case h.Topic:
+		return valid.Field("operate.Handler.Topic", "missing")
+	case h.Type:
+		return valid.Field("operate.Handler.Type", "missing")
+	}
+	return nil
+}
+
+// RetireHandler records that a consumer no longer handles a type of event, and returns how many events waited for the
+// handler. All processes that run the consumer step over those events and over new ones. Retire a handler when no process
+// has it and the deployment that removed it will not be rolled back. A process that starts with the handler records it
+// again. The error matches ErrUnknownHandler if the handler isn't recorded and no event waits for it.
+func (o *Operator) RetireHandler(ctx context.Context, h Handler) (waited int, err error) {
+	if err := h.check(); err != nil {
+		return 0, err
+	}
+	err = o.inTx(ctx, func(tx pgx.Tx) error {
+		n, recorded, err := o.inbox.Consumer(h.Consumer).Retire(ctx, tx, inbox.Route{Topic: h.Topic, Type: h.Type})
+		waited = int(n)
+		if err == nil && !recorded && n == 0 {
+			err = ErrUnknownHandler
+		}
+		return err
+	})
+	if err != nil {
+		return 0, printable.Errorf("retire the handler of consumer %s for type %s on topic %s: %w", h.Consumer, h.Type, h.Topic, err)
+	}
+	return waited, nil
+}
+
+// ResetPosition sets a consumer's position in a stream, in either direction. Events after sequence are handled when they
+// come, or come again. Events up to sequence count as handled; if one of them is parked, it becomes a dead letter when it is
+// due. Use it for a stream whose position a wrong or forged event has moved. The error matches ErrUnknownStream if the
+// consumer has no position in the stream.
+func (o *Operator) ResetPosition(ctx context.Context, consumer string, s rocketflow.Stream, sequence int64) error {
+	if sequence < 0 {
+		return valid.Fieldf("sequence", "%d: want 0 or more", sequence)
+	}
+	err := o.inTx(ctx, func(tx pgx.Tx) error {
+		known, err := o.inbox.Consumer(consumer).ResetPosition(ctx, tx, s, sequence)
+		if err == nil && !known {
+			err = ErrUnknownStream
+		}
+		return err
+	})
+	if err != nil {
+		return printable.Errorf("reset the position of consumer %s in stream %v: %w", consumer, s, err)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package operate
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
+)
+
+//go:embed waiting.sql
+var waitingSQL string
+
+// WaitingStatus says what a waiting event waits for.
+type WaitingStatus string
+
+// Statuses of waiting events.
+const (
+	WaitingForState WaitingStatus = "waiting" // for a state that takes it, or for the saga to begin
+	WaitingForRetry WaitingStatus = "retry"   // its function failed and is called again
+	WaitingFailed   WaitingStatus = "failed"  // its function failed and isn't called again: retry or discard it
+	WaitingExpired  WaitingStatus = "expired" // no state took it in time: retry or discard it
+)
+
+// WaitingEvent is an event that a saga has not taken yet.
+type WaitingEvent struct {
+	ID        int64 // identifies it in a WaitingFilter
+	Saga, Key string
+	Status    WaitingStatus
+	Begun     bool      // whether its saga has begun, as far as an engine has seen
+	State     string    // of the saga when the event came; empty: the saga had not begun
+	Attempts  int       // failed so far
+	NextAt    time.Time // when it is looked at again; zero: when its saga changes
+	ExpiresAt time.Time // when a waiting event expires
+	LastError string
+	ArrivedAt time.Time
+	Event     rocketflow.Event
+}
+
+// WaitingFilter selects events that wait for sagas. An event is selected if it matches all fields that are set.
+type WaitingFilter struct {
+	IDs      []int64
+	Saga     string
+	Key      string
+	Statuses []WaitingStatus // one of them
+	EventID  uuid.UUID
+	After    int64 // those with a higher ID: the next page of a list
+	// All selects every waiting event. A change requires either All or one of the fields above.
+	All bool
+	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
+	// limit for a change.
+	Limit int
+}
+
+func (f WaitingFilter) checkChange() error {
+	selects := len(f.IDs) > 0 || f.Saga+f.Key != "" || len(f.Statuses) > 0 || f.EventID != uuid.Nil || f.After != 0
+	return checkChange("WaitingFilter", selects, f.All, f.Limit)
+}
+
+// args returns the parameters $1 to $7 of the statements on waiting events.
+func (f WaitingFilter) args(limit int64) []any {
+	statuses := make([]string, len(f.Statuses))
+	for i, s := range f.Statuses {
+		statuses[i] = string(s)
+	}
+	return []any{f.Saga, f.Key, statuses, idText(f.EventID), f.After, append([]int64{}, f.IDs...), limit}
+}
+
+// WaitingEvents returns events that wait for sagas, in the order in which they came.
+func (o *Operator) WaitingEvents(ctx context.Context, f WaitingFilter) (list []WaitingEvent, err error) {
+	if err := checkLimit("WaitingFilter", f.Limit); err != nil {
+		return nil, err
+	}
+	err = o.read(ctx, func(s snapshot) error {
+		list, err = s.waitingEvents(ctx, f)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list waiting events: %w", err)
+	}
+	return list, nil
+}
+
+func (s snapshot) waitingEvents(ctx context.Context, f WaitingFilter) ([]WaitingEvent, error) {
+	return collect(ctx, s, "WaitingEvents", func(row pgx.CollectableRow, v *WaitingEvent) error {
+		e := &v.Event
+		var headers []byte
+		var next *time.Time
+		err := row.Scan(&v.ID, &v.Saga, &v.Key, &v.Status, &v.Begun, &v.State, &v.Attempts, &next, &v.ExpiresAt, &v.LastError, &v.ArrivedAt,
+			&e.ID, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.Database, &e.ContentType, &headers, &e.Body)
+		if err != nil {
+			return err
+		}
+		v.NextAt = orZero(next)
+		return stored.SetHeaders(e, headers)
+	}, f.args(listLimit(f.Limit))...)
+}
+
+// RetryWaiting makes engines apply waiting events again, with all their attempts, and returns how many. An event that had
+// expired waits as long as it did before, and one hour at least.
+func (o *Operator) RetryWaiting(ctx context.Context, f WaitingFilter) (int, error) {
+	return o.changeWaiting(ctx, f, "retry", "RetryWaiting")
+}
+
+// DiscardWaiting deletes waiting events without applying them and returns how many. Events that wait behind them are
+// processed.
+func (o *Operator) DiscardWaiting(ctx context.Context, f WaitingFilter) (int, error) {
+	return o.changeWaiting(ctx, f, "discard", "DiscardWaiting")
+}
+
+func (o *Operator) changeWaiting(ctx context.Context, f WaitingFilter, what, query string) (n int, err error) {
+	if err := f.checkChange(); err != nil {
+		return 0, err
+	}
+	err = o.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, o.sql.Get(query), f.args(changeLimit(f.Limit))...)
+		n = int(tag.RowsAffected())
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s waiting events: %w", what, err)
+	}
+	return n, nil
+}
