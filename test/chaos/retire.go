@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // retireDelay is how long an event whose handler was removed may wait before the handler is retired.
@@ -64,11 +65,19 @@ func (d *generator) retire() {
 
 // retireHandlers retires the handlers of the schedule's new event type.
 func (p *execution) retireHandlers() error {
-	for _, h := range []struct{ consumer, topic string }{{audit, topicFirst}, {audit, topicFollow}, {echo, topicFirst}} {
+	operator, err := operate.New(operate.Config{Pool: p.w.pool, Schema: p.w.name})
+	if err != nil {
+		return err
+	}
+	for _, h := range []operate.Handler{{Consumer: audit, Topic: topicFirst}, {Consumer: audit, Topic: topicFollow}, {Consumer: echo, Topic: topicFirst}} {
+		h.Type = version2Type(p.seed)
 		retired := false
 		err := p.w.try(p.ctx, func(ctx context.Context) error {
-			_, done, err := handlers.Retire(ctx, p.w.pool, p.w.name, h.consumer, h.topic, version2Type(p.seed))
-			retired = retired || done
+			_, err := operator.RetireHandler(ctx, h)
+			if errors.Is(err, operate.ErrUnknownHandler) {
+				return nil
+			}
+			retired = retired || err == nil
 			return err
 		})
 		if err != nil {
