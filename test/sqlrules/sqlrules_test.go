@@ -173,7 +173,7 @@ func textOf(e ast.Expr) (string, bool) {
 }
 
 // theApplications begin transactions whose isolation level the application chooses.
-var theApplications = []string{"outbox/outbox.go", "outbox/lazy_tx.go"}
+var theApplications = []string{"outbox/outbox.go", "internal/lazytx/lazytx.go"}
 
 // TestTransactionsNameTheirIsolationLevel checks that production code begins no transaction at the default isolation level,
 // which a database or role may change. What reads rows that it waited for must see what their holder did, and gets an error
