@@ -232,7 +232,7 @@ func TestUpWaitsForOthersWhateverTheTimeouts(t *testing.T) {
 			}
 			impatient := testdb.With(t, pool, map[string]string{"statement_timeout": "300", "lock_timeout": "300", "idle_in_transaction_session_timeout": "300"})
 
-			// Whoever gives up says for whom it waited.
+			// The error of a wait that ended names the session that was waited for.
 			short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 			defer cancel()
 			var wait *migrations.WaitError
@@ -241,13 +241,13 @@ func TestUpWaitsForOthersWhateverTheTimeouts(t *testing.T) {
 				t.Errorf("got %v, want an error that names process %d", err, pid)
 			}
 
-			told := make(chan migrations.Holder, 1)
+			notified := make(chan migrations.Holder, 1)
 			done := make(chan error, 1)
 			go func() {
-				done <- migrations.UpNotify(ctx, impatient, schema, func(h migrations.Holder) { told <- h })
+				done <- migrations.UpNotify(ctx, impatient, schema, func(h migrations.Holder) { notified <- h })
 			}()
 			select {
-			case h := <-told:
+			case h := <-notified:
 				if h.PID != pid {
 					t.Errorf("it waits for %v, want process %d", h, pid)
 				}
@@ -294,12 +294,12 @@ func TestWaitingMigrationLetsOthersThrough(t *testing.T) {
 		if _, err := tx.Exec(ctx, "SELECT FROM installation"); err != nil {
 			return err
 		}
-		told := make(chan migrations.Holder, 1)
+		notified := make(chan migrations.Holder, 1)
 		up, end := context.WithCancel(ctx)
 		defer end()
-		go func() { _ = migrations.UpNotify(up, pool, schema, func(h migrations.Holder) { told <- h }) }()
+		go func() { _ = migrations.UpNotify(up, pool, schema, func(h migrations.Holder) { notified <- h }) }()
 		select {
-		case <-told:
+		case <-notified:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -20,7 +20,7 @@ func TestRetentionFollowsTheClock(t *testing.T) {
 	b.Engine, b.router = b.engine(t, cfg), cfg.Router.(router)
 	s := registerOrder(t, b)
 	ctx := t.Context()
-	for _, start := range []bool{true, false} { // before its first look, and while it rests
+	for _, start := range []bool{true, false} { // before the first deletion, and during a pause
 		b.begin(t, s, "o1", order{})
 		if err := within(ctx, b.pool, func(tx *testTx) error {
 			return errors.Join(s.Apply(ctx, tx, "o1", paid{}), s.Apply(ctx, tx, "o1", shipped{}))

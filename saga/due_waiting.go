@@ -124,7 +124,7 @@ func (e *Engine) recheck(saga, key string) {
 	}
 }
 
-// recheckLoop does what recheck asks for.
+// recheckLoop checks the sagas in the queue of recheck until ctx ends.
 func (e *Engine) recheckLoop(ctx context.Context) {
 	for {
 		select {

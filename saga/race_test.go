@@ -159,7 +159,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 			steps = append(steps, func() error { _, err := b.handle(e); return err })
 		}
 	}
-	// What belongs to one saga stays close together, so that it meets.
+	// The events of one saga stay close together, so that they are concurrent.
 	for i := 0; i < len(steps); i += 40 {
 		part := steps[i:min(i+40, len(steps))]
 		rand.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })

@@ -112,7 +112,7 @@ func TestOnRocketMQ(t *testing.T) {
 		}
 	}
 	states := map[string]int{}
-	told := map[string]bool{}
+	reported := map[string]bool{}
 	for i, key := range keys {
 		var cart saga.Instance[data]
 		for end := time.Now().Add(30 * time.Second); !cart.Finished() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -132,12 +132,12 @@ func TestOnRocketMQ(t *testing.T) {
 	for range states["expired"] {
 		select {
 		case key := <-news:
-			if told[key] {
+			if reported[key] {
 				t.Errorf("%s expired twice", key)
 			}
-			told[key] = true
+			reported[key] = true
 		case <-ctx.Done():
-			t.Fatal("not all expiries were told of")
+			t.Fatal("not all expiries were reported")
 		}
 	}
 	t.Log(states)

@@ -66,7 +66,7 @@ func TestStartRefusesUnknownVersionsAndStates(t *testing.T) {
 			}
 		}
 	}
-	// Nobody here knows the saga at all: that may be as it should.
+	// A saga without a definition in this process is no error: another process may have it.
 	cfg := b.cfg
 	cfg.Router, cfg.Logger = router{}, slog.New(slog.NewTextHandler(&logged, nil))
 	e := b.engine(t, cfg)

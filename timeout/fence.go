@@ -80,7 +80,7 @@ func (s *Scheduler) readDue(ctx context.Context, tx pgx.Tx, i *Info) (bool, erro
 }
 
 // fire deletes the row of the timeout if it still carries the epoch of f, or accepts that the handler armed the timeout
-// anew: only a handler whose own epoch was in the row could do that. It returns false if the firing is stale.
+// again: only a handler whose own epoch was in the row could do that. It returns false if the firing is stale.
 func (s *Scheduler) fire(ctx context.Context, tx pgx.Tx, f *firing) (bool, error) {
 	tag, err := tx.Exec(ctx, s.sql.Get("Fire"), f.key, f.name, f.epoch.String())
 	fired := tag.RowsAffected() == 1

@@ -39,7 +39,7 @@ func isFiring(ctx context.Context, e rocketflow.Event) bool {
 	return f != nil && f.epoch == e.ID
 }
 
-// disarmRearmed takes back what the handler armed anew: the row carries the epoch of f again, and the fence deletes it
+// disarmRearmed takes back what the handler armed again: the row carries the epoch of f again, and the fence deletes it
 // when the handler has returned.
 func (s *Scheduler) disarmRearmed(ctx context.Context, tx pgx.Tx, f *firing) error {
 	if len(f.rearmed) == 0 {

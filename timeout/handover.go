@@ -57,8 +57,8 @@ func (s *Scheduler) handOverPending(stopping, requests context.Context, handedOv
 	close(handedOver)
 }
 
-// worker hands over what comes into the queue. Once stopping has ended it drains the queue, and gives up at the first
-// failure of the broker.
+// worker hands over the timeouts of the queue. Once stopping has ended it drains the queue, until it is empty or the broker
+// fails.
 func (s *Scheduler) worker(stopping, requests context.Context, handedOver chan<- timeoutID) {
 	handOver := func(h handOver) bool {
 		err := s.schedule(requests, h)

@@ -42,7 +42,7 @@ func TestTimeoutsInEachExecModeAndIsolation(t *testing.T) {
 			}
 			return nil
 		}
-		// A caller's transaction may meet the hand-over, which it has to be able to try again.
+		// At a higher isolation level the hand-over causes a serialization error, after which the caller tries again.
 		err := within(ctx, pool, change)
 		for pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "40001"; {
 			err = within(ctx, pool, change)

@@ -59,7 +59,7 @@ func TestStuckTimeoutIsReportedOnce(t *testing.T) {
 		}
 		return n
 	}
-	// Each step goes to the next look at the rows.
+	// Each step moves the clock to the next sweep of the rows.
 	day := func(days int) {
 		t.Helper()
 		for end := clock.Now().Add(time.Duration(days) * 24 * time.Hour); ; {

@@ -76,7 +76,7 @@ func TestDisarmedTimeoutDoesNotFire(t *testing.T) {
 		t.Error("disarmed twice")
 	}
 	disarmed.Wait()
-	<-stale // the wake-up came all the same
+	<-stale // the broker delivered the event all the same
 	if len(b.fired) != 0 {
 		t.Error("fired after it was disarmed")
 	}
@@ -106,7 +106,7 @@ func TestOldEpochsAreStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := <-stale // the wake-up of the old epoch
+	first := <-stale // the event of the old epoch
 	b.arm(t, "o1", 500*time.Millisecond)
 	if b.count(t, "due_at < now() + interval '510 ms'") != 1 {
 		t.Error("arming again did not move it")
@@ -153,7 +153,7 @@ func TestFenceDelaysEarlyEvents(t *testing.T) {
 	n := 0
 	early.Range(func(any, any) bool { n++; return true })
 	if n == 0 {
-		t.Error("no wake-up came early: the test tests nothing")
+		t.Error("no event came early, so the test proves nothing")
 	}
 }
 

@@ -41,7 +41,7 @@ func TestOneHolderUntilTheLeaseExpires(t *testing.T) {
 
 	clock.FastForward(ttl / 2) // the holder is frozen
 	acquire(t, pool, schema, two, true)
-	acquire(t, pool, schema, one, false) // it wakes up
+	acquire(t, pool, schema, one, false) // it continues
 
 	if err := lease.Release(t.Context(), pool, schema, "job", one); err != nil { // not its own
 		t.Fatal(err)

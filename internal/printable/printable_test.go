@@ -17,7 +17,7 @@ import (
 // hostile moves cursors, reorders lines, breaks them and is no UTF-8.
 const hostile = "a\x1b[2J\u009b31m\r\n\t\x00\u202e\u2066\u200e\u2028\ufeff\U000e0041\xff\xc3é世\u200d"
 
-// isHarmless tells whether s moves, hides and reorders nothing.
+// isHarmless reports whether s moves, hides and reorders nothing.
 func isHarmless(s string, breaks bool) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		if breaks && (r == '\n' || r == '\t') {
