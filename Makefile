@@ -1,8 +1,12 @@
-# Targets for people. `make` lists them.
+# `make` lists the targets.
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 30s
+
+# Modules of their own, for the sake of their dependencies.
+OTHER_MODULES := test/sqljoin bench/peers
+MODULES := . $(OTHER_MODULES) bench/peers/dtmserver
 
 .PHONY: help
 help: ## List the targets
@@ -33,6 +37,10 @@ test-client: build ## Only the part of the tests that uses the RocketMQ client, 
 test-isolation: build ## Only the tests of outbox, handlers, saga and timeout, with stricter isolation levels as the default
 	bin/rocketflow dev --no-fsync -- .ci/isolation
 
+.PHONY: test-postgres
+test-postgres: build ## Only the tests of outbox, handlers, saga, timeout and migrations, on PostgreSQL VERSION= (14 to 18), fetched once
+	.ci/postgres $(VERSION)
+
 .PHONY: test-real
 test-real: build ## Only the part of the tests that a real RocketMQ matters for
 	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real
@@ -43,11 +51,11 @@ bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH
 	bin/rocketflow dev --broker=rocketmq -- go run -C bench/peers . $(BENCH)
 
 .PHONY: outage
-outage: build ## Kill a real RocketMQ under load and draw it to docs/outage.svg
+outage: build ## Kill a real RocketMQ under load and draw the throughput to docs/outage.svg
 	bin/rocketflow dev -- go run ./bench -outage docs/outage.svg
 
 .PHONY: chaos
-chaos: ## Play seeded schedules of harm for DURATION (30s) and judge them; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq
+chaos: ## Inject faults by seeded schedules for DURATION (30s) and check the promises; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq
 	@go build -o bin/chaos ./test/chaos
 	@bin/chaos -duration $(or $(DURATION),30s) $(if $(SEED),-seed $(SEED)) $(if $(SCHEDULES),-schedules $(SCHEDULES)) \
 		$(if $(WORKERS),-workers $(WORKERS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(BROKER),-broker $(BROKER))
@@ -57,15 +65,17 @@ fuzz: ## Fuzz each decoder for FUZZTIME (30s)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: schemathesis
-schemathesis: build ## Try the examples' HTTP interfaces with what their OpenAPI documents allow and forbid; fetches schemathesis
+schemathesis: build ## Test the examples' HTTP interfaces against their OpenAPI documents; fetches schemathesis
 	bin/rocketflow dev --no-fsync -- .ci/schemathesis
 
 .PHONY: lint
-lint: $(GOLANGCI) ## Check format, vet, layers and style
+lint: $(GOLANGCI) ## Check format, go.mod files, vet, layers and style
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	@for module in $(MODULES); do go mod tidy -C $$module -diff >/dev/null || { echo "run go mod tidy in $$module"; exit 1; }; done
 	go vet ./...
+	@for module in $(OTHER_MODULES); do go vet -C $$module ./... || exit 1; done
 	go test -count=1 ./test/layers
-	$(GOLANGCI) run
+	$(GOLANGCI) run --allow-parallel-runners
 
 $(GOLANGCI):
 	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

@@ -1,25 +1,3 @@
-// Package broker is the port between rocketflow and a message broker: what the concepts need of one, in a few small
-// interfaces, and the delivery contract that each driver keeps. The driver for Apache RocketMQ is package rocketmq;
-// the conformance suite that every driver passes is package brokertest.
-//
-// # The contract
-//
-//   - Send, SendGroup, Schedule, Commit return nil only once the broker has stored the message. An error means unknown,
-//     not refused: the message may have been stored all the same, unless the error matches [ErrRejected].
-//   - Prepare stores a half message that no consumer sees until Commit. Commit twice delivers twice; Rollback after
-//     Commit does nothing. Whoever prepared and does not end it is asked by a check.
-//   - A Handler is called at least once for each message of its subscription. nil settles the message for the group;
-//     an error, a panic, a runtime.Goexit or a crash brings it again. Calls are concurrent; only with
-//     Subscription.Serial is a queue's next message held until the one before is settled.
-//   - Messages sent one after the other (each answered before the next) with the same sharding key are stored in that
-//     order in one queue.
-//   - What a function of the caller does to its goroutine, a panic or a runtime.Goexit, ends that one call and nothing else.
-//   - A context bounds the wait for an answer. What was written when it ends may still take effect.
-//
-// A broker tells consumers nothing of who sent a message: whoever may publish to a topic can send any event, of any source,
-// with any sequence. docs/security.md says what that allows and which rights bound it.
-//
-// All methods are safe for concurrent use. A Message is never changed by a driver and may be reused after the call.
 package broker
 
 import (
@@ -27,152 +5,190 @@ import (
 	"time"
 )
 
-// Message is what a driver puts on the wire.
+// Message is a message that is sent.
 type Message struct {
-	ID          string            // the broker's unique key of the message; empty: the driver draws one
-	Topic       string            // required
-	Tag         string            // at most one; brokers filter by it
-	Keys        []string          // indexed by the broker's tools; no spaces
-	ShardingKey string            // messages with the same key go to the same queue; empty: any queue
-	Properties  map[string]string // the user's own; a name reserved by the broker is refused (*ReservedPropertyError)
-	Body        []byte
+	// ID is the broker's unique key of the message. Defaults to one that the driver generates.
+	ID string
+	// Topic is the topic to send to. Required.
+	Topic string
+	// Tag is a label by which brokers can filter. Defaults to none.
+	Tag string
+	// Keys are words under which the broker's tools find the message. They contain no spaces.
+	Keys []string
+	// ShardingKey chooses the queue: messages of a topic with the same key are stored in the same queue. Defaults to any queue.
+	ShardingKey string
+	// Properties are the user's own. A name that is reserved by the broker is refused with a *ReservedPropertyError: see Reserved.
+	Properties map[string]string
+	// Body is the payload. Required.
+	Body []byte
 }
 
 // Receipt says where a message was stored.
 type Receipt struct {
-	MessageID string // as in [Message].ID
+	MessageID string // Message.ID, or the generated one
 	Broker    string // the broker's name
-	Queue     int
-	Offset    int64
+	Queue     int    // the queue's number
+	Offset    int64  // the message's position in the queue
 }
 
-// Sender sends normal and ordered messages. Global order is a topic with one queue.
+// Sender sends messages. For a total order of all messages use a topic with one queue.
 type Sender interface {
-	// Send waits for the broker's answer.
+	// Send sends one message and waits until the broker has stored it.
 	Send(ctx context.Context, m Message) (Receipt, error)
-	// SendAsync returns at once; done is called exactly once, from another goroutine, also after the context ended.
-	// At the limit of sends in flight it blocks until there is room or ctx ends, and then returns the error itself
-	// without ever calling done.
+	// SendAsync sends one message in the background and calls done exactly once, from another goroutine, also when ctx ends
+	// first. At the limit of sends in flight SendAsync blocks until one ends. If ctx ends while it blocks, it returns the error
+	// and never calls done.
 	SendAsync(ctx context.Context, m Message, done func(Receipt, error)) error
-	// SendGroup stores messages of one topic in as few requests as the broker allows: one for each queue that the
-	// sharding keys name. The error of a message stands at its place in the result; nil means that all are stored.
-	SendGroup(ctx context.Context, ms []Message) []error
+	// SendGroup sends messages in as few requests as the broker allows: one for each queue that the sharding keys choose. It
+	// returns nil if all messages are stored. Otherwise errs[i] is the error of ms[i], nil if that one is stored.
+	SendGroup(ctx context.Context, ms []Message) (errs []error)
 }
 
-// Half is a stored half message: what is needed to end it.
+// Half identifies a stored half message. Commit and Rollback need it; callers have no use for its fields but to log them.
 type Half struct {
 	MessageID     string
 	Topic         string
-	Broker        string // name
-	Address       string // of the broker that holds it
-	Group         string
+	Broker        string // the broker's name
+	Address       string // of the broker
+	Group         string // producer group
 	TransactionID string
-	QueueOffset   int64
-	CommitLog     int64
+	QueueOffset   int64 // in the broker's internal queue of half messages
+	CommitLog     int64 // offset in the broker's commit log
 }
 
-// TransactionProducer runs the two phases of a transactional message for a producer group. Ends wait for the broker's answer.
+// TransactionProducer sends half messages for one producer group and ends them. It is RocketMQ's side of a transactional message; a
+// transaction of the database is a rocketflow.Transactor's.
 type TransactionProducer interface {
+	// Prepare stores m as a half message, which consumers don't see.
 	Prepare(ctx context.Context, m Message) (Half, error)
+	// Commit delivers the message of h to consumers. It waits for the broker's response.
 	Commit(ctx context.Context, h Half) error
+	// Rollback drops h. It waits for the broker's response.
 	Rollback(ctx context.Context, h Half) error
-	// Close stops answering checks, once those at hand are answered (until ctx ends).
+	// Close leaves the producer group and waits until checks that have arrived are decided, or until ctx ends. Later checks go
+	// to other members of the group. A second Close does nothing.
 	Close(ctx context.Context) error
 }
 
 // TransactionProducerOpener opens transaction producers.
 type TransactionProducerOpener interface {
-	// OpenTransactionProducer joins a producer group and answers checks for it from its return on, also for half messages of
-	// other processes, and before anything was sent from this one. ctx bounds the start only.
+	// OpenTransactionProducer joins a producer group. When it returns, the broker sends the group's checks to this process, among
+	// others: also checks of half messages of other processes, and before this process has sent anything. ctx bounds the call only.
 	OpenTransactionProducer(ctx context.Context, group string, check Checker) (TransactionProducer, error)
 }
 
-// Decision answers a check.
+// Decision is what a Checker decides about a half message. The zero value is Unknown.
 type Decision int
 
 const (
-	Unknown  Decision = iota // ask again later
-	Commit                   // the local transaction committed
-	Rollback                 // it did not, or the message is out already
+	// Unknown means that it isn't known yet whether the local transaction committed: the broker repeats the check later.
+	Unknown Decision = iota
+	// Commit means that the local transaction committed: the broker delivers the message.
+	Commit
+	// Rollback means that the local transaction did not commit, or that the message was sent in another way: the broker drops the
+	// half message.
+	Rollback
 )
 
-// Check is the broker's question what became of a half message.
-type Check struct {
-	Half    Half
-	Message Delivery // as prepared, without its body; Attempt counts the checks, beginning with 1
+// String returns "unknown", "commit" or "rollback".
+func (d Decision) String() string {
+	switch d {
+	case Commit:
+		return "commit"
+	case Rollback:
+		return "rollback"
+	}
+	return "unknown"
 }
 
-// Checker answers checks, concurrently and for any member of its group. A panic, a runtime.Goexit or a passed deadline counts as Unknown.
-// The driver then ends the half message, waits for the answer and calls done, if it is not nil. With Commit or Rollback
-// done gets nil only if the broker has taken the decision.
+// Check is a check-back: the broker's request for the decision about a half message that is neither committed nor rolled back.
+type Check struct {
+	Half Half
+	// Message is the message as it was prepared, without its body. Its Attempt counts the checks of this half message, beginning
+	// with 1.
+	Message Delivery
+}
+
+// Checker decides about half messages, those of any member of its group. Calls are concurrent. A panic, a runtime.Goexit, or a return
+// after ctx's deadline counts as Unknown.
+//
+// The driver then sends the decision to the broker, waits for the response, and calls done unless it is nil. If the decision was Commit or
+// Rollback, done gets nil only if the broker has taken it.
 type Checker func(ctx context.Context, c Check) (d Decision, done func(error))
 
-// Timer is a scheduled message that can be cancelled.
+// Timer identifies a scheduled message, so that it can be cancelled.
 type Timer struct {
 	MessageID string
 	Topic     string
-	Broker    string // name
-	Due       time.Time
+	Broker    string    // the broker's name
+	Due       time.Time // when the message becomes visible
 }
 
-// Scheduler sends messages that become visible at an instant, never before.
+// Scheduler sends messages that consumers see at an instant or later, never before.
 type Scheduler interface {
-	// Schedule stores m to be delivered at. An instant that has passed: delivered at once. Beyond the horizon:
-	// ErrBeyondHorizon.
+	// Schedule sends m to be delivered at an instant. If it has passed, m is delivered at once. If it is further ahead than
+	// Horizon, the error matches ErrBeyondHorizon.
 	Schedule(ctx context.Context, m Message, at time.Time) (Timer, error)
-	// Cancel asks the broker to drop the message. nil means that the request was stored, which is no promise: too close
-	// to the instant it comes too late.
+	// Cancel requests that the broker drop the message of t. nil means that the broker has stored the request, and doesn't
+	// promise that the message won't be delivered: close to the instant the request comes too late.
 	Cancel(ctx context.Context, t Timer) error
-	// Horizon is how far ahead Schedule reaches.
+	// Horizon returns how far ahead Schedule accepts an instant.
 	Horizon() time.Duration
 }
 
-// Delivery is a message as a consumer, or a checker, gets it.
+// Delivery is a message as a Handler or a Checker gets it.
 type Delivery struct {
 	Message
-	Broker  string
-	Queue   int
-	Offset  int64
-	Born    time.Time // by the sender's clock
-	Stored  time.Time // by the broker's clock
-	Attempt int       // beginning with 1, as far as the broker knows
+	Broker  string    // the broker's name
+	Queue   int       // the queue's number
+	Offset  int64     // the message's position in the queue
+	Born    time.Time // when it was sent, by the sender's clock
+	Stored  time.Time // when it was stored, by the broker's clock
+	Attempt int       // counts deliveries, beginning with 1, as far as the broker knows them
 }
 
-// Handler takes one message. See the contract in the package comment.
+// Handler handles one message. nil settles it; after an error it is delivered again. See the delivery contract in the package comment.
 type Handler func(ctx context.Context, d Delivery) error
 
-// Subscription is one consumer group of one or more topics. All processes of a group must subscribe alike.
+// Subscription is what a consumer group reads. All processes of a group must have equal subscriptions.
 type Subscription struct {
-	Group       string
-	Topics      []string
-	Serial      bool // one message of a queue at a time, in the queue's order (RocketMQ's orderly mode: slow to move between processes)
-	MaxInFlight int  // how many messages the handler holds at once; default 256
-	MaxBuffered int  // how many messages of a queue wait in memory before pulling pauses; default 1024
-
-	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when its
-	// first consumer starts, and all their brokers must answer then (else ErrUnavailable). Queues and brokers that come later
-	// are read from their oldest message, so that nothing is passed over. Default BeginOldest.
+	// Group is the name of the consumer group. Each message goes to one consumer of each group. Required.
+	Group string
+	// Topics are the topics that the group reads. At least one is required.
+	Topics []string
+	// Serial makes the handler get one message of a queue at a time, in the queue's order. It is RocketMQ's orderly mode: when a
+	// queue moves to another process, nobody reads it for up to 80 s. Defaults to false.
+	Serial bool
+	// MaxInFlight is the maximum number of concurrent calls of the handler. Defaults to 256.
+	MaxInFlight int
+	// MaxBuffered is the maximum number of messages of one queue that wait in memory. Defaults to 1024.
+	MaxBuffered int
+	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when the group's
+	// first consumer starts; their brokers must all respond then, or else Subscribe fails with ErrUnavailable. Queues and brokers that
+	// are added later are read from their oldest message, so that no message is skipped. Defaults to BeginOldest.
 	Begin Begin
 }
 
 // Consumer is a running subscription.
 type Consumer interface {
-	// Stop stops taking messages, waits for running handlers (until ctx ends) and stores what they settled.
+	// Stop takes no more messages, waits for running handlers until ctx ends, and stores which messages they have settled. A second
+	// Stop does nothing.
 	Stop(ctx context.Context) error
-	// Err says why the consumer gets no messages at present; nil while it is healthy.
+	// Err returns why the consumer gets no messages at present, or nil.
 	Err() error
 }
 
 // Subscriber starts consumers.
 type Subscriber interface {
-	// Subscribe returns once the group is known to the broker, or says why it can't be: ErrTopicNotFound,
-	// ErrUnauthorized, ErrUnavailable. ctx bounds the start only.
+	// Subscribe starts a consumer and returns when the broker lists it in its group. Otherwise the error matches ErrTopicNotFound,
+	// ErrUnauthorized or ErrUnavailable. ctx bounds the start only.
 	Subscribe(ctx context.Context, s Subscription, h Handler) (Consumer, error)
 }
 
-// TopicKind tells the broker's tools what a topic carries.
+// TopicKind is the kind of messages of a topic, for the broker's tools.
 type TopicKind string
 
+// The kinds of topics that RocketMQ 5 has.
 const (
 	Normal      TopicKind = "NORMAL"
 	FIFO        TopicKind = "FIFO"
@@ -180,9 +196,12 @@ const (
 	Transaction TopicKind = "TRANSACTION"
 )
 
-// Topic describes a topic to be created.
+// Topic describes a topic that is created.
 type Topic struct {
-	Name   string
-	Queues int       // default 8
-	Kind   TopicKind // default Normal
+	// Name is the topic's name. Required.
+	Name string
+	// Queues is the number of queues on each broker. Defaults to 8.
+	Queues int
+	// Kind is the kind of the topic's messages. Defaults to Normal.
+	Kind TopicKind
 }

@@ -2,9 +2,9 @@ package broker
 
 import "strings"
 
-// reserved are the property names that RocketMQ gives a meaning of its own: org.apache.rocketmq.common.message.MessageConst
-// at 5.3.3 and 5.5.0, and those of the cloud dialects. A user's property of such a name would be overwritten, or would
-// make an ordinary message a half message, a timer, or a reply.
+// reserved are the property names that RocketMQ gives a meaning: those of org.apache.rocketmq.common.message.MessageConst at 5.3.3 and
+// 5.5.0, and those of cloud providers. A user's property of such a name would be overwritten, or would turn an ordinary message into a
+// half message, a timer or a reply.
 var reserved = func() map[string]bool {
 	names := map[string]bool{}
 	for name := range strings.FieldsSeq(`
@@ -23,5 +23,5 @@ var reserved = func() map[string]bool {
 	return names
 }()
 
-// Reserved tells whether a property name belongs to the broker.
+// Reserved reports whether the broker reserves a property name, so that it can't be a name in Message.Properties.
 func Reserved(name string) bool { return reserved[name] }

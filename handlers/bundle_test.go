@@ -46,8 +46,9 @@ func setupIn(t testing.TB, pool *pgxpool.Pool, schema string) *bundle {
 func (b *bundle) config() Config {
 	return Config{
 		Pool: b.pool, Source: "test", Transactor: &plainTransactor{b.pool, b.broker}, Broker: b.broker, Schema: b.schema, Lanes: 4,
-		Logger: slog.New(slog.DiscardHandler),
-		Retry:  RetryPolicy{Attempts: 3, Base: 20 * time.Millisecond, Max: 50 * time.Millisecond},
+		Requester: NoRequester,
+		Logger:    slog.New(slog.DiscardHandler),
+		Retry:     RetryPolicy{Attempts: 3, Base: 20 * time.Millisecond, Max: 50 * time.Millisecond},
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,8 +26,10 @@ type Config struct {
 	// Source is the service's name, as in outbox.Config: the schema belongs to it, and the names of its groups begin with it.
 	Source string
 
-	Schema    string    // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
-	Requester Requester // asked for events that a consumer misses; usually the *outbox.Outbox. nil: a gap waits for the broker
+	Schema string // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	// Requester requests events that a consumer misses from their publisher. Defaults to Transactor, if that is one, as the
+	// *outbox.Outbox is. Without one New fails: [NoRequester] says that nobody is to request them.
+	Requester Requester
 
 	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows. Defaults to Source and a
 	// hyphen, with what a group's name can't hold replaced by hyphens.
@@ -61,6 +62,7 @@ type Config struct {
 	Logger   *slog.Logger // Defaults to warnings and errors on stderr.
 
 	unresponsiveAfter time.Duration // set by tests
+	reporter          *guard.Reporter
 }
 
 // ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
@@ -92,16 +94,6 @@ type ConsumerConfig struct {
 	Begin broker.Begin
 }
 
-// RetryPolicy says when a failed event is tried again.
-type RetryPolicy struct {
-	// Attempts is how many there are in all, the first included; then the event is a dead letter. Defaults to 110, which with
-	// the other defaults takes about a day.
-	Attempts int
-	Base     time.Duration // the wait after the first failure, doubled by each further one. Defaults to 1 s.
-	Max      time.Duration // the longest wait. Defaults to 15 min, or Base if that is more.
-	Jitter   float64       // the part of a wait that is random, 0 to 1. Defaults to 0.2; negative: none.
-}
-
 // maxGroup is the longest name that RocketMQ takes for a group.
 const maxGroup = 120
 
@@ -121,20 +113,16 @@ func (c Config) withDefaults() Config {
 	c.PositionRetention = cmp.Or(c.PositionRetention, 30*24*time.Hour)
 	c.MaxAhead = cmp.Or(c.MaxAhead, time.Hour)
 	c.unresponsiveAfter = cmp.Or(c.unresponsiveAfter, unresponsiveAfter)
+	if c.Requester == nil {
+		c.Requester, _ = c.Transactor.(Requester)
+	}
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
 	c.Logger = logging.Or(c.Logger)
-	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "handlers"})
+	c.reporter = &guard.Reporter{Logger: c.Logger, Part: "handlers"}
+	c.Listener = c.Listener.guarded(c.reporter)
 	return c
-}
-
-func (p RetryPolicy) withDefaults() RetryPolicy {
-	p.Attempts = cmp.Or(p.Attempts, 110)
-	p.Base = cmp.Or(p.Base, time.Second)
-	p.Max = cmp.Or(p.Max, max(15*time.Minute, p.Base))
-	p.Jitter = cmp.Or(p.Jitter, 0.2)
-	return p
 }
 
 func (c Config) validate() error {
@@ -148,6 +136,8 @@ func (c Config) validate() error {
 		return bad("Transactor", "missing")
 	case c.Broker == nil:
 		return bad("Broker", "missing")
+	case c.Requester == nil:
+		return bad("Requester", "missing: Transactor is none, so name who requests events that the broker has lost, or set handlers.NoRequester")
 	case c.Source == "":
 		return bad("Source", "missing: name the service")
 	case c.InboxRetention < time.Hour:
@@ -174,7 +164,7 @@ func (c Config) consumer(own ConsumerConfig) ConsumerConfig {
 	own.Timeout = cmp.Or(own.Timeout, c.Timeout)
 	own.GapWait = cmp.Or(own.GapWait, c.GapWait)
 	own.AdoptAfter = cmp.Or(own.AdoptAfter, c.AdoptAfter)
-	if own.Retry == (RetryPolicy{}) {
+	if own.Retry.isZero() {
 		own.Retry = c.Retry
 	}
 	own.Retry = own.Retry.withDefaults()
@@ -198,26 +188,8 @@ func (c ConsumerConfig) validate(prefix string) error {
 		return bad("RateLimit", "want events a second, or 0 for no limit")
 	case c.Timeout < 0:
 		return bad("Timeout", "want more than 0")
-	case c.Retry.Attempts < 1:
-		return bad("Retry.Attempts", "want at least 1")
-	case c.Retry.Base < 0 || c.Retry.Max < c.Retry.Base:
-		return bad("Retry.Base", "want more than 0 and at most Retry.Max")
-	case c.Retry.Jitter > 1:
-		return bad("Retry.Jitter", "want at most 1")
 	}
-	return nil
-}
-
-// after returns the wait that follows the given number of failed attempts.
-func (p RetryPolicy) after(failed int) time.Duration {
-	wait := p.Max
-	if shift := failed - 1; shift < 40 && p.Base < p.Max>>shift {
-		wait = p.Base << shift
-	}
-	if p.Jitter > 0 {
-		wait -= time.Duration(rand.Float64() * p.Jitter * float64(wait)) //nolint:gosec // jitter needs no secrecy
-	}
-	return wait
+	return c.Retry.validate(prefix + "Retry.")
 }
 
 func isGroup(s string) bool {

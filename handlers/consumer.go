@@ -10,29 +10,24 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
-
-// route is what selects a handler of a consumer.
-type route struct{ topic, eventType string }
 
 // consumer is one running consumer: what it has in hand, its lanes, and its subscription.
 type consumer struct {
 	name     string
 	cfg      *Config
 	opts     ConsumerConfig
-	sql      queries.Set
-	store    store
-	handlers map[route]rocketflow.HandlerFunc
+	store    inbox.Consumer
+	handlers map[inbox.Route]rocketflow.HandlerFunc
 	limiter  *rate.Limiter
 
-	topicsRead map[string]topicRead
-	missed     []route // registered by another version of the program, but not here
+	topicsRead map[string]inbox.Topic
+	missed     []inbox.Route // registered by another version of the program, but not here
 
 	queue   *queue
 	asker   *asker
@@ -54,12 +49,9 @@ type consumer struct {
 	stalls       *stallLog
 }
 
-// topicRead is when a consumer first read a topic, and which of its events it handles.
-type topicRead struct{ born, begin time.Time }
-
-func newConsumer(name string, cfg *Config, opts ConsumerConfig, sql queries.Set, handlers map[route]rocketflow.HandlerFunc, stalls *stallLog) *consumer {
+func newConsumer(name string, cfg *Config, opts ConsumerConfig, store inbox.Store, handlers map[inbox.Route]rocketflow.HandlerFunc, stalls *stallLog) *consumer {
 	c := &consumer{
-		name: name, cfg: cfg, opts: opts, sql: sql, store: store{sql, name}, handlers: handlers, stalls: stalls, topicsRead: map[string]topicRead{},
+		name: name, cfg: cfg, opts: opts, store: store.Consumer(name), handlers: handlers, stalls: stalls, topicsRead: map[string]inbox.Topic{},
 		limiter: rate.NewLimiter(rate.Inf, 0), queue: newQueue(opts.Lanes),
 		wake: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -74,56 +66,37 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, sql queries.Set,
 // register writes down what the consumer handles, and reads since when it reads its topics and what other versions of the
 // program handle.
 func (c *consumer) register(ctx context.Context) error {
-	var topics, types []string
-	for r := range c.handlers {
-		topics, types = append(topics, r.topic), append(types, r.eventType)
-	}
 	var from *time.Time
 	if at, ok := c.opts.Begin.Time(); ok {
 		from = &at
 	}
-	var q pgx.Batch
-	q.Queue(c.sql.Get("Register"), c.name, c.cfg.InboxRetention.Seconds(), c.cfg.PositionRetention.Seconds(), topics, types, c.opts.Begin.Newest(), from)
-	q.Queue(c.sql.Get("Topics"), c.name).Query(func(rows pgx.Rows) error {
-		var topic string
-		var born time.Time
-		var begin *time.Time
-		_, err := pgx.ForEachRow(rows, []any{&topic, &born, &begin}, func() error {
-			read := topicRead{born: born}
-			if begin != nil {
-				read.begin = *begin
-			}
-			c.topicsRead[topic] = read
-			begin = nil
-			return nil
-		})
-		return err
+	topics, recorded, err := c.store.Register(ctx, c.cfg.Pool, inbox.Registration{
+		InboxRetention: c.cfg.InboxRetention, PositionRetention: c.cfg.PositionRetention,
+		Routes: c.routes(), BeginNow: c.opts.Begin.Newest(), BeginAt: from,
 	})
-	c.missed = nil
-	q.Queue(c.sql.Get("Recorded"), c.name).Query(func(rows pgx.Rows) error {
-		var r route
-		_, err := pgx.ForEachRow(rows, []any{&r.topic, &r.eventType}, func() error {
-			if c.handlers[r] == nil {
-				c.missed = append(c.missed, r)
-			}
-			return nil
-		})
+	if err != nil {
 		return err
-	})
-	if err := c.cfg.Pool.SendBatch(ctx, &q).Close(); err != nil {
-		return fmt.Errorf("register consumer %s: %w", c.name, err)
+	}
+	c.topicsRead, c.missed = topics, nil
+	for _, r := range recorded {
+		if c.handlers[r] == nil {
+			c.missed = append(c.missed, r)
+		}
 	}
 	for _, r := range c.missed {
 		c.cfg.Logger.Warn("a handler that was registered before is missing in this process: its events wait for a process that has it; if it is gone for good, retire it with `rocketflow redrive retire`",
-			keyConsumer, c.name, keyTopic, r.topic, keyType, r.eventType)
+			keyConsumer, c.name, keyTopic, r.Topic, keyType, r.Type)
 	}
 	return nil
 }
 
+// routes lists what the consumer has handlers for in this process.
+func (c *consumer) routes() []inbox.Route { return slices.Collect(maps.Keys(c.handlers)) }
+
 func (c *consumer) topics() []string {
 	set := map[string]bool{}
 	for key := range c.handlers {
-		set[key.topic] = true
+		set[key.Topic] = true
 	}
 	return slices.Sorted(maps.Keys(set))
 }
@@ -136,7 +109,7 @@ const beginMargin = 10 * time.Minute
 func (c *consumer) begin() broker.Begin {
 	var first time.Time
 	for _, topic := range c.topics() {
-		at := c.topicsRead[topic].begin
+		at := c.topicsRead[topic].Begin
 		if at.IsZero() {
 			return broker.BeginOldest()
 		}
@@ -152,7 +125,7 @@ func (c *consumer) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.abandon = cancel
 	for range c.opts.Lanes {
-		c.lanes.Go(func() { (&lane{consumer: c, limit: c.opts.BatchSize}).run(ctx) })
+		c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(ctx) })
 	}
 	c.working.Go(func() { c.work(ctx) })
 	c.working.Go(func() { c.asker.run(ctx) })

@@ -1,10 +1,12 @@
 package handlers
 
 import (
-	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // decision is what a turn does with an event.
@@ -19,6 +21,8 @@ const (
 	alreadyParked                 // it waits in Postgres
 	behind                        // an earlier event of its stream waits in Postgres
 	early                         // its predecessor was not handled
+	failed                        // its handler failed in an earlier turn: it waits for its next attempt, or is a dead letter
+	discarded                     // its handler failed in an earlier turn with an error that settles the event
 	tooOld                        // nobody can tell whether it was handled: a dead letter
 	tooLate                       // it was not handled, but its followers were: a dead letter
 	tooFarAhead                   // its sequence lies in the future: a dead letter
@@ -26,76 +30,143 @@ const (
 	unreadable                    // the message is no event: a dead letter
 )
 
-// position is what is known of a stream while its row is locked.
-type position struct {
-	last    int64   // the sequence of the last event handled; 0: none
-	skipped []int64 // pairs: what lies between the two, exclusively, was passed over
+// situation is what a turn knows of an event when it decides about it, under the locks of the event's stream.
+type situation struct {
+	event    rocketflow.Event
+	position inbox.Position // of its stream, if it has an order
+	forked   bool           // the stream went past parked events in this turn, so position is no longer known in full
 
-	// The parked event with the lowest sequence; head 0: none is parked.
-	head, headPrevious int64
-	headID             string
+	row     *inbox.Record // set: the event is parked and due; nil: the broker delivered it
+	follows bool          // it is not the first of the parked events of the turn
+
+	unreadable    bool         // the message is no event
+	alreadyParked bool         // delivered, while its row waits in Postgres
+	entry         *inbox.Entry // what the inbox says of it; nil: it was not asked
+	repeated      bool         // another copy of it runs in the same turn
+
+	failure *verdict // set: its handler failed in an earlier turn, and this one records what follows
 }
 
-// rules are what a decision depends on besides event and position.
+// rules are what a decision depends on besides the situation.
 type rules struct {
 	now               time.Time // by Postgres' clock
 	maxAhead          time.Duration
+	inboxRetention    time.Duration
 	positionRetention time.Duration
-	begin             time.Time // events recorded before are stepped over; zero: none
-	born              time.Time // when the consumer first read the topic
-	handled           bool      // this process has a handler
-	recorded          bool      // some process has one
+	adoptAfter        time.Duration // how long an event waits for a predecessor that is older than the consumer
+	begin             time.Time     // events recorded before are stepped over; zero: none
+	born              time.Time     // when the consumer first read the topic
+	handled           bool          // this process has a handler
+	recorded          bool          // some process has one
+}
+
+// decide decides about an event. It is a pure function.
+func decide(s situation, r rules) decision {
+	d := decideWaiting(s, r)
+	if d != run || s.failure == nil {
+		return d
+	}
+	if s.failure.action == ActionDiscard {
+		return discarded
+	}
+	return failed
+}
+
+// decideWaiting decides about an event whose handler has not failed.
+func decideWaiting(s situation, r rules) decision {
+	e := s.event
+	switch {
+	case s.unreadable && s.alreadyParked:
+		return alreadyParked
+	case s.unreadable:
+		return unreadable
+	case s.forked:
+		return undecided
+	case s.row == nil && s.alreadyParked:
+		return alreadyParked
+	case !e.Ordered():
+		return decideUnordered(s, r)
+	case s.row == nil:
+		return decideDelivered(e, s.position, r)
+	}
+	d := decideParked(e, s.row.Reason, s.position, r, s.row.Waited)
+	if s.follows && (d == early || d == tooOld || d == unhandled) {
+		return undecided // it becomes due by itself, and is then the first of a turn
+	}
+	return d
+}
+
+// decideUnordered decides about an event without order.
+func decideUnordered(s situation, r rules) decision {
+	e := s.event
+	d := r.handler(e)
+	switch {
+	case d != run || !inbox.UsesInbox(e):
+		return d
+	case s.row == nil && r.expired(e):
+		return tooOld
+	case s.entry == nil && s.failure != nil:
+		return run
+	case s.entry == nil || !s.entry.Fresh:
+		if s.entry != nil && s.entry.Digest != nil && *s.entry.Digest != 0 && *s.entry.Digest != stored.Digest(e) {
+			return conflict
+		}
+		return duplicate
+	case s.repeated:
+		return duplicate
+	}
+	return run
 }
 
 // decideDelivered decides about an ordered event that the broker delivered.
-func decideDelivered(e rocketflow.Event, at position, r rules) decision {
+func decideDelivered(e rocketflow.Event, at inbox.Position, r rules) decision {
 	switch {
-	case at.passedOver(e.Sequence) && !r.beforeBeginning(e):
+	case at.PassedOver(e.Sequence) && !r.beforeBeginning(e):
 		return tooLate
-	case e.Sequence <= at.last:
+	case e.Sequence <= at.Last:
 		return duplicate
 	case r.tooFarAhead(e):
 		return tooFarAhead
-	case at.head == e.Sequence && at.headID != e.ID.String():
+	case at.Head == e.Sequence && at.HeadID != e.ID.String():
 		return conflict
-	case at.head == e.Sequence:
+	case at.Head == e.Sequence:
 		return alreadyParked
-	case at.head != 0 && e.Sequence > at.head && !passes(e, at, r):
+	case at.Head != 0 && e.Sequence > at.Head && !passes(e, at, r):
 		return behind
 	}
 	return decideInTurn(e, at, r)
 }
 
 // decideParked decides about a parked event that is due, under the lock of its stream. waited is how long it has been
-// parked, adoptAfter how long it has to wait for a predecessor that is older than the consumer.
-func decideParked(e rocketflow.Event, reason Reason, at position, r rules, waited, adoptAfter time.Duration) decision {
+// parked.
+func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r rules, waited time.Duration) decision {
 	switch {
-	case r.beforeBeginning(e) && e.Sequence <= at.last:
+	case r.beforeBeginning(e) && e.Sequence <= at.Last:
 		return duplicate // it would have been stepped over
-	case reason == Busy && e.Sequence <= at.last && !at.passedOver(e.Sequence):
+	case reason == inbox.Busy && e.Sequence <= at.Last && !at.PassedOver(e.Sequence):
 		return duplicate // it was parked without a look at the position, which its stream's handler held
-	case at.passedOver(e.Sequence), e.Sequence <= at.last:
+	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
 		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
 		return tooLate
-	case reason == Retry:
+	case reason == inbox.Retry:
 		return r.handler(e) // that its turn had come was decided before
 	}
 	d := decideInTurn(e, at, r)
-	if d == early && !r.adoptable(e, at.last) || d != early && d != tooOld {
+	if d == early && !r.adoptable(e, at.Last) || d != early && d != tooOld {
 		return d
 	}
-	if waited < adoptAfter {
+	if waited < r.adoptAfter {
 		return early
 	}
 	return r.handler(e)
 }
 
 // decideInTurn decides about an event before which nothing is parked.
-func decideInTurn(e rocketflow.Event, at position, r rules) decision {
+func decideInTurn(e rocketflow.Event, at inbox.Position, r rules) decision {
 	switch {
-	case at.last > 0 && e.Previous <= at.last:
+	case at.Last > 0 && e.Previous <= at.Last:
 		return r.handler(e)
-	case at.last > 0:
+	case at.Last > 0:
 		return early
 	case e.Sequence < r.now.Add(-r.positionRetention).UnixMicro():
 		return tooOld
@@ -127,6 +198,15 @@ func (r rules) tooFarAhead(e rocketflow.Event) bool {
 	return e.Sequence > r.now.Add(r.maxAhead).UnixMicro()
 }
 
+// expired tells whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
+func (r rules) expired(e rocketflow.Event) bool {
+	oldest := r.now.Add(-r.inboxRetention)
+	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && drawnAt(e.ID).Before(oldest)
+}
+
+// drawnAt returns when a UUIDv7 was drawn.
+func drawnAt(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
+
 // adoptable tells whether an event that has no predecessor here will never see it come.
 func (r rules) adoptable(e rocketflow.Event, last int64) bool {
 	return last == 0 && (e.Previous < r.born.UnixMicro() || e.Previous < r.now.Add(-r.positionRetention).UnixMicro())
@@ -135,29 +215,7 @@ func (r rules) adoptable(e rocketflow.Event, last int64) bool {
 // passes tells whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
 // and the parked one waits for something else, which no longer exists if its publisher's database has lost commits in a
 // failover. A parked one that may yet be adopted is waited for.
-func passes(e rocketflow.Event, at position, r rules) bool {
-	head := rocketflow.Event{Previous: at.headPrevious}
-	return e.Previous <= at.last && at.headPrevious > at.last && !r.adoptable(head, at.last)
-}
-
-func (p position) passedOver(sequence int64) bool {
-	for i := 0; i+1 < len(p.skipped); i += 2 {
-		if p.skipped[i] < sequence && sequence < p.skipped[i+1] {
-			return true
-		}
-	}
-	return false
-}
-
-// maxSkipped bounds the memory of what a stream has passed over, in pairs. Beyond it the two oldest become one: what lay
-// between them and was handled would be a dead letter, not a duplicate, should it come again.
-const maxSkipped = 1000
-
-// skip returns the pairs with one more.
-func (p position) skip(after, before int64) []int64 {
-	pairs := append(slices.Clone(p.skipped), after, before)
-	if len(pairs) > 2*maxSkipped {
-		pairs = slices.Delete(pairs, 1, 3)
-	}
-	return pairs
+func passes(e rocketflow.Event, at inbox.Position, r rules) bool {
+	head := rocketflow.Event{Previous: at.HeadPrevious}
+	return e.Previous <= at.Last && at.HeadPrevious > at.Last && !r.adoptable(head, at.Last)
 }

@@ -1,13 +1,14 @@
 package handlers
 
 import (
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // TestDecisions walks through what becomes of an ordered event that is delivered (parked empty) or parked for a reason.
@@ -19,77 +20,117 @@ func TestDecisions(t *testing.T) {
 	for _, c := range []struct {
 		name               string
 		sequence, previous int64
-		at                 position
-		parked             Reason
+		at                 inbox.Position
+		parked             inbox.Reason
 		waited             time.Duration
 		unhandled, unknown bool // its handler is recorded and not here; none is recorded
 		begin, born        time.Time
 		want               decision
 	}{
 		{name: "the first of a stream", sequence: at(0), want: run},
-		{name: "the next", sequence: 12, previous: 10, at: position{last: 10}, want: run},
-		{name: "the next, whose predecessor expired", sequence: 12, at: position{last: 10}, want: run},
-		{name: "again", sequence: 10, previous: 9, at: position{last: 10}, want: duplicate},
-		{name: "behind a gap", sequence: 12, previous: 11, at: position{last: 10}, want: early},
-		{name: "behind a parked one", sequence: 14, previous: 12, at: position{last: 10, head: 12, headPrevious: 10}, want: behind},
-		{name: "linked as a parked one is", sequence: 14, previous: 10, at: position{last: 10, head: 12, headPrevious: 10}, want: behind},
-		{name: "past a ghost that waits", sequence: 14, previous: 10, at: position{last: 10, head: 12, headPrevious: 11}, want: run},
-		{name: "past a ghost, linked to one before a ghost that was handled", sequence: 14, previous: 9, at: position{last: 10, head: 12, headPrevious: 11}, want: run},
-		{name: "the first, past a ghost", sequence: at(0), at: position{head: at(-2), headPrevious: at(-3)}, born: now.Add(-time.Hour), want: run},
-		{name: "not past what may be adopted", sequence: at(0), at: position{head: at(-2), headPrevious: at(-3)}, born: now, want: behind},
-		{name: "parked and delivered again", sequence: 12, previous: 11, at: position{last: 10, head: 12, headID: id.String()}, want: alreadyParked},
-		{name: "another with the place of a parked one", sequence: 12, previous: 11, at: position{last: 10, head: 12, headID: other}, want: conflict},
-		{name: "in a stretch that was passed over", sequence: 12, previous: 11, at: position{last: 30, skipped: []int64{1, 3, 11, 14}}, want: tooLate},
-		{name: "in such a stretch, before the beginning", sequence: 12, previous: 11, at: position{last: 30, skipped: []int64{11, 14}}, begin: now, want: duplicate},
-		{name: "parked, before the beginning, the position moved past it", sequence: 12, previous: 11, at: position{last: 14}, parked: Gap, begin: now, want: duplicate},
-		{name: "between two such stretches", sequence: 12, previous: 11, at: position{last: 30, skipped: []int64{1, 3, 13, 16}}, want: duplicate},
-		{name: "far ahead of the clock", sequence: at(2 * time.Hour), previous: 10, at: position{last: 10}, want: tooFarAhead},
-		{name: "a little ahead of the clock", sequence: at(time.Minute), previous: 10, at: position{last: 10}, want: run},
+		{name: "the next", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, want: run},
+		{name: "the next, whose predecessor expired", sequence: 12, at: inbox.Position{Last: 10}, want: run},
+		{name: "again", sequence: 10, previous: 9, at: inbox.Position{Last: 10}, want: duplicate},
+		{name: "behind a gap", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, want: early},
+		{name: "behind a parked one", sequence: 14, previous: 12, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 10}, want: behind},
+		{name: "linked as a parked one is", sequence: 14, previous: 10, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 10}, want: behind},
+		{name: "past a ghost that waits", sequence: 14, previous: 10, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 11}, want: run},
+		{name: "past a ghost, linked to one before a ghost that was handled", sequence: 14, previous: 9, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 11}, want: run},
+		{name: "the first, past a ghost", sequence: at(0), at: inbox.Position{Head: at(-2), HeadPrevious: at(-3)}, born: now.Add(-time.Hour), want: run},
+		{name: "not past what may be adopted", sequence: at(0), at: inbox.Position{Head: at(-2), HeadPrevious: at(-3)}, born: now, want: behind},
+		{name: "parked and delivered again", sequence: 12, previous: 11, at: inbox.Position{Last: 10, Head: 12, HeadID: id.String()}, want: alreadyParked},
+		{name: "another with the place of a parked one", sequence: 12, previous: 11, at: inbox.Position{Last: 10, Head: 12, HeadID: other}, want: conflict},
+		{name: "in a stretch that was passed over", sequence: 12, previous: 11, at: inbox.Position{Last: 30, Skipped: []int64{1, 3, 11, 14}}, want: tooLate},
+		{name: "in such a stretch, before the beginning", sequence: 12, previous: 11, at: inbox.Position{Last: 30, Skipped: []int64{11, 14}}, begin: now, want: duplicate},
+		{name: "parked, before the beginning, the position moved past it", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Gap, begin: now, want: duplicate},
+		{name: "between two such stretches", sequence: 12, previous: 11, at: inbox.Position{Last: 30, Skipped: []int64{1, 3, 13, 16}}, want: duplicate},
+		{name: "far ahead of the clock", sequence: at(2 * time.Hour), previous: 10, at: inbox.Position{Last: 10}, want: tooFarAhead},
+		{name: "a little ahead of the clock", sequence: at(time.Minute), previous: 10, at: inbox.Position{Last: 10}, want: run},
 		{name: "of a stream that may have been forgotten", sequence: at(-31 * 24 * time.Hour), want: tooOld},
-		{name: "without a handler", sequence: 12, previous: 10, at: position{last: 10}, unknown: true, want: stepOver},
-		{name: "its handler is elsewhere", sequence: 12, previous: 10, at: position{last: 10}, unhandled: true, want: unhandled},
-		{name: "before the beginning", sequence: 12, previous: 10, at: position{last: 10}, begin: now, want: stepOver},
+		{name: "without a handler", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, unknown: true, want: stepOver},
+		{name: "its handler is elsewhere", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, unhandled: true, want: unhandled},
+		{name: "before the beginning", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, begin: now, want: stepOver},
 		{name: "the first after the beginning", sequence: at(-time.Minute), previous: at(-2 * time.Hour), begin: now.Add(-time.Hour), want: run},
 
-		{name: "parked, its gap filled", sequence: 12, previous: 10, at: position{last: 10}, parked: Gap, want: run},
-		{name: "parked, its gap stands", sequence: 12, previous: 11, at: position{last: 10}, parked: Gap, waited: time.Hour, want: early},
-		{name: "parked, to be tried again", sequence: 12, previous: 11, at: position{last: 10}, parked: Retry, want: run},
-		{name: "parked, to be tried again elsewhere", sequence: 12, previous: 11, at: position{last: 10}, parked: Retry, unhandled: true, want: unhandled},
-		{name: "parked, its handler retired", sequence: 12, previous: 10, at: position{last: 10}, parked: Unhandled, unknown: true, want: stepOver},
-		{name: "parked, the position moved past it", sequence: 12, previous: 11, at: position{last: 14}, parked: Gap, want: tooLate},
-		{name: "moved to Postgres beside a copy that was handled", sequence: 12, previous: 11, at: position{last: 14}, parked: Busy, want: duplicate},
-		{name: "parked and older than the consumer", sequence: at(0), previous: at(-2 * time.Hour), parked: Gap, born: now.Add(-time.Hour), want: early},
-		{name: "adopted", sequence: at(0), previous: at(-2 * time.Hour), parked: Gap, born: now.Add(-time.Hour), waited: time.Minute, want: run},
-		{name: "never adopted", sequence: at(0), previous: at(-time.Minute), parked: Gap, born: now.Add(-time.Hour), waited: time.Hour, want: early},
+		{name: "parked, its gap filled", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Gap, want: run},
+		{name: "parked, its gap stands", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Gap, waited: time.Hour, want: early},
+		{name: "parked, to be tried again", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Retry, want: run},
+		{name: "parked, to be tried again elsewhere", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Retry, unhandled: true, want: unhandled},
+		{name: "parked, its handler retired", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Unhandled, unknown: true, want: stepOver},
+		{name: "parked, the position moved past it", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Gap, want: tooLate},
+		{name: "moved to Postgres beside a copy that was handled", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Busy, want: duplicate},
+		{name: "parked and older than the consumer", sequence: at(0), previous: at(-2 * time.Hour), parked: inbox.Gap, born: now.Add(-time.Hour), want: early},
+		{name: "adopted", sequence: at(0), previous: at(-2 * time.Hour), parked: inbox.Gap, born: now.Add(-time.Hour), waited: time.Minute, want: run},
+		{name: "never adopted", sequence: at(0), previous: at(-time.Minute), parked: inbox.Gap, born: now.Add(-time.Hour), waited: time.Hour, want: early},
 	} {
 		e := rocketflow.Event{ID: id, Sequence: c.sequence, Previous: c.previous, Time: now.Add(-time.Minute)}
 		r := rules{
-			now: now, maxAhead: time.Hour, positionRetention: 30 * 24 * time.Hour, begin: c.begin, born: c.born,
+			now: now, maxAhead: time.Hour, adoptAfter: time.Minute, positionRetention: 30 * 24 * time.Hour, begin: c.begin, born: c.born,
 			handled: !c.unhandled && !c.unknown, recorded: !c.unknown,
 		}
-		got := decideDelivered(e, c.at, r)
+		in := situation{event: e, position: c.at}
 		if c.parked != "" {
-			got = decideParked(e, c.parked, c.at, r, c.waited, time.Minute)
+			in.row = &inbox.Record{Event: e, Reason: c.parked, Waited: c.waited}
 		}
+		got := decide(in, r)
 		if got != c.want {
 			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
 		}
 	}
 }
 
-func TestSkippedIsRememberedInFull(t *testing.T) {
+// TestDecisionsBesidesTheOrder walks through what is decided by more than an event's place in its stream.
+func TestDecisionsBesidesTheOrder(t *testing.T) {
 	t.Parallel()
-	var at position
-	for i := range int64(2 * maxSkipped) {
-		at.skipped = at.skip(10*i, 10*i+5)
-		if !at.passedOver(10*i+1) || i > 0 && !at.passedOver(10*(i-1)+1) || !at.passedOver(1) {
-			t.Fatalf("after %d: %v", i, at.skipped)
-		}
-		if at.passedOver(10*i + 7) {
-			t.Fatalf("after %d: what was handled counts as passed over", i)
-		}
+	now := time.UnixMicro(1_800_000_000_000_000)
+	r := rules{now: now, maxAhead: time.Hour, inboxRetention: time.Hour, positionRetention: time.Hour, adoptAfter: time.Minute, handled: true, recorded: true}
+	loose := rocketflow.Event{ID: uuid.New(), Time: now.Add(-time.Minute)}
+	digest := stored.Digest(loose)
+	other := digest + 1
+	old, oldID, timeout, ordered := loose, loose, loose, loose
+	old.Time = now.Add(-2 * time.Hour)
+	oldID.ID = uuid.MustParse("0188a000-0000-7000-8000-000000000000") // of May 2023
+	timeout.TimeoutName, timeout.Time = "payment", now.Add(-2*time.Hour)
+	ordered.Sequence, ordered.Previous = 12, 10
+	at := inbox.Position{Last: 10}
+	fresh := &inbox.Entry{Fresh: true}
+	parked := func(e rocketflow.Event, reason inbox.Reason) *inbox.Record {
+		return &inbox.Record{Event: e, Reason: reason}
 	}
-	if len(at.skipped) != 2*maxSkipped || !slices.IsSorted(at.skipped) {
-		t.Errorf("%d ends of stretches: %v", len(at.skipped), at.skipped[:6])
+	failure := func(action RetryAction) *verdict { return &verdict{action: action} }
+	for _, c := range []struct {
+		name string
+		in   situation
+		want decision
+	}{
+		{"without order", situation{event: loose, entry: fresh}, run},
+		{"handled before", situation{event: loose, entry: &inbox.Entry{Digest: &digest}}, duplicate},
+		{"handled before, by a version that kept no digest", situation{event: loose, entry: &inbox.Entry{}}, duplicate},
+		{"another content with its identity", situation{event: loose, entry: &inbox.Entry{Digest: &other}}, conflict},
+		{"a second copy in one turn", situation{event: loose, entry: fresh, repeated: true}, duplicate},
+		{"delivered again while parked", situation{event: loose, entry: fresh, alreadyParked: true}, alreadyParked},
+		{"older than the inbox by its time", situation{event: old, entry: fresh}, tooOld},
+		{"older than the inbox by its id", situation{event: oldID, entry: fresh}, tooOld},
+		{"older than the inbox, but parked in time", situation{event: old, entry: fresh, row: parked(old, inbox.Retry)}, run},
+		{"a timeout has its own guard", situation{event: timeout}, run},
+		{"no event", situation{event: loose, unreadable: true}, unreadable},
+		{"no event, delivered again", situation{event: loose, unreadable: true, alreadyParked: true}, alreadyParked},
+		{"its stream went past parked events in this turn", situation{event: ordered, position: at, forked: true}, undecided},
+		{"delivered again past the head while parked", situation{event: ordered, position: at, alreadyParked: true}, alreadyParked},
+		{"a follower whose predecessor was handled", situation{event: ordered, position: at, row: parked(ordered, inbox.Gap), follows: true}, run},
+		{"a follower that waits for another", situation{event: ordered, position: inbox.Position{Last: 5}, row: parked(ordered, inbox.Gap), follows: true}, undecided},
+
+		{"failed", situation{event: ordered, position: at, failure: failure(ActionRetry)}, failed},
+		{"failed without order", situation{event: loose, failure: failure(ActionRetry)}, failed},
+		{"failed for good", situation{event: ordered, position: at, failure: failure(ActionDeadLetter)}, failed},
+		{"failed again", situation{event: ordered, position: at, row: parked(ordered, inbox.Retry), failure: failure(ActionWait)}, failed},
+		{"not needed", situation{event: ordered, position: at, failure: failure(ActionDiscard)}, discarded},
+		{"not needed, without order", situation{event: loose, entry: fresh, failure: failure(ActionDiscard)}, discarded},
+		{"failed here, handled elsewhere meanwhile", situation{event: ordered, position: inbox.Position{Last: 12}, failure: failure(ActionRetry)}, duplicate},
+		{"failed here, parked elsewhere meanwhile", situation{event: loose, alreadyParked: true, failure: failure(ActionRetry)}, alreadyParked},
+	} {
+		if got := decide(c.in, r); got != c.want {
+			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
+		}
 	}
 }

@@ -5,17 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// maxKey bounds what Postgres must index of an event that some other producer sent.
-const maxKey = 1000
+// Decode reads the body of an event into a T, as a handler that [On] registers gets it. It is for handlers that
+// [Router.Handle] registers. The body must be JSON in UTF-8, and must not be null unless a T can be nil. An error matches
+// rocketflow.ErrUndecodable; a handler that returns it makes the event a dead letter.
+func Decode[T any](e rocketflow.Event) (T, error) { return wire.DecodeBody[T](e) }
 
 // decode reads a message. With an error it returns what a dead letter can hold of it: an event without order.
 func decode(d broker.Delivery) (rocketflow.Event, error) {
@@ -51,7 +53,7 @@ func storable(e rocketflow.Event) error {
 		return nil
 	}
 	for _, s := range []string{e.Source, e.Topic, e.Subject} {
-		if s != clean(s) || len(s) > rocketflow.MaxSubject {
+		if s != inbox.Clean(s) || len(s) > rocketflow.MaxSubject {
 			return fmt.Errorf("%w: stream %.64q/%.64q/%.64q: %w", rocketflow.ErrUndecodable, e.Source, e.Topic, e.Subject, errName)
 		}
 	}
@@ -59,21 +61,3 @@ func storable(e rocketflow.Event) error {
 }
 
 var errName = errors.New("not text, or too long")
-
-// clean makes any bytes into text that Postgres takes.
-func clean(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-}
-
-// cleanKey is clean for what is indexed.
-func cleanKey(s string) string { return cut(clean(s), maxKey) }
-
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}

@@ -2,15 +2,10 @@ package handlers
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-
-	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 const (
@@ -70,40 +65,16 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var topics, types []string
-	for r := range c.handlers {
-		topics, types = append(topics, r.topic), append(types, r.eventType)
+	taken, rest, err := c.store.TakeDue(ctx, c.cfg.Pool, c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, longestRest)
+	if err != nil {
+		return 0, err
 	}
-	var due []parkedKey
-	rest := longestRest
-	var q pgx.Batch
-	q.Queue(c.sql.Get("WakeUnhandled"), c.name, topics, types, int64(free))
-	q.Queue(c.sql.Get("TakeDue"), c.name, int64(free), (c.opts.Timeout + unresponsiveAfter + takenMargin).Seconds()).Query(func(rows pgx.Rows) error {
-		var id string
-		var s rocketflow.Stream
-		var sequence int64
-		var timeout bool
-		_, err := pgx.ForEachRow(rows, []any{&id, &s.Source, &s.Topic, &s.Subject, &sequence, &timeout}, func() error {
-			k := parkedKey{source: s.Source, id: uuid.MustParse(id), keyed: sequence > 0 || timeout, subject: s.Subject}
-			if sequence > 0 {
-				k.stream = s
-			}
-			due = append(due, k)
-			return nil
-		})
-		return err
-	})
-	q.Queue(c.sql.Get("NextDue"), c.name).QueryRow(func(row pgx.Row) error {
-		var next float64
-		err := row.Scan(&next)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
+	due := make([]parkedKey, len(taken))
+	for i, d := range taken {
+		due[i] = parkedKey{source: d.Stream.Source, id: d.ID, keyed: d.Sequence > 0 || d.Timeout, subject: d.Stream.Subject}
+		if d.Sequence > 0 {
+			due[i].stream = d.Stream
 		}
-		rest = min(rest, max(0, time.Duration(next*float64(time.Second)))+time.Millisecond)
-		return err
-	})
-	if err := c.cfg.Pool.SendBatch(ctx, &q).Close(); err != nil {
-		return 0, fmt.Errorf("take due events: %w", err)
 	}
 	if err := c.giveDue(ctx, due); err != nil {
 		return 0, err
@@ -138,23 +109,20 @@ func (c *consumer) putBack(ctx context.Context, due []parkedKey, after time.Dura
 	if len(due) == 0 {
 		return nil
 	}
-	var sources, ids []string
-	for _, k := range due {
-		sources, ids = append(sources, cleanKey(k.source)), append(ids, k.id.String())
+	keys := make([]inbox.Key, len(due))
+	for i, k := range due {
+		keys[i] = inbox.Key{Source: k.source, ID: k.id}
 	}
-	if _, err := c.cfg.Pool.Exec(ctx, c.sql.Get("PutBack"), c.name, sources, ids, after.Seconds()); err != nil {
-		return fmt.Errorf("put due events back: %w", err)
-	}
-	return nil
+	return c.store.PutBack(ctx, c.cfg.Pool, keys, after)
 }
 
 func (c *consumer) wakeStranded(ctx context.Context) error {
-	tag, err := c.cfg.Pool.Exec(ctx, c.sql.Get("WakeStranded"), c.name)
+	woken, err := c.store.WakeStranded(ctx, c.cfg.Pool)
 	if err != nil {
-		return fmt.Errorf("wake stranded events: %w", err)
+		return err
 	}
-	if tag.RowsAffected() > 0 {
-		c.cfg.Logger.Warn("parked events whose predecessors were deleted by hand are due again", keyConsumer, c.name, "count", tag.RowsAffected())
+	if woken > 0 {
+		c.cfg.Logger.Warn("parked events whose predecessors were deleted by hand are due again", keyConsumer, c.name, "count", woken)
 		c.signal()
 	}
 	return nil

@@ -2,10 +2,7 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
 )
@@ -13,12 +10,12 @@ import (
 // lane makes one turn after the other with what the queue gives it. Only its own goroutine touches it.
 type lane struct {
 	*consumer
-	limit int // deliveries to a turn: halved by a failure, growing again with success
+	size batchSize // of the lane's turns
 }
 
 func (l *lane) run(ctx context.Context) {
 	for {
-		w, ok := l.queue.take(l.limit)
+		w, ok := l.queue.take(l.size.limit)
 		if !ok {
 			return
 		}
@@ -37,9 +34,9 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// deliver settles deliveries, in one transaction if none fails. After a failure those before it, which were undone with
-// it, run again without it; the one that failed runs in a transaction of its own, unless its handler has said what becomes
-// of it; those behind it follow.
+// deliver settles deliveries, in one turn if none fails. After a failure those before it, which were undone with it, run
+// again without it; the one that failed has a turn of its own, in which it runs again unless its error said what becomes of
+// it; those behind it follow.
 func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool) {
 	for len(items) > 0 {
 		if l.isStopping() {
@@ -48,25 +45,24 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 		}
 		n := 1
 		if !items[0].alone {
-			for n < min(l.limit, len(items)) && !items[n].alone {
+			for n < min(l.size.limit, len(items)) && !items[n].alone {
 				n++
 			}
 		}
 		chunk := items[:n]
-		if it := chunk[0]; it.verdict != nil {
-			it.done <- l.settle(ctx, it.event, nil, it.verdict)
-			items = items[1:]
-			continue
-		}
-		if err := l.throttle(ctx, l.handledAmong(chunk)); err != nil {
-			l.giveUp(items, err)
-			return
+		if chunk[0].failure == nil {
+			if err := l.throttle(ctx, l.handledAmong(chunk)); err != nil {
+				l.giveUp(items, err)
+				return
+			}
 		}
 		t := l.deliveredTurn(chunk)
 		err := t.attempt(ctx)
 		switch {
 		case err == nil:
-			l.limit = min(2*l.limit, l.opts.BatchSize)
+			if t.failure == nil {
+				l.size.succeeded()
+			}
 			again := l.finish(t, held)
 			items = items[n:]
 			if len(again) > 0 {
@@ -78,15 +74,14 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			l.giveUp(items, err)
 			return
 		case n == 1:
-			chunk[0].done <- l.settle(ctx, chunk[0].event, nil, err)
-			items = items[1:]
+			chunk[0].alone, chunk[0].failure = true, l.opts.Retry.verdict(err)
 		default:
-			l.limit = max(1, l.limit/2)
+			l.size.failed(err)
 			if t.failed != nil {
 				it := t.failed.item
 				it.alone = true
-				if isVerdict(err) {
-					it.verdict = err
+				if v := l.opts.Retry.verdict(err); v.final {
+					it.failure = v
 				}
 			}
 		}
@@ -153,74 +148,49 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 		_ = l.putBack(ctx, []parkedKey{k}, 0) // if it fails, it is due later
 		return
 	}
-	t := l.parkedTurn(k, 1)
+	t := l.dueTurn(k, nil)
 	err := t.attempt(ctx)
 	switch {
 	case ctx.Err() != nil: // cut off by a stop: another process may have it at once
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTime)
 		defer cancel()
 		_ = l.putBack(ctx, []parkedKey{k}, 0)
-		return
-	case err != nil && t.failed != nil:
-		_ = l.settle(ctx, t.failed.event, t.failed.row, err) // if ctx ends first, it is due again later
-		return
+	case err != nil && (t.failed != nil || len(t.ran) > 0):
+		_ = l.dueTurn(k, l.opts.Retry.verdict(err)).attempt(ctx) // if ctx ends first, it is due again later
 	case err != nil:
 		// Not the event's fault, yet not Postgres' passing trouble either. It stays parked and comes back.
-		l.cfg.Logger.Error("can't look at a parked event; it is looked at again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
-		return
+		l.cfg.Logger.Error("a parked event can't be read or locked; it is tried again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
+	case k.stream != (rocketflow.Stream{}) && t.moved():
+		l.follow(ctx, k)
 	}
-	if k.stream == (rocketflow.Stream{}) || !t.moved() {
-		return
-	}
-	k.id = uuid.Nil
-	limit := l.opts.BatchSize
+}
+
+// follow runs the parked events that have waited behind one that was handled.
+func (l *lane) follow(ctx context.Context, k parkedKey) {
+	limit := l.size.limit
 	for turns := 0; turns < followTurns*max(1, 16/limit); turns++ {
 		if l.isStopping() || l.throttle(ctx, limit) != nil {
 			return // the first that is left is due, and runs alone
 		}
-		t := l.parkedTurn(k, limit)
+		t := l.followersTurn(k, limit)
 		switch err := t.attempt(ctx); {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			failed := t.indexOf(t.failed)
+			failed := t.index(t.failed)
 			if failed < 1 && limit == 1 || failed == 0 {
 				return // whose fault it is shows when it runs alone
 			}
+			l.size.failed(err)
 			limit = max(1, limit/2)
 			if failed > 0 {
 				limit = failed
 			}
 		case !t.moved():
 			return
+		default:
+			l.size.succeeded()
+			limit = max(limit, l.size.limit)
 		}
 	}
-}
-
-// moved tells whether the turn has advanced a stream.
-func (t *turn) moved() bool {
-	for _, s := range t.streams {
-		if s.last != s.first {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *turn) indexOf(c *candidate) int {
-	for i := range t.candidates {
-		if t.candidates[i] == c && c != nil {
-			return i
-		}
-	}
-	return -1
-}
-
-// isVerdict tells whether a handler's error says itself what becomes of the event, so that there is no use in calling it
-// again to see. Nor is there where its deadline has passed: others have waited for long enough.
-func isVerdict(err error) bool {
-	var own *handlerError
-	var later *rocketflow.RetryAfterError
-	var dead *deadError
-	return errors.As(err, &own) && (own.late || isDiscard(err) || errors.As(err, &later) || errors.As(err, &dead) || errors.Is(err, rocketflow.ErrUndecodable))
 }

@@ -9,11 +9,19 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Requester asks a publisher to send again what a consumer misses; an *outbox.Outbox is one. nil means that the question is
-// out, not that it is answered.
+// Requester requests events that a consumer misses from their publisher, which sends them again. An *outbox.Outbox is one.
 type Requester interface {
+	// RequestMissing sends a request. nil means that it was sent, not that it was answered.
 	RequestMissing(ctx context.Context, g rocketflow.MissingEvents) error
 }
+
+// NoRequester, as Config.Requester, requests nothing: an event that the broker has lost holds its stream until an operator
+// sends it again, or accepts the gap. It is for consumers of publishers that do not answer requests, and for tests.
+var NoRequester Requester = noRequester{}
+
+type noRequester struct{}
+
+func (noRequester) RequestMissing(context.Context, rocketflow.MissingEvents) error { return nil }
 
 const (
 	// askEvery is how soon the same stream may be asked for again. How often it is, is set by how often a parked gap is
@@ -44,7 +52,7 @@ func newAsker(c *consumer) *asker {
 
 // offer never blocks.
 func (a *asker) offer(g rocketflow.MissingEvents) {
-	if a.consumer.cfg.Requester == nil {
+	if a.consumer.cfg.Requester == NoRequester {
 		return
 	}
 	select {
@@ -90,7 +98,7 @@ func (a *asker) ask(ctx context.Context, g rocketflow.MissingEvents) {
 // business.
 func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.MissingEvents {
 	if last == 0 {
-		last = max(0, c.topicsRead[e.Topic].born.UnixMicro()-1)
+		last = max(0, c.topicsRead[e.Topic].Born.UnixMicro()-1)
 	}
 	return rocketflow.MissingEvents{Source: e.Source, Topic: e.Topic, Subject: e.Subject, After: last, Until: e.Sequence}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -13,11 +14,11 @@ type Reason string
 
 // Why an event is parked.
 const (
-	Retry      Reason = "retry"     // it failed and will be tried again
-	Gap        Reason = "gap"       // an event before it must be handled first
-	Busy       Reason = "busy"      // the handler of its aggregate has been running for long
-	Unhandled  Reason = "unhandled" // its handler is registered, but by no process that met it: see Retire
-	DeadLetter Reason = "dead"      // it failed for good: a person decides
+	Retry      = Reason(inbox.Retry)      // it failed and will be tried again
+	Gap        = Reason(inbox.Gap)        // an event before it must be handled first
+	Busy       = Reason(inbox.Busy)       // the handler of its aggregate has been running for long
+	Unhandled  = Reason(inbox.Unhandled)  // its handler is registered, but by no process that met it: see Retire
+	DeadLetter = Reason(inbox.DeadLetter) // it failed for good: a person decides
 )
 
 // Parked is an event that waits in Postgres, or a dead letter.
@@ -31,24 +32,13 @@ type Parked struct {
 	ParkedAt  time.Time
 }
 
-// record is a parked row as it is read, with how long it has been there by Postgres' clock.
-type record struct {
-	Parked
-	waited time.Duration
+// parkedOf returns what an operator sees of a row.
+func parkedOf(r *inbox.Record) Parked {
+	return Parked{
+		Consumer: r.Consumer, Event: r.Event, Reason: Reason(r.Reason), Attempts: r.Attempts,
+		NextAt: r.NextAt, LastError: r.LastError, ParkedAt: r.ParkedAt,
+	}
 }
-
-// parking says how an event waits.
-type parking struct {
-	reason   Reason
-	attempts int           // failed so far
-	after    time.Duration // negative: until it is woken
-	err      error
-}
-
-// untilWoken is the delay of what waits for another event, a handler or a person.
-const untilWoken = time.Duration(-1)
-
-func dead(err error) parking { return parking{reason: DeadLetter, after: untilWoken, err: err} }
 
 const (
 	firstRecheck = time.Second // of a gap; then doubled
@@ -60,20 +50,10 @@ func gapRecheck(waited time.Duration) time.Duration {
 	return min(max(waited, firstRecheck), lastRecheck)
 }
 
-// unplaced is an event whose place in its stream is gone, or was never right: without order it holds nobody.
-func unplaced(e rocketflow.Event) rocketflow.Event {
+// withoutPlace returns an event whose place in its stream is gone, or was never right: without order it holds no other.
+func withoutPlace(e rocketflow.Event) rocketflow.Event {
 	e.Sequence, e.Previous = 0, 0
 	return e
-}
-
-const maxError = 4 << 10
-
-// errorText is an error as a row keeps it.
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return cut(clean(err.Error()), maxError)
 }
 
 // logText is an error as a log line has it: its text may be anybody's.
@@ -81,7 +61,7 @@ func logText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return printable.Text(err.Error(), maxError)
+	return printable.Text(err.Error(), inbox.MaxError)
 }
 
 func compareEvents(x, y rocketflow.Event) int {

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -10,13 +11,16 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
+// errStopped returns a delivery to the broker.
+var errStopped = errors.New("stopped before the event was handled")
+
 // item is a delivery on its way through a consumer.
 type item struct {
 	event      rocketflow.Event
 	unreadable error      // why the message is no event
 	until      time.Time  // so long it waits in memory for its predecessor; zero: it is not known to be early
-	alone      bool       // it runs in a transaction of its own: it failed among others
-	verdict    error      // what its handler returned, if it said itself what becomes of the event
+	alone      bool       // it has a turn of its own: it failed among others
+	failure    *verdict   // what its handler's failure leads to, which is to be recorded next
 	done       chan error // buffered; nil settles the message
 	group      *group     // that it belongs to, set by queue.add
 }

@@ -3,12 +3,8 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
@@ -16,8 +12,7 @@ const (
 	retentionEvery = 10 * time.Minute
 	// retentionMargin is added to a retention before anything is forgotten.
 	retentionMargin = time.Hour
-	retentionRows   = 1000 // deleted at a time
-	daysAhead       = 2    // for which the inbox has partitions
+	daysAhead       = 2 // for which the inbox has partitions
 )
 
 // keepRetention makes the inbox's partitions ahead and forgets what is older than the consumers' retentions, until ctx
@@ -38,14 +33,14 @@ func (r *Router) keepRetention(ctx context.Context) {
 	}
 }
 
-func (r *Router) inbox() partition.Table {
+func (r *Router) inboxTable() partition.Table {
 	return partition.Table{Schema: r.cfg.Schema, Name: "inbox"}
 }
 
 // postgresNow reads Postgres' clock.
 func (r *Router) postgresNow(ctx context.Context) (now time.Time, err error) {
-	if err := r.cfg.Pool.QueryRow(ctx, r.sql.Get("Now")).Scan(&now); err != nil {
-		return now, fmt.Errorf("read Postgres' clock: %w", err)
+	if now, err = r.store.Now(ctx, r.cfg.Pool); err != nil {
+		return now, err
 	}
 	return now, nil
 }
@@ -56,7 +51,7 @@ func (r *Router) makePartitions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = partition.Ensure(ctx, r.cfg.Pool, r.inbox(), now, daysAhead)
+	_, err = partition.Ensure(ctx, r.cfg.Pool, r.inboxTable(), now, daysAhead)
 	return err
 }
 
@@ -66,39 +61,24 @@ func (r *Router) retain(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	if _, err := partition.Ensure(ctx, r.cfg.Pool, r.inbox(), now, daysAhead); err != nil {
+	if _, err := partition.Ensure(ctx, r.cfg.Pool, r.inboxTable(), now, daysAhead); err != nil {
 		errs = append(errs, err)
 	}
-	var seconds float64
-	if err := r.cfg.Pool.QueryRow(ctx, r.sql.Get("Retention"), r.cfg.InboxRetention.Seconds()).Scan(&seconds); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("read retention: %w", err))...)
+	longest, err := r.store.Retention(ctx, r.cfg.Pool, r.cfg.InboxRetention)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
 	}
-	inbox := time.Duration(seconds*float64(time.Second)) + retentionMargin
-	days, err := partition.Days(ctx, r.cfg.Pool, r.inbox())
+	retention := longest + retentionMargin
+	days, err := partition.Days(ctx, r.cfg.Pool, r.inboxTable())
 	errs = append(errs, err)
 	for _, day := range days {
-		if end := day.Start.AddDate(0, 0, 1); now.Sub(end) > inbox {
+		if end := day.Start.AddDate(0, 0, 1); now.Sub(end) > retention {
 			_, err := partition.Drop(ctx, r.cfg.Pool, []partition.Day{day}, nil)
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, r.expireRows(ctx, inbox))...)
-}
-
-// expireRows deletes, in small transactions, what no partition covers. Several processes may do so at once.
-func (r *Router) expireRows(ctx context.Context, inbox time.Duration) error {
-	for more := true; more; {
-		err := pgx.BeginTxFunc(ctx, r.cfg.Pool, readCommitted, func(tx pgx.Tx) error {
-			rows, err := tx.Exec(ctx, r.sql.Get("ExpireInbox"), inbox.Seconds(), int64(retentionRows))
-			more = rows.RowsAffected() == retentionRows
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("forget old events: %w", err)
-		}
+	if err := r.store.ExpireInbox(ctx, r.cfg.Pool, retention); err != nil {
+		return errors.Join(append(errs, err)...)
 	}
-	if _, err := expire.Walk(ctx, r.cfg.Pool, r.cfg.Schema, "position", r.sql.Get("ExpirePositions"), retentionMargin.Seconds()); err != nil {
-		return fmt.Errorf("forget old positions: %w", err)
-	}
-	return nil
+	return errors.Join(append(errs, r.store.ExpirePositions(ctx, r.cfg.Pool, r.cfg.Schema, retentionMargin))...)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
@@ -18,15 +18,9 @@ import (
 // waited, and false if no such handler was registered. Retire a handler when no process has it any more, after the
 // deployment that removed it can't be rolled back; whoever starts with it registers it again.
 func Retire(ctx context.Context, pool *pgxpool.Pool, schema, consumer, topic, eventType string) (waited int64, retired bool, err error) {
-	sql := queries.Parse(queriesFile, cmp.Or(schema, rocketflow.DefaultSchema))
-	err = pgx.BeginTxFunc(ctx, pool, readCommitted, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sql.Get("Retire"), consumer, topic, eventType)
-		if err != nil {
-			return err
-		}
-		retired = tag.RowsAffected() > 0
-		tag, err = tx.Exec(ctx, sql.Get("WakeRetired"), consumer, topic, eventType)
-		waited = tag.RowsAffected()
+	of := inbox.New(cmp.Or(schema, rocketflow.DefaultSchema)).Consumer(consumer)
+	err = pgx.BeginTxFunc(ctx, pool, inbox.ReadCommitted, func(tx pgx.Tx) (err error) {
+		waited, retired, err = of.Retire(ctx, tx, inbox.Route{Topic: topic, Type: eventType})
 		return err
 	})
 	if err != nil {
@@ -43,17 +37,11 @@ func ResetPosition(ctx context.Context, pool *pgxpool.Pool, schema, consumer str
 	if sequence < 0 {
 		return false, valid.Fieldf("sequence", "%d: want 0 or more", sequence)
 	}
-	sql := queries.Parse(queriesFile, cmp.Or(schema, rocketflow.DefaultSchema))
+	of := inbox.New(cmp.Or(schema, rocketflow.DefaultSchema)).Consumer(consumer)
 	found := false
-	err := pgx.BeginTxFunc(ctx, pool, readCommitted, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sql.Get("ResetPosition"), consumer, s.Source, s.Topic, s.Subject, sequence)
-		if found = tag.RowsAffected() > 0; err != nil || !found {
-			return err
-		}
-		at := &lockedStream{Stream: s, position: position{last: sequence}}
-		var q pgx.Batch
-		store{sql, consumer}.queueWake(&q, []*lockedStream{at})
-		return tx.SendBatch(ctx, &q).Close()
+	err := pgx.BeginTxFunc(ctx, pool, inbox.ReadCommitted, func(tx pgx.Tx) (err error) {
+		found, err = of.ResetPosition(ctx, tx, s, sequence)
+		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("reset position of %s in %v: %w", consumer, s, err)

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,26 +12,23 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/installation"
-	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/migrations"
 )
-
-//go:embed queries.sql
-var queriesFile string
 
 // Router gives events to handlers. Each consumer is a group at the broker, named after the service and the consumer:
 // processes that register it share its events. What a consumer handles is recorded at Start, so that a process of another
 // version, which lacks a handler, leaves its events to one that has it. Its methods are safe for concurrent use; handlers
 // and middleware are registered before Start.
 type Router struct {
-	cfg Config
-	sql queries.Set
+	cfg   Config
+	store inbox.Store
 
 	mu         sync.Mutex // of what is registered
-	handlers   map[string]map[route]rocketflow.HandlerFunc
+	handlers   map[string]map[inbox.Route]rocketflow.HandlerFunc
 	configured map[string]ConsumerConfig
 	middleware []rocketflow.Middleware
 	problems   []error
@@ -56,7 +52,7 @@ func New(cfg Config) (*Router, error) {
 		return nil, err
 	}
 	return &Router{
-		cfg: cfg, sql: queries.Parse(queriesFile, cfg.Schema), handlers: map[string]map[route]rocketflow.HandlerFunc{},
+		cfg: cfg, store: inbox.New(cfg.Schema), handlers: map[string]map[inbox.Route]rocketflow.HandlerFunc{},
 		configured: map[string]ConsumerConfig{},
 	}, nil
 }
@@ -118,9 +114,9 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.handlers[consumer] == nil {
-		r.handlers[consumer] = map[route]rocketflow.HandlerFunc{}
+		r.handlers[consumer] = map[inbox.Route]rocketflow.HandlerFunc{}
 	}
-	key := route{topic, eventType}
+	key := inbox.Route{Topic: topic, Type: eventType}
 	if r.handlers[consumer][key] != nil {
 		r.problems = append(r.problems, valid.Fieldf("handler", "%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType))
 		return
@@ -240,14 +236,16 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	stalls := &stallLog{log: r.cfg.Logger}
 	var consumers []*consumer
 	for _, name := range slices.Sorted(maps.Keys(r.handlers)) {
-		wrapped := map[route]rocketflow.HandlerFunc{}
+		wrapped := map[inbox.Route]rocketflow.HandlerFunc{}
 		for key, fn := range r.handlers[name] {
 			for _, m := range slices.Backward(r.middleware) {
 				fn = m(fn)
 			}
 			wrapped[key] = fn
 		}
-		c := newConsumer(name, &r.cfg, r.cfg.consumer(r.configured[name]), r.sql, wrapped, stalls)
+		opts := r.cfg.consumer(r.configured[name])
+		opts.Retry = opts.Retry.guarded(r.cfg.reporter)
+		c := newConsumer(name, &r.cfg, opts, r.store, wrapped, stalls)
 		if err := c.register(ctx); err != nil {
 			return nil, err
 		}

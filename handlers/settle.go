@@ -2,72 +2,25 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// settle writes down what becomes of an event whose handler failed: it waits for its next attempt, is a dead letter, or is
-// discarded. It returns an error only if ctx ends.
-func (c *consumer) settle(ctx context.Context, e rocketflow.Event, row *record, cause error) error {
-	if isDiscard(cause) {
-		err := c.stubbornly(ctx, func(ctx context.Context, tx pgx.Tx) error { return c.store.discard(ctx, tx, e) })
-		if err == nil {
-			c.cfg.Listener.Discarded(FailureInfo{c.info(e), 0, cause})
-			c.signal()
-		}
-		return err
-	}
-	failed := 0
-	if row != nil {
-		failed = row.Attempts
-	}
-	return c.park(ctx, e, row, c.opts.Retry.parkingFor(cause, failed))
-}
-
-// park parks an event, or says how a parked one goes on waiting. It returns an error only if ctx ends.
-func (c *consumer) park(ctx context.Context, e rocketflow.Event, row *record, p parking) error {
-	changed := false
-	err := c.stubbornly(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		changed = false
-		var q pgx.Batch
-		if row != nil {
-			tag, err := tx.Exec(ctx, c.sql.Get("Reschedule"), c.name, keyOf(e).source, e.ID.String(), string(p.reason), int32(min(p.attempts, 1<<30)), errorText(p.err), seconds(p.after))
-			changed = tag.RowsAffected() > 0
-			return err
-		}
-		if e.Ordered() {
-			at := &lockedStream{Stream: e.Stream()}
-			if err := c.store.lock(ctx, tx, []*lockedStream{at}, &pgx.Batch{}); err != nil {
-				return err
-			}
-			switch decideDelivered(e, at.position, rules{now: c.now(), maxAhead: c.cfg.MaxAhead, positionRetention: c.cfg.PositionRetention, handled: true}) {
-			case duplicate, alreadyParked:
-				return nil
-			}
-		}
-		changed = true
-		if err := c.store.queuePark(&q, e, p); err != nil {
-			return err
-		}
-		return tx.SendBatch(ctx, &q).Close()
-	})
-	if err == nil && changed {
-		c.reportParked(e, p)
-	}
-	return err
-}
+var errBusy = errors.New("the handler of its aggregate has been running for long")
 
 // parkBusy parks an event behind a handler that takes long. That handler's transaction holds the position, so nothing is
 // known of it: the event is looked at again by itself, and what it finds then decides.
 func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
-	p := parking{reason: Busy, after: firstRecheck, err: errBusy}
+	p := inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
 	err := c.stubbornly(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var q pgx.Batch
-		if err := c.store.queuePark(&q, e, p); err != nil {
+		if err := c.store.QueuePark(&q, e, p); err != nil {
 			return err
 		}
 		return tx.SendBatch(ctx, &q).Close()
@@ -78,18 +31,18 @@ func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 	return err
 }
 
-func (c *consumer) reportParked(e rocketflow.Event, p parking) {
+func (c *consumer) reportParked(e rocketflow.Event, p inbox.Parking) {
 	switch {
-	case p.reason == DeadLetter:
-		c.logger(e).Error("event is a dead letter: look at it with `rocketflow redrive list`", keyAttempt, p.attempts, keyError, logText(p.err))
-		c.cfg.Listener.Dead(FailureInfo{c.info(e), p.attempts, p.err})
+	case p.Reason == inbox.DeadLetter:
+		c.logger(e).Error("event is a dead letter: look at it with `rocketflow redrive list`", keyAttempt, p.Attempts, keyError, logText(p.Err))
+		c.cfg.Listener.Dead(FailureInfo{c.info(e), p.Attempts, p.Err})
 		return
-	case p.reason == Unhandled:
+	case p.Reason == inbox.Unhandled:
 		c.logger(e).Warn("event waits for a process that has its handler; if the handler is gone for good, retire it with `rocketflow redrive retire`")
-	case p.err != nil:
-		c.logger(e).Warn("event will be tried again", keyAttempt, p.attempts, keyAfter, p.after, keyError, logText(p.err))
+	case p.Err != nil:
+		c.logger(e).Warn("event will be tried again", keyAttempt, p.Attempts, keyAfter, p.After, keyError, logText(p.Err))
 	}
-	c.cfg.Listener.Parked(ParkedInfo{c.info(e), p.reason, p.attempts, p.after, p.err})
+	c.cfg.Listener.Parked(ParkedInfo{c.info(e), Reason(p.Reason), p.Attempts, p.After, p.Err})
 	c.signal()
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 // maxConflicts is how often a deadlock, or a connection that is lost while Postgres answers others, is tried again
@@ -22,7 +23,7 @@ const maxConflicts = 5
 // plainly runs fn in a transaction that publishes nothing.
 func (c *consumer) plainly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-		return pgx.BeginTxFunc(ctx, c.cfg.Pool, readCommitted, func(tx pgx.Tx) error { return fn(ctx, tx) })
+		return pgx.BeginTxFunc(ctx, c.cfg.Pool, inbox.ReadCommitted, func(tx pgx.Tx) error { return fn(ctx, tx) })
 	}, maxConflicts, fn)
 }
 
@@ -40,9 +41,6 @@ func (c *consumer) stubbornly(ctx context.Context, fn func(ctx context.Context, 
 	}
 }
 
-// readCommitted is what the locks rest on: a statement after a lock sees what the one who held it has committed.
-var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
-
 // optionsTransactor is a transactor that takes options, as the outbox does.
 type optionsTransactor interface {
 	WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error
@@ -53,7 +51,7 @@ func (c *consumer) publishing(ctx context.Context, conflicts int, fn func(ctx co
 	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 		call := func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) }
 		if t, ok := c.cfg.Transactor.(optionsTransactor); ok {
-			return t.WithinTx(ctx, readCommitted, call)
+			return t.WithinTx(ctx, inbox.ReadCommitted, call)
 		}
 		return c.cfg.Transactor.Within(ctx, call)
 	}, conflicts, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx.(rocketflow.Tx)) })

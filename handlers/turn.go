@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -22,76 +25,114 @@ var (
 // candidate is an event on its way through a turn.
 type candidate struct {
 	event  rocketflow.Event
-	item   *item   // set: the broker delivered it
-	row    *record // set: it was parked
-	stream *lockedStream
+	item   *item         // set: the broker delivered it
+	row    *inbox.Record // set: it was parked
+	stream *inbox.LockedStream
 
 	decision decision
 	took     time.Duration
-	parked   *parking // how it waits, if the turn parked it or put it off
-	forks    bool     // it runs before what is parked of its stream
+	parked   *inbox.Parking // how it waits, if the turn parked it or put it off
+	forks    bool           // it runs before what is parked of its stream
 	ghosts   []rocketflow.Event
 }
 
-// turn is one attempt at some events in one transaction: those that the broker delivered to a lane, or parked ones, of
-// one stream or without order. It decides about each in the order of its stream, runs the handlers of those whose turn
-// has come, and stores what became of all.
+// attempt returns which attempt at the event a call of its handler is.
+func (c *candidate) attempt() int { return c.failures() + 1 }
+
+// failures returns how often the event's handler has failed and was recorded to have.
+func (c *candidate) failures() int {
+	if c.row == nil {
+		return 0
+	}
+	return c.row.Attempts
+}
+
+// source says where the events of a turn come from.
+type source int
+
+const (
+	delivered source = iota // the broker delivered them to a lane
+	due                     // one parked event, whose time has come
+	followers               // the parked events at the head of a stream whose position has moved
+)
+
+// turn is one transaction of a lane. It loads and locks what some events need, decides about each in the order of its
+// stream, runs the handlers of those whose turn has come, stores what became of all, and reports it after the commit. This
+// is the only way in which an event is handled, parked or settled, but for [consumer.parkBusy].
+//
+// A turn of a single event whose handler has failed before (failure) doesn't call it again, but records what follows.
 //
 // It ends early, and commits what ran, when the consumer stops and when its time is up; what it did not come to is
 // undecided.
 type turn struct {
 	*consumer
-	store      store
-	due        *parkedKey // set: the turn is for parked events
-	limit      int        // of a stream's parked events
+	source     source
+	parked     parkedKey // the event that is due, or the stream of the followers
+	limit      int       // of events
+	failure    *verdict
 	candidates []*candidate
 
 	now        time.Time
-	streams    []*lockedStream
-	recorded   map[route]bool
-	entries    map[eventKey]entry
-	taken      map[eventKey]bool // decided to run
-	alreadyHas map[eventKey]bool // parked
-	failed     *candidate        // whose handler returned an error
-	ran        []rocketflow.Event
+	streams    []*inbox.LockedStream
+	forked     map[*inbox.LockedStream]bool // whose chain went past what is parked
+	recorded   map[inbox.Route]bool
+	entries    map[inbox.Key]inbox.Entry
+	taken      map[inbox.Key]bool // decided to run
+	alreadyHas map[inbox.Key]bool // parked
+	failed     *candidate         // whose handler returned an error
+	ran        []rocketflow.Event // whose handlers ran
+	settled    []rocketflow.Event // discarded without their effect
 }
 
 // turnTime is how long the handlers of a turn may take together before it commits what has run: its transaction holds
 // locks, and the events behind it wait.
 const turnTime = time.Second
 
+// deliveredTurn returns a turn for deliveries. One that has failed before is alone.
 func (c *consumer) deliveredTurn(items []*item) *turn {
-	t := &turn{consumer: c, store: c.store}
+	t := &turn{consumer: c, source: delivered, limit: len(items), failure: items[0].failure}
 	for _, it := range items {
 		t.candidates = append(t.candidates, &candidate{event: it.event, item: it})
 	}
 	return t
 }
 
-func (c *consumer) parkedTurn(k parkedKey, limit int) *turn {
-	return &turn{consumer: c, store: c.store, due: &k, limit: limit}
+// dueTurn returns a turn for a parked event that is due. failure is nil, or what an earlier turn for it came to.
+func (c *consumer) dueTurn(k parkedKey, failure *verdict) *turn {
+	return &turn{consumer: c, source: due, parked: k, limit: 1, failure: failure}
+}
+
+// followersTurn returns a turn for the first parked events of a stream.
+func (c *consumer) followersTurn(k parkedKey, limit int) *turn {
+	return &turn{consumer: c, source: followers, parked: k, limit: limit}
 }
 
 // attempt makes the turn. An error that isn't ctx's is the fault of one of its events: of failed, if that is set. Nothing
 // has happened then.
 func (t *turn) attempt(ctx context.Context) error {
 	given := t.candidates
-	conflicts := maxConflicts
-	if len(given) > 1 || t.limit > 1 {
-		conflicts = 0 // fewer events hold fewer locks, so they conflict less
-	}
-	err := t.publishing(ctx, conflicts, func(ctx context.Context, tx rocketflow.Tx) error {
+	begin := func(ctx context.Context, tx pgx.Tx) error {
 		t.candidates = given
-		t.streams, t.failed, t.ran = nil, nil, nil
+		t.streams, t.failed, t.ran, t.settled = nil, nil, nil, nil
 		return t.run(ctx, tx)
-	})
+	}
+	var err error
+	if t.failure != nil {
+		err = t.stubbornly(ctx, begin)
+	} else {
+		conflicts := maxConflicts
+		if t.limit > 1 {
+			conflicts = 0 // fewer events hold fewer locks, so they conflict less
+		}
+		err = t.publishing(ctx, conflicts, func(ctx context.Context, tx rocketflow.Tx) error { return begin(ctx, tx) })
+	}
 	if err == nil {
 		t.report()
 	}
 	return err
 }
 
-func (t *turn) run(ctx context.Context, tx rocketflow.Tx) error {
+func (t *turn) run(ctx context.Context, tx pgx.Tx) error {
 	if err := t.load(ctx, tx); err != nil {
 		return err
 	}
@@ -103,8 +144,8 @@ func (t *turn) run(ctx context.Context, tx rocketflow.Tx) error {
 			}
 			break
 		}
-		if t.decide(c); c.decision == undecided {
-			if t.due != nil {
+		if c.decision = decide(t.situation(i), t.rules(c.event)); c.decision == undecided {
+			if t.source != delivered {
 				break // what stands behind a parked event that can't run now waits with it
 			}
 			continue
@@ -117,137 +158,121 @@ func (t *turn) run(ctx context.Context, tx rocketflow.Tx) error {
 	if err := t.save(ctx, tx); err != nil {
 		return err
 	}
-	t.cfg.Listener.Ran(BatchInfo{t.name, t.ran})
+	if t.failure == nil {
+		t.cfg.Listener.Ran(BatchInfo{t.name, t.ran})
+	}
 	return nil
 }
 
-// load locks what the events need and reads what the decisions depend on.
-// lookBehindHeads reads which of the delivered events are parked behind the first of their stream: one that passes that
-// must not run beside its own row.
-// loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
-// loadHead returns the events of a stream that may run now, the first being the one that is due.
-// unknownRoutes lists the types that this process has no handler for.
+// situation returns what is known of the turn's i-th event.
+func (t *turn) situation(i int) situation {
+	c := t.candidates[i]
+	k := inbox.KeyOf(c.event)
+	s := situation{
+		event: c.event, row: c.row, follows: c.row != nil && i > 0, unreadable: c.item != nil && c.item.unreadable != nil,
+		alreadyParked: t.alreadyHas[k], repeated: t.taken[k], failure: t.failure,
+	}
+	if c.stream != nil {
+		s.position, s.forked = c.stream.Position, t.forked[c.stream]
+	}
+	if entry, ok := t.entries[k]; ok {
+		s.entry = &entry
+	}
+	return s
+}
+
 func (t *turn) rules(e rocketflow.Event) rules {
-	known := t.topicsRead[e.Topic]
+	topic := t.topicsRead[e.Topic]
 	return rules{
-		now: t.now, maxAhead: t.cfg.MaxAhead, positionRetention: t.cfg.PositionRetention, begin: known.begin, born: known.born,
+		now: t.now, maxAhead: t.cfg.MaxAhead, inboxRetention: t.cfg.InboxRetention, positionRetention: t.cfg.PositionRetention,
+		adoptAfter: t.opts.AdoptAfter, begin: topic.Begin, born: topic.Born,
 		handled: t.handler(e) != nil, recorded: t.recorded[routeOf(e)],
 	}
 }
 
-func (t *turn) decide(c *candidate) {
-	e := c.event
-	switch {
-	case c.item != nil && c.item.unreadable != nil:
-		c.decision = unreadable
-		if t.alreadyHas[keyOf(e)] {
-			c.decision = alreadyParked
-		}
-	case c.stream != nil && c.stream.forked:
-		c.decision = undecided
-	case c.row == nil && e.Ordered() && t.alreadyHas[keyOf(e)]:
-		c.decision = alreadyParked
-	case e.Ordered() && c.row == nil:
-		c.decision = decideDelivered(e, c.stream.position, t.rules(e))
-	case e.Ordered():
-		at := c.stream.position
-		c.decision = decideParked(e, c.row.Reason, at, t.rules(e), c.row.waited, t.opts.AdoptAfter)
-		if c != t.candidates[0] && (c.decision == early || c.decision == tooOld || c.decision == unhandled) {
-			c.decision = undecided // it becomes due by itself, and then has a turn of its own
-		}
-	default:
-		c.decision = t.decideSingle(c)
-	}
-}
-
-// decideSingle decides about an event without order.
-func (t *turn) decideSingle(c *candidate) decision {
-	e, k := c.event, keyOf(c.event)
-	d := t.rules(e).handler(e)
-	found, entered := t.entries[k]
-	switch {
-	case c.row == nil && t.alreadyHas[k]:
-		return alreadyParked
-	case d != run || !usesInbox(e):
-		return d
-	case c.row == nil && expired(e, t.now, t.cfg.InboxRetention):
-		return tooOld
-	case !entered || !found.fresh:
-		if found.digest != nil && *found.digest != 0 && *found.digest != digest(e) {
-			return conflict
-		}
-		return duplicate
-	}
-	if t.taken[k] {
-		return duplicate // a second copy in this turn
-	}
-	t.taken[k] = true
-	return run
-}
-
-// expired tells whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
-func expired(e rocketflow.Event, now time.Time, retention time.Duration) bool {
-	oldest := now.Add(-retention)
-	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && idTime(e.ID).Before(oldest)
-}
-
-// apply runs the handler of an event, or notes how the event waits.
-func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error {
-	park := func(p parking) { c.parked = &p }
+// apply runs the handler of an event, or notes how the event waits. It returns the handler's error.
+func (t *turn) apply(ctx context.Context, tx pgx.Tx, c *candidate) error {
 	switch c.decision {
 	case run:
-		attempt := 1
-		if c.row != nil {
-			attempt = c.row.Attempts + 1
-			t.cfg.Listener.Retried(RetriedInfo{t.info(c.event), attempt})
-		}
-		var err error
-		if c.took, err = t.call(ctx, tx, c.event, attempt); err != nil {
+		if err := t.handle(ctx, tx, c); err != nil {
 			return err
 		}
 		t.ran = append(t.ran, c.event)
-		fallthrough
+	case discarded:
+		t.settled = append(t.settled, c.event)
 	case stepOver:
-		if c.stream != nil {
-			t.advance(c)
+	default:
+		t.park(c)
+		return nil
+	}
+	if c.stream != nil {
+		t.advance(c)
+	}
+	return nil
+}
+
+// handle calls the handler of an event.
+func (t *turn) handle(ctx context.Context, tx pgx.Tx, c *candidate) (err error) {
+	if inbox.UsesInbox(c.event) {
+		t.taken[inbox.KeyOf(c.event)] = true
+	}
+	if c.row != nil {
+		t.cfg.Listener.Retried(RetriedInfo{t.info(c.event), c.attempt()})
+	}
+	c.took, err = t.call(ctx, tx.(rocketflow.Tx), c.event, c.attempt())
+	return err
+}
+
+// park notes how an event waits, and where.
+func (t *turn) park(c *candidate) {
+	if c.parked = t.parking(c); c.parked == nil {
+		return
+	}
+	switch c.decision {
+	case conflict:
+		c.event.ID = digestID(c.event.Source, c.event.ID.String(), strconv.FormatInt(stored.Digest(c.event), 10))
+		fallthrough
+	case tooLate, tooFarAhead:
+		c.event = withoutPlace(c.event)
+	case behind, unreadable:
+	default:
+		if c.stream != nil && c.row == nil {
+			c.stream.SetHead(c.event)
 		}
+	}
+}
+
+// parking returns how an event is to wait; nil: not in Postgres, or as it does already.
+func (t *turn) parking(c *candidate) *inbox.Parking {
+	e := c.event
+	dead := func(err error) *inbox.Parking { p := inbox.Dead(err); return &p }
+	switch c.decision {
+	case failed:
+		p := t.failure.parking(c.failures())
+		return &p
 	case early:
 		switch {
 		case c.row != nil:
-			park(parking{reason: Gap, attempts: c.row.Attempts, after: gapRecheck(c.row.waited), err: c.row.err()})
+			return &inbox.Parking{Reason: inbox.Gap, Attempts: c.row.Attempts, After: gapRecheck(c.row.Waited), Err: c.row.Err()}
 		case t.opts.GapWait < 0 || !c.item.until.IsZero() && !t.cfg.Clock.Now().Before(c.item.until):
-			park(parking{reason: Gap, after: gapRecheck(0)})
-			c.stream.setHead(c.event)
+			return &inbox.Parking{Reason: inbox.Gap, After: gapRecheck(0)}
 		}
 	case behind:
-		park(parking{reason: Gap, after: untilWoken})
+		return &inbox.Parking{Reason: inbox.Gap, After: inbox.UntilWoken}
 	case unhandled:
-		p := parking{reason: Unhandled, after: untilWoken, err: fmt.Errorf("no process that met it has the handler of %s on topic %s", c.event.Type, c.event.Topic)}
-		if c.row != nil {
-			p.attempts = c.row.Attempts
-		}
-		park(p)
-		if c.stream != nil && c.row == nil {
-			c.stream.setHead(c.event)
-		}
+		err := fmt.Errorf("no process that met it has the handler of %s on topic %s", e.Type, e.Topic)
+		return &inbox.Parking{Reason: inbox.Unhandled, Attempts: c.failures(), After: inbox.UntilWoken, Err: err}
 	case tooOld:
-		park(dead(errTooOld))
-		if c.stream != nil && c.row == nil {
-			c.stream.setHead(c.event)
-		}
+		return dead(errTooOld)
 	case tooLate:
-		park(dead(errTooLate))
-		c.event = unplaced(c.event)
+		return dead(errTooLate)
 	case tooFarAhead:
-		park(dead(fmt.Errorf("its sequence %d lies more than %v ahead of Postgres' clock (%s): forged, or its publisher's clock is wrong",
-			c.event.Sequence, t.cfg.MaxAhead, t.now.UTC().Format(time.RFC3339))))
-		c.event = unplaced(c.event)
+		return dead(fmt.Errorf("its sequence %d lies more than %v ahead of Postgres' clock (%s): forged, or its publisher's clock is wrong",
+			e.Sequence, t.cfg.MaxAhead, t.now.UTC().Format(time.RFC3339)))
 	case conflict:
-		park(dead(fmt.Errorf("%w (id %s)", errConflict, c.event.ID)))
-		c.event = unplaced(c.event)
-		c.event.ID = digestID(c.event.Source, c.event.ID.String(), fmt.Sprint(digest(c.event)))
+		return dead(fmt.Errorf("%w (id %s)", errConflict, e.ID))
 	case unreadable:
-		park(dead(c.item.unreadable))
+		return dead(c.item.unreadable)
 	}
 	return nil
 }
@@ -256,36 +281,22 @@ func (t *turn) apply(ctx context.Context, tx rocketflow.Tx, c *candidate) error 
 // read anew before more of it runs.
 func (t *turn) advance(c *candidate) {
 	at := c.stream
-	c.forks = at.last < at.head && at.head < c.event.Sequence
-	at.forked = at.forked || c.forks
-	at.last = c.event.Sequence
+	c.forks = at.Last < at.Head && at.Head < c.event.Sequence
+	t.forked[at] = t.forked[at] || c.forks
+	at.Last = c.event.Sequence
 }
 
-func (s *lockedStream) setHead(e rocketflow.Event) {
-	if s.head == 0 || e.Sequence < s.head {
-		s.head, s.headPrevious, s.headID = e.Sequence, e.Previous, e.ID.String()
+// moved tells whether the turn has advanced a stream.
+func (t *turn) moved() bool {
+	for _, s := range t.streams {
+		if s.Last != s.First {
+			return true
+		}
 	}
+	return false
 }
 
-// save stores what became of the events.
-// enteredInVain lists the events that are in the inbox since this turn and didn't run in it.
-// report says what was committed.
-func routeOf(e rocketflow.Event) route { return route{e.Topic, e.Type} }
+// index returns where a candidate stands in the turn; -1: nowhere.
+func (t *turn) index(c *candidate) int { return slices.Index(t.candidates, c) }
 
-func (r *record) err() error {
-	if r.LastError == "" {
-		return nil
-	}
-	return errors.New(r.LastError)
-}
-
-var (
-	errStopped = errors.New("stopped before the event was handled")
-	errBusy    = errors.New("the handler of its aggregate has been running for long")
-)
-
-// digest tells contents apart.
-func digest(e rocketflow.Event) int64 { return stored.Digest(e) }
-
-// idTime is when a UUIDv7 was drawn.
-func idTime(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
+func routeOf(e rocketflow.Event) inbox.Route { return inbox.Route{Topic: e.Topic, Type: e.Type} }

@@ -4,17 +4,19 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
+// load locks what the events need and reads what the decisions depend on.
 func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
-	t.recorded, t.entries, t.alreadyHas, t.taken = map[route]bool{}, map[eventKey]entry{}, map[eventKey]bool{}, map[eventKey]bool{}
+	t.recorded, t.entries, t.alreadyHas, t.taken = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
+	t.forked = map[*inbox.LockedStream]bool{}
 	var q pgx.Batch
-	t.store.queueNow(&q, &t.now)
-	if t.due != nil {
+	t.store.QueueNow(&q, &t.now)
+	if t.source != delivered {
 		return t.loadParked(ctx, tx, &q)
 	}
 	var previous *candidate
@@ -28,36 +30,44 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 			single = append(single, e)
 		case !e.Ordered():
 			single = append(single, e)
-			if usesInbox(e) && t.handler(e) != nil {
+			if t.enters(e) {
 				entering = append(entering, e)
 			}
 		case previous != nil && previous.stream != nil && previous.event.Stream() == e.Stream():
 			c.stream = previous.stream
 		default:
-			c.stream = &lockedStream{Stream: e.Stream()}
+			c.stream = &inbox.LockedStream{Stream: e.Stream()}
 			t.streams = append(t.streams, c.stream)
 		}
 		previous = c
 	}
 	if routes := t.unknownRoutes(); len(routes) > 0 {
-		t.store.queueRecorded(&q, routes, t.recorded)
+		t.store.QueueRecorded(&q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.queueEnter(&q, entering, t.entries)
+		t.store.QueueEnter(&q, entering, t.entries)
 	}
 	if len(single) > 0 {
-		t.store.queueParkedOf(&q, single, t.alreadyHas)
+		t.store.QueueParkedOf(&q, single, t.alreadyHas)
 	}
-	if err := t.store.lock(ctx, tx, t.streams, &q); err != nil {
+	if err := t.store.Lock(ctx, tx, t.streams, &q); err != nil {
 		return err
 	}
 	return t.lookBehindHeads(ctx, tx)
 }
 
+// enters tells whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
+// doesn't settle the event, it does not.
+func (t *turn) enters(e rocketflow.Event) bool {
+	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
+}
+
+// lookBehindHeads reads which of the delivered events are parked behind the first of their stream: one that passes that
+// must not run beside its own row.
 func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	var behind []rocketflow.Event
 	for _, c := range t.candidates {
-		if c.stream != nil && c.stream.head != 0 && c.event.Sequence > c.stream.head {
+		if c.stream != nil && c.stream.Head != 0 && c.event.Sequence > c.stream.Head {
 			behind = append(behind, c.event)
 		}
 	}
@@ -65,27 +75,28 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var q pgx.Batch
-	t.store.queueParkedOf(&q, behind, t.alreadyHas)
+	t.store.QueueParkedOf(&q, behind, t.alreadyHas)
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("look for parked events: %w", err)
 	}
 	return nil
 }
 
+// loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
 func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
-	var rows []*record
-	if t.due.stream == (rocketflow.Stream{}) {
-		row, err := t.store.load(ctx, tx, eventKey{t.due.source, t.due.id})
+	var rows []*inbox.Record
+	if t.parked.stream == (rocketflow.Stream{}) {
+		row, err := t.store.Load(ctx, tx, inbox.Key{Source: t.parked.source, ID: t.parked.id})
 		if err != nil {
 			return err
 		}
-		if row != nil && row.Reason != DeadLetter {
+		if row != nil && row.Reason != inbox.DeadLetter {
 			rows = append(rows, row)
 		}
 	} else {
-		at := &lockedStream{Stream: t.due.stream}
+		at := &inbox.LockedStream{Stream: t.parked.stream}
 		t.streams = append(t.streams, at)
-		if err := t.store.lock(ctx, tx, t.streams, &pgx.Batch{}); err != nil {
+		if err := t.store.Lock(ctx, tx, t.streams, &pgx.Batch{}); err != nil {
 			return err
 		}
 		var err error
@@ -99,16 +110,16 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		c := &candidate{event: row.Event, row: row}
 		if row.Event.Ordered() {
 			c.stream = t.streams[0]
-		} else if usesInbox(row.Event) && t.handler(row.Event) != nil {
+		} else if t.enters(row.Event) {
 			entering = append(entering, row.Event)
 		}
 		t.candidates = append(t.candidates, c)
 	}
 	if routes := t.unknownRoutes(); len(routes) > 0 {
-		t.store.queueRecorded(q, routes, t.recorded)
+		t.store.QueueRecorded(q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.queueEnter(q, entering, t.entries)
+		t.store.QueueEnter(q, entering, t.entries)
 	}
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)
@@ -116,25 +127,25 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	return nil
 }
 
-func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *lockedStream) ([]*record, error) {
-	follow := t.due.id == uuid.Nil
-	rows, err := t.store.loadStream(ctx, tx, at.Stream, t.limit)
+// loadHead returns the parked events of a stream that may run now. The first is the one that is due, if one is.
+func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) ([]*inbox.Record, error) {
+	rows, err := t.store.LoadStream(ctx, tx, at.Stream, t.limit)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	head := rows[0]
-	if !follow && head.Event.ID != t.due.id {
-		row, err := t.store.load(ctx, tx, eventKey{cleanKey(t.due.source), t.due.id})
-		if err != nil || row == nil || row.Reason == DeadLetter || !row.Event.Ordered() {
+	if t.source == due && head.Event.ID != t.parked.id {
+		row, err := t.store.Load(ctx, tx, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
+		if err != nil || row == nil || row.Reason == inbox.DeadLetter || !row.Event.Ordered() {
 			return nil, err
 		}
-		if passes(row.Event, at.position, t.rules(row.Event)) {
-			return []*record{row}, nil
+		if passes(row.Event, at.Position, t.rules(row.Event)) {
+			return []*inbox.Record{row}, nil
 		}
 		// It has come to stand behind another: that one wakes it.
 		var q pgx.Batch
-		q.Queue(t.sql.Get("Postpone"), t.name, cleanKey(t.due.source), t.due.id.String())
-		t.store.queueWake(&q, []*lockedStream{at})
+		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
+		t.store.QueueWake(&q, []*inbox.LockedStream{at})
 		if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 			return nil, fmt.Errorf("postpone parked event: %w", err)
 		}
@@ -143,15 +154,16 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *lockedStream) ([]*re
 	n := 0
 	for ; n < len(rows); n++ {
 		reason := rows[n].Reason
-		if reason == DeadLetter || (n > 0 || follow) && reason != Gap && reason != Busy {
+		if reason == inbox.DeadLetter || (n > 0 || t.source == followers) && reason != inbox.Gap && reason != inbox.Busy {
 			break // it waits for its own next attempt, for a handler or for a person
 		}
 	}
 	return rows[:n], nil
 }
 
-func (t *turn) unknownRoutes() (routes []route) {
-	seen := map[route]bool{}
+// unknownRoutes lists the types that this process has no handler for.
+func (t *turn) unknownRoutes() (routes []inbox.Route) {
+	seen := map[inbox.Route]bool{}
 	for _, c := range t.candidates {
 		r := routeOf(c.event)
 		if !seen[r] && t.handlers[r] == nil && (c.item == nil || c.item.unreadable == nil) {

@@ -3,24 +3,30 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
+// save stores what became of the events.
 func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	var q pgx.Batch
-	last := map[*lockedStream]int64{} // as the events before have left it
+	last := map[*inbox.LockedStream]int64{} // as the events before have left it
 	for _, s := range t.streams {
-		last[s] = s.first
+		last[s] = s.First
 	}
 	var gone []rocketflow.Event
 	for _, c := range t.candidates {
 		e := c.event
 		switch c.decision {
-		case run, stepOver:
+		case run, stepOver, discarded:
+			if c.decision == discarded {
+				t.store.QueueEndTimeout(&q, e)
+			}
 			if c.row != nil {
 				gone = append(gone, e)
 			}
@@ -29,10 +35,10 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 			}
 			before := last[c.stream]
 			if e.Previous > before {
-				t.store.queueSkip(&q, c.stream, before, e.Sequence)
+				t.store.QueueSkip(&q, c.stream, before, e.Sequence)
 			}
 			if c.forks {
-				t.store.queueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errGhost, func(id uuid.UUID, eventType string) {
+				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errGhost, func(id uuid.UUID, eventType string) {
 					c.ghosts = append(c.ghosts, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
 				})
 			}
@@ -43,7 +49,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 			}
 		case tooLate, conflict:
 			if c.row != nil {
-				t.store.queueUnplace(&q, c.row.Event, c.parked.err)
+				t.store.QueueUnplace(&q, c.row.Event, c.parked.Err)
 				break
 			}
 			fallthrough
@@ -51,28 +57,28 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 			switch {
 			case c.parked == nil:
 			case c.row != nil:
-				t.store.queueReschedule(&q, c.row.Event, *c.parked)
+				t.store.QueueReschedule(&q, c.row.Event, *c.parked)
 			default:
-				if err := t.store.queuePark(&q, e, *c.parked); err != nil {
+				if err := t.store.QueuePark(&q, e, *c.parked); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	if len(gone) > 0 {
-		t.store.queueDelete(&q, gone...)
+		t.store.QueueDelete(&q, gone...)
 	}
 	if events := t.enteredInVain(); len(events) > 0 {
-		t.store.queueLeave(&q, events)
+		t.store.QueueLeave(&q, events)
 	}
-	var moved []*lockedStream
+	var moved []*inbox.LockedStream
 	for _, s := range t.streams {
-		if s.last != s.first {
+		if s.Last != s.First {
 			moved = append(moved, s)
 		}
 	}
 	if len(moved) > 0 {
-		t.store.queueAdvance(&q, moved)
+		t.store.QueueAdvance(&q, moved)
 	}
 	if q.Len() == 0 {
 		return nil
@@ -83,46 +89,49 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// enteredInVain lists the events that are in the inbox since this turn and were not settled by it.
 func (t *turn) enteredInVain() (events []rocketflow.Event) {
-	ran := map[eventKey]bool{}
-	for _, e := range t.ran {
-		ran[keyOf(e)] = true
+	settled := map[inbox.Key]bool{}
+	for _, e := range slices.Concat(t.ran, t.settled) {
+		settled[inbox.KeyOf(e)] = true
 	}
 	for _, c := range t.candidates {
-		if k := keyOf(c.event); t.entries[k].fresh && !ran[k] && c.decision != conflict {
+		if k := inbox.KeyOf(c.event); t.entries[k].Fresh && !settled[k] && c.decision != conflict {
 			events = append(events, c.event)
 		}
 	}
 	return events
 }
 
+// report says what was committed.
 func (t *turn) report() {
-	t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	if t.failure == nil {
+		t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	}
 	for _, c := range t.candidates {
 		e := c.event
 		for _, ghost := range c.ghosts {
-			t.reportParked(ghost, dead(errGhost))
+			t.reportParked(ghost, inbox.Dead(errGhost))
 		}
 		switch c.decision {
 		case run:
-			attempt := 1
-			if c.row != nil {
-				attempt = c.row.Attempts + 1
-			}
 			t.cfg.Listener.Handled(HandledInfo{
-				EventInfo: t.info(e), Attempt: attempt, Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
+				EventInfo: t.info(e), Attempt: c.attempt(), Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
 			})
 		case stepOver:
 			t.cfg.Listener.Skipped(t.info(e))
+		case discarded:
+			t.cfg.Listener.Discarded(FailureInfo{t.info(e), 0, t.failure.err})
+			t.signal()
 		case duplicate:
 			t.cfg.Listener.Duplicate(t.info(e))
 		case early:
 			if c.item != nil && c.item.until.IsZero() {
-				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.last})
+				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.Last})
 			}
 			if c.row != nil {
-				if r := t.rules(e); !r.adoptable(e, c.stream.last) {
-					t.asker.offer(t.missing(e, c.stream.last))
+				if r := t.rules(e); !r.adoptable(e, c.stream.Last) {
+					t.asker.offer(t.missing(e, c.stream.Last))
 				}
 			} else if c.parked != nil {
 				t.reportParked(e, *c.parked)
@@ -134,7 +143,7 @@ func (t *turn) report() {
 		}
 	}
 	for _, s := range t.streams {
-		if s.last != s.first && s.head != 0 {
+		if s.Last != s.First && s.Head != 0 {
 			t.signal()
 			return
 		}

@@ -74,8 +74,8 @@ func ExampleNew() {
 	registry := prometheus.NewRegistry()
 	m := metrics.New(registry)
 	listener := m.RocketMQ() // for rocketmq.Config
-	listener.ConsumerRenewed(rocketmq.ConsumerInfo{})
+	listener.ConsumerRestarted(rocketmq.ConsumerInfo{})
 	printCounters(registry)
 	// Output:
-	// rocketflow_broker_consumer_renewals_total 1
+	// rocketflow_broker_consumer_restarts_total 1
 }

@@ -74,8 +74,8 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	relayPath := m.gauge(subsystem, "relay_path_active", "1 while most transactions take the relay path, 0 while they take the half-message path.")
 	breaker := m.gauge(subsystem, "breaker_open", "1 while the breaker is open, else 0.")
 	pathChanges := m.counter(subsystem, "path_changes_total", "Changes of the path that most transactions take.", "to", "reason")
-	for _, why := range []string{outbox.WhyBusy, outbox.WhyBreakerOpen} { // series that exist before the first change, for rates
-		pathChanges.WithLabelValues(labelValue(outbox.Relay.String()), labelValue(why))
+	for _, why := range []outbox.PathReason{outbox.PathBusy, outbox.PathBreakerOpen} { // series that exist before the first change, for rates
+		pathChanges.WithLabelValues(labelValue(outbox.Relay.String()), labelValue(string(why)))
 	}
 	rejected := m.counter(subsystem, "events_rejected_total", "Events that the broker rejected. They stay owed: see `rocketflow owed list`.", "topic")
 	overflows := m.counter(subsystem, "relay_overflows_total", "Events left to the sweep because the relay's memory was full.").WithLabelValues()
@@ -121,7 +121,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 			}
 		},
 		PathChanged: func(i outbox.PathInfo) {
-			pathChanges.WithLabelValues(labelValue(i.To.String()), labelValue(i.Why)).Inc()
+			pathChanges.WithLabelValues(labelValue(i.To.String()), labelValue(string(i.Reason))).Inc()
 			relayPath.Set(0)
 			if i.To == outbox.Relay {
 				relayPath.Set(1)
@@ -253,7 +253,7 @@ func (m *Metrics) Timeout() *timeout.Listener {
 	return &timeout.Listener{
 		Armed: count("armed"), Disarmed: count("disarmed"), HandedOver: count("handed_over"), Recovered: count("recovered"),
 		TooEarly: count("too_early"), Stale: count("stale"), Stuck: count("stuck"),
-		HandOverFailed: func(i timeout.Info, _ error) { failed(i) },
+		HandOverFailed: failed,
 		Fired: func(i timeout.Info) {
 			fired(i)
 			lateness.Observe(i.Late.Seconds())
@@ -286,12 +286,12 @@ func (m *Metrics) Saga() *saga.Listener {
 func (m *Metrics) RocketMQ() *rocketmq.Listener {
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: "broker", Name: "up", Help: "1 while the driver's own connection to the broker is open, else 0."}, []string{"broker"})
 	m.registry.MustRegister(up)
-	renewals := m.counter("broker", "consumer_renewals_total", "Consumers that were renewed because a broker came back.").WithLabelValues()
+	restarts := m.counter("broker", "consumer_restarts_total", "Consumers that were restarted because a broker came back.").WithLabelValues()
 	held := m.counter("broker", "deliveries_held_total", "Messages held for another attempt because their consumer could not take them.", "group")
 	return &rocketmq.Listener{
-		BrokerUp:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
-		BrokerDown:      func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
-		ConsumerRenewed: func(rocketmq.ConsumerInfo) { renewals.Inc() },
-		HandlerFailed:   func(i rocketmq.HandlerInfo) { held.WithLabelValues(i.Group).Inc() },
+		BrokerUp:          func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
+		BrokerDown:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
+		ConsumerRestarted: func(rocketmq.ConsumerInfo) { restarts.Inc() },
+		HandlerFailed:     func(i rocketmq.HandlerInfo) { held.WithLabelValues(i.Group).Inc() },
 	}
 }

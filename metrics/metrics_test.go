@@ -63,7 +63,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	s.WaitExpired(saga.WaitInfo{Saga: "order"})
 	r := m.RocketMQ()
 	r.BrokerUp(rocketmq.BrokerInfo{Broker: "broker-a"})
-	r.ConsumerRenewed(rocketmq.ConsumerInfo{})
+	r.ConsumerRestarted(rocketmq.ConsumerInfo{})
 	r.HandlerFailed(rocketmq.HandlerInfo{Group: "g"})
 	m.ObserveBacklog(startedOutbox(t))
 

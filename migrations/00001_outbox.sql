@@ -1,15 +1,15 @@
 -- +goose Up
 
--- Identifies this database to the events that it recorded (rf_db): a check-back about an event of another database
--- can't be answered from this one.
+-- One row: the id of this database. The events that it records carry the id (rf_db), because a check-back about an event of
+-- another database can't be answered from this one.
 CREATE TABLE installation (
     id         uuid        NOT NULL PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     created_at timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO installation DEFAULT VALUES;
 
--- The last sequence of each stream, and the one before: a publishing transaction holds the row until it commits, so
--- sequences follow the order of commits. Updated in place (HOT): no index but the key.
+-- The last sequence of each stream, and the one before it. A publishing transaction locks the row until it commits, so sequences
+-- are in commit order. There is no index but the key, so that updates are HOT.
 CREATE TABLE stream (
     source   text   NOT NULL,
     topic    text   NOT NULL,
@@ -19,7 +19,8 @@ CREATE TABLE stream (
     PRIMARY KEY (source, topic, subject)
 ) WITH (fillfactor = 70);
 
--- What was promised, written once in the business transaction. A row without an ack is owed.
+-- The events that transactions published. A row is written once, in the business transaction. An event without an
+-- acknowledgement is owed.
 CREATE TABLE outbox (
     id           uuid        NOT NULL, -- UUIDv7
     source       text        NOT NULL,
@@ -32,7 +33,7 @@ CREATE TABLE outbox (
     content_type text        NOT NULL,
     headers      jsonb,
     body         bytea       NOT NULL,
-    -- A transaction open for an hour makes its rows visible an hour late; the sweep finds them by transaction id.
+    -- The rows of a long transaction become visible late: the sweep finds them by their transaction id.
     xid          xid8        NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
@@ -40,7 +41,7 @@ CREATE INDEX outbox_xid_idx ON outbox (xid);
 CREATE INDEX outbox_stream_idx ON outbox (source, topic, subject, sequence) WHERE sequence > 0;
 CREATE TABLE outbox_default PARTITION OF outbox DEFAULT;
 
--- What the broker confirmed.
+-- The acknowledgements: events that the broker confirmed.
 CREATE TABLE outbox_ack (
     id       uuid        NOT NULL,
     acked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -48,7 +49,7 @@ CREATE TABLE outbox_ack (
 ) PARTITION BY RANGE (id);
 CREATE TABLE outbox_ack_default PARTITION OF outbox_ack DEFAULT;
 
--- How far the sweep has looked: every row of an older transaction is acked.
+-- One row: the sweep state. Every event of a transaction before mark is acknowledged.
 CREATE TABLE outbox_sweep (
     only_row boolean     NOT NULL PRIMARY KEY DEFAULT true CHECK (only_row),
     mark     xid8        NOT NULL DEFAULT '0',

@@ -1,12 +1,12 @@
 -- +goose Up
 
--- When each consumer was first started.
+-- Consumers, with the time of their first start.
 CREATE TABLE consumer (
     name    text        NOT NULL PRIMARY KEY,
     born_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- When it first read a topic: it can't wait for events that are older.
+-- When a consumer first read a topic: it can't wait for older events.
 CREATE TABLE consumer_topic (
     consumer text        NOT NULL,
     topic    text        NOT NULL,
@@ -14,21 +14,21 @@ CREATE TABLE consumer_topic (
     PRIMARY KEY (consumer, topic)
 );
 
--- How far a consumer is in each stream. It is the inbox of ordered events too: what is not higher was handled.
+-- The position of a consumer in each stream. It is also the inbox of ordered events: an event that is not above it was handled.
 CREATE TABLE position (
     consumer text   NOT NULL,
     source   text   NOT NULL,
     topic    text   NOT NULL,
     subject  text   NOT NULL,
     sequence bigint NOT NULL,
-    -- Events between these two, exclusively, were passed over without being handled: their follower was accepted without
-    -- its predecessor. Should one of them come after all, it is no duplicate.
+    -- The events between these two, exclusively, were skipped: a later event was handled without its predecessor. One of them
+    -- that arrives later is no duplicate.
     skipped_after  bigint NOT NULL DEFAULT 0,
     skipped_before bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer, source, topic, subject)
 ) WITH (fillfactor = 70);
 
--- The inbox of events without order.
+-- The inbox of unordered events.
 CREATE TABLE inbox (
     event_id   uuid        NOT NULL,
     consumer   text        NOT NULL,
@@ -36,16 +36,16 @@ CREATE TABLE inbox (
     PRIMARY KEY (event_id, consumer)
 ) PARTITION BY RANGE (event_id);
 CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
--- Ids that are no UUIDv7 of a day that has a partition: deleted by age.
+-- Rows whose id is no UUIDv7, or of a day without a partition. They are deleted by age.
 CREATE INDEX inbox_default_handled_at_idx ON inbox_default (handled_at);
 
--- Events that wait: for their next attempt, for their predecessor, or, dead, for a person.
+-- Parked events: they wait for their next attempt or for their predecessor, or are dead letters.
 CREATE TABLE parked (
     consumer     text        NOT NULL,
     event_id     uuid        NOT NULL,
     reason       text        NOT NULL CHECK (reason IN ('retry', 'gap', 'dead')),
-    attempts     integer     NOT NULL DEFAULT 0, -- failed ones
-    next_at      timestamptz NOT NULL,           -- 'infinity' for the dead
+    attempts     integer     NOT NULL DEFAULT 0, -- failed attempts
+    next_at      timestamptz NOT NULL,           -- of the next attempt; 'infinity' for dead letters
     last_error   text        NOT NULL DEFAULT '',
     parked_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- the event

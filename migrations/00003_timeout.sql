@@ -1,15 +1,15 @@
 -- +goose Up
 
--- Armed timeouts; a row goes when it fires or is disarmed. epoch is drawn anew by each arm and move, and is the id of
--- the timeout's event: what carries another epoch is stale.
+-- Armed timeouts. A row is deleted when the timeout fires or is disarmed. Each arm and each move draws a new epoch, which is the
+-- id of the timeout's event: an event with another epoch is stale.
 CREATE TABLE timeout (
     key           text        NOT NULL,
     name          text        NOT NULL,
     epoch         uuid        NOT NULL,
     due_at        timestamptz NOT NULL,
     handed_over   boolean     NOT NULL DEFAULT false, -- the broker holds a timer for this epoch
-    -- When the sweep looks at the row: to hand it over, or, once it is overdue, to send what the broker lost. Taking
-    -- the row moves it on, so that no two processes take it for the same reason.
+    -- When the sweep takes the row: to hand it over to the broker or, if it is overdue, to send its event. Taking the row moves
+    -- this time on, so that no two processes take it at the same time.
     next_sweep_at timestamptz NOT NULL,
     armed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- the event
@@ -23,7 +23,7 @@ CREATE TABLE timeout (
     PRIMARY KEY (key, name)
 );
 CREATE INDEX timeout_sweep_idx ON timeout (next_sweep_at);
-CREATE INDEX timeout_due_idx ON timeout (due_at); -- for people: what is due next, what is overdue
+CREATE INDEX timeout_due_idx ON timeout (due_at); -- for `rocketflow inspect`
 
 -- +goose Down
 DROP TABLE timeout;

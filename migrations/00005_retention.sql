@@ -1,12 +1,12 @@
 -- +goose Up
 
--- Written seldom, so that reading it costs a publishing transaction next to nothing.
+-- One row: the state of the retention. It rarely changes, so a publishing transaction reads it at almost no cost.
 CREATE TABLE outbox_retention (
     only_row     boolean     NOT NULL PRIMARY KEY DEFAULT true CHECK (only_row),
-    -- The highest sequence of a stream whose row was deleted because it was idle. What begins anew goes on above it, also
-    -- if the clock was set back meanwhile.
+    -- The highest sequence of an idle stream whose row was deleted. A stream that begins again continues above it, also if the
+    -- clock was set back.
     stream_floor bigint      NOT NULL DEFAULT 0,
-    -- When a process last began to look for what is too old: one an hour is enough.
+    -- When a process last began to delete what is too old. One process per hour does.
     begun_at     timestamptz NOT NULL DEFAULT '-infinity'
 );
 INSERT INTO outbox_retention DEFAULT VALUES;

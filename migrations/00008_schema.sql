@@ -5,8 +5,8 @@ ALTER TABLE installation
     ADD COLUMN source     text,
     ADD COLUMN claimed_at timestamptz;
 
--- Makes the partition of a day. It runs with the rights of the schema's owner, whose the partition is then, for roles that
--- may not create tables. Who may use the table may use the partition. False: it is there already.
+-- Creates the partition of a day, for roles that may not create tables: the function runs with the rights of the schema's owner,
+-- who then owns the partition. The partition gets the privileges of its table. Returns false if the partition exists.
 CREATE FUNCTION {schema}.make_partition(parent text, partition text, lower uuid, upper uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -20,7 +20,7 @@ BEGIN
     IF pg_catalog.to_regclass(child) IS NOT NULL THEN
         RETURN false;
     END IF;
-    -- Attached rather than created in place: that doesn't lock out those who use the others.
+    -- CREATE TABLE and ATTACH lock the parent less than CREATE TABLE ... PARTITION OF does.
     EXECUTE pg_catalog.format('CREATE TABLE %s (LIKE %s INCLUDING ALL)', child, parent_oid);
     EXECUTE pg_catalog.format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent_oid, child, lower, upper);
     FOR grant_to IN

@@ -1,12 +1,12 @@
 -- +goose Up
 
--- How long a consumer needs its memory: data goes only past the longest of these, whichever process prunes.
+-- The retention of each consumer. Whichever process deletes goes by the longest of them.
 ALTER TABLE consumer
     ADD COLUMN inbox_retention    interval NOT NULL DEFAULT interval '7 days',
     ADD COLUMN position_retention interval NOT NULL DEFAULT interval '30 days';
 
--- What a consumer handles. A process that meets a type that stands here but has no handler for it leaves the event to
--- a process that has one.
+-- The types of events that a consumer has handlers for, in any of its processes. A process without the handler leaves the event
+-- to a process that has it.
 CREATE TABLE consumer_handler (
     consumer      text        NOT NULL,
     topic         text        NOT NULL,
@@ -15,16 +15,15 @@ CREATE TABLE consumer_handler (
     PRIMARY KEY (consumer, topic, type)
 );
 
--- Events that were recorded before are not handled.
+-- Events that were recorded before begin_at are not handled.
 ALTER TABLE consumer_topic ADD COLUMN begin_at timestamptz NOT NULL DEFAULT '-infinity';
 
--- Pairs of sequences: what lies between the two of a pair, exclusively, was passed over without being handled. Should it
--- come after all, it is no duplicate.
+-- Pairs of sequences: the events between the two of a pair, exclusively, were skipped. One that arrives later is no duplicate.
 ALTER TABLE position ADD COLUMN skipped bigint[] NOT NULL DEFAULT '{}';
 UPDATE position SET skipped = ARRAY[skipped_after, skipped_before] WHERE skipped_before > 0;
 ALTER TABLE position DROP COLUMN skipped_after, DROP COLUMN skipped_before;
 
--- An event's identity is its source and its id. The digest tells another content under the same identity.
+-- Source and id identify an event. The digest shows whether another event with the same identity has another content.
 ALTER TABLE inbox ADD COLUMN source text NOT NULL DEFAULT '', ADD COLUMN digest bigint NOT NULL DEFAULT 0;
 ALTER TABLE inbox DROP CONSTRAINT inbox_pkey;
 ALTER TABLE inbox ADD PRIMARY KEY (event_id, source, consumer);

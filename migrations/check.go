@@ -14,17 +14,17 @@ import (
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
-// objects lists what this version of the code needs in a schema, one a line: table.column or function(). A test writes it
-// from the migrations with -update.
+// objects lists what this version of the code needs in a schema, one per line: table.column or function(). TestObjects writes
+// the file from the migrations with -update.
 //
 //go:embed objects.txt
 var objects string
 
-// Check returns an error that matches rocketflow.ErrNotMigrated unless the schema has the tables, columns and functions
-// that this version of the code needs. It only reads the catalog, which any role may. What a newer version has added is
-// no error, so that a schema can be migrated before the services.
+// Check returns an error that matches rocketflow.ErrNotMigrated if the schema lacks tables, columns or functions that this
+// version of the code needs. It only reads the catalog, which any role may. What a newer version has added is no error, so a
+// schema can be migrated before its services are updated.
 func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-	has, err := read(ctx, pool, queries.Parse(queriesSQL, schema), schema)
+	has, err := readObjects(ctx, pool, queries.Parse(queriesSQL, schema), schema)
 	if err != nil {
 		return fmt.Errorf("check schema %q: %w", schema, err)
 	}
@@ -41,8 +41,8 @@ func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	return fmt.Errorf("schema %q lacks %s and %d more that this version needs: %w", schema, missing[0], len(missing)-1, rocketflow.ErrNotMigrated)
 }
 
-// read returns the objects of a schema, as in objects.txt.
-func read(ctx context.Context, db querier, sql queries.Set, schema string) (map[string]bool, error) {
+// readObjects returns the objects of a schema, in the form of objects.txt.
+func readObjects(ctx context.Context, db querier, sql queries.Set, schema string) (map[string]bool, error) {
 	rows, err := db.Query(ctx, sql.Get("Objects"), schema)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write objects.txt")
 
-// objects.txt, by which Check judges, holds what the migrations make.
+// objects.txt, which Check reads, lists the objects that the migrations create.
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -49,8 +49,8 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// Check names what is missing, and doesn't mind what a newer version has added.
-func TestCheck(t *testing.T) {
+// Check names an object that is missing, and accepts what a newer version has added.
+func TestCheckNamesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)

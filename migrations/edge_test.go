@@ -19,8 +19,8 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// A role that was given a schema, and may create none in the database, migrates it.
-func TestSchemaIsGiven(t *testing.T) {
+// A role that may not create schemas can migrate a schema that it owns.
+func TestRoleWithoutTheRightToCreateSchemas(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Schema(t)
@@ -42,8 +42,8 @@ func TestSchemaIsGiven(t *testing.T) {
 	}
 }
 
-// A role that may only read calls Up on a schema that is up to date, as a service does that migrates at its start.
-func TestUpToDateNeedsNoRight(t *testing.T) {
+// A role that may only read can call Up on a schema that is up to date, as a service that migrates at its start does.
+func TestUpToDateNeedsOnlyTheRightToRead(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
@@ -58,15 +58,15 @@ func TestUpToDateNeedsNoRight(t *testing.T) {
 	}
 }
 
-// Through a pooler there are no startup parameters, and in transaction mode no session.
-func TestThroughAPooler(t *testing.T) {
+// A connection pooler passes no startup parameters, and in transaction mode there is no session.
+func TestThroughAConnectionPooler(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"session", "transaction"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
 			direct, schema := testdb.Schema(t)
-			pool := testdb.Bounced(t, direct, mode)
+			pool := testdb.ThroughPgBouncer(t, direct, mode)
 			var group errgroup.Group
 			for range 4 {
 				group.Go(func() error { return migrations.Up(ctx, pool, schema) })
@@ -89,8 +89,7 @@ func TestThroughAPooler(t *testing.T) {
 	}
 }
 
-// Every mode of pgx.
-func TestExecModes(t *testing.T) {
+func TestUpAndDownInEachExecMode(t *testing.T) {
 	t.Parallel()
 	for _, mode := range testdb.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -109,7 +108,7 @@ func TestExecModes(t *testing.T) {
 }
 
 // An application migrates its own tables in the same schema with goose.
-func TestApplicationUsesGoose(t *testing.T) {
+func TestApplicationMigratesWithGooseInTheSameSchema(t *testing.T) {
 	t.Parallel()
 	own := fstest.MapFS{}
 	for i := range 9 {
@@ -153,8 +152,8 @@ func TestApplicationUsesGoose(t *testing.T) {
 	}
 }
 
-// What an older version applied, which wrote its versions to goose's table, is not applied again.
-func TestSchemaOfAnOlderVersion(t *testing.T) {
+// An older version wrote its versions to the table of goose. Its migrations are not applied again.
+func TestMigrationsOfAnOlderVersionAreNotAppliedAgain(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
@@ -188,8 +187,8 @@ func TestSchemaOfAnOlderVersion(t *testing.T) {
 	}
 }
 
-// A newer version's migration is for that version to take back.
-func TestDownOfANewerVersion(t *testing.T) {
+// Only the version that has a migration can revert it.
+func TestDownRefusesAMigrationOfANewerVersion(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
@@ -207,8 +206,8 @@ func TestDownOfANewerVersion(t *testing.T) {
 	}
 }
 
-// The role has timeouts, and another process migrates, or uses a table that is changed: for longer than the timeouts.
-func TestWaitsForOthers(t *testing.T) {
+// The role has timeouts, and another process migrates the schema or uses one of its tables for longer than they allow.
+func TestUpWaitsForOthersWhateverTheTimeouts(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ what, hold string }{
 		{"another migration", "SELECT pg_advisory_xact_lock(hashtextextended('rocketflow migrations ' || current_schema(), 0))"},
@@ -284,8 +283,8 @@ func withoutOwner(t *testing.T, pool *pgxpool.Pool, schema string) {
 	}
 }
 
-// A migration that waits for a table lets through who uses it meanwhile.
-func TestWaitingHoldsNobodyForLong(t *testing.T) {
+// While a migration waits for a table, other sessions can still use the table.
+func TestWaitingMigrationLetsOthersThrough(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

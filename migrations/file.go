@@ -12,9 +12,9 @@ import (
 //go:embed 0*.sql
 var sqlFiles embed.FS
 
-// file is a migration: what follows the line "-- +goose Up" of an SQL file, and what follows "-- +goose Down". {schema} in
-// it stands for the quoted name of the schema and {schema_literal} for the same as a string. The schema is also the
-// search path, so that a file needn't name it, except in the body of a function.
+// file is one migration: the statements below the line "-- +goose Up" of an SQL file, and those below "-- +goose Down".
+// {schema} stands for the quoted name of the schema, and {schema_literal} for the same as a string. The schema is also the
+// search path, so only the body of a function has to name it.
 type file struct {
 	version  int64
 	name     string
@@ -48,6 +48,7 @@ func readFiles() []file {
 	return all
 }
 
+// fill replaces {schema} and {schema_literal}.
 func fill(statements, schema string) string {
 	literal := "'" + strings.ReplaceAll(quote(schema), "'", "''") + "'"
 	return strings.NewReplacer("{schema}", quote(schema), "{schema_literal}", literal).Replace(statements)

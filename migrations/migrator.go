@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,11 +18,11 @@ import (
 //go:embed queries.sql
 var queriesSQL string
 
-// patience is how long a migration stands before a table that is in use, with all that want the table behind it.
-const patience = 3 * time.Second
+// lockTimeout is how long a migration waits for a table that is in use. Others that want the table wait behind it meanwhile.
+const lockTimeout = 3 * time.Second
 
-// pause is how long it then lets them through.
-const pause = time.Second
+// retryPause is the pause before the next attempt, in which the others can use the table.
+const retryPause = time.Second
 
 // migrator applies migrations to a schema.
 type migrator struct {
@@ -32,7 +31,7 @@ type migrator struct {
 	waiting func(Holder)
 	sql     queries.Set
 
-	missing int // how many files the schema lacks
+	missing int // the number of pending migrations
 }
 
 func newMigrator(pool *pgxpool.Pool, schema string, waiting func(Holder)) *migrator {
@@ -48,42 +47,46 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// pending counts what the schema lacks.
-func (m *migrator) pending(ctx context.Context) error {
+// countPending sets m.missing.
+func (m *migrator) countPending(ctx context.Context) error {
 	applied, err := m.applied(ctx, m.pool)
-	m.missing = len(lacking(applied))
+	m.missing = len(pending(applied))
 	if m.missing == 0 && len(applied) > 0 {
-		begun, e := m.begun(ctx, m.pool)
-		if e == nil && !begun {
-			m.missing++ // to write down what an older version applied
+		exists, e := m.hasVersions(ctx, m.pool)
+		if e == nil && !exists {
+			m.missing++ // the table of versions has to be created from those of an older version
 		}
 		err = errors.Join(err, e)
 	}
 	return err
 }
 
-func lacking(applied []Status) []file {
+// pending returns the migrations that aren't applied, oldest first.
+func pending(applied []Status) []file {
 	return slices.DeleteFunc(slices.Clone(files), func(f file) bool {
 		return slices.ContainsFunc(applied, func(s Status) bool { return s.Version == f.version })
 	})
 }
 
-// locked runs fn in a transaction that has the schema to itself, and again as long as a table that fn changes is in use.
-// It needs nothing of the session: all settings end with the transaction.
+// locked runs fn in a transaction that holds the schema's lock, and tries again as long as a table that fn changes is in use.
+// All settings end with the transaction, so no state of the session is needed.
 func (m *migrator) locked(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-	w := &watch{pool: m.pool, sql: m.sql, notify: m.waiting}
+	w := &waitWatcher{pool: m.pool, sql: m.sql, notify: m.waiting}
 	for {
-		// A snapshot from before the lock would not show what its holder did.
+		// Read committed: a snapshot from before the lock would not show what its previous holder did.
 		err := pgx.BeginTxFunc(ctx, m.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 			var pid int32
 			if err := tx.QueryRow(ctx, m.sql.Get("NoTimeouts")).Scan(&pid); err != nil {
 				return err
 			}
-			defer w.look(ctx, pid)()
+			defer w.watch(ctx, pid)()
 			if _, err := tx.Exec(ctx, m.sql.Get("Lock"), "rocketflow migrations "+m.schema); err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, m.sql.Get("Patience"), patience.String()); err != nil {
+			if _, err := tx.Exec(ctx, m.sql.Get("LockTimeout"), lockTimeout.String()); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, m.sql.Get("SearchPath")); err != nil {
 				return err
 			}
 			return fn(ctx, tx)
@@ -92,7 +95,7 @@ func (m *migrator) locked(ctx context.Context, fn func(context.Context, pgx.Tx) 
 			select {
 			case <-ctx.Done():
 				err = context.Cause(ctx)
-			case <-time.After(pause):
+			case <-time.After(retryPause):
 				continue
 			}
 		}
@@ -100,7 +103,7 @@ func (m *migrator) locked(ctx context.Context, fn func(context.Context, pgx.Tx) 
 	}
 }
 
-// transient tells whether the error comes of others that use the tables, or make the schema at the same time.
+// transient reports whether err comes from others that use the tables or create the schema at the same time.
 func transient(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
@@ -115,8 +118,8 @@ func transient(err error) bool {
 	return false
 }
 
-// next applies the oldest migration that the schema lacks.
-func (m *migrator) next(ctx context.Context, tx pgx.Tx) error {
+// applyNext applies the oldest pending migration.
+func (m *migrator) applyNext(ctx context.Context, tx pgx.Tx) error {
 	if err := m.prepare(ctx, tx); err != nil {
 		return err
 	}
@@ -124,24 +127,24 @@ func (m *migrator) next(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	pending := lacking(applied)
-	m.missing = len(pending)
-	if len(pending) == 0 {
+	left := pending(applied)
+	m.missing = len(left)
+	if len(left) == 0 {
 		return nil
 	}
-	f := pending[0]
+	f := left[0]
 	if err := m.run(ctx, tx, f.up); err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
 	if _, err := tx.Exec(ctx, m.sql.Get("Applied"), f.version, f.name); err != nil {
-		return fmt.Errorf("write down %s: %w", f.name, err)
+		return fmt.Errorf("record %s: %w", f.name, err)
 	}
 	m.missing--
 	return nil
 }
 
-// takeBack undoes the newest migration.
-func (m *migrator) takeBack(ctx context.Context, tx pgx.Tx) error {
+// revert reverts the newest migration.
+func (m *migrator) revert(ctx context.Context, tx pgx.Tx) error {
 	applied, err := m.applied(ctx, tx)
 	if err != nil {
 		return err
@@ -155,51 +158,39 @@ func (m *migrator) takeBack(ctx context.Context, tx pgx.Tx) error {
 	newest := applied[len(applied)-1]
 	i := slices.IndexFunc(files, func(f file) bool { return f.version == newest.Version })
 	if i < 0 {
-		return fmt.Errorf("%s is of a newer version of rocketflow, which must take it back", newest.Name)
+		return fmt.Errorf("%s is of a newer version of rocketflow: revert it with that version", newest.Name)
 	}
 	if err := m.run(ctx, tx, files[i].down); err != nil {
 		return fmt.Errorf("%s: %w", newest.Name, err)
 	}
-	statement := m.sql.Get("TakenBack")
 	if len(applied) == 1 {
 		_, err = tx.Exec(ctx, m.sql.Get("DropVersions"))
 	} else {
-		_, err = tx.Exec(ctx, statement, newest.Version)
+		_, err = tx.Exec(ctx, m.sql.Get("Reverted"), newest.Version)
 	}
 	return err
 }
 
-// run executes the statements of a file with the schema as the search path.
+// run executes the statements of a file, with the schema as the search path.
 func (m *migrator) run(ctx context.Context, tx pgx.Tx, statements string) error {
-	path := quote(m.schema) + ", pg_temp"
-	if own := m.pool.Config().ConnConfig.RuntimeParams["search_path"]; strings.Contains(own, "pg_catalog") {
-		// A test's clock: the pool has a now() before that of pg_catalog. The defaults of our columns are to mean it, too.
-		var clock bool
-		if err := tx.QueryRow(ctx, m.sql.Get("HasClock")).Scan(&clock); err != nil {
-			return err
-		}
-		if clock {
-			path = quote(m.schema) + ", " + own
-		}
-	}
-	// Without arguments it goes as a simple query, which may hold many statements.
-	_, err := tx.Exec(ctx, "SET LOCAL search_path = "+path+";\n"+fill(statements, m.schema))
+	// Without arguments it is a simple query, which may contain several statements.
+	_, err := tx.Exec(ctx, "SET LOCAL search_path = "+quote(m.schema)+", pg_temp;\n"+fill(statements, m.schema))
 	return err
 }
 
-// prepare makes the schema and the table of versions where they are missing.
+// prepare creates the schema and the table of versions if they are missing.
 func (m *migrator) prepare(ctx context.Context, tx pgx.Tx) error {
 	var schema bool
 	if err := tx.QueryRow(ctx, m.sql.Get("SchemaExists"), m.schema).Scan(&schema); err != nil {
 		return err
 	}
-	if !schema { // CREATE SCHEMA IF NOT EXISTS wants the right to create one even if it exists
+	if !schema { // CREATE SCHEMA IF NOT EXISTS needs the right to create schemas also if the schema exists
 		if _, err := tx.Exec(ctx, m.sql.Get("CreateSchema")); err != nil {
 			return fmt.Errorf("create schema: %w", err)
 		}
 	}
-	begun, err := m.begun(ctx, tx)
-	if err != nil || begun {
+	exists, err := m.hasVersions(ctx, tx)
+	if err != nil || exists {
 		return err
 	}
 	older, err := m.applied(ctx, tx)
@@ -207,30 +198,30 @@ func (m *migrator) prepare(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if _, err := tx.Exec(ctx, m.sql.Get("CreateVersions")); err != nil {
-		return fmt.Errorf("create table of versions: %w", err)
+		return fmt.Errorf("create the table of versions: %w", err)
 	}
 	for _, s := range older {
 		if _, err := tx.Exec(ctx, m.sql.Get("Applied"), s.Version, s.Name); err != nil {
-			return fmt.Errorf("write down %s: %w", s.Name, err)
+			return fmt.Errorf("record %s: %w", s.Name, err)
 		}
 	}
 	return nil
 }
 
-// begun tells whether the schema has a table of versions.
-func (m *migrator) begun(ctx context.Context, db querier) (begun bool, err error) {
-	err = db.QueryRow(ctx, m.sql.Get("VersionsExist"), m.schema).Scan(&begun)
-	return begun, err
+// hasVersions reports whether the schema has a table of versions.
+func (m *migrator) hasVersions(ctx context.Context, db querier) (has bool, err error) {
+	err = db.QueryRow(ctx, m.sql.Get("VersionsExist"), m.schema).Scan(&has)
+	return has, err
 }
 
-// applied lists the schema's migrations, oldest first.
+// applied returns the migrations that were applied to the schema, oldest first.
 func (m *migrator) applied(ctx context.Context, db querier) ([]Status, error) {
-	begun, err := m.begun(ctx, db)
+	exists, err := m.hasVersions(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	if !begun {
-		return m.older(ctx, db)
+	if !exists {
+		return m.appliedByOlderVersion(ctx, db)
 	}
 	rows, err := db.Query(ctx, m.sql.Get("Versions"))
 	if err != nil {
@@ -239,8 +230,8 @@ func (m *migrator) applied(ctx context.Context, db querier) ([]Status, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Status])
 }
 
-// columns each came with a migration that was applied before there was a table of versions.
-var columns = []struct {
+// markers names, for each migration that could be applied before there was a table of versions, a column that it created.
+var markers = []struct {
 	version       int64
 	table, column string
 }{
@@ -248,14 +239,14 @@ var columns = []struct {
 	{5, "outbox_retention", "stream_floor"}, {6, "outbox_sweep", "recount_at"},
 }
 
-// older finds by their columns the migrations of a schema that has no table of versions.
-func (m *migrator) older(ctx context.Context, db querier) ([]Status, error) {
-	has, err := read(ctx, db, m.sql, m.schema)
+// appliedByOlderVersion returns the migrations of a schema without a table of versions, by the columns that it has.
+func (m *migrator) appliedByOlderVersion(ctx context.Context, db querier) ([]Status, error) {
+	has, err := readObjects(ctx, db, m.sql, m.schema)
 	if err != nil {
 		return nil, err
 	}
 	var found []Status
-	for _, c := range columns {
+	for _, c := range markers {
 		i := slices.IndexFunc(files, func(f file) bool { return f.version == c.version })
 		if i < 0 || !has[c.table+"."+c.column] {
 			break

@@ -1,5 +1,5 @@
 -- name: NoTimeouts
--- Ends what the role's timeouts would do to this transaction; transaction_timeout is there since PostgreSQL 17.
+-- Disables the role's timeouts for this transaction. transaction_timeout exists since PostgreSQL 17.
 SELECT pg_catalog.pg_backend_pid()
 FROM (
     SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings s
@@ -9,19 +9,20 @@ FROM (
 -- name: Lock
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1::text, 0::bigint))
 
--- name: Patience
+-- name: LockTimeout
 SELECT pg_catalog.set_config('lock_timeout', $1::text, true)
 
+-- name: SearchPath
+-- The functions of the statements that follow are those of pg_catalog, whatever the pool's search path.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+
 -- name: Blockers
--- Of other roles' sessions a role that is not a superuser or member of pg_read_all_stats sees little.
+-- A role that is neither a superuser nor a member of pg_read_all_stats sees few columns of other roles' sessions.
 SELECT a.pid, COALESCE(a.usename::text, ''), COALESCE(a.application_name, ''), COALESCE(pg_catalog.host(a.client_addr), ''),
     COALESCE(a.state, ''), COALESCE(EXTRACT(epoch FROM clock_timestamp() - a.xact_start), 0)::float8
 FROM pg_catalog.pg_stat_activity a
 WHERE a.pid = ANY (pg_catalog.pg_blocking_pids($1::integer))
 ORDER BY a.pid
-
--- name: HasClock
-SELECT pg_catalog.to_regprocedure('now()') <> pg_catalog.to_regprocedure('pg_catalog.now()')
 
 -- name: SchemaExists
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)
@@ -51,7 +52,7 @@ SELECT version, name, applied_at FROM {schema}.rocketflow_migration ORDER BY ver
 -- name: Applied
 INSERT INTO {schema}.rocketflow_migration (version, name) VALUES ($1::bigint, $2::text)
 
--- name: TakenBack
+-- name: Reverted
 DELETE FROM {schema}.rocketflow_migration WHERE version = $1::bigint
 
 -- name: Objects

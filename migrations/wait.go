@@ -14,17 +14,24 @@ import (
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
-// Holder is a session of Postgres that a migration waits for: it migrates the schema, or has used one of its tables in a
-// transaction that is open. What Postgres doesn't show to the migrating role is empty.
+// Holder is a session of Postgres that a migration waits for: it migrates the schema, or has used one of the schema's tables in
+// an open transaction. Fields that Postgres doesn't show to the migrating role are empty.
 type Holder struct {
-	PID         int32
-	Role        string
-	Application string // its application_name
-	Address     string
-	State       string        // as in pg_stat_activity
-	Since       time.Duration // age of its transaction
+	// PID is the process id of the session's backend, for pg_terminate_backend.
+	PID int32
+	// Role is the role of the session.
+	Role string
+	// Application is the application_name of the session.
+	Application string
+	// Address is the address of the client.
+	Address string
+	// State is the state in pg_stat_activity, such as "idle in transaction".
+	State string
+	// Since is the age of the session's transaction.
+	Since time.Duration
 }
 
+// String returns the fields that are set, on one line.
 func (h Holder) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "process %d", h.PID)
@@ -41,12 +48,15 @@ func (h Holder) String() string {
 	return b.String()
 }
 
-// WaitError is the error of a migration that ended while it waited for others.
+// WaitError is the error of a migration whose context ended while it waited for other sessions.
 type WaitError struct {
-	For []Holder // those last seen
-	Err error    // that of the context, usually
+	// For are the sessions that the migration last waited for.
+	For []Holder
+	// Err is the cause, usually the error of the context.
+	Err error
 }
 
+// Error returns the sessions and the cause.
 func (e *WaitError) Error() string {
 	names := make([]string, len(e.For))
 	for i, h := range e.For {
@@ -55,29 +65,30 @@ func (e *WaitError) Error() string {
 	return fmt.Sprintf("waited for %s: %v", strings.Join(names, "; "), e.Err)
 }
 
+// Unwrap returns the cause.
 func (e *WaitError) Unwrap() error { return e.Err }
 
-// lookInterval is the pause between two looks at whom a migration waits for.
-const lookInterval = 500 * time.Millisecond
+// watchInterval is the pause between two queries for the sessions that a migration waits for.
+const watchInterval = 500 * time.Millisecond
 
-// watch finds out whom a migration waits for.
-type watch struct {
-	pool   *pgxpool.Pool
-	sql    queries.Set
-	notify func(Holder)
-	told   map[int32]bool
+// waitWatcher finds the sessions that a migration waits for.
+type waitWatcher struct {
+	pool     *pgxpool.Pool
+	sql      queries.Set
+	notify   func(Holder)
+	notified map[int32]bool
 
 	mu   sync.Mutex // guards what follows
-	last []Holder   // whom it waited for at the last look
+	last []Holder   // the sessions that the last query found
 }
 
-// look begins to watch a session, on a connection of its own, until the function that it returns is called. While the
-// pool has none to spare nothing is seen.
-func (w *watch) look(ctx context.Context, pid int32) (stop func()) {
+// watch watches what the session pid waits for, on a connection of its own, until the returned function is called. As long as
+// the pool has no free connection, it finds nothing.
+func (w *waitWatcher) watch(ctx context.Context, pid int32) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		ticker := time.NewTicker(lookInterval)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		ticker := time.NewTicker(watchInterval)
 		defer ticker.Stop()
 		for {
 			select {
@@ -87,7 +98,7 @@ func (w *watch) look(ctx context.Context, pid int32) (stop func()) {
 			}
 			rows, err := w.pool.Query(ctx, w.sql.Get("Blockers"), pid)
 			if err != nil {
-				continue // it is a hint
+				continue // the result only explains the wait
 			}
 			holders, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Holder, err error) {
 				var seconds float64
@@ -96,34 +107,35 @@ func (w *watch) look(ctx context.Context, pid int32) (stop func()) {
 				return h, err
 			})
 			if err == nil {
-				w.saw(holders)
+				w.found(holders)
 			}
 		}
 	})
 	return func() {
 		cancel()
-		looking.Wait()
+		watching.Wait()
 	}
 }
 
-func (w *watch) saw(holders []Holder) {
+// found notes the sessions of one query, and reports those that are new.
+func (w *waitWatcher) found(holders []Holder) {
 	w.mu.Lock()
 	w.last = holders
 	w.mu.Unlock()
 	for _, h := range holders {
-		if w.told[h.PID] {
+		if w.notified[h.PID] {
 			continue
 		}
-		if w.told == nil {
-			w.told = map[int32]bool{}
+		if w.notified == nil {
+			w.notified = map[int32]bool{}
 		}
-		w.told[h.PID] = true
+		w.notified[h.PID] = true
 		w.notify(h)
 	}
 }
 
-// explain adds to the error of a migration that ctx ended whom it waited for.
-func (w *watch) explain(ctx context.Context, err error) error {
+// explain returns a *WaitError for the error of a migration whose context ended while it waited.
+func (w *waitWatcher) explain(ctx context.Context, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil || ctx.Err() == nil || len(w.last) == 0 {

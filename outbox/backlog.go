@@ -3,143 +3,35 @@ package outbox
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
 )
 
-// knowledge is how far all sweeps together have looked: rows of transactions older than seen are acked, but for those of
-// the transactions in again, which were in progress then or had rows that could not be sent.
-type knowledge struct {
-	seen  int64
-	again []int64 // sorted, below seen
-}
-
-// maxAgain bounds again: it is written each time that rows have come.
-const maxAgain = 200
-
-// learned is what is known when all transactions below seen have been looked at, of which again are to be looked at once
-// more.
-func learned(seen int64, again []int64) knowledge {
-	slices.Sort(again)
-	again = slices.Compact(again)
-	if n, _ := slices.BinarySearch(again, seen); n < len(again) {
-		again = again[:n]
-	}
-	if len(again) > maxAgain {
-		seen, again = again[maxAgain], again[:maxAgain]
-	}
-	return knowledge{seen, again}
-}
-
-// mark is the transaction below which all rows are acked.
-func (k knowledge) mark() int64 {
-	if len(k.again) > 0 {
-		return k.again[0]
-	}
-	return k.seen
-}
-
-// snapshot says which transactions were visible: those below xmax but for those in progress.
-type snapshot struct {
-	xmax int64
-	xip  []int64
-}
-
-// String is Postgres' text form.
-func (s snapshot) String() string {
-	xip := slices.Sorted(slices.Values(s.xip))
-	xmin := s.xmax
-	texts := make([]string, len(xip))
-	for i, x := range xip {
-		texts[i] = strconv.FormatInt(x, 10)
-		xmin = min(xmin, x)
-	}
-	return fmt.Sprintf("%d:%d:%s", xmin, s.xmax, strings.Join(texts, ","))
-}
-
-// sight is the sweep's one row, and the snapshot that it was read in.
-type sight struct {
-	now     snapshot
-	known   knowledge
-	owed    int64
-	oldest  time.Duration // age
-	counted snapshot
-	recount bool // all may be counted again
-
-	writable    bool // the server takes writes
-	anyRejected bool
-	rejected    []rejectedCount // as last counted
-}
-
-// rejectedCount is what the sweep's row says of a topic.
-type rejectedCount struct {
-	Topic  string `json:"topic"`
-	Events int64  `json:"events"`
-	Since  int64  `json:"since"` // Unix time
-	Reason string `json:"reason"`
-}
-
-// look reads the sweep's row.
-func (o *Outbox) look(ctx context.Context) (v sight, err error) {
-	var seconds float64
-	var rejected string
-	err = o.config.Pool.QueryRow(ctx, o.queries.Get("Look")).
-		Scan(&v.writable, &v.now.xmax, &v.now.xip, &v.known.seen, &v.known.again, &v.owed, &seconds, &v.counted.xmax, &v.counted.xip, &v.recount, &v.anyRejected, &rejected)
-	if err == nil {
-		err = json.Unmarshal([]byte(rejected), &v.rejected)
-	}
-	if err != nil {
-		return v, fmt.Errorf("read how far the sweep is: %w", err)
-	}
-	v.oldest = time.Duration(seconds * float64(time.Second))
-	slices.Sort(v.known.again)
-	return v, nil
-}
-
-func (o *Outbox) readBacklog(ctx context.Context) error {
-	v, err := o.look(ctx)
-	if err != nil {
-		return err
-	}
-	o.updateGauge(v)
-	return nil
-}
-
-func (o *Outbox) updateGauge(v sight) {
-	rejected := o.gauge.update(o.config.Clock.Now(), v)
-	for _, topic := range o.said.forget(rejected) {
-		o.log.Info("no event of the topic is rejected any more", "topic", topic)
-	}
-}
-
-// gauge is what this process believes to be owed: what the sweep, of whichever process, has last counted, and what this
-// one has committed since and has no ack for.
-type gauge struct {
+// backlog is this process's estimate of how much is owed: what the sweep, of whichever process, has last counted, and what
+// this process has committed since and has no acknowledgement for.
+type backlog struct {
 	limit      int64
 	topicLimit int64 // of the rejected events of one topic
 
-	mu     sync.Mutex
-	known  knowledge
-	owed   int64
-	oldest time.Duration // age when read
-	read   time.Time     // by the configured clock
-	own    int64         // committed here, less what was acked here
-	base   int64         // own, at the reading before the last: what was committed since may not be counted yet
-	last   int64         // own, at the last reading
-	full   bool
+	mu       sync.Mutex
+	progress sweepProgress
+	owed     int64
+	oldest   time.Duration // age when read
+	read     time.Time     // by the configured clock
+	own      int64         // committed here, less what was acknowledged here
+	base     int64         // own at the reading before the last: what was committed since may not be counted yet
+	last     int64         // own at the last reading
+	full     bool
 
 	rejected map[string]*rejectedTopic
 }
 
-// rejectedTopic is what is known of the rejected events of a topic; own, base and last are as in gauge.
+// rejectedTopic is what is known of the rejected events of a topic; own, base and last are as in backlog.
 type rejectedTopic struct {
 	counted         int64
 	own, base, last int64
@@ -149,128 +41,145 @@ type rejectedTopic struct {
 
 func (r *rejectedTopic) estimate() int64 { return max(r.counted, r.own-r.base) }
 
+func (o *Outbox) readBacklog(ctx context.Context) error {
+	state, err := o.readSweepState(ctx)
+	if err != nil {
+		return err
+	}
+	o.updateBacklog(state)
+	return nil
+}
+
+func (o *Outbox) updateBacklog(state sweepState) {
+	rejected := o.backlog.update(o.config.Clock.Now(), state)
+	for _, topic := range o.loggedReasons.forget(rejected) {
+		o.log.Info("the broker rejects no event of the topic any more", "topic", topic)
+	}
+}
+
 // update takes over what the sweep has counted, and returns a copy of what is rejected.
-func (g *gauge) update(now time.Time, v sight) map[string]*rejectedTopic {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.known, g.owed, g.oldest, g.read = v.known, v.owed, v.oldest, now
-	g.base, g.last = g.last, g.own
-	for _, r := range g.rejected {
+func (b *backlog) update(now time.Time, state sweepState) map[string]*rejectedTopic {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.progress, b.owed, b.oldest, b.read = state.progress, state.owed, state.oldest, now
+	b.base, b.last = b.last, b.own
+	for _, r := range b.rejected {
 		r.counted = 0
 		r.base, r.last = r.last, r.own
 	}
-	for _, c := range v.rejected {
-		r := g.topic(c.Topic)
+	for _, c := range state.rejected {
+		r := b.topic(c.Topic)
 		r.counted, r.since, r.reason = c.Events, time.Unix(c.Since, 0), c.Reason
 	}
-	maps.DeleteFunc(g.rejected, func(_ string, r *rejectedTopic) bool { return r.estimate() == 0 })
-	g.judge()
-	return maps.Clone(g.rejected)
+	maps.DeleteFunc(b.rejected, func(_ string, r *rejectedTopic) bool { return r.estimate() == 0 })
+	b.updateFull()
+	return maps.Clone(b.rejected)
 }
 
-func (g *gauge) topic(name string) *rejectedTopic {
-	r := g.rejected[name]
+// topic returns what is known of a topic, which it enters if need be; called with mu held.
+func (b *backlog) topic(name string) *rejectedTopic {
+	r := b.rejected[name]
 	if r == nil {
-		if g.rejected == nil {
-			g.rejected = map[string]*rejectedTopic{}
+		if b.rejected == nil {
+			b.rejected = map[string]*rejectedTopic{}
 		}
-		r = &rejectedTopic{since: g.read}
-		g.rejected[name] = r
+		r = &rejectedTopic{since: b.read}
+		b.rejected[name] = r
 	}
 	return r
 }
 
-// reject counts what this process has noted as rejected. relayed tells that it comes from the relay, so that it is among
-// what this process has committed, and is taken from that; what the sweep found is taken from its own count.
-func (g *gauge) reject(all []rejectedEvent, relayed bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// reject counts events whose rejection this process has recorded. The relay's events are among those that this process has
+// committed and are taken from them; the sweep's are taken from the count that was read.
+func (b *backlog) reject(all []rejectedEvent, relayed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, e := range all {
-		r := g.topic(e.topic)
+		r := b.topic(e.topic)
 		r.own++
 		r.reason = e.reason
 	}
 	if relayed {
-		g.own -= int64(len(all))
+		b.own -= int64(len(all))
 	} else {
-		g.owed = max(0, g.owed-int64(len(all)))
+		b.owed = max(0, b.owed-int64(len(all)))
 	}
-	g.judge()
+	b.updateFull()
 }
 
-// listener keeps account of what this process owes.
-func (g *gauge) listener() *Listener {
+// listener returns a listener that counts what this process owes.
+func (b *backlog) listener() *Listener {
 	return &Listener{
-		Committed: func(events []rocketflow.Event) { g.add(len(events)) },
+		Committed: func(events []rocketflow.Event) { b.add(len(events)) },
 		Acked: func(i AckedInfo) {
 			if i.Err == nil {
-				g.add(-len(i.IDs))
+				b.add(-len(i.IDs))
 			}
 		},
 	}
 }
 
-func (g *gauge) unread() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.read.IsZero()
+func (b *backlog) unread() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read.IsZero()
 }
 
-func (g *gauge) add(events int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.own += int64(events)
-	g.judge()
+func (b *backlog) add(events int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.own += int64(events)
+	b.updateFull()
 }
 
-// judge decides whether to take more. What has been full stays so until a fifth is drained, so that callers don't meet
-// it open and shut in turn.
-func (g *gauge) judge() {
-	switch owed := g.estimate(); {
-	case g.limit < 0:
-	case owed >= g.limit:
-		g.full = true
-	case owed <= g.limit*4/5:
-		g.full = false
+// updateFull decides whether Publish is refused; called with mu held. A full backlog stays full until a fifth of it is
+// drained, so that callers are not refused and accepted in turn.
+func (b *backlog) updateFull() {
+	switch owed := b.estimate(); {
+	case b.limit < 0:
+	case owed >= b.limit:
+		b.full = true
+	case owed <= b.limit*4/5:
+		b.full = false
 	}
 }
 
 // countLimit is where counting ends.
-func (g *gauge) countLimit() int64 {
-	if g.limit < 0 {
+func (b *backlog) countLimit() int64 {
+	if b.limit < 0 {
 		return 200_000
 	}
-	return 2 * g.limit
+	return 2 * b.limit
 }
 
-func (g *gauge) estimate() int64 { return g.owed + max(0, g.own-g.base) }
+func (b *backlog) estimate() int64 { return b.owed + max(0, b.own-b.base) }
 
 // age is that of the oldest event; called with mu held.
-func (g *gauge) age(now time.Time) time.Duration {
-	if g.owed == 0 {
+func (b *backlog) age(now time.Time) time.Duration {
+	if b.owed == 0 {
 		return 0
 	}
-	return g.oldest + max(0, now.Sub(g.read))
+	return b.oldest + max(0, now.Sub(b.read))
 }
 
-// admit refuses more when too much is owed.
+// admit returns a *rocketflow.BackpressureError if too much is owed.
 func (o *Outbox) admit() error {
-	g := &o.gauge
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.full {
+	b := &o.backlog
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.full {
 		return nil
 	}
-	return &rocketflow.BackpressureError{Backlog: g.estimate(), Oldest: g.age(o.config.Clock.Now())}
+	return &rocketflow.BackpressureError{Backlog: b.estimate(), Oldest: b.age(o.config.Clock.Now())}
 }
 
-// admitTopic refuses more of a topic of which too many events are rejected. Others are not concerned.
+// admitTopic returns a *rocketflow.BackpressureError if too many events of the topic are rejected by the broker.
 func (o *Outbox) admitTopic(topic string) error {
-	g := &o.gauge
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	r := g.rejected[topic]
-	if r == nil || g.topicLimit < 0 || r.estimate() < g.topicLimit {
+	b := &o.backlog
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.rejected[topic]
+	if r == nil || b.topicLimit < 0 || r.estimate() < b.topicLimit {
 		return nil
 	}
 	return &rocketflow.BackpressureError{
@@ -283,57 +192,57 @@ type RejectedTopic struct {
 	Topic  string
 	Events int64
 	Since  time.Time // when the broker first rejected the first of them
-	Reason string    // of one of them
+	Reason string    // why it rejects one of them, in its words
 }
 
-// Rejected tells of which topics the broker rejects events, as known to this process: what it met itself, and what the
-// sweep has counted some seconds ago. It asks nobody.
+// Rejected returns the topics whose events the broker rejects, as this process knows them: its own rejections and what the
+// sweep has counted some seconds ago. It makes no request.
 func (o *Outbox) Rejected() []RejectedTopic {
-	g := &o.gauge
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	b := &o.backlog
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var all []RejectedTopic
-	for topic, r := range g.rejected {
+	for topic, r := range b.rejected {
 		all = append(all, RejectedTopic{Topic: topic, Events: r.estimate(), Since: r.since, Reason: r.reason})
 	}
 	slices.SortFunc(all, func(a, b RejectedTopic) int { return cmp.Compare(a.Topic, b.Topic) })
 	return all
 }
 
-// Backlog tells how many events are owed to the broker, and how old the oldest is, those that the broker rejects included
-// (Rejected tells them apart). It costs little whatever is owed: up to SweepPage events are counted; beyond that the answer
-// is what the sweep has counted, at most a few seconds old, or a bit more than that (but not more than twice MaxBacklog).
+// Backlog returns how many events are owed to the broker and the age of the oldest one. Events that the broker rejects are
+// included; Rejected lists them. It is cheap, however much is owed: up to SweepPage events are counted exactly. Beyond that
+// the result is the sweep's last count, some seconds old, or slightly more, but not more than twice MaxBacklog.
 func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duration, err error) {
-	g := &o.gauge
-	if g.unread() {
+	b := &o.backlog
+	if b.unread() {
 		if err := o.readBacklog(ctx); err != nil {
 			return 0, 0, err
 		}
 	}
-	g.mu.Lock()
+	b.mu.Lock()
 	now := o.config.Clock.Now()
-	events, oldest, known := g.estimate(), g.age(now), g.known
+	events, oldest, progress := b.estimate(), b.age(now), b.progress
 	var rejected int64
-	var waited time.Duration
-	for _, r := range g.rejected {
+	var longest time.Duration // rejected
+	for _, r := range b.rejected {
 		rejected += r.estimate()
-		waited = max(waited, now.Sub(r.since))
+		longest = max(longest, now.Sub(r.since))
 	}
-	g.mu.Unlock()
+	b.mu.Unlock()
 	page := int64(o.config.SweepPage)
 	if events > page {
-		return events + rejected, max(oldest, waited), nil
+		return events + rejected, max(oldest, longest), nil
 	}
 	var (
-		seconds          float64
-		flowing, refused int64
+		seconds               float64
+		owed, alreadyRejected int64
 	)
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("OldestOwed"), known.seen, known.again, page).Scan(&seconds, &flowing, &refused); err != nil {
+	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("OldestOwed"), progress.seen, progress.recheck, page).Scan(&seconds, &owed, &alreadyRejected); err != nil {
 		return 0, 0, fmt.Errorf("read backlog: %w", err)
 	}
 	oldest = time.Duration(seconds * float64(time.Second))
-	if refused >= page {
-		refused, oldest = max(refused, rejected), max(oldest, waited)
+	if alreadyRejected >= page {
+		alreadyRejected, oldest = max(alreadyRejected, rejected), max(oldest, longest)
 	}
-	return flowing + refused, oldest, nil
+	return owed + alreadyRejected, oldest, nil
 }

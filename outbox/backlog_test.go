@@ -22,7 +22,7 @@ func (b *logicBroker) away(yes bool) {
 	b.set("send", err)
 }
 
-// owe commits events that nobody but a sweep knows of, as a process does that dies.
+// owe commits events that only a sweep can find, as those of a process that died.
 func (b *bundle) owe(t testing.TB, events int) {
 	t.Helper()
 	inner, err := b.pool.Begin(t.Context())
@@ -45,7 +45,7 @@ func (b *bundle) owe(t testing.TB, events int) {
 }
 
 // Too much is owed: publishing is refused, in all processes and before anything is written, until enough is drained.
-func TestBackpressure(t *testing.T) {
+func TestPublishIsRefusedWhileTooMuchIsOwed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	limited := func(c *outbox.Config) { c.MaxBacklog, c.SweepPage = 100, 20 }
@@ -83,7 +83,7 @@ func TestBackpressure(t *testing.T) {
 }
 
 // The other processes know what is owed, though they have neither published nor swept it.
-func TestBacklogIsKnownToAll(t *testing.T) {
+func TestAllProcessesReportTheBacklog(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 20 })
@@ -104,7 +104,7 @@ func TestBacklogIsKnownToAll(t *testing.T) {
 }
 
 // A broker that comes back gets what was owed at the set rate.
-func TestDrainRate(t *testing.T) {
+func TestSweepSendsAtTheDrainRate(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.DrainRate = 200 })
 	b.broker.away(true)

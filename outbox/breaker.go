@@ -9,23 +9,23 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// breaker spares transactions the wait for a broker that is away or slow. While it is open nobody waits; then some real
-// half messages probe whether the broker is back.
+// breaker is a circuit breaker: it spares transactions the wait for a broker that is away or slow. While it is open no
+// transaction takes half messages; after a pause a few do, to probe whether the broker is back.
 type breaker struct {
 	steps *gobreaker.TwoStepCircuitBreaker[struct{}]
 }
 
 const (
-	breakerStreak  = 3 // failures in a row that open it
-	breakerSample  = 20
-	breakerWindow  = 10 * time.Second // in which half of at least a sample's transactions failed: that opens it, too
+	breakerStreak  = 3                // failures in a row that open it
+	breakerSample  = 20               // it opens as well if half of at least so many transactions
+	breakerWindow  = 10 * time.Second // of this window failed
+	breakerBuckets = 10               // of a window
 	breakerPause   = 2 * time.Second  // how long it is open before it probes
 	breakerProbes  = 2                // at once; all must succeed to close it
-	breakerBuckets = 10
 )
 
-// errNoVerdict is reported where nothing was learned of the broker.
-var errNoVerdict = errors.New("no verdict")
+// errInconclusive is the outcome of a reservation that says nothing about the broker.
+var errInconclusive = errors.New("inconclusive")
 
 // newBreaker returns a closed breaker. changed is called, under its lock, when it opens and when it closes.
 func newBreaker(changed func(open bool)) *breaker {
@@ -39,7 +39,7 @@ func newBreaker(changed func(open bool)) *breaker {
 		},
 		// A broker that rejects a message is there.
 		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, broker.ErrRejected) },
-		IsExcluded:   func(err error) bool { return errors.Is(err, errNoVerdict) },
+		IsExcluded:   func(err error) bool { return errors.Is(err, errInconclusive) },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			switch {
 			case to == gobreaker.StateClosed:
@@ -51,11 +51,14 @@ func newBreaker(changed func(open bool)) *breaker {
 	})}
 }
 
-// allow tells whether half messages may be tried; if so, report must be called, once, with what came of them.
-func (b *breaker) allow() (report func(error), ok bool) {
-	report, err := b.steps.Allow()
-	return report, err == nil
+// allow reports whether half messages may be tried; if so, outcome must be called once with their result.
+func (b *breaker) allow() (outcome func(error), ok bool) {
+	outcome, err := b.steps.Allow()
+	if err != nil {
+		return nil, false
+	}
+	return outcome, true
 }
 
-// open tells whether there is no use in asking the broker for anything now.
+// open reports whether requests to the broker should not be tried now.
 func (b *breaker) open() bool { return b.steps.State() == gobreaker.StateOpen }

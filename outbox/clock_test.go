@@ -15,7 +15,7 @@ const soon = 5 * time.Second
 
 // The sweep finds what is owed as soon as its grace has passed by the clock, and tries a rejected event again as soon as
 // that has rested.
-func TestFastForwardSweep(t *testing.T) {
+func TestMovedClockWakesTheSweep(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	swept := make(chan outbox.SweptInfo, 100)
@@ -48,7 +48,7 @@ func TestFastForwardSweep(t *testing.T) {
 
 // Ten days later events have ids and partitions of the new day, though nobody could make these in time, and what was
 // delivered on the old one is gone.
-func TestFastForwardRetention(t *testing.T) {
+func TestMovedClockWakesRetention(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema, clock := testdb.Clocked(t)

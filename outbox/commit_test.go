@@ -36,17 +36,17 @@ func (o *outcomes) listener() *outbox.Listener {
 	}
 }
 
-var allGears = []outbox.Path{outbox.HalfMessages, outbox.Relay}
+var bothPaths = []outbox.Path{outbox.HalfMessages, outbox.Relay}
 
-// What Postgres refuses is not committed and says so, whether COMMIT went by itself or with the rows.
-func TestRefusedCommits(t *testing.T) {
+// The error of a commit that Postgres refuses is not ErrCommitUnknown, whether COMMIT went by itself or with the rows.
+func TestRefusedCommitsAreNotUnknown(t *testing.T) {
 	t.Parallel()
-	for _, gear := range allGears {
-		t.Run(gear.String(), func(t *testing.T) {
+	for _, path := range bothPaths {
+		t.Run(path.String(), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
 			var o outcomes
-			b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = gear, o.listener() })
+			b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = path, o.listener() })
 			if _, err := b.pool.Exec(ctx, "CREATE TABLE one (id int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO one VALUES (1)"); err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +65,7 @@ func TestRefusedCommits(t *testing.T) {
 				return errors.Join(err, publish(ctx, tx))
 			}))
 			if n := o.rolledBack.Load(); n != 1 {
-				t.Errorf("%d told to be rolled back, want 1", n)
+				t.Errorf("%d reported as rolled back, want 1", n)
 			}
 			// At the rows: the stream was moved by another.
 			serializable := pgx.TxOptions{IsoLevel: pgx.Serializable}
@@ -78,7 +78,7 @@ func TestRefusedCommits(t *testing.T) {
 				}
 				return publish(ctx, tx)
 			}))
-			// Before: a statement failed, and fn says nothing of it.
+			// Before: a statement failed, and fn ignores it.
 			err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 				_, _ = tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2)", "a", nil)
 				return publish(ctx, tx)
@@ -95,7 +95,7 @@ func TestRefusedCommits(t *testing.T) {
 				t.Errorf("canceled: got %v", err)
 			}
 			if n := b.count(t, "outbox"); n != 1 || o.committed.Load() != 1 || o.unknown.Load() != 0 {
-				t.Errorf("%d rows, %d told to be committed, %d unknown: want 1, 1, 0", n, o.committed.Load(), o.unknown.Load())
+				t.Errorf("%d rows, %d reported as committed, %d unknown: want 1, 1, 0", n, o.committed.Load(), o.unknown.Load())
 			}
 			eventually(t, "the one event", func() bool { return len(b.broker.events()) == 1 })
 			// None is left in a transaction. (The sweep and the acks use one now and then.)
@@ -105,7 +105,7 @@ func TestRefusedCommits(t *testing.T) {
 }
 
 // The first statement begins the transaction, whatever its kind.
-func TestFirstStatement(t *testing.T) {
+func TestFirstStatementBeginsTheTransaction(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
@@ -226,10 +226,10 @@ func TestFirstStatement(t *testing.T) {
 	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }
 
-// Whatever fn says nothing of, nil means that the transaction is committed.
-func TestNilIsCommitted(t *testing.T) {
+// Whatever fn ignores, nil means that the transaction is committed.
+func TestNilMeansCommitted(t *testing.T) {
 	t.Parallel()
-	for _, gear := range allGears {
+	for _, path := range bothPaths {
 		for name, c := range map[string]struct {
 			fn        func(ctx context.Context, tx rocketflow.Tx)
 			committed bool
@@ -255,9 +255,9 @@ func TestNilIsCommitted(t *testing.T) {
 			}},
 		} {
 			for _, publish := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%v/%s/%v", gear, name, publish), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%v/%s/%v", path, name, publish), func(t *testing.T) {
 					t.Parallel()
-					b := setup(t, func(c *outbox.Config) { c.Path = gear })
+					b := setup(t, func(c *outbox.Config) { c.Path = path })
 					err := b.outbox.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
 						if publish {
 							if err := tx.Publish(ctx, credited{"a", 1}); err != nil {
@@ -283,13 +283,13 @@ func TestNilIsCommitted(t *testing.T) {
 	}
 }
 
-// The connection is cut in the last round trip, before or behind COMMIT: nobody knows, the caller is told an error, and
-// the event follows the transaction's fate.
-func TestCutInCommit(t *testing.T) {
+// The connection is cut in the last round trip, before or behind COMMIT: the error is ErrCommitUnknown, and
+// the event is sent if and only if the transaction is committed.
+func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
 	t.Parallel()
 	for name, answerOnly := range map[string]bool{"before Postgres has it": false, "only the answer": true} {
-		for _, gear := range allGears {
-			t.Run(gear.String()+" "+name, func(t *testing.T) {
+		for _, path := range bothPaths {
+			t.Run(path.String()+" "+name, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				var o outcomes
@@ -311,7 +311,7 @@ func TestCutInCommit(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(pool.Close)
-				box := b.start(t, func(c *outbox.Config) { c.Path, c.Pool, c.Listener = gear, pool, o.listener() })
+				box := b.start(t, func(c *outbox.Config) { c.Path, c.Pool, c.Listener = path, pool, o.listener() })
 				publish := func(account string, then func()) error {
 					return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 						_, err := tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2)", account, 1)
@@ -322,9 +322,9 @@ func TestCutInCommit(t *testing.T) {
 				if err := publish("first", func() {}); err != nil { // all statements are prepared then
 					t.Fatal(err)
 				}
-				err = publish("second", func() { last.Load().cut(gear == outbox.Relay, answerOnly) })
+				err = publish("second", func() { last.Load().cut(path == outbox.Relay, answerOnly) })
 				if !errors.Is(err, rocketflow.ErrCommitUnknown) || o.unknown.Load() != 1 {
-					t.Errorf("got %v, and %d told to be unknown", err, o.unknown.Load())
+					t.Errorf("got %v, and %d reported as unknown", err, o.unknown.Load())
 				}
 				want := 1
 				if answerOnly {
@@ -354,7 +354,7 @@ func (c *cuttable) Write(p []byte) (int, error) {
 	if c.armed.Load() && (c.atOnce.Load() || strings.Contains(string(p), "commit\x00")) {
 		if !c.answerOnly.Load() {
 			c.armed.Store(false)
-			n, _ := c.Conn.Write(p[:len(p)-6]) // so much was sent that nobody can be sure
+			n, _ := c.Conn.Write(p[:len(p)-6]) // enough that Postgres may have it
 			_ = c.Conn.Close()
 			return n, io.ErrClosedPipe
 		}

@@ -37,7 +37,7 @@ func (l *logged) count(what string) int {
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // After its end a transaction, or a savepoint, answers everything with ErrTxClosed, and nothing is written.
-func TestNothingAfterTheEnd(t *testing.T) {
+func TestEndedTransactionsReturnErrTxClosed(t *testing.T) {
 	t.Parallel()
 	begin := func(b *bundle, ctx context.Context, t *testing.T) rocketflow.Tx {
 		tx, err := b.outbox.Begin(ctx, pgx.TxOptions{})
@@ -208,8 +208,8 @@ func TestNothingAfterTheEnd(t *testing.T) {
 	}
 }
 
-// fn commits by itself, nobody knows what came of it, and it doesn't say so: Within does.
-func TestWithinTellsAnUnknownCommitThatFnIgnores(t *testing.T) {
+// fn commits by itself, ignores that the outcome is unknown, and returns nil: Within returns ErrCommitUnknown.
+func TestWithinReturnsAnUnknownCommitThatFnIgnores(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := setup(t, nil)

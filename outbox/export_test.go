@@ -1,6 +1,6 @@
 package outbox
 
-// RelayHeld tells what the relay has in memory.
+// RelayHeld returns how much the relay has in memory.
 func (o *Outbox) RelayHeld() (events, bytes int) {
 	r := o.current().relay
 	r.mu.Lock()

@@ -12,7 +12,7 @@ import (
 )
 
 // The process that sweeps freezes, or loses its network: its session is there for hours, but its lease expires.
-func TestFrozenSweeper(t *testing.T) {
+func TestAnotherProcessSweepsWhenOneFreezes(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	if held, err := lease.Acquire(t.Context(), pool, schema, "outbox sweep", uuid.New(), time.Hour); err != nil || !held {

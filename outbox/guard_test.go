@@ -22,15 +22,15 @@ var bad = map[string]func(){
 
 // Functions of AfterCommit that panic, or end their goroutine, change nothing: the transaction is committed, its event goes
 // out, the other functions are called, and Within returns nil.
-func TestBadFunctionsAfterCommit(t *testing.T) {
+func TestBadAfterCommitFunctionsChangeNothing(t *testing.T) {
 	t.Parallel()
 	for name, end := range bad {
-		for _, gear := range allGears {
-			t.Run(name+", "+gear.String(), func(t *testing.T) {
+		for _, path := range bothPaths {
+			t.Run(name+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				var log logged
-				b := setup(t, func(c *outbox.Config) { c.Path, c.Logger = gear, log.logger() })
+				b := setup(t, func(c *outbox.Config) { c.Path, c.Logger = path, log.logger() })
 				var ran []int
 				var committed bool
 				err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
@@ -58,11 +58,11 @@ func TestBadFunctionsAfterCommit(t *testing.T) {
 }
 
 // A listener all of whose functions panic, or end their goroutine, changes nothing, whichever goroutine calls it.
-func TestBadListener(t *testing.T) {
+func TestBadListenerChangesNothing(t *testing.T) {
 	t.Parallel()
 	for name, end := range bad {
-		for _, gear := range allGears {
-			t.Run(name+", "+gear.String(), func(t *testing.T) {
+		for _, path := range bothPaths {
+			t.Run(name+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				var mu sync.Mutex
@@ -79,7 +79,7 @@ func TestBadListener(t *testing.T) {
 						return nil
 					}))
 				}
-				b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = gear, listener })
+				b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = path, listener })
 				if _, err := b.pool.Exec(ctx, "CREATE TABLE one (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"); err != nil {
 					t.Fatal(err)
 				}
@@ -109,7 +109,7 @@ func TestBadListener(t *testing.T) {
 					return err
 				})
 				want := []string{"Recorded", "Committed", "RolledBack", "Relayed", "Acked", "Swept"}
-				if gear == outbox.HalfMessages {
+				if path == outbox.HalfMessages {
 					want = append(want, "Prepared", "Ended", "BreakerChanged", "PathChanged")
 				}
 				for _, f := range want {

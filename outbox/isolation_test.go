@@ -18,11 +18,11 @@ import (
 
 // At a stricter level as the database's default a transaction fails with Postgres' serialization error, and with no other,
 // and can be run again until it commits. What the outbox does for itself doesn't fail.
-func TestStricterLevelsAsDefault(t *testing.T) {
+func TestStricterDefaultIsolationLevelsWork(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"repeatable read", "serializable"} {
-		for _, gear := range []outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay} {
-			t.Run(level+", "+gear.String(), func(t *testing.T) {
+		for _, path := range []outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay} {
+			t.Run(level+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				pool, schema := testdb.Migrated(t)
@@ -34,7 +34,7 @@ func TestStricterLevelsAsDefault(t *testing.T) {
 				}
 				t.Cleanup(pool.Close)
 				var log logged
-				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path, c.Logger = gear, log.logger() })
+				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path, c.Logger = path, log.logger() })
 				const callers, each = 4, 8
 				var group sync.WaitGroup
 				for i := range callers {
@@ -72,7 +72,7 @@ func TestStricterLevelsAsDefault(t *testing.T) {
 				if n := len(b.broker.events()); n != want {
 					t.Errorf("%d events are out, want %d", n, want)
 				}
-				if n := log.count("acks not written"); n > 0 {
+				if n := log.count("acknowledgements can't be written"); n > 0 {
 					t.Errorf("acks were not written %d times", n)
 				}
 			})

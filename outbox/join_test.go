@@ -15,7 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// trial is a transaction of a test, in which events are published whose accounts tell what must become of them.
+// trial is a transaction of a test, in which events are published whose accounts determine what must become of them.
 type trial struct {
 	*bundle
 	t   *testing.T
@@ -484,11 +484,11 @@ func TestEventsFollowTheirRows(t *testing.T) {
 			}
 		}},
 	} {
-		for _, gear := range allGears {
-			t.Run(name+", "+gear.String(), func(t *testing.T) {
+		for _, path := range bothPaths {
+			t.Run(name+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				x := &trial{t: t, ctx: t.Context()}
-				x.bundle = setup(t, func(c *outbox.Config) { c.Path = gear })
+				x.bundle = setup(t, func(c *outbox.Config) { c.Path = path })
 				c.run(x)
 				for _, table := range []string{"account", "outbox"} {
 					if n := x.count(t, table); n != len(c.want) {

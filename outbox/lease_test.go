@@ -42,28 +42,28 @@ func TestLostLeaseEndsAPass(t *testing.T) {
 	}
 }
 
-// What a process that lost its lease knows too late changes nothing.
-func TestOnlyTheHolderMovesTheMark(t *testing.T) {
+// A process that lost its lease writes nothing.
+func TestOnlyTheLeaseHolderWritesProgress(t *testing.T) {
 	t.Parallel()
 	o, s := leaseBundle(t)
-	seen := func(holder uuid.UUID) int64 {
+	write := func(holder uuid.UUID) int64 {
 		t.Helper()
-		tag, err := o.config.Pool.Exec(t.Context(), o.queries.Get("Seen"), int64(5), []int64{3}, int64(3), true, sweepLease, holder.String())
+		tag, err := o.config.Pool.Exec(t.Context(), o.queries.Get("WriteProgress"), int64(5), []int64{3}, int64(3), true, sweepLease, holder.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return tag.RowsAffected()
 	}
-	if n := seen(s.holder); n != 0 {
-		t.Error("the mark was moved without a lease")
+	if n := write(s.holder); n != 0 {
+		t.Error("progress was written without a lease")
 	}
 	if held, err := s.acquire(t.Context()); err != nil || !held {
 		t.Fatalf("held %v (%v)", held, err)
 	}
-	if n := seen(uuid.New()); n != 0 {
-		t.Error("the mark was moved by another than the holder")
+	if n := write(uuid.New()); n != 0 {
+		t.Error("progress was written by another than the holder")
 	}
-	if n := seen(s.holder); n != 1 {
-		t.Error("the holder did not move the mark")
+	if n := write(s.holder); n != 1 {
+		t.Error("the holder did not write progress")
 	}
 }

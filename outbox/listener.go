@@ -10,124 +10,129 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// Listener is told what happens to events on their way out. Any func may be nil. They are called synchronously, from
-// many goroutines, some while a transaction is open: they must be quick and must not block. One that panics, or calls
-// runtime.Goexit, is logged as an error, and what it was told of goes on.
+// Listener has functions that are called with what happens to events, for metrics and tests. Any of them may be nil. They
+// are called synchronously, from many goroutines, some while a transaction is open: they must be quick and must not block.
+// If one panics or calls runtime.Goexit, that is logged as an error and changes nothing else.
 type Listener struct {
-	// PathChanged: most transactions of this process take another gear now.
+	// PathChanged is called when most transactions of this process take another path than before.
 	PathChanged func(PathInfo)
-	// BreakerChanged: the broker failed or was late so often that no transaction waits for it now, but for a probe now
-	// and then; or it answers again. It is told before PathChanged is told why.
+	// BreakerChanged is called when the circuit breaker opens, as the broker has failed or was late too often, and when it
+	// closes. While it is open no transaction waits for the broker, except for a few that probe it. It is called before
+	// PathChanged.
 	BreakerChanged func(open bool)
-	// Recorded: the rows of a transaction are inserted; it is still open, or, where they are inserted together with its
-	// commit, it has just committed.
+	// Recorded is called when the rows of events are inserted. Their transaction is still open; where the rows go in one
+	// round trip with the commit, it has just committed.
 	Recorded func(events []rocketflow.Event)
-	// Prepared: a half message is stored, or could not be (Err; the relay will send the event).
+	// Prepared is called when a half message is stored, or could not be (Err); then the relay will send the event.
 	Prepared func(PreparedInfo)
-	// Committed: Postgres confirmed the commit. Nothing of it is sent yet, unless as half messages.
+	// Committed is called when Postgres has confirmed a commit. Its events are not sent yet, unless as half messages.
 	Committed func(events []rocketflow.Event)
-	// RolledBack: the transaction is not, or perhaps not, committed. Unknown is true when Postgres' answer was lost.
+	// RolledBack is called for recorded events whose commit failed. unknown reports that they may be committed all the same,
+	// now or later.
 	RolledBack func(events []rocketflow.Event, unknown bool)
-	// Ended: the broker answered the commit of a half message, or did not (Err; the relay will send the event).
+	// Ended is called when the broker has answered the commit of a half message, or has not (Err); then the relay will send
+	// the event.
 	Ended func(EndedInfo)
-	// Relayed: the relay sent an event, or could not (Err; it stays owed).
+	// Relayed is called when the relay has sent an event, or could not (Err); then it stays owed.
 	Relayed func(RelayedInfo)
-	// Rejected: the broker rejected events of a topic, which is noted; they stay owed.
+	// Rejected is called when the rejection of events of a topic is recorded. They stay owed.
 	Rejected func(RejectedInfo)
-	// RelayFull: the relay's memory is full; the event is read back from Postgres when there is room, or found by the sweep.
+	// RelayFull is called for an event that has no room in the relay's memory. It is read back from Postgres when there is
+	// room, or found by the sweep.
 	RelayFull func(event rocketflow.Event)
-	// Acked: what the broker has is written down, or could not be (Err; it will be sent again).
+	// Acked is called when acknowledgements are written, or could not be (Err); then the events will be sent again.
 	Acked func(AckedInfo)
-	// Checked: the broker asked what became of a half message.
+	// Checked is called when a check-back was answered.
 	Checked func(CheckedInfo)
-	// Discarded: the broker gave up a half message, as nobody answered its checks. Its event is sent by the sweep.
+	// Discarded is called when the broker gave up a half message, as no process answered its check-backs. The sweep sends its
+	// event if the transaction committed.
 	Discarded func(DiscardedInfo)
-	// Swept: a pass over what is owed ended. It is not called for passes that another process makes.
+	// Swept is called when a pass of the sweep ended. It is not called for passes of other processes.
 	Swept func(SweptInfo)
-	// Resent: a consumer that misses events was answered.
+	// Resent is called when a missing-events request of a consumer was answered or refused.
 	Resent func(ResentInfo)
-	// Retained: partitions were made or dropped, old rows deleted, or could not be.
+	// Retained is called when retention has made or dropped partitions or deleted rows, or failed (Err).
 	Retained func(RetainedInfo)
 }
 
-// PathInfo is what Listener.PathChanged gets.
+// PathInfo is the argument of Listener.PathChanged.
 type PathInfo struct {
 	From, To Path
-	Why      string // WhyPinned and its like
+	Reason   PathReason
 }
 
-// PreparedInfo is what Listener.Prepared gets.
+// PreparedInfo is the argument of Listener.Prepared.
 type PreparedInfo struct {
 	Event rocketflow.Event
 	Took  time.Duration
 	Err   error
 }
 
-// EndedInfo is what Listener.Ended gets.
+// EndedInfo is the argument of Listener.Ended.
 type EndedInfo struct {
 	Event rocketflow.Event
 	Took  time.Duration
 	Err   error
 }
 
-// RelayedInfo is what Listener.Relayed gets.
+// RelayedInfo is the argument of Listener.Relayed.
 type RelayedInfo struct {
 	Event rocketflow.Event
-	Swept bool // found by the sweep
+	Swept bool // the event was found by the sweep
 	Group int  // how many events shared the request
 	Took  time.Duration
 	Err   error
 }
 
-// RejectedInfo is what Listener.Rejected gets.
+// RejectedInfo is the argument of Listener.Rejected.
 type RejectedInfo struct {
 	Topic  string
-	Reason string // of the last of them, in the broker's words
+	Reason string // of the last of the events, in the broker's words
 	Events int
 }
 
-// AckedInfo is what Listener.Acked gets.
+// AckedInfo is the argument of Listener.Acked.
 type AckedInfo struct {
 	IDs  []uuid.UUID
 	Took time.Duration
 	Err  error
 }
 
-// CheckedInfo is what Listener.Checked gets.
+// CheckedInfo is the argument of Listener.Checked.
 type CheckedInfo struct {
 	EventID  uuid.UUID
 	Decision broker.Decision
-	Reason   string // in words, for people
-	Times    int    // how often the broker has asked, as far as it says
+	Reason   CheckReason
+	Times    int // how often the broker has checked back for this half message, as it says
 	Err      error
 }
 
-// SweptInfo is what Listener.Swept gets.
+// SweptInfo is the argument of Listener.Swept.
 type SweptInfo struct {
-	Sent int // events found owed and sent
-	Left int // events found owed and not sent: too young, or the broker is away; at most a page of them is counted
+	Sent int // owed events that were sent
+	Left int // owed events that were found and not sent, as they are too young or the broker is away; at most a page of them
 	Took time.Duration
 	Err  error
 }
 
-// ResentInfo is what Listener.Resent gets.
+// ResentInfo is the argument of Listener.Resent.
 type ResentInfo struct {
-	Requester string // the source of the question, as it says
-	Gap       rocketflow.MissingEvents
+	Requester string // the source that the request names
+	Missing   rocketflow.MissingEvents
 	Sent      int   // events sent again
-	Gone      bool  // the first of those missed are no longer kept
-	Refused   bool  // too much is asked: nothing was looked up, and Err says what is too much
-	Err       error // why not all were sent
+	Gone      bool  // the first of the missing events are no longer kept
+	Refused   bool  // a limit was reached, which Err names; nothing was looked up
+	Err       error // why not all events were sent
 }
 
-// RetainedInfo is what Listener.Retained gets.
+// RetainedInfo is the argument of Listener.Retained.
 type RetainedInfo struct {
 	Made, Dropped []string // names of partitions
-	Expired       int64    // rows that no partition covers
+	Expired       int64    // deleted rows
 	Err           error
 }
 
-// withDefaults fills in no-ops, so that callers needn't ask.
+// withDefaults returns a listener whose functions are not nil.
 func (l *Listener) withDefaults() *Listener {
 	f := Listener{}
 	if l != nil {
@@ -154,7 +159,7 @@ func (l *Listener) withDefaults() *Listener {
 	return &f
 }
 
-// guarded returns a listener of the application's functions that survives them.
+// guarded returns a listener that calls the application's functions so that their panics change nothing.
 func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	if l == nil {
 		return nil
@@ -183,13 +188,14 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	return &g
 }
 
+// def sets *f to noop if it is nil.
 func def[A any](f *func(A), noop func(A)) {
 	if *f == nil {
 		*f = noop
 	}
 }
 
-// Tee returns a listener that tells each of ls, in order.
+// Tee returns a listener that calls the functions of each of ls, in order. nil listeners are skipped.
 func Tee(ls ...*Listener) *Listener {
 	var all []*Listener
 	for _, l := range ls {
@@ -219,6 +225,7 @@ func Tee(ls ...*Listener) *Listener {
 	}
 }
 
+// tee returns a function that calls one function of each listener.
 func tee[A any](all []*Listener, pick func(*Listener) func(A)) func(A) {
 	return func(a A) {
 		for _, l := range all {

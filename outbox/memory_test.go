@@ -74,7 +74,7 @@ func TestMemoryIsBoundedByBytes(t *testing.T) {
 
 // More events in one transaction than the relay has room for leave at once, in order, each once: neither the sweep nor
 // its grace is waited for. What is published meanwhile doesn't overtake them.
-func TestManyInOneTransaction(t *testing.T) {
+func TestLargeTransactionDoesntWaitForTheSweep(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.RelayBuffer, c.SweepGrace = 100, time.Hour })
 	const events = 5000

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -12,28 +11,17 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// modes are pgx's ways to run a query.
-var modes = []pgx.QueryExecMode{
-	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-}
-
 // Whatever way pgx runs queries, events of each kind are published, joined, found by checks and acked.
-func TestExecModes(t *testing.T) {
+func TestAllExecModesWork(t *testing.T) {
 	t.Parallel()
-	for _, mode := range modes {
-		for _, gear := range allGears {
-			t.Run(mode.String()+", "+gear.String(), func(t *testing.T) {
+	for _, mode := range testdb.Modes {
+		for _, path := range bothPaths {
+			t.Run(mode.String()+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				pool, schema := testdb.Migrated(t)
-				config := pool.Config()
-				config.ConnConfig.DefaultQueryExecMode = mode
-				pool, err := pgxpool.NewWithConfig(ctx, config)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(pool.Close)
-				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path = gear; noSweep(c) })
+				pool = testdb.Mode(t, pool, mode)
+				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path = path; noSweep(c) })
 				x := &trial{bundle: b, t: t, ctx: ctx}
 				publish := func(tx rocketflow.Tx, events ...rocketflow.Payload) {
 					t.Helper()
@@ -80,7 +68,7 @@ func TestExecModes(t *testing.T) {
 				b.broker.set("send", broker.ErrUnavailable)
 				within(credited{"c", 1})
 				b.broker.set("commit", nil)
-				if gear == outbox.HalfMessages {
+				if path == outbox.HalfMessages {
 					if got := b.broker.checkAll(ctx); len(got) != 1 || got[0] != broker.Commit {
 						t.Errorf("answers of checks: %v", got)
 					}

@@ -1,28 +1,24 @@
 package outbox
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/coalesce"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
-	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/valid"
@@ -36,326 +32,162 @@ var queriesSQL string
 //go:embed sweep.sql
 var sweepSQL string
 
-// Broker is what an outbox needs of one. *rocketmq.Client is one.
-type Broker interface {
-	broker.TransactionProducerOpener
-	broker.Subscriber // for the questions of consumers that miss events
-	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
-	// SendGroup is that of broker.Sender.
-	SendGroup(ctx context.Context, ms []broker.Message) []error
-	// Shard tells which messages of a topic can share a request of SendGroup: those whose sharding keys have the same
-	// shard, as far as is known now. It never blocks.
-	Shard(topic, shardingKey string) int
-	VerifyTopics(ctx context.Context, topics ...string) error
-}
-
-// Config configures an Outbox. Zero fields take their defaults.
-type Config struct {
-	Pool   *pgxpool.Pool // required; the primary, as replicas answer checks wrongly
-	Broker Broker        // required
-
-	// Source names the service, by a URI reference: it is CE_source of its events and part of their streams' names. Required. All processes
-	// of a service share it, and their database.
-	Source string
-	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
-	Group  string // producer group; default Source, with hyphens for what a group can't be called. All its members must be able to answer for all its events
-
-	// Topics that are published to. Start verifies that they exist, Publish refuses others. Empty: anything goes, and an
-	// event of a topic that doesn't exist is owed until it does.
-	Topics []string
-
-	HalfTimeout    time.Duration // how long Commit waits for half messages, with the streams' rows locked; default 500 ms
-	EndTimeout     time.Duration // how long Commit waits, after the commit, for the broker's answers; default 500 ms
-	MaxTransaction time.Duration // the longest that a transaction may be open; default 5 min. What comes later is found by the sweep
-
-	// MaxBody is the largest encoded body in bytes; default 1 MiB. Keep it below the broker's maxMessageSize (by its
-	// default 4 MiB): what the broker rejects when the transaction has committed stays owed.
-	MaxBody int
-
-	Path Path // default Auto
-	// MaxHalfMessages is how many events may be on their way with Auto for a transaction to take half messages for its own, which
-	// count: in commits, by half messages, and in requests of the relay. Default 4.
-	MaxHalfMessages int
-
-	RelayBuffer  int // events that wait in memory for the relay; default 4096. What doesn't fit is read back from Postgres when there is room
-	RelayBytes   int // bytes of their bodies; default 64 MiB
-	RelayGroup   int // events that the relay sends in one request; default 64
-	RelayWorkers int // its requests side by side, each to another queue; default 4
-	// RelayPace is the least time from one of its requests to the next to the same queue, unless that is full: under load
-	// events gather meanwhile, which spares the broker and all who read from it. Default 5 ms; negative: none.
-	RelayPace time.Duration
-
-	SweepInterval time.Duration // between looks at what is owed; default 1 s
-	SweepGrace    time.Duration // how long half message and relay have before the sweep sends; default 5 s
-	SweepPage     int           // rows that a sweep reads at once; default 1000
-
-	// DrainRate is how many events the sweep sends in a second, so that a broker that comes back isn't drowned; new events
-	// don't wait for it. Default 2000; negative: as fast as it goes.
-	DrainRate int
-
-	// MaxBacklog is how many events may be owed to the broker. Beyond it Publish returns a *rocketflow.BackpressureError, in
-	// all processes within a second or two, until a fifth is drained. Default 100,000; negative: no bound.
-	MaxBacklog int
-
-	// MaxRejected is how many events of one topic may be owed that the broker rejects (a topic or a right is missing, an event
-	// is too large). Beyond it Publish returns a *rocketflow.BackpressureError that names the topic, for events of that topic
-	// alone: such events don't count against MaxBacklog. Default 10,000, or MaxBacklog if that is less; negative: no bound.
-	MaxRejected int
-
-	// IgnoreDiscarded leaves out the consumer that reports half messages which the broker gave up (Listener.Discarded). It is
-	// there if Broker is a DiscardReader, in the group Group + "_discarded", once the broker has given up a first one.
-	IgnoreDiscarded bool
-
-	Retention time.Duration // how long delivered events are kept, in whole days; default 7 days
-	// StreamRetention is how long the place of an idle stream is kept; default twice Retention, which it must exceed by a
-	// day. What is published then begins a new chain, and whoever missed the end of the old one isn't told.
-	StreamRetention time.Duration
-
-	ResendLimit int     // events that are sent again for one question of a consumer that misses some; default 1000
-	ResendRate  float64 // how many of them a second; default 1000. Negative: questions are not answered
-	// ResendBytes is how many bytes of events are sent again for one question, if the first event is not larger, and a second
-	// for one asker: a question is small, and anybody may ask who may publish to rocketflow.MissingEventsTopic. Default 1 MiB.
-	ResendBytes int
-
-	// Clock gives ids and partitions their days, and times the pauses between two looks; what is due then is for Postgres to
-	// say. Default: the machine's.
-	Clock    rocketflow.Clock
-	Listener *Listener
-	Logger   *slog.Logger // default: warnings and errors go to stderr
-}
-
-func (c Config) withDefaults() Config {
-	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
-	c.Group = cmp.Or(c.Group, groupName(c.Source))
-	c.HalfTimeout = cmp.Or(c.HalfTimeout, 500*time.Millisecond)
-	c.EndTimeout = cmp.Or(c.EndTimeout, 500*time.Millisecond)
-	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
-	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
-	c.RelayBuffer = cmp.Or(c.RelayBuffer, 4096)
-	c.RelayBytes = cmp.Or(c.RelayBytes, 64<<20)
-	c.RelayGroup = cmp.Or(c.RelayGroup, 64)
-	c.RelayWorkers = cmp.Or(c.RelayWorkers, 4)
-	c.RelayPace = cmp.Or(c.RelayPace, 5*time.Millisecond)
-	c.MaxHalfMessages = cmp.Or(c.MaxHalfMessages, 4)
-	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
-	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
-	c.SweepPage = cmp.Or(c.SweepPage, 1000)
-	c.DrainRate = cmp.Or(c.DrainRate, 2000)
-	c.MaxBacklog = cmp.Or(c.MaxBacklog, 100_000)
-	if c.MaxRejected == 0 {
-		c.MaxRejected = 10_000
-		if c.MaxBacklog > 0 {
-			c.MaxRejected = min(c.MaxRejected, c.MaxBacklog)
-		}
-	}
-	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
-	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
-	c.ResendLimit = cmp.Or(c.ResendLimit, 1000)
-	c.ResendRate = cmp.Or(c.ResendRate, 1000)
-	c.ResendBytes = cmp.Or(c.ResendBytes, 1<<20)
-	c.Logger = logging.Or(c.Logger)
-	if c.Clock == nil {
-		c.Clock = clock.System{}
-	}
-	return c
-}
-
-// groupName makes a source, which may be any URI reference, into the name of a group.
-func groupName(source string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-%|", r) {
-			return r
-		}
-		return '-'
-	}, source)
-}
-
-func (c Config) validate() error {
-	switch {
-	case c.Pool == nil:
-		return valid.Field("outbox.Config.Pool", "missing")
-	case c.Broker == nil:
-		return valid.Field("outbox.Config.Broker", "missing")
-	case c.Retention < 24*time.Hour:
-		return valid.Fieldf("outbox.Config.Retention", "%v: want at least a day", c.Retention)
-	}
-	if err := wire.ValidateSource("outbox.Config.Source", c.Source); err != nil {
-		return err
-	}
-	if c.Path < Auto || c.Path > Relay {
-		return valid.Fieldf("outbox.Config.Path", "%d: want Auto, HalfMessages or Relay", c.Path)
-	}
-	if c.StreamRetention < c.Retention+24*time.Hour {
-		return valid.Fieldf("outbox.Config.StreamRetention", "%v: want at least a day more than Retention (%v)", c.StreamRetention, c.Retention)
-	}
-	if c.SweepGrace <= c.HalfTimeout {
-		return valid.Fieldf("outbox.Config.SweepGrace", "%v: want more than HalfTimeout (%v), or the sweep doubles what is under way", c.SweepGrace, c.HalfTimeout)
-	}
-	for name, d := range map[string]time.Duration{
-		"HalfTimeout": c.HalfTimeout, "EndTimeout": c.EndTimeout, "MaxTransaction": c.MaxTransaction,
-		"SweepInterval": c.SweepInterval, "SweepGrace": c.SweepGrace,
-	} {
-		if d <= 0 {
-			return valid.Fieldf("outbox.Config."+name, "%v: want more than 0", d)
-		}
-	}
-	for name, n := range map[string]int{
-		"MaxBody": c.MaxBody, "RelayBuffer": c.RelayBuffer, "RelayBytes": c.RelayBytes, "RelayWorkers": c.RelayWorkers, "RelayGroup": c.RelayGroup, "MaxHalfMessages": c.MaxHalfMessages, "SweepPage": c.SweepPage, "ResendLimit": c.ResendLimit, "ResendBytes": c.ResendBytes,
-	} {
-		if n <= 0 {
-			return valid.Fieldf("outbox.Config."+name, "%d: want more than 0", n)
-		}
-	}
-	return nil
-}
-
-// Outbox publishes events from Postgres transactions. All methods are safe for concurrent use.
+// Outbox publishes events in Postgres transactions and sends them to the broker once these have committed. Create it with
+// New. All methods are safe for concurrent use.
 type Outbox struct {
 	config   Config
 	queries  queries.Set
 	listener *Listener
 	log      *slog.Logger
 
-	gauge     gauge
-	hurry     hurry
-	hot       hotStreams
-	handedOut handedOut
-	faults    guard.Reporter // of the application's functions
-	said      said
-	checkLog  checkLog
-	skewed    atomic.Bool  // said that the clock differs from Postgres'
-	skew      atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
-	refillOff sync.Once    // said that it is
+	backlog        backlog
+	expedited      expedited
+	hot            hotStreams
+	exposed        exposedConns
+	faults         guard.Reporter // of the application's functions
+	loggedReasons  loggedReasons
+	checkLog       checkLog
+	skewed         atomic.Bool  // it was logged that the clock differs from Postgres'
+	skew           atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
+	requestsAreOff sync.Once    // guards the log that the topic of missing-events requests doesn't exist
 
-	mu      sync.Mutex // guards what follows
-	running *running
+	turn    sync.Mutex // held by a Start or a Stop from its beginning to its end
+	running atomic.Pointer[services]
 }
 
-// running is what exists between Start and Stop.
-type running struct {
+// services is what exists between Start and Stop.
+type services struct {
 	database   string
-	transactor broker.TransactionProducer
-	gears      *gears
+	producer   broker.TransactionProducer
+	paths      *pathSelector
 	acks       *acker
 	rejections *batcher[rejectedEvent]
 	relay      *relay
 	sweep      *sweeper
 	retention  *retainer
-	refill     *refiller
-	discards   *discards
+	resender   *resender
+	discards   *discardReporter
 	checking   inProgress
-	lookups    together[uuid.UUID, found]    // of checks
-	checked    together[uuid.UUID, struct{}] // acks of checks
+	lookups    *coalesce.Coalescer[uuid.UUID, found]    // of check-backs
+	ackChecked *coalesce.Coalescer[uuid.UUID, struct{}] // what check-backs have committed
 }
 
-// New returns an outbox that is not started. An error is a *rocketflow.FieldError.
+// New returns an outbox; Start must be called before it is used. An error is a *rocketflow.FieldError that names a field of
+// Config.
 func New(c Config) (*Outbox, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+refillSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
-	o.gauge.limit, o.gauge.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
+	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
+	o.backlog.limit, o.backlog.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
-	o.listener = Tee(o.gauge.listener(), o.hurry.listener(), c.Listener.guarded(&o.faults))
+	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.faults))
 	return o, nil
 }
 
-// ErrNotStarted is what publishing returns before Start and after Stop.
+// ErrNotStarted is returned by what publishes, before Start and after Stop.
 var ErrNotStarted = errors.New("outbox is not started")
 
-// Start verifies schema and topics, begins to answer checks, and starts relay, sweep and retention. ctx bounds the
-// start only. Starting a started outbox does nothing.
+// Start verifies the schema and the topics, then starts to answer check-backs, to relay, to sweep and to apply retention.
+// ctx bounds the start only. Starting a started outbox does nothing.
 func (o *Outbox) Start(ctx context.Context) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.running != nil {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	if o.current() != nil {
 		return nil
 	}
-	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
-		return fmt.Errorf("start outbox: %w", err)
-	}
-	database, err := installation.Claim(ctx, o.config.Pool, o.config.Schema, o.config.Source)
+	s, err := o.startServices(ctx)
 	if err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
+	o.running.Store(s)
+	return nil
+}
+
+func (o *Outbox) startServices(ctx context.Context) (*services, error) {
+	if err := migrations.Check(ctx, o.config.Pool, o.config.Schema); err != nil {
+		return nil, err
+	}
+	database, err := installation.Claim(ctx, o.config.Pool, o.config.Schema, o.config.Source)
+	if err != nil {
+		return nil, err
+	}
 	if len(o.config.Topics) > 0 {
 		if err := o.config.Broker.VerifyTopics(ctx, o.config.Topics...); err != nil {
-			return fmt.Errorf("start outbox: %w", err)
+			return nil, err
 		}
 	}
-	r := &running{database: database}
+	s := &services{database: database}
 	if err := o.readBacklog(ctx); err != nil {
-		return fmt.Errorf("start outbox: %w", err)
+		return nil, err
 	}
-	r.retention = o.startRetention(ctx)
-	r.acks = o.startAcks()
-	r.lookups.run, r.lookups.max = o.lookUp, maxLookups
-	r.checked.max = maxLookups
-	r.checked.run = func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, r, ids) }
-	r.transactor, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
-		if err := guard.Call(func() { d, done = o.check(ctx, r, c) }); err != nil {
+	s.retention = o.startRetention(ctx)
+	s.acks = o.startAcks()
+	s.lookups = coalesce.New(maxLookups, o.lookUp)
+	s.ackChecked = coalesce.New(maxLookups, func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, s, ids) })
+	s.producer, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
+		if err := guard.Call(func() { d, done = o.check(ctx, s, c) }); err != nil {
 			o.faults.Report("check-back", err)
 			return broker.Unknown, nil
 		}
 		return d, done
 	})
 	if err != nil {
-		r.acks.stop(ctx)
-		r.retention.stop()
-		return fmt.Errorf("start outbox: %w", err)
+		s.acks.stop(ctx)
+		s.retention.stop()
+		return nil, err
 	}
-	r.rejections = o.startRejections()
-	r.relay = o.startRelay(r)
-	r.gears = o.newGears(r.relay)
-	r.sweep = o.startSweep(r)
-	r.refill = o.startRefill(r.database)
-	r.discards = o.startDiscards(r.database)
-	o.running = r
-	return nil
+	s.rejections = o.startRejections()
+	s.relay = o.startRelay(s)
+	s.paths = o.newPathSelector(s.relay)
+	s.sweep = o.startSweep(s)
+	s.resender = o.startResender(s.database)
+	s.discards = o.startDiscardReporter(s.database)
+	return s, nil
 }
 
-// Stop stops to answer checks, sends what the relay has in memory and writes acks down, until ctx ends; what is left
-// then stays owed and is sent by another process, or after the next Start. Transactions still open can no longer
-// publish. Stopping a stopped outbox does nothing.
+// Stop closes the connection for check-backs, sends what the relay has in memory and writes acknowledgements, until ctx
+// ends. Events that are left then stay owed and are sent by another process, or after the next Start. Transactions that are
+// still open can no longer publish. Stopping a stopped outbox does nothing.
 func (o *Outbox) Stop(ctx context.Context) error {
-	o.mu.Lock()
-	r := o.running
-	o.running = nil
-	o.mu.Unlock()
-	if r == nil {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	s := o.running.Swap(nil)
+	if s == nil {
 		return nil
 	}
-	r.refill.stop(ctx)
-	r.discards.stop(ctx)
-	r.sweep.stop()
-	err := r.transactor.Close(ctx)
-	r.relay.stop(ctx)
-	r.acks.stop(ctx)
-	r.rejections.stop(ctx)
-	r.retention.stop()
+	// What produces work ends before what does it: the relay needs the acks, the sweep needs the relay.
+	s.resender.stop(ctx)
+	s.discards.stop(ctx)
+	s.sweep.stop()
+	err := s.producer.Close(ctx)
+	s.relay.stop(ctx)
+	s.acks.stop(ctx)
+	s.rejections.stop(ctx)
+	s.retention.stop()
 	if err != nil {
 		return fmt.Errorf("stop outbox: %w", err)
 	}
 	return nil
 }
 
-func (o *Outbox) current() *running {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.running
-}
+// current returns the services, or nil if the outbox is not started.
+func (o *Outbox) current() *services { return o.running.Load() }
 
-// Within runs fn in a transaction and commits it if fn returns nil; else, or if fn panics, it rolls back. fn's error is
-// returned as it is. nil means that the transaction is committed, and an error that matches rocketflow.ErrCommitUnknown
-// that nobody knows; after any other it is not committed, unless fn has done that itself. An fn that rolls it back must
-// return an error.
+// Within runs fn in a transaction and commits it if fn returns nil. If fn returns an error, or panics, it rolls back; fn's
+// error is returned as it is.
+//
+// nil means that the transaction is committed. An error that matches rocketflow.ErrCommitUnknown means that nobody knows
+// whether it is, as Postgres' answer was lost: look up its effects before you run it again. After any other error it is not
+// committed, unless fn has committed it itself. In each case its events are sent if and only if it is committed. An fn that
+// rolls the transaction back must return an error.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
 
-// WithinTx is Within with options. At the isolation levels above read committed two transactions that publish to one
-// stream can't both commit: the later fails with Postgres' serialization error and must be run again.
+// WithinTx is Within with options. Above the isolation level read committed two transactions that publish to one stream
+// can't both commit: the later one fails with Postgres' serialization error and must be run again.
 func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) (err error) {
 	tx, err := o.begin(ctx, options)
 	if err != nil {
@@ -370,7 +202,7 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 		return nil
 	}
 	if err = tx.Commit(ctx); errors.Is(err, pgx.ErrTxClosed) && tx.shared.err != nil {
-		err = tx.shared.err // fn has tried, and ignores it
+		err = tx.shared.err // of fn's own Commit, which fn ignores
 	}
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -378,8 +210,8 @@ func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ct
 	return nil
 }
 
-// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback. Postgres hears
-// of it with its first statement, and so does the caller of what is wrong with options.
+// Begin starts a transaction for callers that can't use Within. It must be ended with Commit or Rollback. BEGIN is sent with
+// the first statement, which then returns the error if Postgres refuses the options.
 func (o *Outbox) Begin(ctx context.Context, options pgx.TxOptions) (rocketflow.Tx, error) {
 	tx, err := o.begin(ctx, options)
 	if err != nil {
@@ -396,16 +228,14 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	own := newLazyTx(conn, options)
-	s, t := o.newTransaction(own)
-	s.own = own
-	// What the caller commits with may be anything, PREPARE TRANSACTION for one.
-	s.eager, s.opaque = options.CommitQuery != "", options.CommitQuery != ""
-	o.hot.begin()
+	lazy := lazytx.New(conn, options)
+	s, t := o.newTransaction(lazy, lazy)
+	// The caller's commit statement may be anything, such as PREPARE TRANSACTION.
+	s.eager, s.unproven = options.CommitQuery != "", options.CommitQuery != ""
 	return t, nil
 }
 
-// newEvents makes events of payloads, and tells which take no place in a stream.
+// newEvents makes events of payloads and reports which take no place in a stream.
 func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
 	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
 	for i, p := range payloads {

@@ -90,7 +90,7 @@ func TestNotPublishedIfRolledBack(t *testing.T) {
 	}
 }
 
-func TestSequences(t *testing.T) {
+func TestSequencesFollowCommits(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)
@@ -137,7 +137,7 @@ func TestSequences(t *testing.T) {
 	chain(t, ordered)
 }
 
-func TestSavepoints(t *testing.T) {
+func TestSavepointsTakeTheirEventsBack(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)
@@ -178,7 +178,7 @@ func TestSavepoints(t *testing.T) {
 	}
 }
 
-func TestJoin(t *testing.T) {
+func TestJoinedTransactionsPublish(t *testing.T) {
 	t.Parallel()
 	for _, commitInner := range []bool{false, true} {
 		t.Run(fmt.Sprintf("inner %v", commitInner), func(t *testing.T) {
@@ -253,9 +253,10 @@ func TestBrokerNeverFailsATransaction(t *testing.T) {
 	}
 }
 
-func TestBrokerWillNeverTakeIt(t *testing.T) {
+func TestTooLargeEventFailsTheTransaction(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
+	var o outcomes
+	b := setup(t, func(c *outbox.Config) { c.Listener = o.listener() })
 	b.broker.set("prepare", broker.ErrTooLarge)
 	err := b.credit(context.Background(), "a", 1)
 	if !errors.Is(err, broker.ErrTooLarge) {
@@ -263,6 +264,9 @@ func TestBrokerWillNeverTakeIt(t *testing.T) {
 	}
 	if n := b.count(t, "account"); n != 0 {
 		t.Error("the transaction committed")
+	}
+	if o.rolledBack.Load() != 1 || o.unknown.Load() != 0 || o.committed.Load() != 0 {
+		t.Errorf("reported: %d rolled back, %d unknown, %d committed; want 1, 0, 0", o.rolledBack.Load(), o.unknown.Load(), o.committed.Load())
 	}
 }
 
@@ -276,7 +280,7 @@ func (r refused) MarshalJSON() ([]byte, error) {
 	return []byte(fmt.Sprintf("%q", fmt.Sprint(r.body))), nil
 }
 
-func TestRefusedEvents(t *testing.T) {
+func TestInvalidEventsAreRefused(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.Topics = []string{"accounts"}; c.MaxBody = 1000 })
@@ -354,7 +358,7 @@ func TestConfigNamesTheField(t *testing.T) {
 	}
 }
 
-func TestStartStop(t *testing.T) {
+func TestStartAndStopMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.Logger = slog.New(slog.DiscardHandler) })

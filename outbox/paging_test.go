@@ -10,7 +10,7 @@ import (
 )
 
 // The rows of one transaction are read once, however many pages they make.
-func TestPagesOfOneTransaction(t *testing.T) {
+func TestSweepReadsRowsOfALargeTransactionOnce(t *testing.T) {
 	t.Parallel()
 	rows := 20_000
 	if n, err := strconv.Atoi(os.Getenv("ROCKETFLOW_PAGING_ROWS")); err == nil { // to measure

@@ -1,7 +1,7 @@
 -- name: Record
 -- Takes the next sequences of each stream, in key order so that two transactions can't deadlock, and inserts the rows.
--- The clock is read under the stream's row lock. An asynchronous commit could be taken back by a crash after it was
--- announced, so the last column makes it wait for the disk.
+-- The clock is read under the stream's row lock. A crash could undo an asynchronous commit after its events were sent, so
+-- the last column makes the commit wait for the disk.
 WITH event AS (
     SELECT *
     FROM ROWS FROM (
@@ -39,7 +39,7 @@ RETURNING id, sequence, previous, recorded_at,
         THEN pg_catalog.set_config('synchronous_commit'::text, 'local'::text, true) END
 
 -- name: RecordOne
--- Record for the most frequent case: one event with a place in a stream.
+-- Record for the most frequent case: one event that has an order.
 WITH advanced AS (
     INSERT INTO {schema}.stream AS s (source, topic, subject, previous, sequence)
     VALUES ($1::text, $3::text, $5::text, 0::bigint,
@@ -56,13 +56,13 @@ RETURNING id, sequence, previous, recorded_at,
     CASE pg_catalog.current_setting('synchronous_commit'::text) WHEN 'off'::text
         THEN pg_catalog.set_config('synchronous_commit'::text, 'local'::text, true) END
 
--- name: Mark
--- Appends to a setting of the transaction, which what rolls back the work beside it rolls back, too.
+-- name: LeaveMarker
+-- Appends a marker to a setting of the transaction. A rollback to a savepoint takes it back with the work beside it.
 SELECT pg_catalog.set_config('rocketflow.after_commit'::text,
     coalesce(pg_catalog.current_setting('rocketflow.after_commit'::text, true), ''::text) || ' '::text || $1::text, true)
 
--- name: Survivors
--- What is left of the marks, the transaction's id if it has written anything, and those of the events that have a row.
+-- name: NotRolledBack
+-- The markers that are left, the transaction's id if it has written anything, and those of the events that have a row.
 SELECT coalesce(pg_catalog.current_setting('rocketflow.after_commit'::text, true), ''::text),
     pg_catalog.pg_current_xact_id_if_assigned()::text,
     ARRAY(SELECT e.id::text FROM pg_catalog.unnest($1::text[]::uuid[]) AS e (id) WHERE EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = e.id OFFSET 0))

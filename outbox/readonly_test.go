@@ -13,9 +13,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is said
+// Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is logged
 // once, and it goes on by itself.
-func TestReadOnlyServer(t *testing.T) {
+func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool, schema := testdb.Migrated(t)
@@ -50,7 +50,7 @@ func TestReadOnlyServer(t *testing.T) {
 		t.Errorf("%d events were sent that could not be acked", n)
 	}
 	if n := log.count("takes no writes"); n != 1 {
-		t.Errorf("it was said %d times that the database takes no writes, want once", n)
+		t.Errorf("it was logged %d times that the database takes no writes, want once", n)
 	}
 	readOnly.Store(false)
 	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 40 })
@@ -73,7 +73,7 @@ func (b *bundle) sweepsPass(t *testing.T, passes *atomic.Int64) {
 
 // The disk is full: acks can't be inserted. What was sent is acked first when they can, and nothing is sent twice, by the
 // sweep or after a commit.
-func TestAcksThatCannotBeWritten(t *testing.T) {
+func TestNothingIsSentTwiceWhenAcknowledgementsFail(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log logged

@@ -26,10 +26,10 @@ type rejectedEvent struct {
 	id      uuid.UUID
 	topic   string
 	reason  string
-	ofTopic bool // the cause concerns all events of the topic
+	ofTopic bool // the reason concerns all events of the topic
 }
 
-// maxReason bounds the text that is kept of a rejection.
+// maxReason bounds the text of a reason.
 const maxReason = 500
 
 func newRejected(e rocketflow.Event, err error) rejectedEvent {
@@ -37,22 +37,22 @@ func newRejected(e rocketflow.Event, err error) rejectedEvent {
 	return rejectedEvent{e.ID, e.Topic, printable.Text(err.Error(), maxReason), ofTopic}
 }
 
-// startRejections notes what the relay could not send, in batches.
+// startRejections records, in batches, what the broker has rejected of the relay.
 func (o *Outbox) startRejections() *batcher[rejectedEvent] {
-	return startBatcher(func(ctx context.Context, batch []rejectedEvent, trouble *trouble) error {
-		err := o.noteRejected(ctx, batch)
+	return startBatcher(func(ctx context.Context, batch []rejectedEvent, failures *failureStreak) error {
+		err := o.recordRejections(ctx, batch, true)
 		if err == nil {
-			trouble.ends(o.log, "rejected events are noted again")
-			o.gauge.reject(batch, true)
-		} else if trouble.begins(err) {
-			o.log.Warn("rejected events can't be noted; next try follows", "events", len(batch), "error", err)
+			failures.end(o.log, "rejections are recorded again")
+		} else if failures.begins(err) {
+			o.log.Warn("rejections can't be recorded, so the sweep sends these events again and again; it is retried", "events", len(batch), "error", err)
 		}
 		return err
 	})
 }
 
-// noteRejected writes down what the broker has rejected, so that the sweep's passes step over it.
-func (o *Outbox) noteRejected(ctx context.Context, all []rejectedEvent) error {
+// recordRejections records what the broker has rejected, so that the sweep's passes step over it. relayed reports that the
+// events come from the relay and not from the sweep.
+func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent, relayed bool) error {
 	ids, topics, reasons, ofTopic := make([]string, len(all)), make([]string, len(all)), make([]string, len(all)), make([]bool, len(all))
 	topic := map[string]RejectedInfo{}
 	for i, r := range all {
@@ -61,12 +61,13 @@ func (o *Outbox) noteRejected(ctx context.Context, all []rejectedEvent) error {
 		topic[r.topic] = RejectedInfo{Topic: r.topic, Reason: r.reason, Events: info.Events + 1}
 	}
 	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
-		return fmt.Errorf("note rejected events: %w", err)
+		return fmt.Errorf("record rejected events: %w", err)
 	}
+	o.backlog.reject(all, relayed) // before it is logged: updateBacklog takes back what is not counted
 	for _, name := range slices.Sorted(maps.Keys(topic)) {
 		info := topic[name]
-		if o.said.first(name, info.Reason) {
-			o.log.Error("the broker rejects events: they stay owed and are tried again; mend the cause, or list, redirect or discard them (rocketflow owed)",
+		if o.loggedReasons.add(name, info.Reason) {
+			o.log.Error("the broker rejects events of a topic: they stay owed and are retried; remove the cause, or list, redirect or discard them (rocketflow owed)",
 				"topic", name, "events", info.Events, "event_id", firstOf(all, name), "error", info.Reason)
 		}
 		o.listener.Rejected(info)
@@ -78,51 +79,52 @@ func firstOf(all []rejectedEvent, topic string) uuid.UUID {
 	return all[slices.IndexFunc(all, func(r rejectedEvent) bool { return r.topic == topic })].id
 }
 
-// said remembers for which topic which reason was logged, until the topic has no rejected events.
-type said struct {
+// loggedReasons holds the reason that was logged for each topic with rejected events.
+type loggedReasons struct {
 	mu      sync.Mutex
 	reasons map[string]string
 }
 
-func (s *said) first(topic, reason string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last, ok := s.reasons[topic]; ok && last == reason {
+// add reports whether the reason is to be logged, as another one was, or none.
+func (l *loggedReasons) add(topic, reason string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.reasons[topic]; ok && last == reason {
 		return false
 	}
-	if s.reasons == nil {
-		s.reasons = map[string]string{}
+	if l.reasons == nil {
+		l.reasons = map[string]string{}
 	}
-	s.reasons[topic] = reason
+	l.reasons[topic] = reason
 	return true
 }
 
-// forget returns those of the topics that are no longer among rejected.
-func (s *said) forget(rejected map[string]*rejectedTopic) (over []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for topic := range s.reasons {
+// forget drops the topics that are no longer among rejected, and returns them.
+func (l *loggedReasons) forget(rejected map[string]*rejectedTopic) (over []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for topic := range l.reasons {
 		if rejected[topic] == nil {
-			delete(s.reasons, topic)
+			delete(l.reasons, topic)
 			over = append(over, topic)
 		}
 	}
 	return over
 }
 
-// retryRejected tries again what is due of it: one event of each topic that takes none, and what is rejected by itself.
-func (s *sweeper) retryRejected(ctx context.Context, v sight) (sent int, err error) {
-	if !v.anyRejected {
+// retryRejected sends again what is due: one event of each topic that takes none, and events that are rejected by themselves.
+func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int, err error) {
+	if !state.anyRejected {
 		return 0, nil
 	}
 	for {
-		rows, err := s.rejectedDue(ctx, s.page)
+		rows, err := s.rejectedDue(ctx, s.pageRows)
 		if err != nil || len(rows) == 0 {
 			return sent, err
 		}
 		out, sendErr := s.send(ctx, slices.Clone(rows))
 		sent += len(out.acked)
-		// What the broker has taken, and what had got an ack, or was dropped, meanwhile: load didn't find it.
+		// What the broker has taken, and what load didn't find because it was acknowledged or dropped meanwhile.
 		var settled, topics []string
 		for _, r := range rows {
 			id := r.event.ID
@@ -138,7 +140,7 @@ func (s *sweeper) retryRejected(ctx context.Context, v sight) (sent int, err err
 			_, err := s.outbox.config.Pool.Exec(write, s.outbox.queries.Get("Accepted"), settled, nonNil(topics))
 			cancel()
 			if err != nil {
-				return sent, fmt.Errorf("take events that were sent off the list of the rejected: %w", err)
+				return sent, fmt.Errorf("delete the rejections of events that were sent: %w", err)
 			}
 		}
 		if sendErr != nil {
@@ -157,12 +159,12 @@ func nonNil(texts []string) []string {
 	return texts
 }
 
-func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owed, error) {
+func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owedRow, error) {
 	rows, err := s.outbox.config.Pool.Query(ctx, s.outbox.queries.Get("RejectedDue"), limit)
 	if err != nil {
 		return nil, fmt.Errorf("find rejected events: %w", err)
 	}
-	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owed, err error) {
+	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r owedRow, err error) {
 		e := &r.event
 		return r, row.Scan(&e.ID, &e.Topic, &e.Sequence, &e.Time, &r.size)
 	})
@@ -172,10 +174,10 @@ func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owed, error) {
 	return due, nil
 }
 
-// countRejected counts for all processes, once in countInterval.
-func (s *sweeper) countRejected(ctx context.Context, v sight) error {
+// countRejected counts for all processes, at most once in countInterval.
+func (s *sweeper) countRejected(ctx context.Context, state sweepState) error {
 	o := s.outbox
-	if !v.anyRejected && len(v.rejected) == 0 || time.Since(s.counted) < countInterval {
+	if !state.anyRejected && len(state.rejected) == 0 || time.Since(s.counted) < countInterval {
 		return nil
 	}
 	s.counted = time.Now()

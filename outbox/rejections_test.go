@@ -24,7 +24,7 @@ func (b *bundle) publishOne(ctx context.Context, p rocketflow.Payload) error {
 	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, p) })
 }
 
-// loggedLines collects what is loggedLines.
+// loggedLines collects the lines of a log.
 type loggedLines struct {
 	mu    sync.Mutex
 	lines []string
@@ -49,7 +49,7 @@ func (l *loggedLines) count(part string) (n int) {
 }
 
 // A topic of which the broker takes no event is refused, by its name; others publish on.
-func TestOneTopicIsRefused(t *testing.T) {
+func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log loggedLines
@@ -90,7 +90,7 @@ func TestOneTopicIsRefused(t *testing.T) {
 		t.Errorf("rejected are %v", r)
 	}
 	if n := log.count("the broker rejects events"); n > 2 {
-		t.Errorf("each of two processes says once that the broker rejects a topic's events, they said it %d times", n)
+		t.Errorf("each of two processes logs once that the broker rejects a topic's events; it was logged %d times", n)
 	}
 
 	b.broker.reject("")
@@ -103,7 +103,7 @@ func TestOneTopicIsRefused(t *testing.T) {
 }
 
 // However many events of however many transactions can't be sent, a pass doesn't come back to them.
-func TestRejectedAreNotReadAgain(t *testing.T) {
+func TestSweepReadsRejectedEventsOnce(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
@@ -123,7 +123,7 @@ func TestRejectedAreNotReadAgain(t *testing.T) {
 }
 
 // Of a topic that takes no event one is tried now and then, not each.
-func TestRejectedTopicIsProbed(t *testing.T) {
+func TestRejectedTopicIsProbedWithOneEvent(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var tried, passes atomic.Int64

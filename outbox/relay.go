@@ -10,71 +10,74 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// relay sends the committed events that no half message carries (gear B), in groups: what has gathered for a queue goes in
-// one request. After a pause the first goes at once; then requests to a queue are RelayPace apart, unless one is full.
+// relay sends the committed events that no half message carries, in groups: what has gathered for a queue goes in one
+// request. After a pause the first request goes at once; then requests to a queue are RelayPace apart, unless one is full.
 //
-// A lane holds what waits for one queue, and has one request in flight at a time. The events of a stream that are here at
-// once are all in one lane, so they keep their order. Memory is bounded, by events and by bytes; what doesn't fit is read
-// back from Postgres when there is room, in order, and what can't be sent stays owed.
+// A queueBuffer holds the events that wait for one queue, and has one request in flight at a time. The events of a stream
+// that are here at the same time are all in one buffer, so they keep their order. Memory is bounded by events and by bytes.
+// What doesn't fit is read back from Postgres, in order, when there is room; what can't be sent stays owed.
 type relay struct {
 	outbox     *Outbox
 	acks       *acker
 	rejections *batcher[rejectedEvent]
 	database   string
-	group      sync.WaitGroup
-	ctx        context.Context // of the sends; ends when stop's patience does
+	workers    sync.WaitGroup  // not a background.Group: they go on sending after stop was called
+	ctx        context.Context // of the sends; ends with the context of stop
 	cancel     context.CancelFunc
 
-	mu      sync.Mutex // guards what follows; held briefly
-	work    sync.Cond  // ready grew, or quit
-	room    sync.Cond  // held shrank, or quit
-	lanes   map[queue]*lane
-	ready   []*lane // may send, and have something to
-	streams map[rocketflow.Stream]*home
-	held    int // events, those in flight included
-	bytes   int // of their bodies
-	swept   int // of them from the sweep
-	resting int // of the others, those in lanes that rest
-	quit    bool
-	spill   []spilled // what didn't fit, the oldest first
-	spilled sync.Cond // spill grew, or quit
-	dropped int       // how often it was emptied because the broker is away
+	mu           sync.Mutex // guards what follows; held briefly
+	work         sync.Cond  // ready grew, or quit
+	room         sync.Cond  // held shrank, or quit
+	buffers      map[queueKey]*queueBuffer
+	ready        []*queueBuffer // may send, and have something to
+	streams      map[rocketflow.Stream]*streamBuffer
+	held         int // events, those in flight included
+	bytes        int // of their bodies
+	sweptEvents  int // of them from the sweep
+	pausedEvents int // of the others, those in paused buffers
+	quit         bool
+	overflowing  []overflowed // what didn't fit, the oldest first
+	overflowGrew sync.Cond    // or quit
+	drops        int          // how often overflowing was emptied because the broker is away
 }
 
-// queue is a topic's queue, as far as the broker tells.
-type queue struct {
+// queueKey names a queue of a topic, as far as the broker tells.
+type queueKey struct {
 	topic string
 	shard int
 }
 
-type lane struct {
-	queue  queue
+// queueBuffer holds the events that wait for one queue.
+type queueBuffer struct {
+	key    queueKey
 	events []relayed
-	state  laneState
+	state  bufferState
 	next   time.Time   // when its next request is due
-	rest   *time.Timer // ends a rest; nil: none was taken yet
+	pause  *time.Timer // ends a pause; nil: there was none yet
 }
 
-type laneState int
+// bufferState is what a queueBuffer does.
+type bufferState int
 
 const (
-	idle    laneState = iota // new
-	ready                    // among the ready
-	sending                  // a request is in flight
-	resting                  // until the next is due
+	idle    bufferState = iota // new
+	ready                      // among the ready
+	sending                    // a request is in flight
+	paused                     // until the next is due
 )
 
-// home is the lane of a stream for as long as the relay holds events of it, should the topic be given more queues
-// meanwhile.
-type home struct {
-	lane   *lane
+// streamBuffer is the buffer of a stream for as long as the relay holds events of it, even if the topic is given more
+// queues meanwhile.
+type streamBuffer struct {
+	buffer *queueBuffer
 	events int
 }
 
-// relayed is an event on its way through the relay. done, if not nil, gets the outcome.
+// relayed is an event in the relay. done, which only the sweep sets, is called with the outcome.
 type relayed struct {
 	event rocketflow.Event
 	done  func(error)
@@ -86,16 +89,16 @@ const relayBytes = 1 << 20
 // eventOverhead is about what an event takes on the wire beside its body.
 const eventOverhead = 1 << 10
 
-func (o *Outbox) startRelay(running *running) *relay {
+func (o *Outbox) startRelay(running *services) *relay {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &relay{
 		outbox: o, acks: running.acks, rejections: running.rejections, database: running.database,
-		ctx: ctx, cancel: cancel, lanes: map[queue]*lane{}, streams: map[rocketflow.Stream]*home{},
+		ctx: ctx, cancel: cancel, buffers: map[queueKey]*queueBuffer{}, streams: map[rocketflow.Stream]*streamBuffer{},
 	}
-	r.work.L, r.room.L, r.spilled.L = &r.mu, &r.mu, &r.mu
-	r.group.Go(r.readBack)
+	r.work.L, r.room.L, r.overflowGrew.L = &r.mu, &r.mu, &r.mu
+	r.workers.Go(r.readBack)
 	for range o.config.RelayWorkers {
-		r.group.Go(r.run)
+		r.workers.Go(r.run)
 	}
 	return r
 }
@@ -105,19 +108,19 @@ func (r *relay) offer(events ...rocketflow.Event) {
 	r.mu.Lock()
 	n := 0
 	// Behind what waits to be read back, so that no stream is overtaken.
-	for n < len(events) && !r.quit && len(r.spill) == 0 && r.held < r.outbox.config.RelayBuffer && r.bytes < r.outbox.config.RelayBytes {
+	for n < len(events) && !r.quit && len(r.overflowing) == 0 && r.held < r.outbox.config.RelayBuffer && r.bytes < r.outbox.config.RelayBytes {
 		r.put(relayed{event: events[n]})
 		n++
 	}
-	r.spillOver(events[n:])
+	r.overflow(events[n:])
 	r.mu.Unlock()
 	for _, e := range events[n:] {
 		r.outbox.listener.RelayFull(e)
 	}
 }
 
-// send hands over an event and calls done with the outcome. It waits until it would take the lesser half of the memory:
-// the rest is for what was just committed. It returns false, without calling done, if the relay ends.
+// send hands over an event of the sweep and calls done with the outcome. It waits until less than half of the memory is
+// used: the other half is for what was just committed. It returns false, without calling done, if the relay ends.
 func (r *relay) send(e rocketflow.Event, done func(error)) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,65 +138,68 @@ func (r *relay) putWhenRoom(e relayed) bool {
 	return !r.quit
 }
 
+// put adds an event to its buffer; called with mu held.
 func (r *relay) put(e relayed) {
-	l := r.lane(e.event)
-	l.events = append(l.events, e)
+	b := r.buffer(e.event)
+	b.events = append(b.events, e)
 	r.held++
 	r.bytes += len(e.event.Body)
 	switch {
 	case e.done != nil:
-		r.swept++
-	case l.state == resting:
-		r.resting++
+		r.sweptEvents++
+	case b.state == paused:
+		r.pausedEvents++
 	}
-	if l.state == idle || l.state == resting && len(l.events) >= r.outbox.config.RelayGroup {
-		r.makeReady(l)
+	if b.state == idle || b.state == paused && len(b.events) >= r.outbox.config.RelayGroup {
+		r.makeReady(b)
 	}
 }
 
-func (r *relay) makeReady(l *lane) {
-	if l.state == resting {
-		r.resting -= l.fresh()
+// makeReady hands a buffer to the workers; called with mu held.
+func (r *relay) makeReady(b *queueBuffer) {
+	if b.state == paused {
+		r.pausedEvents -= b.notSwept()
 	}
-	l.state = ready
-	r.ready = append(r.ready, l)
+	b.state = ready
+	r.ready = append(r.ready, b)
 	r.work.Signal()
 }
 
-// rested ends a lane's rest. One that has nothing to send is forgotten.
-func (r *relay) rested(l *lane) {
+// pauseEnded ends a buffer's pause. A buffer without events is dropped.
+func (r *relay) pauseEnded(b *queueBuffer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.state != resting {
+	if b.state != paused {
 		return
 	}
-	if len(l.events) > 0 {
-		r.makeReady(l)
-	} else if r.lanes[l.queue] == l {
-		delete(r.lanes, l.queue)
+	if len(b.events) > 0 {
+		r.makeReady(b)
+	} else if r.buffers[b.key] == b {
+		delete(r.buffers, b.key)
 	}
 }
 
-func (r *relay) lane(e rocketflow.Event) *lane {
+// buffer returns the buffer of an event, which it creates if need be; called with mu held.
+func (r *relay) buffer(e rocketflow.Event) *queueBuffer {
 	if h := r.streams[e.Stream()]; h != nil && e.Ordered() {
 		h.events++
-		return h.lane
+		return h.buffer
 	}
-	q := queue{e.Topic, r.outbox.config.Broker.Shard(e.Topic, e.Subject)}
-	l := r.lanes[q]
-	if l == nil {
-		l = &lane{queue: q}
-		r.lanes[q] = l
+	q := queueKey{e.Topic, r.outbox.config.Broker.Shard(e.Topic, e.Subject)}
+	b := r.buffers[q]
+	if b == nil {
+		b = &queueBuffer{key: q}
+		r.buffers[q] = b
 	}
 	if e.Ordered() {
-		r.streams[e.Stream()] = &home{lane: l, events: 1}
+		r.streams[e.Stream()] = &streamBuffer{buffer: b, events: 1}
 	}
-	return l
+	return b
 }
 
-// underway counts the events, but for the sweep's, that a request to the broker is made for or could be. behind tells that
-// the relay holds one of a stream that these, which have no sequence yet, may belong to.
-func (r *relay) underway(events []rocketflow.Event) (n int, behind bool) {
+// inFlight counts the events, but for the sweep's, for which a request to the broker is made or could be made. behind
+// reports that the relay holds an event of a stream of these, which have no sequence yet.
+func (r *relay) inFlight(events []rocketflow.Event) (n int, behind bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range events {
@@ -201,9 +207,10 @@ func (r *relay) underway(events []rocketflow.Event) (n int, behind bool) {
 			behind = true
 		}
 	}
-	return r.held - r.swept - r.resting + len(r.spill), behind || len(r.spill) > 0
+	return r.held - r.sweptEvents - r.pausedEvents + len(r.overflowing), behind || len(r.overflowing) > 0
 }
 
+// run is one of the workers.
 func (r *relay) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,58 +221,58 @@ func (r *relay) run() {
 			}
 			r.work.Wait()
 		}
-		l := r.ready[0]
+		b := r.ready[0]
 		r.ready = r.ready[1:]
-		group := l.take(r.outbox.config.RelayGroup)
-		l.state = sending
-		l.next = time.Now().Add(r.outbox.config.RelayPace)
+		group := b.take(r.outbox.config.RelayGroup)
+		b.state = sending
+		b.next = time.Now().Add(r.outbox.config.RelayPace)
 		r.mu.Unlock()
 		r.sendGroup(group)
 		r.mu.Lock()
 		r.sent(group)
-		r.afterSending(l)
+		r.afterSending(b)
 	}
 }
 
-// afterSending has a lane rest until its next request is due, or go on if that is now.
-func (r *relay) afterSending(l *lane) {
-	wait := time.Until(l.next)
+// afterSending pauses a buffer until its next request is due, or makes it ready if that is now.
+func (r *relay) afterSending(b *queueBuffer) {
+	wait := time.Until(b.next)
 	switch {
-	case len(l.events) > 0 && (wait <= 0 || r.quit || len(l.events) >= r.outbox.config.RelayGroup):
-		r.makeReady(l)
+	case len(b.events) > 0 && (wait <= 0 || r.quit || len(b.events) >= r.outbox.config.RelayGroup):
+		r.makeReady(b)
 	case wait <= 0 || r.quit:
-		delete(r.lanes, l.queue)
+		delete(r.buffers, b.key)
 	default:
-		l.state = resting
-		r.resting += l.fresh()
-		if l.rest == nil {
-			l.rest = time.AfterFunc(wait, func() { r.rested(l) })
+		b.state = paused
+		r.pausedEvents += b.notSwept()
+		if b.pause == nil {
+			b.pause = time.AfterFunc(wait, func() { r.pauseEnded(b) })
 		} else {
-			l.rest.Reset(wait)
+			b.pause.Reset(wait)
 		}
 	}
 }
 
-// take removes what goes in one request.
-func (l *lane) take(most int) []relayed {
+// take removes the events that go in one request.
+func (b *queueBuffer) take(most int) []relayed {
 	n, size := 0, 0
-	for n < min(most, len(l.events)) {
-		size += len(l.events[n].event.Body) + eventOverhead
+	for n < min(most, len(b.events)) {
+		size += len(b.events[n].event.Body) + eventOverhead
 		if n > 0 && size > relayBytes {
 			break
 		}
 		n++
 	}
-	group := slices.Clone(l.events[:n])
-	l.events = slices.Delete(l.events, 0, n)
-	// Neighbours that committed side by side may have come in the other order.
-	slices.SortStableFunc(group, func(a, b relayed) int { return cmp.Compare(place(a.event), place(b.event)) })
+	group := slices.Clone(b.events[:n])
+	b.events = slices.Delete(b.events, 0, n)
+	// Events of transactions that committed at the same time may have come in the other order.
+	slices.SortStableFunc(group, func(a, b relayed) int { return cmp.Compare(sendPosition(a.event), sendPosition(b.event)) })
 	return group
 }
 
-// fresh counts the events that are not the sweep's.
-func (l *lane) fresh() (n int) {
-	for _, e := range l.events {
+// notSwept counts the events that don't come from the sweep.
+func (b *queueBuffer) notSwept() (n int) {
+	for _, e := range b.events {
 		if e.done == nil {
 			n++
 		}
@@ -273,12 +280,12 @@ func (l *lane) fresh() (n int) {
 	return n
 }
 
-// sent forgets a group.
+// sent removes a group from what is held.
 func (r *relay) sent(group []relayed) {
 	for _, e := range group {
 		r.bytes -= len(e.event.Body)
 		if e.done != nil {
-			r.swept--
+			r.sweptEvents--
 		}
 		if !e.event.Ordered() {
 			continue
@@ -292,6 +299,7 @@ func (r *relay) sent(group []relayed) {
 	r.room.Broadcast()
 }
 
+// sendGroup sends a group in one request and reports what became of each event.
 func (r *relay) sendGroup(group []relayed) {
 	messages := make([]broker.Message, len(group))
 	for i, e := range group {
@@ -308,13 +316,13 @@ func (r *relay) sendGroup(group []relayed) {
 		r.outbox.listener.Relayed(RelayedInfo{Event: e.event, Swept: e.done != nil, Group: len(group), Took: took, Err: err})
 		switch {
 		case e.done != nil:
-			e.done(err) // the sweep writes its acks itself
+			e.done(err) // the sweep writes its acknowledgements itself
 		case err == nil:
 			r.acks.add(e.event.ID)
 		case errors.Is(err, broker.ErrRejected):
 			r.rejections.add(newRejected(e.event, err))
 		default:
-			r.dropSpill() // the sweep is more careful with a broker that is away
+			r.dropOverflow() // while the broker is away the sweep probes with few events
 		}
 	}
 }
@@ -323,20 +331,21 @@ func (r *relay) sendGroup(group []relayed) {
 func (r *relay) stop(ctx context.Context) {
 	r.mu.Lock()
 	r.quit = true
-	for _, l := range r.lanes {
-		if l.rest != nil {
-			l.rest.Stop()
+	for _, b := range r.buffers {
+		if b.pause != nil {
+			b.pause.Stop()
 		}
-		if l.state == resting && len(l.events) > 0 {
-			r.makeReady(l)
+		if b.state == paused && len(b.events) > 0 {
+			r.makeReady(b)
 		}
 	}
 	r.work.Broadcast()
 	r.room.Broadcast()
-	r.spilled.Broadcast()
+	r.overflowGrew.Broadcast()
 	r.mu.Unlock()
-	ended := context.AfterFunc(ctx, r.cancel)
-	r.group.Wait()
-	ended()
+	if background.Wait(ctx, &r.workers) != nil {
+		r.cancel()
+		r.workers.Wait()
+	}
 	r.cancel()
 }

@@ -26,7 +26,7 @@ func (b *bundle) publish(ctx context.Context, events int, accounts ...string) er
 }
 
 // What gathers while requests are on their way goes in groups, of bounded size, and no stream is in two at a time.
-func TestRelayInGroups(t *testing.T) {
+func TestRelaySendsInGroupsInOrder(t *testing.T) {
 	t.Parallel()
 	var acks atomic.Int64
 	b := setup(t, func(c *outbox.Config) {
@@ -50,7 +50,7 @@ func TestRelayInGroups(t *testing.T) {
 	}
 }
 
-func TestRelayBoundsBytes(t *testing.T) {
+func TestRelayBoundsTheBytesOfARequest(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	err := b.outbox.Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error {
@@ -72,8 +72,8 @@ func TestRelayBoundsBytes(t *testing.T) {
 	}
 }
 
-// A member that the broker rejects holds nobody back.
-func TestRelayPassesByARejectedMember(t *testing.T) {
+// An event that the broker rejects holds back no other of its request.
+func TestRejectedEventHoldsBackNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })
 	b.broker.mu.Lock()
@@ -115,7 +115,7 @@ func TestRelayMemoryIsBounded(t *testing.T) {
 }
 
 // Several processes relay side by side: each what it committed.
-func TestRelaysSideBySide(t *testing.T) {
+func TestProcessesRelayTheirOwnEvents(t *testing.T) {
 	t.Parallel()
 	alone := func(c *outbox.Config) { c.Path, c.SweepGrace = outbox.Relay, time.Hour }
 	b := setup(t, alone)
@@ -136,7 +136,7 @@ func TestRelaysSideBySide(t *testing.T) {
 
 // The first event after a pause goes at once; what follows gathers for the pace, or until a request is full. Stop doesn't
 // wait for the pace.
-func TestRelayPace(t *testing.T) {
+func TestRelayPaceGathersEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) {
 		c.Path, c.RelayGroup, c.RelayPace, c.SweepGrace = outbox.Relay, 10, time.Hour, time.Hour

@@ -52,17 +52,17 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 		}
 	}
 	limiter := rate.NewLimiter(rate.Limit(c.Rate), max(1, int(c.Rate/10)))
-	sql := queries.Parse(queriesSQL+refillSQL, c.Schema)
+	sql := queries.Parse(queriesSQL+missingEventsSQL, c.Schema)
 	database, _, err := installation.Read(ctx, c.Pool, c.Schema)
 	if err != nil {
 		return 0, fmt.Errorf("resend: %w", err)
 	}
 	for after := uuid.Nil; ; {
-		limit := refillPage
+		limit := resendPageRows
 		if c.Limit > 0 {
 			limit = min(limit, c.Limit-sent)
 		}
-		rows, err := c.Pool.Query(ctx, sql.Get("Resend"), after.String(), c.Source, c.Topic, c.Type, c.Subject, instant(c.Since), instant(c.Until), limit, refillBytes)
+		rows, err := c.Pool.Query(ctx, sql.Get("Resend"), after.String(), c.Source, c.Topic, c.Type, c.Subject, instant(c.Since), instant(c.Until), limit, resendPageBytes)
 		if err != nil {
 			return sent, fmt.Errorf("resend: read events: %w", err)
 		}
@@ -80,7 +80,7 @@ func Resend(ctx context.Context, c ResendConfig) (sent int, err error) {
 			sent++
 			after = e.ID
 		}
-		if !isFull(page, limit, refillBytes) || sent == c.Limit {
+		if !isFull(page, limit, resendPageBytes) || sent == c.Limit {
 			return sent, nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
@@ -21,15 +22,16 @@ var retentionSQL string
 const (
 	partitionsAhead   = 7 // days
 	retentionInterval = time.Hour
-	retentionRetry    = time.Minute // of the machine's time: a table was in use, or Postgres is away
+	retentionRetry    = time.Minute // a table was in use, or Postgres is away
 )
 
-// retainer makes partitions ahead, drops those past retention in which nothing is owed, and forgets what no partition
-// covers, all by Postgres' clock. Every process does: what must not be dropped is looked at in the transaction that would
-// drop it.
+// retainer makes partitions ahead, drops those past retention in which no event is owed, and deletes what no partition
+// covers, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up in the transaction
+// that drops it.
 type retainer struct {
-	cancel context.CancelFunc
-	done   chan struct{}
+	outbox   *Outbox
+	failures failureStreak
+	group    background.Group
 }
 
 func (o *Outbox) startRetention(ctx context.Context) *retainer {
@@ -38,50 +40,40 @@ func (o *Outbox) startRetention(ctx context.Context) *retainer {
 		_, err = o.makePartitions(ctx, now)
 	}
 	if err != nil {
-		o.log.Warn("can't make the outbox' partitions; its default ones take their rows", "error", err)
+		o.log.Warn("partitions of the outbox can't be made and the default partitions take their rows; it is retried", "error", err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &retainer{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		var trouble trouble
-		for {
-			next, giveUp := o.config.Clock.After(retentionInterval)
-			var again <-chan time.Time
-			now, err := o.now(ctx)
-			if err == nil {
-				err = o.retain(ctx, now)
-			}
-			if err == nil {
-				trouble.ends(o.log, "retention is complete again")
-			} else if ctx.Err() == nil {
-				if trouble.begins(err) {
-					o.log.Warn("retention not complete; next try in a minute", "error", err)
-				}
-				again = time.After(retentionRetry)
-			}
-			select {
-			case <-next:
-			case <-again:
-				giveUp()
-			case <-ctx.Done():
-				giveUp()
-				return
-			}
-		}
-	}()
+	r := &retainer{outbox: o}
+	_ = r.group.Start(ctx, func(context.Context) error {
+		r.group.Go(func(ctx context.Context) { background.Loop{Clock: o.config.Clock}.Run(ctx, r.retain) })
+		return nil
+	})
 	return r
 }
 
-func (r *retainer) stop() {
-	r.cancel()
-	<-r.done
+func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
+	o := r.outbox
+	begin := o.config.Clock.Now()
+	now, err := o.now(ctx)
+	if err == nil {
+		err = o.retain(ctx, now)
+	}
+	switch {
+	case err == nil:
+		r.failures.end(o.log, "retention is complete again")
+		return min(retentionInterval, retentionInterval-o.config.Clock.Now().Sub(begin))
+	case ctx.Err() == nil && r.failures.begins(err):
+		o.log.Warn("retention is not complete, so tables grow; it is retried", "error", err, "after", retentionRetry)
+	}
+	return retentionRetry
 }
 
-// maxSkew is how far the clocks of process and database may differ without a warning.
+// stop waits for the statement that is under way, which ends with its context.
+func (r *retainer) stop() { _ = r.group.Stop(context.Background()) }
+
+// maxSkew is how far this machine's clock may differ from Postgres' without a warning.
 const maxSkew = time.Minute
 
-// now is the time by Postgres, which decides what is kept: a process whose clock is wrong drops nothing because of it.
+// now returns Postgres' time, which decides what is kept: a process whose clock is wrong drops nothing because of it.
 func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
 	begin := o.config.Clock.Now()
 	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Now")).Scan(&now); err != nil {
@@ -90,7 +82,7 @@ func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
 	end := o.config.Clock.Now()
 	skewed := now.Before(begin.Add(-maxSkew)) || now.After(end.Add(maxSkew))
 	if skewed && !o.skewed.Swap(true) {
-		o.log.Warn("this machine's clock differs from Postgres': ages and the ids of events go by Postgres; set the clock",
+		o.log.Warn("this machine's clock differs from Postgres', whose time is used for ages and ids of events: set the clock",
 			"ahead", begin.Sub(now).Round(time.Second))
 	} else if !skewed {
 		o.skewed.Store(false)
@@ -103,8 +95,8 @@ func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
 	return now, nil
 }
 
-// stamp gives the id of a new event its day. A day that is wrong would have consumers take the event for too old, or
-// remember it for too long, so a clock that differs from Postgres' is corrected.
+// stamp sets the time in the id of a new event. With a wrong day consumers would take the event for too old, or remember it
+// for too long, so a clock that differs from Postgres' is corrected.
 func (o *Outbox) stamp(id uuid.UUID) uuid.UUID {
 	if skew := time.Duration(o.skew.Load()); skew != 0 {
 		return clock.StampAt(o.config.Clock.Now().Add(skew), id)
@@ -172,7 +164,7 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 		drop([]partition.Day{day, acks}, func(ctx context.Context, tx pgx.Tx) (bool, error) { return o.owesSince(ctx, tx, day, horizon) })
 	}
 	for _, day := range ackDays {
-		if o.past(day, now) && !withEvents[day.Start] { // their events are in the default partition, or were
+		if o.past(day, now) && !withEvents[day.Start] { // their events are or were in the default partition
 			drop([]partition.Day{day}, func(ctx context.Context, tx pgx.Tx) (needed bool, err error) {
 				from, to := day.Bounds()
 				return needed, tx.QueryRow(ctx, o.queries.Get("EventsBetween"), from, to).Scan(&needed)
@@ -182,12 +174,13 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 	return dropped, errors.Join(errs...)
 }
 
+// past reports whether a day is past retention.
 func (o *Outbox) past(day partition.Day, now time.Time) bool {
 	return day.Start.AddDate(0, 0, 1).Before(now.Add(-o.config.Retention))
 }
 
-// owes looks through a day without locking anybody out, which may take a while. What transactions older than horizon
-// did was seen.
+// owes looks for owed events of a day without an exclusive lock, as that may take a while. It has seen what transactions
+// below horizon did.
 func (o *Outbox) owes(ctx context.Context, day partition.Day) (owed bool, horizon string, err error) {
 	err = o.config.Pool.QueryRow(ctx, fmt.Sprintf(
 		"SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id)), pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text",
@@ -198,7 +191,8 @@ func (o *Outbox) owes(ctx context.Context, day partition.Day) (owed bool, horizo
 	return owed, horizon, nil
 }
 
-// owesSince looks at what came to a day since, under the lock that the drop needs: a row that comes between would be lost.
+// owesSince looks for owed events that came to a day since horizon, under the lock that the drop needs: a row that came
+// between look and drop would be lost.
 func (o *Outbox) owesSince(ctx context.Context, tx pgx.Tx, day partition.Day, horizon string) (owed bool, err error) {
 	if _, err := tx.Exec(ctx, "LOCK TABLE "+day.Quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
 		return false, err
@@ -212,8 +206,8 @@ func (o *Outbox) quoted(table string) string {
 	return pgx.Identifier{o.config.Schema, table}.Sanitize()
 }
 
-// expire forgets, in small transactions, idle streams and what lies in default partitions. The streams last: theirs stay
-// while an event is kept.
+// expire deletes, in small transactions, rows of default partitions and idle streams. The streams come last, as a stream is
+// kept while an event of it is.
 func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
 	tag, err := o.config.Pool.Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
 	if err != nil {

@@ -13,9 +13,9 @@ WHERE begun_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8
 SELECT EXISTS (SELECT FROM {schema}.outbox WHERE id >= $1::text::uuid AND id < $2::text::uuid)
 
 -- name: ExpireStreams
--- Forgets idle streams: below sequence $3, and no event of theirs is kept, so none is owed and none can be asked for (the
--- subquery is a scalar one so that it is looked up row by row). A row that a publishing transaction holds is left, and
--- one that it has just moved on no longer qualifies when it is locked. The floor is raised with the deletion.
+-- Deletes idle streams: their sequence is below $3, and no event of theirs is kept, so none is owed and none can be requested
+-- (the subquery is a scalar one so that it is looked up row by row). A row that a publishing transaction has locked is
+-- skipped, and one that it has just updated no longer qualifies when it is locked. The floor is raised with the deletion.
 WITH idle AS (
     SELECT s.ctid FROM {schema}.stream s
     WHERE s.ctid >= $1::text::tid AND s.ctid < $2::text::tid AND s.sequence < $3::bigint
@@ -35,7 +35,7 @@ WITH idle AS (
 SELECT FROM gone
 
 -- name: ExpireDefaultEvents
--- Delivered events of no day that has a partition. (The OFFSET has acks looked up row by row.)
+-- Acknowledged events of days without a partition. (The OFFSET has acks looked up row by row.)
 DELETE FROM {schema}.outbox_default o
 WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
   AND EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)

@@ -27,7 +27,7 @@ func (noBroker) OpenTransactionProducer(context.Context, string, broker.Checker)
 }
 
 // Days whose events are delivered go when their time has come; a day that still owes one stays.
-func TestRetention(t *testing.T) {
+func TestAcknowledgedDaysAreDropped(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
@@ -134,7 +134,7 @@ func (x *expiry) subjects() (left []string) {
 }
 
 // Idle streams are forgotten; not those that are in use, or of which an event is kept.
-func TestStreamsExpire(t *testing.T) {
+func TestIdleStreamsExpire(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
 	ctx, now := t.Context(), time.Now()
@@ -180,7 +180,7 @@ func TestStreamsExpire(t *testing.T) {
 
 // While idle streams are forgotten under its hands, what publishes to them goes on: sequences rise, and each event follows
 // the one before or begins anew.
-func TestStreamsExpireInUse(t *testing.T) {
+func TestStreamsInUseKeepTheirChain(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
 	ctx, old := t.Context(), time.Now().Add(-time.Hour).UnixMicro()
@@ -228,7 +228,7 @@ func TestStreamsExpireInUse(t *testing.T) {
 
 // A clock that was set back by more than a stream is kept doesn't take its sequence back: whoever handled what is forgotten
 // would take what comes for duplicates.
-func TestClockGoesBackBehindAForgottenStream(t *testing.T) {
+func TestSequencesRiseThoughTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
 	ahead := time.Now().AddDate(0, 3, 0)
@@ -291,7 +291,7 @@ func TestDefaultPartitionsExpire(t *testing.T) {
 }
 
 // Acks have a partition for a day whose events have none: it goes when they have gone.
-func TestAcksAlone(t *testing.T) {
+func TestAcknowledgementsWithoutEventsExpire(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
 	ctx, now := t.Context(), time.Now()
@@ -311,7 +311,7 @@ func TestAcksAlone(t *testing.T) {
 }
 
 // An event that becomes visible after a day was looked through keeps it, however long its transaction was open.
-func TestRetentionSeesWhatComesLate(t *testing.T) {
+func TestRetentionKeepsADayWithLateRows(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
 	ctx := t.Context()

@@ -1,7 +1,7 @@
--- name: Look
--- What the sweep knows, and whether this server can write, in one round trip. Whatever a transaction did that is older
--- than xmax and not in progress is visible by now, or never will be. What is ahead of all transactions comes from another
--- cluster, by way of a dump, and is worth nothing.
+-- name: ReadSweepState
+-- The sweep's state, and whether this server can write, in one round trip. Rows of a transaction that is older than xmax and
+-- not in progress are visible now, or never will be. State that is ahead of all transactions was restored from a dump of
+-- another cluster and is ignored.
 WITH now AS MATERIALIZED (SELECT pg_catalog.pg_current_snapshot() AS s)
 SELECT NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('transaction_read_only') <> 'on',
     pg_catalog.pg_snapshot_xmax(s)::text::bigint, ARRAY(SELECT pg_catalog.pg_snapshot_xip(s)::text::bigint),
@@ -16,7 +16,7 @@ SELECT NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('transa
 FROM now, {schema}.outbox_sweep,
     LATERAL (SELECT GREATEST(mark, seen, pg_catalog.pg_snapshot_xmax(counted)) > pg_catalog.pg_snapshot_xmax(s) AS foreign_to) f
 
--- name: Owed
+-- name: OwedPage
 -- The next page after ($3, $4) of what has no ack and is not rejected, among the transactions from $1 on and those of $2.
 -- Each part goes by the index on (xid, id), from where the page before ended: a transaction of millions of rows is read
 -- once. Bodies are not read, only their sizes. (The bounds are subqueries so that no plan is made for their values, which
@@ -50,20 +50,20 @@ FROM (
 ORDER BY o.xid, o.id
 LIMIT $5::bigint
 
--- name: Load
--- Those of $1 that have no ack yet: a check may have been answered since they were found.
+-- name: LoadOwed
+-- Those of $1 that have no ack yet: a check-back may have been answered since they were found.
 SELECT o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body
 FROM {schema}.outbox o
 WHERE o.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
 
 -- name: Ack
--- Doesn't wait for the disk: an ack that a crash takes back costs a double, which is absorbed, and each wait would be
--- taken from the transactions that must.
-WITH unhurried AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
-INSERT INTO {schema}.outbox_ack (id) SELECT e.id FROM unhurried, pg_catalog.unnest($1::text[]::uuid[]) AS e (id) ON CONFLICT DO NOTHING
+-- Doesn't wait for the disk: an ack that a crash undoes costs a duplicate, which consumers absorb, and each wait would delay
+-- the transactions that must wait.
+WITH no_wait AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
+INSERT INTO {schema}.outbox_ack (id) SELECT e.id FROM no_wait, pg_catalog.unnest($1::text[]::uuid[]) AS e (id) ON CONFLICT DO NOTHING
 
 -- name: CountOwed
--- How much has no ack and is not rejected, among the transactions from $1 on and those of $2, up to $3.
+-- How many events have no ack and are not rejected, among the transactions from $1 on and those of $2, up to $3.
 SELECT pg_catalog.count(*) FROM (
     (SELECT FROM {schema}.outbox o
     WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[])
@@ -79,7 +79,7 @@ SELECT pg_catalog.count(*) FROM (
 ) o
 
 -- name: OldestOwed
--- How old the oldest is of what is owed, and how many: those on their way, and those that are rejected; up to $3 of both.
+-- The age of the oldest owed event, and how many are owed: those that are not rejected and those that are, up to $3 each.
 SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM clock_timestamp() - recorded_at)), 0)::float8,
     pg_catalog.count(*) FILTER (WHERE NOT rejected), pg_catalog.count(*) FILTER (WHERE rejected)
 FROM (
@@ -100,30 +100,30 @@ FROM (
     ORDER BY r.id LIMIT $3::bigint)
 ) o
 
--- name: Counted
--- A hint for other processes: it needn't wait for the disk.
-WITH unhurried AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
+-- name: WriteCount
+-- An estimate for other processes, so it needn't wait for the disk.
+WITH no_wait AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
 UPDATE {schema}.outbox_sweep
 SET owed = $1::bigint,
     oldest_at = CASE WHEN $1::bigint > 0 THEN clock_timestamp() - pg_catalog.make_interval(secs => $2::float8) END,
     counted = $3::text::pg_snapshot,
     recount_at = CASE WHEN $4::float8 > 0::float8 THEN clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) ELSE recount_at END
-FROM unhurried
+FROM no_wait
 
--- name: Seen
--- Written by the holder of the lease alone. Waits for the disk whatever the default is, and the acks that were seen,
--- written before, are there then: no crash takes back an ack that this counts on. Nothing is written while no row comes.
-WITH hurried AS MATERIALIZED (
+-- name: WriteProgress
+-- Written by the holder of the lease alone. It waits for the disk whatever the default is, and the acks that were seen were
+-- written before it: so no crash undoes an ack that the progress relies on. Nothing is written while no row comes.
+WITH wait AS MATERIALIZED (
     SELECT CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN pg_catalog.set_config('synchronous_commit', 'local', true) END
 )
 UPDATE {schema}.outbox_sweep
 SET mark = $3::bigint::text::xid8, seen = $1::bigint::text::xid8, again = $2::bigint[]::text[]::xid8[], swept_at = clock_timestamp()
-FROM hurried
+FROM wait
 WHERE ($4::boolean OR (SELECT o.xid FROM {schema}.outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1) >= seen)
   AND EXISTS (SELECT FROM {schema}.lease l WHERE l.name = $5::text AND l.holder = $6::text::uuid)
 
 -- name: Check
--- What is known of the events that half messages carry. (The OFFSETs have rows looked up one by one: a join might read all
+-- What the database has of the events of half messages. (The OFFSETs have rows looked up one by one: a join might read all
 -- of them.)
 SELECT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = c.id OFFSET 0),
     o.topic IS NOT NULL, COALESCE(o.topic, ''), COALESCE(o.type, ''),

@@ -4,31 +4,20 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // Sweep, rejections, acks, retention and what operators do work in each of pgx's modes, so also without prepared
 // statements.
-func TestSweepInAllModes(t *testing.T) {
+func TestSweepWorksInAllExecModes(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	} {
+	for _, mode := range testdb.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
 			direct, schema := testdb.Migrated(t)
-			config := direct.Config()
-			config.ConnConfig.DefaultQueryExecMode = mode
-			pool, err := pgxpool.NewWithConfig(ctx, config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
+			pool := testdb.Mode(t, direct, mode)
 			var failed atomic.Value
 			b := setupIn(t, direct, schema, func(c *outbox.Config) {
 				c.Pool, c.SweepPage, c.MaxBacklog = pool, 10, 50
@@ -46,7 +35,7 @@ func TestSweepInAllModes(t *testing.T) {
 				}
 			})
 			b.broker.reject("missing")
-			_, err = direct.Exec(ctx, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body)
+			_, err := direct.Exec(ctx, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body)
 				SELECT gen_random_uuid(), 'bank', CASE WHEN i % 4 = 0 THEN 'missing' ELSE 'accounts' END, 't', 'a' || i, 1000 + i, 0,
 					clock_timestamp() - interval '1 hour', 'application/json', '{"k": "v"}', '{}' FROM generate_series(1, 60) i`)
 			if err != nil {

@@ -35,14 +35,14 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 		err := late.QueryRow(ctx, "SELECT now() + $1::interval < clock_timestamp()", sweepGrace).Scan(&over)
 		return err == nil && over
 	})
-	if err := late.Commit(ctx); err != nil { // nobody but the sweep knows of it
+	if err := late.Commit(ctx); err != nil { // only the sweep can find it
 		t.Fatal(err)
 	}
 	eventually(t, "the late event", func() bool { return len(b.broker.events()) == 11 })
 }
 
 // At rest the mark follows the oldest transaction, so a sweep reads nothing it has read before.
-func TestSweepMarkMoves(t *testing.T) {
+func TestWatermarkMoves(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)
@@ -62,7 +62,7 @@ func TestSweepMarkMoves(t *testing.T) {
 }
 
 // What a dead process left is sent by another, once, and in order, with several sweeping side by side.
-func TestSweepRescuesADeadProcess(t *testing.T) {
+func TestSweepSendsWhatADeadProcessLeft(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 7 })
@@ -93,7 +93,7 @@ func TestSweepRescuesADeadProcess(t *testing.T) {
 }
 
 // A mark from another cluster, restored with a dump, must not hide what is owed.
-func TestSweepAfterRestore(t *testing.T) {
+func TestSweepFindsEventsAfterARestore(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)
@@ -138,7 +138,7 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 }
 
 // What the broker rejects waits for somebody to mend the cause, and must not keep others waiting, however many it is.
-func TestSweepPassesByWhatTheBrokerRejects(t *testing.T) {
+func TestSweepStepsOverRejectedEvents(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 5 })

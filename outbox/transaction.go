@@ -9,99 +9,83 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
-// transaction is what a tx and its savepoints share.
+// transaction is what a tx and the txs of its savepoints share: what will be published and called if it commits.
 //
-// Its events are in memory until Commit, and savepoints begun by tx.Begin are followed there. Where something else may roll
-// back a part, memory can't know: then the transaction is eager. Its rows are written by Publish and its functions leave
-// marks, both undone by whatever undoes the work beside them, and the rows and marks that are left before the commit decide.
+// Its events are in memory until Commit, and so is which of them savepoints of tx.Begin take back. Where something else may
+// roll back a part, memory can't know which: then the transaction records eagerly. Publish inserts the rows and AfterCommit
+// leaves markers, both rolled back together with the work beside them; the rows and markers that are there right before
+// the commit decide.
 type transaction struct {
 	outbox *Outbox
 	base   pgx.Tx
-	own    *lazyTx   // what base is, unless joined
-	conn   *pgx.Conn // base's, if joined
-	eager  bool
-	// opaque: nil from base.Commit doesn't prove that Postgres committed.
-	opaque bool
+	lazy   *lazytx.Tx // base, if the outbox has begun it; nil if it is joined
+	conn   *pgx.Conn  // of base, if it is joined
+	eager  bool       // rows and markers are written at once
+	// unproven: nil from base.Commit doesn't prove that Postgres committed.
+	unproven bool
 
-	pending pending
-	levels  []*level // the open ones, from the transaction itself to the innermost savepoint
-	views   []*level // of wrappers; they end with the transaction
-	begun   int64    // savepoints, as pgx counts them
-	xid     string   // as settle found it
-	streams []streamKey
-	handed  *pgx.Conn // the connection that the application has asked for
-	late    bool      // it did so while a result was being read: beEager is due
-	left    bool      // it no longer counts as open
-	// inner are events whose rows were written in a savepoint that began after them.
-	inner map[uuid.UUID]bool
+	publication publication
+	callbacks   []callback
+	marked      int // callbacks[:marked] have left their marker
 
-	doomed    error // why it mustn't commit
+	levels    []*level // the open ones, from the transaction itself to the innermost savepoint
+	wrappers  []*level // of callers' wrappers, see wrap; they end with the transaction
+	begun     int64    // savepoints, as pgx counts them
+	xid       string   // set by dropRolledBack if the transaction has written anything
+	exposed   *pgx.Conn
+	eagerDue  bool // becomeEager is due: the connection was handed out while a result was being read
 	committed bool
 	err       error // of Commit
+	// rollbackOnly says why the transaction must not commit.
+	rollbackOnly error
+	// lateRows are the events whose rows were inserted in a savepoint that began after they were published.
+	lateRows map[uuid.UUID]bool
 }
 
-// pending is what a transaction will publish and do if it commits.
-type pending struct {
-	events    []rocketflow.Event
-	unordered map[uuid.UUID]bool // events that take no place in a stream
-	recorded  int                // events[:recorded] have their row already
-	after     []afterCommit
-	marked    int // after[:marked] have left their mark
+// callback is a function of AfterCommit.
+type callback struct {
+	fn     func()
+	marker string // empty if memory alone decides whether fn is called
 }
 
-// afterCommit is a function of AfterCommit. mark is empty if memory alone tells what became of it.
-type afterCommit struct {
-	fn   func()
-	mark string
-}
-
-// level is the transaction itself or a savepoint, with how much was pending when it began.
+// level is the transaction itself or a savepoint, with how much there was when it began.
 type level struct {
-	number                          int64 // of pgx's savepoint sp_<number>; 0: the transaction
-	ended                           bool
-	events, recorded, after, marked int
+	number                              int64 // of pgx's savepoint sp_<number>; 0: the transaction
+	ended                               bool
+	events, recorded, callbacks, marked int
 }
 
-func (o *Outbox) newTransaction(base pgx.Tx) (*transaction, *tx) {
+func (o *Outbox) newTransaction(base pgx.Tx, lazy *lazytx.Tx) (*transaction, *tx) {
 	root := &level{}
-	s := &transaction{outbox: o, base: base, levels: []*level{root}}
+	s := &transaction{
+		outbox: o, base: base, lazy: lazy, levels: []*level{root},
+		publication: publication{outbox: o, rows: pgxRows{base}, base: base, lazy: lazy},
+	}
+	if lazy != nil {
+		s.publication.watch.begin(&o.hot)
+	}
 	return s, &tx{Tx: base, shared: s, level: root}
 }
 
-// gone tells that Postgres has ended the transaction already, by a statement or with the connection: what is done now
-// would be committed by itself. It must not be asked after the end.
+// gone reports whether Postgres has ended the transaction already, by a statement or with the connection: what is run now
+// would be committed by itself. It must not be called after the end.
 func (s *transaction) gone() bool {
-	if s.own != nil {
-		return s.own.gone()
+	if s.lazy != nil {
+		return s.lazy.Gone()
 	}
 	return s.conn != nil && s.conn.PgConn().TxStatus() == 'I'
 }
 
-func (s *transaction) add(events []rocketflow.Event, unordered []bool) {
-	p := &s.pending
-	for i, e := range events {
-		if unordered[i] {
-			if p.unordered == nil {
-				p.unordered = map[uuid.UUID]bool{}
-			}
-			p.unordered[e.ID] = true
-		} else if s.own != nil {
-			s.enter(e)
-		}
-		p.events = append(p.events, e)
-	}
-}
-
 // push begins a level.
 func (s *transaction) push(number int64) *level {
-	p := &s.pending
-	l := &level{number: number, events: len(p.events), recorded: p.recorded, after: len(p.after), marked: p.marked}
+	p := &s.publication
+	l := &level{number: number, events: len(p.events), recorded: p.recorded, callbacks: len(s.callbacks), marked: s.marked}
 	s.levels = append(s.levels, l)
 	return l
 }
@@ -118,41 +102,38 @@ func (s *transaction) end(l *level) {
 	}
 	s.levels = s.levels[:i]
 	if i == 0 {
-		for _, view := range s.views {
-			view.ended = true
+		for _, w := range s.wrappers {
+			w.ended = true
 		}
 	}
 }
 
-// undo forgets what came after a level began. What came before but was written since has lost its row and its mark.
+// undo drops what came after a level began. What came before but was written since has lost its row or its marker.
 func (s *transaction) undo(l *level) {
-	p := &s.pending
-	if l.events < len(p.events) {
-		p.events = p.events[:l.events]
+	s.publication.truncate(l.events, l.recorded)
+	if l.callbacks < len(s.callbacks) {
+		s.callbacks = s.callbacks[:l.callbacks]
 	}
-	if l.after < len(p.after) {
-		p.after = p.after[:l.after]
+	for i := l.marked; i < min(s.marked, len(s.callbacks)); i++ {
+		s.callbacks[i].marker = ""
 	}
-	p.recorded = min(p.recorded, l.recorded)
-	for i := l.marked; i < min(p.marked, len(p.after)); i++ {
-		p.after[i].mark = ""
-	}
-	p.marked = min(p.marked, l.marked)
+	s.marked = min(s.marked, l.marked)
 }
 
-// before prepares for a statement of the application. It must be called with each.
-func (s *transaction) before(ctx context.Context, sql string) (controlled bool, err error) {
-	if s.own == nil {
+// beforeStatement must be called before each statement of the application. control reports that the statement may begin or
+// end a transaction or a savepoint; then afterControl must follow it.
+func (s *transaction) beforeStatement(ctx context.Context, sql string) (control bool, err error) {
+	if s.lazy == nil {
 		return false, nil
 	}
-	if controlled = controls(sql); controlled || s.late {
-		err = s.beEager(ctx)
+	if control = isTransactionControl(sql); control || s.eagerDue {
+		err = s.becomeEager(ctx)
 	}
-	return controlled, err
+	return control, err
 }
 
-// after follows a statement that before took for one that controls the transaction.
-func (s *transaction) after(sql string) {
+// afterControl follows a statement that rolls back to savepoints of pgx.
+func (s *transaction) afterControl(sql string) {
 	for _, n := range rolledBackTo(sql) {
 		for i, l := range s.levels {
 			if l.number != n || i == 0 {
@@ -167,64 +148,65 @@ func (s *transaction) after(sql string) {
 	}
 }
 
-// beEager makes the transaction eager, before something is done whose end memory can't follow.
-func (s *transaction) beEager(ctx context.Context) error {
+// becomeEager makes the transaction record eagerly, before something is done whose rollback memory can't follow.
+func (s *transaction) becomeEager(ctx context.Context) error {
 	if s.eager {
 		return nil
 	}
-	if err := s.record(ctx); err != nil {
+	p := &s.publication
+	if err := p.record(ctx); err != nil {
 		return err
 	}
-	p := &s.pending
-	if p.marked < len(p.after) {
-		mark, err := s.mark(ctx)
+	if s.marked < len(s.callbacks) {
+		marker, err := s.leaveMarker(ctx)
 		if err != nil {
 			return err
 		}
-		for i := p.marked; i < len(p.after); i++ {
-			p.after[i].mark = mark
+		for i := s.marked; i < len(s.callbacks); i++ {
+			s.callbacks[i].marker = marker
 		}
-		p.marked = len(p.after)
+		s.marked = len(s.callbacks)
 	}
 	for _, l := range s.levels[1:] {
 		for _, e := range p.events[min(l.recorded, l.events):l.events] {
-			if s.inner == nil {
-				s.inner = map[uuid.UUID]bool{}
+			if s.lateRows == nil {
+				s.lateRows = map[uuid.UUID]bool{}
 			}
-			s.inner[e.ID] = true
+			s.lateRows[e.ID] = true
 		}
 	}
-	s.eager, s.late = true, false
+	s.eager, s.eagerDue = true, false
 	return nil
 }
 
-// mark leaves a mark in a setting of the transaction, which a savepoint takes back with all else.
-func (s *transaction) mark(ctx context.Context) (string, error) {
-	mark := uuid.NewString()
-	if _, err := s.base.Exec(ctx, s.outbox.queries.Get("Mark"), mark); err != nil {
+// leaveMarker appends a marker to a setting of the transaction, which a savepoint takes back with everything else.
+func (s *transaction) leaveMarker(ctx context.Context) (string, error) {
+	marker := uuid.NewString()
+	if _, err := s.base.Exec(ctx, s.outbox.queries.Get("LeaveMarker"), marker); err != nil {
 		return "", fmt.Errorf("register a function for after the commit: %w", err)
 	}
-	return mark, nil
+	return marker, nil
 }
 
-// errUndone: to commit would lose an event.
-var errUndone = errors.New("a statement rolled back to a savepoint of tx.Begin and took rows with it of events that were published before: use Rollback of the savepoint")
+// errRowsRolledBack is returned where a commit would lose an event.
+var errRowsRolledBack = errors.New("a statement rolled back to a savepoint of tx.Begin and with it rows of events that were published before: use Rollback of the savepoint")
 
-// settle leaves of what is pending what has its row or its mark still. It must come right before the commit.
-func (s *transaction) settle(ctx context.Context) error {
-	if err := s.record(ctx); err != nil {
+// dropRolledBack drops the events and callbacks whose rows or markers were rolled back. It must come right before the
+// commit.
+func (s *transaction) dropRolledBack(ctx context.Context) error {
+	p := &s.publication
+	if err := p.record(ctx); err != nil {
 		return err
 	}
-	p := &s.pending
 	ids := make([]string, len(p.events))
 	for i, e := range p.events {
 		ids[i] = e.ID.String()
 	}
-	var marks string
+	var markers string
 	var xid *string
 	var left []string
-	if err := s.base.QueryRow(ctx, s.outbox.queries.Get("Survivors"), ids).Scan(&marks, &xid, &left); err != nil {
-		return fmt.Errorf("look up what is left of the transaction: %w", err)
+	if err := s.base.QueryRow(ctx, s.outbox.queries.Get("NotRolledBack"), ids).Scan(&markers, &xid, &left); err != nil {
+		return fmt.Errorf("look up which events of the transaction were rolled back: %w", err)
 	}
 	if xid != nil {
 		s.xid = *xid
@@ -234,13 +216,13 @@ func (s *transaction) settle(ctx context.Context) error {
 		var gone []rocketflow.Event
 		p.events, gone = split(p.events, func(e rocketflow.Event) bool { return has[e.ID.String()] })
 		p.recorded = len(p.events)
-		if slices.ContainsFunc(gone, func(e rocketflow.Event) bool { return s.inner[e.ID] }) {
-			return errUndone
+		if slices.ContainsFunc(gone, func(e rocketflow.Event) bool { return s.lateRows[e.ID] }) {
+			return errRowsRolledBack
 		}
 		s.outbox.listener.RolledBack(gone, false)
 	}
-	marked := setOf(strings.Fields(marks))
-	p.after = slices.DeleteFunc(p.after, func(a afterCommit) bool { return a.mark != "" && !marked[a.mark] })
+	has := setOf(strings.Fields(markers))
+	s.callbacks = slices.DeleteFunc(s.callbacks, func(c callback) bool { return c.marker != "" && !has[c.marker] })
 	return nil
 }
 
@@ -264,44 +246,52 @@ func split(events []rocketflow.Event, ok func(rocketflow.Event) bool) (those, ot
 	return those, others
 }
 
-// rollback ends a transaction that will not commit.
-func (s *transaction) rollback(ctx context.Context) error {
-	s.leave()
-	err := s.base.Rollback(ctx)
-	s.pending = pending{}
+// commit ends the transaction, and its publication.
+func (s *transaction) commit(ctx context.Context) error {
+	defer s.publication.leaveStreams()
+	s.hideConn()
+	switch {
+	case s.rollbackOnly != nil:
+		return s.rollback(ctx, s.rollbackOnly)
+	case s.unproven:
+		return s.commitUnproven(ctx)
+	case s.eager || s.eagerDue:
+		if err := s.dropRolledBack(ctx); err != nil {
+			return s.rollback(ctx, err)
+		}
+	}
+	if len(s.publication.events) == 0 {
+		return commitError(s.base.Commit(ctx))
+	}
+	return s.publication.commit(ctx)
+}
+
+// rollback ends a transaction that will not commit because of cause, which it returns; nil: because the caller wants so.
+func (s *transaction) rollback(ctx context.Context, cause error) error {
+	s.hideConn()
+	err := s.publication.rollback(ctx, cause)
+	s.publication.events, s.publication.recorded, s.callbacks = nil, 0, nil
 	return err
 }
 
-// runAfter calls the functions of AfterCommit. They share a goroutine, and whoever ends that leaves the others another.
-func (s *transaction) runAfter() {
-	after := s.pending.after
-	for next := 0; next < len(after); {
+// hideConn has Join no longer recognize the connection as this transaction's. It must come before the end, which gives the
+// connection back to the pool.
+func (s *transaction) hideConn() {
+	if s.exposed != nil {
+		s.outbox.exposed.remove(s.exposed)
+		s.exposed = nil
+	}
+}
+
+// runCallbacks calls the functions of AfterCommit. They share a goroutine; if one ends it, the others get another.
+func (s *transaction) runCallbacks() {
+	for next := 0; next < len(s.callbacks); {
 		s.outbox.faults.Report("AfterCommit", guard.Run(func() {
-			for next < len(after) {
-				fn := after[next].fn
+			for next < len(s.callbacks) {
+				fn := s.callbacks[next].fn
 				next++
 				s.outbox.faults.Report("AfterCommit", guard.Call(fn))
 			}
 		}))
 	}
-}
-
-// commitError completes an error of COMMIT: it matches rocketflow.ErrCommitUnknown unless it is known that Postgres didn't
-// commit.
-func commitError(err error) error {
-	if err == nil || refused(err) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", rocketflow.ErrCommitUnknown, err)
-}
-
-// refused tells whether it is known that Postgres did not commit. A FATAL error says nothing of the kind: the server may be
-// ended while it waits for a replica, with the commit already on its disk.
-func refused(err error) bool {
-	var unsent uncommittedError
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || errors.As(err, &unsent) {
-		return true
-	}
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR"
 }

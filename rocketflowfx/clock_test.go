@@ -25,7 +25,7 @@ func TestClock(t *testing.T) {
 	config := shopIn(t, schema)
 	config.Clock = clock
 	config.Handlers.Retry = handlers.RetryPolicy{Attempts: 3, Base: 10 * time.Minute, Max: 10 * time.Minute, Jitter: -1}
-	config.Timeout.Grace, config.Timeout.SweepInterval = time.Second, time.Minute
+	config.Timeout.SweepGrace, config.Timeout.SweepInterval = time.Second, time.Minute
 	parked, done := make(chan struct{}, 10), make(chan struct{}, 10)
 	config.Handlers.Listener = &handlers.Listener{Parked: func(handlers.ParkedInfo) { parked <- struct{}{} }}
 	var transactor rocketflow.Transactor

@@ -1,15 +1,32 @@
-// Package rocketflowfx offers the parts of rocketflow as modules for go.uber.org/fx. The application supplies a
-// [Config] and a *pgxpool.Pool; each module provides one type, starts and stops it with the application, and builds it
-// only if something asks for it:
+// Package rocketflowfx provides the parts of rocketflow as modules for go.uber.org/fx. Applications without fx use package
+// app, which builds the same parts by the same code.
+//
+//	fx.New(
+//		rocketflowfx.Module,
+//		rocketflowfx.Database, // or your own *pgxpool.Pool
+//		fx.Provide(func() (rocketflowfx.Config, error) { return app.ConfigFromEnv("billing", os.Getenv) }),
+//		fx.Invoke(func(router *handlers.Router) {
+//			handlers.On(router, "billing", func(ctx context.Context, tx rocketflow.Tx, p OrderPlaced) error { … })
+//		}),
+//	).Run()
+//
+// # Modules
+//
+// Each module provides one type, starts and stops it with the application, and builds it only if something asks for it:
 //
 //	RocketMQ  *rocketmq.Client
-//	Outbox    *outbox.Outbox, rocketflow.Transactor
+//	Outbox    *outbox.Outbox, also as rocketflow.Transactor
 //	Handlers  *handlers.Router, fenced by the scheduler if Timeout is there
 //	Timeout   *timeout.Scheduler
 //	Saga      *saga.Engine
 //	Metrics   *metrics.Metrics, to which the others report, if there is a prometheus.Registerer
+//	Health    *app.Health, readiness and report
+//	Database  *pgxpool.Pool, opened by Config.Database; the only one that isn't in Module
 //
-// Handlers and sagas are registered from an fx.Invoke, which fx runs before anything starts. Stopping goes the other way
-// round: first no more events are taken, then what is on its way is finished, then connections close. The modules do
-// nothing that an application could not do by hand.
+// The application supplies a [Config] and, without Database, a *pgxpool.Pool.
+//
+// # Order
+//
+// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Stopping is the reverse of starting:
+// first no more events are taken, then what has begun is finished, then connections close.
 package rocketflowfx

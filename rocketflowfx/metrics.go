@@ -7,5 +7,6 @@ import (
 )
 
 // Metrics provides *metrics.Metrics if the application provides a prometheus.Registerer. The other modules then report to
-// it besides the listeners of their Config, and the outbox' backlog is observed. Without a Registerer nothing is counted.
+// it, in addition to the Listeners of their Configs, and the backlog of the outbox is observed. Without a Registerer nothing
+// is counted.
 var Metrics = fx.Module("rocketflow.metrics", fx.Provide(metrics.New))

@@ -33,6 +33,7 @@ func TestFenceAndMetrics(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
 	handedOver, stale := make(chan struct{}, 1), make(chan struct{}, 1)
+	config.Timeout.Listener = &timeout.Listener{}
 	config.Timeout.Listener.HandedOver = func(timeout.Info) { handedOver <- struct{}{} }
 	config.Timeout.Listener.Stale = func(timeout.Info) { stale <- struct{}{} }
 	registry := prometheus.NewRegistry()

@@ -2,5 +2,5 @@ package rocketflowfx
 
 import "go.uber.org/fx"
 
-// Module is all of them. A scheduler is then built with every router, for its fence.
-var Module = fx.Options(RocketMQ, Outbox, Handlers, Timeout, Saga, Metrics)
+// Module is all modules but Database. The scheduler is then built with every router, for its fence.
+var Module = fx.Options(RocketMQ, Outbox, Handlers, Timeout, Saga, Metrics, Health)

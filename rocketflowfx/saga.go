@@ -1,8 +1,6 @@
 package rocketflowfx
 
 import (
-	"cmp"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
@@ -18,42 +16,20 @@ var Saga = fx.Module("rocketflow.saga", fx.Provide(newSaga))
 
 type sagaParams struct {
 	fx.In
-	Lifecycle fx.Lifecycle
-	Config    Config
-	Pool      *pgxpool.Pool
-	Router    *handlers.Router
-
+	Lifecycle  fx.Lifecycle
+	Config     Config
+	Pool       *pgxpool.Pool
+	Router     *handlers.Router
 	Transactor rocketflow.Transactor
-
-	Timer   *timeout.Scheduler
-	Metrics *metrics.Metrics `optional:"true"`
+	Timer      *timeout.Scheduler
+	Metrics    *metrics.Metrics `optional:"true"`
 }
 
 func newSaga(p sagaParams) (*saga.Engine, error) {
-	c := p.Config.Saga
-	c.Pool = cmp.Or(c.Pool, p.Pool)
-	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
-	if c.Router == nil {
-		c.Router = p.Router
-	}
-	if c.Transactor == nil {
-		c.Transactor = p.Transactor
-	}
-	if c.Timer == nil {
-		c.Timer = p.Timer
-	}
-	c.Consumer = cmp.Or(c.Consumer, p.Config.Service)
-	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
-	if c.Clock == nil {
-		c.Clock = p.Config.Clock
-	}
-	if p.Metrics != nil {
-		c.Listener = *saga.Tee(&c.Listener, p.Metrics.Saga())
-	}
-	e, err := saga.New(c)
+	e, err := shared(p.Config, p.Pool, nil, p.Metrics).NewEngine(p.Config.Saga, p.Router, p.Transactor, p.Timer)
 	if err != nil {
 		return nil, err
 	}
-	p.Lifecycle.Append(fx.StartStopHook(e.Start, e.Stop))
+	p.Lifecycle.Append(migrated(p.Config, p.Pool, e))
 	return e, nil
 }

@@ -1,8 +1,6 @@
 package rocketflowfx
 
 import (
-	"cmp"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
@@ -24,24 +22,10 @@ type timeoutParams struct {
 }
 
 func newTimeout(p timeoutParams) (*timeout.Scheduler, error) {
-	c := p.Config.Timeout
-	c.Pool = cmp.Or(c.Pool, p.Pool)
-	if c.Broker == nil {
-		c.Broker = p.Client
-	}
-	c.Source = cmp.Or(c.Source, p.Config.Service)
-	c.Schema = cmp.Or(c.Schema, p.Config.Schema)
-	c.Logger = cmp.Or(c.Logger, p.Config.Logger)
-	if c.Clock == nil {
-		c.Clock = p.Config.Clock
-	}
-	if p.Metrics != nil {
-		c.Listener = *timeout.Tee(&c.Listener, p.Metrics.Timeout())
-	}
-	s, err := timeout.New(c)
+	s, err := shared(p.Config, p.Pool, p.Client, p.Metrics).NewScheduler(p.Config.Timeout)
 	if err != nil {
 		return nil, err
 	}
-	p.Lifecycle.Append(fx.StartStopHook(s.Start, s.Stop))
+	p.Lifecycle.Append(migrated(p.Config, p.Pool, s))
 	return s, nil
 }

@@ -111,7 +111,8 @@ func (e *Env) RestartBroker(loss rocketmqtest.Loss) {
 }
 
 // DatabaseURL returns a connection string for services that open their own pool. Its search_path makes SQL find the clock's
-// functions, so keep it: put the schema of the service before it.
+// functions, so keep it: put the schema of the service before it. A service that creates rocketflow's tables itself must start
+// before the clock is moved for the first time: else the defaults of their columns use the machine's clock until it is moved again.
 func (e *Env) DatabaseURL() string {
 	path := strings.ReplaceAll(pgclock.SearchPath(e.clockSchema), " ", "") // a space would be encoded as +, which pgx doesn't decode
 	u, err := url.Parse(e.serverURL)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/pgclock"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/migrations"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
@@ -61,6 +62,9 @@ func (e *Env) Database(schema string) *pgxpool.Pool {
 	pool := e.open(schema)
 	if err := migrations.Up(ctx, pool, schema); err != nil {
 		e.t.Fatalf("create rocketflow's tables: %v", err)
+	}
+	if err := pgclock.Adopt(ctx, e.pool, schema); err != nil {
+		e.t.Fatal(err)
 	}
 	return pool
 }

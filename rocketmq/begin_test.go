@@ -15,8 +15,8 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// A queue that comes when a group has begun is read from its beginning, wherever the group began.
-func TestQueuesThatComeLater(t *testing.T) {
+// TestQueuesAddedLaterAreReadFromTheirOldestMessage: also by a group that began at the newest message.
+func TestQueuesAddedLaterAreReadFromTheirOldestMessage(t *testing.T) {
 	t.Parallel()
 	mq := testbroker.Start(t)
 	ctx := deadline(t, 3*time.Minute)
@@ -79,8 +79,8 @@ func TestQueuesThatComeLater(t *testing.T) {
 	}
 }
 
-// Brokers search for an instant only for those who hold the grant Get. Others find it by pulls, and begin with the same
-// message.
+// TestBeginWithoutTheGrantGet: a broker searches for an instant only for users with the grant Get. Without it the driver searches with
+// pulls, and begins at the same message.
 func TestBeginWithoutTheGrantGet(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
@@ -133,6 +133,6 @@ func TestBeginWithoutTheGrantGet(t *testing.T) {
 		}
 	}
 	if refused.Load() == 0 {
-		t.Error("nobody searched")
+		t.Error("no search was requested")
 	}
 }

@@ -10,145 +10,139 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 const (
-	checkWorkers = 32
-	checkBacklog = 1024
-	checkTimeout = 5 * time.Second
+	checkWorkers    = 32
+	maxQueuedChecks = 1024
+	checkTimeout    = 5 * time.Second
 )
 
-// checks answers the checks of one producer group. What doesn't fit into the backlog is dropped: the broker asks again.
-type checks struct {
-	transactor *transactor
-	checker    broker.Checker
-	queue      chan broker.Check
-	ctx        context.Context // of the checker's calls; ends when stop's patience does
-	cancel     context.CancelFunc
-	workers    sync.WaitGroup
+// checkQueue decides the checks of one producer group with the application's Checker, in checkWorkers goroutines, and tells the
+// broker each decision. A check that finds the queue full is dropped: the broker repeats it.
+type checkQueue struct {
+	producer *transactionProducer
+	checker  broker.Checker
+	queue    chan broker.Check
+	ctx      context.Context // of the calls of checker; ends when stop has finished or given up waiting
+	cancel   context.CancelFunc
+	workers  sync.WaitGroup
 
 	mu      sync.Mutex
-	stopped bool // guards the closing of queue
+	stopped bool // queue is closed
 }
 
-func newChecks(t *transactor, checker broker.Checker) *checks {
-	s := &checks{transactor: t, checker: checker, queue: make(chan broker.Check, checkBacklog)}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s
+func newCheckQueue(p *transactionProducer, checker broker.Checker) *checkQueue {
+	q := &checkQueue{producer: p, checker: checker, queue: make(chan broker.Check, maxQueuedChecks)}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	return q
 }
 
-func (s *checks) start() {
+func (q *checkQueue) start() {
 	for range checkWorkers {
-		s.workers.Go(func() {
-			for check := range s.queue {
-				s.answer(check)
+		q.workers.Go(func() {
+			for check := range q.queue {
+				q.answer(check)
 			}
 		})
 	}
 }
 
-func (s *checks) stop(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.stopped {
-		s.stopped = true
-		close(s.queue)
+// stop takes no more checks and waits until those in the queue are answered, or until ctx ends.
+func (q *checkQueue) stop(ctx context.Context) error {
+	q.mu.Lock()
+	if !q.stopped {
+		q.stopped = true
+		close(q.queue)
 	}
-	s.mu.Unlock()
-	idle := make(chan struct{})
-	go func() {
-		s.workers.Wait()
-		close(idle)
-	}()
-	select {
-	case <-idle:
-		s.cancel()
-		return nil
-	case <-ctx.Done():
-		s.cancel()
-		return context.Cause(ctx)
-	}
+	q.mu.Unlock()
+	defer q.cancel()
+	return background.Wait(ctx, &q.workers)
 }
 
-func (s *checks) put(check broker.Check) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
+func (q *checkQueue) add(check broker.Check) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopped {
 		return
 	}
 	select {
-	case s.queue <- check:
+	case q.queue <- check:
 	default:
-		s.transactor.client.listener.CheckDropped(s.info(check))
+		q.producer.client.listener.CheckDropped(q.info(check))
 	}
 }
 
-func (s *checks) info(check broker.Check) CheckInfo {
-	return CheckInfo{Group: s.transactor.group, Topic: check.Half.Topic, MessageID: check.Half.MessageID, Attempt: check.Message.Attempt}
+func (q *checkQueue) info(check broker.Check) CheckInfo {
+	return CheckInfo{Group: q.producer.group, Topic: check.Half.Topic, MessageID: check.Half.MessageID, Attempt: check.Message.Attempt}
 }
 
-func (s *checks) answer(check broker.Check) {
+// answer decides one check, ends the half message if the decision is Commit or Rollback, and reports the result.
+func (q *checkQueue) answer(check broker.Check) {
 	start := time.Now()
-	decision, done, err := s.decide(check)
-	info := s.info(check)
-	info.Decision, info.Err = [...]string{"unknown", "commit", "rollback"}[decision], err
+	decision, done, err := q.decide(check)
+	info := q.info(check)
+	info.Decision, info.Err = decision, err
 	if decision != broker.Unknown {
-		info.Err = s.transactor.end(s.ctx, check.Half, decision, true)
+		info.Err = q.producer.end(q.ctx, check.Half, decision, true)
 	}
 	if done != nil {
 		if ended := guard.Run(func() { done(info.Err) }); ended != nil {
-			s.transactor.client.sayEnded("checker's done", ended, "group", s.transactor.group, "message_id", check.Half.MessageID)
+			q.producer.client.logPanic("the done function of a checker", ended, keyGroup, q.producer.group, keyMessageID, check.Half.MessageID)
 		}
 	}
 	info.Took = time.Since(start)
-	s.transactor.client.listener.CheckAnswered(info)
+	q.producer.client.listener.CheckAnswered(info)
 }
 
-// decide calls the checker. What it says after its deadline counts as unknown: by then the broker may have asked again.
-// The error then tells the checker that its decision was not taken.
-func (s *checks) decide(check broker.Check) (decision broker.Decision, done func(error), err error) {
-	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
+// decide calls the checker. A decision after the deadline counts as Unknown, because the broker may have repeated the check by
+// then; the error, which done gets, tells the checker that its decision was not taken.
+func (q *checkQueue) decide(check broker.Check) (decision broker.Decision, done func(error), err error) {
+	ctx, cancel := context.WithTimeout(q.ctx, checkTimeout)
 	defer cancel()
-	ended := guard.Run(func() { decision, done = s.checker(ctx, check) })
+	ended := guard.Run(func() { decision, done = q.checker(ctx, check) })
 	if ended != nil {
-		s.transactor.client.sayEnded("checker", ended, "group", s.transactor.group, "message_id", check.Half.MessageID)
+		q.producer.client.logPanic("a checker", ended, keyGroup, q.producer.group, keyMessageID, check.Half.MessageID)
 		return broker.Unknown, nil, printable.Errorf("checker: %w", ended)
 	}
 	switch {
 	case decision != broker.Commit && decision != broker.Rollback:
 		return broker.Unknown, done, nil
 	case ctx.Err() != nil:
-		return broker.Unknown, done, fmt.Errorf("checker answered too late: %w", context.Cause(ctx))
+		return broker.Unknown, done, fmt.Errorf("checker returned too late: %w", context.Cause(ctx))
 	}
 	return decision, done, nil
 }
 
-// serve handles what a broker asks on a link.
-func (c *Client) serve(l *link) remoting.Handler {
+// handleRequests returns the handler of what a broker requests on its connection: checks of half messages.
+func (c *Client) handleRequests(b *brokerConn) remoting.Handler {
 	return func(_ *remoting.Conn, request *remoting.Command) *remoting.Command {
 		if request.Code != remoting.CheckTransactionState {
 			return nil
 		}
-		check, err := readCheck(l, request)
+		check, err := decodeCheck(b, request)
 		if err != nil {
-			c.log.Warn("check can't be read", "broker", l.name, "error", err)
+			c.log.Warn("a check of a half message can't be decoded; it is ignored and the broker repeats it", keyBroker, b.name, keyError, err)
 			return nil
 		}
-		check.Message.Topic = c.config.bare(check.Message.Topic)
+		check.Message.Topic = c.config.topicOf(check.Message.Topic)
 		c.mu.Lock()
-		t := c.transactors[check.Half.Group]
+		p := c.transactionProducers[check.Half.Group]
 		c.mu.Unlock()
-		if t != nil {
-			t.checks.put(check)
+		if p != nil {
+			p.checks.add(check)
 		}
-		return nil // the answer is a request of its own
+		return nil // the decision is sent as a request, END_TRANSACTION
 	}
 }
 
-// readCheck reads what a broker asks about: the message without its body.
-func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
+// decodeCheck decodes a broker's request to check a half message. The message has no body: a checker has no use for it, and it may
+// be large or impossible to decompress.
+func decodeCheck(b *brokerConn, request *remoting.Command) (broker.Check, error) {
 	var check broker.Check
 	records, err := remoting.DecodeRecords(request.Body)
 	if err != nil {
@@ -158,18 +152,18 @@ func readCheck(l *link, request *remoting.Command) (broker.Check, error) {
 		return check, fmt.Errorf("%d records, want 1", len(records))
 	}
 	r := records[0]
-	m := delivery(r.Topic, r.Properties, nil) // nobody reads the body, which may be large, and larger when it is decompressed
-	m.Broker, m.Queue, m.Offset, m.Born, m.Stored = l.name, r.Queue, r.QueueOffset, r.Born, r.Stored
+	m := newDelivery(r.Topic, r.Properties, nil)
+	m.Broker, m.Queue, m.Offset, m.Born, m.Stored = b.name, r.Queue, r.QueueOffset, r.Born, r.Stored
 	m.Attempt, _ = strconv.Atoi(r.Properties[primitive.PropertyTranscationCheckTimes])
 	m.Attempt = max(m.Attempt, 1)
 	check.Message = m
 	check.Half = broker.Half{
-		MessageID: m.ID, Topic: r.Topic, Broker: l.name, Address: l.address,
+		MessageID: m.ID, Topic: r.Topic, Broker: b.name, Address: b.address,
 		Group:         r.Properties[primitive.PropertyProducerGroup],
 		TransactionID: request.Ext["transactionId"],
 		QueueOffset:   r.QueueOffset, CommitLog: r.CommitLog,
 	}
-	// The request names the half message; the record in it is the same one unless a broker changes its ways.
+	// The header identifies the half message. The record has the same offsets in all versions known today.
 	if v, err := strconv.ParseInt(request.Ext["tranStateTableOffset"], 10, 64); err == nil {
 		check.Half.QueueOffset = v
 	}

@@ -12,29 +12,29 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// A commit that comes too late is not sent. The checker must hear that, or it would take the event for delivered.
+// TestLateDecisionIsNotTaken: a decision after the deadline is not sent to the broker, and done gets an error. Otherwise the checker would
+// take the event for delivered.
 func TestLateDecisionIsNotTaken(t *testing.T) {
 	t.Parallel()
 	for name, decision := range map[string]broker.Decision{"commit": broker.Commit, "rollback": broker.Rollback} {
 		log := slog.New(slog.DiscardHandler)
 		client := &Client{listener: (*Listener)(nil).guarded(log), log: log}
-		var s *checks
+		var q *checkQueue
 		called, got := false, error(nil)
-		s = newChecks(&transactor{client: client, group: "g"}, func(ctx context.Context, _ broker.Check) (broker.Decision, func(error)) {
-			s.cancel() // as its deadline would
+		q = newCheckQueue(&transactionProducer{client: client, group: "g"}, func(ctx context.Context, _ broker.Check) (broker.Decision, func(error)) {
+			q.cancel() // as its deadline would
 			<-ctx.Done()
 			return decision, func(err error) { called, got = true, err }
 		})
-		s.answer(broker.Check{})
+		q.answer(broker.Check{})
 		if !called || got == nil {
 			t.Errorf("%s: done called: %v, with %v; want an error", name, called, got)
 		}
 	}
 }
 
-// A check is read without its body, which nobody wants: one that can't be decompressed, or that would be huge, is none of
-// its business.
-func TestCheckHasNoBody(t *testing.T) {
+// TestCheckIgnoresTheBody: a check is decoded without its message's body, so a body that can't be decompressed does no harm.
+func TestCheckIgnoresTheBody(t *testing.T) {
 	t.Parallel()
 	r := &remoting.Record{
 		Topic: "orders", Body: []byte("no zlib"), SysFlag: remoting.FlagCompressed, Born: time.Now(), Stored: time.Now(),
@@ -44,7 +44,7 @@ func TestCheckHasNoBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check, err := readCheck(&link{name: "b"}, &remoting.Command{Body: body, Ext: map[string]string{}})
+	check, err := decodeCheck(&brokerConn{name: "b"}, &remoting.Command{Body: body, Ext: map[string]string{}})
 	if err != nil || check.Message.Body != nil || check.Message.Properties["CE_id"] != "1" || check.Half.Group != "g" {
 		t.Errorf("read %+v (%v)", check, err)
 	}

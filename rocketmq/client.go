@@ -15,33 +15,34 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/internal/repeat"
 )
 
-// Client is the driver for Apache RocketMQ. All methods are safe for concurrent use.
+// Client is a connection to one RocketMQ: its name servers and all of its brokers. It implements [broker.Sender],
+// [broker.Scheduler], [broker.Subscriber] and [broker.TransactionProducerOpener]. A program needs one; open it with [Open]
+// and close it with [Client.Close]. All methods are safe for concurrent use.
 type Client struct {
-	config   Config
-	repeated *repeat.Logger // what log writes to, flushed by Close
-	log      *slog.Logger
-	listener *Listener
-	id       string // under which brokers list our own connections
-	names    *nameServers
-	async    chan struct{} // a slot for each send in flight by SendAsync
-	routes   routes
+	config      Config
+	repeated    *repeat.Logger // counts repeated log lines; flushed by Close
+	log         *slog.Logger   // writes to repeated
+	listener    *Listener      // its functions are never nil, and guarded
+	clientID    string         // under which brokers list the connections in brokerConns
+	nameServers *nameServers
+	asyncSlots  chan struct{} // one token for each send in flight of SendAsync
+	routes      routes
+	deferred    deferredCalls
+	work        background.Group // watch, deferred calls, sends and requests to brokers; use goWork to start more
 
-	postponed postponed
-
-	stop context.CancelFunc // ends the watch
-	work sync.WaitGroup     // the watch, sends, renewals; Add only through begin
-
-	mu          sync.Mutex
-	closed      bool
-	producer    rmq.Producer     // nil until a broker was reached
-	links       map[string]*link // by the broker's name
-	transactors map[string]*transactor
-	consumers   map[*consumer]struct{}
+	mu                   sync.Mutex
+	closed               bool
+	producer             rmq.Producer                    // nil until a broker was reached
+	brokerConns          map[string]*brokerConn          // by the broker's name
+	transactionProducers map[string]*transactionProducer // by the producer group's name on the wire
+	consumers            map[*consumer]struct{}
 }
 
 var (
@@ -53,68 +54,76 @@ var (
 
 var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 
-// Open reaches a name server, connects to the brokers that it lists, and proves the credentials to them. It fails if no
-// broker takes us, unless it is to wait for one (Config.AwaitBroker); the error names the address. ctx bounds opening
-// only.
+// Open connects to a name server and to the brokers that it lists, and checks that a broker accepts the credentials. ctx
+// bounds Open only.
+//
+// An invalid Config is a *rocketflow.FieldError. If no broker can be reached the error matches broker.ErrUnavailable and names
+// the address, unless Config.AwaitBroker is set: then Open succeeds, and the client connects as soon as a broker can be
+// reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized.
 func Open(ctx context.Context, config Config) (*Client, error) {
-	if err := config.validate(); err != nil {
-		return nil, fmt.Errorf("rocketmq config: %w", err)
-	}
 	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
 	repeated := repeat.New(config.Logger, repeat.Config{})
-	adoptClientLog(repeated.Logger)
+	redirectClientLog(repeated.Logger)
 
 	instance := uuid.NewString()
 	c := &Client{
 		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener.guarded(repeated.Logger),
-		id:          config.Service + "-" + instance,
-		names:       newNameServers(config.NameServers, repeated.Logger),
-		async:       make(chan struct{}, config.MaxAsync),
-		links:       map[string]*link{},
-		transactors: map[string]*transactor{},
-		consumers:   map[*consumer]struct{}{},
+		clientID:             config.Service + "-" + instance,
+		nameServers:          newNameServers(config.NameServers, repeated.Logger),
+		asyncSlots:           make(chan struct{}, config.MaxAsync),
+		deferred:             deferredCalls{added: make(chan struct{}, 1)},
+		brokerConns:          map[string]*brokerConn{},
+		transactionProducers: map[string]*transactionProducer{},
+		consumers:            map[*consumer]struct{}{},
 	}
-	c.routes.names, c.routes.missing, c.routes.unlisted = c.names, c.missing, c.unlisted
-	c.postponed.wake = make(chan struct{}, 1)
-	connect := func(ctx context.Context) error { return c.open(ctx, instance) }
-	if err := c.postpone("connect", connect(ctx), connect); err != nil {
-		for _, l := range c.links {
-			l.close()
+	c.routes.nameServers, c.routes.mayReturn, c.routes.explainNotFound = c.nameServers, c.mayReturn, c.explainNotFound
+	err := c.work.Start(ctx, func(context.Context) error {
+		connect := func(ctx context.Context) error { return c.connect(ctx, instance) }
+		if err := c.orDefer("connect to RocketMQ", connect(ctx), connect); err != nil {
+			return err
 		}
-		c.names.close()
+		c.work.Go(c.watch)
+		c.work.Go(c.runDeferred)
+		return nil
+	})
+	if err != nil {
+		for _, b := range c.brokerConns {
+			b.close()
+		}
+		c.nameServers.close()
 		repeated.Flush()
 		return nil, err
 	}
-	watch, stop := context.WithCancel(context.Background())
-	c.stop = stop
-	c.work.Go(func() { c.watch(watch) })
-	c.work.Go(func() { c.await(watch) })
 	return c, nil
 }
 
-func (c *Client) open(ctx context.Context, instance string) error {
-	if err := c.names.find(ctx); err != nil {
+// connect finds a name server, connects to the brokers, and starts the producer once one broker has accepted the client.
+func (c *Client) connect(ctx context.Context, instance string) error {
+	if err := c.nameServers.find(ctx); err != nil {
 		return err
 	}
-	if err := c.updateLinks(ctx); err != nil {
+	if err := c.updateBrokerConns(ctx); err != nil {
 		return err
 	}
-	links := c.allLinks()
-	if len(links) == 0 {
+	conns := c.allBrokerConns()
+	if len(conns) == 0 {
 		return printable.Errorf("%w: the name server at %s knows no broker yet", broker.ErrUnavailable, strings.Join(c.config.NameServers, ", "))
 	}
 	var errs []error
-	for _, l := range links {
+	for _, b := range conns {
 		select {
-		case <-l.tried:
+		case <-b.tried:
 		case <-ctx.Done():
-			return printable.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, l.name, l.address, context.Cause(ctx))
+			return printable.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, b.name, b.address, context.Cause(ctx))
 		}
-		if err := l.down(); err != nil {
+		if err := b.down(); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if len(errs) == len(links) {
+	if len(errs) == len(conns) {
 		return errors.Join(errs...)
 	}
 	producer, err := c.newProducer(instance)
@@ -127,19 +136,16 @@ func (c *Client) open(ctx context.Context, instance string) error {
 	return nil
 }
 
-// begin claims a place among the work that Close waits for. Whoever gets true must call c.work.Done.
-func (c *Client) begin() bool {
+// goWork runs fn in a goroutine that Close waits for. It returns false, and doesn't run fn, when the client is closed.
+func (c *Client) goWork(fn func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.work.Add(1)
-	return true
+	return !c.closed && c.work.Go(func(context.Context) { fn() })
 }
 
-// Close stops what is still open: consumers and transactors as their own Stop and Close do, until ctx ends, then sends
-// in flight, then the connections.
+// Close stops the consumers (as Consumer.Stop does) and closes the transaction producers (as TransactionProducer.Close does),
+// waits for sends in flight, and closes the connections. When ctx ends first Close waits no longer and returns an error, and the
+// connections are closed all the same. Later calls of any method fail with broker.ErrUnavailable; a second Close does nothing.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closed {
@@ -148,168 +154,177 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	c.closed = true
 	consumers := slices.Collect(maps.Keys(c.consumers))
-	transactors := slices.Collect(maps.Values(c.transactors))
+	transactionProducers := slices.Collect(maps.Values(c.transactionProducers))
 	c.mu.Unlock()
 
 	var errs []error
 	for _, consumer := range consumers {
 		errs = append(errs, consumer.Stop(ctx))
 	}
-	for _, t := range transactors {
+	for _, t := range transactionProducers {
 		errs = append(errs, t.Close(ctx))
 	}
-	c.stop()
-	settled := make(chan struct{})
-	go func() {
-		c.work.Wait()
-		close(settled)
-	}()
-	select {
-	case <-settled:
-	case <-ctx.Done():
-		errs = append(errs, fmt.Errorf("close: sends in flight: %w", context.Cause(ctx)))
+	if err := c.work.Stop(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("close: sends in flight: %w", err))
 	}
-	if p := c.sender(); p != nil {
+	if p := c.currentProducer(); p != nil {
 		errs = append(errs, p.Shutdown())
 	}
-	c.mu.Lock()
-	links := slices.Collect(maps.Values(c.links))
-	c.mu.Unlock()
-	for _, l := range links {
-		l.close()
+	for _, b := range c.allBrokerConns() {
+		b.close()
 	}
-	c.names.close()
+	c.nameServers.close()
 	c.repeated.Flush()
 	return errors.Join(errs...)
 }
 
-// Ping asks a name server and every broker that it lists. For a readiness probe.
+// Ping checks the connection for a readiness probe: it sends a request to a name server and to every broker that it lists. The
+// error also lists the calls that wait for a broker (see Config.AwaitBroker), with the reason why each has not succeeded.
 func (c *Client) Ping(ctx context.Context) error {
-	masters, err := c.names.masters(ctx)
+	masters, err := c.nameServers.masters(ctx)
 	if err != nil {
 		return err
 	}
 	if len(masters) == 0 {
 		return fmt.Errorf("%w: the name server lists no broker", broker.ErrUnavailable)
 	}
-	errs := []error{c.waiting()}
+	errs := []error{c.deferred.err()}
 	for name, address := range masters {
-		l := c.link(name)
-		if l == nil {
+		b := c.brokerConn(name)
+		if b == nil {
 			errs = append(errs, printable.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address))
 			continue
 		}
-		errs = append(errs, l.register(ctx))
+		errs = append(errs, b.sendHeartbeat(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Client) link(name string) *link {
+// brokerConn returns the connection to a broker, or nil if no name server has listed the broker.
+func (c *Client) brokerConn(name string) *brokerConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.links[name]
+	return c.brokerConns[name]
 }
 
-func (c *Client) allLinks() []*link {
+func (c *Client) allBrokerConns() []*brokerConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Values(c.links))
+	return slices.Collect(maps.Values(c.brokerConns))
+}
+
+// currentProducer returns nil until a broker was reached.
+func (c *Client) currentProducer() rmq.Producer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.producer
 }
 
 const (
+	// watchInterval is the time between two updates of brokers, routes and grants.
 	watchInterval = 10 * time.Second
-	// listInterval lies between looks whether brokers list our consumers. A connection of the client that breaks alone, with
-	// pulls on it that nobody fails, shows only there; else their answers are awaited for 30 s.
-	listInterval = time.Second
-	// A broker that the name servers no longer list may be restarting. After this long it is gone for good.
-	forgetBroker = 10 * time.Minute
+	// listedInterval is the time between two checks that brokers list the consumers. When a connection of a consumer breaks
+	// while pulls wait on it, only this check shows it: rocketmq-client-go waits 30 s for their responses.
+	listedInterval = time.Second
+	// forgetBrokerAfter is how long a broker that is down and not listed keeps its connection: it may be restarting.
+	forgetBrokerAfter = 10 * time.Minute
+	// recentlyBack is how long the name servers may not list a broker that has come back.
+	recentlyBack = time.Minute
 )
 
-// watch keeps links and routes up to date.
+// watch keeps the connections, the routes and the consumers up to date until ctx ends.
 func (c *Client) watch(ctx context.Context) {
-	tick := time.NewTicker(listInterval)
-	defer tick.Stop()
-	for n := 1; ; n++ {
-		select {
-		case <-ctx.Done():
+	n := 0
+	background.Loop{Clock: clock.System{}}.Every(ctx, listedInterval, func(ctx context.Context) {
+		if n++; n%int(watchInterval/listedInterval) != 0 {
+			c.checkConsumers(ctx, (*consumer).checkListed)
 			return
-		case <-tick.C:
 		}
-		if n%int(watchInterval/listInterval) != 0 {
-			c.watchConsumers(ctx, (*consumer).listed)
-			continue
-		}
-		c.names.refresh()
-		if err := c.updateLinks(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("no name server lists the brokers; those that are known are used, and the next look follows",
-				"error", err, "after", watchInterval)
-			continue
+		c.nameServers.refresh()
+		if err := c.updateBrokerConns(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("no name server returned the list of brokers; the client goes on with the brokers that it knows and tries again",
+				keyError, err, keyRetryAfter, watchInterval)
+			return
 		}
 		c.routes.refresh(ctx)
-		c.watchConsumers(ctx, (*consumer).look)
-	}
+		c.checkConsumers(ctx, (*consumer).checkGrantsAndListed)
+	})
 }
 
-func (c *Client) updateLinks(ctx context.Context) error {
-	masters, err := c.names.masters(ctx)
+// updateBrokerConns makes a connection to each master that a name server lists, and closes those whose broker has another
+// address or was gone for forgetBrokerAfter.
+func (c *Client) updateBrokerConns(ctx context.Context) error {
+	masters, err := c.nameServers.masters(ctx)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
-	var gone []*link
+	var gone []*brokerConn
 	if !c.closed {
-		for name, l := range c.links {
+		for name, b := range c.brokerConns {
 			address, listed := masters[name]
-			l.mu.Lock()
-			forget := !listed && l.conn == nil && time.Since(l.since) > forgetBroker
-			l.mu.Unlock()
-			if listed && address != l.address || forget {
-				gone = append(gone, l)
-				delete(c.links, name)
+			forget := !listed && b.downFor(forgetBrokerAfter)
+			if listed && address != b.address || forget {
+				gone = append(gone, b)
+				delete(c.brokerConns, name)
 			}
 		}
 		for name, address := range masters {
-			if c.links[name] == nil {
-				c.links[name] = c.newLink(name, address)
+			if c.brokerConns[name] == nil {
+				c.brokerConns[name] = c.newBrokerConn(name, address)
 			}
 		}
 	}
 	c.mu.Unlock()
-	for _, l := range gone {
-		l.close()
+	for _, b := range gone {
+		b.close()
 	}
 	return nil
 }
 
-// missing tells whether a broker is down, or has come back so recently that the name servers may not list it yet.
-func (c *Client) missing(name string) bool {
-	l := c.link(name)
-	if l == nil {
-		return false
+// mayReturn reports whether a broker that the name servers don't list is down, or has come back so recently that they may not
+// list it yet.
+func (c *Client) mayReturn(name string) bool {
+	b := c.brokerConn(name)
+	return b != nil && b.downOrUpSince(time.Now().Add(-recentlyBack))
+}
+
+func (c *Client) isUp(name string) bool {
+	b := c.brokerConn(name)
+	return b != nil && b.down() == nil
+}
+
+func (c *Client) anyBrokerUp() bool {
+	return slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() == nil })
+}
+
+// explainNotFound adds to an error that says that a topic doesn't exist what can be done. While no broker is up the name
+// servers know no topic: then it isn't known whether the topic exists, and the error matches broker.ErrUnavailable.
+func (c *Client) explainNotFound(topic string, err error) error {
+	switch {
+	case !errors.Is(err, broker.ErrTopicNotFound):
+		return err
+	case !c.anyBrokerUp():
+		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err)
+	case topic == discardTopic: // only a broker creates it
+		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.conn == nil || time.Since(l.since) < time.Minute
+	return printable.Errorf("%w: create topic %s with `mqadmin updateTopic`, or set CreateTopics in the Config of package app or rocketflowfx", err, topic)
 }
 
-func (c *Client) up(name string) bool {
-	l := c.link(name)
-	return l != nil && l.down() == nil
-}
-
-func (c *Client) linkUp(l *link, first bool) {
-	c.log.Info("broker connected", "broker", l.name, "address", l.address)
-	c.listener.BrokerUp(BrokerInfo{Broker: l.name, Address: l.address})
+func (c *Client) onBrokerUp(b *brokerConn, first bool) {
+	c.log.Info("broker connected", keyBroker, b.name, keyAddress, b.address)
+	c.listener.BrokerUp(BrokerInfo{Broker: b.name, Address: b.address})
 	if !first {
-		c.renewConsumers(l.name)
+		c.restartConsumers(b.name)
 	}
 }
 
-func (c *Client) linkDown(l *link, err error) {
+func (c *Client) onBrokerDown(b *brokerConn, err error) {
 	if errors.Is(err, remoting.ErrClosed) {
 		return
 	}
-	c.log.Warn("connection to a broker lost; sends to it fail and its consumers stand still until it is made again",
-		"broker", l.name, "address", l.address, "error", err)
-	c.listener.BrokerDown(BrokerInfo{Broker: l.name, Address: l.address, Err: err})
+	c.log.Warn("connection to a broker lost; until it is connected again sends to it fail and its messages are not consumed; "+
+		"if this lasts check the broker and the network", keyBroker, b.name, keyAddress, b.address, keyError, err)
+	c.listener.BrokerDown(BrokerInfo{Broker: b.name, Address: b.address, Err: err})
 }

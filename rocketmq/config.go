@@ -14,55 +14,62 @@ import (
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
-// Config configures a Client.
+// Config configures a [Client]. NameServers and Service are required.
 type Config struct {
-	// NameServers are the addresses, host:port, of the name servers of one RocketMQ. Required. Host names are looked up
-	// again from time to time.
+	// NameServers are the addresses, host:port, of the name servers of one RocketMQ. Required. The client looks up host names
+	// again every 10 s.
 	NameServers []string
 
-	// AccessKey and SecretKey sign every request: of producers, consumers and transactions alike. Both or none.
+	// AccessKey and SecretKey sign every request to a broker. Set both or neither. Defaults to unsigned requests.
 	AccessKey, SecretKey string
 
-	// Service is the name of the program, part of the names under which RocketMQ's tools list its connections. Required;
-	// letters, digits, _ and -, at most 64.
+	// Service is the name of the program. RocketMQ's tools show it in the names of the client's connections. Required; 1 to 64
+	// letters, digits, _ and -.
 	Service string
 
-	// Namespace is put before the names of all topics and groups, so that several installations can share a RocketMQ.
-	// Letters, digits, _ and -, at most 48. Default: none.
+	// Namespace is a prefix of all topics and groups on the wire, with which several installations can share one RocketMQ. Callers
+	// use names without it. At most 48 letters, digits, _ and -. Defaults to none.
 	Namespace string
 
-	// AwaitBroker makes Open, OpenTransactionProducer, Subscribe, CreateTopics and VerifyTopics succeed while no broker can be
-	// reached, and does then what is left to do as soon as one comes; until then Ping and Consumer.Err say what is wrong,
-	// and sends fail. What a broker refuses, wrong credentials or a missing topic, is still an error while one is there, and
-	// shows in Ping and in the log when it comes later. Default: they fail.
+	// AwaitBroker is for programs that start while no broker can be reached. With it Open, OpenTransactionProducer, Subscribe,
+	// CreateTopics and VerifyTopics return nil then, and are completed as soon as a broker can be reached; until then Client.Ping and
+	// Consumer.Err return the reason, and sends fail with broker.ErrUnavailable. What a broker refuses, such as wrong credentials or
+	// a missing topic, is still an error if a broker can be reached; if one can be reached only later, Ping and the log show it.
+	// Defaults to false: these calls fail with broker.ErrUnavailable.
 	AwaitBroker bool
 
-	Logger   *slog.Logger // default: warnings and errors go to stderr
-	Listener *Listener    // default: none
+	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on
+	// standard error.
+	Logger *slog.Logger
 
-	// SendTimeout bounds the wait for the answer to a send, in addition to the caller's context. Default 3 s, which is
-	// also the longest that the client under us waits.
+	// Listener is called when something happens. Defaults to none.
+	Listener *Listener
+
+	// SendTimeout bounds the wait for the response to a send, or to the end of a half message, in addition to the caller's context.
+	// rocketmq-client-go waits no longer than 3 s for a send. Defaults to 3 s.
 	SendTimeout time.Duration
 
-	// StopQuietPeriod is how long the queues of a consumer must have been the same when it stops, so that the broker forgets it at
-	// once and gives them to others, as its heartbeats have been answered by then. It counts from the consumer's start, too;
-	// and none stops around a heartbeat by the clock, half a second in thirty. Default 1 s. Negative: a consumer stops at
-	// once, and may stay listed for two minutes; right for brokers that don't do that, such as the one for tests.
+	// StopQuietPeriod is the minimum time between the last change of a consumer's queues, or its start, and its disconnect by
+	// Consumer.Stop. After it the heartbeats that follow a change have been answered, so that the broker removes the consumer from
+	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular
+	// heartbeats, one in 30 s. A negative value makes a consumer disconnect at once: brokers that handle a connection's end and its
+	// heartbeats in parallel, as RocketMQ does, may then list it for two more minutes, and the embedded broker never does. Defaults
+	// to 1 s.
 	StopQuietPeriod time.Duration
 
-	// MaxAsync is how many sends of SendAsync are in flight at once. Default 256.
+	// MaxAsync is the maximum number of sends of SendAsync in flight. Defaults to 256.
 	MaxAsync int
 
-	// TimerHorizon is how far ahead Schedule reaches; it must be less than the broker's timerMaxDelaySec. Default: an
-	// hour less than the broker's own default of 3 days.
+	// TimerHorizon is how far ahead Schedule accepts an instant. It must be less than the broker's timerMaxDelaySec, which is 3 days
+	// by default. Defaults to 71 h.
 	TimerHorizon time.Duration
 
-	// Clock tells Schedule and Cancel how far ahead an instant is. The broker goes by a clock of its own, which should
-	// agree. Default: the machine's.
+	// Clock is the clock by which Schedule and Cancel decide how far ahead an instant is. Brokers have clocks of their own, which
+	// should agree with it. Defaults to the machine's clock.
 	Clock rocketflow.Clock
 
-	// Dialect is how the broker takes scheduled messages. Default Apache5.
-	Dialect Dialect
+	// TimerFormat is how the broker takes scheduled messages. Defaults to Apache5.
+	TimerFormat TimerFormat
 }
 
 const (
@@ -91,7 +98,7 @@ var (
 
 func (c Config) validate() error {
 	field := func(name, reason string, args ...any) error {
-		return valid.Fieldf(name, reason, args...)
+		return valid.Fieldf("rocketmq.Config."+name, reason, args...)
 	}
 	if len(c.NameServers) == 0 {
 		return field("NameServers", "missing: want host:port")
@@ -114,8 +121,8 @@ func (c Config) validate() error {
 		return field("MaxAsync", "%d: want more than 0", c.MaxAsync)
 	case c.TimerHorizon < 0:
 		return field("TimerHorizon", "%v: want more than 0", c.TimerHorizon)
-	case c.Dialect != Apache5 && c.Dialect != DMS:
-		return field("Dialect", "%d: want Apache5 or DMS", c.Dialect)
+	case c.TimerFormat != Apache5 && c.TimerFormat != DMS:
+		return field("TimerFormat", "%d: want Apache5 or DMS", c.TimerFormat)
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
@@ -22,50 +24,52 @@ const (
 	defaultMaxInFlight = 256
 	defaultMaxBuffered = 1024
 
-	minHold = 100 * time.Millisecond
-	maxHold = 5 * time.Second
+	// Between two calls of a handler for one message.
+	minHandlerPause = 100 * time.Millisecond
+	maxHandlerPause = 5 * time.Second
 
-	probeTimeout = 3 * time.Second
+	grantsTimeout = 3 * time.Second // of a check of a consumer's grants
+	listedTimeout = 3 * time.Second // of a check that brokers list a consumer
 )
 
-// groupName is what 5.5 accepts; older brokers allow longer ones.
+// groupName matches the names of groups that RocketMQ 5.5 accepts; older brokers accept longer ones.
 var groupName = regexp.MustCompile(`^[%|A-Za-z0-9_-]{1,120}$`)
 
-// consumer is a subscription: one instance of the client's consumer at a time, renewed when a broker came back.
+// consumer implements broker.Consumer. It has one consumer of rocketmq-client-go at a time, and replaces it when a broker has
+// come back: see restart.
 type consumer struct {
 	client       *Client
 	subscription broker.Subscription
 	handler      broker.Handler
-	slots        chan struct{} // for handlers, across topics and instances
+	slots        chan struct{}    // one token for each call of handler in progress
+	work         background.Group // restarts; stopped by Stop
 
-	stopping chan struct{} // closed by the first Stop
-	stopOnce sync.Once
-	renewal  sync.Mutex  // held while an instance is being replaced or stopped; guards current
-	current  *instance   // nil after Stop, and while a renewal has not succeeded yet
-	renewing atomic.Bool // a renewal waits for its turn
-	unlisted int         // times in a row that no broker listed it; guarded by renewal
-	begun    bool        // the group has its place in all topics; guarded by renewal once Subscribe has returned
+	replacing      sync.Mutex      // held while current is replaced, stopped or checked; guards the fields up to startSet
+	current        *clientConsumer // nil after Stop, and while a restart has not succeeded yet
+	notListed      int             // how many checks in sequence found that no broker lists the consumer
+	startSet       bool            // the group has an offset in all queues of its topics
+	restartPending atomic.Bool     // a restart waits for replacing
 
 	mu      sync.Mutex
-	trouble error
+	problem error    // why no messages come; nil: none is known
 	brokers []string // that hold the topics
 }
 
-// Subscribe implements broker.Subscriber.
+// Subscribe implements [broker.Subscriber].
 func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.Handler) (broker.Consumer, error) {
 	fail := func(err error) (broker.Consumer, error) {
 		return nil, printable.Errorf("subscribe group %s: %w", s.Group, err)
 	}
 	s.MaxInFlight = cmp.Or(s.MaxInFlight, defaultMaxInFlight)
 	s.MaxBuffered = cmp.Or(s.MaxBuffered, defaultMaxBuffered)
-	s.Group = c.config.wire(s.Group)
+	s.Group = c.config.wireName(s.Group)
 	s.Topics = slices.Clone(s.Topics)
 	for i, topic := range s.Topics {
-		s.Topics[i] = c.config.wire(topic)
+		s.Topics[i] = c.config.wireName(topic)
 	}
 	switch {
 	case !groupName.MatchString(s.Group):
-		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as a group's name", broker.ErrIllegal))
+		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as the name of a group", broker.ErrIllegal))
 	case len(s.Topics) == 0:
 		return fail(fmt.Errorf("%w: no topic", broker.ErrIllegal))
 	case s.MaxInFlight < 1 || s.MaxInFlight > 100_000:
@@ -73,14 +77,14 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	case s.MaxBuffered < 1 || s.MaxBuffered > 65_535:
 		return fail(fmt.Errorf("%w: MaxBuffered %d: want 1 to 65,535", broker.ErrIllegal, s.MaxBuffered))
 	}
-	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight), stopping: make(chan struct{})}
-	var i *instance
-	err := k.start(ctx, &i)
-	away := c.config.AwaitBroker && errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected)
-	if err != nil && !away {
+	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight)}
+	first, err := k.start(ctx)
+	deferred := c.config.AwaitBroker && errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected)
+	if err != nil && !deferred {
 		return fail(err)
 	}
-	k.current = i
+	k.current = first
+	_ = k.work.Start(ctx, func(context.Context) error { return nil }) // can't fail
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {
@@ -88,64 +92,62 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	}
 	c.mu.Unlock()
 	if closed {
-		_ = k.Stop(ctx) // nothing has reached it
+		_ = k.Stop(ctx) // it has handled nothing
 		return fail(errClientClosed)
 	}
-	if away {
-		c.log.Warn("no broker can be reached: the consumer starts when one comes", "group", s.Group, "error", err)
-		k.setTrouble(printable.Errorf("consumer of group %s waits for a broker: %w", s.Group, err))
-		k.renewSoon("no broker was there")
+	if deferred {
+		c.log.Warn("no broker can be reached; the consumer starts as soon as one can", keyGroup, s.Group, keyError, err)
+		k.setProblem(printable.Errorf("consumer of group %s waits for a broker: %w", s.Group, err))
+		k.restartSoon(FirstBrokerCame, "")
 	}
 	return k, nil
 }
 
-// start makes the consumer's instance, once the group may read and has its place.
-func (k *consumer) start(ctx context.Context, i **instance) error {
-	if err := k.probe(ctx); err != nil {
-		return err
+// start checks the grants, sets the group's first offsets, and starts a consumer of rocketmq-client-go.
+func (k *consumer) start(ctx context.Context) (*clientConsumer, error) {
+	if err := k.checkGrants(ctx); err != nil {
+		return nil, err
 	}
-	if err := k.begin(ctx); err != nil {
-		return err
+	if err := k.setStart(ctx); err != nil {
+		return nil, err
 	}
-	var err error
-	*i, err = k.newInstance(ctx)
-	return err
+	return k.newClientConsumer(ctx)
 }
 
-// probe asks each broker that holds a topic for the group's offset. The client's consumer starts without a word where a
-// topic is missing a grant, and then never gets a message.
-func (k *consumer) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+// checkGrants requests the group's offset from each broker that holds a topic of the subscription. Without a grant the broker
+// refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message.
+func (k *consumer) checkGrants(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, grantsTimeout)
 	defer cancel()
 	brokers := map[string]struct{}{}
 	for _, topic := range k.subscription.Topics {
-		queues, err := k.readable(ctx, topic)
+		queues, err := k.readableQueues(ctx, topic)
 		if err != nil {
 			return err
 		}
-		var links []*link
+		var conns []*brokerConn
 		for _, q := range queues {
-			if q.link != nil {
-				links = append(links, q.link)
+			if q.conn != nil {
+				conns = append(conns, q.conn)
 				brokers[q.Broker] = struct{}{}
 			}
 		}
-		asked := 0
+		granted := 0
 		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
-		for l, err := range k.client.fanOut(ctx, links, func(ctx context.Context, l *link) error {
-			_, err := k.offset(ctx, l, topic, 0)
+		for b, err := range k.client.callEach(ctx, conns, func(ctx context.Context, b *brokerConn) error {
+			_, err := k.hasOffset(ctx, b, topic, 0)
 			return err
 		}) {
 			if err == nil {
-				asked++
+				granted++
 				continue
 			}
-			last = fmt.Errorf("topic %s on broker %s: %w", topic, l.name, err)
+			last = fmt.Errorf("topic %s on broker %s: %w", topic, b.name, err)
 			if errors.Is(err, broker.ErrRejected) {
 				return last
 			}
 		}
-		if asked == 0 {
+		if granted == 0 {
 			return last
 		}
 	}
@@ -158,87 +160,83 @@ func (k *consumer) probe(ctx context.Context) error {
 // Err implements broker.Consumer.
 func (k *consumer) Err() error {
 	k.mu.Lock()
-	trouble, brokers := k.trouble, k.brokers
+	problem, brokers := k.problem, k.brokers
 	k.mu.Unlock()
-	if trouble != nil {
-		return trouble
+	if problem != nil {
+		return problem
 	}
 	var errs []error
 	for _, name := range brokers {
-		if l := k.client.link(name); l != nil {
-			errs = append(errs, l.down())
+		if b := k.client.brokerConn(name); b != nil {
+			errs = append(errs, b.down())
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (k *consumer) setTrouble(err error) {
+func (k *consumer) setProblem(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.trouble = err
+	k.problem = err
 }
 
 // Stop implements broker.Consumer.
 func (k *consumer) Stop(ctx context.Context) error {
-	k.stopOnce.Do(func() { close(k.stopping) })
-	k.renewal.Lock()
-	defer k.renewal.Unlock()
+	_ = k.work.Stop(ctx) // a restart that goes on after ctx has ended is waited for below
+	k.replacing.Lock()
+	defer k.replacing.Unlock()
 	k.client.mu.Lock()
 	delete(k.client.consumers, k)
 	k.client.mu.Unlock()
-	k.setTrouble(nil)
-	i := k.current
-	if i == nil {
+	k.setProblem(nil)
+	current := k.current
+	if current == nil {
 		return nil
 	}
 	k.current = nil
-	if err := i.stop(ctx); err != nil {
-		return printable.Errorf("stop consumer of group %s: running handlers: %w", k.subscription.Group, err)
+	if err := current.stop(ctx); err != nil {
+		return printable.Errorf("stop consumer of group %s: handlers in progress: %w", k.subscription.Group, err)
 	}
 	return nil
 }
 
-// handle calls the handler until it settles the message. It gives up, and returns false, when drain is closed.
-func (k *consumer) handle(ctx context.Context, drain <-chan struct{}, d broker.Delivery) bool {
-	for try := 0; ; try++ {
+// handle calls the handler until it settles the message. It returns false when draining ends first.
+func (k *consumer) handle(ctx, draining context.Context, d broker.Delivery) bool {
+	for attempt := 0; ; attempt++ {
 		err := k.call(ctx, d)
 		if err == nil {
 			return true
 		}
-		k.failed(d, err)
-		t := time.NewTimer(backoff(try, minHold, maxHold))
-		select {
-		case <-drain:
-			t.Stop()
+		k.reportFailed(d, err)
+		if !background.Sleep(draining, clock.System{}, backoff(attempt, minHandlerPause, maxHandlerPause)) {
 			return false
-		case <-t.C:
 		}
 		d.Attempt++
 	}
 }
 
-func (k *consumer) failed(d broker.Delivery, err error) {
-	k.client.log.Warn("handler failed; the message is held and handled again", "group", k.subscription.Group, "topic", d.Topic,
-		"message_id", d.ID, "attempt", d.Attempt, "error", err)
+func (k *consumer) reportFailed(d broker.Delivery, err error) {
+	k.client.log.Warn("handler failed; the message is held and the handler called again", keyGroup, k.subscription.Group, keyTopic, d.Topic,
+		keyMessageID, d.ID, keyAttempt, d.Attempt, keyError, err)
 	k.client.listener.HandlerFailed(HandlerInfo{Group: k.subscription.Group, Topic: d.Topic, MessageID: d.ID, Attempt: d.Attempt, Err: err})
 }
 
-// call runs the handler once. What it does to its goroutine, a panic or an end, is an error of this one try.
+// call calls the handler once. A panic or a runtime.Goexit of the handler is an error of this one call.
 func (k *consumer) call(ctx context.Context, d broker.Delivery) error {
-	d.Topic = k.client.config.bare(d.Topic)
+	d.Topic = k.client.config.topicOf(d.Topic)
 	var err error
 	ended := guard.Run(func() { err = k.handler(ctx, d) })
 	if ended == nil {
 		return err
 	}
-	k.client.sayEnded("handler", ended, "group", k.subscription.Group, "topic", d.Topic, "message_id", d.ID)
+	k.client.logPanic("a handler", ended, keyGroup, k.subscription.Group, keyTopic, d.Topic, keyMessageID, d.ID)
 	return printable.Errorf("handler: %w", ended)
 }
 
-// flowControl are the client's numbers for how much of a queue waits in memory.
+// flowControl returns rocketmq-client-go's limits of what it holds of one queue in memory: messages, mebibytes, and the span
+// between the oldest message that isn't settled and the newest. The span is the widest that the client allows, so that one
+// message that is held does not stop those that follow it.
 func flowControl(s broker.Subscription) (count int64, mebibytes, span int) {
-	// A queue is paused when more than the span lies between its oldest unsettled message and its newest. The widest
-	// span there is: one held message should not hold up what follows it.
 	return int64(s.MaxBuffered), 32, 65_535
 }
 

@@ -11,8 +11,9 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// A half message that nobody answers for is reported with its own topic. Before the first there is nothing to read.
-func TestDiscarded(t *testing.T) {
+// TestSubscribeDiscarded: a half message that no checker decides is delivered with its own topic. Before the first one there is no topic to
+// subscribe to.
+func TestSubscribeDiscarded(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t, rocketmqtest.Config{TransactionTimeout: 200 * time.Millisecond, CheckInterval: 200 * time.Millisecond, CheckMax: 2})
 	ctx := deadline(t, time.Minute)

@@ -1,98 +1,126 @@
-// Package rocketmq is the driver for Apache RocketMQ: the broker port over rocketmq-client-go v2.1.2, and over
-// connections of its own for what that client can't do.
+// Package rocketmq is rocketflow's driver for Apache RocketMQ: it sends, schedules and consumes messages, and runs transaction producers.
+// It implements the interfaces of package broker. Applications usually give its [Config] to package app or rocketflowfx, and it can be
+// used alone:
 //
-// # Who does what
+//	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{"127.0.0.1:9876"}, Service: "billing"})
+//	if err != nil {
+//		return err
+//	}
+//	defer client.Close(ctx)
 //
-// The client sends (Send, SendGroup, Schedule, and the half messages of Prepare) and consumes. Our own connections, one
-// to each broker, end half messages and wait for the answer, answer checks, create topics, ask whether a group may read
-// a topic, and notice within a second that a broker went or came back.
+//	receipt, err := client.Send(ctx, broker.Message{Topic: "orders", ShardingKey: "order-7", Body: []byte("placed")})
+//
+//	consumer, err := client.Subscribe(ctx, broker.Subscription{Group: "billing", Topics: []string{"orders"}},
+//		func(ctx context.Context, d broker.Delivery) error {
+//			return handle(ctx, d.Body) // nil settles the message; after an error it is delivered again
+//		})
+//
+// Topics must exist: create them with [Client.CreateTopics], or with `mqadmin updateTopic`. A program opens one Client. For a readiness
+// probe there is [Client.Ping]; for metrics, [Listener]. The delivery contract is in package broker; tests can use the embedded broker in
+// package rocketmqtest.
+//
+// # Two kinds of connections
+//
+// The driver is built on rocketmq-client-go v2.1.2, called "the client" below. The client sends (Send, SendGroup, Schedule, and the half
+// messages of Prepare) and consumes. The driver also has a connection of its own to each broker. Through it the driver ends half messages
+// and waits for the response, answers check-backs, creates topics, checks a group's grants, and notices within a second that a broker is
+// down or up.
 //
 // # Order
 //
-// A sharding key is hashed (FNV-1a, 64 bits) over the topic's writable queues sorted by broker and number, alike in
-// every process and for Send, SendGroup, Prepare and Schedule. Adding queues moves keys. While a broker restarts its
-// queues keep their keys, and sends to them fail with broker.ErrUnavailable rather than go elsewhere. A process that
-// starts while a broker is missing doesn't know those queues: what must keep its order at any price should be on one
-// broker, or be checked by the reader, as package handlers does.
+// A sharding key is hashed (FNV-1a, 64 bits) over the topic's writable queues, sorted by broker and number. The result is the same in
+// every process, and for Send, SendGroup, Prepare and Schedule. When queues are added, keys move to other queues. While a broker restarts,
+// its queues keep their keys: sends to them fail with broker.ErrUnavailable and don't go to other queues. A process that starts while a
+// broker is down doesn't know that broker's queues. If order must hold in that case too, keep the topic on one broker, or let the consumer
+// check the order, as package handlers does.
 //
-// # What of the client is absorbed
+// # Problems of the client that the driver solves
 //
-// Names. Clients of one name in a process share a connection, the credentials of the first, and the handler of the
-// first: each producer and consumer gets a unique instance name. (Nearly every case of the conformance suite opens two.)
+// In parentheses: the tests, in this package or in the conformance suite (package brokertest), that show it.
 //
-// Contexts. With a context that has ended the client writes the request up to four times and reports a timeout: it never
-// sees the caller's (SendAfterContextEnded). Its timeout is a fixed 3 s: a caller's shorter one ends the wait, and the
-// send ends behind it (TestBrokerHangs).
+// Instance names. Clients with the same instance name in a process share one connection, the first one's credentials and the first one's
+// request handler. The driver gives each producer and consumer a unique name. (Nearly every case of the conformance suite opens two.)
 //
-// Retries. None by the client (WithRetry(0)): a second try under the same key after a lost answer doubles a message, or
-// leaves an orphan half message.
+// Contexts. With a context that has ended, the client writes the request up to four times and reports a timeout. The driver never gives it
+// the caller's context (SendAfterContextEnded). The client's timeout is a fixed 3 s. A shorter one of the caller ends the wait; the send
+// itself ends later (TestBrokerHangs).
 //
-// Asynchronous sends. The client's crash the process when an answer is late: SendAsync is Send in a goroutine of ours.
+// Retries. A second attempt with the same key after a lost response stores a message twice, or leaves a half message without an end. The
+// client retries nothing (WithRetry(0)).
 //
-// Messages. The client writes into a message and caches its compressed body: each send has a fresh one (Send).
-// Properties that would change a message's nature, and bytes that would break the encoding, are refused
-// (SendRefusesReservedProperty). Members of a group get no unique key from the client: we set it (SendGroup).
+// Asynchronous sends. Those of the client crash the process when a response is late. SendAsync calls Send in a goroutine.
 //
-// Queues. Its order of queues is not stable: ours is (TestPickIsStable, OrderByShardingKey).
+// Messages. The client writes into a message and caches its compressed body. Each send has a new one (Send). Properties that would turn
+// the message into something else, and bytes that would break the encoding, are refused (SendRefusesReservedProperty). The client sets
+// no unique keys for messages of a group; the driver does (SendGroup).
 //
-// Routes. It looks for unknown topics under a lock, up to 6 s for each name server: we look first, with the caller's
-// context (SendToUnknownTopic). It learns a new topic's queues a moment before their broker's address, and refuses sends
-// in between: they are tried again (TestFirstSends).
+// Queues. The client's order of queues isn't stable; the driver's is (TestShardingKeyChoosesTheSameQueueInAllProcesses,
+// OrderByShardingKey).
 //
-// Connecting. It dials under a lock that stops all sends: what our own connection finds down isn't tried
-// (TestBrokerRestart).
+// Routes. The client looks up unknown topics under a lock, for up to 6 s for each name server. The driver looks them up first, with the
+// caller's context (SendToUnknownTopic). The client learns a new topic's queues a moment before the broker's address and fails sends in
+// between; the driver repeats them (TestSendsToANewTopic).
 //
-// Errors. It hands out codes as text: TestClientErrorText. Its panics become errors.
+// Connecting. The client connects under a lock that stops all sends. The driver sends nothing to a broker that its own connection shows to
+// be down (TestBrokerRestart).
 //
-// Transactions. The client's transaction producer is not used: it registers only after its first send, answers one
-// check at a time, answers none after a panic, drops the error of an end, and shares the first creator's handler. Our
-// connection registers at once (CheckAnsweredAfterRestart), asks concurrently and recovers (CheckPanics), waits for the
-// end's answer (TransactionCommit), and is back with the broker (TestBrokerRestart; the client takes 16 to 34 s).
+// Errors. The client returns response codes as text. The driver returns typed errors (TestErrorOfClientIsTyped), also for panics of the
+// client.
 //
-// The application's functions. Handlers, checkers, listeners and what is told of a send run guarded: a panic or a
-// runtime.Goexit ends that one call (RedeliveryAfterGoexit, CheckPanics, TestFunctionsThatEnd).
+// Transactions. The client's transaction producer registers only after its first send, answers one check-back at a time and none after a
+// panic, loses the error of a commit or rollback, and shares the first instance's request handler. The driver doesn't use it: its own
+// connection registers at once (CheckAnsweredAfterRestart), answers concurrently and survives panics (CheckPanics), waits for the
+// response to a commit or rollback (TransactionCommit), and is up as soon as the broker is (TestBrokerRestart; the client takes 16 to
+// 34 s).
 //
-// Handlers. Anything but success makes the client send a message back to the broker without looking at the answer,
-// which can lose it; a panic leaves it hanging for 15 minutes. A failed message is held and tried again (100 ms to 5 s)
-// until it is settled (RedeliveryAfterError, RedeliveryAfterPanic). Meanwhile others flow on: up to 65,535 that follow it
-// in its queue. After a crash these come again.
+// Functions of the application. A panic or a runtime.Goexit in a handler, checker, listener or done function ends that one call
+// (RedeliveryAfterGoexit, CheckPanics, TestPanicsOfTheApplicationEndOneCall).
 //
-// Serial consumers. Only success and suspend are safe results, and suspend without a pause spins: it is set each time
-// (GlobalOrder). When a queue moves to another process it stands still for up to 80 s.
+// Failed messages. After any result but success the client sends the message back to the broker and ignores the response, which can lose
+// the message; after a panic it does nothing for 15 minutes. The driver holds a failed message and calls the handler again, after 100 ms to
+// 5 s, until the message is settled (RedeliveryAfterError, RedeliveryAfterPanic). Up to 65,535 messages behind it in its queue are
+// delivered meanwhile, and delivered again if the process crashes.
 //
-// Stopping. Shutdown waits for nothing and drops late results: a gate in front of the handler drains first
-// (DrainOnStop). Shutdown of a consumer that never started panics: it isn't called. Shutdown says nothing to the broker
-// and cuts the connection, also under a heartbeat: then the consumer stays in its group for two minutes, and what it had
-// of the queues unread. It is called when no heartbeat should be under way: see Config.StopQuietPeriod (TestStopLeavesNoGhost).
+// Serial consumers. A serial consumer may return only success and suspend, and suspend without a pause is a busy loop. The driver sets the
+// pause each time (GlobalOrder). When a queue moves to another process nobody reads it for up to 80 s.
 //
-// Starting. A consumer without permission starts in silence and stays silent: Subscribe asks first (TestCredentials),
-// and returns when a broker lists the consumer. A group that begins at the end would begin at the start of a young queue,
-// and at the end of one that comes later: its offsets are set before it starts (BeginNewest, BeginAt,
-// TestQueuesThatComeLater). RocketMQ 4.9 doesn't tell a new group from one at offset 0, so there it begins at the oldest.
+// Stopping. The client's Shutdown waits for no handler and loses results that come later; for a consumer that never started it panics. The
+// driver first waits for running handlers (DrainOnStop), and doesn't shut down what never started. Shutdown also doesn't unregister the
+// consumer, and closes its connection even while a heartbeat is in flight: then the broker may list the consumer for two more minutes,
+// while nobody reads its queues. The driver calls Shutdown when no heartbeat should be in flight: see Config.StopQuietPeriod
+// (TestStopRemovesConsumersFromTheirGroup).
 //
-// Broker restarts. The client's consumers would sleep for up to a minute: they are renewed (TestBrokerRestart). So is one
-// whose connection alone breaks, when the broker no longer lists it: the client awaits the answers of its pulls for 30 s
-// (TestConsumerIsCut). One that a broker lists for its old connection, too, is given its queues once (TestListedTwice).
+// Starting. A consumer without grants starts without an error and gets no messages. Subscribe checks the grants first (TestCredentials,
+// TestGrants), and returns when a broker lists the consumer. A new group that asks for the newest messages would get the oldest of a young
+// queue, and would skip messages of queues that are added later. The driver sets the group's offsets before the start (BeginNewest,
+// BeginAt, TestQueuesAddedLaterAreReadFromTheirOldestMessage). RocketMQ 4.9 doesn't distinguish a new group from one at offset 0; there the
+// group begins at the oldest message.
 //
-// Name servers. The client takes no host names: we look them up (TestOpenFails). It asks all of them in turn and waits 6 s
-// for one that hangs, at each start of a consumer: it is told only of those that answer, and every two minutes again. We ask
-// the one that answered last, the next when that takes more than a moment, and those that failed last (TestOneBadNameServer,
-// TestNameServersComeAndGo).
+// Restarts of brokers. The client's consumers would get no messages for up to a minute. The driver restarts them (TestBrokerRestart). It
+// also restarts a consumer that no broker lists any more because only its own connection broke: the client waits 30 s for the responses
+// to its pulls (TestConsumerSurvivesABrokenConnection). A consumer that a broker lists for its old connection as well is allocated its
+// queues once (TestConsumerListedTwiceReadsAllQueues).
 //
-// Log. It goes to Config.Logger, a level or two lower, without payloads; Fatal doesn't exit.
+// Name servers. The client takes no host names; the driver looks them up (TestOpenFails). At each start of a consumer the client sends
+// requests to all name servers in turn and waits 6 s for one that hangs; the driver gives it only those that respond, every two minutes
+// again. The driver itself sends a request to the one that responded last, to the next if that takes longer than 250 ms, and last to those
+// that have failed (TestOneBadNameServer, TestNameServersComeAndGo).
 //
-// # What remains
+// Log. The client's log goes to Config.Logger, at lower levels and without payloads. Its Fatal doesn't exit.
 //
-// Each consumer that ends leaves goroutines of the client asleep, some for an hour, one for 72: consumers are meant to
-// live as long as the process. (The tests name them, in TestMain.) The client races with itself in consumers, so tests
-// that consume can't run under the race detector. There is no TLS.
+// # Known limits
 //
-// A process that is killed within a millisecond or so of a heartbeat of its consumers may stay a member of their groups,
-// and its queues unread, until the broker has missed its heartbeats for two minutes: the broker handles the connection's
-// end before it handles the heartbeat (rocketmqtest has TestDeadMembersStayListed). Events of these queues are late then, not lost. One
-// that dies of its first messages does so often, as they follow its heartbeat. RocketMQ 5's channelExpiredTimeout, in
-// milliseconds, makes it less: 45000, as deploy/broker.conf has it, is still one and a half of the client's heartbeats.
+// Each consumer that ends leaves sleeping goroutines of the client, some for an hour, one for 72 hours: let consumers live as long as the
+// process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race detector. There is
+// no TLS.
 //
-// A broker that loses messages in a power failure may still know that a group has read them. Where others come in their
-// place before the group's consumers are back, these pass over them, too. The gap shows it as it shows what was lost.
+// A process that is killed within about a millisecond of a heartbeat of its consumers may stay a member of their groups until the broker
+// has missed its heartbeats for two minutes, and nobody reads its queues until then: the broker has handled the end of the connection before
+// the heartbeat (TestDeadMembersStayListed in package rocketmqtest). The messages of these queues are late, not lost. It often happens to a process that
+// is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout shortens the two minutes:
+// 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.
+//
+// A broker that loses messages in a power failure may keep the offsets of a group that had read them. If other messages are stored in
+// their place before the group's consumers are connected again, the consumers skip these as well. Package handlers detects that as a gap,
+// like the loss itself.
 package rocketmq

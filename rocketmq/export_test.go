@@ -1,4 +1,4 @@
 package rocketmq
 
-// NameServersTold returns the name servers that the client under us would be told of.
-func (c *Client) NameServersTold() []string { return c.names.Resolve() }
+// UsableNameServers returns the name servers that rocketmq-client-go gets.
+func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,14 +15,15 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// Of two brokers one freezes. Consumers that start a moment later, before anybody has noticed, read from the other.
+// TestStartWhileABrokerHangs freezes one of two brokers. A consumer that starts a moment later, before the client has
+// noticed, reads from the other broker.
 func TestStartWhileABrokerHangs(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("orders", 2)
 	frozen := newRelay(t, mq.BrokerAddr())
-	address := twoBrokers(t, map[string]string{"broker-a": frozen.address, "broker-b": mq.BrokerAddr()})
-	ctx := deadline(t, 3*time.Minute) // each 20 s the client asks one of both, by chance, who is in the group
+	address := twoBrokers(t, frozen.address, mq.BrokerAddr())
+	ctx := deadline(t, 3*time.Minute)
 	c := open(t, func(c *rocketmq.Config) { c.NameServers = []string{address} })
 	frozen.hang(true)
 	t.Cleanup(func() { frozen.hang(false) }) // before the client closes
@@ -59,15 +61,22 @@ func TestStartWhileABrokerHangs(t *testing.T) {
 	}
 }
 
-// twoBrokers is a name server that lists these brokers, with two queues of each topic on each. It returns its address.
-func twoBrokers(t *testing.T, brokers map[string]string) string {
+// twoBrokers starts a name server that lists two brokers, broker-a at frozen and broker-b at answering, with two queues of
+// the topic orders on each. It returns the name server's address.
+//
+// Every 20 s rocketmq-client-go requests the members of a consumer's group from one broker of the topic's route, chosen at
+// random; a consumer whose request isn't answered reads nothing until the next. The route therefore lists broker-b 1000 times:
+// the client chooses it, while it still knows, and sends heartbeats to, the broker that hangs.
+func twoBrokers(t *testing.T, frozen, answering string) string {
 	t.Helper()
+	brokerData := func(name, address string) remoting.BrokerData {
+		return remoting.BrokerData{Cluster: "DefaultCluster", Name: name, Addresses: map[string]string{"0": address}}
+	}
+	a, b := brokerData("broker-a", frozen), brokerData("broker-b", answering)
+	table := map[string]remoting.BrokerData{a.Name: a, b.Name: b}
+	data := append([]remoting.BrokerData{a}, slices.Repeat([]remoting.BrokerData{b}, 1000)...)
 	var queues []map[string]any
-	var data []remoting.BrokerData
-	table := map[string]remoting.BrokerData{}
-	for name, address := range brokers {
-		b := remoting.BrokerData{Cluster: "DefaultCluster", Name: name, Addresses: map[string]string{"0": address}}
-		data, table[name] = append(data, b), b
+	for name := range table {
 		queues = append(queues, map[string]any{"brokerName": name, "readQueueNums": 2, "writeQueueNums": 2, "perm": 6, "topicSysFlag": 0})
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,8 +14,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// What a plain client sends is delivered, and it gets what we send.
-func TestInteroperates(t *testing.T) {
+// TestInteroperatesWithPlainClients: messages of rocketmq-client-go alone are delivered, and it gets those of this package.
+func TestInteroperatesWithPlainClients(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, 90*time.Second)
 	c := open(t)
@@ -75,8 +75,8 @@ func TestInteroperates(t *testing.T) {
 	}
 }
 
-// Two namespaces on one broker don't see each other, and callers don't see the namespace.
-func TestNamespace(t *testing.T) {
+// TestNamespacesAreSeparate: two namespaces on one broker don't see each other, and callers don't see the namespace.
+func TestNamespacesAreSeparate(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, 90*time.Second)
 	name, group := unique("topic"), unique("group")

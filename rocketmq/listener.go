@@ -5,62 +5,70 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// Listener is told what happened. Its functions are called from many goroutines and must return quickly; nil ones are
-// skipped.
+// Listener has functions that a Client calls when something happens, for metrics and tests. A nil function is not called. They are
+// called concurrently and must return quickly; a panic ends the one call and is logged.
 type Listener struct {
-	BrokerUp        func(BrokerInfo)
-	BrokerDown      func(BrokerInfo)
-	CheckAnswered   func(CheckInfo)
-	CheckDropped    func(CheckInfo) // too many checks at once: the broker will ask again
-	HandlerFailed   func(HandlerInfo)
-	ConsumerRenewed func(ConsumerInfo) // after a broker came back
+	// BrokerUp is called when the client's own connection to a broker is up, at the start and after each loss.
+	BrokerUp func(BrokerInfo)
+	// BrokerDown is called when that connection is lost.
+	BrokerDown func(BrokerInfo)
+	// CheckAnswered is called when the Checker of a transaction producer has returned and its decision was sent to the broker.
+	CheckAnswered func(CheckInfo)
+	// CheckDropped is called when a check is dropped because too many wait: the broker repeats it.
+	CheckDropped func(CheckInfo)
+	// HandlerFailed is called when a handler has not settled a message: the message is held and the handler called again.
+	HandlerFailed func(HandlerInfo)
+	// ConsumerRestarted is called when a consumer that got no messages was replaced by a new one, such as after a broker's restart.
+	ConsumerRestarted func(ConsumerInfo)
 }
 
-// BrokerInfo is about our own connection to a broker.
+// BrokerInfo describes the client's own connection to a broker.
 type BrokerInfo struct {
 	Broker, Address string
-	Err             error // why it is down
+	Err             error // why the connection is down; nil: it is up
 }
 
-// CheckInfo is about a check of a half message.
+// CheckInfo describes a check of a half message.
 type CheckInfo struct {
 	Group, Topic, MessageID string
-	Decision                string // commit, rollback, unknown
-	Attempt                 int
+	Decision                broker.Decision
+	Attempt                 int // counts the checks of the half message, beginning with 1
 	Took                    time.Duration
-	Err                     error // of ending the half message
+	Err                     error // why the decision was not taken; nil: the broker has taken it, or it is Unknown
 }
 
-// HandlerInfo is about a message that a handler did not settle and that is held for another try.
+// HandlerInfo describes a call of a handler that has not settled a message.
 type HandlerInfo struct {
 	Group, Topic, MessageID string
-	Attempt                 int
+	Attempt                 int // as in broker.Delivery
 	Err                     error
 }
 
-// ConsumerInfo is about a consumer.
+// ConsumerInfo describes a consumer that was restarted.
 type ConsumerInfo struct {
 	Group  string
 	Topics []string
-	Took   time.Duration
+	Reason RestartReason
+	Took   time.Duration // from the first attempt to the new consumer's start
 }
 
-// guarded returns a Listener without nil functions, each of which outlives whatever the function of l does.
+// guarded returns a Listener whose functions are never nil, and survive panics of those of l.
 func (l *Listener) guarded(log *slog.Logger) *Listener {
 	var given Listener
 	if l != nil {
 		given = *l
 	}
 	return &Listener{
-		BrokerUp:        guarded(log, "BrokerUp", given.BrokerUp),
-		BrokerDown:      guarded(log, "BrokerDown", given.BrokerDown),
-		CheckAnswered:   guarded(log, "CheckAnswered", given.CheckAnswered),
-		CheckDropped:    guarded(log, "CheckDropped", given.CheckDropped),
-		HandlerFailed:   guarded(log, "HandlerFailed", given.HandlerFailed),
-		ConsumerRenewed: guarded(log, "ConsumerRenewed", given.ConsumerRenewed),
+		BrokerUp:          guarded(log, "BrokerUp", given.BrokerUp),
+		BrokerDown:        guarded(log, "BrokerDown", given.BrokerDown),
+		CheckAnswered:     guarded(log, "CheckAnswered", given.CheckAnswered),
+		CheckDropped:      guarded(log, "CheckDropped", given.CheckDropped),
+		HandlerFailed:     guarded(log, "HandlerFailed", given.HandlerFailed),
+		ConsumerRestarted: guarded(log, "ConsumerRestarted", given.ConsumerRestarted),
 	}
 }
 
@@ -70,26 +78,26 @@ func guarded[I any](log *slog.Logger, name string, fn func(I)) func(I) {
 	}
 	return func(i I) {
 		if ended := guard.Run(func() { fn(i) }); ended != nil {
-			sayEnded(log, "listener", ended, "name", name)
+			logPanic(log, "a listener", ended, keyName, name)
 		}
 	}
 }
 
-// sayEnded logs that a function of the application panicked or ended its goroutine.
-func sayEnded(log *slog.Logger, what string, ended error, args ...any) {
-	args = append([]any{"what", what}, append(args, "error", ended)...)
+// logPanic logs that a function of the application panicked or called runtime.Goexit.
+func logPanic(log *slog.Logger, what string, ended error, args ...any) {
+	args = append([]any{keyWhat, what}, append(args, keyError, ended)...)
 	var p *guard.PanicError
 	if errors.As(ended, &p) {
-		args = append(args, "stack", string(p.Stack))
+		args = append(args, keyStack, string(p.Stack))
 	}
-	log.Error("a function of the application panicked or ended its goroutine: only this call fails", args...)
+	log.Error("a function of the application panicked or ended its goroutine; only this call fails: mend the function", args...)
 }
 
-func (c *Client) sayEnded(what string, ended error, args ...any) {
-	sayEnded(c.log, what, ended, args...)
+func (c *Client) logPanic(what string, ended error, args ...any) {
+	logPanic(c.log, what, ended, args...)
 }
 
-// Tee returns a Listener that tells all of them, in order.
+// Tee returns a Listener that calls the functions of all listeners, in order. Nil listeners are skipped.
 func Tee(listeners ...*Listener) *Listener {
 	var all Listener
 	for _, l := range listeners {
@@ -101,7 +109,7 @@ func Tee(listeners ...*Listener) *Listener {
 		tee(&all.CheckAnswered, l.CheckAnswered)
 		tee(&all.CheckDropped, l.CheckDropped)
 		tee(&all.HandlerFailed, l.HandlerFailed)
-		tee(&all.ConsumerRenewed, l.ConsumerRenewed)
+		tee(&all.ConsumerRestarted, l.ConsumerRestarted)
 	}
 	return &all
 }

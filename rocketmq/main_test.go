@@ -28,8 +28,9 @@ func TestMain(m *testing.M) {
 		// Pulls: wait 30 s for the answer; a serial consumer polls for 5 s.
 		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).pullMessage"),
 		goleak.IgnoreAnyFunction(client+"consumer.(*pushConsumer).consumeMessageOrderly"),
-		// A look at who else is in the group: up to 3 s for the answer.
+		// Rebalances wait up to 3 s for a broker that hangs.
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).RebalanceImmediately"),
+		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).RebalanceIfNotPaused"),
 		// Offsets, name servers, routes, heartbeats: sleep up to 10 s before their first turn.
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.1"),
 		goleak.IgnoreAnyFunction(client+"internal.(*rmqClient).Start.func1.2"),

@@ -16,11 +16,12 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// maxProperties leaves the broker room for its own properties in what a record can hold.
+// maxProperties is the size of the largest properties that are sent: what a record can hold, less room for the broker's own.
 const maxProperties = remoting.MaxProperties - 1024
 
-// properties returns all properties of a message as they go on the wire, or why it can't be sent.
-func properties(m broker.Message) (map[string]string, error) {
+// wireProperties returns all properties of a message on the wire: the user's and those that stand for its other fields. The error
+// matches broker.ErrRejected and says why the message can't be sent.
+func wireProperties(m broker.Message) (map[string]string, error) {
 	if m.Topic == "" || len(m.Topic) > remoting.MaxTopic {
 		return nil, fmt.Errorf("%w: topic %s: want 1 to %d bytes", broker.ErrIllegal, printable.Quote(m.Topic, printable.Name), remoting.MaxTopic)
 	}
@@ -33,7 +34,7 @@ func properties(m broker.Message) (map[string]string, error) {
 		if !remoting.ValidProperty(name) || !remoting.ValidProperty(value) {
 			return fmt.Errorf("%w: property %s: contains \\x01 or \\x02", broker.ErrIllegal, printable.Quote(name, printable.Name))
 		}
-		if value != "" { // brokers and clients drop empty ones
+		if value != "" { // brokers and clients drop empty properties
 			p[name] = value
 			size += len(name) + len(value) + 2
 		}
@@ -74,16 +75,16 @@ func properties(m broker.Message) (map[string]string, error) {
 	return p, nil
 }
 
-// newMessageID draws a unique key. Its length is RocketMQ's own: parts of its tools tell keys from offsets by that.
+// newMessageID returns a new unique key. It is as long as RocketMQ's own: parts of its tools tell keys from offsets by the length.
 func newMessageID() string {
 	id, err := uuid.NewV7()
 	if err != nil {
-		panic(fmt.Sprintf("draw message id: %v", err)) // the system has no randomness
+		panic(fmt.Sprintf("generate message id: %v", err)) // the system has no randomness
 	}
 	return fmt.Sprintf("%X", id[:])
 }
 
-// newMessage makes what the client sends. It must be used once only: the client writes into it.
+// newMessage returns a message of rocketmq-client-go for a queue. It must be sent once only: the client writes into it.
 func newMessage(m broker.Message, props map[string]string, q queue) *primitive.Message {
 	out := &primitive.Message{
 		Topic: m.Topic, Body: m.Body,
@@ -93,8 +94,8 @@ func newMessage(m broker.Message, props map[string]string, q queue) *primitive.M
 	return out
 }
 
-// delivery restores a message from its properties as stored. It keeps only what a user may set.
-func delivery(topic string, props map[string]string, body []byte) broker.Delivery {
+// newDelivery returns a stored message with the properties that users may set; the reserved ones become its other fields.
+func newDelivery(topic string, props map[string]string, body []byte) broker.Delivery {
 	d := broker.Delivery{Message: broker.Message{
 		ID:          props[primitive.PropertyUniqueClientMessageIdKeyIndex],
 		Topic:       topic,
@@ -115,12 +116,12 @@ func delivery(topic string, props map[string]string, body []byte) broker.Deliver
 	return d
 }
 
-// backoff is the wait before another try: it doubles from min up to max, and a random part of up to a quarter keeps
-// many that wait for the same thing apart.
-func backoff(attempt int, min, max time.Duration) time.Duration {
-	d := max
-	if attempt < 16 && min<<attempt < max {
-		d = min << attempt
+// backoff returns the pause after an attempt, counted from 0: it doubles from shortest up to longest, less a random part of up to a quarter,
+// so that many who wait for the same thing don't return at once.
+func backoff(attempt int, shortest, longest time.Duration) time.Duration {
+	d := longest
+	if attempt < 16 && shortest<<attempt < longest {
+		d = shortest << attempt
 	}
 	return d - rand.N(d/4+1)
 }

@@ -14,52 +14,56 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// queue is one queue of a topic that takes messages.
+// queue is one queue of a topic.
 type queue struct {
 	broker string
 	id     int
 }
 
-// topicRoute lists the queues of a topic in one order for all processes, so that a sharding key means the same queue
-// everywhere.
+// topicRoute is the writable queues of a topic, sorted alike in all processes, so that a sharding key chooses the same queue in
+// each of them.
 type topicRoute struct {
 	queues []queue
-	turn   atomic.Uint32
+	next   atomic.Uint32 // counts messages without a sharding key
 }
 
-// routes remembers where topics are. An unknown topic is asked for each time, so it is found as soon as it exists.
+// routes caches the routes of topics that exist. A topic that doesn't is looked up each time, so that it is found as soon as it is
+// created.
 type routes struct {
-	names *nameServers
-	// missing tells whether a broker that the name servers don't list for a topic is expected back.
-	missing func(broker string) bool
-	// unlisted says what it means that a topic isn't found.
-	unlisted func(error) error
+	nameServers *nameServers
+	// mayReturn reports whether a broker that the name servers don't list for a topic is expected back.
+	mayReturn func(broker string) bool
+	// explainNotFound explains an error that says that a topic doesn't exist.
+	explainNotFound func(topic string, err error) error
 
 	mu     sync.Mutex
 	topics map[string]*topicRoute
 }
 
-func (r *routes) of(ctx context.Context, topic string) (*topicRoute, error) {
-	if t := r.known(topic); t != nil {
+// get returns the route of a topic from the cache, or else from a name server.
+func (r *routes) get(ctx context.Context, topic string) (*topicRoute, error) {
+	if t := r.cached(topic); t != nil {
 		return t, nil
 	}
 	return r.fetch(ctx, topic)
 }
 
-func (r *routes) known(topic string) *topicRoute {
+// cached returns nil if the topic isn't in the cache.
+func (r *routes) cached(topic string) *topicRoute {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.topics[topic]
 }
 
+// fetch gets the route of a topic from a name server and caches it.
 func (r *routes) fetch(ctx context.Context, topic string) (*topicRoute, error) {
-	route, err := r.names.route(ctx, topic)
+	route, err := r.nameServers.route(ctx, topic)
 	if err != nil {
-		return nil, r.unlisted(err)
+		return nil, r.explainNotFound(topic, err)
 	}
 	t := &topicRoute{queues: writable(route)}
 	if len(t.queues) == 0 {
-		return nil, printable.Errorf("%w: topic %s has no queue on a master that takes messages", broker.ErrUnavailable, topic)
+		return nil, printable.Errorf("%w: topic %s has no writable queue on a master", broker.ErrUnavailable, topic)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,8 +86,8 @@ func (r *routes) forget(topic string) {
 	delete(r.topics, topic)
 }
 
-// refresh fetches all known routes. A topic that is not found keeps its route: while its broker restarts the name
-// servers don't know it.
+// refresh fetches all cached routes. A topic that isn't found keeps its route: the name servers don't know it while its broker
+// restarts.
 func (r *routes) refresh(ctx context.Context) {
 	r.mu.Lock()
 	var topics []string
@@ -98,21 +102,22 @@ func (r *routes) refresh(ctx context.Context) {
 	}
 }
 
-// merge keeps the queues of a broker that is away for a moment: a message with a sharding key must wait for it rather
-// than go to another queue.
+// merge returns the queues of now, and those of old whose broker isn't listed and may return: a message with a sharding key must
+// wait for its queue rather than go to another.
 func (r *routes) merge(old, now []queue) []queue {
 	listed := map[string]bool{}
 	for _, q := range now {
 		listed[q.broker] = true
 	}
 	for _, q := range old {
-		if !listed[q.broker] && r.missing(q.broker) {
+		if !listed[q.broker] && r.mayReturn(q.broker) {
 			now = append(now, q)
 		}
 	}
 	return sortQueues(now)
 }
 
+// writable returns the queues of a route that take messages: writable ones on a master.
 func writable(route remoting.Route) []queue {
 	master := map[string]bool{}
 	for _, b := range route.Brokers {
@@ -137,22 +142,22 @@ func sortQueues(queues []queue) []queue {
 	return slices.Compact(queues)
 }
 
-// shard is the place of a sharding key's queue.
+// shard returns the index of a sharding key's queue.
 func (t *topicRoute) shard(shardingKey string) int {
 	h := fnv.New64a()
 	h.Write([]byte(shardingKey))
 	return int(h.Sum64() % uint64(len(t.queues)))
 }
 
-// pick chooses the queue: by the sharding key, or the next one whose broker is up.
-func (t *topicRoute) pick(shardingKey string, up func(broker string) bool) queue {
+// pick returns the queue of a sharding key; without a key the next queue whose broker is up, or any if none is.
+func (t *topicRoute) pick(shardingKey string, isUp func(broker string) bool) queue {
 	if shardingKey != "" {
 		return t.queues[t.shard(shardingKey)]
 	}
 	var q queue
 	for range t.queues {
-		q = t.queues[int(t.turn.Add(1))%len(t.queues)]
-		if up(q.broker) {
+		q = t.queues[int(t.next.Add(1))%len(t.queues)]
+		if isUp(q.broker) {
 			break
 		}
 	}

@@ -19,15 +19,15 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-func nop(context.Context, broker.Delivery) error { return nil }
+func ignore(context.Context, broker.Delivery) error { return nil }
 
-// Consumers that stop while the queues of their group move are forgotten by the broker, so that others get their queues. On
-// a real broker about one in eight stays a member for two minutes if it goes without a look.
-func TestStopLeavesNoGhost(t *testing.T) {
+// TestStopRemovesConsumersFromTheirGroup stops consumers while the queues of their group change. The brokers must remove them at once, so
+// that others get their queues. Without the shutdown window a real broker lists about one in eight for two more minutes.
+func TestStopRemovesConsumersFromTheirGroup(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := open(t)
-	topic := "ghosts-" + uuid.NewString()
+	topic := "members-" + uuid.NewString()
 	if err := c.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 4}); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestStopLeavesNoGhost(t *testing.T) {
 				s := broker.Subscription{Group: group(g, round), Topics: []string{topic}}
 				var joined []broker.Consumer
 				for range members {
-					k, err := c.Subscribe(ctx, s, nop)
+					k, err := c.Subscribe(ctx, s, ignore)
 					if err != nil {
 						return err
 					}
@@ -77,8 +77,9 @@ func TestStopLeavesNoGhost(t *testing.T) {
 	}
 }
 
-// A consumer doesn't go while its heartbeat is under way. (They go one after the other, so several may be late.)
-func TestStopAwaitsHeartbeats(t *testing.T) {
+// TestStopWaitsForHeartbeats: a consumer doesn't disconnect while a heartbeat is in flight. (The client sends heartbeats one after the
+// other, so several may be late.)
+func TestStopWaitsForHeartbeats(t *testing.T) {
 	t.Parallel()
 	const slow = 100 * time.Millisecond
 	mq := rocketmqtest.RunT(t)
@@ -100,8 +101,8 @@ func TestStopAwaitsHeartbeats(t *testing.T) {
 		remote netip.AddrPort
 	}
 	var members []member
-	for range 2 { // the second has queues of the first moved, and the end of the first those of the second
-		k, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}}, nop)
+	for range 2 { // the start of the second changes the queues of the first, and the end of the first those of the second
+		k, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}}, ignore)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +125,7 @@ func TestStopAwaitsHeartbeats(t *testing.T) {
 		early := time.Until(answered[m.remote])
 		mu.Unlock()
 		if early > 0 {
-			t.Errorf("gone %v before the answer to a heartbeat", early)
+			t.Errorf("disconnected %v before the response to a heartbeat", early)
 		}
 	}
 }

@@ -9,27 +9,30 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 const (
 	defaultQueues = 8
-	routePoll     = 50 * time.Millisecond
+	routePoll     = 50 * time.Millisecond // pause between two checks whether a new topic has a route
 )
 
-// CreateTopics creates topics on every broker that is up, and returns once each has a route. A topic that exists keeps
-// its queues and its kind.
+// CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that
+// exists keeps its queues and its kind. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
+// created later: see Config.AwaitBroker.
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
 	create := func(ctx context.Context) error { return c.createTopics(ctx, topics) }
-	return c.postpone("create topics", create(ctx), create)
+	return c.orDefer("create topics", create(ctx), create)
 }
 
 func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error {
-	var made []broker.Topic
+	var created []broker.Topic
 	for _, t := range topics {
-		t.Name = c.config.wire(t.Name)
-		switch _, err := c.routes.of(ctx, t.Name); {
+		t.Name = c.config.wireName(t.Name)
+		switch _, err := c.routes.get(ctx, t.Name); {
 		case err == nil:
 			continue
 		case !errors.Is(err, broker.ErrTopicNotFound):
@@ -38,25 +41,24 @@ func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error 
 		if err := c.createTopic(ctx, t); err != nil {
 			return printable.Errorf("create topic %s: %w", t.Name, err)
 		}
-		made = append(made, t)
+		created = append(created, t)
 	}
-	for _, t := range made {
-		// The answer comes before the name servers know: a broker that has just booted tells them up to 30 s later.
+	for _, t := range created {
+		// A broker responds before the name servers know the topic: one that has just booted tells them up to 30 s later.
 		for {
-			_, err := c.routes.of(ctx, t.Name)
+			_, err := c.routes.get(ctx, t.Name)
 			if err == nil {
 				break
 			}
-			select {
-			case <-ctx.Done():
+			if !background.Sleep(ctx, clock.System{}, routePoll) {
 				return printable.Errorf("create topic %s: wait for its route: %w", t.Name, err)
-			case <-time.After(routePoll):
 			}
 		}
 	}
 	return nil
 }
 
+// createTopic creates a topic on every broker that is up.
 func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
 	queues := strconv.Itoa(cmp.Or(t.Queues, defaultQueues))
 	request := &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
@@ -67,12 +69,12 @@ func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
 	}}
 	created := 0
 	var errs []error
-	for _, l := range c.allLinks() {
-		if l.down() != nil {
+	for _, b := range c.allBrokerConns() {
+		if b.down() != nil {
 			continue
 		}
-		if _, err := l.call(ctx, request); err != nil {
-			errs = append(errs, printable.Errorf("on broker %s: %w", l.name, err))
+		if _, err := b.call(ctx, request); err != nil {
+			errs = append(errs, printable.Errorf("on broker %s: %w", b.name, err))
 			continue
 		}
 		created++
@@ -83,16 +85,18 @@ func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
 	return errors.Join(errs...)
 }
 
-// VerifyTopics returns broker.ErrTopicNotFound, naming them, if some topics don't exist.
+// VerifyTopics checks that topics exist. The error names each that doesn't, says how to create it, and matches
+// broker.ErrTopicNotFound. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are checked later:
+// see Config.AwaitBroker.
 func (c *Client) VerifyTopics(ctx context.Context, topics ...string) error {
 	verify := func(ctx context.Context) error { return c.verifyTopics(ctx, topics) }
-	return c.postpone(fmt.Sprintf("verify topics %q", topics), verify(ctx), verify)
+	return c.orDefer(fmt.Sprintf("verify topics %q", topics), verify(ctx), verify)
 }
 
 func (c *Client) verifyTopics(ctx context.Context, topics []string) error {
 	var errs []error
 	for _, topic := range topics {
-		_, err := c.routes.fetch(ctx, c.config.wire(topic))
+		_, err := c.routes.fetch(ctx, c.config.wireName(topic))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

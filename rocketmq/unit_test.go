@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-func TestConfigNamesTheField(t *testing.T) {
+func TestConfigErrorsNameTheField(t *testing.T) {
 	t.Parallel()
 	good := Config{NameServers: []string{"h:1"}, Service: "s"}
 	if err := good.withDefaults().validate(); err != nil {
@@ -26,33 +26,33 @@ func TestConfigNamesTheField(t *testing.T) {
 		"SendTimeout":  func(c *Config) { c.SendTimeout = -1 },
 		"MaxAsync":     func(c *Config) { c.MaxAsync = -1 },
 		"TimerHorizon": func(c *Config) { c.TimerHorizon = -1 },
-		"Dialect":      func(c *Config) { c.Dialect = 9 },
+		"TimerFormat":  func(c *Config) { c.TimerFormat = 9 },
 	} {
 		c := good
 		change(&c)
 		var e *rocketflow.FieldError
-		if err := c.validate(); !errors.As(err, &e) || e.Field != field {
+		if err := c.withDefaults().validate(); !errors.As(err, &e) || e.Field != "rocketmq.Config."+field {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}
 }
 
-// The client gives the broker's code as text. This pins the text.
-func TestClientErrorText(t *testing.T) {
+// TestErrorOfClientIsTyped pins the text in which rocketmq-client-go returns a broker's response code.
+func TestErrorOfClientIsTyped(t *testing.T) {
 	t.Parallel()
 	var refused *remoting.ResponseError
-	err := clientError(errors.New("CODE: 17, DESC: topic[x] not exist\nmore"))
+	err := typedError(errors.New("CODE: 17, DESC: topic[x] not exist\nmore"))
 	if !errors.As(err, &refused) || refused.Code != remoting.TopicNotExist || !errors.Is(err, broker.ErrTopicNotFound) {
 		t.Errorf("got %v", err)
 	}
-	if err := clientError(errors.New("request timeout")); !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) {
+	if err := typedError(errors.New("request timeout")); !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestRouteKeepsQueuesOfRestartingBroker(t *testing.T) {
+func TestRouteKeepsQueuesOfARestartingBroker(t *testing.T) {
 	t.Parallel()
-	r := routes{missing: func(name string) bool { return name == "b" }}
+	r := routes{mayReturn: func(name string) bool { return name == "b" }}
 	old := []queue{{"a", 0}, {"a", 1}, {"b", 0}, {"c", 0}}
 	got := r.merge(old, []queue{{"a", 0}, {"a", 1}})
 	if want := []queue{{"a", 0}, {"a", 1}, {"b", 0}}; !slices.Equal(got, want) {
@@ -60,7 +60,7 @@ func TestRouteKeepsQueuesOfRestartingBroker(t *testing.T) {
 	}
 }
 
-func TestPickIsStable(t *testing.T) {
+func TestShardingKeyChoosesTheSameQueueInAllProcesses(t *testing.T) {
 	t.Parallel()
 	up := func(name string) bool { return name == "b" }
 	route := &topicRoute{queues: writable(remoting.Route{
@@ -70,7 +70,7 @@ func TestPickIsStable(t *testing.T) {
 	if want := []queue{{"a", 0}, {"a", 1}, {"b", 0}, {"b", 1}}; !slices.Equal(route.queues, want) {
 		t.Fatalf("got %v, want %v", route.queues, want)
 	}
-	// A changed hash would move keys between versions of a service that run side by side.
+	// With a changed hash two versions of a service that run at the same time would use different queues for a key.
 	for key, want := range map[string]queue{"order-1": {"a", 1}, "a": {"a", 0}, "order-2": {"a", 0}, "order-3": {"b", 1}, "order-4": {"b", 0}} {
 		if got := route.pick(key, up); got != want {
 			t.Errorf("key %s is in %v, want %v", key, got, want)
@@ -83,20 +83,20 @@ func TestPickIsStable(t *testing.T) {
 	}
 }
 
-func TestDialects(t *testing.T) {
+func TestTimerFormats(t *testing.T) {
 	t.Parallel()
 	due := time.UnixMilli(1700000000123).Add(time.Microsecond)
 	timer := broker.Timer{MessageID: "ID", Topic: "T", Due: due}
 	const ms = "1700000000124" // rounded up
-	if got := DMS.schedule(dueMillis(due)); !maps.Equal(got, map[string]string{"__STARTDELIVERTIME": ms}) {
+	if got := DMS.scheduleProperties(dueMillis(due)); !maps.Equal(got, map[string]string{"__STARTDELIVERTIME": ms}) {
 		t.Errorf("DMS: got %v", got)
 	}
-	if got := DMS.cancel(timer, 0); len(got) != 1 || !maps.Equal(got[0], map[string]string{"__STARTDELIVERTIME": ms, "__CANCEL_SCHEDULED_MSG": "ID"}) {
+	if got := DMS.cancelProperties(timer, 0); len(got) != 1 || !maps.Equal(got[0], map[string]string{"__STARTDELIVERTIME": ms, "__CANCEL_SCHEDULED_MSG": "ID"}) {
 		t.Errorf("DMS: got %v", got)
 	}
 	for version, keys := range map[int][]string{475: {"ID"}, 479: {"T+ID"}, 493: {"ID", "T+ID"}, 513: {"ID", "T+ID"}, 0: {"ID", "T+ID"}} {
 		var got []string
-		for _, p := range Apache5.cancel(timer, version) {
+		for _, p := range Apache5.cancelProperties(timer, version) {
 			if p["TIMER_DELIVER_MS"] != ms {
 				t.Errorf("version %d: %v", version, p)
 			}
@@ -111,7 +111,7 @@ func TestDialects(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	for attempt := range 100 {
-		if d := backoff(attempt, minHold, maxHold); d < minHold*3/4 || d > maxHold {
+		if d := backoff(attempt, minHandlerPause, maxHandlerPause); d < minHandlerPause*3/4 || d > maxHandlerPause {
 			t.Errorf("attempt %d: %v", attempt, d)
 		}
 	}

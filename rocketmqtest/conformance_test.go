@@ -17,9 +17,9 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name    string
-		change  func(*rocketmqtest.Config)
-		dialect rocketmq.Dialect
+		name   string
+		change func(*rocketmqtest.Config)
+		format rocketmq.TimerFormat
 	}{
 		{"5.3", func(*rocketmqtest.Config) {}, rocketmq.Apache5},
 		{"5.5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ55 }, rocketmq.Apache5},
@@ -33,16 +33,16 @@ func TestConformance(t *testing.T) {
 				TimerPrecision: 100 * time.Millisecond,
 			}
 			c.change(&config)
-			conformance(t, rocketmqtest.RunT(t, config), c.dialect)
+			conformance(t, rocketmqtest.RunT(t, config), c.format)
 		})
 	}
 }
 
-func conformance(t *testing.T, mq *rocketmqtest.Server, dialect rocketmq.Dialect) {
+func conformance(t *testing.T, mq *rocketmqtest.Server, format rocketmq.TimerFormat) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
 		admin := open(t, mq)
 		return brokertest.Harness{
-			Open: func(t *testing.T) brokertest.Driver { return openDialect(t, mq, dialect) },
+			Open: func(t *testing.T) brokertest.Driver { return openFormat(t, mq, format) },
 			Close: func(t *testing.T, d brokertest.Driver) {
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				defer cancel()
@@ -62,14 +62,14 @@ func conformance(t *testing.T, mq *rocketmqtest.Server, dialect rocketmq.Dialect
 
 func open(t testing.TB, mq *rocketmqtest.Server) *rocketmq.Client {
 	t.Helper()
-	return openDialect(t, mq, rocketmq.Apache5)
+	return openFormat(t, mq, rocketmq.Apache5)
 }
 
-func openDialect(t testing.TB, mq *rocketmqtest.Server, dialect rocketmq.Dialect) *rocketmq.Client {
+func openFormat(t testing.TB, mq *rocketmqtest.Server, format rocketmq.TimerFormat) *rocketmq.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", Dialect: dialect, SendTimeout: 20 * time.Second})
+	c, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", TimerFormat: format, SendTimeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func BenchmarkSaga(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	e, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: router{}, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts"})
+	e, err := saga.New(saga.Config{Pool: pool, Schema: schema, Router: router{}, Transactor: transactor{&bundle{pool: pool}}, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts"})
 	if err != nil {
 		b.Fatal(err)
 	}

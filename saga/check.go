@@ -6,11 +6,11 @@ import (
 	"regexp"
 )
 
-// nameForm fits the type of an event and the name of a timeout.
+// nameForm is the form of the names of sagas and states. They become parts of event types and names of timeouts.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`)
 
-// check returns a *DefinitionError with all that is wrong, or nil.
-func (d *Definition[S]) check() error {
+// validate returns a *DefinitionError that lists all that is wrong, or nil.
+func (d *Definition[S]) validate() error {
 	problems := append([]string(nil), d.problems...)
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
@@ -38,14 +38,14 @@ func (d *Definition[S]) check() error {
 		}
 		switch {
 		case s.final && (s.noDeadline || len(s.deadlines) > 0):
-			add("state %s: final, so it waits for nothing and has no deadline", s.name)
+			add("state %s: it is final and can't have a deadline", s.name)
 		case s.final:
 		case s.noDeadline && len(s.deadlines) > 0:
 			add("state %s: both Deadline and NoDeadline", s.name)
 		case len(s.deadlines) > 1:
 			add("state %s: %d deadlines", s.name, len(s.deadlines))
 		case !s.noDeadline && len(s.deadlines) == 0:
-			add("state %s: waits, but has neither Deadline nor NoDeadline", s.name)
+			add("state %s: it has neither Deadline nor NoDeadline", s.name)
 		}
 		for _, l := range s.deadlines {
 			if to := d.find(l.to); to == nil || !to.declared {
@@ -72,16 +72,16 @@ func (d *Definition[S]) check() error {
 		}
 	}
 	for r := range d.keys {
-		if !d.listens(r) {
+		if !d.handles(r) {
 			add("event %s: KeyBy without a transition", r.eventType)
 		}
 	}
 	for r := range d.waits {
-		if !d.takes(r) {
+		if !d.accepts(r) {
 			add("event %s: Wait without a transition", r.eventType)
 		}
 	}
-	if len(problems) == 0 { // else they would be blamed for what is only unfinished
+	if len(problems) == 0 { // an incomplete definition has incomplete paths
 		problems = d.checkPaths()
 	}
 	if len(problems) == 0 {
@@ -90,12 +90,12 @@ func (d *Definition[S]) check() error {
 	return &DefinitionError{Saga: d.name, Problems: problems}
 }
 
-// checkPaths finds states that no way leads to, and states without a way to an end.
+// checkPaths returns the states that can't be reached, and those from which no final state can be reached.
 func (d *Definition[S]) checkPaths() (problems []string) {
 	live := d.reachable(d.initial[0])
 	for _, s := range d.states {
 		if !live[s.name] {
-			problems = append(problems, fmt.Sprintf("state %s: dead, nothing leads to it", s.name))
+			problems = append(problems, fmt.Sprintf("state %s: it can't be reached", s.name))
 			continue
 		}
 		ends := false
@@ -103,13 +103,13 @@ func (d *Definition[S]) checkPaths() (problems []string) {
 			ends = ends || d.find(name).final
 		}
 		if !ends {
-			problems = append(problems, fmt.Sprintf("state %s: no way leads from it to a final state", s.name))
+			problems = append(problems, fmt.Sprintf("state %s: no final state can be reached from it", s.name))
 		}
 	}
 	return problems
 }
 
-// reachable returns the states that transitions and deadlines lead to from a state, and the state itself.
+// reachable returns the states that can be reached from a state by transitions and deadlines, and the state itself.
 func (d *Definition[S]) reachable(from string) map[string]bool {
 	next := map[string][]string{}
 	for _, t := range d.transitions {
@@ -133,11 +133,11 @@ func (d *Definition[S]) reachable(from string) map[string]bool {
 	return seen
 }
 
-// listens tells whether an event does something to sagas of the definition.
-func (d *Definition[S]) listens(r route) bool { return d.start(r) != nil || d.takes(r) }
+// handles reports whether an event begins sagas of the definition or makes transitions.
+func (d *Definition[S]) handles(r route) bool { return d.start(r) != nil || d.accepts(r) }
 
-// takes tells whether a state has a transition for an event.
-func (d *Definition[S]) takes(r route) bool {
+// accepts reports whether any state has a transition for an event.
+func (d *Definition[S]) accepts(r route) bool {
 	for _, t := range d.transitions {
 		if t.route == r {
 			return true

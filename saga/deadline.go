@@ -9,13 +9,16 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// DeadlinePassed is the content of the event of a deadline. Its type is "saga.deadline." and the saga's name, its subject
-// the saga's key.
+// DeadlinePassed is the payload of a deadline's event. The type of the event is "saga.deadline." and the saga's name, its
+// subject is the saga's key. The engine handles it.
 type DeadlinePassed struct {
-	Saga     string `json:"saga"`
-	Key      string `json:"key"`
-	State    string `json:"state"`    // whose deadline it is
-	Revision int64  `json:"revision"` // of the saga when it was armed
+	// Saga and Key identify the saga.
+	Saga string `json:"saga"`
+	Key  string `json:"key"`
+	// State is the state whose deadline it is.
+	State string `json:"state"`
+	// Revision is the saga's revision when the deadline was armed.
+	Revision int64 `json:"revision"`
 
 	topic string
 }
@@ -25,12 +28,13 @@ func (p DeadlinePassed) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: p.topic, Type: deadlineType(p.Saga), Subject: p.Key}
 }
 
+// deadlineType returns the type of a saga's deadline events.
 func deadlineType(saga string) string { return "saga.deadline." + saga }
 
-// timeoutKey is the key of a saga's timeouts; a timeout's name is the state.
+// timeoutKey returns the key of a saga's timeouts. The name of a timeout is the state whose deadline it is.
 func timeoutKey(saga, key string) string { return saga + "/" + key }
 
-// arm arms the deadline of the state that i has entered.
+// arm arms the deadline, if any, of the state that i has entered.
 func (s *Saga[S]) arm(ctx context.Context, tx rocketflow.Tx, i Instance[S], entered *state[S]) error {
 	l := entered.deadline()
 	if l == nil {
@@ -38,13 +42,13 @@ func (s *Saga[S]) arm(ctx context.Context, tx rocketflow.Tx, i Instance[S], ente
 	}
 	at := l.at(&i.Data)
 	if at.IsZero() {
-		return printable.Errorf("deadline of state %s: no instant", entered.name)
+		return printable.Errorf("deadline of state %s: the function of Deadline returned the zero time", entered.name)
 	}
 	p := DeadlinePassed{Saga: i.Name, Key: i.Key, State: entered.name, Revision: i.Revision, topic: s.engine.cfg.TimeoutTopic}
 	return s.engine.cfg.Timer.Arm(ctx, tx, timeoutKey(i.Name, i.Key), entered.name, at, p)
 }
 
-// handleDeadline runs behind the fence, which has found the timeout armed and due.
+// handleDeadline handles the event of a deadline. It runs behind the fence, which has found the timeout armed and due.
 func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 	p, err := decodeDeadline(e, s.latest.name)
 	if err != nil {
@@ -66,7 +70,7 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 	}
 	l := d.find(p.State).deadline()
 	if i.State != p.State || l == nil {
-		// While this waited for the lock, an event led to another state and disarmed the deadline.
+		// While this waited for the lock, another transaction left the state and disarmed the deadline.
 		return printable.Errorf("deadline of %s, saga %s of %s is in %s: %w", p.State, i.Name, i.Key, i.State, rocketflow.ErrStale)
 	}
 	run := func(data *S) error {
@@ -79,10 +83,11 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 	if err != nil || !i.waiting {
 		return err
 	}
-	return s.wake(ctx, tx, d, i)
+	return s.applyAll(ctx, tx, d, i)
 }
 
-// decodeDeadline reads what arm wrote. Anything else matches ErrUndecodable.
+// decodeDeadline decodes the payload that arm encoded. For any other payload it returns an error that matches
+// rocketflow.ErrUndecodable.
 func decodeDeadline(e rocketflow.Event, saga string) (DeadlinePassed, error) {
 	p, err := wire.DecodeBody[DeadlinePassed](e)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// What decodes is what arm wrote: it survives the way back.
+// A payload that decodes is one that arm encoded: it is the same after another round trip.
 func FuzzDecodeDeadline(f *testing.F) {
 	f.Add([]byte(`{"saga":"order","key":"o1","state":"unpaid","revision":1}`), "order/o1", "unpaid")
 	f.Add([]byte(`{"saga":"order","key":"o1","state":"unpaid","revision":0}`), "order/o1", "unpaid")

@@ -10,58 +10,62 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// Definition is a workflow as data: states, what each waits for, where that leads. Its methods and the functions On and
-// KeyBy fill it in any order; [Register] checks it, and from then on it must not be changed.
+// Definition is a state machine: its states, their deadlines, and the transitions that events make. S is the data of a saga,
+// which is stored as JSON. Build a definition with [Define], its methods, and the functions [On], [StartOn], [KeyBy] and
+// [Wait], in any order; they don't return errors. [Register] validates it. It must not be changed after that.
 type Definition[S any] struct {
 	name        string
 	version     int
-	initial     []string // exactly one is right
+	initial     []string // exactly one is valid
 	states      []*state[S]
 	transitions []*transition[S]
 	starts      []*start[S]
-	keys        map[route]func(rocketflow.Event) (string, error) // for what doesn't correlate by subject
+	keys        map[route]func(rocketflow.Event) (string, error) // of the events that don't find their saga by their subject
 	waits       map[route]WaitPolicy
-	problems    []string // found while it was written
+	problems    []string // found while it was built
 }
 
-// start is an event that begins a saga.
+// start is an event that begins a saga, with the function that returns its data.
 type start[S any] struct {
 	route route
 	run   func(context.Context, rocketflow.Tx, rocketflow.Event) (S, error)
 }
 
+// state is a state that was named by a method or a transition.
 type state[S any] struct {
 	name       string
 	declared   bool // by Initial, Final, Deadline or NoDeadline
 	final      bool
 	noDeadline bool
-	deadlines  []*deadline[S] // at most one is right
+	deadlines  []*deadline[S] // at most one is valid
 }
 
+// deadline is how long a saga stays in a state, and where it goes then.
 type deadline[S any] struct {
 	to string
 	at func(*S) time.Time
 	fn func(context.Context, rocketflow.Tx, *S) error // may be nil
 }
 
+// transition is what an event does in a state.
 type transition[S any] struct {
 	from, to string
 	route    route
 	run      func(context.Context, rocketflow.Tx, *S, rocketflow.Event) error
 }
 
-// route is where an event comes in.
+// route is the topic and type of an event.
 type route struct{ topic, eventType string }
 
-// Define begins a definition. name is lasting: it is in the rows and in the type of the deadlines' events. Letters,
-// digits, _ - and . are allowed. version begins with 1; S is stored as JSON.
+// Define returns an empty definition. name identifies its sagas in the database, in the name of their consumer and in the
+// type of their deadlines' events, so it must not change: at most 100 letters, digits, "_", "-" and ".". version is 1 or more.
 func Define[S any](name string, version int) *Definition[S] {
 	return &Definition[S]{
 		name: name, version: version, keys: map[route]func(rocketflow.Event) (string, error){}, waits: map[route]WaitPolicy{},
 	}
 }
 
-// state returns the state of that name, new if need be.
+// state returns the state with this name, and adds it if it is missing.
 func (d *Definition[S]) state(name string) *state[S] {
 	if s := d.find(name); s != nil {
 		return s
@@ -71,6 +75,7 @@ func (d *Definition[S]) state(name string) *state[S] {
 	return s
 }
 
+// find returns the state with this name, or nil.
 func (d *Definition[S]) find(name string) *state[S] {
 	for _, s := range d.states {
 		if s.name == name {
@@ -80,20 +85,21 @@ func (d *Definition[S]) find(name string) *state[S] {
 	return nil
 }
 
+// declare returns the state with this name as a declared one.
 func (d *Definition[S]) declare(name string) *state[S] {
 	s := d.state(name)
 	s.declared = true
 	return s
 }
 
-// Initial says in which state a saga begins.
+// Initial declares the state in which a saga begins. A definition has exactly one.
 func (d *Definition[S]) Initial(state string) *Definition[S] {
 	d.declare(state)
 	d.initial = append(d.initial, state)
 	return d
 }
 
-// Final says in which states a saga is finished.
+// Final declares states in which a saga is finished. A definition has at least one.
 func (d *Definition[S]) Final(states ...string) *Definition[S] {
 	for _, name := range states {
 		d.declare(name).final = true
@@ -101,7 +107,7 @@ func (d *Definition[S]) Final(states ...string) *Definition[S] {
 	return d
 }
 
-// NoDeadline says that a saga may wait in these states for ever.
+// NoDeadline declares states in which a saga may stay for ever.
 func (d *Definition[S]) NoDeadline(states ...string) *Definition[S] {
 	for _, name := range states {
 		d.declare(name).noDeadline = true
@@ -109,24 +115,26 @@ func (d *Definition[S]) NoDeadline(states ...string) *Definition[S] {
 	return d
 }
 
-// Deadline says how long a saga waits in a state, and where it goes then. at is called when the state is entered and
-// must give an instant; one that has passed is due at once. fn, which may be nil, runs when the deadline has passed. A
-// deadline may lead back to its own state, and is armed again then: at must give a later instant each time.
+// Deadline declares a state that a saga leaves for the state to at the time that at returns. at is called when the state is
+// entered; a time in the past is due at once, and the zero time is an error. fn runs in the transaction of the transition,
+// as a function of [On] does; it may be nil. A deadline may lead back to its own state: it is armed again then, and at must
+// return a later time.
 func (d *Definition[S]) Deadline(state, to string, at func(s *S) time.Time, fn func(ctx context.Context, tx rocketflow.Tx, s *S) error) *Definition[S] {
 	s := d.declare(state)
 	s.deadlines = append(s.deadlines, &deadline[S]{to, at, fn})
 	if at == nil {
-		d.problem("state %s: its deadline has no instant", state)
+		d.problem("state %s: its Deadline has no function for the time", state)
 	}
 	return d
 }
 
-// On adds a transition: in state from, an event with the content P runs fn and leads to state to, which may be from. fn
-// may be nil. There is one transition for each state and type of event. The event finds its saga by its subject, unless
-// [KeyBy] says otherwise.
+// On adds a transition: an event with the payload P that finds its saga in the state from runs fn and moves the saga to the
+// state to, which may be from itself. fn may be nil. A state has at most one transition for a type of event. The event finds
+// its saga by its subject, or by [KeyBy].
 //
-// fn runs in the handler's transaction, after the saga's row was locked. If it returns an error nothing happened, and the
-// error means what it means from any handler.
+// fn runs in the transaction of the event's handler, while the saga's row is locked. If it returns an error, the transition
+// has no effect, and the error has the meaning that it has for any handler: the event is tried again, or becomes a dead
+// letter.
 func On[P rocketflow.Payload, S any](d *Definition[S], from, to string, fn func(ctx context.Context, tx rocketflow.Tx, s *S, p P) error) {
 	r, ok := routeOf[P](d)
 	if !ok {
@@ -146,9 +154,9 @@ func On[P rocketflow.Payload, S any](d *Definition[S], from, to string, fn func(
 		}})
 }
 
-// StartOn has events with the content P begin sagas: where the event's key has none, fn returns the data of a new one, in
-// its initial state. fn runs in the handler's transaction. Where there is a saga already, the event is one as any other,
-// and takes a transition if [On] has one for it.
+// StartOn makes events with the payload P begin sagas: if no saga has the event's key, fn returns the data of a new one in its
+// initial state. fn runs in the transaction of the event's handler. If the saga exists, the event makes the transition that
+// [On] has for it, if any.
 func StartOn[P rocketflow.Payload, S any](d *Definition[S], fn func(ctx context.Context, tx rocketflow.Tx, p P) (S, error)) {
 	r, ok := routeOf[P](d)
 	if !ok {
@@ -170,7 +178,8 @@ func StartOn[P rocketflow.Payload, S any](d *Definition[S], fn func(ctx context.
 	}})
 }
 
-// KeyBy says how events with the content P find their saga. An empty key ignores the event.
+// KeyBy sets the function that returns the key of the saga that an event with the payload P belongs to. Without it, the key
+// is the event's subject. An event with an empty key is ignored.
 func KeyBy[P rocketflow.Payload, S any](d *Definition[S], key func(p P) string) {
 	r, ok := routeOf[P](d)
 	if !ok {
@@ -188,28 +197,30 @@ func KeyBy[P rocketflow.Payload, S any](d *Definition[S], key func(p P) string) 
 	}
 }
 
-// routeOf asks the zero P where it belongs. What can't say it is noted as a problem.
+// routeOf returns the topic and type of events with the payload P, from the zero value of P. If that has none, routeOf adds a
+// problem and returns false.
 func routeOf[P rocketflow.Payload, S any](d *Definition[S]) (r route, ok bool) {
 	var zero P
 	defer func() {
-		if recover() != nil { // a nil pointer, most likely
-			d.problem("payload %T: its zero value can't tell topic and type; give EventMeta a value receiver", zero)
+		if recover() != nil { // probably a nil pointer
+			d.problem("payload %T: EventMeta of its zero value panics; give EventMeta a value receiver", zero)
 			ok = false
 		}
 	}()
 	meta := zero.EventMeta()
 	if meta.Topic == "" || meta.Type == "" {
-		d.problem("payload %T: its zero value must tell topic and type", zero)
+		d.problem("payload %T: EventMeta of its zero value must return a topic and a type", zero)
 		return route{}, false
 	}
 	return route{meta.Topic, meta.Type}, true
 }
 
+// problem adds a problem, which Register reports.
 func (d *Definition[S]) problem(format string, args ...any) {
 	d.problems = append(d.problems, fmt.Sprintf(format, args...))
 }
 
-// transition returns what leads out of a state on an event, or nil.
+// transition returns the transition of a state for an event, or nil.
 func (d *Definition[S]) transition(from string, r route) *transition[S] {
 	for _, t := range d.transitions {
 		if t.from == from && t.route == r {
@@ -219,7 +230,7 @@ func (d *Definition[S]) transition(from string, r route) *transition[S] {
 	return nil
 }
 
-// start returns what begins a saga on an event, or nil.
+// start returns the start for an event, or nil.
 func (d *Definition[S]) start(r route) *start[S] {
 	for _, s := range d.starts {
 		if s.route == r {
@@ -229,8 +240,8 @@ func (d *Definition[S]) start(r route) *start[S] {
 	return nil
 }
 
-// knows tells whether the definition has a state of this name.
-func (d *Definition[S]) knows(state string) bool {
+// hasState reports whether the definition declares a state with this name.
+func (d *Definition[S]) hasState(state string) bool {
 	s := d.find(state)
 	return s != nil && s.declared
 }
@@ -243,6 +254,7 @@ func (s *state[S]) deadline() *deadline[S] {
 	return s.deadlines[0]
 }
 
+// hasDeadlines reports whether any state has a deadline.
 func (d *Definition[S]) hasDeadlines() bool {
 	for _, s := range d.states {
 		if s.deadline() != nil {
@@ -252,7 +264,7 @@ func (d *Definition[S]) hasDeadlines() bool {
 	return false
 }
 
-// routes returns where the definition's events come in, each once.
+// routes returns the topics and types of the definition's events, each once.
 func (d *Definition[S]) routes() []route {
 	var routes []route
 	for _, s := range d.starts {

@@ -29,7 +29,7 @@ func (p *pointed) EventMeta() rocketflow.Meta {
 
 type unencodable struct{ C chan int }
 
-func TestDefinitionChecks(t *testing.T) {
+func TestRegisterListsAllProblems(t *testing.T) {
 	t.Parallel()
 	soon := func(*order) time.Time { return time.Now() }
 	type def = saga.Definition[order]
@@ -46,19 +46,19 @@ func TestDefinitionChecks(t *testing.T) {
 		{"no initial", func() *def { return saga.Define[order]("s", 1).Final("a") }, []string{"no initial state"}},
 		{"two initial", func() *def { return saga.Define[order]("s", 1).Initial("a").Initial("b").Final("a", "b") }, []string{"2 initial states: [a b]"}},
 		{"no final", func() *def { return saga.Define[order]("s", 1).Initial("a").NoDeadline("a") }, []string{"no final state"}},
-		{"dead", func() *def {
+		{"unreachable", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").NoDeadline("a", "b").Final("z", "y")
 			saga.On[paid](d, "a", "z", nil)
 			saga.On[paid](d, "b", "y", nil)
 			return d
-		}, []string{"state b: dead", "state y: dead"}},
-		{"no way out", func() *def {
+		}, []string{"state b: it can't be reached", "state y: it can't be reached"}},
+		{"no path to a final state", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").NoDeadline("a", "b").Final("z")
 			saga.On[paid](d, "a", "z", nil)
 			saga.On[shipped](d, "a", "b", nil)
 			saga.On[paid](d, "b", "b", nil)
 			return d
-		}, []string{"state b: no way leads from it to a final state"}},
+		}, []string{"state b: no final state can be reached from it"}},
 		{"final is left", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").NoDeadline("a").Final("z")
 			saga.On[paid](d, "a", "z", nil)
@@ -67,32 +67,32 @@ func TestDefinitionChecks(t *testing.T) {
 		}, []string{"transition z --payment.received--> a: it leaves a final state"}},
 		{"final with deadline", func() *def {
 			return saga.Define[order]("s", 1).Initial("a").Final("a").Deadline("a", "a", soon, nil)
-		}, []string{"state a: final"}},
+		}, []string{"state a: it is final"}},
 		{"undeclared", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").Final("z").Deadline("a", "y", soon, nil)
 			saga.On[paid](d, "a", "x", nil)
 			return d
 		}, []string{"deadline of state a: target y is not declared", "transition a --payment.received--> x: target x is not declared"}},
-		{"waits without limit", func() *def {
+		{"neither deadline nor none", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").Final("z")
 			saga.On[paid](d, "a", "z", nil)
 			return d
-		}, []string{"state a: waits, but has neither Deadline nor NoDeadline"}},
+		}, []string{"state a: it has neither Deadline nor NoDeadline"}},
 		{"transition from nowhere", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").NoDeadline("a").Final("z")
 			saga.On[paid](d, "a", "z", nil)
 			saga.On[paid](d, "typo", "z", nil)
 			return d
-		}, []string{"state typo: waits"}},
+		}, []string{"state typo: it has neither"}},
 		{"both", func() *def {
 			return saga.Define[order]("s", 1).Initial("a").NoDeadline("a").Final("z").Deadline("a", "z", soon, nil)
 		}, []string{"state a: both Deadline and NoDeadline"}},
 		{"two deadlines", func() *def {
 			return saga.Define[order]("s", 1).Initial("a").Final("z").Deadline("a", "z", soon, nil).Deadline("a", "a", soon, nil)
 		}, []string{"state a: 2 deadlines"}},
-		{"deadline without instant", func() *def {
+		{"deadline without a time", func() *def {
 			return saga.Define[order]("s", 1).Initial("a").Final("z").Deadline("a", "z", nil, nil)
-		}, []string{"state a: its deadline has no instant"}},
+		}, []string{"state a: its Deadline has no function for the time"}},
 		{"duplicate", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").NoDeadline("a").Final("z")
 			saga.On[paid](d, "a", "z", nil)
@@ -105,7 +105,7 @@ func TestDefinitionChecks(t *testing.T) {
 			saga.On[*pointed](d, "a", "a", nil)
 			saga.On[rocketflow.Payload](d, "a", "a", nil)
 			return d
-		}, []string{"topicless: its zero value must tell", "*saga_test.pointed: its zero value can't tell", "<nil>: its zero value can't tell"}},
+		}, []string{"topicless: EventMeta of its zero value must return", "*saga_test.pointed: EventMeta of its zero value panics", "<nil>: EventMeta of its zero value panics"}},
 		{"key", func() *def {
 			d := saga.Define[order]("s", 1).Initial("a").NoDeadline("a").Final("z")
 			saga.On[paid](d, "a", "z", nil)
@@ -117,7 +117,7 @@ func TestDefinitionChecks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			e, err := saga.New(saga.Config{Pool: anyPool, Router: router{}, Consumer: "c", Timer: anyTimer, TimeoutTopic: "t"})
+			e, err := saga.New(saga.Config{Pool: anyPool, Router: router{}, Transactor: transactor{}, Consumer: "c", Timer: anyTimer, TimeoutTopic: "t"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestDefinitionChecks(t *testing.T) {
 			}
 		})
 	}
-	e, err := saga.New(saga.Config{Pool: anyPool, Router: router{}, Consumer: "c"})
+	e, err := saga.New(saga.Config{Pool: anyPool, Router: router{}, Transactor: transactor{}, Consumer: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestMermaid(t *testing.T) {
 	}
 }
 
-// Registering touches neither.
+// Register uses neither.
 var (
 	anyPool  = new(pgxpool.Pool)
 	anyTimer = new(timeout.Scheduler)

@@ -1,94 +1,101 @@
-// Package saga is a handler that remembers: a workflow as a state machine, one row in Postgres for each that runs, with
-// typed data, a revision and a history.
+// Package saga runs workflows that span several events and services as state machines in Postgres. Use it when one handler
+// isn't enough: when a step depends on what happened before, or has to happen by a deadline.
 //
 //	d := saga.Define[Order]("order", 1).
 //		Initial("awaiting_payment").
-//		Deadline("awaiting_payment", "closed", payBy, releaseStock).
+//		Deadline("awaiting_payment", "closed", payBy, releaseStock). // func(*Order) time.Time; func(ctx, tx, *Order) error
 //		Final("paid", "closed")
-//	saga.On(d, "awaiting_payment", "paid", func(ctx context.Context, tx rocketflow.Tx, o *Order, p PaymentReceived) error { … })
+//	saga.On(d, "awaiting_payment", "paid",
+//		func(ctx context.Context, tx rocketflow.Tx, o *Order, p PaymentReceived) error {
+//			return tx.Publish(ctx, OrderConfirmed{OrderID: o.ID})
+//		})
+//	engine, err := saga.New(saga.Config{Pool: pool, Router: router, Transactor: box, Consumer: "orders", Timer: timeouts, TimeoutTopic: "order-timeouts"})
 //	orders, err := saga.Register(engine, d)
-//	…
-//	err = orders.Begin(ctx, tx, order.ID, Order{…}) // in the transaction that places the order
+//	err = engine.Start(ctx) // before the router
 //
-// # What happens on an event
+//	err = orders.Begin(ctx, tx, order.ID, Order{ID: order.ID}) // in the transaction that places the order
 //
-// The event finds its saga by its subject, or by [KeyBy]. The saga's row is locked; the transition for its state and the
-// event's type runs in the handler's transaction: the function changes the data, publishes, writes what it likes; then
-// state, data, revision and one row of history are written. So a transition has its effect once, with all that its
-// function did in tx, or not at all. If the function returns an error, it means what it means from any handler: the event
-// is tried again, or becomes a dead letter, and the events of its stream wait behind it.
+// A saga is one row: its state, its data as JSON, a revision, and a history of its transitions. Package app and package
+// rocketflowfx provide an Engine that is wired to the other parts.
 //
-// # Early events
+// # Transitions
 //
-// With several sources of events, one may come before its turn: the payment before the stock is reserved. An event that
-// the present state doesn't take, but a state takes that can be reached from it, waits. It waits in a table of the sagas'
-// own, not with its consumer, so that it doesn't hold up its stream: what the saga needs first may be behind it. Each
-// transition, each beginning and each deadline looks in its own transaction for waiting events that the new state takes,
-// and applies them in order of arrival, one after the other, until none fits; each is a transition of its own, with its own
-// row of history. [EventFrom] tells a function which event it is called for.
+// An event finds its saga by its subject, or by [KeyBy]. The engine locks the saga's row and runs the function of the
+// transition for the saga's state and the event's type, in the transaction of the event's handler. The function changes the
+// data, publishes events, and writes to other tables. Then the engine stores the state, the data and one row of history. So a
+// transition takes effect once, with everything that its function did in tx, or not at all. If the function returns an error,
+// the error has the meaning that it has for any handler: the event is tried again, or becomes a dead letter, and the later
+// events of its stream wait behind it.
 //
-//   - An event waits for at most Config.WaitLimit (7 days), or as long as [Wait] says for its type. Then it has expired: it
-//     is not applied any more, the [Listener] and the log tell of it, and it stays visible.
-//   - An event for a key without a saga waits too, for Config.UnbegunLimit (24 hours): its saga may begin in a transaction
-//     that has not committed yet. Where most events of a type have no saga, let [KeyBy] give no key for those, or turn the
-//     waiting off with [Wait].
-//   - If the function of a waiting event fails, the transition before it stands. The event is tried again at growing
-//     intervals, Config.WaitAttempts times (about a day); then it has failed, and stays visible. Later events of its stream
-//     stay behind it meanwhile. What fails only when the transaction commits, such as a deferred constraint, fails the
-//     whole transaction.
-//   - Expired and failed events are listed by [WaitingEvents] and by `rocketflow inspect saga`. An operator retries or
-//     discards them (`rocketflow saga retry`, `rocketflow saga discard`). After Config.Retention they are deleted, and the log
-//     says so.
+// # Waiting events
 //
-// What no state takes that can still be reached is ignored and reported to the Listener: an event for a finished saga, or
-// one that waits when the saga comes to a state from which no way leads to its use. It is no error: a late event is normal.
+// If a workflow gets events from several sources, an event may come too early: the payment before the stock is reserved. An
+// event that the saga's state doesn't accept, but that a state accepts which can be reached from it, waits. It waits in a
+// table of its own, and its consumer has handled it, so it doesn't hold back its stream: the event that the saga needs first
+// may be behind it. Each transition, each beginning and each deadline applies, in its own transaction, the waiting events that
+// the new state accepts, one after the other in order of arrival. Each is a transition of its own with its own row of history.
+// [EventFrom] returns the event for which a function is called.
 //
-// A waiting event is handled as far as its consumer is concerned. Middleware of the router sees it when it comes, not when
-// it is applied.
+//   - An event waits for at most Config.WaitLimit (7 days), or as long as [Wait] says for its type. Then it has expired: it is
+//     not applied any more, it is reported to the [Listener] and in the log, and it stays visible.
+//   - An event for a key without a saga waits for Config.UnbegunLimit (24 hours), because its saga may begin in a transaction
+//     that has not committed yet. If most events of a type belong to no saga, let [KeyBy] return an empty key for those, or
+//     disable the wait with [Wait].
+//   - If the function of a waiting event fails, the transition before it stands. The event is tried again after growing pauses,
+//     up to Config.WaitAttempts times, which takes about a day. Then it has failed, and stays visible. Later events of its
+//     stream wait behind it meanwhile. An error at the commit, such as that of a deferred constraint, fails the whole
+//     transaction.
+//   - An operator lists expired and failed events with `rocketflow inspect saga`, and retries or discards them with `rocketflow
+//     saga retry` and `rocketflow saga discard`. They are deleted after Config.Retention, which is logged.
+//
+// An event that no reachable state accepts is ignored and reported to the Listener: an event for a finished saga, for example,
+// or one that waits when the saga enters a state from which no path leads to its use. That is no error: late events are
+// normal.
+//
+// For its consumer, a waiting event is handled. The router's middleware runs when the event arrives, not when it is applied.
 //
 // # How a saga begins
 //
-// [Saga.Begin] begins one in the caller's transaction: that of a request, or of a handler of whatever consumer. A saga is
-// a consumer of its own, and may get an event before the transaction that begins it has committed; such an event waits and
-// is applied right after. [StartOn] names an event that begins a saga; then no other handler is needed, and it has the
-// place in its stream that the events behind it expect. After a finished saga has been deleted by retention, a copy of the
-// event would begin it anew; keep sagas longer than events come again.
+// [Saga.Begin] begins a saga in the caller's transaction: that of a request, or of the handler of any consumer. An event may
+// reach the saga's consumer before that transaction has committed; the event waits and is applied right after the commit.
+// [StartOn] names an event that begins a saga, so that no other handler is needed. After retention has deleted a finished saga,
+// a copy of the event would begin it again: choose a Retention longer than the time in which events may come again.
 //
-// # Several sagas
+// # Consumers
 //
-// Each saga is a consumer of its own, with the name Config.Consumer + "-" + the saga's name ("." becomes "_"). So sagas that
-// hear the same event decide each for itself alone: one's error, Discard or ErrStale is nothing to the others. The price
-// is one consumer group for each saga, and one record of each event for each saga that hears its topic. Renaming a saga,
-// or Config.Consumer, makes a new consumer.
+// Each saga is a consumer of its own, named Config.Consumer + "-" + the saga's name (with "." replaced by "_"). If two sagas
+// handle the same event, an error, a Discard or an ErrStale of one has no effect on the other. The cost is one consumer group
+// for each saga, and one record of each event for each saga that reads its topic. If a saga or Config.Consumer is renamed, it
+// becomes a new consumer.
 //
 // # Deadlines
 //
-// Every state that waits says how long ([Definition.Deadline]) or that it may wait for ever ([Definition.NoDeadline]).
-// The timeout is armed on entering the state and disarmed on leaving it, in the same transaction, so a deadline never
-// acts on a state that was left. A transition to the same state stays: the deadline stands. A deadline that leads back to
-// its own state is armed again.
+// Every state that is not final declares how long a saga stays in it ([Definition.Deadline]), or that it may stay for ever
+// ([Definition.NoDeadline]). The engine arms the timeout in the transaction that enters the state, and disarms it in the one
+// that leaves it, so a deadline never acts on a state that was left. A transition to the same state keeps the deadline; a
+// deadline that leads back to its own state is armed again.
 //
-// # Locks
+// # Lock order
 //
-// A transition takes the saga's row first, then what its function takes, then the timeout. Application code that calls
-// [Saga.Begin] or [Saga.Apply] does well to do it before it locks rows that the functions use. Waiting events are locked
-// after the row of their saga.
+// A transition locks the saga's row first, then what its function locks, then the timeout. Code that calls [Saga.Begin] or
+// [Saga.Apply] should call it before it locks rows that the functions use, to avoid deadlocks. Waiting events are locked after
+// the row of their saga.
 //
 // # Versions
 //
-// A saga stays on the version of the definition that it began on. An engine knows one version of each name today. It does
-// not start beside sagas that run in a version or a state which its definition doesn't have ([UnknownSagasError] names
-// them): they would never end. An event that meets such a saga all the same, because another process runs another version
-// of the program, fails and waits ([VersionError], [UnknownStateError]). Sagas of a name that nobody registered are told of
-// in the log. The data is stored as JSON: new fields need no new version, what changes the meaning of a state does.
+// A saga stays on the version of the definition that it began on. An engine has one version of each definition. It doesn't
+// start while sagas run in a version or state that its definition doesn't have ([UnknownSagasError] lists them): they would
+// never end. If another process runs another version of the program, an event for such a saga fails and is tried again
+// ([VersionError], [UnknownStateError]). Running sagas without a registered definition are logged as a warning. The data is
+// stored as JSON: a new field needs no new version; another meaning of a state does.
 //
 // # Isolation
 //
-// Sagas work at every isolation of the database. At repeatable read and serializable, [Saga.Begin] and [Saga.Apply] may
-// return errors of Postgres that ask for the transaction to be tried again (SQLSTATE 40001), and an event that waits may be
-// applied a second later than at read committed.
+// Sagas work at every isolation level. At repeatable read and serializable, [Saga.Begin] and [Saga.Apply] may return errors of
+// Postgres after which the caller has to try the transaction again (SQLSTATE 40001), and a waiting event may be applied a
+// second later than at read committed.
 //
 // # Retention
 //
-// A finished saga and its history are deleted after Config.Retention by any engine that is started, by Postgres' clock.
+// Any started engine deletes finished sagas with their history after Config.Retention, by the clock of Postgres.
 package saga

@@ -7,15 +7,15 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// A listener whose functions end their goroutine, or panic, keeps no saga from moving.
-func TestBadListener(t *testing.T) {
+// A listener whose functions panic or end their goroutine doesn't keep a saga from its transitions.
+func TestFailingListenerHasNoEffect(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(){"panic": func() { panic("on purpose") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			called := map[string]int{}
-			b.cfg.Listener = saga.Listener{
+			b.cfg.Listener = &saga.Listener{
 				Moved:   func(saga.TransitionInfo) { called["Moved"]++; end() },
 				Ignored: func(saga.IgnoredInfo) { called["Ignored"]++; end() },
 				Waiting: func(saga.WaitInfo) { called["Waiting"]++; end() },

@@ -40,7 +40,7 @@ func (t *testTx) Publish(_ context.Context, events ...rocketflow.Payload) error 
 }
 func (t *testTx) AfterCommit(fn func()) { t.after = append(t.after, fn) }
 
-// within runs a transaction, again as long as another one is in its way above read committed.
+// within runs a transaction, and runs it again after a serialization failure.
 func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testTx) error) error {
 	return testdb.Retry(func() error { return once(ctx, pool, fn) })
 }
@@ -63,7 +63,7 @@ func once(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testTx) error) er
 	return nil
 }
 
-// router keeps handlers by topic and type; the test is the broker.
+// router holds handlers by consumer, topic and type. The test calls them.
 type router map[string]rocketflow.HandlerFunc
 
 func (r router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
@@ -112,8 +112,9 @@ func setupIn(t *testing.T, pool *pgxpool.Pool, schema string) *bundle {
 		t.Fatal(err)
 	}
 	b.cfg = saga.Config{
-		Pool: pool, Schema: schema, Router: b.router, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts",
-		Listener: saga.Listener{
+		Transactor: transactor{b},
+		Pool:       pool, Schema: schema, Router: b.router, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts",
+		Listener: &saga.Listener{
 			Moved: func(i saga.TransitionInfo) {
 				b.mu.Lock()
 				defer b.mu.Unlock()
@@ -221,7 +222,7 @@ func (b *bundle) armed(t *testing.T, key string) []string {
 	return names
 }
 
-// What the tests' sagas are made of.
+// The data and events of the tests' sagas.
 
 type order struct {
 	Lines   []line                     `json:"lines"`

@@ -8,84 +8,127 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// TransitionInfo is a committed transition. From is empty for the beginning.
+// TransitionInfo describes a committed transition, or the beginning of a saga.
 type TransitionInfo struct {
+	// Saga and Key identify the saga.
 	Saga, Key string
-	From, To  string
-	Final     bool
-	Deadline  bool // a deadline caused it
+	// From is the state that the saga left. It is empty for the beginning.
+	From string
+	// To is the state that the saga entered.
+	To string
+	// Final reports whether To is final.
+	Final bool
+	// Deadline reports whether a deadline caused the transition.
+	Deadline bool
+	// CauseType is the type of the event that caused the transition, or "saga.begin" for Begin.
 	CauseType string
-	CauseID   uuid.UUID     // zero for what the application did itself
-	Revision  int64         // after it
-	Age       time.Duration // since the beginning, by Postgres' clock
-	Waited    time.Duration // how long the event waited for a state that takes it; zero: it didn't
+	// CauseID is the id of that event. It is zero for Begin and Apply.
+	CauseID uuid.UUID
+	// Revision is the saga's revision after the transition.
+	Revision int64
+	// Age is the time since the saga began, by the clock of Postgres.
+	Age time.Duration
+	// Waited is how long the event waited for a state that accepts it. It is zero if it didn't wait.
+	Waited time.Duration
 }
 
-// Reason says why an event was ignored.
-type Reason string
+// IgnoredReason is why an event had no effect on a saga.
+type IgnoredReason string
 
+// The reasons of IgnoredInfo.
 const (
-	NoSaga       Reason = "no saga"       // none with the event's key, for which events of its type don't wait
-	NoKey        Reason = "no key"        // the event has no subject, or KeyBy gave none, or one that no saga can have
-	Finished     Reason = "finished"      // the saga is in a final state
-	NoTransition Reason = "no transition" // for this event, from the present state or one that can be reached from it
-	AlreadyBegun Reason = "already begun" // an event of StartOn for a saga that has begun
-	Discarded    Reason = "discarded"     // a waiting event that the transition's function settled without effect
+	// NoSaga: no saga has the event's key, and events of this type don't wait for one.
+	NoSaga IgnoredReason = "no saga"
+	// NoKey: the event has no subject, or KeyBy returned no key, or one that no saga can have.
+	NoKey IgnoredReason = "no key"
+	// Finished: the saga is in a final state.
+	Finished IgnoredReason = "finished"
+	// NoTransition: neither the saga's state nor one that can be reached from it has a transition for the event.
+	NoTransition IgnoredReason = "no transition"
+	// AlreadyBegun: the event begins sagas (StartOn), and the saga has begun.
+	AlreadyBegun IgnoredReason = "already begun"
+	// Discarded: the function of the transition settled a waiting event without an effect, as with handlers.Discard.
+	Discarded IgnoredReason = "discarded"
 )
 
-// IgnoredInfo is an event that had no effect on a saga.
+// IgnoredInfo describes an event that had no effect on a saga.
 type IgnoredInfo struct {
+	// Saga and Key identify the saga.
 	Saga, Key string
-	State     string // empty without a saga
-	Type      string
-	EventID   uuid.UUID
-	Reason    Reason
+	// State is the state that the saga is in. It is empty if there is no saga.
+	State string
+	// Type and EventID are those of the event.
+	Type    string
+	EventID uuid.UUID
+	// Reason is why the event had no effect.
+	Reason IgnoredReason
 }
 
-// WaitInfo is an event that waits for a saga.
+// WaitInfo describes an event that waits for a saga.
 type WaitInfo struct {
-	ID        int64 // of the waiting event, for [WaitingEvents]
+	// ID identifies the waiting event for operators.
+	ID int64
+	// Saga and Key identify the saga.
 	Saga, Key string
-	State     string // of the saga; empty: it has not begun
-	Type      string
-	EventID   uuid.UUID
-	ExpiresAt time.Time // zero where nothing is known of it
-	Attempts  int       // failed ones
-	Err       error     // of the last attempt, or nil
+	// State is the state that the saga is in. It is empty if the saga has not begun.
+	State string
+	// Type and EventID are those of the event.
+	Type    string
+	EventID uuid.UUID
+	// ExpiresAt is when the wait ends. It is zero where it is not known.
+	ExpiresAt time.Time
+	// Attempts is the number of failed attempts to apply the event.
+	Attempts int
+	// Err is the error of the last attempt, or nil.
+	Err error
 }
 
-// Listener hears what happens to sagas. A nil function hears nothing. They are called from many goroutines and should be
-// quick. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
+// Listener observes sagas. A nil function is skipped. The functions are called from several goroutines at a time and must
+// return quickly. A function that panics or calls runtime.Goexit is logged as an error and has no other effect.
 type Listener struct {
-	Moved   func(TransitionInfo)
+	// Moved is called after a transition, or the beginning of a saga, committed.
+	Moved func(TransitionInfo)
+	// Ignored is called after the transaction of an event without an effect committed.
 	Ignored func(IgnoredInfo)
-	Expired func(sagas int) // deleted by retention
+	// Expired is called after retention deleted finished sagas, with their number.
+	Expired func(sagas int)
 
-	Waiting     func(WaitInfo) // an event began to wait
-	WaitRetry   func(WaitInfo) // its function failed and will be tried again
-	WaitFailed  func(WaitInfo) // its function failed and will not be tried again: a person decides
-	WaitExpired func(WaitInfo) // no state took it in time: a person decides
+	// Waiting is called after an event began to wait.
+	Waiting func(WaitInfo)
+	// WaitRetry is called after the function of a waiting event failed, if it is tried again.
+	WaitRetry func(WaitInfo)
+	// WaitFailed is called after the function of a waiting event failed for the last time. An operator has to retry or discard
+	// the event.
+	WaitFailed func(WaitInfo)
+	// WaitExpired is called after the wait of an event ended without a state that accepts it. An operator has to retry or
+	// discard the event.
+	WaitExpired func(WaitInfo)
 }
 
-func tell(fn func(WaitInfo), i WaitInfo) {
+// notify calls a listener's function, unless it is nil.
+func notify(fn func(WaitInfo), i WaitInfo) {
 	if fn != nil {
 		fn(i)
 	}
 }
 
-// guarded returns a listener of the application's functions that survives them.
-func (l Listener) guarded(r *guard.Reporter) Listener {
-	guard.Listen(r, "Listener.Moved", &l.Moved)
-	guard.Listen(r, "Listener.Ignored", &l.Ignored)
-	guard.Listen(r, "Listener.Expired", &l.Expired)
-	guard.Listen(r, "Listener.Waiting", &l.Waiting)
-	guard.Listen(r, "Listener.WaitRetry", &l.WaitRetry)
-	guard.Listen(r, "Listener.WaitFailed", &l.WaitFailed)
-	guard.Listen(r, "Listener.WaitExpired", &l.WaitExpired)
-	return l
+// guarded returns a copy whose functions can't panic or end the goroutine of their caller. l may be nil.
+func (l *Listener) guarded(r *guard.Reporter) *Listener {
+	var all Listener
+	if l != nil {
+		all = *l
+	}
+	guard.Listen(r, "Listener.Moved", &all.Moved)
+	guard.Listen(r, "Listener.Ignored", &all.Ignored)
+	guard.Listen(r, "Listener.Expired", &all.Expired)
+	guard.Listen(r, "Listener.Waiting", &all.Waiting)
+	guard.Listen(r, "Listener.WaitRetry", &all.WaitRetry)
+	guard.Listen(r, "Listener.WaitFailed", &all.WaitFailed)
+	guard.Listen(r, "Listener.WaitExpired", &all.WaitExpired)
+	return &all
 }
 
-// Tee returns a Listener that tells all of them, in order.
+// Tee returns a Listener that calls the functions of all listeners, in order. Nil listeners are skipped.
 func Tee(listeners ...*Listener) *Listener {
 	var all Listener
 	for _, l := range listeners {
@@ -103,6 +146,7 @@ func Tee(listeners ...*Listener) *Listener {
 	return &all
 }
 
+// tee makes *all call fn after what it called before.
 func tee[I any](all *func(I), fn func(I)) {
 	first := *all
 	switch {

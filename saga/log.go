@@ -11,6 +11,9 @@ const (
 	keyEvents   = "events"
 	keySagas    = "sagas"
 	keyAttempts = "attempts"
+	keyStatus   = "status"
+	keyWaited   = "waited"
+	keyAfter    = "after"
 	keyError    = "error"
 	keyStack    = "stack"
 )

@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// mermaidID is what Mermaid takes as the name of a state; another name needs an alias.
+// mermaidID is the form of the names that Mermaid accepts for states. A state with another name needs an alias.
 var mermaidID = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// mermaidWords mean something to Mermaid.
+// mermaidWords are words with a meaning in Mermaid. A state with such a name needs an alias.
 var mermaidWords = map[string]bool{
 	"state": true, "end": true, "note": true, "direction": true, "as": true, "class": true, "classDef": true, "style": true,
 	"click": true, "default": true, "accTitle": true, "accDescr": true,
 }
 
-// Mermaid draws the definition as a Mermaid state diagram. States and transitions come in the order in which they were
-// written, so the text of an unchanged definition is the same.
+// Mermaid returns the definition as a Mermaid state diagram. States and transitions are in the order in which they were
+// added, so the diagram of an unchanged definition stays the same.
 func (d *Definition[S]) Mermaid() string {
 	var b strings.Builder
 	b.WriteString("stateDiagram-v2\n")

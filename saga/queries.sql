@@ -1,5 +1,5 @@
 -- name: Begin
--- A key that another transaction is beginning just now is waited for. Returns nothing if the saga exists.
+-- Returns no row if the saga exists. Waits for another transaction that inserts the same key.
 WITH begun AS (
     INSERT INTO {schema}.saga (name, key, version, state, data, revision, finished_at, waiting)
     VALUES ($1::text, $2::text, $3::integer, $4::text, $5::text::jsonb, 1, CASE WHEN $6::boolean THEN clock_timestamp() END,
@@ -22,7 +22,7 @@ FROM {schema}.saga WHERE name = $1::text AND key = $2::text
 FOR UPDATE
 
 -- name: Change
--- The row is locked; another revision means that the transition's own function changed the saga.
+-- The row is locked. If it has another revision, the transition's function has changed the saga: no row is returned.
 WITH changed AS (
     UPDATE {schema}.saga SET
         state = $4::text, data = $5::text::jsonb, revision = revision + 1, changed_at = clock_timestamp(),
@@ -46,7 +46,7 @@ FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
 WHERE s.key = $1::text
 ORDER BY h.name, h.revision
 
--- name: Expire
+-- name: DeleteFinished
 WITH old AS (
     SELECT name, key FROM {schema}.saga
     WHERE finished_at < now() - pg_catalog.make_interval(secs => $1::float8)
@@ -60,8 +60,8 @@ WITH old AS (
 )
 SELECT pg_catalog.count(*) FROM gone
 
--- name: ExpireWaiting
--- What failed or expired and no person dealt with.
+-- name: DeleteOldWaiting
+-- Waiting events that failed or expired, and that nobody retried or discarded.
 WITH old AS (
     SELECT id FROM {schema}.saga_waiting
     WHERE status IN ('failed', 'expired') AND changed_at < now() - pg_catalog.make_interval(secs => $1::float8)
@@ -71,9 +71,9 @@ WITH old AS (
 DELETE FROM {schema}.saga_waiting w USING old WHERE w.id = old.id
 RETURNING w.saga, w.key, w.type, w.event_id, w.status
 
--- name: States
--- In which versions and states sagas run, with how many, at most $1 counted each. It hops along the index from one group
--- to the next.
+-- name: RunningStates
+-- The versions and states of running sagas, with their number, of which at most $1 are counted. It reads the index from one
+-- group to the next, not every row.
 WITH RECURSIVE known AS (
     (SELECT name, version, state FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version, state LIMIT 1)
     UNION ALL
@@ -93,10 +93,10 @@ FROM known k CROSS JOIN LATERAL (
 ) c
 LIMIT $2::integer
 
--- name: Keep
+-- name: InsertWaiting
 -- The saga's row is locked, or there is none. $16 is how long the event waits.
 WITH marked AS (
-    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text -- also if it is, for older snapshots
+    UPDATE {schema}.saga SET waiting = true WHERE name = $1::text AND key = $2::text -- even if it is true: an older snapshot gets a serialization error
 )
 INSERT INTO {schema}.saga_waiting (saga, key, begun, state, next_at, expires_at,
     event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body)
@@ -108,9 +108,8 @@ VALUES ($1::text, $2::text, $3::boolean, $4::text,
 RETURNING id, expires_at
 
 -- name: NextWaiting
--- The first, in order of arrival, that the state takes ($3, $4: topics and types) and that was not tried in this
--- transaction ($5). An event whose predecessor in its stream has failed, or has to wait for its next attempt, stays behind
--- it.
+-- The first waiting event, in order of arrival, that the state accepts ($3, $4: topics and types) and that this transaction
+-- has not tried ($5). An event doesn't overtake an earlier one of its stream that failed or waits for its next attempt.
 SELECT w.id, w.status, w.attempts, w.arrived_at, w.event_id, w.source, w.topic, w.type, w.subject, w.sequence, w.previous,
     w.recorded_at, w.database, w.content_type, w.headers, w.body
 FROM {schema}.saga_waiting w
@@ -128,8 +127,8 @@ WHERE w.saga = $1::text AND w.key = $2::text AND w.id <> ALL ($5::bigint[])
 ORDER BY w.id LIMIT 1
 FOR UPDATE OF w
 
--- name: Behind
--- Whether an earlier event of a stream waits that the saga's state ($3: types) takes.
+-- name: HasEarlierWaiting
+-- Whether an earlier event of the stream waits that the saga's state accepts ($3: types).
 SELECT EXISTS (
     SELECT FROM {schema}.saga_waiting b
     WHERE b.saga = $1::text AND b.key = $2::text AND b.source = $4::text AND b.topic = $5::text AND b.subject = $6::text
@@ -138,11 +137,11 @@ SELECT EXISTS (
         AND b.type = ANY ($3::text[])
 )
 
--- name: Applied
+-- name: DeleteWaiting
 DELETE FROM {schema}.saga_waiting WHERE id = $1::bigint
 
--- name: Failed
--- $4: the seconds to the next attempt, negative: none.
+-- name: RecordFailure
+-- $4 is the pause before the next attempt, in seconds. If it is negative, the event has failed.
 UPDATE {schema}.saga_waiting w SET
     status = CASE WHEN $4::float8 < 0::float8 THEN 'failed' ELSE 'retry' END, attempts = $2::integer, last_error = $3::text,
     next_at = t.at, retry_at = t.at, changed_at = clock_timestamp()
@@ -150,22 +149,24 @@ FROM (SELECT CASE WHEN $4::float8 < 0::float8 THEN 'infinity'::timestamptz
     ELSE clock_timestamp() + pg_catalog.make_interval(secs => GREATEST($4::float8, 0)) END AS at) t
 WHERE w.id = $1::bigint
 
--- name: Release
--- Events that no state takes any more: reachable are the topics $3 and types $4.
+-- name: DeleteUnacceptable
+-- Deletes waiting events other than those that the saga's state, or one that can be reached from it, accepts ($3, $4: topics
+-- and types).
 DELETE FROM {schema}.saga_waiting w
 WHERE w.saga = $1::text AND w.key = $2::text AND w.status IN ('waiting', 'retry')
     AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS t (topic, type)
         WHERE t.topic = w.topic AND t.type = w.type)
 RETURNING w.type, w.event_id
 
--- name: Begun
--- From the beginning of the saga on, its events have the limit of events for a later state ($5: seconds).
+-- name: SetBegun
+-- Events that came before the saga began wait for a state that accepts them from now on, with the limit of their type ($5:
+-- seconds).
 UPDATE {schema}.saga_waiting w SET begun = true, expires_at = clock_timestamp() + pg_catalog.make_interval(secs => t.seconds)
 FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::float8[])) AS t (topic, type, seconds)
 WHERE w.saga = $1::text AND w.key = $2::text AND NOT w.begun AND w.status = 'waiting' AND t.topic = w.topic AND t.type = w.type
 
--- name: Mark
--- What the saga's row says about waiting events, and, if $3, that engines look at them at once.
+-- name: SetWaiting
+-- Sets saga.waiting. If $3, makes the saga's waiting events due, so that an engine goes on with them.
 WITH due AS (
     UPDATE {schema}.saga_waiting SET next_at = clock_timestamp()
     WHERE saga = $1::text AND key = $2::text AND status = 'waiting' AND $3::boolean
@@ -175,9 +176,9 @@ UPDATE {schema}.saga SET waiting = EXISTS (
 )
 WHERE name = $1::text AND key = $2::text
 
--- name: Due
--- What an engine looks at by itself, for one saga's name. Taking it moves it on: the next look comes when it has waited as
--- long again, at most ten minutes later.
+-- name: DueWaiting
+-- Takes the waiting events of one definition's sagas that are due, by moving next_at on: to the time at which the event has
+-- waited twice as long, at most ten minutes later.
 WITH due AS (
     SELECT id FROM {schema}.saga_waiting
     WHERE saga = $1::text AND status IN ('waiting', 'retry') AND next_at <= now()
@@ -203,8 +204,9 @@ FROM (
 WHERE w.id = late.id
 RETURNING w.id, w.key, w.type, w.event_id, w.state, w.arrived_at, w.expires_at
 
--- name: Met
--- Which of these sagas have begun and have an event that came before. It is asked after a commit, when both can be seen.
+-- name: BegunWithWaiting
+-- Those of the sagas $1, $2 that have begun and have an event that came before. The query runs after the commit of the
+-- beginning or of the event, so that it sees both.
 SELECT k.saga, k.key
 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS k (saga, key)
 WHERE EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = k.saga AND w.key = k.key AND NOT w.begun)

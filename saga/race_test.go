@@ -17,9 +17,9 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// The payment's event and the deadline, for the same saga, at the same moment, many times: one of them makes its
-// transition, the other has no effect at all, and they never deadlock: an error of Postgres would fail the test.
-func TestPayAgainstDeadline(t *testing.T) {
+// The event of a payment and the deadline reach the same saga at the same time, many times. One of them makes its transition,
+// the other has no effect, and they never deadlock: an error of Postgres fails the test.
+func TestEventAndDeadlineExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	const sagas, workers = 1200, 6
 	b := setup(t)
@@ -92,8 +92,8 @@ func TestPayAgainstDeadline(t *testing.T) {
 
 type data struct{ Key string }
 
-// Beginning and events of many sagas come at the same moment, in any order, and functions fail now and then. Whatever the
-// order, each saga goes its way to the end, with each event applied once.
+// The beginnings and events of many sagas come at the same time, in random order, and some functions fail. Each saga comes to
+// its end, with each event applied once.
 func TestEventsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	const sagas, workers = 400, 8
@@ -123,7 +123,6 @@ func TestEventsInAnyOrder(t *testing.T) {
 	})
 	saga.KeyBy(d, func(p shipped) string { return p.OrderID })
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	b.Engine = b.engine(t, cfg)
 	s := register(t, b, d)
 	if err := b.Start(ctx); err != nil {

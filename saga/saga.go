@@ -16,27 +16,35 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// Saga is a registered definition. All methods are safe for concurrent use.
+// Saga is a definition that is registered with an engine: it begins, changes and reads the instances of the definition. All
+// methods are safe for concurrent use.
 type Saga[S any] struct {
 	engine *Engine
-	latest *Definition[S] // on which new ones begin
+	latest *Definition[S] // the definition of new instances
 }
 
-// Instance is one saga as it is stored.
+// Instance is one running or finished saga as it is stored.
 type Instance[S any] struct {
-	Name, Key  string
-	Version    int // of the definition that it began on
-	State      string
-	Data       S
-	Revision   int64 // 1 at the beginning, one more with each transition
-	StartedAt  time.Time
-	ChangedAt  time.Time
-	FinishedAt time.Time // zero while it runs
+	// Name is the name of the definition, Key the saga's key. Together they identify the saga.
+	Name, Key string
+	// Version is the version of the definition that the saga began on.
+	Version int
+	// State is the name of the state that the saga is in.
+	State string
+	// Data is what the functions of the transitions have stored.
+	Data S
+	// Revision is 1 at the beginning, and one more after each transition.
+	Revision int64
+	// StartedAt is when the saga began, ChangedAt when its last transition was made.
+	StartedAt time.Time
+	ChangedAt time.Time
+	// FinishedAt is when the saga came to a final state. It is zero while the saga runs.
+	FinishedAt time.Time
 
-	waiting bool // events may wait for it
+	waiting bool // saga_waiting may hold events for it
 }
 
-// Finished tells whether the saga is in a final state.
+// Finished reports whether the saga is in a final state.
 func (i Instance[S]) Finished() bool { return !i.FinishedAt.IsZero() }
 
 // Querier is a pool, a connection or a transaction.
@@ -44,23 +52,34 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Register checks a definition (a *DefinitionError lists what is wrong) and has the engine run it. Register before the
-// engine and the router start.
+// Register validates a definition and registers the handlers of its events with the engine's router. Call it before the
+// engine and the router start. It returns a *DefinitionError if the definition is not valid, and a *rocketflow.FieldError if
+// the definition has deadlines and the engine has no Timer or TimeoutTopic. The engine doesn't start after a definition was
+// refused.
 func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
-	if err := d.check(); err != nil {
+	s := &Saga[S]{engine: e, latest: d}
+	if err := s.register(); err != nil {
+		e.refuse(err)
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Saga[S]) register() error {
+	e, d := s.engine, s.latest
+	if err := d.validate(); err != nil {
+		return err
 	}
 	if d.hasDeadlines() {
 		if e.cfg.Timer == nil {
-			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, valid.Field("Timer", "missing"))
+			return printable.Errorf("saga %s has deadlines: %w", d.name, valid.Field("saga.Config.Timer", "missing"))
 		}
 		if e.cfg.TimeoutTopic == "" {
-			return nil, printable.Errorf("saga %s has deadlines: %w", d.name, valid.Field("TimeoutTopic", "missing"))
+			return printable.Errorf("saga %s has deadlines: %w", d.name, valid.Field("saga.Config.TimeoutTopic", "missing"))
 		}
 	}
-	s := &Saga[S]{engine: e, latest: d}
-	if err := e.claim(d.name, s); err != nil {
-		return nil, err
+	if err := e.add(d.name, s); err != nil {
+		return err
 	}
 	for _, r := range d.routes() {
 		e.cfg.Router.Handle(s.consumer(), r.topic, r.eventType, s.handler(r))
@@ -68,47 +87,50 @@ func Register[S any](e *Engine, d *Definition[S]) (*Saga[S], error) {
 	if d.hasDeadlines() {
 		e.cfg.Router.Handle(s.consumer(), e.cfg.TimeoutTopic, deadlineType(d.name), e.cfg.Timer.Fence(s.handleDeadline))
 	}
-	return s, nil
+	return nil
 }
 
-// Consumer returns the name of the consumer that the saga's events come to.
+// Consumer returns the name of the saga's consumer.
 func (s *Saga[S]) Consumer() string { return s.consumer() }
 
 func (s *Saga[S]) consumer() string { return s.engine.consumerOf(s.latest.name) }
 
-// definition returns the one that an instance runs on: a *VersionError or an *UnknownStateError if this program doesn't
-// have it. Here older versions will find their place.
+// definition returns the definition that an instance runs on. It returns a *VersionError or an *UnknownStateError if this
+// program doesn't have it.
 func (s *Saga[S]) definition(i Instance[S]) (*Definition[S], error) {
 	d := s.latest
 	if i.Version != d.version {
 		return nil, &VersionError{Saga: i.Name, Key: i.Key, Version: i.Version, Known: d.version}
 	}
-	if !d.knows(i.State) {
+	if !d.hasState(i.State) {
 		return nil, &UnknownStateError{Saga: i.Name, Key: i.Key, Version: i.Version, State: i.State}
 	}
 	return d, nil
 }
 
-func (s *Saga[S]) takes(version int, state string, r route) bool {
+// accepts implements registered.
+func (s *Saga[S]) accepts(version int, state string, r route) bool {
 	return version == s.latest.version && s.latest.transition(state, r) != nil
 }
 
-func (s *Saga[S]) unknown(version int, state string) string {
+// unknown implements registered.
+func (s *Saga[S]) unknown(version int, state string) (reason UnknownReason, known int) {
 	switch {
 	case version != s.latest.version:
-		return fmt.Sprintf("on version %d (this program has version %d)", version, s.latest.version)
-	case !s.latest.knows(state):
-		return fmt.Sprintf("in state %s of version %d, which this program's definition doesn't have", state, version)
+		reason = UnknownVersion
+	case !s.latest.hasState(state):
+		reason = UnknownState
 	}
-	return ""
+	return reason, s.latest.version
 }
 
-// Begin begins a saga in tx, in its initial state, whose deadline it arms, and applies what has waited for it. ErrExists
-// if there is one with this key, running or finished and not yet expired; tx remains usable then. key is what its events
-// carry as their subject, at most 255 bytes without control characters.
+// Begin begins a saga in tx: it stores the data and the initial state, arms the deadline of that state, and applies the
+// events that wait for the saga. key is the subject of the saga's events: at most 255 bytes without control characters. Begin
+// returns ErrExists if a saga with this key exists, running or finished and not yet deleted by retention; tx remains usable
+// then.
 //
-// Any transaction may begin a saga, also that of another consumer's handler: events that come to the saga before that
-// transaction has committed wait. [StartOn] is for sagas that an event begins.
+// Any transaction may begin a saga, also that of another consumer's handler: events that come before it has committed wait.
+// Use [StartOn] for sagas that an event begins.
 func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data S) error {
 	if !validKey(key) {
 		return printable.Errorf("begin saga %s: %w", s.latest.name, valid.Fieldf("key", "%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), rocketflow.MaxSubject))
@@ -119,10 +141,12 @@ func (s *Saga[S]) Begin(ctx context.Context, tx rocketflow.Tx, key string, data 
 	return nil
 }
 
+// validKey reports whether a saga can have this key.
 func validKey(key string) bool {
 	return key != "" && len(key) <= rocketflow.MaxSubject && printable.IsText(key)
 }
 
+// begin begins a saga for Begin and StartOn. It returns ErrExists if there is one.
 func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data S, c cause) error {
 	d := s.latest
 	encoded, err := json.Marshal(data)
@@ -146,25 +170,26 @@ func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data 
 	if err := s.arm(ctx, tx, i, initial); err != nil {
 		return err
 	}
-	s.moved(tx, TransitionInfo{
+	s.notifyMoved(tx, TransitionInfo{
 		Saga: d.name, Key: key, To: initial.name, Final: initial.final, CauseType: c.eventType, CauseID: c.id, Revision: 1,
 	})
-	// An event whose transaction has not committed yet can't be seen from here: look once more when both have.
-	tx.AfterCommit(func() { s.engine.meet(d.name, key) })
+	// This transaction doesn't see a waiting event whose transaction has not committed yet.
+	tx.AfterCommit(func() { s.engine.recheck(d.name, key) })
 	if !i.waiting {
 		return nil
 	}
-	return s.wake(ctx, tx, d, i)
+	return s.applyAll(ctx, tx, d, i)
 }
 
-// Apply makes the transition that the event p would make, in tx, and applies what waits and fits then. Other than an event
-// that doesn't fit, which waits or is ignored, it is an error: ErrNotFound, or a *NotExpectedError. tx remains usable then.
+// Apply makes the transition of the event p in tx, and applies the waiting events that the new state accepts. p itself is not
+// published. If there is no saga, or its state doesn't accept p, Apply returns ErrNotFound or a *NotExpectedError, where an
+// event would wait or be ignored; tx remains usable then.
 func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p rocketflow.Payload) error {
 	e, err := wire.NewEvent(p)
 	if err != nil {
 		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, err)
 	}
-	e.ID = uuid.Nil // it never was an event
+	e.ID = uuid.Nil // it is no published event
 	i, err := s.lock(ctx, tx, key)
 	if errors.Is(err, ErrNotFound) {
 		return printable.Errorf("saga %s of %s: %w", s.latest.name, key, ErrNotFound)
@@ -178,13 +203,13 @@ func (s *Saga[S]) Apply(ctx context.Context, tx rocketflow.Tx, key string, p roc
 			return err
 		}
 		if t := d.transition(i.State, routeOfEvent(e)); t != nil {
-			return s.take(ctx, tx, d, i, t, e)
+			return s.transit(ctx, tx, d, i, t, e)
 		}
 	}
 	return &NotExpectedError{Saga: i.Name, Key: key, State: i.State, Finished: i.Finished(), Type: e.Type}
 }
 
-// Get reads a saga, as far as q sees it. ErrNotFound if there is none.
+// Get returns the saga with this key, as q sees it. It returns ErrNotFound if there is none.
 func (s *Saga[S]) Get(ctx context.Context, q Querier, key string) (Instance[S], error) {
 	i, err := s.read(ctx, q, "Get", key)
 	if err != nil {
@@ -193,6 +218,7 @@ func (s *Saga[S]) Get(ctx context.Context, q Querier, key string) (Instance[S], 
 	return i, nil
 }
 
+// read runs Get or Lock.
 func (s *Saga[S]) read(ctx context.Context, q Querier, query, key string) (Instance[S], error) {
 	i := Instance[S]{Name: s.latest.name, Key: key}
 	var data []byte

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-func TestTransitions(t *testing.T) {
+func TestEventsMakeTransitions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -86,7 +86,7 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-func TestIgnores(t *testing.T) {
+func TestEventsWithoutTransitionAreIgnored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	// An event that no state takes any more: the order is refused at once or not at all.
@@ -101,7 +101,7 @@ func TestIgnores(t *testing.T) {
 	b.begin(t, s, "o1", order{})
 	for _, step := range []struct {
 		event  rocketflow.Payload
-		reason saga.Reason
+		reason saga.IgnoredReason
 		state  string
 	}{
 		{paid{"stranger", 1}, saga.NoSaga, ""},
@@ -134,7 +134,7 @@ func TestIgnores(t *testing.T) {
 	}
 }
 
-func TestFailedTransitionLeavesNothing(t *testing.T) {
+func TestFailedTransitionHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -156,7 +156,7 @@ func TestFailedTransitionLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestBegin(t *testing.T) {
+func TestBeginStoresOneSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -178,7 +178,7 @@ func TestBegin(t *testing.T) {
 		}
 		return s.Begin(ctx, tx, "no instant", order{})
 	})
-	if err == nil || !strings.Contains(err.Error(), "deadline of state awaiting_payment: no instant") {
+	if err == nil || !strings.Contains(err.Error(), "deadline of state awaiting_payment: the function of Deadline returned the zero time") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := s.Get(ctx, b.pool, "no instant"); !errors.Is(err, saga.ErrNotFound) {
@@ -186,7 +186,7 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-func TestApply(t *testing.T) {
+func TestApplyMakesTheTransitionOrFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -222,7 +222,7 @@ func TestApply(t *testing.T) {
 	}
 }
 
-func TestDeadline(t *testing.T) {
+func TestDeadlineMovesTheSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -261,8 +261,8 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// The deadline's event comes before its time, and after the state was left.
-func TestDeadlineFenced(t *testing.T) {
+// The event of a deadline that comes too early comes again, and one that comes after the state was left has no effect.
+func TestDeadlineIsNeitherEarlyNorStale(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -287,8 +287,8 @@ func TestDeadlineFenced(t *testing.T) {
 	}
 }
 
-// A deadline that leads back to its state: reminders.
-func TestDeadlineRecurs(t *testing.T) {
+// A deadline that leads back to its own state is armed again, as for reminders.
+func TestDeadlineOfItsOwnStateRecurs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -363,7 +363,7 @@ func TestOneEventForSeveralSagas(t *testing.T) {
 	}
 }
 
-func TestOtherVersion(t *testing.T) {
+func TestEventForAnotherVersionFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -378,8 +378,8 @@ func TestOtherVersion(t *testing.T) {
 	}
 }
 
-// A function that applies another event to its own saga would be overwritten by its own transition.
-func TestNestedApply(t *testing.T) {
+// A function that applies another event to its own saga fails: its transition would overwrite the other one.
+func TestFunctionCannotChangeItsOwnSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -394,7 +394,7 @@ func TestNestedApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.begin(t, s, "o1", order{})
-	if _, err := b.send(paid{"o1", 1}); err == nil || !strings.Contains(err.Error(), "its own function has changed") {
+	if _, err := b.send(paid{"o1", 1}); err == nil || !strings.Contains(err.Error(), "function changed or ended the same saga") {
 		t.Errorf("got %v", err)
 	}
 	if i, err := s.Get(ctx, b.pool, "o1"); err != nil || i.State != "a" {
@@ -402,7 +402,7 @@ func TestNestedApply(t *testing.T) {
 	}
 }
 
-func TestDataRoundTrip(t *testing.T) {
+func TestDataIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -419,7 +419,7 @@ func TestDataRoundTrip(t *testing.T) {
 	}
 }
 
-func TestRetention(t *testing.T) {
+func TestRetentionDeletesFinishedSagas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := registerOrder(t, b)
@@ -439,7 +439,7 @@ func TestRetention(t *testing.T) {
 	}
 	expired := make(chan int, 1)
 	cfg := b.cfg
-	cfg.Listener.Expired = func(n int) { expired <- n }
+	cfg.Listener = saga.Tee(cfg.Listener, &saga.Listener{Expired: func(n int) { expired <- n }})
 	e := b.engine(t, cfg)
 	for n, step := range []func(context.Context) error{e.Stop, e.Start, e.Start, e.Stop, e.Stop, e.Start} {
 		if err := step(ctx); err != nil {
@@ -465,19 +465,20 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestNewNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, c := range []struct {
 		change func(*saga.Config)
 		field  string
 	}{
-		{func(c *saga.Config) { c.Pool = nil }, "Pool"},
-		{func(c *saga.Config) { c.Router = nil }, "Router"},
-		{func(c *saga.Config) { c.Consumer = "" }, "Consumer"},
-		{func(c *saga.Config) { c.ExpireInterval = -1 }, "ExpireInterval"},
-		{func(c *saga.Config) { c.Timer = nil }, "Timer"},
-		{func(c *saga.Config) { c.TimeoutTopic = "" }, "TimeoutTopic"},
+		{func(c *saga.Config) { c.Pool = nil }, "saga.Config.Pool"},
+		{func(c *saga.Config) { c.Router = nil }, "saga.Config.Router"},
+		{func(c *saga.Config) { c.Transactor = nil }, "saga.Config.Transactor"},
+		{func(c *saga.Config) { c.Consumer = "" }, "saga.Config.Consumer"},
+		{func(c *saga.Config) { c.RetentionInterval = -1 }, "saga.Config.RetentionInterval"},
+		{func(c *saga.Config) { c.Timer = nil }, "saga.Config.Timer"},
+		{func(c *saga.Config) { c.TimeoutTopic = "" }, "saga.Config.TimeoutTopic"},
 	} {
 		cfg := b.cfg
 		cfg.Router = router{}

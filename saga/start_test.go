@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// without is stages in another version of the program: the state paid is gone, or the version is another one.
+// without is the definition stages in another version of the program: without the state paid, or with another version.
 func without(version int) *saga.Definition[steps] {
 	d := saga.Define[steps]("stages", version).Initial("awaiting_stock").NoDeadline("awaiting_stock").Final("done", "closed")
 	saga.On[reserved](d, "awaiting_stock", "done", nil)
@@ -21,8 +21,8 @@ func without(version int) *saga.Definition[steps] {
 	return d
 }
 
-// A program that doesn't know how to go on with the sagas that run does not start, and an event for one of them fails.
-func TestUnknownStates(t *testing.T) {
+// An engine doesn't start while sagas run that its definitions can't go on with, and an event for one of them fails.
+func TestStartRefusesUnknownVersionsAndStates(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -81,8 +81,8 @@ func TestUnknownStates(t *testing.T) {
 	}
 }
 
-// The deadline of a saga in a state that the program doesn't know is no stale one.
-func TestDeadlineOfUnknownState(t *testing.T) {
+// The deadline of a saga in an unknown state is an error, not a stale event.
+func TestDeadlineOfAnUnknownStateFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -101,8 +101,8 @@ func TestDeadlineOfUnknownState(t *testing.T) {
 	}
 }
 
-// Each saga is a consumer of its own, so that what one of them says of an event is nothing to the others.
-func TestSagasDecideForThemselves(t *testing.T) {
+// Each saga is a consumer of its own, so the error of one for an event has no effect on the others.
+func TestSagasAreSeparateConsumers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	fails := saga.Define[order]("a.fails", 1).Initial("open").NoDeadline("open").Final("end")
@@ -132,5 +132,33 @@ func TestSagasDecideForThemselves(t *testing.T) {
 	saga.On[paid](same, "open", "end", nil)
 	if _, err := saga.Register(b.Engine, same); err == nil || !strings.Contains(err.Error(), "its consumer sagas-a_fails is that of saga a.fails") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An engine doesn't start after Register refused a definition, also if the caller ignored the error: nobody would handle its
+// events and keep its deadlines.
+func TestStartReportsRefusedDefinitions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, without := range map[string]func(*saga.Config){
+		"saga.Config.Timer":        func(c *saga.Config) { c.Timer = nil },
+		"saga.Config.TimeoutTopic": func(c *saga.Config) { c.TimeoutTopic = "" },
+	} {
+		cfg := b.cfg
+		cfg.Router = router{}
+		without(&cfg)
+		e := b.engine(t, cfg)
+		_, _ = saga.Register(e, orderSaga())
+		err := e.Start(t.Context())
+		var field *rocketflow.FieldError
+		if !errors.As(err, &field) || field.Field != name {
+			t.Errorf("started with a definition that was refused for %s: %v", name, err)
+		}
+		if err := e.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if len(cfg.Router.(router)) > 0 {
+			t.Errorf("%s: events of a refused definition are handled: %v", name, cfg.Router)
+		}
 	}
 }

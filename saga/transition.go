@@ -14,10 +14,10 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// causeBegin is the cause of a beginning in the history, unless an event caused it.
+// causeBegin is the cause in the history of a saga that Begin began.
 const causeBegin = "saga.begin"
 
-// handler returns the handler of a route.
+// handler returns the handler of events that come in by r.
 func (s *Saga[S]) handler(r route) rocketflow.HandlerFunc {
 	keyBy := s.latest.keys[r]
 	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
@@ -31,19 +31,20 @@ func (s *Saga[S]) handler(r route) rocketflow.HandlerFunc {
 		reason, state := NoKey, ""
 		if validKey(key) {
 			var err error
-			if reason, state, err = s.step(ctx, tx, key, r, e); err != nil {
+			if reason, state, err = s.handleEvent(ctx, tx, key, r, e); err != nil {
 				return err
 			}
 		}
 		if reason != "" {
-			s.ignored(tx, IgnoredInfo{s.latest.name, key, state, e.Type, e.ID, reason})
+			s.notifyIgnored(tx, IgnoredInfo{s.latest.name, key, state, e.Type, e.ID, reason})
 		}
 		return nil
 	}
 }
 
-// step locks the saga and does what the event asks for: a transition, a beginning, or to wait. With a reason it is ignored.
-func (s *Saga[S]) step(ctx context.Context, tx rocketflow.Tx, key string, r route, e rocketflow.Event) (Reason, string, error) {
+// handleEvent locks the saga and makes the event's transition, begins the saga, or lets the event wait. If it does none of
+// these it returns why, and the saga's state.
+func (s *Saga[S]) handleEvent(ctx context.Context, tx rocketflow.Tx, key string, r route, e rocketflow.Event) (IgnoredReason, string, error) {
 	i, err := s.lock(ctx, tx, key)
 	if errors.Is(err, ErrNotFound) {
 		if start := s.latest.start(r); start != nil {
@@ -51,7 +52,7 @@ func (s *Saga[S]) step(ctx context.Context, tx rocketflow.Tx, key string, r rout
 			if begun || err != nil {
 				return "", "", err
 			}
-			i, err = s.lock(ctx, tx, key) // another transaction began it meanwhile
+			i, err = s.lock(ctx, tx, key)
 			if err != nil {
 				return "", "", err
 			}
@@ -60,7 +61,7 @@ func (s *Saga[S]) step(ctx context.Context, tx rocketflow.Tx, key string, r rout
 			if !waits {
 				return NoSaga, "", nil
 			}
-			return "", "", s.keep(ctx, tx, i, e, limit, false)
+			return "", "", s.storeWaiting(ctx, tx, i, e, limit, false)
 		}
 	} else if err != nil {
 		return "", "", err
@@ -74,28 +75,29 @@ func (s *Saga[S]) step(ctx context.Context, tx rocketflow.Tx, key string, r rout
 	}
 	t := d.transition(i.State, r)
 	if t == nil {
-		limit, waits := s.limit(d, r)
+		limit, waits := s.waitLimit(d, r)
 		switch {
-		case waits && d.early(i.State, r):
-			return "", "", s.keep(ctx, tx, i, e, limit, true)
-		case d.start(r) != nil && !d.takes(r):
+		case waits && d.acceptsLater(i.State, r):
+			return "", "", s.storeWaiting(ctx, tx, i, e, limit, true)
+		case d.start(r) != nil && !d.accepts(r):
 			return AlreadyBegun, i.State, nil
 		}
 		return NoTransition, i.State, nil
 	}
 	if i.waiting && e.Ordered() {
-		behind, err := s.behind(ctx, tx, d, i, e)
+		overtakes, err := s.hasEarlierWaiting(ctx, tx, d, i, e)
 		if err != nil {
 			return "", "", err
 		}
-		if behind {
-			return "", "", s.keep(ctx, tx, i, e, s.engine.cfg.WaitLimit, true)
+		if overtakes {
+			return "", "", s.storeWaiting(ctx, tx, i, e, s.engine.cfg.WaitLimit, true)
 		}
 	}
-	return "", "", s.take(ctx, tx, d, i, t, e)
+	return "", "", s.transit(ctx, tx, d, i, t, e)
 }
 
-// startOn begins a saga on an event. false: it has begun meanwhile, and what start did is undone.
+// startOn begins a saga for an event of StartOn. It returns false if another transaction has begun the saga at the same
+// time: the effects of start are taken back then.
 func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, start *start[S], e rocketflow.Event) (bool, error) {
 	sp, inner, err := savepoint(ctx, tx)
 	if err != nil {
@@ -103,7 +105,7 @@ func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, sta
 	}
 	data, err := start.run(withEvent(ctx, e), inner, e)
 	if err != nil {
-		return false, err // the application's own; the transaction ends with it
+		return false, err // the application's own error, unwrapped; it ends the transaction
 	}
 	err = s.begin(ctx, inner, key, data, cause{eventType: e.Type, id: e.ID})
 	if errors.Is(err, ErrExists) {
@@ -121,17 +123,17 @@ func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, sta
 	return true, nil
 }
 
-// take makes a transition for an event, and then those of what has waited for it.
-func (s *Saga[S]) take(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], t *transition[S], e rocketflow.Event) error {
+// transit makes the transition t for an event, and then those of the waiting events that the new state accepts.
+func (s *Saga[S]) transit(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], t *transition[S], e rocketflow.Event) error {
 	run := func(data *S) error { return t.run(withEvent(ctx, e), tx, data, e) }
 	i, err := s.change(ctx, tx, d, i, t.to, cause{eventType: e.Type, id: e.ID}, run)
 	if err != nil || !i.waiting {
 		return err
 	}
-	return s.wake(ctx, tx, d, i)
+	return s.applyAll(ctx, tx, d, i)
 }
 
-// lock reads the saga and holds its row until tx ends.
+// lock reads the saga and locks its row until tx ends. It returns ErrNotFound if there is no saga.
 func (s *Saga[S]) lock(ctx context.Context, tx pgx.Tx, key string) (Instance[S], error) {
 	i, err := s.read(ctx, tx, "Lock", key)
 	if err != nil {
@@ -140,13 +142,15 @@ func (s *Saga[S]) lock(ctx context.Context, tx pgx.Tx, key string) (Instance[S],
 	return i, nil
 }
 
+// cause is what causes a transition or a beginning.
 type cause struct {
 	eventType string
-	id        uuid.UUID     // may be zero
-	deadline  bool          // of the state that is left: the fence takes its timeout
-	waited    time.Duration // since the event came
+	id        uuid.UUID     // of the event; zero for Begin and Apply
+	deadline  bool          // the deadline of the state that is left, whose timeout the fence deletes
+	waited    time.Duration // how long the event waited
 }
 
+// idText returns the id as a parameter of a statement; nil if it is zero.
 func (c cause) idText() *string {
 	if c.id == uuid.Nil {
 		return nil
@@ -155,10 +159,11 @@ func (c cause) idText() *string {
 	return &text
 }
 
-// change runs a transition of a saga whose row is locked, and returns the saga as it is then.
+// change runs the function of a transition, stores the new state, data and history, and exchanges the deadlines. The saga's
+// row is locked. It returns the saga after the transition.
 func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], to string, c cause, run func(*S) error) (Instance[S], error) {
 	if err := run(&i.Data); err != nil {
-		return i, err // the application's own: it says what it has to say
+		return i, err // the application's own error, unwrapped
 	}
 	from, target := d.find(i.State), d.find(to)
 	wrap := func(err error) error {
@@ -171,7 +176,7 @@ func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S]
 	err = tx.QueryRow(ctx, s.engine.sql.Get("Change"), i.Name, i.Key, i.Revision, to, string(data), target.final, from.name, c.eventType, c.idText()).
 		Scan(&i.ChangedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return i, wrap(errors.New("its own function has changed or ended it"))
+		return i, wrap(errors.New("the transition's function changed or ended the same saga"))
 	}
 	if err != nil {
 		return i, wrap(err)
@@ -192,20 +197,20 @@ func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S]
 			return i, wrap(err)
 		}
 	}
-	s.moved(tx, TransitionInfo{
+	s.notifyMoved(tx, TransitionInfo{
 		Saga: i.Name, Key: i.Key, From: from.name, To: to, Final: target.final, Deadline: c.deadline,
 		CauseType: c.eventType, CauseID: c.id, Revision: i.Revision, Age: i.ChangedAt.Sub(i.StartedAt), Waited: c.waited,
 	})
 	return i, nil
 }
 
-func (s *Saga[S]) moved(tx rocketflow.Tx, t TransitionInfo) {
+func (s *Saga[S]) notifyMoved(tx rocketflow.Tx, t TransitionInfo) {
 	if moved := s.engine.cfg.Listener.Moved; moved != nil {
 		tx.AfterCommit(func() { moved(t) })
 	}
 }
 
-func (s *Saga[S]) ignored(tx rocketflow.Tx, i IgnoredInfo) {
+func (s *Saga[S]) notifyIgnored(tx rocketflow.Tx, i IgnoredInfo) {
 	if ignored := s.engine.cfg.Listener.Ignored; ignored != nil {
 		tx.AfterCommit(func() { ignored(i) })
 	}
@@ -219,9 +224,9 @@ func withEvent(ctx context.Context, e rocketflow.Event) context.Context {
 	return context.WithValue(ctx, eventKey{}, e)
 }
 
-// EventFrom returns the event that causes the transition whose function runs, with its id, source and headers. It may have
-// waited: the event that the router handles meanwhile is another one then. false: ctx is not that of a saga's function, or
-// no event causes the transition.
+// EventFrom returns the event that causes the transition whose function runs with ctx: its id, source, headers and so on. If
+// the event had waited, it is another event than the one that the router is handling. EventFrom returns false if ctx is not
+// that of a saga's function, or if no event causes the transition.
 func EventFrom(ctx context.Context) (rocketflow.Event, bool) {
 	e, ok := ctx.Value(eventKey{}).(rocketflow.Event)
 	return e, ok && e.ID != uuid.Nil

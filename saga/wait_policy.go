@@ -6,17 +6,17 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// WaitPolicy says how long an event waits that its saga can't take yet.
+// WaitPolicy says how long an event waits that its saga can't accept yet.
 type WaitPolicy struct {
-	// Limit is how long it waits for a state that takes it. Default: Config.WaitLimit; negative: it doesn't wait and is
-	// ignored, as what no state takes.
+	// Limit is how long the event waits for a state that accepts it. If it is negative, the event doesn't wait and is ignored.
+	// Defaults to Config.WaitLimit.
 	Limit time.Duration
-	// UnbegunLimit is how long it waits for its saga to begin. Default: Config.UnbegunLimit; negative: it doesn't wait and
-	// is ignored.
+	// UnbegunLimit is how long the event waits for its saga to begin. If it is negative, the event doesn't wait and is ignored.
+	// Defaults to Config.UnbegunLimit.
 	UnbegunLimit time.Duration
 }
 
-// Wait says how long events with the content P wait.
+// Wait sets the WaitPolicy of events with the payload P.
 func Wait[P rocketflow.Payload, S any](d *Definition[S], p WaitPolicy) {
 	r, ok := routeOf[P](d)
 	if !ok {
@@ -28,25 +28,25 @@ func Wait[P rocketflow.Payload, S any](d *Definition[S], p WaitPolicy) {
 	d.waits[r] = p
 }
 
-// limit is how long an event waits for a state that takes it. false: it doesn't wait.
-func (s *Saga[S]) limit(d *Definition[S], r route) (time.Duration, bool) {
-	return limitOf(d.waits[r].Limit, s.engine.cfg.WaitLimit)
+// waitLimit returns how long an event waits for a state that accepts it, and false if it doesn't wait.
+func (s *Saga[S]) waitLimit(d *Definition[S], r route) (time.Duration, bool) {
+	return limitOr(d.waits[r].Limit, s.engine.cfg.WaitLimit)
 }
 
-// unbegunLimit is how long an event waits for its saga to begin. false: it doesn't wait.
+// unbegunLimit returns how long an event waits for its saga to begin, and false if it doesn't wait.
 func (s *Saga[S]) unbegunLimit(r route) (time.Duration, bool) {
-	return limitOf(s.latest.waits[r].UnbegunLimit, s.engine.cfg.UnbegunLimit)
+	return limitOr(s.latest.waits[r].UnbegunLimit, s.engine.cfg.UnbegunLimit)
 }
 
-func limitOf(own, general time.Duration) (time.Duration, bool) {
+func limitOr(own, general time.Duration) (time.Duration, bool) {
 	if own == 0 {
 		own = general
 	}
 	return own, own > 0
 }
 
-// early tells whether a state takes an event that can be reached from a state which doesn't.
-func (d *Definition[S]) early(state string, r route) bool {
+// acceptsLater reports whether a state that can be reached from this one, or this one, accepts an event.
+func (d *Definition[S]) acceptsLater(state string, r route) bool {
 	for name := range d.reachable(state) {
 		if d.transition(name, r) != nil {
 			return true
@@ -55,8 +55,8 @@ func (d *Definition[S]) early(state string, r route) bool {
 	return false
 }
 
-// taken returns the topics and types that a state takes.
-func (d *Definition[S]) taken(state string) (topics, types []string) {
+// accepted returns the topics and types of the events that a state accepts, side by side.
+func (d *Definition[S]) accepted(state string) (topics, types []string) {
 	topics, types = []string{}, []string{}
 	for _, t := range d.transitions {
 		if t.from == state {

@@ -17,7 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// transactor runs transactions as an outbox does.
+// transactor is a rocketflow.Transactor without an outbox.
 type transactor struct{ b *bundle }
 
 func (t transactor) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
@@ -30,8 +30,7 @@ func (p reserved) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "stock", Type: "stock.reserved", Subject: p.OrderID}
 }
 
-// stages is a saga whose events come from three sources: reserved, paid (in parts), shipped. What its functions do is in
-// Notes, in order.
+// stages is a saga whose events come from three sources: reserved, paid (in parts), shipped. Each call of a function adds a note.
 func stages(pay func(ctx context.Context, tx rocketflow.Tx, o *steps, p paid) error) *saga.Definition[steps] {
 	d := saga.Define[steps]("stages", 1).Initial("awaiting_stock").NoDeadline("awaiting_stock", "paid").
 		Deadline("awaiting_payment", "closed", func(o *steps) time.Time { return o.PayBy }, nil).Final("done", "closed")
@@ -117,8 +116,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// Events come in the wrong order, from several sources: each waits for the state that takes it.
-func TestEarlyEvents(t *testing.T) {
+// Events of several sources come in the wrong order: each waits for the state that accepts it.
+func TestEarlyEventsWaitForTheirState(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]string{
 		{"reserved", "paid", "shipped"}, {"paid", "reserved", "shipped"}, {"shipped", "paid", "reserved"},
@@ -168,8 +167,8 @@ func TestEarlyEvents(t *testing.T) {
 	}
 }
 
-// Apply and a deadline wake waiting events too.
-func TestApplyAndDeadlineWake(t *testing.T) {
+// Apply and a deadline apply waiting events, as an event does.
+func TestApplyAndDeadlineApplyWaitingEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -204,8 +203,8 @@ func TestApplyAndDeadlineWake(t *testing.T) {
 	}
 }
 
-// What waits while the saga ends is ignored then, as what comes later.
-func TestWaitingEventLosesItsMeaning(t *testing.T) {
+// Events that wait when the saga finishes are ignored, as those that come later.
+func TestWaitingEventsOfAFinishedSagaAreIgnored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := register(t, b, stages(nil))
@@ -236,9 +235,9 @@ func TestWaitingEventLosesItsMeaning(t *testing.T) {
 	}
 }
 
-// A waiting event whose function fails undoes nothing of the transition that woke it. It is tried again, and its
-// followers in its stream stay behind it.
-func TestWaitingEventFails(t *testing.T) {
+// The failure of a waiting event's function doesn't take back the transition before it. The event is tried again, and later
+// events of its stream wait behind it.
+func TestFailedWaitingEventIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -304,7 +303,6 @@ func TestWaitingEventFails(t *testing.T) {
 	}
 	broken.Store(false)
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	b.startWith(t, cfg, stages(nil))
 	eventually(t, "the failed event and its followers are applied in order", func() bool {
 		i := get(t, b, s, "error")
@@ -315,7 +313,7 @@ func TestWaitingEventFails(t *testing.T) {
 	}
 }
 
-// startWith starts another engine on the same tables, as another process does.
+// startWith starts another engine on the same tables, as another process of the service would.
 func (b *bundle) startWith(t *testing.T, cfg saga.Config, d *saga.Definition[steps]) {
 	t.Helper()
 	cfg.Router = router{}
@@ -337,8 +335,8 @@ type settles struct{ error }
 
 func (settles) Settles() bool { return true }
 
-// What a function says of a waiting event means what it means from any handler.
-func TestVerdictsOfWaitingEvents(t *testing.T) {
+// The error of a function has the same meaning for a waiting event as for any event.
+func TestErrorsOfWaitingEventsDecide(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var answer atomic.Value
@@ -367,8 +365,8 @@ func TestVerdictsOfWaitingEvents(t *testing.T) {
 	}
 }
 
-// A waiting event has a limit of time; then a person decides.
-func TestWaitingEventExpires(t *testing.T) {
+// An event that waits for longer than its limit expires, and an operator retries or discards it.
+func TestWaitingEventsExpire(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -386,8 +384,7 @@ func TestWaitingEventExpires(t *testing.T) {
 	}
 	expired := make(chan saga.WaitInfo, 10)
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
-	cfg.Listener.WaitExpired = func(i saga.WaitInfo) { expired <- i }
+	cfg.Listener = saga.Tee(cfg.Listener, &saga.Listener{WaitExpired: func(i saga.WaitInfo) { expired <- i }})
 	b.startWith(t, cfg, stages(nil))
 	for range 2 {
 		select {
@@ -419,8 +416,8 @@ func TestWaitingEventExpires(t *testing.T) {
 	}
 }
 
-// What failed or expired is kept for the retention, and no longer.
-func TestWaitingRetention(t *testing.T) {
+// Failed and expired events are kept for the retention and then deleted.
+func TestRetentionDeletesFailedAndExpiredEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -438,13 +435,12 @@ func TestWaitingRetention(t *testing.T) {
 	})
 }
 
-// An event and the beginning of its saga in transactions that can't see each other.
-func TestEventAndBeginAtOnce(t *testing.T) {
+// The transaction of an event and that of the beginning of its saga don't see each other. The event is applied all the same.
+func TestEventBesideABeginIsApplied(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	b.Engine = b.engine(t, cfg)
 	s := register(t, b, stages(nil))
 	if err := b.Start(ctx); err != nil {
@@ -489,8 +485,8 @@ func TestEventAndBeginAtOnce(t *testing.T) {
 	}
 }
 
-// At repeatable read, a transition that can't see the event which began to wait gets an error that can be tried again.
-func TestEarlyEventAtRepeatableRead(t *testing.T) {
+// At repeatable read, a transition that doesn't see the event which began to wait gets a serialization error.
+func TestTransitionBesideAnEarlyEventAtRepeatableRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -510,8 +506,8 @@ func TestEarlyEventAtRepeatableRead(t *testing.T) {
 	}
 }
 
-// An event can begin a saga.
-func TestStartOn(t *testing.T) {
+// The event of StartOn begins a saga once.
+func TestStartOnBeginsASaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -560,8 +556,8 @@ func (p placed) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "orders", Type: "order.placed", Subject: p.OrderID}
 }
 
-// A function learns which event it is called for, also when that has waited.
-func TestEventFrom(t *testing.T) {
+// EventFrom returns the event that a function is called for, also one that has waited.
+func TestEventFromReturnsTheCause(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var seen []string
@@ -577,12 +573,11 @@ func TestEventFrom(t *testing.T) {
 	}
 }
 
-// More events than one transaction applies.
-func TestManyWaitingEvents(t *testing.T) {
+// The engine applies in further transactions what one transaction leaves.
+func TestMoreWaitingEventsThanOneTransactionApplies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	cfg := b.cfg
-	cfg.Transactor = transactor{b}
 	s := register(t, b, stages(nil))
 	beginSteps(t, b, s, "o1")
 	const n = 100

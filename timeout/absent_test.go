@@ -13,7 +13,7 @@ import (
 )
 
 // A program that arms its daily job at each start was down for three days: the overdue job fires all the same.
-func TestArmIfAbsentLeavesTheOverdue(t *testing.T) {
+func TestArmIfAbsentKeepsAnOverdueTimeout(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
@@ -51,8 +51,8 @@ func TestArmIfAbsentLeavesTheOverdue(t *testing.T) {
 	}
 }
 
-// In its own firing a timeout is absent until it is armed anew.
-func TestArmIfAbsentInItsOwnFiring(t *testing.T) {
+// For the handler of its own event a timeout is absent until the handler has armed it again.
+func TestArmIfAbsentInTheTimeoutsOwnHandler(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
@@ -95,9 +95,8 @@ func TestArmIfAbsentInItsOwnFiring(t *testing.T) {
 	}
 }
 
-// An event that is no firing of this database's timeouts is neither let through nor settled in silence; and a scheduler
-// that was never started knows its database too.
-func TestFenceOfAnotherService(t *testing.T) {
+// The fence returns an error for the event of a timeout that another database armed, also if the scheduler was never started.
+func TestFenceRefusesForeignTimeouts(t *testing.T) {
 	t.Parallel()
 	owner, other := setup(t, nil), setup(t, nil)
 	ctx := t.Context()

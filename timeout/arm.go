@@ -16,29 +16,29 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// Limits of what names a timeout, in bytes.
+// Limits of a timeout's key and name, in bytes.
 const (
 	MaxKey  = 512
 	MaxName = 255
 )
 
-// maxYear keeps instants within what Postgres and RFC 3339 can write.
+// maxYear bounds due times to what Postgres and RFC 3339 can represent.
 const maxYear = 9999
 
-// Arm arms the timeout (key, name) in tx: when at has come, event is delivered as an event of its topic, once, unless
-// the timeout is disarmed or moved before. Arming an armed timeout moves it and replaces its event. An instant that has
-// passed is due at once; one with nanoseconds is rounded up to the next microsecond.
+// Arm arms the timeout (key, name) in tx: once tx has committed and at has come, event is delivered as an event of its
+// topic, unless the timeout is disarmed or moved before. key is usually the id of the aggregate, name the purpose of the
+// timeout. A time in the past is due at once; a time with nanoseconds is rounded up to the next microsecond. Arming an armed
+// timeout moves it and replaces its event.
 //
-// key is usually the aggregate's id, name what the timeout is for. A *rocketflow.FieldError says what can't be accepted;
-// tx remains usable then.
+// Arm returns a *rocketflow.FieldError for a key, name, time or event that it can't accept; tx remains usable then.
 //
-// A handler may arm the timeout anew whose firing it handles, given the context that it got: that is how a timeout recurs.
-// If the firing has been overtaken, that returns rocketflow.ErrStale, which the handler returns in turn.
+// The handler of a timeout's event may arm the same timeout again, with the context that it got: so a timeout recurs. If the
+// firing is stale by then, Arm returns rocketflow.ErrStale, which the handler must return.
 //
-// What is armed at each start of a program, a daily job say, needs [Scheduler.ArmIfAbsent]: Arm would move a timeout that
-// is overdue because the program was down, and it would never fire.
+// A program that arms a timeout at each start, such as a daily job, must call [Scheduler.ArmIfAbsent]: Arm would move a
+// timeout that came due while the program was down, and that due time would be lost.
 func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time, event rocketflow.Payload) error {
-	own := firingIn(ctx, key, name)
+	own := firingOf(ctx, key, name)
 	query := "Arm"
 	if own != nil {
 		query = "Rearm"
@@ -50,12 +50,13 @@ func (s *Scheduler) Arm(ctx context.Context, tx rocketflow.Tx, key, name string,
 	return err
 }
 
-// ArmIfAbsent arms the timeout as Arm does, unless it is armed. false: it is, and stays as it is, also if it is overdue.
-// In the handler of the timeout's own firing that timeout counts as absent until the handler has armed it anew.
+// ArmIfAbsent arms the timeout as Arm does, unless it is armed already. It returns false if it was armed: the timeout then
+// stays as it is, also if it is overdue. For the handler of the timeout's own event the timeout counts as absent until the
+// handler has armed it again.
 func (s *Scheduler) ArmIfAbsent(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time, event rocketflow.Payload) (armed bool, err error) {
-	if own := firingIn(ctx, key, name); own != nil {
+	if own := firingOf(ctx, key, name); own != nil {
 		if len(own.rearmed) > 0 {
-			if err := tx.QueryRow(ctx, s.sql.Get("Armed"), key, name, own.rearmed).Scan(&armed); err != nil || armed {
+			if err := tx.QueryRow(ctx, s.sql.Get("IsArmed"), key, name, own.rearmed).Scan(&armed); err != nil || armed {
 				return false, wrapArm(key, name, err)
 			}
 		}
@@ -65,6 +66,7 @@ func (s *Scheduler) ArmIfAbsent(ctx context.Context, tx rocketflow.Tx, key, name
 	return s.arm(ctx, tx, "ArmIfAbsent", nil, key, name, at, event)
 }
 
+// wrapArm adds the timeout to an error of Arm; nil stays nil.
 func wrapArm(key, name string, err error) error {
 	if err == nil {
 		return nil
@@ -72,9 +74,9 @@ func wrapArm(key, name string, err error) error {
 	return printable.Errorf("arm timeout %s of %s: %w", name, key, err)
 }
 
-// arm runs one of the statements that arm. false: it found nothing to change.
+// arm runs the statement Arm, Rearm or ArmIfAbsent. It returns false if the statement found nothing to change.
 func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own *firing, key, name string, at time.Time, event rocketflow.Payload) (bool, error) {
-	at, err := checked(key, name, at)
+	at, err := validated(key, name, at)
 	if err != nil {
 		return false, fmt.Errorf("arm timeout: %w", err)
 	}
@@ -94,7 +96,7 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 		return false, wrapArm(key, name, err)
 	}
 	args := []any{
-		key, name, e.ID.String(), s.cfg.Grace.Seconds(), s.cfg.Horizon.Seconds(), at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType,
+		key, name, e.ID.String(), s.cfg.SweepGrace.Seconds(), s.cfg.Horizon.Seconds(), at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType,
 		headers, stored.Body(e),
 	}
 	if own != nil {
@@ -110,13 +112,14 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 	if own != nil {
 		own.rearmed = append(own.rearmed, e.ID.String())
 	}
-	s.handOverAfter(tx, e, at)
+	s.handOverAfterCommit(tx, e, at)
 	return true, nil
 }
 
-// Move gives an armed timeout another instant, in tx. false: it is not armed.
+// Move changes the due time of an armed timeout in tx. It returns false if the timeout is not armed. It returns a
+// *rocketflow.FieldError as Arm does.
 func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string, at time.Time) (bool, error) {
-	at, err := checked(key, name, at)
+	at, err := validated(key, name, at)
 	if err != nil {
 		return false, fmt.Errorf("move timeout: %w", err)
 	}
@@ -124,14 +127,14 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	if err != nil {
 		return false, printable.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
 	}
-	var replaces []string // any
-	own := firingIn(ctx, key, name)
+	var replaces []string // nil: any epoch
+	own := firingOf(ctx, key, name)
 	if own != nil {
 		replaces = own.epochs()
 	}
 	e := rocketflow.Event{ID: epoch, TimeoutKey: key, TimeoutName: name}
 	var headers []byte
-	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.Grace.Seconds(), s.cfg.Horizon.Seconds(), at, replaces).
+	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.SweepGrace.Seconds(), s.cfg.Horizon.Seconds(), at, replaces).
 		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &headers, &e.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
@@ -145,17 +148,18 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	if own != nil {
 		own.rearmed = append(own.rearmed, epoch.String())
 	}
-	s.handOverAfter(tx, e, at)
+	s.handOverAfterCommit(tx, e, at)
 	return true, nil
 }
 
-// Disarm takes the timeout back in tx: once tx has committed it will not fire. false: it was not armed, because it fired
-// or never was. If it is being fired just now, Disarm waits for the outcome. Touch the aggregate first, then disarm (see
-// the package comment). In the handler of its own firing, Disarm changes nothing but what the handler armed anew, and
-// returns true.
+// Disarm disarms the timeout in tx: it doesn't fire once tx has committed. It returns false if the timeout was not armed:
+// it has fired, was disarmed, or never was armed. While another transaction fires the timeout, Disarm waits for its
+// outcome. Lock the aggregate before you disarm (see Lock order in the package comment).
+//
+// In the handler of the timeout's own event, Disarm takes back what the handler armed again, if anything, and returns true.
 func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bool, error) {
-	if own := firingIn(ctx, key, name); own != nil {
-		return true, s.disarmOwn(ctx, tx, own)
+	if own := firingOf(ctx, key, name); own != nil {
+		return true, s.disarmRearmed(ctx, tx, own)
 	}
 	i := Info{Key: key, Name: name}
 	err := tx.QueryRow(ctx, s.sql.Get("Disarm"), key, name).Scan(&i.Epoch, &i.DueAt)
@@ -166,25 +170,26 @@ func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bo
 		return false, printable.Errorf("disarm timeout %s of %s: %w", name, key, err)
 	}
 	if tx, ok := tx.(rocketflow.Tx); ok {
-		tx.AfterCommit(func() { tell(s.cfg.Listener.Disarmed, i) })
+		tx.AfterCommit(func() { notify(s.cfg.Listener.Disarmed, i) })
 	} else {
-		tell(s.cfg.Listener.Disarmed, i)
+		notify(s.cfg.Listener.Disarmed, i)
 	}
 	return true, nil
 }
 
-// handOverAfter gives the timeout to the workers once tx has committed, if it is due within the horizon. e.Time is when
-// it was armed, by Postgres' clock.
-func (s *Scheduler) handOverAfter(tx rocketflow.Tx, e rocketflow.Event, at time.Time) {
+// handOverAfterCommit gives the timeout to the workers once tx has committed, if it is due within the horizon. e.Time is
+// when it was armed, by the clock of Postgres.
+func (s *Scheduler) handOverAfterCommit(tx rocketflow.Tx, e rocketflow.Event, at time.Time) {
 	tx.AfterCommit(func() {
-		tell(s.cfg.Listener.Armed, Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, DueAt: at, Late: e.Time.Sub(at)})
+		notify(s.cfg.Listener.Armed, Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, DueAt: at, Late: e.Time.Sub(at)})
 		if at.Sub(e.Time) <= s.cfg.Horizon {
-			s.offer(job{event: e, at: at})
+			s.enqueue(handOver{event: e, dueAt: at})
 		}
 	})
 }
 
-func checked(key, name string, at time.Time) (time.Time, error) {
+// validated returns at as it is stored, or a *rocketflow.FieldError.
+func validated(key, name string, at time.Time) (time.Time, error) {
 	switch {
 	case !isText(key, MaxKey):
 		return at, valid.Fieldf("key", "%s: want 1 to %d bytes without control characters", printable.Quote(key, printable.Name), MaxKey)
@@ -195,17 +200,18 @@ func checked(key, name string, at time.Time) (time.Time, error) {
 	case at.Year() < 1 || at.Year() > maxYear:
 		return at, valid.Fieldf("at", "year %d: want 1 to %d", at.Year(), maxYear)
 	}
-	return ceil(at, time.Microsecond), nil
+	return roundUp(at, time.Microsecond), nil
 }
 
-// ceil rounds up, so that nothing is early.
-func ceil(t time.Time, unit time.Duration) time.Time {
+// roundUp rounds t up to a multiple of unit, so that no timeout fires early. It drops the monotonic clock reading.
+func roundUp(t time.Time, unit time.Duration) time.Time {
 	if down := t.Truncate(unit); down.Before(t) {
 		return down.Add(unit)
 	}
-	return t.Round(0) // without the monotonic reading
+	return t.Round(0)
 }
 
-func isText(s string, most int) bool {
-	return s != "" && len(s) <= most && printable.IsText(s)
+// isText reports whether s can be the key or name of a timeout.
+func isText(s string, maxBytes int) bool {
+	return s != "" && len(s) <= maxBytes && printable.IsText(s)
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// A timeout fires as soon as the clock is past its time, without a sweep's interval, though the broker's own clock did
-// not move; and one that lay beyond the horizon is handed over as soon as it comes within.
-func TestFastForward(t *testing.T) {
+// When the clock is moved past a due time, the timeout fires without waiting for the sweep's interval, although the broker's
+// clock was not moved; and one that comes within the horizon is handed over.
+func TestTimeoutsFollowTheClock(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	handedOver, fired := make(chan timeout.Info, 10), make(chan timeout.Info, 10)
-	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
+	b := setupIn(t, pool, schema, func(c *timeout.Config, m *fakeBroker) {
 		m.horizon, m.loseAll = 1000*time.Hour, true
-		c.Clock, c.Horizon, c.SweepInterval, c.Grace = clock, time.Hour, time.Minute, time.Second
+		c.Clock, c.Horizon, c.SweepInterval, c.SweepGrace = clock, time.Hour, time.Minute, time.Second
 		c.Listener.HandedOver = func(i timeout.Info) { handedOver <- i }
 		c.Listener.Fired = func(i timeout.Info) { fired <- i }
 	}).start(t)

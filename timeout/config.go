@@ -16,50 +16,67 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// Broker is what a scheduler needs of a broker. See package broker for the contract.
+// Broker is the part of a message broker that a Scheduler uses. Package broker documents the contract of each method.
+// *rocketmq.Client implements it.
 type Broker interface {
+	// Schedule stores a message that the broker delivers at the given time.
 	Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error)
+	// Horizon returns how far ahead Schedule accepts messages.
 	Horizon() time.Duration
+	// Send delivers a message now.
 	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
 }
 
-// Config configures a Scheduler.
+// Config configures a Scheduler. Pool, Broker and Source are required. A zero field takes its default.
 type Config struct {
-	Pool   *pgxpool.Pool // required; for what the scheduler does on its own. The caller's transactions may come from elsewhere
-	Broker Broker        // required
-	Source string        // required: the service's name, as the events' Source
+	// Pool runs the scheduler's own statements. The transactions that arm and disarm timeouts may come from another pool of
+	// the same database. Required.
+	Pool *pgxpool.Pool
+	// Broker stores the timers and delivers the events. Required.
+	Broker Broker
+	// Source is the name of the service, and the Source of the events of its timeouts. Required.
+	Source string
+	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	Schema string
 
-	Schema string // of rocketflow's tables; default rocketflow.DefaultSchema
-
-	// Horizon is how far ahead a timeout is handed to the broker. Default: 24 hours, or less if the broker reaches less
-	// far. A short horizon saves messages for timeouts that are disarmed before it, and has the sweep do the work.
+	// Horizon is how long before its due time a timeout is handed over to the broker. A short horizon saves messages for
+	// timeouts that are disarmed early, and leaves more of the work to the sweep. It must not exceed the broker's horizon.
+	// Defaults to 24 h, or to the broker's horizon if that is shorter.
 	Horizon time.Duration
 
-	// SweepInterval is the pause between two looks at what waits to be handed over. Default 1s.
+	// SweepInterval is the pause between two sweeps, which find the timeouts that have to be handed over or sent. Defaults to
+	// 1 s.
 	SweepInterval time.Duration
-
-	// Grace is how long the sweep leaves a timeout to others: to the process that armed it, to hand it over; and once it
-	// is due, to the broker and the consumer. Then the sweep hands it over, or sends it. Default 5s.
-	Grace time.Duration
-
-	// Resend is how long an overdue timeout that was sent by the sweep waits until it is sent again. The wait doubles with
-	// each time, up to six hours. Default 30s.
-	Resend time.Duration
-
-	// StuckAfter is how long a timeout is overdue, although it was sent ten times, until it is reported as stuck. From then
-	// on it is sent once a day. Default 24h.
+	// SweepGrace is how long the sweep leaves a timeout alone: after it was armed, while the arming process hands it over;
+	// and after it came due, while the broker delivers its event and a consumer handles it. Defaults to 5 s.
+	SweepGrace time.Duration
+	// SweepPage is the number of rows that one sweep reads at a time. Defaults to 256.
+	SweepPage int
+	// RetryInterval is the pause after which the sweep sends the event of an overdue timeout for the second time. The pause
+	// doubles with each further time, up to six hours. Defaults to 30 s.
+	RetryInterval time.Duration
+	// StuckAfter is how long a timeout must be overdue, after its event was sent ten times, to be reported as stuck. The event
+	// of a stuck timeout is sent once a day. Defaults to 24 h.
 	StuckAfter time.Duration
 
-	Workers    int           // requests to the broker at a time; default 8
-	MaxPending int           // timeouts in memory on their way to the broker; what exceeds it waits for the sweep. Default 4096
-	SweepBatch int           // rows that the sweep takes at a time; default 256
-	SendTime   time.Duration // how long a request to the broker may take; default 5s
-	MaxBody    int           // largest encoded body of an event in bytes; default 1 MiB
+	// Workers is the number of concurrent requests to the broker. Defaults to 8.
+	Workers int
+	// MaxPending is the number of timeouts that may wait in memory for their hand-over to the broker. The sweep hands over
+	// what exceeds it. Defaults to 4096.
+	MaxPending int
+	// SendTimeout is the longest time that one request to the broker, or one of the scheduler's own transactions, may take.
+	// Defaults to 5 s.
+	SendTimeout time.Duration
+	// MaxBody is the largest encoded body of an event, in bytes. Defaults to 1 MiB.
+	MaxBody int
 
-	// Clock times the pause between two sweeps; what is due then is for Postgres to say. Default: the machine's.
-	Clock    rocketflow.Clock
-	Listener Listener
-	Logger   *slog.Logger // default: warnings and errors go to stderr
+	// Clock times the pauses between sweeps. Whether a timeout is due is decided by the clock of Postgres. Defaults to the
+	// machine's clock.
+	Clock rocketflow.Clock
+	// Listener observes what happens to timeouts. Defaults to none.
+	Listener *Listener
+	// Logger receives warnings and errors. Defaults to one that writes them to stderr.
+	Logger *slog.Logger
 }
 
 const defaultHorizon = 24 * time.Hour
@@ -70,13 +87,13 @@ func (c Config) withDefaults() Config {
 		c.Horizon = cmp.Or(c.Horizon, min(c.Broker.Horizon(), defaultHorizon))
 	}
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
-	c.Grace = cmp.Or(c.Grace, 5*time.Second)
-	c.Resend = cmp.Or(c.Resend, 30*time.Second)
+	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
+	c.SweepPage = cmp.Or(c.SweepPage, 256)
+	c.RetryInterval = cmp.Or(c.RetryInterval, 30*time.Second)
 	c.StuckAfter = cmp.Or(c.StuckAfter, 24*time.Hour)
 	c.Workers = cmp.Or(c.Workers, 8)
 	c.MaxPending = cmp.Or(c.MaxPending, 4096)
-	c.SweepBatch = cmp.Or(c.SweepBatch, 256)
-	c.SendTime = cmp.Or(c.SendTime, 5*time.Second)
+	c.SendTimeout = cmp.Or(c.SendTimeout, 5*time.Second)
 	c.MaxBody = cmp.Or(c.MaxBody, 1<<20)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
@@ -85,29 +102,29 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// validate returns a *rocketflow.FieldError for the first field that can't be used.
 func (c Config) validate() error {
 	switch {
 	case c.Pool == nil:
-		return valid.Field("Pool", "missing")
+		return valid.Field("timeout.Config.Pool", "missing")
 	case c.Broker == nil:
-		return valid.Field("Broker", "missing")
+		return valid.Field("timeout.Config.Broker", "missing")
 	case c.Horizon < 0 || c.Horizon > c.Broker.Horizon():
-		return valid.Fieldf("Horizon", "%v: the broker reaches %v ahead", c.Horizon, c.Broker.Horizon())
+		return valid.Fieldf("timeout.Config.Horizon", "%v: want 0 to %v, the broker's horizon", c.Horizon, c.Broker.Horizon())
 	}
-	if err := wire.ValidateSource("Source", c.Source); err != nil {
+	if err := wire.ValidateSource("timeout.Config.Source", c.Source); err != nil {
 		return err
 	}
 	for _, f := range []struct {
 		name  string
 		value int64
 	}{
-		{"SweepInterval", int64(c.SweepInterval)}, {"Grace", int64(c.Grace)}, {"Resend", int64(c.Resend)},
-		{"StuckAfter", int64(c.StuckAfter)}, {"Workers", int64(c.Workers)},
-		{"MaxPending", int64(c.MaxPending)}, {"SweepBatch", int64(c.SweepBatch)}, {"SendTime", int64(c.SendTime)},
-		{"MaxBody", int64(c.MaxBody)},
+		{"SweepInterval", int64(c.SweepInterval)}, {"SweepGrace", int64(c.SweepGrace)}, {"SweepPage", int64(c.SweepPage)},
+		{"RetryInterval", int64(c.RetryInterval)}, {"StuckAfter", int64(c.StuckAfter)}, {"Workers", int64(c.Workers)},
+		{"MaxPending", int64(c.MaxPending)}, {"SendTimeout", int64(c.SendTimeout)}, {"MaxBody", int64(c.MaxBody)},
 	} {
 		if f.value < 0 {
-			return valid.Field(f.name, "negative")
+			return valid.Field("timeout.Config."+f.name, "negative")
 		}
 	}
 	return nil

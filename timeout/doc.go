@@ -1,59 +1,75 @@
-// Package timeout is durable alarms: armed, moved and disarmed in a Postgres transaction, fired as an event.
+// Package timeout provides durable timeouts: they are armed, moved and disarmed in Postgres transactions, and fire as events.
+// Use it for what has to happen at a certain time if nothing else happens before: an order that isn't paid, a reminder, a
+// daily job.
 //
-//	err := timeouts.Arm(ctx, tx, order.ID, "payment", placed.Add(15*time.Minute), PaymentTimedOut{OrderID: order.ID})
-//	...
-//	was, err := timeouts.Disarm(ctx, tx, order.ID, "payment") // in the transaction that records the payment
+//	timeouts, err := timeout.New(timeout.Config{Pool: pool, Broker: client, Source: "orders"})
+//	router.Use(timeouts.Fence) // of each router whose handlers get events of timeouts
+//	err = timeouts.Start(ctx)
+//
+//	// In the transaction that places the order:
+//	err = timeouts.Arm(ctx, tx, order.ID, "payment", placed.Add(15*time.Minute), PaymentTimedOut{OrderID: order.ID})
+//	// In the transaction that records the payment:
+//	armed, err := timeouts.Disarm(ctx, tx, order.ID, "payment")
+//
+// The event PaymentTimedOut goes to its topic when the timeout is due, and a handler handles it as any other event. Package app
+// and package rocketflowfx provide a Scheduler that is wired to the other parts.
 //
 // # The promise
 //
-// A timeout fires at most once, never before its time by the clock of Postgres, and never after the transaction that
-// disarmed it committed. It fires even if the broker loses its message, or was away when it was armed, or is told of it
-// months ahead.
+// A timeout fires at most once, never before its due time by the clock of Postgres, and never after the transaction that
+// disarmed it committed. It also fires if the broker loses its message, is down when it is armed, or accepts no timer that far
+// ahead.
 //
-// The row in Postgres is the truth. The broker's timer message is only a wake-up that carries the event: it may come
-// late, twice, or for a timeout that has long been moved. [Scheduler.Fence] stands before the handler and lets the event
-// through only if the row still says so, in the handler's own transaction:
+// A row in Postgres decides. The broker's timer message only delivers the event at about the right time: it may come late,
+// twice, or for a timeout that was moved long ago. [Scheduler.Fence] stands before the handler, and admits the event only if
+// the row agrees, in the handler's own transaction:
 //
-//  1. It looks, without a lock, whether the timeout is armed with the epoch that the event carries. If not, the event is
-//     settled and nothing happens. If it is too early, the event comes again when it is due. An event that names another
-//     database than this one, or none, is no firing of our timeouts: it is an error ([ForeignError]), and a dead letter.
+//  1. The fence reads, without a lock, whether the timeout is armed with the epoch that the event carries. If it isn't, the
+//     event is settled without an effect. If it isn't due yet, the event is delivered again when it is. An event that names
+//     another database, or none, belongs to no timeout of this service: it is an error ([ForeignError]) and a dead letter.
 //  2. The handler runs.
-//  3. The row is deleted, provided that it still carries this epoch. If it doesn't, what the handler did is rolled back
-//     and the event is settled ([rocketflow.ErrStale]).
+//  3. The fence deletes the row, provided that it still carries this epoch. If it doesn't, the effects of the handler are
+//     rolled back, and the event is settled ([rocketflow.ErrStale]).
+//
+// A handler that gets the event of a timeout without a fence before it has no effect either: package handlers makes the event a
+// dead letter that names the missing fence.
 //
 // # Lock order
 //
-// The row goes last, because the handler begins by locking what the timeout is about (an order, say). Whoever disarms
-// does it in the same order: touch the aggregate first, then disarm. The other way round, the two can deadlock.
+// The fence locks the row last, because the handler begins by locking what the timeout is about, such as an order. Code that
+// disarms a timeout must lock in the same order: the aggregate first, then the timeout. In the other order the two can
+// deadlock.
 //
-// # How it goes out
+// # Hand-over
 //
-// Right after the arming transaction commits, the scheduler hands the timeout to the broker if it is due within the
-// horizon. All else is the sweep's, which every running scheduler does, in turns that exclude each other row by row:
-// what lies beyond the horizon when it comes within, what a crash or an absent broker left, and, once a timeout is
-// overdue by more than the grace, what the broker lost: that is sent at once, and again ever more rarely until it fires.
+// After the arming transaction has committed, the scheduler hands the timeout over to the broker as a timer message if it is
+// due within Config.Horizon. The sweep, which runs in every started scheduler, does the rest; the schedulers exclude each other
+// row by row. It hands over the timeouts that come within the horizon, and those that were not handed over because of a crash
+// or an unreachable broker. If a timeout is overdue by more than Config.SweepGrace, the sweep sends its event at once, and again
+// after growing pauses until the timeout fires.
 //
-// # Stuck
+// # Stuck timeouts
 //
-// A timeout whose event nobody handles, for want of a consumer or because the event is a dead letter, is never deleted. Once
-// it has been sent ten times and is overdue for longer than Config.StuckAfter, it is reported once, by the [Listener] and
-// in the log, and sent once a day from then on. `rocketflow inspect timeouts` shows how often each was sent.
+// A timeout stays armed as long as nobody handles its event, because there is no consumer or because the event is a dead
+// letter. If the event was sent ten times and the timeout is overdue for longer than Config.StuckAfter, the timeout is
+// reported once to the [Listener] and in the log, and its event is sent once a day. `rocketflow inspect timeouts` shows how
+// often each event was sent.
 //
-// # Recurring jobs
+// # Recurring timeouts
 //
-// A handler may arm the timeout anew whose firing it handles: that is how a job recurs. Who arms the first one at each
-// start of the program uses [Scheduler.ArmIfAbsent]. [Scheduler.Arm] would move a timeout that is overdue, because the
-// program was down, into the future, and what was due would never happen.
+// The handler of a timeout's event may arm the same timeout again: so a job recurs. The program arms the first one at each
+// start with [Scheduler.ArmIfAbsent]. [Scheduler.Arm] would move a timeout that came due while the program was down, and that
+// due time would be lost.
 //
 // # Isolation
 //
-// At repeatable read and serializable, the calls may return errors of Postgres that ask for the transaction to be tried
-// again (SQLSTATE 40001). What the scheduler does by itself it does at read committed, whatever the database's default is.
+// At repeatable read and serializable, the methods may return errors of Postgres after which the caller has to try the
+// transaction again (SQLSTATE 40001). The scheduler's own transactions run at read committed.
 //
 // # What is not promised
 //
-// Punctuality: a timeout is late by the broker's precision, the consumer's backlog, and by the grace where the broker
-// lost it. Order: timeouts have none, among each other or with the events of their aggregate. And one firing is for one
-// consumer: whose handler commits first has it, any other finds the timeout gone. What several need to know, the handler
-// publishes.
+// A timeout is late by the precision of the broker's timers and by the consumer's backlog, and by the grace if the broker lost
+// its message. Timeouts have no order, among each other or with the events of their aggregate. One firing is for one consumer:
+// the first handler that commits fires the timeout, and any other finds it stale. A handler publishes an event of its own for
+// what several consumers need to know.
 package timeout

@@ -20,23 +20,31 @@ type Querier interface {
 
 // Armed is an armed timeout as it is stored.
 type Armed struct {
-	Key, Name  string
-	Epoch      uuid.UUID // the event's id
-	DueAt      time.Time
-	ArmedAt    time.Time
-	HandedOver bool      // the broker holds a timer for it
-	Sends      int       // how often the sweep sent the event because it is overdue
-	StuckAt    time.Time // when it was reported as stuck; zero: it wasn't
-	Event      rocketflow.Event
+	// Key and Name identify the timeout.
+	Key, Name string
+	// Epoch is the id of the event that fires the timeout.
+	Epoch uuid.UUID
+	// DueAt is when the timeout fires at the earliest.
+	DueAt time.Time
+	// ArmedAt is when the timeout was armed or moved.
+	ArmedAt time.Time
+	// HandedOver reports whether the broker has confirmed that it holds a timer for this epoch.
+	HandedOver bool
+	// Sends is the number of times that the sweep sent the event because the timeout was overdue.
+	Sends int
+	// StuckAt is when the timeout was reported as stuck. It is zero if it was not.
+	StuckAt time.Time
+	// Event is the event that fires the timeout.
+	Event rocketflow.Event
 }
 
-// Get reads a timeout, as far as q sees it. false: it is not armed.
+// Get returns the timeout (key, name), as q sees it, and false if it is not armed.
 func (s *Scheduler) Get(ctx context.Context, q Querier, key, name string) (Armed, bool, error) {
 	a := Armed{Key: key, Name: name}
 	e := &a.Event
 	var headers []byte
-	var stuck *time.Time
-	err := q.QueryRow(ctx, s.sql.Get("Get"), key, name).Scan(&a.Epoch, &a.DueAt, &a.ArmedAt, &a.HandedOver, &a.Sends, &stuck,
+	var stuckAt *time.Time
+	err := q.QueryRow(ctx, s.sql.Get("Get"), key, name).Scan(&a.Epoch, &a.DueAt, &a.ArmedAt, &a.HandedOver, &a.Sends, &stuckAt,
 		&e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &headers, &e.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Armed{}, false, nil
@@ -47,8 +55,8 @@ func (s *Scheduler) Get(ctx context.Context, q Querier, key, name string) (Armed
 	if err != nil {
 		return Armed{}, false, printable.Errorf("get timeout %s of %s: %w", name, key, err)
 	}
-	if stuck != nil {
-		a.StuckAt = *stuck
+	if stuckAt != nil {
+		a.StuckAt = *stuckAt
 	}
 	e.ID, e.Time, e.TimeoutKey, e.TimeoutName = a.Epoch, a.ArmedAt, key, name
 	return a, true, nil

@@ -11,16 +11,16 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// A listener all of whose functions end their goroutine, or panic, keeps no timeout from firing.
-func TestBadListener(t *testing.T) {
+// A listener whose functions panic or end their goroutine doesn't keep a timeout from firing.
+func TestFailingListenerHasNoEffect(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(){"panic": func() { panic("on purpose") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			called := map[string]bool{}
-			b := setup(t, func(c *timeout.Config, m *memory) {
-				functions := reflect.ValueOf(&c.Listener).Elem()
+			b := setup(t, func(c *timeout.Config, m *fakeBroker) {
+				functions := reflect.ValueOf(c.Listener).Elem()
 				for i := range functions.NumField() {
 					field := functions.Type().Field(i)
 					functions.Field(i).Set(reflect.MakeFunc(field.Type, func([]reflect.Value) []reflect.Value {

@@ -2,6 +2,7 @@ package timeout
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,59 +12,72 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// job is a timeout on its way to the broker.
-type job struct {
-	event rocketflow.Event
-	at    time.Time
-	sends int  // by the sweep, this one included
-	stuck bool // it has become so just now
+// handOver is a timeout that is to be given to the broker.
+type handOver struct {
+	event      rocketflow.Event
+	dueAt      time.Time
+	sends      int  // how often the sweep sent the event, this time included
+	newlyStuck bool // the sweep has just found the timeout to be stuck
 }
 
-func (j job) info() Info {
+func (h handOver) info() Info {
 	return Info{
-		Key: j.event.TimeoutKey, Name: j.event.TimeoutName, Epoch: j.event.ID, DueAt: j.at, Topic: j.event.Topic, Type: j.event.Type, Sends: j.sends,
+		Key: h.event.TimeoutKey, Name: h.event.TimeoutName, Epoch: h.event.ID, DueAt: h.dueAt, Topic: h.event.Topic, Type: h.event.Type, Sends: h.sends,
 	}
 }
 
-// mark names a row, by its epoch, that the broker has taken or refused.
-type mark struct {
+// timeoutID identifies the row of a timeout as long as it carries this epoch.
+type timeoutID struct {
 	key, name string
 	epoch     uuid.UUID
 }
 
-func (j job) mark() mark { return mark{j.event.TimeoutKey, j.event.TimeoutName, j.event.ID} }
+func (h handOver) id() timeoutID {
+	return timeoutID{h.event.TimeoutKey, h.event.TimeoutName, h.event.ID}
+}
 
-// offer gives a job to the workers. Without room, or without workers, it is the sweep's.
-func (s *Scheduler) offer(j job) {
-	if !s.running.Load() {
+// enqueue gives h to the workers. If the queue is full or the scheduler is stopped, the sweep hands h over.
+func (s *Scheduler) enqueue(h handOver) {
+	if !s.group.Running() {
 		return
 	}
 	select {
-	case s.pending <- j:
+	case s.pending <- h:
 	default:
 	}
 }
 
-// work hands over until quit, and then what is still in memory, if the broker takes it.
-func (s *Scheduler) work(ctx context.Context, quit <-chan struct{}, marks chan<- mark) {
-	do := func(j job) bool {
-		err := s.schedule(ctx, j)
+// handOverPending runs the workers until stopping ends and the queue is empty, and then closes handedOver.
+func (s *Scheduler) handOverPending(stopping, requests context.Context, handedOver chan<- timeoutID) {
+	var workers sync.WaitGroup
+	for range s.cfg.Workers {
+		workers.Go(func() { s.worker(stopping, requests, handedOver) })
+	}
+	workers.Wait()
+	close(handedOver)
+}
+
+// worker hands over what comes into the queue. Once stopping has ended it drains the queue, and gives up at the first
+// failure of the broker.
+func (s *Scheduler) worker(stopping, requests context.Context, handedOver chan<- timeoutID) {
+	handOver := func(h handOver) bool {
+		err := s.schedule(requests, h)
 		if err == nil {
-			marks <- j.mark()
+			handedOver <- h.id()
 		}
 		return err == nil
 	}
 	for {
 		select {
-		case j := <-s.pending:
-			do(j)
+		case h := <-s.pending:
+			handOver(h)
 			continue
-		case <-quit:
+		case <-stopping.Done():
 		}
 		for {
 			select {
-			case j := <-s.pending:
-				if !do(j) {
+			case h := <-s.pending:
+				if !handOver(h) {
 					return
 				}
 			default:
@@ -73,69 +87,69 @@ func (s *Scheduler) work(ctx context.Context, quit <-chan struct{}, marks chan<-
 	}
 }
 
-// schedule has the broker store the timer.
-func (s *Scheduler) schedule(ctx context.Context, j job) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTime)
+// schedule has the broker store a timer for h.
+func (s *Scheduler) schedule(ctx context.Context, h handOver) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
-	// Brokers count in milliseconds.
-	if _, err := s.cfg.Broker.Schedule(ctx, s.message(j), ceil(j.at, time.Millisecond)); err != nil {
-		s.failed(j, err)
-		return printable.Errorf("schedule timeout %s of %s: %w", j.event.TimeoutName, j.event.TimeoutKey, err)
+	// The timers of brokers have a precision of milliseconds.
+	if _, err := s.cfg.Broker.Schedule(ctx, s.message(h), roundUp(h.dueAt, time.Millisecond)); err != nil {
+		s.reportFailure(h, err)
+		return printable.Errorf("schedule timeout %s of %s: %w", h.event.TimeoutName, h.event.TimeoutKey, err)
 	}
-	tell(s.cfg.Listener.HandedOver, j.info())
+	notify(s.cfg.Listener.HandedOver, h.info())
 	return nil
 }
 
-func (s *Scheduler) failed(j job, err error) {
-	if s.cfg.Listener.HandOverFailed != nil {
-		s.cfg.Listener.HandOverFailed(j.info(), err)
-	}
-	// One line a timeout would be many when the broker is away; the sweep says how many there are.
-	s.cfg.Logger.Debug("timeout not handed over", "timeout_key", j.event.TimeoutKey, "timeout_name", j.event.TimeoutName, "error", err)
+func (s *Scheduler) reportFailure(h handOver, err error) {
+	i := h.info()
+	i.Err = err
+	notify(s.cfg.Listener.HandOverFailed, i)
+	// Debug, because an unreachable broker causes one line for each timeout. The sweep logs a warning with their number.
+	s.cfg.Logger.Debug("the broker did not accept a timeout; the sweep hands it over again", keyKey, i.Key, keyName, i.Name, keyError, err)
 }
 
-// markLoop records what was handed over. While one statement runs, the next batch gathers.
-func (s *Scheduler) markLoop(ctx context.Context, marks <-chan mark) {
-	const most = 512
-	batch := make([]mark, 0, most)
-	for m := range marks {
-		batch = append(batch[:0], m)
-		for more := true; more && len(batch) < most; {
+// recordHandOvers writes down in batches what the broker has accepted, until handedOver is closed.
+func (s *Scheduler) recordHandOvers(ctx context.Context, handedOver <-chan timeoutID) {
+	const maxBatch = 512
+	batch := make([]timeoutID, 0, maxBatch)
+	for id := range handedOver {
+		batch = append(batch[:0], id)
+		for more := true; more && len(batch) < maxBatch; {
 			select {
-			case m, more = <-marks:
+			case id, more = <-handedOver:
 				if more {
-					batch = append(batch, m)
+					batch = append(batch, id)
 				}
 			default:
 				more = false
 			}
 		}
-		if err := s.exec(ctx, "MarkHandedOver", batch); err != nil {
-			// They will be handed over once more, which is harmless.
-			s.cfg.Logger.Warn("timeouts handed over but not marked", "timeouts", len(batch), "error", err)
+		if err := s.update(ctx, "MarkHandedOver", batch); err != nil {
+			s.cfg.Logger.Warn("timeouts were handed over to the broker, but this could not be recorded; the sweep hands them over a second time, which has no effect",
+				keyTimeouts, len(batch), keyError, err)
 		}
 	}
 }
 
-// exec runs a statement about rows and the grace.
-func (s *Scheduler) exec(ctx context.Context, query string, batch []mark) error {
+// update runs MarkHandedOver or Postpone on a batch of rows.
+func (s *Scheduler) update(ctx context.Context, query string, batch []timeoutID) error {
 	if len(batch) == 0 {
 		return nil
 	}
 	keys, names, epochs := make([]string, len(batch)), make([]string, len(batch)), make([]string, len(batch))
-	for i, m := range batch {
-		keys[i], names[i], epochs[i] = m.key, m.name, m.epoch.String()
+	for i, id := range batch {
+		keys[i], names[i], epochs[i] = id.key, id.name, id.epoch.String()
 	}
-	return s.within(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, s.sql.Get(query), keys, names, epochs, s.cfg.Grace.Seconds())
+	return s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, s.sql.Get(query), keys, names, epochs, s.cfg.SweepGrace.Seconds())
 		return err
 	})
 }
 
-// within runs the scheduler's own statements, at an isolation at which a row that changes meanwhile is no error, whatever
-// the database's default is.
-func (s *Scheduler) within(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTime)
+// readCommitted runs fn in a transaction at read committed, whatever the database's default is: at this isolation a row
+// that another transaction changes at the same time is no error.
+func (s *Scheduler) readCommitted(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	return pgx.BeginTxFunc(ctx, s.cfg.Pool, options, func(tx pgx.Tx) error { return fn(ctx, tx) })

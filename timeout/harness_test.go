@@ -27,7 +27,7 @@ type testTx struct {
 func (t *testTx) Publish(context.Context, ...rocketflow.Payload) error { return nil }
 func (t *testTx) AfterCommit(fn func())                                { t.after = append(t.after, fn) }
 
-// within runs a transaction, again as long as another one is in its way above read committed.
+// within runs a transaction, and runs it again after a serialization failure.
 func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
 	return testdb.Retry(func() error { return once(ctx, pool, fn) })
 }
@@ -50,8 +50,8 @@ func once(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) err
 	return nil
 }
 
-// memory is a broker that keeps timers in memory and delivers to one handler as package handlers would.
-type memory struct {
+// fakeBroker is a broker in memory that delivers to one handler, as package handlers would.
+type fakeBroker struct {
 	pool    *pgxpool.Pool
 	horizon time.Duration
 	skew    time.Duration // its clock is ahead by this much
@@ -68,9 +68,9 @@ type memory struct {
 	failures  []error
 }
 
-func (m *memory) Horizon() time.Duration { return m.horizon }
+func (m *fakeBroker) Horizon() time.Duration { return m.horizon }
 
-func (m *memory) Schedule(_ context.Context, msg broker.Message, at time.Time) (broker.Timer, error) {
+func (m *fakeBroker) Schedule(_ context.Context, msg broker.Message, at time.Time) (broker.Timer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
@@ -86,7 +86,7 @@ func (m *memory) Schedule(_ context.Context, msg broker.Message, at time.Time) (
 	return broker.Timer{MessageID: msg.ID}, nil
 }
 
-func (m *memory) Send(_ context.Context, msg broker.Message) (broker.Receipt, error) {
+func (m *fakeBroker) Send(_ context.Context, msg broker.Message) (broker.Receipt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
@@ -98,7 +98,7 @@ func (m *memory) Send(_ context.Context, msg broker.Message) (broker.Receipt, er
 }
 
 // deliver runs the handler after a while. m.mu is held.
-func (m *memory) deliver(msg broker.Message, after time.Duration) {
+func (m *fakeBroker) deliver(msg broker.Message, after time.Duration) {
 	if m.stopped || m.handler == nil {
 		return
 	}
@@ -118,7 +118,7 @@ func (m *memory) deliver(msg broker.Message, after time.Duration) {
 	}))
 }
 
-func (m *memory) handle(msg broker.Message) error {
+func (m *fakeBroker) handle(msg broker.Message) error {
 	e, err := wire.EventOf(broker.Delivery{Message: msg})
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func handle(pool *pgxpool.Pool, h rocketflow.HandlerFunc, e rocketflow.Event) er
 	return err
 }
 
-func (m *memory) stop() {
+func (m *fakeBroker) stop() {
 	m.mu.Lock()
 	m.stopped = true
 	for _, t := range m.timers {
@@ -154,13 +154,13 @@ func (m *memory) stop() {
 	m.calls.Wait()
 }
 
-func (m *memory) set(fn func()) {
+func (m *fakeBroker) set(fn func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fn()
 }
 
-func (m *memory) counts() (scheduled, sent int) {
+func (m *fakeBroker) counts() (scheduled, sent int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.scheduled), len(m.sent)
@@ -172,28 +172,29 @@ func (p closeOrder) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "orders", Type: "order.payment_timed_out", Subject: p.Order, Headers: map[string]string{"why": "late"}}
 }
 
-// bundle is a scheduler on a schema of its own with a memory broker; fired gets what a fenced handler was let through to.
+// bundle is a scheduler on a schema of its own with a fakeBroker; fired gets the events that the fence admitted.
 type bundle struct {
 	*timeout.Scheduler
 	pool   *pgxpool.Pool
 	schema string
-	broker *memory
+	broker *fakeBroker
 	fired  chan rocketflow.Event
 }
 
-func setup(t *testing.T, change func(*timeout.Config, *memory)) *bundle {
+func setup(t *testing.T, change func(*timeout.Config, *fakeBroker)) *bundle {
 	t.Helper()
 	pool, schema := testdb.Migrated(t)
 	return setupIn(t, pool, schema, change)
 }
 
-func setupIn(t *testing.T, pool *pgxpool.Pool, schema string, change func(*timeout.Config, *memory)) *bundle {
+func setupIn(t *testing.T, pool *pgxpool.Pool, schema string, change func(*timeout.Config, *fakeBroker)) *bundle {
 	t.Helper()
 	b := &bundle{pool: pool, schema: schema, fired: make(chan rocketflow.Event, 1000)}
-	b.broker = &memory{pool: pool, horizon: time.Hour}
+	b.broker = &fakeBroker{pool: pool, horizon: time.Hour}
 	cfg := timeout.Config{
 		Pool: pool, Broker: b.broker, Schema: schema, Source: "test",
-		SweepInterval: 20 * time.Millisecond, Grace: 200 * time.Millisecond, Resend: 100 * time.Millisecond,
+		SweepInterval: 20 * time.Millisecond, SweepGrace: 200 * time.Millisecond, RetryInterval: 100 * time.Millisecond,
+		Listener: &timeout.Listener{},
 	}
 	if change != nil {
 		change(&cfg, b.broker)

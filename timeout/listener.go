@@ -8,93 +8,94 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// Info is a timeout as it is reported.
+// Info describes a timeout to a Listener.
 type Info struct {
+	// Key and Name identify the timeout.
 	Key, Name string
-	Epoch     uuid.UUID // the event's id
-	DueAt     time.Time
-
-	// Late is how long after DueAt it happened, by Postgres' clock; negative before it. Zero where nothing is known of it.
+	// Epoch is the id of the timeout's event. Each arm and each move draws a new one.
+	Epoch uuid.UUID
+	// DueAt is when the timeout fires at the earliest.
+	DueAt time.Time
+	// Late is the time from DueAt to what is reported, by the clock of Postgres. It is negative before DueAt, and zero where
+	// it is not known.
 	Late time.Duration
-
-	// Topic and Type are the event's, and Sends is how often the sweep sent it because it is overdue, where that is known.
+	// Topic and Type are those of the timeout's event. They are empty where they are not known.
 	Topic, Type string
-	Sends       int
+	// Sends is the number of times that the sweep sent the event because the timeout was overdue, where it is known.
+	Sends int
+	// Err is the cause of a failure, or nil.
+	Err error
 }
 
-// Listener hears what happens to timeouts. A nil function hears nothing. They are called from many goroutines and should
-// be quick. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
+// Listener observes timeouts. A nil function is skipped. The functions are called from several goroutines at a time and
+// must return quickly. A function that panics or calls runtime.Goexit is logged as an error and has no other effect.
 type Listener struct {
-	// Armed: a transaction that armed or moved the timeout committed.
+	// Armed is called after a transaction that armed or moved the timeout committed.
 	Armed func(Info)
-	// Disarmed: a transaction that disarmed the timeout committed (or is going to, if it is not a rocketflow.Tx).
+	// Disarmed is called after a transaction that disarmed the timeout committed. For a transaction that is no rocketflow.Tx it
+	// is called before the commit.
 	Disarmed func(Info)
-	// HandedOver: the broker holds a timer for it.
+	// HandedOver is called after the broker stored a timer for the timeout.
 	HandedOver func(Info)
-	// HandOverFailed: the broker did not take it; the sweep will try again.
-	HandOverFailed func(Info, error)
-	// Recovered: the sweep handed the timeout over, or sent it because it is overdue, after a crash or because the broker
-	// was away or lost it. Late tells the two apart.
+	// HandOverFailed is called when the broker did not accept the timeout's message. Err is the cause. The sweep tries again.
+	HandOverFailed func(Info)
+	// Recovered is called after the sweep handed the timeout over (Late is negative), or sent its event because it was overdue.
+	// The cause is a crash, an unreachable broker, or a timer that the broker lost.
 	Recovered func(Info)
-	// Fired: a handler's transaction that was woken by it committed.
+	// Fired is called after the transaction that handled the timeout's event committed.
 	Fired func(Info)
-	// TooEarly: the event came before its time and will come again.
+	// TooEarly is called when the event came before DueAt. The consumer gets it again when it is due.
 	TooEarly func(Info)
-	// Stale: the event of a timeout that was disarmed, moved or had fired before; it had no effect.
+	// Stale is called for the event of a timeout that was disarmed, moved, or has fired before. The event has no effect.
 	Stale func(Info)
-	// Stuck: the sweep has sent the event ten times, the timeout is overdue for longer than Config.StuckAfter, and nobody has
-	// handled it. It is sent once a day from then on, until it fires or is disarmed.
+	// Stuck is called once when the event was sent ten times, the timeout is overdue for longer than Config.StuckAfter, and no
+	// consumer has handled the event. From then on the event is sent once a day, until the timeout fires or is disarmed.
 	Stuck func(Info)
 }
 
-// guarded returns a listener of the application's functions that survives them.
-func (l Listener) guarded(r *guard.Reporter) Listener {
-	guard.Listen(r, "Listener.Armed", &l.Armed)
-	guard.Listen(r, "Listener.Disarmed", &l.Disarmed)
-	guard.Listen(r, "Listener.HandedOver", &l.HandedOver)
-	guard.Listen(r, "Listener.Recovered", &l.Recovered)
-	guard.Listen(r, "Listener.Fired", &l.Fired)
-	guard.Listen(r, "Listener.TooEarly", &l.TooEarly)
-	guard.Listen(r, "Listener.Stale", &l.Stale)
-	guard.Listen(r, "Listener.Stuck", &l.Stuck)
-	if failed := l.HandOverFailed; failed != nil {
-		l.HandOverFailed = func(i Info, err error) {
-			r.Report("Listener.HandOverFailed", guard.Run(func() { failed(i, err) }))
-		}
+// functions returns pointers to the functions, each with the name of its field.
+func (l *Listener) functions() map[string]*func(Info) {
+	return map[string]*func(Info){
+		"Armed": &l.Armed, "Disarmed": &l.Disarmed, "HandedOver": &l.HandedOver, "HandOverFailed": &l.HandOverFailed, "Recovered": &l.Recovered,
+		"Fired": &l.Fired, "TooEarly": &l.TooEarly, "Stale": &l.Stale, "Stuck": &l.Stuck,
 	}
-	return l
 }
 
-func tell(fn func(Info), i Info) {
+// guarded returns a copy whose functions can't panic or end the goroutine of their caller. l may be nil.
+func (l *Listener) guarded(r *guard.Reporter) *Listener {
+	var all Listener
+	if l != nil {
+		all = *l
+	}
+	for name, fn := range all.functions() {
+		guard.Listen(r, "Listener."+name, fn)
+	}
+	return &all
+}
+
+// notify calls a listener's function, unless it is nil.
+func notify(fn func(Info), i Info) {
 	if fn != nil {
 		fn(i)
 	}
 }
 
-// Tee returns a Listener that tells all of them, in order.
+// Tee returns a Listener that calls the functions of all listeners, in order. Nil listeners are skipped.
 func Tee(listeners ...*Listener) *Listener {
 	var all Listener
+	combined := all.functions()
 	for _, l := range listeners {
 		if l == nil {
 			continue
 		}
-		tee(&all.Armed, l.Armed)
-		tee(&all.Disarmed, l.Disarmed)
-		tee(&all.HandedOver, l.HandedOver)
-		tee(&all.Recovered, l.Recovered)
-		tee(&all.Fired, l.Fired)
-		tee(&all.TooEarly, l.TooEarly)
-		tee(&all.Stale, l.Stale)
-		tee(&all.Stuck, l.Stuck)
-		if first, fn := all.HandOverFailed, l.HandOverFailed; first == nil {
-			all.HandOverFailed = fn
-		} else if fn != nil {
-			all.HandOverFailed = func(i Info, err error) { first(i, err); fn(i, err) }
+		for name, fn := range l.functions() {
+			tee(combined[name], *fn)
 		}
 	}
 	return &all
 }
 
+// tee makes *all call fn after what it called before.
 func tee(all *func(Info), fn func(Info)) {
 	first := *all
 	switch {

@@ -13,5 +13,5 @@ func TestEachFunctionOfTheListenerIsGuarded(t *testing.T) {
 	var l Listener
 	guardtest.Fill(&l)
 	guarded := l.guarded(&guard.Reporter{Logger: slog.New(slog.DiscardHandler), Part: "timeout"})
-	guardtest.Call(t, &guarded)
+	guardtest.Call(t, guarded)
 }

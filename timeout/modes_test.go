@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -15,68 +14,48 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// Whatever way pgx sends statements, and whatever isolation the database has as its default, timeouts are armed, moved,
-// handed over, swept and fired.
-func TestModes(t *testing.T) {
+// In each exec mode of pgx and at each isolation level, timeouts are armed, moved, disarmed, handed over, swept and fired.
+func TestTimeoutsInEachExecModeAndIsolation(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	} {
-		for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
-			if isolation != "read committed" && mode != pgx.QueryExecModeCacheStatement {
-				continue
+	testdb.InEachMode(t, func(t *testing.T, pool *pgxpool.Pool, schema string) {
+		b := setupIn(t, pool, schema, func(c *timeout.Config, m *fakeBroker) {
+			m.loseAll, c.SweepGrace = true, 50*time.Millisecond
+		}).start(t)
+		ctx := t.Context()
+		b.arm(t, "lost", 20*time.Millisecond) // handed over, lost, sent by the sweep
+		b.arm(t, "moved", time.Hour)
+		b.arm(t, "disarmed", time.Hour)
+		b.arm(t, "kept", time.Hour)
+		change := func(tx rocketflow.Tx) error {
+			if ok, err := b.Move(ctx, tx, "moved", "payment", time.Now()); !ok || err != nil {
+				return fmt.Errorf("moved: %v, %w", ok, err)
 			}
-			t.Run(fmt.Sprint(mode, " ", isolation), func(t *testing.T) {
-				t.Parallel()
-				plain, schema := testdb.Migrated(t)
-				config := plain.Config()
-				config.ConnConfig.DefaultQueryExecMode = mode
-				config.ConnConfig.RuntimeParams["default_transaction_isolation"] = isolation
-				pool, err := pgxpool.NewWithConfig(t.Context(), config)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer pool.Close()
-				b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
-					m.loseAll, c.Grace = true, 50*time.Millisecond
-				}).start(t)
-				ctx := t.Context()
-				b.arm(t, "lost", 20*time.Millisecond) // handed over, lost, sent by the sweep
-				b.arm(t, "moved", time.Hour)
-				b.arm(t, "disarmed", time.Hour)
-				b.arm(t, "kept", time.Hour)
-				change := func(tx rocketflow.Tx) error {
-					if ok, err := b.Move(ctx, tx, "moved", "payment", time.Now()); !ok || err != nil {
-						return fmt.Errorf("moved: %v, %w", ok, err)
-					}
-					if ok, err := b.ArmIfAbsent(ctx, tx, "kept", "payment", time.Now(), closeOrder{"kept"}); ok || err != nil {
-						return fmt.Errorf("armed: %v, %w", ok, err)
-					}
-					if _, err := b.Disarm(ctx, tx, "disarmed", "payment"); err != nil {
-						return err
-					}
-					a, ok, err := b.Get(ctx, tx, "kept", "payment")
-					if !ok || a.Event.Headers["why"] != "late" || string(a.Event.Body) != `{"Order":"kept"}` {
-						return fmt.Errorf("got %+v, %v, %w", a, ok, err)
-					}
-					return nil
-				}
-				// A caller's transaction may meet the hand-over, which it has to be able to try again.
-				err = within(ctx, pool, change)
-				for pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "40001"; {
-					err = within(ctx, pool, change)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				fired := map[string]bool{}
-				for range 2 {
-					fired[b.waitFired(t).TimeoutKey] = true
-				}
-				if !fired["lost"] || !fired["moved"] || b.count(t, "true") != 1 {
-					t.Errorf("fired %v, %d left", fired, b.count(t, "true"))
-				}
-			})
+			if ok, err := b.ArmIfAbsent(ctx, tx, "kept", "payment", time.Now(), closeOrder{"kept"}); ok || err != nil {
+				return fmt.Errorf("armed: %v, %w", ok, err)
+			}
+			if _, err := b.Disarm(ctx, tx, "disarmed", "payment"); err != nil {
+				return err
+			}
+			a, ok, err := b.Get(ctx, tx, "kept", "payment")
+			if !ok || a.Event.Headers["why"] != "late" || string(a.Event.Body) != `{"Order":"kept"}` {
+				return fmt.Errorf("got %+v, %v, %w", a, ok, err)
+			}
+			return nil
 		}
-	}
+		// A caller's transaction may meet the hand-over, which it has to be able to try again.
+		err := within(ctx, pool, change)
+		for pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "40001"; {
+			err = within(ctx, pool, change)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fired := map[string]bool{}
+		for range 2 {
+			fired[b.waitFired(t).TimeoutKey] = true
+		}
+		if !fired["lost"] || !fired["moved"] || b.count(t, "true") != 1 {
+			t.Errorf("fired %v, %d left", fired, b.count(t, "true"))
+		}
+	})
 }

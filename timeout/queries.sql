@@ -1,9 +1,9 @@
--- name: Installation
+-- name: DatabaseID
 SELECT id::text FROM {schema}.installation
 
 -- name: Arm
--- The first sweep comes when the timeout is within the horizon ($5); if it is already, the arming process has a while to
--- hand it over itself ($4).
+-- The sweep considers the row when the timeout comes within the horizon ($5). If it is within the horizon already, the
+-- sweep leaves the hand-over to the arming process for the grace ($4).
 INSERT INTO {schema}.timeout AS t
     (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, headers, body)
 VALUES ($1::text, $2::text, $3::text::uuid, $6::timestamptz,
@@ -28,7 +28,8 @@ ON CONFLICT (key, name) DO NOTHING
 RETURNING armed_at
 
 -- name: Rearm
--- In its own firing a timeout is armed again only if the firing would win: $14 are the epochs that it may replace.
+-- The handler of the timeout's event arms it again. $14 holds the epochs that it may replace: with another epoch in the
+-- row, the firing is stale.
 UPDATE {schema}.timeout SET
     epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
     next_sweep_at =
@@ -56,25 +57,25 @@ FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
 DELETE FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
 RETURNING epoch, due_at
 
--- name: DisarmOwn
--- In its own firing a disarm takes back what the firing armed; the row itself goes when the fence wins.
+-- name: DisarmRearmed
+-- The handler of the timeout's event disarms what it armed again. The fence deletes the row after the handler.
 UPDATE {schema}.timeout SET epoch = $3::text::uuid, due_at = clock_timestamp()
 WHERE key = $1::text AND name = $2::text AND epoch = ANY ($4::text[]::uuid[])
 
--- name: Look
+-- name: ReadDue
 SELECT due_at, (extract(epoch FROM clock_timestamp() - due_at) * 1000000::numeric)::bigint
 FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid
 
--- name: Win
+-- name: Fire
 DELETE FROM {schema}.timeout
 WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid AND due_at <= clock_timestamp()
 
--- name: Armed
+-- name: IsArmed
 SELECT EXISTS (SELECT FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = ANY ($3::text[]::uuid[]))
 
 -- name: MarkHandedOver
--- A mark that is lost means that the sweep hands the timeout over a second time, so it need not reach the disk at once;
--- nor does it wait for a row that a transaction is about to change.
+-- If this update is lost, the sweep hands the timeout over a second time, which has no effect. So the commit doesn't wait
+-- for the disk, and rows that another transaction has locked are skipped.
 WITH relaxed AS MATERIALIZED (
     SELECT pg_catalog.set_config('synchronous_commit', 'off', true)
 ), held AS (
@@ -88,9 +89,9 @@ SET handed_over = true, next_sweep_at = GREATEST(t.due_at, clock_timestamp()) + 
 FROM held WHERE t.key = held.key AND t.name = held.name
 
 -- name: Sweep
--- An overdue timeout is sent again after a wait ($3) that doubles with each time, up to six hours: a consumer that is down
--- finds a handful of copies and not one a minute. One that was sent ten times and is overdue for $5 is stuck: it is sent
--- once a day.
+-- Claims a page of timeouts by moving next_sweep_at on. The pause before an overdue timeout is sent again ($3) doubles with
+-- each time, up to six hours, so that a consumer that was down finds few copies. A timeout that was sent ten times and is
+-- overdue for $5 is stuck: it is sent once a day.
 WITH due AS (
     SELECT key, name, stuck_at,
         due_at <= now() AND sends >= 10 AND GREATEST(due_at, armed_at) < now() - pg_catalog.make_interval(secs => $5::float8) AS stuck
@@ -113,8 +114,8 @@ FROM due WHERE t.key = due.key AND t.name = due.name
 RETURNING t.key, t.name, t.epoch, t.due_at, t.armed_at, t.source, t.topic, t.type, t.subject, t.content_type, t.headers, t.body, now(),
     t.sends, due.stuck AND due.stuck_at IS NULL
 
--- name: Release
--- What could not be sent is tried again after $4, without the long wait for a consumer, and doesn't count as sent.
+-- name: Postpone
+-- Timeouts that the broker did not accept: they are tried again after $4, and the attempt doesn't count as sent.
 UPDATE {schema}.timeout t SET next_sweep_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8), sends = GREATEST(t.sends - 1, 0)
 FROM (
     SELECT t.key, t.name

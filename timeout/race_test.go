@@ -13,9 +13,9 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// A payment that disarms and the timeout that closes, for the same order, at the same moment, a few thousand times: one
-// of them has its way, never both, never neither, and they never deadlock.
-func TestDisarmAgainstFire(t *testing.T) {
+// A payment that disarms the timeout and the timeout that closes the order run at the same time, a few thousand times. Exactly
+// one of them takes effect, and they never deadlock.
+func TestDisarmAndFireExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	const orders, workers = 3000, 6
 	b := setup(t, nil) // not started: the test is the broker

@@ -26,7 +26,7 @@ func (a alarm) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: a.topic, Type: "alarm", Subject: a.Key}
 }
 
-// The same on a real RocketMQ: what is armed fires once and not early, what is disarmed or moved does not.
+// On a broker: an armed timeout fires once and not early, a disarmed one doesn't fire, a moved one fires at the new time.
 func TestOnRocketMQ(t *testing.T) {
 	t.Parallel()
 	servers := os.Getenv("ROCKETMQ_NAMESRV")
@@ -52,9 +52,9 @@ func TestOnRocketMQ(t *testing.T) {
 	var mu sync.Mutex
 	var lateness []time.Duration
 	handedOver := make(chan struct{}, 1000)
-	b := setup(t, func(c *timeout.Config, _ *memory) {
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) {
 		c.Broker = client
-		c.Grace = 5 * time.Second
+		c.SweepGrace = 5 * time.Second
 		c.Listener.HandedOver = func(timeout.Info) { handedOver <- struct{}{} }
 		c.Listener.Fired = func(i timeout.Info) {
 			mu.Lock()

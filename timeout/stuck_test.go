@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// lines is a writer for loggers that run side by side with their reader.
+// lines is a buffer for the output of a logger that another goroutine reads.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -31,14 +31,14 @@ func (l *lines) String() string {
 	return l.buf.String()
 }
 
-// A timeout whose event nobody ever handles is sent ever more rarely, reported once, and kept.
-func TestStuck(t *testing.T) {
+// The event of a timeout that nobody handles is sent after growing pauses; the timeout is reported once, and stays armed.
+func TestStuckTimeoutIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	stuck := make(chan timeout.Info, 100)
 	var log lines
-	b := setupIn(t, pool, schema, func(c *timeout.Config, m *memory) {
-		c.Clock, c.SweepInterval, c.Grace, c.Resend = clock, time.Minute, time.Second, 30*time.Second
+	b := setupIn(t, pool, schema, func(c *timeout.Config, m *fakeBroker) {
+		c.Clock, c.SweepInterval, c.SweepGrace, c.RetryInterval = clock, time.Minute, time.Second, 30*time.Second
 		c.Listener.Stuck = func(i timeout.Info) { stuck <- i }
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})

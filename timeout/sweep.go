@@ -11,186 +11,173 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/broker"
-	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// sweepLoop looks for what waits, until quit.
-func (s *Scheduler) sweepLoop(ctx context.Context, quit <-chan struct{}) {
-	for !closed(quit) {
-		moved := clock.Moved(s.cfg.Clock)
-		again, err := s.sweep(ctx, quit)
-		if err != nil && ctx.Err() == nil {
-			s.cfg.Logger.Warn("sweep of timeouts ended early; what is due waits, and the next pass follows", "error", err, "after", s.cfg.SweepInterval)
+// sweepLoop sweeps until stopping ends, without a pause as long as a sweep finds a full page.
+func (s *Scheduler) sweepLoop(stopping, requests context.Context) {
+	background.Loop{Clock: s.cfg.Clock}.Run(stopping, func(context.Context) time.Duration {
+		more, err := s.sweep(stopping, requests)
+		if err != nil && requests.Err() == nil {
+			s.cfg.Logger.Warn("the sweep of timeouts failed; timeouts that are due wait for the next sweep", keyError, err, keyAfter, s.cfg.SweepInterval)
 		}
-		if again && err == nil {
-			continue
+		if more && err == nil {
+			return 0
 		}
-		next, giveUp := s.cfg.Clock.After(s.cfg.SweepInterval)
-		select {
-		case <-quit:
-		case <-moved:
-		case <-next:
-		}
-		giveUp()
-	}
+		return s.cfg.SweepInterval
+	})
 }
 
-// errSkipped: the broker failed for another timeout of the batch, or the scheduler stops.
-var errSkipped = errors.New("not tried")
+// errNotTried is the error of a timeout that the sweep did not give to the broker, because the broker failed for another
+// timeout of the page or because the scheduler stops.
+var errNotTried = errors.New("not tried")
 
-// sweep takes one batch and gives it to the broker, outside of any transaction. true: there may be more.
-func (s *Scheduler) sweep(ctx context.Context, quit <-chan struct{}) (bool, error) {
-	jobs, now, err := s.take(ctx)
+// sweep claims one page of timeouts and gives them to the broker, outside of any transaction. It returns true if there may
+// be more.
+func (s *Scheduler) sweep(stopping, requests context.Context) (more bool, err error) {
+	page, now, err := s.claimPage(requests)
 	if err != nil {
 		return false, err
 	}
 	var (
-		mu             sync.Mutex
-		taken, refused []mark
-		failure        error
-		away           bool // the broker, it seems; a message that it rejects says nothing of the others
+		mu               sync.Mutex
+		accepted, failed []timeoutID
+		failure          error
+		unreachable      bool // the broker failed, other than by rejecting one message
 	)
 	var group errgroup.Group
 	group.SetLimit(s.cfg.Workers)
-	for _, j := range jobs {
-		overdue := !j.at.After(now)
-		if !overdue && j.at.Sub(now) > s.cfg.Horizon {
-			continue // armed by a process with a longer horizon: taking it has put it off until it is within ours
+	for _, h := range page {
+		overdue := !h.dueAt.After(now)
+		if !overdue && h.dueAt.Sub(now) > s.cfg.Horizon {
+			continue // armed by a process with a longer horizon; the claim has postponed it until it is within this one's
 		}
 		group.Go(func() error {
 			mu.Lock()
-			skip := away || closed(quit)
+			skip := unreachable || stopping.Err() != nil
 			mu.Unlock()
-			err := errSkipped
+			err := errNotTried
 			if !skip {
-				err = s.giveAgain(ctx, j, now, overdue)
+				err = s.handOverAgain(requests, h, now, overdue)
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err != nil:
-				refused = append(refused, j.mark())
+				failed = append(failed, h.id())
 				if !skip {
-					failure, away = err, away || !errors.Is(err, broker.ErrRejected)
+					failure, unreachable = err, unreachable || !errors.Is(err, broker.ErrRejected)
 				}
 			case !overdue:
-				taken = append(taken, j.mark())
+				accepted = append(accepted, h.id())
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // they return nothing
-	if err := s.exec(ctx, "MarkHandedOver", taken); err != nil {
-		return false, fmt.Errorf("mark %d timeouts handed over: %w", len(taken), err)
+	if err := s.update(requests, "MarkHandedOver", accepted); err != nil {
+		return false, fmt.Errorf("mark %d timeouts as handed over: %w", len(accepted), err)
 	}
-	if err := s.exec(ctx, "Release", refused); err != nil {
-		failure = errors.Join(failure, fmt.Errorf("release: %w", err)) // they only wait longer
+	if err := s.update(requests, "Postpone", failed); err != nil {
+		failure = errors.Join(failure, fmt.Errorf("postpone %d timeouts: %w", len(failed), err)) // they wait longer
 	}
 	if failure != nil {
-		return false, fmt.Errorf("%d of %d timeouts not handed over: %w", len(refused), len(jobs), failure)
+		return false, fmt.Errorf("%d of %d timeouts not handed over: %w", len(failed), len(page), failure)
 	}
-	return len(jobs) == s.cfg.SweepBatch, nil
+	return len(page) == s.cfg.SweepPage, nil
 }
 
-// giveAgain gives one timeout to the broker: as a timer, or as a plain message if it is overdue.
-func (s *Scheduler) giveAgain(ctx context.Context, j job, now time.Time, overdue bool) error {
+// handOverAgain gives one timeout to the broker: its event if it is overdue, a timer otherwise.
+func (s *Scheduler) handOverAgain(ctx context.Context, h handOver, now time.Time, overdue bool) error {
 	give := s.schedule
 	if overdue {
 		give = s.send
 	}
-	if err := give(ctx, j); err != nil {
+	if err := give(ctx, h); err != nil {
 		return err
 	}
-	i := j.info()
-	i.Late = now.Sub(j.at)
-	tell(s.cfg.Listener.Recovered, i)
+	i := h.info()
+	i.Late = now.Sub(h.dueAt)
+	notify(s.cfg.Listener.Recovered, i)
 	return nil
 }
 
-func closed(quit <-chan struct{}) bool {
-	select {
-	case <-quit:
-		return true
-	default:
-		return false
-	}
-}
-
-// take claims a batch and returns it with Postgres' time.
-func (s *Scheduler) take(ctx context.Context) ([]job, time.Time, error) {
+// claimPage claims the timeouts of one page, so that no other process sweeps them at the same time, and returns them with
+// the time of Postgres.
+func (s *Scheduler) claimPage(ctx context.Context) ([]handOver, time.Time, error) {
 	var (
 		now  time.Time
-		jobs []job
+		page []handOver
 	)
-	err := s.within(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, s.sql.Get("Sweep"), int32(s.cfg.SweepBatch), s.cfg.Grace.Seconds(), s.cfg.Resend.Seconds(), //nolint:gosec // a batch is small
+	err := s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, s.sql.Get("Sweep"), int32(s.cfg.SweepPage), s.cfg.SweepGrace.Seconds(), s.cfg.RetryInterval.Seconds(), //nolint:gosec // a page is small
 			s.cfg.Horizon.Seconds(), s.cfg.StuckAfter.Seconds())
 		if err != nil {
 			return err
 		}
-		jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (j job, err error) {
-			e := &j.event
+		page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h handOver, err error) {
+			e := &h.event
 			var headers []byte
-			err = row.Scan(&e.TimeoutKey, &e.TimeoutName, &e.ID, &j.at, &e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject,
-				&e.ContentType, &headers, &e.Body, &now, &j.sends, &j.stuck)
+			err = row.Scan(&e.TimeoutKey, &e.TimeoutName, &e.ID, &h.dueAt, &e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject,
+				&e.ContentType, &headers, &e.Body, &now, &h.sends, &h.newlyStuck)
 			if err != nil {
-				return j, err
+				return h, err
 			}
-			return j, stored.SetHeaders(e, headers)
+			return h, stored.SetHeaders(e, headers)
 		})
 		return err
 	})
 	if err != nil {
-		return nil, now, fmt.Errorf("take timeouts: %w", err)
+		return nil, now, fmt.Errorf("claim timeouts: %w", err)
 	}
-	s.reportStuck(jobs, now)
-	return jobs, now, nil
+	s.reportStuck(page, now)
+	return page, now, nil
 }
 
-// reportStuck tells of timeouts whose event was sent again and again and that nobody has handled: once of each, with one
-// line for each type of event.
-func (s *Scheduler) reportStuck(jobs []job, now time.Time) {
-	type kind struct{ topic, eventType string }
-	counts := map[kind]int{}
-	for _, j := range jobs {
-		if j.stuck {
-			counts[kind{j.event.Topic, j.event.Type}]++
+// reportStuck reports the timeouts that have just become stuck: each of them to the listener, and one log line for each
+// type of event.
+func (s *Scheduler) reportStuck(page []handOver, now time.Time) {
+	type eventType struct{ topic, eventType string }
+	counts := map[eventType]int{}
+	for _, h := range page {
+		if h.newlyStuck {
+			counts[eventType{h.event.Topic, h.event.Type}]++
 		}
 	}
-	for _, j := range jobs {
-		if !j.stuck {
+	for _, h := range page {
+		if !h.newlyStuck {
 			continue
 		}
-		i := j.info()
-		i.Late = now.Sub(j.at)
-		tell(s.cfg.Listener.Stuck, i)
-		k := kind{i.Topic, i.Type}
-		if counts[k] == 0 {
+		i := h.info()
+		i.Late = now.Sub(h.dueAt)
+		notify(s.cfg.Listener.Stuck, i)
+		t := eventType{i.Topic, i.Type}
+		if counts[t] == 0 {
 			continue
 		}
-		s.cfg.Logger.Error("timeouts are stuck: their event was sent again and again and nobody has handled it; it is sent once a day from now on. "+
-			"See that a consumer of the topic has a handler for the type, look at its dead letters (`rocketflow redrive list`), or disarm the timeout. One is named",
-			"timeouts", counts[k], "timeout_key", i.Key, "timeout_name", i.Name, "type", i.Type, "topic", i.Topic, "event_id", i.Epoch,
-			"sends", i.Sends, "overdue", i.Late)
-		counts[k] = 0
+		s.cfg.Logger.Error("timeouts are stuck: their events were sent ten times or more and no consumer has handled them; they are sent once a day from now on. "+
+			"Check that a consumer of the topic has a handler for the type, look at its dead letters (`rocketflow redrive list`), or disarm the timeouts. The line names one of them",
+			keyTimeouts, counts[t], keyKey, i.Key, keyName, i.Name, keyType, i.Type, keyTopic, i.Topic, keyEvent, i.Epoch, keySends, i.Sends, keyOverdue, i.Late)
+		counts[t] = 0
 	}
 }
 
-// send delivers an overdue timeout now.
-func (s *Scheduler) send(ctx context.Context, j job) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTime)
+// send delivers the event of an overdue timeout now.
+func (s *Scheduler) send(ctx context.Context, h handOver) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
-	if _, err := s.cfg.Broker.Send(ctx, s.message(j)); err != nil {
-		s.failed(j, err)
-		return printable.Errorf("send timeout %s of %s: %w", j.event.TimeoutName, j.event.TimeoutKey, err)
+	if _, err := s.cfg.Broker.Send(ctx, s.message(h)); err != nil {
+		s.reportFailure(h, err)
+		return printable.Errorf("send timeout %s of %s: %w", h.event.TimeoutName, h.event.TimeoutKey, err)
 	}
 	return nil
 }
 
-func (s *Scheduler) message(j job) broker.Message {
-	j.event.Database = *s.database.Load() // read before anything is handed over
-	return wire.MessageOf(j.event)
+// message encodes the event of h. Only a scheduler that was started calls it: s.database is set.
+func (s *Scheduler) message(h handOver) broker.Message {
+	h.event.Database = *s.database.Load()
+	return wire.MessageOf(h.event)
 }

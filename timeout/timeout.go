@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/queries"
@@ -20,112 +21,90 @@ import (
 //go:embed queries.sql
 var sqlFile string
 
-// Scheduler arms timeouts and sees to it that they fire. All methods are safe for concurrent use. Arm, Disarm, Move and
-// Fence work whether or not it is started: what a stopped scheduler arms, any other hands over.
+// Scheduler arms timeouts and, between Start and Stop, hands them over to the broker. All methods are safe for concurrent
+// use. Arm, ArmIfAbsent, Move, Disarm, Get and Fence also work while the scheduler is stopped: the timeouts are then handed
+// over by another process of the service, or after the next Start.
 type Scheduler struct {
 	cfg      Config
-	repeated *repeat.Logger // what cfg.Logger writes to, flushed by Stop
+	repeated *repeat.Logger // the handler behind cfg.Logger; flushed by Stop
 	sql      queries.Set
-	database atomic.Pointer[string] // the installation's id, once it was read
-	pending  chan job               // armed and committed here, on the way to the broker
+	database atomic.Pointer[string] // the id of the database; nil until it was read
+	pending  chan handOver          // armed and committed in this process, not yet handed over
 
-	running atomic.Bool // whether workers take from pending
-
-	mu  sync.Mutex // held by Start and Stop throughout
-	run *run       // nil while stopped
+	lifecycle sync.Mutex       // held by Start and Stop from beginning to end
+	group     background.Group // its context ends when Stop begins
+	abort     func()           // ends the requests and statements of the goroutines; set by Start
 }
 
-// New checks the configuration. It doesn't touch Postgres or the broker yet.
+// New returns a stopped Scheduler. It returns a *rocketflow.FieldError if a field of c can't be used. It doesn't connect to
+// Postgres or to the broker.
 func New(c Config) (*Scheduler, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
-		return nil, fmt.Errorf("timeout: %w", err)
+		return nil, err
 	}
 	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "timeout"})
 	repeated := repeat.New(c.Logger, repeat.Config{})
 	c.Logger = repeated.Logger
-	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan job, c.MaxPending)}, nil
+	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan handOver, c.MaxPending)}, nil
 }
 
-// run is what one Start started.
-type run struct {
-	quit   chan struct{} // closed: finish what is in memory, begin nothing new
-	cancel context.CancelFunc
-	done   chan struct{} // closed once every goroutine ended
-}
-
-// Start begins to hand timeouts over. ctx bounds the start only. Starting a started scheduler does nothing.
+// Start begins to hand timeouts over to the broker. It returns an error that matches rocketflow.ErrNotMigrated if
+// rocketflow's tables are missing, and a *rocketflow.SchemaOwnedError if they belong to another service. ctx bounds the
+// start, not the work. Starting a started scheduler does nothing.
 func (s *Scheduler) Start(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run != nil {
+	s.lifecycle.Lock()
+	defer s.lifecycle.Unlock()
+	return s.group.Start(ctx, func(work context.Context) error {
+		database, err := installation.Claim(ctx, s.cfg.Pool, s.cfg.Schema, s.cfg.Source)
+		if err != nil {
+			return fmt.Errorf("start timeouts: %w", err)
+		}
+		s.database.Store(&database)
+		requests, abort := context.WithCancel(context.WithoutCancel(work))
+		s.abort = abort
+		handedOver := make(chan timeoutID, s.cfg.Workers)
+		s.group.Go(func(stopping context.Context) { s.handOverPending(stopping, requests, handedOver) })
+		s.group.Go(func(context.Context) { s.recordHandOvers(requests, handedOver) })
+		s.group.Go(func(stopping context.Context) { s.sweepLoop(stopping, requests) })
 		return nil
-	}
-	database, err := installation.Claim(ctx, s.cfg.Pool, s.cfg.Schema, s.cfg.Source)
-	if err != nil {
-		return fmt.Errorf("start timeouts: %w", err)
-	}
-	s.database.Store(&database)
-	// The work outlives ctx: fx, for one, ends it as soon as the application has started.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &run{quit: make(chan struct{}), cancel: cancel, done: make(chan struct{})}
-	marks := make(chan mark, s.cfg.Workers)
-	var workers, marker, sweeper sync.WaitGroup
-	for range s.cfg.Workers {
-		workers.Go(func() { s.work(work, r.quit, marks) })
-	}
-	sweeper.Go(func() { s.sweepLoop(work, r.quit) })
-	marker.Go(func() { s.markLoop(work, marks) })
-	go func() {
-		workers.Wait()
-		close(marks)
-		marker.Wait()
-		sweeper.Wait()
-		cancel()
-		close(r.done)
-	}()
-	s.run = r
-	s.running.Store(true)
-	return nil
+	})
 }
 
-// Stop hands over what is in memory and ends. When ctx ends before that, the rest is left to the sweep of another
-// process, or of the next start. Stopping a stopped scheduler does nothing.
+// Stop hands over the timeouts that wait in memory, and returns when all goroutines have ended. If ctx ends before that,
+// Stop aborts the requests that are under way and returns the context's error; the sweep of another process, or of the
+// next start, hands over what is left. Stopping a stopped scheduler does nothing.
 func (s *Scheduler) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run == nil {
+	s.lifecycle.Lock()
+	defer s.lifecycle.Unlock()
+	if !s.group.Running() {
 		return nil
 	}
 	defer s.repeated.Flush()
-	r := s.run
-	s.run = nil
-	s.running.Store(false)
-	close(r.quit)
-	select {
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		r.cancel()
-		<-r.done
-		return fmt.Errorf("stop timeouts: %w", ctx.Err())
+	err := s.group.Stop(ctx)
+	s.abort()
+	if err != nil {
+		// Aborted goroutines end at once.
+		_ = s.group.Stop(context.WithoutCancel(ctx))
+		return fmt.Errorf("stop timeouts: %w", err)
 	}
+	return nil
 }
 
-// installation returns the id of the database that the timeouts live in. It is read when it is first needed: Fence works
-// without Start.
-func (s *Scheduler) installation(ctx context.Context, db Querier) (string, error) {
+// databaseID returns the id of the database that the timeouts live in. It reads it when it is first needed, because Fence
+// works without Start.
+func (s *Scheduler) databaseID(ctx context.Context, db Querier) (string, error) {
 	if id := s.database.Load(); id != nil {
 		return *id, nil
 	}
 	var id string
-	err := db.QueryRow(ctx, s.sql.Get("Installation")).Scan(&id)
+	err := db.QueryRow(ctx, s.sql.Get("DatabaseID")).Scan(&id)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
 		return "", fmt.Errorf("schema %q: %w", s.cfg.Schema, rocketflow.ErrNotMigrated)
 	}
 	if err != nil {
-		return "", fmt.Errorf("read installation: %w", err)
+		return "", fmt.Errorf("read the id of the database: %w", err)
 	}
 	s.database.Store(&id)
 	return id, nil

@@ -19,11 +19,11 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-func TestFires(t *testing.T) {
+func TestTimeoutFiresOnce(t *testing.T) {
 	t.Parallel()
 	late := make(chan time.Duration, 1)
-	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = 5 * time.Second
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) {
+		c.SweepGrace = 5 * time.Second
 		c.Listener.Fired = func(i timeout.Info) { late <- i.Late }
 	}).start(t)
 	b.arm(t, "o1", time.Second)
@@ -50,20 +50,20 @@ func TestFires(t *testing.T) {
 	}
 }
 
-func TestDueAtOnce(t *testing.T) {
+func TestTimeInThePastIsDueAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil).start(t)
 	b.arm(t, "o1", -time.Hour)
 	b.waitFired(t)
 }
 
-func TestDisarm(t *testing.T) {
+func TestDisarmedTimeoutDoesNotFire(t *testing.T) {
 	t.Parallel()
 	stale := make(chan timeout.Info, 10)
 	var disarmed sync.WaitGroup
 	disarmed.Add(1)
-	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = 10 * time.Second
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) {
+		c.SweepGrace = 10 * time.Second
 		c.Listener.Stale = func(i timeout.Info) { stale <- i }
 		c.Listener.Disarmed = func(timeout.Info) { disarmed.Done() }
 	}).start(t)
@@ -82,11 +82,11 @@ func TestDisarm(t *testing.T) {
 	}
 }
 
-func TestMoveAndArmAgain(t *testing.T) {
+func TestOldEpochsAreStale(t *testing.T) {
 	t.Parallel()
 	stale := make(chan timeout.Info, 10)
-	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = 10 * time.Second
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) {
+		c.SweepGrace = 10 * time.Second
 		c.Listener.Stale = func(i timeout.Info) { stale <- i }
 	}).start(t)
 	ctx := t.Context()
@@ -124,11 +124,11 @@ func TestMoveAndArmAgain(t *testing.T) {
 	}
 }
 
-// The broker's clock is ahead: the fence, not the broker, knows the time.
-func TestNeverEarly(t *testing.T) {
+// The clock of the broker is ahead, and the fence goes by that of Postgres.
+func TestFenceDelaysEarlyEvents(t *testing.T) {
 	t.Parallel()
 	var early sync.Map
-	b := setup(t, func(c *timeout.Config, m *memory) {
+	b := setup(t, func(c *timeout.Config, m *fakeBroker) {
 		m.skew = 300 * time.Millisecond
 		c.Listener.TooEarly = func(i timeout.Info) { early.Store(i.Key, i.Late) }
 	}).start(t)
@@ -157,9 +157,9 @@ func TestNeverEarly(t *testing.T) {
 	}
 }
 
-func TestRollbackLeavesNothing(t *testing.T) {
+func TestRolledBackArmHasNoEffect(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, _ *memory) { c.Grace = 5 * time.Second }).start(t)
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) { c.SweepGrace = 5 * time.Second }).start(t)
 	boom := errors.New("boom")
 	err := within(t.Context(), b.pool, func(tx rocketflow.Tx) error {
 		if err := b.Arm(t.Context(), tx, "o1", "payment", time.Now(), closeOrder{"o1"}); err != nil {
@@ -179,12 +179,12 @@ func TestRollbackLeavesNothing(t *testing.T) {
 	}
 }
 
-// The process that armed never ran its scheduler, or died before it could: any other hands over.
-func TestCrashBetweenCommitAndSchedule(t *testing.T) {
+// The process that armed the timeout died before the hand-over, or never started its scheduler: another one hands it over.
+func TestSweepHandsOverAfterACrash(t *testing.T) {
 	t.Parallel()
 	recovered := make(chan timeout.Info, 10)
-	b := setup(t, func(c *timeout.Config, _ *memory) {
-		c.Grace = time.Second
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) {
+		c.SweepGrace = time.Second
 		c.Listener.Recovered = func(i timeout.Info) { recovered <- i }
 	})
 	b.arm(t, "o1", 3*time.Second)
@@ -201,12 +201,12 @@ func TestCrashBetweenCommitAndSchedule(t *testing.T) {
 	}
 }
 
-func TestBrokerAway(t *testing.T) {
+func TestSweepHandsOverAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	refused := make(chan error, 100)
-	b := setup(t, func(c *timeout.Config, m *memory) {
+	b := setup(t, func(c *timeout.Config, m *fakeBroker) {
 		m.away = true
-		c.Listener.HandOverFailed = func(_ timeout.Info, err error) { refused <- err }
+		c.Listener.HandOverFailed = func(i timeout.Info) { refused <- i.Err }
 	}).start(t)
 	b.arm(t, "o1", 50*time.Millisecond)
 	for range 3 { // at once, and by the sweep
@@ -218,9 +218,9 @@ func TestBrokerAway(t *testing.T) {
 	b.waitFired(t)
 }
 
-func TestBrokerLosesTheTimer(t *testing.T) {
+func TestSweepSendsWhatTheBrokerLost(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(_ *timeout.Config, m *memory) { m.loseAll = true }).start(t)
+	b := setup(t, func(_ *timeout.Config, m *fakeBroker) { m.loseAll = true }).start(t)
 	b.arm(t, "o1", 100*time.Millisecond)
 	b.waitFired(t)
 	if _, sent := b.broker.counts(); sent == 0 {
@@ -228,10 +228,10 @@ func TestBrokerLosesTheTimer(t *testing.T) {
 	}
 }
 
-// A consumer that is down finds few copies: the wait doubles.
-func TestOverdueIsSentEverMoreRarely(t *testing.T) {
+// The pause before an overdue timeout is sent again doubles, so that a consumer that was down finds few copies.
+func TestPausesBetweenSendsGrow(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, m *memory) { c.Grace = 50 * time.Millisecond })
+	b := setup(t, func(c *timeout.Config, m *fakeBroker) { c.SweepGrace = 50 * time.Millisecond })
 	b.broker.handler = nil
 	b.start(t)
 	begin := time.Now()
@@ -242,9 +242,9 @@ func TestOverdueIsSentEverMoreRarely(t *testing.T) {
 	}
 }
 
-func TestBeyondHorizon(t *testing.T) {
+func TestHandOverWaitsForTheHorizon(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, _ *memory) { c.Horizon, c.Grace = 300*time.Millisecond, 5*time.Second }).start(t)
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) { c.Horizon, c.SweepGrace = 300*time.Millisecond, 5*time.Second }).start(t)
 	b.arm(t, "far", time.Hour)
 	armed := time.Now()
 	b.arm(t, "o1", time.Second)
@@ -264,9 +264,9 @@ func TestBeyondHorizon(t *testing.T) {
 }
 
 // A broker without timers: the sweep sends what is due.
-func TestNoHorizon(t *testing.T) {
+func TestBrokerWithoutTimers(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *timeout.Config, m *memory) { m.horizon, c.Grace = 0, time.Minute }).start(t)
+	b := setup(t, func(c *timeout.Config, m *fakeBroker) { m.horizon, c.SweepGrace = 0, time.Minute }).start(t)
 	b.arm(t, "o1", 300*time.Millisecond)
 	b.waitFired(t)
 	if scheduled, _ := b.broker.counts(); scheduled != 0 {
@@ -274,10 +274,10 @@ func TestNoHorizon(t *testing.T) {
 	}
 }
 
-func TestSchedulersSideBySide(t *testing.T) {
+func TestSchedulersShareTheWork(t *testing.T) {
 	t.Parallel()
 	const timeouts = 300
-	b := setup(t, func(c *timeout.Config, _ *memory) { c.Grace, c.SweepBatch = 20*time.Second, 16 })
+	b := setup(t, func(c *timeout.Config, _ *fakeBroker) { c.SweepGrace, c.SweepPage = 20*time.Second, 16 })
 	for range timeouts { // left behind by a crash
 		b.arm(t, uuid.NewString(), 2*time.Second)
 	}
@@ -287,7 +287,7 @@ func TestSchedulersSideBySide(t *testing.T) {
 	for range 3 {
 		s, err := timeout.New(timeout.Config{
 			Pool: b.pool, Broker: b.broker, Schema: b.schema, Source: "test",
-			SweepInterval: 10 * time.Millisecond, Grace: 20 * time.Second, SweepBatch: 16,
+			SweepInterval: 10 * time.Millisecond, SweepGrace: 20 * time.Second, SweepPage: 16,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -307,8 +307,8 @@ func TestSchedulersSideBySide(t *testing.T) {
 	}
 }
 
-// A handler that arms its own timeout anew: a reminder.
-func TestRecurs(t *testing.T) {
+// A handler arms the timeout whose event it handles again, as for reminders.
+func TestHandlerArmsItsOwnTimeoutAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	times := make(chan int, 10)
@@ -368,8 +368,8 @@ func TestRecurs(t *testing.T) {
 	})
 }
 
-// Arming anew in a firing that someone overtook must not bring the timeout back.
-func TestRearmOfAStaleFiring(t *testing.T) {
+// The handler of a stale firing can't arm the timeout again.
+func TestStaleFiringCannotArmAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
@@ -407,7 +407,7 @@ func TestFencePassesOtherEvents(t *testing.T) {
 	}
 }
 
-func TestHandlerErrorKeepsTheTimeout(t *testing.T) {
+func TestTimeoutStaysArmedAfterAHandlerError(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	var calls atomic.Int32
@@ -424,7 +424,7 @@ func TestHandlerErrorKeepsTheTimeout(t *testing.T) {
 	<-done // the sweep brought it again
 }
 
-func TestLifecycle(t *testing.T) {
+func TestStartAndStopAnyNumberOfTimes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
@@ -448,10 +448,10 @@ func TestLifecycle(t *testing.T) {
 	}
 }
 
-func TestNotMigrated(t *testing.T) {
+func TestStartWithoutTables(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Schema(t)
-	s, err := timeout.New(timeout.Config{Pool: pool, Broker: &memory{horizon: time.Hour}, Schema: schema, Source: "test"})
+	s, err := timeout.New(timeout.Config{Pool: pool, Broker: &fakeBroker{horizon: time.Hour}, Schema: schema, Source: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +460,7 @@ func TestNotMigrated(t *testing.T) {
 	}
 }
 
-func TestRefuses(t *testing.T) {
+func TestArmNamesTheBadArgument(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	now := time.Now()
@@ -496,20 +496,20 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestNewNamesTheBadField(t *testing.T) {
 	t.Parallel()
 	pool, _ := testdb.Schema(t)
-	m := &memory{horizon: time.Hour}
+	m := &fakeBroker{horizon: time.Hour}
 	for _, c := range []struct {
 		config timeout.Config
 		field  string
 	}{
-		{timeout.Config{Broker: m, Source: "s"}, "Pool"},
-		{timeout.Config{Pool: pool, Source: "s"}, "Broker"},
-		{timeout.Config{Pool: pool, Broker: m}, "Source"},
-		{timeout.Config{Pool: pool, Broker: m, Source: "s", Horizon: 2 * time.Hour}, "Horizon"},
-		{timeout.Config{Pool: pool, Broker: m, Source: "s", Grace: -1}, "Grace"},
-		{timeout.Config{Pool: pool, Broker: m, Source: "s", Workers: -1}, "Workers"},
+		{timeout.Config{Broker: m, Source: "s"}, "timeout.Config.Pool"},
+		{timeout.Config{Pool: pool, Source: "s"}, "timeout.Config.Broker"},
+		{timeout.Config{Pool: pool, Broker: m}, "timeout.Config.Source"},
+		{timeout.Config{Pool: pool, Broker: m, Source: "s", Horizon: 2 * time.Hour}, "timeout.Config.Horizon"},
+		{timeout.Config{Pool: pool, Broker: m, Source: "s", SweepGrace: -1}, "timeout.Config.SweepGrace"},
+		{timeout.Config{Pool: pool, Broker: m, Source: "s", Workers: -1}, "timeout.Config.Workers"},
 	} {
 		_, err := timeout.New(c.config)
 		var field *rocketflow.FieldError
@@ -522,14 +522,14 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// What one poisonous row does is its own affair.
+// A message that the broker rejects doesn't hold back the others of the page.
 func TestRejectedMessageHoldsNothingBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	picky := rejecting{b.broker}
 	s, err := timeout.New(timeout.Config{
 		Pool: b.pool, Broker: picky, Schema: b.schema, Source: "test", Workers: 1,
-		SweepInterval: 10 * time.Millisecond, Grace: 50 * time.Millisecond,
+		SweepInterval: 10 * time.Millisecond, SweepGrace: 50 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -549,11 +549,11 @@ func TestRejectedMessageHoldsNothingBack(t *testing.T) {
 	}
 }
 
-type rejecting struct{ *memory }
+type rejecting struct{ *fakeBroker }
 
 func (r rejecting) Send(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	if m.Properties["CE_subject"] == "poison" {
 		return broker.Receipt{}, broker.ErrTooLarge
 	}
-	return r.memory.Send(ctx, m)
+	return r.fakeBroker.Send(ctx, m)
 }

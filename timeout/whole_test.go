@@ -9,8 +9,8 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// All that an event can have fires with the timeout: after a hand-over, from the sweep, and after a move.
-func TestWholeEvent(t *testing.T) {
+// All fields of an event are delivered: after a hand-over, by the sweep, and after a move.
+func TestEventIsDeliveredUnchanged(t *testing.T) {
 	t.Parallel()
 	want := rocketflow.Event{
 		Topic: "orders", Type: "note", Subject: "o1", ContentType: "text/plain; charset=utf-8", DataSchema: "https://example.com/note",
@@ -23,7 +23,7 @@ func TestWholeEvent(t *testing.T) {
 				want.Body = []byte(body)
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					b := setup(t, func(_ *timeout.Config, m *memory) { m.loseAll = lost }).start(t)
+					b := setup(t, func(_ *timeout.Config, m *fakeBroker) { m.loseAll = lost }).start(t)
 					err := within(t.Context(), b.pool, func(tx rocketflow.Tx) error {
 						if err := b.Arm(t.Context(), tx, "k", "n", time.Now().Add(100*time.Millisecond), want); err != nil || !move {
 							return err

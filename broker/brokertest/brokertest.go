@@ -1,9 +1,17 @@
-// Package brokertest is the conformance suite of the broker port: what package broker promises, as cases that every
-// driver passes on every broker that it is for.
+// Package brokertest is the conformance suite of package broker: test cases of its delivery contract, which every driver must pass on
+// every broker that it supports. A driver's test calls [Run]:
 //
 //	func TestConformance(t *testing.T) {
-//		brokertest.Run(t, func(t *testing.T) brokertest.Harness { ... })
+//		brokertest.Run(t, func(t *testing.T) brokertest.Harness {
+//			return brokertest.Harness{
+//				Open:        func(t *testing.T) brokertest.Driver { return open(t) },
+//				Close:       func(t *testing.T, d brokertest.Driver) { d.(*mydriver.Client).Close(t.Context()) },
+//				CreateTopic: func(t *testing.T, topic broker.Topic) { createTopic(t, topic) },
+//			}
+//		})
 //	}
+//
+// Each case runs in parallel with the others, with topics and groups of its own, so that they can share one broker.
 package brokertest
 
 import (
@@ -19,7 +27,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// Driver is everything that a driver implements.
+// Driver has all interfaces that a driver must implement.
 type Driver interface {
 	broker.Sender
 	broker.Scheduler
@@ -27,53 +35,53 @@ type Driver interface {
 	broker.TransactionProducerOpener
 }
 
-// Harness is one broker and a way to reach it.
+// Harness connects the suite to one broker through the driver under test.
 type Harness struct {
-	// Open connects one more client, as another process would, and closes it when the test ends.
+	// Open connects one more client, as another process would. It closes the client when the test ends. Required.
 	Open func(t *testing.T) Driver
-	// Close ends a client that Open returned, as the end of its process would.
+	// Close closes a client that Open returned, before the test ends. Required.
 	Close func(t *testing.T, d Driver)
-	// CreateTopic creates a topic.
+	// CreateTopic creates a topic and returns when the clients can use it. Required.
 	CreateTopic func(t *testing.T, topic broker.Topic)
-	// MaxBody is the largest body that the broker takes. Default 4 MiB.
+	// MaxBody is the size of the largest body that the broker takes, in bytes. Defaults to 4 MiB.
 	MaxBody int
 }
 
-// patience bounds each wait for something that must happen: a busy machine is no failure.
-const patience = 60 * time.Second
+// waitLimit bounds each wait for something that must happen. It is long, so that a slow machine doesn't make a test fail.
+const waitLimit = 60 * time.Second
 
-// Run runs all cases, each on a harness of its own.
+// Run runs all cases as parallel subtests, each with a Harness of its own, which open returns.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, c := range []struct {
 		name string
-		run  func(t *testing.T, b *bench)
+		run  func(t *testing.T, e *env)
 	}{
 		{"Send", testSend},
 		{"SendAsync", testSendAsync},
 		{"SendGroup", testSendGroup},
 		{"SendGroupErrors", testSendGroupErrors},
-		{"SendRefusesReservedProperty", testReservedProperty},
-		{"SendToUnknownTopic", testUnknownTopic},
-		{"SendOversize", testOversize},
-		{"SendAfterContextEnded", testContextEnded},
-		{"OrderByShardingKey", testShardingKey},
+		{"SendRefusesReservedProperty", testSendRefusesReservedProperty},
+		{"SendToUnknownTopic", testSendToUnknownTopic},
+		{"SendOversize", testSendOversize},
+		{"SendAfterContextEnded", testSendAfterContextEnded},
+		{"OrderByShardingKey", testOrderByShardingKey},
 		{"GlobalOrder", testGlobalOrder},
-		{"ScheduleNeverEarly", testSchedule},
-		{"SchedulePastInstant", testSchedulePast},
-		{"ScheduleBeyondHorizon", testBeyondHorizon},
-		{"ScheduleCancel", testCancel},
-		{"TransactionCommit", testCommit},
-		{"TransactionRollback", testRollback},
-		{"TransactionCommitTwice", testCommitTwice},
+		{"ScheduleNeverEarly", testScheduleNeverEarly},
+		{"SchedulePastInstant", testSchedulePastInstant},
+		{"ScheduleBeyondHorizon", testScheduleBeyondHorizon},
+		{"ScheduleCancel", testScheduleCancel},
+		{"TransactionCommit", testTransactionCommit},
+		{"TransactionRollback", testTransactionRollback},
+		{"TransactionCommitTwice", testTransactionCommitTwice},
 		{"CheckCommits", testCheckCommits},
-		{"CheckUnknownThenCommits", testCheckUnknown},
+		{"CheckUnknownThenCommits", testCheckUnknownThenCommits},
 		{"CheckPanics", testCheckPanics},
-		{"CheckAnsweredByOtherMember", testCheckOther},
-		{"CheckAnsweredAfterRestart", testCheckRestart},
-		{"RedeliveryAfterError", testHandlerError},
-		{"RedeliveryAfterPanic", testHandlerPanic},
-		{"RedeliveryAfterGoexit", testHandlerGoexit},
-		{"DrainOnStop", testDrain},
+		{"CheckAnsweredByOtherMember", testCheckAnsweredByOtherMember},
+		{"CheckAnsweredAfterRestart", testCheckAnsweredAfterRestart},
+		{"RedeliveryAfterError", testRedeliveryAfterError},
+		{"RedeliveryAfterPanic", testRedeliveryAfterPanic},
+		{"RedeliveryAfterGoexit", testRedeliveryAfterGoexit},
+		{"DrainOnStop", testDrainOnStop},
 		{"StopTwice", testStopTwice},
 		{"MaxInFlight", testMaxInFlight},
 		{"BeginOldest", testBeginOldest},
@@ -84,53 +92,53 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*waitLimit)
 			t.Cleanup(cancel)
 			h := open(t)
 			if h.MaxBody == 0 {
 				h.MaxBody = 4 << 20
 			}
-			c.run(t, &bench{Harness: h, Driver: h.Open(t), ctx: ctx})
+			c.run(t, &env{Harness: h, Driver: h.Open(t), ctx: ctx})
 		})
 	}
 }
 
-// bench is what a case works with.
-type bench struct {
+// env is the environment of one case: a harness, a first client, and a context.
+type env struct {
 	Harness
 	Driver
 	ctx context.Context
 }
 
-func (b *bench) topic(t *testing.T, queues int, kind broker.TopicKind) string {
+func (e *env) topic(t *testing.T, queues int, kind broker.TopicKind) string {
 	t.Helper()
 	name := "conformance-" + unique()
-	b.CreateTopic(t, broker.Topic{Name: name, Queues: queues, Kind: kind})
+	e.CreateTopic(t, broker.Topic{Name: name, Queues: queues, Kind: kind})
 	return name
 }
 
 func unique() string { return strings.ReplaceAll(uuid.NewString(), "-", "")[:16] }
 
-func (b *bench) send(t *testing.T, m broker.Message) broker.Receipt {
+func (e *env) send(t *testing.T, m broker.Message) broker.Receipt {
 	t.Helper()
-	r, err := b.Send(b.ctx, m)
+	r, err := e.Send(e.ctx, m)
 	if err != nil {
 		t.Fatalf("send: %v", err)
 	}
 	return r
 }
 
-// subscribe collects what a new group gets from topics.
-func (b *bench) subscribe(t *testing.T, topics ...string) *inbox {
+// subscribe starts a consumer of a new group that collects what it gets.
+func (e *env) subscribe(t *testing.T, topics ...string) *collector {
 	t.Helper()
-	in := newInbox()
-	b.consume(t, b.Driver, broker.Subscription{Group: "group-" + unique(), Topics: topics}, in.put)
-	return in
+	received := newCollector()
+	e.consume(t, e.Driver, broker.Subscription{Group: "group-" + unique(), Topics: topics}, received.put)
+	return received
 }
 
-func (b *bench) consume(t *testing.T, d Driver, s broker.Subscription, h broker.Handler) broker.Consumer {
+func (e *env) consume(t *testing.T, d Driver, s broker.Subscription, h broker.Handler) broker.Consumer {
 	t.Helper()
-	c, err := d.Subscribe(b.ctx, s, h)
+	c, err := d.Subscribe(e.ctx, s, h)
 	if err != nil {
 		t.Fatalf("subscribe: %v", err)
 	}
@@ -140,69 +148,70 @@ func (b *bench) consume(t *testing.T, d Driver, s broker.Subscription, h broker.
 
 func stop(t *testing.T, c broker.Consumer) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	if err := c.Stop(ctx); err != nil {
 		t.Errorf("stop consumer: %v", err)
 	}
 }
 
-func (b *bench) transactor(t *testing.T, d Driver, group string, check broker.Checker) broker.TransactionProducer {
+func (e *env) transactionProducer(t *testing.T, d Driver, group string, check broker.Checker) broker.TransactionProducer {
 	t.Helper()
-	tr, err := d.OpenTransactionProducer(b.ctx, group, check)
+	tr, err := d.OpenTransactionProducer(e.ctx, group, check)
 	if err != nil {
-		t.Fatalf("open transactor: %v", err)
+		t.Fatalf("open transaction producer: %v", err)
 	}
 	return tr
 }
 
-// inbox collects deliveries.
-type inbox struct {
+// collector is a handler that collects deliveries.
+type collector struct {
 	mu      sync.Mutex
 	all     []broker.Delivery
 	changed chan struct{} // closed and replaced by each delivery
 }
 
-func newInbox() *inbox { return &inbox{changed: make(chan struct{})} }
+func newCollector() *collector { return &collector{changed: make(chan struct{})} }
 
-func (in *inbox) put(_ context.Context, d broker.Delivery) error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.all = append(in.all, d)
-	close(in.changed)
-	in.changed = make(chan struct{})
+func (c *collector) put(_ context.Context, d broker.Delivery) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, d)
+	close(c.changed)
+	c.changed = make(chan struct{})
 	return nil
 }
 
-// until waits until what was delivered satisfies enough.
-func (in *inbox) until(t *testing.T, what string, enough func(all []broker.Delivery) bool) []broker.Delivery {
+// until waits until enough returns true for the deliveries so far.
+func (c *collector) until(t *testing.T, what string, enough func(all []broker.Delivery) bool) []broker.Delivery {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(waitLimit)
 	for {
-		in.mu.Lock()
-		all, changed := in.all[:len(in.all):len(in.all)], in.changed
-		in.mu.Unlock()
+		c.mu.Lock()
+		all, changed := c.all[:len(c.all):len(c.all)], c.changed
+		c.mu.Unlock()
 		if enough(all) {
 			return all
 		}
 		select {
 		case <-changed:
 		case <-late:
-			t.Fatalf("%s: not within %v; got %d messages: %s", what, patience, len(all), bodies(all))
+			t.Fatalf("%s: not within %v; got %d messages: %s", what, waitLimit, len(all), bodies(all))
 		}
 	}
 }
 
-func (in *inbox) wait(t *testing.T, n int) []broker.Delivery {
+// wait waits for n messages.
+func (c *collector) wait(t *testing.T, n int) []broker.Delivery {
 	t.Helper()
-	return in.until(t, fmt.Sprintf("%d messages", n), func(all []broker.Delivery) bool { return len(all) >= n })
+	return c.until(t, fmt.Sprintf("%d messages", n), func(all []broker.Delivery) bool { return len(all) >= n })
 }
 
-// waitBody waits for a message by its body.
-func (in *inbox) waitBody(t *testing.T, body string) broker.Delivery {
+// waitBody waits for a message with a body.
+func (c *collector) waitBody(t *testing.T, body string) broker.Delivery {
 	t.Helper()
 	var found broker.Delivery
-	in.until(t, "message "+body, func(all []broker.Delivery) bool {
+	c.until(t, "message "+body, func(all []broker.Delivery) bool {
 		for _, d := range all {
 			if string(d.Body) == body {
 				found = d
@@ -214,11 +223,12 @@ func (in *inbox) waitBody(t *testing.T, body string) broker.Delivery {
 	return found
 }
 
-func (in *inbox) count(body string) int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
+// count returns how many messages with a body have come.
+func (c *collector) count(body string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := 0
-	for _, d := range in.all {
+	for _, d := range c.all {
 		if string(d.Body) == body {
 			n++
 		}
@@ -242,7 +252,7 @@ func wait(t *testing.T, what string, c <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-time.After(patience):
-		t.Fatalf("%s: not within %v", what, patience)
+	case <-time.After(waitLimit):
+		t.Fatalf("%s: not within %v", what, waitLimit)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-func testSend(t *testing.T, b *bench) {
-	topic := b.topic(t, 4, broker.Normal)
-	in := b.subscribe(t, topic)
+func testSend(t *testing.T, e *env) {
+	topic := e.topic(t, 4, broker.Normal)
+	received := e.subscribe(t, topic)
 	sent := broker.Message{
 		ID: strings.ToUpper(unique() + unique()), Topic: topic, Tag: "order.placed", Keys: []string{"k1", "k2"}, ShardingKey: "order 7",
 		Properties: map[string]string{"CE_id": "1", "rf_previous": "0", "own": "värde 値"},
@@ -22,11 +22,11 @@ func testSend(t *testing.T, b *bench) {
 	}
 	before := sent
 	before.Properties = maps.Clone(sent.Properties)
-	r := b.send(t, sent)
+	r := e.send(t, sent)
 	if !maps.Equal(sent.Properties, before.Properties) || len(sent.Keys) != 2 {
 		t.Errorf("the message was changed: %+v", sent)
 	}
-	got := in.wait(t, 1)[0]
+	got := received.wait(t, 1)[0]
 	if got.ID != sent.ID || r.MessageID != sent.ID {
 		t.Errorf("id %q, receipt %q, want %q", got.ID, r.MessageID, sent.ID)
 	}
@@ -47,13 +47,13 @@ func testSend(t *testing.T, b *bench) {
 	}
 }
 
-func testSendAsync(t *testing.T, b *bench) {
+func testSendAsync(t *testing.T, e *env) {
 	const n = 200
-	topic := b.topic(t, 4, broker.Normal)
-	in := b.subscribe(t, topic)
+	topic := e.topic(t, 4, broker.Normal)
+	received := e.subscribe(t, topic)
 	results := make(chan error, 2*n)
 	for i := range n {
-		err := b.SendAsync(b.ctx, broker.Message{Topic: topic, Body: fmt.Appendf(nil, "m%d", i)}, func(r broker.Receipt, err error) {
+		err := e.SendAsync(e.ctx, broker.Message{Topic: topic, Body: fmt.Appendf(nil, "m%d", i)}, func(r broker.Receipt, err error) {
 			if err == nil && r.MessageID == "" {
 				err = errors.New("receipt without message id")
 			}
@@ -68,16 +68,16 @@ func testSendAsync(t *testing.T, b *bench) {
 			t.Fatal(err)
 		}
 	}
-	in.wait(t, n)
+	received.wait(t, n)
 	if len(results) != 0 {
 		t.Errorf("done was called %d times too often", len(results))
 	}
 }
 
-func testSendGroup(t *testing.T, b *bench) {
+func testSendGroup(t *testing.T, e *env) {
 	const n = 400
-	topic := b.topic(t, 4, broker.FIFO)
-	in := b.subscribe(t, topic)
+	topic := e.topic(t, 4, broker.FIFO)
+	received := e.subscribe(t, topic)
 	var ms []broker.Message
 	for i := range n {
 		m := broker.Message{Topic: topic, Tag: "t", Properties: map[string]string{"i": fmt.Sprint(i)}, Body: fmt.Appendf(nil, "m%d", i)}
@@ -86,10 +86,10 @@ func testSendGroup(t *testing.T, b *bench) {
 		}
 		ms = append(ms, m)
 	}
-	if errs := b.SendGroup(b.ctx, ms); errs != nil {
+	if errs := e.SendGroup(e.ctx, ms); errs != nil {
 		t.Fatal(errors.Join(errs...))
 	}
-	all := in.wait(t, n)
+	all := received.wait(t, n)
 	ids := map[string]bool{}
 	for _, d := range all {
 		if d.ID == "" || ids[d.ID] {
@@ -98,8 +98,8 @@ func testSendGroup(t *testing.T, b *bench) {
 		ids[d.ID] = true
 	}
 	checkKeys(t, all)
-	// A single send and a group agree about the queue of a key.
-	r := b.send(t, broker.Message{Topic: topic, ShardingKey: "key1", Body: []byte("single")})
+	// Send and SendGroup choose the same queue for a key.
+	r := e.send(t, broker.Message{Topic: topic, ShardingKey: "key1", Body: []byte("single")})
 	for _, d := range all {
 		if d.ShardingKey == "key1" && d.Queue != r.Queue {
 			t.Fatalf("group put key1 into queue %d, a single send into %d", d.Queue, r.Queue)
@@ -135,13 +135,13 @@ func checkKeys(t *testing.T, all []broker.Delivery) {
 	}
 }
 
-func testSendGroupErrors(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Normal)
-	in := b.subscribe(t, topic)
-	errs := b.SendGroup(b.ctx, []broker.Message{
+func testSendGroupErrors(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Normal)
+	received := e.subscribe(t, topic)
+	errs := e.SendGroup(e.ctx, []broker.Message{
 		{Topic: topic, Body: []byte("first")},
 		{Topic: topic, Body: []byte("reserved"), Properties: map[string]string{"TRAN_MSG": "true"}},
-		{Topic: topic, Body: incompressible(b.MaxBody + 1)},
+		{Topic: topic, Body: incompressible(e.MaxBody + 1)},
 		{Topic: "no-such-" + unique(), Body: []byte("nowhere")},
 		{Topic: topic, Body: []byte("last")},
 	})
@@ -152,17 +152,17 @@ func testSendGroupErrors(t *testing.T, b *bench) {
 	if errs[0] != nil || errs[4] != nil || !errors.As(errs[1], &reserved) || !errors.Is(errs[2], broker.ErrTooLarge) || !errors.Is(errs[3], broker.ErrTopicNotFound) {
 		t.Fatalf("got %q", errs)
 	}
-	in.waitBody(t, "last")
-	in.waitBody(t, "first")
+	received.waitBody(t, "last")
+	received.waitBody(t, "first")
 }
 
-func testReservedProperty(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Normal)
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), noCheck)
+func testSendRefusesReservedProperty(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Normal)
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), noCheck)
 	for _, name := range []string{"KEYS", "TAGS", "DELAY", "TRAN_MSG", "PGROUP", "UNIQ_KEY", "TIMER_DELIVER_MS", "__STARTDELIVERTIME", "SHARDING_KEY"} {
 		m := broker.Message{Topic: topic, Body: []byte("x"), Properties: map[string]string{name: "1"}}
-		_, sendErr := b.Send(b.ctx, m)
-		_, prepareErr := tr.Prepare(b.ctx, m)
+		_, sendErr := e.Send(e.ctx, m)
+		_, prepareErr := tr.Prepare(e.ctx, m)
 		for _, err := range []error{sendErr, prepareErr} {
 			var reserved *broker.ReservedPropertyError
 			if !errors.As(err, &reserved) || reserved.Property != name || !errors.Is(err, broker.ErrRejected) {
@@ -171,13 +171,13 @@ func testReservedProperty(t *testing.T, b *bench) {
 		}
 	}
 	for _, p := range []map[string]string{{"a\x01b": "v"}, {"a": "v\x02"}, {"": "v"}} {
-		if _, err := b.Send(b.ctx, broker.Message{Topic: topic, Body: []byte("x"), Properties: p}); !errors.Is(err, broker.ErrIllegal) {
+		if _, err := e.Send(e.ctx, broker.Message{Topic: topic, Body: []byte("x"), Properties: p}); !errors.Is(err, broker.ErrIllegal) {
 			t.Errorf("properties %q: got %v", p, err)
 		}
 	}
 }
 
-func testUnknownTopic(t *testing.T, b *bench) {
+func testSendToUnknownTopic(t *testing.T, e *env) {
 	topic := "no-such-" + unique()
 	m := broker.Message{Topic: topic, Body: []byte("x")}
 	check := func(what string, err error) {
@@ -186,82 +186,82 @@ func testUnknownTopic(t *testing.T, b *bench) {
 			t.Errorf("%s: got %v, want an ErrTopicNotFound that names the topic", what, err)
 		}
 	}
-	_, err := b.Send(b.ctx, m)
+	_, err := e.Send(e.ctx, m)
 	check("send", err)
-	_, err = b.transactor(t, b.Driver, "producers-"+unique(), noCheck).Prepare(b.ctx, m)
+	_, err = e.transactionProducer(t, e.Driver, "producers-"+unique(), noCheck).Prepare(e.ctx, m)
 	check("prepare", err)
-	_, err = b.Subscribe(b.ctx, broker.Subscription{Group: "group-" + unique(), Topics: []string{topic}}, newInbox().put)
+	_, err = e.Subscribe(e.ctx, broker.Subscription{Group: "group-" + unique(), Topics: []string{topic}}, newCollector().put)
 	check("subscribe", err)
 }
 
-func testOversize(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Normal)
-	in := b.subscribe(t, topic)
-	if _, err := b.Send(b.ctx, broker.Message{Topic: topic, Body: incompressible(b.MaxBody + 1)}); !errors.Is(err, broker.ErrTooLarge) {
+func testSendOversize(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Normal)
+	received := e.subscribe(t, topic)
+	if _, err := e.Send(e.ctx, broker.Message{Topic: topic, Body: incompressible(e.MaxBody + 1)}); !errors.Is(err, broker.ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
 	}
-	body := incompressible(b.MaxBody / 8)
-	b.send(t, broker.Message{Topic: topic, Body: body})
-	if got := in.wait(t, 1)[0]; string(got.Body) != string(body) {
+	body := incompressible(e.MaxBody / 8)
+	e.send(t, broker.Message{Topic: topic, Body: body})
+	if got := received.wait(t, 1)[0]; string(got.Body) != string(body) {
 		t.Error("large body differs")
 	}
 }
 
-func testContextEnded(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Normal)
-	in := b.subscribe(t, topic)
-	ctx, cancel := context.WithCancel(b.ctx)
+func testSendAfterContextEnded(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Normal)
+	received := e.subscribe(t, topic)
+	ctx, cancel := context.WithCancel(e.ctx)
 	cancel()
-	if _, err := b.Send(ctx, broker.Message{Topic: topic, Body: []byte("late")}); !errors.Is(err, context.Canceled) {
+	if _, err := e.Send(ctx, broker.Message{Topic: topic, Body: []byte("late")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
-	b.send(t, broker.Message{Topic: topic, Body: []byte("marker")})
-	in.waitBody(t, "marker")
-	if in.count("late") != 0 {
+	e.send(t, broker.Message{Topic: topic, Body: []byte("marker")})
+	received.waitBody(t, "marker")
+	if received.count("late") != 0 {
 		t.Error("a message was sent after its context had ended")
 	}
 }
 
-func testShardingKey(t *testing.T, b *bench) {
+func testOrderByShardingKey(t *testing.T, e *env) {
 	const n = 120
-	topic := b.topic(t, 8, broker.FIFO)
-	in := b.subscribe(t, topic)
-	other := b.Open(t)
+	topic := e.topic(t, 8, broker.FIFO)
+	received := e.subscribe(t, topic)
+	other := e.Open(t)
 	for i := range n {
-		d := b.Driver
+		d := e.Driver
 		if i%2 == 0 {
-			d = other // another process must agree about the queue
+			d = other // another process must choose the same queue
 		}
-		if _, err := d.Send(b.ctx, broker.Message{Topic: topic, ShardingKey: fmt.Sprintf("key%d", i%6), Properties: map[string]string{"i": fmt.Sprint(i)}, Body: []byte("x")}); err != nil {
+		if _, err := d.Send(e.ctx, broker.Message{Topic: topic, ShardingKey: fmt.Sprintf("key%d", i%6), Properties: map[string]string{"i": fmt.Sprint(i)}, Body: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	checkKeys(t, in.wait(t, n))
+	checkKeys(t, received.wait(t, n))
 }
 
-func testGlobalOrder(t *testing.T, b *bench) {
+func testGlobalOrder(t *testing.T, e *env) {
 	const n = 50
-	topic := b.topic(t, 1, broker.FIFO)
-	in := newInbox()
+	topic := e.topic(t, 1, broker.FIFO)
+	received := newCollector()
 	failed := false // the handler is serial
-	b.consume(t, b.Driver, broker.Subscription{Group: "group-" + unique(), Topics: []string{topic}, Serial: true}, func(ctx context.Context, d broker.Delivery) error {
+	e.consume(t, e.Driver, broker.Subscription{Group: "group-" + unique(), Topics: []string{topic}, Serial: true}, func(ctx context.Context, d broker.Delivery) error {
 		if string(d.Body) == "m10" && !failed {
 			failed = true
-			return errors.New("once more, please")
+			return errors.New("deliver it again")
 		}
-		return in.put(ctx, d)
+		return received.put(ctx, d)
 	})
 	for i := range n {
-		b.send(t, broker.Message{Topic: topic, Body: fmt.Appendf(nil, "m%d", i)})
+		e.send(t, broker.Message{Topic: topic, Body: fmt.Appendf(nil, "m%d", i)})
 	}
-	for i, d := range in.wait(t, n)[:n] {
+	for i, d := range received.wait(t, n)[:n] {
 		if want := fmt.Sprintf("m%d", i); string(d.Body) != want {
 			t.Fatalf("message %d is %s, want %s", i, d.Body, want)
 		}
 	}
 }
 
-// incompressible bytes, the same each time.
+// incompressible returns n bytes that can't be compressed, the same each time.
 func incompressible(n int) []byte {
 	b := make([]byte, n)
 	x := uint64(88172645463325252)

@@ -15,9 +15,9 @@ func noCheck(context.Context, broker.Check) (broker.Decision, func(error)) {
 	return broker.Unknown, nil
 }
 
-func prepare(t *testing.T, b *bench, tr broker.TransactionProducer, topic, body string) broker.Half {
+func prepare(t *testing.T, e *env, tr broker.TransactionProducer, topic, body string) broker.Half {
 	t.Helper()
-	h, err := tr.Prepare(b.ctx, broker.Message{
+	h, err := tr.Prepare(e.ctx, broker.Message{
 		Topic: topic, Tag: "tag", ShardingKey: "key", Properties: map[string]string{"CE_id": body, "rf_db": "1"}, Body: []byte(body),
 	})
 	if err != nil {
@@ -29,107 +29,107 @@ func prepare(t *testing.T, b *bench, tr broker.TransactionProducer, topic, body 
 	return h
 }
 
-// byID answers checks by the CE_id of the half message, which is its body, too; unknown for others.
-type byID struct {
-	mu      sync.Mutex
-	answers map[string]broker.Decision
-	asked   map[string]broker.Check
-	ended   chan error
+// fixedDecisions is a checker with a decision for each half message, by its property CE_id, which equals its body.
+type fixedDecisions struct {
+	mu        sync.Mutex
+	decisions map[string]broker.Decision
+	checked   map[string]broker.Check
+	ended     chan error
 }
 
-func checker(answers map[string]broker.Decision) *byID {
-	return &byID{answers: answers, asked: map[string]broker.Check{}, ended: make(chan error, 100)}
+func newFixedDecisions(decisions map[string]broker.Decision) *fixedDecisions {
+	return &fixedDecisions{decisions: decisions, checked: map[string]broker.Check{}, ended: make(chan error, 100)}
 }
 
-func (c *byID) check(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+func (c *fixedDecisions) check(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked[ck.Message.Properties["CE_id"]] = ck
-	return c.answers[ck.Message.Properties["CE_id"]], func(err error) { c.ended <- err }
+	c.checked[ck.Message.Properties["CE_id"]] = ck
+	return c.decisions[ck.Message.Properties["CE_id"]], func(err error) { c.ended <- err }
 }
 
-func (c *byID) wasAsked(body string) (broker.Check, bool) {
+func (c *fixedDecisions) wasChecked(body string) (broker.Check, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ck, ok := c.asked[body]
+	ck, ok := c.checked[body]
 	return ck, ok
 }
 
-func testCommit(t *testing.T, b *bench) {
-	topic := b.topic(t, 4, broker.Transaction)
-	in := b.subscribe(t, topic)
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), noCheck)
-	h := prepare(t, b, tr, topic, "half")
-	b.send(t, broker.Message{Topic: topic, ShardingKey: "key", Body: []byte("marker")})
-	in.waitBody(t, "marker")
-	if in.count("half") != 0 {
+func testTransactionCommit(t *testing.T, e *env) {
+	topic := e.topic(t, 4, broker.Transaction)
+	received := e.subscribe(t, topic)
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), noCheck)
+	h := prepare(t, e, tr, topic, "half")
+	e.send(t, broker.Message{Topic: topic, ShardingKey: "key", Body: []byte("marker")})
+	received.waitBody(t, "marker")
+	if received.count("half") != 0 {
 		t.Fatal("a half message is visible before its commit")
 	}
-	if err := tr.Commit(b.ctx, h); err != nil {
+	if err := tr.Commit(e.ctx, h); err != nil {
 		t.Fatal(err)
 	}
-	d := in.waitBody(t, "half")
+	d := received.waitBody(t, "half")
 	if d.ID != h.MessageID || d.Topic != topic || d.Tag != "tag" || d.ShardingKey != "key" || !maps.Equal(d.Properties, map[string]string{"CE_id": "half", "rf_db": "1"}) {
 		t.Errorf("got %+v", d)
 	}
-	// Wrong hands: the broker refuses, and says so.
+	// The broker must refuse a commit for another group, with an error.
 	wrong := h
 	wrong.Group = "producers-" + unique()
-	if err := tr.Commit(b.ctx, wrong); err == nil {
+	if err := tr.Commit(e.ctx, wrong); err == nil {
 		t.Error("committed for another group")
 	}
 }
 
-func testRollback(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Transaction)
-	in := b.subscribe(t, topic)
-	c := checker(map[string]broker.Decision{"open": broker.Commit, "rolled back": broker.Commit})
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), c.check)
-	h := prepare(t, b, tr, topic, "rolled back")
-	if err := tr.Rollback(b.ctx, h); err != nil {
+func testTransactionRollback(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Transaction)
+	received := e.subscribe(t, topic)
+	c := newFixedDecisions(map[string]broker.Decision{"open": broker.Commit, "rolled back": broker.Commit})
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), c.check)
+	h := prepare(t, e, tr, topic, "rolled back")
+	if err := tr.Rollback(e.ctx, h); err != nil {
 		t.Fatal(err)
 	}
-	// Half messages are checked in their order: once a later one is, the earlier one would have been.
-	prepare(t, b, tr, topic, "open")
-	in.waitBody(t, "open")
-	if _, asked := c.wasAsked("rolled back"); asked || in.count("rolled back") != 0 {
-		t.Errorf("after its rollback: asked %v, delivered %d times", asked, in.count("rolled back"))
+	// Half messages are checked in their order: when a later one has been checked, the earlier one would have been, too.
+	prepare(t, e, tr, topic, "open")
+	received.waitBody(t, "open")
+	if _, wasChecked := c.wasChecked("rolled back"); wasChecked || received.count("rolled back") != 0 {
+		t.Errorf("after its rollback: checked %v, delivered %d times", wasChecked, received.count("rolled back"))
 	}
 }
 
-func testCommitTwice(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Transaction)
-	in := b.subscribe(t, topic)
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), noCheck)
-	h := prepare(t, b, tr, topic, "half")
+func testTransactionCommitTwice(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Transaction)
+	received := e.subscribe(t, topic)
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), noCheck)
+	h := prepare(t, e, tr, topic, "half")
 	for range 2 {
-		if err := tr.Commit(b.ctx, h); err != nil {
+		if err := tr.Commit(e.ctx, h); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := tr.Rollback(b.ctx, h); err != nil {
+	if err := tr.Rollback(e.ctx, h); err != nil {
 		t.Fatal(err)
 	}
-	in.wait(t, 2)
+	received.wait(t, 2)
 }
 
-func testCheckCommits(t *testing.T, b *bench) {
-	topic := b.topic(t, 4, broker.Transaction)
-	in := b.subscribe(t, topic)
-	c := checker(map[string]broker.Decision{"commit": broker.Commit, "rollback": broker.Rollback, "last": broker.Commit})
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), c.check)
-	prepare(t, b, tr, topic, "rollback")
-	h := prepare(t, b, tr, topic, "commit")
-	in.waitBody(t, "commit")
+func testCheckCommits(t *testing.T, e *env) {
+	topic := e.topic(t, 4, broker.Transaction)
+	received := e.subscribe(t, topic)
+	c := newFixedDecisions(map[string]broker.Decision{"commit": broker.Commit, "rollback": broker.Rollback, "last": broker.Commit})
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), c.check)
+	prepare(t, e, tr, topic, "rollback")
+	h := prepare(t, e, tr, topic, "commit")
+	received.waitBody(t, "commit")
 	if err := <-c.ended; err != nil {
 		t.Errorf("done got %v", err)
 	}
-	prepare(t, b, tr, topic, "last")
-	in.waitBody(t, "last")
-	if _, asked := c.wasAsked("rollback"); !asked || in.count("rollback") != 0 {
-		t.Errorf("rolled back by a check: asked %v, delivered %d times", asked, in.count("rollback"))
+	prepare(t, e, tr, topic, "last")
+	received.waitBody(t, "last")
+	if _, wasChecked := c.wasChecked("rollback"); !wasChecked || received.count("rollback") != 0 {
+		t.Errorf("rolled back by a check: checked %v, delivered %d times", wasChecked, received.count("rollback"))
 	}
-	ck, _ := c.wasAsked("commit")
+	ck, _ := c.wasChecked("commit")
 	m := ck.Message
 	if ck.Half.MessageID != h.MessageID || ck.Half.Group != h.Group || m.ID != h.MessageID || m.Topic != topic || m.Tag != "tag" ||
 		m.ShardingKey != "key" || m.Attempt != 1 || len(m.Body) > 0 || m.Born.IsZero() || !maps.Equal(m.Properties, map[string]string{"CE_id": "commit", "rf_db": "1"}) {
@@ -137,12 +137,12 @@ func testCheckCommits(t *testing.T, b *bench) {
 	}
 }
 
-func testCheckUnknown(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Transaction)
-	in := b.subscribe(t, topic)
-	var asked atomic.Int32
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
-		if n := int(asked.Add(1)); n < 3 {
+func testCheckUnknownThenCommits(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Transaction)
+	received := e.subscribe(t, topic)
+	var checked atomic.Int32
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), func(_ context.Context, ck broker.Check) (broker.Decision, func(error)) {
+		if n := int(checked.Add(1)); n < 3 {
 			if ck.Message.Attempt != n {
 				t.Errorf("check %d has attempt %d", n, ck.Message.Attempt)
 			}
@@ -150,16 +150,16 @@ func testCheckUnknown(t *testing.T, b *bench) {
 		}
 		return broker.Commit, nil
 	})
-	prepare(t, b, tr, topic, "half")
-	in.waitBody(t, "half")
+	prepare(t, e, tr, topic, "half")
+	received.waitBody(t, "half")
 }
 
-func testCheckPanics(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Transaction)
-	in := b.subscribe(t, topic)
-	var asked atomic.Int32
-	tr := b.transactor(t, b.Driver, "producers-"+unique(), func(context.Context, broker.Check) (broker.Decision, func(error)) {
-		switch asked.Add(1) {
+func testCheckPanics(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Transaction)
+	received := e.subscribe(t, topic)
+	var checked atomic.Int32
+	tr := e.transactionProducer(t, e.Driver, "producers-"+unique(), func(context.Context, broker.Check) (broker.Decision, func(error)) {
+		switch checked.Add(1) {
 		case 1:
 			panic("checker")
 		case 2:
@@ -167,36 +167,36 @@ func testCheckPanics(t *testing.T, b *bench) {
 		}
 		return broker.Commit, func(error) { panic("done") }
 	})
-	prepare(t, b, tr, topic, "half")
-	in.waitBody(t, "half")
-	prepare(t, b, tr, topic, "another")
-	in.waitBody(t, "another")
+	prepare(t, e, tr, topic, "half")
+	received.waitBody(t, "half")
+	prepare(t, e, tr, topic, "another")
+	received.waitBody(t, "another")
 }
 
-func testCheckOther(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Transaction)
-	in := b.subscribe(t, topic)
+func testCheckAnsweredByOtherMember(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Transaction)
+	received := e.subscribe(t, topic)
 	group := "producers-" + unique()
-	tr := b.transactor(t, b.Driver, group, noCheck)
-	b.transactor(t, b.Open(t), group, checker(map[string]broker.Decision{"half": broker.Commit}).check)
-	prepare(t, b, tr, topic, "half")
-	if err := tr.Close(b.ctx); err != nil {
+	tr := e.transactionProducer(t, e.Driver, group, noCheck)
+	e.transactionProducer(t, e.Open(t), group, newFixedDecisions(map[string]broker.Decision{"half": broker.Commit}).check)
+	prepare(t, e, tr, topic, "half")
+	if err := tr.Close(e.ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := tr.Close(b.ctx); err != nil {
+	if err := tr.Close(e.ctx); err != nil {
 		t.Errorf("second close: %v", err)
 	}
-	in.waitBody(t, "half")
+	received.waitBody(t, "half")
 }
 
-func testCheckRestart(t *testing.T, b *bench) {
-	topic := b.topic(t, 1, broker.Transaction)
-	in := b.subscribe(t, topic)
+func testCheckAnsweredAfterRestart(t *testing.T, e *env) {
+	topic := e.topic(t, 1, broker.Transaction)
+	received := e.subscribe(t, topic)
 	group := "producers-" + unique()
-	first := b.Open(t)
-	prepare(t, b, b.transactor(t, first, group, noCheck), topic, "orphan")
-	b.Close(t, first)
-	// The new process has sent nothing and never will.
-	b.transactor(t, b.Open(t), group, checker(map[string]broker.Decision{"orphan": broker.Commit}).check)
-	in.waitBody(t, "orphan")
+	first := e.Open(t)
+	prepare(t, e, e.transactionProducer(t, first, group, noCheck), topic, "orphan")
+	e.Close(t, first)
+	// The new process sends nothing.
+	e.transactionProducer(t, e.Open(t), group, newFixedDecisions(map[string]broker.Decision{"orphan": broker.Commit}).check)
+	received.waitBody(t, "orphan")
 }

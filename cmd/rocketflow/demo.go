@@ -55,7 +55,7 @@ func demo(cmd *cobra.Command, config stage.Config, servers *stackFlags) (err err
 	case config.Kill && config.Processes < 2:
 		return usagef("--kill: want --processes 2 or more, so that others go on")
 	}
-	if os.Getenv("DATABASE_URL") == "" || servers.nameServer() == "" {
+	if servers.databaseURL() == "" || servers.nameServer() == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "starting servers on this machine")
 	}
 	stack, err := servers.start(ctx, newLog(cmd.ErrOrStderr()))

@@ -44,6 +44,8 @@ needs Java 17 or newer.
 
 A server that DATABASE_URL or ROCKETMQ_NAMESRV names already is used as it is; with
 --broker, one is started all the same, and ROCKETMQ_NAMESRV names it to the command.
+--postgres-version fetches a version of PostgreSQL once and starts it, whatever is
+installed and whatever DATABASE_URL says.
 
 With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded
 broker forgets topics, messages and timers. What it had not confirmed, the outbox sends
@@ -90,6 +92,7 @@ type stackFlags struct {
 	dir                                 string
 	keep, noFsync                       bool
 	broker                              brokerFlag
+	postgresVersion                     string
 	postgresPort, namesPort, brokerPort int
 }
 
@@ -103,9 +106,18 @@ func (f *stackFlags) add(cmd *cobra.Command) {
 // addServers adds the flags that say which servers to start, and where.
 func (f *stackFlags) addServers(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.broker, "broker", "which broker to start (default embedded, or none where ROCKETMQ_NAMESRV is set)")
+	cmd.Flags().StringVar(&f.postgresVersion, "postgres-version", "", "version of PostgreSQL to fetch and run, such as 17.6; ignores DATABASE_URL (default the installed one)")
 	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default a free one)")
 	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default a free one)")
 	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one takes also the one two below and the next (default free ones)")
+}
+
+// databaseURL returns the URL of the PostgreSQL to use, or "" if one is to be started.
+func (f *stackFlags) databaseURL() string {
+	if f.postgresVersion != "" {
+		return ""
+	}
+	return os.Getenv("DATABASE_URL")
 }
 
 // nameServer is that of the RocketMQ to use; "" if one is to be started.
@@ -129,11 +141,11 @@ func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Sta
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	config := devstack.Config{
-		DatabaseURL: os.Getenv("DATABASE_URL"),
+		DatabaseURL: f.databaseURL(),
 		NameServer:  f.nameServer(),
 		Dir:         f.dir,
 		Keep:        f.keep,
-		Postgres:    devstack.PostgresConfig{Port: f.postgresPort, NoFsync: f.noFsync},
+		Postgres:    devstack.PostgresConfig{Version: f.postgresVersion, Port: f.postgresPort, NoFsync: f.noFsync},
 		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
 		Logger:      log,
 	}

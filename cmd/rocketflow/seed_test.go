@@ -101,7 +101,7 @@ func (s *seeded) seedEvents(t *testing.T) events {
 		t.Fatal(err)
 	}
 	hand := &handBroker{}
-	router, err := handlers.New(handlers.Config{Pool: s.pool, Source: "shop", Schema: s.schema, Transactor: plain{s.pool}, Broker: hand})
+	router, err := handlers.New(handlers.Config{Pool: s.pool, Source: "shop", Schema: s.schema, Transactor: plain{s.pool}, Broker: hand, Requester: handlers.NoRequester})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func (s *seeded) seedSaga(t *testing.T, key string, pay bool) {
 		t.Fatal(err)
 	}
 	engine, err := saga.New(saga.Config{
-		Pool: s.pool, Schema: s.schema, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts", Router: noRouter{},
+		Pool: s.pool, Schema: s.schema, Consumer: "sagas", Timer: timer, TimeoutTopic: "timeouts", Router: noRouter{}, Transactor: noTransactor{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -226,6 +226,13 @@ func (s *seeded) seedSaga(t *testing.T, key string, pay bool) {
 type noRouter struct{}
 
 func (noRouter) Handle(_, _, _ string, _ rocketflow.HandlerFunc) {}
+
+// noTransactor is for engines that are not started.
+type noTransactor struct{}
+
+func (noTransactor) Within(context.Context, func(context.Context, rocketflow.Tx) error) error {
+	return errors.ErrUnsupported
+}
 
 // wantLines compares line by line, so that a difference is easy to see.
 func wantLines(t *testing.T, what, got, want string) {

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
-	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/examples/service"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/saga"
 )
@@ -27,10 +27,9 @@ func App(c service.Config) fx.Option {
 		service.Module(c, Schema, OpenAPI),
 		fx.Provide(
 			func(log *slog.Logger) rocketflowfx.Config {
-				config := c.Rocketflow(contracts.Topics(), log)
+				config := c.Rocketflow(contracts.Topics())
+				config.Logger = log
 				config.Saga.TimeoutTopic = contracts.OrderTimeouts
-				// Handlers lock the stock of what was ordered. Transactions that lock that of several articles deadlock.
-				config.Handlers.BatchSize = 1
 				return config
 			},
 			func(engine *saga.Engine) (*saga.Saga[Order], error) { return saga.Register(engine, Flow()) },

@@ -5,7 +5,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/examples/contracts"
-	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/examples/service"
 )
 
 // State of an order.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 func start(t *testing.T) *servicetest.Client {

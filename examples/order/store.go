@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
-	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/examples/service"
 )
 
 // Schema is the service's own tables.
@@ -20,8 +20,8 @@ var Schema string
 //go:embed queries.sql
 var queriesSQL string
 
-// sql needs no schema: the pool's search path is the service's.
-var sql = queries.Parse(queriesSQL, "public")
+// sql names tables without a schema: the pool's search path begins with the service's.
+var sql = service.ParseStatements(queriesSQL)
 
 // querier is a pool or a transaction.
 type querier interface {

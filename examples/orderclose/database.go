@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/examples/service"
 )
 
 //go:embed queries.sql
@@ -19,7 +19,7 @@ var queriesSQL string
 // database reads what the services have written. It changes nothing.
 type database struct {
 	pool *pgxpool.Pool
-	sql  queries.Set
+	sql  service.Statements
 }
 
 func newDatabase(pool *pgxpool.Pool, c Config) *database {
@@ -28,7 +28,7 @@ func newDatabase(pool *pgxpool.Pool, c Config) *database {
 		"{order}", name(c.OrderSchema), "{order_rocketflow}", name(c.OrderRocketflowSchema),
 		"{payment}", name(c.PaymentSchema), "{payment_rocketflow}", name(c.PaymentRocketflowSchema),
 	).Replace(queriesSQL)
-	return &database{pool, queries.Parse(sql, "public")}
+	return &database{pool, service.ParseStatements(sql)}
 }
 
 // row reads the only row of a statement.

@@ -3,7 +3,7 @@ package orderclose_test
 import (
 	"testing"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 func TestMain(m *testing.M) { servicetest.Main(m) }

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -22,8 +22,8 @@ func TestRun(t *testing.T) {
 	var out strings.Builder
 	s, err := orderclose.Run(ctx, orderclose.Config{
 		OrderURLs: []string{orders.URL}, PaymentURLs: []string{payments.URL}, DatabaseURL: testdb.URL(t),
-		OrderSchema: orders.Config.Schema, OrderRocketflowSchema: orders.Config.RocketflowSchema,
-		PaymentSchema: payments.Config.Schema, PaymentRocketflowSchema: payments.Config.RocketflowSchema,
+		OrderSchema: orders.Config.Tables, OrderRocketflowSchema: orders.Config.Schema,
+		PaymentSchema: payments.Config.Tables, PaymentRocketflowSchema: payments.Config.Schema,
 		Orders: 60, Out: &out,
 	})
 	t.Log(out.String())

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/payment"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 // shop is both services in a world whose clock the test moves.

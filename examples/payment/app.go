@@ -7,7 +7,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow/examples/contracts"
-	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/examples/service"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 )
 
@@ -22,11 +22,13 @@ func Main(args []string, stderr io.Writer) int { return service.Main(args, stder
 // App is the service.
 func App(c service.Config) fx.Option {
 	return fx.Options(
-		rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers, rocketflowfx.Metrics,
+		rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers, rocketflowfx.Metrics, rocketflowfx.Health,
 		service.Module(c, Schema, OpenAPI),
 		fx.Provide(
 			func(log *slog.Logger) rocketflowfx.Config {
-				return c.Rocketflow(contracts.Topics(), log)
+				config := c.Rocketflow(contracts.Topics())
+				config.Logger = log
+				return config
 			},
 			NewService,
 		),

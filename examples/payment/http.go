@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/examples/internal/service"
+	"github.com/rocketflow/rocketflow/examples/service"
 )
 
 // OpenAPI describes the service's HTTP interface.

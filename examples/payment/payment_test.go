@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 // shop is both services: there are no payments without orders.

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
-	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/examples/service"
 )
 
 // Schema is the service's own tables.
@@ -22,8 +22,8 @@ var Schema string
 //go:embed queries.sql
 var queriesSQL string
 
-// sql needs no schema: the pool's search path is the service's.
-var sql = queries.Parse(queriesSQL, "public")
+// sql names tables without a schema: the pool's search path begins with the service's.
+var sql = service.ParseStatements(queriesSQL)
 
 // Service takes the bank's answers. What it does about orders is in Subscribe.
 type Service struct {

@@ -1,4 +1,4 @@
-// Package clock has the machine's clock and one that tests move. Both are a rocketflow.Clock.
+// Package clock provides two implementations of rocketflow.Clock: the machine's clock, and one that tests move.
 package clock
 
 import (
@@ -8,33 +8,35 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// System is the machine's clock.
+// System is the clock of the machine.
 type System struct{}
 
-// Now is time.Now.
+// Now returns time.Now.
 func (System) Now() time.Time { return time.Now() }
 
-// After is a timer.
+// After returns a channel that gets the time once d has passed, and a function that stops the timer.
 func (System) After(d time.Duration) (<-chan time.Time, func()) {
 	t := time.NewTimer(d)
 	return t.C, func() { t.Stop() }
 }
 
-// Virtual is the machine's clock plus an offset that only grows. The zero value is ready.
+// Virtual is the clock of the machine plus an offset that tests increase. The zero value is ready to use. All methods are safe
+// for concurrent use.
 type Virtual struct {
 	mu     sync.Mutex
 	offset time.Duration
 	waits  map[*wait]struct{}
-	moved  chan struct{} // closed by the next Advance; nil: nobody asked
+	moved  chan struct{} // closed by the next Advance; nil until Moved is called
 }
 
+// wait is one call of After whose time has not come.
 type wait struct {
 	due   time.Time
 	fired chan time.Time
 	timer *time.Timer
 }
 
-// Now is the machine's time plus the offset.
+// Now returns the machine's time plus the offset.
 func (v *Virtual) Now() time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -43,14 +45,14 @@ func (v *Virtual) Now() time.Time {
 
 func (v *Virtual) now() time.Time { return time.Now().Add(v.offset) }
 
-// Offset is how far the clock is ahead of the machine's.
+// Offset returns how far the clock is ahead of the machine's.
 func (v *Virtual) Offset() time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.offset
 }
 
-// After returns a channel that gets the time once d has passed on this clock, and a func that gives up waiting.
+// After returns a channel that gets the time once d has passed on this clock, and a function that stops the wait.
 func (v *Virtual) After(d time.Duration) (<-chan time.Time, func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -72,8 +74,8 @@ func (v *Virtual) After(d time.Duration) (<-chan time.Time, func()) {
 	}
 }
 
-// Advance moves the clock ahead by d and fires what that makes due, in no order. A negative d panics: no one who uses a
-// clock expects it to go back.
+// Advance moves the clock ahead by d. The waits that have become due end in no particular order. Advance panics if d is
+// negative, because no user of a clock expects it to go back.
 func (v *Virtual) Advance(d time.Duration) {
 	if d < 0 {
 		panic("clock: advance by " + d.String())
@@ -96,6 +98,7 @@ func (v *Virtual) Advance(d time.Duration) {
 	}
 }
 
+// fire ends a wait, unless it was stopped. v.mu is held.
 func (v *Virtual) fire(w *wait) {
 	if _, waiting := v.waits[w]; waiting {
 		delete(v.waits, w)
@@ -103,7 +106,7 @@ func (v *Virtual) fire(w *wait) {
 	}
 }
 
-// Moved is for the func of this name.
+// Moved returns a channel that is closed by the next Advance. Callers use the function Moved.
 func (v *Virtual) Moved() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -113,8 +116,9 @@ func (v *Virtual) Moved() <-chan struct{} {
 	return v.moved
 }
 
-// Moved returns a channel that is closed when c is moved next, or nil if nobody moves it. Who looks what is due and
-// rests until then asks before the look: should the clock be moved meanwhile, what was seen is past and so is the rest.
+// Moved returns a channel that is closed when c is moved the next time, or nil if c can't be moved. Code that reads what is due
+// and then pauses must call Moved before it reads: if the clock is moved in between, what it read is out of date, and the
+// closed channel ends the pause.
 func Moved(c rocketflow.Clock) <-chan struct{} {
 	if v, ok := c.(interface{ Moved() <-chan struct{} }); ok {
 		return v.Moved()

@@ -15,7 +15,7 @@ var (
 	_ rocketflow.Clock = (*clock.Virtual)(nil)
 )
 
-func TestVirtual(t *testing.T) {
+func TestAdvanceEndsWaits(t *testing.T) {
 	t.Parallel()
 	v := &clock.Virtual{}
 	minute, _ := v.After(time.Minute)
@@ -50,7 +50,7 @@ func TestVirtualNeverGoesBack(t *testing.T) {
 	new(clock.Virtual).Advance(-time.Second)
 }
 
-func TestMoved(t *testing.T) {
+func TestAdvanceClosesMoved(t *testing.T) {
 	t.Parallel()
 	if clock.Moved(clock.System{}) != nil {
 		t.Error("somebody moves the machine's clock")
@@ -67,7 +67,7 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-func TestStamp(t *testing.T) {
+func TestStampSetsTheTimeOfAnID(t *testing.T) {
 	t.Parallel()
 	id := uuid.Must(uuid.NewV7())
 	if got := clock.Stamp(clock.System{}, id); got != id {

@@ -8,8 +8,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Stamp gives id, a UUIDv7 that was drawn just now, the time of c. Partitions are days of ids, so who makes and drops
-// them by a clock needs ids by the same. The machine's clock is in id already.
+// Stamp returns id, a UUIDv7 that was drawn just now, with the time of c. A partition holds the ids of one day, and the same
+// clock must give the days of partitions and of ids. The ids that are drawn carry the time of the machine.
 func Stamp(c rocketflow.Clock, id uuid.UUID) uuid.UUID {
 	if _, ok := c.(System); ok {
 		return id
@@ -17,7 +17,7 @@ func Stamp(c rocketflow.Clock, id uuid.UUID) uuid.UUID {
 	return StampAt(c.Now(), id)
 }
 
-// StampAt gives id, a UUIDv7, the time at.
+// StampAt returns id, a UUIDv7, with the time at.
 func StampAt(at time.Time, id uuid.UUID) uuid.UUID {
 	ms := at.UnixMilli()
 	for i := range 6 {

@@ -27,6 +27,9 @@ type PostgresConfig struct {
 	// Port is a port of 127.0.0.1.
 	// Defaults to a free port.
 	Port int
+	// Version is the version of the programs, such as "14.19", which is downloaded once.
+	// Defaults to the installed version, or without one to a downloaded one.
+	Version string
 	// NoFsync makes the server faster, but a crash of the machine may corrupt its data. For tests.
 	NoFsync bool
 	// Settings are server parameters that replace those of this package.
@@ -56,7 +59,7 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 	if p.port, err = choosePort(config.Port, postgresBand); err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	if p.programs, err = postgresPrograms(ctx, config.CacheDir, log); err != nil {
+	if p.programs, err = postgresPrograms(ctx, config.Version, config.CacheDir, log); err != nil {
 		return nil, err
 	}
 	if p.dir, err = openDirectory(config.Dir, false); err != nil {

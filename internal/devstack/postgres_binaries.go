@@ -8,28 +8,37 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
-// fetchedPostgres is the version that is downloaded if no PostgreSQL is installed.
-const fetchedPostgres = embedded.V17
+// defaultFetchedPostgres is the version that is downloaded if no PostgreSQL is installed and no version was chosen.
+const defaultFetchedPostgres = string(embedded.V17)
 
-// postgresPrograms returns the directory of the programs postgres and initdb: that in PATH, else the newest installed one, else
-// a downloaded one.
-func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (string, error) {
-	if dir, ok := installedPostgres(); ok {
-		return dir, nil
+// postgresPrograms returns the directory of the programs postgres and initdb. Without a version these are the ones in
+// PATH, else the newest installed ones, else those of defaultFetchedPostgres. A version, such as "14.19", is always that of
+// downloaded programs, which are kept in the cache.
+func postgresPrograms(ctx context.Context, version, cache string, log *slog.Logger) (string, error) {
+	if version == "" {
+		if dir, ok := installedPostgres(); ok {
+			return dir, nil
+		}
+		version = defaultFetchedPostgres
+	}
+	version, err := postgresRelease(version)
+	if err != nil {
+		return "", err
 	}
 	dir, err := cacheDir(cache)
 	if err != nil {
 		return "", err
 	}
-	dir, err = cached(ctx, dir, "postgres-"+string(fetchedPostgres), func(ctx context.Context, dir string) error {
-		log.Info("PostgreSQL is not installed and is downloaded, once", "version", string(fetchedPostgres))
-		return fetchPostgres(ctx, dir)
+	dir, err = cached(ctx, dir, "postgres-"+version, func(ctx context.Context, dir string) error {
+		log.Info("PostgreSQL is downloaded, once", "version", version, "dir", dir)
+		return fetchPostgres(ctx, version, dir)
 	})
 	if err != nil {
 		return "", err
@@ -37,7 +46,21 @@ func postgresPrograms(ctx context.Context, cache string, log *slog.Logger) (stri
 	return filepath.Join(dir, "bin"), nil
 }
 
-// installedPostgres returns the directory of installed programs.
+// postgresVersion is a version as PostgreSQL or the published binaries name it: "14.19" or "14.19.0".
+var postgresVersion = regexp.MustCompile(`^[1-9][0-9]\.[0-9]+(\.[0-9]+)?$`)
+
+// postgresRelease returns the version as the published binaries name it, with a third number.
+func postgresRelease(version string) (string, error) {
+	if !postgresVersion.MatchString(version) {
+		return "", fmt.Errorf("PostgreSQL version %q: want one such as 17.6", version)
+	}
+	if strings.Count(version, ".") == 1 {
+		version += ".0"
+	}
+	return version, nil
+}
+
+// installedPostgres returns the directory of an installed PostgreSQL's programs.
 func installedPostgres() (string, bool) {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		// The program in PATH may be a link out of the directory of the programs.
@@ -64,9 +87,10 @@ func majorIn(dir string) int {
 	return v
 }
 
-// fetchPostgres downloads the programs into dir. The library can only start whole servers, and not as root. With a data
-// directory that has nothing but a version file, it fails after it has unpacked the programs, which is all that is needed.
-func fetchPostgres(ctx context.Context, dir string) error {
+// fetchPostgres downloads the programs of a release from Maven Central into dir. The library can only start whole servers, and
+// not as root. With a data directory that has nothing but a version file, it fails after it has unpacked the programs, which
+// is all that is needed.
+func fetchPostgres(ctx context.Context, version, dir string) error {
 	port, err := choosePort(0, postgresBand)
 	if err != nil {
 		return err
@@ -77,7 +101,7 @@ func fetchPostgres(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return fmt.Errorf("fetch PostgreSQL: %w", err)
 	}
-	major, _, _ := strings.Cut(string(fetchedPostgres), ".")
+	major, _, _ := strings.Cut(version, ".")
 	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(major+"\n"), 0o600); err != nil {
 		return fmt.Errorf("fetch PostgreSQL: %w", err)
 	}
@@ -85,7 +109,7 @@ func fetchPostgres(ctx context.Context, dir string) error {
 		return err
 	}
 	err = embedded.NewDatabase(embedded.DefaultConfig().
-		Version(fetchedPostgres).
+		Version(embedded.PostgresVersion(version)).
 		Port(uint32(port)).
 		CachePath(filepath.Join(work, "archive")).
 		RuntimePath(filepath.Join(work, "run")).
@@ -93,7 +117,7 @@ func fetchPostgres(ctx context.Context, dir string) error {
 		BinariesPath(dir).
 		Logger(io.Discard)).Start()
 	if !exists(filepath.Join(dir, "bin", "postgres")) {
-		return fmt.Errorf("fetch PostgreSQL %s (none is installed): %w", fetchedPostgres, err)
+		return fmt.Errorf("fetch PostgreSQL %s: %w", version, err)
 	}
 	return nil
 }

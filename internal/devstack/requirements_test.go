@@ -107,3 +107,12 @@ func wantError(t *testing.T, err error, parts ...string) {
 		}
 	}
 }
+
+func TestAPostgresVersionIsNamedAsItsReleaseIs(t *testing.T) {
+	for version, want := range map[string]string{"14.19": "14.19.0", "18.0.0": "18.0.0", "17": "", "../17.6": "", "9.6": "", "17.6 ": "", "": ""} {
+		got, err := postgresRelease(version)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", version, got, err, want)
+		}
+	}
+}

@@ -1,5 +1,8 @@
-// Package expire deletes old rows of tables that have no index by age, because keeping one would cost every writer: it
-// walks through the table, some blocks at a time, each in a short transaction of its own.
+// Package expire deletes old rows of tables that have no index by age, as maintaining one would cost every writer. It reads
+// the whole table, some blocks at a time, each in a short transaction.
+//
+//	rows, err := expire.Walk(ctx, pool, schema, "stream",
+//		"DELETE FROM stream WHERE ctid >= $1::tid AND ctid < $2::tid AND ended_at < $3", before)
 package expire
 
 import (
@@ -10,12 +13,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// blocks is how much of a table a transaction reads: 256 kB, some thousand rows.
+// blocks is how many blocks of a table one transaction reads: 256 kB, some thousand rows.
 const blocks = 32
 
-// Walk runs a statement on each part of a table, from its beginning to the end that it had at the call, and returns how
-// many rows it affected. The statement confines itself to rows whose ctid is at least $1 and below $2; args are $3 and so
-// on. It ends early with ctx.
+// Walk runs a statement for each part of a table, from its beginning to the end that it has at the call, and returns how many
+// rows were affected. The statement must be limited to rows whose ctid is at least $1 and below $2; args are its parameters
+// from $3 on. It returns early when ctx ends.
 func Walk(ctx context.Context, pool *pgxpool.Pool, schema, table, statement string, args ...any) (rows int64, err error) {
 	var end int64
 	size := "SELECT pg_catalog.pg_relation_size($1::text::regclass) / pg_catalog.current_setting('block_size')::bigint"
@@ -24,7 +27,7 @@ func Walk(ctx context.Context, pool *pgxpool.Pool, schema, table, statement stri
 	}
 	for from := int64(0); from < end; from += blocks {
 		bounds := []any{tid(from), tid(from + blocks)}
-		// At read committed, as a row that a publishing transaction moves on meanwhile is stepped over and no error.
+		// At read committed a row that a publishing transaction updates meanwhile is skipped, and is no error.
 		var gone int64
 		err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 			tag, err := tx.Exec(ctx, statement, append(bounds, args...)...)

@@ -1,5 +1,5 @@
-// Package fencing lets who calls the handler of a timeout's event see whether the timeout's fence stood before it. The
-// fence and the caller don't know each other; both know the context.
+// Package fencing reports whether a timeout's fence has run before a handler. Package handlers watches the call of a handler,
+// and package timeout notes in the context of the call that its fence has run; neither imports the other.
 package fencing
 
 import (
@@ -7,21 +7,21 @@ import (
 	"sync/atomic"
 )
 
-// Record tells whether a fence has judged the event of a call.
+// Record is the result of one watched call.
 type Record struct{ passed atomic.Bool }
 
-// Passed reports whether a fence has judged the event.
+// Passed reports whether a fence has run for the event of the call.
 func (r *Record) Passed() bool { return r.passed.Load() }
 
 type key struct{}
 
-// Watch returns a context for one call of a handler, and what a fence in it will say.
+// Watch returns the context for one call of a handler, and the Record that a fence sets in it.
 func Watch(ctx context.Context) (context.Context, *Record) {
 	r := &Record{}
 	return context.WithValue(ctx, key{}, r), r
 }
 
-// Pass notes that a fence has judged the event of the call that ctx belongs to.
+// Pass notes in the Record of ctx, if there is one, that a fence has run.
 func Pass(ctx context.Context) {
 	if r, ok := ctx.Value(key{}).(*Record); ok {
 		r.passed.Store(true)

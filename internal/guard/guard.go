@@ -1,5 +1,9 @@
-// Package guard calls functions of the application, so that a panic or a runtime.Goexit in one of them ends that call and
+// Package guard calls functions of the application so that a panic or a runtime.Goexit in one of them ends that call and
 // nothing else.
+//
+//	if err := guard.Run(fn); err != nil {
+//		reporter.Report("AfterCommit", err)
+//	}
 package guard
 
 import (
@@ -10,14 +14,14 @@ import (
 
 // PanicError is the error of a function that panicked.
 type PanicError struct {
-	Value any    // what was given to panic
+	Value any    // the argument of panic
 	Stack []byte // of the goroutine that panicked
 }
 
-// Error names the value, without the stack.
+// Error returns the value's text, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// Unwrap returns the value if it is an error.
+// Unwrap returns the value if it is an error, else nil.
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
@@ -26,8 +30,8 @@ func (e *PanicError) Unwrap() error {
 // ErrGoexit is the error of a function that ended its goroutine by runtime.Goexit, as testing's FailNow does.
 var ErrGoexit = errors.New("runtime.Goexit was called")
 
-// Call calls fn and returns a *PanicError if it panics, else nil. It doesn't survive a runtime.Goexit, which ends the
-// caller's goroutine, too: see Run.
+// Call calls fn and returns a *PanicError if it panics, else nil. A runtime.Goexit ends the caller's goroutine, too: see
+// Run.
 func Call(fn func()) (err error) {
 	normal := false
 	defer func() {

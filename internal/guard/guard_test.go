@@ -62,7 +62,7 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-func TestListen(t *testing.T) {
+func TestListenReportsFailures(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	r := &guard.Reporter{Logger: slog.New(slog.NewTextHandler(&log, nil)), Part: "part"}

@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// Reporter logs what functions of the application do wrong: the first time, and then each time that the count has doubled.
-// It is safe for concurrent use.
+// Reporter logs failures of functions of the application: the first one, and then each time that their number has doubled.
+// All methods are safe for concurrent use.
 type Reporter struct {
 	Logger *slog.Logger
-	Part   string // whose caller goes on, such as "outbox"
+	Part   string // the part that called the function, such as "outbox"
 
 	times atomic.Int64
 }
 
-// Report logs an error of Call or Run, of the function of this name; nil is ignored.
+// Report logs an error of Call or Run of the function with this name. nil is ignored.
 func (r *Reporter) Report(function string, err error) {
 	if err == nil {
 		return
@@ -28,11 +28,11 @@ func (r *Reporter) Report(function string, err error) {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		stack = string(p.Stack)
 	}
-	r.Logger.Error("a function of the application failed; the "+r.Part+" goes on without it: mend the function",
+	r.Logger.Error("a function of the application failed; the "+r.Part+" continues without it: correct the function",
 		"function", function, "error", err, "times", n, "stack", stack)
 }
 
-// Listen replaces a listener's function, unless it is nil, by one that calls it with Run and reports what it does wrong.
+// Listen replaces a listener's function, unless it is nil, by one that calls it with Run and reports its failures.
 func Listen[A any](r *Reporter, name string, fn *func(A)) {
 	inner := *fn
 	if inner == nil {

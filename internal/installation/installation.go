@@ -1,5 +1,5 @@
-// Package installation keeps a Postgres schema to one service. The tables of a schema are pruned by one service's
-// retention, swept to one service's broker, and have names of timeouts and sagas that are unique within one service.
+// Package installation reserves a Postgres schema for one service. The tables of a schema are subject to the retention of one
+// service, are swept to the broker of one service, and contain names of timeouts and sagas that are unique within one service.
 package installation
 
 import (
@@ -19,9 +19,9 @@ import (
 //go:embed queries.sql
 var sqlFile string
 
-// Claim makes the schema source's if it is nobody's, and returns the id of its database, which is part of the events
-// that it records. Of a schema that belongs to another source it returns a *rocketflow.SchemaOwnedError, and an error
-// that matches rocketflow.ErrNotMigrated where the tables are missing. It writes only to a schema that is nobody's.
+// Claim assigns the schema to source if it belongs to no source, and returns the id of its database, which the events that it
+// records carry. It returns a *rocketflow.SchemaOwnedError if the schema belongs to another source, and an error that matches
+// rocketflow.ErrNotMigrated if the tables are missing. It doesn't write to a schema that belongs to a source.
 func Claim(ctx context.Context, pool *pgxpool.Pool, schema, source string) (id string, err error) {
 	sql := queries.Parse(sqlFile, schema)
 	id, owner, err := Read(ctx, pool, schema)
@@ -29,7 +29,7 @@ func Claim(ctx context.Context, pool *pgxpool.Pool, schema, source string) (id s
 		return "", err
 	}
 	if owner == "" {
-		// At any other level a first start that waited for another one's would get an error.
+		// At a higher isolation level, the loser of two concurrent claims would get a serialization error.
 		err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, sql.Get("Claim"), source)
 			return err
@@ -47,7 +47,8 @@ func Claim(ctx context.Context, pool *pgxpool.Pool, schema, source string) (id s
 	return id, nil
 }
 
-// Read returns the id of the schema's database and the source that it belongs to, which is empty before the first start.
+// Read returns the id of the schema's database, and the source that the schema belongs to. owner is empty before the first
+// start of a service.
 func Read(ctx context.Context, pool *pgxpool.Pool, schema string) (id, owner string, err error) {
 	err = pool.QueryRow(ctx, queries.Parse(sqlFile, schema).Get("Read")).Scan(&id, &owner)
 	var pgErr *pgconn.PgError
@@ -60,7 +61,8 @@ func Read(ctx context.Context, pool *pgxpool.Pool, schema string) (id, owner str
 	return id, owner, nil
 }
 
-// Give makes the schema source's, whoever had it, and returns who had. It is for a service that was renamed.
+// Give assigns the schema to source, whatever source it belongs to, and returns the previous one. It serves services that were
+// renamed.
 func Give(ctx context.Context, pool *pgxpool.Pool, schema, source string) (before string, err error) {
 	if _, before, err = Read(ctx, pool, schema); err != nil {
 		return "", err

@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-func TestClaim(t *testing.T) {
+func TestSchemaBelongsToOneSource(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
@@ -43,8 +43,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// Of any number of first starts at once exactly one source gets the schema, at any isolation level.
-func TestFirstStartsAtOnce(t *testing.T) {
+// Of concurrent claims exactly one succeeds, at any isolation level.
+func TestConcurrentClaims(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"read committed", "serializable"} {
 		t.Run(level, func(t *testing.T) {

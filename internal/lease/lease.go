@@ -1,17 +1,16 @@
-// Package lease lets one process at a time do a job, by a row that Postgres' clock judges. Nothing depends on a session:
-// a holder that freezes, or loses its network, loses the lease when its time is over, and a pooler in transaction mode
-// may stand in between.
+// Package lease elects one process at a time for a job. A lease is a row with an expiry time by the clock of Postgres. It needs
+// no session: a holder that freezes or loses its network loses the lease when it expires, and a connection pooler in
+// transaction mode may stand in between.
 //
-// A lease is no lock. A holder that was frozen and wakes up may believe for a moment, until its next Acquire, that it
-// still holds what another has taken. So only jobs that two processes may do at once without harm are done under a
-// lease: it saves work. What must not happen twice is decided by the statement that does it, by a row that it finds or
-// locks.
+// A lease is no lock. A holder that was frozen may continue for a moment, until its next Acquire, although another process
+// holds the lease by then. So a lease only saves work, and only jobs that two processes may do at the same time without harm
+// are done under one. What must not happen twice is decided by the statement that does it, by a row that it finds or locks.
 //
-//   - The outbox' sweep: two that send the same event cause a duplicate, which the consumers' inbox absorbs; acks are
-//     inserted with ON CONFLICT DO NOTHING; how far the sweep has looked is written by the holder alone, in one statement
-//     that looks at the lease, and an older statement of it stays true.
-//   - Retention: rows are deleted by conditions that each statement checks itself.
-//   - Partitions: making and dropping is decided in one transaction, which locks the tables and looks again.
+//   - The sweep of the outbox: two processes that send the same event cause a duplicate, which the inbox of its consumers
+//     absorbs. Acknowledgements are inserted with ON CONFLICT DO NOTHING. The sweep state is written in one statement that
+//     checks the lease, and an older sweep state stays true.
+//   - Retention: each statement that deletes rows checks their condition itself.
+//   - Partitions: one transaction locks the tables, checks again, and makes or drops the partitions.
 package lease
 
 import (
@@ -37,11 +36,11 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Acquire takes the lease called name in the schema for ttl, or renews it, and tells whether holder holds it now. Then at
-// least half of ttl is left: a holder calls it again in less, and stops its work when it is told false. holder is drawn
-// by each process, or part of one, that competes, once.
+// Acquire takes or renews the lease with this name for ttl, and reports whether holder holds it. If it does, at least half of
+// ttl is left. The holder must call Acquire again within that time, and stop its work when Acquire returns false. holder is a
+// random id that each competing process, or part of one, draws once.
 //
-// In a transaction the lease is taken when that commits, and others who ask meanwhile wait for it.
+// In a transaction the lease is taken when the transaction commits, and concurrent calls wait for it.
 func Acquire(ctx context.Context, db DB, schema, name string, holder uuid.UUID, ttl time.Duration) (held bool, err error) {
 	err = db.QueryRow(ctx, queries.Parse(file, schema).Get("Acquire"), name, holder.String(), ttl.Seconds()).Scan(&held)
 	var pgErr *pgconn.PgError
@@ -54,7 +53,7 @@ func Acquire(ctx context.Context, db DB, schema, name string, holder uuid.UUID, 
 	return held, nil
 }
 
-// Release gives the lease back, if holder has it, so that the next needn't wait until it expires.
+// Release ends the lease if holder holds it, so that the next holder doesn't have to wait until it expires.
 func Release(ctx context.Context, db DB, schema, name string, holder uuid.UUID) error {
 	if _, err := db.Exec(ctx, queries.Parse(file, schema).Get("Release"), name, holder.String()); err != nil {
 		return fmt.Errorf("release lease %s: %w", name, err)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/internal/lease"
@@ -26,7 +25,7 @@ func acquire(t *testing.T, db lease.DB, schema string, holder uuid.UUID, want bo
 	}
 }
 
-func TestLease(t *testing.T) {
+func TestOneHolderUntilTheLeaseExpires(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	one, two := uuid.New(), uuid.New()
@@ -54,8 +53,8 @@ func TestLease(t *testing.T) {
 	acquire(t, pool, schema, one, true)
 }
 
-// A lease that was taken before Postgres' clock was set back doesn't hold for all that time.
-func TestLeaseFromTheFuture(t *testing.T) {
+// A lease that was taken before the clock of Postgres was set back ends after its ttl all the same.
+func TestLeaseEndsWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
 	one, two := uuid.New(), uuid.New()
@@ -67,8 +66,8 @@ func TestLeaseFromTheFuture(t *testing.T) {
 	acquire(t, pool, schema, one, false)
 }
 
-// What only asks, and what is held for long enough, writes nothing.
-func TestAskingWritesNothing(t *testing.T) {
+// Acquire writes nothing if another process holds the lease, or if enough of the ttl is left.
+func TestAcquireWritesOnlyWhenNeeded(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
 	one, two := uuid.New(), uuid.New()
@@ -87,7 +86,7 @@ func TestAskingWritesNothing(t *testing.T) {
 	}
 }
 
-func TestOneOfMany(t *testing.T) {
+func TestOneOfManyAcquires(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
 	for round := range 20 {
@@ -111,19 +110,11 @@ func TestOneOfMany(t *testing.T) {
 	}
 }
 
-func TestExecModes(t *testing.T) {
+func TestAcquireInEachExecMode(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
-	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	} {
-		config := pool.Config()
-		config.ConnConfig.DefaultQueryExecMode = mode
-		p, err := pgxpool.NewWithConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.Close)
+	for _, mode := range testdb.Modes {
+		p := testdb.Mode(t, pool, mode)
 		one := uuid.New()
 		acquire(t, p, schema, one, true)
 		acquire(t, p, schema, uuid.New(), false)
@@ -134,7 +125,7 @@ func TestExecModes(t *testing.T) {
 }
 
 // In a transaction at repeatable read, too.
-func TestIsolation(t *testing.T) {
+func TestAcquireAtRepeatableRead(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
 	tx, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.Serializable})

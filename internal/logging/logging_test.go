@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/logging"
 )
 
-// Without a Logger what needs a person is on stderr, and nothing else is.
+// Without a Logger, warnings and errors are written to stderr, and nothing else is.
 func TestDefaultWritesToStderr(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("LOGGING_TEST_CHILD") != "" {
@@ -50,7 +50,7 @@ func TestOrKeepsTheGiven(t *testing.T) {
 }
 
 // No part of the library is silent by default.
-func TestNobodyDiscardsByDefault(t *testing.T) {
+func TestEveryPartLogsByDefault(t *testing.T) {
 	t.Parallel()
 	for _, part := range []string{"outbox", "handlers", "saga", "timeout", "rocketmq", "rocketflowfx"} {
 		files, err := filepath.Glob(filepath.Join("..", "..", part, "*.go"))

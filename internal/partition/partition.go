@@ -1,8 +1,13 @@
-// Package partition makes and drops the daily partitions of tables whose key is, or begins with, a UUIDv7: the id tells
-// the day. Ids of no day that has a partition go to the table's default partition, so an insert never fails for the
-// lack of one.
+// Package partition makes and drops the daily partitions of tables whose key is, or begins with, a UUIDv7, which contains
+// the day. Rows of a day without a partition go to the table's default partition, so an insert never fails for the lack of
+// one.
 //
-// The tables' schema has the functions that do it, make_partition and drop_partition, from rocketflow's migrations.
+//	made, err := partition.Ensure(ctx, pool, table, now, 7)  // today's and those of the next 7 days
+//	days, err := partition.Days(ctx, pool, table)
+//	dropped, err := partition.Drop(ctx, pool, days[:1], nil) // the oldest
+//
+// The SQL functions make_partition and drop_partition of rocketflow's migrations do the work, with the rights of the tables'
+// owner.
 package partition
 
 import (
@@ -18,17 +23,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// lockTimeout bounds how long making or dropping a partition may stand in the way of others: it waits for transactions
-// that use the table, and whoever comes later queues behind it.
+// lockTimeout bounds how long making or dropping a partition may block other transactions: it waits for those that use the
+// table, and later ones queue behind it.
 const lockTimeout = "500ms"
 
-// turnTimeout bounds how long one waits for another who makes or drops partitions of the schema. That one is held up for
-// a few lockTimeouts at most, unless its machine or network is gone: then its turn ends when Postgres notices, and those
-// who wait give up and try again later instead of holding a connection each.
+// turnTimeout bounds the wait for another process that makes or drops partitions of the schema. That one needs a few
+// lockTimeouts at most, unless its machine or network failed: then its lock ends when Postgres notices, and those who wait
+// give up and retry later instead of holding a connection each.
 const turnTimeout = "5s"
 
-// idleTimeout ends the transaction of a process that froze, or lost its network, between two statements: it would hold
-// everybody out of the tables.
+// idleTimeout ends the transaction of a process that froze, or lost its network, between two statements: it would lock all
+// others out of the tables.
 const idleTimeout = "10s"
 
 // Table is a partitioned table.
@@ -42,7 +47,7 @@ func (t Table) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitiz
 type Day struct {
 	Table Table
 	Name  string
-	Start time.Time // UTC; it ends a day later
+	Start time.Time // UTC; the day ends 24 h later
 }
 
 func (t Table) day(at time.Time) Day {
@@ -50,13 +55,13 @@ func (t Table) day(at time.Time) Day {
 	return Day{Table: t, Name: t.Name + start.Format("_p20060102"), Start: start}
 }
 
-// Quoted names the partition in a statement.
+// Quoted returns the partition's quoted name with its schema, for statements.
 func (d Day) Quoted() string { return pgx.Identifier{d.Table.Schema, d.Name}.Sanitize() }
 
-// Bounds are the least UUIDv7 of the day and of the next.
+// Bounds returns the least UUIDv7 of the day and of the next day.
 func (d Day) Bounds() (from, to string) { return bound(d.Start), bound(d.Start.AddDate(0, 0, 1)) }
 
-// bound is the least UUIDv7 of an instant.
+// bound returns the least UUIDv7 of an instant.
 func bound(at time.Time) string {
 	var id uuid.UUID
 	ms := uint64(at.UnixMilli())
@@ -66,9 +71,9 @@ func bound(at time.Time) string {
 	return id.String()
 }
 
-// Ensure makes the partitions from the day of now until ahead days later that don't exist, and returns the names of
-// those it made. One day that can't be made, as rows of it are in the default partition, doesn't keep the others from
-// it. Any number of processes may call it at once.
+// Ensure makes the missing partitions from the day of now until ahead days later, and returns the names of those it made. A
+// partition can't be made if the default partition has rows of its day; the others are made all the same. Any number of
+// processes may call Ensure at the same time.
 func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahead int) (made []string, err error) {
 	days, err := Days(ctx, pool, t)
 	if err != nil {
@@ -94,8 +99,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahe
 	return made, err
 }
 
-// create has the schema's function make the partition, which then belongs to the owner of the schema's tables, whoever
-// calls.
+// create calls the schema's function, so that the partition belongs to the owner of the schema's tables.
 func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 	made := false
 	err := exclusively(ctx, pool, d.Table, func(tx pgx.Tx) error {
@@ -106,7 +110,7 @@ func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 	return made && err == nil, err
 }
 
-// Days lists the partitions, oldest first, without the default one.
+// Days returns the partitions of a table, oldest first, without the default one.
 func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	rows, err := pool.Query(ctx, `
 		SELECT c.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
@@ -127,17 +131,16 @@ func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	return days, nil
 }
 
-// Drop drops partitions, all or none, unless keep says that they are needed: it is called in the same transaction, with
-// everybody locked out of the tables, and may look into them, briefly. It returns whether they were dropped, and not by
-// another process before.
-func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx context.Context, tx pgx.Tx) (bool, error)) (bool, error) {
-	dropped := false
-	err := exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
+// Drop drops partitions, all or none, unless keep returns true. keep, if not nil, is called in the same transaction while
+// all others are locked out of the tables, so it may look into them, briefly. dropped is false as well if another process
+// has dropped them before.
+func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx context.Context, tx pgx.Tx) (bool, error)) (dropped bool, err error) {
+	err = exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
 		var exists bool
 		if err := tx.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1::text) IS NOT NULL", days[0].Quoted()).Scan(&exists); err != nil || !exists {
 			return err
 		}
-		// The parents first, and in the caller's order: that is how queries take them, so none can meet us half way.
+		// The parents first, and in the caller's order: queries lock them in this order too, so there is no deadlock.
 		for _, d := range days {
 			if _, err := tx.Exec(ctx, "LOCK TABLE ONLY "+d.Table.quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
 				return err
@@ -163,9 +166,10 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx con
 	return dropped, nil
 }
 
-// ErrBusy: the table was in use for too long; try again later.
+// ErrBusy is returned when the table was in use for too long. Retry later.
 var ErrBusy = errors.New("table is in use")
 
+// exclusively runs fn in a transaction that is the only one to make or drop partitions of the schema.
 func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.Tx) error) error {
 	// Read committed: a snapshot from before the lock would not show keep what came meanwhile.
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}

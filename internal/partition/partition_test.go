@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-func TestEnsureAndDrop(t *testing.T) {
+func TestPartitionsAreMadeAndDropped(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
@@ -72,7 +72,7 @@ func TestEnsureAndDrop(t *testing.T) {
 }
 
 // A process that froze while it made or dropped a partition holds the others up for a moment only, whichever of them asks.
-func TestFrozenInItsTurn(t *testing.T) {
+func TestFrozenProcessBlocksNobodyForLong(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)

@@ -1,9 +1,9 @@
-// Package pgclock moves the time of a Postgres schema, for tests. What is due is decided by the clock of Postgres, which
-// nobody can set; but our SQL, like most people's, calls clock_timestamp() and now() by their bare names, and so gets
-// functions of a schema that stands before pg_catalog in the search path.
+// Package pgclock sets the time of a Postgres schema in tests. The clock of Postgres decides what is due, and it can't be set.
+// But SQL calls clock_timestamp() and now() by their unqualified names, and Postgres finds functions of these names first in
+// the schema that stands before pg_catalog in the search path.
 //
-// CURRENT_TIMESTAMP and its like are no functions and stay with the machine, as do functions that are called by their
-// full names. A transaction that is open while the clock is moved may go on by the old time.
+// CURRENT_TIMESTAMP and its like are no functions and show the time of the machine, as do functions that are called by their
+// qualified names. A transaction that is open while the time is set may continue with the old time.
 package pgclock
 
 import (
@@ -19,7 +19,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
-// functions are those that tell the time, with their volatility: one that differs would keep them from being inlined.
+// functions are the functions that return the time. Each replacement has the volatility of the original, so that it is
+// inlined.
 var functions = []struct{ name, volatility string }{
 	{"clock_timestamp", "VOLATILE"},
 	{"statement_timestamp", "STABLE"},
@@ -27,11 +28,12 @@ var functions = []struct{ name, volatility string }{
 	{"now", "STABLE"},
 }
 
-// SearchPath is what connections need as their search_path: the schema before pg_catalog.
+// SearchPath returns the search_path that connections need to use the schema's clock: the schema before pg_catalog.
 func SearchPath(schema string) string { return quote(schema) + ", pg_catalog" }
 
-// Install gives a schema, which exists, a clock that shows the machine's time. It comes before the tables: a column's
-// default is bound to its function when the table is made. The connections of pool must have the SearchPath.
+// Install creates the clock of an existing schema. It shows the time of the machine until Set changes it. The connections of
+// pool must have the SearchPath. Tables that are created on such a connection use the clock in their columns' defaults; for
+// other tables call Adopt.
 func Install(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	if err := replace(ctx, pool, schema, 0); err != nil {
 		return fmt.Errorf("install clock in schema %s: %w", schema, err)
@@ -47,14 +49,20 @@ func Install(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	return nil
 }
 
-// Set has the schema's clock show the machine's time plus offset, of which it sees whole microseconds. When it returns,
-// every statement that begins on any connection goes by the new time. An offset less than the one before turns time
-// back, which nothing here expects. Calls may run at once; the last one wins.
+// Set makes the schema's clock show the time of the machine plus offset, in microseconds. Every statement that begins after
+// Set has returned, on any connection, gets the new time. The offset must not decrease. Calls may be concurrent; the last one
+// counts.
 //
-// tables are schemas with rocketflow's tables that live by this clock, besides schema itself.
+// tables are further schemas with rocketflow's tables that use this clock. Set adopts them, and makes their partitions of the
+// new day.
 func Set(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration, tables ...string) error {
 	for _, s := range append([]string{schema}, tables...) {
-		if err := ahead(ctx, pool, s, offset); err != nil {
+		if err := makePartitions(ctx, pool, s, offset); err != nil {
+			return fmt.Errorf("set clock of schema %s: %w", schema, err)
+		}
+	}
+	for _, s := range tables {
+		if err := Adopt(ctx, pool, s); err != nil {
 			return fmt.Errorf("set clock of schema %s: %w", schema, err)
 		}
 	}
@@ -64,9 +72,43 @@ func Set(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Dur
 	return nil
 }
 
-// ahead makes the partitions of the day to come. In life they are there days before. Whoever jumps over these days would
-// find none, and making them while others write the first rows of the day makes those fail.
-func ahead(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
+// Adopt makes the defaults of the columns in another schema's tables call the functions of the clock. A migration creates
+// its tables with a search path of its own, so their defaults call those of pg_catalog. The connections of pool must have the
+// SearchPath of the clock's schema.
+func Adopt(ctx context.Context, pool *pgxpool.Pool, tables string) error {
+	names := make([]string, len(functions))
+	for i, f := range functions {
+		names[i] = f.name
+	}
+	// pg_get_expr qualifies a function that the search path doesn't find first.
+	rows, err := pool.Query(ctx, `SELECT c.relname, a.attname, pg_get_expr(d.adbin, d.adrelid)
+		FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+		WHERE c.relnamespace = to_regnamespace($1) AND NOT c.relispartition
+			AND pg_get_expr(d.adbin, d.adrelid) ~ ('\mpg_catalog\.(' || $2 || ')\(')`, quote(tables), strings.Join(names, "|"))
+	if err != nil {
+		return fmt.Errorf("adopt the tables of schema %s: %w", tables, err)
+	}
+	type column struct{ Table, Name, Default string }
+	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
+	if err != nil {
+		return fmt.Errorf("adopt the tables of schema %s: %w", tables, err)
+	}
+	for _, c := range columns {
+		for _, name := range names {
+			c.Default = strings.ReplaceAll(c.Default, "pg_catalog."+name+"(", name+"(")
+		}
+		// One transaction for each table: locks on several could end in a deadlock with a service that runs.
+		_, err := pool.Exec(ctx, fmt.Sprintf("ALTER TABLE %s.%s ALTER COLUMN %s SET DEFAULT %s", quote(tables), quote(c.Table), quote(c.Name), c.Default))
+		if err != nil {
+			return fmt.Errorf("adopt column %s.%s of schema %s: %w", c.Table, c.Name, tables, err)
+		}
+	}
+	return nil
+}
+
+// makePartitions makes the partitions of the new day. In production they exist days before. A test that sets the time past
+// them would make them while services write the first rows of the day, which then fail.
+func makePartitions(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
 	var has []string
 	err := pool.QueryRow(ctx, `SELECT ARRAY (SELECT name FROM unnest(ARRAY ['outbox', 'outbox_ack', 'inbox']) AS name
 		WHERE to_regclass($1 || '.' || name) IS NOT NULL)`, quote(schema)).Scan(&has)
@@ -84,9 +126,9 @@ func ahead(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.D
 
 func replace(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
 	var ddl strings.Builder
-	// Two that replace a function at a time get in each other's way.
+	// Concurrent replacements of a function fail.
 	fmt.Fprintf(&ddl, "SELECT pg_advisory_xact_lock(hashtextextended('rocketflow clock %s', 0));", strings.ReplaceAll(schema, "'", "''"))
-	// Seconds, not days: a day that begins or ends summer time isn't 24 hours long.
+	// Seconds, not days: a day on which summer time begins or ends doesn't have 24 hours.
 	microseconds := offset.Microseconds()
 	for _, f := range functions {
 		fmt.Fprintf(&ddl, `CREATE OR REPLACE FUNCTION %[1]s.%[2]s() RETURNS pg_catalog.timestamptz LANGUAGE sql %[3]s PARALLEL SAFE

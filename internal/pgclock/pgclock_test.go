@@ -16,8 +16,8 @@ import (
 
 const day = 24 * time.Hour
 
-// Each way to ask for the time gets the new one, prepared statements and columns' defaults too.
-func TestSet(t *testing.T) {
+// Each function returns the time that was set, also in prepared statements and columns' defaults.
+func TestEachFunctionReturnsTheSetTime(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema, _ := testdb.Clocked(t)
@@ -57,8 +57,8 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// While others ask, and others set, nobody gets an error, and each asker's time only rises.
-func TestSetWhileInUse(t *testing.T) {
+// While some connections read the time and others set it, there is no error, and the time of each reader only increases.
+func TestSetWhileOthersReadTheTime(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	askers, ctx := errgroup.WithContext(context.Background())
@@ -110,8 +110,8 @@ func TestSetWhileInUse(t *testing.T) {
 	}
 }
 
-// An offset across the night in which a clock is put forward is what it says, whatever the session's time zone.
-func TestSummerTime(t *testing.T) {
+// An offset across the beginning of summer time is exact, whatever the session's time zone.
+func TestOffsetAcrossSummerTime(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema, _ := testdb.Clocked(t)
@@ -136,7 +136,7 @@ func TestSummerTime(t *testing.T) {
 	}
 }
 
-// A schema that isn't before pg_catalog would have no effect, in silence.
+// Install returns an error if the schema isn't before pg_catalog: the clock would have no effect.
 func TestInstallChecksTheSearchPath(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Schema(t)

@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Drop drops schemas with all that is in them; one that isn't there is no error. It waits at most 10 s for each lock.
+// Drop drops schemas with everything in them. A schema that doesn't exist is no error. Drop waits at most 10 s for each lock.
 //
-// A statement whose caller has gone may be under way for a moment yet, and hold locks that Drop wants in another order:
-// what that costs Drop is tried again.
+// A statement whose client has disconnected may still run for a moment, and hold locks that Drop takes in another order. Drop
+// tries again after such a deadlock.
 func Drop(ctx context.Context, url string, schemas ...string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -38,6 +38,7 @@ func Drop(ctx context.Context, url string, schemas ...string) error {
 	return nil
 }
 
+// attempts is how often Drop tries to drop one schema.
 const attempts = 5
 
 func drop(ctx context.Context, conn *pgx.Conn, schema string) error {

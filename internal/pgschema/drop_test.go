@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// Somebody holds what Drop wants, and wants what Drop holds.
+// Another session and Drop wait for each other's locks.
 func TestDropDespiteADeadlock(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

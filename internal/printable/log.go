@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// Logger returns l with each value of its lines as Line has it. Config.WithDefaults of each part calls it, so that no
-// place that logs needs to.
+// Logger returns a logger that writes to l with each value escaped and shortened as Line does. logging.Or calls it for the
+// Logger of every Config, so code that logs doesn't have to.
 func Logger(l *slog.Logger) *slog.Logger {
 	if _, done := l.Handler().(handler); done {
 		return l
@@ -15,7 +15,7 @@ func Logger(l *slog.Logger) *slog.Logger {
 	return slog.New(handler{l.Handler()})
 }
 
-// A stack of calls is text of the program's own, and of many lines.
+// A call stack is text of the program itself and has many lines.
 const (
 	stackKey = "stack"
 	maxStack = 16 << 10
@@ -42,7 +42,7 @@ func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h handler) WithGroup(name string) slog.Handler { return handler{h.Handler.WithGroup(name)} }
 
-// plain changes a value only if there is something to escape or cut: others keep their type.
+// plain replaces a value by text only if it has something to escape or to shorten. Other values keep their type.
 func plain(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	switch a.Value.Kind() {
@@ -73,7 +73,7 @@ func plain(a slog.Attr) slog.Attr {
 			if text := fmt.Sprint(v); Line(text, Reason) != text {
 				a.Value = slog.StringValue(Line(text, Reason))
 			}
-		default: // a struct, say, that a line shows with its fields
+		default: // such as a struct, which is logged with its fields
 			if text := fmt.Sprintf("%+v", v); Line(text, Reason) != text {
 				a.Value = slog.StringValue(Line(text, Reason))
 			}

@@ -1,5 +1,5 @@
-// Package printable makes text that came from outside fit for logs, errors, terminals and tables: bounded, and without
-// characters that move a cursor, reorder a line, or can't be seen.
+// Package printable makes text from outside safe to show in logs, errors, terminals and tables: it bounds the length, and
+// escapes characters that move a cursor, reorder a line, or are invisible.
 package printable
 
 import (
@@ -10,20 +10,20 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what is shown, in bytes.
+// Limits of text that is shown, in bytes.
 const (
 	Name   = 160     // a subject, a topic, a key
 	Reason = 2 << 10 // why something failed, in an error or a log line
 )
 
-// Line returns s as one line of at most limit bytes: what is no plain text is escaped as in a Go string, line breaks and
-// tabs too, and what is too long ends with an ellipsis.
+// Line returns s as one line of at most limit bytes. Characters that aren't plain text, including line breaks and tabs, are
+// escaped as in a Go string. Text that is too long ends with an ellipsis.
 func Line(s string, limit int) string { return escape(s, limit, false) }
 
-// Text is Line for text of several lines: line breaks and tabs stay.
+// Text is Line for text of several lines: it keeps line breaks and tabs.
 func Text(s string, limit int) string { return escape(s, limit, true) }
 
-// Quote returns s between quotes, of at most limit bytes of s. What was longer ends with an ellipsis and its length.
+// Quote returns at most limit bytes of s in quotes. Text that is longer ends with an ellipsis and its length.
 func Quote(s string, limit int) string {
 	if len(s) <= limit {
 		return strconv.Quote(s)
@@ -31,8 +31,8 @@ func Quote(s string, limit int) string {
 	return fmt.Sprintf("%q… (%d bytes)", cut(s, limit), len(s))
 }
 
-// Quotes returns a list of texts, each quoted, of at most limit bytes of text. What was longer ends with an ellipsis and
-// the number of texts.
+// Quotes returns a list of texts, each quoted, of about limit bytes. A list that is longer ends with an ellipsis and the number
+// of texts.
 func Quotes(list []string, limit int) string {
 	var b strings.Builder
 	b.WriteByte('[')
@@ -50,7 +50,7 @@ func Quotes(list []string, limit int) string {
 	return b.String()
 }
 
-// Error returns err with its text as Line has it. errors.Is and errors.As see err.
+// Error returns an error that wraps err, with the text of err as Line returns it.
 func Error(err error, limit int) error {
 	if err == nil {
 		return nil
@@ -62,8 +62,8 @@ func Error(err error, limit int) error {
 	return err
 }
 
-// Errorf is fmt.Errorf for texts that hold what came from outside: each string is shown as Line has it, cut to Name, and so
-// is the whole, cut to Reason.
+// Errorf is fmt.Errorf for arguments from outside: each string is escaped and shortened to Name as by Line, and the whole text
+// to Reason.
 func Errorf(format string, args ...any) error {
 	for i, a := range args {
 		if s, ok := a.(string); ok {
@@ -73,7 +73,7 @@ func Errorf(format string, args ...any) error {
 	return Error(fmt.Errorf(format, args...), Reason)
 }
 
-// shown is an error whose text is not fit to be shown.
+// shown is an error with a text that is safe to show.
 type shown struct {
 	text string
 	err  error
@@ -89,7 +89,7 @@ func escape(s string, limit int, breaks bool) string {
 		return s
 	}
 	var b strings.Builder
-	end := 0 // where an ellipsis has its place, should not all fit
+	end := 0 // where the ellipsis goes if not all fits
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		piece := s[i : i+size]
@@ -109,7 +109,7 @@ func escape(s string, limit int, breaks bool) string {
 	return b.String()
 }
 
-// cut ends s within limit bytes, at the end of a character.
+// cut shortens s to at most limit bytes, at the end of a character.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -121,14 +121,14 @@ func cut(s string, limit int) string {
 	return s[:n]
 }
 
-// isPlain leaves the joiners that scripts and emoji need.
+// isPlain reports whether r is shown as it is. Joiners are, because scripts and emoji need them.
 func isPlain(r rune, breaks bool) bool {
 	switch r {
 	case '\n', '\t':
 		return breaks
 	case '\u200c', '\u200d':
 		return true
-	case utf8.RuneError: // a character of its own, or the sign of invalid UTF-8, which is found by its size
+	case utf8.RuneError: // the character U+FFFD itself; the caller finds invalid UTF-8 by its size
 		return true
 	}
 	return r >= 0x20 && r < 0x7f || r >= 0xa0 && !unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Cs)

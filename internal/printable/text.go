@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// IsText tells whether s can be the text of an attribute, a key or a name: valid UTF-8 without control characters and
-// noncharacters, as CloudEvents' String. U+FFFD is what other programs put in the place of what was none.
+// IsText reports whether s can be the value of an attribute, a key or a name: valid UTF-8 without control characters and
+// noncharacters, as the type String of CloudEvents. U+FFFD is refused, because other programs put it in the place of invalid
+// text.
 func IsText(s string) bool {
 	for _, r := range s {
 		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == utf8.RuneError || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe {
@@ -18,8 +19,8 @@ func IsText(s string) bool {
 	return true
 }
 
-// JSON returns a JSON text whose strings say the same, with what is no plain text escaped. It may have line breaks between
-// its members.
+// JSON returns an equal JSON text in which characters that aren't plain text are escaped. It keeps line breaks between the
+// members.
 func JSON(text []byte) []byte {
 	if bytes.IndexFunc(text, func(r rune) bool { return !isPlain(r, true) }) < 0 {
 		return text
@@ -32,7 +33,7 @@ func JSON(text []byte) []byte {
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
 			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default: // control characters below U+0020 stand in no string of a JSON text
+		default: // never below U+0020: a string of a JSON text has no control characters
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}

@@ -1,8 +1,8 @@
-// Package queries reads SQL from .sql files. A file holds statements that each begin with a line "-- name: Name", with
-// comments after it; {schema} in them stands for the Postgres schema of rocketflow's tables, which the user chooses.
+// Package queries reads SQL statements from .sql files. Each statement of a file begins with a line "-- name: Name", and may have
+// comments. {schema} stands for the Postgres schema of rocketflow's tables, which the user chooses.
 //
-// What is sent to Postgres begins with the line "-- name: Name", by which traces, logs and pg_stat_statements tell
-// statements apart, and has no other comments.
+// The text that is sent to Postgres begins with the line "-- name: Name", which identifies the statement in traces, logs and
+// pg_stat_statements, and has no other comments.
 package queries
 
 import (
@@ -17,7 +17,8 @@ const mark = "-- name: "
 // Set holds the statements of a file by name.
 type Set map[string]string
 
-// Parse reads a file for a schema. It panics on what no user can cause: a statement without a name, or two with one.
+// Parse returns the statements of a file for a schema. It panics if a statement has no name or if two have the same: no user can
+// cause that.
 func Parse(file, schema string) Set {
 	set := Set{}
 	quoted := pgx.Identifier{schema}.Sanitize()
@@ -35,7 +36,7 @@ func Parse(file, schema string) Set {
 	return set
 }
 
-// Get returns a statement. It panics if there is none of that name.
+// Get returns the statement with this name. It panics if there is none.
 func (s Set) Get(name string) string {
 	q, ok := s[name]
 	if !ok {
@@ -44,7 +45,7 @@ func (s Set) Get(name string) string {
 	return q
 }
 
-// WithoutComments returns SQL without its comments and empty lines. Strings and quoted names stay as they are.
+// WithoutComments returns SQL without comments and empty lines. It doesn't change strings and quoted names.
 func WithoutComments(sql string) string {
 	var b strings.Builder
 	for sql != "" {
@@ -65,8 +66,8 @@ func WithoutComments(sql string) string {
 	return strings.Join(lines, "\n")
 }
 
-// token returns how long the comment, string or quoted name is that SQL begins with, or else the text before the next
-// one.
+// token returns the length of the comment, string or quoted name that sql begins with, or of the text before the next one, and
+// whether it is a comment.
 func token(sql string) (length int, comment bool) {
 	upTo := func(from int, end string) int {
 		if i := strings.Index(sql[from:], end); i >= 0 {
@@ -77,12 +78,12 @@ func token(sql string) (length int, comment bool) {
 	switch {
 	case strings.HasPrefix(sql, "--"):
 		if i := strings.IndexByte(sql, '\n'); i >= 0 {
-			return i, true // the line's end stays
+			return i, true // without the line break
 		}
 		return len(sql), true
 	case strings.HasPrefix(sql, "/*"):
 		return upTo(2, "*/"), true
-	case sql[0] == '\'' || sql[0] == '"': // a doubled one begins the next token
+	case sql[0] == '\'' || sql[0] == '"': // a doubled quote begins the next token
 		return upTo(1, sql[:1]), false
 	case sql[0] == '$':
 		if tag := dollarTag(sql); tag != "" {
@@ -103,7 +104,7 @@ func token(sql string) (length int, comment bool) {
 	return len(sql), false
 }
 
-// dollarTag returns the $tag$ or $$ that SQL begins with, or nothing for a parameter.
+// dollarTag returns the $tag$ or $$ that sql begins with, or "" if it begins with a parameter.
 func dollarTag(sql string) string {
 	for i := 1; i < len(sql); i++ {
 		switch c := sql[i]; {

@@ -8,15 +8,15 @@ import (
 	"slices"
 )
 
-// Credentials sign requests. The zero value signs nothing.
+// Credentials are a user's name and secret, with which requests are signed. With the zero value they are not.
 type Credentials struct {
 	AccessKey, SecretKey string
 }
 
-// IsZero tells whether there is nothing to sign with.
+// IsZero reports whether k is the zero value.
 func (k Credentials) IsZero() bool { return k.AccessKey == "" && k.SecretKey == "" }
 
-// Sign adds the access key and a signature of the fields and the body to c.
+// Sign adds the access key to c, and a signature of its fields and body.
 func (k Credentials) Sign(c *Command) {
 	if k.IsZero() {
 		return
@@ -28,12 +28,12 @@ func (k Credentials) Sign(c *Command) {
 	c.Ext["Signature"] = k.signature(c)
 }
 
-// Signed tells whether c carries the signature that k would make.
+// Signed reports whether c has the signature that Sign makes with k.
 func (k Credentials) Signed(c *Command) bool {
 	return c.Ext["AccessKey"] == k.AccessKey && hmac.Equal([]byte(c.Ext["Signature"]), []byte(k.signature(c)))
 }
 
-// signature is taken over the values in the order of their names, then the body.
+// signature returns the HMAC of the fields' values, sorted by name, and the body.
 func (k Credentials) signature(c *Command) string {
 	mac := hmac.New(sha1.New, []byte(k.SecretKey))
 	for _, name := range slices.Sorted(maps.Keys(c.Ext)) {

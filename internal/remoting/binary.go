@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// cursor reads big-endian fields and remembers that it ran out.
+// cursor reads big-endian fields. At the end of its bytes it sets failed and returns zeros.
 type cursor struct {
 	b      []byte
 	failed bool
@@ -49,10 +49,10 @@ func (c *cursor) int64() int64 {
 	return 0
 }
 
-// languages are named by their number in a binary header.
+// languages has the names of the numbers that stand for a peer's language in a binary header.
 var languages = []string{"JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS", "RUST", "NODE_JS"}
 
-// decodeBinaryHeader decodes the encoding that RocketMQ calls ROCKETMQ.
+// decodeBinaryHeader decodes a header in the encoding that RocketMQ calls ROCKETMQ.
 func decodeBinaryHeader(b []byte) (*Command, error) {
 	r := &cursor{b: b}
 	c := &Command{Code: Code(r.int16())}

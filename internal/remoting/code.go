@@ -1,9 +1,9 @@
 package remoting
 
-// Code is a request code, or in a response the result.
+// Code is the kind of a request or, in a response, the result.
 type Code int
 
-// Requests that rocketflow sends or answers.
+// Codes of the requests that packages rocketmq and rocketmqtest send or handle.
 const (
 	SendMessage           Code = 10
 	PullMessage           Code = 11
@@ -38,7 +38,7 @@ const (
 	CreateACL             Code = 3006
 )
 
-// Results.
+// Codes of responses.
 const (
 	Success             Code = 0
 	SystemError         Code = 1
@@ -63,7 +63,7 @@ const (
 	IllegalOperation    Code = 604
 )
 
-// The kinds of END_TRANSACTION, as bits of the system flag.
+// Decisions of END_TRANSACTION; also the bits of a record's system flag that say what it is of a transaction.
 const (
 	TransactionUnknown  = 0
 	TransactionPrepared = 4

@@ -13,15 +13,15 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// writeTimeout ends a connection whose peer has stopped reading.
+// writeTimeout is when a connection whose peer has stopped reading is closed.
 const writeTimeout = 10 * time.Second
 
-// Handler gets the requests that the peer sends. It runs on the reading goroutine: it must not block, and hands work
-// that takes time to someone else. What it returns, unless nil, is sent as the response.
+// Handler handles a request of the peer and returns the response; nil sends none, so that it can be sent later with Respond. It is called in
+// the goroutine that reads from the connection, so it must not block.
 type Handler func(c *Conn, request *Command) *Command
 
-// Conn is one connection. Requests run concurrently; a response finds its request by the opaque number. When the
-// connection breaks, all pending requests fail at once. It doesn't reconnect.
+// Conn is one connection. Requests are concurrent; a response is matched to its request by the opaque number. When the connection breaks, all
+// pending requests fail at once. It doesn't reconnect. All methods are safe for concurrent use.
 type Conn struct {
 	net     net.Conn
 	keys    Credentials
@@ -38,7 +38,7 @@ type Conn struct {
 	err     error // why the connection ended; set once, before done is closed
 }
 
-// Dial connects to a name server or broker. keys sign every request; handler may be nil.
+// Dial connects to a name server or broker. Every request is signed with keys. handler handles the peer's requests; with nil they are ignored.
 func Dial(ctx context.Context, address string, keys Credentials, handler Handler) (*Conn, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", address)
@@ -48,21 +48,20 @@ func Dial(ctx context.Context, address string, keys Credentials, handler Handler
 	return NewConn(nc, keys, handler), nil
 }
 
-// NewConn takes over nc, from either side of a connection.
+// NewConn returns a Conn that uses nc, a client's or a server's end of a connection, and closes it.
 func NewConn(nc net.Conn, keys Credentials, handler Handler) *Conn {
 	c := &Conn{net: nc, keys: keys, handler: handler, done: make(chan struct{}), pending: map[int32]chan *Command{}}
 	c.read.Go(c.readAll)
 	return c
 }
 
-// Call sends a request and waits for its response. A response other than success is returned together with a
-// *ResponseError. Without a response the error matches broker.ErrUnavailable, and also ctx's error if that was why:
-// the request may have taken effect.
+// Call sends a request and waits for its response. A response other than Success is returned together with a *ResponseError. Without a
+// response the error matches broker.ErrUnavailable, and ctx's error if ctx has ended: the request may have taken effect.
 func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	answer := make(chan *Command, 1)
+	response := make(chan *Command, 1)
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -70,7 +69,7 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	}
 	c.next++
 	opaque := c.next
-	c.pending[opaque] = answer
+	c.pending[opaque] = response
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -91,13 +90,13 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 		return nil, err
 	}
 	select {
-	case r := <-answer:
+	case r := <-response:
 		return r, r.Err()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: no answer from %s to request %d: %w", broker.ErrUnavailable, c.net.RemoteAddr(), request.Code, context.Cause(ctx))
+		return nil, fmt.Errorf("%w: no response from %s to request %d: %w", broker.ErrUnavailable, c.net.RemoteAddr(), request.Code, context.Cause(ctx))
 	case <-c.done:
 		select {
-		case r := <-answer: // came just before the end
+		case r := <-response: // it came just before the connection ended
 			return r, r.Err()
 		default:
 			return nil, c.broken()
@@ -105,12 +104,12 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	}
 }
 
-// Notify sends a request that gets no answer.
+// Notify sends a request that gets no response.
 func (c *Conn) Notify(request *Command) error {
 	return c.write(request.AsOneway())
 }
 
-// Respond sends a response made by [Command.Answer] later than the handler's return.
+// Respond sends a response, made with [Command.Answer], to a request whose Handler returned nil.
 func (c *Conn) Respond(response *Command) error { return c.write(response) }
 
 func (c *Conn) write(cmd *Command) error {
@@ -128,7 +127,7 @@ func (c *Conn) write(cmd *Command) error {
 		_, err = c.net.Write(b)
 	}
 	if err != nil {
-		// Part of a frame may be out: the stream is of no more use.
+		// Part of a frame may have been sent, so no frame can follow.
 		c.end(err)
 		return c.broken()
 	}
@@ -145,8 +144,8 @@ func (c *Conn) readAll() {
 		}
 		if !cmd.Response() {
 			if c.handler != nil {
-				if answer := c.handler(c, cmd); answer != nil && !cmd.Oneway() {
-					if c.write(answer) != nil {
+				if response := c.handler(c, cmd); response != nil && !cmd.Oneway() {
+					if c.write(response) != nil {
 						return
 					}
 				}
@@ -154,11 +153,11 @@ func (c *Conn) readAll() {
 			continue
 		}
 		c.mu.Lock()
-		answer := c.pending[cmd.Opaque]
+		response := c.pending[cmd.Opaque]
 		delete(c.pending, cmd.Opaque)
 		c.mu.Unlock()
-		if answer != nil {
-			answer <- cmd
+		if response != nil { // nobody waits for one that comes too late
+			response <- cmd
 		}
 	}
 }
@@ -184,24 +183,24 @@ func (c *Conn) broken() error {
 	return fmt.Errorf("%w: connection to %s: %w", broker.ErrUnavailable, c.net.RemoteAddr(), c.err)
 }
 
-// Close ends the connection and waits for its goroutine. It must not be called from the handler.
+// Close closes the connection and waits for its goroutine. It must not be called by the Handler.
 func (c *Conn) Close() {
 	c.end(ErrClosed)
 	c.read.Wait()
 }
 
-// Done is closed when the connection has ended.
+// Done returns a channel that is closed when the connection has ended.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err says why the connection ended: ErrClosed after Close; nil while it lives.
+// Err returns why the connection has ended: ErrClosed after Close. It returns nil while the connection is open.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// RemoteAddr is the peer's address.
+// RemoteAddr returns the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
 
-// LocalAddr is our own.
+// LocalAddr returns the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return c.net.LocalAddr() }

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// pair returns the two ends of a connection. serve answers at the far end; client gets what the far end asks.
+// pair returns the two ends of a connection. serve handles requests at the far end, client those that the far end sends.
 func pair(t *testing.T, keys Credentials, serve, client Handler) (near, far *Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,7 +65,7 @@ func TestCallsRunConcurrently(t *testing.T) {
 	all.Wait()
 }
 
-func TestCallReturnsRefusal(t *testing.T) {
+func TestCallReturnsTheErrorOfTheResponse(t *testing.T) {
 	t.Parallel()
 	near, _ := pair(t, Credentials{}, func(_ *Conn, r *Command) *Command { return r.Answer(TopicNotExist, "no route\nstack trace") }, nil)
 	r, err := near.Call(t.Context(), &Command{Code: RouteOfTopic})
@@ -80,15 +80,15 @@ func TestCallReturnsRefusal(t *testing.T) {
 
 func TestCallEndsWithContext(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{})
-	near, far := pair(t, Credentials{}, func(*Conn, *Command) *Command { close(asked); return nil }, nil)
+	requested := make(chan struct{})
+	near, far := pair(t, Credentials{}, func(*Conn, *Command) *Command { close(requested); return nil }, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-asked; cancel() }()
+	go func() { <-requested; cancel() }()
 	_, err := near.Call(ctx, &Command{Code: Heartbeat})
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, broker.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
-	// An answer that comes too late is nobody's.
+	// A response that comes too late is ignored.
 	if err := far.Respond(&Command{Opaque: 1, Flag: flagResponse}); err != nil {
 		t.Error(err)
 	}
@@ -97,11 +97,11 @@ func TestCallEndsWithContext(t *testing.T) {
 	}
 }
 
-func TestPendingCallsFailAtOnce(t *testing.T) {
+func TestPendingCallsFailAtOnceWhenTheConnectionBreaks(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{})
-	near, far := pair(t, Credentials{}, func(*Conn, *Command) *Command { close(asked); return nil }, nil)
-	go func() { <-asked; far.net.Close() }()
+	requested := make(chan struct{})
+	near, far := pair(t, Credentials{}, func(*Conn, *Command) *Command { close(requested); return nil }, nil)
+	go func() { <-requested; far.net.Close() }()
 	start := time.Now()
 	if _, err := near.Call(t.Context(), &Command{Code: Heartbeat}); !errors.Is(err, broker.ErrUnavailable) {
 		t.Errorf("got %v", err)
@@ -132,14 +132,14 @@ func TestClose(t *testing.T) {
 	<-far.Done()
 }
 
-func TestPeerAsks(t *testing.T) {
+func TestPeerSendsRequests(t *testing.T) {
 	t.Parallel()
 	got := make(chan *Command, 1)
 	near, far := pair(t, Credentials{}, nil, func(_ *Conn, r *Command) *Command {
 		if r.Oneway() {
 			got <- r
 		}
-		return echo(nil, r) // not sent to who wants none
+		return echo(nil, r) // not sent in response to a oneway request
 	})
 	r, err := far.Call(t.Context(), &Command{Code: ConsumersChanged, Body: []byte("x")})
 	if err != nil || string(r.Body) != "x" {

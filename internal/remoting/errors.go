@@ -9,28 +9,30 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// ErrClosed is why a connection ended that its owner closed.
+// ErrClosed is the error of a connection after Conn.Close.
 var ErrClosed = errors.New("connection closed")
 
-// ErrMalformed is matched by every error about bytes that can't be what they should be.
+// ErrMalformed is matched by every error about bytes that can't be decoded.
 var ErrMalformed = errors.New("malformed")
 
-// ResponseError is an answer other than success, in the peer's own words. It matches the broker.Err* of its code.
+// ResponseError is the error of a response other than Success. It matches the error of package broker that its code stands for, such as
+// broker.ErrTopicNotFound.
 type ResponseError struct {
 	Code   Code
-	Remark string
+	Remark string // the peer's own text
 }
 
+// Error returns the meaning and number of the code, and the first line of the remark.
 func (e *ResponseError) Error() string {
-	return fmt.Sprintf("%v (code %d: %s)", e.kind(), e.Code, firstLine(e.Remark))
+	return fmt.Sprintf("%v (code %d: %s)", e.meaning(), e.Code, firstLine(e.Remark))
 }
 
-// Unwrap returns the broker.Err* that the code stands for.
-func (e *ResponseError) Unwrap() error { return e.kind() }
+// Unwrap returns the error of package broker that the code stands for.
+func (e *ResponseError) Unwrap() error { return e.meaning() }
 
 var errRefused = errors.New("broker refused the request")
 
-func (e *ResponseError) kind() error {
+func (e *ResponseError) meaning() error {
 	switch e.Code {
 	case TopicNotExist:
 		return broker.ErrTopicNotFound
@@ -50,7 +52,7 @@ func (e *ResponseError) kind() error {
 	return errRefused
 }
 
-// firstLine keeps the remark that says what is wrong and drops the Java stack trace that may follow.
+// firstLine returns the line that says what is wrong, without the Java stack trace that may follow.
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	return strings.TrimSpace(printable.Line(s, 500))

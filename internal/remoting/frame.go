@@ -7,10 +7,11 @@ import (
 	"io"
 )
 
-// MaxFrame bounds what is read as one frame: twice the largest pull answer that a default broker gives.
+// MaxFrame is the size of the largest frame that is read or written, in bytes: twice the largest response to a pull of a broker with default
+// settings.
 const MaxFrame = 64 << 20
 
-// Version is the protocol version that we announce: that of RocketMQ 5.3.3.
+// Version is the protocol version that is sent by default: that of RocketMQ 5.3.3.
 const Version = 479
 
 const (
@@ -21,37 +22,37 @@ const (
 	binaryHeader = 1
 )
 
-// Command is one frame: a request, or the response to one.
+// Command is the content of a frame: a request or a response.
 type Command struct {
 	Code     Code
-	Language string // of the peer
-	Version  int    // of the peer; in what is sent: ours, 0 for [Version]
-	Opaque   int32  // matches a response to its request
+	Language string // of the peer; ignored when sending
+	Version  int    // of the peer; when sending, defaults to Version
+	Opaque   int32  // the number of a request and of the response to it
 	Flag     int
-	Remark   string // of a response: why
-	Ext      map[string]string
+	Remark   string            // the reason of a response other than Success
+	Ext      map[string]string // the header's fields, by name
 	Body     []byte
 }
 
-// Response tells whether c answers a request.
+// Response reports whether c is a response.
 func (c *Command) Response() bool { return c.Flag&flagResponse != 0 }
 
-// Oneway tells whether the sender of c expects no answer.
+// Oneway reports whether the sender of c expects no response.
 func (c *Command) Oneway() bool { return c.Flag&flagOneway != 0 }
 
-// AsOneway returns a copy of request c that expects no answer.
+// AsOneway returns a copy of request c that expects no response.
 func (c *Command) AsOneway() *Command {
 	oneway := *c
 	oneway.Flag |= flagOneway
 	return &oneway
 }
 
-// Answer makes the response to request c.
+// Answer returns a response to request c.
 func (c *Command) Answer(code Code, remark string) *Command {
 	return &Command{Code: code, Remark: remark, Opaque: c.Opaque, Flag: flagResponse}
 }
 
-// Err returns a *ResponseError unless c is a success.
+// Err returns a *ResponseError, or nil if the code of response c is Success.
 func (c *Command) Err() error {
 	if c.Code == Success {
 		return nil
@@ -62,7 +63,7 @@ func (c *Command) Err() error {
 // Append appends the frame of c, with a JSON header, to b.
 func (c *Command) Append(b []byte) ([]byte, error) {
 	start := len(b)
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // the lengths, known at the end
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // the lengths, which are written below
 	h := header{c.Code, "GO", cmp.Or(c.Version, Version), c.Opaque, c.Flag, c.Remark, c.Ext}
 	b = h.append(b)
 	n := len(b) - start - 8
@@ -74,8 +75,8 @@ func (c *Command) Append(b []byte) ([]byte, error) {
 	return append(b, c.Body...), nil
 }
 
-// Read reads one frame. io.EOF means that the stream ended between two frames; bytes that are no frame match
-// ErrMalformed, and the stream is of no more use then.
+// Read reads one frame. The error is io.EOF if the stream ended between two frames. It matches ErrMalformed if the bytes are no frame: then
+// nothing that follows can be read.
 func Read(r io.Reader) (*Command, error) {
 	var length [4]byte
 	if _, err := io.ReadFull(r, length[:]); err != nil {
@@ -92,7 +93,7 @@ func Read(r io.Reader) (*Command, error) {
 	return Decode(b)
 }
 
-// readN reads n bytes, taking memory only as they come: a length alone must not make us allocate.
+// readN reads n bytes. It allocates memory as they come, so that a peer can't make it allocate with a length alone.
 func readN(r io.Reader, n int) ([]byte, error) {
 	const step = 1 << 20
 	b := make([]byte, min(n, step))
@@ -110,7 +111,7 @@ func readN(r io.Reader, n int) ([]byte, error) {
 	return b, nil
 }
 
-// Decode decodes a frame without its leading length. The command shares b.
+// Decode decodes a frame without its leading length. The command's body is part of b.
 func Decode(b []byte) (*Command, error) {
 	if len(b) < 4 {
 		return nil, fmt.Errorf("%w frame: %d bytes", ErrMalformed, len(b))

@@ -10,8 +10,8 @@ const (
 	afterValue = "\x02"
 )
 
-// EncodeProperties encodes the properties of a message. Names and values must be free of the separators \x01 and \x02
-// (see ValidProperty): nothing escapes them.
+// EncodeProperties encodes the properties of a message. Names and values must not contain the separators \x01 and \x02, for which there is no
+// escape: see ValidProperty.
 func EncodeProperties(p map[string]string) string {
 	size := 0
 	names := make([]string, 0, len(p))
@@ -31,8 +31,8 @@ func EncodeProperties(p map[string]string) string {
 	return b.String()
 }
 
-// DecodeProperties decodes what EncodeProperties, or a Java client, encoded. What has no name or no separator is
-// skipped, as in the Java client.
+// DecodeProperties decodes properties that EncodeProperties or a Java client has encoded. It skips entries without a name or a separator, as the
+// Java client does.
 func DecodeProperties(s string) map[string]string {
 	p := map[string]string{}
 	for entry := range strings.SplitSeq(s, afterValue) {
@@ -43,5 +43,5 @@ func DecodeProperties(s string) map[string]string {
 	return p
 }
 
-// ValidProperty tells whether a name or a value can be encoded.
+// ValidProperty reports whether a name or a value can be encoded.
 func ValidProperty(s string) bool { return !strings.ContainsAny(s, afterName+afterValue) }

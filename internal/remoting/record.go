@@ -18,8 +18,9 @@ import (
 const (
 	recordMagic = 0xDAA320A7
 
-	// MaxTopic and MaxProperties are what the record's length fields hold.
-	MaxTopic      = 127
+	// MaxTopic is the largest length of a topic's name that a record can hold, in bytes.
+	MaxTopic = 127
+	// MaxProperties is the largest length of encoded properties that a record can hold, in bytes.
 	MaxProperties = math.MaxInt16
 
 	maxBody = 64 << 20 // after decompression
@@ -34,7 +35,7 @@ const (
 	compressionBits = 7 << 8 // 0 and 3: zlib
 )
 
-// Record is one message as a commit log holds it and as brokers hand it out.
+// Record is a stored message: as it is in a broker's commit log, in responses to pulls, and in checks.
 type Record struct {
 	Topic          string
 	Queue          int
@@ -42,13 +43,13 @@ type Record struct {
 	CommitLog      int64
 	Flag           int32
 	SysFlag        int32
-	Born, Stored   time.Time // in milliseconds
+	Born, Stored   time.Time // when it was sent and when it was stored, in milliseconds
 	BornHost       netip.AddrPort
 	StoreHost      netip.AddrPort
 	Reconsumed     int
 	PreparedOffset int64
 	Properties     map[string]string
-	Body           []byte // as stored; see Payload
+	Body           []byte // as stored, perhaps compressed: see Payload
 }
 
 // Append appends the encoded record to b.
@@ -67,7 +68,7 @@ func (r *Record) Append(b []byte) ([]byte, error) {
 	const rest = 120 // the most that all fields of fixed size take
 	b = slices.Grow(b, rest+len(r.Body)+len(r.Topic)+len(props))
 	be, start := binary.BigEndian, len(b)
-	b = be.AppendUint32(b, 0) // the size, known at the end
+	b = be.AppendUint32(b, 0) // the size, which is written below
 	b = be.AppendUint32(b, recordMagic)
 	b = be.AppendUint32(b, crc32.ChecksumIEEE(r.Body)&math.MaxInt32)
 	b = be.AppendUint32(b, uint32(r.Queue))
@@ -99,7 +100,7 @@ func appendHost(b []byte, a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint32(append(b, ip.AsSlice()...), uint32(a.Port()))
 }
 
-// DecodeRecords decodes the records that stand one after the other in b. They share b.
+// DecodeRecords decodes consecutive records. Their bodies are parts of b.
 func DecodeRecords(b []byte) ([]*Record, error) {
 	var records []*Record
 	for len(b) > 0 {
@@ -152,7 +153,7 @@ func decodeHost(c *cursor, v6 bool) netip.AddrPort {
 	return netip.AddrPortFrom(ip, uint16(c.int32()))
 }
 
-// Payload returns the body as the sender gave it.
+// Payload returns the body as it was sent: not compressed.
 func (r *Record) Payload() ([]byte, error) {
 	if r.SysFlag&FlagCompressed == 0 {
 		return r.Body, nil
@@ -174,13 +175,13 @@ func (r *Record) Payload() ([]byte, error) {
 	return body, nil
 }
 
-// OffsetID is the id that a broker gives a stored message: its own address and the offset in its commit log.
+// OffsetID returns the id that a broker gives a stored message: the broker's address and the offset in its commit log.
 func OffsetID(host netip.AddrPort, commitLog int64) string {
 	b := appendHost(nil, host)
 	return strings.ToUpper(hex.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(commitLog))))
 }
 
-// ParseOffsetID is the inverse of OffsetID, for IPv4 and IPv6.
+// ParseOffsetID returns the address and the offset of which OffsetID, or a broker, has made an id.
 func ParseOffsetID(id string) (host netip.AddrPort, commitLog int64, err error) {
 	b, err := hex.DecodeString(id)
 	if err != nil || len(b) != 4+4+8 && len(b) != 16+4+8 {

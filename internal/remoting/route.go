@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// Permissions of a topic's queues.
+// Permissions of a topic's queues, as bits of QueueData.Perm.
 const (
 	PermWrite = 1 << 1
 	PermRead  = 1 << 2
 )
 
-// Route says where the queues of a topic are.
+// Route lists the queues of a topic and the brokers that hold them.
 type Route struct {
 	Queues  []QueueData  `json:"queueDatas"`
 	Brokers []BrokerData `json:"brokerDatas"`
 }
 
-// QueueData counts the queues of a topic on one broker.
+// QueueData has the numbers of queues of a topic on one broker.
 type QueueData struct {
 	Broker string `json:"brokerName"`
 	Read   int    `json:"readQueueNums"`
@@ -26,14 +26,14 @@ type QueueData struct {
 	Flag   int    `json:"topicSysFlag"`
 }
 
-// BrokerData names the addresses of one broker: "0" is the master's.
+// BrokerData has the addresses of one broker by the role's number; "0" is the master.
 type BrokerData struct {
 	Cluster   string            `json:"cluster"`
 	Name      string            `json:"brokerName"`
 	Addresses map[string]string `json:"brokerAddrs"`
 }
 
-// Master returns the address of the master, or "".
+// Master returns the address of the master, or "" if there is none.
 func (b BrokerData) Master() string { return b.Addresses["0"] }
 
 // Cluster lists all brokers that a name server knows.
@@ -41,7 +41,7 @@ type Cluster struct {
 	Brokers map[string]BrokerData `json:"brokerAddrTable"`
 }
 
-// DecodeJSON reads the body of a response. It takes what Java brokers write besides standard JSON: numbers as keys.
+// DecodeJSON decodes the body of a response. Java brokers write JSON with numbers as keys, which it accepts.
 func DecodeJSON(body []byte, v any) error {
 	if err := json.Unmarshal(quoteKeys(body), v); err != nil {
 		return fmt.Errorf("%w body: %w", ErrMalformed, err)
@@ -52,7 +52,7 @@ func DecodeJSON(body []byte, v any) error {
 // quoteKeys puts quotes around keys that are bare numbers.
 func quoteKeys(b []byte) []byte {
 	out := make([]byte, 0, len(b)+16)
-	inString, before := false, byte(0) // before: the last byte that is no space
+	inString, before := false, byte(0) // before: the last byte that isn't white space
 	for i := 0; i < len(b); i++ {
 		ch := b[i]
 		switch {

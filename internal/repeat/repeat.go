@@ -1,20 +1,19 @@
-// Package repeat keeps a log short while the same thing goes wrong again and again. A message is written when it comes
-// first. The same message for the same cause is then counted, and written once more when its window ends, with how often it
-// came and in which time:
+// Package repeat limits repeated log messages. The first of equal messages is written. Those that follow within a window are
+// counted, and written as one message when the window ends, with their number and the length of the window:
 //
 //	log := repeat.New(config.Logger, repeat.Config{})
 //	log.Warn("send failed, the event stays owed", "topic", topic, "error", err) // written
 //	log.Warn("send failed, the event stays owed", "topic", topic, "error", err) // counted
 //	// a minute later: the message with the attributes of the last one, repeated=1 in=1m0s
-//	log.Flush() // by the owner, when nothing of it logs any more
+//	log.Flush() // by the owner, when nothing logs any more
 //
-// Messages are the same if they have the same level, text, attributes named in Config.Keys, and cause. The cause is the text
-// of the attributes that are errors, without what has a digit in it: addresses, ports, ids. Other attributes, such as an
-// event's id or the number of an attempt, make no difference.
+// Messages are equal if they have the same level, text, values of the attributes in Config.Keys, and cause. The cause is the
+// text of the attributes that are errors, without the words that contain a digit, such as addresses, ports and ids. Other
+// attributes, such as an event's id or the number of an attempt, are ignored.
 //
-// Each window is twice as long as the one before, up to 16 times the first; when nothing came in one, the next message is
-// written at once. Messages below slog.LevelInfo pass. A Logger holds at most 256 messages; while it is full, attributes
-// and causes make no difference to what comes new.
+// Each window is twice as long as the one before, up to 16 times the first. If no message came in a window, the next one is
+// written at once. Messages below slog.LevelInfo are always written. A Logger tracks at most 256 different messages; while it
+// is full, it distinguishes further messages by their level and text alone.
 package repeat
 
 import (
@@ -29,14 +28,14 @@ import (
 
 // Config configures a Logger.
 type Config struct {
-	// Window is how long a message is counted before it is written again. Default 1 min.
+	// Window is the length of the first window. Defaults to 1 min.
 	Window time.Duration
 
-	// Keys are the names of attributes that tell messages apart. Default: DefaultKeys.
+	// Keys are the names of the attributes that distinguish messages. Defaults to DefaultKeys.
 	Keys []string
 }
 
-// DefaultKeys returns the names of attributes that say for what something failed.
+// DefaultKeys returns the names of attributes that identify what failed.
 func DefaultKeys() []string {
 	return []string{"address", "broker", "consumer", "group", "handler", "name", "partition", "saga", "schema", "source", "table", "topic", "type", "what", "why"}
 }
@@ -46,13 +45,13 @@ const (
 	maxDouble = 16 // times the first window
 )
 
-// Logger is a slog.Logger that counts repeated messages. Loggers derived from it count with it.
+// Logger is a slog.Logger that limits repeated messages. Loggers that are derived from it share its counts.
 type Logger struct {
 	*slog.Logger
 	held *held
 }
 
-// New returns a Logger that writes to log. Whoever makes it calls Flush when nothing logs with it any more.
+// New returns a Logger that writes to log. The caller must call Flush when nothing logs to it any more.
 func New(log *slog.Logger, config Config) *Logger {
 	h := &held{window: cmp.Or(config.Window, time.Minute), keys: map[string]bool{}, entries: map[string]*entry{}}
 	names := config.Keys
@@ -65,19 +64,20 @@ func New(log *slog.Logger, config Config) *Logger {
 	return &Logger{slog.New(&handler{held: h, next: log.Handler()}), h}
 }
 
-// Flush writes what was counted. The next message of any kind is written at once.
+// Flush ends all windows and writes the counted messages. The next message is written at once.
 func (l *Logger) Flush() { l.held.write(true) }
 
-// held are the messages whose repetitions are counted.
+// held tracks the messages whose repetitions are counted.
 type held struct {
 	window time.Duration
 	keys   map[string]bool
 
 	mu      sync.Mutex
 	entries map[string]*entry
-	timer   *time.Timer // for the window that ends first; nil: there is none
+	timer   *time.Timer // of the window that ends first, or nil
 }
 
+// entry is a message in its window.
 type entry struct {
 	next   slog.Handler
 	last   slog.Record
@@ -86,7 +86,8 @@ type entry struct {
 	window time.Duration
 }
 
-// holds tells whether a message of that key is to be counted instead of written.
+// holds counts a message if an equal one is in its window, and returns true then. Otherwise it begins a window, and the caller
+// writes the message. short is the key while the Logger is full.
 func (h *held) holds(key, short string, next slog.Handler, r slog.Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -107,7 +108,7 @@ func (h *held) holds(key, short string, next slog.Handler, r slog.Record) bool {
 	return false
 }
 
-// write writes the messages whose windows have ended, or all.
+// write writes the counted messages of the windows that have ended, or of all.
 func (h *held) write(all bool) {
 	type summary struct {
 		next   slog.Handler
@@ -147,7 +148,7 @@ func (h *held) write(all bool) {
 	}
 	h.mu.Unlock()
 	for _, s := range ended {
-		_ = s.next.Handle(context.Background(), s.record) // there is nobody to tell
+		_ = s.next.Handle(context.Background(), s.record) // the error of a log handler can't be reported
 	}
 }
 
@@ -155,7 +156,7 @@ func (h *held) write(all bool) {
 type handler struct {
 	held *held
 	next slog.Handler
-	key  string // of the attributes that were given to With
+	key  string // the part of the key that comes from the attributes of With
 }
 
 func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
@@ -191,6 +192,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{h.held, h.next.WithGroup(name), h.key}
 }
 
+// appendKey appends the attribute to the key of a message if it distinguishes messages.
 func (h *held) appendKey(key *strings.Builder, a slog.Attr) {
 	v := a.Value.Resolve()
 	err, isError := v.Any().(error)
@@ -202,9 +204,10 @@ func (h *held) appendKey(key *strings.Builder, a slog.Attr) {
 	}
 }
 
+// maxCause bounds the text of a cause, in bytes.
 const maxCause = 512
 
-// cause is an error's text without the words that have a digit: they name an address, a port, an id, an amount.
+// cause returns the text of an error with each word that contains a digit, such as a port or an id, replaced by #.
 func cause(text string) string {
 	if len(text) > maxCause {
 		text = text[:maxCause]

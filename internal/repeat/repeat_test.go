@@ -54,7 +54,7 @@ func want(t *testing.T, out *lines, want ...string) {
 	}
 }
 
-func TestOnceAndThenCounted(t *testing.T) {
+func TestRepeatedMessagesAreCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out lines
@@ -80,7 +80,7 @@ func TestOnceAndThenCounted(t *testing.T) {
 	})
 }
 
-func TestWhatTellsMessagesApart(t *testing.T) {
+func TestMessagesDifferByKeysAndCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out lines
@@ -118,8 +118,8 @@ func TestWhatTellsMessagesApart(t *testing.T) {
 	})
 }
 
-// What others choose, such as the text of an error, doesn't fill memory or the log.
-func TestManyCauses(t *testing.T) {
+// Text that others choose, such as that of an error, can fill neither the memory nor the log.
+func TestNumberOfMessagesIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out lines

@@ -9,13 +9,12 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Digest returns 64 bits of a SHA-256 over what an event says: two events of the same source and id whose digests differ
-// are a conflict. It is the same for an event as it was published, as it was read, and as it was stored, however often it
-// is sent. It leaves out what may differ between two copies of one event: the topic, the place in a stream, the time, the
-// headers.
+// Digest returns 64 bits of a SHA-256 over an event's content: two events of the same source and id whose digests differ are
+// a conflict. It is the same for an event as it was published, received and stored, however often it is sent. It excludes
+// what may differ between two copies of one event: topic, sequence, previous, time and headers.
 func Digest(e rocketflow.Event) int64 {
 	h := sha256.New()
-	field := func(s string) { // with its length, so that no two lists of fields look alike
+	field := func(s string) { // with its length, so that different lists of fields never give the same input
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(s)))
 		h.Write(length[:])

@@ -22,7 +22,7 @@ func sample() rocketflow.Event {
 }
 
 // Every copy of an event has its digest, and a digest is kept in tables: it must not change between versions.
-func TestDigestOfCopies(t *testing.T) {
+func TestCopiesHaveTheSameDigest(t *testing.T) {
 	t.Parallel()
 	e := sample()
 	want := stored.Digest(e)
@@ -44,7 +44,7 @@ func TestDigestOfCopies(t *testing.T) {
 	}
 }
 
-func TestDigestOfOthers(t *testing.T) {
+func TestDifferentEventsHaveDifferentDigests(t *testing.T) {
 	t.Parallel()
 	seen := map[int64]string{stored.Digest(sample()): "sample"}
 	for name, edit := range map[string]func(*rocketflow.Event){
@@ -72,7 +72,7 @@ func TestDigestOfOthers(t *testing.T) {
 }
 
 // A message is read to the digest of what was published.
-func TestDigestOnTheWire(t *testing.T) {
+func TestDigestSurvivesTheWire(t *testing.T) {
 	t.Parallel()
 	e := sample()
 	got, err := wire.EventOf(broker.Delivery{Message: wire.MessageOf(e), Attempt: 3})

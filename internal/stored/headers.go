@@ -1,5 +1,6 @@
-// Package stored converts the parts of an event that Postgres keeps in one jsonb column, in the outbox, among parked
-// events and with timeouts, so that all tables hold them alike.
+// Package stored converts between events and the columns of the tables that store them (outbox, parked events, timeouts), so
+// that all of these tables have the same format: Headers and SetHeaders for the jsonb column that holds headers and
+// attributes, Body for the body, Digest for the column by which two copies of an event are compared.
 package stored
 
 import (
@@ -12,8 +13,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// Names in the column. Headers stand under their own, which never begin so, but for those of a message that could not be
-// read: they are members of undecoded.
+// Names of members of the jsonb column. Headers have their own names, which never begin with these prefixes. The headers of a
+// message that could not be decoded may have any name, so they are members of the object undecoded.
 const (
 	prefixAttribute = "CE_"
 	originalID      = prefixAttribute + "id"
@@ -21,8 +22,8 @@ const (
 	undecoded       = "rf_undecoded"
 )
 
-// Headers returns the text of the jsonb column, or nil if the event has nothing for it. Beside the headers it holds the
-// CloudEvents attributes that have no column.
+// Headers returns the text of the jsonb column: the event's headers and the CloudEvents attributes that have no column of
+// their own. It returns nil if there are none.
 func Headers(e rocketflow.Event) (*string, error) {
 	column := make(map[string]any, len(e.Headers)+len(e.Extensions))
 	headers := make(map[string]any, len(e.Headers))
@@ -55,7 +56,7 @@ func Headers(e rocketflow.Event) (*string, error) {
 	return &s, nil
 }
 
-// SetHeaders completes an event with what its jsonb column holds; nil or empty: nothing.
+// SetHeaders sets the headers and attributes of an event from its jsonb column, which may be nil or empty.
 func SetHeaders(e *rocketflow.Event, column []byte) error {
 	if len(column) == 0 {
 		return nil
@@ -107,11 +108,12 @@ func SetHeaders(e *rocketflow.Event, column []byte) error {
 	return nil
 }
 
-// encoded is a value that jsonb can't hold as a string: properties of other producers are any bytes.
+// encoded is a value that jsonb can't hold as a string: properties of other producers may be any bytes.
 type encoded struct {
 	Base64 []byte `json:"base64"`
 }
 
+// valueOf returns s as a value of JSON.
 func valueOf(s string) any {
 	if utf8.ValidString(s) && !strings.ContainsRune(s, 0) {
 		return s
@@ -119,6 +121,7 @@ func valueOf(s string) any {
 	return encoded{[]byte(s)}
 }
 
+// valueFrom returns the string of a valueOf.
 func valueFrom(raw json.RawMessage) (string, error) {
 	if len(raw) > 0 && raw[0] == '{' {
 		var b encoded
@@ -130,12 +133,12 @@ func valueFrom(raw json.RawMessage) (string, error) {
 	return s, err
 }
 
-// nameOf makes a name into what jsonb can hold.
+// nameOf replaces what jsonb can't hold in a name.
 func nameOf(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Body returns the body of an event for a column that takes no null: an event without data has an empty one.
+// Body returns the body of an event for its column, which is not null: an event without data has an empty body.
 func Body(e rocketflow.Event) []byte {
 	if e.Body == nil {
 		return []byte{}

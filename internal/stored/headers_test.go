@@ -48,7 +48,7 @@ func kinds() map[string]rocketflow.Event {
 	return map[string]rocketflow.Event{"full": full, "bare": bare, "bytes": bytes, "undecoded": unread}
 }
 
-func TestHeaders(t *testing.T) {
+func TestHeadersRoundTrip(t *testing.T) {
 	t.Parallel()
 	for name, e := range kinds() {
 		got, column := back(t, e)
@@ -74,7 +74,7 @@ func TestHeaders(t *testing.T) {
 }
 
 // Postgres takes the column, and gives back what stands for the same.
-func TestHeadersInPostgres(t *testing.T) {
+func TestPostgresAcceptsAllHeaders(t *testing.T) {
 	t.Parallel()
 	pool, _ := testdb.Schema(t)
 	for name, e := range kinds() {
@@ -92,7 +92,7 @@ func TestHeadersInPostgres(t *testing.T) {
 }
 
 // A message that could not be read can be read again from what was stored of it: after an operator has edited it, say.
-func TestReadAgain(t *testing.T) {
+func TestUndecodedMessagesRoundTrip(t *testing.T) {
 	t.Parallel()
 	want := sample()
 	m := wire.MessageOf(want)

@@ -41,9 +41,9 @@ func (s *seen) bySubject() map[string]rocketflow.Event {
 	return m
 }
 
-// CloudEvents as the SDKs of other languages send them are handled whole: JSON by whatever content type, structured mode,
-// events without data, ids that are no UUIDs.
-func TestCloudEventsOfOthers(t *testing.T) {
+// TestCloudEventsOfOtherSDKsAreHandled sends CloudEvents as the SDKs of other languages do. They are handled without loss:
+// JSON with any of its content types, structured mode, events without data, ids that are no UUIDs.
+func TestCloudEventsOfOtherSDKsAreHandled(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	box := s.outbox()
@@ -99,8 +99,9 @@ func TestCloudEventsOfOthers(t *testing.T) {
 	}
 }
 
-// What can't be understood in full is a dead letter of its own that says why, never an event with fields missing.
-func TestCloudEventsNotUnderstood(t *testing.T) {
+// TestAnEventThatIsNotUnderstoodIsADeadLetter checks that a message that can't be decoded in full is a dead letter of its
+// own with the reason, and never an event with fields missing.
+func TestAnEventThatIsNotUnderstoodIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	box := s.outbox()
@@ -136,8 +137,8 @@ func TestCloudEventsNotUnderstood(t *testing.T) {
 	}
 }
 
-// A service may be named by any URI reference.
-func TestSourceIsAURI(t *testing.T) {
+// TestAnyURIReferenceIsASource gives services sources that are URI references.
+func TestAnyURIReferenceIsASource(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	source := "https://example.com/" + s.topic + "?a=b"

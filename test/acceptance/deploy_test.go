@@ -128,8 +128,9 @@ func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	}
 }
 
-// While version 2 is rolled out, events that only it handles come to version 1, too: they are left for version 2.
-func TestRollingDeployLosesEventsForNewHandler(t *testing.T) {
+// TestARollingDeploymentKeepsEventsForTheNewHandler rolls version 2 out. Events that only version 2 handles reach version 1,
+// too, which leaves them for version 2.
+func TestARollingDeploymentKeepsEventsForTheNewHandler(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	old := d.start(1)
@@ -145,9 +146,9 @@ func TestRollingDeployLosesEventsForNewHandler(t *testing.T) {
 	d.wantAll(s, 2*aggregates, 2*aggregates+1)
 }
 
-// A deployment is rolled back: what version 2 published waits for it, and so does what follows in the same aggregate. All
-// else goes on.
-func TestRollbackOfADeployment(t *testing.T) {
+// TestEventsOfARolledBackVersionWait rolls a deployment back. Events that only version 2 handles wait for it with their
+// followers in the same aggregate. All other events are handled.
+func TestEventsOfARolledBackVersionWait(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	d.start(2).Stop()
@@ -167,8 +168,9 @@ func TestRollbackOfADeployment(t *testing.T) {
 	d.wantAll(s, 3, 2)
 }
 
-// An event of version 2 that failed there is due again when only version 1 is left.
-func TestRollbackWithAParkedEvent(t *testing.T) {
+// TestAParkedEventOfARolledBackVersionWaits makes an event of version 2 that failed there due again when only version 1
+// runs.
+func TestAParkedEventOfARolledBackVersionWaits(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	d.fails.Store(true)
@@ -187,8 +189,8 @@ func TestRollbackWithAParkedEvent(t *testing.T) {
 	d.wantAll(s, 1, 2)
 }
 
-// A dead letter of version 2 is tried again by an operator when only version 1 is left.
-func TestRollbackWithARedrivenDeadLetter(t *testing.T) {
+// TestARetriedDeadLetterOfARolledBackVersionWaits has an operator retry a dead letter of version 2 when only version 1 runs.
+func TestARetriedDeadLetterOfARolledBackVersionWaits(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	d.dead.Store(true)
@@ -206,8 +208,8 @@ func TestRollbackWithARedrivenDeadLetter(t *testing.T) {
 	d.wantAll(s, 1, 2)
 }
 
-// An event of version 2 that waits behind a gap: the gap is filled when only version 1 is left.
-func TestRollbackWithAnEventBehindAGap(t *testing.T) {
+// TestAnEventBehindAGapOfARolledBackVersionWaits fills the gap before an event of version 2 when only version 1 runs.
+func TestAnEventBehindAGapOfARolledBackVersionWaits(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	two := d.start(2)
@@ -228,9 +230,9 @@ func TestRollbackWithAnEventBehindAGap(t *testing.T) {
 	d.wantAll(s, 2, 1)
 }
 
-// What exists waits for version 2, and before it in its stream stands what a failover of its publisher has lost: nobody
-// waits for that. A second copy of what waits, which the broker delivers meanwhile, changes nothing.
-func TestRollbackBehindAGhost(t *testing.T) {
+// TestAnEventOfARolledBackVersionDoesNotWaitForALostOne has an event wait for version 2 whose predecessor was lost in a
+// failover of the publisher: it does not wait for that predecessor. A second copy, delivered meanwhile, changes nothing.
+func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 	t.Parallel()
 	for _, copies := range []int{0, 1} {
 		t.Run(fmt.Sprintf("%d copies", copies), func(t *testing.T) {

@@ -1,3 +1,3 @@
-// Package acceptance has tests alone. They show what no single package can show of itself: all parts together on a real
-// PostgreSQL and a real RocketMQ, while input is bad, checks are slow, payments race their deadlines, or the broker dies.
+// Package acceptance tests what no single package can: all parts together, on PostgreSQL and a broker, with bad input, slow
+// check-backs, payments that race their deadlines, rolling deployments, failovers and broker outages. It contains only tests.
 package acceptance

@@ -9,8 +9,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
 
-// Two services give a consumer the same name. Each has all the events.
-func TestTwoServicesOneConsumerName(t *testing.T) {
+// TestServicesWithOneConsumerNameGetAllEvents gives the consumers of two services the same name. Each handles every event.
+func TestServicesWithOneConsumerNameGetAllEvents(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	mail := startService(t, w, "mail", handle("notifications", oldType))

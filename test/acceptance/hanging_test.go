@@ -18,9 +18,9 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
 
-// A handler ignores its context for one aggregate. Those of all others have their effects, and the router names the
-// consumer whose handler it is.
-func TestDeafHandlerHoldsAll(t *testing.T) {
+// TestAHandlerThatHangsHoldsOnlyItsAggregate has a handler ignore its context for one aggregate. Those of all others have
+// their effects, and Router.Err names the consumer.
+func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var (
@@ -78,9 +78,9 @@ func TestDeafHandlerHoldsAll(t *testing.T) {
 	eventually(t, 20*time.Second, "all is well", func() bool { return router.Err() == nil })
 }
 
-// A handler ends its goroutine, as testing.T.FailNow and testify's require do. It counts as a failed attempt of that event,
-// and the others of its lane go on.
-func TestHandlerThatExitsItsGoroutine(t *testing.T) {
+// TestAHandlerThatExitsItsGoroutineFailsOnlyItsEvent has a handler end its goroutine, as testing.T.FailNow and testify's
+// require do. It counts as a failed attempt of that event, and other events of its lane are handled.
+func TestAHandlerThatExitsItsGoroutineFailsOnlyItsEvent(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var exits atomic.Bool

@@ -10,9 +10,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// The broker is killed, business goes on, the broker comes back: every event has its effect once and in order, and
-// nobody restarts the service.
-func TestBrokerOutage(t *testing.T) {
+// TestABrokerOutageLosesAndDoublesNothing kills the broker. Transactions go on, the broker comes back, and every event has
+// its effect once and in order, without a restart of the service.
+func TestABrokerOutageLosesAndDoublesNothing(t *testing.T) {
 	mq := testbroker.Start(t)
 	s := setup(t, mq.NameServer())
 	box := s.outbox()

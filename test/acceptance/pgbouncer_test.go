@@ -3,15 +3,10 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -31,94 +26,22 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// bouncer starts a PgBouncer before DATABASE_URL, for a role whose search path is given, and returns a pool's
-// configuration for it.
-func bouncer(t *testing.T, mode, searchPath string) *pgxpool.Config {
+// roleWithSearchPath creates a superuser whose default search path is searchPath, and returns a pool that connects as it.
+func roleWithSearchPath(t *testing.T, searchPath string) *pgxpool.Pool {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer"
-	}
-	if _, err := os.Stat(program); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("pgbouncer is not installed")
-		}
-		t.Skip("pgbouncer is not installed: apt-get install pgbouncer")
-	}
-	config, err := pgxpool.ParseConfig(testdb.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	direct, err := pgxpool.NewWithConfig(t.Context(), config.Copy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(direct.Close)
-	role := "bounced_" + uuid.NewString()[:8]
-	onServer := func(sql string) {
+	direct := testdb.Open(t, testdb.URL(t), "public")
+	role := "pooled_" + uuid.NewString()[:8]
+	execute := func(sql string) {
 		if _, err := direct.Exec(context.Background(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
-	onServer(fmt.Sprintf("CREATE ROLE %[1]s LOGIN SUPERUSER; ALTER ROLE %[1]s SET search_path = %[2]s", role, searchPath))
-	t.Cleanup(func() { onServer(fmt.Sprintf("REASSIGN OWNED BY %[1]s TO CURRENT_USER; DROP ROLE %[1]s", role)) })
-
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
-	password := ""
-	if config.ConnConfig.Password != "" {
-		password = " password=" + config.ConnConfig.Password
-	}
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) { // it runs as another user
-		_ = os.Chmod(d, 0o777)
-	}
-	file := filepath.Join(dir, "pgbouncer.ini")
-	err = os.WriteFile(file, fmt.Appendf(nil, `[databases]
-%[1]s = host=%[2]s port=%[3]d dbname=%[1]s user=%[4]s%[5]s
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %[6]d
-auth_type = any
-unix_socket_dir =
-pool_mode = %[7]s
-max_client_conn = 200
-default_pool_size = 20
-logfile = %[8]s
-`, config.ConnConfig.Database, config.ConnConfig.Host, config.ConnConfig.Port, role, password, port, mode, filepath.Join(dir, "log")), 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []string{file}
-	if os.Getuid() == 0 {
-		args = []string{"-u", "nobody", file}
-	}
-	cmd := exec.Command(program, args...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("pgbouncer: %s", &said)
-		}
+	execute(fmt.Sprintf("CREATE ROLE %[1]s LOGIN SUPERUSER; ALTER ROLE %[1]s SET search_path = %[2]s", role, searchPath))
+	t.Cleanup(func() { execute(fmt.Sprintf("REASSIGN OWNED BY %[1]s TO CURRENT_USER; DROP ROLE %[1]s", role)) })
+	return testdb.Like(t, direct, func(c *pgxpool.Config) {
+		c.ConnConfig.User = role
+		clear(c.ConnConfig.RuntimeParams)
 	})
-	config.ConnConfig.Host, config.ConnConfig.Port, config.ConnConfig.Fallbacks = "127.0.0.1", uint16(port), nil
-	eventually(t, 10*time.Second, "pgbouncer listens", func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return config
 }
 
 type placed struct {
@@ -137,29 +60,27 @@ func (e expired) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "order-timeouts", Type: "order.expired", Subject: e.ID}
 }
 
-// All parts work through PgBouncer: nothing needs a session. In transaction mode pgx may not keep prepared statements.
-func TestThroughPgBouncer(t *testing.T) {
+// TestAllPartsWorkThroughPgBouncer runs two processes of a service through PgBouncer: nothing depends on a session's state.
+// In transaction mode pgx may not keep prepared statements.
+func TestAllPartsWorkThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"session", "transaction"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			w := rocketflowtest.New(t)
-			schema := "bounced_" + uuid.NewString()[:8]
+			schema := "pooled_" + uuid.NewString()[:8]
 			w.Database(schema) // migrated directly
 			clocked, err := url.Parse(w.DatabaseURL())
 			if err != nil {
 				t.Fatal(err)
 			}
-			config := bouncer(t, mode, pgx.Identifier{schema}.Sanitize()+", "+clocked.Query().Get("search_path"))
-			if mode == "transaction" {
-				config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-			}
-			config.MaxConns = 12
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
+			role := roleWithSearchPath(t, pgx.Identifier{schema}.Sanitize()+", "+clocked.Query().Get("search_path"))
+			pool := testdb.Like(t, testdb.ThroughPgBouncer(t, role, mode), func(c *pgxpool.Config) {
+				c.MaxConns = 12
+				if mode == "transaction" {
+					c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+				}
+			})
 			var (
 				mu      sync.Mutex
 				handled = map[string]int{}

@@ -19,8 +19,9 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// What a service calls is away for some minutes, or for hours. By default no event needs a person for that.
-func TestFiveMinutesOfFailure(t *testing.T) {
+// TestOutagesOfMinutesAndHoursNeedNoOperator has what a handler calls fail for some minutes, or for hours. With the default
+// retry policy no event needs an operator.
+func TestOutagesOfMinutesAndHoursNeedNoOperator(t *testing.T) {
 	t.Parallel()
 	for _, away := range []time.Duration{5 * time.Minute, 8 * time.Hour} {
 		t.Run(away.String(), func(t *testing.T) {
@@ -48,8 +49,9 @@ func TestFiveMinutesOfFailure(t *testing.T) {
 	}
 }
 
-// An event without order is delivered again while it waits for its next attempt. It has its effect once, at that attempt.
-func TestDeliveredAgainWhileParked(t *testing.T) {
+// TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce delivers an unordered event again while it waits for its next
+// attempt. It has its effect once, at that attempt.
+func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client
@@ -76,9 +78,9 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 	}
 }
 
-// Events without order have handlers so slow that a transaction doesn't take them all: those that are left have their
-// effects in a later one.
-func TestSlowHandlersOfEventsWithoutOrder(t *testing.T) {
+// TestUnorderedEventsWithSlowHandlersAllHaveTheirEffect gives unordered events handlers so slow that one transaction doesn't
+// take all of them: the rest have their effects in a later one.
+func TestUnorderedEventsWithSlowHandlersAllHaveTheirEffect(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics}
@@ -105,8 +107,9 @@ func TestSlowHandlersOfEventsWithoutOrder(t *testing.T) {
 	}
 }
 
-// An event that is too old to be told from a duplicate is a dead letter. An operator who knows better has it handled.
-func TestTooOldAndRedriven(t *testing.T) {
+// TestAnEventTooOldForTheInboxIsADeadLetter checks that an event that is too old to be told from a duplicate is a dead
+// letter, and is handled when an operator retries it.
+func TestAnEventTooOldForTheInboxIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client

@@ -37,8 +37,9 @@ func documented(t *testing.T, mark, owner, service, schema string) []string {
 	return statements
 }
 
-// A service runs as a role that has the documented rights and no others; an owner migrates.
-func TestRoles(t *testing.T) {
+// TestTheDocumentedGrantsSuffice runs a service as a role that has the grants of docs/postgres.md and no others; an owner
+// migrates.
+func TestTheDocumentedGrantsSuffice(t *testing.T) {
 	t.Parallel()
 	for _, existing := range []bool{false, true} {
 		t.Run(map[bool]string{false: "new schema", true: "existing schema"}[existing], func(t *testing.T) {
@@ -116,8 +117,8 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// A role without rights in the schema can't make partitions there.
-func TestPartitionsAreForRolesWithTheRight(t *testing.T) {
+// TestRolesWithoutGrantsCannotMakePartitions checks that a role without rights in the schema can't make partitions there.
+func TestRolesWithoutGrantsCannotMakePartitions(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)

@@ -34,8 +34,8 @@ func sixHours(w *rocketflowtest.Env) {
 	}
 }
 
-// A timeout's handler settles its event without an effect. That ends the timeout.
-func TestDiscardedTimeoutComesAgain(t *testing.T) {
+// TestADiscardedTimeoutDoesNotFireAgain has a handler discard a timeout's event. That ends the timeout.
+func TestADiscardedTimeoutDoesNotFireAgain(t *testing.T) {
 	t.Parallel()
 	for name, verdict := range map[string]error{
 		"discard": handlers.Discard(errors.New("the order is gone: no fee")),
@@ -62,8 +62,9 @@ func TestDiscardedTimeoutComesAgain(t *testing.T) {
 	}
 }
 
-// A timeout's event that its handler gave up is a dead letter once, and no more when an operator discards it.
-func TestDeadTimeoutComesAgain(t *testing.T) {
+// TestADeadTimeoutIsNotSentAgain checks that a timeout's event whose attempts ended is one dead letter, and none after an
+// operator discards it.
+func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
@@ -94,9 +95,9 @@ func TestDeadTimeoutComesAgain(t *testing.T) {
 	}
 }
 
-// A process of the service has no scheduler, so nothing fences what it handles: its handler must not repeat an effect. The
-// event is a dead letter that says what is missing.
-func TestTimeoutWithoutFence(t *testing.T) {
+// TestATimeoutWithoutItsFenceIsADeadLetter runs a process of the service without a scheduler, so that nothing fences its
+// timeouts. Its handler must not repeat an effect: the event is a dead letter that says what is missing.
+func TestATimeoutWithoutItsFenceIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
@@ -118,8 +119,9 @@ func TestTimeoutWithoutFence(t *testing.T) {
 	}
 }
 
-// A message from elsewhere carries the properties of a timeout. It neither escapes the inbox nor has an effect as one.
-func TestForeignTimeout(t *testing.T) {
+// TestAForgedTimeoutHasNoEffect sends a message with the properties of a timeout. It neither bypasses the inbox nor has the
+// effect of a timeout.
+func TestAForgedTimeoutHasNoEffect(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client

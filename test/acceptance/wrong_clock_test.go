@@ -17,9 +17,9 @@ type wrongClock struct {
 
 func (c wrongClock) Now() time.Time { return c.Clock.Now().Add(c.by) }
 
-// The publisher's clock is weeks behind Postgres', or ahead. Its events are neither too old for their consumers nor kept
-// for longer than others.
-func TestPublisherWithAWrongClock(t *testing.T) {
+// TestAPublishersWrongClockChangesNoRetention sets the publisher's clock weeks behind Postgres' or ahead of it. Its events
+// are neither too old for their consumers nor kept longer than others.
+func TestAPublishersWrongClockChangesNoRetention(t *testing.T) {
 	t.Parallel()
 	for name, by := range map[string]time.Duration{"behind": -20 * 24 * time.Hour, "ahead": 20 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// A child of the driver is this test binary again.
+// A child process is this test binary again.
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
 		main()
@@ -21,19 +21,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// drive runs the driver and wants nothing lost, doubled or out of order.
+// drive runs the driver and fails the test unless nothing is lost, duplicated or misordered.
 func drive(t *testing.T, args ...string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	status := run(t.Context(), args, &out, &errs)
 	t.Logf("%s%s", out.String(), errs.String())
-	summary := regexp.MustCompile(`\nchaos: schedules=[1-9]\d* events=[1-9]\d* lost=0 doubled=0 misordered=0\n$`)
+	summary := regexp.MustCompile(`\nchaos: schedules=[1-9]\d* events=[1-9]\d* lost=0 duplicated=0 misordered=0\n$`)
 	if status != 0 || !summary.MatchString(out.String()) {
 		t.Errorf("exit status %d", status)
 	}
 }
 
-// length is how long a part of the tests may drive.
+// length is the duration of a test's run.
 func length() string {
 	if testing.Short() {
 		return "5s"
@@ -41,13 +41,13 @@ func length() string {
 	return "40s"
 }
 
-// TestEmbedded plays other schedules in each run: what fails tells its seed.
-func TestEmbedded(t *testing.T) {
+// TestPromisesHoldOnTheEmbeddedBroker runs different schedules each time. A failure prints the seed of its schedule.
+func TestPromisesHoldOnTheEmbeddedBroker(t *testing.T) {
 	t.Parallel()
 	drive(t, "-database", testdb.URL(t), "-duration", length())
 }
 
-func TestPostgresRestarts(t *testing.T) {
+func TestPromisesHoldWhilePostgresRestarts(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a Postgres")
@@ -55,23 +55,23 @@ func TestPostgresRestarts(t *testing.T) {
 	drive(t, "-duration", "20s", "-workers", "2")
 }
 
-// TestRocketMQ leaves the broker alone, as one that others use.
-func TestRocketMQ(t *testing.T) {
+// TestPromisesHoldOnRocketMQ injects no fault into the broker, since other tests use it.
+func TestPromisesHoldOnRocketMQ(t *testing.T) {
 	drive(t, "-broker", "rocketmq", "-nameserver", testbroker.NeedsReal(t), "-duration", length())
 }
 
-// TestRocketMQKilled starts servers of its own. It mostly ends soon after its time; where a process dies just after a
-// heartbeat, up to two minutes later: see patience.
-func TestRocketMQKilled(t *testing.T) {
+// TestPromisesHoldWhileRocketMQIsKilled starts servers of its own. It mostly ends soon after its duration; where a process
+// dies just after a heartbeat, up to two minutes later: see the flag -patience.
+func TestPromisesHoldWhileRocketMQIsKilled(t *testing.T) {
 	testbroker.NeedsReal(t)
 	drive(t, "-broker", "rocketmq", "-duration", length())
 }
 
-func TestUsage(t *testing.T) {
+func TestWrongUsageIsReported(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-broker", "kafka"}, {"-faults", "fire"}, {"-faults", ""}, {"-harm", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
-		{"-broker", "rocketmq", "-harm", "markers"}, {"-nameserver", "127.0.0.1:9876"},
+		{"-broker", "kafka"}, {"-faults", "fire"}, {"-faults", ""}, {"-inject", "much"}, {"-find", "gold"}, {"-nonsense"}, {"more"}, {"-duration", "0s"}, {"-schedules", "-1"}, {"-seed", "-1"},
+		{"-broker", "rocketmq", "-inject", "markers"}, {"-nameserver", "127.0.0.1:9876"},
 	} {
 		var out, errs bytes.Buffer
 		if status := run(t.Context(), args, &out, &errs); status != 2 || errs.Len() == 0 || out.Len() > 0 {
@@ -80,8 +80,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestInterrupt: what was played until then is told.
-func TestInterrupt(t *testing.T) {
+// TestAnInterruptedRunReportsItsResults cancels a run: it prints what it found until then.
+func TestAnInterruptedRunReportsItsResults(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
@@ -92,10 +92,10 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// TestSame: a seed draws the same schedule each time, another a different one.
-func TestSame(t *testing.T) {
+// TestASeedDeterminesItsSchedule checks that a seed generates the same schedule each time, and another seed a different one.
+func TestASeedDeterminesItsSchedule(t *testing.T) {
 	t.Parallel()
-	a, b, c := draw(7, allHarm, false, allFaults).String(), draw(7, allHarm, false, allFaults).String(), draw(8, allHarm, false, allFaults).String()
+	a, b, c := generate(7, injectAll, false, allFaults).String(), generate(7, injectAll, false, allFaults).String(), generate(8, injectAll, false, allFaults).String()
 	if a != b || a == c {
 		t.Errorf("seed 7:\n%s\nagain:\n%s\nseed 8:\n%s", a, b, c)
 	}

@@ -16,12 +16,12 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// childVariable tells this program to be a process of a world: it holds its settings.
+// childVariable is the environment variable that makes this program a child process. It holds the settings.
 const childVariable = "ROCKETFLOW_CHAOS_PROCESS"
 
-// order is what a child is told, in a line of JSON.
-type order struct {
-	ID          int64        `json:",omitempty"` // of a transaction, for its answer
+// childCommand is a command to a child process, a line of JSON on its standard input.
+type childCommand struct {
+	ID          int64        `json:",omitempty"` // of a transaction; its report has the same
 	Transaction *transaction `json:",omitempty"`
 	Arm         *struct {
 		Action action
@@ -33,35 +33,36 @@ type order struct {
 		Left  int
 	} `json:",omitempty"`
 	Disarm  bool   `json:",omitempty"`
-	Release uint64 `json:",omitempty"` // the schedule whose handlers are to hang no longer
+	Release uint64 `json:",omitempty"` // the schedule whose handlers stop hanging
 }
 
-// answer is what it says; the first, of no transaction, that it runs.
-type answer struct {
-	ID        int64
-	Error     string
-	Announced string // AfterCommit was called for this event; no answer to anything
-	Frozen    bool   // it will be at once; no answer to anything
+// childReport is a report of a child process, a line of JSON on its standard output. The first one, with id 0, says whether it
+// has started.
+type childReport struct {
+	ID             int64
+	Error          string
+	AfterCommitted string // the AfterCommit function of this event was called; a report of its own
+	Frozen         bool   // the process stops right after this report; a report of its own
 }
 
-// child is a process of its own. It dies by SIGKILL.
+// child is an instance that is a child process. SIGKILL ends it.
 type child struct {
-	cmd    *exec.Cmd
-	orders *json.Encoder
-	input  io.Closer
-	ended  chan struct{}
+	cmd      *exec.Cmd
+	commands *json.Encoder
+	input    io.Closer
+	ended    chan struct{}
 
-	mu      sync.Mutex // of the orders, and what follows
+	mu      sync.Mutex // guards commands and the fields below
 	next    int64
 	waiting map[int64]chan error
-	stopped bool // until it is told to go on
+	stopped bool // frozen until thaw
 
-	announce func(event string)
+	recordAfterCommit func(event string)
 }
 
 var errKilled = errors.New("the process was killed")
 
-func startChild(ctx context.Context, w *world, s settings) (member, error) {
+func startChild(ctx context.Context, w *world, s settings) (instance, error) {
 	config, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
@@ -70,10 +71,10 @@ func startChild(ctx context.Context, w *world, s settings) (member, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.Command(self), ended: make(chan struct{}), waiting: map[int64]chan error{}, announce: w.announce}
+	c := &child{cmd: exec.Command(self), ended: make(chan struct{}), waiting: map[int64]chan error{}, recordAfterCommit: w.recordAfterCommit}
 	c.cmd.Env = append(os.Environ(), childVariable+"="+string(config))
 	c.cmd.SysProcAttr = ownProcess()
-	c.cmd.Stderr = noteWriter{w}
+	c.cmd.Stderr = logWriter{w}
 	input, err := c.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -82,13 +83,13 @@ func startChild(ctx context.Context, w *world, s settings) (member, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.orders, c.input = json.NewEncoder(input), input
+	c.commands, c.input = json.NewEncoder(input), input
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
 	started := make(chan error, 1)
 	c.waiting[0] = started
-	w.zombies.Go(func() { c.listen(output) })
+	w.cleanups.Go(func() { c.listen(output) })
 	select {
 	case err := <-started:
 		if err != nil {
@@ -104,24 +105,24 @@ func startChild(ctx context.Context, w *world, s settings) (member, error) {
 	}
 }
 
-type noteWriter struct{ w *world }
+type logWriter struct{ w *world }
 
-func (n noteWriter) Write(b []byte) (int, error) {
-	n.w.note("%s", b)
+func (n logWriter) Write(b []byte) (int, error) {
+	n.w.logf("%s", b)
 	return len(b), nil
 }
 
-// listen hands over the child's answers until it is dead.
+// listen receives the child's reports until the child has ended.
 func (c *child) listen(output io.Reader) {
 	lines := json.NewDecoder(output)
 	for {
-		var a answer
+		var a childReport
 		if lines.Decode(&a) != nil {
 			break
 		}
 		switch {
-		case a.Announced != "":
-			c.announce(a.Announced)
+		case a.AfterCommitted != "":
+			c.recordAfterCommit(a.AfterCommitted)
 			continue
 		case a.Frozen:
 			c.mu.Lock()
@@ -133,7 +134,7 @@ func (c *child) listen(output io.Reader) {
 		if a.Error != "" {
 			err = errors.New(a.Error)
 		}
-		c.settle(a.ID, err)
+		c.finishCall(a.ID, err)
 	}
 	_ = c.cmd.Wait()
 	c.mu.Lock()
@@ -145,7 +146,7 @@ func (c *child) listen(output io.Reader) {
 	}
 }
 
-func (c *child) settle(id int64, err error) {
+func (c *child) finishCall(id int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if done := c.waiting[id]; done != nil {
@@ -154,10 +155,10 @@ func (c *child) settle(id int64, err error) {
 	}
 }
 
-func (c *child) tell(o order) error {
+func (c *child) send(o childCommand) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.orders.Encode(o)
+	return c.commands.Encode(o)
 }
 
 func (c *child) do(ctx context.Context, t transaction) error {
@@ -165,13 +166,13 @@ func (c *child) do(ctx context.Context, t transaction) error {
 	c.mu.Lock()
 	c.next++
 	id := c.next
-	if c.dead() {
+	if c.hasEnded() {
 		c.mu.Unlock()
 		return errKilled
 	}
 	c.waiting[id] = done
 	c.mu.Unlock()
-	if err := c.tell(order{ID: id, Transaction: &t}); err != nil {
+	if err := c.send(childCommand{ID: id, Transaction: &t}); err != nil {
 		return err
 	}
 	select {
@@ -182,8 +183,8 @@ func (c *child) do(ctx context.Context, t transaction) error {
 	}
 }
 
-// await waits until all transactions have ended. One that was told to a process which is frozen begins when it goes on,
-// long after its driver has given it up.
+// await returns when all transactions have ended. One that was sent to a frozen process begins when that goes on, after do
+// has returned.
 func (c *child) await(ctx context.Context) error {
 	for {
 		c.mu.Lock()
@@ -203,19 +204,19 @@ func (c *child) await(ctx context.Context) error {
 }
 
 func (c *child) arm(a action, step string, nth int) {
-	_ = c.tell(order{Arm: &struct {
+	_ = c.send(childCommand{Arm: &struct {
 		Action action
 		Step   string
 		Nth    int
-	}{a, step, nth}}) // who is dead needn't be told
+	}{a, step, nth}}) // a process that has ended needs no crash point
 }
 
-func (c *child) release(schedule uint64) { _ = c.tell(order{Release: schedule}) }
+func (c *child) release(schedule uint64) { _ = c.send(childCommand{Release: schedule}) }
 
 func (c *child) frozen() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.stopped && !c.dead()
+	return c.stopped && !c.hasEnded()
 }
 
 func (c *child) thaw() {
@@ -227,21 +228,21 @@ func (c *child) thaw() {
 	}
 }
 
-// hanging and err are not asked for: what can be seen inside shows it.
+// hanging returns 0: children don't report it. The simulated processes of the embedded broker do.
 func (c *child) hanging() int { return 0 }
 
 func (c *child) err() string { return "" }
 
-func (c *child) disarm() { _ = c.tell(order{Disarm: true}) }
+func (c *child) disarm() { _ = c.send(childCommand{Disarm: true}) }
 
-func (c *child) cutPostgres(t trap) {
-	_ = c.tell(order{Cut: &struct {
+func (c *child) cutPostgres(t connFault) {
+	_ = c.send(childCommand{Cut: &struct {
 		Write bool
 		Left  int
 	}{t.write, t.left}})
 }
 
-// isolate stops the process where it is.
+// isolate stops the process with SIGSTOP until heal.
 func (c *child) isolate(rocketmqtest.Outage) (heal func()) {
 	_ = c.cmd.Process.Signal(syscall.SIGSTOP)
 	return func() { _ = c.cmd.Process.Signal(syscall.SIGCONT) }
@@ -249,7 +250,7 @@ func (c *child) isolate(rocketmqtest.Outage) (heal func()) {
 
 func (c *child) kill() { _ = c.cmd.Process.Kill() }
 
-func (c *child) dead() bool {
+func (c *child) hasEnded() bool {
 	select {
 	case <-c.ended:
 		return true
@@ -268,72 +269,72 @@ func (c *child) close() {
 	}
 }
 
-// beChild is the main of a child: it does what it is told until its input ends.
-func beChild(text string) error {
+// runChild is the main function of a child process: it runs commands until its standard input ends.
+func runChild(text string) error {
 	var s settings
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
 	}
 	var mu sync.Mutex
 	answers := json.NewEncoder(os.Stdout)
-	tell := func(a answer) {
+	send := func(a childReport) {
 		mu.Lock()
 		defer mu.Unlock()
-		_ = answers.Encode(a) // or nobody is there any more
+		_ = answers.Encode(a) // fails only when the parent has ended
 	}
-	say := func(id int64, err error) {
-		a := answer{ID: id}
+	respond := func(id int64, err error) {
+		a := childReport{ID: id}
 		if err != nil {
 			a.Error = err.Error()
 		}
-		tell(a)
+		send(a)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	p, err := startProcess(ctx, s, nil, hooks{
 		do: map[action]func(*process){
-			die: func(*process) {
+			crash: func(*process) {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				select {} // until it arrives
+				select {} // until the signal arrives
 			},
 			freeze: func(*process) {
-				tell(answer{Frozen: true})
+				send(childReport{Frozen: true})
 				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 			},
 		},
-		announce: func(event string) { tell(answer{Announced: event}) },
+		recordAfterCommit: func(event string) { send(childReport{AfterCommitted: event}) },
 	})
-	say(0, err)
+	respond(0, err)
 	if err != nil {
 		return err
 	}
-	orders := json.NewDecoder(bufio.NewReader(os.Stdin))
+	commands := json.NewDecoder(bufio.NewReader(os.Stdin))
 	for {
-		var o order
-		if err := orders.Decode(&o); err != nil {
+		var o childCommand
+		if err := commands.Decode(&o); err != nil {
 			p.stop(5 * time.Second)
 			return nil
 		}
 		switch {
 		case o.Transaction != nil:
-			go func() { // ends with the process
+			go func() { // this goroutine ends with the process
 				ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 				defer cancel()
-				say(o.ID, p.do(ctx, *o.Transaction))
+				respond(o.ID, p.do(ctx, *o.Transaction))
 			}()
 		case o.Arm != nil:
 			p.arm(o.Arm.Action, o.Arm.Step, o.Arm.Nth)
 		case o.Disarm:
-			p.arm(die, "", 0)
-			p.gate.arm(trap{})
+			p.arm(crash, "", 0)
+			p.pgLink.arm(connFault{})
 		case o.Release != 0:
 			p.release(o.Release)
 		case o.Cut != nil && o.Cut.Left == 0:
-			p.gate.cut()
+			p.pgLink.cut()
 		case o.Cut != nil:
-			p.gate.arm(trap{write: o.Cut.Write, left: o.Cut.Left})
+			p.pgLink.arm(connFault{write: o.Cut.Write, left: o.Cut.Left})
 		default:
-			return fmt.Errorf("an order that says nothing: %v", o)
+			return fmt.Errorf("empty command: %v", o)
 		}
 	}
 }

@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// ownProcess has a child not hear this program's Ctrl-C: its input ends then.
+// ownProcess has a child not receive the Ctrl-C of this program. It ends when its standard input does.
 func ownProcess() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// newType is the event type that version 2 of a schedule's service handles and version 1 does not. It is the schedule's
+// version2Type is the event type that version 2 of a schedule's service handles and version 1 does not. It is the schedule's
 // own: in each schedule version 2 is new.
-func newType(seed uint64) string { return fmt.Sprintf("noted.v2-s%d", seed) }
+func version2Type(seed uint64) string { return fmt.Sprintf("noted.v2-s%d", seed) }
 
-// followerType is the type of what echo publishes: a version that has a new type publishes it.
+// followerType is the type of the events that echo publishes: the new type of its version, if that has one.
 func (s settings) followerType() string {
 	if len(s.Types) == 0 {
 		return ""
@@ -17,41 +17,40 @@ func (s settings) followerType() string {
 	return s.Types[len(s.Types)-1]
 }
 
-// deploy adds a change of a consumer's version, forward or back. The first one is forward.
-func (d *drawing) deploy(first bool) {
-	who, forward, kill := publishers+d.extra.IntN(consumers), first || d.extra.IntN(3) > 0, d.extra.IntN(3) == 0
+// deploy adds a deployment of one consumer process, forward or back. The first one is forward.
+func (d *generator) deploy(first bool) {
+	who, forward, kill := publishers+d.kindRNG.IntN(consumers), first || d.kindRNG.IntN(3) > 0, d.kindRNG.IntN(3) == 0
 	d.addDeploy(who, forward, kill)
 }
 
-func (d *drawing) addDeploy(who int, forward, kill bool) {
+func (d *generator) addDeploy(who int, forward, kill bool) {
 	version, how, types := 1, "stopped", []string(nil)
 	if forward {
-		version, types = 2, []string{newType(d.seed)}
+		version, types = 2, []string{version2Type(d.seed)}
 	}
 	if kill {
 		how = "killed"
 	}
-	d.add(fmt.Sprintf("consumer %d is %s and starts as version %d", who-publishers, how, version), func(p *play) error {
+	d.add(fmt.Sprintf("consumer %d is %s and starts as version %d", who-publishers, how, version), func(p *execution) error {
 		p.replace(who, kill, func(s *settings) { s.Types = types })
 		return nil
 	})
 }
 
-// finishDeploy adds the end: version 2 runs, alone or beside version 1.
-func (d *drawing) finishDeploy() {
-	who := publishers + d.extra.IntN(consumers)
+// finishDeploy adds the last deployment, after which version 2 runs, alone or beside version 1.
+func (d *generator) finishDeploy() {
+	who := publishers + d.kindRNG.IntN(consumers)
 	d.addDeploy(who, true, false)
-	if d.extra.IntN(2) == 0 {
+	if d.kindRNG.IntN(2) == 0 {
 		other := publishers + (who-publishers+1)%consumers
-		d.addDeploy(other, d.extra.IntN(2) == 0, false)
+		d.addDeploy(other, d.kindRNG.IntN(2) == 0, false)
 	}
 }
 
-// replace has a process end and start with other settings, if that can be done soon: what it needs may be away. Else the
-// end of the schedule does it.
-func (p *play) replace(who int, kill bool, change func(*settings)) {
+// replace stops or kills a process and starts it with other settings; see restartEnded for when that takes long.
+func (p *execution) replace(who int, kill bool, change func(*settings)) {
 	s := p.w.slots[who]
-	if m := s.member(); m.frozen() {
+	if m := s.current(); m.frozen() {
 		return
 	} else if kill {
 		m.kill()
@@ -60,34 +59,34 @@ func (p *play) replace(who int, kill bool, change func(*settings)) {
 	}
 	change(&s.settings)
 	p.changed[who] = true
-	p.revive()
+	p.restartEnded()
 }
 
-// restore has the processes that were replaced start with the settings of the world again.
-func (p *play) restore(ctx context.Context) error {
+// restore starts the processes that were replaced with the settings of the world again.
+func (p *execution) restore(ctx context.Context) error {
 	for who := range p.changed {
 		s := p.w.slots[who]
-		s.member().close()
+		s.current().close()
 		s.settings.Types, s.settings.Skew = nil, 0
 	}
-	return p.w.revive(ctx)
+	return p.w.restartEnded(ctx)
 }
 
-// known has events of a type that no process has handled yet be of the one that all do: a version is deployed before what
-// it handles is published.
-func (p *play) known(t transaction) transaction {
-	notes := make([]note, len(t.Notes))
-	for i, n := range t.Notes {
+// withHandledTypes replaces event types that no process has handled yet by the base type: a version is deployed before its
+// events are published.
+func (p *execution) withHandledTypes(t transaction) transaction {
+	events := make([]testEvent, len(t.Events))
+	for i, n := range t.Events {
 		switch {
 		case n.Type == "":
 		case p.w.handles(n.Type):
-			p.w.took(deployFault)
+			p.w.countFault(deployFault)
 		default:
 			n.Type = ""
 		}
-		notes[i] = n
+		events[i] = n
 	}
-	t.Notes = notes
+	t.Events = events
 	return t
 }
 
@@ -97,7 +96,7 @@ func (w *world) handles(eventType string) bool {
 	return w.types[eventType]
 }
 
-// started notes what a process that has started handles.
+// started records the event types of a process that has started.
 func (w *world) started(s settings) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

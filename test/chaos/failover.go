@@ -10,49 +10,49 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// failover adds the last phase of a schedule in which Postgres loses its last commits: as a failover does to a replica
-// that was behind. What was sent of them is at the broker.
-func (d *drawing) failover() {
-	whole, away := d.extra.IntN(2) == 0, d.extra.IntN(2) == 0
-	d.add("all comes to rest; the replica is as far as this", func(p *play) error { return p.snapshot() })
+// failover adds a last phase in which Postgres loses its last commits, as in a failover to a replica that was behind. Events of
+// those commits that were sent are at the broker.
+func (d *generator) failover() {
+	whole, away := d.kindRNG.IntN(2) == 0, d.kindRNG.IntN(2) == 0
+	d.add("all is quiet; the replica has everything up to here", func(p *execution) error { return p.snapshot() })
 	if away {
-		d.add("the consumers are killed", func(p *play) error {
+		d.add("the consumers are killed", func(p *execution) error {
 			for _, s := range p.w.slots[publishers:] {
-				s.member().kill()
+				s.current().kill()
 			}
 			return nil
 		})
 	}
-	lost := 2 + d.extra.IntN(4)
+	lost := 2 + d.kindRNG.IntN(4)
 	for i := range lost {
 		t := d.extraTransaction(fmt.Sprintf("lost%d", i))
-		t.Manner = pick(d.extra, commits, joinedRaw)
+		t.Behavior = pick(d.kindRNG, commits, joinedRaw)
 		d.addTransaction(t)
 	}
 	what := "with all that was handled since"
 	if !whole {
 		what = "of the publishers; consumers have another server and keep theirs"
 	}
-	d.add("all are killed, and Postgres fails over: the commits since are lost, "+what, func(p *play) error { return p.failover(whole) })
-	if d.kinds[deployFault] && d.extra.IntN(2) == 0 {
+	d.add("all are killed, and Postgres fails over: the commits since are lost, "+what, func(p *execution) error { return p.failover(whole) })
+	if d.kinds[deployFault] && d.kindRNG.IntN(2) == 0 {
 		d.deploy(false)
 	}
-	for i := range 2 + d.extra.IntN(3) {
+	for i := range 2 + d.kindRNG.IntN(3) {
 		d.addTransaction(d.extraTransaction(fmt.Sprintf("after%d", i)))
 	}
 }
 
-// publishersTables are those that a failover of the publishers' server alone takes back.
+// publishersTables are the tables that a failover of only the publishers' server restores.
 var publishersTables = []string{"outbox", "outbox_ack", "stream", "outbox_sweep", "outbox_retention", "published", "counter"}
 
-// keptTables are the driver's own, which no failover takes back.
-var keptTables = []string{"ghost", "opened", "nobody", "doomed", "slow"}
+// keptTables are the test's own tables, which no failover restores.
+var keptTables = []string{"lost_commit", "opened", "nobody", "doomed", "slow"}
 
 func (w *world) snapshotSchema() string { return pgx.Identifier{w.name + "_snapshot"}.Sanitize() }
 
-// snapshot copies the tables as they are when all is at rest.
-func (p *play) snapshot() error {
-	if err := p.comeToRest("", "nothing goes wrong"); err != nil {
+// snapshot copies the tables when all is quiet.
+func (p *execution) snapshot() error {
+	if err := p.quiesce("", "nothing goes wrong"); err != nil {
 		return err
 	}
 	p.failAgain()
@@ -85,27 +85,27 @@ func (w *world) tables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// failover kills all processes and takes the tables back to the snapshot: all of them, or the publishers' alone.
-func (p *play) failover(whole bool) error {
-	for lock := range p.locks {
+// failover kills all processes and restores the tables from the snapshot: all of them, or only the publishers'.
+func (p *execution) failover(whole bool) error {
+	for lock := range p.heldLocks {
 		_ = p.release(lock)
 	}
 	for _, s := range p.w.slots {
-		s.member().kill()
+		s.current().kill()
 	}
 	p.running.Wait()
-	if err := p.w.awaitNobody(p.ctx); err != nil {
+	if err := p.w.awaitNoSessions(p.ctx); err != nil {
 		return err
 	}
-	var ghosts int64
+	var lostCommits int64
 	err := p.w.try(p.ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, p.w.pool, func(tx pgx.Tx) error {
 			snapshot := p.w.snapshotSchema()
-			tag, err := tx.Exec(ctx, strings.ReplaceAll(p.w.ledger.sql.Get("NoteGhosts"), "{snapshot}", snapshot))
+			tag, err := tx.Exec(ctx, strings.ReplaceAll(p.w.ledger.sql.Get("RecordLostCommits"), "{snapshot}", snapshot))
 			if err != nil {
 				return err
 			}
-			ghosts = tag.RowsAffected()
+			lostCommits = tag.RowsAffected()
 			tables, err := p.w.tables(ctx, tx)
 			if err != nil {
 				return err
@@ -127,14 +127,14 @@ func (p *play) failover(whole bool) error {
 	if err != nil {
 		return err
 	}
-	if ghosts > 0 {
-		p.w.took(failoverFault)
+	if lostCommits > 0 {
+		p.w.countFault(failoverFault)
 	}
-	return p.w.revive(p.ctx)
+	return p.w.restartEnded(p.ctx)
 }
 
-// awaitNobody waits until Postgres has ended the sessions of all processes, which are dead.
-func (w *world) awaitNobody(ctx context.Context) error {
+// awaitNoSessions waits until Postgres has ended the sessions of all processes, which have been killed.
+func (w *world) awaitNoSessions(ctx context.Context) error {
 	for {
 		var left int
 		err := w.try(ctx, func(ctx context.Context) error {

@@ -5,30 +5,30 @@ import (
 	"time"
 )
 
-// freezeSweeper adds the last phase of a schedule in which a process that sweeps stops, or loses its network, in the
-// midst of it: all else comes to rest without it. Then it goes on.
-func (d *drawing) freezeSweeper() {
-	owed := transaction{Name: fmt.Sprintf("s%d-owed", d.seed), By: d.extra.IntN(publishers), Manner: joinedRaw}
-	owed.Notes = []note{{Name: owed.Name + "-e0", Schedule: d.seed, Topic: topicFirst, Stream: fmt.Sprintf("s%d-owed", d.seed)}}
-	d.add("all is healed; the publisher that sweeps next is frozen while it does", func(p *play) error { return p.freezeSweeper(owed) })
-	for i := range 1 + d.extra.IntN(3) {
+// freezeSweeper adds a last phase in which a process stops, or loses its network, in the middle of a sweep. All other work
+// becomes quiet without it. Then the process goes on.
+func (d *generator) freezeSweeper() {
+	owed := transaction{Name: fmt.Sprintf("s%d-owed", d.seed), By: d.kindRNG.IntN(publishers), Behavior: joinedRaw}
+	owed.Events = []testEvent{{Name: owed.Name + "-e0", Schedule: d.seed, Topic: topicFirst, Stream: fmt.Sprintf("s%d-owed", d.seed)}}
+	d.add("all faults end; the publisher that sweeps next is frozen in the middle of the sweep", func(p *execution) error { return p.freezeSweeper(owed) })
+	for i := range 1 + d.kindRNG.IntN(3) {
 		t := d.extraTransaction(fmt.Sprintf("z%d", i))
 		if i == 0 {
-			t.Manner = joinedRaw // the sweep alone sends it
+			t.Behavior = joinedRaw // only the sweep sends it
 		}
 		d.addTransaction(t)
 	}
-	d.add("all but the frozen publisher comes to rest", func(p *play) error {
+	d.add("all is quiet without the frozen publisher", func(p *execution) error {
 		if !p.w.anyFrozen() {
 			return nil
 		}
-		return p.comeToRest("", "a publisher that swept is frozen")
+		return p.quiesce("", "a publisher that swept is frozen")
 	})
-	d.add("the frozen publisher goes on", func(p *play) error { p.thaw(); return nil })
+	d.add("the frozen publisher goes on", func(p *execution) error { p.thaw(); return nil })
 }
 
-// freezeSweeper publishes what only the sweep sends until a publisher that sweeps is frozen.
-func (p *play) freezeSweeper(t transaction) error {
+// freezeSweeper publishes events that only the sweep sends, until a publisher is frozen while it sweeps.
+func (p *execution) freezeSweeper(t transaction) error {
 	if err := p.healAll(); err != nil {
 		return err
 	}
@@ -36,24 +36,24 @@ func (p *play) freezeSweeper(t transaction) error {
 	const tries = 6
 	for try := range tries {
 		if try == tries/2 {
-			// Whoever sweeps may do so for long, and be a consumer. Without any consumer a publisher does.
+			// A consumer may hold the sweep's lease for long. Without consumers a publisher gets it.
 			for who := publishers; who < publishers+consumers; who++ {
-				p.w.slots[who].member().close()
+				p.w.slots[who].current().close()
 			}
 		}
 		for _, s := range p.w.slots[:publishers] {
-			s.member().arm(freeze, stepSweeping, 1)
+			s.current().arm(freeze, sweepingCrashPoint, 1)
 		}
 		one := t
 		one.Name = fmt.Sprintf("%s-%d", t.Name, try)
-		one.Notes = []note{t.Notes[0]}
-		one.Notes[0].Name = one.Name + "-e0"
+		one.Events = []testEvent{t.Events[0]}
+		one.Events[0].Name = one.Name + "-e0"
 		p.run(one)
 		for range 4 {
 			if err := p.w.jump(p.ctx, 2*time.Second); err != nil {
 				return err
 			}
-			if err := p.rest(100 * time.Millisecond); err != nil {
+			if err := p.waitQuiet(100 * time.Millisecond); err != nil {
 				return err
 			}
 			if p.w.anyFrozen() {
@@ -65,47 +65,47 @@ func (p *play) freezeSweeper(t transaction) error {
 		}
 	}
 	if p.w.anyFrozen() {
-		p.w.took(freezeFault)
+		p.w.countFault(freezeFault)
 	}
 	for _, s := range p.w.slots[:publishers] {
-		if !s.member().frozen() {
-			s.member().arm(freeze, "", 0)
+		if !s.current().frozen() {
+			s.current().arm(freeze, "", 0)
 		}
 	}
-	return p.w.revive(p.ctx)
+	return p.w.restartEnded(p.ctx)
 }
 
 func (w *world) anyFrozen() bool {
 	for _, s := range w.slots {
-		if s.member().frozen() {
+		if s.current().frozen() {
 			return true
 		}
 	}
 	return false
 }
 
-// unending are the names of processes, as Postgres sees them, that may keep a transaction open: they are frozen, or a
-// handler of theirs hangs.
-func (w *world) unending() []string {
+// namesWithOpenTransactions returns the application names of the processes that may keep a transaction open: those that are
+// frozen, or have a handler that hangs.
+func (w *world) namesWithOpenTransactions() []string {
 	names := []string{}
 	for _, s := range w.slots {
-		if m := s.member(); m.frozen() || m.hanging() > 0 {
-			names = append(names, s.lifeName())
+		if m := s.current(); m.frozen() || m.hanging() > 0 {
+			names = append(names, s.instanceName())
 		}
 	}
 	return names
 }
 
-func (p *play) thaw() {
+func (p *execution) thaw() {
 	for _, s := range p.w.slots {
-		s.member().thaw()
+		s.current().thaw()
 	}
 }
 
-// awake has a transaction be of a publisher that isn't frozen.
-func (p *play) awake(t transaction) transaction {
+// toRunningPublisher gives a transaction of a frozen publisher to one that runs.
+func (p *execution) toRunningPublisher(t transaction) transaction {
 	for range publishers {
-		if !p.w.slots[t.By].member().frozen() {
+		if !p.w.slots[t.By].current().frozen() {
 			break
 		}
 		t.By = (t.By + 1) % publishers

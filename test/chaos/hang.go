@@ -12,49 +12,49 @@ import (
 // hangStream is the aggregate of a schedule whose handler hangs.
 func hangStream(seed uint64) string { return fmt.Sprintf("s%d-hang", seed) }
 
-// forEver is more calls than a schedule has.
-const forEver = 1 << 20
+// always is more calls than a schedule has.
+const always = 1 << 20
 
-// hang adds the publication of an event whose handler ignores its deadline: once or twice, or until it is released at the
-// end. Others of its aggregate follow.
-func (d *drawing) hang() {
-	t := transaction{Name: fmt.Sprintf("s%d-hang", d.seed), By: d.extra.IntN(publishers), Manner: commits}
-	for i := range 2 + d.extra.IntN(3) {
-		t.Notes = append(t.Notes, note{
+// hang adds the publication of an event whose handler ignores its deadline: once, twice, or until it is released at
+// the end. Other events of its aggregate follow.
+func (d *generator) hang() {
+	t := transaction{Name: fmt.Sprintf("s%d-hang", d.seed), By: d.kindRNG.IntN(publishers), Behavior: commits}
+	for i := range 2 + d.kindRNG.IntN(3) {
+		t.Events = append(t.Events, testEvent{
 			Name: fmt.Sprintf("%s-e%d", t.Name, i), Schedule: d.seed, Topic: topicFirst, Stream: hangStream(d.seed), Counted: true,
 		})
 	}
-	n := &t.Notes[d.extra.IntN(2)]
-	n.Hang, n.HangLate = pick(d.extra, 1, 2, forEver, forEver), d.extra.IntN(2) == 0
-	d.add(d.name(t), func(p *play) error { p.run(t); return nil })
+	n := &t.Events[d.kindRNG.IntN(2)]
+	n.Hang, n.HangLate = pick(d.kindRNG, 1, 2, always, always), d.kindRNG.IntN(2) == 0
+	d.add(d.describe(t), func(p *execution) error { p.run(t); return nil })
 }
 
-// hang returns at once, or, for an event whose handler hangs, when it is released: it heeds no context.
-func (p *process) hang(n note) {
+// hang blocks while the handler of an event hangs, until it is released. It ignores every context.
+func (p *process) hang(n testEvent) {
 	p.mu.Lock()
-	p.hung[n.Name]++
+	p.hangCalls[n.Name]++
 	defer p.mu.Unlock()
-	if p.hung[n.Name] > n.Hang {
+	if p.hangCalls[n.Name] > n.Hang {
 		return
 	}
-	p.hangs++
+	p.hangingCalls++
 	for !p.ended && !p.released[n.Schedule] {
-		unhang := p.unhang
+		wakeHanging := p.wakeHanging
 		p.mu.Unlock()
-		<-unhang
+		<-wakeHanging
 		p.mu.Lock()
 	}
-	p.hangs--
+	p.hangingCalls--
 }
 
-// hanging is how many handlers hang.
+// hanging returns the number of handlers that hang.
 func (p *process) hanging() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.hangs
+	return p.hangingCalls
 }
 
-// err is what the router says is wrong.
+// err returns Router.Err as text.
 func (p *process) err() string {
 	if p.router == nil {
 		return ""
@@ -62,7 +62,7 @@ func (p *process) err() string {
 	return fmt.Sprint(p.router.Err())
 }
 
-// release has the handlers of a schedule hang no longer.
+// release ends the hanging of a schedule's handlers.
 func (p *process) release(schedule uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,8 +70,8 @@ func (p *process) release(schedule uint64) {
 	p.wake()
 }
 
-// endHanging has no handler hang any more: the process ends.
-func (p *process) endHanging() {
+// releaseAllHanging ends the hanging of all handlers, because the process stops.
+func (p *process) releaseAllHanging() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
@@ -79,48 +79,48 @@ func (p *process) endHanging() {
 }
 
 func (p *process) wake() {
-	close(p.unhang)
-	p.unhang = make(chan struct{})
+	close(p.wakeHanging)
+	p.wakeHanging = make(chan struct{})
 }
 
 // reportLimit is how long a router may take to report all handlers that hang. What was abandoned in one process is tried
 // again in another, where it hangs as well, and each time it takes the deadline and five seconds until it is reported.
 const reportLimit = time.Minute
 
-// besideHanging waits until all but the aggregate whose handler hangs is at rest, and for the router to report it.
-func (p *play) besideHanging() error {
-	if err := p.comeToRest(hangStream(p.seed), "a handler hangs"); err != nil {
+// quiesceBesideHanging waits until all is quiet but the aggregate whose handler hangs, and for the router to report it.
+func (p *execution) quiesceBesideHanging() error {
+	if err := p.quiesce(hangStream(p.seed), "a handler hangs"); err != nil {
 		return err
 	}
 	for _, s := range p.w.slots[publishers:] {
-		if s.member().hanging() > 0 {
-			p.w.took(hangFault)
+		if s.current().hanging() > 0 {
+			p.w.countFault(hangFault)
 			break
 		}
 	}
 	for limit := time.Now().Add(reportLimit); p.unreported(); time.Sleep(pollInterval) {
 		if time.Now().After(limit) {
-			p.fault("the router of a process whose handler hangs doesn't name the consumer")
+			p.violation("the router of a process whose handler hangs doesn't name the consumer")
 			break
 		}
 	}
 	return nil
 }
 
-// unreported tells whether a process has a handler that hangs and a router that doesn't say so.
-func (p *play) unreported() bool {
+// unreported reports whether a process has a handler that hangs and a router that doesn't report it.
+func (p *execution) unreported() bool {
 	for _, s := range p.w.slots[publishers:] {
-		if m := s.member(); m.hanging() > 0 && !strings.Contains(m.err(), audit) {
+		if m := s.current(); m.hanging() > 0 && !strings.Contains(m.err(), audit) {
 			return true
 		}
 	}
 	return false
 }
 
-// releaseHanging ends the hanging. Should the event have become a dead letter meanwhile, an operator has it tried again.
-func (p *play) releaseHanging() error {
+// releaseHanging ends the hanging, and retries the event as an operator would if it has become a dead letter.
+func (p *execution) releaseHanging() error {
 	for _, s := range p.w.slots {
-		s.member().release(p.seed)
+		s.current().release(p.seed)
 	}
 	if !p.kinds[hangFault] {
 		return nil

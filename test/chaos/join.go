@@ -11,61 +11,61 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Transactions whose owner isn't the outbox. The ledger's row is written in the same part of the transaction as the
-// event, so it tells whether that part committed.
+// Behaviors of transactions that the application owns and the outbox joins. The ledger's row is written in the same part of
+// the transaction as the event, so it shows whether that part committed.
 const (
-	joinedSavepoint       manner = "is joined in a savepoint, its owner commits"
-	joinedSavepointUndone manner = "is joined in a savepoint, its owner rolls back"
-	joinedPartUndone      manner = "is joined, its owner rolls back a savepoint around the first event, commits"
-	joinedRolledBackTo    manner = "is joined, its owner rolls back to a savepoint before the first event by SQL, commits"
-	joinedTwice           manner = "is joined twice, commits"
-	joinedInside          manner = "has a savepoint that is joined, commits"
-	joinedInsideUndone    manner = "has a savepoint that is joined, fails"
-	rolledBackTo          manner = "rolls back to a savepoint before the first event by SQL, commits" // not joined, but the same in SQL
+	joinedSavepoint           behavior = "is joined in a savepoint, its owner commits"
+	joinedSavepointRolledBack behavior = "is joined in a savepoint, its owner rolls back"
+	joinedPartRolledBack      behavior = "is joined, its owner rolls back a savepoint around the first event, commits"
+	joinedRolledBackTo        behavior = "is joined, its owner rolls back to a savepoint before the first event by SQL, commits"
+	joinedTwice               behavior = "is joined twice, commits"
+	joinedInside              behavior = "has a savepoint that is joined, commits"
+	joinedInsideFails         behavior = "has a savepoint that is joined, fails"
+	rolledBackTo              behavior = "rolls back to a savepoint before the first event by SQL, commits" // not joined, but savepoints by SQL, too
 )
 
-var joinManners = []manner{
-	joined, joinedRaw, joinedSavepoint, joinedSavepointUndone, joinedPartUndone, joinedRolledBackTo, joinedTwice, joinedInside, joinedInsideUndone,
+var joinedBehaviors = []behavior{
+	joined, joinedRaw, joinedSavepoint, joinedSavepointRolledBack, joinedPartRolledBack, joinedRolledBackTo, joinedTwice, joinedInside, joinedInsideFails,
 	rolledBackTo,
 }
 
-func (t transaction) joins() bool { return slices.Contains(joinManners, t.Manner) }
+func (t transaction) joins() bool { return slices.Contains(joinedBehaviors, t.Behavior) }
 
-// join runs a transaction of joinManners.
+// join runs a transaction of joinedBehaviors.
 func (p *process) join(ctx context.Context, t transaction) error {
-	if t.Manner == joinedInside || t.Manner == joinedInsideUndone {
+	if t.Behavior == joinedInside || t.Behavior == joinedInsideFails {
 		return p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-			if err := p.publishNested(ctx, tx, t.Notes...); err != nil || t.Manner == joinedInside {
+			if err := p.publishNested(ctx, tx, t.Events...); err != nil || t.Behavior == joinedInside {
 				return err
 			}
 			return errOnPurpose
 		})
 	}
-	if t.Manner == rolledBackTo {
+	if t.Behavior == rolledBackTo {
 		return p.box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return p.rollBackTo(ctx, tx, tx, t) })
 	}
 	owner, err := p.pool.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = owner.Rollback(context.WithoutCancel(ctx)) }() // nothing after a commit
-	switch t.Manner {
+	defer func() { _ = owner.Rollback(context.WithoutCancel(ctx)) }() // does nothing after a commit
+	switch t.Behavior {
 	case joinedSavepoint:
-		if err := p.publishNested(ctx, owner, t.Notes...); err != nil {
+		if err := p.publishNested(ctx, owner, t.Events...); err != nil {
 			return err
 		}
 		return owner.Commit(ctx)
-	case joinedSavepointUndone:
-		if err := p.publishNested(ctx, owner, t.Notes...); err != nil {
+	case joinedSavepointRolledBack:
+		if err := p.publishNested(ctx, owner, t.Events...); err != nil {
 			return err
 		}
 		return errors.Join(errOnPurpose, owner.Rollback(ctx))
 	}
 	tx := p.box.Join(owner)
-	switch t.Manner {
-	case joinedPartUndone:
+	switch t.Behavior {
+	case joinedPartRolledBack:
 		err = pgx.BeginFunc(ctx, owner, func(pgx.Tx) error {
-			if err := p.publishAll(ctx, tx, t.Notes[:1]); err != nil {
+			if err := p.publishAll(ctx, tx, t.Events[:1]); err != nil {
 				return err
 			}
 			return errOnPurpose
@@ -73,12 +73,12 @@ func (p *process) join(ctx context.Context, t transaction) error {
 		if !errors.Is(err, errOnPurpose) {
 			return fmt.Errorf("savepoint of the owner: %w", err)
 		}
-		err = p.publishAll(ctx, tx, t.Notes[1:])
+		err = p.publishAll(ctx, tx, t.Events[1:])
 	case joinedRolledBackTo:
 		err = p.rollBackTo(ctx, owner, tx, t)
 	case joinedTwice:
-		if err = p.publishAll(ctx, p.box.Join(owner), t.Notes[:1]); err == nil {
-			err = p.publishAll(ctx, tx, t.Notes[1:])
+		if err = p.publishAll(ctx, p.box.Join(owner), t.Events[:1]); err == nil {
+			err = p.publishAll(ctx, tx, t.Events[1:])
 		}
 	default: // joined, joinedRaw
 		err = p.run(ctx, tx, t)
@@ -86,41 +86,41 @@ func (p *process) join(ctx context.Context, t transaction) error {
 	if err != nil {
 		return err
 	}
-	if t.Manner == joinedRaw || t.Manner != joined && t.Raw {
+	if t.Behavior == joinedRaw || t.Behavior != joined && t.Raw {
 		return owner.Commit(ctx)
 	}
 	return tx.Commit(ctx)
 }
 
-// rollBackTo publishes by tx, and has owner, which is the same transaction, roll the first event back by SQL.
+// rollBackTo publishes by tx and rolls the first event back by SQL on owner, which is the same transaction.
 func (p *process) rollBackTo(ctx context.Context, owner pgx.Tx, tx rocketflow.Tx, t transaction) error {
 	if _, err := owner.Exec(ctx, "SAVEPOINT before"); err != nil {
 		return err
 	}
-	if err := p.publishAll(ctx, tx, t.Notes[:1]); err != nil {
+	if err := p.publishAll(ctx, tx, t.Events[:1]); err != nil {
 		return err
 	}
 	if _, err := owner.Exec(ctx, "ROLLBACK TO SAVEPOINT before"); err != nil {
 		return err
 	}
-	return p.publishAll(ctx, tx, t.Notes[1:])
+	return p.publishAll(ctx, tx, t.Events[1:])
 }
 
-// publishNested publishes as a function does that gets a pgx.Tx and takes a savepoint of its own.
-func (p *process) publishNested(ctx context.Context, owner pgx.Tx, notes ...note) error {
+// publishNested publishes in a joined savepoint of owner.
+func (p *process) publishNested(ctx context.Context, owner pgx.Tx, events ...testEvent) error {
 	nested, err := owner.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
 	tx := p.box.Join(nested)
-	if err := p.publishAll(ctx, tx, notes); err != nil {
+	if err := p.publishAll(ctx, tx, events); err != nil {
 		return errors.Join(err, nested.Rollback(context.WithoutCancel(ctx)))
 	}
 	return tx.Commit(ctx)
 }
 
-func (p *process) publishAll(ctx context.Context, tx rocketflow.Tx, notes []note) error {
-	for _, n := range notes {
+func (p *process) publishAll(ctx context.Context, tx rocketflow.Tx, events []testEvent) error {
+	for _, n := range events {
 		if err := p.publish(ctx, tx, n); err != nil {
 			return err
 		}
@@ -128,28 +128,28 @@ func (p *process) publishAll(ctx context.Context, tx rocketflow.Tx, notes []note
 	return nil
 }
 
-// errAfterCommit is what a transaction that is committed fails with if an AfterCommit function was not called. Of a joined
-// one it may not be known that it is committed: then none is called.
+// errAfterCommit is returned for a committed transaction whose AfterCommit functions were not all called. Joined transactions
+// are not checked: nobody may know that they committed, and then none is called.
 var errAfterCommit = errors.New("committed, and AfterCommit not called")
 
-// wantAnnounced checks that AfterCommit was called for all that a committed transaction published.
-func (p *process) wantAnnounced(t transaction) error {
+// checkAfterCommit checks that AfterCommit was called for each event of a committed transaction.
+func (p *process) checkAfterCommit(t transaction) error {
 	if t.joins() {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, n := range t.Notes {
-		if !p.announced[n.Name] {
+	for _, n := range t.Events {
+		if !p.afterCommitted[n.Name] {
 			return fmt.Errorf("%w: %s", errAfterCommit, n.Name)
 		}
 	}
 	return nil
 }
 
-func (p *process) announce(event string) {
+func (p *process) recordAfterCommit(event string) {
 	p.mu.Lock()
-	p.announced[event] = true
+	p.afterCommitted[event] = true
 	p.mu.Unlock()
-	p.hooks.announce(event)
+	p.hooks.recordAfterCommit(event)
 }

@@ -1,18 +1,18 @@
 -- name: Tables
--- What was published, written in the publishing transaction: it decides what must be handled, also where nobody knows
--- whether that committed. place is the event's in its stream by a counter whose row is locked until the commit.
+-- What was published, written in the publishing transaction: the events that have to be handled, also where nobody else
+-- knows whether it committed. place is the event's position in its stream, from a counter whose row is locked until commit.
 CREATE TABLE published (event text, schedule bigint, topic text, stream text, place bigint, ordinal bigserial);
 CREATE INDEX ON published (schedule);
 CREATE TABLE counter (stream text PRIMARY KEY, n bigint);
 -- What was handled, written in the handler's transaction.
 CREATE TABLE handled (consumer text, event text, schedule bigint, stream text, sequence bigint, ordinal bigserial);
 CREATE INDEX ON handled (schedule);
--- What was published in a commit that Postgres lost in a failover. It may have been sent, and then it may be handled.
-CREATE TABLE ghost (event text, schedule bigint);
-CREATE INDEX ON ghost (schedule);
--- A transaction that opens itself with a row has its id from then on.
+-- What was published in a commit that Postgres lost in a failover. It may have been sent, so it may be handled.
+CREATE TABLE lost_commit (event text, schedule bigint);
+CREATE INDEX ON lost_commit (schedule);
+-- A transaction that writes a row here has a transaction id from then on.
 CREATE TABLE opened (transaction text);
--- A deferred constraint that fails in COMMIT, and one that has COMMIT wait for a lock.
+-- A deferred constraint that fails in COMMIT, and one that makes COMMIT wait for a lock.
 CREATE TABLE nobody (id int PRIMARY KEY);
 CREATE TABLE doomed (id int REFERENCES nobody DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE slow (lock bigint);
@@ -29,10 +29,10 @@ INSERT INTO published (event, schedule, topic, stream, place) VALUES ($1, $2, $3
 -- name: Handle
 INSERT INTO handled (consumer, event, schedule, stream, sequence) VALUES ($1, $2, $3, $4, $5)
 
--- name: Left
--- What is not done: events not handled by a consumer, events owed, events parked. The latter two cost more, and are looked
--- for when all is handled or if $2. A ghost may wait for ever, and so may a second copy of an event that was handled, where
--- no process has its handler now. The events of stream $3 are left out, unless it is empty.
+-- name: Remaining
+-- What is not done: events not handled by a consumer, events owed, events parked. The latter two cost more, and are counted
+-- only when all is handled or if $2. The event of a lost commit may wait for ever, and so may a second copy of an event that was
+-- handled, where no process has its handler now. The events of stream $3 are left out, unless it is empty.
 WITH expected AS (
     SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)
     WHERE p.schedule = $1 AND (c.consumer = 'audit' OR p.topic = 'chaos-first') AND ($3 = '' OR p.stream <> $3)
@@ -45,7 +45,7 @@ SELECT n,
     CASE WHEN n = 0 OR $2 THEN (SELECT count(*) FROM {schema}.outbox o WHERE NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id)) ELSE 0 END,
     CASE WHEN n = 0 OR $2 THEN (
         SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND ($3 = '' OR subject <> $3)
-            AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
+            AND NOT EXISTS (SELECT FROM lost_commit g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
             AND NOT (reason = 'unhandled' AND EXISTS (
                 SELECT FROM handled h WHERE h.event = convert_from(body, 'UTF8')::jsonb ->> 'name' AND h.consumer = parked.consumer
             ))
@@ -53,12 +53,12 @@ SELECT n,
     (SELECT count(*) FROM published WHERE schedule = $1)
 FROM unhandled
 
--- name: Open
--- The transactions that write, of all processes but those that are named.
+-- name: OpenTransactions
+-- The ids of transactions that write, of all processes except those named in $2.
 SELECT coalesce(array_agg(backend_xid::text), '{}') FROM pg_stat_activity
 WHERE starts_with(application_name, $1) AND backend_xid IS NOT NULL AND application_name <> ALL ($2::text[])
 
--- name: StillOpen
+-- name: AnyStillOpen
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_xid::text = ANY ($1))
 
 -- name: Sessions
@@ -70,14 +70,14 @@ SELECT quote_ident(relname) FROM pg_class
 WHERE relnamespace = quote_ident($1)::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> ALL ($2::text[])
 ORDER BY 1
 
--- name: NoteGhosts
--- What a failover to the snapshot takes back.
-INSERT INTO ghost (event, schedule)
+-- name: RecordLostCommits
+-- What a failover to the snapshot loses.
+INSERT INTO lost_commit (event, schedule)
 SELECT event, schedule FROM published p WHERE NOT EXISTS (SELECT FROM {snapshot}.published s WHERE s.event = p.event)
 
 -- name: Published
--- What an AfterCommit function may have told of: what committed, be it lost afterwards, and then perhaps published anew.
-SELECT event, false FROM published WHERE schedule = $1 UNION ALL SELECT event, true FROM ghost WHERE schedule = $1
+-- The events whose AfterCommit functions may have been called: those that committed, whether a failover lost them or not.
+SELECT event, false FROM published WHERE schedule = $1 UNION ALL SELECT event, true FROM lost_commit WHERE schedule = $1
 
 -- name: Lost
 SELECT p.event, c.consumer FROM published p, (VALUES ('audit'), ('echo')) c (consumer)
@@ -85,21 +85,21 @@ WHERE ($1::bigint IS NULL OR p.schedule = $1) AND (c.consumer = 'audit' OR p.top
     AND NOT EXISTS (SELECT FROM handled h WHERE h.schedule = p.schedule AND h.consumer = c.consumer AND h.event = p.event)
 ORDER BY p.ordinal
 
--- name: Doubled
--- What a failover has lost and a handler has published anew are two events of one name: the lost one may have its effect too.
+-- name: Duplicated
+-- An event that a failover lost and a handler published again is two events of one name: the lost one may have its effect, too.
 SELECT h.event, h.consumer FROM handled h WHERE $1::bigint IS NULL OR h.schedule = $1
 GROUP BY h.schedule, h.event, h.consumer
 HAVING count(*) > 1 + (
-    EXISTS (SELECT FROM ghost g WHERE g.schedule = h.schedule AND g.event = h.event)
+    EXISTS (SELECT FROM lost_commit g WHERE g.schedule = h.schedule AND g.event = h.event)
     AND EXISTS (SELECT FROM published p WHERE p.schedule = h.schedule AND p.event = h.event)
 )::integer
 
--- name: Ghosts
--- Handled, though their transaction didn't commit.
+-- name: Uncommitted
+-- Events that were handled although their transaction did not commit.
 SELECT h.event, h.consumer FROM handled h
 WHERE ($1::bigint IS NULL OR h.schedule = $1)
     AND NOT EXISTS (SELECT FROM published p WHERE p.schedule = h.schedule AND p.event = h.event)
-    AND NOT EXISTS (SELECT FROM ghost g WHERE g.schedule = h.schedule AND g.event = h.event)
+    AND NOT EXISTS (SELECT FROM lost_commit g WHERE g.schedule = h.schedule AND g.event = h.event)
 
 -- name: Misordered
 -- Events whose predecessor in the stream, as the consumer first handled them, has a higher place or sequence.
@@ -113,13 +113,13 @@ SELECT event, consumer FROM (
     WINDOW w AS (PARTITION BY f.consumer, f.stream ORDER BY f.ordinal)
 ) x WHERE place <= place_before OR sequence <= sequence_before
 
--- name: Dead
+-- name: DeadLetters
 SELECT convert_from(body, 'UTF8')::jsonb ->> 'name', consumer || ': ' || last_error FROM {schema}.parked
 WHERE reason = 'dead' AND ($1::bigint IS NULL OR convert_from(body, 'UTF8')::jsonb -> 'schedule' = to_jsonb($1::bigint))
-    AND NOT EXISTS (SELECT FROM ghost g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
+    AND NOT EXISTS (SELECT FROM lost_commit g WHERE g.event = convert_from(body, 'UTF8')::jsonb ->> 'name')
 
 -- name: Parked
--- For a person who looks into a failure.
+-- For the report of a failure.
 SELECT format('%s, %s of %s at %s, link %s > %s: %s, %s attempts, due in %s s, since %s s: %s',
     convert_from(body, 'UTF8')::jsonb ->> 'name', type, subject, consumer, previous, sequence, reason, attempts,
     CASE WHEN isfinite(next_at) THEN round(extract(epoch FROM next_at - clock_timestamp()), 1) END,

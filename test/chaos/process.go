@@ -19,80 +19,80 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// settings are what a process is told at its start.
+// settings is the configuration of a process.
 type settings struct {
-	Name       string // of this life of it, as the broker sees it
+	Name       string // of the instance; also its client and application name
 	Database   string // URL
 	SearchPath string
 	Schema     string
 	NameServer string
 	Namespace  string
 	Path       outbox.Path
-	Buffer     int // of the relay
+	Buffer     int // outbox.Config.RelayBuffer
 	Consumes   bool
-	Real       bool // by the machine's clock and on a real broker
+	Real       bool // on a real broker, with the machine's clock
 
-	Types  []string      // event types that this version handles besides noteType; the follower that echo publishes is of the last
-	Skew   time.Duration // how far its clock is ahead of Postgres'
-	Faults []fault       // kinds that are on, for what they need in the configuration
+	Types  []string      // event types that this version handles besides baseEventType; echo publishes events of the last one
+	Skew   time.Duration // by how much its clock is ahead of Postgres'
+	Faults []faultKind   // kinds that are selected, for the configuration that they need
 }
 
-// process is a service: an outbox, and handlers where it consumes.
+// process is a process of the service: an outbox, and a router if it consumes.
 type process struct {
 	pool   *pgxpool.Pool
-	gate   *gate
-	client *mortal
+	pgLink *pgLink
+	client *crashable
 	box    *outbox.Outbox
-	router *handlers.Router // nil: it only publishes
+	router *handlers.Router // nil if it only publishes
 	ledger ledger
 
 	settings settings
 	hooks    hooks
 
-	mu        sync.Mutex
-	traps     map[action]*stepTrap
-	failed    map[string]int
-	hung      map[string]int
-	released  map[uint64]bool // schedules whose handlers no longer hang
-	unhang    chan struct{}   // closed and replaced with each release
-	hangs     int             // calls that hang
-	announced map[string]bool // events whose AfterCommit function ran
-	ended     bool            // no handler hangs any more
+	mu             sync.Mutex
+	armed          map[action]*crashTrap
+	failed         map[string]int
+	hangCalls      map[string]int
+	released       map[uint64]bool // schedules whose handlers stop hanging
+	wakeHanging    chan struct{}   // closed and replaced by each release
+	hangingCalls   int             // handler calls that hang now
+	afterCommitted map[string]bool // events whose AfterCommit function ran
+	ended          bool            // the process stops, so no handler hangs any more
 }
 
-// hooks are what a process does to itself, or tells, as told by whoever runs it.
+// hooks are called by a process at the points where a fault is injected or an event is reported.
 type hooks struct {
-	do       map[action]func(*process) // when an armed step comes
-	announce func(event string)        // the AfterCommit function of an event ran
+	do                map[action]func(*process) // at the crash point that is armed for the action
+	recordAfterCommit func(event string)        // the AfterCommit function of an event ran
 }
 
-// action is what befalls a process at a step that was armed.
+// action is a fault of a process at a crash point.
 type action string
 
 const (
-	die    action = "die"
+	crash  action = "crash"
 	freeze action = "freeze"
 )
 
-type stepTrap struct {
+type crashTrap struct {
 	step string
-	left int // it goes off when the step has come so often
+	left int // it fires when the step is reached for the left-th time
 }
 
-// steps are the moments at which a process can die: those of publishing, and those of handling.
+// Crash points: the steps of publishing and of handling at which a process can crash.
 var (
-	publishingSteps = []string{"recorded", "prepared", "committed", "ended", "relayed", "acked", "checked", "swept"}
-	handlingSteps   = []string{"received", "ran", "handled", "recorded", "committed", "relayed", "acked"}
+	publishingCrashPoints = []string{"recorded", "prepared", "committed", "ended", "relayed", "acked", "checked", "swept"}
+	handlingCrashPoints   = []string{"received", "ran", "handled", "recorded", "committed", "relayed", "acked"}
 )
 
-// stepSweeping is a step, too: the sweep has sent an event and goes on.
-const stepSweeping = "sweeping"
+// sweepingCrashPoint is the step at which the sweep has sent an event and goes on.
+const sweepingCrashPoint = "sweeping"
 
-// startProcess returns when it runs.
+// startProcess starts a process and returns when it runs.
 func startProcess(ctx context.Context, s settings, clock rocketflow.Clock, h hooks) (*process, error) {
 	p := &process{
-		gate: new(gate), settings: s, hooks: h, ledger: openLedger(s.Schema), traps: map[action]*stepTrap{},
-		failed: map[string]int{}, hung: map[string]int{}, released: map[uint64]bool{}, unhang: make(chan struct{}), announced: map[string]bool{},
+		pgLink: new(pgLink), settings: s, hooks: h, ledger: openLedger(s.Schema), armed: map[action]*crashTrap{},
+		failed: map[string]int{}, hangCalls: map[string]int{}, released: map[uint64]bool{}, wakeHanging: make(chan struct{}), afterCommitted: map[string]bool{},
 	}
 	if err := p.start(ctx, s, clock); err != nil {
 		p.stop(0)
@@ -109,7 +109,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = s.SearchPath
 	config.ConnConfig.RuntimeParams["application_name"] = s.Name
-	config.ConnConfig.DialFunc = p.gate.dial
+	config.ConnConfig.DialFunc = p.pgLink.dial
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
 	config.MaxConns = 6
 	if p.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
@@ -123,12 +123,12 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	if err != nil {
 		return err
 	}
-	p.client = &mortal{Client: client}
+	p.client = &crashable{Client: client}
 	p.box, err = outbox.New(outbox.Config{
 		Pool: p.pool, Broker: p.client, Source: source, Schema: s.Schema, Path: s.Path, MaxHalfMessages: 2, RelayBuffer: s.Buffer,
 		HalfTimeout: s.pick(120*time.Millisecond, 500*time.Millisecond), EndTimeout: s.pick(150*time.Millisecond, 500*time.Millisecond),
 		SweepInterval: s.pick(time.Second, 200*time.Millisecond), SweepGrace: s.pick(3*time.Second, 1500*time.Millisecond),
-		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(p.step),
+		MaxTransaction: s.pick(20*time.Second, 10*time.Second), Clock: clock, Listener: publishingListener(p.reached),
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	}
 	handling := handlers.Config{
 		Pool: p.pool, Transactor: p.box, Broker: p.client, Source: source, Schema: s.Schema, Requester: p.box, Lanes: 3, GapWait: 50 * time.Millisecond,
-		Clock: clock, Listener: handlingListener(p.step), Retry: handlers.RetryPolicy{Base: s.pick(time.Second, 100*time.Millisecond), Max: 5 * time.Second, Attempts: 20},
+		Clock: clock, Listener: handlingListener(p.reached), Retry: handlers.RetryPolicy{Base: s.pick(time.Second, 100*time.Millisecond), Max: 5 * time.Second, Attempts: 20},
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	s.faultsConfig(&handling)
@@ -150,7 +150,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	if err != nil {
 		return err
 	}
-	for _, eventType := range append([]string{noteType}, s.Types...) {
+	for _, eventType := range append([]string{baseEventType}, s.Types...) {
 		p.router.Handle(audit, topicFirst, eventType, p.audit)
 		p.router.Handle(audit, topicFollow, eventType, p.audit)
 		p.router.Handle(echo, topicFirst, eventType, p.echo)
@@ -179,7 +179,7 @@ func publishingListener(step func(string)) *outbox.Listener {
 		Relayed: func(i outbox.RelayedInfo) {
 			ok("relayed", i.Err)
 			if i.Swept {
-				ok(stepSweeping, i.Err)
+				ok(sweepingCrashPoint, i.Err)
 			}
 		},
 		Acked: func(i outbox.AckedInfo) { ok("acked", i.Err) },
@@ -204,15 +204,15 @@ func handlingListener(step func(string)) *handlers.Listener {
 	}
 }
 
-// arm has an action befall the process when a step comes for the nth time; 0: no longer.
+// arm injects an action when a step is reached for the nth time from now on. 0 disarms it.
 func (p *process) arm(a action, step string, nth int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.traps[a] = &stepTrap{step, nth}
+	p.armed[a] = &crashTrap{step, nth}
 }
 
-func (p *process) step(name string) {
-	for _, a := range []action{die, freeze} {
+func (p *process) reached(name string) {
+	for _, a := range []action{crash, freeze} {
 		if p.due(a, name) {
 			p.hooks.do[a](p)
 		}
@@ -222,7 +222,7 @@ func (p *process) step(name string) {
 func (p *process) due(a action, step string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.traps[a]
+	t := p.armed[a]
 	if t == nil || step != t.step || t.left == 0 {
 		return false
 	}
@@ -230,13 +230,13 @@ func (p *process) due(a action, step string) bool {
 	return t.left == 0
 }
 
-// stop ends all that runs here, whether the process is dead or not, and waits for it.
+// stop stops all parts of the process, crashed or not, and waits for them up to patience.
 func (p *process) stop(patience time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	p.endHanging()
+	p.releaseAllHanging()
 	if p.router != nil {
-		_ = p.router.Stop(ctx) // what is left undone comes again
+		_ = p.router.Stop(ctx) // events that were not handled are delivered again
 	}
 	if p.box != nil {
 		_ = p.box.Stop(ctx)
@@ -244,7 +244,7 @@ func (p *process) stop(patience time.Duration) {
 	if p.client != nil {
 		_ = p.client.Close(ctx)
 	}
-	p.gate.shutDown()
+	p.pgLink.shutDown()
 	if p.pool != nil {
 		p.pool.Close()
 	}
@@ -253,7 +253,7 @@ func (p *process) stop(patience time.Duration) {
 var errOnPurpose = errors.New("on purpose")
 
 func (p *process) audit(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-	n, err := wire.DecodeBody[note](e)
+	n, err := wire.DecodeBody[testEvent](e)
 	if err != nil {
 		return err
 	}
@@ -266,14 +266,14 @@ func (p *process) audit(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	if n.HangLate {
 		p.hang(n)
 	}
-	if p.fails(audit, n, n.Fail) {
+	if p.shouldFail(audit, n, n.Fail) {
 		return errOnPurpose
 	}
 	return nil
 }
 
-// fails tells whether a consumer's handler is to fail this time: so often in each process.
-func (p *process) fails(consumer string, n note, times int) bool {
+// shouldFail reports whether a consumer's handler fails this time. It fails the given number of times in each process.
+func (p *process) shouldFail(consumer string, n testEvent, times int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := consumer + " " + n.Name
@@ -285,7 +285,7 @@ func (p *process) fails(consumer string, n note, times int) bool {
 }
 
 func (p *process) echo(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-	n, err := wire.DecodeBody[note](e)
+	n, err := wire.DecodeBody[testEvent](e)
 	if err != nil {
 		return err
 	}
@@ -299,22 +299,22 @@ func (p *process) echo(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event
 	if err := p.publishNested(ctx, tx, follower); err != nil {
 		return err
 	}
-	if p.fails(echo, n, n.EchoFail) {
-		return errOnPurpose // with it goes what the savepoint published
+	if p.shouldFail(echo, n, n.EchoFail) {
+		return errOnPurpose // the transaction rolls back, and with it what the savepoint published
 	}
 	return nil
 }
 
-// publish publishes an event, writes that down, and has its AfterCommit function tell.
-func (p *process) publish(ctx context.Context, tx rocketflow.Tx, n note) error {
+// publish publishes an event, records that in the ledger, and registers an AfterCommit function.
+func (p *process) publish(ctx context.Context, tx rocketflow.Tx, n testEvent) error {
 	if err := p.ledger.publish(ctx, tx, n); err != nil {
 		return err
 	}
-	tx.AfterCommit(func() { p.announce(n.Name) })
+	tx.AfterCommit(func() { p.recordAfterCommit(n.Name) })
 	return nil
 }
 
-// do runs a transaction. An error may mean anything: the ledger tells what committed.
+// do runs a transaction. After an error the transaction may have committed or not: the ledger shows it.
 func (p *process) do(ctx context.Context, t transaction) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -329,11 +329,11 @@ func (p *process) do(ctx context.Context, t transaction) (err error) {
 	if err != nil {
 		return err
 	}
-	return p.wantAnnounced(t)
+	return p.checkAfterCommit(t)
 }
 
 func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) error {
-	if t.Manner == held {
+	if t.Behavior == heldOpen {
 		if _, err := tx.Exec(ctx, "INSERT INTO opened VALUES ($1)", t.Name); err != nil {
 			return err
 		}
@@ -341,24 +341,24 @@ func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) erro
 			return err
 		}
 	}
-	for _, n := range t.Notes {
+	for _, n := range t.Events {
 		if err := p.publish(ctx, tx, n); err != nil {
 			return err
 		}
 	}
 	var err error
-	switch t.Manner {
+	switch t.Behavior {
 	case fails:
 		return errOnPurpose
 	case panics:
 		panic(errOnPurpose)
-	case doomed:
+	case failsInCommit:
 		_, err = tx.Exec(ctx, "INSERT INTO doomed VALUES ($1)", 1)
-	case hangs, hangsAborted:
+	case hangsInCommit, hangsInCommitAborted:
 		_, err = tx.Exec(ctx, "INSERT INTO slow VALUES ($1)", t.Lock)
 	case savepoint:
 		err = pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
-			n := t.Notes[0]
+			n := t.Events[0]
 			n.Name += "/savepoint"
 			if err := p.publish(ctx, inner.(rocketflow.Tx), n); err != nil {
 				return err

@@ -9,165 +9,165 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// manner is how a transaction goes.
-type manner string
+// behavior is what a transaction does after it has published, and how it ends.
+type behavior string
 
 const (
-	commits      manner = "commits"
-	fails        manner = "fails"
-	panics       manner = "panics"
-	doomed       manner = "fails in COMMIT"
-	savepoint    manner = "rolls a savepoint back, commits"
-	joined       manner = "is joined, commits"
-	joinedRaw    manner = "is joined, its owner commits"
-	held         manner = "is held open, commits"
-	hangs        manner = "hangs in COMMIT, whose answer is lost"
-	hangsAborted manner = "hangs in COMMIT until its backend is ended"
+	commits              behavior = "commits"
+	fails                behavior = "fails"
+	panics               behavior = "panics"
+	failsInCommit        behavior = "fails in COMMIT"
+	savepoint            behavior = "rolls a savepoint back, commits"
+	joined               behavior = "is joined, commits"
+	joinedRaw            behavior = "is joined, its owner commits"
+	heldOpen             behavior = "is held open, commits"
+	hangsInCommit        behavior = "hangs in COMMIT, whose answer is lost"
+	hangsInCommitAborted behavior = "hangs in COMMIT until its backend is terminated"
 )
 
-// transaction is what a publisher does.
+// transaction is one transaction of a publisher.
 type transaction struct {
-	Name   string
-	By     int // which publisher
-	Manner manner
-	Notes  []note
-	Lock   int64 // of Postgres, that it waits for where it is held or hangs
-	Raw    bool  // where its owner has a choice: commits by the pgx.Tx that was joined, not by the rocketflow.Tx
+	Name     string
+	By       int // which publisher
+	Behavior behavior
+	Events   []testEvent
+	Lock     int64 // advisory lock of Postgres that it waits for where it is held open or hangs
+	Raw      bool  // a joined transaction is committed by the pgx.Tx, not by the rocketflow.Tx
 }
 
-// schedule is what a seed comes to: which transactions, what goes wrong, and when.
+// schedule is the sequence of transactions and faults that a seed determines.
 type schedule struct {
-	seed   uint64
-	steps  []step
-	faults *rocketmqtest.Faults // nil: none
-	kinds  map[fault]bool       // that it has
+	seed          uint64
+	steps         []step
+	requestFaults *rocketmqtest.Faults // nil: none
+	kinds         map[faultKind]bool   // the additional kinds of faults that it has
 }
 
-// step is one thing that the driver does. They are done one after the other; transactions may go on beside them.
+// step is one action of a schedule. Steps run one after the other; transactions that a step starts may outlast it.
 type step struct {
 	what string
-	do   func(*play) error
+	do   func(*execution) error
 }
 
-// harm says what may go wrong.
-type harm string
+// injection is a value of the flag -inject.
+type injection string
 
 const (
-	allHarm     harm = "all"
-	noHarm      harm = "none"
-	markersHarm harm = "markers" // the broker, at rest, forgets which transactions have ended, and no more
+	injectAll        injection = "all"
+	injectNone       injection = "none"
+	injectMarkerLoss injection = "markers" // the broker, when all is quiet, forgets which transactions have ended; no other fault
 )
 
 const publishers, consumers = 3, 2
 
-// draw makes the schedule of a seed: the same each time.
-func draw(seed uint64, h harm, real bool, faults []fault) *schedule {
+// generate returns the schedule of a seed, the same one each time.
+func generate(seed uint64, h injection, real bool, faults []faultKind) *schedule {
 	s := &schedule{seed: seed}
-	d := &drawing{schedule: s, lot: rand.New(rand.NewPCG(seed, 1)), harm: h, real: real, extra: rand.New(rand.NewPCG(seed, 3))}
-	if h == allHarm && !real {
-		d.faults()
+	d := &generator{schedule: s, rng: rand.New(rand.NewPCG(seed, 1)), injection: h, real: real, kindRNG: rand.New(rand.NewPCG(seed, 3))}
+	if h == injectAll && !real {
+		d.addRequestFaults()
 	}
-	if h == allHarm {
-		d.choose(faults)
+	if h == injectAll {
+		d.chooseKinds(faults)
 	}
 	d.beginFaults()
-	for i := range 4 + d.lot.IntN(7) {
-		d.trouble()
-		d.transact(i)
-		d.pause()
+	for i := range 4 + d.rng.IntN(7) {
+		d.addFault()
+		d.addRandomTransaction(i)
+		d.addPause()
 		d.duringFaults(i)
 	}
 	d.endFaults()
-	if h == markersHarm {
-		d.add("all rests, the broker forgets its markers", func(p *play) error { return p.forget() })
+	if h == injectMarkerLoss {
+		d.add("all is quiet, the broker forgets its markers", func(p *execution) error { return p.loseMarkers() })
 	}
 	return s
 }
 
-type drawing struct {
+type generator struct {
 	*schedule
-	lot    *rand.Rand
-	harm   harm
-	real   bool
-	locks  int
-	halted bool // the broker is, or a process is frozen: one thing at a time
+	rng       *rand.Rand
+	injection injection
+	real      bool
+	locks     int
+	halted    bool // the broker or a process is stopped until the end; at most one is
 
-	// What the kinds of faults draw comes from a generator of its own: a seed has the same steps besides, whatever kinds
-	// are on.
-	extra *rand.Rand
+	// The additional kinds of faults have random numbers of their own, so that a seed's other steps are the same whatever kinds
+	// are selected.
+	kindRNG *rand.Rand
 }
 
-func (d *drawing) add(what string, do func(*play) error) {
+func (d *generator) add(what string, do func(*execution) error) {
 	d.steps = append(d.steps, step{what, do})
 }
 
-func (d *drawing) one(n int) bool { return d.lot.IntN(n) == 0 }
+func (d *generator) oneIn(n int) bool { return d.rng.IntN(n) == 0 }
 
-func pick[T any](lot *rand.Rand, of ...T) T { return of[lot.IntN(len(of))] }
+func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 
-func (d *drawing) transact(i int) {
-	t := transaction{Name: fmt.Sprintf("s%d-t%d", d.seed, i), By: d.lot.IntN(publishers), Manner: commits}
-	if d.harm == allHarm && d.one(2) {
-		t.Manner = pick(d.lot, fails, panics, doomed, savepoint, joined, joinedRaw, held, held, held, hangs, hangs, hangsAborted)
+func (d *generator) addRandomTransaction(i int) {
+	t := transaction{Name: fmt.Sprintf("s%d-t%d", d.seed, i), By: d.rng.IntN(publishers), Behavior: commits}
+	if d.injection == injectAll && d.oneIn(2) {
+		t.Behavior = pick(d.rng, fails, panics, failsInCommit, savepoint, joined, joinedRaw, heldOpen, heldOpen, heldOpen, hangsInCommit, hangsInCommit, hangsInCommitAborted)
 	}
-	d.notes(d.lot, &t)
-	switch t.Manner {
-	case held:
+	d.addEvents(d.rng, &t)
+	switch t.Behavior {
+	case heldOpen:
 		d.locks++
 		t.Lock = int64(d.locks)
-		d.add(d.name(t), func(p *play) error { return p.begin(t) })
-		end := func(p *play) error { return p.release(t.Lock) }
-		if d.one(2) {
-			end = d.during(t, end)
+		d.add(d.describe(t), func(p *execution) error { return p.begin(t) })
+		end := func(p *execution) error { return p.release(t.Lock) }
+		if d.oneIn(2) {
+			end = d.crashWhileHeld(t, end)
 		}
-		if d.one(3) {
+		if d.oneIn(3) {
 			d.add(t.Name+" goes on", end)
 		} else { // after what is drawn next
-			if d.one(2) {
-				d.pass()
+			if d.oneIn(2) {
+				d.addTimePassing()
 			}
-			d.pause()
+			d.addPause()
 			d.add(t.Name+" goes on", end)
 		}
-	case hangs, hangsAborted:
+	case hangsInCommit, hangsInCommitAborted:
 		d.locks++
 		t.Lock = int64(d.locks)
-		how := pick(d.lot, "cut", "killed")
-		what := fmt.Sprintf("%s; its publisher is %s", d.name(t), how)
-		if t.Manner == hangsAborted {
-			what = d.name(t)
+		how := pick(d.rng, "cut", "killed")
+		what := fmt.Sprintf("%s; its publisher is %s", d.describe(t), how)
+		if t.Behavior == hangsInCommitAborted {
+			what = d.describe(t)
 		}
-		d.add(what, func(p *play) error { return p.hang(t, how == "killed") })
-		if d.one(2) {
-			d.pause()
+		d.add(what, func(p *execution) error { return p.hang(t, how == "killed") })
+		if d.oneIn(2) {
+			d.addPause()
 		}
-		d.add(t.Name+"'s COMMIT goes on", func(p *play) error { return p.release(t.Lock) })
+		d.add(t.Name+"'s COMMIT goes on", func(p *execution) error { return p.release(t.Lock) })
 	default:
-		if d.one(3) {
-			d.add(d.name(t)+", beside what follows", func(p *play) error { p.start(t); return nil })
+		if d.oneIn(3) {
+			d.add(d.describe(t)+", concurrent with the next steps", func(p *execution) error { p.start(t); return nil })
 		} else {
-			d.add(d.name(t), func(p *play) error { p.run(t); return nil })
+			d.add(d.describe(t), func(p *execution) error { p.run(t); return nil })
 		}
 	}
 }
 
-// notes draws what a transaction publishes.
-func (d *drawing) notes(lot *rand.Rand, t *transaction) {
-	for k := range pick(lot, 1, 1, 1, 2, 3, 5) {
-		n := note{Name: fmt.Sprintf("%s-e%d", t.Name, k), Schedule: d.seed, Topic: topicFirst, Follow: lot.IntN(4) == 0}
-		if x := lot.IntN(4); x < 3 { // else it has no order
+// addEvents generates the events that a transaction publishes.
+func (d *generator) addEvents(rng *rand.Rand, t *transaction) {
+	for k := range pick(rng, 1, 1, 1, 2, 3, 5) {
+		n := testEvent{Name: fmt.Sprintf("%s-e%d", t.Name, k), Schedule: d.seed, Topic: topicFirst, Follow: rng.IntN(4) == 0}
+		if x := rng.IntN(4); x < 3 { // else it is unordered
 			n.Stream, n.Counted = fmt.Sprintf("s%d-%c", d.seed, 'a'+x), x < 2
 		}
-		if d.harm == allHarm && lot.IntN(8) == 0 {
-			n.Fail = 1 + lot.IntN(2)
+		if d.injection == injectAll && rng.IntN(8) == 0 {
+			n.Fail = 1 + rng.IntN(2)
 		}
-		t.Notes = append(t.Notes, n)
+		t.Events = append(t.Events, n)
 	}
 }
 
-func (d *drawing) name(t transaction) string {
-	var notes []string
-	for _, n := range t.Notes {
+func (d *generator) describe(t transaction) string {
+	var events []string
+	for _, n := range t.Events {
 		text := n.Name[len(t.Name)+1:]
 		if n.Stream != "" {
 			text += " of " + n.Stream
@@ -187,111 +187,111 @@ func (d *drawing) name(t transaction) string {
 		if n.Hang > 0 {
 			text += fmt.Sprintf(" (audit hangs %d times)", n.Hang)
 		}
-		notes = append(notes, text)
+		events = append(events, text)
 	}
-	return fmt.Sprintf("%s by publisher %d %s: %s", t.Name, t.By, t.Manner, strings.Join(notes, ", "))
+	return fmt.Sprintf("%s by publisher %d %s: %s", t.Name, t.By, t.Behavior, strings.Join(events, ", "))
 }
 
-// during has the process of a transaction that was held die as it goes on.
-func (d *drawing) during(t transaction, end func(*play) error) func(*play) error {
-	step := pick(d.lot, "recorded", "prepared", "committed", "committed", "committed")
-	d.add(fmt.Sprintf("publisher %d will be killed when %s is %s", t.By, t.Name, step), func(*play) error { return nil })
-	return func(p *play) error {
-		p.w.slots[t.By].member().arm(die, step, 1)
+// crashWhileHeld returns end preceded by a crash point: the process of a transaction that was held open crashes there.
+func (d *generator) crashWhileHeld(t transaction, end func(*execution) error) func(*execution) error {
+	step := pick(d.rng, "recorded", "prepared", "committed", "committed", "committed")
+	d.add(fmt.Sprintf("publisher %d will crash when %s is %s", t.By, t.Name, step), func(*execution) error { return nil })
+	return func(p *execution) error {
+		p.w.slots[t.By].current().arm(crash, step, 1)
 		return end(p)
 	}
 }
 
-// trouble has something go wrong, or get ready to.
-func (d *drawing) trouble() {
-	if d.harm != allHarm {
+// addFault adds a fault at once, a crash point, or, mostly, nothing.
+func (d *generator) addFault() {
+	if d.injection != injectAll {
 		return
 	}
-	who := d.lot.IntN(publishers + consumers)
+	who := d.rng.IntN(publishers + consumers)
 	name := fmt.Sprintf("publisher %d", who)
-	steps := publishingSteps
+	steps := publishingCrashPoints
 	if who >= publishers {
-		name, steps = fmt.Sprintf("consumer %d", who-publishers), handlingSteps
+		name, steps = fmt.Sprintf("consumer %d", who-publishers), handlingCrashPoints
 	}
-	switch n := d.lot.IntN(100); {
+	switch n := d.rng.IntN(100); {
 	case n < 14:
-		step, nth := pick(d.lot, steps...), 1+d.lot.IntN(3)
-		d.add(fmt.Sprintf("%s will be killed at %s %d", name, step, nth), func(p *play) error {
-			p.w.slots[who].member().arm(die, step, nth)
+		step, nth := pick(d.rng, steps...), 1+d.rng.IntN(3)
+		d.add(fmt.Sprintf("%s will crash at %s %d", name, step, nth), func(p *execution) error {
+			p.w.slots[who].current().arm(crash, step, nth)
 			return nil
 		})
 	case n < 16:
-		d.add(name+" is killed", func(p *play) error { p.w.slots[who].member().kill(); return nil })
+		d.add(name+" is killed", func(p *execution) error { p.w.slots[who].current().kill(); return nil })
 	case n < 22:
-		t := trap{write: d.one(2), left: 1 + d.lot.IntN(6)}
+		t := connFault{write: d.oneIn(2), left: 1 + d.rng.IntN(6)}
 		what := map[bool]string{true: "write", false: "answer"}[t.write]
-		d.add(fmt.Sprintf("%s will lose its connection to Postgres at %s %d", name, what, t.left), func(p *play) error {
-			p.w.slots[who].member().cutPostgres(t)
+		d.add(fmt.Sprintf("%s will lose its connection to Postgres at %s %d", name, what, t.left), func(p *execution) error {
+			p.w.slots[who].current().cutPostgres(t)
 			return nil
 		})
 	case n < 25:
-		d.add(name+" loses its connections to Postgres", func(p *play) error {
-			p.w.slots[who].member().cutPostgres(trap{})
+		d.add(name+" loses its connections to Postgres", func(p *execution) error {
+			p.w.slots[who].current().cutPostgres(connFault{})
 			return nil
 		})
 	case n < 27 && !d.halted:
 		d.halted = true
-		outage := pick(d.lot, rocketmqtest.Silent, rocketmqtest.Dead, rocketmqtest.Refused)
-		d.add(fmt.Sprintf("%s is cut off from the broker to the end (outage %d; on a real one: frozen)", name, outage), func(p *play) error {
-			p.heals = append(p.heals, p.w.slots[who].member().isolate(outage))
+		outage := pick(d.rng, rocketmqtest.Silent, rocketmqtest.Dead, rocketmqtest.Refused)
+		d.add(fmt.Sprintf("%s is cut off from the broker to the end (outage %d; on a real one: frozen)", name, outage), func(p *execution) error {
+			p.heals = append(p.heals, p.w.slots[who].current().isolate(outage))
 			return nil
 		})
 	case n < 28 && !d.halted && !d.real:
 		d.halted = true
-		d.add("the broker pauses to the end", func(p *play) error {
+		d.add("the broker pauses to the end", func(p *execution) error {
 			p.w.server.Pause()
 			p.heals = append(p.heals, p.w.server.Resume)
 			return nil
 		})
 	case n < 29 && !d.halted && !d.real:
 		d.halted = true
-		loss := pick(d.lot, rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory)
-		d.add(fmt.Sprintf("the broker restarts (loss %d)", loss), func(p *play) error { return p.w.server.Restart(loss) })
+		loss := pick(d.rng, rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory)
+		d.add(fmt.Sprintf("the broker restarts (loss %d)", loss), func(p *execution) error { return p.w.server.Restart(loss) })
 	}
 }
 
-// pause lets time pass, or not.
-func (d *drawing) pause() {
-	switch n := d.lot.IntN(100); {
+// addPause adds a wait, a jump of the clock, a restart of processes, or, mostly, nothing.
+func (d *generator) addPause() {
+	switch n := d.rng.IntN(100); {
 	case n < 20:
-		d.add("a rest", func(p *play) error { return p.rest(60 * time.Millisecond) })
-	case n < 30 && d.harm == allHarm:
-		d.pass()
-	case n < 31 && d.harm == allHarm:
-		jump := time.Hour + time.Duration(d.lot.Int64N(int64(30*time.Hour)))
-		d.add(fmt.Sprintf("the clock jumps ahead by %v", jump.Round(time.Minute)), func(p *play) error { return p.w.jump(p.ctx, jump) })
+		d.add("a pause", func(p *execution) error { return p.waitQuiet(60 * time.Millisecond) })
+	case n < 30 && d.injection == injectAll:
+		d.addTimePassing()
+	case n < 31 && d.injection == injectAll:
+		jump := time.Hour + time.Duration(d.rng.Int64N(int64(30*time.Hour)))
+		d.add(fmt.Sprintf("the clock jumps ahead by %v", jump.Round(time.Minute)), func(p *execution) error { return p.w.jump(p.ctx, jump) })
 	case n < 40:
-		d.add("who was killed runs again", func(p *play) error { p.revive(); return nil })
+		d.add("processes that have ended start again", func(p *execution) error { p.restartEnded(); return nil })
 	}
 }
 
-// pass has some seconds pass, and those who look at the clock look.
-func (d *drawing) pass() {
-	jump := time.Second + time.Duration(d.lot.Int64N(int64(9*time.Second)))
-	d.add(fmt.Sprintf("%v pass", jump.Round(time.Millisecond)), func(p *play) error {
+// addTimePassing moves the clock by some seconds and gives those who wait for it a moment.
+func (d *generator) addTimePassing() {
+	jump := time.Second + time.Duration(d.rng.Int64N(int64(9*time.Second)))
+	d.add(fmt.Sprintf("%v pass", jump.Round(time.Millisecond)), func(p *execution) error {
 		if err := p.w.jump(p.ctx, jump); err != nil {
 			return err
 		}
-		return p.rest(30 * time.Millisecond)
+		return p.waitQuiet(30 * time.Millisecond)
 	})
 }
 
-// faults draws what befalls single requests, for half of the schedules.
-func (d *drawing) faults() {
-	if d.one(2) {
+// addRequestFaults chooses the faults of single requests, for half of the schedules.
+func (d *generator) addRequestFaults() {
+	if d.oneIn(2) {
 		return
 	}
-	f := &rocketmqtest.Faults{Seed: d.seed, MaxDelay: 30 * time.Millisecond, MessageName: nameOf}
+	f := &rocketmqtest.Faults{Seed: d.seed, MaxDelay: 30 * time.Millisecond, MessageName: messageName}
 	kinds := []*float64{&f.Drop, &f.DropResponse, &f.Duplicate, &f.Delay, &f.Reorder, &f.ResetBefore, &f.ResetAfter}
-	for range 1 + d.lot.IntN(3) {
-		*kinds[d.lot.IntN(len(kinds))] = 0.05 + 0.25*d.lot.Float64()
+	for range 1 + d.rng.IntN(3) {
+		*kinds[d.rng.IntN(len(kinds))] = 0.05 + 0.25*d.rng.Float64()
 	}
-	d.schedule.faults = f
+	d.schedule.requestFaults = f
 }
 
 func (s *schedule) String() string {
@@ -299,7 +299,7 @@ func (s *schedule) String() string {
 	for _, p := range s.steps {
 		fmt.Fprintf(&b, "  %s\n", p.what)
 	}
-	if f := s.faults; f != nil {
+	if f := s.requestFaults; f != nil {
 		fmt.Fprintf(&b, "  requests: drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v\n",
 			f.Drop, f.DropResponse, f.Duplicate, f.Delay, f.Reorder, f.ResetBefore, f.ResetAfter, f)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// skewed is the clock of a machine that is wrong. Nobody moves such a clock, as far as the parts know.
+// skewed is a clock that is wrong by a constant. Unlike a test's clock it is not known to be moved.
 type skewed struct {
 	rocketflow.Clock
 	by time.Duration
@@ -31,33 +31,33 @@ func skewedBy(c rocketflow.Clock, by time.Duration) rocketflow.Clock {
 	return skewed{c, by}
 }
 
-// skew adds a process that starts again with a wrong clock.
-func (d *drawing) skew() {
+// skew adds a restart of a process with a wrong clock.
+func (d *generator) skew() {
 	const day = 24 * time.Hour
-	by := pick(d.extra, 2*time.Hour, 20*time.Hour, 6*day, 40*day)
-	if d.extra.IntN(2) == 0 {
+	by := pick(d.kindRNG, 2*time.Hour, 20*time.Hour, 6*day, 40*day)
+	if d.kindRNG.IntN(2) == 0 {
 		by = -by
 	}
-	who := d.extra.IntN(publishers + consumers)
-	d.add(fmt.Sprintf("process %d starts again with a clock that is %v ahead", who, by), func(p *play) error {
+	who := d.kindRNG.IntN(publishers + consumers)
+	d.add(fmt.Sprintf("process %d starts again with a clock that is %v ahead", who, by), func(p *execution) error {
 		p.replace(who, false, func(s *settings) { s.Skew = by })
 		return nil
 	})
 }
 
-// resend has all come to rest and whoever prunes do so, and sends the schedule's events again, as an operator may.
-// Nobody may have forgotten that it has handled them.
-func (p *play) resend() error {
-	if err := p.releaseHanging(); err != nil { // all is to rest, what hung too
+// resend waits until all is quiet, lets retention run, and sends the schedule's events again, as an operator may. No consumer may
+// have deleted the record that it has handled them.
+func (p *execution) resend() error {
+	if err := p.releaseHanging(); err != nil { // hanging handlers would keep it from becoming quiet
 		return err
 	}
-	if err := p.comeToRest("", "a clock is wrong"); err != nil {
+	if err := p.quiesce("", "a clock is wrong"); err != nil {
 		return err
 	}
 	if err := p.w.jump(p.ctx, 65*time.Minute); err != nil {
 		return err
 	}
-	time.Sleep(300 * time.Millisecond) // nothing shows that all have pruned who would
+	time.Sleep(300 * time.Millisecond) // nothing reports that retention has run in all processes
 	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
 	defer cancel()
 	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{p.w.nameServer}, Namespace: p.w.namespace, Service: "chaos-resend", Logger: slog.New(slog.DiscardHandler)})
@@ -65,14 +65,14 @@ func (p *play) resend() error {
 		return err
 	}
 	defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
-	// What an attempt that failed has sent comes once more.
+	// A repeated attempt sends events again that a failed one has sent.
 	var n int
 	err = p.w.try(p.ctx, func(ctx context.Context) (err error) {
 		n, err = outbox.Resend(ctx, outbox.ResendConfig{Pool: p.w.pool, Schema: p.w.name, Broker: client, Since: p.began})
 		return err
 	})
 	if n > 0 {
-		p.w.took(skewFault)
+		p.w.countFault(skewFault)
 	}
 	return err
 }

@@ -24,44 +24,45 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// world is a broker, a schema, a clock, and the processes that live by them. It plays one schedule after the other.
+// world is a test environment: a schema, a clock, a broker (of its own, or shared), and the processes of a service that use
+// them. It runs one schedule after the other.
 type world struct {
 	config   worldConfig
 	name     string
-	server   *rocketmqtest.Server // nil: a real broker
-	clock    *rocketmqtest.Clock  // nil: the machine's
+	server   *rocketmqtest.Server // nil on a real broker
+	clock    *rocketmqtest.Clock  // nil on a real broker: the machine's clock is used
 	pool     *pgxpool.Pool
 	ledger   ledger
-	slots    []*slot
+	slots    []*processSlot
 	lockBase int64
-	zombies  sync.WaitGroup
+	cleanups sync.WaitGroup
 
 	nameServer, namespace string // of the broker
 
-	mu        sync.Mutex
-	notes     []string        // of what went on, for a schedule that fails
-	types     map[string]bool // event types besides noteType that a process has handled
-	announced map[string]int  // how often AfterCommit was called for an event
-	did       map[fault]int   // how often a kind of fault took place, since that was last asked
+	mu             sync.Mutex
+	log            []string          // for the report of a schedule that fails
+	types          map[string]bool   // event types besides noteType that a process has handled
+	afterCommitted map[string]int    // how often AfterCommit was called for an event
+	faultCounts    map[faultKind]int // how often a kind of fault took effect, since takeFaultCounts
 }
 
 type worldConfig struct {
-	database   string        // URL
-	nameServer string        // of a real broker; empty: an embedded one
-	patience   time.Duration // how long a schedule may take to come to rest
-	faults     []fault
-	calm       bool // nothing is to overtake what is under way, not even the clock
+	database    string        // URL
+	nameServer  string        // of a real broker; empty: an embedded one
+	patience    time.Duration // how long a schedule may take to become quiet after its last fault
+	faults      []faultKind
+	steadyClock bool // move the clock only when nothing happens, so that no timeout or sweep overtakes what is in flight
 }
 
 const (
 	pollInterval = 8 * time.Millisecond
-	tryFor       = 60 * time.Second // that Postgres may be away
+	tryFor       = 60 * time.Second // how long Postgres may be away
 )
 
-var gears = [publishers]outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay}
+var paths = [publishers]outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay}
 
 func openWorld(ctx context.Context, c worldConfig) (*world, error) {
-	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16, types: map[string]bool{}, announced: map[string]int{}, did: map[fault]int{}}
+	w := &world{config: c, name: "chaos_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], lockBase: rand.Int64N(1<<40) << 16, types: map[string]bool{}, afterCommitted: map[string]int{}, faultCounts: map[faultKind]int{}}
 	w.ledger = openLedger(w.name)
 	if err := w.open(ctx); err != nil {
 		w.close()
@@ -102,18 +103,18 @@ func (w *world) open(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range publishers + consumers {
-		s := &slot{world: w, name: fmt.Sprintf("%s-%d", w.name, i), settings: settings{
+		s := &processSlot{world: w, name: fmt.Sprintf("%s-%d", w.name, i), settings: settings{
 			Database: c.database, SearchPath: path, Schema: w.name, NameServer: nameServer, Namespace: namespace, Real: w.server == nil, Faults: c.faults,
 		}}
 		if s.settings.Consumes = i >= publishers; !s.settings.Consumes {
-			s.settings.Path = gears[i]
+			s.settings.Path = paths[i]
 		}
-		if s.settings.Path == outbox.Relay && !c.calm {
+		if s.settings.Path == outbox.Relay && !c.steadyClock {
 			s.settings.Buffer = 2
 		}
 		w.slots = append(w.slots, s)
 	}
-	return w.revive(ctx)
+	return w.restartEnded(ctx)
 }
 
 func (w *world) createTables(ctx context.Context) error {
@@ -128,6 +129,11 @@ func (w *world) createTables(ctx context.Context) error {
 	}
 	if err := migrations.Up(ctx, w.pool, w.name); err != nil {
 		return err
+	}
+	if w.clock != nil {
+		if err := pgclock.Adopt(ctx, w.pool, w.name); err != nil {
+			return err
+		}
 	}
 	_, err := w.pool.Exec(ctx, w.ledger.sql.Get("Tables"))
 	return err
@@ -144,28 +150,28 @@ func createTopics(ctx context.Context, nameServer, namespace string) error {
 		broker.Topic{Name: rocketflow.MissingEventsTopic, Queues: 1})
 }
 
-// lock is the key at Postgres of a schedule's lock.
+// lock returns the key of a schedule's advisory lock.
 func (w *world) lock(n int64) int64 { return w.lockBase + n }
 
-// note takes down what may explain a failure.
-func (w *world) note(format string, args ...any) {
+// logf records what may explain a failure.
+func (w *world) logf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
-	if n := len(w.notes); n == 0 || w.notes[n-1] != text {
-		w.notes = append(w.notes, text)
+	if n := len(w.log); n == 0 || w.log[n-1] != text {
+		w.log = append(w.log, text)
 	}
 }
 
-func (w *world) takeNotes() []string {
+func (w *world) takeLog() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	notes := w.notes
-	w.notes = nil
-	return notes
+	log := w.log
+	w.log = nil
+	return log
 }
 
-// try does something with Postgres, again and again while that is away.
+// try calls do, repeatedly while Postgres is away.
 func (w *world) try(ctx context.Context, do func(context.Context) error) error {
 	limit := time.Now().Add(tryFor)
 	for {
@@ -179,9 +185,9 @@ func (w *world) try(ctx context.Context, do func(context.Context) error) error {
 	}
 }
 
-func (w *world) left(ctx context.Context, seed uint64, all bool, stream string) (r rest, err error) {
+func (w *world) countRemaining(ctx context.Context, seed uint64, all bool, stream string) (r remaining, err error) {
 	err = w.try(ctx, func(ctx context.Context) (err error) {
-		r, err = w.ledger.left(ctx, w.pool, seed, all, stream)
+		r, err = w.ledger.countRemaining(ctx, w.pool, seed, all, stream)
 		return err
 	})
 	return r, err
@@ -192,27 +198,27 @@ func (w *world) judge(ctx context.Context, seed *uint64) (v verdict, err error) 
 	return v, err
 }
 
-// announce counts a call of AfterCommit.
-func (w *world) announce(event string) {
+// recordAfterCommit counts a call of an event's AfterCommit function.
+func (w *world) recordAfterCommit(event string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.announced[event]++
+	w.afterCommitted[event]++
 }
 
-// judgeAnnounced looks at the calls of AfterCommit for a schedule's events.
-func (w *world) judgeAnnounced(ctx context.Context, seed uint64) (wrong []string, err error) {
+// judgeAfterCommit checks the calls of AfterCommit functions for a schedule's events.
+func (w *world) judgeAfterCommit(ctx context.Context, seed uint64) (violations []string, err error) {
 	w.mu.Lock()
-	announced := w.announced
-	w.announced = map[string]int{}
+	afterCommitted := w.afterCommitted
+	w.afterCommitted = map[string]int{}
 	w.mu.Unlock()
 	err = w.try(ctx, func(ctx context.Context) (err error) {
-		wrong, err = w.ledger.judgeAnnounced(ctx, w.pool, seed, announced)
+		violations, err = w.ledger.judgeAfterCommit(ctx, w.pool, seed, afterCommitted)
 		return err
 	})
-	return wrong, err
+	return violations, err
 }
 
-// jump moves the clock ahead; on a real broker a little time passes.
+// jump moves the clock ahead. On a real broker, whose clock can't be moved, it sleeps for a little.
 func (w *world) jump(ctx context.Context, d time.Duration) error {
 	if w.clock == nil {
 		time.Sleep(min(d/10, time.Second))
@@ -229,26 +235,26 @@ func (w *world) jump(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// settle has a schedule come to rest by the passing of time alone, but for stream if that isn't empty. It returns what is
-// left when patience ends.
-func (w *world) settle(ctx context.Context, seed uint64, stream string) (left rest, err error) {
+// waitUntilQuiet lets time pass until a schedule has nothing left to do, except in stream unless that is empty. It returns
+// what is left when the patience ends.
+func (w *world) waitUntilQuiet(ctx context.Context, seed uint64, stream string) (left remaining, err error) {
 	const enough = 60             // times
-	look := 30 * time.Millisecond // before time is moved on
-	if w.config.calm {
+	look := 30 * time.Millisecond // before the clock is moved
+	if w.config.steadyClock {
 		look = 5 * time.Second
 	}
 	end, next, jumps := time.Now().Add(w.config.patience), time.Now().Add(look), 0
 	for quiet := 0; quiet < 2; {
-		if left, err = w.left(ctx, seed, false, stream); err != nil {
+		if left, err = w.countRemaining(ctx, seed, false, stream); err != nil {
 			return left, err
 		}
-		if left.none() {
+		if left.empty() {
 			quiet++
 		} else {
 			quiet = 0
 		}
 		if now := time.Now(); now.After(end) && (w.clock == nil || jumps >= enough) {
-			return w.left(ctx, seed, true, stream)
+			return w.countRemaining(ctx, seed, true, stream)
 		} else if now.After(next) {
 			if err := w.jump(ctx, 1500*time.Millisecond); err != nil {
 				return left, err
@@ -261,32 +267,32 @@ func (w *world) settle(ctx context.Context, seed uint64, stream string) (left re
 	return left, nil
 }
 
-// finish waits until the transactions have ended that processes have open now: of one that is dead, or lost its
-// connection, a COMMIT may still be under way in Postgres.
+// finish waits until the transactions have ended that processes have open now. A COMMIT may still run in Postgres after its
+// process has crashed or lost the connection.
 func (w *world) finish(ctx context.Context) error {
 	var open []string
 	err := w.try(ctx, func(ctx context.Context) error {
-		return w.pool.QueryRow(ctx, w.ledger.sql.Get("Open"), w.name, w.unending()).Scan(&open)
+		return w.pool.QueryRow(ctx, w.ledger.sql.Get("OpenTransactions"), w.name, w.namesWithOpenTransactions()).Scan(&open)
 	})
 	for left := len(open) > 0; left && err == nil; {
 		time.Sleep(pollInterval)
 		err = w.try(ctx, func(ctx context.Context) error {
-			return w.pool.QueryRow(ctx, w.ledger.sql.Get("StillOpen"), open).Scan(&left)
+			return w.pool.QueryRow(ctx, w.ledger.sql.Get("AnyStillOpen"), open).Scan(&left)
 		})
 	}
 	return err
 }
 
-// revive starts the processes that are dead.
-func (w *world) revive(ctx context.Context) error {
+// restartEnded starts the processes that have ended.
+func (w *world) restartEnded(ctx context.Context) error {
 	var group errgroup.Group
 	for _, s := range w.slots {
-		group.Go(func() error { return s.revive(ctx) })
+		group.Go(func() error { return s.restartEnded(ctx) })
 	}
 	return group.Wait()
 }
 
-// copies counts what the broker holds beyond one copy of each event.
+// copies returns how many messages the broker holds beyond one for each event.
 func (w *world) copies() (n int64) {
 	if w.server == nil {
 		return 0
@@ -312,13 +318,13 @@ func (w *world) close() {
 		group.Go(s.close)
 	}
 	group.Wait()
-	w.zombies.Wait()
+	w.cleanups.Wait()
 	if w.pool != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		_, err := w.pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{w.name}.Sanitize()+", "+w.snapshotSchema()+" CASCADE")
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			w.note("drop schema: %v", err)
+			w.logf("drop schema: %v", err)
 		}
 		w.pool.Close()
 	}

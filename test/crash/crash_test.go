@@ -107,9 +107,9 @@ func poll(t *testing.T, limit time.Duration, ok func() bool, state func() string
 	}
 }
 
-// Each step of publishing: what the dead process left is rescued by the next, by a check-back where the sweep is not
-// to be relied upon, although the next process may have nothing left to send.
-func TestPublisherKilled(t *testing.T) {
+// TestAPublisherKilledAtEachStepLosesNothing kills a publisher at each step. The next process recovers what the dead one
+// left: by a check-back where the sweep's grace is too long to help, and although the next process may have nothing to send.
+func TestAPublisherKilledAtEachStepLosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ step, nth, half, grace string }{
 		{"recorded", "5", "yes", "1s"},
@@ -151,8 +151,8 @@ func TestPublisherKilled(t *testing.T) {
 	}
 }
 
-// Each step of handling.
-func TestConsumerKilled(t *testing.T) {
+// TestAConsumerKilledAtEachStepHandlesAllOnce kills a consumer at each step of handling.
+func TestAConsumerKilledAtEachStepHandlesAllOnce(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"received", "ran", "handled"} {
 		for _, nth := range []string{"1", "7"} {
@@ -171,9 +171,9 @@ func TestConsumerKilled(t *testing.T) {
 	}
 }
 
-// Consumers of one group join, die and leave while events flow. The streams stay in order without holes, and none
-// waits longer than a deploy may take.
-func TestConsumersComeAndGo(t *testing.T) {
+// TestStreamsStayInOrderWhileConsumersComeAndGo has consumers of one group join, die and leave while events flow. The
+// streams stay in order without gaps, and no event waits longer than a deployment may take.
+func TestStreamsStayInOrderWhileConsumersComeAndGo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.env[envEach], b.env[envAccounts], b.env[envPace] = "120", "20", "4000" // about ten seconds

@@ -18,6 +18,9 @@ const module = "github.com/rocketflow/rocketflow"
 // siblings don't know each other: what they share is in the root package.
 var siblings = []string{"outbox", "handlers", "saga", "timeout"}
 
+// beneathApp are the packages that app is built of.
+var beneathApp = append([]string{"broker", "rocketmq", "metrics", "migrations", "internal"}, siblings...)
+
 // onlyIn says which packages may import what; patterns of path.Match, without the module.
 var onlyIn = []struct {
 	imported string
@@ -25,11 +28,11 @@ var onlyIn = []struct {
 }{
 	{"github.com/apache/rocketmq-client-go", []string{"rocketmq", "bench", "bench/*"}},
 	{"github.com/prometheus", []string{"metrics", "rocketflowfx", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
-	{"go.uber.org/fx", []string{"rocketflowfx", "rocketflowtest", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
+	{"go.uber.org/fx", []string{"rocketflowfx", "rocketflowtest", "test/servicetest", "cmd/*", "examples/*", "examples/*/*", "examples/*/*/*"}},
 	// Tests' own helpers live below test, and those for tests of others have names that end in "test".
 	{"testing", tests},
 	{module + "/broker/brokertest", tests},
-	{module + "/test", []string{"test/*", "test/*/*", "examples/internal/servicetest"}},
+	{module + "/test", []string{"test/*", "test/*/*"}},
 	{module + "/rocketmqtest", outside},
 	{module + "/rocketflowtest", outside},
 	{module + "/internal/devstack", outside},
@@ -43,7 +46,7 @@ var outside = []string{"cmd/rocketflow", "bench", "internal/devstack", "test/*",
 
 var forDevelopment = []string{module + "/rocketmqtest", module + "/rocketflowtest", module + "/internal/devstack", "testing"}
 
-func TestLayers(t *testing.T) {
+func TestPackagesImportOnlyTheirLayers(t *testing.T) {
 	t.Parallel()
 	for name, p := range packages(t) {
 		for _, imported := range p.Imports {
@@ -57,6 +60,12 @@ func TestLayers(t *testing.T) {
 					t.Errorf("%s imports its sibling %s", name, sibling)
 				}
 			}
+			if within(name, "examples") && within(imported, module+"/internal") {
+				t.Errorf("%s imports %s: an example can be copied into another module", name, imported)
+			}
+			if within(imported, module+"/app") && slices.ContainsFunc(beneathApp, func(part string) bool { return within(name, part) }) {
+				t.Errorf("%s imports %s, which is built of it", name, imported)
+			}
 			if within(imported, module) && name == "." {
 				t.Errorf("the root package imports %s: it is the vocabulary, which knows no part", imported)
 			}
@@ -67,7 +76,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-func TestProductionHasNothingForDevelopment(t *testing.T) {
+func TestProductionImportsNothingForDevelopmentOrTests(t *testing.T) {
 	t.Parallel()
 	for name, p := range packages(t) {
 		if matches(name, outside) {

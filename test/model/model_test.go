@@ -27,7 +27,7 @@ var (
 	two = one.with("Events", "{1, 2}").with("MaxFaults", "0")
 )
 
-func TestPromisesHold(t *testing.T) {
+func TestTheModelKeepsThePromises(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		constants constants
@@ -48,8 +48,9 @@ func TestPromisesHold(t *testing.T) {
 	}
 }
 
-// What the promises rest on: without one of these they break.
-func TestGuardsAreNeeded(t *testing.T) {
+// TestTheModelBreaksWithoutEachGuard removes one guard after the other from the model and wants the promise that rests on it
+// to break.
+func TestTheModelBreaksWithoutEachGuard(t *testing.T) {
 	const broken = "Temporal properties were violated"
 	for _, test := range []struct {
 		guard     string

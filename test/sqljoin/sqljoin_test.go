@@ -105,7 +105,7 @@ func check(t *testing.T, pool *pgxpool.Pool, c *collector, want ...string) {
 
 var errNo = errors.New("no")
 
-func TestSQLX(t *testing.T) {
+func TestTransactionsOfSQLXPublish(t *testing.T) {
 	t.Parallel()
 	pool, c, box := setup(t)
 	db := sqlx.NewDb(stdlib.OpenDBFromPool(pool), "pgx")
@@ -135,7 +135,7 @@ func TestSQLX(t *testing.T) {
 	check(t, pool, c, "a")
 }
 
-func TestGORM(t *testing.T) {
+func TestTransactionsOfGORMPublish(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]bool{"plain": false, "prepared statements": true} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/sqlrules"
 )
 
-func TestCheck(t *testing.T) {
+func TestCheckFindsUnqualifiedNames(t *testing.T) {
 	t.Parallel()
 	for _, good := range []string{
 		"SELECT pg_catalog.count(*), COALESCE(a, 0), now() FROM {schema}.outbox o JOIN {schema}.stream s USING (topic) WHERE a IN (1) AND EXISTS (SELECT FROM {schema}.ack)",
@@ -61,8 +61,9 @@ var notProduction = []string{
 	"test/testbroker", "internal/pgclock", "internal/pgschema", "test/testdb", "docs", "deploy",
 }
 
-// TestProduction reads all SQL of the production code: each .sql file, and the strings in Go that begin like a statement.
-func TestProduction(t *testing.T) {
+// TestProductionSQLQualifiesNamesAndTypesParameters reads all SQL of production code: each .sql file, and the strings in Go
+// that begin like a statement.
+func TestProductionSQLQualifiesNamesAndTypesParameters(t *testing.T) {
 	t.Parallel()
 	found := 0
 	production(t, func(name, file string) error {
@@ -172,11 +173,12 @@ func textOf(e ast.Expr) (string, bool) {
 }
 
 // theApplications begin transactions whose isolation level the application chooses.
-var theApplications = []string{"outbox/outbox.go", "outbox/lazy_tx.go"}
+var theApplications = []string{"outbox/outbox.go", "internal/lazytx/lazytx.go"}
 
-// TestTransactionsNameTheirLevel: a database or role may have any default. What reads rows that it waited for must see
-// what their holder did, and gets an error above read committed.
-func TestTransactionsNameTheirLevel(t *testing.T) {
+// TestTransactionsNameTheirIsolationLevel checks that production code begins no transaction at the default isolation level,
+// which a database or role may change. What reads rows that it waited for must see what their holder did, and gets an error
+// above read committed.
+func TestTransactionsNameTheirIsolationLevel(t *testing.T) {
 	t.Parallel()
 	found := 0
 	production(t, func(name, file string) error {

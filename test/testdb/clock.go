@@ -33,6 +33,9 @@ func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	if err := migrations.Up(ctx, pool, schema); err != nil {
 		t.Fatal(err)
 	}
+	if err := pgclock.Adopt(ctx, pool, schema); err != nil {
+		t.Fatal(err)
+	}
 	return pool, schema, &Clock{t: t, pool: pool, schema: schema}
 }
 

@@ -63,6 +63,33 @@ var Modes = []pgx.QueryExecMode{
 	pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
 }
 
+// InEachMode runs test in parallel subtests: in each of Modes at read committed, and with each other isolation level as the
+// default of its connections. Each subtest has a migrated schema of its own.
+func InEachMode(t *testing.T, test func(t *testing.T, pool *pgxpool.Pool, schema string)) {
+	t.Helper()
+	type variant struct {
+		mode      pgx.QueryExecMode
+		isolation pgx.TxIsoLevel
+	}
+	var variants []variant
+	for _, mode := range Modes {
+		variants = append(variants, variant{mode, pgx.ReadCommitted})
+	}
+	for _, isolation := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		variants = append(variants, variant{Modes[0], isolation})
+	}
+	for _, v := range variants {
+		t.Run(v.mode.String()+" "+string(v.isolation), func(t *testing.T) {
+			t.Parallel()
+			pool, schema := Migrated(t)
+			test(t, Like(t, pool, func(c *pgxpool.Config) {
+				c.ConnConfig.DefaultQueryExecMode = v.mode
+				c.ConnConfig.RuntimeParams["default_transaction_isolation"] = string(v.isolation)
+			}), schema)
+		})
+	}
+}
+
 // Like returns a copy of pool with a changed configuration. The copy is closed when the test ends.
 func Like(t testing.TB, pool *pgxpool.Pool, change func(*pgxpool.Config)) *pgxpool.Pool {
 	t.Helper()

@@ -4,10 +4,10 @@ import (
 	"os"
 	"testing"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
 	"github.com/rocketflow/rocketflow/examples/order"
 	"github.com/rocketflow/rocketflow/examples/orderclose/stage"
 	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 // serviceVariable makes the test's own binary one of the services.

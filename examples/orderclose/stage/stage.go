@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/examples/orderclose"
-	"github.com/rocketflow/rocketflow/internal/pgschema"
 )
 
 // Config says where to play, and how much.
@@ -64,7 +64,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 			fmt.Fprintf(os.Stderr, "logs are in %s, tables in schemas %s_*\n", logs, run)
 			return
 		}
-		err = errors.Join(err, os.RemoveAll(logs), pgschema.Drop(context.WithoutCancel(ctx), c.DatabaseURL, schemas...))
+		err = errors.Join(err, os.RemoveAll(logs), dropSchemas(context.WithoutCancel(ctx), c.DatabaseURL, schemas))
 	}()
 
 	var services []*process
@@ -117,4 +117,19 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 			}
 		},
 	})
+}
+
+// dropSchemas drops the schemas of a run. The services have ended, so nobody else uses them.
+func dropSchemas(ctx context.Context, url string, schemas []string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return fmt.Errorf("drop schemas: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, schema := range schemas {
+		if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
+			return fmt.Errorf("drop schema %s: %w", schema, err)
+		}
+	}
+	return nil
 }

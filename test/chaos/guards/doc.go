@@ -1,4 +1,4 @@
-// Package guards switches the guards of the outbox and of the handlers off, one after the other, and has package chaos
-// find what goes wrong then: a proof that can't fail proves nothing. It has tests alone. They build the driver from
-// changed copies of the sources, by the Go tool's -overlay, so that the sources know nothing of it.
+// Package guards is a mutation test of the chaos test: it removes the guards of outbox and handlers one after the other, and
+// checks that chaos finds the violation that each guard prevents. It contains only tests. They build chaos from changed copies
+// of the sources by the Go tool's -overlay, so that production code has no switches.
 package guards

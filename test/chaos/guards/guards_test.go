@@ -16,37 +16,36 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// guard is a place in the sources that keeps a promise.
+// guard is a piece of production code without which a promise breaks.
 type guard struct {
 	name     string
 	file     string // from the module's root
 	old, new string // new is run where off is true
 }
 
-// guards are the places. %s in new is the condition under which the guard is off.
+// guards are the guards to remove. %s in new is the condition under which a guard is off.
 var guards = []guard{
-	{"visible", "outbox/check.go", // commit is answered for a visible row alone
+	{"visible", "outbox/checkback.go", // commit is answered for a visible row alone
 		`if err == nil && found.recorded && ours && !found.acked && !found.replica {`,
 		`if err == nil && (found.recorded && ours || %s) && !found.acked && !found.replica {`},
-	{"acked", "outbox/check.go", // the check looks the ack up
+	{"acked", "outbox/checkback.go", // the check looks the ack up
 		`|| OFF_VISIBLE) && !found.acked && !found.replica {`,
 		`|| OFF_VISIBLE) && (!found.acked || %s) && !found.replica {`},
-	{"check", "outbox/check.go", // checks are answered
+	{"check", "outbox/checkback.go", // checks are answered
 		`if !r.checking.begin(event.ID) {`,
 		`if %s || !r.checking.begin(event.ID) {`},
-	{"unknown-rollback", "outbox/tx.go", // nothing is ended after an unknown COMMIT
-		"		if !unknown {\n			s.outbox.abandon(ctx, r, ticket, halves)\n",
-		"		if !unknown || %s {\n			s.outbox.abandon(ctx, r, ticket, halves)\n"},
-	{"unknown-commit", "outbox/tx.go",
-		"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish(",
-		"		if unknown && %s {\n			s.outbox.finish(ctx, r, ticket, halves)\n		}\n" +
-			"		s.outbox.listener.RolledBack(events, unknown)\n		return commitError(err)\n	}\n	s.leave()\n	s.outbox.listener.Committed(events)\n	s.outbox.finish("},
+	{"unknown-rollback", "outbox/publication.go", // nothing is ended after an unknown COMMIT
+		"	case lazytx.NotCommitted(err):\n		p.abandon(ctx)\n	default:\n		p.unknown()\n",
+		"	case lazytx.NotCommitted(err) || %s:\n		p.abandon(ctx)\n	default:\n		p.unknown()\n"},
+	{"unknown-commit", "outbox/publication.go",
+		"	default:\n		p.unknown()\n",
+		"	default:\n		if %s {\n			p.finish(ctx)\n		}\n		p.unknown()\n"},
 	{"sweep", "outbox/sweep.go", // what is owed is found and sent
-		"		page, err := s.owed(ctx, v.known, after, size)\n",
-		"		page, err := s.owed(ctx, v.known, after, size)\n		if %s {\n			page = nil\n		}\n"},
-	{"mark", "outbox/sweep.go", // the sweep's mark waits for open transactions
-		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n",
-		"	seen, again := v.now.xmax, slices.Clone(v.now.xip)\n	if %s {\n		again = nil\n	}\n"},
+		"		page, err := s.readPage(ctx, state.progress, after, size)\n",
+		"		page, err := s.readPage(ctx, state.progress, after, size)\n		if %s {\n			page = nil\n		}\n"},
+	{"watermark", "outbox/sweep.go", // the sweep's watermark waits for open transactions
+		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n",
+		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n	if %s {\n		recheck = nil\n	}\n"},
 	{"lease", "outbox/sweep.go", // who sweeps loses the right to when it is frozen
 		`func (s *sweeper) ttl() time.Duration { return max(leaseTTL, 3*s.outbox.config.SweepInterval) }`,
 		"func (s *sweeper) ttl() time.Duration {\n	if %s {\n		return 1000 * time.Hour\n	}\n	return max(leaseTTL, 3*s.outbox.config.SweepInterval)\n}"},
@@ -57,23 +56,23 @@ var guards = []guard{
 		`	if len(left) < len(ids) {`,
 		`	if len(left) < len(ids) && !%s {`},
 	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
-		`return a.mark != "" && !marked[a.mark] })`,
-		`return a.mark != "" && !marked[a.mark] && !%s })`},
-	{"inbox", "handlers/turn.go", // an event without order is run once
-		`case !entered || !found.fresh:`,
-		`case (!entered || !found.fresh) && !%s:`},
+		`return c.marker != "" && !has[c.marker] })`,
+		`return c.marker != "" && !has[c.marker] && !%s })`},
+	{"inbox", "handlers/decision.go", // an event without order is run once
+		`case s.entry == nil || !s.entry.Fresh:`,
+		`case (s.entry == nil || !s.entry.Fresh) && !%s:`},
 	{"link", "handlers/decision.go", // an event waits for its predecessor
-		`case at.last > 0 && e.Previous <= at.last:`,
-		`case at.last > 0 && (e.Previous <= at.last || %s):`},
+		`case at.Last > 0 && e.Previous <= at.Last:`,
+		`case at.Last > 0 && (e.Previous <= at.Last || %s):`},
 	{"position", "handlers/decision.go", // and is not run when its stream has gone on
-		"	case e.Sequence <= at.last:\n		return duplicate\n",
-		"	case e.Sequence <= at.last && !%s:\n		return duplicate\n"},
+		"	case e.Sequence <= at.Last:\n		return duplicate\n",
+		"	case e.Sequence <= at.Last && !%s:\n		return duplicate\n"},
 	{"registered", "handlers/decision.go", // a type that another process handles is left to that
 		`case r.recorded:`,
 		`case r.recorded && !%s:`},
 	{"fork", "handlers/decision.go", // what exists passes what waits for something that is lost
-		`return e.Previous <= at.last && at.headPrevious > at.last`,
-		`return !%s && e.Previous <= at.last && at.headPrevious > at.last`},
+		`return e.Previous <= at.Last && at.HeadPrevious > at.Last`,
+		`return !%s && e.Previous <= at.Last && at.HeadPrevious > at.Last`},
 	{"clock", "handlers/retention.go", // ages are judged by Postgres' clock
 		"	return now, nil\n",
 		"	if %s {\n		now = r.cfg.Clock.Now()\n	}\n	return now, nil\n"},
@@ -151,33 +150,33 @@ func build(t *testing.T) (program string) {
 	return program
 }
 
-// tries: a seed fixes what is done, not how fast each part of it goes.
+// tries is how many seeds are tried: a seed determines the steps, not their timing.
 const tries = 3
 
-// TestGuards has the driver find what each guard keeps away.
-func TestGuards(t *testing.T) {
+// TestChaosFindsWhatEachGuardPrevents runs chaos without a guard, and without the guards that cover for it.
+func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 	t.Parallel()
 	database := testdb.URL(t)
 	program := build(t)
 	for _, c := range []struct {
 		off    string // the guard, and what covers for it
 		faults string // the kinds of faults that are on
-		want   string // what is found: lost, doubled or misordered; or failed, where it is none of these
+		want   string // what is found: lost, duplicated or misordered; or failed, where it is none of these
 		seed   int
 	}{
-		{"visible", "none", "doubled", 8},
-		{"unknown-commit", "none", "doubled", 1},
+		{"visible", "none", "duplicated", 8},
+		{"unknown-commit", "none", "duplicated", 1},
 		{"unknown-rollback sweep", "none", "lost", 1},
 		{"sweep", "none", "lost", 2},
-		{"mark check", "none", "lost", 1015},
-		{"inbox", "none", "doubled", 1},
+		{"watermark check", "none", "lost", 1015},
+		{"inbox", "none", "duplicated", 1},
 		{"link", "none", "lost", 1},
 		{"link position", "none", "misordered", 1},
 		{"registered", "deploy", "lost", 1},
-		{"rows settle", "join", "doubled", 1},
-		{"after", "join", "doubled", 1},
+		{"rows settle", "join", "duplicated", 1},
+		{"after", "join", "duplicated", 1},
 		{"lease", "freeze", "failed", 1},
-		{"clock", "skew", "doubled", 1},
+		{"clock", "skew", "duplicated", 1},
 		{"fork", "failover", "lost", 1},
 		{"deadline", "hang", "failed", 1},
 	} {
@@ -189,7 +188,7 @@ func TestGuards(t *testing.T) {
 				if c.want == "failed" {
 					args = append(args[:len(args)-2], "-stop")
 				}
-				out = play(t, program, c.off, args...)
+				out = runChaos(t, program, c.off, args...)
 				if figure(t, out, c.want) > 0 {
 					return
 				}
@@ -197,8 +196,8 @@ func TestGuards(t *testing.T) {
 			t.Errorf("nothing was %s:\n%s", c.want, out)
 		})
 	}
-	// The ack that a check looks up saves doubles at the broker, which has forgotten that it has delivered. The inbox would
-	// take them.
+	// The acknowledgement that a check-back reads prevents duplicates at the broker after it has forgotten that it delivered. The
+	// inbox would drop them.
 	for _, c := range []struct {
 		off    string
 		copies bool
@@ -207,21 +206,21 @@ func TestGuards(t *testing.T) {
 			var out string
 			var n int
 			for try := 0; try == 0 || try < tries && n > 0 != c.copies; try++ {
-				out = play(t, program, c.off, "-database", database, "-seed", strconv.Itoa(1+1000*try), "-schedules", "2", "-workers", "1", "-harm", "markers")
+				out = runChaos(t, program, c.off, "-database", database, "-seed", strconv.Itoa(1+1000*try), "-schedules", "2", "-workers", "1", "-inject", "markers")
 				n = figure(t, out, "copies")
 			}
 			if n > 0 != c.copies {
 				t.Errorf("%d copies at the broker:\n%s", n, out)
 			}
-			if n := figure(t, out, "lost") + figure(t, out, "doubled") + figure(t, out, "misordered"); n != 0 {
+			if n := figure(t, out, "lost") + figure(t, out, "duplicated") + figure(t, out, "misordered"); n != 0 {
 				t.Errorf("more than copies:\n%s", out)
 			}
 		})
 	}
 }
 
-// play runs the driver with guards off and returns what it says.
-func play(t *testing.T, program, off string, args ...string) string {
+// runChaos runs chaos with guards off and returns its output.
+func runChaos(t *testing.T, program, off string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/rocketflow/rocketflow/examples/internal/servicetest"
+	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
 func TestMain(m *testing.M) {

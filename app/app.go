@@ -1,0 +1,301 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/assembly"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// Part names a part of an App, in errors and reports.
+type Part string
+
+// The parts of an App, in the order in which Start starts them. Stop stops them in the reverse order.
+const (
+	PartDatabase  Part = "database"  // the pool and the tables
+	PartBroker    Part = "broker"    // the connection to RocketMQ and the topics
+	PartOutbox    Part = "outbox"    // publishing
+	PartTimeouts  Part = "timeouts"  // the scheduler
+	PartSagas     Part = "sagas"     // the engine
+	PartConsumers Part = "consumers" // the router
+	PartHTTP      Part = "http"      // the server of App.Serve
+)
+
+// ErrStopped is returned by Start after Stop. New makes an App that can be started.
+var ErrStopped = errors.New("the app was stopped and can't be started again")
+
+// StartError says which part of an App couldn't be opened or started, and why.
+type StartError struct {
+	Part Part
+	Err  error
+}
+
+// Error returns the part and the reason.
+func (e *StartError) Error() string { return fmt.Sprintf("can't start: %s: %v", e.Part, e.Err) }
+
+// Unwrap returns the reason.
+func (e *StartError) Unwrap() error { return e.Err }
+
+// App is one process of a service: the parts of rocketflow, connected with each other as they must be. All methods are safe
+// for concurrent use.
+type App struct {
+	config   Config
+	log      *slog.Logger
+	pool     *pgxpool.Pool
+	client   *rocketmq.Client
+	outbox   *outbox.Outbox
+	timeouts *timeout.Scheduler
+	sagas    *saga.Engine
+	router   *handlers.Router
+	server   server
+	health   *Health
+
+	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
+	state     state      // guarded by lifecycle
+}
+
+type state int
+
+// An App goes through its states in this order.
+const (
+	stateNew state = iota
+	stateStarted
+	stateStopped
+)
+
+// New builds the parts. It opens the pool of Config.Database and connects to the broker, for which it takes at most 10 s;
+// whoever calls New calls Stop, even if Start is never called or has failed. An error is a *rocketflow.FieldError for a
+// Config that can't be used, or a *StartError; then nothing is left open.
+func New(c Config) (*App, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	a := &App{config: c, log: c.Logger, pool: c.Pool}
+	a.server.log = a.log
+	if err := a.build(); err != nil {
+		ctx, cancel := a.stopContext(context.Background())
+		defer cancel()
+		return nil, errors.Join(err, a.Stop(ctx))
+	}
+	return a, nil
+}
+
+// build opens the connections and makes the parts, each with those that it needs.
+func (a *App) build() (err error) {
+	c := a.config
+	if a.pool == nil {
+		if a.pool, err = pgxpool.NewWithConfig(context.Background(), c.Database); err != nil {
+			return &StartError{PartDatabase, err}
+		}
+	}
+	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics}
+	if a.client, err = shared.OpenClient(c.RocketMQ, c.RequireBroker); err != nil {
+		return &StartError{PartBroker, err}
+	}
+	shared.Client = a.client
+	if a.outbox, err = shared.NewOutbox(c.Outbox, assembly.TopicNames(a.config.topics())); err != nil {
+		return &StartError{PartOutbox, err}
+	}
+	if a.timeouts, err = shared.NewScheduler(c.Timeout); err != nil {
+		return &StartError{PartTimeouts, err}
+	}
+	if a.router, err = shared.NewRouter(c.Handlers, a.outbox, a.timeouts); err != nil {
+		return &StartError{PartConsumers, err}
+	}
+	if a.sagas, err = shared.NewEngine(c.Saga, a.router, a.outbox, a.timeouts); err != nil {
+		return &StartError{PartSagas, err}
+	}
+	a.health = NewHealth(HealthConfig{Service: c.Service, Pool: a.pool, Client: a.client, Outbox: a.outbox, Router: a.router})
+	return nil
+}
+
+// Pool returns the connection pool of all parts.
+func (a *App) Pool() *pgxpool.Pool { return a.pool }
+
+// Client returns the connection to RocketMQ.
+func (a *App) Client() *rocketmq.Client { return a.client }
+
+// Outbox returns the outbox: its Within runs transactions that publish.
+func (a *App) Outbox() *outbox.Outbox { return a.outbox }
+
+// Router returns the router. Register handlers with it, by handlers.On, before Start. The scheduler's fence is its outermost
+// middleware, so handlers of timeouts' events need none of their own.
+func (a *App) Router() *handlers.Router { return a.router }
+
+// Timeouts returns the scheduler of timeouts.
+func (a *App) Timeouts() *timeout.Scheduler { return a.timeouts }
+
+// Sagas returns the engine of sagas. Register definitions with it, by saga.Register, before Start.
+func (a *App) Sagas() *saga.Engine { return a.sagas }
+
+// component is how one part is started and stopped. Stopping what doesn't run does nothing.
+type component struct {
+	part  Part
+	start func(ctx context.Context) error
+	stop  func(ctx context.Context) error
+}
+
+// components returns the parts that were built, in the order of their start. The engine comes before the router, as it
+// verifies the states of running sagas before their events are handled.
+func (a *App) components() []component {
+	var all []component
+	add := func(part Part, start, stop func(context.Context) error) {
+		all = append(all, component{part, start, stop})
+	}
+	if a.pool != nil {
+		add(PartDatabase, a.prepareDatabase, a.closeDatabase)
+	}
+	if a.client != nil {
+		add(PartBroker, a.prepareTopics, a.client.Close)
+	}
+	if a.outbox != nil {
+		add(PartOutbox, a.outbox.Start, a.outbox.Stop)
+	}
+	if a.timeouts != nil {
+		add(PartTimeouts, a.timeouts.Start, a.timeouts.Stop)
+	}
+	if a.sagas != nil {
+		add(PartSagas, a.sagas.Start, a.sagas.Stop)
+	}
+	if a.router != nil {
+		add(PartConsumers, a.router.Start, a.router.Stop)
+	}
+	add(PartHTTP, func(ctx context.Context) error { return a.server.start(ctx, a.config.ListenAddr) }, a.server.stop)
+	if a.health != nil {
+		add(partService, a.health.Start, a.health.Stop) // ready when all runs, not ready before anything stops
+	}
+	return all
+}
+
+// Start waits for the database, which it gives 15 s, verifies or migrates its tables, verifies or creates the topics, and
+// starts all parts. A pool that is too small for the consumers' lanes is a warning in the log with the number that is
+// wanted. ctx bounds the start only. Starting a started App does nothing; after Stop it returns ErrStopped.
+//
+// An error is a *StartError. Everything that was started or opened is then stopped and closed.
+func (a *App) Start(ctx context.Context) error {
+	a.lifecycle.Lock()
+	defer a.lifecycle.Unlock()
+	switch a.state {
+	case stateStarted:
+		return nil
+	case stateStopped:
+		return ErrStopped
+	}
+	for _, c := range a.components() {
+		if err := c.start(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = errors.Join(err, context.Cause(ctx))
+			}
+			ctx, cancel := a.stopContext(ctx)
+			defer cancel()
+			return errors.Join(&StartError{c.part, err}, a.stop(ctx))
+		}
+	}
+	a.state = stateStarted
+	a.log.Info("service started", keyService, a.config.Service)
+	return nil
+}
+
+// Stop stops all parts in the reverse order: first the HTTP server takes no more requests, then the consumers finish what
+// they have begun, then what the outbox holds is sent, at last connections close. What isn't done when ctx ends is left to
+// the next process; nothing is lost. The pool is closed if New has opened it. Stopping a stopped App does nothing.
+func (a *App) Stop(ctx context.Context) error {
+	a.lifecycle.Lock()
+	defer a.lifecycle.Unlock()
+	if a.state == stateStopped {
+		return nil
+	}
+	return a.stop(ctx)
+}
+
+func (a *App) stop(ctx context.Context) error {
+	a.state = stateStopped
+	all := a.components()
+	var errs []error
+	for i := len(all) - 1; i >= 0; i-- {
+		if err := all[i].stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop: %s: %w", all[i].part, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *App) stopContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), a.config.StopTimeout)
+}
+
+// Run starts the App, waits until SIGINT or SIGTERM arrives or ctx ends, and stops it within Config.StopTimeout. A second
+// signal ends the process at once. Run returns nil after an orderly stop; else what failed: the start, the HTTP server, or
+// the stop.
+func (a *App) Run(ctx context.Context) error {
+	ctx, release := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer release()
+	if err := a.Start(ctx); err != nil {
+		return err
+	}
+	var failure error
+	select {
+	case <-ctx.Done():
+		a.log.Info("service stops", keyService, a.config.Service, keyReason, context.Cause(ctx))
+	case failure = <-a.server.failed():
+		a.log.Error("HTTP server failed, the service stops", keyService, a.config.Service, keyError, failure)
+	}
+	release()
+	stopping, cancel := a.stopContext(ctx)
+	defer cancel()
+	return errors.Join(failure, a.Stop(stopping))
+}
+
+// Serve has Start serve h on Config.ListenAddr, as the last part to start and the first to stop. The server has timeouts
+// for clients that are slow to send or to read. Call Serve before Start. Without it no server is started.
+func (a *App) Serve(h http.Handler) { a.server.setHandler(h) }
+
+// Addr returns the address, host:port, that the HTTP server listens on. It is empty before Start and without Serve.
+func (a *App) Addr() string { return a.server.addr() }
+
+// Health returns the checks of the App's parts.
+func (a *App) Health() *Health { return a.health }
+
+// Ready is Health().Ready: nil if the service can serve requests, with or without a broker.
+func (a *App) Ready(ctx context.Context) error { return a.health.Ready(ctx) }
+
+// Report is Health().Report: which parts don't work as they should, and what is owed to the broker.
+func (a *App) Report(ctx context.Context) Report { return a.health.Report(ctx) }
+
+// ReadyHandler is Health().ReadyHandler, for a readiness probe.
+func (a *App) ReadyHandler() http.Handler { return a.health.ReadyHandler() }
+
+// LiveHandler is Health().LiveHandler, for a liveness probe.
+func (a *App) LiveHandler() http.Handler { return a.health.LiveHandler() }
+
+func (a *App) prepareDatabase(ctx context.Context) error {
+	if err := assembly.AwaitDatabase(ctx, a.pool); err != nil {
+		return err
+	}
+	return assembly.PrepareSchema(ctx, a.pool, a.config.Schema, a.config.Migrate)
+}
+
+func (a *App) closeDatabase(context.Context) error {
+	if a.config.Pool == nil {
+		a.pool.Close()
+	}
+	return nil
+}
+
+func (a *App) prepareTopics(ctx context.Context) error {
+	return assembly.PrepareTopics(ctx, a.client, a.config.topics(), a.config.CreateTopics)
+}

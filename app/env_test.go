@@ -1,0 +1,79 @@
+package app_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/app"
+)
+
+// environment returns a getenv of good settings, of which one may be replaced.
+func environment(replace ...string) func(string) string {
+	env := map[string]string{"DATABASE_URL": "postgres://u:secret@localhost/db", "ROCKETMQ_NAMESRV": "a:9876;b:9876"}
+	for i := 0; i < len(replace); i += 2 {
+		env[replace[i]] = replace[i+1]
+	}
+	return func(name string) string { return env[name] }
+}
+
+func TestConfigFromEnv(t *testing.T) {
+	t.Parallel()
+	c, err := app.ConfigFromEnv("order", environment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Service != "order" || c.Schema != "" || len(c.RocketMQ.NameServers) != 2 || c.CreateTopics || c.Migrate || c.ListenAddr != "" {
+		t.Errorf("config is %+v", c)
+	}
+	if c.Database.MaxConns != 24 || c.Database.ConnConfig.RuntimeParams["application_name"] != "order" {
+		t.Errorf("pool of %d connections for %q", c.Database.MaxConns, c.Database.ConnConfig.RuntimeParams["application_name"])
+	}
+	c, err = app.ConfigFromEnv("order", environment(
+		"DATABASE_URL", "postgres://u:p@localhost/db?pool_max_conns=7&application_name=mine", "ROCKETFLOW_SCHEMA", "s", "ROCKETFLOW_MIGRATE", "1",
+		"ROCKETFLOW_CREATE_TOPICS", "true", "ROCKETMQ_NAMESPACE", "ns", "ROCKETMQ_ACCESS_KEY", "k", "ROCKETMQ_SECRET_KEY", "s", "LISTEN_ADDR", ":80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Database.MaxConns != 7 || c.Database.ConnConfig.RuntimeParams["application_name"] != "mine" || c.Schema != "s" || !c.Migrate ||
+		!c.CreateTopics || c.RocketMQ.Namespace != "ns" || c.RocketMQ.AccessKey != "k" || c.RocketMQ.SecretKey != "s" || c.ListenAddr != ":80" {
+		t.Errorf("config is %+v", c)
+	}
+}
+
+// What can't be used is an error that names the variable, and tells no password.
+func TestConfigFromEnvNamesTheVariable(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []struct{ variable, value string }{
+		{"DATABASE_URL", ""},
+		{"DATABASE_URL", "::"},
+		{"DATABASE_URL", "postgres://u:secret@localhost:nonsense/db"},
+		{"DATABASE_URL", "postgres://u:secret@localhost/db?sslmode=nonsense"},
+		{"ROCKETFLOW_SCHEMA", "a b"},
+		{"ROCKETFLOW_MIGRATE", "yes"},
+		{"ROCKETMQ_NAMESRV", ""},
+		{"ROCKETMQ_NAMESRV", "a:9876;"},
+		{"ROCKETMQ_NAMESRV", "a"},
+		{"ROCKETMQ_NAMESRV", "a:0"},
+		{"ROCKETMQ_NAMESPACE", "a%b"},
+		{"ROCKETFLOW_CREATE_TOPICS", "yes"},
+		{"LISTEN_ADDR", "8080"},
+		{"LISTEN_ADDR", ":99999"},
+	} {
+		_, err := app.ConfigFromEnv("order", environment(bad.variable, bad.value))
+		var field *rocketflow.FieldError
+		if !errors.As(err, &field) || field.Field != bad.variable || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s=%q: error is %v", bad.variable, bad.value, err)
+		}
+	}
+	for variable, missing := range map[string]string{
+		"ROCKETMQ_ACCESS_KEY": "ROCKETMQ_SECRET_KEY", "ROCKETMQ_SECRET_KEY": "ROCKETMQ_ACCESS_KEY",
+	} {
+		_, err := app.ConfigFromEnv("order", environment(variable, "key"))
+		var field *rocketflow.FieldError
+		if !errors.As(err, &field) || field.Field != missing {
+			t.Errorf("only %s: error is %v", variable, err)
+		}
+	}
+}

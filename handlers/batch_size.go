@@ -1,0 +1,48 @@
+package handlers
+
+import (
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// batchSize adapts how many events a lane runs in one transaction. It begins with a few. A failing event, a deadlock and a
+// serialization failure halve it. Each successful turn doubles it; after conflicts, each of which costs the time that
+// Postgres takes to find a deadlock, it takes twice as many, up to growAfterMax.
+type batchSize struct {
+	limit, most int
+	successes   int // turns since limit changed
+	wanted      int // successes before limit grows
+}
+
+const (
+	batchStart   = 4 // the limit of a lane that begins
+	growAfter    = 1
+	growAfterMax = 256
+)
+
+func newBatchSize(most int) batchSize {
+	return batchSize{limit: min(most, batchStart), most: most, wanted: growAfter}
+}
+
+// succeeded is called with each turn that commits.
+func (b *batchSize) succeeded() {
+	if b.limit == b.most {
+		return
+	}
+	if b.successes++; b.successes < b.wanted {
+		return
+	}
+	if b.limit, b.successes = min(2*b.limit, b.most), 0; b.limit == b.most {
+		b.wanted = growAfter
+	}
+}
+
+// failed is called with the error of a turn of several events.
+func (b *batchSize) failed(err error) {
+	b.limit, b.successes = max(1, b.limit/2), 0
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && isConflict(pgErr) {
+		b.wanted = min(2*b.wanted, growAfterMax)
+	}
+}

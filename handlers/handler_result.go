@@ -1,0 +1,45 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+type discardError struct{ err error }
+
+func (e *discardError) Error() string { return fmt.Sprintf("discard: %v", e.err) }
+func (e *discardError) Unwrap() error { return e.err }
+
+// Settles tells sagas, which apply events by themselves, that the event is settled without effect.
+func (e *discardError) Settles() bool { return true }
+
+type deadError struct{ err error }
+
+func (e *deadError) Error() string { return e.err.Error() }
+func (e *deadError) Unwrap() error { return e.err }
+
+// GivesUp tells sagas that trying again won't help.
+func (e *deadError) GivesUp() bool { return true }
+
+// Discard, returned by a handler, undoes what it did and settles the event as handled. err says why; it may be nil.
+func Discard(err error) error {
+	if err == nil {
+		err = errors.New("not needed")
+	}
+	return &discardError{err}
+}
+
+// Dead, returned by a handler, makes the event a dead letter at once: trying again won't help.
+func Dead(err error) error {
+	if err == nil {
+		err = errors.New("given up by its handler")
+	}
+	return &deadError{err}
+}
+
+// RetryAfter, returned by a handler, asks for the event again after d. It counts no attempt, so whoever returns it
+// for ever is asked for ever; the followers of an ordered event wait.
+func RetryAfter(d time.Duration) error { return &rocketflow.RetryAfterError{After: d} }

@@ -1,0 +1,157 @@
+// Package assembly completes the Config of each part with what the parts of one service share, and builds the part. It is
+// the only place that does so: packages app and rocketflowfx both call it.
+package assembly
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/timeout"
+)
+
+// openTimeout bounds the connection to the broker.
+const openTimeout = 10 * time.Second
+
+// Shared is what the parts of one service have in common. A field of a part's Config that the application has set takes
+// precedence over it.
+type Shared struct {
+	Service string
+	Schema  string // empty: rocketflow.DefaultSchema
+	Pool    *pgxpool.Pool
+	Client  *rocketmq.Client
+	Clock   rocketflow.Clock // nil: the machine's
+	Logger  *slog.Logger     // nil: warnings and errors go to stderr
+	Metrics *metrics.Metrics // nil: nothing is counted
+}
+
+// OpenClient connects to the broker. While no broker can be reached it succeeds and the client connects later, unless
+// requireBroker is true.
+func (s Shared) OpenClient(c rocketmq.Config, requireBroker bool) (*rocketmq.Client, error) {
+	c.Service = cmp.Or(c.Service, s.Service)
+	c.Logger = cmp.Or(c.Logger, s.Logger)
+	if c.Clock == nil {
+		c.Clock = s.Clock
+	}
+	if s.Metrics != nil {
+		c.Listener = rocketmq.Tee(c.Listener, s.Metrics.RocketMQ())
+	}
+	if !requireBroker {
+		c.AwaitBroker = true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	return rocketmq.Open(ctx, c)
+}
+
+// NewOutbox builds the outbox. topics are those that Publish accepts unless c.Topics says otherwise.
+func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, error) {
+	c.Pool = cmp.Or(c.Pool, s.Pool)
+	if c.Broker == nil {
+		c.Broker = s.Client
+	}
+	c.Source = cmp.Or(c.Source, s.Service)
+	c.Schema = cmp.Or(c.Schema, s.Schema)
+	c.Logger = cmp.Or(c.Logger, s.Logger)
+	if c.Topics == nil {
+		c.Topics = topics
+	}
+	if c.Clock == nil {
+		c.Clock = s.Clock
+	}
+	if s.Metrics != nil {
+		c.Listener = outbox.Tee(c.Listener, s.Metrics.Outbox())
+	}
+	o, err := outbox.New(c)
+	if err != nil {
+		return nil, err
+	}
+	if s.Metrics != nil {
+		s.Metrics.ObserveBacklog(o)
+	}
+	return o, nil
+}
+
+// NewScheduler builds the scheduler of timeouts.
+func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
+	c.Pool = cmp.Or(c.Pool, s.Pool)
+	if c.Broker == nil {
+		c.Broker = s.Client
+	}
+	c.Source = cmp.Or(c.Source, s.Service)
+	c.Schema = cmp.Or(c.Schema, s.Schema)
+	c.Logger = cmp.Or(c.Logger, s.Logger)
+	if c.Clock == nil {
+		c.Clock = s.Clock
+	}
+	if s.Metrics != nil {
+		c.Listener = timeout.Tee(c.Listener, s.Metrics.Timeout())
+	}
+	return timeout.New(c)
+}
+
+// NewRouter builds the router. transactor runs the transactions of handlers; one that is a handlers.Requester as well, as
+// the outbox is, requests missing events. If timers isn't nil its fence becomes the outermost middleware: handlers rely on
+// it for the effect of a timeout's event happening once, and other middleware doesn't see what it holds back.
+func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, timers *timeout.Scheduler) (*handlers.Router, error) {
+	c.Pool = cmp.Or(c.Pool, s.Pool)
+	if c.Broker == nil {
+		c.Broker = s.Client
+	}
+	if c.Transactor == nil {
+		c.Transactor = transactor
+	}
+	if c.Requester == nil {
+		c.Requester, _ = transactor.(handlers.Requester) // not if the application has decorated the outbox
+	}
+	c.Source = cmp.Or(c.Source, s.Service)
+	c.Schema = cmp.Or(c.Schema, s.Schema)
+	c.Logger = cmp.Or(c.Logger, s.Logger)
+	if c.Clock == nil {
+		c.Clock = s.Clock
+	}
+	if s.Metrics != nil {
+		c.Listener = handlers.Tee(c.Listener, s.Metrics.Handlers())
+	}
+	r, err := handlers.New(c)
+	if err != nil {
+		return nil, err
+	}
+	if timers != nil {
+		r.Use(timers.Fence)
+	}
+	return r, nil
+}
+
+// NewEngine builds the engine of sagas.
+func (s Shared) NewEngine(c saga.Config, router *handlers.Router, transactor rocketflow.Transactor, timers *timeout.Scheduler) (*saga.Engine, error) {
+	c.Pool = cmp.Or(c.Pool, s.Pool)
+	c.Schema = cmp.Or(c.Schema, s.Schema)
+	if c.Router == nil {
+		c.Router = router
+	}
+	if c.Transactor == nil {
+		c.Transactor = transactor
+	}
+	if c.Timer == nil {
+		c.Timer = timers
+	}
+	c.Consumer = cmp.Or(c.Consumer, s.Service)
+	c.Logger = cmp.Or(c.Logger, s.Logger)
+	if c.Clock == nil {
+		c.Clock = s.Clock
+	}
+	if s.Metrics != nil {
+		c.Listener = saga.Tee(c.Listener, s.Metrics.Saga())
+	}
+	return saga.New(c)
+}

@@ -1,0 +1,74 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// Due is a parked event that was taken because it is due.
+type Due struct {
+	ID       uuid.UUID
+	Stream   rocketflow.Stream // source, topic and subject, also of an event without order
+	Sequence int64             // 0: it has no order
+	Timeout  bool              // it is the event of a timeout
+}
+
+// TakeDue takes up to limit parked events that are due, for a time after which they are due again, and returns them with the
+// time until the next one is due: at most longest. What waits for a handler among routes is due first.
+func (c Consumer) TakeDue(ctx context.Context, db DB, routes []Route, limit int, takenFor, longest time.Duration) (due []Due, next time.Duration, err error) {
+	next = longest
+	topics, types := routeColumns(routes)
+	var q pgx.Batch
+	q.Queue(c.sql.Get("WakeUnhandled"), c.name, topics, types, int64(limit))
+	q.Queue(c.sql.Get("TakeDue"), c.name, int64(limit), takenFor.Seconds()).Query(func(rows pgx.Rows) error {
+		var id string
+		var d Due
+		_, err := pgx.ForEachRow(rows, []any{&id, &d.Stream.Source, &d.Stream.Topic, &d.Stream.Subject, &d.Sequence, &d.Timeout}, func() error {
+			d.ID = uuid.MustParse(id)
+			due = append(due, d)
+			return nil
+		})
+		return err
+	})
+	q.Queue(c.sql.Get("NextDue"), c.name).QueryRow(func(row pgx.Row) error {
+		var wait float64
+		err := row.Scan(&wait)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		next = min(next, max(0, time.Duration(wait*float64(time.Second)))+time.Millisecond)
+		return err
+	})
+	if err := db.SendBatch(ctx, &q).Close(); err != nil {
+		return nil, 0, fmt.Errorf("take due events: %w", err)
+	}
+	return due, next, nil
+}
+
+// PutBack makes events that were taken due again, after a time.
+func (c Consumer) PutBack(ctx context.Context, db DB, keys []Key, after time.Duration) error {
+	sources, ids := make([]string, len(keys)), make([]string, len(keys))
+	for i, k := range keys {
+		sources[i], ids[i] = CleanKey(k.Source), k.ID.String()
+	}
+	if _, err := db.Exec(ctx, c.sql.Get("PutBack"), c.name, sources, ids, after.Seconds()); err != nil {
+		return fmt.Errorf("put due events back: %w", err)
+	}
+	return nil
+}
+
+// WakeStranded makes due the parked events that wait for one which was deleted by hand, and returns how many they are.
+func (c Consumer) WakeStranded(ctx context.Context, db DB) (int64, error) {
+	tag, err := db.Exec(ctx, c.sql.Get("WakeStranded"), c.name)
+	if err != nil {
+		return 0, fmt.Errorf("wake stranded events: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}

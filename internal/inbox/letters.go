@@ -1,0 +1,105 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// Filter selects parked events. Its fields must all match; an empty one matches any.
+type Filter struct {
+	Consumer                     string
+	EventID                      uuid.UUID
+	Source, Topic, Type, Subject string
+	Limit                        int // the longest parked first; 0 or less: no limit
+}
+
+func (f Filter) columns() []any {
+	var id, limit any // null: any, and none
+	if f.EventID != uuid.Nil {
+		id = f.EventID.String()
+	}
+	if f.Limit > 0 {
+		limit = int64(f.Limit)
+	}
+	return []any{f.Consumer, id, f.Source, f.Topic, f.Type, f.Subject, limit}
+}
+
+// List returns the dead letters (dead) or the waiting events that match f, the longest parked first.
+func (s Store) List(ctx context.Context, db DB, dead bool, f Filter) ([]*Record, error) {
+	rows, err := db.Query(ctx, s.sql.Get("List"), append([]any{dead}, f.columns()...)...)
+	if err == nil {
+		var list []*Record
+		if list, err = pgx.CollectRows(rows, scanRecord); err == nil {
+			return list, nil
+		}
+	}
+	return nil, fmt.Errorf("list parked events: %w", err)
+}
+
+// LetterKey identifies a dead letter of a schema.
+type LetterKey struct{ Consumer, Source, EventID string }
+
+// DeadKeys returns the keys of the dead letters that match f, the longest parked first.
+func (s Store) DeadKeys(ctx context.Context, db DB, f Filter) ([]LetterKey, error) {
+	rows, err := db.Query(ctx, s.sql.Get("Dead"), f.columns()...)
+	if err == nil {
+		var list []LetterKey
+		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[LetterKey]); err == nil {
+			return list, nil
+		}
+	}
+	return nil, fmt.Errorf("list dead letters: %w", err)
+}
+
+// RetryDead makes dead letters due, with all their attempts before them, and returns how many; with an error, how many until
+// then. What a handler's transaction has locked comes last, one by one, and is waited for.
+func (s Store) RetryDead(ctx context.Context, db DB, letters []LetterKey) (n int, err error) {
+	consumers, sources, ids := make([]string, len(letters)), make([]string, len(letters)), make([]string, len(letters))
+	for i, k := range letters {
+		consumers[i], sources[i], ids[i] = k.Consumer, k.Source, k.EventID
+	}
+	rows, err := db.Query(ctx, s.sql.Get("RetryFree"), consumers, sources, ids)
+	if err != nil {
+		return 0, err
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[LetterKey])
+	if err != nil {
+		return 0, err
+	}
+	n = len(letters) - len(locked)
+	for _, k := range locked {
+		tag, err := db.Exec(ctx, s.sql.Get("RetryDead"), k.Consumer, k.Source, k.EventID)
+		if err != nil {
+			return n, err
+		}
+		n += int(tag.RowsAffected())
+	}
+	return n, nil
+}
+
+// DiscardDead settles an event without its effect if it still is a dead letter and, in a stream, the first that is parked:
+// what comes before it would be lost otherwise. It tells whether it did.
+func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event) (bool, error) {
+	if e.Ordered() {
+		at := &LockedStream{Stream: e.Stream()}
+		if err := c.Lock(ctx, tx, []*LockedStream{at}, &pgx.Batch{}); err != nil || at.Head != e.Sequence {
+			return false, err
+		}
+	}
+	row, err := c.Load(ctx, tx, KeyOf(e))
+	if err != nil || row == nil || row.Reason != DeadLetter {
+		return false, err
+	}
+	return true, c.Discard(ctx, tx, e)
+}
+
+// AcceptGap lets the first parked event of a stream run without its predecessor. false: the event does not wait for one.
+func (c Consumer) AcceptGap(ctx context.Context, db DB, event uuid.UUID) (bool, error) {
+	tag, err := db.Exec(ctx, c.sql.Get("AcceptGap"), c.name, event.String())
+	return tag.RowsAffected() > 0, err
+}

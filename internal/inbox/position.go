@@ -1,0 +1,182 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+)
+
+// Position is a consumer's place in a stream, with what is parked there.
+type Position struct {
+	Last    int64   // the sequence of the last event handled; 0: none
+	Skipped []int64 // pairs of sequences: the events between the two of a pair, exclusively, were passed over
+
+	// The parked event with the lowest sequence; Head 0: none is parked.
+	Head, HeadPrevious int64
+	HeadID             string
+}
+
+// PassedOver tells whether the stream has gone past a sequence without handling its event.
+func (p Position) PassedOver(sequence int64) bool {
+	for i := 0; i+1 < len(p.Skipped); i += 2 {
+		if p.Skipped[i] < sequence && sequence < p.Skipped[i+1] {
+			return true
+		}
+	}
+	return false
+}
+
+// MaxSkipped bounds how many pairs a position keeps in Skipped. Beyond it the two oldest become one: an event between them
+// that was handled would be a dead letter, not a duplicate, should it come again.
+const MaxSkipped = 1000
+
+// Skip returns the pairs of Skipped with one more.
+func (p Position) Skip(after, before int64) []int64 {
+	pairs := append(slices.Clone(p.Skipped), after, before)
+	if len(pairs) > 2*MaxSkipped {
+		pairs = slices.Delete(pairs, 1, 3)
+	}
+	return pairs
+}
+
+// LockedStream is a stream whose position's row the transaction holds.
+type LockedStream struct {
+	rocketflow.Stream
+	Position
+	First int64 // Last as the lock found it
+}
+
+// SetHead says that an event of the stream is parked.
+func (s *LockedStream) SetHead(e rocketflow.Event) {
+	if s.Head == 0 || e.Sequence < s.Head {
+		s.Head, s.HeadPrevious, s.HeadID = e.Sequence, e.Previous, e.ID.String()
+	}
+}
+
+// Lock locks the positions of streams, reads what is parked in them, and runs the statements of more in the same round
+// trip. A stream that has no row gets one first, so that two processes can't both begin it.
+func (c Consumer) Lock(ctx context.Context, tx pgx.Tx, streams []*LockedStream, more *pgx.Batch) error {
+	var q pgx.Batch
+	found := make([]bool, len(streams))
+	if len(streams) > 0 {
+		c.queueLock(&q, streams, found)
+	}
+	q.QueuedQueries = append(q.QueuedQueries, more.QueuedQueries...)
+	if q.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("lock positions: %w", err)
+	}
+	var begun []*LockedStream
+	for i, ok := range found {
+		if !ok {
+			begun = append(begun, streams[i])
+		}
+	}
+	if len(begun) == 0 {
+		return nil
+	}
+	q = pgx.Batch{}
+	sources, topics, subjects := streamColumns(begun)
+	q.Queue(c.sql.Get("ClaimPositions"), c.name, sources, topics, subjects)
+	c.queueLock(&q, begun, make([]bool, len(begun)))
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("claim positions: %w", err)
+	}
+	return nil
+}
+
+func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, found []bool) {
+	sources, topics, subjects := streamColumns(streams)
+	q.Queue(c.sql.Get("LockPositions"), c.name, sources, topics, subjects).Query(func(rows pgx.Rows) error {
+		var n int64
+		var at Position
+		_, err := pgx.ForEachRow(rows, []any{&n, &at.Last, &at.Skipped}, func() error {
+			streams[n-1].Position, streams[n-1].First, found[n-1] = at, at.Last, true
+			at = Position{}
+			return nil
+		})
+		return err
+	})
+	q.Queue(c.sql.Get("ParkedHeads"), c.name, sources, topics, subjects).Query(func(rows pgx.Rows) error {
+		var n, head, previous int64
+		var id string
+		_, err := pgx.ForEachRow(rows, []any{&n, &head, &previous, &id}, func() error {
+			p := &streams[n-1].Position
+			p.Head, p.HeadPrevious, p.HeadID = head, previous, id
+			return nil
+		})
+		return err
+	})
+}
+
+// QueueAdvance writes how far streams have come, and makes due what is parked next in them.
+func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {
+	sources, topics, subjects := streamColumns(moved)
+	last := make([]int64, len(moved))
+	var parked []*LockedStream
+	for i, m := range moved {
+		last[i] = m.Last
+		if m.Head != 0 {
+			parked = append(parked, m)
+		}
+	}
+	q.Queue(c.sql.Get("AdvancePositions"), c.name, sources, topics, subjects, last)
+	if len(parked) > 0 {
+		c.QueueWake(q, parked)
+	}
+}
+
+// QueueWake makes due what is parked next in streams.
+func (c Consumer) QueueWake(q *pgx.Batch, streams []*LockedStream) {
+	sources, topics, subjects := streamColumns(streams)
+	last := make([]int64, len(streams))
+	for i, m := range streams {
+		last[i] = m.Last
+	}
+	q.Queue(c.sql.Get("Wake"), c.name, sources, topics, subjects, last)
+}
+
+// QueueSkip records that a stream passes over what lies between two sequences.
+func (c Consumer) QueueSkip(q *pgx.Batch, of *LockedStream, after, before int64) {
+	of.Skipped = of.Skip(after, before)
+	q.Queue(c.sql.Get("Skip"), c.name, of.Source, of.Topic, of.Subject, of.Skipped)
+}
+
+// QueueUnplaceBetween makes dead letters without a place of the parked events between two sequences of a stream,
+// exclusively, and calls each for every one of them.
+func (c Consumer) QueueUnplaceBetween(q *pgx.Batch, of rocketflow.Stream, after, before int64, err error, each func(id uuid.UUID, eventType string)) {
+	q.Queue(c.sql.Get("UnplaceBetween"), c.name, of.Source, of.Topic, of.Subject, after, before, ErrorText(err)).Query(func(rows pgx.Rows) error {
+		var id, eventType string
+		_, err := pgx.ForEachRow(rows, []any{&id, &eventType}, func() error { each(uuid.MustParse(id), eventType); return nil })
+		return err
+	})
+}
+
+// ResetPosition sets how far the consumer is in a stream and makes due what is parked next there. false: the consumer
+// doesn't know the stream.
+func (c Consumer) ResetPosition(ctx context.Context, tx pgx.Tx, s rocketflow.Stream, sequence int64) (bool, error) {
+	tag, err := tx.Exec(ctx, c.sql.Get("ResetPosition"), c.name, s.Source, s.Topic, s.Subject, sequence)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	var q pgx.Batch
+	c.QueueWake(&q, []*LockedStream{{Stream: s, Position: Position{Last: sequence}}})
+	return true, tx.SendBatch(ctx, &q).Close()
+}
+
+// streamColumns returns the streams' keys as three columns.
+func streamColumns(streams []*LockedStream) (sources, topics, subjects []string) {
+	for _, s := range streams {
+		sources = append(sources, s.Source)
+		topics = append(topics, s.Topic)
+		subjects = append(subjects, s.Subject)
+	}
+	return sources, topics, subjects
+}

@@ -1,0 +1,48 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/expire"
+)
+
+// expireRows is how many rows a statement deletes.
+const expireRows = 1000
+
+// Retention returns the longest time for which any consumer of the schema needs the inbox, and at least own.
+func (s Store) Retention(ctx context.Context, db DB, own time.Duration) (time.Duration, error) {
+	var longest float64
+	if err := db.QueryRow(ctx, s.sql.Get("Retention"), own.Seconds()).Scan(&longest); err != nil {
+		return 0, fmt.Errorf("read retention: %w", err)
+	}
+	return time.Duration(longest * float64(time.Second)), nil
+}
+
+// ExpireInbox deletes, in small transactions, the rows of the inbox's default partition that are older than a retention.
+func (s Store) ExpireInbox(ctx context.Context, pool *pgxpool.Pool, retention time.Duration) error {
+	for more := true; more; {
+		err := pgx.BeginTxFunc(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
+			rows, err := tx.Exec(ctx, s.sql.Get("ExpireInbox"), retention.Seconds(), int64(expireRows))
+			more = rows.RowsAffected() == expireRows
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("forget old events: %w", err)
+		}
+	}
+	return nil
+}
+
+// ExpirePositions deletes, in small transactions, the positions of a schema that are older than their consumers' retention
+// and a margin.
+func (s Store) ExpirePositions(ctx context.Context, pool *pgxpool.Pool, schema string, margin time.Duration) error {
+	if _, err := expire.Walk(ctx, pool, schema, "position", s.sql.Get("ExpirePositions"), margin.Seconds()); err != nil {
+		return fmt.Errorf("forget old positions: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package inbox
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/stored"
+)
+
+//go:embed queries.sql
+var queriesFile string
+
+// ReadCommitted is the isolation level that the locks rest on.
+var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+
+// DB runs statements. A *pgxpool.Pool and a pgx.Tx are ones.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Store is the SQL of all consumers of a schema.
+type Store struct{ sql queries.Set }
+
+// New returns the SQL for the tables of a schema.
+func New(schema string) Store { return Store{queries.Parse(queriesFile, schema)} }
+
+// Consumer returns the SQL of one consumer.
+func (s Store) Consumer(name string) Consumer { return Consumer{s.sql, name} }
+
+// Consumer is the SQL of one consumer of a schema.
+type Consumer struct {
+	sql  queries.Set
+	name string
+}
+
+// Key identifies an event.
+type Key struct {
+	Source string // as the tables have it, see CleanKey
+	ID     uuid.UUID
+}
+
+// KeyOf returns the key of an event.
+func KeyOf(e rocketflow.Event) Key { return Key{CleanKey(e.Source), e.ID} }
+
+// Entry is what the inbox says of an event.
+type Entry struct {
+	Fresh  bool   // it entered the inbox in this transaction
+	Digest *int64 // of the content that entered; nil if that is unknown
+}
+
+// UsesInbox tells whether an event is recorded in the inbox. An ordered event is recorded by its stream's position, and the
+// event of a timeout by the timeout's row, which its firing deletes.
+func UsesInbox(e rocketflow.Event) bool { return !e.Ordered() && e.TimeoutName == "" }
+
+// QueueEnter enters events into the inbox and writes to entries what it says of each.
+func (c Consumer) QueueEnter(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
+	ids, sources := keyColumns(events)
+	digests := make([]int64, len(events))
+	for i, e := range events {
+		digests[i] = stored.Digest(e)
+	}
+	q.Queue(c.sql.Get("InsertInbox"), c.name, ids, sources, digests).Query(func(rows pgx.Rows) error {
+		var id, source string
+		var found Entry
+		_, err := pgx.ForEachRow(rows, []any{&id, &source, &found.Fresh, &found.Digest}, func() error {
+			k := Key{source, uuid.MustParse(id)}
+			if was, ok := entries[k]; !ok || !was.Fresh {
+				entries[k] = found
+			}
+			found = Entry{}
+			return nil
+		})
+		return err
+	})
+}
+
+// QueueLeave takes events out of the inbox that entered it in this transaction.
+func (c Consumer) QueueLeave(q *pgx.Batch, events []rocketflow.Event) {
+	ids, sources := keyColumns(events)
+	q.Queue(c.sql.Get("LeaveInbox"), c.name, ids, sources)
+}
+
+// QueueNow reads Postgres' clock.
+func (s Store) QueueNow(q *pgx.Batch, now *time.Time) {
+	q.Queue(s.sql.Get("Now")).QueryRow(func(row pgx.Row) error { return row.Scan(now) })
+}
+
+// QueueNow reads Postgres' clock.
+func (c Consumer) QueueNow(q *pgx.Batch, now *time.Time) { Store{c.sql}.QueueNow(q, now) }
+
+// Now reads Postgres' clock.
+func (s Store) Now(ctx context.Context, db DB) (now time.Time, err error) {
+	if err := db.QueryRow(ctx, s.sql.Get("Now")).Scan(&now); err != nil {
+		return now, fmt.Errorf("read Postgres' clock: %w", err)
+	}
+	return now, nil
+}
+
+// keyColumns returns the events' ids and sources as two columns.
+func keyColumns(events []rocketflow.Event) (ids, sources []string) {
+	for _, e := range events {
+		k := KeyOf(e)
+		ids = append(ids, k.ID.String())
+		sources = append(sources, k.Source)
+	}
+	return ids, sources
+}
+
+// seconds returns a delay as the statements take it: null stands for no end.
+func seconds(d time.Duration) *float64 {
+	if d < 0 {
+		return nil
+	}
+	s := d.Seconds()
+	return &s
+}

@@ -1,0 +1,265 @@
+package rocketmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	rmq "github.com/apache/rocketmq-client-go/v2"
+	rmqconsumer "github.com/apache/rocketmq-client-go/v2/consumer"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+const (
+	// consumeTimeout is when rocketmq-client-go sends a message back to the broker that is still being handled, so that it is
+	// handled twice. It is as long as the broker itself keeps a message by default. One goroutine of each clientConsumer sleeps for
+	// that long.
+	consumeTimeout = 72 * time.Hour
+	// settleDelay is how long rocketmq-client-go may take from the handler's return to having recorded the offset.
+	settleDelay = 50 * time.Millisecond
+	// joinPoll is the pause between two checks whether a broker lists a new consumer.
+	joinPoll = 20 * time.Millisecond
+)
+
+// clientConsumer is a consumer of rocketmq-client-go, with a gate in front of the handler: the client's Shutdown waits for no
+// handler, and loses what a handler settles after it.
+type clientConsumer struct {
+	consumer *consumer
+	name     string // part of the client id under which brokers list it
+	push     rmq.PushConsumer
+	window   *shutdownWindow
+	ctx      context.Context // of the handlers; ends when stop has finished or given up waiting
+	cancel   context.CancelFunc
+	draining context.Context // ends when the gate closes: no more messages are handled
+	drain    context.CancelFunc
+	released chan struct{} // closed after Shutdown: calls that found the gate closed may return
+
+	mu         sync.Mutex
+	gateClosed bool
+	running    sync.WaitGroup // handlers behind the gate; Add only under mu while the gate is open
+}
+
+// newClientConsumer starts a consumer and returns once a broker lists it in the group.
+func (k *consumer) newClientConsumer(ctx context.Context) (*clientConsumer, error) {
+	s, c := k.subscription, k.client
+	name := c.config.Service + "-consumer-" + uuid.NewString()
+	count, mebibytes, span := flowControl(s)
+	window := newShutdownWindow(c.config.StopQuietPeriod)
+	push, err := rmq.NewPushConsumer(
+		rmqconsumer.WithNsResolver(c.nameServers),
+		rmqconsumer.WithGroupName(s.Group),
+		rmqconsumer.WithInstance(name),
+		rmqconsumer.WithCredentials(primitive.Credentials{AccessKey: c.config.AccessKey, SecretKey: c.config.SecretKey}),
+		rmqconsumer.WithConsumerModel(rmqconsumer.Clustering),
+		rmqconsumer.WithConsumeFromWhere(rmqconsumer.ConsumeFromFirstOffset),
+		rmqconsumer.WithConsumerOrder(s.Serial),
+		rmqconsumer.WithConsumeMessageBatchMaxSize(1),
+		rmqconsumer.WithConsumeGoroutineNums(s.MaxInFlight),
+		rmqconsumer.WithPullThresholdForQueue(count),
+		rmqconsumer.WithPullThresholdSizeForQueue(mebibytes),
+		rmqconsumer.WithConsumeConcurrentlyMaxSpan(span),
+		rmqconsumer.WithConsumeTimeout(consumeTimeout),
+		rmqconsumer.WithMaxReconsumeTimes(-1),
+		rmqconsumer.WithStrategy(window.allocate),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("create consumer: %w", err)
+	}
+	cc := &clientConsumer{consumer: k, name: name, push: push, window: window, released: make(chan struct{})}
+	cc.ctx, cc.cancel = context.WithCancel(context.Background())
+	cc.draining, cc.drain = context.WithCancel(context.Background())
+	abandon := func() {
+		cc.cancel()
+		cc.drain()
+	}
+	for _, topic := range s.Topics {
+		if err := push.Subscribe(topic, rmqconsumer.MessageSelector{Type: rmqconsumer.TAG, Expression: "*"}, cc.consume); err != nil {
+			abandon()
+			return nil, printable.Errorf("subscribe topic %s: %w", topic, err)
+		}
+	}
+	if err := push.Start(); err != nil {
+		abandon()
+		return nil, fmt.Errorf("%w: start consumer: %w", broker.ErrUnavailable, err)
+	}
+	for {
+		listed, err := cc.listed(ctx)
+		if listed {
+			return cc, nil
+		}
+		if !background.Sleep(ctx, clock.System{}, joinPoll) {
+			_ = cc.stop(ctx) // the start has failed, whatever stop says
+			if err == nil {
+				err = context.Cause(ctx)
+			}
+			return nil, fmt.Errorf("%w: no broker lists the consumer: %w", broker.ErrUnavailable, err)
+		}
+	}
+}
+
+// consume is called by rocketmq-client-go for each message. It returns a result other than success only when the client, being
+// shut down, ignores it; or to a serial consumer.
+func (cc *clientConsumer) consume(ctx context.Context, messages ...*primitive.MessageExt) (rmqconsumer.ConsumeResult, error) {
+	for _, m := range messages { // one, by ConsumeMessageBatchMaxSize
+		d := deliveryOf(ctx, m)
+		if cc.consumer.subscription.Serial {
+			if !cc.settleSerial(ctx, d) {
+				return rmqconsumer.SuspendCurrentQueueAMoment, nil
+			}
+			continue
+		}
+		if !cc.settle(d) {
+			<-cc.released
+			return rmqconsumer.ConsumeRetryLater, nil
+		}
+	}
+	return rmqconsumer.ConsumeSuccess, nil
+}
+
+// settle calls the handler until it settles the message. It returns false when the gate closes first.
+func (cc *clientConsumer) settle(d broker.Delivery) bool {
+	if !cc.enter() {
+		return false
+	}
+	defer cc.running.Done()
+	select {
+	case cc.consumer.slots <- struct{}{}:
+	case <-cc.draining.Done():
+		return false
+	}
+	defer func() { <-cc.consumer.slots }()
+	return cc.consumer.handle(cc.ctx, cc.draining, d)
+}
+
+// settleSerial calls the handler once. After a failure rocketmq-client-go keeps the message and delivers it again, so that a queue
+// that has moved to another process meanwhile is not held up here. The pause until then must be set each time: the client's
+// default is none at all.
+func (cc *clientConsumer) settleSerial(ctx context.Context, d broker.Delivery) bool {
+	pause := maxHandlerPause
+	if cc.enter() {
+		var err error
+		select {
+		case cc.consumer.slots <- struct{}{}:
+			err = cc.consumer.call(cc.ctx, d)
+			<-cc.consumer.slots
+		case <-cc.draining.Done():
+			err = context.Canceled
+		}
+		cc.running.Done()
+		if err == nil {
+			return true
+		}
+		cc.consumer.reportFailed(d, err)
+		pause = backoff(d.Attempt-1, minHandlerPause, maxHandlerPause)
+	} else {
+		<-cc.released
+	}
+	if o, ok := primitive.GetOrderlyCtx(ctx); ok {
+		o.SuspendCurrentQueueTimeMillis = int(pause / time.Millisecond)
+	}
+	return false
+}
+
+// enter passes the gate, or returns false if it is closed. Whoever has passed calls running.Done.
+func (cc *clientConsumer) enter() bool {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if cc.gateClosed {
+		return false
+	}
+	cc.running.Add(1)
+	return true
+}
+
+// stop closes the gate, waits until ctx ends for the handlers behind it and then for the shutdown window, and shuts the client's
+// consumer down, which stores the offsets. Then the context of handlers that still run ends; their messages are delivered again.
+func (cc *clientConsumer) stop(ctx context.Context) error {
+	cc.mu.Lock()
+	cc.gateClosed = true
+	cc.drain()
+	cc.mu.Unlock()
+	cc.push.Suspend() // no change of queues begins from now on
+	err := background.Wait(ctx, &cc.running)
+	if err == nil {
+		time.Sleep(settleDelay) // the client doesn't show when it has recorded the last result
+	}
+	cc.window.wait(ctx)
+	cc.cancel()
+	if e := cc.push.Shutdown(); e != nil {
+		err = errors.Join(err, e)
+	}
+	close(cc.released)
+	return err
+}
+
+func deliveryOf(ctx context.Context, m *primitive.MessageExt) broker.Delivery {
+	props := m.GetProperties()
+	d := newDelivery(m.Topic, props, m.Body)
+	d.Offset, d.Born, d.Stored = m.QueueOffset, time.UnixMilli(m.BornTimestamp), time.UnixMilli(m.StoreTimestamp)
+	d.Attempt = attemptOf(m.ReconsumeTimes, props)
+	if m.Queue != nil {
+		d.Queue = m.Queue.QueueId
+	}
+	if in, ok := primitive.GetConsumerCtx(ctx); ok && in.MQ != nil {
+		d.Broker = in.MQ.BrokerName
+	}
+	return d
+}
+
+// listed reports whether a broker lists the consumer in its group. If none does the error says why some didn't respond.
+func (cc *clientConsumer) listed(ctx context.Context) (bool, error) {
+	k := cc.consumer
+	k.mu.Lock()
+	brokers := k.brokers
+	k.mu.Unlock()
+	var conns []*brokerConn
+	for _, name := range brokers {
+		if b := k.client.brokerConn(name); b != nil {
+			conns = append(conns, b)
+		}
+	}
+	var listed atomic.Bool
+	errs := k.client.callEach(ctx, conns, func(ctx context.Context, b *brokerConn) error {
+		ids, err := b.members(ctx, k.subscription.Group)
+		if slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(id, cc.name) }) {
+			listed.Store(true)
+		}
+		return err
+	})
+	if listed.Load() {
+		return true, nil
+	}
+	return false, errors.Join(slices.Collect(maps.Values(errs))...)
+}
+
+// members returns the client ids of the consumers that the broker lists in a group.
+func (b *brokerConn) members(ctx context.Context, group string) ([]string, error) {
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) && refused.Code == remoting.SystemError {
+		return nil, nil // the group has no consumer there
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		IDs []string `json:"consumerIdList"`
+	}
+	if err := remoting.DecodeJSON(response.Body, &list); err != nil {
+		return nil, err
+	}
+	return list.IDs, nil
+}

@@ -1,0 +1,47 @@
+package rocketmq_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// TestMissingTopicErrorSaysHowToCreateIt: whatever finds that a topic doesn't exist, the error names the topic and what creates it. Here the
+// topic is missing from the start, and then deleted from the broker while the client still knows its route.
+func TestMissingTopicErrorSaysHowToCreateIt(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("deleted", 1)
+	c := open(t, func(config *rocketmq.Config) { config.NameServers = []string{mq.Addr()} })
+	ctx := deadline(t, time.Minute)
+	check := func(what, topic string, err error) {
+		t.Helper()
+		if !errors.Is(err, broker.ErrTopicNotFound) {
+			t.Fatalf("%s: got %v", what, err)
+		}
+		for _, part := range []string{topic, "`mqadmin updateTopic`", "CreateTopics"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: the error doesn't contain %s: %v", what, part, err)
+			}
+		}
+	}
+	_, err := c.Send(ctx, broker.Message{Topic: "missing", Body: []byte("x")})
+	check("send", "missing", err)
+	check("send group", "missing", errors.Join(c.SendGroup(ctx, []broker.Message{{Topic: "missing", Body: []byte("x")}})...))
+	check("verify", "missing", c.VerifyTopics(ctx, "missing"))
+	_, err = c.Subscribe(ctx, broker.Subscription{Group: "group", Topics: []string{"missing"}}, func(context.Context, broker.Delivery) error { return nil })
+	check("subscribe", "missing", err)
+
+	if _, err := c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.Respond(17, "topic[deleted] not exist")))
+	_, err = c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")})
+	check("send to a deleted topic", "deleted", err)
+}

@@ -1,0 +1,137 @@
+package rocketmq
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
+)
+
+// TimerFormat is how a broker takes scheduled messages and their cancellation: by which properties. (RocketMQ 4, which has fixed
+// delay levels only, is not supported.)
+type TimerFormat int
+
+const (
+	// Apache5 is the format of Apache RocketMQ 5: the property TIMER_DELIVER_MS, cancelled by a message with TIMER_DEL_UNIQKEY.
+	Apache5 TimerFormat = iota
+	// DMS is the format of Huawei Cloud's Distributed Message Service for RocketMQ: the property __STARTDELIVERTIME, cancelled by a
+	// message with __CANCEL_SCHEDULED_MSG. Alibaba's ApsaraMQ takes the first of the two properties.
+	DMS
+)
+
+const (
+	timerDeliver = "TIMER_DELIVER_MS"
+	timerDelete  = "TIMER_DEL_UNIQKEY"
+	startDeliver = "__STARTDELIVERTIME"
+	cancelTimer  = "__CANCEL_SCHEDULED_MSG"
+)
+
+// scheduleProperties returns the properties that make a message visible at an instant, in Unix milliseconds.
+func (f TimerFormat) scheduleProperties(at int64) map[string]string {
+	ms := strconv.FormatInt(at, 10)
+	if f == DMS {
+		return map[string]string{startDeliver: ms}
+	}
+	return map[string]string{timerDeliver: ms}
+}
+
+// cancelProperties returns the properties of the messages that cancel a timer on a broker of a version, one message or two.
+func (f TimerFormat) cancelProperties(t broker.Timer, version int) []map[string]string {
+	ms := strconv.FormatInt(dueMillis(t.Due), 10)
+	if f == DMS {
+		return []map[string]string{{startDeliver: ms, cancelTimer: t.MessageID}}
+	}
+	// The key of a timer is the message's unique key; from 5.3.2 on topic+key; and in 5.5 by default the unique key again. A
+	// cancellation with the wrong key has no effect, so where the version doesn't tell both are sent.
+	plain := map[string]string{timerDeliver: ms, timerDelete: t.MessageID}
+	withTopic := map[string]string{timerDeliver: ms, timerDelete: t.Topic + "+" + t.MessageID}
+	switch {
+	case version > 0 && version < version532:
+		return []map[string]string{plain}
+	case version >= version532 && version < version540:
+		return []map[string]string{withTopic}
+	}
+	return []map[string]string{plain, withTopic}
+}
+
+// Ordinals of broker versions, as the headers of their responses have them.
+const (
+	version532 = 477
+	version540 = 493
+)
+
+// dueMillis returns an instant in Unix milliseconds, rounded up: a message must not be early.
+func dueMillis(at time.Time) int64 {
+	ms := at.UnixMilli()
+	if at.Nanosecond()%int(time.Millisecond) != 0 {
+		ms++
+	}
+	return ms
+}
+
+// Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon.
+func (c *Client) Horizon() time.Duration { return c.config.TimerHorizon }
+
+// Schedule implements [broker.Scheduler].
+func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error) {
+	now := c.config.Clock.Now()
+	if at.Sub(now) > c.config.TimerHorizon {
+		return broker.Timer{}, printable.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
+	}
+	var own map[string]string
+	if at.After(now) {
+		own = c.config.TimerFormat.scheduleProperties(dueMillis(at))
+	}
+	result, err := c.send(ctx, m, own)
+	if err != nil {
+		return broker.Timer{}, err
+	}
+	return broker.Timer{MessageID: result.MsgID, Topic: m.Topic, Broker: result.MessageQueue.BrokerName, Due: time.UnixMilli(dueMillis(at))}, nil
+}
+
+// Cancel implements [broker.Scheduler]. It refuses a timer whose instant has passed with broker.ErrIllegal.
+func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
+	t.Topic = c.config.wireName(t.Topic)
+	fail := func(err error) error {
+		return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err)
+	}
+	if !t.Due.After(c.config.Clock.Now()) {
+		return fail(fmt.Errorf("%w: its instant has passed", broker.ErrIllegal))
+	}
+	route, err := c.routes.get(ctx, t.Topic)
+	if err != nil {
+		return fail(err)
+	}
+	// Only the broker that stored the timer can cancel it.
+	var q *queue
+	for i := range route.queues {
+		if route.queues[i].broker == t.Broker {
+			q = &route.queues[i]
+			break
+		}
+	}
+	version := 0
+	if b := c.brokerConn(t.Broker); b != nil {
+		version = b.brokerVersion()
+	}
+	if q == nil {
+		return fail(printable.Errorf("%w: broker %s doesn't hold the topic", broker.ErrUnavailable, t.Broker))
+	}
+	for _, own := range c.config.TimerFormat.cancelProperties(t, version) {
+		m := broker.Message{Topic: t.Topic, Body: []byte("cancel")}
+		props, err := wireProperties(m)
+		if err != nil {
+			return fail(err)
+		}
+		for name, value := range own {
+			props[name] = value
+		}
+		if _, err := c.sendTo(ctx, *q, newMessage(m, props, *q)); err != nil {
+			return fail(err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+//go:build !race
+
+package acceptance
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testbroker"
+)
+
+// TestTransactionsGoOnWhileTheBrokerIsPaused pauses the broker under load. Transactions go on, almost none waits for the
+// broker, half messages are used again after the pause, and each event is handled once and in order, whichever path it took.
+func TestTransactionsGoOnWhileTheBrokerIsPaused(t *testing.T) {
+	// What the relay can't get rid of keeps transactions with Auto from trying half messages, so the breaker opens only if
+	// three of those fail before. Pinned ones are all tried: it must.
+	t.Run("auto", func(t *testing.T) { throughAPause(t, outbox.Auto) })
+	t.Run("half messages", func(t *testing.T) { throughAPause(t, outbox.HalfMessages) })
+}
+
+func throughAPause(t *testing.T, gear outbox.Path) {
+	mq := testbroker.Start(t)
+	s := setup(t, mq.NameServer())
+	const halfTimeout, callers = 300 * time.Millisecond, 8
+	var (
+		mu      sync.Mutex
+		changes []outbox.PathInfo
+		opened  atomic.Bool  // the breaker is open
+		opens   atomic.Int64 // how often it has opened
+		inVain  atomic.Int64 // half messages
+		halves  atomic.Int64
+		relayed atomic.Int64
+	)
+	box := s.outbox(func(c *outbox.Config) {
+		c.Path, c.HalfTimeout, c.MaxHalfMessages = gear, halfTimeout, 3
+		c.Listener = &outbox.Listener{
+			PathChanged: func(i outbox.PathInfo) {
+				mu.Lock()
+				defer mu.Unlock()
+				changes = append(changes, i)
+			},
+			BreakerChanged: func(open bool) {
+				opened.Store(open)
+				if open {
+					opens.Add(1)
+				}
+			},
+			Prepared: func(i outbox.PreparedInfo) {
+				if i.Err != nil {
+					inVain.Add(1)
+				}
+			},
+			Ended: func(i outbox.EndedInfo) {
+				if i.Err == nil {
+					halves.Add(1)
+				}
+			},
+			Relayed: func(i outbox.RelayedInfo) {
+				if i.Err == nil {
+					relayed.Add(1)
+				}
+			},
+		}
+	})
+	router := s.router(box)
+	router.Handle("ledger", s.topic, "counted", record)
+	s.start(router)
+
+	var (
+		stop    atomic.Bool
+		sent    atomic.Int64
+		slow    atomic.Int64
+		publish errgroup.Group
+	)
+	for c := range callers {
+		publish.Go(func() error {
+			for n := 1; !stop.Load(); n++ {
+				begin := time.Now()
+				if err := s.publish(box, event{fmt.Sprint("account-", c), n, s.topic}); err != nil {
+					return err
+				}
+				sent.Add(1)
+				if time.Since(begin) > halfTimeout {
+					slow.Add(1)
+				}
+				time.Sleep(10 * time.Millisecond) // so that most find few events on their way, and some don't
+			}
+			return nil
+		})
+	}
+	eventually(t, 60*time.Second, "the gears are in use", func() bool { return halves.Load() > 20 && (gear != outbox.Auto || relayed.Load() > 5) })
+	if err := mq.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	before := sent.Load()
+	eventually(t, 30*time.Second, "transactions go on", func() bool { return sent.Load() > before+500 })
+	if gear == outbox.HalfMessages && opens.Load() == 0 {
+		t.Error("the breaker didn't open")
+	}
+	if err := mq.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the breaker closes", func() bool { return !opened.Load() })
+	was := halves.Load()
+	eventually(t, 60*time.Second, "half messages are used again", func() bool { return halves.Load() > was+20 })
+	stop.Store(true)
+	if err := publish.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 60*time.Second, "all is handled", func() bool { return s.count("SELECT count(*) FROM effect") >= int(sent.Load()) })
+	if n := s.count("SELECT count(*) FROM effect"); n != int(sent.Load()) {
+		t.Errorf("%d effects of %d events", n, sent.Load())
+	}
+	if n := s.count(`SELECT count(*) FROM (SELECT number <> row_number() OVER (PARTITION BY key ORDER BY n) AS wrong FROM effect) x WHERE wrong`); n != 0 {
+		t.Errorf("%d effects out of order", n)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; told %v",
+		sent.Load(), halves.Load(), inVain.Load(), slow.Load(), changes)
+	// Those that taught the breaker, or were in flight then, and the probes: two at a time.
+	most := int64(3 + 2 + 2*5)
+	if gear == outbox.HalfMessages {
+		most += callers
+	}
+	if n := inVain.Load(); n > most {
+		t.Errorf("%d half messages were waited for in vain", n)
+	}
+}

@@ -1,0 +1,11 @@
+//go:build !race
+
+package orderclose_test
+
+import (
+	"testing"
+
+	"github.com/rocketflow/rocketflow/test/servicetest"
+)
+
+func TestMain(m *testing.M) { servicetest.Main(m) }

@@ -1,0 +1,164 @@
+//go:build !race
+
+package orderclose_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/fx"
+
+	"github.com/rocketflow/rocketflow/examples/order"
+	"github.com/rocketflow/rocketflow/examples/orderclose"
+	"github.com/rocketflow/rocketflow/examples/payment"
+	"github.com/rocketflow/rocketflow/examples/service"
+	"github.com/rocketflow/rocketflow/rocketflowfx"
+	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/servicetest"
+)
+
+// shop is both services in a world whose clock the test moves.
+type shop struct {
+	*rocketflowtest.Env
+	t        *testing.T
+	orders   *order.Service
+	payments *payment.Service
+
+	order, payment *rocketflowtest.Service
+	schemas        orderclose.Config
+	log            *log // of the services
+}
+
+func openShop(t *testing.T, config rocketflowtest.Config) *shop {
+	t.Helper()
+	change := config.Configure
+	config.Configure = func(c rocketflowfx.Config) rocketflowfx.Config {
+		if c = impatient(c); change != nil {
+			c = change(c)
+		}
+		return c
+	}
+	s := &shop{Env: rocketflowtest.New(t, config), t: t, log: new(log)}
+	env := servicetest.In(t, s.Env)
+	logger := fx.Decorate(func(*slog.Logger) *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) })
+	orders, orderConfig := env.Run(frugal(order.Configure), order.App, fx.Populate(&s.orders), logger)
+	payments, paymentConfig := env.Run(frugal(payment.Configure), payment.App, fx.Populate(&s.payments), logger)
+	s.order, s.payment = orders, payments
+	s.schemas = orderclose.Config{
+		OrderSchema: orderConfig.Tables, OrderRocketflowSchema: orderConfig.Schema,
+		PaymentSchema: paymentConfig.Tables, PaymentRocketflowSchema: paymentConfig.Schema,
+	}
+	return s
+}
+
+// impatient shortens the waits for a broker that doesn't answer: they go by the machine's time.
+func impatient(c rocketflowfx.Config) rocketflowfx.Config {
+	c.Outbox.HalfTimeout, c.Outbox.EndTimeout = 120*time.Millisecond, 150*time.Millisecond
+	c.RocketMQ.SendTimeout, c.Timeout.SendTimeout = 200*time.Millisecond, 200*time.Millisecond
+	return c
+}
+
+// frugal has a service take few connections, for there are many services, and not wait for the disk.
+func frugal(configure configure) configure {
+	return func(getenv func(string) string) (service.Config, error) {
+		c, err := configure(getenv)
+		if err == nil {
+			c.Database.MaxConns = 8
+			c.Database.ConnConfig.RuntimeParams["synchronous_commit"] = "off"
+		}
+		return c, err
+	}
+}
+
+type configure = func(getenv func(string) string) (service.Config, error)
+
+// log keeps what was written since it was taken last.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
+// stock makes an article of which there is plenty.
+func (s *shop) stock(sku string) {
+	s.t.Helper()
+	if _, err := s.orders.PutStock(s.t.Context(), sku, orderclose.OnHand); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// answered bounds what the services must answer, faults or not.
+func (s *shop) answered() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 20*time.Second)
+}
+
+// recover has all come to rest by the passing of time alone.
+func (s *shop) recover() error {
+	const (
+		look  = 200 * time.Millisecond
+		limit = 60 * time.Second
+	)
+	end := time.Now().Add(limit)
+	for {
+		left := s.TrySettle(look)
+		if left == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("not at rest after %v: %s", limit, strings.Join(left, "; "))
+		}
+		s.Advance(time.Second)
+	}
+}
+
+// check returns what is wrong with orders that are at rest and the articles that they alone are of.
+func (s *shop) check(orders []uuid.UUID, skus ...string) (broken []string, summary orderclose.Summary) {
+	wrong := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
+	var ids []string
+	for _, id := range orders {
+		ids = append(ids, id.String())
+	}
+	ctx, cancel := s.answered()
+	defer cancel()
+	summary, err := orderclose.Verify(ctx, s.schemas, s.pool(), ids, skus)
+	if err != nil {
+		wrong("%v", err)
+	}
+	if !summary.OK() {
+		wrong("%v %v", summary, summary.Broken)
+	}
+	for _, service := range []*rocketflowtest.Service{s.order, s.payment} {
+		for _, dead := range service.DeadLetters() {
+			wrong("%s gave up %s of %s: %s", service.Name, dead.Event.Type, dead.Event.Subject, dead.LastError)
+		}
+	}
+	return broken, summary
+}
+
+func (s *shop) pool() *pgxpool.Pool { return s.order.Pool }
+
+// cut cuts a service off from the broker until heal is called.
+func (s *shop) cut(service string, outage rocketmqtest.Outage) (heal func()) {
+	return s.Broker().Partition(func(client string) bool { return strings.Contains(client, service) }, outage)
+}
