@@ -36,7 +36,7 @@ type purchase struct {
 	manner   string
 }
 
-// step is done at a time after the schedule's beginning by the World's clock, or, where it is about an order's deadline,
+// step is done at a time after the schedule's beginning by the clock of the Env, or, where it is about an order's deadline,
 // at a time from that.
 type step struct {
 	at       time.Duration

@@ -40,12 +40,12 @@ func On(t testing.TB, databaseURL, nameServer string) *Env {
 	return &Env{t: t, databaseURL: databaseURL, nameServer: nameServer, run: "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
 }
 
-// In is New in a World, whose clock the test can move.
+// In is New in a rocketflowtest.Env, whose clock the test can move.
 func In(t testing.TB, w *rocketflowtest.Env) *Env {
 	return On(t, w.DatabaseURL(), w.Broker().Addr()).In(w)
 }
 
-// In has the services live in a World, which is on the Env's servers.
+// In has the services run in a rocketflowtest.Env, which is on the Env's servers.
 func (e *Env) In(w *rocketflowtest.Env) *Env {
 	e.world = w
 	return e
