@@ -116,7 +116,7 @@
 //
 // A process that is killed within about a millisecond of a heartbeat of its consumers may stay a member of their groups until the broker
 // has missed its heartbeats for two minutes, and nobody reads its queues until then: the broker has handled the end of the connection before
-// the heartbeat (TestGhosts in package rocketmqtest). The messages of these queues are late, not lost. It often happens to a process that
+// the heartbeat (TestDeadMembersStayListed in package rocketmqtest). The messages of these queues are late, not lost. It often happens to a process that
 // is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout shortens the two minutes:
 // 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.
 //
