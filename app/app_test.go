@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,7 +104,8 @@ func TestAllPartsWork(t *testing.T) {
 	c := shopIn(t, schema)
 	c.Database, c.Migrate = pool.Config(), true
 	c.Saga.TimeoutTopic = "timeouts"
-	c.Metrics = metrics.New(prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	c.Metrics = metrics.New(registry)
 	a, err := app.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +155,19 @@ func TestAllPartsWork(t *testing.T) {
 	if r := a.Report(t.Context()); r.Status != app.StatusOK || len(r.Problems) != 0 {
 		t.Errorf("report is %+v", r)
 	}
+	counted, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range counted {
+		names = append(names, f.GetName())
+	}
+	for _, name := range []string{"rocketflow_outbox_events_recorded_total", "rocketflow_handlers_events_total", "rocketflow_timeout_changes_total", "rocketflow_saga_transitions_total"} {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s is not counted", name)
+		}
+	}
 	if status, r := get(t, "http://"+a.Addr()); status != http.StatusOK || r.Status != app.StatusOK || r.Service != "shop" {
 		t.Errorf("response is %d, %+v", status, r)
 	}
@@ -163,8 +178,9 @@ func TestAllPartsWork(t *testing.T) {
 	if err := a.Start(t.Context()); !errors.Is(err, app.ErrStopped) {
 		t.Errorf("started again: %v", err)
 	}
-	if _, err := http.Get("http://" + a.Addr()); err == nil {
-		t.Error("serves after the stop")
+	if conn, err := net.Dial("tcp", a.Addr()); err == nil {
+		conn.Close()
+		t.Error("listens after the stop")
 	}
 }
 

@@ -1,11 +1,12 @@
-// Command bench measures rocketflow side by side in one run: publishing at several numbers of callers, beside a
-// transaction that is open elsewhere, and handling at several numbers of streams. It prints medians as Markdown.
+// Command bench compares rocketflow with other ways of publishing, in one run on the same servers. It measures publishing by
+// several numbers of callers, publishing while another transaction stays open, publishing from rows that all callers update,
+// the sending of owed events, and handling by several numbers of streams. It prints medians as Markdown tables.
 //
 //	make bench                              # starts its own servers; with the peers of bench/peers
 //	go run ./bench -short                   # half a minute
-//	go run ./bench -outage docs/outage.svg  # a broker of its own, killed under load, as a picture
+//	go run ./bench -outage docs/outage.svg  # kills a broker of its own under load, and draws a diagram
 //
-// DATABASE_URL and ROCKETMQ_NAMESRV name the servers, which have to run on this machine for CPU to be measured.
+// DATABASE_URL and ROCKETMQ_NAMESRV name the servers. They have to run on this machine for their CPU time to be measured.
 package main
 
 import (
@@ -20,8 +21,8 @@ import (
 
 func main() {
 	options := frame.Flags(flag.CommandLine)
-	outage := flag.String("outage", "", "instead of all else: kill a broker under load and draw what happens to this SVG file")
-	kind := flag.String("outage-by", "kill", "kill, or pause: the broker answers nothing but keeps its connections")
+	outage := flag.String("outage", "", "instead of everything else: kill a broker under load and draw the transactions and deliveries to this SVG file")
+	kind := flag.String("outage-by", "kill", "how the broker fails: kill, or pause, which keeps its connections open")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -20,13 +20,14 @@ type outageOptions struct {
 	short bool
 }
 
-// What callers ask for together: less than what the machine gives, so that what changes is the outage's doing.
+// outageCallers and outageRate are the load. It is lower than what the machine can do, so that the diagram shows the outage and
+// not the limit of the machine.
 const (
 	outageCallers = 16
 	outageRate    = 1000 // transactions a second
 )
 
-// sample is what had happened at a time.
+// sample has the totals at a time.
 type sample struct {
 	at        time.Duration
 	committed int
@@ -34,14 +35,14 @@ type sample struct {
 	waiting   int // committed and not delivered
 }
 
-// outage is a run through one.
+// outage is a run during which the broker fails and comes back.
 type outage struct {
 	by                  string
 	samples             []sample
-	lost, back, drained time.Duration // drained is 0 if it never was
+	lost, back, drained time.Duration // drained is 0 if the backlog was never drained
 }
 
-// runOutage publishes and consumes while a broker is away, draws it, and prints the same in words.
+// runOutage publishes and consumes while a broker is away, writes the diagram, and prints a summary.
 func runOutage(ctx context.Context, o outageOptions) error {
 	if o.by != "kill" && o.by != "pause" {
 		return fmt.Errorf("-outage-by: %q: want kill or pause", o.by)
@@ -60,13 +61,14 @@ func runOutage(ctx context.Context, o outageOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Clean(o.file), run.draw(), 0o644); err != nil { //nolint:gosec // G306: for everybody to read
+	if err := os.WriteFile(filepath.Clean(o.file), run.draw(), 0o644); err != nil { //nolint:gosec // G306: readable by all users
 		return fmt.Errorf("write picture: %w", err)
 	}
 	fmt.Println(run)
 	return nil
 }
 
+// measureOutage runs the load and the outage, and takes samples.
 func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *devstack.RocketMQ) (*outage, error) {
 	warm, before, away, atMost := 20*time.Second, 10*time.Second, 10*time.Second, 90*time.Second
 	if o.short {
@@ -92,12 +94,12 @@ func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *d
 	load := frame.StartLoad(ctx, way, outageCallers)
 	begin := time.Now()
 	over := make(chan error, 1)
-	go func() { // ends by itself; over is read below
+	go func() { // ends after the outage; the result is read from over
 		time.Sleep(before)
 		over <- takeAway(ctx, o.by, broker, away)
 	}()
 	run.lost = before
-	usual := outageCallers // what waits while nothing is wrong; twice that is as good as nothing
+	usual := outageCallers // events in flight before the outage; at twice that number the backlog counts as drained
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for ; ; <-tick.C {
@@ -123,7 +125,7 @@ func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *d
 			break
 		}
 	}
-	if run.back == 0 { // interrupted; the broker must not be stopped while it starts
+	if run.back == 0 { // interrupted: the broker must not be stopped while it starts
 		if err := <-over; err != nil {
 			_, _ = load.Stop()
 			return nil, err
@@ -136,7 +138,7 @@ func measureOutage(ctx context.Context, o outageOptions, b *frame.Bed, broker *d
 	return run, frame.Wait(ctx, watch)
 }
 
-// takeAway takes the broker away for so long, and returns when it is back.
+// takeAway kills or pauses the broker for d, and returns when it is back.
 func takeAway(ctx context.Context, by string, broker *devstack.RocketMQ, d time.Duration) error {
 	if by == "pause" {
 		if err := broker.Pause(); err != nil {

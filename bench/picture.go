@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// rates returns how many a second it was at each sample, over the second before it.
+// rates returns the rate per second at each sample, over the second before it.
 func (r *outage) rates(of func(sample) int) []float64 {
 	rates := make([]float64, len(r.samples))
 	for i, s := range r.samples {
@@ -23,7 +23,7 @@ func (r *outage) rates(of func(sample) int) []float64 {
 	return rates
 }
 
-// mean returns how many a second between two times.
+// mean returns the mean rate per second between two times.
 func (r *outage) mean(of func(sample) int, from, to time.Duration) float64 {
 	var first, last sample
 	for _, s := range r.samples {
@@ -43,7 +43,7 @@ func (r *outage) mean(of func(sample) int, from, to time.Duration) float64 {
 func committed(s sample) int { return s.committed }
 func delivered(s sample) int { return s.delivered }
 
-// String tells the run in words.
+// String returns a summary of the run.
 func (r *outage) String() string {
 	end := r.samples[len(r.samples)-1].at
 	var b strings.Builder
@@ -68,7 +68,7 @@ func (r *outage) String() string {
 	return b.String()
 }
 
-// deliveredAgain returns when the first event was seen to arrive after the broker was back.
+// deliveredAgain returns when the first event arrived after the broker was back.
 func (r *outage) deliveredAgain() time.Duration {
 	before := 0
 	for _, s := range r.samples {
@@ -82,14 +82,14 @@ func (r *outage) deliveredAgain() time.Duration {
 	return r.samples[len(r.samples)-1].at
 }
 
-// Measures of the picture, in pixels.
+// Dimensions of the diagram, in pixels.
 const (
 	width, height = 960, 520
 	left, right   = 70, 20
 	plotWidth     = width - left - right
 )
 
-// panel is one of two diagrams, one above the other, on the same time.
+// panel is one of two diagrams, one above the other, with the same time axis.
 type panel struct {
 	top, height float64
 	most        float64 // value at the upper edge
@@ -101,7 +101,7 @@ func (r *outage) x(at time.Duration) float64 {
 	return left + plotWidth*at.Seconds()/r.samples[len(r.samples)-1].at.Seconds()
 }
 
-// draw returns an SVG.
+// draw returns the diagram as SVG.
 func (r *outage) draw() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13" fill="#333">`+"\n", width, height)
@@ -140,7 +140,7 @@ func (r *outage) draw() []byte {
 	return b.Bytes()
 }
 
-// line returns a path through the values of all samples.
+// line returns an SVG path through the values of all samples.
 func (r *outage) line(p panel, values []float64) string {
 	var b strings.Builder
 	for i, s := range r.samples {
@@ -153,7 +153,7 @@ func (r *outage) line(p panel, values []float64) string {
 	return b.String()
 }
 
-// ceiling is a round number that is no lower than any value.
+// ceiling returns a round number that is not below any value.
 func ceiling(values []float64) float64 {
 	most := 4.0
 	for _, v := range values {

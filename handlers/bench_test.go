@@ -22,7 +22,7 @@ func BenchmarkLanes(b *testing.B) {
 			r := env.router(cfg)
 			r.Handle("billing", topic, "order.changed", effect)
 			env.start(r)
-			c := r.running.Load().consumers[0]
+			c := (*r.running.Load())[0]
 			var deliveries []broker.Delivery
 			chains := make([]*chain, streams)
 			for i := range chains {

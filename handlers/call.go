@@ -12,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
+// handling is what the context of a handler carries.
 type handling struct {
 	consumer string
 	event    rocketflow.Event
@@ -20,7 +21,8 @@ type handling struct {
 
 type handlingKey struct{}
 
-// EventFrom returns the event that is being handled, with its id, sequence and headers. false: ctx is no handler's.
+// EventFrom returns the event that a handler was called for, with its id, sequence and headers. ctx is the handler's; false: it
+// is not.
 func EventFrom(ctx context.Context) (rocketflow.Event, bool) {
 	h, ok := ctx.Value(handlingKey{}).(*handling)
 	if !ok {
@@ -29,7 +31,7 @@ func EventFrom(ctx context.Context) (rocketflow.Event, bool) {
 	return h.event, true
 }
 
-// Attempt returns which attempt at its event the handler is making, beginning with 1; 0: ctx is no handler's.
+// Attempt returns which attempt at its event a handler makes; the first is 1. ctx is the handler's; 0: it is not.
 func Attempt(ctx context.Context) int {
 	if h, ok := ctx.Value(handlingKey{}).(*handling); ok {
 		return h.attempt
@@ -37,7 +39,7 @@ func Attempt(ctx context.Context) int {
 	return 0
 }
 
-// Consumer returns the name of the consumer whose handler runs; empty: ctx is no handler's.
+// Consumer returns the name of the consumer that a handler belongs to. ctx is the handler's; empty: it is not.
 func Consumer(ctx context.Context) string {
 	if h, ok := ctx.Value(handlingKey{}).(*handling); ok {
 		return h.consumer
@@ -47,10 +49,11 @@ func Consumer(ctx context.Context) string {
 
 // PanicError is the error of a handler that panicked.
 type PanicError struct {
-	Value any
+	Value any // what the handler panicked with
 	Stack []byte
 }
 
+// Error names the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
 // handlerError is what a handler returned, as opposed to what went wrong around it.
@@ -75,7 +78,7 @@ const unresponsiveAfter = 5 * time.Second
 
 // call runs the handler of one event and returns how long it took. Every error is a *handlerError.
 //
-// The handler has a goroutine of its own, so neither its end by runtime.Goexit nor its deafness to its context takes a
+// The handler has a goroutine of its own, so neither its end by runtime.Goexit nor its disregard of its context takes a
 // lane with it. One that is abandoned finds its transaction closed.
 func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, attempt int) (took time.Duration, err error) {
 	if wire.Undecoded(e) { // a dead letter that was retried
@@ -91,7 +94,9 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	guarded := newHandlerTx(tx)
 	start := time.Now()
 	returned := make(chan error, 1)
-	c.calls.Go(func() { c.guard(ctx, guarded, e, handler, returned) })
+	if !c.handling.Go(func(context.Context) { c.guard(ctx, guarded, e, handler, returned) }) {
+		return 0, &handlerError{err: errStopped}
+	}
 	select {
 	case err = <-returned:
 	case <-ctx.Done():
@@ -126,7 +131,7 @@ func (c *consumer) guard(ctx context.Context, tx rocketflow.Tx, e rocketflow.Eve
 	defer func() {
 		if v := recover(); v != nil {
 			stack := debug.Stack()
-			c.logger(e).Error("handler panicked; the event counts an attempt", keyError, logText(fmt.Errorf("%v", v)), keyStack, string(stack))
+			c.logger(e).Error("a handler panicked; its transaction is rolled back and its event counts an attempt: mend the handler", keyError, logText(fmt.Errorf("%v", v)), keyStack, string(stack))
 			c.cfg.Listener.Panicked(PanickedInfo{c.info(e), v, stack})
 			err = &PanicError{Value: v, Stack: stack}
 		}
@@ -149,13 +154,13 @@ func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerT
 	}
 	tx.abandon()
 	id := c.unresponsive.add(e, start)
-	c.logger(e).Error("handler ignores that its context ended; its transaction is rolled back and its goroutine left behind until it returns: let the handler heed its context",
+	c.logger(e).Error("a handler ignores that its context ended; its transaction is rolled back, its event counts an attempt, and its goroutine is left behind until it returns: mend the handler, so that it returns when its context ends",
 		keyRunning, time.Since(start))
 	c.cfg.Listener.Unresponsive(UnresponsiveInfo{c.info(e), time.Since(start)})
-	c.calls.Go(func() {
+	c.handling.Go(func(context.Context) {
 		<-returned //nolint:errcheck // of a transaction that was given up
 		c.unresponsive.remove(id)
-		c.logger(e).Warn("handler that ignored its context has returned", keyRunning, time.Since(start))
+		c.logger(e).Warn("a handler that ignored the end of its context has returned", keyRunning, time.Since(start))
 	})
 	return fmt.Errorf("deadline of %v passed: %w", c.opts.Timeout, errUnresponsive)
 }

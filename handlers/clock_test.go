@@ -45,7 +45,7 @@ func TestFastForwardRetry(t *testing.T) {
 		eventually(t, "it is tried again", func() bool { return p.get("retried") >= n+1 })
 	}
 	eventually(t, "it ran", func() bool { return b.effectCount() == 1 && b.broker.idle() })
-	if took := time.Since(began); took > 2*longestRest {
+	if took := time.Since(began); took > 2*maxPause {
 		t.Errorf("three retries took %v: the worker rested", took)
 	}
 }

@@ -18,15 +18,18 @@ import (
 
 // Config configures a Router. Pool, Transactor, Broker and Source are required.
 type Config struct {
+	// Pool is the service's database. Each lane of each consumer may hold one of its connections.
 	Pool *pgxpool.Pool
-	// Transactor runs the handlers' transactions, usually the *outbox.Outbox. They are at Read Committed: one that has
-	// WithinTx, as the outbox has, is asked for it whatever the database's default is.
+	// Transactor runs the handlers' transactions, usually the *outbox.Outbox. They are at Read Committed: one that has a
+	// method WithinTx, as the outbox has, is called with it whatever the database's default is.
 	Transactor rocketflow.Transactor
-	Broker     broker.Subscriber
+	// Broker delivers the events, usually the *rocketmq.Client.
+	Broker broker.Subscriber
 	// Source is the service's name, as in outbox.Config: the schema belongs to it, and the names of its groups begin with it.
 	Source string
 
-	Schema string // of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	Schema string
 	// Requester requests events that a consumer misses from their publisher. Defaults to Transactor, if that is one, as the
 	// *outbox.Outbox is. Without one New fails: [NoRequester] says that nobody is to request them.
 	Requester Requester
@@ -35,31 +38,34 @@ type Config struct {
 	// hyphen, with what a group's name can't hold replaced by hyphens.
 	GroupPrefix string
 
-	// The following are the defaults of consumers, see [ConsumerConfig] and [Router.Configure].
+	// The following are the defaults of consumers: see the fields of [ConsumerConfig], and [Router.Configure].
 
 	Lanes       int           // Defaults to 8.
 	BatchSize   int           // Defaults to 64.
 	MaxInFlight int           // Defaults to 256.
 	RateLimit   float64       // Defaults to 0, no limit.
 	Timeout     time.Duration // Defaults to 30 s.
-	GapWait     time.Duration // Defaults to 200 ms; negative: not at all.
+	GapWait     time.Duration // Defaults to 200 ms. Negative: not at all.
 	AdoptAfter  time.Duration // Defaults to 1 min.
-	Retry       RetryPolicy
-	Begin       broker.Begin // Defaults to broker.BeginOldest.
+	Retry       RetryPolicy   // Defaults to attempts for about a day, for any error.
+	Begin       broker.Begin  // Defaults to broker.BeginOldest.
 
 	// InboxRetention is how long events without order are remembered. Older ones can't be told from duplicates and become
-	// dead letters: it must be longer than the broker keeps messages. Defaults to 7 days.
+	// dead letters: it must be longer than the broker keeps messages. At least 1 h. Defaults to 7 days.
 	InboxRetention time.Duration
-	// PositionRetention is the same for ordered events, of which only one row a stream is kept. Defaults to 30 days.
+	// PositionRetention is how long the place in a stream is remembered, one row each, after its last event. At least 1 h.
+	// Defaults to 30 days.
 	PositionRetention time.Duration
 	// MaxAhead is how far a sequence, which is a time, may lie ahead of Postgres' clock. An event beyond it is a dead letter
-	// without a place in its stream, lest all genuine ones count as older. Defaults to 1 h.
+	// without a place in its stream, lest all genuine ones count as older. At least 1 min. Defaults to 1 h.
 	MaxAhead time.Duration
 
-	// Clock times the waits between two looks; what is due or too old is for Postgres to say. Defaults to the machine's.
-	Clock    rocketflow.Clock
+	// Clock times the waits between two looks; what is due or too old is judged by Postgres' clock. Defaults to the machine's.
+	Clock rocketflow.Clock
+	// Listener is called when something happens. Defaults to none.
 	Listener *Listener
-	Logger   *slog.Logger // Defaults to warnings and errors on stderr.
+	// Logger gets what an operator should know. Defaults to warnings and errors on stderr.
+	Logger *slog.Logger
 
 	unresponsiveAfter time.Duration // set by tests
 	reporter          *guard.Reporter
@@ -70,8 +76,8 @@ type ConsumerConfig struct {
 	// Lanes is how many transactions the consumer runs side by side in this process. Each holds a connection. The events of
 	// one aggregate never run side by side.
 	Lanes int
-	// BatchSize is how many events at most share a transaction. A lane halves it after a failure or a deadlock and lets it
-	// grow again. 1: each event has its own.
+	// BatchSize is how many events at most share a transaction. A lane begins with a few, doubles its batch with each success,
+	// and halves it after a failure, a deadlock or a serialization failure. 1: each event has its own transaction.
 	BatchSize int
 	// MaxInFlight is how many messages the consumer holds unsettled in this process.
 	MaxInFlight int
@@ -84,12 +90,12 @@ type ConsumerConfig struct {
 	GapWait time.Duration
 	// AdoptAfter is how long the first event that the consumer meets of a stream waits for a predecessor that is older than
 	// the consumer, before it is handled without it. Should the predecessor come later, it becomes a dead letter that
-	// holds nobody.
+	// holds no other event.
 	AdoptAfter time.Duration
-	// Retry says when failed events are tried again. If it is set, it replaces the Router's as a whole.
+	// Retry says when failed events are tried again. If it is set, it replaces the Router's as a whole, rules included.
 	Retry RetryPolicy
 	// Begin says which events the consumer handles of a topic that it reads for the first time, by when they were recorded:
-	// with broker.BeginOldest a new mailer mails for the events of the past days, too. It is asked at the first Start with the
+	// with broker.BeginOldest a new mailer mails for the events of the past days, too. It counts at the first Start with the
 	// topic; later changes have no effect. A consumer that gets another name is a new one and begins anew.
 	Begin broker.Begin
 }

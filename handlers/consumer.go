@@ -14,10 +14,11 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// consumer is one running consumer: what it has in hand, its lanes, and its subscription.
+// consumer is one running consumer: its subscription, the queue of what was delivered, and its lanes.
 type consumer struct {
 	name     string
 	cfg      *Config
@@ -29,23 +30,20 @@ type consumer struct {
 	topicsRead map[string]inbox.Topic
 	missed     []inbox.Route // registered by another version of the program, but not here
 
-	queue   *queue
-	asker   *asker
-	lanes   sync.WaitGroup
-	working sync.WaitGroup // the worker and the asker
-	holding sync.WaitGroup // waits of early events
-	calls   sync.WaitGroup // handlers, those that were abandoned included
-	retries atomic.Int64   // parked events that are with the lanes
-	wake    chan struct{}  // to the worker; buffered
+	queue    *queue
+	requests *missingRequester
+	retries  atomic.Int64  // parked events that are with the lanes
+	wake     chan struct{} // to findDue; buffered
 
-	stopping chan struct{} // closed: nothing new begins
-	stopped  chan struct{} // closed: what is in hand goes back to the broker
-	abandon  func()        // ends the context of all that runs
+	finding  background.Group // what finds work: for due and missing events, and the waits of early ones; ends first
+	lanes    sync.WaitGroup   // they end when the queue is closed
+	handling background.Group // the handlers' calls; its context is that of the lanes, and ends last
+	ended    <-chan struct{}  // closed: what is in hand goes back to the broker
 
 	unresponsive unresponsive
 	subscription broker.Consumer
-	stall        stall // why the lanes get nothing done at present
-	blind        stall // why the worker can't look for what is due
+	laneStall    stall // why the lanes get nothing done at present
+	findStall    stall // why due events can't be found at present
 	stalls       *stallLog
 }
 
@@ -53,17 +51,17 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, store inbox.Stor
 	c := &consumer{
 		name: name, cfg: cfg, opts: opts, store: store.Consumer(name), handlers: handlers, stalls: stalls, topicsRead: map[string]inbox.Topic{},
 		limiter: rate.NewLimiter(rate.Inf, 0), queue: newQueue(opts.Lanes),
-		wake: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
+		wake: make(chan struct{}, 1),
 	}
-	c.asker = newAsker(c)
-	c.stall.consumer, c.blind.consumer = c, c
+	c.requests = newMissingRequester(c)
+	c.laneStall.consumer, c.findStall.consumer = c, c
 	if opts.RateLimit > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(opts.RateLimit), max(1, min(opts.BatchSize, int(opts.RateLimit/10))))
 	}
 	return c
 }
 
-// register writes down what the consumer handles, and reads since when it reads its topics and what other versions of the
+// register records what the consumer handles, and reads since when it reads its topics and what other versions of the
 // program handle.
 func (c *consumer) register(ctx context.Context) error {
 	var from *time.Time
@@ -84,7 +82,7 @@ func (c *consumer) register(ctx context.Context) error {
 		}
 	}
 	for _, r := range c.missed {
-		c.cfg.Logger.Warn("a handler that was registered before is missing in this process: its events wait for a process that has it; if it is gone for good, retire it with `rocketflow redrive retire`",
+		c.cfg.Logger.Warn("a handler that was registered before is missing in this process, so its events wait for a process that has it; if the handler is gone for good, retire it with `rocketflow redrive retire`",
 			keyConsumer, c.name, keyTopic, r.Topic, keyType, r.Type)
 	}
 	return nil
@@ -101,11 +99,11 @@ func (c *consumer) topics() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// beginMargin is how much earlier than the consumer's beginning the broker is asked to begin: it goes by the time when it
+// beginMargin is how much earlier than the consumer's beginning the broker is to begin: it goes by the time when it
 // stored a message, the consumer by when the event was recorded, and what is older is stepped over.
 const beginMargin = 10 * time.Minute
 
-// begin says where a group that the broker doesn't know begins.
+// begin returns where a group that the broker doesn't know begins.
 func (c *consumer) begin() broker.Begin {
 	var first time.Time
 	for _, topic := range c.topics() {
@@ -120,41 +118,37 @@ func (c *consumer) begin() broker.Begin {
 	return broker.BeginAt(first.Add(-beginMargin))
 }
 
-// run starts the lanes and the worker. They end as drain asks.
-func (c *consumer) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	c.abandon = cancel
-	for range c.opts.Lanes {
-		c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(ctx) })
-	}
-	c.working.Go(func() { c.work(ctx) })
-	c.working.Go(func() { c.asker.run(ctx) })
+// run starts the consumer. It ends as drain says.
+func (c *consumer) run() error {
+	return c.handling.Start(context.Background(), func(handling context.Context) error {
+		c.ended = handling.Done()
+		return c.finding.Start(context.Background(), func(context.Context) error {
+			for range c.opts.Lanes {
+				c.lanes.Go(func() { (&lane{consumer: c, size: newBatchSize(c.opts.BatchSize)}).run(handling) })
+			}
+			c.finding.Go(func(stopping context.Context) { c.findDue(stopping, handling) })
+			c.finding.Go(c.requests.run)
+			return nil
+		})
+	})
 }
 
 // drain ends the consumer: the handlers that run return and what ran is committed; what was not begun goes back to the
 // broker. When ctx ends before that, handlers are cut off, and their events come again.
 func (c *consumer) drain(ctx context.Context) error {
-	close(c.stopping)
-	await(ctx, &c.working) // what the worker has taken is with the queue, or due again
+	_ = c.finding.Stop(ctx) // what it has taken is with the queue, or due again
 	var err error
 	if e := c.putBack(ctx, c.queue.close(), 0); e != nil {
-		c.cfg.Logger.Warn("parked events that were taken are due again only when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
+		c.cfg.Logger.Warn("parked events that this process took could not be put back; they are due again when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
 	}
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Stop(ctx))
 	}
-	if !await(ctx, &c.lanes) {
-		err = errors.Join(err, ctx.Err())
-	}
-	close(c.stopped)
-	c.abandon()
+	err = errors.Join(err, background.Wait(ctx, &c.lanes))
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.unresponsiveAfter+stopGrace)
 	defer cancel()
-	for _, group := range []*sync.WaitGroup{&c.working, &c.holding, &c.lanes, &c.calls} {
-		if !await(grace, group) {
-			err = errors.Join(err, c.unresponsive.err(), errUnresponsive)
-			break
-		}
+	if errors.Join(c.handling.Stop(grace), c.finding.Stop(grace), background.Wait(grace, &c.lanes)) != nil {
+		err = errors.Join(err, c.unresponsive.err(), errUnresponsive)
 	}
 	if err != nil {
 		return fmt.Errorf("stop consumer %s: %w", c.name, err)
@@ -162,35 +156,17 @@ func (c *consumer) drain(ctx context.Context) error {
 	return nil
 }
 
-func (c *consumer) isStopping() bool {
-	select {
-	case <-c.stopping:
-		return true
-	default:
-		return false
-	}
-}
+// isStopping reports whether nothing new is to begin.
+func (c *consumer) isStopping() bool { return !c.finding.Running() }
 
 // stopGrace is how long everything has to end once handlers have returned or were abandoned.
 const stopGrace = time.Second
-
-// await waits for a group, or until ctx ends.
-func await(ctx context.Context, group *sync.WaitGroup) bool {
-	done := make(chan struct{})
-	go func() { group.Wait(); close(done) }()
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc { return c.handlers[routeOf(e)] }
 
 func (c *consumer) info(e rocketflow.Event) EventInfo { return EventInfo{Consumer: c.name, Event: e} }
 
-// receive is the broker's handler: it returns nil once the event is settled in Postgres, and an error only if the
+// receive is called by the broker for each message. It returns nil once the event is settled in Postgres, and an error only if the
 // router stops before.
 func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	e, err := decode(d)
@@ -199,29 +175,29 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	if !c.queue.add(it) {
 		return errStopped
 	}
-	patience := time.NewTicker(stuckAfter)
-	defer patience.Stop()
+	ticker := time.NewTicker(busyAfter)
+	defer ticker.Stop()
 	for {
 		select {
 		case err := <-it.done:
 			return err
-		case <-c.stopped:
+		case <-c.ended:
 			return errStopped
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-patience.C:
+		case <-ticker.C:
 		}
 		// A handler that takes long must not keep the events of other aggregates out: what waits for it moves to Postgres.
-		if c.stall.err() == nil && c.queue.divert(it, c.share()) {
+		if c.laneStall.err() == nil && c.queue.divert(it, c.share()) {
 			return c.parkBusy(ctx, it.event)
 		}
 	}
 }
 
-// share is how many messages in hand may wait for one handler that takes long: half of all, should all lanes be so.
+// share returns how many messages in hand may wait for one handler that takes long: half of all, should all lanes be so.
 func (c *consumer) share() int { return max(1, c.opts.MaxInFlight/(2*c.opts.Lanes)) }
 
-// now is for what is compared with times of Postgres.
+// now returns the time by Config.Clock.
 func (c *consumer) now() time.Time { return c.cfg.Clock.Now() }
 
 // throttle waits until n more events may be handled.
@@ -239,7 +215,7 @@ func (c *consumer) throttle(ctx context.Context, n int) error {
 	return nil
 }
 
-// signal makes the worker look for what is due.
+// signal makes findDue look again at once.
 func (c *consumer) signal() {
 	select {
 	case c.wake <- struct{}{}:
@@ -247,9 +223,9 @@ func (c *consumer) signal() {
 	}
 }
 
-// err says why the consumer handles nothing, or not all, at present.
+// err returns why the consumer handles nothing, or not all, at present.
 func (c *consumer) err() error {
-	err := errors.Join(c.stall.err(), c.blind.err(), c.unresponsive.err())
+	err := errors.Join(c.laneStall.err(), c.findStall.err(), c.unresponsive.err())
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Err())
 	}

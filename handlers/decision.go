@@ -41,14 +41,14 @@ type situation struct {
 
 	unreadable    bool         // the message is no event
 	alreadyParked bool         // delivered, while its row waits in Postgres
-	entry         *inbox.Entry // what the inbox says of it; nil: it was not asked
+	entry         *inbox.Entry // what the inbox says of it; nil: it was not read
 	repeated      bool         // another copy of it runs in the same turn
 
-	failure *verdict // set: its handler failed in an earlier turn, and this one records what follows
+	failure *outcome // set: its handler failed in an earlier turn, and this one records what follows
 }
 
-// rules are what a decision depends on besides the situation.
-type rules struct {
+// conditions are what a decision depends on besides the situation.
+type conditions struct {
 	now               time.Time // by Postgres' clock
 	maxAhead          time.Duration
 	inboxRetention    time.Duration
@@ -61,7 +61,7 @@ type rules struct {
 }
 
 // decide decides about an event. It is a pure function.
-func decide(s situation, r rules) decision {
+func decide(s situation, r conditions) decision {
 	d := decideWaiting(s, r)
 	if d != run || s.failure == nil {
 		return d
@@ -73,7 +73,7 @@ func decide(s situation, r rules) decision {
 }
 
 // decideWaiting decides about an event whose handler has not failed.
-func decideWaiting(s situation, r rules) decision {
+func decideWaiting(s situation, r conditions) decision {
 	e := s.event
 	switch {
 	case s.unreadable && s.alreadyParked:
@@ -97,7 +97,7 @@ func decideWaiting(s situation, r rules) decision {
 }
 
 // decideUnordered decides about an event without order.
-func decideUnordered(s situation, r rules) decision {
+func decideUnordered(s situation, r conditions) decision {
 	e := s.event
 	d := r.handler(e)
 	switch {
@@ -119,7 +119,7 @@ func decideUnordered(s situation, r rules) decision {
 }
 
 // decideDelivered decides about an ordered event that the broker delivered.
-func decideDelivered(e rocketflow.Event, at inbox.Position, r rules) decision {
+func decideDelivered(e rocketflow.Event, at inbox.Position, r conditions) decision {
 	switch {
 	case at.PassedOver(e.Sequence) && !r.beforeBeginning(e):
 		return tooLate
@@ -139,7 +139,7 @@ func decideDelivered(e rocketflow.Event, at inbox.Position, r rules) decision {
 
 // decideParked decides about a parked event that is due, under the lock of its stream. waited is how long it has been
 // parked.
-func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r rules, waited time.Duration) decision {
+func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r conditions, waited time.Duration) decision {
 	switch {
 	case r.beforeBeginning(e) && e.Sequence <= at.Last:
 		return duplicate // it would have been stepped over
@@ -162,7 +162,7 @@ func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r 
 }
 
 // decideInTurn decides about an event before which nothing is parked.
-func decideInTurn(e rocketflow.Event, at inbox.Position, r rules) decision {
+func decideInTurn(e rocketflow.Event, at inbox.Position, r conditions) decision {
 	switch {
 	case at.Last > 0 && e.Previous <= at.Last:
 		return r.handler(e)
@@ -177,7 +177,7 @@ func decideInTurn(e rocketflow.Event, at inbox.Position, r rules) decision {
 }
 
 // handler decides about an event whose turn has come.
-func (r rules) handler(e rocketflow.Event) decision {
+func (r conditions) handler(e rocketflow.Event) decision {
 	switch {
 	case r.beforeBeginning(e):
 		return stepOver
@@ -189,17 +189,18 @@ func (r rules) handler(e rocketflow.Event) decision {
 	return stepOver
 }
 
-// beforeBeginning tells whether the consumer begins after e. A timeout is nothing of the past.
-func (r rules) beforeBeginning(e rocketflow.Event) bool {
+// beforeBeginning reports whether e was recorded before the consumer's beginning. A timeout is never: it belongs to the time
+// at which it fires.
+func (r conditions) beforeBeginning(e rocketflow.Event) bool {
 	return e.TimeoutName == "" && e.Time.Before(r.begin) // a zero begin is before all
 }
 
-func (r rules) tooFarAhead(e rocketflow.Event) bool {
+func (r conditions) tooFarAhead(e rocketflow.Event) bool {
 	return e.Sequence > r.now.Add(r.maxAhead).UnixMicro()
 }
 
-// expired tells whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
-func (r rules) expired(e rocketflow.Event) bool {
+// expired reports whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
+func (r conditions) expired(e rocketflow.Event) bool {
 	oldest := r.now.Add(-r.inboxRetention)
 	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && drawnAt(e.ID).Before(oldest)
 }
@@ -207,15 +208,16 @@ func (r rules) expired(e rocketflow.Event) bool {
 // drawnAt returns when a UUIDv7 was drawn.
 func drawnAt(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
 
-// adoptable tells whether an event that has no predecessor here will never see it come.
-func (r rules) adoptable(e rocketflow.Event, last int64) bool {
+// adoptable reports whether an event's predecessor will never come: the stream is new here, and the predecessor is older than
+// the consumer or than what positions remember.
+func (r conditions) adoptable(e rocketflow.Event, last int64) bool {
 	return last == 0 && (e.Previous < r.born.UnixMicro() || e.Previous < r.now.Add(-r.positionRetention).UnixMicro())
 }
 
-// passes tells whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
+// passes reports whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
 // and the parked one waits for something else, which no longer exists if its publisher's database has lost commits in a
 // failover. A parked one that may yet be adopted is waited for.
-func passes(e rocketflow.Event, at inbox.Position, r rules) bool {
+func passes(e rocketflow.Event, at inbox.Position, r conditions) bool {
 	head := rocketflow.Event{Previous: at.HeadPrevious}
 	return e.Previous <= at.Last && at.HeadPrevious > at.Last && !r.adoptable(head, at.Last)
 }

@@ -64,7 +64,7 @@ func TestDecisions(t *testing.T) {
 		{name: "never adopted", sequence: at(0), previous: at(-time.Minute), parked: inbox.Gap, born: now.Add(-time.Hour), waited: time.Hour, want: early},
 	} {
 		e := rocketflow.Event{ID: id, Sequence: c.sequence, Previous: c.previous, Time: now.Add(-time.Minute)}
-		r := rules{
+		r := conditions{
 			now: now, maxAhead: time.Hour, adoptAfter: time.Minute, positionRetention: 30 * 24 * time.Hour, begin: c.begin, born: c.born,
 			handled: !c.unhandled && !c.unknown, recorded: !c.unknown,
 		}
@@ -83,7 +83,7 @@ func TestDecisions(t *testing.T) {
 func TestDecisionsBesidesTheOrder(t *testing.T) {
 	t.Parallel()
 	now := time.UnixMicro(1_800_000_000_000_000)
-	r := rules{now: now, maxAhead: time.Hour, inboxRetention: time.Hour, positionRetention: time.Hour, adoptAfter: time.Minute, handled: true, recorded: true}
+	r := conditions{now: now, maxAhead: time.Hour, inboxRetention: time.Hour, positionRetention: time.Hour, adoptAfter: time.Minute, handled: true, recorded: true}
 	loose := rocketflow.Event{ID: uuid.New(), Time: now.Add(-time.Minute)}
 	digest := stored.Digest(loose)
 	other := digest + 1
@@ -97,7 +97,7 @@ func TestDecisionsBesidesTheOrder(t *testing.T) {
 	parked := func(e rocketflow.Event, reason inbox.Reason) *inbox.Record {
 		return &inbox.Record{Event: e, Reason: reason}
 	}
-	failure := func(action RetryAction) *verdict { return &verdict{action: action} }
+	failure := func(action RetryAction) *outcome { return &outcome{action: action} }
 	for _, c := range []struct {
 		name string
 		in   situation

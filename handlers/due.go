@@ -4,15 +4,15 @@ import (
 	"context"
 	"time"
 
-	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 const (
-	// longestRest is how long the worker rests at most: another process may park, a person may retry.
-	longestRest  = 3 * time.Second
-	shortestRest = 20 * time.Millisecond
-	// sweepEvery is how often it looks for followers that nobody woke.
+	// maxPause is how long findDue pauses at most: another process may park an event, an operator may retry one.
+	maxPause = 3 * time.Second
+	minPause = 20 * time.Millisecond
+	// sweepEvery is how often it looks for parked events whose predecessors were deleted by hand.
 	sweepEvery = time.Minute
 	// takenMargin is added to the handler's time for what a lane does before.
 	takenMargin = 10 * time.Second
@@ -23,49 +23,37 @@ const (
 // maxRetries is how many parked events may be with the lanes at a time.
 func (c *consumer) maxRetries() int { return 4 * c.opts.Lanes }
 
-// work takes parked events that are due and gives them to the lanes, which run them between deliveries: what runs at a
-// time, and the order within a stream, stay bounded by the lanes.
-func (c *consumer) work(ctx context.Context) {
+// findDue takes parked events that are due and gives them to the lanes, which run them between deliveries: what runs at a
+// time, and the order within a stream, stay bounded by the lanes. It returns when stopping ends, and no statement is cut off
+// then, as what it took would wait; statements end with ctx.
+func (c *consumer) findDue(stopping, ctx context.Context) {
 	var swept time.Time
-	for {
-		moved := clock.Moved(c.cfg.Clock)
-		rest, err := c.takeDue(ctx)
+	background.Loop{Clock: c.cfg.Clock, Wake: c.wake}.Run(stopping, func(context.Context) time.Duration {
+		pause, err := c.takeDue(ctx)
 		if now := c.now(); err == nil && now.Sub(swept) > sweepEvery {
 			swept = now
 			err = c.wakeStranded(ctx)
 		}
 		switch {
 		case err == nil:
-			c.blind.end()
+			c.findStall.end()
 		case ctx.Err() == nil:
-			rest = time.Second
-			c.blind.begin(err, rest)
+			pause = time.Second
+			c.findStall.begin(err, pause)
 		}
-		rested, giveUp := c.cfg.Clock.After(rest)
-		select {
-		case <-rested:
-		case <-moved:
-		case <-c.wake:
-		case <-c.stopping:
-			giveUp()
-			return
-		case <-ctx.Done():
-			giveUp()
-			return
-		}
-		giveUp()
-	}
+		return pause
+	})
 }
 
-// takeDue takes what is due and returns how long to rest then.
+// takeDue takes what is due and returns how long to pause then.
 func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 	free := c.maxRetries() - int(c.retries.Load())
 	if free <= 0 {
-		return longestRest, nil // a lane signals when it is done with one
+		return maxPause, nil // a lane signals when it is done with one
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	taken, rest, err := c.store.TakeDue(ctx, c.cfg.Pool, c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, longestRest)
+	taken, pause, err := c.store.TakeDue(ctx, c.cfg.Pool, c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, maxPause)
 	if err != nil {
 		return 0, err
 	}
@@ -80,9 +68,9 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if len(due) == 0 {
-		rest = max(rest, shortestRest) // what is due is locked by another process
+		pause = max(pause, minPause) // what is due is locked by another process
 	}
-	return rest, nil
+	return pause, nil
 }
 
 // giveDue gives due events to the lanes, but for those whose group has been busy for long: they would take the place of

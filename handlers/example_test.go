@@ -28,7 +28,7 @@ func ExampleOn() {
 		outbox rocketflow.Transactor // an *outbox.Outbox
 		client broker.Subscriber     // a *rocketmq.Client
 	)
-	router, err := handlers.New(handlers.Config{Pool: pool, Transactor: outbox, Broker: client})
+	router, err := handlers.New(handlers.Config{Source: "billing", Pool: pool, Transactor: outbox, Broker: client})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -193,7 +193,7 @@ func TestAcceptGap(t *testing.T) {
 	b.wantOrder("a", events[0], events[2], events[3])
 }
 
-func TestUnreadableMessages(t *testing.T) {
+func TestUnreadableMessagesAreDeadLetters(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()
 	cfg := b.config()
@@ -233,7 +233,7 @@ func TestUnreadableMessages(t *testing.T) {
 	}
 }
 
-func TestPanicDeadlineAndSteering(t *testing.T) {
+func TestPanicsDeadlinesAndReturnedErrors(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
 		name    string
@@ -299,7 +299,7 @@ func TestPanicDeadlineAndSteering(t *testing.T) {
 	}
 }
 
-func TestRegistration(t *testing.T) {
+func TestStartReportsWhatCantBeRegistered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := context.Background()

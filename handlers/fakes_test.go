@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
@@ -80,7 +81,7 @@ func (g *fakeGroup) change() {
 	g.changed = make(chan struct{})
 }
 
-// idle tells whether everything was settled.
+// idle reports whether everything was settled.
 func (m *memory) idle() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -170,10 +171,7 @@ func (c *member) next(shuffle bool) (broker.Delivery, bool) {
 func (c *member) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.quit) })
 	c.pump.Wait()
-	if !await(ctx, &c.calls) {
-		return ctx.Err()
-	}
-	return nil
+	return background.Wait(ctx, &c.calls)
 }
 
 func (c *member) Err() error { return nil }

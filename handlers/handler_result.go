@@ -24,7 +24,8 @@ func (e *deadError) Unwrap() error { return e.err }
 // GivesUp tells sagas that trying again won't help.
 func (e *deadError) GivesUp() bool { return true }
 
-// Discard, returned by a handler, undoes what it did and settles the event as handled. err says why; it may be nil.
+// Discard returns an error with which a handler undoes what it did and settles the event as handled. err says why; it may be
+// nil.
 func Discard(err error) error {
 	if err == nil {
 		err = errors.New("not needed")
@@ -32,7 +33,8 @@ func Discard(err error) error {
 	return &discardError{err}
 }
 
-// Dead, returned by a handler, makes the event a dead letter at once: trying again won't help.
+// Dead returns an error with which a handler makes the event a dead letter at once, because trying again won't help. err says
+// why; it may be nil.
 func Dead(err error) error {
 	if err == nil {
 		err = errors.New("given up by its handler")
@@ -40,6 +42,6 @@ func Dead(err error) error {
 	return &deadError{err}
 }
 
-// RetryAfter, returned by a handler, asks for the event again after d. It counts no attempt, so whoever returns it
-// for ever is asked for ever; the followers of an ordered event wait.
+// RetryAfter returns an error with which a handler undoes what it did and requests the event again after d. It counts no
+// attempt, so an event for which it is always returned never becomes a dead letter. The followers of an ordered event wait.
 func RetryAfter(d time.Duration) error { return &rocketflow.RetryAfterError{After: d} }

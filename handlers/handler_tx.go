@@ -10,7 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// handlerTx is the transaction as a handler has it. It keeps the handler from ending the transaction, in which the record
+// handlerTx is the transaction that a handler gets. It keeps the handler from ending the transaction, in which the record
 // that the event was handled must be, and from using it after the router has abandoned the handler.
 type handlerTx struct {
 	tx rocketflow.Tx
@@ -19,8 +19,8 @@ type handlerTx struct {
 	closed bool
 }
 
-// connection is what a transaction of the outbox says of its connection. To ask it for the connection itself would make it
-// write each event at once, as it couldn't see what is done there.
+// connection is the state of a connection as a transaction of the outbox reports it. Its method Conn would make it write
+// each event at once, as it couldn't see what is done with the connection.
 type connection interface {
 	TxStatus() byte
 	IsClosed() bool
@@ -161,8 +161,8 @@ func (t *handlerTx) AfterCommit(fn func()) {
 	}
 }
 
-// Unwrap returns the transaction behind, for the outbox, which joins it.
+// Unwrap returns the router's transaction, for the outbox, which joins it.
 func (t *handlerTx) Unwrap() pgx.Tx { return t.tx }
 
-// failedBatch answers everything with err.
+// failedBatch returns results that are all err.
 func failedBatch(err error) pgx.BatchResults { return pgx.FailedBatchResults(&pgx.Batch{}, err) }

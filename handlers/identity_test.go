@@ -78,7 +78,7 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 }
 
 // A sequence far ahead of the clock is a dead letter: were it the position, all genuine ones would be duplicates.
-func TestForgedSequence(t *testing.T) {
+func TestForgedSequenceIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()
 	cfg := b.config()
@@ -128,7 +128,7 @@ func TestResetPosition(t *testing.T) {
 
 // A new consumer that begins at the newest events steps over what was recorded before its first start, also when it starts
 // again; one that begins at the oldest handles all.
-func TestBegin(t *testing.T) {
+func TestConsumerHandlesEventsSinceItsBeginning(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	old := newChain("a")

@@ -5,9 +5,10 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/background"
 )
 
-// lane makes one turn after the other with what the queue gives it. Only its own goroutine touches it.
+// lane makes one turn after the other with what the queue gives it. It is used by its own goroutine only.
 type lane struct {
 	*consumer
 	size batchSize // of the lane's turns
@@ -57,7 +58,7 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			}
 		}
 		t := l.deliveredTurn(chunk)
-		err := t.attempt(ctx)
+		err := t.execute(ctx)
 		switch {
 		case err == nil:
 			if t.failure == nil {
@@ -66,7 +67,7 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			again := l.finish(t, held)
 			items = items[n:]
 			if len(again) > 0 {
-				// Its time was up, or a stream has to be read anew. Others may take it.
+				// The turn's time was up, or a stream has to be read anew. Any lane may take them.
 				l.queue.giveBack(append(again, items...)...)
 				return
 			}
@@ -74,13 +75,13 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			l.giveUp(items, err)
 			return
 		case n == 1:
-			chunk[0].alone, chunk[0].failure = true, l.opts.Retry.verdict(err)
+			chunk[0].alone, chunk[0].failure = true, l.opts.Retry.outcome(err)
 		default:
 			l.size.failed(err)
 			if t.failed != nil {
 				it := t.failed.item
 				it.alone = true
-				if v := l.opts.Retry.verdict(err); v.final {
+				if v := l.opts.Retry.outcome(err); v.final {
 					it.failure = v
 				}
 			}
@@ -88,6 +89,7 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 	}
 }
 
+// handledAmong counts the items that a handler runs for.
 func (l *lane) handledAmong(items []*item) (n int) {
 	for _, it := range items {
 		if it.unreadable == nil && l.handler(it.event) != nil {
@@ -97,13 +99,15 @@ func (l *lane) handledAmong(items []*item) (n int) {
 	return n
 }
 
+// giveUp gives items back to the broker.
 func (l *lane) giveUp(items []*item, err error) {
 	for _, it := range items {
 		it.done <- err
 	}
 }
 
-// finish settles the messages of a turn that has committed, and returns those that it did not come to. Early ones wait.
+// finish settles the messages of a turn that has committed, and returns those that it did not come to. It adds to held the
+// groups whose events are early.
 func (l *lane) finish(t *turn, held map[*group]bool) (again []*item) {
 	for _, c := range t.candidates {
 		switch {
@@ -122,16 +126,12 @@ func (l *lane) finish(t *turn, held map[*group]bool) (again []*item) {
 	return again
 }
 
-// hold has a group wait for a while: a predecessor may be handled by another process, so it is looked at a few times
-// before the wait is over.
+// hold makes a group ready again after a part of GapWait: another process may handle the predecessor, so a turn looks a few
+// times before the wait ends.
 func (l *lane) hold(g *group) {
-	fired, giveUp := l.cfg.Clock.After(max(time.Millisecond, l.opts.GapWait/8))
-	l.holding.Go(func() {
-		defer giveUp()
-		select {
-		case <-fired:
+	l.finding.Go(func(ctx context.Context) {
+		if background.Sleep(ctx, l.cfg.Clock, max(time.Millisecond, l.opts.GapWait/8)) {
 			l.queue.release(g)
-		case <-l.stopping:
 		}
 	})
 }
@@ -149,17 +149,17 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 		return
 	}
 	t := l.dueTurn(k, nil)
-	err := t.attempt(ctx)
+	err := t.execute(ctx)
 	switch {
 	case ctx.Err() != nil: // cut off by a stop: another process may have it at once
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTime)
 		defer cancel()
 		_ = l.putBack(ctx, []parkedKey{k}, 0)
 	case err != nil && (t.failed != nil || len(t.ran) > 0):
-		_ = l.dueTurn(k, l.opts.Retry.verdict(err)).attempt(ctx) // if ctx ends first, it is due again later
+		_ = l.dueTurn(k, l.opts.Retry.outcome(err)).execute(ctx) // if ctx ends first, it is due again later
 	case err != nil:
-		// Not the event's fault, yet not Postgres' passing trouble either. It stays parked and comes back.
-		l.cfg.Logger.Error("a parked event can't be read or locked; it is tried again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
+		// Neither the event nor a passing error of Postgres is the cause. The event stays parked and is due again.
+		l.cfg.Logger.Error("a parked event could not be read, locked or stored; it is tried again later", keyConsumer, l.name, keyEvent, k.id, keyError, logText(err))
 	case k.stream != (rocketflow.Stream{}) && t.moved():
 		l.follow(ctx, k)
 	}
@@ -173,7 +173,7 @@ func (l *lane) follow(ctx context.Context, k parkedKey) {
 			return // the first that is left is due, and runs alone
 		}
 		t := l.followersTurn(k, limit)
-		switch err := t.attempt(ctx); {
+		switch err := t.execute(ctx); {
 		case ctx.Err() != nil:
 			return
 		case err != nil:

@@ -7,39 +7,41 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// Listener is told what happens. Its functions are called synchronously, from many goroutines, and must be quick. A nil
-// function is not called. One that panics, or calls runtime.Goexit, is logged as an error, and what it was told of goes on.
+// Listener has functions that are called when something happens. They are called synchronously, from many goroutines, and
+// must be quick. A nil function is not called. One that panics, or calls runtime.Goexit, is logged as an error, and the work
+// that it was called for goes on.
 type Listener struct {
-	// Received: a message came from the broker.
+	// Received is called when the broker has delivered a message.
 	Received func(ReceivedInfo)
-	// Ran: the handlers of a transaction have run; it commits next.
+	// Ran is called when the handlers of a transaction have run. The transaction commits next.
 	Ran func(BatchInfo)
-	// Committed: the transaction has committed; its events are settled next.
+	// Committed is called when the transaction has committed. Its events are settled with the broker next.
 	Committed func(BatchInfo)
-	// Handled: an event has had its effect.
+	// Handled is called for each event that has had its effect.
 	Handled func(HandledInfo)
-	// Skipped: an event was settled that the consumer has no handler for, or that is older than the consumer's beginning.
+	// Skipped is called for each event that was settled without effect because the consumer has no handler for it, or
+	// because it is older than the consumer's beginning.
 	Skipped func(EventInfo)
-	// Duplicate: an event came again and was settled.
+	// Duplicate is called for each event that was delivered again after it was handled.
 	Duplicate func(EventInfo)
-	// Discarded: a handler returned Discard or rocketflow.ErrStale.
+	// Discarded is called for each event that was settled without effect because its handler, or a RetryRule, said so.
 	Discarded func(FailureInfo)
-	// Gap: an event came before its predecessor. Said once when it begins to wait.
+	// Gap is called once for each event that came before its predecessor and begins to wait.
 	Gap func(GapInfo)
-	// MissingRequested: the publisher was asked for what is missing before a parked event, or could not be (Err). Asked again while
-	// the gap stands.
+	// MissingRequested is called when the events that a parked event waits for were requested from their publisher, or
+	// could not be (Err). It is called again while the gap lasts.
 	MissingRequested func(MissingRequestedInfo)
-	// Parked: an event, new or tried again, waits in Postgres.
+	// Parked is called for each event that was parked, and for each parked one that goes on waiting.
 	Parked func(ParkedInfo)
-	// Retried: a parked event is tried.
+	// Retried is called before the handler of a parked event is called.
 	Retried func(RetriedInfo)
-	// Dead: an event became a dead letter.
+	// Dead is called for each event that became a dead letter.
 	Dead func(FailureInfo)
-	// Panicked: a handler panicked; its error comes with Parked or Dead.
+	// Panicked is called for each panic of a handler. The error that it leads to comes with Parked or Dead.
 	Panicked func(PanickedInfo)
-	// Unresponsive: a handler ignored that its context had ended, and was abandoned.
+	// Unresponsive is called when a handler has ignored the end of its context and was abandoned.
 	Unresponsive func(UnresponsiveInfo)
-	// Stalled: Postgres can't be used, or the outbox takes nothing; the router tries again by itself.
+	// Stalled is called when Postgres can't be used, or the outbox accepts nothing. The router tries again by itself.
 	Stalled func(StalledInfo)
 }
 
@@ -49,76 +51,76 @@ type EventInfo struct {
 	Event    rocketflow.Event
 }
 
-// ReceivedInfo is what Listener.Received is told.
+// ReceivedInfo is the argument of Listener.Received.
 type ReceivedInfo struct {
 	EventInfo
-	Delivery int // how often the broker has delivered it, beginning with 1, as far as it knows
+	Delivery int // how often the broker has delivered the message, as far as it counts; the first is 1
 }
 
-// BatchInfo is what Listener.Ran and Committed are told.
+// BatchInfo is the argument of Listener.Ran and Listener.Committed.
 type BatchInfo struct {
 	Consumer string
 	Events   []rocketflow.Event // those whose handlers ran, in this order
 }
 
-// HandledInfo is what Listener.Handled is told.
+// HandledInfo is the argument of Listener.Handled.
 type HandledInfo struct {
 	EventInfo
-	Attempt int           // beginning with 1
-	Took    time.Duration // the handler's call
+	Attempt int           // the first is 1
+	Took    time.Duration // the duration of the handler's call
 	Batch   int           // how many events shared the transaction
-	Latency time.Duration // from the recording of the event to its commit here, by two clocks
+	Latency time.Duration // from the recording of the event to its commit here; the two times are from two clocks
 }
 
-// GapInfo is what Listener.Gap is told.
+// GapInfo is the argument of Listener.Gap.
 type GapInfo struct {
 	EventInfo
-	Last int64 // the sequence of the last event handled; 0: none
+	Last int64 // the sequence of the last event of the stream that was handled; 0: none
 }
 
-// MissingRequestedInfo is what Listener.MissingRequested is told.
+// MissingRequestedInfo is the argument of Listener.MissingRequested.
 type MissingRequestedInfo struct {
 	Consumer string
 	Gap      rocketflow.MissingEvents
-	Err      error
+	Err      error // nil: the request was sent
 }
 
-// ParkedInfo is what Listener.Parked is told.
+// ParkedInfo is the argument of Listener.Parked.
 type ParkedInfo struct {
 	EventInfo
 	Reason   Reason        // Retry, Gap, Busy or Unhandled
 	Attempts int           // failed so far
-	After    time.Duration // until it is looked at again; negative: when what it waits behind is done
+	After    time.Duration // until it is looked at again; negative: when what it waits for is there
 	Err      error         // nil for a gap
 }
 
-// RetriedInfo is what Listener.Retried is told.
+// RetriedInfo is the argument of Listener.Retried.
 type RetriedInfo struct {
 	EventInfo
-	Attempt int // beginning with 1
+	Attempt int // the first is 1
 }
 
-// FailureInfo is what Listener.Dead and Discarded are told.
+// FailureInfo is the argument of Listener.Dead and Listener.Discarded.
 type FailureInfo struct {
 	EventInfo
-	Attempts int
+	Attempts int // failed so far; 0 for Discarded
 	Err      error
 }
 
-// UnresponsiveInfo is what Listener.Unresponsive is told.
+// UnresponsiveInfo is the argument of Listener.Unresponsive.
 type UnresponsiveInfo struct {
 	EventInfo
-	Running time.Duration
+	Running time.Duration // since the handler was called
 }
 
-// PanickedInfo is what Listener.Panicked is told.
+// PanickedInfo is the argument of Listener.Panicked.
 type PanickedInfo struct {
 	EventInfo
-	Value any
+	Value any // what the handler panicked with
 	Stack []byte
 }
 
-// StalledInfo is what Listener.Stalled is told.
+// StalledInfo is the argument of Listener.Stalled.
 type StalledInfo struct {
 	Consumer string
 	Err      error
@@ -174,7 +176,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	return own.withDefaults()
 }
 
-// Tee returns a Listener that tells all of them, in order.
+// Tee returns a Listener that calls all of the listeners in order. A nil one is left out.
 func Tee(listeners ...*Listener) *Listener {
 	var all Listener
 	for _, l := range listeners {

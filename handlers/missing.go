@@ -15,7 +15,7 @@ type Requester interface {
 	RequestMissing(ctx context.Context, g rocketflow.MissingEvents) error
 }
 
-// NoRequester, as Config.Requester, requests nothing: an event that the broker has lost holds its stream until an operator
+// NoRequester is a Config.Requester that requests nothing: an event that the broker has lost holds its stream until an operator
 // sends it again, or accepts the gap. It is for consumers of publishers that do not answer requests, and for tests.
 var NoRequester Requester = noRequester{}
 
@@ -24,78 +24,77 @@ type noRequester struct{}
 func (noRequester) RequestMissing(context.Context, rocketflow.MissingEvents) error { return nil }
 
 const (
-	// askEvery is how soon the same stream may be asked for again. How often it is, is set by how often a parked gap is
-	// looked at, by one process at a time: less and less.
-	askEvery   = time.Second
-	askTimeout = 5 * time.Second
-	askQueue   = 256
+	// requestInterval is how soon events of the same stream may be requested again. How often they are depends on how often
+	// one process looks at a parked gap: less and less.
+	requestInterval = time.Second
+	requestTimeout  = 5 * time.Second
+	requestQueue    = 256
 
-	// A consumer asks so many times a second; what is too much is asked when the gap is looked at again.
-	askRate, askBurst = 50, 100
-	maxAsked          = 10_000 // streams that are remembered; beyond that all are forgotten
+	// requestRate is how many requests a second a consumer sends. What is beyond it is requested when the gap is looked at
+	// again.
+	requestRate, requestBurst = 50, 100
+	maxRequested              = 10_000 // streams that are remembered; beyond it all are forgotten
 )
 
-// asker sends the questions of a consumer for what it misses, behind the lanes: they don't wait for the broker.
-type asker struct {
-	consumer *consumer
-	gaps     chan rocketflow.MissingEvents
-	limiter  *rate.Limiter
-	asked    map[rocketflow.Stream]time.Time // touched by run alone
+// missingRequester sends a consumer's requests for missing events. It does so beside the lanes, which don't wait for the
+// broker.
+type missingRequester struct {
+	consumer  *consumer
+	gaps      chan rocketflow.MissingEvents
+	limiter   *rate.Limiter
+	requested map[rocketflow.Stream]time.Time // used by run alone
 }
 
-func newAsker(c *consumer) *asker {
-	return &asker{
-		consumer: c, gaps: make(chan rocketflow.MissingEvents, askQueue), limiter: rate.NewLimiter(askRate, askBurst),
-		asked: map[rocketflow.Stream]time.Time{},
+func newMissingRequester(c *consumer) *missingRequester {
+	return &missingRequester{
+		consumer: c, gaps: make(chan rocketflow.MissingEvents, requestQueue), limiter: rate.NewLimiter(requestRate, requestBurst),
+		requested: map[rocketflow.Stream]time.Time{},
 	}
 }
 
-// offer never blocks.
-func (a *asker) offer(g rocketflow.MissingEvents) {
-	if a.consumer.cfg.Requester == NoRequester {
+// offer has a request sent unless too many wait. It never blocks.
+func (r *missingRequester) offer(g rocketflow.MissingEvents) {
+	if r.consumer.cfg.Requester == NoRequester {
 		return
 	}
 	select {
-	case a.gaps <- g:
+	case r.gaps <- g:
 	default:
 	}
 }
 
-// run asks until the consumer drains.
-func (a *asker) run(ctx context.Context) {
+// run sends what is offered until ctx ends.
+func (r *missingRequester) run(ctx context.Context) {
 	for {
 		select {
-		case g := <-a.gaps:
-			a.ask(ctx, g)
-		case <-a.consumer.stopping:
-			return
+		case g := <-r.gaps:
+			r.request(ctx, g)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (a *asker) ask(ctx context.Context, g rocketflow.MissingEvents) {
-	c := a.consumer
+func (r *missingRequester) request(ctx context.Context, g rocketflow.MissingEvents) {
+	c := r.consumer
 	now := c.now()
-	if since := now.Sub(a.asked[g.Stream()]); since >= 0 && since < askEvery || !a.limiter.Allow() {
+	if since := now.Sub(r.requested[g.Stream()]); since >= 0 && since < requestInterval || !r.limiter.Allow() {
 		return
 	}
-	if len(a.asked) >= maxAsked {
-		clear(a.asked)
+	if len(r.requested) >= maxRequested {
+		clear(r.requested)
 	}
-	a.asked[g.Stream()] = now
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	r.requested[g.Stream()] = now
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	err := c.cfg.Requester.RequestMissing(ctx, g)
 	if err != nil {
-		c.cfg.Logger.Debug("can't ask for missing events", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
+		c.cfg.Logger.Debug("can't request for missing events", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
 	}
 	c.cfg.Listener.MissingRequested(MissingRequestedInfo{c.name, g, err})
 }
 
-// missing is what keeps e waiting, of which its stream has come to last. What is older than the consumer is none of its
-// business.
+// missing returns what e waits for when its stream's position is last. What is older than the consumer is left out.
 func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.MissingEvents {
 	if last == 0 {
 		last = max(0, c.topicsRead[e.Topic].Born.UnixMicro()-1)

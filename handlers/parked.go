@@ -2,11 +2,13 @@ package handlers
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
-	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Reason says why an event is parked.
@@ -14,11 +16,16 @@ type Reason string
 
 // Why an event is parked.
 const (
-	Retry      = Reason(inbox.Retry)      // it failed and will be tried again
-	Gap        = Reason(inbox.Gap)        // an event before it must be handled first
-	Busy       = Reason(inbox.Busy)       // the handler of its aggregate has been running for long
-	Unhandled  = Reason(inbox.Unhandled)  // its handler is registered, but by no process that met it: see Retire
-	DeadLetter = Reason(inbox.DeadLetter) // it failed for good: a person decides
+	// Retry is the reason of an event whose handler failed, or requested it again later. It is tried again at its time.
+	Retry = Reason(inbox.Retry)
+	// Gap is the reason of an event before which another of its stream must be handled.
+	Gap = Reason(inbox.Gap)
+	// Busy is the reason of an event that was moved to Postgres because the handler of its aggregate was running for long.
+	Busy = Reason(inbox.Busy)
+	// Unhandled is the reason of an event whose handler is registered, but missing in the processes that met it.
+	Unhandled = Reason(inbox.Unhandled)
+	// DeadLetter is the reason of an event that failed for good: an operator decides.
+	DeadLetter = Reason(inbox.DeadLetter)
 )
 
 // Parked is an event that waits in Postgres, or a dead letter.
@@ -56,12 +63,23 @@ func withoutPlace(e rocketflow.Event) rocketflow.Event {
 	return e
 }
 
-// logText is an error as a log line has it: its text may be anybody's.
-func logText(err error) string {
+var errBusy = errors.New("the handler of its aggregate has been running for long")
+
+// parkBusy parks an event behind a handler that takes long. That handler's transaction holds the position, so nothing is
+// known of it: the event is looked at again by itself, and what it finds then decides.
+func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
+	p := inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
+	err := c.untilCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		var q pgx.Batch
+		if err := c.store.QueuePark(&q, e, p); err != nil {
+			return err
+		}
+		return tx.SendBatch(ctx, &q).Close()
+	})
 	if err == nil {
-		return ""
+		c.reportParked(e, p)
 	}
-	return printable.Text(err.Error(), inbox.MaxError)
+	return err
 }
 
 func compareEvents(x, y rocketflow.Event) int {

@@ -11,16 +11,16 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// errStopped returns a delivery to the broker.
+// errStopped gives a delivery back to the broker.
 var errStopped = errors.New("stopped before the event was handled")
 
 // item is a delivery on its way through a consumer.
 type item struct {
 	event      rocketflow.Event
 	unreadable error      // why the message is no event
-	until      time.Time  // so long it waits in memory for its predecessor; zero: it is not known to be early
+	until      time.Time  // when its wait in memory for its predecessor ends; zero: it has not come early
 	alone      bool       // it has a turn of its own: it failed among others
-	failure    *verdict   // what its handler's failure leads to, which is to be recorded next
+	failure    *outcome   // what its handler's failure leads to, which is to be recorded next
 	done       chan error // buffered; nil settles the message
 	group      *group     // that it belongs to, set by queue.add
 }
@@ -28,9 +28,9 @@ type item struct {
 // parkedKey names a parked event that is due.
 type parkedKey struct {
 	source  string
-	id      uuid.UUID         // Nil: whatever is next in the stream
+	id      uuid.UUID         // Nil: the one that is next in the stream
 	stream  rocketflow.Stream // zero if it has no order
-	keyed   bool              // it keeps to the group of its subject
+	keyed   bool              // it belongs to the group of its subject
 	subject string
 }
 
@@ -38,16 +38,17 @@ type parkedKey struct {
 // whose handlers want the same rows; or a single event without order.
 type group struct {
 	subject string
-	single  bool // an event without order
+	single  bool // of an event without order
 	items   []*item
 	due     []parkedKey
-	queued  bool // among the ready
+	queued  bool // in queue.ready
 	held    bool // its items are early; a new one, or the end of their wait, makes it ready
 	running bool
 	since   time.Time // when its turn began
 }
 
-// queue holds what a consumer has in hand and gives it to its lanes.
+// queue holds the deliveries and the due events of a consumer, grouped by what must not run side by side, and gives them to
+// its lanes.
 type queue struct {
 	mu      sync.Mutex
 	changed sync.Cond
@@ -71,7 +72,7 @@ type work struct {
 	due    *parkedKey
 }
 
-// add takes a delivery. false: the queue is closed.
+// add adds a delivery. false: the queue is closed.
 func (q *queue) add(it *item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,7 +91,7 @@ func (q *queue) add(it *item) bool {
 	return true
 }
 
-// addDue takes a parked event that is due. false: its group has been busy for long, or the queue is closed.
+// addDue adds a parked event that is due. false: its group has been busy for long, or the queue is closed.
 func (q *queue) addDue(k parkedKey) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -101,7 +102,7 @@ func (q *queue) addDue(k parkedKey) bool {
 	if k.keyed {
 		g = q.group(k.subject)
 	}
-	if g.stuck() {
+	if g.isBusy() {
 		return false
 	}
 	g.due = append(g.due, k)
@@ -130,7 +131,7 @@ func (q *queue) insert(g *group, it *item) {
 	}
 }
 
-// enqueue makes a group ready that has something to do and is not at it.
+// enqueue makes a group ready that has something to run and is not running.
 func (q *queue) enqueue(g *group) {
 	if g.running || g.queued || len(g.due) == 0 && (g.held || len(g.items) == 0) {
 		return
@@ -206,7 +207,7 @@ func (q *queue) release(g *group) {
 	q.settle(g)
 }
 
-// settle makes a group ready, or forgets it if nothing is left.
+// settle makes a group ready, or removes it if nothing is left.
 func (q *queue) settle(g *group) {
 	if q.closed {
 		q.reject(g)
@@ -217,18 +218,18 @@ func (q *queue) settle(g *group) {
 	}
 }
 
-// stuckAfter is how long a group's turn takes before others stop waiting for it in memory.
-const stuckAfter = time.Second
+// busyAfter is how long a group's turn takes before others stop waiting for it in memory.
+const busyAfter = time.Second
 
-func (g *group) stuck() bool { return g.running && time.Since(g.since) > stuckAfter }
+func (g *group) isBusy() bool { return g.running && time.Since(g.since) > busyAfter }
 
-// divert takes an item out of the queue if its group has been busy for long and more than share wait for it. true: the
-// item is the caller's.
+// divert removes an item from the queue if its group has been busy for long and more than share items wait for it. true: it
+// was removed, and the caller settles it.
 func (q *queue) divert(it *item, share int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	g := it.group
-	if !g.stuck() || len(g.items) <= share {
+	if !g.isBusy() || len(g.items) <= share {
 		return false
 	}
 	i := slices.Index(g.items, it)

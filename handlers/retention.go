@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
@@ -19,18 +20,11 @@ const (
 // ends. Ages are judged by Postgres' clock, and retentions are rows: a process with a wrong clock, or with short
 // retentions of its own, takes nothing from others.
 func (r *Router) keepRetention(ctx context.Context) {
-	for {
-		next, giveUp := r.cfg.Clock.After(retentionEvery)
+	background.Loop{Clock: r.cfg.Clock}.Every(ctx, retentionEvery, func(ctx context.Context) {
 		if err := r.retain(ctx); err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Warn("retention of inbox and positions is not complete; it is tried again in 10 minutes", keyError, err)
 		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			giveUp()
-			return
-		}
-	}
+	})
 }
 
 func (r *Router) inboxTable() partition.Table {

@@ -68,7 +68,7 @@ const (
 	ActionDeadLetter RetryAction = "dead letter"
 )
 
-// ErrorAs tells whether err, or an error that it wraps, is of type E. It is for RetryRule.Match:
+// ErrorAs reports whether err, or an error that it wraps, is of type E. It is for RetryRule.Match:
 //
 //	handlers.RetryRule{Match: handlers.ErrorAs[*net.OpError], Action: handlers.ActionWait, Wait: time.Minute}
 func ErrorAs[E error](err error) bool {
@@ -176,8 +176,8 @@ func (p RetryPolicy) after(failed int) time.Duration {
 	return wait
 }
 
-// verdict is what a policy makes of a handler's error.
-type verdict struct {
+// outcome is what a policy makes of a handler's error.
+type outcome struct {
 	err    error
 	action RetryAction
 	wait   time.Duration // for ActionWait
@@ -187,9 +187,9 @@ type verdict struct {
 	final bool
 }
 
-// verdict judges the error of a turn that failed for one event: its handler's, or one of the turn's statements.
-func (p RetryPolicy) verdict(err error) *verdict {
-	v := verdict{err: err, action: ActionRetry, retry: p}
+// outcome judges the error of a turn that failed for one event: its handler's, or one of the turn's statements.
+func (p RetryPolicy) outcome(err error) *outcome {
+	v := outcome{err: err, action: ActionRetry, retry: p}
 	var handler *handlerError
 	fromHandler := errors.As(err, &handler)
 	v.final = fromHandler && handler.late
@@ -215,8 +215,8 @@ func (p RetryPolicy) verdict(err error) *verdict {
 	return &v
 }
 
-// applyRule applies the first rule that matches the verdict's error.
-func (p RetryPolicy) applyRule(v *verdict) bool {
+// applyRule applies the first rule that matches the outcome's error.
+func (p RetryPolicy) applyRule(v *outcome) bool {
 	for _, rule := range p.Rules {
 		if rule.matches(v.err) {
 			v.action, v.wait, v.retry = cmp.Or(rule.Action, ActionRetry), rule.Wait, rule.Retry.orElse(p)
@@ -227,7 +227,7 @@ func (p RetryPolicy) applyRule(v *verdict) bool {
 }
 
 // parking returns how the event waits that had failed so many times before. It is not for ActionDiscard.
-func (v *verdict) parking(failed int) inbox.Parking {
+func (v *outcome) parking(failed int) inbox.Parking {
 	switch {
 	case v.action == ActionWait:
 		return inbox.Parking{Reason: inbox.Retry, Attempts: failed, After: v.wait, Err: v.err}

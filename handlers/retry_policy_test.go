@@ -57,7 +57,7 @@ func TestRetryRules(t *testing.T) {
 		{"undecodable", rocketflow.ErrUndecodable, 0, ActionDeadLetter, true, inbox.Parking{Reason: inbox.DeadLetter, Attempts: 1, After: inbox.UntilWoken}},
 		{"behind broken rules", errors.New("any"), 0, ActionWait, true, inbox.Parking{Reason: inbox.Retry, After: time.Second}},
 	} {
-		v := p.verdict(&handlerError{err: c.err})
+		v := p.outcome(&handlerError{err: c.err})
 		got := v.parking(c.failed)
 		got.Err = nil
 		if v.action != c.action || v.final != c.final || got != c.want {
@@ -69,11 +69,11 @@ func TestRetryRules(t *testing.T) {
 		"by the handler":  Discard(errSlow),
 		"a stale timeout": fmt.Errorf("%w: %w", errLimited, rocketflow.ErrStale),
 	} {
-		if v := p.verdict(&handlerError{err: err}); v.action != ActionDiscard || !v.final {
+		if v := p.outcome(&handlerError{err: err}); v.action != ActionDiscard || !v.final {
 			t.Errorf("%s: %s, final %v; want discard", name, v.action, v.final)
 		}
 	}
-	if v := p.verdict(errUnknown); v.action != ActionRetry {
+	if v := p.outcome(errUnknown); v.action != ActionRetry {
 		t.Errorf("an error that is not a handler's: %s", v.action)
 	}
 }

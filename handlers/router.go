@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/installation"
 	"github.com/rocketflow/rocketflow/internal/valid"
@@ -19,10 +20,12 @@ import (
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
-// Router gives events to handlers. Each consumer is a group at the broker, named after the service and the consumer:
-// processes that register it share its events. What a consumer handles is recorded at Start, so that a process of another
-// version, which lacks a handler, leaves its events to one that has it. Its methods are safe for concurrent use; handlers
-// and middleware are registered before Start.
+// Router subscribes consumers to topics and runs the handlers that are registered for their events. A consumer is a name
+// for handlers that share a group at the broker and a place in each stream; processes that register it share its events.
+// What a consumer handles is recorded at Start, so that a process of another version, which lacks a handler, leaves its
+// events to one that has it.
+//
+// Its methods are safe for concurrent use. Register handlers and middleware before Start.
 type Router struct {
 	cfg   Config
 	store inbox.Store
@@ -33,19 +36,11 @@ type Router struct {
 	middleware []rocketflow.Middleware
 	problems   []error
 
-	lifecycle sync.Mutex // held while starting and stopping; before mu
-	running   atomic.Pointer[running]
+	background background.Group
+	running    atomic.Pointer[[]*consumer] // nil: stopped
 }
 
-// running is what Start started.
-type running struct {
-	consumers []*consumer
-	cancel    context.CancelFunc // of the retention
-	retention sync.WaitGroup
-}
-
-// New returns a Router that is to be given handlers and started. It returns a *rocketflow.FieldError for a Config that
-// can't be used.
+// New returns a Router for handlers to be registered at. It returns a *rocketflow.FieldError for a Config that can't be used.
 func New(cfg Config) (*Router, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -57,12 +52,13 @@ func New(cfg Config) (*Router, error) {
 	}, nil
 }
 
-// On registers a handler for the payload type P: topic and type are those that its zero value tells. What can't be
-// registered is reported by Start.
+// On registers a handler for the payload type P. The topic and the type of its events are those that EventMeta of the zero P
+// returns. The handler gets the event's body as a P; a body that can't be decoded makes the event a dead letter. Start
+// reports what can't be registered.
 func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Context, tx rocketflow.Tx, p P) error) {
 	meta, err := metaOf[P]()
 	if err != nil {
-		r.problem("payload", err.Error())
+		r.problem("handlers.On.payload", err.Error())
 		return
 	}
 	r.Handle(consumer, meta.Topic, meta.Type, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
@@ -74,7 +70,7 @@ func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Co
 	})
 }
 
-// metaOf asks the zero value of P.
+// metaOf returns the EventMeta of the zero P.
 func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 	var zero P
 	t := reflect.TypeFor[P]()
@@ -84,30 +80,30 @@ func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 		}
 	}()
 	if meta = zero.EventMeta(); meta.Topic == "" || meta.Type == "" {
-		return meta, fmt.Errorf("the zero %v tells no Topic and Type; use Router.Handle to name them", t)
+		return meta, fmt.Errorf("EventMeta of the zero %v has no Topic or no Type; use Router.Handle to name them", t)
 	}
 	return meta, nil
 }
 
-// Handle registers a handler for events of a topic and type. A message that some other producer sent has its tag for a
-// type. What can't be registered is reported by Start.
+// Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag. The
+// handler gets the event as it is; [Decode] reads its body. Start reports what can't be registered.
 func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
 	group := r.cfg.GroupPrefix + consumer
 	switch {
 	case !isGroup(consumer):
-		r.problem("consumer", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", consumer))
+		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", consumer))
 		return
 	case !isGroup(group):
-		r.problem("consumer", fmt.Sprintf("group %.140q: want at most %d bytes", group, maxGroup))
+		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("group %.140q: want at most %d bytes", group, maxGroup))
 		return
 	case fn == nil:
-		r.problem("handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
+		r.problem("handlers.Router.Handle.handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
 		return
 	}
 	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: eventType}); err != nil {
 		var field *rocketflow.FieldError
 		if errors.As(err, &field) {
-			r.problem(field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))
+			r.problem("handlers.Router.Handle."+field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))
 		}
 		return
 	}
@@ -118,15 +114,15 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	}
 	key := inbox.Route{Topic: topic, Type: eventType}
 	if r.handlers[consumer][key] != nil {
-		r.problems = append(r.problems, valid.Fieldf("handler", "%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType))
+		r.problems = append(r.problems, valid.Fieldf("handlers.Router.Handle.handler", "%s has two for %s %s: give one of them a consumer name of its own", consumer, topic, eventType))
 		return
 	}
 	r.handlers[consumer][key] = fn
 }
 
-// Configure sets the options of a consumer; what is zero takes the Router's. What can't be used is reported by Start.
+// Configure sets the options of a consumer. A zero field takes the Router's value. Start reports what can't be used.
 func (r *Router) Configure(consumer string, c ConsumerConfig) {
-	if err := r.cfg.consumer(c).validate("handlers.ConsumerConfig of " + fmt.Sprintf("%.140q", consumer) + ": "); err != nil {
+	if err := r.cfg.consumer(c).validate(fmt.Sprintf("handlers.Router.Configure(%.140q).", consumer)); err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.problems = append(r.problems, err)
@@ -137,13 +133,14 @@ func (r *Router) Configure(consumer string, c ConsumerConfig) {
 	r.configured[consumer] = c
 }
 
-// Use wraps all handlers, those registered before too. The first registered is the outermost.
+// Use adds middleware, which wraps the handlers of all consumers, those registered before too. The first one is the outermost.
 func (r *Router) Use(middleware ...rocketflow.Middleware) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.middleware = append(r.middleware, middleware...)
 }
 
+// problem records what Start reports.
 func (r *Router) problem(field, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,37 +149,40 @@ func (r *Router) problem(field, reason string) {
 
 // Start subscribes all consumers, side by side. It returns what was registered wrongly, ErrNotMigrated, a
 // *SchemaOwnedError if the schema is another service's, and the broker's reasons (ErrTopicNotFound, ErrUnauthorized,
-// ErrUnavailable); nothing runs then. ctx bounds the start only. Started twice it does nothing.
+// ErrUnavailable); nothing runs then. ctx bounds the start only. A Start of a started router does nothing.
 func (r *Router) Start(ctx context.Context) error {
-	r.lifecycle.Lock()
-	defer r.lifecycle.Unlock()
-	if r.running.Load() != nil {
-		return nil
-	}
-	if err := migrations.Check(ctx, r.cfg.Pool, r.cfg.Schema); err != nil {
-		return fmt.Errorf("start handlers: %w", err)
-	}
-	if _, err := installation.Claim(ctx, r.cfg.Pool, r.cfg.Schema, r.cfg.Source); err != nil {
-		return fmt.Errorf("start handlers: %w", err)
-	}
-	consumers, err := r.prepare(ctx)
+	err := r.background.Start(ctx, func(context.Context) error { return r.start(ctx) })
 	if err != nil {
 		return fmt.Errorf("start handlers: %w", err)
 	}
+	return nil
+}
+
+func (r *Router) start(ctx context.Context) error {
+	if err := migrations.Check(ctx, r.cfg.Pool, r.cfg.Schema); err != nil {
+		return err
+	}
+	if _, err := installation.Claim(ctx, r.cfg.Pool, r.cfg.Schema, r.cfg.Source); err != nil {
+		return err
+	}
+	consumers, err := r.prepare(ctx)
+	if err != nil {
+		return err
+	}
 	r.checkPool(consumers)
 	if err := r.makePartitions(ctx); err != nil {
-		r.cfg.Logger.Warn("can't make the inbox's partitions; its default one takes their rows", keyError, err)
+		r.cfg.Logger.Warn("the inbox's partitions can't be made; rows go to its default partition, and it is tried again in 10 minutes", keyError, err)
 	}
-	background, cancel := context.WithCancel(context.Background())
-	run := &running{consumers: consumers, cancel: cancel}
 	for _, c := range consumers {
-		c.run()
+		if err := c.run(); err != nil {
+			return err
+		}
 	}
-	run.retention.Go(func() { r.keepRetention(background) })
+	r.background.Go(r.keepRetention)
 	if err := r.subscribe(ctx, consumers); err != nil {
-		return errors.Join(fmt.Errorf("start handlers: %w", err), run.stop(ctx))
+		return errors.Join(err, drain(ctx, consumers))
 	}
-	r.running.Store(run)
+	r.running.Store(&consumers)
 	return nil
 }
 
@@ -216,7 +216,7 @@ func (r *Router) checkPool(consumers []*consumer) {
 		lanes += c.opts.Lanes
 	}
 	if most := int(r.cfg.Pool.Config().MaxConns); most < lanes+otherConnections {
-		r.cfg.Logger.Warn("pool is small: slow handlers can hold all of its connections, and everything else then waits; raise pool_max_conns of the database's URL, or lower Lanes",
+		r.cfg.Logger.Warn("the connection pool is small: slow handlers can hold all of its connections, and everything else then waits; raise pool_max_conns of the database's URL, or lower Lanes",
 			"max_conns", most, "wanted", lanes+otherConnections, "lanes", lanes, "consumers", len(consumers))
 	}
 }
@@ -230,7 +230,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	}
 	for name := range r.configured {
 		if r.handlers[name] == nil {
-			return nil, valid.Fieldf("consumer", "%.140q is configured and has no handler", name)
+			return nil, valid.Fieldf("handlers.Router.Configure.consumer", "%.140q is configured and has no handler", name)
 		}
 	}
 	stalls := &stallLog{log: r.cfg.Logger}
@@ -254,39 +254,33 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	return consumers, nil
 }
 
-// Stop takes no more messages, waits for the handlers that run and commits what ran; what was received and not begun goes
-// back to the broker. When ctx ends before they are done, their contexts end too and their events come again. Stopped twice, or before Start, it does nothing.
+// Stop stops the consumers: it accepts no more messages, waits for the handlers that run and commits what ran; what was
+// received and not begun goes back to the broker. When ctx ends before they are done, their contexts end too, and their
+// events come again. A Stop of a router that is not started does nothing. It may be started again.
 func (r *Router) Stop(ctx context.Context) error {
-	r.lifecycle.Lock()
-	defer r.lifecycle.Unlock()
-	run := r.running.Swap(nil)
-	if run == nil {
-		return nil
-	}
-	return run.stop(ctx)
+	return r.background.StopAfter(ctx, func(ctx context.Context) error { return drain(ctx, *r.running.Swap(nil)) })
 }
 
-func (run *running) stop(ctx context.Context) error {
-	run.cancel()
-	errs := make([]error, len(run.consumers))
+// drain ends consumers side by side.
+func drain(ctx context.Context, consumers []*consumer) error {
+	errs := make([]error, len(consumers))
 	var group sync.WaitGroup
-	for i, c := range run.consumers {
+	for i, c := range consumers {
 		group.Go(func() { errs[i] = c.drain(ctx) })
 	}
 	group.Wait()
-	run.retention.Wait()
 	return errors.Join(errs...)
 }
 
-// Err says why a running router handles nothing, or not all, at present: Postgres is away, or the broker, or a handler
-// ignores its deadline. nil: all is well, or the router doesn't run.
+// Err returns why a running router handles nothing, or not all, at present: Postgres or the broker is away, or a handler
+// ignores its deadline. It returns nil if there is no such reason, or if the router is not started.
 func (r *Router) Err() error {
-	run := r.running.Load()
-	if run == nil {
+	consumers := r.running.Load()
+	if consumers == nil {
 		return nil
 	}
 	var errs []error
-	for _, c := range run.consumers {
+	for _, c := range *consumers {
 		errs = append(errs, c.err())
 	}
 	return errors.Join(errs...)

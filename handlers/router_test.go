@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/fencing"
 )
 
-func TestLifecycle(t *testing.T) {
+func TestStartAndStopCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := context.Background()
@@ -284,7 +284,7 @@ func TestHandlerPublishes(t *testing.T) {
 	eventually(t, "the published event had its effect", func() bool { return len(b.effects("a")) == 1 })
 }
 
-func TestRetention(t *testing.T) {
+func TestRetentionForgetsWhatIsOld(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := context.Background()

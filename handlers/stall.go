@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// stall is why one part of a consumer, its lanes or its worker, can't work with Postgres or the outbox at present.
+// stall records why one part of a consumer, its lanes or findDue, can't use Postgres or the outbox at present.
 type stall struct {
 	consumer *consumer
 
@@ -40,7 +40,7 @@ func (s *stall) err() error {
 	return s.cause
 }
 
-// stallLog writes of the stalls of all consumers of a router, which have one cause most often: when the first begins, once
+// stallLog logs the stalls of all consumers of a router, which have one cause most often: when the first begins, once
 // a minute while one lasts, and when the last is over.
 type stallLog struct {
 	log *slog.Logger
@@ -67,13 +67,13 @@ func (l *stallLog) begin(consumer string, err error, first bool) {
 		return
 	}
 	l.logged = time.Now()
-	l.log.Warn("handlers can't use Postgres, or may not publish; they try again until they can", keyConsumer, consumer, keyError, logText(err), "tries", l.tries)
+	l.log.Warn("handlers can't use Postgres, or the outbox accepts nothing; nothing is handled, and they try again until it succeeds: check Postgres, and the broker if the outbox is full", keyConsumer, consumer, keyError, logText(err), "tries", l.tries)
 }
 
 func (l *stallLog) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stalled--; l.stalled == 0 {
-		l.log.Info("handlers work with Postgres again", "stalled_for", time.Since(l.since), "tries", l.tries)
+		l.log.Info("handlers run again: Postgres and the outbox can be used", "stalled_for", time.Since(l.since), "tries", l.tries)
 	}
 }

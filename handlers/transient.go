@@ -12,43 +12,46 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
+
+// This file is the policy for errors that pass by themselves: those of Postgres and of the outbox, not of a handler.
 
 // maxConflicts is how often a deadlock, or a connection that is lost while Postgres answers others, is tried again
 // before it counts as the event's own. A transaction of several events isn't tried again after a conflict: each alone
 // holds fewer locks, so they conflict less.
 const maxConflicts = 5
 
-// plainly runs fn in a transaction that publishes nothing.
-func (c *consumer) plainly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+// inTransaction runs fn in a transaction that publishes nothing.
+func (c *consumer) inTransaction(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return c.withRetries(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 		return pgx.BeginTxFunc(ctx, c.cfg.Pool, inbox.ReadCommitted, func(tx pgx.Tx) error { return fn(ctx, tx) })
 	}, maxConflicts, fn)
 }
 
-// stubbornly is plainly for what nobody else could do in our place: it goes on until it succeeds or ctx ends.
-func (c *consumer) stubbornly(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+// untilCommitted is inTransaction for what no other process could do instead: it goes on until it succeeds or ctx ends.
+func (c *consumer) untilCommitted(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	for try := 0; ; try++ {
-		err := c.plainly(ctx, fn)
+		err := c.inTransaction(ctx, fn)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		c.stall.begin(fmt.Errorf("settle an event: %w", err), backoff(try))
-		if err := sleep(ctx, backoff(try)); err != nil {
+		c.laneStall.begin(fmt.Errorf("settle an event: %w", err), backoff(try))
+		if err := c.sleep(ctx, backoff(try)); err != nil {
 			return err
 		}
 	}
 }
 
-// optionsTransactor is a transactor that takes options, as the outbox does.
+// optionsTransactor is a transactor that accepts options, as the outbox does.
 type optionsTransactor interface {
 	WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error
 }
 
-// publishing runs fn, which calls handlers, in a transaction that publishes.
-func (c *consumer) publishing(ctx context.Context, conflicts int, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
-	return c.persist(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+// inPublishingTransaction runs fn, which calls handlers, in a transaction that publishes.
+func (c *consumer) inPublishingTransaction(ctx context.Context, conflicts int, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
+	return c.withRetries(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 		call := func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) }
 		if t, ok := c.cfg.Transactor.(optionsTransactor); ok {
 			return t.WithinTx(ctx, inbox.ReadCommitted, call)
@@ -59,10 +62,10 @@ func (c *consumer) publishing(ctx context.Context, conflicts int, fn func(ctx co
 
 type within func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error
 
-// persist runs fn in transactions until one commits or fails for a reason that lies in what it does. It waits for
+// withRetries runs fn in transactions until one commits or fails for a reason that lies in what it does. It waits for
 // Postgres for as long as ctx lasts, and tries conflicts so many times again. fn may have committed already when it runs
 // again, if Postgres' answer was lost.
-func (c *consumer) persist(ctx context.Context, begin within, conflicts int, fn func(context.Context, pgx.Tx) error) error {
+func (c *consumer) withRetries(ctx context.Context, begin within, conflicts int, fn func(context.Context, pgx.Tx) error) error {
 	for try := 0; ; try++ {
 		entered, lost := false, false
 		err := begin(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -73,23 +76,24 @@ func (c *consumer) persist(ctx context.Context, begin within, conflicts int, fn 
 		})
 		switch {
 		case err == nil:
-			c.stall.end()
+			c.laneStall.end()
 			return nil
 		case ctx.Err() != nil:
 			return err
-		case entered && !c.passing(ctx, err, lost, try, conflicts):
+		case entered && !c.isTransient(ctx, err, lost, try, conflicts):
 			return err
 		}
 		wait := backoff(try)
-		c.stall.begin(err, wait)
-		if err := sleep(ctx, wait); err != nil {
+		c.laneStall.begin(err, wait)
+		if err := c.sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
-// passing tells whether err, of a transaction that had begun, lies in Postgres or the outbox rather than in the event.
-func (c *consumer) passing(ctx context.Context, err error, lost bool, try, conflicts int) bool {
+// isTransient reports whether err, of a transaction that had begun, is of Postgres or the outbox rather than of the event, so
+// that the transaction is to be run again.
+func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, conflicts int) bool {
 	var own *handlerError
 	var pgErr *pgconn.PgError
 	fromHandler, fromPostgres := errors.As(err, &own), errors.As(err, &pgErr)
@@ -103,7 +107,7 @@ func (c *consumer) passing(ctx context.Context, err error, lost bool, try, confl
 	case fromPostgres && isConflict(pgErr):
 		return try < conflicts
 	case lost: // perhaps because of what the handler does: it kills its backend, or lets it idle for too long
-	case fromHandler, fromPostgres && !isAway(pgErr.Code):
+	case fromHandler, fromPostgres && !isUnavailable(pgErr.Code):
 		return false
 	}
 	if try < maxConflicts {
@@ -114,7 +118,7 @@ func (c *consumer) passing(ctx context.Context, err error, lost bool, try, confl
 	return c.cfg.Pool.Ping(ctx) != nil
 }
 
-// isConflict: serialization failure, deadlock, lock_timeout, and a row for a partition that was made at that moment,
+// isConflict reports whether an error is of locks: serialization failure, deadlock, lock_timeout, and a row for a partition that was made at that moment,
 // which is a check violation that names no constraint.
 func isConflict(e *pgconn.PgError) bool {
 	switch e.Code {
@@ -124,8 +128,8 @@ func isConflict(e *pgconn.PgError) bool {
 	return e.Code == "23514" && e.ConstraintName == ""
 }
 
-// isAway: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
-func isAway(code string) bool {
+// isUnavailable reports whether a code says that Postgres can't be used at present: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
+func isUnavailable(code string) bool {
 	switch code[:2] {
 	case "08", "53", "57", "58":
 		return code != "57014" // statement_timeout or a cancel: the statement's own fault
@@ -133,23 +137,21 @@ func isAway(code string) bool {
 	return code == "25006"
 }
 
+// backoff returns the wait before another try.
 func backoff(try int) time.Duration {
 	wait := min(20*time.Millisecond<<min(try, 8), 5*time.Second)
 	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter needs no secrecy
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// sleep returns ctx's error if ctx ends before.
+func (c *consumer) sleep(ctx context.Context, d time.Duration) error {
+	if !background.Sleep(ctx, c.cfg.Clock, d) {
+		return context.Cause(ctx)
 	}
+	return nil
 }
 
-// isRefused: the outbox can't publish what the handler asked it to.
+// isRefused reports whether the outbox can't publish what a handler published.
 func isRefused(err error) bool {
 	var field *rocketflow.FieldError
 	return errors.As(err, &field) || errors.Is(err, broker.ErrRejected)

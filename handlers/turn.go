@@ -16,10 +16,10 @@ import (
 )
 
 var (
-	errTooOld   = errors.New("too old to be checked for duplication")
-	errTooLate  = errors.New("came after its followers had been accepted without it")
-	errConflict = errors.New("another event with other content has the same source and id, or the same place in the stream")
-	errGhost    = errors.New("its stream has gone on without it: an event after it is linked to one before it, as after a failover of its publisher's database that lost commits")
+	errTooOld     = errors.New("too old to be checked for duplication")
+	errTooLate    = errors.New("came after its followers had been accepted without it")
+	errConflict   = errors.New("another event with other content has the same source and id, or the same place in the stream")
+	errSuperseded = errors.New("its stream has gone on without it: an event after it is linked to one before it, as after a failover of its publisher's database that lost commits")
 )
 
 // candidate is an event on its way through a turn.
@@ -29,11 +29,11 @@ type candidate struct {
 	row    *inbox.Record // set: it was parked
 	stream *inbox.LockedStream
 
-	decision decision
-	took     time.Duration
-	parked   *inbox.Parking // how it waits, if the turn parked it or put it off
-	forks    bool           // it runs before what is parked of its stream
-	ghosts   []rocketflow.Event
+	decision   decision
+	took       time.Duration
+	parked     *inbox.Parking // how it waits, if the turn parked it or put it off
+	forks      bool           // it runs before what is parked of its stream
+	superseded []rocketflow.Event
 }
 
 // attempt returns which attempt at the event a call of its handler is.
@@ -69,19 +69,19 @@ type turn struct {
 	source     source
 	parked     parkedKey // the event that is due, or the stream of the followers
 	limit      int       // of events
-	failure    *verdict
+	failure    *outcome
 	candidates []*candidate
 
-	now        time.Time
-	streams    []*inbox.LockedStream
-	forked     map[*inbox.LockedStream]bool // whose chain went past what is parked
-	recorded   map[inbox.Route]bool
-	entries    map[inbox.Key]inbox.Entry
-	taken      map[inbox.Key]bool // decided to run
-	alreadyHas map[inbox.Key]bool // parked
-	failed     *candidate         // whose handler returned an error
-	ran        []rocketflow.Event // whose handlers ran
-	settled    []rocketflow.Event // discarded without their effect
+	now          time.Time
+	streams      []*inbox.LockedStream
+	forked       map[*inbox.LockedStream]bool // whose chain went past what is parked
+	recorded     map[inbox.Route]bool
+	entries      map[inbox.Key]inbox.Entry
+	toRun        map[inbox.Key]bool // decided to run
+	parkedBefore map[inbox.Key]bool // parked
+	failed       *candidate         // whose handler returned an error
+	ran          []rocketflow.Event // whose handlers ran
+	settled      []rocketflow.Event // discarded without their effect
 }
 
 // turnTime is how long the handlers of a turn may take together before it commits what has run: its transaction holds
@@ -98,7 +98,7 @@ func (c *consumer) deliveredTurn(items []*item) *turn {
 }
 
 // dueTurn returns a turn for a parked event that is due. failure is nil, or what an earlier turn for it came to.
-func (c *consumer) dueTurn(k parkedKey, failure *verdict) *turn {
+func (c *consumer) dueTurn(k parkedKey, failure *outcome) *turn {
 	return &turn{consumer: c, source: due, parked: k, limit: 1, failure: failure}
 }
 
@@ -107,9 +107,9 @@ func (c *consumer) followersTurn(k parkedKey, limit int) *turn {
 	return &turn{consumer: c, source: followers, parked: k, limit: limit}
 }
 
-// attempt makes the turn. An error that isn't ctx's is the fault of one of its events: of failed, if that is set. Nothing
+// execute makes the turn. An error that isn't ctx's is the fault of one of its events: of failed, if that is set. Nothing
 // has happened then.
-func (t *turn) attempt(ctx context.Context) error {
+func (t *turn) execute(ctx context.Context) error {
 	given := t.candidates
 	begin := func(ctx context.Context, tx pgx.Tx) error {
 		t.candidates = given
@@ -118,13 +118,13 @@ func (t *turn) attempt(ctx context.Context) error {
 	}
 	var err error
 	if t.failure != nil {
-		err = t.stubbornly(ctx, begin)
+		err = t.untilCommitted(ctx, begin)
 	} else {
 		conflicts := maxConflicts
 		if t.limit > 1 {
 			conflicts = 0 // fewer events hold fewer locks, so they conflict less
 		}
-		err = t.publishing(ctx, conflicts, func(ctx context.Context, tx rocketflow.Tx) error { return begin(ctx, tx) })
+		err = t.inPublishingTransaction(ctx, conflicts, func(ctx context.Context, tx rocketflow.Tx) error { return begin(ctx, tx) })
 	}
 	if err == nil {
 		t.report()
@@ -144,7 +144,7 @@ func (t *turn) run(ctx context.Context, tx pgx.Tx) error {
 			}
 			break
 		}
-		if c.decision = decide(t.situation(i), t.rules(c.event)); c.decision == undecided {
+		if c.decision = decide(t.situation(i), t.conditions(c.event)); c.decision == undecided {
 			if t.source != delivered {
 				break // what stands behind a parked event that can't run now waits with it
 			}
@@ -170,7 +170,7 @@ func (t *turn) situation(i int) situation {
 	k := inbox.KeyOf(c.event)
 	s := situation{
 		event: c.event, row: c.row, follows: c.row != nil && i > 0, unreadable: c.item != nil && c.item.unreadable != nil,
-		alreadyParked: t.alreadyHas[k], repeated: t.taken[k], failure: t.failure,
+		alreadyParked: t.parkedBefore[k], repeated: t.toRun[k], failure: t.failure,
 	}
 	if c.stream != nil {
 		s.position, s.forked = c.stream.Position, t.forked[c.stream]
@@ -181,9 +181,9 @@ func (t *turn) situation(i int) situation {
 	return s
 }
 
-func (t *turn) rules(e rocketflow.Event) rules {
+func (t *turn) conditions(e rocketflow.Event) conditions {
 	topic := t.topicsRead[e.Topic]
-	return rules{
+	return conditions{
 		now: t.now, maxAhead: t.cfg.MaxAhead, inboxRetention: t.cfg.InboxRetention, positionRetention: t.cfg.PositionRetention,
 		adoptAfter: t.opts.AdoptAfter, begin: topic.Begin, born: topic.Born,
 		handled: t.handler(e) != nil, recorded: t.recorded[routeOf(e)],
@@ -214,7 +214,7 @@ func (t *turn) apply(ctx context.Context, tx pgx.Tx, c *candidate) error {
 // handle calls the handler of an event.
 func (t *turn) handle(ctx context.Context, tx pgx.Tx, c *candidate) (err error) {
 	if inbox.UsesInbox(c.event) {
-		t.taken[inbox.KeyOf(c.event)] = true
+		t.toRun[inbox.KeyOf(c.event)] = true
 	}
 	if c.row != nil {
 		t.cfg.Listener.Retried(RetriedInfo{t.info(c.event), c.attempt()})
@@ -286,7 +286,7 @@ func (t *turn) advance(c *candidate) {
 	at.Last = c.event.Sequence
 }
 
-// moved tells whether the turn has advanced a stream.
+// moved reports whether the turn has advanced a stream.
 func (t *turn) moved() bool {
 	for _, s := range t.streams {
 		if s.Last != s.First {

@@ -12,7 +12,7 @@ import (
 
 // load locks what the events need and reads what the decisions depend on.
 func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
-	t.recorded, t.entries, t.alreadyHas, t.taken = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
+	t.recorded, t.entries, t.parkedBefore, t.toRun = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
 	t.forked = map[*inbox.LockedStream]bool{}
 	var q pgx.Batch
 	t.store.QueueNow(&q, &t.now)
@@ -22,7 +22,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	var previous *candidate
 	var entering, single []rocketflow.Event
 	for _, c := range t.candidates {
-		c.stream, c.decision, c.parked, c.forks, c.ghosts = nil, undecided, nil, false, nil
+		c.stream, c.decision, c.parked, c.forks, c.superseded = nil, undecided, nil, false, nil
 		c.event = c.item.event
 		e := c.event
 		switch {
@@ -48,7 +48,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 		t.store.QueueEnter(&q, entering, t.entries)
 	}
 	if len(single) > 0 {
-		t.store.QueueParkedOf(&q, single, t.alreadyHas)
+		t.store.QueueParkedOf(&q, single, t.parkedBefore)
 	}
 	if err := t.store.Lock(ctx, tx, t.streams, &q); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	return t.lookBehindHeads(ctx, tx)
 }
 
-// enters tells whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
+// enters reports whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
 // doesn't settle the event, it does not.
 func (t *turn) enters(e rocketflow.Event) bool {
 	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
@@ -75,7 +75,7 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var q pgx.Batch
-	t.store.QueueParkedOf(&q, behind, t.alreadyHas)
+	t.store.QueueParkedOf(&q, behind, t.parkedBefore)
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("look for parked events: %w", err)
 	}
@@ -139,10 +139,10 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 		if err != nil || row == nil || row.Reason == inbox.DeadLetter || !row.Event.Ordered() {
 			return nil, err
 		}
-		if passes(row.Event, at.Position, t.rules(row.Event)) {
+		if passes(row.Event, at.Position, t.conditions(row.Event)) {
 			return []*inbox.Record{row}, nil
 		}
-		// It has come to stand behind another: that one wakes it.
+		// Another was parked before it meanwhile: that one makes it due.
 		var q pgx.Batch
 		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
 		t.store.QueueWake(&q, []*inbox.LockedStream{at})
@@ -155,7 +155,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 	for ; n < len(rows); n++ {
 		reason := rows[n].Reason
 		if reason == inbox.DeadLetter || (n > 0 || t.source == followers) && reason != inbox.Gap && reason != inbox.Busy {
-			break // it waits for its own next attempt, for a handler or for a person
+			break // it waits for its own next attempt, for a handler or for an operator
 		}
 	}
 	return rows[:n], nil

@@ -38,8 +38,8 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 				t.store.QueueSkip(&q, c.stream, before, e.Sequence)
 			}
 			if c.forks {
-				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errGhost, func(id uuid.UUID, eventType string) {
-					c.ghosts = append(c.ghosts, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
+				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errSuperseded, func(id uuid.UUID, eventType string) {
+					c.superseded = append(c.superseded, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
 				})
 			}
 			last[c.stream] = e.Sequence
@@ -101,51 +101,4 @@ func (t *turn) enteredInVain() (events []rocketflow.Event) {
 		}
 	}
 	return events
-}
-
-// report says what was committed.
-func (t *turn) report() {
-	if t.failure == nil {
-		t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
-	}
-	for _, c := range t.candidates {
-		e := c.event
-		for _, ghost := range c.ghosts {
-			t.reportParked(ghost, inbox.Dead(errGhost))
-		}
-		switch c.decision {
-		case run:
-			t.cfg.Listener.Handled(HandledInfo{
-				EventInfo: t.info(e), Attempt: c.attempt(), Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
-			})
-		case stepOver:
-			t.cfg.Listener.Skipped(t.info(e))
-		case discarded:
-			t.cfg.Listener.Discarded(FailureInfo{t.info(e), 0, t.failure.err})
-			t.signal()
-		case duplicate:
-			t.cfg.Listener.Duplicate(t.info(e))
-		case early:
-			if c.item != nil && c.item.until.IsZero() {
-				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.Last})
-			}
-			if c.row != nil {
-				if r := t.rules(e); !r.adoptable(e, c.stream.Last) {
-					t.asker.offer(t.missing(e, c.stream.Last))
-				}
-			} else if c.parked != nil {
-				t.reportParked(e, *c.parked)
-			}
-		default:
-			if c.parked != nil {
-				t.reportParked(e, *c.parked)
-			}
-		}
-	}
-	for _, s := range t.streams {
-		if s.Last != s.First && s.Head != 0 {
-			t.signal()
-			return
-		}
-	}
 }

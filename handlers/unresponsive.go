@@ -40,7 +40,7 @@ func (u *unresponsive) remove(id int) {
 	delete(u.calls, id)
 }
 
-// err names them; nil if there are none.
+// err returns an error that names them; nil if there are none.
 func (u *unresponsive) err() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -61,7 +61,7 @@
 // # Metrics of the driver
 //
 //	rocketflow_broker_up{broker}                                      gauge: 1 while the driver's own connection is open
-//	rocketflow_broker_consumer_restarts_total                         consumers restarted because a broker came back
+//	rocketflow_broker_consumer_restarts_total                         consumers restarted, such as after a broker came back
 //	rocketflow_broker_deliveries_held_total{group}                    messages held for another attempt
 //
 // Metrics without a type here are counters. Label values come from code and configuration, never from data, so the number

@@ -286,7 +286,7 @@ func (m *Metrics) Saga() *saga.Listener {
 func (m *Metrics) RocketMQ() *rocketmq.Listener {
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: "broker", Name: "up", Help: "1 while the driver's own connection to the broker is open, else 0."}, []string{"broker"})
 	m.registry.MustRegister(up)
-	restarts := m.counter("broker", "consumer_restarts_total", "Consumers that were restarted because a broker came back.").WithLabelValues()
+	restarts := m.counter("broker", "consumer_restarts_total", "Consumers that were restarted, such as after a broker came back.").WithLabelValues()
 	held := m.counter("broker", "deliveries_held_total", "Messages held for another attempt because their consumer could not take them.", "group")
 	return &rocketmq.Listener{
 		BrokerUp:          func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },

@@ -22,7 +22,7 @@ func (b *logicBroker) away(yes bool) {
 	b.set("send", err)
 }
 
-// owe commits events that nobody but a sweep knows of, as a process does that dies.
+// owe commits events that only a sweep can find, as those of a process that died.
 func (b *bundle) owe(t testing.TB, events int) {
 	t.Helper()
 	inner, err := b.pool.Begin(t.Context())

@@ -47,16 +47,16 @@ type CheckReason string
 
 // The reasons of Listener.Checked.
 const (
-	CheckCommitted      CheckReason = "committed"                             // commit: there is a row without an acknowledgement
-	CheckAcknowledged   CheckReason = "out already"                           // rollback: the event was sent
-	CheckMaybeOpen      CheckReason = "perhaps still open"                    // unknown: no row yet, and the transaction may be open
-	CheckNeverCommitted CheckReason = "never committed"                       // rollback: no row, and MaxTransaction has passed
-	CheckNotRecorded    CheckReason = "not the recorded event"                // rollback: the row is of another topic or type
-	CheckOtherDatabase  CheckReason = "of another database"                   // unknown: a service of another database shares the group
-	CheckInProgress     CheckReason = "another check of it is being answered" // unknown
-	CheckReplica        CheckReason = "the database is a replica"             // unknown
-	CheckDatabaseError  CheckReason = "database error"                        // unknown; Err says which
-	CheckUnreadable     CheckReason = "unreadable half message"               // unknown; Err says why
+	CheckCommitted      CheckReason = "committed"                 // commit: there is a row without an acknowledgement
+	CheckAcknowledged   CheckReason = "acknowledged"              // rollback: the event was sent
+	CheckMaybeOpen      CheckReason = "may be open"               // unknown: no row yet, and the transaction may be open
+	CheckNeverCommitted CheckReason = "never committed"           // rollback: no row, and MaxTransaction has passed
+	CheckNotRecorded    CheckReason = "another event is recorded" // rollback: the row is of another topic or type
+	CheckOtherDatabase  CheckReason = "other database"            // unknown: a service of another database shares the group
+	CheckInProgress     CheckReason = "in progress"               // unknown: another check-back of it, or the sweep, is sending the event
+	CheckReplica        CheckReason = "replica"                   // unknown: the database takes no writes
+	CheckDatabaseError  CheckReason = "database error"            // unknown; Err says which
+	CheckUnreadable     CheckReason = "unreadable half message"   // unknown; Err says why
 )
 
 // check decides what becomes of a half message when the broker checks back, with any process of the group:

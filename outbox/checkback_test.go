@@ -162,7 +162,7 @@ func TestCheckBackSurvivesABadListener(t *testing.T) {
 	}
 }
 
-// A slow listener is asked again while it answers: only one of the checks may commit.
+// The broker checks back again while a slow check-back is being answered: only one of them may commit.
 func TestRepeatedCheckBacksDeliverOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -38,7 +38,7 @@ func (o *outcomes) listener() *outbox.Listener {
 
 var bothPaths = []outbox.Path{outbox.HalfMessages, outbox.Relay}
 
-// What Postgres refuses is not committed and says so, whether COMMIT went by itself or with the rows.
+// The error of a commit that Postgres refuses is not ErrCommitUnknown, whether COMMIT went by itself or with the rows.
 func TestRefusedCommitsAreNotUnknown(t *testing.T) {
 	t.Parallel()
 	for _, path := range bothPaths {
@@ -65,7 +65,7 @@ func TestRefusedCommitsAreNotUnknown(t *testing.T) {
 				return errors.Join(err, publish(ctx, tx))
 			}))
 			if n := o.rolledBack.Load(); n != 1 {
-				t.Errorf("%d told to be rolled back, want 1", n)
+				t.Errorf("%d reported as rolled back, want 1", n)
 			}
 			// At the rows: the stream was moved by another.
 			serializable := pgx.TxOptions{IsoLevel: pgx.Serializable}
@@ -78,7 +78,7 @@ func TestRefusedCommitsAreNotUnknown(t *testing.T) {
 				}
 				return publish(ctx, tx)
 			}))
-			// Before: a statement failed, and fn says nothing of it.
+			// Before: a statement failed, and fn ignores it.
 			err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 				_, _ = tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2)", "a", nil)
 				return publish(ctx, tx)
@@ -95,7 +95,7 @@ func TestRefusedCommitsAreNotUnknown(t *testing.T) {
 				t.Errorf("canceled: got %v", err)
 			}
 			if n := b.count(t, "outbox"); n != 1 || o.committed.Load() != 1 || o.unknown.Load() != 0 {
-				t.Errorf("%d rows, %d told to be committed, %d unknown: want 1, 1, 0", n, o.committed.Load(), o.unknown.Load())
+				t.Errorf("%d rows, %d reported as committed, %d unknown: want 1, 1, 0", n, o.committed.Load(), o.unknown.Load())
 			}
 			eventually(t, "the one event", func() bool { return len(b.broker.events()) == 1 })
 			// None is left in a transaction. (The sweep and the acks use one now and then.)
@@ -226,7 +226,7 @@ func TestFirstStatementBeginsTheTransaction(t *testing.T) {
 	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }
 
-// Whatever fn says nothing of, nil means that the transaction is committed.
+// Whatever fn ignores, nil means that the transaction is committed.
 func TestNilMeansCommitted(t *testing.T) {
 	t.Parallel()
 	for _, path := range bothPaths {
@@ -283,8 +283,8 @@ func TestNilMeansCommitted(t *testing.T) {
 	}
 }
 
-// The connection is cut in the last round trip, before or behind COMMIT: nobody knows, the caller is told an error, and
-// the event follows the transaction's fate.
+// The connection is cut in the last round trip, before or behind COMMIT: the error is ErrCommitUnknown, and
+// the event is sent if and only if the transaction is committed.
 func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
 	t.Parallel()
 	for name, answerOnly := range map[string]bool{"before Postgres has it": false, "only the answer": true} {
@@ -324,7 +324,7 @@ func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
 				}
 				err = publish("second", func() { last.Load().cut(path == outbox.Relay, answerOnly) })
 				if !errors.Is(err, rocketflow.ErrCommitUnknown) || o.unknown.Load() != 1 {
-					t.Errorf("got %v, and %d told to be unknown", err, o.unknown.Load())
+					t.Errorf("got %v, and %d reported as unknown", err, o.unknown.Load())
 				}
 				want := 1
 				if answerOnly {
@@ -354,7 +354,7 @@ func (c *cuttable) Write(p []byte) (int, error) {
 	if c.armed.Load() && (c.atOnce.Load() || strings.Contains(string(p), "commit\x00")) {
 		if !c.answerOnly.Load() {
 			c.armed.Store(false)
-			n, _ := c.Conn.Write(p[:len(p)-6]) // so much was sent that nobody can be sure
+			n, _ := c.Conn.Write(p[:len(p)-6]) // enough that Postgres may have it
 			_ = c.Conn.Close()
 			return n, io.ErrClosedPipe
 		}

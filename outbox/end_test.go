@@ -208,7 +208,7 @@ func TestEndedTransactionsReturnErrTxClosed(t *testing.T) {
 	}
 }
 
-// fn commits by itself, nobody knows what came of it, and it doesn't say so: Within does.
+// fn commits by itself, ignores that the outcome is unknown, and returns nil: Within returns ErrCommitUnknown.
 func TestWithinReturnsAnUnknownCommitThatFnIgnores(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

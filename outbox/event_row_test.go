@@ -56,12 +56,12 @@ func TestAllOfAnEventArrives(t *testing.T) {
 		eventually(t, "all events", func() bool { return len(b.broker.events()) >= 4 })
 		checkFull(t, b.broker.events())
 	})
-	t.Run("refill", func(t *testing.T) {
+	t.Run("missing events", func(t *testing.T) {
 		t.Parallel()
 		a := setupRequests(t, nil)
 		publish(t, a.outbox, fullEvents()...)
 		eventually(t, "all events", func() bool { return len(a.broker.events()) == 4 })
-		a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "é", Until: rocketflow.MaxSequence})
+		a.request(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "é", Until: rocketflow.MaxSequence})
 		again := a.sentAgain(4)
 		checkFull(t, append(again, fullEvents()[3]))
 	})
@@ -107,7 +107,7 @@ func TestSourceMayBeAnyURIReference(t *testing.T) {
 	}
 }
 
-// isPrintable tells whether text is fit for a terminal.
+// isPrintable reports whether text is fit for a terminal.
 func isPrintable(s string) bool {
 	return len(s) < 5000 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)

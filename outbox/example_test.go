@@ -13,7 +13,6 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
-	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // OrderPlaced is an event.
@@ -27,7 +26,7 @@ func (p OrderPlaced) EventMeta() rocketflow.Meta {
 
 func Example() {
 	ctx := context.Background()
-	publish := func(pool *pgxpool.Pool, client *rocketmq.Client) error {
+	publish := func(pool *pgxpool.Pool, client outbox.Broker) error { // client is a *rocketmq.Client
 		box, err := outbox.New(outbox.Config{Pool: pool, Broker: client, Source: "orders", Topics: []string{"orders"}})
 		if err != nil {
 			return err

@@ -16,10 +16,10 @@ func TestForgedHalfMessageIsRolledBack(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log logged
-	reasons := make(chan string, 10)
+	reasons := make(chan outbox.CheckReason, 10)
 	b := setup(t, func(c *outbox.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- string(i.Reason) }}
+		c.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { reasons <- i.Reason }}
 	})
 	b.broker.away(true)
 	if err := b.credit(ctx, "a", 1); err != nil { // owed
@@ -30,7 +30,7 @@ func TestForgedHalfMessageIsRolledBack(t *testing.T) {
 		Scan(&event.ID, &event.Source, &event.Topic, &event.Type, &event.Subject, &event.Sequence, &event.Previous, &event.Time, &event.ContentType, &event.Body, &event.Database); err != nil {
 		t.Fatal(err)
 	}
-	ask := func(change func(*rocketflow.Event)) broker.Decision {
+	checkBack := func(change func(*rocketflow.Event)) broker.Decision {
 		t.Helper()
 		e := event
 		change(&e)
@@ -45,21 +45,21 @@ func TestForgedHalfMessageIsRolledBack(t *testing.T) {
 		}
 		return d
 	}
-	if d := ask(func(e *rocketflow.Event) { e.Topic = "others" }); d != broker.Rollback {
+	if d := checkBack(func(e *rocketflow.Event) { e.Topic = "others" }); d != broker.Rollback {
 		t.Errorf("of another topic: %v, want rollback", d)
 	}
-	if d := ask(func(e *rocketflow.Event) { e.Type = "account.closed" }); d != broker.Rollback {
+	if d := checkBack(func(e *rocketflow.Event) { e.Type = "account.closed" }); d != broker.Rollback {
 		t.Errorf("of another type: %v, want rollback", d)
 	}
 	for range 2 {
-		if r := <-reasons; r != "not the recorded event" {
+		if r := <-reasons; r != outbox.CheckNotRecorded {
 			t.Errorf("the reason is %q", r)
 		}
 	}
 	if n := log.count("a half message differs from the event"); n != 2 {
 		t.Errorf("it was logged %d times, want 2", n)
 	}
-	if d := ask(func(*rocketflow.Event) {}); d != broker.Commit {
+	if d := checkBack(func(*rocketflow.Event) {}); d != broker.Commit {
 		t.Errorf("the event's own: %v, want commit", d)
 	}
 }

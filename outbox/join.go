@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -88,7 +87,7 @@ func (s *transaction) commitUnproven(ctx context.Context) error {
 	if len(s.callbacks) > 0 || s.lazy != nil {
 		if err := s.dropRolledBack(ctx); err != nil {
 			if s.lazy != nil {
-				return fmt.Errorf("%w (%w)", err, s.rollback(ctx, nil))
+				return s.rollback(ctx, err)
 			}
 			s.callbacks = nil
 			s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up which parts of a joined transaction were rolled back", "error", err)

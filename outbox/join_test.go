@@ -15,7 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// trial is a transaction of a test, in which events are published whose accounts tell what must become of them.
+// trial is a transaction of a test, in which events are published whose accounts determine what must become of them.
 type trial struct {
 	*bundle
 	t   *testing.T

@@ -92,7 +92,7 @@ func (b *logicBroker) Send(ctx context.Context, m broker.Message) (broker.Receip
 	return broker.Receipt{MessageID: m.ID}, nil
 }
 
-// SendGroup is one request: it fails as a whole, but for members that are rejected.
+// SendGroup is one request: it fails entirely, except for events that are rejected.
 func (b *logicBroker) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	err := b.enter(ctx, "send")
 	b.mu.Lock()
@@ -178,7 +178,7 @@ func (b *logicBroker) Rollback(ctx context.Context, h broker.Half) error {
 
 func (b *logicBroker) Close(context.Context) error { return nil }
 
-// checkAll asks about each open half message and ends it as told.
+// checkAll checks back for each open half message and ends it by the decision.
 func (b *logicBroker) checkAll(ctx context.Context) []broker.Decision {
 	b.mu.Lock()
 	halves := slices.Collect(maps.Values(b.halves))

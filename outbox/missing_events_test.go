@@ -21,7 +21,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// requestBroker lets a test ask.
+// requestBroker hands the handler of requests to the test.
 type requestBroker struct {
 	*logicBroker
 	handler chan broker.Handler
@@ -39,44 +39,44 @@ func (idleConsumer) Err() error                 { return nil }
 
 type requestBundle struct {
 	*bundle
-	ask     func(v any)
-	askAs   func(asker string, v any)
-	mu      sync.Mutex
-	refills []outbox.ResentInfo
+	request   func(v any)
+	requestAs func(requester string, v any)
+	mu        sync.Mutex
+	resent    []outbox.ResentInfo
 }
 
-// setupRequests starts an outbox and gives it questions, bodies of any shape.
+// setupRequests starts an outbox and sends it requests with bodies of any shape.
 func setupRequests(t *testing.T, edit func(*outbox.Config)) *requestBundle {
 	a := &requestBundle{}
-	heard := make(chan broker.Handler, 1)
+	subscribed := make(chan broker.Handler, 1)
 	a.bundle = setup(t, func(c *outbox.Config) {
-		c.Broker = &requestBroker{c.Broker.(*logicBroker), heard}
+		c.Broker = &requestBroker{c.Broker.(*logicBroker), subscribed}
 		c.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.refills = append(a.refills, i)
+			a.resent = append(a.resent, i)
 		}}
 		if edit != nil {
 			edit(c)
 		}
 	})
-	handler := <-heard
-	a.ask = func(v any) {
+	handler := <-subscribed
+	a.request = func(v any) {
 		t.Helper()
-		a.askAs("asker", v)
+		a.requestAs("requester", v)
 	}
-	a.askAs = func(asker string, v any) {
+	a.requestAs = func(requester string, v any) {
 		t.Helper()
 		body, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		question := rocketflow.Event{
-			ID: uuid.Must(uuid.NewV7()), Type: rocketflow.MissingEvents{}.EventMeta().Type, Source: asker, Topic: rocketflow.MissingEventsTopic,
+		request := rocketflow.Event{
+			ID: uuid.Must(uuid.NewV7()), Type: rocketflow.MissingEvents{}.EventMeta().Type, Source: requester, Topic: rocketflow.MissingEventsTopic,
 			Time: time.Now(), ContentType: rocketflow.ContentTypeJSON, Body: body,
 		}
-		if err := handler(t.Context(), broker.Delivery{Message: wire.MessageOf(question)}); err != nil {
-			t.Errorf("a question is not settled: %v", err)
+		if err := handler(t.Context(), broker.Delivery{Message: wire.MessageOf(request)}); err != nil {
+			t.Errorf("a request is not acknowledged: %v", err)
 		}
 	}
 	return a
@@ -95,7 +95,7 @@ func TestMissingEventsAreSentAgain(t *testing.T) {
 	}
 	first := a.broker.events()
 	gap := rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "a", After: first[0].Sequence, Until: first[3].Sequence}
-	a.ask(gap)
+	a.request(gap)
 	again := a.sentAgain(6)
 	if len(again) != 2 || again[0].ID != first[1].ID || again[1].ID != first[2].ID {
 		t.Fatalf("sent again %v", again)
@@ -103,18 +103,18 @@ func TestMissingEventsAreSentAgain(t *testing.T) {
 	if e, f := again[0], first[1]; e.Previous != f.Previous || e.Database != f.Database || !slices.Equal(e.Body, f.Body) || !e.Time.Equal(f.Time) {
 		t.Errorf("%+v came back as %+v", f, e)
 	}
-	a.ask(gap) // of another consumer, at the same time
+	a.request(gap) // of another consumer, at the same time
 	if n := len(a.sentAgain(8)); n != 0 {
-		t.Errorf("%d events sent for a question that was just answered", n)
+		t.Errorf("%d events sent for a request that was just answered", n)
 	}
 	gap.After, gap.Until = 0, first[5].Sequence
-	a.ask(gap)
+	a.request(gap)
 	if n := len(a.sentAgain(8)); n != 3 {
-		t.Errorf("%d events sent for one question, at most 3 are allowed", n)
+		t.Errorf("%d events sent for one request, at most 3 are allowed", n)
 	}
 }
 
-// What is no question, or is none for this outbox, is settled and sends nothing.
+// What is no request, or one for another source or topic, is acknowledged and sends nothing.
 func TestForeignRequestsAreIgnored(t *testing.T) {
 	t.Parallel()
 	a := setupRequests(t, func(c *outbox.Config) { c.Topics = []string{"accounts"} })
@@ -139,21 +139,21 @@ func TestForeignRequestsAreIgnored(t *testing.T) {
 	} {
 		bad := good
 		edit(&bad)
-		a.ask(bad)
+		a.request(bad)
 	}
-	a.ask("what?")
-	a.ask([]int{1})
-	a.ask(map[string]any{"until": "soon"})
+	a.request("what?")
+	a.request([]int{1})
+	a.request(map[string]any{"until": "soon"})
 	if n := len(a.sentAgain(2)); n != 0 {
 		t.Fatalf("%d events sent", n)
 	}
-	a.ask(good)
+	a.request(good)
 	if again := a.sentAgain(2); len(again) != 1 || again[0].Source != "bank" {
 		t.Errorf("sent again %v", again)
 	}
 }
 
-// Retention was faster: the listener says so.
+// The listener reports that missing events are no longer kept.
 func TestMissingEventsThatAreGoneAreReported(t *testing.T) {
 	t.Parallel()
 	a := setupRequests(t, nil)
@@ -167,13 +167,13 @@ func TestMissingEventsThatAreGoneAreReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	gap := rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "a", After: events[0].Sequence, Until: events[3].Sequence}
-	a.ask(gap)
+	a.request(gap)
 	gap.Until = events[1].Sequence
-	a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "b", Until: 7})
+	a.request(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "b", Until: 7})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if r := a.refills; len(r) != 2 || !r[0].Gone || r[0].Sent != 1 || !r[1].Gone || r[1].Sent != 0 {
-		t.Errorf("refills %+v", r)
+	if r := a.resent; len(r) != 2 || !r[0].Gone || r[0].Sent != 1 || !r[1].Gone || r[1].Sent != 0 {
+		t.Errorf("resent %+v", r)
 	}
 }
 
@@ -185,7 +185,7 @@ type stopped struct {
 
 func (s stopped) Now() time.Time { return s.at }
 
-// A flood of questions of one asker is settled in few lines, and takes nothing from another asker.
+// A flood of requests of one requester is refused with few log lines, and takes nothing from another requester.
 func TestFloodOfRequestsIsLimitedByRequester(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -203,17 +203,17 @@ func TestFloodOfRequestsIsLimitedByRequester(t *testing.T) {
 	const flood = 20_000
 	for i := range flood { // of many streams, and of one by ever larger gaps
 		if subject := "a"; i%2 == 0 {
-			a.askAs("noisy", gap(subject, flood-int64(i)))
+			a.requestAs("noisy", gap(subject, flood-int64(i)))
 		} else {
-			a.askAs("noisy", gap(fmt.Sprintf("nothing %d", i), 1))
+			a.requestAs("noisy", gap(fmt.Sprintf("nothing %d", i), 1))
 		}
 	}
 	sent := len(a.broker.events())
 	if sent > 2+4 {
-		t.Errorf("%d events sent again for the questions of one asker for one stream", sent-2)
+		t.Errorf("%d events sent again for the requests of one requester for one stream", sent-2)
 	}
-	for _, asker := range []string{"quiet", "calm", "still"} { // one may share its place with the noisy one, by chance
-		a.askAs(asker, gap("b", 0))
+	for _, requester := range []string{"quiet", "calm", "still"} { // one may share its limiter with the noisy one, by chance
+		a.requestAs(requester, gap("b", 0))
 	}
 	if n := len(a.sentAgain(sent)); n != 1 {
 		t.Errorf("%d events sent to other askers, want 1", n)
@@ -221,7 +221,7 @@ func TestFloodOfRequestsIsLimitedByRequester(t *testing.T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	refused, looked := 0, 0
-	for _, r := range a.refills {
+	for _, r := range a.resent {
 		switch {
 		case r.Refused && r.Err != nil && r.Requester == "noisy":
 			refused++
@@ -230,14 +230,14 @@ func TestFloodOfRequestsIsLimitedByRequester(t *testing.T) {
 		}
 	}
 	if looked > 201 || refused+looked < flood+1 {
-		t.Errorf("%d questions refused and %d answered", refused, looked)
+		t.Errorf("%d requests refused and %d answered", refused, looked)
 	}
 	if n := strings.Count(log.String(), "\n"); n == 0 || n > 10 {
 		t.Errorf("%d log lines:\n%.2000s", n, log.String())
 	}
 }
 
-// A question is small, its answer is bounded: for one question, and for an asker.
+// What is sent for one request is bounded, and so is what one requester getsn requester.
 func TestResentBytesAreLimited(t *testing.T) {
 	t.Parallel()
 	a := setupRequests(t, func(c *outbox.Config) { c.Clock, c.ResendBytes = stopped{at: time.Now()}, 250_000 })
@@ -247,32 +247,32 @@ func TestResentBytesAreLimited(t *testing.T) {
 		publish(t, a.outbox, e)
 	}
 	eventually(t, "all events", func() bool { return len(a.broker.events()) == events })
-	ask := func(asker, subject string, after int64) []rocketflow.Event {
+	request := func(requester, subject string, after int64) []rocketflow.Event {
 		before := len(a.broker.events())
-		a.askAs(asker, rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence})
+		a.requestAs(requester, rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence})
 		return a.sentAgain(before)
 	}
-	first := ask("one", "s0", 0)
+	first := request("one", "s0", 0)
 	if len(first) != 3 { // the third reaches the limit
-		t.Fatalf("%d events of %d bytes sent for one question", len(first), size)
+		t.Fatalf("%d events of %d bytes sent for one request", len(first), size)
 	}
-	if rest := ask("two", "s0", first[2].Sequence-1); len(rest) != 3 || rest[0].Sequence != first[2].Sequence {
+	if rest := request("two", "s0", first[2].Sequence-1); len(rest) != 3 || rest[0].Sequence != first[2].Sequence {
 		t.Errorf("the rest: %d events", len(rest))
 	}
 	total := len(first)
 	for _, subject := range []string{"s1", "s2"} {
 		for range 3 {
-			total += len(ask("one", subject, 0))
+			total += len(request("one", subject, 0))
 		}
 	}
 	for i := range 20 { // gaps that no earlier one covers
-		total += len(ask("one", "s0", int64(20-i)))
+		total += len(request("one", "s0", int64(20-i)))
 	}
 	if most := 4*250_000/size + 3; total > most {
-		t.Errorf("%d events sent to an asker that asked for more and more, want at most %d", total, most)
+		t.Errorf("%d events sent to a requester that requested more and more, want at most %d", total, most)
 	}
-	if n := len(ask("three", "s1", 0)); n == 0 {
-		t.Error("another asker got nothing")
+	if n := len(request("three", "s1", 0)); n == 0 {
+		t.Error("another requester got nothing")
 	}
 }
 
@@ -283,20 +283,20 @@ func TestLargeMissingEventIsSentAgain(t *testing.T) {
 	for range 2 {
 		publish(t, a.outbox, rocketflow.Event{Topic: "accounts", Type: "big", Subject: "s", ContentType: "application/octet-stream", Body: make([]byte, 900_000)})
 	}
-	a.ask(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "s", Until: rocketflow.MaxSequence})
+	a.request(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "s", Until: rocketflow.MaxSequence})
 	if n := len(a.sentAgain(2)); n != 1 {
 		t.Errorf("%d events sent, want 1", n)
 	}
 }
 
-// What is no question isn't even read, however large.
+// A message that is too large for a request is not read.
 func TestLargeRequestIsNotRead(t *testing.T) {
 	t.Parallel()
 	a := setupRequests(t, nil)
 	if err := a.credit(t.Context(), "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	a.ask(map[string]any{"source": "bank", "topic": "accounts", "subject": "a", "after": 0, "until": 9, "more": strings.Repeat("x", 1<<20)})
+	a.request(map[string]any{"source": "bank", "topic": "accounts", "subject": "a", "after": 0, "until": 9, "more": strings.Repeat("x", 1<<20)})
 	if n := len(a.sentAgain(1)); n != 0 {
 		t.Errorf("%d events sent", n)
 	}

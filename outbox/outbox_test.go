@@ -255,7 +255,8 @@ func TestBrokerNeverFailsATransaction(t *testing.T) {
 
 func TestTooLargeEventFailsTheTransaction(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
+	var o outcomes
+	b := setup(t, func(c *outbox.Config) { c.Listener = o.listener() })
 	b.broker.set("prepare", broker.ErrTooLarge)
 	err := b.credit(context.Background(), "a", 1)
 	if !errors.Is(err, broker.ErrTooLarge) {
@@ -263,6 +264,9 @@ func TestTooLargeEventFailsTheTransaction(t *testing.T) {
 	}
 	if n := b.count(t, "account"); n != 0 {
 		t.Error("the transaction committed")
+	}
+	if o.rolledBack.Load() != 1 || o.unknown.Load() != 0 || o.committed.Load() != 0 {
+		t.Errorf("reported: %d rolled back, %d unknown, %d committed; want 1, 0, 0", o.rolledBack.Load(), o.unknown.Load(), o.committed.Load())
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// journal keeps what a listener was told of paths.
+// journal records what a listener was called with about paths.
 type journal struct {
 	mu    sync.Mutex
 	paths []outbox.PathInfo
@@ -90,7 +90,7 @@ func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 	}
 	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Reason: outbox.PathBreakerOpen}}
 	if got := j.changes(); !slices.Equal(got, want) {
-		t.Errorf("told %v, want %v", got, want)
+		t.Errorf("listener got %v, want %v", got, want)
 	}
 
 	b.broker.mu.Lock()
@@ -109,7 +109,7 @@ func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 		got.Reason = outbox.PathBreakerClosed
 	}
 	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathBreakerClosed}) {
-		t.Errorf("then told %v", got)
+		t.Errorf("then the listener got %v", got)
 	}
 	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
 	// Half messages that probe may overtake what the relay holds of a. The others were sent while the breaker was open.
@@ -123,7 +123,7 @@ func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 	chain(t, events)
 }
 
-// A broker that rejects is there.
+// A broker that rejects events is not away.
 func TestRejectionsDontOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
@@ -135,11 +135,11 @@ func TestRejectionsDontOpenTheBreaker(t *testing.T) {
 		}
 	}
 	if n := j.waits(); n != 30 || len(j.changes()) != 1 { // that it is pinned
-		t.Errorf("%d half messages were tried, told %v", n, j.changes())
+		t.Errorf("%d half messages were tried, listener got %v", n, j.changes())
 	}
 }
 
-// A caller in a hurry gets its commit, though the broker is late.
+// A caller with a short deadline gets its commit, though the broker is late.
 func TestShortDeadlineLeavesTimeToCommit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.HalfTimeout, c.SweepGrace = 10*time.Second, 20*time.Second })
@@ -154,7 +154,7 @@ func TestShortDeadlineLeavesTimeToCommit(t *testing.T) {
 	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }
 
-// Under load most transactions take the relay, at rest half messages; it is told when that changes, not each time.
+// Under load most transactions take the relay path, else the half-message path; the listener is called when that changes, not each time.
 func TestPathFollowsLoad(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -192,7 +192,7 @@ func TestPathFollowsLoad(t *testing.T) {
 	})
 	want := []outbox.PathInfo{{From: outbox.HalfMessages, To: outbox.Relay, Reason: outbox.PathBusy}, {From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathFree}}
 	if got := j.changes(); !slices.Equal(got, want) {
-		t.Errorf("told %v, want %v", got, want)
+		t.Errorf("listener got %v, want %v", got, want)
 	}
 	eventually(t, "all events", func() bool { return int64(len(b.broker.events())) == published.Load() })
 }
@@ -274,8 +274,8 @@ func TestConfigPinsThePath(t *testing.T) {
 			if n := prepared.Load(); n != int64(halves) {
 				t.Errorf("%d half messages, want %d", n, halves)
 			}
-			if told := j.changes(); path != outbox.Auto && (len(told) != 1 || told[0] != outbox.PathInfo{To: path, Reason: outbox.PathPinned}) {
-				t.Errorf("told %v", told)
+			if got := j.changes(); path != outbox.Auto && (len(got) != 1 || got[0] != outbox.PathInfo{To: path, Reason: outbox.PathPinned}) {
+				t.Errorf("listener got %v", got)
 			}
 			eventually(t, "events", func() bool { return len(b.broker.events()) == 6 })
 			chain(t, b.broker.events())

@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is said
+// Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is logged
 // once, and it goes on by itself.
 func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 		t.Errorf("%d events were sent that could not be acked", n)
 	}
 	if n := log.count("takes no writes"); n != 1 {
-		t.Errorf("it was said %d times that the database takes no writes, want once", n)
+		t.Errorf("it was logged %d times that the database takes no writes, want once", n)
 	}
 	readOnly.Store(false)
 	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 40 })

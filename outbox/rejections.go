@@ -40,10 +40,9 @@ func newRejected(e rocketflow.Event, err error) rejectedEvent {
 // startRejections records, in batches, what the broker has rejected of the relay.
 func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 	return startBatcher(func(ctx context.Context, batch []rejectedEvent, failures *failureStreak) error {
-		err := o.recordRejections(ctx, batch)
+		err := o.recordRejections(ctx, batch, true)
 		if err == nil {
 			failures.end(o.log, "rejections are recorded again")
-			o.backlog.reject(batch, true)
 		} else if failures.begins(err) {
 			o.log.Warn("rejections can't be recorded, so the sweep sends these events again and again; it is retried", "events", len(batch), "error", err)
 		}
@@ -51,8 +50,9 @@ func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 	})
 }
 
-// recordRejections records what the broker has rejected, so that the sweep's passes step over it.
-func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent) error {
+// recordRejections records what the broker has rejected, so that the sweep's passes step over it. relayed reports that the
+// events come from the relay and not from the sweep.
+func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent, relayed bool) error {
 	ids, topics, reasons, ofTopic := make([]string, len(all)), make([]string, len(all)), make([]string, len(all)), make([]bool, len(all))
 	topic := map[string]RejectedInfo{}
 	for i, r := range all {
@@ -63,6 +63,7 @@ func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent) erro
 	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
 		return fmt.Errorf("record rejected events: %w", err)
 	}
+	o.backlog.reject(all, relayed) // before it is logged: updateBacklog takes back what is not counted
 	for _, name := range slices.Sorted(maps.Keys(topic)) {
 		info := topic[name]
 		if o.loggedReasons.add(name, info.Reason) {

@@ -24,7 +24,7 @@ func (b *bundle) publishOne(ctx context.Context, p rocketflow.Payload) error {
 	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, p) })
 }
 
-// loggedLines collects what is loggedLines.
+// loggedLines collects the lines of a log.
 type loggedLines struct {
 	mu    sync.Mutex
 	lines []string
@@ -90,7 +90,7 @@ func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 		t.Errorf("rejected are %v", r)
 	}
 	if n := log.count("the broker rejects events"); n > 2 {
-		t.Errorf("each of two processes says once that the broker rejects a topic's events, they said it %d times", n)
+		t.Errorf("each of two processes logs once that the broker rejects a topic's events; it was logged %d times", n)
 	}
 
 	b.broker.reject("")

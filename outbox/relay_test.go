@@ -72,7 +72,7 @@ func TestRelayBoundsTheBytesOfARequest(t *testing.T) {
 	}
 }
 
-// A member that the broker rejects holds nobody back.
+// An event that the broker rejects holds back no other of its request.
 func TestRejectedEventHoldsBackNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *outbox.Config) { c.Path = outbox.Relay })

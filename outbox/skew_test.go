@@ -20,7 +20,7 @@ type ahead struct {
 func (a ahead) Now() time.Time { return a.Clock.Now().Add(a.by) }
 
 // A process whose clock is a month ahead, or behind, drops nothing because of it, makes the partitions of Postgres' days,
-// and says once that its clock is wrong.
+// and logs once that its clock is wrong.
 func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 	t.Parallel()
 	for name, by := range map[string]time.Duration{"ahead": 32 * 24 * time.Hour, "behind": -32 * 24 * time.Hour} {
@@ -59,7 +59,7 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 				t.Errorf("%d events and %d acks are left, want 1 and 1", events, acks)
 			}
 			if n := log.count("clock differs"); n != 1 {
-				t.Errorf("it was said %d times that the clock is wrong, want once", n)
+				t.Errorf("it was logged %d times that the clock is wrong, want once", n)
 			}
 			if err := wrong.credit(t.Context(), "a", 1); err != nil {
 				t.Fatal(err)

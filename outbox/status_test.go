@@ -7,7 +7,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Who asks for the status of a transaction doesn't make it write each event at once, as who asks for its connection does.
+// TxStatus and IsClosed don't make a transaction record eagerly, as Conn does.
 func TestTxStatusDoesntExposeTheConnection(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -26,7 +26,7 @@ func TestTxStatusDoesntExposeTheConnection(t *testing.T) {
 			IsClosed() bool
 		})
 		if !ok || status.TxStatus() != 'T' || status.IsClosed() {
-			t.Error("the transaction doesn't tell its status")
+			t.Error("the transaction doesn't return its status")
 		}
 		if err := tx.Publish(ctx, credited{"a", 1}); err != nil {
 			return err

@@ -149,10 +149,9 @@ func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out
 		out.acked[id] = true
 	}
 	if len(rejected) > 0 {
-		if err := s.outbox.recordRejections(ctx, rejected); err != nil {
+		if err := s.outbox.recordRejections(ctx, rejected, false); err != nil {
 			return err
 		}
-		s.outbox.backlog.reject(rejected, false)
 		for _, r := range rejected {
 			out.rejected[r.id] = true
 		}

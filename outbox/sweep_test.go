@@ -35,7 +35,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 		err := late.QueryRow(ctx, "SELECT now() + $1::interval < clock_timestamp()", sweepGrace).Scan(&over)
 		return err == nil && over
 	})
-	if err := late.Commit(ctx); err != nil { // nobody but the sweep knows of it
+	if err := late.Commit(ctx); err != nil { // only the sweep can find it
 		t.Fatal(err)
 	}
 	eventually(t, "the late event", func() bool { return len(b.broker.events()) == 11 })

@@ -16,10 +16,9 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// TestClock gives all parts one clock. Each time round a timeout is overdue, its handler publishes, and the handler of
-// what it published fails and is tried again. Nothing of it waits for anything but the clock, though the broker's stands
-// still: what is late there the sweep sends.
-func TestClock(t *testing.T) {
+// All parts use Config.Clock. In each round a timeout fires, its handler publishes, and the handler of that event fails and is
+// retried. All of it waits for that clock alone; the broker's clock stands still, so the sweep sends what is late there.
+func TestAllPartsUseOneClock(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
 	config := shopIn(t, schema)

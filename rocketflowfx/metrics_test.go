@@ -27,9 +27,9 @@ func (o Overdue) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "parcels", Type: "parcel.overdue"}
 }
 
-// TestFenceAndMetrics disarms a timeout that the broker holds already. The router holds its event back without being told
-// to, and a Registerer is all that it takes to see that counted, besides the listener of the configuration.
-func TestFenceAndMetrics(t *testing.T) {
+// A timeout is disarmed that was handed over to the broker. The router's fence drops its event, and that is counted because
+// there is a Registerer, and reported to the listener of the Config.
+func TestFenceIsInstalledAndCounted(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
 	handedOver, stale := make(chan struct{}, 1), make(chan struct{}, 1)
@@ -85,8 +85,8 @@ func TestFenceAndMetrics(t *testing.T) {
 	}
 }
 
-// TestTee calls each func of teed listeners.
-func TestTee(t *testing.T) {
+// Tee calls each func of all its listeners.
+func TestTeeCallsAllListeners(t *testing.T) {
 	t.Parallel()
 	testTee(t, outbox.Tee)
 	testTee(t, handlers.Tee)

@@ -23,7 +23,7 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// shop is the configuration of a service that shares nothing with other tests.
+// shop returns the configuration of a service that shares nothing with other tests.
 func shop(t *testing.T) (*pgxpool.Pool, rocketflowfx.Config) {
 	t.Helper()
 	pool, schema := testdb.Migrated(t)
@@ -48,8 +48,8 @@ func shopIn(t *testing.T, schema string) rocketflowfx.Config {
 	}
 }
 
-// TestModule starts all parts, sends an event through them, and stops them.
-func TestModule(t *testing.T) {
+// All parts start, handle an event, and stop.
+func TestModuleHandlesAnEvent(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
 	handled := make(chan string, 1)
@@ -83,8 +83,8 @@ func TestModule(t *testing.T) {
 	}
 }
 
-// TestMissingTopic: without CreateTopics a topic that is missing is an error of the start.
-func TestMissingTopic(t *testing.T) {
+// Without CreateTopics a missing topic is an error at the start that names it.
+func TestMissingTopicIsAnError(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
 	config.Topics, config.CreateTopics = []broker.Topic{{Name: "missing"}}, false

@@ -26,7 +26,7 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// lines counts what is logged.
+// lines counts log lines.
 type lines struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -55,7 +55,7 @@ func (l *lines) all() map[string]int {
 	return maps.Clone(l.count)
 }
 
-// A broker that is away while a whole service is at work is a few lines in its log, not some each second.
+// While the broker is away a busy service writes a few lines to its log in all, not several a second.
 func TestOutageIsAFewLines(t *testing.T) {
 	t.Parallel()
 	const outage = 10 * time.Second
@@ -128,7 +128,7 @@ func wantFew(t *testing.T, most int, before, after map[string]int) {
 	}
 }
 
-// The same for a database that is away.
+// The same holds while the database is away.
 func TestOutageOfPostgresIsAFewLines(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -28,9 +28,9 @@ func (s Seen) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "parcels", Type: "parcel.seen", Subject: s.Parcel, Unordered: true}
 }
 
-// TestSoak has sixty days pass, each with the events of parcels that nobody hears of again. What the tables hold comes to
-// stand still: as many rows and partitions as the retentions make, on every day.
-func TestSoak(t *testing.T) {
+// Sixty days pass, each with events of streams that don't go on. The number of rows and partitions of each table stops
+// growing: it is what the retentions keep.
+func TestTablesDoNotGrow(t *testing.T) {
 	t.Parallel()
 	const (
 		days   = 60
@@ -94,7 +94,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// more tells what is more than it ever was, by more than half.
+// more returns what has grown by more than half beyond its maximum so far.
 func more(sizes, highest map[string]int) string {
 	for _, name := range slices.Sorted(maps.Keys(sizes)) {
 		if n := sizes[name]; n > highest[name]*3/2 {
@@ -104,7 +104,7 @@ func more(sizes, highest map[string]int) string {
 	return ""
 }
 
-// tables counts what is in a service's tables.
+// tables returns the numbers of rows and partitions of a service's tables.
 func tables(t *testing.T, s *rocketflowtest.Service, w *rocketflowtest.Env) map[string]int {
 	t.Helper()
 	sizes := map[string]int{}

@@ -67,7 +67,7 @@ func TestPublishRefusesAnUnknownTopic(t *testing.T) {
 }
 
 // The topic of sagas' timeouts must exist like the others.
-func TestMissingTimeoutTopic(t *testing.T) {
+func TestMissingTimeoutTopicIsAnError(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
 	client, err := rocketmq.Open(t.Context(), rocketmq.Config{

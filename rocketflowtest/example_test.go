@@ -50,10 +50,10 @@ func Example() {
 		rocketflowfx.Config{Service: "orders", Topics: topics},
 		fx.Invoke(func(router *handlers.Router, timeouts *timeout.Scheduler) {
 			handlers.On(router, "orders", func(ctx context.Context, tx rocketflow.Tx, p placed) error {
-				return timeouts.Arm(ctx, tx, p.ID, "unpaid", env.Now().Add(30*time.Minute), overdue{ID: p.ID})
+				return timeouts.Arm(ctx, tx, p.ID, "unpaid", env.Now().Add(30*time.Minute), overdue(p))
 			})
 			handlers.On(router, "orders", func(ctx context.Context, tx rocketflow.Tx, o overdue) error {
-				return tx.Publish(ctx, closed{ID: o.ID})
+				return tx.Publish(ctx, closed(o))
 			})
 		}),
 	)

@@ -36,10 +36,9 @@ func SuppressClientRaces() {
 	if !raceEnabled || suppressesRaces(os.Getenv(raceOptions)) {
 		return
 	}
-	if err := restartSuppressed(); err != nil {
-		fmt.Fprintf(os.Stderr, "rocketflowtest: suppress the RocketMQ client's data races: %v\n", err)
-		os.Exit(1)
-	}
+	err := restartSuppressed()
+	fmt.Fprintf(os.Stderr, "rocketflowtest: suppress the RocketMQ client's data races: %v\n", err)
+	os.Exit(1)
 }
 
 // restartSuppressed replaces the process. It returns only if that fails.

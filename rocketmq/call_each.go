@@ -11,7 +11,7 @@ import (
 )
 
 // callEach runs call for each connection concurrently and returns the errors by connection. It returns when all calls have
-// returned, or hedgeDelay after the first broker responded, or when ctx ends: a broker that hangs delays nobody for longer. A
+// returned, or hedgeDelay after the first broker responded, or when ctx ends: a broker that hangs delays the caller no longer. A
 // call that has not returned by then has an error that matches broker.ErrUnavailable, and its context ends.
 func (c *Client) callEach(ctx context.Context, conns []*brokerConn, call func(context.Context, *brokerConn) error) map[*brokerConn]error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -22,8 +22,8 @@ const (
 	checkTimeout    = 5 * time.Second
 )
 
-// checkQueue decides the checks of one producer group with the application's Checker, in checkWorkers goroutines, and tells the
-// broker each decision. A check that finds the queue full is dropped: the broker repeats it.
+// checkQueue decides the checks of one producer group with the application's Checker, in checkWorkers goroutines, and sends each
+// decision to the broker. A check that finds the queue full is dropped: the broker repeats it.
 type checkQueue struct {
 	producer *transactionProducer
 	checker  broker.Checker
@@ -100,7 +100,7 @@ func (q *checkQueue) answer(check broker.Check) {
 }
 
 // decide calls the checker. A decision after the deadline counts as Unknown, because the broker may have repeated the check by
-// then; the error, which done gets, tells the checker that its decision was not taken.
+// then; the error, which done gets, reports that the decision was not taken.
 func (q *checkQueue) decide(check broker.Check) (decision broker.Decision, done func(error), err error) {
 	ctx, cancel := context.WithTimeout(q.ctx, checkTimeout)
 	defer cancel()

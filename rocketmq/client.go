@@ -145,7 +145,7 @@ func (c *Client) goWork(fn func()) bool {
 
 // Close stops the consumers (as Consumer.Stop does) and closes the transaction producers (as TransactionProducer.Close does),
 // waits for sends in flight, and closes the connections. When ctx ends first Close waits no longer and returns an error, and the
-// connections are closed all the same. Later calls of any method fail with broker.ErrUnavailable; a second Close does nothing.
+// connections are closed all the same. Later calls that need a broker fail with broker.ErrUnavailable; a second Close does nothing.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closed {

@@ -173,7 +173,7 @@ func (cc *clientConsumer) settleSerial(ctx context.Context, d broker.Delivery) b
 	return false
 }
 
-// enter passes the gate, or returns false if it is closed. Whoever has passed calls running.Done.
+// enter passes the gate, or returns false if it is closed. After true the caller must call running.Done.
 func (cc *clientConsumer) enter() bool {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()

@@ -38,7 +38,7 @@ const (
 // orDefer returns err, the result of a first call of do, unless err says that no broker can be reached and Config.AwaitBroker is
 // set. Then it returns nil, and do is called until it succeeds.
 func (c *Client) orDefer(what string, err error, do func(ctx context.Context) error) error {
-	if err == nil || !c.config.AwaitBroker || !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) {
+	if err == nil || !c.config.AwaitBroker || !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) || errors.Is(err, errClientClosed) {
 		return err
 	}
 	c.log.Warn("no broker can be reached; the call is repeated until one can", keyWhat, what, keyError, err)

@@ -88,7 +88,13 @@ func TestAwaitBroker(t *testing.T) {
 		return nil
 	})
 	if err := c.VerifyTopics(ctx, "missing"); !errors.Is(err, broker.ErrTopicNotFound) {
-		t.Errorf("while a broker is there a missing topic is an error; got %v", err)
+		t.Errorf("while a broker can be reached a missing topic is an error; got %v", err)
+	}
+	if err := c.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := c.VerifyTopics(ctx, topic); !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("a call of a closed client is not deferred; got %v", err)
 	}
 }
 

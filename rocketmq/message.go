@@ -75,7 +75,7 @@ func wireProperties(m broker.Message) (map[string]string, error) {
 	return p, nil
 }
 
-// newMessageID returns a new unique key. It is as long as RocketMQ's own: parts of its tools tell keys from offsets by the length.
+// newMessageID returns a new unique key. It is as long as RocketMQ's own: some of its tools distinguish keys from offset ids by the length.
 func newMessageID() string {
 	id, err := uuid.NewV7()
 	if err != nil {

@@ -45,7 +45,7 @@ func (f TimerFormat) cancelProperties(t broker.Timer, version int) []map[string]
 		return []map[string]string{{startDeliver: ms, cancelTimer: t.MessageID}}
 	}
 	// The key of a timer is the message's unique key; from 5.3.2 on topic+key; and in 5.5 by default the unique key again. A
-	// cancellation with the wrong key has no effect, so where the version doesn't tell both are sent.
+	// cancellation with the wrong key has no effect, so if the version leaves it open both are sent.
 	plain := map[string]string{timerDeliver: ms, timerDelete: t.MessageID}
 	withTopic := map[string]string{timerDeliver: ms, timerDelete: t.Topic + "+" + t.MessageID}
 	switch {

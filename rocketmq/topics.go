@@ -44,7 +44,7 @@ func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error 
 		created = append(created, t)
 	}
 	for _, t := range created {
-		// A broker responds before the name servers know the topic: one that has just booted tells them up to 30 s later.
+		// A broker responds before the name servers know the topic: one that has just booted registers with them up to 30 s later.
 		for {
 			_, err := c.routes.get(ctx, t.Name)
 			if err == nil {

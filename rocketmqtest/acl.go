@@ -2,8 +2,8 @@ package rocketmqtest
 
 import "github.com/rocketflow/rocketflow/internal/remoting"
 
-// authenticate returns the refusal of a request that isn't signed by one of the users. A name server has no users, as
-// the real one has none.
+// authenticate returns a refusal if no user has signed the request, else nil. The name server has no users, like the real
+// one.
 func (s *Server) authenticate(r *request) *remoting.Command {
 	if len(s.config.Credentials) == 0 || r.from.endpoint == s.nameServer {
 		return nil

@@ -10,12 +10,12 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// allTopics names all topics (206).
+// allTopics responds with the names of all topics (206).
 func (s *Server) allTopics(r *request) *remoting.Command {
 	return r.respondJSON(map[string]any{"topicList": slices.Sorted(maps.Keys(s.topics))})
 }
 
-// groupConfig is what an operator sees of a consumer group. None of it can be changed.
+// groupConfig is the configuration of a consumer group in a response. It can't be changed.
 type groupConfig struct {
 	Name        string `json:"groupName"`
 	Enabled     bool   `json:"consumeEnable"`
@@ -23,7 +23,7 @@ type groupConfig struct {
 	RetryMax    int    `json:"retryMaxTimes"`
 }
 
-// allGroups lists all consumer groups (201).
+// allGroups responds with the configurations of all consumer groups (201).
 func (s *Server) allGroups(r *request) *remoting.Command {
 	groups := map[string]groupConfig{}
 	for name := range s.groups {
@@ -32,7 +32,7 @@ func (s *Server) allGroups(r *request) *remoting.Command {
 	return r.respondJSON(map[string]any{"subscriptionGroupTable": groups, "forbiddenTable": struct{}{}, "dataVersion": struct{}{}})
 }
 
-// messageByID hands out the message at a position of the commit log (33).
+// messageByID responds with the message at a position of the commit log (33).
 func (s *Server) messageByID(r *request) *remoting.Command {
 	if refusal := r.requireNumbers("offset"); refusal != nil {
 		return refusal
@@ -46,8 +46,8 @@ func (s *Server) messageByID(r *request) *remoting.Command {
 	return a
 }
 
-// queryMessage hands out the newest messages of a topic that have a key, or a unique key, in the order of their arrival
-// (12). It tells how far the index of keys has come: here always to the end.
+// queryMessage responds with the newest messages of a topic that have a key or a unique key, in the order of storage (12).
+// The response also has the position of the key index, which here is always the end.
 func (s *Server) queryMessage(r *request) *remoting.Command {
 	if refusal := r.requireNumbers("maxNum", "beginTimestamp", "endTimestamp"); refusal != nil {
 		return refusal
@@ -76,6 +76,7 @@ func (s *Server) queryMessage(r *request) *remoting.Command {
 	return a
 }
 
+// hasKey reports whether a message has a key or a unique key.
 func hasKey(e *entry, key string) bool {
 	p := e.record().Properties
 	return p[propertyUniqueKey] == key || slices.Contains(strings.Fields(p[propertyKeys]), key)

@@ -9,10 +9,10 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// maxHalfAge is the age at which a half message is thrown away unasked: the broker deletes its files then.
+// maxHalfAge is the age at which a half message is discarded without a check-back, because a real broker deletes its files.
 const maxHalfAge = 72 * time.Hour
 
-// armChecks plans the next round of checks, if there is something to check. Rounds are on a grid of intervals.
+// armChecks schedules the next round of check-backs if there are half messages. Rounds run at multiples of the interval.
 func (s *Server) armChecks() {
 	h := &s.halves
 	if h.armed || h.next >= s.topics[halfTopic].queues[0].end() {
@@ -23,9 +23,9 @@ func (s *Server) armChecks() {
 	s.at(h.began.Add(passed+s.config.CheckInterval), s.checkRound)
 }
 
-// checkRound looks at half messages in their order until one is fresh. What is open is stored anew, at the end of the
-// queue, and then asked for: so the queue is passed only once. The real broker's round sleeps for a second before it
-// checks; this one doesn't.
+// checkRound checks half messages in their order until it finds one that is too young. An open one is stored again at the end
+// of the queue before its check-back is sent, so that the position in the queue only rises. (A real broker's round sleeps for
+// a second first; this one doesn't.)
 func (s *Server) checkRound() {
 	h, q := &s.halves, s.topics[halfTopic].queues[0]
 	h.armed = false
@@ -53,10 +53,11 @@ func (s *Server) checkRound() {
 	s.armChecks()
 }
 
-// checkHalf does with an open half message what its age and count ask for. It returns false if it is fresh.
+// checkHalf discards an open half message or sends a check-back, by its age and number of checks. It returns false if the half
+// message is too young.
 func (s *Server) checkHalf(e *entry, start time.Time) bool {
 	r := e.record()
-	// The count comes first, so that it counts rounds, not checks that reached someone.
+	// The count is raised first, so it counts rounds, not check-backs that reached a producer.
 	times, counted := r.Properties[propertyCheckTimes]
 	n, _ := strconv.Atoi(times)
 	if counted && n >= s.config.CheckMax {
@@ -83,8 +84,8 @@ func (s *Server) checkHalf(e *entry, start time.Time) bool {
 	return true
 }
 
-// keepImmune stores a half message anew that is not to be checked yet. Should it be ended meanwhile, that mark is for the
-// original, which the rounds have passed: so the copy is asked for all the same when its time is over.
+// keepImmune stores again a half message that must not be checked yet. If its transaction ends meanwhile, the marker names
+// the original, which the rounds have passed; so the copy is checked all the same once its immunity is over.
 func (s *Server) keepImmune(r *remoting.Record) bool {
 	if r.Properties[propertyPreparedOffset] == "" {
 		r.Properties[propertyPreparedOffset] = strconv.FormatInt(r.QueueOffset, 10)
@@ -93,30 +94,30 @@ func (s *Server) keepImmune(r *remoting.Record) bool {
 	return s.putBack(r)
 }
 
-// putBack stores a half message anew.
+// putBack stores a half message again, at the end of its queue.
 func (s *Server) putBack(r *remoting.Record) bool {
 	r.Topic, r.Queue = halfTopic, 0
 	if _, err := s.deliver(r); err != nil {
-		s.config.Logger.Error("can't store a half message anew", "err", err)
+		s.config.Logger.Error("a half message could not be stored again; it is not checked any more", "err", err)
 		return false
 	}
 	return true
 }
 
-// discard moves a half message to where those are that nobody ended.
+// discard moves a half message to the topic of discarded ones.
 func (s *Server) discard(r *remoting.Record) {
 	t := s.topics[discardTopic]
 	if t == nil {
 		t = s.makeTopic(discardTopic, 1, 1, permReadWrite)
 	}
 	r.Queue = 0
-	s.config.Logger.Info("a half message is thrown away", "key", r.Properties[propertyUniqueKey], "topic", r.Properties[propertyRealTopic])
+	s.config.Logger.Info("a half message was discarded after its last check-back", "key", r.Properties[propertyUniqueKey], "topic", r.Properties[propertyRealTopic])
 	if _, err := s.put(t, r); err != nil {
-		s.config.Logger.Error("can't store a half message that is thrown away", "err", err)
+		s.config.Logger.Error("a discarded half message could not be stored; it is lost", "err", err)
 	}
 }
 
-// sendCheck stores a half message anew and asks one of its producers for its outcome (39). It counts as asked even if there is
+// sendCheck stores a half message again and sends a check-back to one of its producers (39). The check counts even if there is
 // no producer.
 func (s *Server) sendCheck(r *remoting.Record) {
 	stored := r.Stored
@@ -125,7 +126,7 @@ func (s *Server) sendCheck(r *remoting.Record) {
 	}
 	producers := s.producers[r.Properties[propertyProducerGroup]]
 	if len(producers) == 0 {
-		s.config.Logger.Warn("no producer to check with", "group", r.Properties[propertyProducerGroup])
+		s.config.Logger.Warn("a half message could not be checked: its group has no producer", "group", r.Properties[propertyProducerGroup])
 		return
 	}
 	s.halves.turn++
@@ -137,7 +138,7 @@ func (s *Server) sendCheck(r *remoting.Record) {
 	r.Properties[propertyWait] = "false"
 	body, err := r.Append(nil)
 	if err != nil {
-		s.config.Logger.Error("can't encode a check", "err", err)
+		s.config.Logger.Error("a check-back could not be encoded and is skipped", "err", err)
 		return
 	}
 	key := r.Properties[propertyUniqueKey]
@@ -149,7 +150,7 @@ func (s *Server) sendCheck(r *remoting.Record) {
 	}})
 }
 
-// resumeCheck has a half message, or one that was thrown away, checked again from the first (323).
+// resumeCheck restarts the check-backs of a half message, open or discarded, with its count at 0 (323).
 func (s *Server) resumeCheck(r *request) *remoting.Command {
 	var half *entry
 	if _, offset, err := remoting.ParseOffsetID(strings.TrimSpace(r.Ext["msgId"])); err == nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-func TestCheck(t *testing.T) {
+// TestOpenHalfMessageIsChecked sends check-backs for a half message that is neither committed nor rolled back.
+func TestOpenHalfMessageIsChecked(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.produce("one")
@@ -54,8 +55,8 @@ func TestCheck(t *testing.T) {
 	want(t, "delivered", w.delivered(), "half", "half")
 }
 
-// TestCheckOldInterval shows the interval of 4.9.
-func TestCheckOldInterval(t *testing.T) {
+// TestCheckIntervalOf49 shows the default interval of RocketMQ 4.9.
+func TestCheckIntervalOf49(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{Version: rocketmqtest.RocketMQ49})
 	w.produce("one")
@@ -70,8 +71,8 @@ func TestCheckOldInterval(t *testing.T) {
 	}
 }
 
-// TestCheckRotates shows that all of a group are asked, in turn.
-func TestCheckRotates(t *testing.T) {
+// TestChecksRotateAmongProducers sends the check-backs of a group to each of its producers in turn.
+func TestChecksRotateAmongProducers(t *testing.T) {
 	t.Parallel()
 	one := run(t, rocketmqtest.Config{})
 	two := connect(t, one.mq)
@@ -91,8 +92,9 @@ func TestCheckRotates(t *testing.T) {
 	}
 }
 
-// TestDiscard shows that rounds count, not checks that anybody got.
-func TestDiscard(t *testing.T) {
+// TestUncheckedHalfMessageIsDiscarded discards a half message after CheckMax rounds, whether or not a producer got the
+// check-backs.
+func TestUncheckedHalfMessageIsDiscarded(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{CheckMax: 3})
 	w.half("half", "TAGS", "tag", "SHARDING_KEY", "key", "mine", "1")
@@ -144,8 +146,9 @@ func TestDiscard(t *testing.T) {
 	wantAnswer(t, "resume nothing", a, remoting.SystemError, "Exception was thrown when putting message back to RMQ_SYS_TRANS_HALF_TOPIC.")
 }
 
-// TestCheckAge shows what the producer's clock decides, which FastForward doesn't move.
-func TestCheckAge(t *testing.T) {
+// TestCheckAgeFollowsTheProducersClock computes the age of a half message from the born timestamp of its producer, whose
+// clock FastForward does not move.
+func TestCheckAgeFollowsTheProducersClock(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name           string
@@ -171,8 +174,8 @@ func TestCheckAge(t *testing.T) {
 	}
 }
 
-// TestCheckStopsAtFresh shows that one that is fresh hides those behind it.
-func TestCheckStopsAtFresh(t *testing.T) {
+// TestCheckRoundStopsAtYoungHalfMessage shows that one that is fresh hides those behind it.
+func TestCheckRoundStopsAtYoungHalfMessage(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.produce("one")
@@ -189,8 +192,8 @@ func TestCheckStopsAtFresh(t *testing.T) {
 	}
 }
 
-// TestCheckOfCommitted shows that a mark that isn't written yet doesn't protect from a check.
-func TestCheckOfCommitted(t *testing.T) {
+// TestUnwrittenMarkerDoesNotPreventCheck checks a committed half message whose marker is not written yet.
+func TestUnwrittenMarkerDoesNotPreventCheck(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.produce("one")
@@ -217,7 +220,7 @@ func TestCheckOfCommitted(t *testing.T) {
 	}
 }
 
-func TestImmunity(t *testing.T) {
+func TestCheckImmunityTime(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.produce("one")

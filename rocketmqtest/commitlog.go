@@ -7,11 +7,11 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// commitLog holds all messages of all topics in the order of their arrival, as a broker's files do.
+// commitLog holds the messages of all topics in the order of storage, like a broker's commit log files.
 type commitLog struct {
 	entries []*entry
-	next    int64 // offset of the next
-	bytes   int   // held
+	next    int64 // offset of the next message
+	bytes   int   // size of the entries
 }
 
 // entry is a stored message.
@@ -24,11 +24,11 @@ type entry struct {
 	encoded     []byte
 }
 
-// record decodes the message. It is the caller's own but for the body.
+// record decodes the message. The caller owns the record except its body.
 func (e *entry) record() *remoting.Record {
 	records, err := remoting.DecodeRecords(e.encoded)
 	if err != nil {
-		panic(err) // we encoded it
+		panic(err) // put has encoded it
 	}
 	return records[0]
 }
@@ -42,8 +42,8 @@ func (l *commitLog) at(offset int64) *entry {
 	return nil
 }
 
-// put stores a record in its topic's queue, and wakes who waits for it. The record gets its offsets and the time. It is
-// called with s.mu held, and fails only where the record can't be encoded.
+// put stores a record in its topic's queue, sets its offsets and store time, and responds to pulls that wait for it. It is
+// called with s.mu held. It fails only if the record can't be encoded.
 func (s *Server) put(t *topic, r *remoting.Record) (*entry, error) {
 	q := t.queues[r.Queue]
 	r.Topic = t.name
@@ -63,7 +63,7 @@ func (s *Server) put(t *topic, r *remoting.Record) (*entry, error) {
 	return e, nil
 }
 
-// trim forgets the oldest messages beyond what may be kept.
+// trim deletes the oldest messages beyond Config.MaxBytes.
 func (s *Server) trim() {
 	for s.log.bytes > s.config.MaxBytes {
 		e := s.log.entries[0]

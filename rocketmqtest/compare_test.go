@@ -20,9 +20,9 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// TestSameAnswers sends the same raw requests to this broker and to a real one with the settings of internal/devstack,
+// TestSameResponsesAsRocketMQ sends the same raw requests to this broker and to a real one with the settings of internal/devstack,
 // and compares the answers.
-func TestSameAnswers(t *testing.T) {
+func TestSameResponsesAsRocketMQ(t *testing.T) {
 	t.Parallel()
 	address := testbroker.NeedsReal(t)
 	mq := rocketmqtest.RunT(t, rocketmqtest.Config{

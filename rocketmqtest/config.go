@@ -11,19 +11,22 @@ import (
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
-// Clock is the machine's clock plus an offset that only grows: see [Server.FastForward]. It is a rocketflow.Clock.
+// Clock is the machine's clock plus an offset that only grows, see [Server.FastForward]. It implements rocketflow.Clock.
 type Clock = clock.Virtual
 
-// Version says which RocketMQ to be where they differ.
+// Version is the version of RocketMQ whose behaviour the broker shows where versions differ.
 type Version int
 
 const (
-	RocketMQ53 Version = iota // 5.3.3
-	RocketMQ49                // 4.9.7: no timers, and checks by default twice as far apart
-	RocketMQ55                // 5.5.0: timers are deleted by another key, and a committed message has fewer properties
+	// RocketMQ53 is 5.3.3.
+	RocketMQ53 Version = iota
+	// RocketMQ49 is 4.9.7: it has no timers, and its default interval between checks is twice as long.
+	RocketMQ49
+	// RocketMQ55 is 5.5.0: timers are deleted by another key, and a committed message has fewer properties.
+	RocketMQ55
 )
 
-// ordinal is the version's number in the protocol: clients go by it.
+// ordinal returns the number of the version in the protocol, by which clients choose their requests.
 func (v Version) ordinal() int {
 	switch v {
 	case RocketMQ49:
@@ -34,68 +37,90 @@ func (v Version) ordinal() int {
 	return remoting.Version
 }
 
-// Config says how the broker behaves. The zero value is RocketMQ 5.3.3 with the settings that it comes with.
+// Config configures a [Server]. The zero value is RocketMQ 5.3.3 with its default settings, except that topics are not
+// created automatically.
 type Config struct {
-	// Addr and BrokerAddr are where the name server and the broker listen. Default: free ports of 127.0.0.1.
+	// Addr and BrokerAddr are the addresses on which the name server and the broker listen. They must be on loopback.
+	// Defaults to free ports of 127.0.0.1.
 	Addr, BrokerAddr string
 
-	// Name of the broker. Default "broker-a".
+	// Name is the name of the broker.
+	// Defaults to "broker-a".
 	Name string
 
+	// Version is the version of RocketMQ to behave as.
+	// Defaults to RocketMQ53.
 	Version Version
 
-	// DMS makes scheduled messages those of Huawei's DMS: __STARTDELIVERTIME and __CANCEL_SCHEDULED_MSG instead of the
-	// timer properties.
+	// DMS makes scheduled messages work as in Huawei Cloud's DMS: by the properties __STARTDELIVERTIME and
+	// __CANCEL_SCHEDULED_MSG instead of RocketMQ's timer properties.
 	DMS bool
 
-	// Credentials are the users, a secret for each access key. Default: anybody may do anything.
+	// Credentials maps the access key of each user to its secret. Requests to the broker that no user has signed are refused.
+	// Defaults to no authentication.
 	Credentials map[string]string
 
-	// AutoCreateTopics makes a topic of four queues appear when someone sends to it. (Here the default is off.)
+	// AutoCreateTopics creates a topic with four queues when a message is sent to it.
+	// Defaults to false, unlike in a real broker.
 	AutoCreateTopics bool
 
-	// MaxMessageSize is the largest body in bytes. Default 4 MiB.
+	// MaxMessageSize is the maximum size of a body in bytes.
+	// Defaults to 4 MiB.
 	MaxMessageSize int
 
-	// MaxBytes bounds what is kept in memory; the oldest messages go first, read or not. Default 256 MiB.
+	// MaxBytes is the maximum size of all stored messages in bytes. Beyond it the oldest are deleted, whether read or not.
+	// Defaults to 256 MiB.
 	MaxBytes int
 
-	// TransactionTimeout is how old a half message is when it is first checked. Default 6 s.
+	// TransactionTimeout is the age at which a half message is checked for the first time.
+	// Defaults to 6 s.
 	TransactionTimeout time.Duration
-	// CheckInterval lies between two rounds of checks. Default 30 s (4.9: 60 s).
+	// CheckInterval is the time between two rounds of check-backs.
+	// Defaults to 30 s, or 60 s for RocketMQ49.
 	CheckInterval time.Duration
-	// CheckMax is how many checks a half message gets before it is thrown away. Default 15.
+	// CheckMax is the number of check-backs after which a half message is discarded.
+	// Defaults to 15.
 	CheckMax int
-	// OpBatchInterval is how long the mark that a transaction has ended stays in memory only. Default 3 s.
+	// OpBatchInterval is how long the marker that a transaction has ended may stay in memory only, where LoseMarkers loses it.
+	// Defaults to 3 s.
 	OpBatchInterval time.Duration
 
-	// TimerPrecision divides time for timers; one may be late by this. Default 1 s.
+	// TimerPrecision is the length of a slot of the timer wheel: a timer may be late by it.
+	// Defaults to 1 s.
 	TimerPrecision time.Duration
-	// TimerMaxDelay is how far ahead a timer may be. Default 72 h.
+	// TimerMaxDelay is the maximum time until a timer fires. Longer ones are refused.
+	// Defaults to 72 h.
 	TimerMaxDelay time.Duration
-	// NoTimers refuses timers, as a broker does whose timer wheel is switched off.
+	// NoTimers makes the broker refuse timers, as one whose timer wheel is disabled. RocketMQ49 implies it.
 	NoTimers bool
 
-	// DelayLevels are those of delayed messages, and of retries. Default 1s 5s 10s 30s 1m 2m … 10m 20m 30m 1h 2h.
+	// DelayLevels are the delays of the levels of delayed messages and of retries.
+	// Defaults to 1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h.
 	DelayLevels []time.Duration
 
-	// FlushInterval is for how long a message may be in memory only, what a power failure loses. Default 500 ms.
+	// FlushInterval is how long a message may stay in memory only, where LoseUnflushed loses it.
+	// Defaults to 500 ms.
 	FlushInterval time.Duration
 
-	// OffsetFlushInterval is for how long the offsets of groups, and the positions of timers and delayed messages, may be in
-	// memory only, what a kill loses. Default 5 s.
+	// OffsetFlushInterval is how long the offsets of groups and the progress of timers and delay levels may stay in memory
+	// only, where LoseMemory loses them.
+	// Defaults to 5 s.
 	OffsetFlushInterval time.Duration
 
-	// LockExpiry is how long a consumer keeps a queue's lock without renewing it. Default 60 s.
+	// LockExpiry is how long a consumer holds the lock of a queue without renewing it.
+	// Defaults to 60 s.
 	LockExpiry time.Duration
 
-	// Seed makes all that the broker draws by lot repeatable. Default 1.
+	// Seed is the seed of the broker's random choices.
+	// Defaults to 1.
 	Seed uint64
 
-	// Clock is for sharing one between servers, or with the application. Default: one of its own.
+	// Clock is the server's clock. Set it to share one clock between servers, or with an application.
+	// Defaults to a new clock.
 	Clock *Clock
 
-	// Logger tells what a broker would write to its log. Default: discard.
+	// Logger receives the broker's log.
+	// Defaults to a logger that discards everything.
 	Logger *slog.Logger
 }
 
@@ -139,7 +164,7 @@ var defaultDelayLevels = []time.Duration{
 	1 * time.Hour, 2 * time.Hour,
 }
 
-// validate is called on a Config with defaults.
+// validate checks a Config that has its defaults. An error is a *rocketflow.FieldError.
 func (c Config) validate() error {
 	field := func(name, format string, args ...any) error {
 		return valid.Fieldf("rocketmqtest.Config."+name, format, args...)
@@ -150,7 +175,7 @@ func (c Config) validate() error {
 			return field(name, "%v", err)
 		}
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return field(name, "%s is not on loopback, and this broker is for this machine alone", address)
+			return field(name, "%s is not a loopback address: this broker serves only its own machine", address)
 		}
 	}
 	for _, d := range []struct {

@@ -64,7 +64,7 @@ func (w *wire) back(r *remoting.Record, more ...string) *remoting.Command {
 	return w.call(remoting.SendMessageBack, ext.with(more...), "")
 }
 
-func TestRetriesWaitLongerEachTime(t *testing.T) {
+func TestEachRetryWaitsLonger(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.send("order")
@@ -96,7 +96,7 @@ func TestRetriesWaitLongerEachTime(t *testing.T) {
 	}
 }
 
-func TestSendToRetries(t *testing.T) {
+func TestSendToRetryTopic(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	send := func(body, reconsumed string) {
@@ -114,7 +114,7 @@ func TestSendToRetries(t *testing.T) {
 	want(t, "dead letters", bodies(w.read("%DLQ%consumers", 0)), "fourth", "ordered")
 }
 
-func TestGroupHearsOfChanges(t *testing.T) {
+func TestGroupIsNotifiedOfMembers(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
 	heard := make(chan string, 100)

@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,12 +14,12 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// Control has fn decide what becomes of each request, those to the name server too, and of those that the broker sends
-// (Request.FromBroker). Of several hooks the first that doesn't say Pass decides, in the order of their adding. The func
-// returned removes the hook; it may run once more where it runs already.
+// Control adds a hook: fn decides what happens to each request that the name server or the broker receives, and to those
+// that the broker sends (Request.FromBroker). If there are several hooks, the first in the order of addition that doesn't
+// return Pass decides. The returned function removes the hook; a call of fn that runs already is not interrupted.
 //
-// Hooks are called on the goroutines of the connections, several at a time, each in the order of its connection. A hook
-// that blocks blocks its connection. It may call the server's methods but Close, which waits for it.
+// Hooks run on the goroutines of the connections: concurrently for several connections, in order for each of them. A hook
+// that blocks, blocks its connection. It may call any method of the server except Close.
 func (s *Server) Control(fn func(r Request) Action) (remove func()) {
 	h := &hook{fn}
 	s.mu.Lock()
@@ -44,28 +45,40 @@ func (s *Server) Control(fn func(r Request) Action) (remove func()) {
 	}
 }
 
+// hook is a function of Control, with an identity by which it is removed.
 type hook struct{ fn func(Request) Action }
 
-// Request is what a hook sees. What it has by reference is the server's: not to be changed.
+// Request is a request as a hook of [Server.Control] sees it. Maps and slices belong to the server: a hook must not change
+// them.
 type Request struct {
+	// Code is the request code of the protocol.
 	Code int
-	Name string // of the code, as RocketMQ has it: "SEND_MESSAGE_V2"; "" where it isn't known
+	// Name is RocketMQ's name of the code, such as "SEND_MESSAGE_V2". It is empty for an unknown code.
+	Name string
 
-	// FromBroker is set for what the broker sends to a client: "CHECK_TRANSACTION_STATE", "NOTIFY_CONSUMER_IDS_CHANGED".
+	// FromBroker is true for requests from the broker to a client: CHECK_TRANSACTION_STATE, NOTIFY_CONSUMER_IDS_CHANGED.
 	FromBroker bool
 
-	Client string // the client's id; "" before the connection's first heartbeat, and on the name server
+	// Client is the id of the client. It is empty before the first heartbeat of the connection, and on the name server.
+	Client string
+	// Remote is the client's end of the connection.
 	Remote netip.AddrPort
-	Ext    map[string]string // the fields of the header
-	Body   []byte
+	// Ext are the header fields, under their names on the wire.
+	Ext map[string]string
+	// Body is the body as it was sent.
+	Body []byte
 
-	// What the request is about, where it is of such a kind. Of a batch this is the first message's.
+	// Group and Topic are those that the request refers to. They are empty for requests that refer to none.
 	Group, Topic string
-	Key          string            // the message's unique key, which is also the id of its transaction
-	Properties   map[string]string // of sends and checks
+	// Key is the unique key of the message, which is also the id of its transaction. For a batch it is that of the first
+	// message.
+	Key string
+	// Properties are the properties of the message in sends and check-backs. For a batch they are those of the first message.
+	Properties map[string]string
 }
 
-// Action is what becomes of a request.
+// Action is what happens to a request: one of [Pass], [Respond], [Drop], [DropResponse], [Duplicate], [ResetBefore],
+// [ResetAfter], [Delay], [Reorder] and [HoldUntil].
 type Action struct {
 	kind   actionKind
 	code   int
@@ -75,6 +88,7 @@ type Action struct {
 	until  <-chan struct{}
 }
 
+// actionKind distinguishes the actions.
 type actionKind int
 
 const (
@@ -88,43 +102,44 @@ const (
 	toHold
 )
 
-// Pass is the zero Action: nothing special, or the next hook's decision.
+// Pass is the zero Action: the next hook decides, and without one the request is handled normally.
 var Pass Action
 
-// Respond answers the request with a code, say 2 for SYSTEM_BUSY, instead of having it handled.
+// Respond sends a response with a code, such as 2 for SYSTEM_BUSY, and does not handle the request.
 func Respond(code int, remark string) Action {
 	return Action{kind: toRespond, code: code, remark: remark}
 }
 
-// Drop loses the request before the broker sees it. The connection lives on.
+// Drop loses the request before it is handled. The connection stays open.
 func Drop() Action { return Action{kind: toDrop} }
 
-// DropResponse has the request handled and loses the answer.
+// DropResponse handles the request and loses the response.
 func DropResponse() Action { return Action{kind: toDropResponse} }
 
-// Duplicate has the request handled twice; the first answer goes back.
+// Duplicate handles the request twice and sends the first response.
 func Duplicate() Action { return Action{kind: toDuplicate} }
 
-// ResetBefore resets the connection instead of handling the request.
+// ResetBefore resets the connection and does not handle the request.
 func ResetBefore() Action { return Action{kind: toResetBefore} }
 
-// ResetAfter resets the connection once the request is handled, instead of answering it.
+// ResetAfter handles the request and resets the connection instead of sending the response.
 func ResetAfter() Action { return Action{kind: toResetAfter} }
 
-// Delay has the request handled after d of the machine's time. Others overtake it, those of its connection too. Like one
-// that is still in the network it outlives its client's end, but neither Stop nor Close.
+// Delay handles the request after d, in real time. Other requests overtake it, also on its connection. Like a packet in the
+// network, the request is handled even if its client has ended; Stop and Close lose it.
 func Delay(d time.Duration) Action { return Action{kind: toHold, delay: d} }
 
-// maxAfter is how long After waits for other requests.
-const maxAfter = time.Second
+// maxReorderDelay is how long Reorder waits for other requests.
+const maxReorderDelay = time.Second
 
-// Reorder has the request handled after the next n of the same code, or after a second if they don't come.
-func Reorder(n int) Action { return Action{kind: toHold, after: n, delay: maxAfter} }
+// Reorder handles the request after the next n requests of the same code, or after a second if fewer come.
+func Reorder(n int) Action { return Action{kind: toHold, after: n, delay: maxReorderDelay} }
 
-// HoldUntil has the request handled once released is closed, else never.
+// HoldUntil handles the request when released is closed. If that doesn't happen, it is never handled.
 func HoldUntil(released <-chan struct{}) Action { return Action{kind: toHold, until: released} }
 
-// Once is a hook that does something to the first request of a name.
+// Once returns a hook for [Server.Control] that applies an action to the first request of a name, such as "END_TRANSACTION",
+// and passes all others.
 func Once(name string, a Action) func(Request) Action {
 	var done atomic.Bool
 	return func(r Request) Action {
@@ -135,22 +150,23 @@ func Once(name string, a Action) func(Request) Action {
 	}
 }
 
+// String returns the action in words, for logs.
 func (a Action) String() string {
 	switch a.kind {
 	case toPass:
 		return "pass"
 	case toRespond:
-		return fmt.Sprintf("answer %d", a.code)
+		return fmt.Sprintf("respond %d", a.code)
 	case toDrop:
 		return "drop"
 	case toDropResponse:
-		return "drop the answer"
+		return "drop the response"
 	case toDuplicate:
 		return "duplicate"
 	case toResetBefore:
-		return "cut before"
+		return "reset before"
 	case toResetAfter:
-		return "cut after"
+		return "reset after"
 	}
 	switch {
 	case a.after > 0:
@@ -161,6 +177,7 @@ func (a Action) String() string {
 	return fmt.Sprintf("delay by %v", a.delay)
 }
 
+// decide returns the action of the first hook that doesn't pass the request.
 func decide(hooks []*hook, r Request) Action {
 	for _, h := range hooks {
 		if a := h.fn(r); a.kind != toPass {
@@ -170,7 +187,7 @@ func decide(hooks []*hook, r Request) Action {
 	return Pass
 }
 
-// controlIncoming does with a client's request what the hooks say.
+// controlIncoming applies the hooks to a client's request.
 func (s *Server) controlIncoming(r *request, hooks []*hook) {
 	a := decide(hooks, s.view(r.from, r.Command, false))
 	defer s.holds.passed(r.Code)
@@ -198,8 +215,8 @@ func (s *Server) controlIncoming(r *request, hooks []*hook) {
 	}
 }
 
-// controlOutgoing tells how often a request of the broker's is to be written, as the hooks say, and whether the
-// connection ends with it.
+// controlOutgoing applies the hooks to a request of the broker. It returns how often to write it, and whether to close the
+// connection then.
 func (s *Server) controlOutgoing(c *session, cmd *remoting.Command) (times int, last bool) {
 	hooks := s.hooks.Load()
 	if hooks == nil {
@@ -208,7 +225,7 @@ func (s *Server) controlOutgoing(c *session, cmd *remoting.Command) (times int, 
 	a := decide(*hooks, s.view(c, cmd, true))
 	defer s.holds.passed(cmd.Code)
 	switch a.kind {
-	case toRespond, toDrop, toDropResponse: // nobody waits for an answer
+	case toRespond, toDrop, toDropResponse: // there is no response
 		return 0, false
 	case toDuplicate:
 		return 2, false
@@ -223,20 +240,21 @@ func (s *Server) controlOutgoing(c *session, cmd *remoting.Command) (times int, 
 	return 1, false
 }
 
-// holds are the requests that are held back.
+// holds tracks the requests that hooks hold back.
 type holds struct {
 	count atomic.Int64
 	mu    sync.Mutex
 	after map[remoting.Code][]*afterHold
 }
 
-// afterHold waits for other requests of its code.
+// afterHold is a request that waits for others of its code.
 type afterHold struct {
 	left     int
 	released chan struct{}
 }
 
-// add makes a hold that n calls of passed release. The request that is held is itself passed over once.
+// add returns a channel that is closed after n requests of the code. The held request itself is counted by passed too,
+// hence n + 1.
 func (h *holds) add(code remoting.Code, n int) <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -248,7 +266,7 @@ func (h *holds) add(code remoting.Code, n int) <-chan struct{} {
 	return a.released
 }
 
-// passed counts a request that was handled, or whatever became of it.
+// passed counts a request of a code, whatever action was applied to it.
 func (h *holds) passed(code remoting.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -266,7 +284,7 @@ func (h *holds) passed(code remoting.Code) {
 	}
 }
 
-// hold does something when the action says, on a goroutine that Close waits for.
+// hold calls do when the action's time has come, in a goroutine that Close waits for.
 func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 	released := a.until
 	if a.after > 0 {
@@ -279,7 +297,7 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 		s.changed()
 	}
 	count(1)
-	s.running.Go(func() {
+	started := s.work.Go(func(ctx context.Context) {
 		defer count(-1)
 		var due <-chan time.Time
 		if a.until == nil {
@@ -290,20 +308,23 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 		select {
 		case <-due:
 		case <-released:
-		case <-s.closing:
+		case <-ctx.Done():
 			return
 		}
 		c.awaitOpen()
 		do()
 		select {
-		case <-c.ended: // what it may have brought in for the connection goes again
+		case <-c.ended: // remove what the late request may have registered for a connection that has ended
 			s.forget(c)
 		default:
 		}
 	})
+	if !started { // the server is closed
+		count(-1)
+	}
 }
 
-// view shows a hook a request.
+// view decodes what hooks may want to know about a request.
 func (s *Server) view(c *session, cmd *remoting.Command, fromBroker bool) Request {
 	s.mu.Lock()
 	client := c.client
@@ -354,6 +375,7 @@ func (s *Server) view(c *session, cmd *remoting.Command, fromBroker bool) Reques
 	return v
 }
 
+// codeNames are RocketMQ's names of request codes.
 var codeNames = map[remoting.Code]string{
 	remoting.SendMessage:           "SEND_MESSAGE",
 	remoting.PullMessage:           "PULL_MESSAGE",

@@ -58,7 +58,7 @@ func until(t *testing.T, mq *rocketmqtest.Server, cond func() bool) {
 	}
 }
 
-func TestActions(t *testing.T) {
+func TestEachActionDoesWhatItNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		action rocketmqtest.Action
@@ -120,7 +120,7 @@ func TestReorder(t *testing.T) {
 	w.stored("2", "3", "1")
 }
 
-func TestHold(t *testing.T) {
+func TestHeldRequestIsHandledOnRelease(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	release := make(chan struct{})
@@ -164,7 +164,7 @@ func TestHooksDecideInOrder(t *testing.T) {
 	}
 }
 
-func TestControlOfChecks(t *testing.T) {
+func TestControlActsOnChecks(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.produce("client")
@@ -199,8 +199,8 @@ func TestControlOfChecks(t *testing.T) {
 	}
 }
 
-// TestFaultsRepeat asks two plans of one seed in different orders.
-func TestFaultsRepeat(t *testing.T) {
+// TestFaultsAreReproducibleBySeed asks two plans of one seed in different orders.
+func TestFaultsAreReproducibleBySeed(t *testing.T) {
 	t.Parallel()
 	plan := func(seed uint64) *rocketmqtest.Faults {
 		return &rocketmqtest.Faults{Seed: seed, Drop: 0.1, DropResponse: 0.1, Duplicate: 0.1, Delay: 0.1, Reorder: 0.1, ResetBefore: 0.1, ResetAfter: 0.1}

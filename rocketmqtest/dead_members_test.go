@@ -13,32 +13,32 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// TestGhosts has clients die just after a heartbeat. A real broker may handle the end of the connection first, and the
-// client stays a member of its group until it has missed heartbeats for channelExpiredTimeout, 45 s in devstack; here it
-// never does.
-func TestGhosts(t *testing.T) {
+// TestDeadMembersStayListed closes connections just after a heartbeat. A real broker may handle the end of the connection first; then
+// the client stays a member of its group until it has missed heartbeats for channelExpiredTimeout, 45 s in devstack. This
+// broker never lists it.
+func TestDeadMembersStayListed(t *testing.T) {
 	t.Parallel()
 	real := testbroker.NeedsReal(t)
-	if _, n := ghosts(t, rocketmqtest.RunT(t).Addr()); n != 0 {
-		t.Errorf("%d clients that are gone are still listed", n)
+	if _, n := deadMembers(t, rocketmqtest.RunT(t).Addr()); n != 0 {
+		t.Errorf("%d dead members are still listed", n)
 	}
 	for range 20 { // a broker that has much to do may see each end last
-		group, n := ghosts(t, real)
+		group, n := deadMembers(t, real)
 		if n == 0 {
 			continue
 		}
 		for late := time.Now().Add(80 * time.Second); n > 0; time.Sleep(200 * time.Millisecond) {
 			if n = listed(t, real, group); time.Now().After(late) {
-				t.Fatalf("%d clients that are gone are still listed", n)
+				t.Fatalf("%d dead members are still listed", n)
 			}
 		}
 		return
 	}
-	t.Error("a real broker lists none of the clients that are gone: rocketmq/doc.go says otherwise")
+	t.Error("a real broker lists no dead members: rocketmq/doc.go says otherwise")
 }
 
-// ghosts returns a group, and how many of its 200 members a broker still lists a while after their ends.
-func ghosts(t *testing.T, nameServer string) (string, int) {
+// deadMembers returns a group, and how many of its 200 members a broker still lists a while after their connections ended.
+func deadMembers(t *testing.T, nameServer string) (string, int) {
 	t.Helper()
 	group := "ghosts-" + uuid.NewString()
 	for i := range 200 {

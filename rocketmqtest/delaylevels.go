@@ -7,13 +7,14 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// level is a queue of the schedule topic: its messages all wait equally long, so they are due in their order.
+// level is the state of a delay level, which is a queue of the schedule topic. All its messages wait equally long, so they
+// fall due in their order.
 type level struct {
-	next  int64 // the queue offset of the first that waits
-	armed bool  // the agenda has a task for it
+	next  int64 // the queue offset of the first message that waits
+	armed bool  // the schedule has a task for it
 }
 
-// delayLevel reads the level that a message is delayed by; 0 or less: none.
+// delayLevel returns the delay level of a message: 0 or less if it is not delayed.
 func delayLevel(properties map[string]string) (int, error) {
 	s, set := properties[propertyDelayLevel]
 	if !set {
@@ -26,8 +27,8 @@ func delayLevel(properties map[string]string) (int, error) {
 	return int(n), nil
 }
 
-// putDelayed stores a record that is for r.Topic and r.Queue, to come there when the level's time has passed. Levels
-// begin with 1; one beyond the last is the last.
+// putDelayed stores a record that is delivered to r.Topic and r.Queue after the delay of level n. Levels start at 1; a level
+// beyond the last is taken as the last.
 func (s *Server) putDelayed(r *remoting.Record, n int) (*entry, error) {
 	n = min(n, len(s.config.DelayLevels))
 	r.Properties[propertyDelayLevel] = strconv.Itoa(n)
@@ -41,13 +42,13 @@ func (s *Server) putDelayed(r *remoting.Record, n int) (*entry, error) {
 	return e, nil
 }
 
-// recordDestination writes down where a message is for, before it is stored elsewhere.
+// recordDestination records topic and queue of a message in its properties, before it is stored elsewhere.
 func recordDestination(r *remoting.Record) {
 	r.Properties[propertyRealTopic] = r.Topic
 	r.Properties[propertyRealQueue] = strconv.Itoa(r.Queue)
 }
 
-// armLevel has a level's first message delivered when it is due.
+// armLevel schedules the delivery of a level's first message.
 func (s *Server) armLevel(i int) {
 	l, q := &s.delayLevels[i], s.topics[scheduleTopic].queues[i]
 	l.next = max(l.next, q.first)
@@ -57,15 +58,15 @@ func (s *Server) armLevel(i int) {
 	}
 }
 
-// deliverDelayed moves the first message of a level to where it is for.
+// deliverDelayed delivers the first message of a level.
 func (s *Server) deliverDelayed(i int) {
 	l, q := &s.delayLevels[i], s.topics[scheduleTopic].queues[i]
 	l.armed = false
-	// The first may be another one by now, if the oldest were thrown away.
+	// If the log was trimmed since, the first message is another one that may not be due.
 	if e := q.at(l.next); e != nil && !e.stored.Add(s.config.DelayLevels[i]).After(s.clock.Now()) {
 		l.next++
 		if r := e.record(); r.Properties[propertyRealTopic] == halfTopic {
-			s.config.Logger.Error("a half message was delayed, and is thrown away", "key", r.Properties[propertyUniqueKey])
+			s.config.Logger.Error("a half message was delayed, which RocketMQ does not support: it is discarded", "key", r.Properties[propertyUniqueKey])
 		} else {
 			s.deliverWaiting(e)
 		}
@@ -73,7 +74,7 @@ func (s *Server) deliverDelayed(i int) {
 	s.armLevel(i)
 }
 
-// rebuildLevels arms all levels anew after the agenda was cleared.
+// rebuildLevels schedules all levels again after the schedule was cleared.
 func (s *Server) rebuildLevels() {
 	for i := range s.delayLevels {
 		s.delayLevels[i].armed = false

@@ -2,8 +2,8 @@ package rocketmqtest
 
 import "strconv"
 
-// dmsInstant reads when Huawei's DMS is to deliver a message, in milliseconds; false: it says nothing of that. A message
-// that cancels another bears the other's instant.
+// dmsInstant returns when DMS delivers a scheduled message, in milliseconds, and whether the message is one. A message that
+// cancels another has the instant of the other.
 func dmsInstant(properties map[string]string) (int64, bool, error) {
 	s, set := properties[propertyStartDeliver]
 	if _, waited := properties[propertyTimerOut]; waited || !set {

@@ -11,34 +11,34 @@ import (
 	"time"
 )
 
-// Dump is all that the broker holds, to look at in a failing test: as text by its String, or as JSON. Its own topics are
-// left out; what is in them is under Halves and Timers.
+// Dump is a snapshot of everything that the broker holds, for the log of a test that failed: as text by String, or by JSON.
+// The broker's own topics are left out; their messages are in Halves and Timers.
 type Dump struct {
 	Now    time.Time    `json:"now"` // by the server's clock
 	Topics []TopicDump  `json:"topics"`
-	Halves []HalfDump   `json:"halves"` // those that nobody has ended
-	Timers []TimerDump  `json:"timers"` // and delayed messages, in the order of their due times
+	Halves []HalfDump   `json:"halves"` // open half messages
+	Timers []TimerDump  `json:"timers"` // timers and delayed messages, the next due first
 	Groups []GroupDump  `json:"groups"`
 	Broker BrokerStatus `json:"broker"`
 }
 
-// BrokerStatus says whether the broker serves.
+// BrokerStatus is the state of the broker itself.
 type BrokerStatus struct {
 	Stopped     bool `json:"stopped"`
 	Paused      bool `json:"paused"`
 	Connections int  `json:"connections"`
-	Silent      int  `json:"silent"` // connections among them that a pause or a cut keeps silent
-	Held        int  `json:"held"`   // requests that hooks hold back
-	Bytes       int  `json:"bytes"`  // of messages
+	Silent      int  `json:"silent"` // number of Connections that a pause or a partition silences
+	Held        int  `json:"held"`   // number of requests that hooks hold back
+	Bytes       int  `json:"bytes"`  // size of all stored messages
 }
 
-// TopicDump is a topic.
+// TopicDump is a snapshot of a topic.
 type TopicDump struct {
 	Name   string      `json:"name"`
 	Queues []QueueDump `json:"queues"`
 }
 
-// QueueDump is a queue: its messages have the offsets from Min up to, but without, Max.
+// QueueDump is a snapshot of a queue. Its messages have the offsets from Min up to and excluding Max.
 type QueueDump struct {
 	ID       int       `json:"id"`
 	Min      int64     `json:"min"`
@@ -46,7 +46,7 @@ type QueueDump struct {
 	Messages []Message `json:"messages"`
 }
 
-// HalfDump is a half message that is open. The message's topic and queue are those that it is for.
+// HalfDump is a snapshot of an open half message. Topic and queue of the message are those that it is to be delivered to.
 type HalfDump struct {
 	Message
 	Group  string        `json:"group"`
@@ -54,14 +54,14 @@ type HalfDump struct {
 	Age    time.Duration `json:"age"`
 }
 
-// TimerDump is a message that waits for its instant. Its topic and queue are those that it is for.
+// TimerDump is a snapshot of a timer or a delayed message. Topic and queue are those that it is to be delivered to.
 type TimerDump struct {
 	Message
 	Due   time.Time `json:"due"`
-	Level int       `json:"level,omitempty"` // of a delayed message
+	Level int       `json:"level,omitempty"` // of a delayed message; 0 for a timer
 }
 
-// GroupDump is a consumer group.
+// GroupDump is a snapshot of a consumer group.
 type GroupDump struct {
 	Name    string       `json:"name"`
 	Members []MemberDump `json:"members"`
@@ -69,23 +69,23 @@ type GroupDump struct {
 	Lag     int64        `json:"lag"`
 }
 
-// MemberDump is a consumer and its subscriptions: an expression for each topic.
+// MemberDump is a snapshot of a consumer of a group.
 type MemberDump struct {
-	Client        string            `json:"client"`
+	Client        string            `json:"client"` // its id
 	Remote        netip.AddrPort    `json:"remote"`
-	Subscriptions map[string]string `json:"subscriptions"`
+	Subscriptions map[string]string `json:"subscriptions"` // the filter expression of each topic
 }
 
-// GroupQueue is how far a group is in a queue.
+// GroupQueue is a snapshot of a group's progress in a queue.
 type GroupQueue struct {
 	Topic  string `json:"topic"`
 	Queue  int    `json:"queue"`
-	Offset int64  `json:"offset"` // -1: none committed
+	Offset int64  `json:"offset"` // the committed offset; -1 if there is none
 	Lag    int64  `json:"lag"`
-	Locked string `json:"locked,omitempty"` // the client that has the lock, or had when it expired
+	Locked string `json:"locked,omitempty"` // id of the client that holds the lock; empty if none does
 }
 
-// Dump returns a copy of what the broker holds.
+// Dump returns a snapshot of everything that the broker holds.
 func (s *Server) Dump() Dump {
 	connections := s.broker.all()
 	silent := 0
@@ -124,6 +124,7 @@ func (s *Server) Dump() Dump {
 	return d
 }
 
+// dumpGroup returns a snapshot of a group. It is called with s.mu held.
 func (s *Server) dumpGroup(g *group) GroupDump {
 	d := GroupDump{Name: g.name, Lag: s.lag(g)}
 	for _, m := range g.members {
@@ -143,7 +144,7 @@ func (s *Server) dumpGroup(g *group) GroupDump {
 	return d
 }
 
-// internalTopic tells whether a topic holds what isn't, or not yet, a message to someone.
+// internalTopic reports whether a Dump leaves out a topic: it holds no messages for consumers, or not yet.
 func internalTopic(name string) bool {
 	switch name {
 	case halfTopic, opTopic, scheduleTopic, timerTopic, defaultTopic:
@@ -152,7 +153,7 @@ func internalTopic(name string) bool {
 	return false
 }
 
-// atDestination shows a message that was set aside, with the topic and queue that it is for.
+// atDestination returns a half message or a timer with the topic and queue that it is to be delivered to.
 func atDestination(e *entry) Message {
 	m := newMessage(e.record())
 	m.Topic = m.Properties[propertyRealTopic]
@@ -160,6 +161,7 @@ func atDestination(e *entry) Message {
 	return m
 }
 
+// messagesOf copies the messages of a queue.
 func messagesOf(q *queue) []Message {
 	var all []Message
 	for _, e := range q.entries {
@@ -168,8 +170,8 @@ func messagesOf(q *queue) []Message {
 	return all
 }
 
-// Messages returns what a topic holds, in the order of queues and offsets: also one of the broker's own, of retries
-// ("%RETRY%" and the group) or of dead letters ("%DLQ%").
+// Messages returns copies of the messages that a topic holds, sorted by queue and offset. The topic may also be one of
+// retries ("%RETRY%" and the group), of dead letters ("%DLQ%" and the group), or one of the broker's own.
 func (s *Server) Messages(topic string) []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +184,7 @@ func (s *Server) Messages(topic string) []Message {
 	return all
 }
 
-// JSON is the dump as indented JSON.
+// JSON returns the dump as indented JSON.
 func (d Dump) JSON() string {
 	b, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
@@ -191,6 +193,7 @@ func (d Dump) JSON() string {
 	return string(b)
 }
 
+// String returns the dump as text of several lines.
 func (d Dump) String() string {
 	var b strings.Builder
 	line := func(indent int, format string, args ...any) {
@@ -251,9 +254,9 @@ func (d Dump) String() string {
 	return b.String()
 }
 
-// line is a message in one line.
+// line returns the message in one line.
 func (m Message) line() string {
-	const most = 200
+	const maxBody = 200
 	var b strings.Builder
 	field := func(name, value string) {
 		if value != "" {
@@ -268,12 +271,13 @@ func (m Message) line() string {
 		field("reconsumed", strconv.Itoa(m.Reconsumed))
 	}
 	field("stored", clockTime(m.Stored))
-	if len(m.Body) > most {
-		fmt.Fprintf(&b, "%q… (%d bytes)", m.Body[:most], len(m.Body))
+	if len(m.Body) > maxBody {
+		fmt.Fprintf(&b, "%q… (%d bytes)", m.Body[:maxBody], len(m.Body))
 	} else {
 		fmt.Fprintf(&b, "%q", m.Body)
 	}
 	return b.String()
 }
 
+// clockTime formats the time of day.
 func clockTime(t time.Time) string { return t.Format("15:04:05.000") }

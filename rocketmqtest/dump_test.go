@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-func TestDump(t *testing.T) {
+func TestDumpShowsEverything(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.call(remoting.Heartbeat, fields{}, `{"clientID":"c","consumerDataSet":[{"groupName":"consumers","subscriptionDataSet":[{"topic":"topic","subString":"paid"}]}]}`)
@@ -47,7 +47,8 @@ func TestDump(t *testing.T) {
 	}
 }
 
-func TestAwait(t *testing.T) {
+// TestAwaitReturnsAtTheWantedStatus waits for a status, and reports the last one when its context ends.
+func TestAwaitReturnsAtTheWantedStatus(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.call(remoting.Heartbeat, fields{}, `{"clientID":"c","consumerDataSet":[{"groupName":"consumers","subscriptionDataSet":[{"topic":"topic","subString":"*"}]}]}`)
@@ -74,7 +75,7 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-func TestIdle(t *testing.T) {
+func TestGroupIsIdleAtTheEndOfItsQueues(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.mq.CreateTopic(wireTopic, 2)

@@ -11,58 +11,67 @@ import (
 	"time"
 )
 
-// Faults is a hook that does harm by lot. Its zero value does none.
+// Faults injects random faults into requests, reproducible by Seed. The zero value injects none. It is safe for concurrent
+// use once the hook is added; its fields must not change then.
 //
 //	faults := &rocketmqtest.Faults{Seed: seed, DropAnswer: 0.1, Duplicate: 0.05}
 //	mq.Control(faults.Hook)
 //	t.Cleanup(func() { if t.Failed() { t.Log(faults) } })
 //
-// What befalls a request depends on the seed and on which one it is, the nth of its kind for its message, not on when it
-// comes: the same seed does the same to the same requests in every run, however they interleave. What isn't repeatable
-// is the rest: how goroutines and sockets interleave, which is what faults make interesting; so a seed that fails fails
-// often, not always. And the decisions are only as stable as the names of the messages, see Name, and the number of times
-// that a client tries.
+// The fault of a request depends on the seed and on its identity, which is its code, group, topic, message and number of
+// repetition. It does not depend on when the request arrives. So one seed injects the same faults into the same requests in
+// every run, whatever their order. The interleaving of goroutines and sockets is not reproducible: a seed that fails, fails
+// often but not always. The faults are only as stable as the names of the messages, see MessageName, and the number of
+// attempts of the client.
 type Faults struct {
+	// Seed selects the faults.
 	Seed uint64
 
-	// How likely each is to befall a request: from 0 to 1, in sum at most 1.
+	// Drop and the others are the probabilities of the actions of these names: each from 0 to 1, together at most 1.
 	Drop, DropResponse, Duplicate, Delay, Reorder, ResetBefore, ResetAfter float64
 
-	// MaxDelay is the longest Delay; each is drawn from 0 to this. Default 50 ms.
+	// MaxDelay is the maximum of Delay. Each delay is a random part of it.
+	// Defaults to 50 ms.
 	MaxDelay time.Duration
 
-	// Match limits the faults to some requests. Default: sends, END_TRANSACTION and CHECK_TRANSACTION_STATE.
+	// Match selects the requests that may get a fault.
+	// Defaults to sends, END_TRANSACTION and CHECK_TRANSACTION_STATE.
 	Match func(Request) bool
 
-	// MessageName names the message that a send is about, alike in every run: not by what is drawn anew in each, as unique keys
-	// are. Default: its sharding key, else its KEYS. Messages of one name are told apart by their order.
+	// MessageName returns a name for the message of a send that is the same in every run; unique keys are not. Messages with
+	// the same name are told apart by their order.
+	// Defaults to the message's sharding key, or without one to its KEYS.
 	MessageName func(Request) string
 
-	mu    sync.Mutex
-	messages map[string]string // of messages, by unique key: the end of a transaction tells only that
-	seen  map[string]int
-	injected   []Fault
+	mu       sync.Mutex
+	messages map[string]string // names of messages by unique key, which is all that END_TRANSACTION has
+	seen     map[string]int
+	injected []Fault
 }
 
-// Fault is what befell a request.
+// Fault is a fault that was injected into a request.
 type Fault struct {
-	Request string // its code, group, topic and the message's name
-	Nth     int    // of its like, from 1
-	Action  Action
+	// Request identifies the request: its code, group, topic and the name of its message.
+	Request string
+	// Nth is which of the requests with this identity it was, from 1.
+	Nth int
+	// Action is what happened to it.
+	Action Action
 }
 
+// String returns the fault in one line.
 func (f Fault) String() string { return fmt.Sprintf("%s #%d: %v", f.Request, f.Nth, f.Action) }
 
-// Hook is for [Server.Control].
+// Hook decides about a request. Pass it to [Server.Control].
 func (f *Faults) Hook(r Request) Action {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	request := f.identify(r)
-	only := f.Match
-	if only == nil {
-		only = transactional
+	match := f.Match
+	if match == nil {
+		match = transactional
 	}
-	if !only(r) {
+	if !match(r) {
 		return Pass
 	}
 	if f.seen == nil {
@@ -77,7 +86,7 @@ func (f *Faults) Hook(r Request) Action {
 	return a
 }
 
-// identify tells which request it is.
+// identify returns the identity of a request: code, group, topic and the name of its message.
 func (f *Faults) identify(r Request) string {
 	name, known := f.messages[r.Key]
 	if strings.HasPrefix(r.Name, "SEND_") {
@@ -100,33 +109,35 @@ func (f *Faults) identify(r Request) string {
 	return fmt.Sprintf("%s %s %s", cmp.Or(r.Name, fmt.Sprint(r.Code)), r.Group, name)
 }
 
+// draw returns the random action for the nth request of an identity.
 func (f *Faults) draw(request string, nth int) Action {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s#%d", request, nth)
-	lot := rand.New(rand.NewPCG(f.Seed, h.Sum64()))
-	u := lot.Float64()
+	random := rand.New(rand.NewPCG(f.Seed, h.Sum64()))
+	u := random.Float64()
 	for _, c := range []struct {
-		chance float64
-		action func() Action
+		probability float64
+		action      func() Action
 	}{
 		{f.Drop, Drop}, {f.DropResponse, DropResponse}, {f.Duplicate, Duplicate}, {f.ResetBefore, ResetBefore}, {f.ResetAfter, ResetAfter},
 		{f.Delay, func() Action {
-			return Delay(1 + time.Duration(lot.Int64N(int64(cmp.Or(f.MaxDelay, 50*time.Millisecond)))))
+			return Delay(1 + time.Duration(random.Int64N(int64(cmp.Or(f.MaxDelay, 50*time.Millisecond)))))
 		}},
-		{f.Reorder, func() Action { return Reorder(1 + lot.IntN(3)) }},
+		{f.Reorder, func() Action { return Reorder(1 + random.IntN(3)) }},
 	} {
-		if u -= c.chance; u < 0 {
+		if u -= c.probability; u < 0 {
 			return c.action()
 		}
 	}
 	return Pass
 }
 
+// transactional is the default of Faults.Match.
 func transactional(r Request) bool {
 	return strings.HasPrefix(r.Name, "SEND_") || r.Name == "END_TRANSACTION" || r.Name == "CHECK_TRANSACTION_STATE"
 }
 
-// Injected lists what was done, sorted so that two runs compare.
+// Injected returns the faults that were injected so far, sorted by request so that two runs can be compared.
 func (f *Faults) Injected() []Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,7 +146,7 @@ func (f *Faults) Injected() []Fault {
 	})
 }
 
-// String tells the seed and the faults.
+// String returns the seed and the injected faults, for the log of a test that failed.
 func (f *Faults) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "faults of seed %d:\n", f.Seed)

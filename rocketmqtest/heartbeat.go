@@ -10,7 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// group is a consumer group. It is known from its first heartbeat, pull, lock or send-back on, and never forgotten.
+// group is a consumer group. It is created by its first heartbeat, pull, lock or send-back, and never deleted.
 type group struct {
 	name    string
 	members []*member // by their ids
@@ -18,13 +18,15 @@ type group struct {
 	locks   map[queueName]lock
 }
 
-// member is a consumer of a group on a connection: one that has connected anew is there twice until its old connection ends.
+// member is a consumer of a group on a connection. A consumer that has reconnected is listed twice until its old connection
+// ends.
 type member struct {
 	client        string // its id in the last heartbeat that named this group
 	session       *session
 	subscriptions map[string]subscription // by topic
 }
 
+// subscription is a topic and filter in a heartbeat.
 type subscription struct {
 	Topic      string `json:"topic"`
 	Expression string `json:"subString"`
@@ -32,7 +34,7 @@ type subscription struct {
 	Version    int64  `json:"subVersion"`
 }
 
-// heartbeatBody is what a client says of itself.
+// heartbeatBody is the body of a heartbeat.
 type heartbeatBody struct {
 	ClientID  string `json:"clientID"`
 	Producers []struct {
@@ -45,6 +47,7 @@ type heartbeatBody struct {
 	} `json:"consumerDataSet"`
 }
 
+// decodeHeartbeat decodes the body of a heartbeat.
 func decodeHeartbeat(body []byte) (heartbeatBody, error) {
 	var h heartbeatBody
 	if err := json.Unmarshal(body, &h); err != nil {
@@ -91,7 +94,7 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 	return r.respond("IS_SUPPORT_HEART_BEAT_V2", "true", "IS_SUB_CHANGE", "true")
 }
 
-// group returns a consumer group, and makes it known.
+// group returns the consumer group of a name, which it creates if it is new.
 func (s *Server) group(name string) *group {
 	g := s.groups[name]
 	if g == nil {
@@ -101,14 +104,14 @@ func (s *Server) group(name string) *group {
 	return g
 }
 
-// notifyMembers tells a group's consumers that there are others now (40), which has them deal out the queues anew.
+// notifyMembers notifies a group's consumers that its members have changed (40), so that they rebalance.
 func (s *Server) notifyMembers(g *group) {
 	for _, m := range g.members {
 		s.notify(m.session, &remoting.Command{Code: remoting.ConsumersChanged, Ext: map[string]string{"consumerGroup": g.name}})
 	}
 }
 
-// unregisterClient forgets the client on this connection as a member of a group (35).
+// unregisterClient removes the client of the connection from a group of consumers or producers (35).
 func (s *Server) unregisterClient(r *request) *remoting.Command {
 	if g := s.groups[r.Ext["consumerGroup"]]; g != nil {
 		s.leave(g, r.from)
@@ -119,6 +122,7 @@ func (s *Server) unregisterClient(r *request) *remoting.Command {
 	return r.respond()
 }
 
+// memberOn returns the member on a connection, or nil.
 func (g *group) memberOn(c *session) *member {
 	if i := slices.IndexFunc(g.members, func(m *member) bool { return m.session == c }); i >= 0 {
 		return g.members[i]
@@ -126,6 +130,7 @@ func (g *group) memberOn(c *session) *member {
 	return nil
 }
 
+// leave removes the member on a connection from a group.
 func (s *Server) leave(g *group, c *session) {
 	if m := g.memberOn(c); m != nil {
 		g.members = slices.DeleteFunc(g.members, func(other *member) bool { return other == m })
@@ -133,7 +138,7 @@ func (s *Server) leave(g *group, c *session) {
 	}
 }
 
-// consumerList names the clients of a group (38).
+// consumerList responds with the client ids of a group's members (38).
 func (s *Server) consumerList(r *request) *remoting.Command {
 	if refusal := r.requireFields("consumerGroup"); refusal != nil {
 		return refusal
@@ -149,7 +154,7 @@ func (s *Server) consumerList(r *request) *remoting.Command {
 	return r.respondJSON(map[string][]string{"consumerIdList": ids})
 }
 
-// forget removes what a connection stood for, after its end.
+// forget removes the producers, members and waiting pulls of a connection that has ended.
 func (s *Server) forget(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +170,7 @@ func (s *Server) forget(c *session) {
 	s.dropPolls(c)
 }
 
-// notify sends a request that gets no answer.
+// notify sends a request to a client that has no response.
 func (s *Server) notify(c *session, request *remoting.Command) {
 	c.send(request.AsOneway())
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-func TestCloseLeavesNothing(t *testing.T) {
+func TestCloseLeavesNoGoroutines(t *testing.T) {
 	for i := range 100 {
 		s, err := New(Config{})
 		if err != nil {
@@ -60,8 +60,8 @@ func TestMaxBytes(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreForgotten looks for what grows with the number of connections.
-func TestConnectionsAreForgotten(t *testing.T) {
+// TestClosedConnectionsAreRemoved looks for what grows with the number of connections.
+func TestClosedConnectionsAreRemoved(t *testing.T) {
 	t.Parallel()
 	s := RunT(t)
 	s.CreateTopic("topic", 1)

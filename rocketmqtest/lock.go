@@ -8,7 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// queueName names a queue, which need not exist: a broker locks what it is asked to.
+// queueName identifies a queue in lock requests. The queue need not exist.
 type queueName struct {
 	Topic  string `json:"topic"`
 	Broker string `json:"brokerName"`
@@ -18,16 +18,17 @@ type queueName struct {
 // lock is a consumer's hold on a queue.
 type lock struct {
 	client  string
-	renewed time.Time // by the machine's clock: who holds it lives in the machine's time
+	renewed time.Time // in real time, as its holder lives in real time
 }
 
-// lockBody is what a consumer wants to hold, or no longer.
+// lockBody is the body of a lock or unlock request.
 type lockBody struct {
 	Group  string      `json:"consumerGroup"`
 	Client string      `json:"clientId"`
 	Queues []queueName `json:"mqSet"`
 }
 
+// decodeLock decodes the body of a lock or unlock request.
 func decodeLock(body []byte) (lockBody, error) {
 	var b lockBody
 	if err := json.Unmarshal(body, &b); err != nil {
@@ -36,7 +37,7 @@ func decodeLock(body []byte) (lockBody, error) {
 	return b, nil
 }
 
-// lockQueues gives a consumer those of the queues that no other of its group holds, and renews what it holds (41).
+// lockQueues locks those queues that no other consumer of the group holds, and renews the consumer's own locks (41).
 func (s *Server) lockQueues(r *request) *remoting.Command {
 	b, err := decodeLock(r.Body)
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *Server) lockQueues(r *request) *remoting.Command {
 	return r.respondJSON(map[string][]queueName{"lockOKMQSet": held})
 }
 
-// unlockQueues lets go of what a consumer holds (42).
+// unlockQueues releases locks of a consumer (42).
 func (s *Server) unlockQueues(r *request) *remoting.Command {
 	b, err := decodeLock(r.Body)
 	if err != nil {
@@ -69,7 +70,7 @@ func (s *Server) unlockQueues(r *request) *remoting.Command {
 	return r.respond()
 }
 
-// holder is the client that holds a queue, or "".
+// holder returns the id of the client that holds the lock of a queue, or "".
 func (s *Server) holder(g *group, q *queue) string {
 	l := g.locks[queueName{Topic: q.topic.name, Broker: s.config.Name, Queue: q.id}]
 	if s.expired(l, time.Now()) {
@@ -78,11 +79,12 @@ func (s *Server) holder(g *group, q *queue) string {
 	return l.client
 }
 
+// expired reports whether a lock was not renewed in time.
 func (s *Server) expired(l lock, now time.Time) bool {
 	return now.Sub(l.renewed) > s.config.LockExpiry
 }
 
-// ordered tells whether a consumer of the group holds a queue: the group consumes in order.
+// ordered reports whether a group consumes in order: one of its consumers holds a lock.
 func (s *Server) ordered(g *group) bool {
 	now := time.Now()
 	for _, l := range g.locks {

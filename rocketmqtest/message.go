@@ -10,26 +10,27 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// Message is a stored message, to look at.
+// Message is a copy of a stored message.
 type Message struct {
 	Topic       string            `json:"topic"`
 	Queue       int               `json:"queue"`
-	Offset      int64             `json:"offset"` // in the queue
-	ID          string            `json:"id"`     // the unique key that the producer gave
+	Offset      int64             `json:"offset"` // in its queue
+	ID          string            `json:"id"`     // the unique key, set by the producer
 	Tag         string            `json:"tag,omitempty"`
 	Keys        string            `json:"keys,omitempty"`
 	ShardingKey string            `json:"sharding_key,omitempty"`
-	Properties  map[string]string `json:"properties,omitempty"` // all, the broker's own too
-	Body        []byte            `json:"body"`                 // as the producer gave it
+	Properties  map[string]string `json:"properties,omitempty"` // including the broker's own
+	Body        []byte            `json:"body"`                 // as the producer sent it, decompressed
 	Born        time.Time         `json:"born"`
 	Stored      time.Time         `json:"stored"`
 	Reconsumed  int               `json:"reconsumed,omitempty"`
 }
 
+// newMessage copies a record.
 func newMessage(r *remoting.Record) Message {
 	body, err := r.Payload()
 	if err != nil {
-		body = r.Body // what is no compressed body after all is shown as it is
+		body = r.Body // not compressed, whatever its flag says
 	}
 	return Message{
 		Topic: r.Topic, Queue: r.Queue, Offset: r.QueueOffset,
@@ -38,9 +39,9 @@ func newMessage(r *remoting.Record) Message {
 	}
 }
 
-// MessagesSince returns the messages that were stored from a position of the commit log on, in all topics but the broker's own,
-// in their order, and the position after them. Position 0 is the beginning; a position only ever rises, with each message
-// that is stored anywhere, so it also tells whether anything was.
+// MessagesSince returns the messages of all topics from a position of the commit log on, in the order in which they were
+// stored, and the next position. It leaves out the broker's own topics and topics of retries. Position 0 is the beginning.
+// The position rises with each message that is stored in any topic, so an equal position means that nothing was stored.
 func (s *Server) MessagesSince(position int64) ([]Message, int64) {
 	s.mu.Lock()
 	entries := s.log.entries
@@ -57,13 +58,16 @@ func (s *Server) MessagesSince(position int64) ([]Message, int64) {
 	return messages, next
 }
 
-// Subscription is what a consumer group reads at present.
+// Subscription is a topic to which a consumer group is subscribed.
 type Subscription struct {
+	// Group and Topic are the names of the two.
 	Group, Topic string
-	Offsets      []int64 // committed by the group, for each queue; 0: none
+	// Offsets are the offsets that the group has committed, by queue. It is 0 where it has committed none.
+	Offsets []int64
 }
 
-// Subscriptions returns what the groups that have members read, but for their topics of retries.
+// Subscriptions returns the subscriptions of all groups that have members, sorted by group and topic. It leaves out the
+// topics of retries.
 func (s *Server) Subscriptions() []Subscription {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,30 +6,32 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// Outage is how connections fail while they are cut.
+// Outage is how connections behave during a network partition.
 type Outage int
 
 const (
-	// Silent: nothing passes, either way, and nobody is told. In the end what was sent arrives, late, as TCP would send
-	// it again.
+	// Silent means that nothing passes in either direction and connections stay open. When the partition heals, what was sent
+	// arrives late, as TCP retransmits it.
 	Silent Outage = iota
-	// Dead is Silent, but in the end the connections are reset and what was sent on them is lost.
+	// Dead is like Silent, but when the partition heals, connections are reset and what was sent on them is lost.
 	Dead
-	// Refused: connections are reset, and so are new ones.
+	// Refused means that connections are reset at once, new ones too.
 	Refused
 )
 
-// partition is an outage of some clients.
+// partition separates some clients from the server.
 type partition struct {
-	clients func(client string) bool
-	outage  Outage
-	sessions     map[*session]struct{}
+	clients  func(client string) bool
+	outage   Outage
+	sessions map[*session]struct{}
 }
 
-// Partition begins an outage between the server and the clients whose id matches; nil: all of them. The func returned ends it.
+// Partition starts a network partition between the server and the clients whose id matches; a nil function matches all.
+// The returned function heals it.
 //
-// A connection has no id, "", before its first heartbeat: a client that connects anew is cut when it says who it is; and
-// connections to the name server never have one. The func is called with the server locked: it must not call its methods.
+// Before its first heartbeat a connection has the empty id, so a client that connects anew is separated when its first
+// heartbeat arrives. Connections to the name server always have the empty id. The function is called with the server
+// locked: it must not call the server's methods.
 func (s *Server) Partition(clients func(client string) bool, outage Outage) (heal func()) {
 	c := &partition{clients: clients, outage: outage, sessions: map[*session]struct{}{}}
 	s.mu.Lock()
@@ -50,11 +52,11 @@ func (s *Server) Partition(clients func(client string) bool, outage Outage) (hea
 	}
 }
 
-// Pause stops the broker as SIGSTOP does: connections stay, new ones are made, nothing is answered, and its clock stands.
-// The name server goes on.
+// Pause freezes the broker as SIGSTOP does: connections stay open and new ones are accepted, but nothing is read or written
+// and no timer fires. The name server continues.
 func (s *Server) Pause() { s.pause(true) }
 
-// Resume ends a Pause. What came in, and what came due, is done now.
+// Resume ends a Pause: requests that arrived and timers that fell due meanwhile are handled now.
 func (s *Server) Resume() { s.pause(false) }
 
 func (s *Server) pause(paused bool) {
@@ -67,14 +69,14 @@ func (s *Server) pause(paused bool) {
 	s.updateSessions()
 }
 
-// admit takes note of a new connection.
+// admit records with which generation of its endpoint a connection was accepted.
 func (s *Server) admit(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.generation = c.endpoint.generation
 }
 
-// identify learns whose connection it is, before the heartbeat that says so is handled: a client that is cut isn't heard.
+// identify sets the client id of a connection before its heartbeat is handled, so that a partition can stop the heartbeat.
 func (s *Server) identify(c *session, heartbeat *remoting.Command) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,6 +89,7 @@ func (s *Server) identify(c *session, heartbeat *remoting.Command) {
 	}
 }
 
+// updateSession applies partitions and pauses to a connection.
 func (s *Server) updateSession(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +104,8 @@ func (s *Server) updateSessions() {
 	}
 }
 
-// applyFaults shuts a connection's gate, opens it or resets the connection, as cuts and pauses want it. It is called with s.mu
-// held.
+// applyFaults opens or shuts the gate of a connection, or resets it, according to partitions and pauses. It is called with
+// s.mu held.
 func (s *Server) applyFaults(c *session) {
 	shut := s.paused && c.endpoint == s.broker
 	for _, cut := range s.partitions {

@@ -20,19 +20,19 @@ func (s *Server) queueOf(r *request) (*queue, *remoting.Command) {
 	return nil, nil
 }
 
-// queryOffset says how far a group has come in a queue (14).
+// queryOffset responds with the committed offset of a group in a queue (14).
 func (s *Server) queryOffset(r *request) *remoting.Command {
 	q, refusal := s.queueOf(r)
 	if refusal != nil {
 		return refusal
 	}
 	if g := s.groups[r.Ext["consumerGroup"]]; g != nil && q != nil {
-		// Clients are known to write down -1 for where they haven't been.
+		// Some clients commit -1 for queues that they have not read.
 		if offset, known := g.offsets[q]; known && offset >= 0 {
 			return r.respondOffset(offset)
 		}
 	}
-	// A group that is new to a queue which still has its first message is told to begin there.
+	// A group without an offset starts at 0 if the queue still has its first message.
 	switch {
 	case r.Ext["setZeroIfNotFound"] == "false":
 		return r.refuse(remoting.QueryNotFound, "Not found, do not set to zero, maybe this group boot first")
@@ -42,7 +42,7 @@ func (s *Server) queryOffset(r *request) *remoting.Command {
 	return r.refuse(remoting.QueryNotFound, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
 }
 
-// updateOffset writes down how far a group has come (15). One for a queue that doesn't exist is lost.
+// updateOffset commits an offset of a group (15). One for a queue that doesn't exist is accepted and lost.
 func (s *Server) updateOffset(r *request) *remoting.Command {
 	if refusal := r.requireFields("topic"); refusal != nil {
 		return refusal
@@ -65,17 +65,17 @@ func (s *Server) updateOffset(r *request) *remoting.Command {
 	return r.respond()
 }
 
-// maxOffset is the offset that a queue's next message gets (30).
+// maxOffset responds with the offset of a queue's next message (30).
 func (s *Server) maxOffset(r *request) *remoting.Command {
 	return s.offsetIn(r, (*queue).end)
 }
 
-// minOffset is the offset of a queue's oldest message (31).
+// minOffset responds with the offset of a queue's oldest message (31).
 func (s *Server) minOffset(r *request) *remoting.Command {
 	return s.offsetIn(r, func(q *queue) int64 { return q.first })
 }
 
-// searchOffset finds the first message that was stored at an instant or later (29).
+// searchOffset responds with the offset of the first message that was stored at an instant or later (29).
 func (s *Server) searchOffset(r *request) *remoting.Command {
 	if refusal := r.requireNumbers("timestamp"); refusal != nil {
 		return refusal
@@ -87,7 +87,7 @@ func (s *Server) searchOffset(r *request) *remoting.Command {
 	})
 }
 
-// offsetIn answers with an offset of the queue that a request names, or 0 where there is no such queue.
+// offsetIn responds with an offset of the queue that a request names, or 0 if there is no such queue.
 func (s *Server) offsetIn(r *request, find func(*queue) int64) *remoting.Command {
 	q, refusal := s.queueOf(r)
 	switch {
@@ -103,7 +103,7 @@ func (r *request) respondOffset(offset int64) *remoting.Command {
 	return r.respond("offset", strconv.FormatInt(offset, 10))
 }
 
-// orNull is a field as a broker in Java prints it.
+// orNull returns a field as a broker in Java prints it: "null" if it is missing.
 func (r *request) orNull(name string) string {
 	if value, set := r.Ext[name]; set {
 		return value

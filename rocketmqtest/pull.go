@@ -9,16 +9,16 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// Bits of a pull's flag.
+// Bits of the flag of a pull request.
 const (
-	pullCommits    = 1 << 0 // it brings the group's offset
-	pullSuspends   = 1 << 1 // it waits for a message
-	pullSubscribes = 1 << 2 // it brings its subscription; else the group's is meant
+	pullCommits    = 1 << 0 // the request commits an offset of the group
+	pullSuspends   = 1 << 1 // the request waits for a message
+	pullSubscribes = 1 << 2 // the request has a subscription; else that of the group's heartbeats is used
 )
 
 const maxPullBytes = 256 << 10 // of an answer, unless one message is larger
 
-// poll is a pull that waits for a message.
+// poll is a pull request that waits for a message (long polling).
 type poll struct {
 	request *request
 	queue   *queue
@@ -26,7 +26,7 @@ type poll struct {
 	timer   *time.Timer
 }
 
-// pullMessage hands out messages (11), or waits for one.
+// pullMessage responds with messages, or waits for one (11).
 func (s *Server) pullMessage(r *request) *remoting.Command {
 	if refusal := cmp.Or(r.requireFields("consumerGroup", "topic"), r.requireNumbers("queueId", "queueOffset", "maxMsgNums", "sysFlag"),
 		r.optionalNumbers("commitOffset", "suspendTimeoutMillis", "subVersion")); refusal != nil {
@@ -60,7 +60,7 @@ func (s *Server) pullMessage(r *request) *remoting.Command {
 	}
 	p := &poll{request: r, queue: q, filter: f}
 	q.polls[p] = struct{}{}
-	// Whoever waits counts the machine's time.
+	// Clients measure the time of a poll in real time.
 	p.timer = time.AfterFunc(time.Duration(r.number("suspendTimeoutMillis"))*time.Millisecond, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -69,7 +69,7 @@ func (s *Server) pullMessage(r *request) *remoting.Command {
 	return nil
 }
 
-// filterOf finds the subscription of a pull: its own, or that of the group's heartbeats.
+// filterOf returns the filter of a pull: that of the request, or that of the group's heartbeats.
 func (s *Server) filterOf(r *request, g *group, t *topic) (filter, *remoting.Command) {
 	if r.number("sysFlag")&pullSubscribes != 0 {
 		return newFilter(r, r.Ext["subscription"], r.Ext["expressionType"])
@@ -92,7 +92,7 @@ func (s *Server) filterOf(r *request, g *group, t *topic) (filter, *remoting.Com
 	return newFilter(r, found.Expression, found.Type)
 }
 
-// pull looks for messages from the offset on that the request names.
+// pull returns the response to a pull: messages from the requested offset on, or the reason why there are none.
 func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 	offset, most := r.number("queueOffset"), max(1, r.number("maxMsgNums"))
 	next, code, remark := offset, remoting.Success, "FOUND"
@@ -135,7 +135,7 @@ func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 	return a
 }
 
-// arrived answers the pulls that wait for a message like e.
+// arrived responds to the pulls whose filters match a new message.
 func (s *Server) arrived(q *queue, e *entry) {
 	for p := range q.polls {
 		if p.filter.match(e.tag) {
@@ -144,7 +144,7 @@ func (s *Server) arrived(q *queue, e *entry) {
 	}
 }
 
-// endPoll answers a pull that waits, if it still does.
+// endPoll responds to a waiting pull, unless that was done already.
 func (s *Server) endPoll(p *poll) {
 	if _, waits := p.queue.polls[p]; !waits {
 		return
@@ -154,7 +154,7 @@ func (s *Server) endPoll(p *poll) {
 	p.request.reply(s.pull(p.request, p.queue, p.filter))
 }
 
-// dropPolls forgets the pulls of a connection that has ended.
+// dropPolls removes the waiting pulls of a connection that has ended.
 func (s *Server) dropPolls(c *session) {
 	for _, t := range s.topics {
 		for _, q := range t.queues {
@@ -168,9 +168,10 @@ func (s *Server) dropPolls(c *session) {
 	}
 }
 
-// filter is the set of tags that a consumer wants; nil: all.
+// filter is the set of tags that a consumer subscribes to; nil stands for all.
 type filter map[string]struct{}
 
+// newFilter parses the expression of a subscription.
 func newFilter(r *request, expression, kind string) (filter, *remoting.Command) {
 	if kind != "" && kind != "TAG" {
 		return nil, r.refuse(remoting.SystemError, "The broker does not support consumer to filter message by %s", kind)
@@ -190,6 +191,7 @@ func newFilter(r *request, expression, kind string) (filter, *remoting.Command) 
 	return f, nil
 }
 
+// match reports whether the filter has a tag.
 func (f filter) match(tag string) bool {
 	if f == nil {
 		return true

@@ -9,8 +9,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// recallHandle names a timer, to the request that deletes it. Its text is the base64 of "v1", topic, broker, instant in
-// milliseconds and unique key, with spaces between them.
+// recallHandle identifies a timer in a recall request. Its text is the base64 of "v1", topic, broker, instant in milliseconds
+// and unique key, separated by spaces.
 type recallHandle struct {
 	topic, broker string
 	instant       int64
@@ -21,6 +21,7 @@ func (h recallHandle) String() string {
 	return base64.URLEncoding.EncodeToString(fmt.Appendf(nil, "v1 %s %s %d %s", h.topic, h.broker, h.instant, h.key))
 }
 
+// parseRecallHandle parses the text of a handle.
 func parseRecallHandle(text string) (recallHandle, error) {
 	b, err := base64.URLEncoding.DecodeString(text)
 	parts := strings.Split(string(b), " ")
@@ -29,12 +30,12 @@ func parseRecallHandle(text string) (recallHandle, error) {
 	}
 	instant, err := strconv.ParseInt(parts[3], 10, 64)
 	if err != nil {
-		instant = -1 // and so in the past
+		instant = -1 // in the past, so the request is refused
 	}
 	return recallHandle{topic: parts[1], broker: parts[2], instant: instant, key: parts[4]}, nil
 }
 
-// recallHandleOf makes the handle of what was just stored, or returns "" if that can't be recalled.
+// recallHandleOf returns the handle of a timer that was just stored, or "" for a message that can't be recalled.
 func (s *Server) recallHandleOf(r *remoting.Record) string {
 	slot, err := strconv.ParseInt(r.Properties[propertyTimerOut], 10, 64)
 	topic := r.Properties[propertyRealTopic]
@@ -44,7 +45,7 @@ func (s *Server) recallHandleOf(r *remoting.Record) string {
 	return recallHandle{topic: topic, broker: s.config.Name, instant: slot + 1, key: r.Properties[propertyUniqueKey]}.String()
 }
 
-// recallMessage deletes a timer (370). That a timer with this handle exists isn't looked at.
+// recallMessage deletes a timer (370). Like a real broker it does not check that the timer exists.
 func (s *Server) recallMessage(r *request) *remoting.Command {
 	refuse := func(code remoting.Code, format string, args ...any) *remoting.Command {
 		a := r.refuse(code, format, args...)

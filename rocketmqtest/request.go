@@ -8,17 +8,18 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// handler handles a request with Server.mu held. It returns the answer, or nil if there is none, or will be later.
+// handler handles a request with Server.mu held. It returns the response, or nil if there is none or it is sent later.
 type handler func(s *Server, r *request) *remoting.Command
 
-// request is what a client asks.
+// request is a request of a client.
 type request struct {
 	*remoting.Command
-	from *session
-	dropResponse bool // its answer is lost
+	from         *session
+	dropResponse bool // the response is not sent
 }
 
-// The requests that are understood. Each family has a file; a code that is in neither list is answered as not supported.
+// nameServerHandlers and brokerHandlers are the supported requests. Each family of requests has a file. A code that is in
+// neither map gets the response NotSupported.
 var nameServerHandlers = map[remoting.Code]handler{
 	remoting.RouteOfTopic: (*Server).routeOfTopic,
 	remoting.ClusterInfo:  (*Server).clusterInfo,
@@ -27,6 +28,7 @@ var nameServerHandlers = map[remoting.Code]handler{
 	remoting.DeleteTopicInNames: (*Server).deleteTopicInNames,
 }
 
+// brokerHandlers are the requests that the broker supports, see nameServerHandlers.
 var brokerHandlers = map[remoting.Code]handler{
 	remoting.Heartbeat:        (*Server).heartbeat,
 	remoting.UnregisterClient: (*Server).unregisterClient,
@@ -58,7 +60,7 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.DeleteTopicInBroker: (*Server).deleteTopic,
 }
 
-// receive runs on the goroutine that reads the connection.
+// receive handles a request, on the goroutine that reads the connection.
 func (s *Server) receive(c *session, cmd *remoting.Command) {
 	r := &request{Command: cmd, from: c}
 	if hooks := s.hooks.Load(); hooks != nil {
@@ -68,24 +70,24 @@ func (s *Server) receive(c *session, cmd *remoting.Command) {
 	r.reply(s.handle(r))
 }
 
-// reply sends the answer, if there is one and it is wanted.
+// reply sends the response, unless there is none, it is to be dropped, or the request is one-way.
 func (r *request) reply(answer *remoting.Command) {
 	if answer != nil && !r.dropResponse && !r.Oneway() {
 		r.from.send(answer)
 	}
 }
 
-// handle finds the handler and calls it.
+// handle calls the handler of a request and returns its response, or nil.
 func (s *Server) handle(r *request) *remoting.Command {
 	e := r.from.endpoint
 	h := e.handlers[r.Code]
 	if h == nil {
-		s.config.Logger.Warn("request not supported", "code", r.Code)
+		s.config.Logger.Warn("request code is not supported; the client gets an error", "code", r.Code)
 		return r.Answer(remoting.NotSupported, fmt.Sprintf(" request type %d not supported", r.Code))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || r.from.generation != e.generation || s.stopped && e == s.broker { // what it was sent to is no more
+	if s.closed || r.from.generation != e.generation || s.stopped && e == s.broker { // its endpoint was stopped or restarted since
 		return nil
 	}
 	if refusal := s.authenticate(r); refusal != nil {
@@ -95,7 +97,7 @@ func (s *Server) handle(r *request) *remoting.Command {
 	return h(s, r)
 }
 
-// respond is a success with fields, given as name, value, name, value.
+// respond returns a successful response with header fields, given as name, value, name, value.
 func (r *request) respond(fields ...string) *remoting.Command {
 	a := r.Answer(remoting.Success, "")
 	if len(fields) > 0 {
@@ -107,7 +109,7 @@ func (r *request) respond(fields ...string) *remoting.Command {
 	return a
 }
 
-// respondJSON is a success with a body.
+// respondJSON returns a successful response with a JSON body.
 func (r *request) respondJSON(v any) *remoting.Command {
 	a := r.respond()
 	body, err := json.Marshal(v)
@@ -118,18 +120,18 @@ func (r *request) respondJSON(v any) *remoting.Command {
 	return a
 }
 
-// refuse is an answer that isn't a success.
+// refuse returns a response with a code and a remark.
 func (r *request) refuse(code remoting.Code, format string, args ...any) *remoting.Command {
 	return r.Answer(code, fmt.Sprintf(format, args...))
 }
 
-// number reads a field, 0 where it is missing or none.
+// number returns a numeric header field, or 0 if it is missing or no number.
 func (r *request) number(name string) int64 {
 	n, _ := strconv.ParseInt(r.Ext[name], 10, 64)
 	return n
 }
 
-// requireNumbers tells which of the named fields is missing or is no number, in an answer; nil if none.
+// requireNumbers returns a refusal if one of the header fields is missing or no number, else nil.
 func (r *request) requireNumbers(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, err := strconv.ParseInt(r.Ext[name], 10, 64); err != nil {
@@ -139,7 +141,7 @@ func (r *request) requireNumbers(names ...string) *remoting.Command {
 	return nil
 }
 
-// optionalNumbers tells which of the named fields is there but no number, in an answer; nil if none.
+// optionalNumbers returns a refusal if one of the header fields is present and no number, else nil.
 func (r *request) optionalNumbers(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, set := r.Ext[name]; set {
@@ -151,7 +153,7 @@ func (r *request) optionalNumbers(names ...string) *remoting.Command {
 	return nil
 }
 
-// requireFields tells which of the named fields is missing, in an answer; nil if none.
+// requireFields returns a refusal if one of the header fields is missing, else nil.
 func (r *request) requireFields(names ...string) *remoting.Command {
 	for _, name := range names {
 		if _, set := r.Ext[name]; !set {
@@ -164,6 +166,6 @@ func (r *request) requireFields(names ...string) *remoting.Command {
 const (
 	seeFAQ = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details."
 
-	// badField stands for the stack traces that a real broker answers with.
+	// badField replaces the Java stack traces in the responses of a real broker.
 	badField = "the custom field <%s> is null or no number: %q"
 )

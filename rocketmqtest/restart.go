@@ -10,25 +10,25 @@ import (
 	"time"
 )
 
-// Loss is what a broker loses when it stops. Connections, memberships and queue locks go in any case; topics and half
-// messages, timers and offsets stay.
+// Loss is what a broker loses when it stops. It always loses connections, group members and queue locks. It never loses
+// topics. Each value includes those before it.
 type Loss int
 
 const (
-	// LoseNothing else: a shutdown as it should be.
+	// LoseNothing loses nothing else: an ideal shutdown.
 	LoseNothing Loss = iota
-	// LoseMarkers that transactions have ended, those that aren't written yet: as a real broker in an orderly shutdown.
-	// Its transactions are checked though they have ended.
+	// LoseMarkers loses the markers of ended transactions that are not written yet, as a real broker does in a normal shutdown.
+	// These transactions are checked although they have ended.
 	LoseMarkers
-	// LoseMemory is a kill -9: markers, and since the last flush (Config.OffsetFlushInterval), offsets of groups and positions of timers
-	// and delayed messages, some of which are delivered twice.
+	// LoseMemory loses, as kill -9 does, the offsets of groups and the progress of timers and delayed messages since the last
+	// flush (Config.OffsetFlushInterval). Some messages are delivered twice.
 	LoseMemory
-	// LoseUnflushed is a power failure: in addition the messages of the last Config.FlushInterval, acknowledged or not.
-	// What [Server.Since] returned may be gone, and its positions are used again.
+	// LoseUnflushed loses, as a power failure does, the messages of the last Config.FlushInterval, acknowledged or not.
+	// Messages that [Server.MessagesSince] returned may be gone, and their positions are used again.
 	LoseUnflushed
 )
 
-// positions is what a broker that is killed finds again of its positions in queues.
+// positions are the positions in queues as of the last flush: what a killed broker starts from.
 type positions struct {
 	at      time.Time
 	offsets map[*group]map[*queue]int64
@@ -36,7 +36,7 @@ type positions struct {
 	halves  int64
 }
 
-// flush writes the positions down, now and then.
+// flush records the positions, and schedules the next flush.
 func (s *Server) flush() {
 	now := s.clock.Now()
 	p := positions{at: now, offsets: make(map[*group]map[*queue]int64, len(s.groups)), halves: s.halves.next}
@@ -50,8 +50,8 @@ func (s *Server) flush() {
 	s.at(now.Add(s.config.OffsetFlushInterval), s.flush)
 }
 
-// Stop stops the broker, which loses something. The name server goes on; it keeps the routes of a broker that was killed.
-// Stopping a stopped broker does nothing.
+// Stop stops the broker with a loss. The name server continues; it keeps the routes of a broker that was killed (LoseMemory,
+// LoseUnflushed). Stopping a stopped broker does nothing.
 func (s *Server) Stop(loss Loss) {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
@@ -68,7 +68,8 @@ func (s *Server) Stop(loss Loss) {
 	s.broker.stop()
 }
 
-// Start starts the broker again, at its address. What came due in the meantime is done.
+// Start starts the broker again, at its address, and runs what fell due meanwhile. Starting a running broker does nothing. It
+// returns an error if the address is in use or the server is closed.
 func (s *Server) Start() error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
@@ -93,13 +94,13 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Restart is Stop and Start.
+// Restart stops the broker with a loss and starts it again, see Stop and Start.
 func (s *Server) Restart(loss Loss) error {
 	s.Stop(loss)
 	return s.Start()
 }
 
-// StopNameServer stops the name server; the broker goes on.
+// StopNameServer stops the name server. The broker continues.
 func (s *Server) StopNameServer() {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
@@ -109,7 +110,8 @@ func (s *Server) StopNameServer() {
 	s.nameServer.stop()
 }
 
-// StartNameServer starts the name server again, at its address. It knows the broker at once.
+// StartNameServer starts the name server again, at its address. It knows the broker's routes at once. Starting a running name
+// server does nothing. It returns an error if the address is in use or the server is closed.
 func (s *Server) StartNameServer() error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
@@ -131,7 +133,7 @@ func (s *Server) StartNameServer() error {
 	return nil
 }
 
-// lose forgets what a stop loses. It is called with s.mu held.
+// lose applies a loss. It is called with s.mu held.
 func (s *Server) lose(loss Loss) {
 	for _, t := range s.topics {
 		for _, q := range t.queues {
@@ -167,7 +169,7 @@ func (s *Server) lose(loss Loss) {
 	}
 }
 
-// truncate loses the messages that were stored after an instant.
+// truncate removes the messages that were stored after an instant.
 func (s *Server) truncate(after time.Time) {
 	for n := len(s.log.entries); n > 0 && s.log.entries[n-1].stored.After(after); n-- {
 		e := s.log.entries[n-1]
@@ -181,7 +183,7 @@ func (s *Server) truncate(after time.Time) {
 	}
 }
 
-// rereadWheel fills the wheel from the stored timers, those that were delivered since the last flush among them.
+// rereadWheel fills the timer wheel from the stored timers, including those that were delivered since the last flush.
 func (s *Server) rereadWheel() {
 	s.wheel = wheel{}
 	for _, e := range s.topics[timerTopic].queues[0].entries {
@@ -192,7 +194,7 @@ func (s *Server) rereadWheel() {
 	}
 }
 
-// rereadMarkers finds out which half messages have ended, from the written markers.
+// rereadMarkers rebuilds the set of ended half messages from the written markers.
 func (s *Server) rereadMarkers() {
 	h := &s.halves
 	h.next = min(s.flushed.halves, s.topics[halfTopic].queues[0].end())
@@ -206,7 +208,7 @@ func (s *Server) rereadMarkers() {
 	}
 }
 
-// restore makes the agenda anew from what is stored, and does what is due. It is called with s.mu held.
+// restore rebuilds the schedule from the stored messages, and runs what is due. It is called with s.mu held.
 func (s *Server) restore() {
 	s.schedule.items = nil
 	s.rebuildHalves()
@@ -218,5 +220,5 @@ func (s *Server) restore() {
 	s.changed()
 }
 
-// sortedKeys keeps what is done for each of a map in one order.
+// sortedKeys returns the keys of a map in a reproducible order.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -45,7 +45,9 @@ func TestStartAwaitsItsAddress(t *testing.T) {
 	}
 }
 
-func TestStop(t *testing.T) {
+// TestStopAndStart stops and starts the broker and the name server: the name server keeps the routes of a killed broker only,
+// and nothing starts after Close.
+func TestStopAndStart(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	poll := w.poll(t.Context())
@@ -92,7 +94,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-func TestLoss(t *testing.T) {
+func TestEachLossLosesWhatItNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name      string
@@ -146,7 +148,8 @@ func TestLoss(t *testing.T) {
 	}
 }
 
-func TestPause(t *testing.T) {
+// TestPausedBrokerRespondsAfterResume sends a request to a paused broker: the response comes after Resume.
+func TestPausedBrokerRespondsAfterResume(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	w.send("timer", "TIMER_DELAY_MS", "60000")
@@ -163,7 +166,7 @@ func TestPause(t *testing.T) {
 	w.stored("timer", "m")
 }
 
-func TestCut(t *testing.T) {
+func TestPartitionSeparatesClients(t *testing.T) {
 	t.Parallel()
 	heartbeat := func(client string) *remoting.Command {
 		return &remoting.Command{Code: remoting.Heartbeat, Body: []byte(`{"clientID":"` + client + `","consumerDataSet":[{"groupName":"consumers"}]}`)}

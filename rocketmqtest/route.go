@@ -7,16 +7,18 @@ const (
 	region      = "DefaultRegion"
 )
 
+// brokerData is a broker in a route.
 type brokerData struct {
 	remoting.BrokerData
 	ActingMaster bool `json:"enableActingMaster"`
 }
 
+// brokerData describes this broker.
 func (s *Server) brokerData() brokerData {
 	return brokerData{BrokerData: remoting.BrokerData{Cluster: clusterName, Name: s.config.Name, Addresses: map[string]string{"0": s.broker.address.String()}}}
 }
 
-// routeOfTopic says where a topic's queues are (105).
+// routeOfTopic responds with the route of a topic (105).
 func (s *Server) routeOfTopic(r *request) *remoting.Command {
 	t := s.topics[r.Ext["topic"]]
 	if t == nil || s.withdrawn {
@@ -32,7 +34,7 @@ func (s *Server) routeOfTopic(r *request) *remoting.Command {
 	})
 }
 
-// clusterInfo lists the brokers (106).
+// clusterInfo responds with the brokers of the cluster (106).
 func (s *Server) clusterInfo(r *request) *remoting.Command {
 	return r.respondJSON(map[string]any{
 		"brokerAddrTable":  map[string]brokerData{s.config.Name: s.brokerData()},

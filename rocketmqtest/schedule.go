@@ -2,15 +2,19 @@ package rocketmqtest
 
 import (
 	"container/heap"
+	"context"
 	"time"
+
+	"github.com/rocketflow/rocketflow/internal/background"
 )
 
-// schedule is what is to be done at instants of the server's clock, in their order and then in the order of entry.
+// schedule is a heap of tasks, ordered by due time and then by insertion. It implements heap.Interface.
 type schedule struct {
 	items []*task
 	count int
 }
 
+// task is a function to call at an instant of the server's clock.
 type task struct {
 	due   time.Time
 	order int
@@ -33,17 +37,17 @@ func (a *schedule) Pop() any {
 	return last
 }
 
-// at has do called, with s.mu held, when the clock has reached due. It is called with s.mu held. Nothing is ever taken
-// off: do has to see for itself whether it is still wanted.
+// at schedules do for an instant. Both at and do are called with s.mu held. A task can't be removed: do has to check whether
+// it is still needed.
 func (s *Server) at(due time.Time, do func()) {
 	s.schedule.count++
 	heap.Push(&s.schedule, &task{due: due, order: s.schedule.count, do: do})
-	if s.schedule.items[0].order == s.schedule.count { // first of all now
+	if s.schedule.items[0].order == s.schedule.count { // the new task is the first
 		s.wakeScheduler()
 	}
 }
 
-// wakeScheduler has keepTime look again.
+// wakeScheduler makes runSchedule check the schedule again.
 func (s *Server) wakeScheduler() {
 	select {
 	case s.wake <- struct{}{}:
@@ -51,8 +55,8 @@ func (s *Server) wakeScheduler() {
 	}
 }
 
-// runDue does what is due by now, and returns when the next is due, or the zero time if there is none or the broker
-// doesn't run. It is called with s.mu held.
+// runDue runs the tasks that are due, and returns when the next is due: the zero time if there is none or the broker does
+// not run. It is called with s.mu held.
 func (s *Server) runDue() time.Time {
 	if s.stopped || s.paused || s.closed {
 		return time.Time{}
@@ -68,43 +72,38 @@ func (s *Server) runDue() time.Time {
 	return s.schedule.items[0].due
 }
 
-// runSchedule is the goroutine that runs the agenda until Close.
-func (s *Server) runSchedule() {
-	for {
+// maxPause is how long runSchedule pauses while no task is scheduled.
+const maxPause = time.Hour
+
+// runSchedule runs the tasks as they fall due, until ctx ends.
+func (s *Server) runSchedule(ctx context.Context) {
+	background.Loop{Clock: s.clock, Wake: s.wake}.Run(ctx, func(context.Context) time.Duration {
 		s.mu.Lock()
 		next := s.runDue()
 		s.mu.Unlock()
-		var fired <-chan time.Time
-		stop := func() {}
-		if !next.IsZero() {
-			fired, stop = s.clock.After(next.Sub(s.clock.Now()))
+		if next.IsZero() {
+			return maxPause
 		}
-		select {
-		case <-fired:
-		case <-s.wake:
-		case <-s.closing:
-			stop()
-			return
-		}
-		stop()
-	}
+		return next.Sub(s.clock.Now())
+	})
 }
 
-// FastForward moves the clock ahead by d. What is due by then, timers, delayed messages, one round of checks, is done
-// when it returns, or if the broker is stopped or paused when it runs again. Clients and their connections live on in the
-// machine's time: they don't appear to have been silent, nor do they lose their locks, and a message that says it was born
-// now is as young as it says.
+// FastForward moves the clock ahead by d and runs what is due by then: timers, delayed messages, one round of check-backs. It
+// has run when FastForward returns; if the broker is stopped or paused, it runs when the broker runs again. Clients are not
+// affected: their connections, heartbeats and locks follow real time, and the born timestamps of their messages are
+// translated to the moved clock.
 func (s *Server) FastForward(d time.Duration) {
 	s.clock.Advance(d)
 	s.RunDue()
 }
 
-// RunDue does at once what is due by the clock: for those who share one ([Config].Clock) and moved it themselves.
+// RunDue runs what is due by the clock now. Call it after moving a clock that is shared by [Config].Clock; FastForward
+// includes it.
 func (s *Server) RunDue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runDue()
 }
 
-// Clock is the server's clock.
+// Clock returns the server's clock.
 func (s *Server) Clock() *Clock { return s.clock }

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// sendHeader is the header of a message's sending, in the long names of request 10 or the letters of 310 and 320.
+// sendHeader is the header of a send request, with the long names of code 10 or the letters of 310 and 320.
 type sendHeader struct {
 	group, topic        string
 	defaultQueues       int
@@ -20,10 +20,11 @@ type sendHeader struct {
 	sysFlag, flag       int32
 	born                time.Time
 	properties          map[string]string
-	reconsumed, maximum int // maximum is retryMax where the header has none
+	reconsumed, maximum int // maximum defaults to retryMax
 	batch               bool
 }
 
+// decodeSend decodes the header of a send request.
 func decodeSend(r *request) (sendHeader, *remoting.Command) {
 	name := func(long, short string) string {
 		if r.Code == remoting.SendMessage {
@@ -57,7 +58,7 @@ func decodeSend(r *request) (sendHeader, *remoting.Command) {
 	}, nil
 }
 
-// sendMessage stores one message or a batch of them (10, 310, 320).
+// sendMessage stores a message or a batch (10, 310, 320).
 func (s *Server) sendMessage(r *request) *remoting.Command {
 	h, refusal := decodeSend(r)
 	if refusal != nil {
@@ -79,7 +80,7 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 		}
 	}
 	answer := s.send(r, h, members)
-	if strings.HasPrefix(answer.Remark, "java.") { // the real one has lost its half-made answer by then
+	if strings.HasPrefix(answer.Remark, "java.") { // a real broker has lost its unfinished response by then
 		return answer
 	}
 	if answer.Ext == nil {
@@ -89,6 +90,7 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 	return answer
 }
 
+// send stores the messages of a send request.
 func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting.Command {
 	t, refusal := s.topicToSendTo(r, &h)
 	if refusal != nil {
@@ -100,7 +102,7 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 	if h.queue < 0 || h.queue >= t.write {
 		return r.refuse(remoting.InvalidParameter, "request queueId[%d] is illegal, %v Producer: %v", h.queue, t, r.from.remote)
 	}
-	born := h.born.Add(s.clock.Offset()) // the client's clock is the machine's
+	born := h.born.Add(s.clock.Offset()) // the client's clock is real time
 	var ids []string
 	var first *remoting.Record
 	for _, m := range members {
@@ -139,7 +141,7 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 	return answer
 }
 
-// topicToSendTo finds the topic of a message, or makes it where that is on.
+// topicToSendTo returns the topic of a message. It creates a missing one if Config.AutoCreateTopics is set.
 func (s *Server) topicToSendTo(r *request, h *sendHeader) (*topic, *remoting.Command) {
 	if problem := illegalTopic(h.topic); problem != "" {
 		return nil, r.refuse(remoting.InvalidParameter, "%s", problem)
@@ -151,7 +153,7 @@ func (s *Server) topicToSendTo(r *request, h *sendHeader) (*topic, *remoting.Com
 	switch {
 	case strings.HasPrefix(h.topic, retryPrefix):
 		return s.sendToRetries(h), nil
-	case t != nil: // whether it may be written to is for clients to look at
+	case t != nil: // clients check whether it is writable
 	case s.config.AutoCreateTopics:
 		n := max(1, min(h.defaultQueues, s.topics[defaultTopic].write))
 		t = s.makeTopic(h.topic, n, n, permReadWrite)
@@ -161,12 +163,12 @@ func (s *Server) topicToSendTo(r *request, h *sendHeader) (*topic, *remoting.Com
 	return t, nil
 }
 
+// tooLarge is the refusal of a message that is too large or can't be encoded.
 func (s *Server) tooLarge(r *request) *remoting.Command {
 	return r.refuse(remoting.MessageIllegal, "the message is illegal, maybe msg body or properties length not matched. msg body length limit %dB, msg properties length limit 32KB.", s.config.MaxMessageSize)
 }
 
-// store puts a message where it belongs: into the topic, or to where it waits for the end of its transaction or for its
-// instant.
+// store stores a message in its topic, or as a half message, a timer or a delayed message.
 func (s *Server) store(r *request, t *topic, record *remoting.Record) (*entry, *remoting.Command) {
 	record.Topic = t.name
 	if isHalf(record) {
@@ -175,8 +177,8 @@ func (s *Server) store(r *request, t *topic, record *remoting.Record) (*entry, *
 	return s.place(r, record)
 }
 
-// place puts a message into r.Topic, or to where it waits for its instant. A half message is no exception: one that is
-// delayed too is set aside a second time, which loses the topic that it was for.
+// place stores a message in record.Topic, or as a timer or a delayed message. A half message that is also delayed is stored
+// elsewhere a second time, which loses its topic, as in a real broker.
 func (s *Server) place(r *request, record *remoting.Record) (*entry, *remoting.Command) {
 	n, err := delayLevel(record.Properties)
 	if err != nil {
@@ -199,13 +201,13 @@ func (s *Server) place(r *request, record *remoting.Record) (*entry, *remoting.C
 	}
 	e, err := put(record)
 	if err != nil { // it can't be encoded
-		s.config.Logger.Warn("message refused", "topic", record.Topic, "err", err)
+		s.config.Logger.Warn("a message could not be encoded and was refused", "topic", record.Topic, "err", err)
 		return nil, s.tooLarge(r)
 	}
 	return e, nil
 }
 
-// deliver puts a message into r.Topic.
+// deliver stores a message in r.Topic.
 func (s *Server) deliver(r *remoting.Record) (*entry, error) {
 	t := s.topics[r.Topic]
 	if t == nil || r.Queue < 0 || r.Queue >= len(t.queues) {

@@ -7,14 +7,13 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// retryMax is how often a group gets a message again, unless the consumer says otherwise.
+// retryMax is the default of the maximum number of retries.
 const retryMax = 16
 
 // firstRetryLevel is the delay level of the first retry; each further one takes the next.
 const firstRetryLevel = 3
 
-// sendMessageBack takes back a message that a consumer couldn't handle (36). The group gets it again when the delay is
-// over, or it becomes one of its dead letters.
+// sendMessageBack schedules a retry of a message that a consumer could not handle, or makes it a dead letter (36).
 func (s *Server) sendMessageBack(r *request) *remoting.Command {
 	if refusal := cmp.Or(r.requireFields("group"), r.requireNumbers("offset", "delayLevel")); refusal != nil {
 		return refusal
@@ -58,7 +57,7 @@ func (s *Server) sendMessageBack(r *request) *remoting.Command {
 	return r.respond()
 }
 
-// systemTopicOf returns a group's topic of retries or of dead letters, and makes it.
+// systemTopicOf returns a group's topic of retries or of dead letters, which it creates if it is new.
 func (s *Server) systemTopicOf(name string) *topic {
 	if t := s.topics[name]; t != nil {
 		return t
@@ -66,8 +65,8 @@ func (s *Server) systemTopicOf(name string) *topic {
 	return s.makeTopic(name, 1, 1, permReadWrite)
 }
 
-// sendToRetries finds the topic of a message that a client sends to the retries of a group itself: the dead letters
-// where it has been there too often, or where the group consumes in order.
+// sendToRetries returns the topic for a message that a client itself sends to a group's topic of retries: that of dead letters
+// if the message has no retries left, or if the group consumes in order.
 func (s *Server) sendToRetries(h *sendHeader) *topic {
 	g := s.group(strings.TrimPrefix(h.topic, retryPrefix))
 	if h.reconsumed <= h.maximum && !s.ordered(g) {

@@ -1,6 +1,7 @@
 package rocketmqtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,62 +14,61 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// Server is a name server and a broker. Its methods are safe for concurrent use.
+// Server is a name server and a broker in this process. Its methods are safe for concurrent use.
 type Server struct {
-	config  Config
-	clock   *Clock
-	nameServer   *endpoint
-	broker  *endpoint
-	wake   chan struct{} // the agenda has a new first task
-	closing chan struct{}
-	running sync.WaitGroup // all goroutines but those of the endpoints
-	hooks   atomic.Pointer[[]*hook]
-	holds   holds
+	config     Config
+	clock      *Clock
+	nameServer *endpoint
+	broker     *endpoint
+	wake       chan struct{}    // the schedule has a new first task
+	work       background.Group // all goroutines except those of the endpoints
+	hooks      atomic.Pointer[[]*hook]
+	holds      holds
 
-	// lifecycle is held while the broker or the name server is stopped or started; before mu.
+	// lifecycle is held while the broker or the name server is stopped or started. It is locked before mu.
 	lifecycle sync.Mutex
 
-	// mu guards what the broker holds, and is held while a request is handled: requests have an order.
-	mu        sync.Mutex
-	closed    bool
-	stopped   bool // the broker is
-	withdrawn bool // its routes were taken from the name server
-	paused    bool
-	partitions      []*partition
-	watched   chan struct{} // closed by the next change; nil: nobody waits for it
-	flushed   positions
-	random    *rand.Rand
+	// mu guards the broker's state. It is held while a request is handled, so requests are handled one at a time.
+	mu          sync.Mutex
+	closed      bool
+	stopped     bool // the broker is stopped
+	withdrawn   bool // its routes are removed from the name server
+	paused      bool
+	partitions  []*partition
+	watched     chan struct{} // closed by the next change; nil while nobody waits
+	flushed     positions
+	random      *rand.Rand
 	schedule    schedule
-	log       commitLog
-	topics    map[string]*topic
-	producers map[string][]*session // by group, in the order of their registration
-	groups    map[string]*group     // of consumers
-	delayLevels    []level               // of delayed messages
-	wheel     wheel
-	halves    halves
+	log         commitLog
+	topics      map[string]*topic
+	producers   map[string][]*session // by group, in the order of their registration
+	groups      map[string]*group     // of consumers
+	delayLevels []level               // of delayed messages
+	wheel       wheel
+	halves      halves
 }
 
-// New starts a server. Close it.
+// New starts a server. Call Close when it is no longer needed; in a test use [RunT], which does so.
 func New(config Config) (*Server, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
 	s := &Server{
-		config:    config,
-		clock:     config.Clock,
-		wake:     make(chan struct{}, 1),
-		closing:   make(chan struct{}),
-		random:    rand.New(rand.NewPCG(config.Seed, 0)),
-		topics:    map[string]*topic{},
-		producers: map[string][]*session{},
-		groups:    map[string]*group{},
-		delayLevels:    make([]level, len(config.DelayLevels)),
-		wheel:     wheel{},
-		halves:    newHalves(config.Clock.Now()),
+		config:      config,
+		clock:       config.Clock,
+		wake:        make(chan struct{}, 1),
+		random:      rand.New(rand.NewPCG(config.Seed, 0)),
+		topics:      map[string]*topic{},
+		producers:   map[string][]*session{},
+		groups:      map[string]*group{},
+		delayLevels: make([]level, len(config.DelayLevels)),
+		wheel:       wheel{},
+		halves:      newHalves(config.Clock.Now()),
 	}
 	s.makeSystemTopics()
 	s.flush()
@@ -82,43 +82,42 @@ func New(config Config) (*Server, error) {
 		s.nameServer.running.Wait()
 		return nil, fmt.Errorf("rocketmqtest: broker: %w", err)
 	}
-	s.running.Go(s.runSchedule)
-	return s, nil
+	err := s.work.Start(context.Background(), func(context.Context) error {
+		s.work.Go(s.runSchedule)
+		return nil
+	})
+	return s, err
 }
 
-// Addr is where the name server listens: what a client's configuration names.
+// Addr returns the address of the name server, for the configuration of clients.
 func (s *Server) Addr() string { return s.nameServer.address.String() }
 
-// BrokerAddr is where the broker listens; clients learn it from the name server.
+// BrokerAddr returns the address of the broker. Clients get it from the name server.
 func (s *Server) BrokerAddr() string { return s.broker.address.String() }
 
-// Close ends all connections and waits for everything that the server has started, requests that are held back among
-// it: those are lost. Further calls do nothing but wait too. A hook must not call it.
+// Close ends all connections and waits for all goroutines of the server. Requests that a hook holds back are lost. A second
+// call waits too. A hook of Control must not call Close, which would wait for it.
 func (s *Server) Close() {
 	s.lifecycle.Lock()
 	s.mu.Lock()
-	first := !s.closed
 	s.closed = true
 	s.changed()
 	s.mu.Unlock()
-	if first {
-		close(s.closing)
-	}
 	s.nameServer.stop()
 	s.broker.stop()
 	s.lifecycle.Unlock()
 	s.nameServer.running.Wait()
 	s.broker.running.Wait()
-	s.running.Wait()
+	_ = s.work.Stop(context.Background()) // last: held requests end with their connections
 }
 
-// endpoint is a listener and its connections.
+// endpoint is a listener with its connections: the name server's or the broker's.
 type endpoint struct {
 	server   *Server
 	handlers map[remoting.Code]handler
 	address  netip.AddrPort // fixed by the first listen
 
-	generation int // counts the stops; guarded by Server.mu
+	generation int // number of stops; guarded by Server.mu
 
 	mu       sync.Mutex
 	listener net.Listener // nil: closed
@@ -126,14 +125,14 @@ type endpoint struct {
 	running  sync.WaitGroup // the accepting goroutine and the sessions
 }
 
-// listen begins to accept connections at the address, or again at that of the first time.
+// listen starts to accept connections at the address. A further call uses the address of the first.
 func (e *endpoint) listen(address string) error {
 	first := !e.address.IsValid()
 	if !first {
 		address = e.address.String()
 	}
 	l, err := net.Listen("tcp4", address)
-	// Where this program is just starting another, that holds the old listener until it runs.
+	// A child process that is just being forked holds a copy of the old listener until it execs.
 	for giveUp := time.Now().Add(5 * time.Second); !first && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(giveUp); {
 		time.Sleep(time.Millisecond)
 		l, err = net.Listen("tcp4", address)
@@ -151,7 +150,7 @@ func (e *endpoint) listen(address string) error {
 		for {
 			nc, err := l.Accept()
 			if err != nil {
-				return // only stop makes Accept fail for good; a passing failure of a test's machine may end the test
+				return // stop was called; a transient failure is not worth a retry in a test
 			}
 			e.serve(l, nc)
 		}
@@ -159,9 +158,10 @@ func (e *endpoint) listen(address string) error {
 	return nil
 }
 
+// serve starts the goroutines of a connection.
 func (e *endpoint) serve(l net.Listener, nc net.Conn) {
 	c := newSession(e, nc)
-	// The generation is read before the listener is seen to be the current one: a stop in between is noticed either way.
+	// The generation is read before the listener is compared, so that a stop in between is noticed either way.
 	e.server.admit(c)
 	e.mu.Lock()
 	if e.listener != l {
@@ -171,7 +171,7 @@ func (e *endpoint) serve(l net.Listener, nc net.Conn) {
 	}
 	e.sessions[c] = struct{}{}
 	e.mu.Unlock()
-	e.server.updateSession(c) // cuts and pauses since
+	e.server.updateSession(c) // applies partitions and pauses that began since
 	e.running.Go(c.writeAll)
 	e.running.Go(func() {
 		c.readAll()
@@ -182,7 +182,7 @@ func (e *endpoint) serve(l net.Listener, nc net.Conn) {
 	})
 }
 
-// stop ends the listener and all connections. Their goroutines follow.
+// stop closes the listener and all connections. Their goroutines end by themselves.
 func (e *endpoint) stop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -195,7 +195,7 @@ func (e *endpoint) stop() {
 	}
 }
 
-// all lists the connections.
+// all returns the connections.
 func (e *endpoint) all() []*session {
 	e.mu.Lock()
 	defer e.mu.Unlock()

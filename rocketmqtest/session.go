@@ -13,10 +13,10 @@ import (
 
 const (
 	writeTimeout = 10 * time.Second
-	maxUnwritten = 64 << 20 // bytes of bodies; a client that reads so slowly is cut off
+	maxUnwritten = 64 << 20 // bytes of bodies; beyond it the connection of a slow client is closed
 )
 
-// session is one client's connection.
+// session is a connection of a client.
 type session struct {
 	endpoint *endpoint
 	net      net.Conn
@@ -24,7 +24,7 @@ type session struct {
 	ended    chan struct{}        // closed at the end of the connection
 	gate     atomic.Pointer[gate] // nil: open
 
-	client     string // its id, once it has sent a heartbeat; guarded by Server.mu
+	client     string // the client's id since its first heartbeat; guarded by Server.mu
 	generation int    // the endpoint's when it was accepted; guarded by Server.mu
 
 	mu        sync.Mutex
@@ -40,15 +40,16 @@ type outgoing struct {
 	decided bool // the hooks have been asked
 }
 
-// gate keeps a connection from being read or written until it is opened.
+// gate stops a connection from being read and written until it is opened.
 type gate struct{ opened chan struct{} }
 
+// newSession returns a session whose goroutines are not started yet.
 func newSession(e *endpoint, nc net.Conn) *session {
 	remote, _ := nc.RemoteAddr().(*net.TCPAddr)
 	return &session{endpoint: e, net: nc, remote: remote.AddrPort(), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// send has a command written. It never blocks; what is sent to a connection that has ended is lost.
+// send queues a command for writing. It never blocks. On a connection that has ended, the command is lost.
 func (c *session) send(cmd *remoting.Command) {
 	if cmd.Version == 0 {
 		cmd.Version = c.endpoint.server.config.Version.ordinal()
@@ -56,6 +57,7 @@ func (c *session) send(cmd *remoting.Command) {
 	c.enqueue(outgoing{Command: cmd})
 }
 
+// enqueue is send for a command whose hooks may have decided already.
 func (c *session) enqueue(cmd outgoing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,6 +72,7 @@ func (c *session) enqueue(cmd outgoing) {
 	c.wakeWriter()
 }
 
+// wakeWriter makes writeAll check the queue.
 func (c *session) wakeWriter() {
 	select {
 	case c.wake <- struct{}{}:
@@ -77,13 +80,14 @@ func (c *session) wakeWriter() {
 	}
 }
 
-// close ends the connection; its goroutines follow.
+// close closes the connection. Its goroutines end by themselves.
 func (c *session) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.end()
 }
 
+// end is close with c.mu held.
 func (c *session) end() {
 	if c.closed {
 		return
@@ -121,7 +125,7 @@ func (c *session) setShut(shut bool) {
 	}
 }
 
-// writeAll writes what is sent, as much at once as there is.
+// writeAll writes queued commands until the connection ends. Each write has all commands that are queued.
 func (c *session) writeAll() {
 	var b []byte
 	var batch []outgoing
@@ -137,7 +141,7 @@ func (c *session) writeAll() {
 		batch, c.unwritten, c.bytes = c.unwritten, batch[:0], 0
 		c.mu.Unlock()
 		b = b[:0]
-		last := false // the connection is cut after this batch
+		last := false // the connection is reset after this batch
 		for i, cmd := range batch {
 			times := 1
 			if !cmd.decided && !cmd.Response() {
@@ -146,7 +150,7 @@ func (c *session) writeAll() {
 			for range times {
 				next, err := cmd.Append(b)
 				if err != nil {
-					c.endpoint.server.config.Logger.Error("can't encode an answer", "code", cmd.Code, "err", err)
+					c.endpoint.server.config.Logger.Error("a response could not be encoded; the client gets none", "code", cmd.Code, "err", err)
 					next = b
 				}
 				b = next
@@ -178,11 +182,11 @@ func (c *session) readAll() {
 		if err == nil && cmd.Code == remoting.Heartbeat {
 			c.endpoint.server.identify(c, cmd)
 		}
-		if !c.awaitOpen() || err != nil { // an end, too, is seen only once the gate is open
+		if !c.awaitOpen() || err != nil { // a shut gate hides the end of the connection, too
 			c.close()
 			return
 		}
-		if !cmd.Response() { // the broker asks nothing that is answered
+		if !cmd.Response() { // the broker sends no requests that have a response
 			c.endpoint.server.receive(c, cmd)
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Changed returns a channel that is closed by the next change, or request that may have changed something. Who waits for
-// a state asks for the channel before looking at the state.
+// Changed returns a channel that is closed at the next change of the server's state, or at the next request, which may have
+// changed it. To wait for a state, call Changed before reading the state; [Server.Await] does so.
 func (s *Server) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -18,7 +18,7 @@ func (s *Server) Changed() <-chan struct{} {
 	return s.watched
 }
 
-// changed tells those who wait. It is called with s.mu held.
+// changed closes the channel of Changed. It is called with s.mu held.
 func (s *Server) changed() {
 	if s.watched != nil {
 		close(s.watched)
@@ -26,7 +26,8 @@ func (s *Server) changed() {
 	}
 }
 
-// Await waits until the status is as wanted. An error wraps that of ctx and tells the last status.
+// Await waits until wanted returns true for the status. When ctx ends first, it returns an error that wraps the cause and
+// contains the last status.
 func (s *Server) Await(ctx context.Context, wanted func(Status) bool) error {
 	for {
 		changed := s.Changed()
@@ -42,26 +43,33 @@ func (s *Server) Await(ctx context.Context, wanted func(Status) bool) error {
 	}
 }
 
-// Status says what is still to be done; it costs much less than a Dump.
+// Status is a summary of the work that is left. It costs much less than a Dump.
 type Status struct {
-	Halves  int       // half messages that are open
-	Timers  int       // timers and delayed messages that wait
-	NextDue time.Time // of them; zero: none
-	Held    int       // requests that hooks hold back
-	Groups  map[string]GroupStatus
+	// Halves is the number of open half messages.
+	Halves int
+	// Timers is the number of timers and delayed messages that wait.
+	Timers int
+	// NextDue is when the first of the Timers is due. It is zero if there is none.
+	NextDue time.Time
+	// Held is the number of requests that hooks hold back.
+	Held int
+	// Groups is the status of each consumer group, by name.
+	Groups map[string]GroupStatus
 }
 
-// GroupStatus is how far a consumer group is.
+// GroupStatus is the status of a consumer group.
 type GroupStatus struct {
+	// Members is the number of consumers.
 	Members int
-	Lag     int64 // messages after the committed offsets; clients commit with the next pull, or every 5 s
-	// Idle: each queue of its topics, that of retries too, has a pull that waits at its end. What was pulled may still be
-	// in the hands of the consumers.
+	// Lag is the number of messages after the committed offsets. Clients commit with the next pull, or every 5 s.
+	Lag int64
+	// Idle is whether each queue of the group's topics, including that of retries, has a pull that waits at its end. Consumers
+	// may still be processing what they have pulled.
 	Idle bool
 }
 
-// Settled tells whether nothing is open, held back or unread: no half messages, and each group that has members has
-// committed all there is. Timers don't count.
+// Settled reports whether no work is left: no half message is open, no request is held back, and each group that has members
+// has committed all messages. Timers that wait are not counted.
 func (s Status) Settled() bool {
 	for _, g := range s.Groups {
 		if g.Members > 0 && g.Lag > 0 {
@@ -71,6 +79,7 @@ func (s Status) Settled() bool {
 	return s.Halves == 0 && s.Held == 0
 }
 
+// String returns the status in one line.
 func (s Status) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d half messages, %d timers, %d requests held", s.Halves, s.Timers, s.Held)
@@ -81,7 +90,7 @@ func (s Status) String() string {
 	return b.String()
 }
 
-// Status returns the present one.
+// Status returns a summary of the work that is left now.
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +107,7 @@ func (s *Server) Status() Status {
 	return status
 }
 
-// openHalves lists the half messages that nobody has ended.
+// openHalves returns the half messages that were neither committed nor rolled back.
 func (s *Server) openHalves() []*entry {
 	h, q := &s.halves, s.topics[halfTopic].queues[0]
 	unwritten := make(map[int64]struct{}, len(h.unwritten))
@@ -116,14 +125,14 @@ func (s *Server) openHalves() []*entry {
 	return open
 }
 
-// waitingMessage is a message that waits for its instant.
+// waitingMessage is a timer or a delayed message that is not due yet.
 type waitingMessage struct {
 	*entry
 	due   time.Time
-	level int // 0: a timer
+	level int // of a delayed message; 0 for a timer
 }
 
-// waiting lists the timers that aren't deleted and the delayed messages, in no order.
+// waiting returns the timers that aren't deleted and the delayed messages, in no particular order.
 func (s *Server) waiting() []waitingMessage {
 	var all []waitingMessage
 	for slot, offsets := range s.wheel {
@@ -154,7 +163,7 @@ func (s *Server) waiting() []waitingMessage {
 	return all
 }
 
-// queuesOf lists the queues that a group reads, by its members or by its offsets.
+// queuesOf returns the queues of the topics that a group's members subscribe to or that it has offsets for.
 func (s *Server) queuesOf(g *group) []*queue {
 	topics := map[string]struct{}{}
 	for _, m := range g.members {
@@ -183,11 +192,12 @@ func (s *Server) lag(g *group) int64 {
 	return n
 }
 
+// lagIn counts the messages of one queue after a group's committed offset.
 func lagIn(g *group, q *queue) int64 {
 	return q.end() - min(q.end(), max(q.first, g.offsets[q]))
 }
 
-// idle tells whether a group's pulls wait at the ends of all its queues.
+// idle implements GroupStatus.Idle.
 func (s *Server) idle(g *group) bool {
 	if len(g.members) == 0 {
 		return false
@@ -204,7 +214,7 @@ func (s *Server) idle(g *group) bool {
 	return true
 }
 
-// Lag counts the messages after the offsets that a group has committed; 0 for one that isn't known.
+// Lag returns the number of messages after the offsets that a group has committed: 0 for an unknown group.
 func (s *Server) Lag(group string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,13 +1,14 @@
 package rocketmqtest
 
-// TB is what RunT needs of a *testing.T.
+// TB is the part of testing.TB that RunT needs. With it this package does not import testing.
 type TB interface {
 	Helper()
 	Cleanup(func())
 	Fatalf(format string, args ...any)
 }
 
-// RunT starts a server that is closed when the test ends, with the zero Config or the one given.
+// RunT starts a server for a test and closes it when the test ends. At most one config may be given. If the server can't
+// start, RunT fails the test.
 func RunT(t TB, config ...Config) *Server {
 	t.Helper()
 	var c Config

@@ -9,15 +9,15 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// wheel has the offsets, in the queue of the timer topic, of what comes out of each slot. A slot is as long as the
-// precision, named by its first millisecond, and turned at its end.
+// wheel is a timer wheel: for each slot the offsets of its messages in the queue of the timer topic. A slot is as long as
+// Config.TimerPrecision, is identified by its first millisecond, and fires at its end.
 type wheel map[int64][]int64
 
-// atOnce is the slot of a message that does not wait.
+// atOnce is the slot of a message that is delivered at once.
 const atOnce = -1
 
-// timerInstant reads when a message is to be delivered, in milliseconds; false: it says nothing of that. A malformed
-// number is an error.
+// timerInstant returns when a timer fires, in milliseconds, and whether the message is a timer. A malformed number is an
+// error.
 func timerInstant(properties map[string]string, now int64) (int64, bool, error) {
 	if _, turned := properties[propertyTimerOut]; turned {
 		return 0, false, nil
@@ -36,7 +36,7 @@ func timerInstant(properties map[string]string, now int64) (int64, bool, error) 
 	return 0, false, nil
 }
 
-// slotOf finds the slot of a message by its properties, or refuses them.
+// slotOf returns the slot of a message by its properties, or a refusal.
 func (s *Server) slotOf(r *request, record *remoting.Record) (int64, *remoting.Command) {
 	now := s.clock.Now().UnixMilli()
 	instant, set, err := s.instantOf(record.Properties, now)
@@ -51,12 +51,13 @@ func (s *Server) slotOf(r *request, record *remoting.Record) (int64, *remoting.C
 		return atOnce, nil
 	}
 	precision := s.precision()
-	return (instant - 1) / precision * precision, nil // an instant on the edge of two belongs to the one that ends there
+	return (instant - 1) / precision * precision, nil // an instant on the edge of two slots belongs to the earlier one
 }
 
+// precision is Config.TimerPrecision in milliseconds.
 func (s *Server) precision() int64 { return s.config.TimerPrecision.Milliseconds() }
 
-// instantOf reads a message's instant in the server's dialect.
+// instantOf is timerInstant for the configured version or DMS.
 func (s *Server) instantOf(properties map[string]string, now int64) (int64, bool, error) {
 	switch {
 	case s.config.DMS:
@@ -67,7 +68,7 @@ func (s *Server) instantOf(properties map[string]string, now int64) (int64, bool
 	return timerInstant(properties, now)
 }
 
-// deletes tells which timer a message deletes, by its key.
+// deletes returns the key of the timer that a message deletes, and whether it deletes one.
 func (s *Server) deletes(properties map[string]string) (key string, does bool) {
 	name := propertyTimerDelete
 	if s.config.DMS {
@@ -77,7 +78,7 @@ func (s *Server) deletes(properties map[string]string) (key string, does bool) {
 	return key, does
 }
 
-// timerKey is the key that deletes a timer.
+// timerKey returns the key by which a timer can be deleted.
 func (s *Server) timerKey(topic, uniqueKey string) string {
 	if s.config.DMS || s.config.Version == RocketMQ55 {
 		return uniqueKey
@@ -85,7 +86,7 @@ func (s *Server) timerKey(topic, uniqueKey string) string {
 	return topic + "+" + uniqueKey
 }
 
-// putTimer stores a record that is for r.Topic and r.Queue, to come there at the end of a slot.
+// putTimer stores a record that is delivered to r.Topic and r.Queue at the end of a slot.
 func (s *Server) putTimer(r *remoting.Record, slot int64) (*entry, error) {
 	r.Properties[propertyTimerOut] = strconv.FormatInt(slot, 10)
 	recordDestination(r)
@@ -101,11 +102,12 @@ func (s *Server) putTimer(r *remoting.Record, slot int64) (*entry, error) {
 	return e, nil
 }
 
+// armSlot schedules the end of a slot.
 func (s *Server) armSlot(slot int64) {
 	s.at(time.UnixMilli(slot+s.precision()), func() { s.fireSlot(slot) })
 }
 
-// fireSlot delivers what is in a slot, but for what is deleted there.
+// fireSlot delivers the messages of a slot, except those that other messages in it delete.
 func (s *Server) fireSlot(slot int64) {
 	offsets := s.wheel[slot]
 	delete(s.wheel, slot)
@@ -132,7 +134,7 @@ func (s *Server) fireSlot(slot int64) {
 	}
 }
 
-// rebuildWheel arms all slots anew after the agenda was cleared.
+// rebuildWheel schedules all slots again after the schedule was cleared.
 func (s *Server) rebuildWheel() {
 	for _, slot := range slices.Sorted(maps.Keys(s.wheel)) {
 		s.armSlot(slot)

@@ -10,9 +10,9 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// Topics of the broker's own.
+// Names of the broker's own topics, and prefixes of topics that belong to a group.
 const (
-	defaultTopic  = "TBW102" // gives its route to a topic that appears by itself
+	defaultTopic  = "TBW102" // the pattern of automatically created topics
 	halfTopic     = "RMQ_SYS_TRANS_HALF_TOPIC"
 	opTopic       = "RMQ_SYS_TRANS_OP_HALF_TOPIC"
 	discardTopic  = "TRANS_CHECK_MAX_TIME_TOPIC"
@@ -23,7 +23,7 @@ const (
 	deadPrefix  = "%DLQ%"
 )
 
-// maxQueues bounds the queues of a topic: they are memory here, and more are a mistake.
+// maxQueues is the maximum number of queues of a topic. More are a mistake, and each takes memory.
 const maxQueues = 1 << 14
 
 const permReadWrite = remoting.PermRead | remoting.PermWrite
@@ -37,7 +37,7 @@ type topic struct {
 	queues      []*queue // at least read and write of them
 }
 
-// String is the topic as a broker in Java prints it.
+// String returns the topic as a broker in Java prints it.
 func (t *topic) String() string {
 	perm := []byte("---")
 	for i, bit := range []int{remoting.PermRead, remoting.PermWrite, permInherit} {
@@ -59,7 +59,7 @@ type queue struct {
 	id      int
 	first   int64 // offset of entries[0]
 	entries []*entry
-	polls   map[*poll]struct{} // who waits for a message
+	polls   map[*poll]struct{} // pulls that wait for a message
 }
 
 // end is the offset that the next message gets.
@@ -73,7 +73,7 @@ func (q *queue) at(offset int64) *entry {
 	return nil
 }
 
-// makeTopic makes a topic, or changes one that exists. Queues never go: they are no longer served.
+// makeTopic creates a topic or changes an existing one. Queues beyond the new numbers are kept but not served.
 func (s *Server) makeTopic(name string, read, write, perm int) *topic {
 	t := s.topics[name]
 	if t == nil {
@@ -87,6 +87,7 @@ func (s *Server) makeTopic(name string, read, write, perm int) *topic {
 	return t
 }
 
+// makeSystemTopics creates the broker's own topics.
 func (s *Server) makeSystemTopics() {
 	for _, name := range []string{halfTopic, opTopic, timerTopic} {
 		s.makeTopic(name, 1, 1, permReadWrite)
@@ -97,10 +98,10 @@ func (s *Server) makeSystemTopics() {
 	}
 }
 
-// permInherit marks a topic whose queues are the pattern for others.
+// permInherit is the permission bit of the topic that is the pattern of automatically created ones.
 const permInherit = 1
 
-// systemTopic tells whether a name is the broker's own: clients may neither create it nor send to it.
+// systemTopic reports whether a topic is the broker's own: clients may not create or delete it.
 func systemTopic(name string) bool {
 	switch name {
 	case halfTopic, opTopic, discardTopic, scheduleTopic, defaultTopic, "BenchmarkTest", "OFFSET_MOVED_EVENT", "SELF_TEST_TOPIC", "RMQ_SYS_SELF_TEST_TOPIC":
@@ -109,7 +110,7 @@ func systemTopic(name string) bool {
 	return strings.HasPrefix(name, "rmq_sys_")
 }
 
-// forbiddenTopic tells whether clients may not send to a topic.
+// forbiddenTopic reports whether clients may not send to a topic.
 func forbiddenTopic(name string) bool {
 	switch name {
 	case halfTopic, opTopic, discardTopic, scheduleTopic, timerTopic, "OFFSET_MOVED_EVENT", "SELF_TEST_TOPIC":
@@ -120,7 +121,7 @@ func forbiddenTopic(name string) bool {
 
 var topicName = regexp.MustCompile(`^[%|a-zA-Z0-9_-]+$`)
 
-// illegalTopic says what is wrong with the name of a topic, or "".
+// illegalTopic returns what is wrong with the name of a topic, or "".
 func illegalTopic(name string) string {
 	switch {
 	case strings.TrimSpace(name) == "":
@@ -168,7 +169,7 @@ func (s *Server) updateTopic(r *request) *remoting.Command {
 	return r.refuse(remoting.Success, noRemark)
 }
 
-// illegalName refuses a name that a topic can't have, or that is the broker's.
+// illegalName returns a refusal of a name that is malformed or reserved, else nil.
 func (s *Server) illegalName(r *request, name string) *remoting.Command {
 	if problem := illegalTopic(name); problem != "" {
 		return r.refuse(remoting.InvalidParameter, "%s", problem)
@@ -181,8 +182,8 @@ func (s *Server) illegalName(r *request, name string) *remoting.Command {
 
 const typeAttribute = "message.type"
 
-// attributes reads changes of attributes, as in "+message.type=FIFO,-other"; "" is the value of what goes. A topic has no
-// attribute but its type.
+// attributes parses changes of attributes, such as "+message.type=FIFO,-other". A removed attribute has the value "". The
+// only attribute of a topic is its type.
 func attributes(r *request) (map[string]string, *remoting.Command) {
 	changes := map[string]string{}
 	if r.Ext["attributes"] == "" {
@@ -211,7 +212,7 @@ func attributes(r *request) (map[string]string, *remoting.Command) {
 	return changes, nil
 }
 
-// deleteTopic forgets a topic, what it holds and how far groups have come in it (215).
+// deleteTopic deletes a topic with its messages and the offsets of groups in it (215).
 func (s *Server) deleteTopic(r *request) *remoting.Command {
 	name := r.Ext["topic"]
 	if refusal := s.illegalName(r, name); refusal != nil {
@@ -236,7 +237,7 @@ func (s *Server) deleteTopic(r *request) *remoting.Command {
 // deleteTopicInNames has nothing to do: the name server has no routes of its own (216).
 func (s *Server) deleteTopicInNames(r *request) *remoting.Command { return r.respond() }
 
-// CreateTopic makes a topic with queues to write to and to read from, as an operator would. One that exists is changed.
+// CreateTopic creates a topic with a number of readable and writable queues, or changes the number of an existing one.
 func (s *Server) CreateTopic(name string, queues int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,36 +10,36 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// maxMarkers is how many bytes of markers are written at once.
+// maxMarkers is the size in bytes from which markers are written at once.
 const maxMarkers = 4096
 
-// halves is what is known of half messages beside the messages themselves. Offsets are those of the queue of half
-// messages.
+// halves is the state of half messages beside the stored messages. Offsets are those of the queue of half messages.
 type halves struct {
 	began time.Time // the first round of checks is an interval later
-	next  int64     // the first that the rounds have not passed
-	armed bool      // the agenda has a round
-	turn  int       // counts the checks sent: who is asked
+	next  int64     // offset of the first that the check-back rounds have not passed
+	armed bool      // a round is scheduled
+	turn  int       // number of check-backs sent, by which producers take turns
 
-	ended map[int64]struct{} // of those from next on: what the written markers say
-	// The marker of an end is first in memory only.
+	ended map[int64]struct{} // offsets from next on that have a written marker
+	// Markers that are in memory only, where a crash loses them.
 	unwritten []int64
 	bytes     int       // of them
 	write     time.Time // when they will be written; zero: never, there are none
 }
 
+// newHalves returns the state of a broker without half messages.
 func newHalves(now time.Time) halves {
 	return halves{began: now, ended: map[int64]struct{}{}}
 }
 
-// isHalf tells whether a message waits for the end of its transaction. One that is retried doesn't, though it bears the
-// properties of the transaction that it came from.
+// isHalf reports whether a message is a half message. A message that is retried is none, though it has the properties of the
+// transaction that it came from.
 func isHalf(r *remoting.Record) bool {
 	n, _ := delayLevel(r.Properties)
 	return strings.EqualFold(r.Properties[propertyTransaction], "true") && (r.Reconsumed <= 0 || n <= 0)
 }
 
-// makeHalf sets a message aside as a half message.
+// makeHalf turns a message into a half message: it records its topic and directs it to the topic of half messages.
 func makeHalf(r *remoting.Record) {
 	if key := r.Properties[propertyUniqueKey]; key != "" {
 		r.Properties[propertyTransactionID] = key
@@ -48,10 +48,10 @@ func makeHalf(r *remoting.Record) {
 	r.Topic, r.Queue = halfTopic, 0
 }
 
-const noRemark = "not set any response code" // what the broker says where it meant to say nothing
+const noRemark = "not set any response code" // the remark of a real broker in responses that have none
 
-// endTransaction commits a half message or rolls it back (37). It looks at the half message alone, not at whether it was
-// ended before: what is committed twice is delivered twice.
+// endTransaction commits a half message or rolls it back (37). Like a real broker it does not check whether that was done
+// before: a half message that is committed twice is delivered twice.
 func (s *Server) endTransaction(r *request) *remoting.Command {
 	if refusal := r.requireNumbers("tranStateTableOffset", "commitLogOffset", "commitOrRollback"); refusal != nil {
 		return refusal
@@ -93,14 +93,14 @@ func (s *Server) endTransaction(r *request) *remoting.Command {
 	return r.respond()
 }
 
-// finalOf makes the message that a commit of a half message delivers.
+// finalOf returns the message that the commit of a half message delivers.
 func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 	queue, err := strconv.Atoi(half.Properties[propertyRealQueue])
 	if err != nil {
 		return nil, errors.New("java.lang.NumberFormatException: Cannot parse null string") // not a half message at all
 	}
 	if t := s.topics[half.Properties[propertyRealTopic]]; t == nil || queue < 0 || queue >= len(t.queues) {
-		// The real broker stores it all the same, where nobody ever finds it.
+		// A real broker stores it all the same, where nobody can read it.
 		return nil, fmt.Errorf("topic %s has no queue %d any more", half.Properties[propertyRealTopic], queue)
 	}
 	final := *half
@@ -117,14 +117,14 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 	return &final, nil
 }
 
-// immunityOver tells whether a half message had a time of its own to be ended in, and this has passed: then only the
-// answer to a check ends it.
+// immunityOver reports whether a half message had a check immunity time of its own and it has passed. Then only the response
+// to a check-back ends the half message.
 func (s *Server) immunityOver(half *remoting.Record) bool {
 	own, immune := s.immunity(half)
 	return own && s.config.Version != RocketMQ49 && s.age(half) > immune
 }
 
-// immunity is for how many milliseconds a half message isn't checked, and whether it says so itself.
+// immunity returns for how many milliseconds a half message is not checked, and whether its own property sets the time.
 func (s *Server) immunity(half *remoting.Record) (own bool, millis int64) {
 	value := half.Properties[propertyCheckImmunity]
 	seconds, err := strconv.ParseInt(value, 10, 64)
@@ -134,15 +134,16 @@ func (s *Server) immunity(half *remoting.Record) (own bool, millis int64) {
 	return true, seconds * 1000
 }
 
-// age is how many milliseconds ago a message was born, by the clock of who sent it.
+// age returns how many milliseconds ago a message was born, by the clock of its producer.
 func (s *Server) age(r *remoting.Record) int64 {
 	return s.clock.Now().UnixMilli() - r.Born.UnixMilli()
 }
 
-// markEnded notes that a half message has ended. Until the markEnded is written, a crash loses it and checks don't see it.
+// markEnded adds a marker that a half message has ended. Until the marker is written, a crash loses it and check-backs ignore
+// it.
 //
-// The markEnded is for an offset of the queue that e is in. As with the real broker it is taken for one of the queue of half
-// messages, even where a half message was delayed and is in another topic's queue of the same number.
+// The marker is the offset of e in its queue. As in a real broker it is taken for an offset of the queue of half messages,
+// even if the half message was delayed and e is in a queue of another topic.
 func (s *Server) markEnded(e *entry) {
 	h := &s.halves
 	if e.queue.id != 0 {
@@ -158,6 +159,7 @@ func (s *Server) markEnded(e *entry) {
 	}
 }
 
+// armMarkers schedules the writing of the markers that are in memory.
 func (s *Server) armMarkers() {
 	due := s.clock.Now().Add(s.config.OpBatchInterval)
 	s.halves.write = due
@@ -186,7 +188,7 @@ func (s *Server) writeMarkers() {
 		Born: s.clock.Now(), BornHost: s.broker.address, Properties: map[string]string{propertyTag: "d", propertyWait: "true"}, Body: body,
 	})
 	if err != nil {
-		s.config.Logger.Error("can't write markers", "err", err)
+		s.config.Logger.Error("markers could not be written; the half messages are checked again", "err", err)
 	}
 }
 
@@ -196,7 +198,7 @@ func (s *Server) dropVolatileMarkers() {
 	h.unwritten, h.bytes, h.write = nil, 0, time.Time{}
 }
 
-// rebuildHalves arms markers and checks anew after the agenda was cleared.
+// rebuildHalves schedules markers and check-backs again after the schedule was cleared.
 func (s *Server) rebuildHalves() {
 	if len(s.halves.unwritten) > 0 {
 		s.armMarkers()

@@ -21,7 +21,7 @@ const (
 	rollback = remoting.TransactionRollback
 )
 
-func TestCommit(t *testing.T) {
+func TestCommittedMessageIsDelivered(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		version rocketmqtest.Version
@@ -65,7 +65,7 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-func TestEndTransactionAnswers(t *testing.T) {
+func TestEndTransactionResponses(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	half := endOf(t, w.half("half"), commit)
@@ -133,7 +133,7 @@ func TestEndTransactionTwice(t *testing.T) {
 	}
 }
 
-func TestCommitToNowhere(t *testing.T) {
+func TestCommitToDeletedTopicIsRefused(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	a := w.half("half")
@@ -143,7 +143,7 @@ func TestCommitToNowhere(t *testing.T) {
 	wantAnswer(t, "commit", w.end(a, commit), remoting.SystemError, "topic topic has no queue 1 any more")
 }
 
-func TestWhatIsHalf(t *testing.T) {
+func TestWhichMessagesAreHalfMessages(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		value string
@@ -181,7 +181,7 @@ func TestImmunityOver(t *testing.T) {
 	want(t, "delivered", w.delivered(), "in time", "late")
 }
 
-func TestMarkers(t *testing.T) {
+func TestMarkersAreWrittenInBatches(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{OpBatchInterval: time.Hour})
 	one, two := w.half("one"), w.half("two")
@@ -209,8 +209,8 @@ func TestMarkers(t *testing.T) {
 	want(t, "4.9", bodies(old.read(opTopic, 0)), "0")
 }
 
-// TestDelayedHalf shows what becomes of a half message that is delayed too: the topic that it was for is lost.
-func TestDelayedHalf(t *testing.T) {
+// TestDelayedHalfMessageLosesItsTopic delays a half message: the topic that it was for is lost, as with a real broker.
+func TestDelayedHalfMessageLosesItsTopic(t *testing.T) {
 	t.Parallel()
 	t.Run("level", func(t *testing.T) {
 		t.Parallel()

@@ -46,8 +46,8 @@ func (s *Server) planned() int {
 	return s.schedule.Len()
 }
 
-// TestRests shows that nothing more is planned than at first while nothing waits.
-func TestRests(t *testing.T) {
+// TestIdleBrokerSchedulesNothing schedules no further tasks while no message waits.
+func TestIdleBrokerSchedulesNothing(t *testing.T) {
 	t.Parallel()
 	s := RunT(t)
 	s.CreateTopic("topic", 1)
@@ -75,8 +75,8 @@ func TestRests(t *testing.T) {
 	}
 }
 
-// TestMarkersInMemory shows what a crash loses: the check of a message that has ended is the price.
-func TestMarkersInMemory(t *testing.T) {
+// TestCrashLosesUnwrittenMarkers loses markers in a crash: half messages that have ended are checked again.
+func TestCrashLosesUnwrittenMarkers(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []bool{false, true} {
 		s := RunT(t)
@@ -94,8 +94,8 @@ func TestMarkersInMemory(t *testing.T) {
 	}
 }
 
-// TestRebuild shows that everything that waits finds its way back to an agenda that was cleared.
-func TestRebuild(t *testing.T) {
+// TestScheduleIsRebuiltFromMessages clears the schedule: everything that waits is scheduled again from the stored messages.
+func TestScheduleIsRebuiltFromMessages(t *testing.T) {
 	t.Parallel()
 	s := RunT(t)
 	s.CreateTopic("topic", 1)
@@ -122,8 +122,9 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// TestTrimmed shows that what waits may be thrown away with the oldest of the log, and harms nothing then.
-func TestTrimmed(t *testing.T) {
+// TestTrimmedMessagesAreSkipped deletes the oldest messages of the log, waiting ones too: delay levels, timers and half
+// messages continue with what is left.
+func TestTrimmedMessagesAreSkipped(t *testing.T) {
 	t.Parallel()
 	s := RunT(t, Config{MaxMessageSize: 1 << 10, MaxBytes: 4 << 10})
 	s.CreateTopic("topic", 1)

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// Bed is what all measurements share.
+// Bed has the connections and the schema that all measurements share.
 type Bed struct {
 	Pool        *pgxpool.Pool // its search path is Schema
 	Client      *rocketmq.Client
@@ -29,7 +29,7 @@ type Bed struct {
 	prefix string // of topics
 }
 
-// NewBed connects to the servers and makes a schema, which Close drops. The name servers are divided by semicolons.
+// NewBed connects to the servers and creates a schema, which Close drops. Several name servers are separated by semicolons.
 func NewBed(ctx context.Context, databaseURL, nameServers string) (_ *Bed, err error) {
 	if databaseURL == "" || nameServers == "" {
 		return nil, errors.New("DATABASE_URL and ROCKETMQ_NAMESRV must be set: run `make bench`")
@@ -66,7 +66,7 @@ func NewBed(ctx context.Context, databaseURL, nameServers string) (_ *Bed, err e
 	return b, err
 }
 
-// Close drops the schema and disconnects.
+// Close drops the schema and closes the connections.
 func (b *Bed) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -77,7 +77,7 @@ func (b *Bed) Close() {
 	b.Pool.Close()
 }
 
-// NewTopic creates a topic with 8 queues; measurements don't share any.
+// NewTopic creates a topic with 8 queues. Each measurement has a topic of its own.
 func (b *Bed) NewTopic(ctx context.Context) (string, error) {
 	topic := fmt.Sprintf("%s-%d", b.prefix, time.Now().UnixNano())
 	return topic, b.Client.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 8, Kind: broker.Transaction})

@@ -14,9 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// byHand is what the client's documentation leads to: a transaction producer whose listener runs the local
-// transaction. It has no sequence, no row of its own, and would lose events in the ways that the facts of the client
-// tell.
+// byHand publishes as the documentation of rocketmq-client-go suggests: with a transaction producer whose listener runs the
+// local transaction. It has no sequence and no row for an event, and may lose events.
 func byHand(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error) {
 	topic, err := b.NewTopic(ctx)
 	if err != nil {
@@ -92,7 +91,7 @@ func (l *localTransaction) CheckLocalTransaction(*primitive.MessageExt) primitiv
 	return primitive.CommitMessageState
 }
 
-// PushConsumer is a consumer as the client's documentation leads to it, on a topic whose messages have one key.
+// PushConsumer starts a consumer as the documentation of rocketmq-client-go suggests, on a topic whose messages have one key.
 func PushConsumer(b *Bed, topic string, watch *Stopwatch) (rmq.PushConsumer, error) {
 	c, err := rmq.NewPushConsumer(consumer.WithNameServer(primitive.NamesrvAddr(b.NameServers)), consumer.WithGroupName(topic), consumer.WithInstance(uuid.NewString()),
 		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))

@@ -1,5 +1,5 @@
-// Package frame measures ways to change a database and tell others, side by side in one run. It brings rocketflow's own
-// ways and the one by hand; a program may add others and run the same measurements on them.
+// Package frame compares ways of changing a database and publishing an event, in one run on the same servers. It contains
+// those of rocketflow and one that is written by hand. A program can add others as a [Row] and pass them to [Run].
 package frame
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Options say what is measured, and for how long.
+// Options select what is measured and for how long.
 type Options struct {
 	Rounds       int           // of publishing and handling; medians are printed
 	WarmUp       time.Duration // of the broker, before the first round
@@ -33,8 +33,8 @@ type Options struct {
 
 var parts = []string{"publishing", "hot", "hold", "owed", "handling"}
 
-// Flags registers the options with their defaults, with which a run takes some ten minutes. What it returns reads them
-// after the flags are parsed.
+// Flags registers flags for the options. With the defaults a run takes some ten minutes. The returned function returns the
+// options once the flags are parsed.
 func Flags(flags *flag.FlagSet) func() (Options, error) {
 	var o Options
 	var callers, rows, chosen string
@@ -74,24 +74,25 @@ func Flags(flags *flag.FlagSet) func() (Options, error) {
 	}
 }
 
-// Row is a way of publishing that is measured.
+// Row is a way of publishing, which gets a row in the tables.
 type Row struct {
 	Name string
-	// Open makes the way ready, its consumer included. It tells watch of each commit and each arrival.
+	// Open prepares the way of publishing and its consumer. It reports each commit and each arrival to watch.
 	Open func(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error)
 }
 
-// Way changes the database and tells others.
+// Way is an opened way of publishing.
 type Way struct {
-	// Publish makes one business transaction and its event, for an account.
+	// Publish runs one business transaction for an account and publishes its event.
 	Publish func(ctx context.Context, account string, cents int64) error
 	Close   func()
-	Silent  bool // it has no events
-	// Server is the process that plays the broker's part. Default: the broker's.
+	Silent  bool // it publishes no events
+	// Server is the id of the process whose CPU time is measured as the broker's.
+	// Defaults to the broker's process.
 	Server int
 }
 
-// Run measures, on the servers that DATABASE_URL and ROCKETMQ_NAMESRV name, rocketflow's rows and the others beside them, and prints what came out as Markdown.
+// Run measures, on the servers that DATABASE_URL and ROCKETMQ_NAMESRV name, rocketflow's rows and others, and prints the results as Markdown.
 func Run(ctx context.Context, o Options, out io.Writer, others ...Row) (err error) {
 	rows := append(ownRows(), others...)
 	for _, name := range o.Rows {

@@ -17,7 +17,7 @@ import (
 
 var streamCounts = []int{1, 8, 64}
 
-// handled is one measurement.
+// handled is one measurement of handling.
 type handled struct {
 	kind    string
 	streams int
@@ -35,8 +35,8 @@ var handlerKinds = []struct {
 	}},
 }
 
-// handling measures how fast a router works off a backlog whose events are dealt to so many streams in turn, all at
-// once, from its start to the last commit.
+// handling measures how fast a router handles events that wait at the broker, from its start to the last commit. The events
+// belong to a number of streams in turn.
 func (b *Bed) handling(ctx context.Context, o Options) ([]handled, error) {
 	var all []handled
 	for round := range o.Rounds {
@@ -107,7 +107,7 @@ func (b *Bed) measureHandling(ctx context.Context, o Options, kind, streams int)
 	return handled{kind: handlerKinds[kind].name, streams: streams, perSec: float64(o.Events) / time.Since(begin).Seconds()}, nil
 }
 
-// fill publishes the backlog and waits until the broker has it.
+// fill publishes the events and waits until the broker has them.
 func (b *Bed) fill(ctx context.Context, box *outbox.Outbox, topic string, events, streams int) error {
 	const each = 50 // events of a transaction
 	var group errgroup.Group

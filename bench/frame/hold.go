@@ -9,18 +9,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// How many callers publish beside an open transaction.
+// The number of callers that publish while another transaction is open.
 const holdCallers = 8
 
-// held is one measurement beside a transaction that is open elsewhere, or (open == "") beside none.
+// held is one measurement while another transaction is open, or none if open is "".
 type held struct {
 	row         string
 	open        string
 	first, last float64 // events a second that were delivered in the first and the last third
 }
 
-// holds are transactions that stay open for a whole measurement. Both keep dead rows from being removed. One that has
-// written also has a transaction id, behind which readers that go by transaction ids can't look.
+// holds are transactions that stay open for a whole measurement. Both prevent the removal of dead rows. One that has written
+// also has a transaction id, which stops readers that process rows in the order of transaction ids.
 var holds = []struct{ name, statement string }{
 	{"", ""},
 	{"has read", "SELECT count(*) FROM business"},

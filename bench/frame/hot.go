@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// How many callers update the same few rows, and how many rows that is.
+// The number of callers that update the same few rows, and the number of these rows.
 const hotCallers = 32
 
 var hotRows = []int{1, 32}
@@ -25,7 +25,7 @@ const (
 	updateHot    = "UPDATE hot SET cents = cents + $2 WHERE account = $1"
 )
 
-// heated is one measurement of callers that wait for each other's row locks.
+// heated is one measurement of callers that compete for row locks.
 type heated struct {
 	way       string
 	rows      int
@@ -33,16 +33,16 @@ type heated struct {
 	delivered float64 // events
 }
 
-// hotWays are the bare update of a row, and the same with an event of the row's stream.
+// hotWays are the update of a row alone, and the same with an event in the row's stream.
 var hotWays = []struct {
 	name   string
 	config outbox.Config
 }{
 	{name: updateAlone},
-	{name: rowsAloneHot}, // all that happens in Postgres, with a broker that is not there
-	{"half messages", outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20}},
-	{"relay", outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20}},
-	{"automatic path", outbox.Config{RelayBuffer: 1 << 20}},
+	{name: rowsAloneHot}, // everything that happens in PostgreSQL, without a broker
+	{"half-message path", outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20}},
+	{"relay path", outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20}},
+	{"path by load", outbox.Config{RelayBuffer: 1 << 20}},
 }
 
 func (b *Bed) heating(ctx context.Context, o Options) ([]heated, error) {
@@ -80,7 +80,7 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 	switch name {
 	case updateAlone:
 	case rowsAloneHot:
-		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: noBroker{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
+		box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 		if err != nil {
 			return heated{}, err
 		}
@@ -122,7 +122,7 @@ func (b *Bed) measureHot(ctx context.Context, o Options, name string, config out
 	return m, nil
 }
 
-// updating is the transaction of all hot ways but the bare one.
+// updating is the transaction of all ways that publish an event.
 func updating(box *outbox.Outbox, topic string) func(context.Context, string, int64) error {
 	return func(ctx context.Context, account string, cents int64) error {
 		return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {

@@ -14,15 +14,15 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// published is one measurement.
+// published is one measurement of publishing.
 type published struct {
-	row        string
-	callers    int
-	perSec     float64
-	latency    []time.Duration // commit to handler
-	duplicates int
-	spent      usage
-	events     int
+	row     string
+	callers int
+	perSec  float64
+	latency []time.Duration // commit to handler
+	doubled int
+	spent   usage
+	events  int
 }
 
 func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]published, error) {
@@ -45,8 +45,8 @@ func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]publishe
 	return all, nil
 }
 
-// warm puts all ways to use, unmeasured, for as long together: a broker that has just been started compiles its code for a
-// minute, with as much of the machine as is measured.
+// warm runs all ways without measuring, for a time in total: a broker that was just started uses much CPU for a minute to
+// compile its code.
 func (b *Bed) warm(ctx context.Context, o Options, rows []Row) error {
 	o.Duration = o.WarmUp / time.Duration(len(rows))
 	if o.Duration <= 0 {
@@ -81,8 +81,8 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 	if err != nil {
 		return published{}, err
 	}
-	// All must arrive: a way that loses is not measured. Rates are of what was committed and delivered, so a backlog
-	// that is left when the callers stop counts against the way.
+	// All events must arrive: a way that loses events is not measured. Rates are of delivered events, so the time to deliver the
+	// backlog that is left when the callers stop counts.
 	if err := Wait(ctx, watch); err != nil {
 		return published{}, err
 	}
@@ -92,13 +92,13 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 		return published{}, err
 	}
 	return published{
-		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, duplicates: watch.duplicates,
+		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, doubled: watch.doubled,
 		spent: after.minus(before), events: done,
 	}, nil
 }
 
-// Warm publishes for a while, a tenth of a second at least, and waits for it: a consumer has its queues then, connections
-// are open, and statements are prepared.
+// Warm publishes for a while, at least a tenth of a second, and waits until the events have arrived. After it the consumer has
+// its queues, connections are open and statements are prepared.
 func Warm(ctx context.Context, w *Way, watch *Stopwatch, callers int, d time.Duration) error {
 	load := StartLoad(ctx, w, callers)
 	time.Sleep(max(d, 100*time.Millisecond))
@@ -112,7 +112,7 @@ func Warm(ctx context.Context, w *Way, watch *Stopwatch, callers int, d time.Dur
 	return nil
 }
 
-// Wait waits until all that was committed has arrived, for two minutes at most.
+// Wait waits until all committed events have arrived, for at most two minutes.
 func Wait(ctx context.Context, watch *Stopwatch) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
@@ -129,7 +129,7 @@ func Wait(ctx context.Context, watch *Stopwatch) error {
 	}
 }
 
-// Load is callers that publish as fast as they can, each one after the other.
+// Load is a number of callers, each of which publishes one event after the other as fast as it can.
 type Load struct {
 	group  sync.WaitGroup
 	done   atomic.Int64
@@ -137,18 +137,18 @@ type Load struct {
 	failed atomic.Pointer[error]
 }
 
-// StartLoad starts so many callers. It must be stopped.
+// StartLoad starts a number of callers. Call Stop on the result.
 func StartLoad(ctx context.Context, w *Way, callers int) *Load {
 	l := &Load{}
 	for c := range callers {
 		l.group.Go(func() {
 			for i := int64(0); !l.ended.Load() && ctx.Err() == nil; i++ {
-				// 64 accounts a caller: streams are shared by nobody, as orders are.
+				// Each caller has 64 accounts of its own, so no stream is shared, as with orders.
 				err := w.Publish(ctx, fmt.Sprintf("account-%d-%d", c, i%64), i)
 				switch {
 				case err == nil:
 					l.done.Add(1)
-				case errors.Is(err, rocketflow.ErrBackpressure): // nothing is written; its caller comes again
+				case errors.Is(err, rocketflow.ErrBackpressure): // nothing was written; the caller tries again
 					time.Sleep(time.Millisecond)
 				default:
 					l.failed.CompareAndSwap(nil, &err)
@@ -160,11 +160,11 @@ func StartLoad(ctx context.Context, w *Way, callers int) *Load {
 	return l
 }
 
-// Done returns how many transactions are committed.
+// Done returns the number of committed transactions.
 func (l *Load) Done() int { return int(l.done.Load()) }
 
-// Stop waits for the callers and returns how many transactions were committed. An error is the first that made a caller
-// give up; backpressure does not.
+// Stop waits for the callers and returns the number of committed transactions, and the first error that ended a caller.
+// Back-pressure does not end one.
 func (l *Load) Stop() (int, error) {
 	l.ended.Store(true)
 	l.group.Wait()

@@ -17,7 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// usage is what has been spent since some beginning.
+// usage is the CPU time and WAL since a start.
 type usage struct {
 	postgres, client, server time.Duration // CPU
 	wal                      int64         // bytes
@@ -27,8 +27,8 @@ func (u usage) minus(v usage) usage {
 	return usage{u.postgres - v.postgres, u.client - v.client, u.server - v.server, u.wal - v.wal}
 }
 
-// meter reads what Postgres, this process and the broker spend, from /proc: they have to run on this machine. What it
-// can't read counts 0.
+// meter reads the CPU time of PostgreSQL, this process and the broker from /proc, so they have to run on this machine. What it
+// can't read counts as 0.
 type meter struct {
 	pool     *pgxpool.Pool
 	postgres int // pid of the postmaster
@@ -52,7 +52,7 @@ func newMeter(ctx context.Context, b *Bed) (meter, error) {
 	return m, nil
 }
 
-// read reads all; server 0 is the broker.
+// read returns the present usage. server 0 stands for the broker.
 func (m meter) read(ctx context.Context, server int) (usage, error) {
 	var u usage
 	if err := m.pool.QueryRow(ctx, "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").Scan(&u.wal); err != nil {
@@ -70,7 +70,7 @@ func (m meter) read(ctx context.Context, server int) (usage, error) {
 		}
 		switch {
 		case m.postgres != 0 && pid == m.postgres:
-			u.postgres += s.own + s.ended // so a backend that ends is not forgotten
+			u.postgres += s.own + s.ended // includes backends that have ended
 		case m.postgres != 0 && s.parent == m.postgres:
 			u.postgres += s.own
 		case pid == server:
@@ -85,7 +85,7 @@ func (m meter) read(ctx context.Context, server int) (usage, error) {
 	return u, nil
 }
 
-// stat is what we read of /proc/PID/stat.
+// stat is a part of /proc/PID/stat.
 type stat struct {
 	name       string
 	parent     int
@@ -94,7 +94,7 @@ type stat struct {
 
 func readStat(pid int) (stat, bool) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	open, end := bytes.IndexByte(raw, '('), bytes.LastIndexByte(raw, ')') // a name may hold anything
+	open, end := bytes.IndexByte(raw, '('), bytes.LastIndexByte(raw, ')') // the name may contain anything
 	if err != nil || open < 0 || end < open {
 		return stat{}, false
 	}
@@ -131,7 +131,7 @@ func brokerAddress(ctx context.Context, nameServer string) (string, error) {
 	return "", fmt.Errorf("name server %s knows none", nameServer)
 }
 
-// listener returns the process of this machine that listens on the address's port, or 0.
+// listener returns the id of the process on this machine that listens on the port of an address, or 0.
 func listener(address string) int {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {

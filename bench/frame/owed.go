@@ -13,8 +13,8 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// owing is what becomes of events that nobody sends after their commit, as if their process had died there, and of new
-// ones beside them.
+// owing is the measurement of owed events that only the sweep sends, as if their process had died after the commit, and of new
+// events that are published meanwhile.
 type owing struct {
 	single           []time.Duration // commit to handler of events that come one by one
 	backlog          int
@@ -29,7 +29,7 @@ const (
 	owedPause   = 20 * time.Millisecond
 )
 
-// owed measures rocketflow as it ships.
+// owed measures rocketflow with its default configuration.
 func (b *Bed) owed(ctx context.Context, o Options) (owing, error) {
 	r := owing{backlog: o.Backlog}
 	fresh, abandoned := NewStopwatch(), &abandoned{Stopwatch: NewStopwatch(), waiting: map[string][]string{}, ids: map[string]bool{}}
@@ -59,7 +59,7 @@ func (b *Bed) owed(ctx context.Context, o Options) (owing, error) {
 		if err := abandoned.publish(ctx, b, g, fmt.Sprintf("single-%d", i), 1); err != nil {
 			return r, err
 		}
-		time.Sleep(37 * time.Millisecond) // at all phases of a sweep
+		time.Sleep(37 * time.Millisecond) // covers all phases of the sweep's interval
 	}
 	if err := Wait(ctx, abandoned.Stopwatch); err != nil {
 		return r, err
@@ -94,7 +94,7 @@ func (b *Bed) owed(ctx context.Context, o Options) (owing, error) {
 	return r, Wait(ctx, fresh)
 }
 
-// abandoned are events of joined transactions, whose commit the outbox doesn't hear of.
+// abandoned publishes events in joined transactions, of whose commit the outbox is not notified.
 type abandoned struct {
 	*Stopwatch
 	mu      sync.Mutex
@@ -121,8 +121,8 @@ func (a *abandoned) has(id string) bool {
 	return a.ids[id]
 }
 
-// publish publishes in a transaction that the outbox doesn't see commit. One at a time for an account.
-func (a *abandoned) publish(ctx context.Context, b *Bed, g *outboxUnderTest, account string, events int) error {
+// publish publishes in a transaction of whose commit the outbox is not notified. Calls for one account must not be concurrent.
+func (a *abandoned) publish(ctx context.Context, b *Bed, g *openedOutbox, account string, events int) error {
 	inner, err := b.Pool.Begin(ctx)
 	if err != nil {
 		return err

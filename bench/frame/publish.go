@@ -12,31 +12,31 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// Rows of the table that the other rows are compared with.
+// Names of the rows that others are compared with.
 const (
 	rowInsertAlone = "insert alone"
 	rowByHand      = "by hand"
 )
 
-// ownRows returns the upper bound, rocketflow with each path, and the same written by hand.
+// ownRows are the insert alone, which is the upper limit, the ways of rocketflow, and the one by hand.
 func ownRows() []Row {
 	return []Row{
 		{rowInsertAlone, insertAlone},
 		{"rows alone", rowsAlone},
-		{"half messages", Outbox(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
-		{"relay", Outbox(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
-		{"automatic path", Outbox(outbox.Config{})}, // the default configuration
+		{"half-message path", Outbox(outbox.Config{Path: outbox.HalfMessages, RelayBuffer: 1 << 20})},
+		{"relay path", Outbox(outbox.Config{Path: outbox.Relay, RelayBuffer: 1 << 20})},
+		{"path by load", Outbox(outbox.Config{})}, // the default configuration
 		{rowByHand, byHand},
 	}
 }
 
-// InsertBusiness is the business transaction of every row; its parameters are an account and cents.
+// InsertBusiness is the statement of every business transaction. Its parameters are an account and cents.
 const InsertBusiness = "INSERT INTO business (account, cents) VALUES ($1, $2)"
 
-// Note makes the body of every row's event about 300 bytes.
+// Note fills the body of every event up to about 300 bytes.
 var Note = strings.Repeat("x", 240)
 
-// Credited is the body of every row's event.
+// Credited is the body of every event.
 type Credited struct {
 	topic   string
 	Account string `json:"account"`
@@ -58,10 +58,9 @@ func insertAlone(_ context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	}}, nil
 }
 
-// rowsAlone measures everything that happens in Postgres, with a broker that accepts everything: insert, sequence, row,
-// acknowledgement.
+// rowsAlone is everything that rocketflow does in PostgreSQL, without a broker: insert, sequence, row, acknowledgement.
 func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
-	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: noBroker{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
+	box, err := outbox.New(outbox.Config{Pool: b.Pool, Broker: nowhere{}, Source: "bench", Schema: b.Schema, Path: outbox.Relay, RelayBuffer: 1 << 20})
 	if err != nil {
 		return nil, err
 	}
@@ -70,35 +69,35 @@ func rowsAlone(ctx context.Context, b *Bed, _ *Stopwatch) (*Way, error) {
 	}
 	return &Way{
 		Silent:  true,
-		Publish: within(box, "no-topic"),
+		Publish: within(box, "nowhere"),
 		Close:   func() { _ = box.Stop(context.WithoutCancel(ctx)) },
 	}, nil
 }
 
-// noBroker accepts every message at once and delivers none.
-type noBroker struct{ outbox.Broker }
+// nowhere is a broker that accepts every message at once and delivers none.
+type nowhere struct{ outbox.Broker }
 
-func (noBroker) Send(context.Context, broker.Message) (broker.Receipt, error) {
+func (nowhere) Send(context.Context, broker.Message) (broker.Receipt, error) {
 	return broker.Receipt{}, nil
 }
 
-func (noBroker) SendGroup(context.Context, []broker.Message) []error { return nil }
+func (nowhere) SendGroup(context.Context, []broker.Message) []error { return nil }
 
-func (noBroker) Shard(string, string) int { return 0 }
+func (nowhere) Shard(string, string) int { return 0 }
 
-func (noBroker) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
+func (nowhere) Subscribe(context.Context, broker.Subscription, broker.Handler) (broker.Consumer, error) {
 	return nil, broker.ErrTopicNotFound
 }
 
-func (noBroker) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
-	return noTransactionProducer{}, nil
+func (nowhere) OpenTransactionProducer(context.Context, string, broker.Checker) (broker.TransactionProducer, error) {
+	return nowhereTransactor{}, nil
 }
 
-type noTransactionProducer struct{ broker.TransactionProducer }
+type nowhereTransactor struct{ broker.TransactionProducer }
 
-func (noTransactionProducer) Close(context.Context) error { return nil }
+func (nowhereTransactor) Close(context.Context) error { return nil }
 
-// Outbox returns a way to publish with an outbox of this configuration.
+// Outbox opens rocketflow with a configuration of its outbox.
 func Outbox(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way, error) {
 	return func(ctx context.Context, b *Bed, watch *Stopwatch) (*Way, error) {
 		c := config
@@ -111,15 +110,15 @@ func Outbox(config outbox.Config) func(context.Context, *Bed, *Stopwatch) (*Way,
 	}
 }
 
-// outboxUnderTest is an outbox with a topic of its own and a consumer of that topic.
-type outboxUnderTest struct {
+// openedOutbox is a started outbox with a topic of its own and a consumer of it.
+type openedOutbox struct {
 	topic string
 	box   *outbox.Outbox
 	close func()
 }
 
 // openOutbox starts an outbox and a consumer, which calls arrive with the id of each event.
-func openOutbox(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*outboxUnderTest, error) {
+func openOutbox(ctx context.Context, b *Bed, c outbox.Config, arrive func(id string)) (*openedOutbox, error) {
 	topic, err := b.NewTopic(ctx)
 	if err != nil {
 		return nil, err
@@ -141,14 +140,14 @@ func openOutbox(ctx context.Context, b *Bed, c outbox.Config, arrive func(id str
 		_ = box.Stop(ctx)
 		return nil, err
 	}
-	return &outboxUnderTest{topic, box, func() {
+	return &openedOutbox{topic, box, func() {
 		ctx := context.WithoutCancel(ctx)
 		_ = consumer.Stop(ctx)
 		_ = box.Stop(ctx)
 	}}, nil
 }
 
-// within returns the business transaction of the rows that publish with an outbox.
+// within runs the business transaction and publishes its event.
 func within(box *outbox.Outbox, topic string) func(context.Context, string, int64) error {
 	return func(ctx context.Context, account string, cents int64) error {
 		return box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {

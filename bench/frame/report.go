@@ -65,14 +65,14 @@ func (r *results) printPublished(w io.Writer) {
 		}
 	}
 	for _, row := range r.rows {
-		var duplicates, events int
+		var doubled, events int
 		for _, p := range r.published {
 			if p.row == row.Name {
-				duplicates, events = duplicates+p.duplicates, events+p.events
+				doubled, events = doubled+p.doubled, events+p.events
 			}
 		}
-		if duplicates > 0 {
-			fmt.Fprintf(w, "\n%s: %d of %d events arrived more than once.\n", row.Name, duplicates, events)
+		if doubled > 0 {
+			fmt.Fprintf(w, "\n%s: %d of %d events came more than once.\n", row.Name, doubled, events)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// ratio is empty where the other was not measured.
+// ratio returns "" if the other was not measured.
 func ratio(a, b float64) string {
 	if b == 0 {
 		return ""
@@ -166,7 +166,7 @@ func ratio(a, b float64) string {
 	return fmt.Sprintf("%.2f", a/b)
 }
 
-// short is empty for 0.
+// short returns "" for 0.
 func short(ns float64) string {
 	d := time.Duration(ns)
 	switch {

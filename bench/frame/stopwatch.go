@@ -5,40 +5,40 @@ import (
 	"time"
 )
 
-// Stopwatch measures from the commit to the call of the handler, by the event's or message's key. All methods are safe
-// for concurrent use.
+// Stopwatch measures the time from the commit of an event to the call of its handler, by the key of the event or message. All
+// methods are safe for concurrent use.
 type Stopwatch struct {
-	mu         sync.Mutex
-	committed  map[string]time.Time // what has not arrived
-	arrived    map[string]bool
-	took       []time.Duration
-	duplicates int
+	mu        sync.Mutex
+	committed map[string]time.Time // by key, of events that have not arrived
+	arrived   map[string]bool
+	took      []time.Duration
+	doubled   int
 }
 
-// NewStopwatch returns one that nothing has happened on.
+// NewStopwatch returns an empty Stopwatch.
 func NewStopwatch() *Stopwatch {
 	return &Stopwatch{committed: map[string]time.Time{}, arrived: map[string]bool{}}
 }
 
-// Commit says that the database has just confirmed the commit of what the key belongs to.
+// Commit records that the database has just confirmed the commit of the key's transaction.
 func (s *Stopwatch) Commit(key string) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.arrived[key] { // before the committing goroutine looked at its watch
+	if s.arrived[key] { // it arrived before the committing goroutine called Commit
 		s.took = append(s.took, 0)
 		return
 	}
 	s.committed[key] = now
 }
 
-// Arrive says that the handler was called with it.
+// Arrive records that the handler was called with the key's event.
 func (s *Stopwatch) Arrive(key string) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.arrived[key] {
-		s.duplicates++
+		s.doubled++
 		return
 	}
 	s.arrived[key] = true
@@ -48,14 +48,14 @@ func (s *Stopwatch) Arrive(key string) {
 	}
 }
 
-// Counts returns how much arrived, and how much is committed and has not.
+// Counts returns the number of events that have arrived, and of committed ones that have not.
 func (s *Stopwatch) Counts() (arrived, missing int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.took), len(s.committed)
 }
 
-// take returns what has arrived since the last call, and forgets it.
+// take returns the latencies of the events that have arrived since the last call.
 func (s *Stopwatch) take() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,10 +64,10 @@ func (s *Stopwatch) take() []time.Duration {
 	return took
 }
 
-// reset forgets what arrived.
+// reset clears the arrived events.
 func (s *Stopwatch) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.took, s.duplicates = nil, 0
+	s.took, s.doubled = nil, 0
 	clear(s.arrived)
 }

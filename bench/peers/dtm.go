@@ -46,7 +46,7 @@ func (s *dtmServer) open(ctx context.Context, b *frame.Bed, watch *frame.Stopwat
 				return err
 			}
 			id := uuid.NewString()
-			// DoAndSubmitDB is this without the look at the watch.
+			// DoAndSubmitDB does the same without the measurement.
 			return dtmgrpc.NewMsgGrpc(server, id).Add(self+"Credited", wrapperspb.Bytes(body)).
 				DoAndSubmit(self+"QueryPrepared", func(barrier *dtmcli.BranchBarrier) error {
 					err := barrier.CallWithDB(db, func(tx *sql.Tx) error {
@@ -66,7 +66,7 @@ func (s *dtmServer) open(ctx context.Context, b *frame.Bed, watch *frame.Stopwat
 	}, nil
 }
 
-// account is the consumer, and answers the server's questions about transactions that were not submitted.
+// account is the consumer. It also responds to the server's queries about transactions that were not submitted.
 type account struct {
 	db    *sql.DB
 	watch *frame.Stopwatch
@@ -89,7 +89,7 @@ func (a *account) queryPrepared(ctx context.Context, _ *wrapperspb.BytesValue) (
 	return &emptypb.Empty{}, dtmgrpc.DtmError2GrpcError(barrier.QueryPrepared(a.db))
 }
 
-// service is what a generated file would hold.
+// service is what generated code would contain.
 var service = grpc.ServiceDesc{
 	ServiceName: "bench.Account",
 	HandlerType: (*any)(nil),

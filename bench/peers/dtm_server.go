@@ -16,8 +16,8 @@ import (
 	"github.com/rocketflow/rocketflow/bench/frame"
 )
 
-// dtmServer is a dtm server as a process of its own, with Postgres as its store: so that what it promises outlives it, as
-// with the others.
+// dtmServer is a dtm server in a process of its own, with PostgreSQL as its store, so that its messages survive its end, like
+// those of the other ways.
 type dtmServer struct {
 	dir     string // holds the configuration and the log
 	program string
@@ -46,7 +46,7 @@ func (s *dtmServer) build(ctx context.Context) (err error) {
 	return nil
 }
 
-// start makes the tables in the bed's schema and starts the server, unless that is done.
+// start creates the tables in the bed's schema and starts the server, unless it runs.
 func (s *dtmServer) start(ctx context.Context, b *frame.Bed) error {
 	if s.process != nil {
 		return nil
@@ -100,8 +100,7 @@ func (s *dtmServer) start(ctx context.Context, b *frame.Bed) error {
 	return fmt.Errorf("server does not answer: %s", said)
 }
 
-// configuration leaves out what is written to a log at each step, by default to standard error: that is not what is
-// measured. All else is dtm's default.
+// configuration is dtm's default without its log of each step, which must not be measured.
 func (s *dtmServer) configuration(b *frame.Bed, ports []int) string {
 	c := b.Pool.Config().ConnConfig
 	return fmt.Sprintf(`Store:
@@ -131,7 +130,7 @@ func (s *dtmServer) stop() {
 	}
 }
 
-// barrierTable names the table that tells whether a transaction was committed.
+// barrierTable is the table that shows whether a transaction was committed.
 func barrierTable(b *frame.Bed) string { return pgx.Identifier{b.Schema, "barrier"}.Sanitize() }
 
 func freePorts(n int) ([]int, error) {

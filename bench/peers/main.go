@@ -1,10 +1,10 @@
-// Command peers measures rocketflow beside what could be used in its place, on the frame of bench: dtm's two-phase
-// message and Watermill's SQL forwarder. It is a module of its own, so that rocketflow doesn't depend on them.
+// Command peers compares rocketflow with dtm's two-phase message and Watermill's SQL forwarder, by the measurements of
+// bench/frame. It is a module of its own, so that rocketflow doesn't depend on them.
 //
 //	make bench                     # starts its own servers
 //	go run -C bench/peers . -short # half a minute
 //
-// DATABASE_URL and ROCKETMQ_NAMESRV name the servers. The dtm server is built from its module: minutes, the first time.
+// DATABASE_URL and ROCKETMQ_NAMESRV name the servers. The dtm server is built from its module, which takes minutes the first time.
 package main
 
 import (

@@ -19,15 +19,15 @@ import (
 	"github.com/rocketflow/rocketflow/bench/frame"
 )
 
-// Settings of the forwarder. Poll is by default a second, which would be all of the latency; shorter than this the idle
-// queries cost more than they save. Batch is ten times the default, so that a position is written down less often.
+// Settings of the forwarder. The default poll interval of a second would dominate the latency; with a shorter one than this,
+// idle queries cost more than they save. The batch is ten times the default, so that the position is stored less often.
 const (
 	forwarderPoll  = 5 * time.Millisecond
 	forwarderBatch = 1000
 )
 
-// watermillForwarder inserts a message into Watermill's table in the business transaction; a forwarder, here in the same
-// process, reads the table and sends to RocketMQ one by one, in order.
+// watermillForwarder inserts a message into Watermill's table in the business transaction. A forwarder in the same process
+// reads the table and sends the messages to RocketMQ one by one, in order.
 func watermillForwarder(ctx context.Context, b *frame.Bed, watch *frame.Stopwatch) (*frame.Way, error) {
 	topic, err := b.NewTopic(ctx)
 	if err != nil {
@@ -106,7 +106,7 @@ func watermillForwarder(ctx context.Context, b *frame.Bed, watch *frame.Stopwatc
 	}, nil
 }
 
-// rocketmqPublisher is a Watermill publisher to RocketMQ, for which Watermill has none.
+// rocketmqPublisher is a Watermill publisher for RocketMQ, which Watermill has none for.
 type rocketmqPublisher struct{ producer rmq.Producer }
 
 func (p *rocketmqPublisher) Publish(topic string, messages ...*message.Message) error {

@@ -1,18 +1,18 @@
-// Package contracts holds the events by which the order and the payment service speak to each other: all that either
-// knows of the other. A payload says where it belongs; its JSON form is the contract.
+// Package contracts holds the events that the order and the payment service exchange, which is all that either needs of the
+// other. A payload's EventMeta names its topic, type and stream; its JSON form is the contract.
 package contracts
 
 import "github.com/rocketflow/rocketflow/broker"
 
-// Topics. Each carries the events of one service, in order for each order.
+// Topics. Each carries the events of one service; those of one order are delivered in the order of their commits.
 const (
 	Orders   = "orders"
 	Payments = "payments"
-	// OrderTimeouts brings the order service its own alarms back.
+	// OrderTimeouts carries the deadlines of orders, from the order service to itself.
 	OrderTimeouts = "order-timeouts"
 )
 
-// Topics describes all three for whoever creates them.
+// Topics returns all three with their kinds, for app.Config.Topics.
 func Topics() []broker.Topic {
 	return []broker.Topic{{Name: Orders}, {Name: Payments}, {Name: OrderTimeouts, Kind: broker.Delay}}
 }

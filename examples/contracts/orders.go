@@ -8,7 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Reason tells why an order was closed.
+// Reason is why an order was closed.
 type Reason string
 
 // The reasons for closing an order.
@@ -18,7 +18,7 @@ const (
 	Cancelled Reason = "cancelled" // by the customer
 )
 
-// OrderPlaced asks for a charge: the stock is reserved until PayBy.
+// OrderPlaced says that an order was placed and its stock is reserved until PayBy. The payment service requests the charge.
 type OrderPlaced struct {
 	OrderID     uuid.UUID `json:"order_id"`
 	SKU         string    `json:"sku"`
@@ -27,12 +27,13 @@ type OrderPlaced struct {
 	PayBy       time.Time `json:"pay_by"`
 }
 
-// OrderConfirmed: paid in time, the stock is the customer's.
+// OrderConfirmed says that an order was paid in time and leaves the stock.
 type OrderConfirmed struct {
 	OrderID uuid.UUID `json:"order_id"`
 }
 
-// OrderClosed: there will be no delivery, the stock is free again. Whoever has charged gives the money back.
+// OrderClosed says that an order is not delivered and its stock is available again. The payment service refunds what was
+// captured.
 type OrderClosed struct {
 	OrderID uuid.UUID `json:"order_id"`
 	Reason  Reason    `json:"reason"`

@@ -6,18 +6,18 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// PaymentCaptured: the bank has paid.
+// PaymentCaptured says that the bank has paid for an order.
 type PaymentCaptured struct {
 	OrderID     uuid.UUID `json:"order_id"`
 	AmountCents int64     `json:"amount_cents"`
 }
 
-// PaymentDeclined: the bank refused. It is final.
+// PaymentDeclined says that the bank has refused to pay for an order, which is final.
 type PaymentDeclined struct {
 	OrderID uuid.UUID `json:"order_id"`
 }
 
-// PaymentRefunded: captured for an order that was closed, and given back.
+// PaymentRefunded says that what was captured for a closed order was refunded.
 type PaymentRefunded struct {
 	OrderID     uuid.UUID `json:"order_id"`
 	AmountCents int64     `json:"amount_cents"`

@@ -20,7 +20,7 @@ func Configure(getenv func(string) string) (service.Config, error) {
 // Main runs the service as a process and returns its exit code.
 func Main(args []string, stderr io.Writer) int { return service.Main(args, stderr, Configure, App) }
 
-// App is the service.
+// App returns the service's modules.
 func App(c service.Config) fx.Option {
 	return fx.Options(
 		rocketflowfx.Module,

@@ -8,17 +8,17 @@ import (
 	"github.com/rocketflow/rocketflow/examples/service"
 )
 
-// State of an order.
+// State is the state of an order.
 type State = string
 
-// An order begins pending; confirmed and closed are final.
+// The states of an order. It begins pending; confirmed and closed are final.
 const (
 	Pending   State = "pending"
 	Confirmed State = "confirmed"
 	Closed    State = "closed"
 )
 
-// Order is an order as it is stored and shown.
+// Order is a row of the orders, and its JSON form in responses.
 type Order struct {
 	ID          uuid.UUID        `json:"id"`
 	SKU         string           `json:"sku"`
@@ -31,14 +31,14 @@ type Order struct {
 	FinishedAt  *service.Time    `json:"finished_at"`
 }
 
-// Stock is what there is of an article.
+// Stock is how much there is of an article.
 type Stock struct {
 	SKU      string `json:"sku"`
 	OnHand   int64  `json:"on_hand"`
 	Reserved int64  `json:"reserved"` // for pending orders
 }
 
-// Cancel is the customer's wish. It is applied where it comes in and never published; its topic is the service's own.
+// Cancel is the payload by which a cancellation is applied to the saga. It is never published.
 type Cancel struct{ OrderID uuid.UUID }
 
 // EventMeta implements rocketflow.Payload.

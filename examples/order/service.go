@@ -15,7 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 )
 
-// What the service refuses.
+// Errors of requests that the service refuses.
 var (
 	ErrNotFound  = errors.New("no such order")
 	ErrFinal     = errors.New("the order is final")
@@ -25,7 +25,7 @@ var (
 	ErrOther     = errors.New("another order has this id")
 )
 
-// Placement is what a customer orders.
+// Placement is a request for an order.
 type Placement struct {
 	ID          uuid.UUID
 	SKU         string
@@ -34,7 +34,7 @@ type Placement struct {
 	PayWithin   time.Duration
 }
 
-// Service places and cancels orders. What becomes of them else is the Flow's.
+// Service places and cancels orders. Flow says what happens to them otherwise.
 type Service struct {
 	pool *pgxpool.Pool
 	tx   rocketflow.Transactor
@@ -46,8 +46,8 @@ func NewService(pool *pgxpool.Pool, tx rocketflow.Transactor, flow *saga.Saga[Or
 	return &Service{pool, tx, flow}
 }
 
-// Place reserves the stock and asks for the payment. An order that was placed before is returned as it stands, with false.
-// One of the same id that asked for something else is ErrOther.
+// Place reserves the stock and requests the payment. It may be repeated: then it returns the order as it is, and false. If
+// the order with that id is a different one, the error is ErrOther.
 func (s *Service) Place(ctx context.Context, p Placement) (o Order, placed bool, err error) {
 	err = s.tx.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 		o, placed, err = insert(ctx, tx, p)
@@ -65,20 +65,20 @@ func (s *Service) Place(ctx context.Context, p Placement) (o Order, placed bool,
 		})
 	})
 	if err == nil && !placed {
-		if o, err = s.Get(ctx, p.ID); err == nil && !p.asks(o) {
+		if o, err = s.Get(ctx, p.ID); err == nil && !p.matches(o) {
 			return Order{}, false, ErrOther
 		}
 	}
 	return o, placed, err
 }
 
-// asks tells whether o is what p asks for.
-func (p Placement) asks(o Order) bool {
+// matches reports whether o is the order that p requests.
+func (p Placement) matches(o Order) bool {
 	return p.SKU == o.SKU && p.Quantity == o.Quantity && p.AmountCents == o.AmountCents &&
 		p.PayWithin.Truncate(time.Microsecond) == o.PayBy.Sub(o.PlacedAt.Time)
 }
 
-// Cancel closes a pending order for its customer.
+// Cancel closes a pending order at the request of its customer.
 func (s *Service) Cancel(ctx context.Context, id uuid.UUID) (Order, error) {
 	if _, err := s.Get(ctx, id); err != nil {
 		return Order{}, err
@@ -100,18 +100,18 @@ func (s *Service) Get(ctx context.Context, id uuid.UUID) (Order, error) {
 	return found[Order](ctx, s.pool, ErrNotFound, "Get", id)
 }
 
-// List returns up to limit orders in the order of their ids, beginning after one. An empty state is any.
+// List returns up to limit orders with an id greater than after, in the order of their ids. An empty state matches all.
 func (s *Service) List(ctx context.Context, state State, after uuid.UUID, limit int) ([]Order, error) {
 	rows, _ := s.pool.Query(ctx, sql.Get("List"), state, after, limit) // rows carry the error
 	return pgx.CollectRows(rows, pgx.RowToStructByName[Order])
 }
 
-// PutStock says how much there is of an article.
+// PutStock sets how much there is of an article.
 func (s *Service) PutStock(ctx context.Context, sku string, onHand int64) (Stock, error) {
 	return found[Stock](ctx, s.pool, ErrReserved, "PutStock", sku, onHand)
 }
 
-// Stock tells how much there is of an article.
+// Stock returns how much there is of an article.
 func (s *Service) Stock(ctx context.Context, sku string) (Stock, error) {
 	return found[Stock](ctx, s.pool, ErrNoArticle, "GetStock", sku)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/examples/service"
 )
 
-// Schema is the service's own tables.
+// Schema is the DDL of the service's own tables. It can be applied repeatedly.
 //
 //go:embed schema.sql
 var Schema string
@@ -28,7 +28,7 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// one returns the only row that a statement returns, or an error that matches pgx.ErrNoRows.
+// one runs the statement of a name and returns its only row, or an error that matches pgx.ErrNoRows.
 func one[T any](ctx context.Context, q querier, name string, args ...any) (T, error) {
 	rows, _ := q.Query(ctx, sql.Get(name), args...) // rows carry the error
 	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
@@ -38,7 +38,7 @@ func one[T any](ctx context.Context, q querier, name string, args ...any) (T, er
 	return v, nil
 }
 
-// found is one, with missing as the error if there is no row.
+// found is like one, but returns missing if there is no row.
 func found[T any](ctx context.Context, q querier, missing error, name string, args ...any) (T, error) {
 	v, err := one[T](ctx, q, name, args...)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -47,7 +47,7 @@ func found[T any](ctx context.Context, q querier, missing error, name string, ar
 	return v, err
 }
 
-// insert adds a new order. false: there is one of that id.
+// insert adds an order. It returns false if there is one with that id.
 func insert(ctx context.Context, tx pgx.Tx, p Placement) (Order, bool, error) {
 	o, err := one[Order](ctx, tx, "Insert", p.ID, p.SKU, p.Quantity, p.AmountCents, p.PayWithin)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -56,7 +56,7 @@ func insert(ctx context.Context, tx pgx.Tx, p Placement) (Order, bool, error) {
 	return o, err == nil, err
 }
 
-// reserve sets stock aside for o, or returns ErrNoStock.
+// reserve reserves stock for o, or returns ErrNoStock.
 func reserve(ctx context.Context, tx pgx.Tx, o Order) error {
 	tag, err := tx.Exec(ctx, sql.Get("Reserve"), o.SKU, o.Quantity)
 	if err != nil {
@@ -68,7 +68,7 @@ func reserve(ctx context.Context, tx pgx.Tx, o Order) error {
 	return nil
 }
 
-// finish brings o to a final state and its stock to where it belongs.
+// finish sets the final state of o and takes its reservation off the stock.
 func finish(ctx context.Context, tx pgx.Tx, o *Order, to State, reason contracts.Reason) (err error) {
 	*o, err = one[Order](ctx, tx, "Finish", o.ID, to, reason)
 	return err

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// client speaks to the services as their customers do: with any process of theirs, and again if there was no answer.
+// client sends requests to the services, to any of their processes, and repeats a request without a response.
 type client struct {
 	http     *http.Client
 	orders   *targets
@@ -19,7 +19,7 @@ type client struct {
 	ahead    time.Duration // how much the services' clock, Postgres', is ahead of ours
 }
 
-// targets are the processes of a service, asked in turn.
+// targets are the processes of a service, used in turn.
 type targets struct {
 	urls []string
 	next atomic.Uint64
@@ -73,7 +73,7 @@ func (c *client) order(ctx context.Context, id string) (o order, err error) {
 
 func (c *client) want(status int, err error) error {
 	if err == nil && status >= http.StatusBadRequest {
-		return fmt.Errorf("answer is %d", status)
+		return fmt.Errorf("response is %d", status)
 	}
 	return err
 }
@@ -82,7 +82,7 @@ func (c *client) post(ctx context.Context, t *targets, path string, body, into a
 	return c.do(ctx, http.MethodPost, t, path, body, into)
 }
 
-// do asks until there is an answer that is the service's own: all requests may be repeated.
+// do repeats a request until the response is not a server error: all requests may be repeated.
 func (c *client) do(ctx context.Context, method string, t *targets, path string, body, into any) (int, error) {
 	var encoded []byte
 	if body != nil {
@@ -98,7 +98,7 @@ func (c *client) do(ctx context.Context, method string, t *targets, path string,
 			return status, nil
 		}
 		if err == nil {
-			err = fmt.Errorf("answer is %d", status)
+			err = fmt.Errorf("response is %d", status)
 		}
 		last = fmt.Errorf("%s %s: %w", method, path, err)
 		if err := sleep(ctx, attemptPause); err != nil {

@@ -8,26 +8,26 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Config says what to drive, and how hard.
+// Config configures Run.
 type Config struct {
 	OrderURLs   []string // base URLs of the order service's processes; required
 	PaymentURLs []string // and of the payment service's; required
 	DatabaseURL string   // where both keep their tables; required
 
-	// Schemas of the two services: their own tables and rocketflow's. Default: those that the services take by default.
+	// Schemas of the two services: their own tables and rocketflow's. Defaults to those of the services.
 	OrderSchema, OrderRocketflowSchema     string
 	PaymentSchema, PaymentRocketflowSchema string
 
-	Orders    int           // default 300
-	Customers int           // how many act at a time; default 48
-	PayWithin time.Duration // the shortest time to pay, the longest is three times that; default 1 s
-	Patience  time.Duration // how long to wait for rest after the last customer; default 40 s
+	Orders    int           // Defaults to 300.
+	Customers int           // how many act at a time. Defaults to 48.
+	PayWithin time.Duration // the shortest time to pay; the longest is three times that. Defaults to 1 s.
+	Patience  time.Duration // how long to wait for outstanding events after the last customer. Defaults to 40 s.
 
-	Began time.Time // what the time of the first close is counted from; default: when Run is called
+	Began time.Time // the beginning for the reported time of the first close. Defaults to the call of Run.
 
-	Halfway func() // called when half of the orders are placed; default: nothing
+	Halfway func() // called when half of the orders are placed. Defaults to nothing.
 
-	Out io.Writer // progress and result; default: nowhere
+	Out io.Writer // progress and result. Defaults to nowhere.
 }
 
 func (c Config) withDefaults() Config {

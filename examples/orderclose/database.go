@@ -16,7 +16,7 @@ import (
 //go:embed queries.sql
 var queriesSQL string
 
-// database reads what the services have written. It changes nothing.
+// database reads the services' tables.
 type database struct {
 	pool *pgxpool.Pool
 	sql  service.Statements
@@ -58,7 +58,7 @@ func (d *database) durations(ctx context.Context, name string, args ...any) ([]t
 	return list, nil
 }
 
-// ahead is how much Postgres' clock is ahead of ours.
+// ahead returns how far Postgres' clock is ahead of this machine's.
 func (d *database) ahead(ctx context.Context) (time.Duration, error) {
 	best, ahead := time.Hour, time.Duration(0)
 	for range 5 {
@@ -74,7 +74,7 @@ func (d *database) ahead(ctx context.Context) (time.Duration, error) {
 	return ahead, nil
 }
 
-// open is how much is still on its way: orders, and events without effect.
+// open returns how much is outstanding: orders that are not final, or else events without an effect.
 func (d *database) open(ctx context.Context, orders []string) (int, error) {
 	unfinished, err := d.number(ctx, "Unfinished", orders)
 	if err != nil || unfinished > 0 {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// lookInterval is how often the orders are counted.
-const lookInterval = 200 * time.Millisecond
+// countInterval is the pause between two counts of the orders.
+const countInterval = 200 * time.Millisecond
 
-// showProgress tells when the first order is closed, and where the orders are until the returned func is called: on a
-// terminal in one line that changes, else with a line from time to time.
+// showProgress prints when the first order is closed, and how many orders are in which state, until the returned func is
+// called: on a terminal in one line that changes, else with a line from time to time.
 func (r *run) showProgress(ctx context.Context) (stop func()) {
 	every, begin, end := 10, "", "\n"
 	if isTerminal(r.config.Out) {
@@ -36,7 +36,7 @@ func (r *run) showProgress(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(lookInterval)
+		tick := time.NewTicker(countInterval)
 		defer tick.Stop()
 		for n := 1; ; n++ {
 			select {

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// OnHand is how many there are of each article.
+// OnHand is how many there are of each article in the beginning.
 const OnHand = 1_000_000
 
-// articles is how many different things are sold.
+// articles is how many different articles are sold.
 const articles = 20
 
-// Run sends the customers in, waits for rest, verifies and prints what it found, the last line being Summary.String.
-// An error means that the drive itself failed; what the services did wrong is in the summary.
+// Run acts for all customers, waits until nothing is outstanding, verifies the databases, and prints the result, whose last
+// line is Summary.String. An error means that the run itself failed; what the services did wrong is in the summary.
 func Run(ctx context.Context, c Config) (Summary, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -40,7 +40,7 @@ func Run(ctx context.Context, c Config) (Summary, error) {
 	stop := r.showProgress(ctx)
 	err = r.drive(ctx)
 	if err == nil {
-		err = r.rest(ctx)
+		err = r.settle(ctx)
 	}
 	stop()
 	if err != nil {
@@ -54,7 +54,7 @@ func Run(ctx context.Context, c Config) (Summary, error) {
 	return summary, nil
 }
 
-// run is one Run.
+// run is the state of one Run.
 type run struct {
 	config   Config
 	client   *client
@@ -86,7 +86,7 @@ func (r *run) drive(ctx context.Context) error {
 			break
 		}
 		group.Go(func() error {
-			if err := r.customer(ctx, manners[i%len(manners)]); err != nil {
+			if err := r.customer(ctx, behaviours[i%len(behaviours)]); err != nil {
 				return fmt.Errorf("customer %d: %w", i+1, err)
 			}
 			return nil
@@ -95,8 +95,8 @@ func (r *run) drive(ctx context.Context) error {
 	return group.Wait()
 }
 
-// customer places one order and does as its manner is.
-func (r *run) customer(ctx context.Context, m manner) error {
+// customer places one order and then does what its behaviour says.
+func (r *run) customer(ctx context.Context, b behaviour) error {
 	o := placement{
 		ID:          uuid.Must(uuid.NewV7()).String(),
 		SKU:         r.skus[rand.IntN(len(r.skus))],
@@ -115,24 +115,24 @@ func (r *run) customer(ctx context.Context, m manner) error {
 	if halfway {
 		r.config.Halfway()
 	}
-	if err := m.act(ctx, r.client, placed); err != nil {
-		return fmt.Errorf("%s, order %s: %w", m.name, o.ID, err)
+	if err := b.act(ctx, r.client, placed); err != nil {
+		return fmt.Errorf("%s, order %s: %w", b.name, o.ID, err)
 	}
 	return nil
 }
 
-// restInterval is how often the databases are asked whether all is at rest.
-const restInterval = 100 * time.Millisecond
+// settleInterval is the pause between two checks for what is outstanding.
+const settleInterval = 100 * time.Millisecond
 
-// rest waits until nothing is on its way any more, or patience ends: what is missing then is for verify to tell.
-func (r *run) rest(ctx context.Context) error {
+// settle waits until nothing is outstanding, or until Config.Patience has passed: verify reports what is missing then.
+func (r *run) settle(ctx context.Context) error {
 	patience := time.Now().Add(r.config.Patience)
 	for time.Now().Before(patience) {
 		open, err := r.database.open(ctx, r.orders)
 		if err != nil || open == 0 {
 			return err
 		}
-		if err := sleep(ctx, restInterval); err != nil {
+		if err := sleep(ctx, settleInterval); err != nil {
 			return err
 		}
 	}

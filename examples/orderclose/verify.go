@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Verify checks what became of orders that others have placed and that are at rest: of the articles skus, of each of
-// which there were OnHand in the beginning, there are no other orders. Of c only the schemas count.
+// Verify verifies orders that others have placed and that are final. There are no other orders of the articles skus, and there
+// were OnHand of each in the beginning. Only the schemas of c are used.
 func Verify(ctx context.Context, c Config, pool *pgxpool.Pool, orders, skus []string) (Summary, error) {
 	c = c.withDefaults()
 	r := &run{config: c, database: newDatabase(pool, c), orders: orders, skus: skus}
@@ -43,7 +43,7 @@ func (r *run) verify(ctx context.Context) (s Summary, err error) {
 		args         []any
 	}{
 		{"Stories", "orders whose events don't tell what their rows say", []any{orders}},
-		{"ArmedAlarms", "alarms still armed for finished orders", []any{orders}},
+		{"ArmedAlarms", "timeouts still armed for finished orders", []any{orders}},
 		{"Stock", "articles of which there is not what there should be", []any{r.skus, OnHand}},
 		{"Money", "cents captured too much", []any{orders}},
 	} {

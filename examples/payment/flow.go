@@ -12,24 +12,24 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 )
 
-// What the service refuses.
+// Errors of requests that the service refuses.
 var (
-	ErrNotFound = errors.New("no charge was asked for")
-	ErrFinal    = errors.New("the bank has answered otherwise")
+	ErrNotFound = errors.New("no charge was requested")
+	ErrFinal    = errors.New("the bank has responded otherwise before")
 )
 
-// Subscribe registers what the service does about orders.
+// Subscribe registers the handlers of the order service's events.
 func (s *Service) Subscribe(r *handlers.Router) {
 	handlers.On(r, "payment", s.orderPlaced)
 	handlers.On(r, "payment", s.orderClosed)
 }
 
-// orderPlaced asks for the charge.
+// orderPlaced requests the charge.
 func (s *Service) orderPlaced(ctx context.Context, tx rocketflow.Tx, p contracts.OrderPlaced) error {
 	return request(ctx, tx, p.OrderID, p.AmountCents)
 }
 
-// orderClosed charges no more, and gives back what was charged.
+// orderClosed voids the charge, or refunds it if it was captured.
 func (s *Service) orderClosed(ctx context.Context, tx rocketflow.Tx, p contracts.OrderClosed) error {
 	payment, err := lock(ctx, tx, p.OrderID)
 	if err != nil {
@@ -44,9 +44,9 @@ func (s *Service) orderClosed(ctx context.Context, tx rocketflow.Tx, p contracts
 	return nil
 }
 
-// Pay: the bank has paid. Money for a closed order goes back at once.
+// Pay records that the bank has paid. A payment for a closed order is refunded at once.
 func (s *Service) Pay(ctx context.Context, orderID uuid.UUID) (Payment, error) {
-	return s.answer(ctx, orderID, func(ctx context.Context, tx rocketflow.Tx, p *Payment) error {
+	return s.change(ctx, orderID, func(ctx context.Context, tx rocketflow.Tx, p *Payment) error {
 		switch p.State {
 		case Requested:
 			return p.become(ctx, tx, Captured, p.captured())
@@ -55,25 +55,25 @@ func (s *Service) Pay(ctx context.Context, orderID uuid.UUID) (Payment, error) {
 		case Declined:
 			return ErrFinal
 		}
-		return nil // again
+		return nil // the request is repeated
 	})
 }
 
-// Decline: the bank refuses.
+// Decline records that the bank refuses to pay.
 func (s *Service) Decline(ctx context.Context, orderID uuid.UUID) (Payment, error) {
-	return s.answer(ctx, orderID, func(ctx context.Context, tx rocketflow.Tx, p *Payment) error {
+	return s.change(ctx, orderID, func(ctx context.Context, tx rocketflow.Tx, p *Payment) error {
 		switch p.State {
 		case Requested:
 			return p.become(ctx, tx, Declined, contracts.PaymentDeclined{OrderID: p.OrderID})
 		case Captured, Refunded:
 			return ErrFinal
 		}
-		return nil // again, or there is nothing to decline any more
+		return nil // the request is repeated, or the charge is void
 	})
 }
 
-// answer runs fn on the locked payment.
-func (s *Service) answer(ctx context.Context, orderID uuid.UUID, fn func(context.Context, rocketflow.Tx, *Payment) error) (p Payment, err error) {
+// change runs fn on the locked payment, in a transaction.
+func (s *Service) change(ctx context.Context, orderID uuid.UUID, fn func(context.Context, rocketflow.Tx, *Payment) error) (p Payment, err error) {
 	err = s.tx.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 		if p, err = lock(ctx, tx, orderID); err != nil {
 			return err
@@ -83,7 +83,7 @@ func (s *Service) answer(ctx context.Context, orderID uuid.UUID, fn func(context
 	return p, err
 }
 
-// become changes the state and tells the others.
+// become changes the state and publishes events.
 func (p *Payment) become(ctx context.Context, tx rocketflow.Tx, state State, events ...rocketflow.Payload) error {
 	if _, err := tx.Exec(ctx, sql.Get("SetState"), p.OrderID, state); err != nil {
 		return fmt.Errorf("set payment %s: %w", state, err)

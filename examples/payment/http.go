@@ -27,7 +27,7 @@ func handler(status int, fn func(context.Context, uuid.UUID) (Payment, error)) s
 	return func(r *http.Request) (int, any, error) {
 		id, err := service.ParseUUID(r.PathValue("order_id"))
 		if err != nil {
-			return 0, nil, service.NotFound("%v", ErrNotFound) // what is no id names no order
+			return 0, nil, service.NotFound("%v", ErrNotFound) // a text that is no id names no order
 		}
 		payment, err := fn(r.Context(), id)
 		switch {

@@ -2,15 +2,15 @@ package payment
 
 import "github.com/google/uuid"
 
-// State of a payment.
+// State is the state of a payment.
 type State = string
 
-// A payment begins requested.
+// The states of a payment. It begins requested.
 const (
 	Requested State = "requested"
 	Captured  State = "captured"
 	Declined  State = "declined" // by the bank; final
-	Refunded  State = "refunded" // captured, and given back; final
+	Refunded  State = "refunded" // captured, and refunded as the order was closed; final
 	Void      State = "void"     // the order was closed before anything was charged
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/examples/service"
 )
 
-// Schema is the service's own tables.
+// Schema is the DDL of the service's own tables. It can be applied repeatedly.
 //
 //go:embed schema.sql
 var Schema string
@@ -25,7 +25,7 @@ var queriesSQL string
 // sql names tables without a schema: the pool's search path begins with the service's.
 var sql = service.ParseStatements(queriesSQL)
 
-// Service takes the bank's answers. What it does about orders is in Subscribe.
+// Service records the bank's responses, and handles the events of orders (Subscribe).
 type Service struct {
 	pool *pgxpool.Pool
 	tx   rocketflow.Transactor

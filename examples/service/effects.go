@@ -8,7 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 )
 
-// effectsTable has no unique key on purpose: an event that took effect twice must be seen.
+// effectsTable has no unique key on purpose: an event that took effect twice must be visible in it.
 const effectsTable = `
 CREATE TABLE IF NOT EXISTS effects (
     n           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- the order of the effects
@@ -16,13 +16,13 @@ CREATE TABLE IF NOT EXISTS effects (
     event_id    uuid        NOT NULL,
     type        text        NOT NULL,
     order_id    text        NOT NULL,
-    sequence    bigint      NOT NULL, -- 0: an alarm
+    sequence    bigint      NOT NULL, -- 0: a timeout
     recorded_at timestamptz NOT NULL,
     handled_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );`
 
-// Effects writes down each event in the transaction that handles it, so that anybody can check from the outside that
-// each had its effect once and in order.
+// Effects is middleware that inserts a row for each event, in the transaction that handles it. The demo verifies by these
+// rows that each event had its effect once and in order.
 func Effects(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		if err := next(ctx, tx, e); err != nil {
@@ -31,7 +31,7 @@ func Effects(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 		_, err := tx.Exec(ctx, `INSERT INTO effects (consumer, event_id, type, order_id, sequence, recorded_at)
 			VALUES ($1, $2, $3, $4, $5, $6)`, handlers.Consumer(ctx), e.ID, e.Type, e.Subject, e.Sequence, e.Time)
 		if err != nil {
-			return fmt.Errorf("write down effect: %w", err)
+			return fmt.Errorf("record effect: %w", err)
 		}
 		return nil
 	}

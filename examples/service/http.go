@@ -34,22 +34,22 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// NotFound is a 404.
+// NotFound returns an error with status 404.
 func NotFound(format string, args ...any) error {
 	return &Error{Status: http.StatusNotFound, Message: fmt.Sprintf(format, args...)}
 }
 
-// Conflict is a 409.
+// Conflict returns an error with status 409.
 func Conflict(format string, args ...any) error {
 	return &Error{Status: http.StatusConflict, Message: fmt.Sprintf(format, args...)}
 }
 
-// BadField is a 400 that names the field.
+// BadField returns an error with status 400 that names a field of the request.
 func BadField(field, format string, args ...any) error {
 	return &Error{Status: http.StatusBadRequest, Message: field + ": " + fmt.Sprintf(format, args...), Field: field}
 }
 
-// BadMediaType is a 415.
+// BadMediaType returns an error with status 415.
 func BadMediaType(format string, args ...any) error {
 	return &Error{Status: http.StatusUnsupportedMediaType, Message: fmt.Sprintf(format, args...)}
 }
@@ -57,7 +57,7 @@ func BadMediaType(format string, args ...any) error {
 const (
 	// maxBody bounds a request's body.
 	maxBody = 64 << 10
-	// requestTime bounds the work for a request, so that its answer comes within the server's WriteTimeout.
+	// requestTime bounds the work for a request, so that its response is written within the server's WriteTimeout.
 	requestTime = 15 * time.Second
 )
 
@@ -70,7 +70,7 @@ type Mux struct {
 // NewMux returns a Mux.
 func NewMux(log *slog.Logger) *Mux { return &Mux{log: log} }
 
-// Handle registers h for a pattern of http.ServeMux.
+// Handle registers h for a pattern, as http.ServeMux does.
 func (m *Mux) Handle(pattern string, h Handler) {
 	m.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
@@ -79,7 +79,7 @@ func (m *Mux) Handle(pattern string, h Handler) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		status, body, err := h(r)
 		if err != nil {
-			writeProblem(w, m.answer(r, err))
+			writeProblem(w, m.problemOf(r, err))
 			return
 		}
 		write(w, "application/json", status, body)
@@ -119,12 +119,12 @@ func newProblem(status int, detail string) problem {
 	return problem{Title: http.StatusText(status), Status: status, Detail: detail}
 }
 
-func (m *Mux) answer(r *http.Request, err error) problem {
-	var answer *Error
+func (m *Mux) problemOf(r *http.Request, err error) problem {
+	var known *Error
 	switch {
-	case errors.As(err, &answer):
-		p := newProblem(answer.Status, answer.Message)
-		p.Field = answer.Field
+	case errors.As(err, &known):
+		p := newProblem(known.Status, known.Message)
+		p.Field = known.Field
 		return p
 	case errors.Is(err, rocketflow.ErrBackpressure):
 		return newProblem(http.StatusServiceUnavailable, "too many events wait for the broker: try again later")
@@ -142,9 +142,9 @@ func (m *Mux) answer(r *http.Request, err error) problem {
 // chosen the transaction as the victim of a conflict.
 func isTransient(err error) bool {
 	var connect *pgconn.ConnectError
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
-		switch answer.Code[:2] {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		switch refused.Code[:2] {
 		case "08", "40", "53", "57": // connection, rollback, resources, operator
 			return true
 		}

@@ -18,8 +18,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Decode reads the body of r: one JSON object with no fields but T's. An error is a 400 that names the field, a 413 for
-// more than maxBody bytes, or a 415 for what is said to be no JSON. A body without a Content-Type is taken for JSON.
+// Decode decodes the body of r, which must be one JSON object without unknown fields. An error has status 400 and names the
+// field, 413 for more than maxBody bytes, or 415 for another Content-Type than JSON. Without a Content-Type the body is taken
+// for JSON.
 func Decode[T any](r *http.Request) (T, error) {
 	var v T
 	if given := r.Header.Get("Content-Type"); given != "" {
@@ -51,7 +52,7 @@ func Decode[T any](r *http.Request) (T, error) {
 	return v, nil
 }
 
-// Query returns the query of r, which may have no parameters but these, and each once. An error is a 400 that names one.
+// Query returns the query of r, which may have only the named parameters, each once. An error has status 400 and names one.
 func Query(r *http.Request, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -82,7 +83,7 @@ func decodeError(err error) error {
 	return BadField("body", "%s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
-// Time is an instant as the services print it: RFC 3339 in UTC with microseconds, the resolution of Postgres.
+// Time is an instant whose JSON form is RFC 3339 in UTC with microseconds, the resolution of Postgres.
 type Time struct{ time.Time }
 
 // MarshalJSON implements json.Marshaler.

@@ -14,8 +14,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 )
 
-// Module is what surrounds a service: its database with its own tables, metrics, and the operators' part of its HTTP
-// interface.
+// Module provides what both services need besides rocketflow: the pool with the service's own tables, metrics, and the
+// endpoints for operators.
 func Module(c Config, tables string, openAPI []byte) fx.Option {
 	return fx.Module("service",
 		rocketflowfx.Database,

@@ -20,7 +20,7 @@ import (
 )
 
 // Main runs a service until SIGINT or SIGTERM and returns the exit code: 0 after an orderly stop, 1 with one line that
-// says why, 2 for wrong usage. configure reads the settings, app makes the service of them.
+// says why, 2 for wrong usage. configure reads the settings; app returns the modules for them.
 func Main(args []string, stderr io.Writer, configure func(getenv func(string) string) (Config, error), app func(Config) fx.Option) int {
 	if len(args) > 0 {
 		fmt.Fprintf(stderr, "unexpected argument %q: the settings are environment variables\n", args[0])
@@ -43,7 +43,7 @@ func run(log *slog.Logger, options fx.Option) error {
 	if err := app.Err(); err != nil {
 		return dig.RootCause(err)
 	}
-	stopped := app.Wait()                                                                      // listens for signals from here on
+	stopped := app.Wait()                                                                      // receives signals from here on
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) // that end the start, too
 	defer cancel()
 	ctx, cancel = context.WithTimeout(ctx, app.StartTimeout())

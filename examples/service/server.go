@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Server serves the HTTP interface from the application's start to its stop.
+// Server serves the Mux from the application's start to its stop.
 type Server struct {
 	http     *http.Server
 	address  string

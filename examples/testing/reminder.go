@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// Topics are those of the flow.
+// Topics are the topics of the flow.
 var Topics = []broker.Topic{{Name: "invoices"}, {Name: "payments"}, {Name: "invoice-timeouts", Kind: broker.Delay}}
 
 const dueAfter = 14 * 24 * time.Hour
@@ -35,8 +35,8 @@ type InvoiceDue struct {
 	ID string `json:"id"`
 }
 
-// ReminderSent follows an invoice that wasn't paid.
-type ReminderSent struct {
+// FollowUpSent is published for an invoice that wasn't paid.
+type FollowUpSent struct {
 	ID string `json:"id"`
 }
 
@@ -50,7 +50,7 @@ func (p InvoicePaid) EventMeta() rocketflow.Meta { return meta("payments", "invo
 func (p InvoiceDue) EventMeta() rocketflow.Meta { return meta("invoice-timeouts", "invoice.due", p.ID) }
 
 // EventMeta implements rocketflow.Payload.
-func (p ReminderSent) EventMeta() rocketflow.Meta { return meta("invoices", "reminder.sent", p.ID) }
+func (p FollowUpSent) EventMeta() rocketflow.Meta { return meta("invoices", "follow_up.sent", p.ID) }
 
 func meta(topic, eventType, invoice string) rocketflow.Meta {
 	return rocketflow.Meta{Topic: topic, Type: eventType, Subject: invoice}
@@ -66,6 +66,6 @@ var Module = fx.Invoke(func(router *handlers.Router, timeouts *timeout.Scheduler
 		return err
 	})
 	handlers.On(router, "reminders", func(ctx context.Context, tx rocketflow.Tx, p InvoiceDue) error {
-		return tx.Publish(ctx, ReminderSent(p))
+		return tx.Publish(ctx, FollowUpSent(p))
 	})
 })

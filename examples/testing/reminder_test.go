@@ -20,11 +20,11 @@ func TestUnpaidInvoiceIsFollowedByAReminder(t *testing.T) {
 	w.FastForward(13 * 24 * time.Hour)
 	billing.Publish(reminder.InvoicePaid{ID: "paid"})
 	w.Settle()
-	if sent := rocketflowtest.Events[reminder.ReminderSent](w); len(sent) != 0 {
+	if sent := rocketflowtest.Events[reminder.FollowUpSent](w); len(sent) != 0 {
 		t.Errorf("reminders before the time: %v", sent)
 	}
 	w.FastForward(2 * 24 * time.Hour)
-	if sent := rocketflowtest.Events[reminder.ReminderSent](w); len(sent) != 1 || sent[0].ID != "unpaid" {
+	if sent := rocketflowtest.Events[reminder.FollowUpSent](w); len(sent) != 1 || sent[0].ID != "unpaid" {
 		t.Errorf("reminders are %v, want one for the unpaid invoice", sent)
 	}
 }
@@ -39,7 +39,7 @@ func TestReminderDespiteAPowerFailure(t *testing.T) {
 	w.Settle()
 	w.RestartBroker(rocketmqtest.LoseUnflushed)
 	w.FastForward(15 * 24 * time.Hour)
-	if sent := rocketflowtest.Events[reminder.ReminderSent](w); len(sent) != 1 {
+	if sent := rocketflowtest.Events[reminder.FollowUpSent](w); len(sent) != 1 {
 		t.Errorf("reminders are %v, want one", sent)
 	}
 }

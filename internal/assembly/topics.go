@@ -38,7 +38,7 @@ func PrepareTopics(ctx context.Context, client *rocketmq.Client, topics []broker
 	}
 	err := client.VerifyTopics(ctx, TopicNames(topics)...)
 	if errors.Is(err, broker.ErrTopicNotFound) {
-		return fmt.Errorf("%w: create the topics, or set Config.CreateTopics (ROCKETFLOW_CREATE_TOPICS=1) to have them created at the start", err)
+		return fmt.Errorf("%w (ROCKETFLOW_CREATE_TOPICS=1 with app.ConfigFromEnv)", err) // the error says: set CreateTopics
 	}
 	return err
 }

@@ -70,6 +70,33 @@ func TestGroupThatCantBegin(t *testing.T) {
 	}
 }
 
+func TestStopAfterDraining(t *testing.T) {
+	t.Parallel()
+	var g background.Group
+	var alive atomic.Bool
+	no := errors.New("no")
+	drained := 0
+	drain := func(context.Context) error {
+		if drained++; !alive.Load() {
+			t.Error("drained after the end of the goroutines")
+		}
+		return no
+	}
+	if err := g.StopAfter(t.Context(), drain); err != nil || drained != 0 {
+		t.Fatalf("a stopped group was drained %d times: %v", drained, err)
+	}
+	if err := g.Start(t.Context(), func(context.Context) error {
+		alive.Store(true)
+		g.Go(func(work context.Context) { <-work.Done(); alive.Store(false) })
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.StopAfter(t.Context(), drain); !errors.Is(err, no) || drained != 1 || alive.Load() || g.Running() {
+		t.Errorf("%v, drained %d times, alive %v, running %v", err, drained, alive.Load(), g.Running())
+	}
+}
+
 func TestStopGivesUp(t *testing.T) {
 	t.Parallel()
 	var g background.Group

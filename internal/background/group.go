@@ -4,6 +4,7 @@ package background
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -67,6 +68,19 @@ func (g *Group) Stop(ctx context.Context) error {
 	defer g.turn.Unlock()
 	g.end()
 	return Wait(ctx, &g.running)
+}
+
+// StopAfter calls drain, which lets what is under way come to its end, and then does what Stop does. The goroutines' context
+// lives until drain returns; its ctx is that of the call. Stopping a stopped group doesn't call drain.
+func (g *Group) StopAfter(ctx context.Context, drain func(ctx context.Context) error) error {
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	var err error
+	if g.Running() {
+		err = drain(ctx)
+	}
+	g.end()
+	return errors.Join(err, Wait(ctx, &g.running))
 }
 
 func (g *Group) end() {

@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-func TestBrokerAsksForCredentials(t *testing.T) {
+func TestBrokerRequiresCredentials(t *testing.T) {
 	testbroker.NeedsReal(t)
 	ctx := deadline(t, 4*time.Minute)
 	rocketmq, err := devstack.StartRocketMQ(ctx, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{

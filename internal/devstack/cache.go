@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// cacheDir is where fetched programs are kept: dir if given, else the user's cache. That of root is closed to the user
-// as whom Postgres then runs, so root has another.
+// cacheDir returns the directory of downloaded programs: dir if given, else one in the user's cache. Root uses a system
+// directory, because the user that PostgreSQL then runs as can't read root's cache.
 func cacheDir(dir string) (string, error) {
 	switch {
 	case dir != "":
@@ -22,13 +22,13 @@ func cacheDir(dir string) (string, error) {
 		dir = filepath.Join(user, "rocketflow")
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make cache directory: %w", err)
+		return "", fmt.Errorf("create cache directory: %w", err)
 	}
 	return filepath.Abs(dir)
 }
 
-// cached returns the directory of that name in the cache. If it isn't there, fetch fills it, in one process at a time;
-// it appears only when it is complete.
+// cached returns a directory in the cache. If it is missing, fetch fills it, in one process at a time. The directory appears
+// under its name only when it is complete.
 func cached(ctx context.Context, cache, name string, fetch func(ctx context.Context, dir string) error) (string, error) {
 	dir := filepath.Join(cache, name)
 	if exists(dir) {
@@ -39,7 +39,7 @@ func cached(ctx context.Context, cache, name string, fetch func(ctx context.Cont
 		return "", fmt.Errorf("lock cache: %w", err)
 	}
 	defer lock.Close()
-	if exists(dir) { // someone else was faster
+	if exists(dir) { // another process has filled it meanwhile
 		return dir, nil
 	}
 	part := dir + ".part"
@@ -59,6 +59,7 @@ func cached(ctx context.Context, cache, name string, fetch func(ctx context.Cont
 	return dir, nil
 }
 
+// exists reports whether there is a file or directory.
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil

@@ -12,27 +12,33 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config says which servers to start. The zero value starts both with what they hold thrown away at the end.
+// Config selects the servers to start. The zero value starts PostgreSQL and RocketMQ, and deletes their data at the end.
 type Config struct {
-	// DatabaseURL of a Postgres that runs already: none is started then, but it has to answer.
+	// DatabaseURL is the connection string of a PostgreSQL that runs already. Start checks that it responds, and starts none.
+	// Defaults to starting one.
 	DatabaseURL string
-	// NameServer addresses, divided by semicolons, of a RocketMQ that runs already: none is started then, but one has
-	// to answer.
+	// NameServer is the address of the name server of a RocketMQ that runs already, or several, separated by semicolons. Start
+	// checks that one of them responds, and starts no RocketMQ.
+	// Defaults to starting one.
 	NameServer string
 
-	// Dir keeps the data. Default: a temporary directory, removed by Stop.
+	// Dir is the directory of data and logs. It is kept.
+	// Defaults to a temporary directory, which Stop removes.
 	Dir string
-	// Keep the temporary directory. A Dir that was given is always kept.
+	// Keep makes Stop keep the temporary directory.
 	Keep bool
 
-	Postgres PostgresConfig // Dir and Logger are taken from above
-	RocketMQ RocketMQConfig // Dir and Logger are taken from above
+	// Postgres configures PostgreSQL. Its Dir and Logger are set by Start.
+	Postgres PostgresConfig
+	// RocketMQ configures RocketMQ. Its Dir and Logger are set by Start.
+	RocketMQ RocketMQConfig
 
-	// Embedded is started instead of a RocketMQ, unless nil. It keeps no messages, also if there is a Dir. Dir and Logger
-	// are taken from above.
+	// Embedded, if not nil, starts the embedded broker instead of a RocketMQ. It keeps no messages, even if there is a Dir. Its
+	// Dir and Logger are set by Start.
 	Embedded *EmbeddedConfig
 
-	// Logger tells what is started and fetched. Default: discard.
+	// Logger receives what is started and downloaded.
+	// Defaults to a logger that discards everything.
 	Logger *slog.Logger
 }
 
@@ -43,19 +49,22 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Stack is a Postgres and a RocketMQ, or what stands in for one.
+// Stack is a running PostgreSQL with a broker. Servers that ran before Start are nil here.
 type Stack struct {
-	Postgres *Postgres // nil: it ran already
-	RocketMQ *RocketMQ // nil: it ran already, or there is Embedded
-	Embedded *Embedded // nil: not asked for, or a RocketMQ ran already
+	// Postgres is nil if it ran already.
+	Postgres *Postgres
+	// RocketMQ is nil if it ran already or if Embedded was started instead.
+	RocketMQ *RocketMQ
+	// Embedded is nil if it was not configured or if a RocketMQ ran already.
+	Embedded *Embedded
 
 	config Config
-	dir    *directory // nil: both ran already
+	dir    *directory // nil if both ran already
 }
 
-// Start starts what Config asks for, both servers side by side, and returns when they can be used. ctx bounds only the
-// start: a second with an embedded broker, some five with a RocketMQ, and a minute where that has to be fetched. After an
-// error nothing runs.
+// Start starts the servers that config selects, concurrently, and returns when they are ready. It takes a second with the
+// embedded broker, five with a RocketMQ, and a minute if that has to be downloaded. ctx bounds the start only. After an error
+// nothing runs.
 func Start(ctx context.Context, config Config) (*Stack, error) {
 	s := &Stack{config: config.withDefaults()}
 	if err := s.config.findExisting(ctx); err != nil {
@@ -102,14 +111,15 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 	return s, nil
 }
 
-// findExisting asks the servers that are said to run: a variable may be left from a stack that is gone.
+// findExisting checks that servers which are said to run respond: an environment variable may be left over from a stack that
+// has ended.
 func (c Config) findExisting(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if c.DatabaseURL != "" {
 		conn, err := pgx.Connect(ctx, c.DatabaseURL)
 		if err != nil {
-			return fmt.Errorf("DATABASE_URL is given, so no PostgreSQL is started, but: %w", err)
+			return fmt.Errorf("DATABASE_URL names a PostgreSQL that can't be used (unset it to start one): %w", err)
 		}
 		conn.Close(ctx)
 	}
@@ -122,10 +132,10 @@ func (c Config) findExisting(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("ROCKETMQ_NAMESRV is given, so no RocketMQ is started, but: %w", err)
+	return fmt.Errorf("ROCKETMQ_NAMESRV names a RocketMQ that can't be used (unset it to start one): %w", err)
 }
 
-// DatabaseURL connects to Postgres as its superuser.
+// DatabaseURL returns the connection string of PostgreSQL, as its superuser if Start has started it.
 func (s *Stack) DatabaseURL() string {
 	if s.Postgres == nil {
 		return s.config.DatabaseURL
@@ -133,7 +143,7 @@ func (s *Stack) DatabaseURL() string {
 	return s.Postgres.URL()
 }
 
-// NameServer is the address of the name server.
+// NameServer returns the address of the name server.
 func (s *Stack) NameServer() string {
 	switch {
 	case s.Embedded != nil:
@@ -144,7 +154,7 @@ func (s *Stack) NameServer() string {
 	return s.config.NameServer
 }
 
-// Dir holds data and logs of the servers that were started; "" if none was.
+// Dir returns the directory of the data and logs of the started servers, or "" if none was started.
 func (s *Stack) Dir() string {
 	if s.dir == nil {
 		return ""
@@ -152,17 +162,17 @@ func (s *Stack) Dir() string {
 	return s.dir.path
 }
 
-// Keep has Stop leave a temporary directory where it is: something went wrong that is worth a look.
+// Keep makes Stop keep the temporary directory, for the analysis of a failure.
 func (s *Stack) Keep() {
 	if s.dir != nil {
 		s.dir.keep()
 	}
 }
 
-// Wait returns nil when ctx ends, or an error that says why a server of the stack has ended by itself. It
-// must not run while a server is killed or restarted.
+// Wait waits until ctx ends and returns nil, or until a server of the stack ends by itself and returns an error with the
+// reason. It must not be called while a server is killed or restarted.
 func (s *Stack) Wait(ctx context.Context) error {
-	var postgres, names, broker <-chan struct{} // nil, so never ready, where not ours
+	var postgres, names, broker <-chan struct{} // a nil channel, for a server that is not ours, is never ready
 	if s.Postgres != nil {
 		postgres = s.Postgres.server.done
 	}
@@ -181,8 +191,8 @@ func (s *Stack) Wait(ctx context.Context) error {
 	}
 }
 
-// Stop ends the servers that Start started and removes the temporary directory. Those still running when ctx ends are
-// killed. Only the first call does anything.
+// Stop stops the servers that Start has started, and removes the temporary directory. Servers that still run when ctx ends are
+// killed. Further calls do nothing.
 func (s *Stack) Stop(ctx context.Context) error {
 	var group errgroup.Group
 	if s.Postgres != nil {
@@ -191,7 +201,7 @@ func (s *Stack) Stop(ctx context.Context) error {
 	if s.RocketMQ != nil {
 		group.Go(func() error {
 			if s.dir.temporary {
-				s.RocketMQ.kill() // a graceful end would save what goes anyway
+				s.RocketMQ.kill() // a graceful shutdown would save data that is deleted next
 			}
 			return s.RocketMQ.Stop(ctx)
 		})

@@ -22,7 +22,7 @@ import (
 )
 
 // Boots are what costs here, so one stack goes through all of its life.
-func TestStackLivesAndLeavesNothingBehind(t *testing.T) {
+func TestStackLeavesNothingBehind(t *testing.T) {
 	testbroker.NeedsReal(t)
 	ctx := deadline(t, 4*time.Minute) // the first run fetches RocketMQ
 	stack, err := devstack.Start(ctx, devstack.Config{Postgres: devstack.PostgresConfig{NoFsync: true}})
@@ -173,7 +173,7 @@ func TestPostgresThatFailsSaysWhy(t *testing.T) {
 	}
 }
 
-func TestServersThatRunAlready(t *testing.T) {
+func TestRunningServersAreUsed(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, time.Minute)
 	there, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})
@@ -186,15 +186,15 @@ func TestServersThatRunAlready(t *testing.T) {
 	}
 	nobody.Close()
 	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: nobody.Addr().String()})
-	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV is given") {
-		t.Errorf("a name server that is gone: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV names a RocketMQ that") {
+		t.Errorf("a name server that has ended: %v", err)
 	}
 	if err := there.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: "there:9876"})
-	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL is given") {
-		t.Errorf("a Postgres that is gone: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL names a PostgreSQL that") {
+		t.Errorf("a PostgreSQL that has ended: %v", err)
 	}
 }
 

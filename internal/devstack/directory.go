@@ -12,21 +12,21 @@ import (
 	"syscall"
 )
 
-// directory holds data of servers, and nobody else's business: it is closed to other users. While it is open no other process
-// can open it.
+// directory is a data directory of servers. Other users can't read it, and only one process can have it open.
 type directory struct {
 	path      string
 	temporary bool
-	owner     *syscall.Credential // the user as whom servers run; nil: as we do
+	owner     *syscall.Credential // the user that servers run as; nil for the current one
 
 	mu   sync.Mutex
-	lock *os.File // nil: closed
+	lock *os.File // nil once closed
 }
 
-// lockFile marks a directory as one of ours.
+// lockFile is in each directory that openDirectory has created or used.
 const lockFile = "lock"
 
-// openDirectory makes path, or a temporary directory if path is empty, which close removes unless keep.
+// openDirectory creates path and locks it. If path is empty, it creates a temporary directory, which close removes unless keep
+// is set.
 func openDirectory(path string, keep bool) (*directory, error) {
 	d := &directory{path: path}
 	var err error
@@ -43,7 +43,7 @@ func openDirectory(path string, keep bool) (*directory, error) {
 		d.path, err = filepath.EvalSymlinks(d.path)
 	}
 	if err == nil {
-		err = d.shut()
+		err = d.restrict()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
@@ -58,9 +58,9 @@ func openDirectory(path string, keep bool) (*directory, error) {
 	return d, nil
 }
 
-// shut closes the directory to all but its owner. One that holds somebody else's files, as only a Dir that was given can,
-// stays as it is, but for the owner's way through.
-func (d *directory) shut() error {
+// restrict makes the directory readable by its owner alone. A directory with other files in it, which only a configured Dir
+// can be, keeps its permissions, except that the owner may pass through it.
+func (d *directory) restrict() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return err
@@ -72,32 +72,32 @@ func (d *directory) shut() error {
 		}
 		return os.Chmod(d.path, info.Mode().Perm()|0o011)
 	}
-	return errors.Join(os.Chmod(d.path, 0o700), d.own(d.path))
+	return errors.Join(os.Chmod(d.path, 0o700), d.chown(d.path))
 }
 
-// own gives a file or a directory to the user as whom servers run.
-func (d *directory) own(path string) error {
+// chown gives a file or a directory to the user that servers run as.
+func (d *directory) chown(path string) error {
 	if d.owner == nil {
 		return nil
 	}
 	return os.Lchown(path, int(d.owner.Uid), int(d.owner.Gid))
 }
 
-// ownAll is own for all that is in the directory.
-func (d *directory) ownAll() error {
+// chownAll is chown for everything in the directory.
+func (d *directory) chownAll() error {
 	return filepath.WalkDir(d.path, func(path string, _ fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // a server that runs has removed it
+		if errors.Is(err, fs.ErrNotExist) { // removed by a running server
 			return nil
 		}
 		if err == nil && path != d.path {
-			err = d.own(path)
+			err = d.chown(path)
 		}
 		return err
 	})
 }
 
-// unprivileged finds a user to run servers as where we are root: Postgres refuses to run as root, and nobody needs it. nil if
-// we aren't.
+// unprivileged returns the user to run servers as if the current user is root, because PostgreSQL refuses to run as root. For
+// another user it returns nil.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -113,17 +113,20 @@ func unprivileged() (*syscall.Credential, error) {
 			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 		}
 	}
-	return nil, errors.New("servers don't run as root, and there is no user postgres or nobody")
+	return nil, errors.New("servers can't run as root, and there is no user postgres or nobody")
 }
 
+// sub returns a path in the directory.
 func (d *directory) sub(name string) string { return filepath.Join(d.path, name) }
 
+// keep makes close keep a temporary directory.
 func (d *directory) keep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.temporary = false
 }
 
+// close unlocks the directory, and removes it if it is temporary. Further calls do nothing.
 func (d *directory) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -131,12 +134,12 @@ func (d *directory) close() error {
 		return nil
 	}
 	defer func() { d.lock = nil }()
-	defer d.lock.Close() // frees the lock
+	defer d.lock.Close() // releases the lock
 	if !d.temporary {
 		return nil
 	}
 	err := os.RemoveAll(d.path)
-	for range 3 { // what a killed server's children wrote meanwhile
+	for range 3 { // children of a killed server may still write
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -15,27 +15,31 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// EmbeddedConfig describes a broker in this process. The zero value is a good one.
+// EmbeddedConfig configures an embedded broker. The zero value is ready to use.
 type EmbeddedConfig struct {
-	// Dir has its log, and nothing else: messages are in memory. Default: no log.
+	// Dir is the directory of the broker's log. Messages are in memory only.
+	// Defaults to no log.
 	Dir string
-	// NameServerPort and BrokerPort on 127.0.0.1. Default: free ones.
+	// NameServerPort and BrokerPort are ports of 127.0.0.1.
+	// Defaults to free ports.
 	NameServerPort, BrokerPort int
-	// Credentials are a secret for each access key. Default: anybody may do anything.
+	// Credentials maps the access key of each user to its secret.
+	// Defaults to no authentication.
 	Credentials map[string]string
-	// Logger. Default: discard.
+	// Logger receives the addresses of the started broker.
+	// Defaults to a logger that discards everything.
 	Logger *slog.Logger
 }
 
-// Embedded is a name server and a broker in this process, package rocketmqtest. Its methods, as those of a [RocketMQ],
-// must not be called concurrently with each other.
+// Embedded is a name server and a broker of package rocketmqtest, with the methods of [RocketMQ]. They must not be called
+// concurrently.
 type Embedded struct {
 	server *rocketmqtest.Server
-	log    *os.File // nil: none
+	log    *os.File // nil without Config.Dir
 	end    func() error
 }
 
-// StartEmbedded starts a broker with the settings that [StartRocketMQ] gives a real one.
+// StartEmbedded starts an embedded broker with the same settings that [StartRocketMQ] gives a real one.
 func StartEmbedded(config EmbeddedConfig) (*Embedded, error) {
 	e := &Embedded{}
 	e.end = sync.OnceValue(e.close)
@@ -43,8 +47,8 @@ func StartEmbedded(config EmbeddedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded broker: %w", err)
 	}
-	// A port that was found free may be taken a moment later; even by this program, where it starts another one just while
-	// it looks: until that one runs it holds all that this one has open.
+	// A port that was free a moment ago may be taken now: by another program, or by a child of this one, which holds a copy of
+	// all open sockets until it execs.
 	for try := 0; ; try++ {
 		e.server, err = listen(config, log)
 		if err == nil || try == 5 || config.NameServerPort != 0 || config.BrokerPort != 0 || !errors.Is(err, syscall.EADDRINUSE) {
@@ -55,10 +59,11 @@ func StartEmbedded(config EmbeddedConfig) (*Embedded, error) {
 		return nil, errors.Join(fmt.Errorf("start the embedded broker: %w", err), e.end())
 	}
 	cmp.Or(config.Logger, slog.New(slog.DiscardHandler)).
-		Info("the embedded broker runs", "nameServer", e.NameServer(), "broker", e.Broker())
+		Info("embedded broker started", "nameServer", e.NameServer(), "broker", e.Broker())
 	return e, nil
 }
 
+// listen starts the server on free or configured ports.
 func listen(config EmbeddedConfig, log *slog.Logger) (*rocketmqtest.Server, error) {
 	names, err := choosePort(config.NameServerPort, namesBand)
 	if err != nil {
@@ -84,6 +89,7 @@ func listen(config EmbeddedConfig, log *slog.Logger) (*rocketmqtest.Server, erro
 	})
 }
 
+// openLog opens the log file in dir. Without a dir there is no log.
 func (e *Embedded) openLog(dir string) (*slog.Logger, error) {
 	if dir == "" {
 		return nil, nil
@@ -99,20 +105,20 @@ func (e *Embedded) openLog(dir string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(e.log, nil)), nil
 }
 
-// NameServer is the address of the name server.
+// NameServer returns the address of the name server.
 func (e *Embedded) NameServer() string { return e.server.Addr() }
 
-// Broker is the address of the broker.
+// Broker returns the address of the broker.
 func (e *Embedded) Broker() string { return e.server.BrokerAddr() }
 
-// Kill ends the broker, which loses what a SIGKILL loses. The name server goes on.
+// Kill stops the broker with the loss of a SIGKILL. The name server continues.
 func (e *Embedded) Kill() { e.server.Stop(rocketmqtest.LoseMemory) }
 
-// Restart starts the broker on the same port with what it held, after Kill as well as while it runs: then it is shut down
-// first. The name server goes on.
+// Restart starts the broker on the same port with the same messages, after Kill or, with a shutdown first, while it runs. The
+// name server continues.
 func (e *Embedded) Restart(context.Context) error { return e.server.Restart(rocketmqtest.LoseMarkers) }
 
-// Pause stops the broker where it is, as on a frozen machine.
+// Pause freezes the broker: connections stay open and nothing is answered.
 func (e *Embedded) Pause() error {
 	e.server.Pause()
 	return nil
@@ -124,7 +130,7 @@ func (e *Embedded) Continue() error {
 	return nil
 }
 
-// Stop ends it, and what it held is gone. Only the first call does anything.
+// Stop stops name server and broker and deletes the messages. Further calls do nothing.
 func (e *Embedded) Stop(context.Context) error { return e.end() }
 
 func (e *Embedded) close() error {

@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
+// errLocked is returned by tryLock if another process holds the lock.
 var errLocked = errors.New("locked by another process")
 
-// tryLock opens path and locks it until the file is closed or the process ends; errLocked if someone else has it.
+// tryLock opens a file and locks it until the file is closed or the process ends. It returns errLocked if another process
+// holds the lock.
 func tryLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -26,7 +28,7 @@ func tryLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// waitLock is tryLock that waits for its turn.
+// waitLock is tryLock that waits until the lock is free or ctx ends.
 func waitLock(ctx context.Context, path string) (*os.File, error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

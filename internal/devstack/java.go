@@ -12,12 +12,13 @@ import (
 	"strconv"
 )
 
-// javaNeeded is the oldest Java that RocketMQ is started on: what the options it gets are for. TLC would do with less.
+// javaNeeded is the oldest version of Java that the options of RocketMQ's JVM work with.
 const javaNeeded = 17
 
 var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
 
-// findJava returns the first Java of at least javaNeeded: JAVA_HOME's, then PATH's, then of those installed the oldest.
+// findJava returns the first Java of at least javaNeeded: that of JAVA_HOME, that of PATH, then the installed ones in the order
+// of their paths.
 func findJava(ctx context.Context) (string, error) {
 	var tooOld []string
 	for _, path := range javaCandidates() {
@@ -36,6 +37,7 @@ func findJava(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("Java %d or newer is needed, and none was found in JAVA_HOME, PATH or /usr/lib/jvm: install one, or set JAVA_HOME", javaNeeded)
 }
 
+// javaCandidates returns the java programs on this machine, without duplicates.
 func javaCandidates() []string {
 	var list []string
 	add := func(path string) {
@@ -58,7 +60,7 @@ func javaCandidates() []string {
 	return list
 }
 
-// installedJavas is where packages put them.
+// installedJavas are the paths at which packages install Java.
 var installedJavas = []string{
 	"/usr/lib/jvm/*/bin/java",
 	"/Library/Java/JavaVirtualMachines/*/Contents/Home/bin/java",
@@ -66,6 +68,7 @@ var installedJavas = []string{
 	"/usr/local/opt/openjdk*/bin/java",
 }
 
+// majorOfJava returns the major version of a java program.
 func majorOfJava(ctx context.Context, path string) (int, error) {
 	out, err := exec.CommandContext(ctx, path, "-version").CombinedOutput()
 	if err != nil {
@@ -73,7 +76,7 @@ func majorOfJava(ctx context.Context, path string) (int, error) {
 	}
 	m := javaVersion.FindSubmatch(out)
 	if m == nil {
-		return 0, errors.New(path + " tells no version")
+		return 0, errors.New(path + " -version prints no version")
 	}
 	return strconv.Atoi(string(m[1]))
 }

@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// Free ports are looked for in bands below those that the system gives to outgoing connections (from 32768 on Linux):
-// else such a connection could sit on the port of a server that is down, even one made to that very port. A band for
-// each server keeps two that start at the same time apart.
+// Ports are chosen from bands below those that the system uses for outgoing connections (from 32768 on Linux): such a
+// connection could otherwise occupy the port of a server that is down. Each kind of server has a band of its own, so that two
+// servers that start at the same time don't choose the same port.
 const (
 	bandWidth    = 5000
 	postgresBand = 15000
@@ -19,8 +19,8 @@ const (
 	brokerBand   = 25000
 )
 
-// choosePort returns port after a check that it and its neighbours at the given offsets are free. If port is 0 it
-// finds one in the band.
+// choosePort checks that port and its neighbours at the offsets are free, and returns port. If port is 0, it chooses one from
+// the band.
 func choosePort(port, band int, offsets ...int) (int, error) {
 	if port != 0 {
 		return port, portFree(port, offsets)
@@ -35,6 +35,7 @@ func choosePort(port, band int, offsets ...int) (int, error) {
 	return 0, fmt.Errorf("find a free port: %w", err)
 }
 
+// portFree returns an error if a port or one of its neighbours at the offsets is in use.
 func portFree(port int, offsets []int) error {
 	for _, offset := range append([]int{0}, offsets...) {
 		l, err := net.Listen("tcp", address(port+offset))
@@ -49,4 +50,5 @@ func portFree(port int, offsets []int) error {
 	return nil
 }
 
+// address returns the loopback address of a port.
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

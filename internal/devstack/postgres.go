@@ -19,26 +19,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PostgresConfig describes a Postgres server. The zero value is a good one.
+// PostgresConfig configures a PostgreSQL server. The zero value is ready to use.
 type PostgresConfig struct {
-	// Dir keeps the data. Default: a temporary directory, removed by Stop.
+	// Dir is the directory of data and log.
+	// Defaults to a temporary directory, which Stop removes.
 	Dir string
-	// Port on 127.0.0.1. Default: a free one.
+	// Port is a port of 127.0.0.1.
+	// Defaults to a free port.
 	Port int
-	// Version of the programs, such as "14.19", which is fetched once. Empty means the installed version, or a fetched one
-	// where none is installed.
+	// Version is the version of the programs, such as "14.19", which is downloaded once.
+	// Defaults to the installed version, or to a downloaded one if none is installed.
 	Version string
-	// NoFsync makes the server forget its data when the machine crashes, and faster. For tests.
+	// NoFsync makes the server faster, but a crash of the machine may corrupt its data. For tests.
 	NoFsync bool
-	// Settings are server parameters, over those that we set.
+	// Settings are server parameters that replace those of this package.
 	Settings map[string]string
-	// CacheDir keeps the programs, if they have to be fetched. Default: a directory in the user's cache.
+	// CacheDir is the directory of the downloaded programs, if none are installed.
+	// Defaults to a directory in the user's cache.
 	CacheDir string
-	// Logger. Default: discard.
+	// Logger receives what is started and downloaded.
+	// Defaults to a logger that discards everything.
 	Logger *slog.Logger
 }
 
-// Postgres is a running Postgres server. Its methods must not be called concurrently with each other.
+// Postgres is a running PostgreSQL server. Its methods must not be called concurrently.
 type Postgres struct {
 	dir      *directory
 	port     int
@@ -47,7 +51,7 @@ type Postgres struct {
 	server   *process
 }
 
-// StartPostgres returns when the server takes connections. ctx bounds only the start.
+// StartPostgres starts a server and returns when it accepts connections. ctx bounds the start only.
 func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error) {
 	log := cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	p := &Postgres{}
@@ -66,7 +70,7 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 		"port":                    strconv.Itoa(p.port),
 		"unix_socket_directories": socketDirectory(p.data(), p.port),
 		"max_connections":         "600",
-		"logging_collector":       "off", // to our log file, whatever the packager configured
+		"logging_collector":       "off", // the server must log to our file, whatever the packager configured
 	}
 	if config.NoFsync {
 		maps.Copy(p.settings, map[string]string{"fsync": "off", "full_page_writes": "off"})
@@ -79,20 +83,20 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 	if err := p.Restart(ctx); err != nil {
 		return nil, errors.Join(err, p.dir.close())
 	}
-	log.Info("PostgreSQL runs", "address", address(p.port), "programs", p.programs, "dir", p.dir.path)
+	log.Info("PostgreSQL started", "address", address(p.port), "programs", p.programs, "dir", p.dir.path)
 	return p, nil
 }
 
-// URL connects to the server as its superuser.
+// URL returns a connection string for the superuser.
 func (p *Postgres) URL() string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", address(p.port))
 }
 
-// Dir holds data and log.
+// Dir returns the directory of data and log.
 func (p *Postgres) Dir() string { return p.dir.path }
 
-// Restart starts the server on the same port and data, after Kill as well as while it runs: then it is shut down
-// first, which ends its connections.
+// Restart starts the server on the same port and data, after Kill or, with a shutdown first, while it runs. It ends all
+// connections.
 func (p *Postgres) Restart(ctx context.Context) error {
 	if p.server != nil {
 		if err := p.server.stop(ctx, syscall.SIGINT); err != nil {
@@ -114,10 +118,11 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	}
 }
 
-// orphanInUse is what PostgreSQL says while a child lives that a killed server started at its last moment. It ends when it
-// finds its parent gone.
+// orphanInUse is the message of PostgreSQL while a child process of a killed server still runs. The child ends once it notices
+// the death of its parent.
 const orphanInUse = "pre-existing shared memory block"
 
+// start starts the server once and waits until it accepts connections.
 func (p *Postgres) start(ctx context.Context, args []string) error {
 	server, err := startProcess("PostgreSQL", p.command("postgres", args...), p.dir.sub("postgres.log"), syscall.SIGINT)
 	if err != nil {
@@ -131,25 +136,27 @@ func (p *Postgres) start(ctx context.Context, args []string) error {
 	return nil
 }
 
-// Kill ends the server and all its connections with SIGKILL.
+// Kill kills the server and its child processes with SIGKILL.
 func (p *Postgres) Kill() { p.server.kill() }
 
-// Pause stops the server and its connections where they are, as on a frozen machine: nothing is answered, nothing
-// closed. Connections can still be opened, as the kernel does that.
+// Pause freezes the server and its child processes with SIGSTOP: connections stay open and nothing is answered. New
+// connections are still accepted, by the kernel.
 func (p *Postgres) Pause() error { return p.server.signal(syscall.SIGSTOP) }
 
 // Continue ends a Pause.
 func (p *Postgres) Continue() error { return p.server.signal(syscall.SIGCONT) }
 
-// Stop shuts the server down without waiting for its clients, and removes a temporary directory. If it still runs when
-// ctx ends it is killed. Only the first call does anything.
+// Stop shuts the server down without waiting for its clients, and removes a temporary directory. A server that still runs when
+// ctx ends is killed. Further calls do nothing.
 func (p *Postgres) Stop(ctx context.Context) error {
-	_ = p.Continue() // else it could not end; fails if it has
+	_ = p.Continue() // a paused server could not end; an error means that it has ended
 	return errors.Join(p.server.stop(ctx, syscall.SIGINT), p.dir.close())
 }
 
+// data is the data directory.
 func (p *Postgres) data() string { return p.dir.sub("data") }
 
+// ping returns nil if the server accepts connections.
 func (p *Postgres) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -160,7 +167,7 @@ func (p *Postgres) ping(ctx context.Context) error {
 	return conn.Close(ctx)
 }
 
-// command runs one of the programs as the owner of the data.
+// command returns a command that runs one of the programs as the owner of the data.
 func (p *Postgres) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.programs, program), args...)
 	cmd.Dir = p.dir.path
@@ -169,7 +176,7 @@ func (p *Postgres) command(program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// initialise makes the data, unless they are there. They are complete once the directory has its name.
+// initialise creates the data directory, unless it exists. The directory gets its name only when it is complete.
 func (p *Postgres) initialise(ctx context.Context) error {
 	if exists(p.data()) {
 		return nil
@@ -181,7 +188,7 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	if err := os.Mkdir(part, 0o700); err != nil {
 		return fmt.Errorf("initialise PostgreSQL: %w", err)
 	}
-	if err := p.dir.own(part); err != nil {
+	if err := p.dir.chown(part); err != nil {
 		return fmt.Errorf("initialise PostgreSQL: %w", err)
 	}
 	args := []string{"-D", part, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"}
@@ -200,8 +207,8 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	return nil
 }
 
-// clearStale removes the lock file of a server that was killed, which else keeps the next from starting if its process
-// id is another program's by now. A server that still runs, such as one whose parent has just died, gets a moment.
+// clearStale removes the lock file of a server that was killed. With it the next server would not start if another program has
+// the process id now. If the server still runs, because its parent has just died, clearStale waits for its end.
 func (p *Postgres) clearStale(ctx context.Context) error {
 	file := filepath.Join(p.data(), "postmaster.pid")
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -233,10 +240,10 @@ func (p *Postgres) clearStale(ctx context.Context) error {
 	}
 }
 
-// socketDirectory is the data directory, or nowhere if its path is too long for the address of a socket.
+// socketDirectory returns the data directory, or "" if its path is too long for the address of a socket.
 func socketDirectory(data string, port int) string {
-	const longest = 103 // the least of the systems we know
-	if len(fmt.Sprintf("%s/.s.PGSQL.%d", data, port)) > longest {
+	const maxLength = 103 // the smallest limit of the supported systems
+	if len(fmt.Sprintf("%s/.s.PGSQL.%d", data, port)) > maxLength {
 		return ""
 	}
 	return data

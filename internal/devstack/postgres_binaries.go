@@ -63,7 +63,7 @@ func postgresRelease(version string) (string, error) {
 // installedPostgres returns the directory of an installed PostgreSQL's programs.
 func installedPostgres() (string, bool) {
 	if path, err := exec.LookPath("postgres"); err == nil {
-		// What is in PATH may be a link to one program out of the directory.
+		// The program in PATH may be a link out of the directory of the programs.
 		if real, err := filepath.EvalSymlinks(path); err == nil && exists(filepath.Join(filepath.Dir(real), "initdb")) {
 			return filepath.Dir(real), true
 		}
@@ -80,7 +80,7 @@ func installedPostgres() (string, bool) {
 	return best, best != ""
 }
 
-// majorIn finds the major version in the path of a program directory; 0 if it tells none.
+// majorIn returns the major version in the path of a program directory, or 0 if it has none.
 func majorIn(dir string) int {
 	name := filepath.Base(filepath.Dir(dir)) // "15", "postgresql@16", "pgsql"
 	v, _ := strconv.Atoi(name[strings.LastIndexByte(name, '@')+1:])

@@ -14,7 +14,7 @@ import (
 )
 
 // The servers' data, logs and secrets are closed to other users, and no server runs as root.
-func TestServersAreNobodyElsesBusiness(t *testing.T) {
+func TestDataIsPrivateToItsOwner(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, 4*time.Minute)
 	config := devstack.Config{Postgres: devstack.PostgresConfig{NoFsync: true}, Embedded: &devstack.EmbeddedConfig{}}
@@ -50,7 +50,7 @@ func TestServersAreNobodyElsesBusiness(t *testing.T) {
 }
 
 // A directory that holds somebody's files isn't taken over.
-func TestGivenDirectoryWithFiles(t *testing.T) {
+func TestConfiguredDirectoryKeepsItsFiles(t *testing.T) {
 	t.Parallel()
 	dir := reachable(t)
 	if err := os.Chmod(dir, 0o750); err != nil {

@@ -12,23 +12,24 @@ import (
 	"time"
 )
 
-// process is a server as a child of ours.
+// process is a server that runs as a child process.
 type process struct {
-	name    string // for people
+	name    string // for messages
 	cmd     *exec.Cmd
 	logFile string
-	logFrom int64         // where the output of this run begins
-	done    chan struct{} // closed when it has ended
-	err     error         // how it ended; read after done
+	logFrom int64         // offset of the output of this run
+	done    chan struct{} // closed when the process has ended
+	err     error         // of Wait; read it after done
 }
 
-// startProcess starts cmd with its output appended to logFile. A goroutine waits for it, and ends when it does.
+// startProcess starts cmd, with its output appended to logFile. On Linux the child gets deathSignal when this process ends. A
+// goroutine waits for the child and ends with it.
 func startProcess(name string, cmd *exec.Cmd, logFile string, deathSignal syscall.Signal) (*process, error) {
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	defer out.Close() // the child has its own
+	defer out.Close() // the child has a copy
 	before, err := out.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -37,13 +38,13 @@ func startProcess(name string, cmd *exec.Cmd, logFile string, deathSignal syscal
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setpgid = true // Ctrl-C is for us: we stop the servers, last
+	cmd.SysProcAttr.Setpgid = true // Ctrl-C must not reach the servers: they are stopped after their clients
 	setDeathSignal(cmd.SysProcAttr, deathSignal)
 
 	p := &process{name: name, cmd: cmd, logFile: logFile, logFrom: before.Size(), done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The death signal is sent when the thread that forked ends, so that thread stays with the child.
+		// The death signal is sent when the thread that has forked ends, so this thread must live as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -59,7 +60,7 @@ func startProcess(name string, cmd *exec.Cmd, logFile string, deathSignal syscal
 	return p, nil
 }
 
-// await returns when probe has succeeded; with an error when ctx ends first, or the process does.
+// await waits until probe succeeds. It returns an error if ctx or the process ends first.
 func (p *process) await(ctx context.Context, probe func(context.Context) error) error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
@@ -78,13 +79,13 @@ func (p *process) await(ctx context.Context, probe func(context.Context) error) 
 	}
 }
 
-// stop sends sig and waits; when ctx ends it kills.
+// stop sends sig and waits for the end of the process. When ctx ends first, it kills the process.
 func (p *process) stop(ctx context.Context, sig syscall.Signal) error {
 	if p.ended() {
 		return nil
 	}
 	_ = p.cmd.Process.Signal(sig)
-	_ = p.cmd.Process.Signal(syscall.SIGCONT) // a stopped process gets sig only then
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // a process that is stopped receives sig only when it continues
 	select {
 	case <-p.done:
 		return nil
@@ -94,18 +95,18 @@ func (p *process) stop(ctx context.Context, sig syscall.Signal) error {
 	}
 }
 
-// kill ends the process and its children at once.
+// kill kills the process and its children.
 func (p *process) kill() {
 	if p.ended() {
 		return
 	}
-	young := children(p.cmd.Process.Pid)
-	_ = p.cmd.Process.Kill() // first: it must not see its children die
+	descendants := children(p.cmd.Process.Pid)
+	_ = p.cmd.Process.Kill() // before its children: it must not handle their deaths
 	<-p.done
-	for _, pid := range young {
+	for _, pid := range descendants {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	for _, pid := range young { // they are not ours to wait for
+	for _, pid := range descendants { // not children of this process, so there is no wait for them
 		for deadline := time.Now().Add(5 * time.Second); alive(pid) && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
@@ -121,11 +122,12 @@ func (p *process) signal(sig syscall.Signal) error {
 		return fmt.Errorf("signal %s: %w", p.name, err)
 	}
 	for _, pid := range children(p.cmd.Process.Pid) {
-		_ = syscall.Kill(pid, sig) // may have ended
+		_ = syscall.Kill(pid, sig) // an error means that it has ended
 	}
 	return nil
 }
 
+// ended reports whether the process has ended.
 func (p *process) ended() bool {
 	select {
 	case <-p.done:
@@ -135,7 +137,7 @@ func (p *process) ended() bool {
 	}
 }
 
-// failure says that the process ended, how, and what it said last.
+// failure returns an error with the exit status of the process and the last lines of its output.
 func (p *process) failure(what string) error {
 	how := "exit status 0"
 	if p.err != nil {
@@ -144,7 +146,7 @@ func (p *process) failure(what string) error {
 	return fmt.Errorf("%s %s: %s%s", p.name, what, how, p.tail())
 }
 
-// output is what this run has printed.
+// output returns what this run has printed.
 func (p *process) output() []byte {
 	b, err := os.ReadFile(p.logFile)
 	if err != nil {
@@ -153,6 +155,7 @@ func (p *process) output() []byte {
 	return b[min(p.logFrom, int64(len(b))):]
 }
 
+// tail returns the last lines of the output for an error, or "".
 func (p *process) tail() string {
 	out := p.output()
 	if len(out) == 0 {
@@ -163,8 +166,8 @@ func (p *process) tail() string {
 
 // lastLines returns the end of a program's output, indented, each line after a line break.
 func lastLines(b []byte) string {
-	const most = 15
+	const maxLines = 15
 	lines := strings.Split(string(bytes.TrimSpace(b)), "\n")
-	lines = lines[max(0, len(lines)-most):]
+	lines = lines[max(0, len(lines)-maxLines):]
 	return "\n\t" + strings.Join(lines, "\n\t")
 }

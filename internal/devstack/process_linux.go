@@ -8,6 +8,7 @@ import (
 	"syscall"
 )
 
+// setDeathSignal makes the kernel send sig to the child when this process ends.
 func setDeathSignal(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
 // children returns the ids of pid's direct children.
@@ -29,19 +30,19 @@ func children(pid int) []int {
 	return list
 }
 
-// alive tells whether pid runs; one that has ended and waits to be collected doesn't.
+// alive reports whether a process runs. A zombie doesn't.
 func alive(pid int) bool {
 	state, _ := status(pid)
 	return state != "" && state != "Z"
 }
 
-// status reads the state and the parent of a process; "" if there is none.
+// status returns the state and the parent of a process. The state is "" if there is no such process.
 func status(pid int) (state string, parent int) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "", 0
 	}
-	// "pid (name) state parent …", and a name may hold anything.
+	// "pid (name) state parent …", and the name may contain anything.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 2 {
 		return "", 0
@@ -50,7 +51,7 @@ func status(pid int) (state string, parent int) {
 	return string(fields[0]), parent
 }
 
-// worksIn tells whether process pid has dir as its working directory.
+// worksIn reports whether a process has dir as its working directory.
 func worksIn(pid int, dir string) bool {
 	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	return err == nil && cwd == dir

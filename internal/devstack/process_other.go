@@ -9,6 +9,7 @@ import (
 	"syscall"
 )
 
+// setDeathSignal does nothing: only Linux has death signals.
 func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
 
 // children returns the ids of pid's direct children.
@@ -29,7 +30,9 @@ func children(pid int) []int {
 	return list
 }
 
-// worksIn can't be told here: any living process may be the one.
+// worksIn reports whether a process may have a directory as its working directory, which can't be found out here: any process
+// that runs may.
 func worksIn(pid int, _ string) bool { return alive(pid) }
 
+// alive reports whether a process runs.
 func alive(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }

@@ -24,7 +24,7 @@ func TestJavaIsTooOld(t *testing.T) {
 	wantError(t, err, "Java 17 or newer", filepath.Join(bin, "java")+" is Java 8")
 }
 
-func TestOlderJavaIsPassedOver(t *testing.T) {
+func TestOlderJavaIsSkipped(t *testing.T) {
 	bin := withoutPrograms(t)
 	script(t, filepath.Join(bin, "java"), `echo 'openjdk version "11.0.2" 2019-01-15' >&2`)
 	home := t.TempDir()
@@ -52,7 +52,7 @@ func TestMavenFails(t *testing.T) {
 	}
 }
 
-func TestMavenSucceedsOnce(t *testing.T) {
+func TestMavenDownloadsOnce(t *testing.T) {
 	bin := withoutPrograms(t)
 	script(t, filepath.Join(bin, "mvn"), `for a; do case $a in -DoutputDirectory=*) d=${a#*=};; esac; done
 /bin/mkdir -p "$d" && : > "$d/rocketmq-broker-0.jar"`)
@@ -68,9 +68,9 @@ func TestMavenSucceedsOnce(t *testing.T) {
 
 func TestDiskIsFull(t *testing.T) {
 	const gib = 1 << 30
-	wantError(t, judgeDisk("/data", 10*gib, gib), "/data", "1024 MiB free")
-	wantError(t, judgeDisk("/data", 91*gib, 9*gib), "/data", "91 % full")
-	if err := judgeDisk("/data", 50*gib, 50*gib); err != nil {
+	wantError(t, checkUsage("/data", 10*gib, gib), "/data", "1024 MiB free")
+	wantError(t, checkUsage("/data", 91*gib, 9*gib), "/data", "91 % full")
+	if err := checkUsage("/data", 50*gib, 50*gib); err != nil {
 		t.Error(err)
 	}
 }

@@ -18,27 +18,33 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// RocketMQConfig describes a name server with one broker. The zero value is a good one.
+// RocketMQConfig configures a name server with one broker. The zero value is ready to use.
 type RocketMQConfig struct {
-	// Dir keeps the messages and the logs. Default: a temporary directory, removed by Stop.
+	// Dir is the directory of messages and logs.
+	// Defaults to a temporary directory, which Stop removes.
 	Dir string
-	// NameServerPort on 127.0.0.1. Default: a free one.
+	// NameServerPort is a port of 127.0.0.1.
+	// Defaults to a free port.
 	NameServerPort int
-	// BrokerPort on 127.0.0.1; the broker also takes the port two below and the one above. Default: free ones.
+	// BrokerPort is a port of 127.0.0.1. The broker also uses the ports BrokerPort-2 and BrokerPort+1.
+	// Defaults to free ports.
 	BrokerPort int
-	// Properties of the broker, over those that we set: {"autoCreateTopicEnable": "true"}.
+	// Properties are settings of the broker that replace those of this package: {"autoCreateTopicEnable": "true"}.
 	Properties map[string]string
-	// Auth makes the broker ask for credentials. Default: it doesn't.
+	// Auth makes the broker require credentials.
+	// Defaults to no authentication.
 	Auth *AuthConfig
-	// JavaOptions of the broker's JVM, after ours, so that they win: {"-Xmx2g"}.
+	// JavaOptions are options of the broker's JVM. They replace those of this package: {"-Xmx2g"}.
 	JavaOptions []string
-	// CacheDir keeps the jars. Default: a directory in the user's cache.
+	// CacheDir is the directory of the downloaded jars.
+	// Defaults to a directory in the user's cache.
 	CacheDir string
-	// Logger. Default: discard.
+	// Logger receives what is started and downloaded.
+	// Defaults to a logger that discards everything.
 	Logger *slog.Logger
 }
 
-// RocketMQ is a running name server and a broker. Its methods must not be called concurrently with each other.
+// RocketMQ is a running name server with a broker. Its methods must not be called concurrently.
 type RocketMQ struct {
 	config     RocketMQConfig
 	dir        *directory
@@ -47,9 +53,9 @@ type RocketMQ struct {
 	broker     *process
 }
 
-// StartRocketMQ returns when the name server knows the broker. ctx bounds only the start, which takes some five
-// seconds. A topic that is created in the broker's first ten seconds may get its route only half a minute later: wait
-// for the route, not for the answer.
+// StartRocketMQ starts a RocketMQ and returns when the name server knows the broker, after some five seconds. ctx bounds the
+// start only. A topic that is created in the first ten seconds of the broker may get its route only half a minute later: wait
+// for the route, not for the response.
 func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error) {
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	r := &RocketMQ{config: config}
@@ -73,19 +79,20 @@ func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error
 		r.kill()
 		return nil, errors.Join(err, r.dir.close())
 	}
-	r.config.Logger.Info("RocketMQ runs", "nameServer", r.NameServer(), "broker", r.Broker(), "java", r.java, "dir", r.dir.path)
+	r.config.Logger.Info("RocketMQ started", "nameServer", r.NameServer(), "broker", r.Broker(), "java", r.java, "dir", r.dir.path)
 	return r, nil
 }
 
-// NameServer is the address of the name server.
+// NameServer returns the address of the name server.
 func (r *RocketMQ) NameServer() string { return address(r.config.NameServerPort) }
 
-// Broker is the address of the broker.
+// Broker returns the address of the broker.
 func (r *RocketMQ) Broker() string { return address(r.config.BrokerPort) }
 
-// Dir holds messages, logs and configuration.
+// Dir returns the directory of messages, logs and configuration.
 func (r *RocketMQ) Dir() string { return r.dir.path }
 
+// start starts both servers, and creates the users of a new broker.
 func (r *RocketMQ) start(ctx context.Context) error {
 	if err := checkDisk(r.dir.path); err != nil {
 		return err
@@ -128,6 +135,7 @@ func (r *RocketMQ) configure() error {
 	return writeProperties(r.dir.sub("broker.conf"), broker)
 }
 
+// startBroker starts the broker and waits until it is ready.
 func (r *RocketMQ) startBroker(ctx context.Context) (err error) {
 	options := append([]string{"-Xms256m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m"}, r.config.JavaOptions...)
 	r.broker, err = r.startJava("RocketMQ's broker", "broker", options)
@@ -137,16 +145,16 @@ func (r *RocketMQ) startBroker(ctx context.Context) (err error) {
 	return r.broker.await(ctx, r.ready)
 }
 
-// mains are the classes to run.
-var mains = map[string]string{
+// mainClasses are the classes to run, by role.
+var mainClasses = map[string]string{
 	"namesrv": "org.apache.rocketmq.namesrv.NamesrvStartup",
 	"broker":  "org.apache.rocketmq.broker.BrokerStartup",
 }
 
-// startJava starts a server, role being the name of its configuration, its log and its home.
+// startJava starts a server in a JVM. role is the name of its configuration, log and home directory.
 func (r *RocketMQ) startJava(name, role string, options []string) (*process, error) {
 	home := r.dir.sub(role)
-	if err := errors.Join(os.MkdirAll(home, 0o700), r.dir.ownAll()); err != nil {
+	if err := errors.Join(os.MkdirAll(home, 0o700), r.dir.chownAll()); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	args := []string{
@@ -156,12 +164,12 @@ func (r *RocketMQ) startJava(name, role string, options []string) (*process, err
 		"--add-opens", "java.base/java.lang=ALL-UNNAMED",
 		"--add-exports", "java.base/sun.nio.ch=ALL-UNNAMED",
 		"-XX:+UseSerialGC",
-		"-Duser.home=" + home, // where it puts its logs
+		"-Duser.home=" + home, // for its logs
 		"-Drocketmq.home.dir=" + home,
 		"-Drmq.logback.configurationFile=rmq." + role + ".logback.xml",
 	}
 	args = append(args, options...)
-	args = append(args, "-cp", filepath.Join(r.jars, "*"), mains[role], "-c", r.dir.sub(role+".conf"))
+	args = append(args, "-cp", filepath.Join(r.jars, "*"), mainClasses[role], "-c", r.dir.sub(role+".conf"))
 	cmd := exec.Command(r.java, args...)
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "HOME="+home)
@@ -169,7 +177,7 @@ func (r *RocketMQ) startJava(name, role string, options []string) (*process, err
 	return startProcess(name, cmd, r.dir.sub(role+".log"), syscall.SIGKILL)
 }
 
-// ready tells whether the broker says that it is up, and the name server knows it.
+// ready returns nil if the broker has logged that it is up and the name server knows it.
 func (r *RocketMQ) ready(ctx context.Context) error {
 	if r.names.ended() {
 		return r.names.failure("did not start")
@@ -191,7 +199,7 @@ func (r *RocketMQ) ready(ctx context.Context) error {
 	return errors.New("the name server does not know the broker")
 }
 
-// brokersOf asks a name server for the brokers that it knows.
+// brokersOf returns the brokers that a name server knows, by name.
 func brokersOf(ctx context.Context, nameServer string) (map[string]remoting.BrokerData, error) {
 	conn, err := remoting.Dial(ctx, nameServer, remoting.Credentials{}, nil)
 	if err != nil {
@@ -209,8 +217,8 @@ func brokersOf(ctx context.Context, nameServer string) (map[string]remoting.Brok
 	return cluster.Brokers, nil
 }
 
-// Restart starts the broker on the same port and store, after Kill as well as while it runs: then it is shut down
-// first. The name server goes on.
+// Restart starts the broker on the same port and store, after Kill or, with a shutdown first, while it runs. The name server
+// continues.
 func (r *RocketMQ) Restart(ctx context.Context) error {
 	if err := r.broker.stop(ctx, syscall.SIGTERM); err != nil {
 		return err
@@ -218,19 +226,19 @@ func (r *RocketMQ) Restart(ctx context.Context) error {
 	return r.startBroker(ctx)
 }
 
-// Kill ends the broker with SIGKILL.
+// Kill kills the broker with SIGKILL. The name server continues.
 func (r *RocketMQ) Kill() { r.broker.kill() }
 
-// Pause stops the broker where it is, as on a frozen machine: nothing is answered, nothing closed. Connections can
-// still be opened, as the kernel does that.
+// Pause freezes the broker with SIGSTOP: connections stay open and nothing is answered. New connections are still accepted,
+// by the kernel.
 func (r *RocketMQ) Pause() error { return r.broker.signal(syscall.SIGSTOP) }
 
 // Continue ends a Pause.
 func (r *RocketMQ) Continue() error { return r.broker.signal(syscall.SIGCONT) }
 
-// Stop shuts the broker down, which takes it some seven seconds, ends the name server, which has nothing to save, and
-// removes a temporary directory. A broker that still runs when ctx ends is killed; so is one whose data goes anyway, at
-// once. Only the first call does anything.
+// Stop shuts the broker down, which takes some seven seconds, kills the name server, which has nothing to save, and removes a
+// temporary directory. A broker that still runs when ctx ends is killed; one in a temporary directory is killed at once.
+// Further calls do nothing.
 func (r *RocketMQ) Stop(ctx context.Context) error {
 	if r.dir.temporary {
 		r.kill()
@@ -241,6 +249,7 @@ func (r *RocketMQ) Stop(ctx context.Context) error {
 	return errors.Join(err, r.dir.close())
 }
 
+// kill kills both servers.
 func (r *RocketMQ) kill() {
 	for _, p := range []*process{r.broker, r.names} {
 		if p != nil {
@@ -249,4 +258,5 @@ func (r *RocketMQ) kill() {
 	}
 }
 
+// store is the directory of the messages.
 func (r *RocketMQ) store() string { return r.dir.sub("store") }

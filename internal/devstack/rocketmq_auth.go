@@ -8,27 +8,27 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// AuthConfig makes a broker ask for credentials. The name server can't.
+// AuthConfig makes a broker require credentials. The name server never does.
 type AuthConfig struct {
-	// Admin may do anything.
+	// Admin is a user who may do anything.
 	Admin User
-	// Users are created when the broker is first started.
+	// Users are created at the first start of the broker.
 	Users []User
 }
 
-// User of a broker.
+// User is a user of a broker, with what it may do.
 type User struct {
 	Name, Secret string
 	Grants       []Grant
 }
 
-// Grant allows actions on a resource.
+// Grant allows a user some actions on a resource.
 type Grant struct {
 	Resource string   `json:"resource"` // such as "Topic:orders*" or "Group:*"
 	Actions  []string `json:"actions"`  // such as "Pub", "Sub"
 }
 
-// properties turn authentication and authorisation on.
+// properties returns the broker settings that enable authentication and authorisation.
 func (a *AuthConfig) properties() map[string]string {
 	const provider = "org.apache.rocketmq.auth."
 	return map[string]string{
@@ -43,11 +43,12 @@ func (a *AuthConfig) properties() map[string]string {
 	}
 }
 
+// keys returns the credentials of the admin.
 func (a *AuthConfig) keys() remoting.Credentials {
 	return remoting.Credentials{AccessKey: a.Admin.Name, SecretKey: a.Admin.Secret}
 }
 
-// createUsers tells the broker of the users and what they may do.
+// createUsers creates the users and their grants at the broker.
 func (a *AuthConfig) createUsers(ctx context.Context, broker string) error {
 	conn, err := remoting.Dial(ctx, broker, a.keys(), nil)
 	if err != nil {
@@ -85,10 +86,11 @@ func (a *AuthConfig) createUsers(ctx context.Context, broker string) error {
 	return nil
 }
 
+// encode returns v as JSON.
 func encode(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // maps of strings
+		panic(err) // maps of strings can always be encoded
 	}
 	return string(b)
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// brokerProperties are those of a small broker for development. They are explained in groups; the names are RocketMQ's.
+// brokerProperties returns the settings of a small broker for development. The names are RocketMQ's.
 func brokerProperties(port int, nameServer, store string) map[string]string {
 	return map[string]string{
 		"brokerClusterName": "DefaultCluster",
@@ -23,11 +23,11 @@ func brokerProperties(port int, nameServer, store string) map[string]string {
 		"namesrvAddr":       nameServer,
 		"storePathRootDir":  store,
 
-		// A topic that appears by itself hides a mistake, and has the wrong number of queues.
+		// An automatically created topic hides a mistake and has the wrong number of queues.
 		"autoCreateTopicEnable":       "false",
 		"autoCreateSubscriptionGroup": "true",
 
-		// Small files and few threads: each thread that writes takes maxMessageSize of direct memory.
+		// Small files and few threads: each thread that writes uses maxMessageSize of direct memory.
 		"maxMessageSize":               "2097152",
 		"mappedFileSizeCommitLog":      "16777216",
 		"mappedFileSizeConsumeQueue":   "600000",
@@ -41,17 +41,17 @@ func brokerProperties(port int, nameServer, store string) map[string]string {
 		"endTransactionThreadPoolNums": "4",
 		"pullMessageThreadPoolNums":    "8",
 
-		// A consumer that was killed under a heartbeat is forgotten after this, and not after two minutes. The client's
-		// heartbeats come each 30 s.
+		// A consumer that was killed during a heartbeat is removed after this time instead of two minutes. Clients send a
+		// heartbeat every 30 s.
 		"channelExpiredTimeout": "45000",
 
-		// Patience for a slow machine: else requests are refused as busy.
+		// Longer limits for a slow machine: else requests are refused as busy.
 		"waitTimeMillsInSendQueue":        "5000",
 		"waitTimeMillsInTransactionQueue": "10000",
 		"osPageCacheBusyTimeOutMills":     "5000",
 
-		// Transactions are checked soon. The time-out must exceed the interval of the markers by more than a second, or
-		// committed messages are checked, so doubled; and many checks make up for their being frequent.
+		// Transactions are checked early. The timeout must exceed the interval of the markers by more than a second, else
+		// committed messages are checked and so duplicated. The maximum is high because checks are frequent.
 		"transactionTimeOut":         "2000",
 		"transactionCheckInterval":   "1000",
 		"transactionCheckMax":        "60",

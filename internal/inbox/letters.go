@@ -83,7 +83,7 @@ func (s Store) RetryDead(ctx context.Context, db DB, letters []LetterKey) (n int
 }
 
 // DiscardDead settles an event without its effect if it still is a dead letter and, in a stream, the first that is parked:
-// what comes before it would be lost otherwise. It tells whether it did.
+// what comes before it would be lost otherwise. It reports whether it did.
 func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event) (bool, error) {
 	if e.Ordered() {
 		at := &LockedStream{Stream: e.Stream()}

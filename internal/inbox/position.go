@@ -21,7 +21,7 @@ type Position struct {
 	HeadID             string
 }
 
-// PassedOver tells whether the stream has gone past a sequence without handling its event.
+// PassedOver reports whether the stream has gone past a sequence without handling its event.
 func (p Position) PassedOver(sequence int64) bool {
 	for i := 0; i+1 < len(p.Skipped); i += 2 {
 		if p.Skipped[i] < sequence && sequence < p.Skipped[i+1] {

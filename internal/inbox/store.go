@@ -59,7 +59,7 @@ type Entry struct {
 	Digest *int64 // of the content that entered; nil if that is unknown
 }
 
-// UsesInbox tells whether an event is recorded in the inbox. An ordered event is recorded by its stream's position, and the
+// UsesInbox reports whether an event is recorded in the inbox. An ordered event is recorded by its stream's position, and the
 // event of a timeout by the timeout's row, which its firing deletes.
 func UsesInbox(e rocketflow.Event) bool { return !e.Ordered() && e.TimeoutName == "" }
 

@@ -331,7 +331,8 @@ func TestAnEndedTransactionIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, exec := tx.Exec(ctx, "SELECT $1::int", 1)
-	_, query := tx.Query(ctx, "SELECT 1")
+	rows, query := tx.Query(ctx, "SELECT 1")
+	rows.Close()
 	_, prepare := tx.Prepare(ctx, "p", "SELECT 1")
 	_, begin := tx.Begin(ctx)
 	_, copyFrom := tx.CopyFrom(ctx, pgx.Identifier{"entry"}, []string{"id"}, pgx.CopyFromRows(nil))

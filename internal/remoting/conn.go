@@ -156,7 +156,7 @@ func (c *Conn) readAll() {
 		response := c.pending[cmd.Opaque]
 		delete(c.pending, cmd.Opaque)
 		c.mu.Unlock()
-		if response != nil { // nobody waits for one that comes too late
+		if response != nil { // nil: the call has ended before its response came
 			response <- cmd
 		}
 	}

@@ -240,7 +240,7 @@ LateSend(e) ==
     /\ Send(e)
     /\ UNCHANGED <<postgres, memory, sweep, halves, handled>>
 
-(* outbox/check.go. One that gets lost, or is answered with unknown, counts. *)
+(* outbox/checkback.go. One that gets lost, or is answered with unknown, counts. *)
 ToCommit(e) == e \in Committed \/ ~On("visible row")
 IsAcked(e)  == e \in acks /\ On("ack")
 Asked(e)    == e \in open /\ asked[e] < MaxChecks /\ asked' = [asked EXCEPT ![e] = @ + 1]

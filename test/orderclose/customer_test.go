@@ -15,7 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/examples/payment"
 )
 
-// act is what a customer, or the customer's bank, asks of the services.
+// act is a request of a customer or of the customer's bank.
 type act string
 
 const (
@@ -24,12 +24,12 @@ const (
 	cancels  act = "cancels"
 )
 
-// errTooEarly: nobody has asked for the charge yet.
-var errTooEarly = errors.New("no charge was asked for")
+// errTooEarly means that the charge was not requested yet.
+var errTooEarly = errors.New("no charge was requested")
 
-// do does it. What the services have the right to refuse is no error.
+// do sends the request. A refusal that the services are entitled to is no error.
 func (a act) do(s *shop, id uuid.UUID) error {
-	ctx, cancel := s.answered()
+	ctx, cancel := s.bounded()
 	defer cancel()
 	var err error
 	switch a {
@@ -51,7 +51,7 @@ func (a act) do(s *shop, id uuid.UUID) error {
 	return nil
 }
 
-// place places an order for some of an article.
+// place places an order for a quantity of an article.
 func (s *shop) place(ctx context.Context, id uuid.UUID, sku string, quantity int64, within time.Duration) (order.Order, error) {
 	o, _, err := s.orders.Place(ctx, order.Placement{ID: id, SKU: sku, Quantity: quantity, AmountCents: 100 * quantity, PayWithin: within})
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *shop) place(ctx context.Context, id uuid.UUID, sku string, quantity int
 	return o, err
 }
 
-// wait moves the clock to an instant, if that is ahead.
+// wait moves the clock to an instant, if that is in the future.
 func (s *shop) wait(until time.Time) {
 	if d := until.Sub(s.Now()); d > 0 {
 		s.Advance(d)

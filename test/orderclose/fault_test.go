@@ -14,8 +14,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// TestRequests has single requests of an order's life go wrong.
-func TestRequests(t *testing.T) {
+// A fault hits a single request to the broker, or all of one kind: the order is closed by its deadline all the same.
+func TestFaultsOfRequests(t *testing.T) {
 	t.Parallel()
 	drop, mute, twice := rocketmqtest.Drop(), rocketmqtest.DropResponse(), rocketmqtest.Duplicate()
 	before, after := rocketmqtest.ResetBefore(), rocketmqtest.ResetAfter()
@@ -60,7 +60,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// deliveriesUnder has an order live under hook, and counts the deliveries of its order.placed.
+// deliveriesUnder runs an order to its end while the broker is controlled by h, and returns the number of deliveries of its
+// order.placed.
 func (s *shop) deliveriesUnder(t *testing.T, h hook) (n int) {
 	l := newLife(t, s)
 	defer s.Broker().Control(h)()
@@ -83,9 +84,9 @@ func both(a, b hook) hook {
 	}
 }
 
-// TestDiscarded has nothing that ends a half message reach the broker, nor the relay's message, until the broker throws
-// the half message away: the sweep sends the event.
-func TestDiscarded(t *testing.T) {
+// Nothing that ends a half message reaches the broker, nor the relay's message, until the broker discards the half message:
+// the sweep sends the event.
+func TestDiscardedHalfMessage(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, rocketflowtest.Config{Broker: rocketmqtest.Config{CheckMax: 15}})
 	l := newLife(t, s)
@@ -104,7 +105,7 @@ func TestDiscarded(t *testing.T) {
 	l.end()
 }
 
-// TestCheckWhileOpen has the broker ask while the transaction is open, which waits for the answer to its half message.
+// The broker checks back while the transaction is open, as it waits for the response to its half message.
 func TestCheckWhileOpen(t *testing.T) {
 	t.Parallel()
 	checked := make(chan outbox.CheckedInfo, 1000)

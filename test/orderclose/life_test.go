@@ -15,10 +15,10 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// within is how long the customers have to pay.
+// within is the time to pay.
 const within = 2 * time.Minute
 
-// life is that of one order, which nobody pays.
+// life runs one order, which nobody pays, from its placing to its close.
 type life struct {
 	*shop
 	t   *testing.T
@@ -34,7 +34,7 @@ func newLife(t *testing.T, s *shop) *life {
 }
 
 func (l *life) begin() error {
-	ctx, cancel := l.answered()
+	ctx, cancel := l.bounded()
 	defer cancel()
 	_, err := l.place(ctx, l.id, l.sku, 3, within)
 	return err
@@ -47,7 +47,7 @@ func (l *life) mustBegin() {
 	}
 }
 
-// at has the broker hold back the first request that matches while fn is at work, and disturb.
+// at makes the broker hold the first request that matches, while fn runs, and calls disturb meanwhile.
 func (l *life) at(match func(rocketmqtest.Request) bool, fn func() error, disturb func()) {
 	l.t.Helper()
 	caught, released := make(chan struct{}), make(chan struct{})
@@ -76,10 +76,10 @@ func (l *life) at(match func(rocketmqtest.Request) bool, fn func() error, distur
 	}
 }
 
-// handling holds the payment service's handler up while disturb is called.
+// handling blocks the payment service's handler while disturb is called.
 func (l *life) handling(disturb func()) {
 	l.t.Helper()
-	ctx, cancel := l.answered()
+	ctx, cancel := l.bounded()
 	defer cancel()
 	conn, err := pgx.Connect(ctx, l.DatabaseURL()) // of no service's pool, as a service may be stopped meanwhile
 	if err != nil {
@@ -101,12 +101,12 @@ func (l *life) handling(disturb func()) {
 	disturb()
 }
 
-// end has the order come to its end by time alone, and checks the promises.
+// end moves the clock until the order is closed, and checks the promises.
 func (l *life) end() {
 	l.t.Helper()
 	for _, jump := range []time.Duration{0, within} {
 		l.Advance(jump)
-		if err := l.recover(); err != nil {
+		if err := l.settle(); err != nil {
 			l.t.Fatalf("%v\n%v%s", err, l.Broker().Dump(), l.log.take())
 		}
 	}
@@ -146,10 +146,10 @@ func isEither(matches ...func(rocketmqtest.Request) bool) func(rocketmqtest.Requ
 	}
 }
 
-// hook sees each request before the broker does.
+// hook decides what happens to each request before the broker gets it.
 type hook = func(rocketmqtest.Request) rocketmqtest.Action
 
-// always does something to all requests that match, once to the first.
+// always applies an action to all requests that match, once to the first of them.
 func always(match func(rocketmqtest.Request) bool, a rocketmqtest.Action) hook {
 	return func(r rocketmqtest.Request) rocketmqtest.Action {
 		if match(r) {

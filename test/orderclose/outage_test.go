@@ -10,10 +10,10 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// A broker that loses messages that it has acknowledged loses them for good: each moment is one at which those are on
-// the disk, all but the timer, of which there is a row.
+// A broker that loses messages that it has acknowledged loses them for good: at each moment they are on its disk, all but the
+// timer, of which there is a row.
 
-// moments of an order's life at which to disturb it.
+// moments are those of an order's life at which an outage begins.
 var moments = []struct {
 	name    string
 	disturb func(l *life, disturb func())
@@ -89,7 +89,7 @@ func restart(loss rocketmqtest.Loss) func(s *shop) func() {
 	}
 }
 
-// TestOutages has each outage at each moment, for as long as the checks and the sweep need to notice.
+// Each outage happens at each moment, for as long as check-backs and the sweep need to notice.
 func TestOutages(t *testing.T) {
 	t.Parallel()
 	for _, o := range outages {

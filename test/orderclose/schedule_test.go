@@ -19,7 +19,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// schedule is what a seed comes to: which orders, what their customers do, what goes wrong, and when.
+// schedule is what is derived from a seed: the orders, what their customers do, what fails, and when.
 type schedule struct {
 	seed   uint64
 	sku    string
@@ -36,7 +36,7 @@ type purchase struct {
 	manner   string
 }
 
-// step is done at a time after the schedule's beginning by the World's clock, or, where it is about an order's deadline,
+// step is done at a time after the schedule's beginning by the test's clock, or, where it is about an order's deadline,
 // at a time from that.
 type step struct {
 	at       time.Duration
@@ -49,14 +49,14 @@ type step struct {
 
 var namespace = uuid.MustParse("5a4d8a3e-3e0c-4ea0-9b36-6f1c9d0f7b11")
 
-// draw makes the schedule of a seed: the same each time.
+// draw returns the schedule of a seed, the same each time.
 func draw(seed uint64) *schedule {
 	lot := rand.New(rand.NewPCG(seed, 1))
 	s := &schedule{seed: seed, sku: fmt.Sprint("article-", seed)}
 	for i := range 1 + lot.IntN(3) {
 		s.drawOrder(lot, i)
 	}
-	s.drawTrouble(lot)
+	s.drawOutages(lot)
 	s.drawFaults(lot)
 	slices.SortStableFunc(s.steps, func(a, b step) int { return cmp.Compare(s.nominal(a), s.nominal(b)) })
 	return s
@@ -125,8 +125,8 @@ func (s *schedule) drawOrder(lot *rand.Rand, i int) {
 	s.orders = append(s.orders, p)
 }
 
-// drawTrouble has some schedules lose the broker or a service for a while.
-func (s *schedule) drawTrouble(lot *rand.Rand) {
+// drawOutages adds outages of the broker or of a service to some schedules.
+func (s *schedule) drawOutages(lot *rand.Rand) {
 	trouble := func(what string, do func(*execution) error) {
 		at := step{at: between(lot, 0, 15*time.Second), what: what, do: do}
 		if lot.IntN(3) == 0 { // when it matters more
@@ -166,7 +166,7 @@ func (s *schedule) drawTrouble(lot *rand.Rand) {
 	}
 }
 
-// drawFaults draws the rates of what befalls single requests.
+// drawFaults sets the rates of the faults of single requests.
 func (s *schedule) drawFaults(lot *rand.Rand) {
 	f := &rocketmqtest.Faults{Seed: s.seed, MaxDelay: 30 * time.Millisecond, MessageName: nameOf}
 	kinds := []*float64{&f.Drop, &f.DropResponse, &f.Duplicate, &f.Delay, &f.Reorder, &f.ResetBefore, &f.ResetAfter}
@@ -176,7 +176,7 @@ func (s *schedule) drawFaults(lot *rand.Rand) {
 	s.faults = f
 }
 
-// nameOf names a message alike in each run: the ids of events are drawn anew.
+// nameOf returns a name of a message that is the same in each run, unlike the ids of events.
 func nameOf(r rocketmqtest.Request) string {
 	return r.Properties["TAGS"] + "/" + r.Properties["__SHARDINGKEY"]
 }
@@ -206,7 +206,7 @@ func (s *schedule) String() string {
 	return b.String()
 }
 
-// story is what the broker holds of the schedule's orders, and of what is still open.
+// story returns what the broker holds of the schedule's orders, and what is outstanding.
 func (s *schedule) story(dump rocketmqtest.Dump) string {
 	var b strings.Builder
 	for line := range strings.Lines(dump.String()) {
@@ -221,7 +221,7 @@ func (s *schedule) story(dump rocketmqtest.Dump) string {
 	return b.String()
 }
 
-// execution is a schedule being played.
+// execution is the state of a run of a schedule.
 type execution struct {
 	*schedule
 	shop      *shop
@@ -231,7 +231,7 @@ type execution struct {
 	heals     []func()
 }
 
-// play plays the schedule to its end, and returns what is wrong then.
+// play runs the schedule to its end, and returns which promises are broken.
 func (s *schedule) play(shop *shop) (broken []string, summary orderclose.Summary) {
 	shop.stock(s.sku)
 	e := &execution{schedule: s, shop: shop, began: shop.Now(), deadlines: make([]time.Time, len(s.orders))}
@@ -266,12 +266,12 @@ func (e *execution) run() error {
 	return nil
 }
 
-// end heals what was broken, and lets the time pass that the flow needs to its end.
+// end ends all faults, and moves the clock until all orders are final.
 func (e *execution) end() error {
 	for _, heal := range slices.Backward(e.heals) {
 		heal()
 	}
-	if err := e.shop.recover(); err != nil {
+	if err := e.shop.settle(); err != nil {
 		return err
 	}
 	for _, act := range e.postponed {
@@ -280,11 +280,11 @@ func (e *execution) end() error {
 		}
 	}
 	e.shop.wait(latest(e.deadlines))
-	return e.shop.recover()
+	return e.shop.settle()
 }
 
 func (e *execution) place(i int) error {
-	ctx, cancel := e.shop.answered()
+	ctx, cancel := e.shop.bounded()
 	defer cancel()
 	p := e.orders[i]
 	o, err := e.shop.place(ctx, p.id, e.sku, p.quantity, p.within)
@@ -292,7 +292,7 @@ func (e *execution) place(i int) error {
 	return err
 }
 
-// act does things at once. What comes too early is done at the end.
+// act sends requests at the same time. Those that are too early are repeated at the end.
 func (e *execution) act(i int, all ...act) error {
 	var group errgroup.Group
 	errs := make([]error, len(all))

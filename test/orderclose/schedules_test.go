@@ -19,7 +19,7 @@ var (
 	schedules = flag.Int("schedules", 0, "how many schedules to play (default 1000; with -short 100)")
 )
 
-// TestSchedules plays one schedule after the other in each of several worlds.
+// Random schedules of customers, faults and outages, by seed, in several environments side by side: no promise is broken.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
 	const worlds = 8
@@ -49,7 +49,7 @@ func TestSchedules(t *testing.T) {
 	t.Logf("%d schedules in %v", count, time.Since(began).Round(time.Millisecond))
 }
 
-// playAll plays schedules until there are no more, or one has failed.
+// playAll runs schedules until there are no more, or one has failed.
 func playAll(t *testing.T, next *atomic.Uint64, end uint64, failures *atomic.Int32) (again bool) {
 	shop := openShop(t, rocketflowtest.Config{})
 	for {

@@ -26,7 +26,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/servicetest"
 )
 
-// shop is both services in a world whose clock the test moves.
+// shop is both services, with a clock that the test moves.
 type shop struct {
 	*rocketflowtest.Env
 	t        *testing.T
@@ -42,7 +42,7 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	t.Helper()
 	change := config.Configure
 	config.Configure = func(c rocketflowfx.Config) rocketflowfx.Config {
-		if c = impatient(c); change != nil {
+		if c = withShortTimeouts(c); change != nil {
 			c = change(c)
 		}
 		return c
@@ -50,8 +50,8 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	s := &shop{Env: rocketflowtest.New(t, config), t: t, log: new(log)}
 	env := servicetest.In(t, s.Env)
 	logger := fx.Decorate(func(*slog.Logger) *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) })
-	orders, orderConfig := env.Run(frugal(order.Configure), order.App, fx.Populate(&s.orders), logger)
-	payments, paymentConfig := env.Run(frugal(payment.Configure), payment.App, fx.Populate(&s.payments), logger)
+	orders, orderConfig := env.Run(withFewConnections(order.Configure), order.App, fx.Populate(&s.orders), logger)
+	payments, paymentConfig := env.Run(withFewConnections(payment.Configure), payment.App, fx.Populate(&s.payments), logger)
 	s.order, s.payment = orders, payments
 	s.schemas = orderclose.Config{
 		OrderSchema: orderConfig.Tables, OrderRocketflowSchema: orderConfig.Schema,
@@ -60,15 +60,15 @@ func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	return s
 }
 
-// impatient shortens the waits for a broker that doesn't answer: they go by the machine's time.
-func impatient(c rocketflowfx.Config) rocketflowfx.Config {
+// withShortTimeouts shortens the waits for a broker that doesn't respond, which go by the machine's time.
+func withShortTimeouts(c rocketflowfx.Config) rocketflowfx.Config {
 	c.Outbox.HalfTimeout, c.Outbox.EndTimeout = 120*time.Millisecond, 150*time.Millisecond
 	c.RocketMQ.SendTimeout, c.Timeout.SendTimeout = 200*time.Millisecond, 200*time.Millisecond
 	return c
 }
 
-// frugal has a service take few connections, for there are many services, and not wait for the disk.
-func frugal(configure configure) configure {
+// withFewConnections makes a service use few connections, as there are many services, and not wait for the disk.
+func withFewConnections(configure configure) configure {
 	return func(getenv func(string) string) (service.Config, error) {
 		c, err := configure(getenv)
 		if err == nil {
@@ -81,7 +81,7 @@ func frugal(configure configure) configure {
 
 type configure = func(getenv func(string) string) (service.Config, error)
 
-// log keeps what was written since it was taken last.
+// log keeps what was written since the last call of take.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -100,7 +100,7 @@ func (l *log) take() string {
 	return l.text.String()
 }
 
-// stock makes an article of which there is plenty.
+// stock creates an article of which there is enough for all orders.
 func (s *shop) stock(sku string) {
 	s.t.Helper()
 	if _, err := s.orders.PutStock(s.t.Context(), sku, orderclose.OnHand); err != nil {
@@ -108,13 +108,13 @@ func (s *shop) stock(sku string) {
 	}
 }
 
-// answered bounds what the services must answer, faults or not.
-func (s *shop) answered() (context.Context, context.CancelFunc) {
+// bounded bounds a request, to which the services respond with or without faults.
+func (s *shop) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 20*time.Second)
 }
 
-// recover has all come to rest by the passing of time alone.
-func (s *shop) recover() error {
+// settle moves the clock until nothing is outstanding.
+func (s *shop) settle() error {
 	const (
 		look  = 200 * time.Millisecond
 		limit = 60 * time.Second
@@ -132,14 +132,14 @@ func (s *shop) recover() error {
 	}
 }
 
-// check returns what is wrong with orders that are at rest and the articles that they alone are of.
+// check returns which promises are broken for orders that are final, and for the articles that only they are of.
 func (s *shop) check(orders []uuid.UUID, skus ...string) (broken []string, summary orderclose.Summary) {
 	wrong := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
 	var ids []string
 	for _, id := range orders {
 		ids = append(ids, id.String())
 	}
-	ctx, cancel := s.answered()
+	ctx, cancel := s.bounded()
 	defer cancel()
 	summary, err := orderclose.Verify(ctx, s.schemas, s.pool(), ids, skus)
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package servicetest runs the example services inside a test, on real servers, and speaks HTTP with them.
+// Package servicetest runs the examples in tests: the order and the payment service in the test's process (Env), any
+// example's main as a process of its own (Program), and HTTP clients for both.
 package servicetest
 
 import (
@@ -40,12 +41,12 @@ func On(t testing.TB, databaseURL, nameServer string) *Env {
 	return &Env{t: t, databaseURL: databaseURL, nameServer: nameServer, run: "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]}
 }
 
-// In is New in a World, whose clock the test can move.
+// In is New in a rocketflowtest.Env, whose clock the test can move.
 func In(t testing.TB, w *rocketflowtest.Env) *Env {
 	return On(t, w.DatabaseURL(), w.Broker().Addr()).In(w)
 }
 
-// In has the services live in a World, which is on the Env's servers.
+// In makes the services run in a rocketflowtest.Env, which uses the Env's servers.
 func (e *Env) In(w *rocketflowtest.Env) *Env {
 	e.world = w
 	return e
@@ -77,7 +78,7 @@ func (e *Env) Start(configure func(func(string) string) (service.Config, error),
 	return &Client{e.t, "http://" + server.Address(), config}
 }
 
-// Run runs a service in the Env's World, for tests that stop it and run it again. Options are added to the service's.
+// Run runs a service in the rocketflowtest.Env of In, for tests that stop it and run it again. Options are added to the service's.
 func (e *Env) Run(configure func(func(string) string) (service.Config, error), app func(service.Config) fx.Option, options ...fx.Option) (*rocketflowtest.Service, service.Config) {
 	e.t.Helper()
 	config := e.configure(configure)
@@ -116,14 +117,14 @@ func (e *Env) drop(schemas ...string) {
 	}
 }
 
-// Client speaks to one service.
+// Client sends requests to one service.
 type Client struct {
 	t      testing.TB
 	URL    string
 	Config service.Config // that it runs with
 }
 
-// Answer is what came back.
+// Answer is a response.
 type Answer struct {
 	Status int
 	Type   string // content type
@@ -232,7 +233,7 @@ func (c *Client) WantDocumented() {
 	}
 }
 
-// WaitFor asks until a field of the answer has a value.
+// WaitFor repeats a GET until a field of the response has a value.
 func (c *Client) WaitFor(path, field string, value any) Answer {
 	c.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)

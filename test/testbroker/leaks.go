@@ -2,18 +2,18 @@ package testbroker
 
 import "go.uber.org/goleak"
 
-// Leaks returns options for goleak that ignore the goroutines which the RocketMQ client and pgx leave behind.
+// Leaks returns options for goleak that ignore goroutines which the RocketMQ client and pgx leave behind after a shutdown.
 func Leaks() []goleak.Option {
 	const client = "github.com/apache/rocketmq-client-go/v2/"
 	return []goleak.Option{
-		// Statistics, heartbeats, connections: asleep, or until they have been idle for long.
+		// Statistics, heartbeats, connections: they sleep, or end after a long idle time.
 		goleak.IgnoreAnyFunction(client + "primitive.WithRecover"),
-		// Pulls, and a look at who else is in the group: the client waits for neither.
+		// Pulls, and the rebalance: the client's shutdown waits for neither.
 		goleak.IgnoreAnyFunction(client + "consumer.(*pushConsumer).pullMessage"),
 		goleak.IgnoreAnyFunction(client + "internal.(*rmqClient).RebalanceImmediately"),
-		// A cache for traces, made by the import.
+		// A cache of traces that is created by the import of the client.
 		goleak.IgnoreAnyFunction("github.com/patrickmn/go-cache.(*janitor).Run"),
-		// A closed pool's last check of its connections ends half a second later.
+		// The last health check of a closed pool ends half a second later.
 		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).triggerHealthCheck.func1"),
 	}
 }

@@ -1,5 +1,5 @@
-// Package testbroker starts a broker for one test, which may kill, pause or restart it: an embedded one, or a real RocketMQ
-// where the tests run on a real one. The broker that all tests share is named by ROCKETMQ_NAMESRV.
+// Package testbroker starts a broker for a single test, which may kill, restart or pause it. It is an embedded broker, or a real
+// RocketMQ if the tests run on one (`.ci/test real`). The broker that all tests share is named by ROCKETMQ_NAMESRV.
 package testbroker
 
 import (
@@ -13,26 +13,33 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// realVariable is set while tests run on a real RocketMQ (`.ci/test real`), and names it.
+// realVariable is the environment variable with the name server of the real RocketMQ that the tests run on.
 const realVariable = "ROCKETFLOW_REAL_NAMESRV"
 
 // Broker is a broker with its name server.
 type Broker interface {
-	NameServer() string // its address
-	Broker() string     // the broker's own address
+	// NameServer returns the address of the name server.
+	NameServer() string
+	// Broker returns the address of the broker.
+	Broker() string
 
-	Kill()                             // as by SIGKILL; the name server goes on
-	Restart(ctx context.Context) error // on the same port with what it had written
-	Pause() error                      // connections stay and can be made, nothing is answered
-	Continue() error                   // ends Pause
+	// Kill kills the broker as SIGKILL does. The name server continues.
+	Kill()
+	// Restart starts the broker on the same port with what it had written.
+	Restart(ctx context.Context) error
+	// Pause freezes the broker: connections stay open and are accepted, and nothing is answered.
+	Pause() error
+	// Continue ends Pause.
+	Continue() error
 
+	// Stop stops the broker and the name server.
 	Stop(ctx context.Context) error
 }
 
-// Start starts a broker that ends with the test.
+// Start starts a broker and stops it when the test ends. With -short the test is skipped.
 func Start(t testing.TB) Broker { return start(t, "", "") }
 
-// StartSecured starts a broker as [Start] does. It requires credentials and has one user, who has every right.
+// StartSecured is Start for a broker that requires credentials. It has one user, who may do anything.
 func StartSecured(t testing.TB, accessKey, secretKey string) Broker {
 	return start(t, accessKey, secretKey)
 }
@@ -42,7 +49,7 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 	if testing.Short() {
 		t.Skip("starts a broker")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // a real one may have to be fetched
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // a real one may have to be downloaded
 	defer cancel()
 	var (
 		broker   Broker
@@ -66,8 +73,8 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 	return broker
 }
 
-// Patience returns how long a group may need after one of its processes was killed until all its messages are handled. A real
-// broker may list the dead consumer, with its queues, for almost a minute more: see TestGhosts of rocketmqtest.
+// Patience returns how long a test should wait for a consumer group after one of its processes was killed. A real broker may
+// list the dead consumer, with its queues, for almost a minute longer: see TestDeadMembersStayListed of rocketmqtest.
 func Patience() time.Duration {
 	if Real() {
 		return 2*time.Minute + 30*time.Second
@@ -80,7 +87,7 @@ func Real() bool { return os.Getenv(realVariable) != "" }
 
 // Brokers returns the addresses of the brokers that a name server knows.
 func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {
-	answer, err := ask(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
+	answer, err := request(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
 		return nil, err
 	}
@@ -94,14 +101,15 @@ func Brokers(ctx context.Context, nameServer string) (addresses []string, err er
 	return addresses, nil
 }
 
-// Members returns the ids of the consumers that the brokers list in a group, once for each listing.
+// Members returns the client ids that all brokers list as members of a group. An id that is listed several times is there
+// several times.
 func Members(ctx context.Context, nameServer, group string) (ids []string, err error) {
 	brokers, err := Brokers(ctx, nameServer)
 	if err != nil {
 		return nil, err
 	}
 	for _, address := range brokers {
-		answer, err := ask(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		answer, err := request(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
 		var refused *remoting.ResponseError
 		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
 			continue // the group has no member there
@@ -120,13 +128,14 @@ func Members(ctx context.Context, nameServer, group string) (ids []string, err e
 	return ids, nil
 }
 
-func ask(ctx context.Context, address string, request *remoting.Command) (*remoting.Command, error) {
+// request sends one request on a connection of its own.
+func request(ctx context.Context, address string, command *remoting.Command) (*remoting.Command, error) {
 	conn, err := remoting.Dial(ctx, address, remoting.Credentials{}, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	return conn.Call(ctx, request)
+	return conn.Call(ctx, command)
 }
 
 // DialBroker connects to the only broker that a name server knows, until the test ends.
@@ -144,8 +153,8 @@ func DialBroker(t testing.TB, nameServer string) *remoting.Conn {
 	return conn
 }
 
-// NeedsReal skips the test unless the tests run on a real RocketMQ, whose name server it returns. It is for what the embedded
-// broker does not have.
+// NeedsReal skips a test of what the embedded broker doesn't have, unless the tests run on a real RocketMQ. It returns
+// the name server.
 func NeedsReal(t testing.TB) string {
 	t.Helper()
 	address := os.Getenv(realVariable)

@@ -12,8 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
-// Clock is a clock that a test moves: a rocketflow.Clock for the Config of each part, and the time of Postgres in the test's
-// schema.
+// Clock is the time of a test: a rocketflow.Clock for configurations, and the time that SQL in the test's schema reads.
 type Clock struct {
 	clock.Virtual
 	t      testing.TB
@@ -21,7 +20,7 @@ type Clock struct {
 	schema string
 }
 
-// Clocked creates a schema as [Migrated] does, with a clock that the test moves.
+// Clocked is Migrated with a Clock.
 func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	t.Helper()
 	schema := name()
@@ -40,8 +39,8 @@ func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	return pool, schema, &Clock{t: t, pool: pool, schema: schema}
 }
 
-// FastForward moves the clock of Postgres ahead, then that of the parts, so that what they wake reads the new time. It must not
-// be called concurrently.
+// FastForward moves the time ahead by d: first PostgreSQL's, then that of the Go code, so that what wakes up reads the moved
+// time from PostgreSQL. It must not be called concurrently.
 func (c *Clock) FastForward(d time.Duration) {
 	c.t.Helper()
 	if err := pgclock.Set(context.Background(), c.pool, c.schema, c.Offset()+d); err != nil {

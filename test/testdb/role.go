@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Role creates a role that may log in and nothing else, and drops it with all that it owns when the test ends.
+// Role creates a role that may only log in, and returns its name. The role is dropped with all that it owns when the test ends.
 func Role(t testing.TB) string {
 	t.Helper()
 	role := "role_" + strings.TrimPrefix(name(), "test_")
@@ -19,7 +19,7 @@ func Role(t testing.TB) string {
 	return role
 }
 
-// Exec executes statements as the role that DATABASE_URL names.
+// Exec executes statements as the role of DATABASE_URL, and fails the test at the first error.
 func Exec(t testing.TB, statements ...string) {
 	t.Helper()
 	ctx := context.Background()
@@ -35,13 +35,13 @@ func Exec(t testing.TB, statements ...string) {
 	}
 }
 
-// As returns a pool like another one whose connections are those of a Role.
+// As returns a copy of pool that connects as a role that Role has created.
 func As(t testing.TB, pool *pgxpool.Pool, role string) *pgxpool.Pool {
 	t.Helper()
 	return Like(t, pool, func(c *pgxpool.Config) { c.ConnConfig.User, c.ConnConfig.Password = role, role })
 }
 
-// With returns a pool like another one whose connections start with these settings besides.
+// With returns a copy of pool whose connections have additional settings.
 func With(t testing.TB, pool *pgxpool.Pool, settings map[string]string) *pgxpool.Pool {
 	t.Helper()
 	return Like(t, pool, func(c *pgxpool.Config) {
@@ -51,13 +51,13 @@ func With(t testing.TB, pool *pgxpool.Pool, settings map[string]string) *pgxpool
 	})
 }
 
-// Mode returns a pool like another one that executes statements in a mode of pgx.
+// Mode returns a copy of pool that executes statements in a mode of pgx.
 func Mode(t testing.TB, pool *pgxpool.Pool, mode pgx.QueryExecMode) *pgxpool.Pool {
 	t.Helper()
 	return Like(t, pool, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
 }
 
-// Modes are all modes in which pgx executes statements.
+// Modes are all query execution modes of pgx.
 var Modes = []pgx.QueryExecMode{
 	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
 	pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,

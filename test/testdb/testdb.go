@@ -1,5 +1,6 @@
-// Package testdb creates a PostgreSQL schema for a test, on the server that the environment variable DATABASE_URL names, and
-// drops it when the test ends.
+// Package testdb gives a test a database schema of its own, on the PostgreSQL server that DATABASE_URL names. Use Migrated for
+// a schema with rocketflow's tables, Clocked if the test also moves the time, and Schema for an empty one. Pools with other
+// roles, settings or a PgBouncer are derived from the returned pool by As, With, Mode and ThroughPgBouncer.
 package testdb
 
 import (
@@ -29,8 +30,8 @@ func URL(t testing.TB) string {
 	return url
 }
 
-// Schema creates an empty schema, drops it when the test ends, and returns its name with a pool on it: the search path
-// of the pool's connections is the schema, so that a test's own tables live there too.
+// Schema creates an empty schema, and returns a pool and the schema's name. The pool's search path is the schema, so the
+// test's own tables are created there too. The schema is dropped when the test ends.
 func Schema(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
 	schema := name()
@@ -39,8 +40,10 @@ func Schema(t testing.TB) (*pgxpool.Pool, string) {
 	return pool, schema
 }
 
+// name returns a unique name for a schema.
 func name() string { return "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16] }
 
+// create creates a schema and drops it when the test ends.
 func create(t testing.TB, pool *pgxpool.Pool, schema string) {
 	t.Helper()
 	ctx := context.Background()
@@ -54,7 +57,7 @@ func create(t testing.TB, pool *pgxpool.Pool, schema string) {
 	})
 }
 
-// Migrated creates a schema as [Schema] does, with rocketflow's tables in it.
+// Migrated is Schema with rocketflow's tables in the schema.
 func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
 	pool, schema := Schema(t)
@@ -64,12 +67,13 @@ func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	return pool, schema
 }
 
-// Open returns a pool whose search path is schema. It is closed when the test ends.
+// Open returns a pool whose search path is schema. The pool is closed when the test ends.
 func Open(t testing.TB, url, schema string) *pgxpool.Pool {
 	t.Helper()
 	return open(t, url, pgx.Identifier{schema}.Sanitize())
 }
 
+// open is Open for any search path.
 func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
 	t.Helper()
 	config, err := pgxpool.ParseConfig(url)
@@ -91,8 +95,8 @@ func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
 	return pool
 }
 
-// Retry calls fn again while it fails with a serialization failure or a deadlock, as an application has to do above read
-// committed.
+// Retry calls fn until it succeeds or fails with something other than a serialization failure or a deadlock, as applications
+// have to retry transactions at isolation levels above read committed.
 func Retry(fn func() error) error {
 	for tries := 1; ; tries++ {
 		err := fn()

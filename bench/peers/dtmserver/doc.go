@@ -1,4 +1,4 @@
-// Package dtmserver holds no code: its module says with which versions the dtm server is built.
+// Package dtmserver has no code. Its module lists the versions with which the dtm server is built.
 //
 //	go tool dtm -h
 package dtmserver

@@ -56,7 +56,7 @@ func start(command *exec.Cmd, log string, env ...string) (*process, error) {
 	return p, nil
 }
 
-// freeAddress is one that nobody listens on, at this moment.
+// freeAddress returns an address that nobody listens on at this moment.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +66,7 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// ready waits until the service says so.
+// ready waits until GET /readyz responds with 200.
 func (p *process) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -95,7 +95,7 @@ func lastLine(text []byte) []byte {
 	return text[bytes.LastIndexByte(text, '\n')+1:]
 }
 
-// kill ends the process at once, as a crash would, and on purpose: it is no error.
+// kill ends the process at once, as a crash would. Its end is not an error then.
 func (p *process) kill() {
 	_ = p.command.Process.Kill() // it may have ended
 	<-p.done
@@ -117,13 +117,14 @@ func stop(ctx context.Context, processes []*process) error {
 			<-p.done
 		}
 		if p.err != nil {
-			errs = append(errs, fmt.Errorf("service did not stop in order, see %s: %w", p.log, p.err))
+			errs = append(errs, fmt.Errorf("service did not stop cleanly, see %s: %w", p.log, p.err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// StopWithParent makes a service that a stage started stop when the stage's process is gone, however it went.
+// StopWithParent makes a service that Run started stop when the process of Run has ended, for whatever reason. The service
+// calls it first of all.
 func StopWithParent() {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)

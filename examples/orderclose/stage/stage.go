@@ -1,5 +1,5 @@
-// Package stage plays the order-close flow on this machine: the two services as processes of their own, as many of each
-// as wished, in schemas and a namespace that nobody else uses and that are gone afterwards.
+// Package stage runs the order-close flow on this machine: the two services as child processes, any number of each, in
+// schemas and a namespace of their own that are dropped afterwards.
 package stage
 
 import (
@@ -21,27 +21,27 @@ import (
 	"github.com/rocketflow/rocketflow/examples/orderclose"
 )
 
-// Config says where to play, and how much.
+// Config configures Run.
 type Config struct {
 	DatabaseURL string // required
 	NameServers string // as in ROCKETMQ_NAMESRV; required
 
-	// Command runs a service, "order" or "payment", whose settings are in its environment. The stage adds to Env what it
-	// decides, and takes Stdin, whose end tells the process to stop, Stdout and Stderr. Required.
+	// Command runs a service, "order" or "payment", whose settings are in its environment. Run adds the
+	// settings to its Env, and sets its Stdin, whose end tells the process to stop, its Stdout and its Stderr. Required.
 	Command func(service string) *exec.Cmd
 
-	Orders    int       // default 300
-	Processes int       // of each service; default 1
-	Kill      bool      // kill one process of each service half way; there must be another to go on
-	Began     time.Time // what the time of the first close is counted from; default: when Run is called
-	Out       io.Writer // progress and result; default: nowhere
+	Orders    int       // Defaults to 300.
+	Processes int       // of each service. Defaults to 1.
+	Kill      bool      // kill one process of each service when half of the orders are placed; needs at least 2 Processes
+	Began     time.Time // the beginning for the reported time of the first close. Defaults to the call of Run.
+	Out       io.Writer // progress and result. Defaults to nowhere.
 }
 
 // stopTimeout is how long a process may take to finish what it has begun.
 const stopTimeout = 15 * time.Second
 
-// Run plays the flow once. It returns what orderclose.Run returns. If something went wrong, the processes' logs and the
-// tables stay, and the error or Out tells where.
+// Run starts the services, runs the flow once, and returns what orderclose.Run returns. If something went wrong the
+// processes' logs and the tables are kept, and a line on stderr says where.
 func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) {
 	c.Processes = cmp.Or(c.Processes, 1)
 	if c.Kill && c.Processes < 2 {

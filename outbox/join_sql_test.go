@@ -48,7 +48,7 @@ func TestJoinedSQLTransactionsPublish(t *testing.T) {
 			}
 			joined.Committed(ctx) // which is not true
 		}},
-		"committed by its owner, who says so": {[]string{"a"}, func(t *testing.T, ctx context.Context, b *bundle, tx *sql.Tx) {
+		"committed by its owner, who calls Committed": {[]string{"a"}, func(t *testing.T, ctx context.Context, b *bundle, tx *sql.Tx) {
 			joined := b.outbox.JoinSQL(tx)
 			ok(t, joined.Publish(ctx, credited{"a", 1}))
 			ok(t, tx.Commit())
@@ -58,7 +58,7 @@ func TestJoinedSQLTransactionsPublish(t *testing.T) {
 			ok(t, b.outbox.JoinSQL(tx).Publish(ctx, credited{"a", 1}))
 			ok(t, tx.Commit())
 		}},
-		"told too early": {nil, func(t *testing.T, ctx context.Context, b *bundle, tx *sql.Tx) {
+		"Committed is called too early": {nil, func(t *testing.T, ctx context.Context, b *bundle, tx *sql.Tx) {
 			joined := b.outbox.JoinSQL(tx)
 			ok(t, joined.Publish(ctx, credited{"a", 1}))
 			joined.Committed(ctx)
@@ -119,7 +119,7 @@ func TestJoinedSQLTransactionsPublish(t *testing.T) {
 	}
 }
 
-// What is committed through a SQLTx, or told, doesn't wait for the sweep.
+// What is committed through an SQLTx, or reported by Committed, doesn't wait for the sweep.
 func TestJoinedSQLEventsDontWaitForTheSweep(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

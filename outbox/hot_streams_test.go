@@ -13,8 +13,8 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// travel is how long a half message takes in these tests.
-const travel = 10 * time.Millisecond
+// halfLatency is how long a half message takes in these tests.
+const halfLatency = 10 * time.Millisecond
 
 // hotBundle is an outbox whose half messages take a while, and counts them.
 func hotBundle(t *testing.T) (b *bundle, halves *atomic.Int64, edit func(*outbox.Config)) {
@@ -24,7 +24,7 @@ func hotBundle(t *testing.T) (b *bundle, halves *atomic.Int64, edit func(*outbox
 		c.RelayPace = -1 // so that no event of the stream waits there
 	}
 	b = setup(t, edit)
-	b.broker.preparing = func(broker.Message) { <-time.After(travel) }
+	b.broker.preparing = func(broker.Message) { <-time.After(halfLatency) }
 	return b, halves, edit
 }
 
@@ -70,7 +70,7 @@ func TestHotStreamsTakeTheRelay(t *testing.T) {
 	}
 }
 
-// Whoever waits for nobody takes half messages, also for one event of a stream after the other, beside others.
+// Transactions that wait for no other take half messages, also when they publish to one stream one after the other.
 func TestStreamsWithoutWaitingTakeHalfMessages(t *testing.T) {
 	t.Parallel()
 	b, halves, _ := hotBundle(t)

@@ -21,8 +21,8 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// refilled is a world whose services can be asked, and what one of them has seen.
-type refilled struct {
+// resendFlow is two services, of which one requests missing events of the other, and what it has handled.
+type resendFlow struct {
 	*rocketflowtest.Env
 	shop, office *rocketflowtest.Service
 
@@ -31,9 +31,9 @@ type refilled struct {
 	refills []outbox.ResentInfo
 }
 
-// refillWorld has a shop that ships parcels, and an office that hears of them.
-func refillWorld(t *testing.T, edit func(*rocketflowfx.Config), restart rocketmqtest.Config) *refilled {
-	r := &refilled{Env: rocketflowtest.New(t, rocketflowtest.Config{Broker: restart})}
+// newResendFlow starts a shop that publishes events of parcels, and an office that handles them.
+func newResendFlow(t *testing.T, edit func(*rocketflowfx.Config), restart rocketmqtest.Config) *resendFlow {
+	r := &resendFlow{Env: rocketflowtest.New(t, rocketflowtest.Config{Broker: restart})}
 	config := rocketflowfx.Config{Service: "shop", Topics: []broker.Topic{{Name: "parcels", Queues: 2}}}
 	config.Outbox.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 		r.mu.Lock()
@@ -55,8 +55,8 @@ func refillWorld(t *testing.T, edit func(*rocketflowfx.Config), restart rocketmq
 	return r
 }
 
-// ship publishes events of one stream, each by itself.
-func (r *refilled) ship(from, to int) {
+// ship publishes events of one stream, each in a transaction of its own.
+func (r *resendFlow) ship(from, to int) {
 	for i := from; i <= to; i++ {
 		r.shop.Publish(parcel(i))
 	}
@@ -64,7 +64,7 @@ func (r *refilled) ship(from, to int) {
 
 func parcel(i int) rocketflow.Payload { return numbered{"p", i} }
 
-// numbered is a Shipped whose parcel tells its number, of one stream.
+// numbered returns an event of one stream whose parcel contains a number.
 type numbered struct {
 	subject string
 	n       int
@@ -76,9 +76,9 @@ func (n numbered) EventMeta() rocketflow.Meta {
 
 func (n numbered) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"parcel":"%d"}`, n.n), nil }
 
-// loseEnds has the broker confirm the commits of half messages and forget them, while fn runs. When it asks what became of
-// them they are rolled back: they are out, as far as the publisher knows.
-func (r *refilled) loseEnds(fn func()) {
+// loseEnds makes the broker confirm the commits of half messages and forget them, while fn runs. Its check-backs are answered
+// with a rollback, as the publisher has the acknowledgement.
+func (r *resendFlow) loseEnds(fn func()) {
 	defer r.Broker().Control(func(q rocketmqtest.Request) rocketmqtest.Action {
 		if q.Name == "END_TRANSACTION" {
 			return rocketmqtest.Respond(0, "")
@@ -88,8 +88,8 @@ func (r *refilled) loseEnds(fn func()) {
 	fn()
 }
 
-// want fails unless exactly the events of the numbers were handled, in order.
-func (r *refilled) want(t *testing.T, from, to int) {
+// want fails the test unless exactly the events of these numbers were handled, in order.
+func (r *resendFlow) want(t *testing.T, from, to int) {
 	t.Helper()
 	var want []string
 	for i := from; i <= to; i++ {
@@ -110,10 +110,11 @@ func (r *refilled) want(t *testing.T, from, to int) {
 	}
 }
 
-// TestLostMessage has the broker confirm an event and forget it. What is shipped next shows the gap.
-func TestLostMessage(t *testing.T) {
+// The broker confirms an event and loses it. The next event of the stream shows the gap, and the consumer requests what it
+// misses.
+func TestLostMessageIsResent(t *testing.T) {
 	t.Parallel()
-	r := refillWorld(t, func(*rocketflowfx.Config) {}, rocketmqtest.Config{})
+	r := newResendFlow(t, func(*rocketflowfx.Config) {}, rocketmqtest.Config{})
 	r.ship(1, 2)
 	r.Settle()
 	r.loseEnds(func() { r.ship(3, 5) })
@@ -121,11 +122,11 @@ func TestLostMessage(t *testing.T) {
 	r.want(t, 1, 6)
 }
 
-// TestLostDisk takes from the broker all that it had confirmed, as a power failure does, or a broker that begins anew
-// beside a Postgres that was kept. What a stopped consumer has not seen of a stream comes back when the stream goes on.
-func TestLostDisk(t *testing.T) {
+// The broker loses all that it had confirmed, as when its disk is lost and Postgres is kept. What a stopped consumer has not
+// handled of a stream is resent when the stream goes on.
+func TestLostDiskIsResent(t *testing.T) {
 	t.Parallel()
-	r := refillWorld(t, func(*rocketflowfx.Config) {}, rocketmqtest.Config{FlushInterval: 24 * time.Hour})
+	r := newResendFlow(t, func(*rocketflowfx.Config) {}, rocketmqtest.Config{FlushInterval: 24 * time.Hour})
 	r.ship(1, 2)
 	r.Settle()
 	r.office.Stop()
@@ -142,10 +143,10 @@ func TestLostDisk(t *testing.T) {
 	}
 }
 
-// TestRefillIsBounded has a publisher send little for a question: the consumer asks again until it has all.
-func TestRefillIsBounded(t *testing.T) {
+// A publisher resends a bounded number of events for a request: the consumer repeats the request until it has all.
+func TestResendIsBounded(t *testing.T) {
 	t.Parallel()
-	r := refillWorld(t, func(c *rocketflowfx.Config) { c.Outbox.ResendLimit = 60 }, rocketmqtest.Config{FlushInterval: 24 * time.Hour})
+	r := newResendFlow(t, func(c *rocketflowfx.Config) { c.Outbox.ResendLimit = 60 }, rocketmqtest.Config{FlushInterval: 24 * time.Hour})
 	r.ship(1, 1)
 	r.Settle()
 	r.office.Stop()
@@ -159,16 +160,15 @@ func TestRefillIsBounded(t *testing.T) {
 	defer r.mu.Unlock()
 	for _, i := range r.refills {
 		if i.Sent > 60 || i.Err != nil || i.Gone {
-			t.Errorf("refilled %+v", i)
+			t.Errorf("resendFlow %+v", i)
 		}
 	}
 }
 
-// TestRefillOff: with nobody who answers a gap is what it was: events wait, others
-// are not touched, nothing fails.
-func TestRefillOff(t *testing.T) {
+// Where no publisher responds to requests, the events behind a gap wait, other streams go on, and nothing fails.
+func TestGapWithoutResend(t *testing.T) {
 	t.Parallel()
-	r := refillWorld(t, func(c *rocketflowfx.Config) { c.Outbox.ResendRate = -1 }, rocketmqtest.Config{})
+	r := newResendFlow(t, func(c *rocketflowfx.Config) { c.Outbox.ResendRate = -1 }, rocketmqtest.Config{})
 	r.ship(1, 1)
 	r.Settle()
 	r.loseEnds(func() { r.ship(2, 2) })

@@ -1,0 +1,88 @@
+package handlers
+
+import (
+	"log/slog"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
+)
+
+// report logs and calls the listener with what was committed.
+func (t *turn) report() {
+	if t.failure == nil {
+		t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
+	}
+	for _, c := range t.candidates {
+		e := c.event
+		for _, event := range c.superseded {
+			t.reportParked(event, inbox.Dead(errSuperseded))
+		}
+		switch c.decision {
+		case run:
+			t.cfg.Listener.Handled(HandledInfo{
+				EventInfo: t.info(e), Attempt: c.attempt(), Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
+			})
+		case stepOver:
+			t.cfg.Listener.Skipped(t.info(e))
+		case discarded:
+			t.cfg.Listener.Discarded(FailureInfo{t.info(e), 0, t.failure.err})
+			t.signal()
+		case duplicate:
+			t.cfg.Listener.Duplicate(t.info(e))
+		case early:
+			if c.item != nil && c.item.until.IsZero() {
+				t.cfg.Listener.Gap(GapInfo{t.info(e), c.stream.Last})
+			}
+			if c.row != nil {
+				if r := t.conditions(e); !r.adoptable(e, c.stream.Last) {
+					t.requests.offer(t.missing(e, c.stream.Last))
+				}
+			} else if c.parked != nil {
+				t.reportParked(e, *c.parked)
+			}
+		default:
+			if c.parked != nil {
+				t.reportParked(e, *c.parked)
+			}
+		}
+	}
+	for _, s := range t.streams {
+		if s.Last != s.First && s.Head != 0 {
+			t.signal()
+			return
+		}
+	}
+}
+
+// reportParked logs that an event waits, or is a dead letter, and calls the listener.
+func (c *consumer) reportParked(e rocketflow.Event, p inbox.Parking) {
+	switch {
+	case p.Reason == inbox.DeadLetter:
+		c.logger(e).Error("an event is a dead letter, and holds its stream if it has an order: look at it with `rocketflow redrive list`, then retry or discard it", keyAttempt, p.Attempts, keyError, logText(p.Err))
+		c.cfg.Listener.Dead(FailureInfo{c.info(e), p.Attempts, p.Err})
+		return
+	case p.Reason == inbox.Unhandled:
+		c.logger(e).Warn("an event waits for a process that has its handler; if the handler is gone for good, retire it with `rocketflow redrive retire`")
+	case p.Err != nil:
+		c.logger(e).Warn("an event is parked and tried again later", keyAttempt, p.Attempts, keyAfter, p.After, keyError, logText(p.Err))
+	}
+	c.cfg.Listener.Parked(ParkedInfo{c.info(e), Reason(p.Reason), p.Attempts, p.After, p.Err})
+	c.signal()
+}
+
+// logger returns a logger that names an event in each line. The event may be of any producer, so its text is cut.
+func (c *consumer) logger(e rocketflow.Event) *slog.Logger {
+	return c.cfg.Logger.With(keyConsumer, c.name, keyEvent, e.ID, keyTopic, printable.Text(e.Topic, maxLogged),
+		keyType, printable.Text(e.Type, maxLogged), keySubject, printable.Text(e.Subject, maxLogged))
+}
+
+const maxLogged = 255
+
+// logText returns the text of an error for a log line, cut and printable: it may be of any origin.
+func logText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return printable.Text(err.Error(), inbox.MaxError)
+}
