@@ -16,13 +16,13 @@ import (
 
 // published is one measurement of publishing.
 type published struct {
-	row     string
-	callers int
-	perSec  float64
-	latency []time.Duration // commit to handler
-	doubled int
-	spent   usage
-	events  int
+	row        string
+	callers    int
+	perSec     float64
+	latency    []time.Duration // commit to handler
+	duplicates int
+	spent      usage
+	events     int
 }
 
 func (b *Bed) publishing(ctx context.Context, o Options, rows []Row) ([]published, error) {
@@ -92,7 +92,7 @@ func (b *Bed) measurePublishing(ctx context.Context, o Options, row Row, callers
 		return published{}, err
 	}
 	return published{
-		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, doubled: watch.doubled,
+		row: row.Name, callers: callers, perSec: float64(done) / took.Seconds(), latency: watch.took, duplicates: watch.doubled,
 		spent: after.minus(before), events: done,
 	}, nil
 }

@@ -65,14 +65,14 @@ func (r *results) printPublished(w io.Writer) {
 		}
 	}
 	for _, row := range r.rows {
-		var doubled, events int
+		var duplicates, events int
 		for _, p := range r.published {
 			if p.row == row.Name {
-				doubled, events = doubled+p.doubled, events+p.events
+				duplicates, events = duplicates+p.duplicates, events+p.events
 			}
 		}
-		if doubled > 0 {
-			fmt.Fprintf(w, "\n%s: %d of %d events came more than once.\n", row.Name, doubled, events)
+		if duplicates > 0 {
+			fmt.Fprintf(w, "\n%s: %d of %d events arrived more than once.\n", row.Name, duplicates, events)
 		}
 	}
 }

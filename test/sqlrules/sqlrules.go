@@ -1,5 +1,5 @@
-// Package sqlrules checks SQL against the rules by which rocketflow's statements are safe wherever they run: its tests
-// read all SQL of the production code.
+// Package sqlrules checks that SQL statements work with any search path and in any query mode of pgx. Its tests check all SQL
+// of the production code.
 //
 // The search path of a connection is the application's, and any role that may create in one of its schemas could put a
 // function or a table there. So a statement names the schema of each function and table. now() and clock_timestamp()
@@ -20,7 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
-// Kind says what a text of SQL is.
+// Kind is the kind of a text of SQL.
 type Kind int
 
 const (
@@ -30,8 +30,7 @@ const (
 	Migration
 )
 
-// Check returns what is wrong with a text of SQL, nothing if all is well. What stands for a quoted name in it is in
-// braces, as {schema}.
+// Check returns the violations in a text of SQL. A placeholder for a quoted name is in braces, as {schema}.
 func Check(sql string, kind Kind) []string {
 	sql = queries.WithoutComments(dollarQuote.ReplaceAllString(sql, ""))
 	c := checker{kind: kind, tokens: token.FindAllString(sql, -1), levels: []level{{}}}
@@ -44,19 +43,19 @@ func Check(sql string, kind Kind) []string {
 	return c.wrong
 }
 
-// withName finds the names of a WITH clause.
+// withName matches the names of a WITH clause.
 var withName = regexp.MustCompile(`(?i)(?:\bWITH|\bRECURSIVE|\),)\s+([a-z_]+)(?:\s*\([^()]*\))?\s+AS\s+(?:NOT\s+)?(?:MATERIALIZED\s+)?\(`)
 
-// token finds strings, quoted names, {placeholders}, $1, names, numbers, and single characters.
+// token matches strings, quoted names, {placeholders}, $1, names, numbers, and single characters.
 var token = regexp.MustCompile(`'(?:[^']|'')*'|"(?:[^"]|"")*"|\{[^}]*\}|\$\d+|[A-Za-z_][A-Za-z_0-9]*|[0-9.]+|::|\S`)
 
-// parameter is $1 or its like. Without a type Postgres has to guess one where pgx doesn't ask it first.
+// parameter matches $1 and its like. Where pgx doesn't describe a statement first, Postgres guesses the type of an untyped one.
 var parameter = regexp.MustCompile(`^\$\d+$`)
 
-// dollarQuote stands around the body of a function, which is SQL too.
+// dollarQuote matches the quotes around the body of a function, which is SQL, too.
 var dollarQuote = regexp.MustCompile(`\$[a-z]*\$`)
 
-// level is what is known of the text between two parentheses.
+// level is the state of the scan between two parentheses.
 type level struct {
 	before string // the word before the parenthesis, in lower case
 	from   bool   // within the tables of a FROM

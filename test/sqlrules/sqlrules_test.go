@@ -172,8 +172,8 @@ func textOf(e ast.Expr) (string, bool) {
 	return "", false
 }
 
-// theApplications begin transactions whose isolation level the application chooses.
-var theApplications = []string{"outbox/outbox.go", "internal/lazytx/lazytx.go"}
+// beginApplicationTransactions begin transactions whose isolation level the application chooses.
+var beginApplicationTransactions = []string{"outbox/outbox.go", "internal/lazytx/lazytx.go"}
 
 // TestTransactionsNameTheirIsolationLevel checks that production code begins no transaction at the default isolation level,
 // which a database or role may change. What reads rows that it waited for must see what their holder did, and gets an error
@@ -182,7 +182,7 @@ func TestTransactionsNameTheirIsolationLevel(t *testing.T) {
 	t.Parallel()
 	found := 0
 	production(t, func(name, file string) error {
-		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || slices.Contains(theApplications, name) {
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || slices.Contains(beginApplicationTransactions, name) {
 			return nil
 		}
 		files := token.NewFileSet()

@@ -1,6 +1,6 @@
 // Package testdb gives a test a database schema of its own, on the PostgreSQL server that DATABASE_URL names. Use Migrated for
 // a schema with rocketflow's tables, Clocked if the test also moves the time, and Schema for an empty one. Pools with other
-// roles, settings or a PgBouncer are derived from the returned pool by As, With, Mode and ThroughPgBouncer.
+// roles, settings or a PgBouncer are derived from the returned pool by As, With, Mode and Bounced.
 package testdb
 
 import (
