@@ -27,7 +27,7 @@ func drive(t *testing.T, args ...string) {
 	var out, errs bytes.Buffer
 	status := run(t.Context(), args, &out, &errs)
 	t.Logf("%s%s", out.String(), errs.String())
-	summary := regexp.MustCompile(`\nchaos: schedules=[1-9]\d* events=[1-9]\d* lost=0 duplicated=0 misordered=0\n$`)
+	summary := regexp.MustCompile(`\nchaos: schedules=[1-9]\d* events=[1-9]\d* lost=0 doubled=0 misordered=0\n$`)
 	if status != 0 || !summary.MatchString(out.String()) {
 		t.Errorf("exit status %d", status)
 	}

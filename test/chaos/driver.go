@@ -224,7 +224,7 @@ func (d *driver) done() bool {
 	switch d.find {
 	case "lost":
 		return len(d.found.lost) > 0
-	case "duplicated":
+	case "doubled":
 		return len(d.found.duplicated) > 0
 	case "misordered":
 		return len(d.found.misordered) > 0
@@ -239,7 +239,7 @@ func (d *driver) summary() int {
 	countFault := time.Since(d.began)
 	fmt.Fprintf(d.out, "seeds from %d on, %.1f schedules a second, failed=%d; slowest to become quiet: seed %d in %v; duplicates at the broker, which the inbox dropped: copies=%d; additional faults: %s\n",
 		d.seed, float64(d.played)/countFault.Seconds(), d.failed, d.slowest.seed, d.slowest.countFault.Round(time.Millisecond), d.copies, formatFaultCounts(d.faultCounts))
-	fmt.Fprintf(d.out, "chaos: schedules=%d events=%d lost=%d duplicated=%d misordered=%d\n",
+	fmt.Fprintf(d.out, "chaos: schedules=%d events=%d lost=%d doubled=%d misordered=%d\n",
 		d.played, d.events, len(d.found.lost), len(d.found.duplicated), len(d.found.misordered))
 	if d.failed > 0 {
 		return 1

@@ -80,7 +80,7 @@ func (v verdict) lines() []string {
 	for _, part := range []struct {
 		word  string
 		found []string
-	}{{"lost", v.lost}, {"duplicated", v.duplicated}, {"misordered", v.misordered}, {"", v.other}} {
+	}{{"lost", v.lost}, {"doubled", v.duplicated}, {"misordered", v.misordered}, {"", v.other}} {
 		for _, f := range part.found {
 			if part.word != "" {
 				f = part.word + ": " + f

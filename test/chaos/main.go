@@ -8,7 +8,7 @@
 // nothing else was handled; at the end no event is owed, parked or a dead letter. The last line of the output counts the
 // violations:
 //
-//	chaos: schedules=N events=N lost=0 duplicated=0 misordered=0
+//	chaos: schedules=N events=N lost=0 doubled=0 misordered=0
 //
 // duplicated also counts events of transactions that did not commit. The exit status is 1 if one of the three is not 0 or
 // a schedule does not become quiet in time, and 2 for wrong usage. A schedule that fails prints its seed, which runs it again.
@@ -113,7 +113,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return wrongUsage("-inject %q: want all, none or markers", o.injection)
 	case faultsErr != nil:
 		return wrongUsage("-faults: %v", faultsErr)
-	case o.find != "" && o.find != "lost" && o.find != "duplicated" && o.find != "misordered":
+	case o.find != "" && o.find != "lost" && o.find != "doubled" && o.find != "misordered":
 		return wrongUsage("-find %q: want lost, duplicated or misordered", o.find)
 	case o.injection == string(injectMarkerLoss) && o.broker != "embedded":
 		return wrongUsage("-inject markers: only with -broker embedded")

@@ -164,19 +164,19 @@ func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 		want   string // what is found: lost, duplicated or misordered; or failed, where it is none of these
 		seed   int
 	}{
-		{"visible", "none", "duplicated", 8},
-		{"unknown-commit", "none", "duplicated", 1},
+		{"visible", "none", "doubled", 8},
+		{"unknown-commit", "none", "doubled", 1},
 		{"unknown-rollback sweep", "none", "lost", 1},
 		{"sweep", "none", "lost", 2},
 		{"watermark check", "none", "lost", 1015},
-		{"inbox", "none", "duplicated", 1},
+		{"inbox", "none", "doubled", 1},
 		{"link", "none", "lost", 1},
 		{"link position", "none", "misordered", 1},
 		{"registered", "deploy", "lost", 1},
-		{"rows settle", "join", "duplicated", 1},
-		{"after", "join", "duplicated", 1},
+		{"rows settle", "join", "doubled", 1},
+		{"after", "join", "doubled", 1},
 		{"lease", "freeze", "failed", 1},
-		{"clock", "skew", "duplicated", 1},
+		{"clock", "skew", "doubled", 1},
 		{"fork", "failover", "lost", 1},
 		{"deadline", "hang", "failed", 1},
 	} {
@@ -212,7 +212,7 @@ func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 			if n > 0 != c.copies {
 				t.Errorf("%d copies at the broker:\n%s", n, out)
 			}
-			if n := figure(t, out, "lost") + figure(t, out, "duplicated") + figure(t, out, "misordered"); n != 0 {
+			if n := figure(t, out, "lost") + figure(t, out, "doubled") + figure(t, out, "misordered"); n != 0 {
 				t.Errorf("more than copies:\n%s", out)
 			}
 		})
