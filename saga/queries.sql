@@ -158,11 +158,13 @@ FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg
 WHERE w.saga = $1::text AND w.key = $2::text AND NOT w.begun AND w.status = 'waiting' AND t.topic = w.topic AND t.type = w.type
 
 -- name: SetWaiting
--- Sets saga.waiting. If $3, makes the saga's waiting events due at once, so that an engine goes on with them: next_at is then
--- not after changed_at, as it is after an operator's retry and never else.
-WITH due AS (
-    UPDATE {schema}.saga_waiting SET next_at = arrived_at
-    WHERE saga = $1::text AND key = $2::text AND status = 'waiting' AND $3::boolean
+-- Sets saga.waiting. If $3, the transaction leaves events that the saga may accept: it marks them by a retry_at, which nothing
+-- else sets while an event waits, and makes them due, so that an engine goes on with them. Otherwise it removes the marks.
+WITH marked AS (
+    UPDATE {schema}.saga_waiting SET
+        retry_at = CASE WHEN $3::boolean THEN clock_timestamp() ELSE '-infinity' END,
+        next_at = CASE WHEN $3::boolean THEN clock_timestamp() ELSE next_at END
+    WHERE saga = $1::text AND key = $2::text AND status = 'waiting' AND ($3::boolean OR retry_at > '-infinity')
 )
 UPDATE {schema}.saga SET waiting = EXISTS (
     SELECT FROM {schema}.saga_waiting WHERE saga = $1::text AND key = $2::text AND status <> 'expired'
@@ -198,10 +200,10 @@ WHERE w.id = late.id
 RETURNING w.id, w.key, w.type, w.event_id, w.state, w.arrived_at, w.expires_at
 
 -- name: WithUnseenWaiting
--- Those of the sagas $1, $2 that have begun and have an event that came before, or one that is due at once. The query runs
--- after the commit of the beginning or of the event, so that it sees both.
+-- Those of the sagas $1, $2 that have begun and have an event that came before, or one that a transaction has left. The query
+-- runs after the commit of the beginning or of the event, so that it sees both.
 SELECT k.saga, k.key
 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS k (saga, key)
 WHERE EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = k.saga AND w.key = k.key
-        AND (NOT w.begun OR w.status = 'waiting' AND w.next_at <= w.changed_at))
+        AND (NOT w.begun OR w.status = 'waiting' AND w.retry_at > '-infinity'))
     AND EXISTS (SELECT FROM {schema}.saga s WHERE s.name = k.saga AND s.key = k.key)
