@@ -27,6 +27,7 @@
 //
 // # Order
 //
-// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Stopping is the reverse of starting:
+// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Each part starts after those that it
+// uses, and the engine of sagas before the router: no event is handled before the engine has verified its sagas. Stopping is the reverse of starting:
 // first no more events are taken, then what has begun is finished, then connections close.
 package rocketflowfx

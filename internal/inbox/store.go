@@ -85,6 +85,21 @@ func (c Consumer) QueueEnter(q *pgx.Batch, events []rocketflow.Event, entries ma
 	})
 }
 
+// QueueEntriesOf writes to entries what the inbox says of the events that are in it. It enters none.
+func (c Consumer) QueueEntriesOf(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
+	ids, sources := keyColumns(events)
+	q.Queue(c.sql.Get("InboxOf"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
+		var id, source string
+		var found Entry
+		_, err := pgx.ForEachRow(rows, []any{&id, &source, &found.Digest}, func() error {
+			entries[Key{source, uuid.MustParse(id)}] = found
+			found = Entry{}
+			return nil
+		})
+		return err
+	})
+}
+
 // QueueLeave takes events out of the inbox that entered it in this transaction.
 func (c Consumer) QueueLeave(q *pgx.Batch, events []rocketflow.Event) {
 	ids, sources := keyColumns(events)
