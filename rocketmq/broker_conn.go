@@ -3,6 +3,8 @@ package rocketmq
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -79,7 +81,7 @@ func (b *brokerConn) run(ctx context.Context) {
 func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	conn, err := remoting.Dial(ctx, b.address, b.client.config.credentials(), b.client.handleRequests(b))
+	conn, err := remoting.DialTLS(ctx, b.address, b.client.config.TLS, b.client.config.credentials(), b.client.handleRequests(b))
 	if err != nil {
 		return nil, printable.Errorf("broker %s: %w", b.name, err)
 	}
@@ -87,6 +89,7 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 	// on its checks.
 	response, err := conn.Call(ctx, b.client.heartbeat())
 	if err != nil {
+		err = conn.Explain(ctx, err)
 		conn.Close()
 		return nil, printable.Errorf("broker %s at %s: heartbeat: %w", b.name, b.address, err)
 	}
@@ -126,6 +129,7 @@ func (b *brokerConn) sendHeartbeat(ctx context.Context) error {
 func (b *brokerConn) setDown(err error) {
 	b.mu.Lock()
 	was := b.conn
+	changed := fmt.Sprint(b.err) != err.Error()
 	b.conn, b.err = nil, err
 	if was != nil {
 		b.since = time.Now()
@@ -133,6 +137,9 @@ func (b *brokerConn) setDown(err error) {
 	b.mu.Unlock()
 	if was != nil {
 		b.client.onBrokerDown(b, err)
+	}
+	if changed && errors.As(err, new(*remoting.TLSError)) {
+		b.client.log.Error("no TLS connection to a broker can be made; it is tried again: mend what the error says", keyBroker, b.name, keyError, err)
 	}
 }
 

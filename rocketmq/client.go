@@ -57,7 +57,8 @@ var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 // Open connects to a name server and to the brokers that it lists, and checks that a broker accepts the credentials. ctx
 // bounds Open only.
 //
-// An invalid Config is a *rocketflow.FieldError. If no broker can be reached the error matches broker.ErrUnavailable and names
+// An invalid Config is a *rocketflow.FieldError, and so is a Config.TLS with which no name server or no broker can be connected to,
+// such as one that doesn't trust their certificates, or none where they require TLS. If no broker can be reached the error matches broker.ErrUnavailable and names
 // the address, unless Config.AwaitBroker is set: then Open succeeds, and the client connects as soon as a broker can be
 // reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized.
 func Open(ctx context.Context, config Config) (*Client, error) {
@@ -72,7 +73,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	c := &Client{
 		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener.guarded(repeated.Logger),
 		clientID:             config.Service + "-" + instance,
-		nameServers:          newNameServers(config.NameServers, repeated.Logger),
+		nameServers:          newNameServers(config.NameServers, config.TLS, repeated.Logger),
 		asyncSlots:           make(chan struct{}, config.MaxAsync),
 		deferred:             deferredCalls{added: make(chan struct{}, 1)},
 		brokerConns:          map[string]*brokerConn{},
@@ -82,7 +83,11 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	c.routes.nameServers, c.routes.mayReturn, c.routes.explainNotFound = c.nameServers, c.mayReturn, c.explainNotFound
 	err := c.work.Start(ctx, func(context.Context) error {
 		connect := func(ctx context.Context) error { return c.connect(ctx, instance) }
-		if err := c.orDefer("connect to RocketMQ", connect(ctx), connect); err != nil {
+		err := connect(ctx)
+		if refused := c.tlsRefused(err); refused != nil {
+			return refused
+		}
+		if err := c.orDefer("connect to RocketMQ", err, connect); err != nil {
 			return err
 		}
 		c.work.Go(c.watch)
@@ -125,6 +130,9 @@ func (c *Client) connect(ctx context.Context, instance string) error {
 	}
 	if len(errs) == len(conns) {
 		return errors.Join(errs...)
+	}
+	if c.config.ownConnectionsOnly {
+		return nil
 	}
 	producer, err := c.newProducer(instance)
 	if err != nil {

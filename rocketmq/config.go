@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"cmp"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"regexp"
@@ -22,6 +23,15 @@ type Config struct {
 
 	// AccessKey and SecretKey sign every request to a broker. Set both or neither. Defaults to unsigned requests.
 	AccessKey, SecretKey string
+
+	// TLS makes the client use TLS for all of its connections, to name servers and to brokers. Certificates are verified unless
+	// TLS.InsecureSkipVerify is set: against TLS.RootCAs, or the machine's authorities if that is nil, and for TLS.ServerName, or, if
+	// that is empty, for the host in NameServers and for the broker's address as name servers list it, which is an IP address as a
+	// rule. So set ServerName to a name that is in the certificates of all servers, or let each broker's certificate have its IP
+	// address. TLS.Certificates or TLS.GetClientCertificate is for servers that require a certificate of the client. The client
+	// doesn't change the tls.Config, and the caller must not after Open. rocketmq-client-go makes no verified TLS connections. Defaults
+	// to connections without TLS.
+	TLS *tls.Config
 
 	// Service is the name of the program. RocketMQ's tools show it in the names of the client's connections. Required; 1 to 64
 	// letters, digits, _ and -.
@@ -70,6 +80,9 @@ type Config struct {
 
 	// TimerFormat is how the broker takes scheduled messages. Defaults to Apache5.
 	TimerFormat TimerFormat
+
+	// ownConnectionsOnly makes Open start nothing of rocketmq-client-go: Client can't send or consume then. For tests.
+	ownConnectionsOnly bool
 }
 
 const (
@@ -124,7 +137,7 @@ func (c Config) validate() error {
 	case c.TimerFormat != Apache5 && c.TimerFormat != DMS:
 		return field("TimerFormat", "%d: want Apache5 or DMS", c.TimerFormat)
 	}
-	return nil
+	return c.validateTLS()
 }
 
 func (c Config) credentials() remoting.Credentials {

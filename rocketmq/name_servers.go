@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ const (
 // rocketmq-client-go, which sends requests to all of its servers in turn and waits 6 s for each.
 type nameServers struct {
 	configured []string // host:port
+	tls        *tls.Config
 	log        *slog.Logger
 	work       background.Group // requests; stopped by close
 
@@ -39,8 +41,8 @@ type nameServers struct {
 	preferred  *nameServer         // the server that responded last
 }
 
-func newNameServers(addresses []string, log *slog.Logger) *nameServers {
-	n := &nameServers{configured: addresses, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
+func newNameServers(addresses []string, config *tls.Config, log *slog.Logger) *nameServers {
+	n := &nameServers{configured: addresses, tls: config, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
 	_ = n.work.Start(context.Background(), func(context.Context) error { return nil }) // can't fail
 	return n
 }
@@ -57,6 +59,7 @@ const (
 // nameServer is one address with the connection to it.
 type nameServer struct {
 	address string
+	tls     *tls.Config
 	state   serverState // guarded by nameServers.mu
 
 	connSlot chan struct{}  // a mutex for conn whose wait can end: holds one token while conn is used or made
@@ -75,7 +78,7 @@ func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
 		return s.conn, nil
 	}
 	// Name servers have no users, so they need not see requests signed with the brokers' credentials.
-	conn, err := remoting.Dial(ctx, s.address, remoting.Credentials{}, nil)
+	conn, err := remoting.DialTLS(ctx, s.address, s.tls, remoting.Credentials{}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +161,7 @@ func (n *nameServers) callOne(work context.Context, s *nameServer, request *remo
 			n.setState(s, responding, nil)
 			return response{s, command, err}
 		}
+		err = conn.Explain(ctx, err)
 		s.drop(conn)
 	}
 	if work.Err() == nil {
