@@ -126,6 +126,9 @@ func (c *Conn) Explain(ctx context.Context, err error) error {
 // explainHandshake returns a *TLSError for the error of a connect that can't succeed, else err.
 func explainHandshake(ctx context.Context, address string, config *tls.Config, err error) error {
 	if problem := tlsProblem(err); problem != "" {
+		if problem == HandshakeRefused && requestsCertificate(ctx, address, config) {
+			problem = ClientCertificate
+		}
 		return &TLSError{Address: address, Problem: problem, Err: err}
 	}
 	if !isNetworkError(err) { // such as that of a function in config
@@ -144,6 +147,23 @@ func explainHandshake(ctx context.Context, address string, config *tls.Config, e
 		}
 	}
 	return err
+}
+
+// requestsCertificate reports whether a server requests a certificate of the client. Before TLS 1.3 the alert of one that gets none
+// doesn't say so.
+func requestsCertificate(ctx context.Context, address string, config *tls.Config) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	requested := false
+	config = config.Clone()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		requested = true
+		return new(tls.Certificate), nil
+	}
+	if nc, err := connect(ctx, address, config); err == nil {
+		nc.Close()
+	}
+	return requested
 }
 
 // tlsProblem returns what an error of a TLS connection shows, or "" for what may pass by itself.
