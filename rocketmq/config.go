@@ -38,6 +38,14 @@ type Config struct {
 	// Defaults to false: these calls fail with broker.ErrUnavailable.
 	AwaitBroker bool
 
+	// Transport is how the client sends and consumes. Defaults to ClientGo.
+	Transport Transport
+
+	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
+	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. It holds for the transport Own;
+	// rocketmq-client-go has no such limit. Defaults to 16 MiB, four times what brokers with default settings take.
+	MaxMessage int
+
 	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on
 	// standard error.
 	Logger *slog.Logger
@@ -77,6 +85,7 @@ const (
 	defaultStopQuietPeriod = time.Second
 	defaultMaxAsync        = 256
 	defaultTimerHorizon    = 71 * time.Hour
+	defaultMaxMessage      = 16 << 20
 )
 
 func (c Config) withDefaults() Config {
@@ -84,6 +93,7 @@ func (c Config) withDefaults() Config {
 	c.StopQuietPeriod = cmp.Or(c.StopQuietPeriod, defaultStopQuietPeriod)
 	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
 	c.TimerHorizon = cmp.Or(c.TimerHorizon, defaultTimerHorizon)
+	c.MaxMessage = cmp.Or(c.MaxMessage, defaultMaxMessage)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -121,6 +131,10 @@ func (c Config) validate() error {
 		return field("MaxAsync", "%d: want more than 0", c.MaxAsync)
 	case c.TimerHorizon < 0:
 		return field("TimerHorizon", "%v: want more than 0", c.TimerHorizon)
+	case c.Transport != ClientGo && c.Transport != Own:
+		return field("Transport", "%d: want ClientGo or Own", c.Transport)
+	case c.MaxMessage < 0:
+		return field("MaxMessage", "%d: want more than 0", c.MaxMessage)
 	case c.TimerFormat != Apache5 && c.TimerFormat != DMS:
 		return field("TimerFormat", "%d: want Apache5 or DMS", c.TimerFormat)
 	}
