@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // Environment variables that [ConfigFromEnv] reads.
@@ -44,7 +45,7 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
-//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv]
+//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv], and Config.RocketMQ.Transport, which TLS needs to be Own
 //	ROCKETFLOW_CREATE_TOPICS  Config.CreateTopics, 1 or 0
 //	LISTEN_ADDR               Config.ListenAddr, as [host]:port
 //
@@ -86,6 +87,9 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	}
 	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
 		return Config{}, err
+	}
+	if c.RocketMQ.TLS != nil {
+		c.RocketMQ.Transport = rocketmq.Own // the only one with TLS
 	}
 	if c.Database, err = databaseFromEnv(service, getenv(EnvDatabaseURL)); err != nil {
 		return Config{}, err

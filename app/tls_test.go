@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/app"
+	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
@@ -29,7 +30,7 @@ func TestTLSFromEnv(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := c.RocketMQ.TLS
-	if config.ServerName != "mq.example" || !config.RootCAs.Equal(authority.Pool()) || config.InsecureSkipVerify {
+	if c.RocketMQ.Transport != rocketmq.Own || config.ServerName != "mq.example" || !config.RootCAs.Equal(authority.Pool()) || config.InsecureSkipVerify {
 		t.Errorf("got %+v", config)
 	}
 	for variable, value := range map[string]string{"ROCKETMQ_TLS_CA": "system", "ROCKETMQ_TLS_SERVER_NAME": "mq.example"} {

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	rmq "github.com/apache/rocketmq-client-go/v2"
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -35,11 +34,12 @@ type Client struct {
 	asyncSlots  chan struct{} // one token for each send in flight of SendAsync
 	routes      routes
 	deferred    deferredCalls
+	sends       sync.WaitGroup   // sends in flight of Own; Add only by beginSend
 	work        background.Group // watch, deferred calls, sends and requests to brokers; use goWork to start more
 
 	mu                   sync.Mutex
 	closed               bool
-	producer             rmq.Producer                    // nil until a broker was reached
+	sender               sender                          // nil until a broker was reached
 	brokerConns          map[string]*brokerConn          // by the broker's name
 	transactionProducers map[string]*transactionProducer // by the producer group's name on the wire
 	consumers            map[*consumer]struct{}
@@ -105,7 +105,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	return c, nil
 }
 
-// connect finds a name server, connects to the brokers, and starts the producer once one broker has accepted the client.
+// connect finds a name server, connects to the brokers, and makes the sender once one broker has accepted the client.
 func (c *Client) connect(ctx context.Context, instance string) error {
 	if err := c.nameServers.find(ctx); err != nil {
 		return err
@@ -131,16 +131,16 @@ func (c *Client) connect(ctx context.Context, instance string) error {
 	if len(errs) == len(conns) {
 		return errors.Join(errs...)
 	}
-	if c.config.ownConnectionsOnly {
-		return nil
-	}
-	producer, err := c.newProducer(instance)
-	if err != nil {
-		return err
+	var by sender = &ownSender{c}
+	if c.config.Transport == ClientGo {
+		var err error
+		if by, err = c.newClientSender(instance); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.producer = producer
+	c.sender = by
 	return nil
 }
 
@@ -175,8 +175,11 @@ func (c *Client) Close(ctx context.Context) error {
 	if err := c.work.Stop(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("close: sends in flight: %w", err))
 	}
-	if p := c.currentProducer(); p != nil {
-		errs = append(errs, p.Shutdown())
+	if err := background.Wait(ctx, &c.sends); err != nil {
+		errs = append(errs, fmt.Errorf("close: sends in flight: %w", err))
+	}
+	if s := c.currentSender(); s != nil {
+		errs = append(errs, s.close())
 	}
 	for _, b := range c.allBrokerConns() {
 		b.close()
@@ -221,11 +224,11 @@ func (c *Client) allBrokerConns() []*brokerConn {
 	return slices.Collect(maps.Values(c.brokerConns))
 }
 
-// currentProducer returns nil until a broker was reached.
-func (c *Client) currentProducer() rmq.Producer {
+// currentSender returns nil until a broker was reached.
+func (c *Client) currentSender() sender {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.producer
+	return c.sender
 }
 
 const (

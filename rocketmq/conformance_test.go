@@ -11,9 +11,19 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Run("ClientGo", func(t *testing.T) {
+		if transport != rocketmq.ClientGo {
+			t.Skip("only the transport Own is tested")
+		}
+		conformance(t, rocketmq.ClientGo)
+	})
+	t.Run("Own", func(t *testing.T) { conformance(t, rocketmq.Own) })
+}
+
+func conformance(t *testing.T, transport rocketmq.Transport) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
 		return brokertest.Harness{
-			Open: func(t *testing.T) brokertest.Driver { return open(t) },
+			Open: func(t *testing.T) brokertest.Driver { return open(t, func(c *rocketmq.Config) { c.Transport = transport }) },
 			Close: func(t *testing.T, d brokertest.Driver) {
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				defer cancel()

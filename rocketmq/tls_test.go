@@ -18,12 +18,12 @@ import (
 	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
-// openOwn is rocketmq.OpenOwnConnections for the embedded broker.
+// openOwn opens a client with the own transport, which can use TLS.
 func openOwn(t *testing.T, nameServer string, change func(*rocketmq.Config)) (*rocketmq.Client, error) {
 	t.Helper()
-	config := rocketmq.Config{NameServers: []string{nameServer}, Service: "tls", Logger: slog.New(slog.DiscardHandler)}
+	config := rocketmq.Config{NameServers: []string{nameServer}, Service: "tls", Transport: rocketmq.Own, Logger: slog.New(slog.DiscardHandler)}
 	change(&config)
-	c, err := rocketmq.OpenOwnConnections(deadline(t, 20*time.Second), config)
+	c, err := rocketmq.Open(deadline(t, 20*time.Second), config)
 	if err == nil {
 		t.Cleanup(func() {
 			if err := c.Close(context.Background()); err != nil {
@@ -34,7 +34,7 @@ func openOwn(t *testing.T, nameServer string, change func(*rocketmq.Config)) (*r
 	return c, err
 }
 
-// checkClient checks that a client reaches the name server and the broker.
+// checkClient checks that a client reaches the name server and the broker, and sends.
 func checkClient(t *testing.T, c *rocketmq.Client) {
 	t.Helper()
 	ctx := deadline(t, 20*time.Second)
@@ -45,6 +45,9 @@ func checkClient(t *testing.T, c *rocketmq.Client) {
 		t.Error(err)
 	}
 	if err := c.Ping(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Send(ctx, broker.Message{Topic: "orders", Body: []byte("placed")}); err != nil {
 		t.Error(err)
 	}
 }

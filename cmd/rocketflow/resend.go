@@ -60,9 +60,13 @@ func (f *resendFlags) run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	ctx := cmd.Context()
+	transport := rocketmq.ClientGo
+	if config != nil {
+		transport = rocketmq.Own // the only one with TLS
+	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: strings.Split(f.nameServers, ";"), Namespace: f.namespace, Service: "rocketflow-resend",
-		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config,
+		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Transport: transport,
 	})
 	if err != nil {
 		return fmt.Errorf("connect to RocketMQ: %w", err)
