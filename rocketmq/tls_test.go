@@ -13,8 +13,10 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
@@ -164,6 +166,7 @@ func checkTLSError(t *testing.T, err error, want ...string) {
 	if !errors.As(err, &field) || field.Field != "rocketmq.Config.TLS" || errors.Is(err, broker.ErrUnavailable) {
 		t.Fatalf("got %v", err)
 	}
+	t.Log(err)
 	for _, text := range want {
 		if !strings.Contains(field.Reason, text) {
 			t.Errorf("the error doesn't say %q: %v", text, err)
@@ -256,6 +259,93 @@ func TestTLSOutagesAreAwaited(t *testing.T) {
 			}
 			return nil
 		})
+	})
+}
+
+// A real RocketMQ with tls.server.mode=enforcing, whose broker also speaks TLS to its name server.
+func TestTLSOnRocketMQ(t *testing.T) {
+	testbroker.NeedsReal(t)
+	t.Parallel()
+	authority, other := testcert.NewAuthority(t), testcert.NewAuthority(t)
+	certificate := authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1", "rocketmq.example"}})
+	own := []tls.Certificate{authority.Issue(t, testcert.Leaf{}).TLS(t)}
+	ctx := deadline(t, 5*time.Minute)
+	start := func(config devstack.RocketMQConfig) *devstack.RocketMQ {
+		mq, err := devstack.StartRocketMQ(ctx, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := mq.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		return mq
+	}
+	secured := start(devstack.RocketMQConfig{TLS: &devstack.TLSConfig{
+		Certificate: certificate.PEM, Key: certificate.KeyPEM, Authorities: authority.PEM, RequireClientCertificate: true,
+	}})
+	good := &tls.Config{RootCAs: authority.Pool(), Certificates: own}
+
+	for name, c := range map[string]struct {
+		client *tls.Config
+		want   string
+	}{
+		"wrong CA":                       {&tls.Config{RootCAs: other.Pool(), Certificates: own}, "no trusted authority has signed"},
+		"wrong name":                     {&tls.Config{RootCAs: authority.Pool(), Certificates: own, ServerName: "other.example"}, "for another name"},
+		"no client certificate":          {&tls.Config{RootCAs: authority.Pool()}, "refuses the client's certificate"},
+		"no client certificate, TLS 1.2": {&tls.Config{RootCAs: authority.Pool(), MaxVersion: tls.VersionTLS12}, "refuses the client's certificate"},
+		"client certificate of a wrong CA": {&tls.Config{RootCAs: authority.Pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			c := other.Issue(t, testcert.Leaf{}).TLS(t)
+			return &c, nil
+		}}, "refuses the client's certificate"},
+		"TLS is not configured": {nil, "takes TLS connections only"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := openOwn(t, secured.NameServer(), func(config *rocketmq.Config) { config.TLS, config.AwaitBroker = c.client, true })
+			checkTLSError(t, err, c.want, "name server "+secured.NameServer())
+		})
+	}
+	t.Run("certificate of RocketMQ's own making", func(t *testing.T) {
+		// Without tls.server.mode and certificates RocketMQ takes both kinds of connections.
+		_, err := openOwn(t, nameServers(t)[0], func(config *rocketmq.Config) { config.TLS = good })
+		checkTLSError(t, err)
+	})
+	for name, client := range map[string]*tls.Config{
+		"certificate for the address":     good,
+		"certificate for ServerName":      {RootCAs: authority.Pool(), Certificates: own, ServerName: "rocketmq.example"},
+		"client certificate over TLS 1.2": {RootCAs: authority.Pool(), Certificates: own, MaxVersion: tls.VersionTLS12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, err := openOwn(t, secured.NameServer(), func(config *rocketmq.Config) { config.TLS = client })
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkClient(t, client)
+		})
+	}
+	t.Run("the broker restarts", func(t *testing.T) {
+		client, err := openOwn(t, secured.NameServer(), func(config *rocketmq.Config) { config.TLS = good })
+		if err != nil {
+			t.Fatal(err)
+		}
+		secured.Kill()
+		eventually(t, time.Minute, func() error {
+			if client.Ping(ctx) == nil {
+				return errors.New("the broker is down and Ping returns nil")
+			}
+			return nil
+		})
+		if err := secured.Restart(ctx); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Minute, func() error { return client.Ping(ctx) })
+		checkClient(t, client)
+	})
+	t.Run("broker without TLS", func(t *testing.T) {
+		mq := start(devstack.RocketMQConfig{JavaOptions: []string{"-Xms256m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m", "-Dtls.server.mode=disabled"}})
+		_, err := openOwn(t, mq.NameServer(), func(config *rocketmq.Config) { config.TLS = &tls.Config{InsecureSkipVerify: true} })
+		checkTLSError(t, err, "takes no TLS connections", "broker broker-a at "+mq.Broker())
 	})
 }
 

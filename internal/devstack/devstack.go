@@ -128,7 +128,7 @@ func (c Config) findExisting(ctx context.Context) error {
 	}
 	var err error
 	for _, name := range strings.Split(c.NameServer, ";") {
-		if _, err = brokersOf(ctx, name); err == nil {
+		if _, err = brokersOf(ctx, name, nil); err == nil {
 			return nil
 		}
 	}
