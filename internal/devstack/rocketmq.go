@@ -224,7 +224,7 @@ func brokersOf(ctx context.Context, nameServer string, config *tls.Config) (map[
 	defer conn.Close()
 	answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
-		return nil, err
+		return nil, conn.Explain(ctx, err)
 	}
 	var cluster remoting.Cluster
 	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
