@@ -277,7 +277,7 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 		}
 		for name, address := range masters {
 			if c.brokerConns[name] == nil {
-				c.brokerConns[name] = c.newBrokerConn(name, address)
+				c.brokerConns[name] = c.newBrokerConn(c, name, address)
 			}
 		}
 	}
@@ -318,14 +318,16 @@ func (c *Client) explainNotFound(topic string, err error) error {
 	return printable.Errorf("%w: create topic %s with `mqadmin updateTopic`, or set CreateTopics in the Config of package app or rocketflowfx", err, topic)
 }
 
+// onBrokerUp implements connUser.
 func (c *Client) onBrokerUp(b *brokerConn, first bool) {
 	c.log.Info("broker connected", keyBroker, b.name, keyAddress, b.address)
 	c.listener.BrokerUp(BrokerInfo{Broker: b.name, Address: b.address})
-	if !first {
+	if !first && c.config.Transport == ClientGo { // those of Own go on by themselves
 		c.restartConsumers(b.name)
 	}
 }
 
+// onBrokerDown implements connUser.
 func (c *Client) onBrokerDown(b *brokerConn, err error) {
 	if errors.Is(err, remoting.ErrClosed) {
 		return

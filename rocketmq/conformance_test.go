@@ -23,7 +23,9 @@ func TestConformance(t *testing.T) {
 func conformance(t *testing.T, transport rocketmq.Transport) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
 		return brokertest.Harness{
-			Open: func(t *testing.T) brokertest.Driver { return open(t, func(c *rocketmq.Config) { c.Transport = transport }) },
+			Open: func(t *testing.T) brokertest.Driver {
+				return open(t, func(c *rocketmq.Config) { c.Transport = transport })
+			},
 			Close: func(t *testing.T, d brokertest.Driver) {
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				defer cancel()
