@@ -243,6 +243,9 @@ func (c *Client) watch(ctx context.Context) {
 	n := 0
 	background.Loop{Clock: clock.System{}}.Every(ctx, listedInterval, func(ctx context.Context) {
 		if n++; n%int(watchInterval/listedInterval) != 0 {
+			if !c.allBrokersUp() { // one may have another address now, as after a switch to another master
+				_ = c.updateBrokerConns(ctx) // its errors are logged by the regular update
+			}
 			c.checkConsumers(ctx, (*consumer).checkListed)
 			return
 		}
@@ -281,7 +284,14 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 			}
 		}
 	}
+	var consumers []*consumer
+	if len(gone) > 0 {
+		consumers = slices.Collect(maps.Keys(c.consumers))
+	}
 	c.mu.Unlock()
+	for _, k := range consumers {
+		k.brokersChanged()
+	}
 	for _, b := range gone {
 		b.close()
 	}
@@ -302,6 +312,10 @@ func (c *Client) isUp(name string) bool {
 
 func (c *Client) anyBrokerUp() bool {
 	return slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() == nil })
+}
+
+func (c *Client) allBrokersUp() bool {
+	return !slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() != nil })
 }
 
 // explainNotFound adds to an error that says that a topic doesn't exist what can be done. While no broker is up the name

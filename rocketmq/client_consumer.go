@@ -96,6 +96,9 @@ func (cc *clientConsumer) id() string { return cc.name }
 // err implements instance. The client doesn't say.
 func (cc *clientConsumer) err() error { return nil }
 
+// brokersChanged implements instance. The client looks every 30 s.
+func (cc *clientConsumer) brokersChanged() {}
+
 // register implements instance. The client sends no heartbeat when it is asked to.
 func (cc *clientConsumer) register(context.Context) bool { return false }
 

@@ -199,6 +199,16 @@ func (k *consumer) setCurrent(i instance) {
 	k.running = i
 }
 
+// brokersChanged has the instance look again where the brokers of its topics are.
+func (k *consumer) brokersChanged() {
+	k.mu.Lock()
+	running := k.running
+	k.mu.Unlock()
+	if running != nil {
+		running.brokersChanged()
+	}
+}
+
 func (k *consumer) setProblem(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

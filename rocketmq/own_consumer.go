@@ -57,6 +57,9 @@ func (o *ownConsumer) id() string { return o.clientID }
 // err implements instance.
 func (o *ownConsumer) err() error { return o.member.Err() }
 
+// brokersChanged implements instance.
+func (o *ownConsumer) brokersChanged() { o.member.Rebalance() }
+
 // register implements instance.
 func (o *ownConsumer) register(ctx context.Context) bool {
 	for _, b := range o.allConns() {
