@@ -248,6 +248,9 @@ func (c *Client) watch(ctx context.Context) {
 	n := 0
 	background.Loop{Clock: clock.System{}}.Every(ctx, listedInterval, func(ctx context.Context) {
 		if n++; n%int(watchInterval/listedInterval) != 0 {
+			if !c.allBrokersUp() { // one may have another address now, as after a switch to another master
+				_ = c.updateBrokerConns(ctx) // its errors are logged by the regular update
+			}
 			c.checkConsumers(ctx, (*consumer).checkListed)
 			return
 		}
@@ -282,11 +285,18 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 		}
 		for name, address := range masters {
 			if c.brokerConns[name] == nil {
-				c.brokerConns[name] = c.newBrokerConn(name, address)
+				c.brokerConns[name] = c.newBrokerConn(c, name, address)
 			}
 		}
 	}
+	var consumers []*consumer
+	if len(gone) > 0 {
+		consumers = slices.Collect(maps.Keys(c.consumers))
+	}
 	c.mu.Unlock()
+	for _, k := range consumers {
+		k.brokersChanged()
+	}
 	for _, b := range gone {
 		b.close()
 	}
@@ -309,6 +319,10 @@ func (c *Client) anyBrokerUp() bool {
 	return slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() == nil })
 }
 
+func (c *Client) allBrokersUp() bool {
+	return !slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() != nil })
+}
+
 // explainNotFound adds to an error that says that a topic doesn't exist what can be done. While no broker is up the name
 // servers know no topic: then it isn't known whether the topic exists, and the error matches broker.ErrUnavailable.
 func (c *Client) explainNotFound(topic string, err error) error {
@@ -323,14 +337,16 @@ func (c *Client) explainNotFound(topic string, err error) error {
 	return printable.Errorf("%w: create topic %s with `mqadmin updateTopic`, or set CreateTopics in the Config of package app or rocketflowfx", err, topic)
 }
 
+// onBrokerUp implements connUser.
 func (c *Client) onBrokerUp(b *brokerConn, first bool) {
 	c.log.Info("broker connected", keyBroker, b.name, keyAddress, b.address)
 	c.listener.BrokerUp(BrokerInfo{Broker: b.name, Address: b.address})
-	if !first {
+	if !first && c.config.Transport == ClientGo { // those of Own go on by themselves
 		c.restartConsumers(b.name)
 	}
 }
 
+// onBrokerDown implements connUser.
 func (c *Client) onBrokerDown(b *brokerConn, err error) {
 	if errors.Is(err, remoting.ErrClosed) {
 		return

@@ -266,24 +266,9 @@ func TestTLSOnRocketMQ(t *testing.T) {
 	testbroker.NeedsReal(t)
 	t.Parallel()
 	authority, other := testcert.NewAuthority(t), testcert.NewAuthority(t)
-	certificate := authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1", "rocketmq.example"}})
 	own := []tls.Certificate{authority.Issue(t, testcert.Leaf{}).TLS(t)}
 	ctx := deadline(t, 5*time.Minute)
-	start := func(config devstack.RocketMQConfig) *devstack.RocketMQ {
-		mq, err := devstack.StartRocketMQ(ctx, config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := mq.Stop(context.Background()); err != nil {
-				t.Error(err)
-			}
-		})
-		return mq
-	}
-	secured := start(devstack.RocketMQConfig{TLS: &devstack.TLSConfig{
-		Certificate: certificate.PEM, Key: certificate.KeyPEM, Authorities: authority.PEM, RequireClientCertificate: true,
-	}})
+	secured := testbroker.StartTLS(t, authority)
 	good := &tls.Config{RootCAs: authority.Pool(), Certificates: own}
 
 	for name, c := range map[string]struct {
@@ -342,8 +327,12 @@ func TestTLSOnRocketMQ(t *testing.T) {
 		checkClient(t, client)
 	})
 	t.Run("broker without TLS", func(t *testing.T) {
-		mq := start(devstack.RocketMQConfig{JavaOptions: []string{"-Dtls.server.mode=disabled"}})
-		_, err := openOwn(t, mq.NameServer(), func(config *rocketmq.Config) { config.TLS = &tls.Config{InsecureSkipVerify: true} })
+		mq, err := devstack.StartRocketMQ(ctx, devstack.RocketMQConfig{JavaOptions: []string{"-Dtls.server.mode=disabled"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = mq.Stop(context.Background()) })
+		_, err = openOwn(t, mq.NameServer(), func(config *rocketmq.Config) { config.TLS = &tls.Config{InsecureSkipVerify: true} })
 		checkTLSError(t, err, "takes no TLS connections", "broker broker-a at "+mq.Broker())
 	})
 }

@@ -60,4 +60,6 @@ type instance interface {
 	err() error
 	// register registers the instance at the brokers again, because none lists it. It returns false if that needs a restart.
 	register(ctx context.Context) bool
+	// brokersChanged has the instance look again where the brokers of its topics are.
+	brokersChanged()
 }
