@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"os"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/app"
+	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
@@ -49,6 +52,55 @@ func TestTLSFromEnv(t *testing.T) {
 	after, err := config.GetClientCertificate(&tls.CertificateRequestInfo{})
 	if err != nil || !after.Leaf.NotAfter.After(before.Leaf.NotAfter) {
 		t.Errorf("after a renewal: valid until %v, %v; before %v", after.Leaf.NotAfter, err, before.Leaf.NotAfter)
+	}
+}
+
+// A service with the variables of TLS, on a RocketMQ that requires it, with a certificate of the client.
+func TestServiceOverTLS(t *testing.T) {
+	t.Parallel()
+	authority := testcert.NewAuthority(t)
+	mq := testbroker.StartTLS(t, authority)
+	dir := t.TempDir()
+	ca, _ := authority.Files(t, dir, "ca")
+	certificate, key := authority.Issue(t, testcert.Leaf{}).Files(t, dir, "client")
+	env, err := app.ConfigFromEnv("shop", environment("ROCKETMQ_NAMESRV", mq.NameServer(), "ROCKETMQ_TLS_CA", ca, "ROCKETMQ_TLS_CERT", certificate, "ROCKETMQ_TLS_KEY", key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := shop(t)
+	c.RocketMQ = env.RocketMQ
+	a, err := app.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, a)
+	handled := make(chan string, 9)
+	handlers.On(a.Router(), "shop", func(_ context.Context, tx rocketflow.Tx, p Placed) error {
+		tx.AfterCommit(func() { handled <- p.ID })
+		return nil
+	})
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Outbox().Within(t.Context(), func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, Placed{"o-1"}) }); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, handled, "o-1")
+}
+
+// A service that starts without TLS where RocketMQ requires it doesn't wait for the broker: its start fails and says so.
+func TestServiceWithoutTLSFailsAtItsStart(t *testing.T) {
+	t.Parallel()
+	c := shop(t)
+	c.RocketMQ.NameServers = []string{testbroker.StartTLS(t, testcert.NewAuthority(t)).NameServer()}
+	a, err := app.New(c)
+	if err == nil {
+		defer stop(t, a)
+		err = a.Start(t.Context())
+	}
+	var field *rocketflow.FieldError
+	if !errors.As(err, &field) || field.Field != "rocketmq.Config.TLS" || !strings.Contains(field.Reason, "takes TLS connections only") {
+		t.Errorf("got %v", err)
 	}
 }
 
