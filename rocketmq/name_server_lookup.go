@@ -140,7 +140,7 @@ func (n *nameServers) updateServers() {
 	}
 	n.servers = nil
 	for _, address := range n.configured {
-		host, _, _ := net.SplitHostPort(address) //nolint:errcheck // Config.validate has checked it
+		host, _, _ := net.SplitHostPort(address) // Config.validate has checked it
 		for _, a := range n.found[address] {
 			if slices.ContainsFunc(n.servers, func(s *nameServer) bool { return s.address == a }) {
 				continue
