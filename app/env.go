@@ -49,8 +49,8 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETFLOW_CREATE_TOPICS  Config.CreateTopics, 1 or 0
 //	LISTEN_ADDR               Config.ListenAddr, as [host]:port
 //
-// A variable that isn't set leaves the field zero, which is its default. An error is a *rocketflow.FieldError whose Field is
-// the variable. It doesn't contain a password.
+// A variable that isn't set leaves its field zero, which means the default. An error is a *rocketflow.FieldError whose Field
+// is the name of the variable. Its text contains no password.
 func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	c := Config{Service: service, Schema: getenv(EnvSchema), ListenAddr: getenv(EnvListenAddr)}
 	c.RocketMQ.Namespace = getenv(EnvNamespace)
@@ -97,7 +97,7 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	return c, nil
 }
 
-// databaseFromEnv parses the connection string and adds what it doesn't say.
+// databaseFromEnv parses the connection string and sets what it leaves open: the pool's size and the connections' name.
 func databaseFromEnv(service, url string) (*pgxpool.Config, error) {
 	database, err := pgxpool.ParseConfig(url)
 	if err != nil {

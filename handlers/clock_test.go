@@ -84,7 +84,7 @@ func TestFastForwardStranded(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "DELETE FROM parked WHERE reason = 'dead'"); err != nil {
 		t.Fatal(err)
 	}
-	clock.FastForward(2 * sweepEvery)
+	clock.FastForward(2 * strandedInterval)
 	promptly(t, "it is looked at", func() bool { return b.count("SELECT count(*) FROM parked WHERE next_at < 'infinity'") == 1 })
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// load locks what the events need and reads what the decisions depend on.
+// load locks the streams of the events and reads the rows that the decisions depend on.
 func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	t.recorded, t.entries, t.parkedBefore, t.toRun = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
 	t.forked = map[*inbox.LockedStream]bool{}
@@ -56,14 +56,14 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	return t.lookBehindHeads(ctx, tx)
 }
 
-// enters reports whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
-// doesn't settle the event, it does not.
+// enters reports whether the turn inserts a row of the inbox for an event: its handler runs in this turn unless there is one,
+// or a failure discards the event.
 func (t *turn) enters(e rocketflow.Event) bool {
 	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
 }
 
-// lookBehindHeads reads which of the delivered events are parked behind the first of their stream: one that passes that
-// must not run beside its own row.
+// lookBehindHeads reads which of the delivered events are parked behind the first parked event of their stream: a delivery
+// that passes that one must not run while a row of its own is parked.
 func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	var behind []rocketflow.Event
 	for _, c := range t.candidates {
@@ -82,7 +82,7 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
+// loadParked makes candidates of parked events: the one that is due, if it may run, and those behind it.
 func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	var rows []*inbox.Record
 	if t.parked.stream == (rocketflow.Stream{}) {
@@ -142,7 +142,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 		if passes(row.Event, at.Position, t.conditions(row.Event)) {
 			return []*inbox.Record{row}, nil
 		}
-		// Another was parked before it meanwhile: that one makes it due.
+		// An earlier event was parked meanwhile; when that one is handled, this one becomes due.
 		var q pgx.Batch
 		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
 		t.store.QueueWake(&q, []*inbox.LockedStream{at})
@@ -155,7 +155,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 	for ; n < len(rows); n++ {
 		reason := rows[n].Reason
 		if reason == inbox.DeadLetter || (n > 0 || t.source == followers) && reason != inbox.Gap && reason != inbox.Busy {
-			break // it waits for its own next attempt, for a handler or for an operator
+			break // it waits for its next attempt, for a process with its handler, or for an operator
 		}
 	}
 	return rows[:n], nil

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// save stores what became of the events.
+// save stores the outcomes of the events.
 func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	var q pgx.Batch
 	last := map[*inbox.LockedStream]int64{} // as the events before have left it
@@ -68,7 +68,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	if len(gone) > 0 {
 		t.store.QueueDelete(&q, gone...)
 	}
-	if events := t.enteredInVain(); len(events) > 0 {
+	if events := t.unusedEntries(); len(events) > 0 {
 		t.store.QueueLeave(&q, events)
 	}
 	var moved []*inbox.LockedStream
@@ -89,8 +89,9 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// enteredInVain lists the events that are in the inbox since this turn and were not settled by it.
-func (t *turn) enteredInVain() (events []rocketflow.Event) {
+// unusedEntries lists the events whose rows in the inbox this turn has inserted, and must delete because it didn't settle
+// them.
+func (t *turn) unusedEntries() (events []rocketflow.Event) {
 	settled := map[inbox.Key]bool{}
 	for _, e := range slices.Concat(t.ran, t.settled) {
 		settled[inbox.KeyOf(e)] = true

@@ -330,14 +330,14 @@ func TestRetentionKeepsADayWithLateRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owed, horizon, err := x.owes(ctx, days[0])
+	owed, horizon, err := x.hasOwed(ctx, days[0])
 	if err != nil || owed {
 		t.Fatalf("owed %v, %v", owed, err)
 	}
 	if err := late.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	dropped, err := partition.Drop(ctx, x.pool, days[:1], func(ctx context.Context, tx pgx.Tx) (bool, error) { return x.owesSince(ctx, tx, days[0], horizon) })
+	dropped, err := partition.Drop(ctx, x.pool, days[:1], func(ctx context.Context, tx pgx.Tx) (bool, error) { return x.hasOwedSince(ctx, tx, days[0], horizon) })
 	if err != nil || dropped {
 		t.Errorf("dropped: %v, %v", dropped, err)
 	}
