@@ -145,6 +145,10 @@ type Delivery struct {
 	Born    time.Time // when it was sent, by the sender's clock
 	Stored  time.Time // when it was stored, by the broker's clock
 	Attempt int       // counts deliveries, beginning with 1, as far as the broker knows them
+
+	// Unreadable is why the body can't be read, such as that it is larger than the driver's limit when it is decompressed. Body then
+	// has the bytes that the broker stores. nil: Body is what was sent.
+	Unreadable error
 }
 
 // Handler handles one message. nil settles it; after an error it is delivered again. See the delivery contract in the package comment.

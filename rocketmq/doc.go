@@ -15,6 +15,9 @@
 //			return handle(ctx, d.Body) // nil settles the message; after an error it is delivered again
 //		})
 //
+// With [Config].TLS all connections use TLS, verified, if need be with a certificate of the client; docs/security.md has the settings of
+// RocketMQ. What someone has to mend, such as an authority that is not trusted, is an error of [Open] that says which (TestOpenSaysWhatPreventsTLS).
+//
 // Topics must exist: create them with [Client.CreateTopics], or with `mqadmin updateTopic`. A program opens one Client. For a readiness
 // probe there is [Client.Ping]; for metrics, [Listener]. The delivery contract is in package broker; tests can use the embedded broker in
 // package rocketmqtest.
@@ -111,8 +114,8 @@
 // # Known limits
 //
 // Each consumer that ends leaves sleeping goroutines of the client, some for an hour, one for 72 hours: let consumers live as long as the
-// process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race detector. There is
-// no TLS.
+// process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race detector. The
+// client makes no TLS connections that it verifies: Config.TLS needs the transport Own, and Open refuses it with ClientGo.
 //
 // A process that is killed within about a millisecond of a heartbeat of its consumers may stay a member of their groups until the broker
 // has missed its heartbeats for two minutes, and nobody reads its queues until then: the broker has handled the end of the connection before
