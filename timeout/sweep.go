@@ -17,124 +17,244 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// sweepLoop sweeps until stopping ends, without a pause as long as a sweep finds a full page.
+const (
+	// minSweepPause is the shortest pause between two sweeps that don't find a full page: timeouts that come due one soon after
+	// the other are claimed together.
+	minSweepPause = 20 * time.Millisecond
+	// lookInterval is the longest pause between two sweeps of the lease's holder where timeouts fire from Postgres. It bounds
+	// how late a timeout is that another process armed shortly before its due time.
+	lookInterval = 200 * time.Millisecond
+)
+
+// sweepLoop sweeps until stopping ends: at least every SweepInterval, when a timeout comes due that this process knows of, and
+// without a pause as long as a sweep finds a full page.
 func (s *Scheduler) sweepLoop(stopping, requests context.Context) {
-	background.Loop{Clock: s.cfg.Clock}.Run(stopping, func(context.Context) time.Duration {
-		more, err := s.sweep(stopping, requests)
+	lease := s.newSweepLease()
+	defer lease.release()
+	background.Loop{Clock: s.cfg.Clock, Wake: s.next.wake}.Run(stopping, func(context.Context) time.Duration {
+		now := s.cfg.Clock.Now()
+		if rest := s.next.due(now, s.sweepInterval(lease.isHeld(requests))); rest > 0 {
+			return rest
+		}
+		found, err := s.sweep(stopping, requests, lease.held)
 		if err != nil && requests.Err() == nil {
-			s.cfg.Logger.Warn("the sweep of timeouts failed; timeouts that are due wait for the next sweep", keyError, err, keyAfter, s.cfg.SweepInterval)
+			s.cfg.Logger.Warn("the sweep of timeouts failed; timeouts that are due wait for a later sweep", keyError, err, keyAfter, s.cfg.SweepInterval)
 		}
-		if more && err == nil {
-			return 0
+		switch {
+		case found.nothingSent:
+			s.next.notBefore(s.cfg.Clock.Now().Add(s.cfg.SweepInterval))
+		case found.fullPage:
+			s.next.now()
+		case found.hasNext:
+			s.next.by(now.Add(found.nextIn)) // from before the look: the clock may have been moved after it
 		}
-		return s.cfg.SweepInterval
+		return s.next.rest(s.cfg.Clock.Now())
 	})
 }
 
-// errNotTried is the error of a timeout that the sweep did not give to the broker, because the broker failed for another
-// timeout of the page or because the scheduler stops.
+// sweepInterval returns the longest pause between two sweeps.
+func (s *Scheduler) sweepInterval(holdsLease bool) time.Duration {
+	if holdsLease && (s.horizon() == 0 || s.rejections.hasAny(s.cfg.Clock.Now())) {
+		return min(s.cfg.SweepInterval, lookInterval)
+	}
+	return s.cfg.SweepInterval
+}
+
+// sweepAt makes this process sweep when a timeout is due, if the holder of the lease may not look for it before that. due is a
+// time of Config.Clock.
+func (s *Scheduler) sweepAt(due time.Time) {
+	if due.Sub(s.cfg.Clock.Now()) <= s.cfg.SweepInterval {
+		s.next.by(due)
+	}
+}
+
+// errNotTried is the error of a timeout that the sweep did not give to the broker, because the broker failed for other
+// timeouts of the page, the page took too long, or the scheduler stops.
 var errNotTried = errors.New("not tried")
 
-// sweep claims one page of timeouts and gives them to the broker, outside of any transaction. It returns true if there may
-// be more.
-func (s *Scheduler) sweep(stopping, requests context.Context) (more bool, err error) {
-	page, now, err := s.claimPage(requests)
+// swept is what one sweep found.
+type swept struct {
+	fullPage    bool // there may be more to sweep
+	nothingSent bool // the database or the broker failed: the next sweep would fail too
+	hasNext     bool // whether nextIn is known
+	nextIn      time.Duration
+}
+
+// sweep claims one page of timeouts and gives them to the broker, outside of any transaction. look makes it look for the time
+// of the next timeout, too. An error doesn't mean that nothing was sent.
+func (s *Scheduler) sweep(stopping, requests context.Context, look bool) (swept, error) {
+	began := time.Now()
+	page, err := s.claimPage(requests, look)
 	if err != nil {
-		return false, err
+		return swept{nothingSent: true}, err
 	}
-	var (
-		mu               sync.Mutex
-		accepted, failed []timeoutID
-		failure          error
-		unreachable      bool // the broker failed, other than by rejecting one message
-	)
+	results := pageResults{limit: s.cfg.Workers}
 	var group errgroup.Group
 	group.SetLimit(s.cfg.Workers)
-	for _, h := range page {
-		overdue := !h.dueAt.After(now)
-		if !overdue && h.dueAt.Sub(now) > s.cfg.Horizon {
+	for _, h := range page.rows {
+		overdue := !h.dueAt.After(page.now)
+		switch {
+		case overdue:
+		case h.dueAt.Sub(page.now) > page.horizon:
 			continue // armed by a process with a longer horizon; the claim has postponed it until it is within this one's
+		case s.horizonOf(h.event.Topic) == 0:
+			results.add(h, overdue, broker.ErrNoTimers)
+			continue
 		}
 		group.Go(func() error {
-			mu.Lock()
-			skip := unreachable || stopping.Err() != nil
-			mu.Unlock()
-			err := errNotTried
-			if !skip {
-				err = s.handOverAgain(requests, h, now, overdue)
+			if results.unreachable() || stopping.Err() != nil || time.Since(began) > s.cfg.SendTimeout {
+				results.add(h, overdue, errNotTried)
+				return nil
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err != nil:
-				failed = append(failed, h.id())
-				if !skip {
-					failure, unreachable = err, unreachable || !errors.Is(err, broker.ErrRejected)
-				}
-			case !overdue:
-				accepted = append(accepted, h.id())
-			}
+			results.add(h, overdue, s.handOverAgain(requests, h, page.now, overdue))
 			return nil
 		})
 	}
 	_ = group.Wait() // they return nothing
-	if err := s.update(requests, "MarkHandedOver", accepted); err != nil {
-		return false, fmt.Errorf("mark %d timeouts as handed over: %w", len(accepted), err)
+	if err := s.recordResults(requests, &results); err != nil {
+		return swept{nothingSent: true}, err
 	}
-	if err := s.update(requests, "Postpone", failed); err != nil {
-		failure = errors.Join(failure, fmt.Errorf("postpone %d timeouts: %w", len(failed), err)) // they wait longer
+	found := swept{fullPage: len(page.rows) == s.cfg.SweepPage, nothingSent: results.unreachable(), hasNext: page.hasNext, nextIn: page.nextIn}
+	if results.failure != nil {
+		return found, fmt.Errorf("%d of %d timeouts not handed over: %w", len(results.failed)+len(results.rejected), len(page.rows), results.failure)
 	}
-	if failure != nil {
-		return false, fmt.Errorf("%d of %d timeouts not handed over: %w", len(failed), len(page), failure)
+	return found, nil
+}
+
+// pageResults are the results of giving the timeouts of one page to the broker.
+type pageResults struct {
+	limit int // the number of failures after which the broker counts as unreachable, if nothing has succeeded
+
+	mu        sync.Mutex
+	succeeded int
+	scheduled []timeoutID // the broker has a timer
+	refused   []handOver  // the broker rejects the timer
+	rejected  []timeoutID // the broker rejected the event
+	failed    []timeoutID // the broker failed, or the timeout was not tried
+	tried     int         // of failed
+	failure   error       // one of those that were tried, nil if none failed
+}
+
+// add adds the result of one timeout: err of its event if it is overdue, or of its timer.
+func (r *pageResults) add(h handOver, overdue bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil && overdue:
+		r.succeeded++
+	case err == nil:
+		r.succeeded++
+		r.scheduled = append(r.scheduled, h.id())
+	case errors.Is(err, broker.ErrRejected) && !overdue:
+		r.succeeded++
+		r.refused = append(r.refused, h)
+	case errors.Is(err, broker.ErrRejected):
+		r.succeeded++ // the broker has responded
+		r.rejected = append(r.rejected, h.id())
+		r.failure = err
+	default:
+		r.failed = append(r.failed, h.id())
+		if err != errNotTried { //nolint:errorlint // it is this value
+			r.tried++
+			r.failure = err
+		}
 	}
-	return len(page) == s.cfg.SweepPage, nil
+}
+
+// unreachable reports whether the broker has failed for several timeouts and has responded to none.
+func (r *pageResults) unreachable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.succeeded == 0 && r.tried > 0 && (r.tried >= r.limit || len(r.failed) > r.tried)
+}
+
+// recordResults writes down what became of a page.
+func (s *Scheduler) recordResults(ctx context.Context, r *pageResults) error {
+	if err := s.update(ctx, "MarkHandedOver", s.cfg.SweepGrace, r.scheduled); err != nil {
+		return fmt.Errorf("mark %d timeouts as handed over: %w", len(r.scheduled), err)
+	}
+	if err := s.fireFromPostgres(ctx, r.refused); err != nil {
+		return err
+	}
+	// What isn't postponed waits for the pause that the claim has set.
+	if err := s.update(ctx, "Postpone", s.cfg.SweepGrace, r.failed); err != nil {
+		r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(r.failed), err))
+	}
+	if err := s.update(ctx, "Postpone", max(s.cfg.SweepGrace, s.cfg.RetryInterval), r.rejected); err != nil {
+		r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(r.rejected), err))
+	}
+	return nil
 }
 
 // handOverAgain gives one timeout to the broker: its event if it is overdue, a timer otherwise.
 func (s *Scheduler) handOverAgain(ctx context.Context, h handOver, now time.Time, overdue bool) error {
-	give := s.schedule
-	if overdue {
-		give = s.send
-	}
-	if err := give(ctx, h); err != nil {
-		return err
-	}
 	i := h.info()
 	i.Late = now.Sub(h.dueAt)
+	if !overdue {
+		if err := s.schedule(ctx, h); err != nil {
+			return err
+		}
+		notify(s.cfg.Listener.Recovered, i)
+		return nil
+	}
+	if err := s.send(ctx, h); err != nil {
+		return err
+	}
+	if h.sends == 1 && !h.handedOver && i.Late < s.cfg.SweepGrace {
+		notify(s.cfg.Listener.HandedOver, i) // it fires from Postgres
+		return nil
+	}
 	notify(s.cfg.Listener.Recovered, i)
 	return nil
 }
 
-// claimPage claims the timeouts of one page, so that no other process sweeps them at the same time, and returns them with
-// the time of Postgres.
-func (s *Scheduler) claimPage(ctx context.Context) ([]handOver, time.Time, error) {
-	var (
-		now  time.Time
-		page []handOver
-	)
-	err := s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
+// claimedPage is a page of timeouts that no other process sweeps at the same time.
+type claimedPage struct {
+	rows    []handOver
+	horizon time.Duration // that the claim went by
+	now     time.Time     // by Postgres
+	hasNext bool          // whether nextIn is known
+	nextIn  time.Duration // until the next timeout has to be swept
+}
+
+// claimPage claims the timeouts of one page. look makes it look for the time of the next one.
+func (s *Scheduler) claimPage(ctx context.Context, look bool) (page claimedPage, err error) {
+	page.horizon = s.horizon()
+	err = s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, s.sql.Get("Sweep"), int32(s.cfg.SweepPage), s.cfg.SweepGrace.Seconds(), s.cfg.RetryInterval.Seconds(), //nolint:gosec // a page is small
-			s.cfg.Horizon.Seconds(), s.cfg.StuckAfter.Seconds())
+			page.horizon.Seconds(), s.cfg.StuckAfter.Seconds())
 		if err != nil {
 			return err
 		}
-		page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h handOver, err error) {
+		page.rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h handOver, err error) {
 			e := &h.event
 			var headers []byte
 			err = row.Scan(&e.TimeoutKey, &e.TimeoutName, &e.ID, &h.dueAt, &e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject,
-				&e.ContentType, &headers, &e.Body, &now, &h.sends, &h.newlyStuck)
+				&e.ContentType, &headers, &e.Body, &page.now, &h.handedOver, &h.sends, &h.newlyStuck)
 			if err != nil {
 				return h, err
 			}
 			return h, stored.SetHeaders(e, headers)
 		})
+		if err != nil || !look || len(page.rows) == s.cfg.SweepPage {
+			return err
+		}
+		var micros int64
+		err = tx.QueryRow(ctx, s.sql.Get("NextSweep")).Scan(&micros)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		page.hasNext, page.nextIn = err == nil, time.Duration(micros)*time.Microsecond
 		return err
 	})
 	if err != nil {
-		return nil, now, fmt.Errorf("claim timeouts: %w", err)
+		return claimedPage{}, fmt.Errorf("claim timeouts: %w", err)
 	}
-	s.reportStuck(page, now)
-	return page, now, nil
+	for i, now := 0, s.cfg.Clock.Now(); i < len(page.rows); i++ {
+		page.rows[i].dueHere = now.Add(page.rows[i].dueAt.Sub(page.now))
+	}
+	s.reportStuck(page.rows, page.now)
+	return page, nil
 }
 
 // reportStuck reports the timeouts that have just become stuck: each of them to the listener, and one log line for each
@@ -165,7 +285,7 @@ func (s *Scheduler) reportStuck(page []handOver, now time.Time) {
 	}
 }
 
-// send delivers the event of an overdue timeout now.
+// send delivers the event of a timeout now. The caller has made sure that the timeout is due by the clock of Postgres.
 func (s *Scheduler) send(ctx context.Context, h handOver) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
