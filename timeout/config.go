@@ -25,8 +25,8 @@ type Broker interface {
 	// Horizon returns how far ahead Schedule accepts messages. 0 means that the broker has no timers: timeouts fire from
 	// Postgres. It is called for each timeout, and may change while the program runs.
 	Horizon() time.Duration
-	// Send delivers a message now.
-	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	// SendGroup delivers messages now. It returns nil if all are stored. Otherwise errs[i] is the error of ms[i].
+	SendGroup(ctx context.Context, ms []broker.Message) (errs []error)
 }
 
 // Config configures a Scheduler. Pool, Broker and Source are required. A zero field takes its default.

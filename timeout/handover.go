@@ -114,7 +114,7 @@ func (s *Scheduler) handOverArmed(ctx context.Context, h handOver) error {
 	case !h.wasDueWhenArmed():
 		return broker.ErrNoTimers // since it was put into the queue
 	}
-	if err := s.send(ctx, h); err != nil {
+	if err := s.send(ctx, []handOver{h})[0]; err != nil {
 		return err
 	}
 	notify(s.cfg.Listener.HandedOver, h.info())

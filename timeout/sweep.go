@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,8 +69,8 @@ func (s *Scheduler) sweepAt(due time.Time) {
 	}
 }
 
-// errNotTried is the error of a timeout that the sweep did not give to the broker, because the broker failed for other
-// timeouts of the page, the page took too long, or the scheduler stops.
+// errNotTried is the error of a timeout that the sweep did not give to the broker, because the broker failed for another
+// timeout of the page or because the scheduler stops.
 var errNotTried = errors.New("not tried")
 
 // swept is what one sweep found.
@@ -83,38 +84,32 @@ type swept struct {
 // sweep claims one page of timeouts and gives them to the broker, outside of any transaction. look makes it look for the time
 // of the next timeout, too. An error doesn't mean that nothing was sent.
 func (s *Scheduler) sweep(stopping, requests context.Context, look bool) (swept, error) {
-	began := time.Now()
 	page, err := s.claimPage(requests, look)
 	if err != nil {
 		return swept{nothingSent: true}, err
 	}
-	results := pageResults{limit: s.cfg.Workers}
-	var group errgroup.Group
-	group.SetLimit(s.cfg.Workers)
+	var results pageResults
+	var due, soon []handOver
 	for _, h := range page.rows {
-		overdue := !h.dueAt.After(page.now)
-		switch {
-		case overdue:
-		case h.dueAt.Sub(page.now) > page.horizon:
-			continue // armed by a process with a longer horizon; the claim has postponed it until it is within this one's
+		switch ahead := h.dueAt.Sub(page.now); {
+		case ahead <= 0:
+			due = append(due, h)
+		case ahead > page.horizon:
+			// Armed by a process with a longer horizon; the claim has postponed it until it is within this one's.
 		case s.horizonOf(h.event.Topic) == 0:
-			results.add(h, overdue, broker.ErrNoTimers)
-			continue
+			results.refused = append(results.refused, h)
+		default:
+			soon = append(soon, h)
 		}
-		group.Go(func() error {
-			if results.unreachable() || stopping.Err() != nil || time.Since(began) > s.cfg.SendTimeout {
-				results.add(h, overdue, errNotTried)
-				return nil
-			}
-			results.add(h, overdue, s.handOverAgain(requests, h, page.now, overdue))
-			return nil
-		})
 	}
-	_ = group.Wait() // they return nothing
+	var both sync.WaitGroup
+	both.Go(func() { s.sendDue(stopping, requests, due, page.now, &results) })
+	both.Go(func() { s.scheduleSoon(stopping, requests, soon, page.now, &results) })
+	both.Wait()
 	if err := s.recordResults(requests, &results); err != nil {
 		return swept{nothingSent: true}, err
 	}
-	found := swept{fullPage: len(page.rows) == s.cfg.SweepPage, nothingSent: results.unreachable(), hasNext: page.hasNext, nextIn: page.nextIn}
+	found := swept{fullPage: len(page.rows) == s.cfg.SweepPage, nothingSent: results.noneResponded(), hasNext: page.hasNext, nextIn: page.nextIn}
 	if results.failure != nil {
 		return found, fmt.Errorf("%d of %d timeouts not handed over: %w", len(results.failed)+len(results.rejected), len(page.rows), results.failure)
 	}
@@ -123,49 +118,56 @@ func (s *Scheduler) sweep(stopping, requests context.Context, look bool) (swept,
 
 // pageResults are the results of giving the timeouts of one page to the broker.
 type pageResults struct {
-	limit int // the number of failures after which the broker counts as unreachable, if nothing has succeeded
-
 	mu        sync.Mutex
-	succeeded int
+	sent      int         // events
 	scheduled []timeoutID // the broker has a timer
 	refused   []handOver  // the broker rejects the timer
 	rejected  []timeoutID // the broker rejected the event
 	failed    []timeoutID // the broker failed, or the timeout was not tried
-	tried     int         // of failed
-	failure   error       // one of those that were tried, nil if none failed
+	failure   error       // one of those that were tried; nil if none failed
 }
 
-// add adds the result of one timeout: err of its event if it is overdue, or of its timer.
-func (r *pageResults) add(h handOver, overdue bool, err error) {
+// addEvent adds the result of sending the event of a timeout.
+func (r *pageResults) addEvent(h handOver, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case err == nil && overdue:
-		r.succeeded++
 	case err == nil:
-		r.succeeded++
-		r.scheduled = append(r.scheduled, h.id())
-	case errors.Is(err, broker.ErrRejected) && !overdue:
-		r.succeeded++
-		r.refused = append(r.refused, h)
+		r.sent++
 	case errors.Is(err, broker.ErrRejected):
-		r.succeeded++ // the broker has responded
-		r.rejected = append(r.rejected, h.id())
-		r.failure = err
+		r.rejected, r.failure = append(r.rejected, h.id()), err
 	default:
-		r.failed = append(r.failed, h.id())
-		if err != errNotTried { //nolint:errorlint // it is this value
-			r.tried++
-			r.failure = err
-		}
+		r.fail(h, err)
 	}
 }
 
-// unreachable reports whether the broker has failed for several timeouts and has responded to none.
-func (r *pageResults) unreachable() bool {
+// addTimer adds the result of scheduling a timeout.
+func (r *pageResults) addTimer(h handOver, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.succeeded == 0 && r.tried > 0 && (r.tried >= r.limit || len(r.failed) > r.tried)
+	switch {
+	case err == nil:
+		r.scheduled = append(r.scheduled, h.id())
+	case errors.Is(err, broker.ErrRejected):
+		r.refused = append(r.refused, h)
+	default:
+		r.fail(h, err)
+	}
+}
+
+// fail adds a timeout that the broker failed for, or that was not tried. r.mu is held.
+func (r *pageResults) fail(h handOver, err error) {
+	r.failed = append(r.failed, h.id())
+	if !errors.Is(err, errNotTried) {
+		r.failure = err
+	}
+}
+
+// noneResponded reports whether the broker has failed and has not responded for any timeout.
+func (r *pageResults) noneResponded() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failed) > 0 && r.sent+len(r.scheduled)+len(r.refused)+len(r.rejected) == 0
 }
 
 // recordResults writes down what became of a page.
@@ -186,26 +188,54 @@ func (s *Scheduler) recordResults(ctx context.Context, r *pageResults) error {
 	return nil
 }
 
-// handOverAgain gives one timeout to the broker: its event if it is overdue, a timer otherwise.
-func (s *Scheduler) handOverAgain(ctx context.Context, h handOver, now time.Time, overdue bool) error {
-	i := h.info()
-	i.Late = now.Sub(h.dueAt)
-	if !overdue {
-		if err := s.schedule(ctx, h); err != nil {
-			return err
+// sendDue sends the events of timeouts that are due at now, the time of Postgres.
+func (s *Scheduler) sendDue(stopping, requests context.Context, due []handOver, now time.Time, results *pageResults) {
+	if stopping.Err() != nil {
+		for _, h := range due {
+			results.addEvent(h, errNotTried)
 		}
-		notify(s.cfg.Listener.Recovered, i)
-		return nil
+		return
 	}
-	if err := s.send(ctx, h); err != nil {
-		return err
+	for n, err := range s.send(requests, due) {
+		h := due[n]
+		results.addEvent(h, err)
+		if err != nil {
+			continue
+		}
+		i := h.info()
+		i.Late = now.Sub(h.dueAt)
+		if h.sends == 1 && !h.handedOver && i.Late < s.cfg.SweepGrace {
+			notify(s.cfg.Listener.HandedOver, i) // it fires from Postgres
+		} else {
+			notify(s.cfg.Listener.Recovered, i)
+		}
 	}
-	if h.sends == 1 && !h.handedOver && i.Late < s.cfg.SweepGrace {
-		notify(s.cfg.Listener.HandedOver, i) // it fires from Postgres
-		return nil
+}
+
+// scheduleSoon hands over timeouts that are due within the horizon. When the broker fails, it tries no more.
+func (s *Scheduler) scheduleSoon(stopping, requests context.Context, soon []handOver, now time.Time, results *pageResults) {
+	var unreachable atomic.Bool
+	var group errgroup.Group
+	group.SetLimit(s.cfg.Workers)
+	for _, h := range soon {
+		group.Go(func() error {
+			if unreachable.Load() || stopping.Err() != nil {
+				results.addTimer(h, errNotTried)
+				return nil
+			}
+			err := s.schedule(requests, h)
+			if err == nil {
+				i := h.info()
+				i.Late = now.Sub(h.dueAt)
+				notify(s.cfg.Listener.Recovered, i)
+			} else if !errors.Is(err, broker.ErrRejected) {
+				unreachable.Store(true)
+			}
+			results.addTimer(h, err)
+			return nil
+		})
 	}
-	notify(s.cfg.Listener.Recovered, i)
-	return nil
+	_ = group.Wait() // they return nothing
 }
 
 // claimedPage is a page of timeouts that no other process sweeps at the same time.
@@ -285,15 +315,29 @@ func (s *Scheduler) reportStuck(page []handOver, now time.Time) {
 	}
 }
 
-// send delivers the event of a timeout now. The caller has made sure that the timeout is due by the clock of Postgres.
-func (s *Scheduler) send(ctx context.Context, h handOver) error {
+// send delivers the events of timeouts now, and returns the error of each. The caller has made sure that the timeouts are due by
+// the clock of Postgres.
+func (s *Scheduler) send(ctx context.Context, due []handOver) []error {
+	if len(due) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
-	if _, err := s.cfg.Broker.Send(ctx, s.message(h)); err != nil {
-		s.reportFailure(h, err)
-		return printable.Errorf("send timeout %s of %s: %w", h.event.TimeoutName, h.event.TimeoutKey, err)
+	messages := make([]broker.Message, len(due))
+	for i, h := range due {
+		messages[i] = s.message(h)
 	}
-	return nil
+	errs := s.cfg.Broker.SendGroup(ctx, messages)
+	if errs == nil {
+		return make([]error, len(due))
+	}
+	for i, err := range errs {
+		if err != nil {
+			s.reportFailure(due[i], err)
+			errs[i] = printable.Errorf("send timeout %s of %s: %w", due[i].event.TimeoutName, due[i].event.TimeoutKey, err)
+		}
+	}
+	return errs
 }
 
 // message encodes the event of h. Only a scheduler that was started calls it: s.database is set.
