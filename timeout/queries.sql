@@ -100,22 +100,24 @@ FROM (
 WHERE t.key = held.key AND t.name = held.name
 
 -- name: NextSweep
--- The time until the next row has to be swept, in microseconds. What was due before this transaction was claimed by the sweep
--- before, or is by the next one: leaving it out skips the index entries of rows that have fired.
-SELECT (extract(epoch FROM next_sweep_at - clock_timestamp()) * 1000000::numeric)::bigint
-FROM {schema}.timeout WHERE next_sweep_at > now()
-ORDER BY next_sweep_at LIMIT 1
+-- The time of this transaction, and the microseconds from now until the next row has to be swept. What was due before was claimed
+-- by the sweep before: leaving it out skips the index entries of rows that have fired.
+SELECT now(), (
+    SELECT (extract(epoch FROM next_sweep_at - clock_timestamp()) * 1000000::numeric)::bigint
+    FROM {schema}.timeout WHERE next_sweep_at > now()
+    ORDER BY next_sweep_at LIMIT 1
+)
 
 -- name: Sweep
 -- Claims a page of timeouts by moving next_sweep_at on. A timeout that fires from Postgres is sent when it is due, and again
 -- after the grace ($2). From then on, and for a timeout that was handed over, the pause before it is sent again ($3) doubles
 -- with each time, up to six hours, so that a consumer that was down finds few copies. A timeout that was sent ten times and is
--- overdue for $5 is stuck: it is sent once a day.
+-- overdue for $5 is stuck: it is sent once a day. The page begins after $6, or with the oldest row.
 WITH due AS (
     SELECT key, name, stuck_at,
         due_at <= now() AND sends >= 10 AND GREATEST(due_at, armed_at) < now() - pg_catalog.make_interval(secs => $5::float8) AS stuck
     FROM {schema}.timeout
-    WHERE next_sweep_at <= now()
+    WHERE next_sweep_at <= now() AND next_sweep_at > COALESCE($6::timestamptz, '-infinity')
     ORDER BY next_sweep_at LIMIT $1::integer
     FOR UPDATE SKIP LOCKED
 )

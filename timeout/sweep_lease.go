@@ -29,22 +29,17 @@ func (s *Scheduler) newSweepLease() *sweepLease { return &sweepLease{scheduler: 
 
 func (l *sweepLease) ttl() time.Duration { return max(minLeaseTTL, 4*l.scheduler.cfg.SweepInterval) }
 
-// isHeld reports whether this scheduler holds the lease. It renews it, or tries to take it, when a quarter of its time has
-// passed.
-func (l *sweepLease) isHeld(ctx context.Context) bool {
+// renew renews the lease, or tries to take it, if a quarter of its time has passed.
+func (l *sweepLease) renew(ctx context.Context) {
 	c := l.scheduler.cfg
 	now := c.Clock.Now()
 	if now.Before(l.renewAt) {
-		return l.held
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.SendTimeout)
 	defer cancel()
 	held, err := lease.Acquire(ctx, c.Pool, c.Schema, sweepLeaseName, l.holder, l.ttl())
-	if err != nil { // the sweep will fail, too, and say so
-		held = false
-	}
-	l.held, l.renewAt = held, now.Add(l.ttl()/4)
-	return held
+	l.held, l.renewAt = held && err == nil, now.Add(l.ttl()/4) // the sweep reports that Postgres fails
 }
 
 // release lets another process take the lease at once. If it fails, the lease expires.

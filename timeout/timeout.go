@@ -72,7 +72,7 @@ func (s *Scheduler) Start(ctx context.Context) error {
 		outcomes := make(chan outcome, s.cfg.Workers)
 		s.group.Go(func(stopping context.Context) { s.handOverPending(stopping, requests, outcomes) })
 		s.group.Go(func(context.Context) { s.recordOutcomes(requests, outcomes) })
-		s.group.Go(func(stopping context.Context) { s.sweepLoop(stopping, requests) })
+		s.group.Go(func(stopping context.Context) { s.runSweeps(stopping, requests) })
 		return nil
 	})
 }
