@@ -16,7 +16,8 @@ type Group struct {
 	mu      sync.Mutex // guards what follows; never held while a goroutine is waited for
 	work    context.Context
 	cancel  context.CancelFunc // nil while stopped
-	running sync.WaitGroup     // Add only under mu while cancel is set
+	running int                // goroutines, those that an earlier Stop has left included
+	idle    chan struct{}      // closed when running becomes 0; nil: nobody waits
 }
 
 // Start calls begin, which prepares the part and starts its goroutines with Go. begin gets the context of the goroutines,
@@ -35,8 +36,7 @@ func (g *Group) Start(ctx context.Context, begin func(work context.Context) erro
 	g.mu.Unlock()
 	if err := begin(work); err != nil {
 		g.end()
-		g.running.Wait()
-		return err
+		return errors.Join(err, g.wait(context.Background()))
 	}
 	return nil
 }
@@ -57,8 +57,41 @@ func (g *Group) Go(fn func(work context.Context)) bool {
 		return false
 	}
 	work := g.work
-	g.running.Go(func() { fn(work) })
+	g.running++
+	go func() {
+		defer g.done()
+		fn(work)
+	}()
 	return true
+}
+
+func (g *Group) done() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running--; g.running == 0 && g.idle != nil {
+		close(g.idle)
+		g.idle = nil
+	}
+}
+
+// wait waits until no goroutine runs, or until ctx ends: then it returns ctx's error.
+func (g *Group) wait(ctx context.Context) error {
+	g.mu.Lock()
+	if g.running == 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	if g.idle == nil {
+		g.idle = make(chan struct{})
+	}
+	idle := g.idle
+	g.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Stop cancels the goroutines' context and waits until all have returned, or until ctx ends: then it returns ctx's error, and
@@ -67,7 +100,7 @@ func (g *Group) Stop(ctx context.Context) error {
 	g.lifecycle.Lock()
 	defer g.lifecycle.Unlock()
 	g.end()
-	return Wait(ctx, &g.running)
+	return g.wait(ctx)
 }
 
 // StopAfter is Stop with a drain function, which it calls first, with ctx: the goroutines' context ends only when drain has
@@ -80,7 +113,7 @@ func (g *Group) StopAfter(ctx context.Context, drain func(ctx context.Context) e
 		err = drain(ctx)
 	}
 	g.end()
-	return errors.Join(err, Wait(ctx, &g.running))
+	return errors.Join(err, g.wait(ctx))
 }
 
 func (g *Group) end() {

@@ -114,7 +114,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	case faultsErr != nil:
 		return wrongUsage("-faults: %v", faultsErr)
 	case o.find != "" && o.find != "lost" && o.find != "doubled" && o.find != "misordered":
-		return wrongUsage("-find %q: want lost, duplicated or misordered", o.find)
+		return wrongUsage("-find %q: want lost, doubled or misordered", o.find)
 	case o.injection == string(injectMarkerLoss) && o.broker != "embedded":
 		return wrongUsage("-inject markers: only with -broker embedded")
 	case o.duration <= 0 || o.patience < 0:
