@@ -198,10 +198,10 @@ func (o *ownConsumer) subscriptions() []heartbeatSubscription {
 	return all
 }
 
-// onBrokerUp implements connUser.
+// onBrokerUp implements connUser. The client has its own connection to the broker, and logs an outage for all.
 func (o *ownConsumer) onBrokerUp(b *brokerConn, first bool) {
 	if !first {
-		o.consumer.client.log.Info("consumer connected to a broker again", keyGroup, o.consumer.subscription.Group, keyBroker, b.name)
+		o.consumer.client.log.Debug("consumer connected to a broker again", keyGroup, o.consumer.subscription.Group, keyBroker, b.name)
 	}
 	o.member.Rebalance()
 }
@@ -211,7 +211,7 @@ func (o *ownConsumer) onBrokerDown(b *brokerConn, err error) {
 	if errors.Is(err, remoting.ErrClosed) {
 		return
 	}
-	o.consumer.client.log.Info("a consumer's connection to a broker is lost; it is made again",
+	o.consumer.client.log.Debug("a consumer's connection to a broker is lost; it is made again",
 		keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
 }
 

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/remoting"
@@ -116,7 +118,12 @@ func (r *reader) retry(ctx context.Context, do func(ctx context.Context) error) 
 			return
 		}
 		if pause == minRetry {
-			r.member.config.Logger.Warn("queue can't be read; it is tried again", "group", r.member.config.Group, "topic", r.queue.Topic,
+			level := slog.LevelWarn
+			var refused *remoting.ResponseError
+			if errors.Is(err, broker.ErrUnavailable) && !errors.As(err, &refused) {
+				level = slog.LevelDebug // the outage of a broker is one for all of its queues, and logged by the driver
+			}
+			r.member.config.Logger.Log(ctx, level, "queue can't be read; it is tried again", "group", r.member.config.Group, "topic", r.queue.Topic,
 				"broker", r.queue.Broker, "queue", r.queue.ID, "error", err)
 		}
 		if !background.Sleep(ctx, clock.System{}, pause) {
