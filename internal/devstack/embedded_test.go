@@ -13,7 +13,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
-	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
@@ -96,12 +95,18 @@ func TestRunningServersAreCheckedOverTLS(t *testing.T) {
 	}
 	t.Cleanup(func() { postgres.Stop(context.Background()) })
 	authority := testcert.NewAuthority(t)
-	mq := testbroker.StartTLS(t, authority)
+	mq, err := devstack.StartEmbedded(devstack.EmbeddedConfig{TLS: &tls.Config{
+		Certificates: []tls.Certificate{authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1"}}).TLS(t)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mq.Stop(context.Background()) })
 	config := devstack.Config{DatabaseURL: postgres.URL(), NameServer: mq.NameServer()}
 	if _, err := devstack.Start(ctx, config); err == nil || !strings.Contains(err.Error(), "takes TLS connections only") {
 		t.Errorf("without TLS: %v", err)
 	}
-	config.TLS = &tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{authority.Issue(t, testcert.Leaf{}).TLS(t)}}
+	config.TLS = &tls.Config{RootCAs: authority.Pool()}
 	if _, err := devstack.Start(ctx, config); err != nil {
 		t.Error(err)
 	}
