@@ -39,9 +39,9 @@ func gapRecheck(waited time.Duration) time.Duration {
 	return min(max(waited, firstRecheck), lastRecheck)
 }
 
-// withoutPlace returns the event without order, so that it holds back no other. It is for an event whose place in its stream
+// withoutOrder returns the event without order, so that it holds back no other. It is for an event whose place in its stream
 // has been passed, or is wrong.
-func withoutPlace(e rocketflow.Event) rocketflow.Event {
+func withoutOrder(e rocketflow.Event) rocketflow.Event {
 	e.Sequence, e.Previous = 0, 0
 	return e
 }

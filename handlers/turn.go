@@ -234,7 +234,7 @@ func (t *turn) park(c *candidate) {
 		c.event.ID = digestID(c.event.Source, c.event.ID.String(), strconv.FormatInt(stored.Digest(c.event), 10))
 		fallthrough
 	case tooLate, tooFarAhead:
-		c.event = withoutPlace(c.event)
+		c.event = withoutOrder(c.event)
 	case behind, unreadable:
 	default:
 		if c.stream != nil && c.row == nil {

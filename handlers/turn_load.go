@@ -30,7 +30,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 			single = append(single, e)
 		case !e.Ordered():
 			single = append(single, e)
-			if t.enters(e) {
+			if t.entersInbox(e) {
 				entering = append(entering, e)
 			}
 		case previous != nil && previous.stream != nil && previous.event.Stream() == e.Stream():
@@ -45,10 +45,10 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 		t.store.QueueRecorded(&q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueEnter(&q, entering, t.entries)
+		t.store.QueueInsertEntries(&q, entering, t.entries)
 	}
 	if len(single) > 0 {
-		t.store.QueueParkedOf(&q, single, t.parkedBefore)
+		t.store.QueueFindParked(&q, single, t.parkedBefore)
 	}
 	if err := t.store.Lock(ctx, tx, t.streams, &q); err != nil {
 		return err
@@ -59,9 +59,9 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	return t.lookForHandled(ctx, tx)
 }
 
-// enters reports whether the turn inserts a row of the inbox for an event: its handler runs in this turn unless there is one,
+// entersInbox reports whether the turn inserts a row of the inbox for an event: its handler runs in this turn unless there is one,
 // or a failure discards the event.
-func (t *turn) enters(e rocketflow.Event) bool {
+func (t *turn) entersInbox(e rocketflow.Event) bool {
 	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
 }
 
@@ -78,7 +78,7 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var q pgx.Batch
-	t.store.QueueParkedOf(&q, behind, t.parkedBefore)
+	t.store.QueueFindParked(&q, behind, t.parkedBefore)
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("look for parked events: %w", err)
 	}
@@ -134,7 +134,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		c := &candidate{event: row.Event, row: row}
 		if row.Event.Ordered() {
 			c.stream = t.streams[0]
-		} else if t.enters(row.Event) {
+		} else if t.entersInbox(row.Event) {
 			entering = append(entering, row.Event)
 		}
 		t.candidates = append(t.candidates, c)
@@ -143,7 +143,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		t.store.QueueRecorded(q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueEnter(q, entering, t.entries)
+		t.store.QueueInsertEntries(q, entering, t.entries)
 	}
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)

@@ -38,7 +38,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 				t.store.QueueSkip(&q, c.stream, before, e.Sequence)
 			}
 			if c.forks {
-				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errSuperseded, func(id uuid.UUID, eventType string) {
+				t.store.QueueDeadUnorderedBetween(&q, c.stream.Stream, before, e.Sequence, errSuperseded, func(id uuid.UUID, eventType string) {
 					c.superseded = append(c.superseded, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
 				})
 			}
@@ -49,7 +49,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 			}
 		case tooLate, conflict:
 			if c.row != nil {
-				t.store.QueueUnplace(&q, c.row.Event, c.parked.Err)
+				t.store.QueueDeadUnordered(&q, c.row.Event, c.parked.Err)
 				break
 			}
 			fallthrough
@@ -69,7 +69,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 		t.store.QueueDelete(&q, gone...)
 	}
 	if events := t.unusedEntries(); len(events) > 0 {
-		t.store.QueueLeave(&q, events)
+		t.store.QueueDeleteEntries(&q, events)
 	}
 	var moved []*inbox.LockedStream
 	for _, s := range t.streams {

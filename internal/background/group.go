@@ -1,5 +1,5 @@
-// Package background runs what a part does between its Start and its Stop: goroutines that Stop waits for ([Group]), and
-// work that is repeated after a pause, at a signal, or when a test moves the clock ([Loop]).
+// Package background runs the goroutines of a part between its Start and its Stop. [Group] starts them and waits for them;
+// [Loop] repeats work after a pause, at a signal, or when a test moves the clock.
 package background
 
 import (
@@ -8,25 +8,25 @@ import (
 	"sync"
 )
 
-// Group owns the goroutines of a part that is started and stopped, as often as wanted and by any goroutine. The zero
-// value is a stopped group.
+// Group owns the goroutines of a part that is started and stopped. It can be started again. The zero value is a stopped
+// group. All methods are safe for concurrent use.
 type Group struct {
-	turn sync.Mutex // held by a Start or a Stop from its beginning to its end
+	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
 
 	mu      sync.Mutex // guards what follows; never held while a goroutine is waited for
 	work    context.Context
 	cancel  context.CancelFunc // nil while stopped
-	running int                // goroutines of this life and of former ones that a Stop left
+	running int                // goroutines, those that an earlier Stop has left included
 	idle    chan struct{}      // closed when running becomes 0; nil: nobody waits
 }
 
-// Start calls begin, which prepares the part and starts its goroutines with Go. The context that begin gets is that of the
-// goroutines: it keeps the values of ctx but not its end, and ends when Stop is called; use ctx for what the start itself
-// waits for. If begin fails, Start ends that context, waits for the goroutines that were started, and returns the error.
-// Starting a started group does nothing.
+// Start calls begin, which prepares the part and starts its goroutines with Go. begin gets the context of the goroutines,
+// which has the values of ctx but not its end, and ends when Stop is called; begin uses ctx for its own waits. If begin fails,
+// Start cancels that context, waits for the goroutines that were started, and returns the error. Starting a started group
+// does nothing.
 func (g *Group) Start(ctx context.Context, begin func(work context.Context) error) error {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	g.lifecycle.Lock()
+	defer g.lifecycle.Unlock()
 	if g.Running() {
 		return nil
 	}
@@ -94,20 +94,20 @@ func (g *Group) wait(ctx context.Context) error {
 	}
 }
 
-// Stop ends the goroutines' context and waits until all have returned, or until ctx ends: then it returns ctx's error, and
-// the goroutines end later. Stopping a stopped group waits for what an earlier Stop left.
+// Stop cancels the goroutines' context and waits until all have returned, or until ctx ends: then it returns ctx's error, and
+// the goroutines end later. Stopping a stopped group waits for goroutines that an earlier Stop has left.
 func (g *Group) Stop(ctx context.Context) error {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	g.lifecycle.Lock()
+	defer g.lifecycle.Unlock()
 	g.end()
 	return g.wait(ctx)
 }
 
-// StopAfter calls drain, which lets what is under way come to its end, and then does what Stop does. The goroutines' context
-// lives until drain returns; its ctx is that of the call. Stopping a stopped group doesn't call drain.
+// StopAfter is Stop with a drain function, which it calls first, with ctx: the goroutines' context ends only when drain has
+// returned, so that drain can wait for running work. Stopping a stopped group doesn't call drain.
 func (g *Group) StopAfter(ctx context.Context, drain func(ctx context.Context) error) error {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	g.lifecycle.Lock()
+	defer g.lifecycle.Unlock()
 	var err error
 	if g.Running() {
 		err = drain(ctx)
@@ -137,7 +137,7 @@ func Wait(ctx context.Context, group *sync.WaitGroup) error {
 		return nil
 	case <-ctx.Done():
 	}
-	select { // what has ended counts, even if ctx ended as well
+	select { // if both have ended, the group counts
 	case <-done:
 		return nil
 	default:
