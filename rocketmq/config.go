@@ -72,7 +72,7 @@ type Config struct {
 	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular
 	// heartbeats, one in 30 s. A negative value makes a consumer disconnect at once: brokers that handle a connection's end and its
 	// heartbeats in parallel, as RocketMQ does, may then list it for two more minutes, and the embedded broker never does. Defaults
-	// to 1 s.
+	// to 1 s. The transport Own needs none and ignores it.
 	StopQuietPeriod time.Duration
 
 	// MaxAsync is the maximum number of sends of SendAsync in flight. Defaults to 256.

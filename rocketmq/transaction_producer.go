@@ -172,7 +172,7 @@ func (p *transactionProducer) Close(ctx context.Context) error {
 			continue
 		}
 		if _, err := b.call(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
-			"clientID": c.clientID, "producerGroup": p.group,
+			"clientID": c.clientID, "producerGroup": p.group, "bname": b.name,
 		}}); err != nil {
 			c.log.Warn("a producer group could not be unregistered from a broker; until the broker notices it sends checks of the group's "+
 				"half messages to this process, where they are ignored", keyGroup, p.group, keyBroker, b.name, keyError, err)
