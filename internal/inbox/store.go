@@ -85,7 +85,7 @@ func (c Consumer) QueueEnter(q *pgx.Batch, events []rocketflow.Event, entries ma
 	})
 }
 
-// QueueEntriesOf writes to entries what the inbox says of the events that are in it. It enters none.
+// QueueEntriesOf reads the inbox's rows of events and writes them to entries. It inserts no row.
 func (c Consumer) QueueEntriesOf(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
 	ids, sources := keyColumns(events)
 	q.Queue(c.sql.Get("InboxOf"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
