@@ -142,7 +142,7 @@ func (e *Engine) recheckLoop(ctx context.Context) {
 	}
 }
 
-// recheckSagas does what recheck says, for first and what else is in the queue.
+// recheckSagas applies such events of the saga first, and of the other sagas in the queue.
 func (e *Engine) recheckSagas(ctx context.Context, first sagaKey) error {
 	sagas, keys := []string{first.saga}, []string{first.key}
 	for more := true; more && len(keys) < recheckBatch; {

@@ -85,7 +85,7 @@ func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, en
 	})
 }
 
-// QueueEntriesOf reads the rows of events into entries, without inserting any.
+// QueueEntriesOf reads the inbox's rows of events and writes them to entries. It inserts no row.
 func (c Consumer) QueueEntriesOf(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
 	ids, sources := keyColumns(events)
 	q.Queue(c.sql.Get("FindInbox"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
