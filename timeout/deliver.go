@@ -103,19 +103,20 @@ func (r *pageResults) responded() bool {
 
 // recordResults writes down what became of a page.
 func (s *Scheduler) recordResults(ctx context.Context, r *pageResults) error {
-	if err := s.update(ctx, "MarkHandedOver", s.cfg.SweepGrace, r.scheduled); err != nil {
+	if err := s.update(ctx, "MarkHandedOver", r.scheduled, s.cfg.SweepGrace.Seconds()); err != nil {
 		return fmt.Errorf("mark %d timeouts as handed over: %w", len(r.scheduled), err)
 	}
 	if err := s.fireFromPostgres(ctx, r.refused); err != nil {
 		return err
 	}
 	// What isn't postponed waits for the pause that the claim has set.
-	if err := s.update(ctx, "Postpone", s.cfg.SweepGrace, r.failed); err != nil {
-		r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(r.failed), err))
+	postpone := func(batch []timeoutID, atLeast, atMost time.Duration) {
+		if err := s.update(ctx, "Postpone", batch, atLeast.Seconds(), atMost.Seconds(), s.cfg.SweepGrace.Seconds()); err != nil {
+			r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(batch), err))
+		}
 	}
-	if err := s.update(ctx, "Postpone", max(s.cfg.SweepGrace, s.cfg.RetryInterval), r.rejected); err != nil {
-		r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(r.rejected), err))
-	}
+	postpone(r.failed, min(s.cfg.SweepInterval, s.cfg.SweepGrace), max(s.cfg.SweepGrace, s.cfg.RetryInterval))
+	postpone(r.rejected, max(s.cfg.SweepGrace, s.cfg.RetryInterval), max(s.cfg.SweepGrace, s.cfg.RetryInterval))
 	return nil
 }
 
