@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/wire"
@@ -147,13 +145,16 @@ func (s *Scheduler) sendDue(stopping, requests context.Context, due []handOver, 
 // scheduleSoon hands over timeouts that are due within the horizon. When the broker fails, it tries no more.
 func (s *Scheduler) scheduleSoon(stopping, requests context.Context, soon []handOver, now time.Time, results *pageResults) {
 	var unreachable atomic.Bool
-	var group errgroup.Group
-	group.SetLimit(s.cfg.Workers)
+	slots := make(chan struct{}, s.cfg.Workers)
+	var group sync.WaitGroup
+	defer group.Wait()
 	for _, h := range soon {
-		group.Go(func() error {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
 			if unreachable.Load() || stopping.Err() != nil {
 				results.addTimer(h, errNotTried)
-				return nil
+				return
 			}
 			err := s.schedule(requests, h)
 			if err == nil {
@@ -164,10 +165,8 @@ func (s *Scheduler) scheduleSoon(stopping, requests context.Context, soon []hand
 				unreachable.Store(true)
 			}
 			results.addTimer(h, err)
-			return nil
 		})
 	}
-	_ = group.Wait() // they return nothing
 }
 
 // send delivers the events of timeouts now, and returns the error of each. The caller has made sure that the timeouts are due by
