@@ -110,6 +110,19 @@ func TestTimerFormats(t *testing.T) {
 	}
 }
 
+// Timers begin with RocketMQ 5.0.0. While a broker's version isn't known yet, it may have some.
+func TestVersionsWithTimers(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[int]bool{0: true, 407: false, 411: false, 412: true, 413: true, 479: true, 513: true} {
+		if got := Apache5.hasTimers(version); got != want {
+			t.Errorf("version %d: %v, want %v", version, got, want)
+		}
+		if !DMS.hasTimers(version) {
+			t.Errorf("DMS has timers in each version")
+		}
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	for attempt := range 100 {

@@ -200,7 +200,7 @@ func (c Config) validate() error {
 	}
 	switch {
 	case c.Version < RocketMQ53 || c.Version > RocketMQ55:
-		return field("Version", "%d: want V4_9, V5_3 or V5_5", c.Version)
+		return field("Version", "%d: want RocketMQ49, RocketMQ53 or RocketMQ55", c.Version)
 	case c.MaxMessageSize < 1:
 		return field("MaxMessageSize", "%d: want at least 1", c.MaxMessageSize)
 	case c.MaxBytes < c.MaxMessageSize:

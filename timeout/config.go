@@ -54,13 +54,15 @@ type Config struct {
 	// process that holds the lease of the sweep also sweeps when the next timeout is due; where timeouts fire from Postgres, it
 	// looks for the next one at least every 200 ms. Defaults to 1 s.
 	SweepInterval time.Duration
-	// SweepGrace is how long the sweep leaves a timeout alone: after it was armed, while the arming process hands it over;
-	// and after it came due, while the broker delivers its event and a consumer handles it. Defaults to 5 s.
+	// SweepGrace is how long the sweep leaves a timeout alone: after it was armed, while the arming process hands it over; after
+	// it came due, while the broker delivers its event and a consumer handles it; and after it was claimed by a process that may
+	// have died. Defaults to 5 s.
 	SweepGrace time.Duration
 	// SweepPage is the number of rows that one sweep reads at a time. Defaults to 256.
 	SweepPage int
 	// RetryInterval is the pause after which the sweep sends the event of an overdue timeout for the second time. The pause
-	// doubles with each further time, up to six hours. Defaults to 30 s.
+	// doubles with each further time, up to six hours. A timeout that fires from Postgres is also sent once after SweepGrace
+	// before that. Defaults to 30 s.
 	RetryInterval time.Duration
 	// StuckAfter is how long a timeout must be overdue, after its event was sent ten times, to be reported as stuck. The event
 	// of a stuck timeout is sent once a day. Defaults to 24 h.

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/wire"
@@ -103,19 +101,20 @@ func (r *pageResults) responded() bool {
 
 // recordResults writes down what became of a page.
 func (s *Scheduler) recordResults(ctx context.Context, r *pageResults) error {
-	if err := s.update(ctx, "MarkHandedOver", s.cfg.SweepGrace, r.scheduled); err != nil {
+	if err := s.update(ctx, "MarkHandedOver", r.scheduled, s.cfg.SweepGrace.Seconds()); err != nil {
 		return fmt.Errorf("mark %d timeouts as handed over: %w", len(r.scheduled), err)
 	}
 	if err := s.fireFromPostgres(ctx, r.refused); err != nil {
 		return err
 	}
 	// What isn't postponed waits for the pause that the claim has set.
-	if err := s.update(ctx, "Postpone", s.cfg.SweepGrace, r.failed); err != nil {
-		r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(r.failed), err))
+	postpone := func(batch []timeoutID, atLeast, atMost time.Duration) {
+		if err := s.update(ctx, "Postpone", batch, atLeast.Seconds(), atMost.Seconds(), s.cfg.SweepGrace.Seconds()); err != nil {
+			r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(batch), err))
+		}
 	}
-	if err := s.update(ctx, "Postpone", max(s.cfg.SweepGrace, s.cfg.RetryInterval), r.rejected); err != nil {
-		r.failure = errors.Join(r.failure, fmt.Errorf("postpone %d timeouts: %w", len(r.rejected), err))
-	}
+	postpone(r.failed, min(s.cfg.SweepInterval, s.cfg.SweepGrace), max(s.cfg.SweepGrace, s.cfg.RetryInterval))
+	postpone(r.rejected, max(s.cfg.SweepGrace, s.cfg.RetryInterval), max(s.cfg.SweepGrace, s.cfg.RetryInterval))
 	return nil
 }
 
@@ -146,13 +145,16 @@ func (s *Scheduler) sendDue(stopping, requests context.Context, due []handOver, 
 // scheduleSoon hands over timeouts that are due within the horizon. When the broker fails, it tries no more.
 func (s *Scheduler) scheduleSoon(stopping, requests context.Context, soon []handOver, now time.Time, results *pageResults) {
 	var unreachable atomic.Bool
-	var group errgroup.Group
-	group.SetLimit(s.cfg.Workers)
+	slots := make(chan struct{}, s.cfg.Workers)
+	var group sync.WaitGroup
+	defer group.Wait()
 	for _, h := range soon {
-		group.Go(func() error {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
 			if unreachable.Load() || stopping.Err() != nil {
 				results.addTimer(h, errNotTried)
-				return nil
+				return
 			}
 			err := s.schedule(requests, h)
 			if err == nil {
@@ -163,10 +165,8 @@ func (s *Scheduler) scheduleSoon(stopping, requests context.Context, soon []hand
 				unreachable.Store(true)
 			}
 			results.addTimer(h, err)
-			return nil
 		})
 	}
-	_ = group.Wait() // they return nothing
 }
 
 // send delivers the events of timeouts now, and returns the error of each. The caller has made sure that the timeouts are due by

@@ -170,7 +170,7 @@ func (s *Scheduler) recordOutcomes(ctx context.Context, outcomes <-chan outcome)
 				more = false
 			}
 		}
-		if err := s.update(ctx, "MarkHandedOver", s.cfg.SweepGrace, accepted); err != nil {
+		if err := s.update(ctx, "MarkHandedOver", accepted, s.cfg.SweepGrace.Seconds()); err != nil {
 			s.cfg.Logger.Warn("timeouts were handed over to the broker, but this could not be recorded; the sweep hands them over a second time, which has no effect",
 				keyTimeouts, len(accepted), keyError, err)
 		}
@@ -187,7 +187,7 @@ func (s *Scheduler) fireFromPostgres(ctx context.Context, refused []handOver) er
 	for i, h := range refused {
 		ids[i] = h.id()
 	}
-	if err := s.update(ctx, "FireFromPostgres", 0, ids); err != nil {
+	if err := s.update(ctx, "FireFromPostgres", ids); err != nil {
 		return fmt.Errorf("let %d timeouts fire from Postgres: %w", len(ids), err)
 	}
 	for _, h := range refused {
@@ -196,8 +196,8 @@ func (s *Scheduler) fireFromPostgres(ctx context.Context, refused []handOver) er
 	return nil
 }
 
-// update runs a statement on a batch of rows: MarkHandedOver or Postpone with a pause, or FireFromPostgres without one.
-func (s *Scheduler) update(ctx context.Context, query string, pause time.Duration, batch []timeoutID) error {
+// update runs MarkHandedOver, FireFromPostgres or Postpone on a batch of rows. more are the arguments after the batch.
+func (s *Scheduler) update(ctx context.Context, query string, batch []timeoutID, more ...any) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -205,10 +205,7 @@ func (s *Scheduler) update(ctx context.Context, query string, pause time.Duratio
 	for i, id := range batch {
 		keys[i], names[i], epochs[i] = id.key, id.name, id.epoch.String()
 	}
-	args := []any{keys, names, epochs}
-	if pause > 0 {
-		args = append(args, pause.Seconds())
-	}
+	args := append([]any{keys, names, epochs}, more...)
 	return s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, s.sql.Get(query), args...)
 		return err

@@ -137,8 +137,15 @@ RETURNING t.key, t.name, t.epoch, t.due_at, t.armed_at, t.source, t.topic, t.typ
     t.handed_over, t.sends, due.stuck AND due.stuck_at IS NULL
 
 -- name: Postpone
--- Timeouts that the broker did not accept: they are tried again after $4, and the attempt doesn't count as sent.
-UPDATE {schema}.timeout t SET next_sweep_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8), sends = GREATEST(t.sends - 1, 0)
+-- Timeouts that the broker did not accept, which doesn't count as sent. Before they are due, they are tried again after the grace
+-- ($6) or when they are due. Overdue ones are tried again when they are overdue for twice as long as now, after $4 at the
+-- earliest and $5 at the latest: soon after a short outage, and not all the time in a long one.
+UPDATE {schema}.timeout t SET
+    next_sweep_at = clock_timestamp() + GREATEST(pg_catalog.make_interval(secs => $4::float8), LEAST(
+        CASE WHEN t.due_at > clock_timestamp() THEN LEAST(t.due_at - clock_timestamp(), pg_catalog.make_interval(secs => $6::float8))
+            ELSE clock_timestamp() - t.due_at END,
+        pg_catalog.make_interval(secs => $5::float8))),
+    sends = GREATEST(t.sends - 1, 0)
 FROM (
     SELECT t.key, t.name
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::uuid[])) AS h (key, name, epoch)
