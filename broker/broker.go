@@ -144,7 +144,7 @@ type Delivery struct {
 	Offset  int64     // the message's position in the queue
 	Born    time.Time // when it was sent, by the sender's clock
 	Stored  time.Time // when it was stored, by the broker's clock
-	Attempt int       // counts deliveries, beginning with 1, as far as the broker knows them
+	Attempt int       // the broker's count of deliveries, beginning with 1
 }
 
 // Handler handles one message. nil settles it; after an error it is delivered again. See the delivery contract in the package comment.

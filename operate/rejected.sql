@@ -17,7 +17,7 @@ ORDER BY o.source, o.subject, o.sequence, r.id
 FOR UPDATE OF r
 
 -- name: RetryRejected
--- Their topics are due too, so that the other events of a topic follow the first that the broker takes.
+-- Their topics are due too, so that the other events of a topic follow the first that the broker accepts.
 WITH topics AS (
     UPDATE {schema}.outbox_rejected_topic t SET next_at = clock_timestamp()
     WHERE t.topic IN (SELECT r.topic FROM {schema}.outbox_rejected r WHERE r.id = ANY ($1::text[]::uuid[]))
