@@ -9,7 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// A transaction that is open while the sweep's mark passes on must not be stepped over, however late it commits.
+// A transaction that is open while the sweep's mark passes on must not be skipped, however late it commits.
 func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

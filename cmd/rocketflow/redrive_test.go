@@ -85,7 +85,7 @@ func TestRedriveRefusesWrongCommandLines(t *testing.T) {
 	}
 }
 
-// Retried dead letters are due with all their attempts.
+// Retried dead letters are due with their attempts counted from 0 again.
 func TestRedriveRetryMakesDeadLettersDue(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
