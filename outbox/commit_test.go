@@ -285,7 +285,7 @@ func TestNilMeansCommitted(t *testing.T) {
 
 // The connection is cut in the last round trip, before or behind COMMIT: the error is ErrCommitUnknown, and
 // the event is sent if and only if the transaction is committed.
-func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
+func TestCommitWithoutResponseIsUnknown(t *testing.T) {
 	t.Parallel()
 	for name, answerOnly := range map[string]bool{"before Postgres has it": false, "only the answer": true} {
 		for _, path := range bothPaths {

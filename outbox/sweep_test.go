@@ -138,7 +138,7 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 }
 
 // What the broker rejects waits for somebody to mend the cause, and must not keep others waiting, however many it is.
-func TestSweepStepsOverRejectedEvents(t *testing.T) {
+func TestSweepSkipsRejectedEvents(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 5 })
