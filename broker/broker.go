@@ -146,7 +146,7 @@ type Delivery struct {
 	Offset  int64     // the message's position in the queue
 	Born    time.Time // when it was sent, by the sender's clock
 	Stored  time.Time // when it was stored, by the broker's clock
-	Attempt int       // counts deliveries, beginning with 1, as far as the broker knows them
+	Attempt int       // the broker's count of deliveries, beginning with 1
 
 	// Unreadable is why the body can't be read, such as that it is larger than the driver's limit when it is decompressed. Body then
 	// has the bytes that the broker stores. nil: Body is what was sent.

@@ -15,7 +15,7 @@ type decision int
 const (
 	undecided     decision = iota // the turn ended before it came to the event
 	run                           // call its handler
-	stepOver                      // settle it without a handler: none is recorded, or it is older than the consumer's beginning
+	skip                          // settle it without a handler: none is recorded, or it is older than the consumer's beginning
 	unhandled                     // park it for a process that has its handler
 	duplicate                     // settle it: it was handled before
 	alreadyParked                 // settle the delivery: the event is parked
@@ -54,7 +54,7 @@ type conditions struct {
 	inboxRetention    time.Duration
 	positionRetention time.Duration
 	adoptAfter        time.Duration // how long an event waits for a predecessor that is older than the consumer
-	begin             time.Time     // events recorded before are stepped over; zero: none
+	begin             time.Time     // events recorded before are skipped; zero: none
 	born              time.Time     // when the consumer first read the topic
 	handled           bool          // this process has a handler
 	recorded          bool          // some process has one
@@ -141,7 +141,7 @@ func decideDelivered(e rocketflow.Event, at inbox.Position, r conditions) decisi
 func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r conditions, waited time.Duration) decision {
 	switch {
 	case r.beforeBeginning(e) && e.Sequence <= at.Last:
-		return duplicate // it would have been stepped over
+		return duplicate // it would have been skipped
 	case reason == inbox.Busy && e.Sequence <= at.Last && !at.PassedOver(e.Sequence):
 		return duplicate // it was parked without reading the position, which a running handler had locked
 	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
@@ -179,13 +179,13 @@ func decideInTurn(e rocketflow.Event, at inbox.Position, r conditions) decision 
 func (r conditions) handler(e rocketflow.Event) decision {
 	switch {
 	case r.beforeBeginning(e):
-		return stepOver
+		return skip
 	case r.handled:
 		return run
 	case r.recorded:
 		return unhandled
 	}
-	return stepOver
+	return skip
 }
 
 // beforeBeginning reports whether e was recorded before the consumer's beginning. It is false for the event of a timeout,

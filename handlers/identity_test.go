@@ -163,7 +163,7 @@ func TestResetPosition(t *testing.T) {
 	}
 }
 
-// A new consumer that begins at the newest events steps over what was recorded before its first start, also when it starts
+// A new consumer that begins at the newest events skips what was recorded before its first start, also when it starts
 // again; one that begins at the oldest handles all.
 func TestConsumerHandlesEventsSinceItsBeginning(t *testing.T) {
 	t.Parallel()

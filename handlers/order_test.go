@@ -114,7 +114,7 @@ func TestGapRaceBetweenProcesses(t *testing.T) {
 	}
 }
 
-func TestUnknownTypeIsSteppedOver(t *testing.T) {
+func TestUnknownTypeIsSkipped(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()
 	cfg := b.config()

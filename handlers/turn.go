@@ -201,7 +201,7 @@ func (t *turn) apply(ctx context.Context, tx pgx.Tx, c *candidate) error {
 		t.ran = append(t.ran, c.event)
 	case discarded:
 		t.settled = append(t.settled, c.event)
-	case stepOver:
+	case skip:
 	default:
 		t.park(c)
 		return nil

@@ -23,7 +23,7 @@ func (t *turn) report() {
 			t.cfg.Listener.Handled(HandledInfo{
 				EventInfo: t.info(e), Attempt: c.attempt(), Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
 			})
-		case stepOver:
+		case skip:
 			t.cfg.Listener.Skipped(t.info(e))
 		case discarded:
 			t.cfg.Listener.Discarded(FailureInfo{t.info(e), 0, t.failure.err})

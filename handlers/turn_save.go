@@ -23,7 +23,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	for _, c := range t.candidates {
 		e := c.event
 		switch c.decision {
-		case run, stepOver, discarded:
+		case run, skip, discarded:
 			if c.decision == discarded {
 				t.store.QueueEndTimeout(&q, e)
 			}

@@ -18,7 +18,7 @@ import (
 
 const namespace = "rocketflow"
 
-// durationBuckets reach, in durationBuckets, from a fast round trip on one machine to a minute.
+// durationBuckets are the buckets of durations, in seconds: from a fast round trip on one machine to a minute.
 var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
 // Metrics creates the listeners that feed the collectors of one registry. See the package documentation for the metrics.

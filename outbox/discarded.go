@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// DiscardReader is implemented by a Broker that can report the half messages that it gave up because no process answered its
+// DiscardReader is implemented by a Broker that can report the half messages that it gave up because no process responded to its
 // check-backs. *rocketmq.Client implements it.
 type DiscardReader interface {
 	// SubscribeDiscarded subscribes to the half messages that the broker gave up, as broker.Subscriber's Subscribe does. It

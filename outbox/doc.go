@@ -140,7 +140,7 @@
 // # What the broker rejects
 //
 // The broker rejects an event if its topic doesn't exist, a right is missing, or it is too large. Rejections are recorded in
-// a table, and the events stay owed. The sweep's passes step over them, and they don't count against MaxBacklog. They are
+// a table, and the events stay owed. The sweep's passes skip them, and they don't count against MaxBacklog. They are
 // retried after pauses that double up to a minute; where the reason concerns the whole topic, with one event of it. When
 // more than Config.MaxRejected events of a topic are rejected, Publish refuses events of that topic with a
 // *rocketflow.BackpressureError that names the topic and the reason; other topics are not affected. Rejected and

@@ -9,7 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// A transaction that is open while the sweep's mark passes on must not be stepped over, however late it commits.
+// A transaction that is open while the sweep's mark passes on must not be skipped, however late it commits.
 func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -138,7 +138,7 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 }
 
 // What the broker rejects waits for somebody to mend the cause, and must not keep others waiting, however many it is.
-func TestSweepStepsOverRejectedEvents(t *testing.T) {
+func TestSweepSkipsRejectedEvents(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 5 })

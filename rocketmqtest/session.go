@@ -39,7 +39,7 @@ type session struct {
 // outgoing is a command that is to be written.
 type outgoing struct {
 	*remoting.Command
-	decided bool // the hooks have been asked
+	decided bool // the hooks have been called for it
 }
 
 // gate stops a connection from being read and written until it is opened.

@@ -123,7 +123,7 @@ func (e *Embedded) Kill() { e.server.Stop(rocketmqtest.LoseMemory) }
 // name server continues.
 func (e *Embedded) Restart(context.Context) error { return e.server.Restart(rocketmqtest.LoseMarkers) }
 
-// Pause freezes the broker: connections stay open and nothing is answered.
+// Pause freezes the broker: connections stay open and requests get no response.
 func (e *Embedded) Pause() error {
 	e.server.Pause()
 	return nil

@@ -34,7 +34,7 @@ func TestStackWithTheEmbeddedBroker(t *testing.T) {
 
 	mq.Kill()
 	if updateTopic(ctx, mq.Broker(), "lost", remoting.Credentials{}) == nil {
-		t.Error("the broker answers after Kill")
+		t.Error("the broker responds after Kill")
 	}
 	if err := mq.Restart(ctx); err != nil {
 		t.Fatal(err)
@@ -46,17 +46,17 @@ func TestStackWithTheEmbeddedBroker(t *testing.T) {
 	if err := mq.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	answered := make(chan error, 1)
-	go func() { answered <- updateTopic(ctx, mq.Broker(), "later", remoting.Credentials{}) }()
+	responded := make(chan error, 1)
+	go func() { responded <- updateTopic(ctx, mq.Broker(), "later", remoting.Credentials{}) }()
 	select {
-	case err := <-answered:
-		t.Errorf("a paused broker answered: %v", err)
+	case err := <-responded:
+		t.Errorf("a paused broker responded: %v", err)
 	case <-time.After(300 * time.Millisecond):
 	}
 	if err := mq.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-answered; err != nil {
+	if err := <-responded; err != nil {
 		t.Errorf("after Continue: %v", err)
 	}
 

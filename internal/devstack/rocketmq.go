@@ -222,12 +222,12 @@ func brokersOf(ctx context.Context, nameServer string, config *tls.Config) (map[
 		return nil, err
 	}
 	defer conn.Close()
-	answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	response, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
 		return nil, conn.Explain(ctx, err)
 	}
 	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+	if err := remoting.DecodeJSON(response.Body, &cluster); err != nil {
 		return nil, err
 	}
 	return cluster.Brokers, nil
@@ -245,7 +245,7 @@ func (r *RocketMQ) Restart(ctx context.Context) error {
 // Kill kills the broker with SIGKILL. The name server continues.
 func (r *RocketMQ) Kill() { r.broker.kill() }
 
-// Pause freezes the broker with SIGSTOP: connections stay open and nothing is answered. New connections are still accepted,
+// Pause freezes the broker with SIGSTOP: connections stay open and requests get no response. New connections are still accepted,
 // by the kernel.
 func (r *RocketMQ) Pause() error { return r.broker.signal(syscall.SIGSTOP) }
 

@@ -209,7 +209,7 @@ func TestOptionsApply(t *testing.T) {
 }
 
 // A statement that fails together with COMMIT leaves the transaction open; COMMIT's own failure ends it.
-func TestErrorsOfCommitAreTold(t *testing.T) {
+func TestErrorsOfCommitAreReported(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()

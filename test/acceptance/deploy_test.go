@@ -245,7 +245,7 @@ func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 			base := d.w.Now().UnixMicro()
 			d.send(oldType, base, 1, 0)
 			d.send(oldType, base, 4, 3) // sent by the old primary; 3 was not, and both are lost
-			eventually(t, 20*time.Second, "the ghost waits", func() bool { return len(s.Parked()) == 1 })
+			eventually(t, 20*time.Second, "the lost event waits", func() bool { return len(s.Parked()) == 1 })
 			closing := d.send(newType, base, 50, 1)
 			d.send(oldType, base, 60, 50)
 			d.wantWaiting(s, 1)

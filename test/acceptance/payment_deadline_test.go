@@ -147,7 +147,7 @@ func TestAPaymentAndItsDeadlineNeverBothWin(t *testing.T) {
 		return s.count("SELECT count(*) FROM saga WHERE finished_at IS NULL") == 0 &&
 			s.count("SELECT count(DISTINCT key) FROM effect WHERE kind LIKE 'told %'") == total
 	})
-	// The payments that came too late are stepped over, each in its turn.
+	// The payments that came too late are skipped, each in its turn.
 	eventually(t, 30*time.Second, "the sagas have read every stream to its end", func() bool {
 		return s.count(`SELECT count(*) FROM stream JOIN position p USING (source, topic, subject, sequence) WHERE p.consumer = 'sagas-order'`) == total &&
 			s.count("SELECT count(*) FROM parked") == 0

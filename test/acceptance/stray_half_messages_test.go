@@ -19,10 +19,10 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// TestHalfMessagesOfACrashAreAllAnswered leaves thousands of half messages, half of them of transactions that committed, as
+// TestHalfMessagesOfACrashAreAllDecided leaves thousands of half messages, half of them of transactions that committed, as
 // a crash does. All are answered within 30 s, each committed one is delivered once, and other publications are not delayed.
 // The environment variable STRAYS sets the number.
-func TestHalfMessagesOfACrashAreAllAnswered(t *testing.T) {
+func TestHalfMessagesOfACrashAreAllDecided(t *testing.T) {
 	strays := 2000
 	if n, err := strconv.Atoi(os.Getenv("STRAYS")); err == nil {
 		strays = n

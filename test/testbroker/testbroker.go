@@ -29,7 +29,7 @@ type Broker interface {
 	Kill()
 	// Restart starts the broker on the same port with what it had written.
 	Restart(ctx context.Context) error
-	// Pause freezes the broker: connections stay open and are accepted, and nothing is answered.
+	// Pause freezes the broker: connections stay open and are accepted, and requests get no response.
 	Pause() error
 	// Continue ends Pause.
 	Continue() error
@@ -98,12 +98,12 @@ func Real() bool { return os.Getenv(realVariable) != "" }
 
 // Brokers returns the addresses of the brokers that a name server knows.
 func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {
-	answer, err := request(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
+	response, err := request(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
 		return nil, err
 	}
 	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+	if err := remoting.DecodeJSON(response.Body, &cluster); err != nil {
 		return nil, err
 	}
 	for _, b := range cluster.Brokers {
@@ -120,7 +120,7 @@ func Members(ctx context.Context, nameServer, group string) (ids []string, err e
 		return nil, err
 	}
 	for _, address := range brokers {
-		answer, err := request(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		response, err := request(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
 		var refused *remoting.ResponseError
 		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
 			continue // the group has no member there
@@ -131,7 +131,7 @@ func Members(ctx context.Context, nameServer, group string) (ids []string, err e
 		var list struct {
 			IDs []string `json:"consumerIdList"`
 		}
-		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+		if err := remoting.DecodeJSON(response.Body, &list); err != nil {
 			return nil, err
 		}
 		ids = append(ids, list.IDs...)
