@@ -101,7 +101,7 @@ func decideUnordered(s situation, r conditions) decision {
 	e := s.event
 	d := r.handler(e)
 	switch {
-	case !inbox.UsesInbox(e), d == stepOver, d == unhandled && s.entry == nil:
+	case !inbox.UsesInbox(e), d == skip, d == unhandled && s.entry == nil:
 		return d
 	case d == run && s.row == nil && r.expired(e):
 		return tooOld

@@ -52,7 +52,7 @@ type worldConfig struct {
 	patience    time.Duration // how long a schedule may take to become quiet after its last fault
 	faults      []faultKind
 	transport   string // client-go, own, or mixed: every other process has the own transport
-	steadyClock bool // move the clock only when nothing happens, so that no timeout or sweep overtakes what is in flight
+	steadyClock bool   // move the clock only when nothing happens, so that no timeout or sweep overtakes what is in flight
 }
 
 const (
