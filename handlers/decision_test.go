@@ -167,7 +167,7 @@ func TestDecisionsWithoutTheHandler(t *testing.T) {
 		}
 	}
 	r.recorded = false
-	if got := decide(situation{event: e}, r); got != stepOver {
-		t.Errorf("no process has its handler: decision %d, want %d", got, stepOver)
+	if got := decide(situation{event: e}, r); got != skip {
+		t.Errorf("no process has its handler: decision %d, want %d", got, skip)
 	}
 }
