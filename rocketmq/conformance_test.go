@@ -15,9 +15,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Run("ClientGo", func(t *testing.T) {
-		if transport != rocketmq.ClientGo {
-			t.Skip("only the transport Own is tested")
-		}
+		usesClient(t)
 		conformance(t, rocketmq.ClientGo)
 	})
 	t.Run("Own", func(t *testing.T) { conformance(t, rocketmq.Own) })

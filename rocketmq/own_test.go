@@ -142,9 +142,7 @@ func TestEveryCompressionIsRead(t *testing.T) {
 
 // TestTransportsShareAGroup: during a rolling upgrade the members of a group have different transports. Each queue is read by one of them.
 func TestTransportsShareAGroup(t *testing.T) {
-	if transport == rocketmq.Own {
-		t.Skip("uses rocketmq-client-go's consumer, which has data races")
-	}
+	usesClient(t)
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("topic", 8)
