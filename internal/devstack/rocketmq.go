@@ -199,7 +199,7 @@ func (r *RocketMQ) ready(ctx context.Context) error {
 	return errors.New("the name server does not know the broker")
 }
 
-// brokersOf returns the brokers that a name server knows, by name.
+// brokersOf returns the brokers of a name server, by name.
 func brokersOf(ctx context.Context, nameServer string) (map[string]remoting.BrokerData, error) {
 	conn, err := remoting.Dial(ctx, nameServer, remoting.Credentials{}, nil)
 	if err != nil {
