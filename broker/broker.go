@@ -163,7 +163,7 @@ type Subscription struct {
 	// Topics are the topics that the group reads. At least one is required.
 	Topics []string
 	// Serial makes the handler get one message of a queue at a time, in the queue's order. It is RocketMQ's orderly mode: when a
-	// queue moves to another process, nobody reads it for up to 80 s. Defaults to false.
+	// queue moves to another process, it isn't read for up to 80 s. Defaults to false.
 	Serial bool
 	// MaxInFlight is the maximum number of concurrent calls of the handler. Defaults to 256.
 	MaxInFlight int

@@ -26,7 +26,7 @@
 //     process dies: the record that the event was handled commits in the same transaction. Its effects outside tx may be
 //     repeated, see below.
 //   - It sees the events of one stream (source, topic, subject) in the order of their commits, without gaps, one at a
-//     time, across all processes. This rests on Postgres alone: a row of the table position, made before the first event
+//     time, across all processes. This depends on Postgres alone: a row of the table position, made before the first event
 //     runs and locked while a handler runs, and the link from each event to its predecessor. The broker's queues make it
 //     cheap and are not relied on.
 //   - A failing event holds back its own stream, or only itself if it has no order. Other streams go on, also while a handler

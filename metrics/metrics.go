@@ -85,7 +85,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	requests := m.counter(subsystem, "missing_events_requests_total", "Missing-events requests received from consumers.", "outcome")
 	expired := m.counter(subsystem, "rows_expired_total", "Rows older than the retention that were deleted outside of partitions.").WithLabelValues()
 	partitions := m.counter(subsystem, "partition_changes_total", "Partitions created and dropped.", "change")
-	discarded := m.counter(subsystem, "half_messages_discarded_total", "Half messages that the broker discarded because no check-back was answered.").WithLabelValues()
+	discarded := m.counter(subsystem, "half_messages_discarded_total", "Half messages that the broker discarded because no process responded to its check-backs.").WithLabelValues()
 	sweep := m.histogram(subsystem, "sweep_duration_seconds", "Time of one pass of the sweep.", durationBuckets).WithLabelValues()
 	decisions := map[broker.Decision]string{broker.Commit: "commit", broker.Rollback: "rollback", broker.Unknown: "unknown"}
 	return &outbox.Listener{

@@ -156,7 +156,7 @@ func TestIdleStreamsExpire(t *testing.T) {
 	if _, err := publisher.Exec(ctx, "SELECT FROM stream WHERE subject = 'locked' FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	if n := x.at(now); n != 5000 { // and waits for nobody
+	if n := x.at(now); n != 5000 { // and waits for no lock
 		t.Errorf("%d rows expired", n)
 	}
 	if left := x.subjects(); !slices.Equal(left, []string{"kept", "locked", "moved", "young"}) {

@@ -41,7 +41,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	eventually(t, "the late event", func() bool { return len(b.broker.events()) == 11 })
 }
 
-// At rest the mark follows the oldest transaction, so a sweep reads nothing it has read before.
+// Without events the watermark follows the oldest transaction, so the sweep reads no row twice.
 func TestWatermarkMoves(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -137,7 +137,7 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 	eventually(t, "the event", func() bool { return len(b.broker.events()) >= 1 })
 }
 
-// What the broker rejects waits for somebody to mend the cause, and must not keep others waiting, however many it is.
+// Rejected events wait for an operator, and must not hold back others, however many they are.
 func TestSweepSkipsRejectedEvents(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -139,7 +139,7 @@ func TestLostDiskIsResent(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.resends) == 0 {
-		t.Error("nobody was told that events were sent again")
+		t.Error("no listener was called for the resend")
 	}
 }
 

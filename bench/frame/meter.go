@@ -128,7 +128,7 @@ func brokerAddress(ctx context.Context, nameServer string) (string, error) {
 	for _, b := range cluster.Brokers {
 		return b.Master(), nil
 	}
-	return "", fmt.Errorf("name server %s knows none", nameServer)
+	return "", fmt.Errorf("name server %s has no broker", nameServer)
 }
 
 // listener returns the id of the process on this machine that listens on the port of an address, or 0.

@@ -17,7 +17,7 @@ type Group struct {
 	work    context.Context
 	cancel  context.CancelFunc // nil while stopped
 	running int                // goroutines, those that an earlier Stop has left included
-	idle    chan struct{}      // closed when running becomes 0; nil: nobody waits
+	idle    chan struct{}      // closed when running becomes 0; nil: no Stop waits
 }
 
 // Start calls begin, which prepares the part and starts its goroutines with Go. begin gets the context of the goroutines,

@@ -106,7 +106,7 @@ func TestStackLeavesNothingBehind(t *testing.T) {
 			}
 		}
 	})
-	t.Run("Wait tells of a server that dies", func(t *testing.T) {
+	t.Run("Wait reports a server that dies", func(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 		defer cancel()
 		if err := stack.Wait(short); err != nil {
@@ -180,12 +180,12 @@ func TestRunningServersAreUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody.Close()
-	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: nobody.Addr().String()})
+	closed.Close()
+	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: closed.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV names a RocketMQ that") {
 		t.Errorf("a name server that has ended: %v", err)
 	}
@@ -246,7 +246,7 @@ func updateTopic(ctx context.Context, broker, topic string, keys remoting.Creden
 	}})
 }
 
-// route waits until the name server knows the topic.
+// route waits until the name server has the topic's route.
 func route(ctx context.Context, stack *devstack.Stack, topic string) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

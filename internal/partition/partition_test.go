@@ -71,7 +71,7 @@ func TestPartitionsAreMadeAndDropped(t *testing.T) {
 	}
 }
 
-// A process that froze while it made or dropped a partition holds the others up for a moment only, whichever of them asks.
+// A process that froze while it made or dropped a partition blocks others only briefly.
 func TestFrozenProcessBlocksOthersBriefly(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -231,7 +231,7 @@ func TestUndecodableIsShort(t *testing.T) {
 	}
 }
 
-// isPrintable tells whether an error's text is fit for a terminal.
+// isPrintable reports whether an error's text can be printed on a terminal.
 func isPrintable(s string) bool {
 	return len(s) < 5000 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'

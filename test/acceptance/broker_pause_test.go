@@ -122,7 +122,7 @@ func throughAPause(t *testing.T, path outbox.Path) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; told %v",
+	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; warnings %v",
 		sent.Load(), halves.Load(), inVain.Load(), slow.Load(), changes)
 	// Those that taught the breaker, or were in flight then, and the probes: two at a time.
 	most := int64(3 + 2 + 2*5)

@@ -59,7 +59,7 @@ func (d *deployment) start(version int) *rocketflowtest.Service {
 		r.Handle("ledger", worldTopic, newType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			switch {
 			case d.dead.Load():
-				return handlers.Dead(errors.New("nobody can close this"))
+				return handlers.Dead(errors.New("this can't be closed"))
 			case d.fails.Load():
 				return errors.New("the bank is away")
 			}

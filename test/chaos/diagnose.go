@@ -71,7 +71,7 @@ func (w *world) diagnose(ctx context.Context, lost []string) {
 		w.logf("progress: %v", err)
 		return
 	}
-	w.logf("progress: the name server knows %d brokers", len(cluster.Brokers))
+	w.logf("progress: the name server has %d brokers", len(cluster.Brokers))
 	for _, b := range cluster.Brokers {
 		w.diagnoseBroker(ctx, b.Master(), lost)
 	}

@@ -123,7 +123,7 @@ func TestCheckWhileOpen(t *testing.T) {
 		select {
 		case i := <-checked:
 			if i.Decision != broker.Unknown {
-				t.Errorf("the check of an open transaction was answered with %v", i.Decision)
+				t.Errorf("the check of an open transaction was decided with %v", i.Decision)
 			}
 			first = false
 		case err := <-done:

@@ -96,7 +96,7 @@ func Patience() time.Duration {
 // Real reports whether the tests run on a real RocketMQ.
 func Real() bool { return os.Getenv(realVariable) != "" }
 
-// Brokers returns the addresses of the brokers that a name server knows.
+// Brokers returns the addresses of the brokers of a name server.
 func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {
 	response, err := request(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
@@ -149,7 +149,7 @@ func request(ctx context.Context, address string, command *remoting.Command) (*r
 	return conn.Call(ctx, command)
 }
 
-// DialBroker connects to the only broker that a name server knows, until the test ends.
+// DialBroker connects to the only broker of a name server, until the test ends.
 func DialBroker(t testing.TB, nameServer string) *remoting.Conn {
 	t.Helper()
 	brokers, err := Brokers(t.Context(), nameServer)
