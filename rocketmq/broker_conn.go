@@ -102,7 +102,9 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 		return nil, printable.Errorf("broker %s: %w", b.name, err)
 	}
 	// The state changes only once the broker has answered the heartbeat: a producer group that sees the connection up can rely
-	// on its checks.
+	// on its checks. It changes under the lock, so that whoever unregisters finds each connection that has registered.
+	b.registering.Lock()
+	defer b.registering.Unlock()
 	response, err := b.register(ctx, conn)
 	if err != nil {
 		err = conn.Explain(ctx, err)
@@ -138,6 +140,8 @@ func (b *brokerConn) sendHeartbeats(ctx context.Context, conn *remoting.Conn) er
 func (b *brokerConn) sendHeartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
+	b.registering.Lock()
+	defer b.registering.Unlock()
 	b.mu.Lock()
 	conn, err := b.conn, b.err
 	b.mu.Unlock()
@@ -148,10 +152,8 @@ func (b *brokerConn) sendHeartbeat(ctx context.Context) error {
 	return err
 }
 
-// register sends a heartbeat and waits for its response.
+// register sends a heartbeat and waits for its response. The caller holds registering.
 func (b *brokerConn) register(ctx context.Context, conn *remoting.Conn) (*remoting.Command, error) {
-	b.registering.Lock()
-	defer b.registering.Unlock()
 	if b.left {
 		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, remoting.ErrClosed)
 	}
@@ -159,11 +161,15 @@ func (b *brokerConn) register(ctx context.Context, conn *remoting.Conn) (*remoti
 }
 
 // unregister sends a request that unregisters the user, once the response to a heartbeat in flight has come, and waits for the
-// response. No heartbeat follows: brokers handle heartbeats and other requests in parallel, and would list the user again.
+// response. No heartbeat follows: brokers handle heartbeats and other requests in parallel, and would list the user again. While the
+// connection is down nothing is registered.
 func (b *brokerConn) unregister(ctx context.Context, request *remoting.Command) error {
 	b.registering.Lock()
 	defer b.registering.Unlock()
 	b.left = true
+	if b.down() != nil {
+		return nil
+	}
 	_, err := b.call(ctx, request)
 	return err
 }

@@ -83,13 +83,11 @@ func (o *ownConsumer) stop(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, b := range o.allConns() {
 		all.Go(func() {
-			if b.down() == nil {
-				if err := b.unregister(leaving, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
-					"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group, "bname": b.name,
-				}}); err != nil {
-					o.consumer.client.log.Info("a consumer could not unregister from a broker, which removes it when it notices the end of the connection",
-						keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
-				}
+			if err := b.unregister(leaving, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
+				"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group, "bname": b.name,
+			}}); err != nil {
+				o.consumer.client.log.Info("a consumer could not unregister from a broker, which removes it when it notices the end of the connection",
+					keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
 			}
 			b.close()
 		})
