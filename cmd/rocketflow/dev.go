@@ -42,7 +42,8 @@ and stores nothing on disk. --broker=rocketmq starts a real RocketMQ, which Mave
 17 or newer. A server that DATABASE_URL or ROCKETMQ_NAMESRV already names is used and not started; with --broker, a broker
 is started all the same, and ROCKETMQ_NAMESRV names that one to the command. A RocketMQ that runs already can require TLS:
 set ROCKETMQ_TLS_CA, ROCKETMQ_TLS_CERT, ROCKETMQ_TLS_KEY and ROCKETMQ_TLS_SERVER_NAME as for services.
---postgres-version fetches a version of PostgreSQL once and starts it, whatever is installed and whatever DATABASE_URL says.
+--postgres-version fetches a version of PostgreSQL once and starts it, whatever is installed and whatever
+DATABASE_URL says.
 
 With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded broker loses topics, messages and
 timers when it ends. The outbox sends again what it had not acknowledged, and timeouts fire from their rows, some seconds
