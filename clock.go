@@ -2,7 +2,7 @@ package rocketflow
 
 import "time"
 
-// Clock tells the parts of rocketflow the time and wakes them after a pause. It is a field of each part's Config; nil means
+// Clock gives the parts of rocketflow the time and wakes them after a pause. It is a field of each part's Config; nil means
 // the machine's clock. Only tests need another one: package rocketflowtest has a clock that a test can advance.
 //
 // Whether something is due is decided by Postgres' clock alone. Clock decides when a part looks again, to which day the id

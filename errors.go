@@ -18,9 +18,9 @@ var (
 	// and the event counts as handled.
 	ErrStale = errors.New("stale event")
 
-	// ErrCommitUnknown means that nobody knows whether a transaction committed, because Postgres' answer to COMMIT was lost.
-	// Its events are sent if and only if it did. Read what the transaction would have written before you run it again, or
-	// write it such that it can run twice.
+	// ErrCommitUnknown means that it is unknown whether a transaction committed, because Postgres' response to COMMIT was
+	// lost. Its events are sent if and only if it did. Read what the transaction would have written before you run it again,
+	// or write the transaction such that it can run twice.
 	ErrCommitUnknown = errors.New("it is not known whether the transaction committed")
 
 	// ErrNotMigrated means that rocketflow's tables are missing or older than the program. Run `rocketflow migrate up`.

@@ -43,7 +43,7 @@ import (
 // Its savepoints, which Begin returns as pgx.Tx, are a Tx, too.
 //
 // Commit returns nil once Postgres has committed, whether or not the broker can be reached. An error that matches
-// ErrCommitUnknown means that the outcome is unknown: Postgres' answer was lost. Any other error means that the transaction
+// ErrCommitUnknown means that the outcome is unknown: Postgres' response was lost. Any other error means that the transaction
 // was rolled back. After the end of a transaction or savepoint all its methods return pgx.ErrTxClosed.
 //
 // A rollback discards the events that were published since its beginning. That includes ROLLBACK TO SAVEPOINT in SQL.

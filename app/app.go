@@ -76,9 +76,9 @@ const (
 	stateStopped
 )
 
-// New builds the parts. It opens the pool of Config.Database and connects to the broker, for which it takes at most 10 s;
-// whoever calls New calls Stop, even if Start is never called or has failed. An error is a *rocketflow.FieldError for a
-// Config that can't be used, or a *StartError; then nothing is left open.
+// New builds the parts. It opens the pool of Config.Database and connects to the broker, which takes at most 10 s. The
+// caller must call Stop, even if Start is never called or has failed. An error is a *rocketflow.FieldError for an invalid
+// Config, or a *StartError; then nothing is left open, and there is nothing to stop.
 func New(c Config) (*App, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -94,7 +94,7 @@ func New(c Config) (*App, error) {
 	return a, nil
 }
 
-// build opens the connections and makes the parts, each with those that it needs.
+// build opens the connections and makes the parts, in the order of their dependencies.
 func (a *App) build() (err error) {
 	c := a.config
 	if a.pool == nil {
@@ -142,15 +142,15 @@ func (a *App) Timeouts() *timeout.Scheduler { return a.timeouts }
 // Sagas returns the engine of sagas. Register definitions with it, by saga.Register, before Start.
 func (a *App) Sagas() *saga.Engine { return a.sagas }
 
-// component is how one part is started and stopped. Stopping what doesn't run does nothing.
+// component is a part with the functions that start and stop it. Stopping a part that isn't started does nothing.
 type component struct {
 	part  Part
 	start func(ctx context.Context) error
 	stop  func(ctx context.Context) error
 }
 
-// components returns the parts that were built, in the order of their start. The engine comes before the router, as it
-// verifies the states of running sagas before their events are handled.
+// components returns the parts that were built, in the order of their start. The engine of sagas comes before the router,
+// because it verifies the states of stored sagas before their events are handled.
 func (a *App) components() []component {
 	var all []component
 	add := func(part Part, start, stop func(context.Context) error) {
@@ -176,14 +176,14 @@ func (a *App) components() []component {
 	}
 	add(PartHTTP, func(ctx context.Context) error { return a.server.start(ctx, a.config.ListenAddr) }, a.server.stop)
 	if a.health != nil {
-		add(partService, a.health.Start, a.health.Stop) // ready when all runs, not ready before anything stops
+		add(partService, a.health.Start, a.health.Stop) // last to start and first to stop: readiness covers all parts
 	}
 	return all
 }
 
-// Start waits for the database, which it gives 15 s, verifies or migrates its tables, verifies or creates the topics, and
-// starts all parts. A pool that is too small for the consumers' lanes is a warning in the log with the number that is
-// wanted. ctx bounds the start only. Starting a started App does nothing; after Stop it returns ErrStopped.
+// Start waits up to 15 s for the database, verifies or migrates its tables, verifies or creates the topics, and starts all
+// parts. If the pool is too small for the consumers' lanes, it logs a warning that contains the recommended size. ctx bounds
+// the start only. Starting a started App does nothing; after Stop it returns ErrStopped.
 //
 // An error is a *StartError. Everything that was started or opened is then stopped and closed.
 func (a *App) Start(ctx context.Context) error {
@@ -210,9 +210,10 @@ func (a *App) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop stops all parts in the reverse order: first the HTTP server takes no more requests, then the consumers finish what
-// they have begun, then what the outbox holds is sent, at last connections close. What isn't done when ctx ends is left to
-// the next process; nothing is lost. The pool is closed if New has opened it. Stopping a stopped App does nothing.
+// Stop stops all parts in the reverse order: the HTTP server accepts no more requests, then the consumers finish the events
+// whose handlers run, then the outbox sends the events that it has in memory, then connections close. Work that isn't done
+// when ctx ends is left to another process or the next start; nothing is lost. The pool is closed if New has opened it.
+// Stopping a stopped App does nothing.
 func (a *App) Stop(ctx context.Context) error {
 	a.lifecycle.Lock()
 	defer a.lifecycle.Unlock()
@@ -239,8 +240,8 @@ func (a *App) stopContext(ctx context.Context) (context.Context, context.CancelF
 }
 
 // Run starts the App, waits until SIGINT or SIGTERM arrives or ctx ends, and stops it within Config.StopTimeout. A second
-// signal ends the process at once. Run returns nil after an orderly stop; else what failed: the start, the HTTP server, or
-// the stop.
+// signal ends the process at once. Run returns nil after an orderly stop, else the error of the start, of the HTTP server or
+// of the stop.
 func (a *App) Run(ctx context.Context) error {
 	ctx, release := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer release()
@@ -260,8 +261,9 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(failure, a.Stop(stopping))
 }
 
-// Serve has Start serve h on Config.ListenAddr, as the last part to start and the first to stop. The server has timeouts
-// for clients that are slow to send or to read. Call Serve before Start. Without it no server is started.
+// Serve registers the handler of an HTTP server on Config.ListenAddr, which is the last part to start and the first to stop.
+// The server has timeouts for clients that are slow to send or to read. Call Serve before Start. Without it no server is
+// started.
 func (a *App) Serve(h http.Handler) { a.server.setHandler(h) }
 
 // Addr returns the address, host:port, that the HTTP server listens on. It is empty before Start and without Serve.
@@ -273,7 +275,7 @@ func (a *App) Health() *Health { return a.health }
 // Ready is Health().Ready: nil if the service can serve requests, with or without a broker.
 func (a *App) Ready(ctx context.Context) error { return a.health.Ready(ctx) }
 
-// Report is Health().Report: which parts don't work as they should, and what is owed to the broker.
+// Report is Health().Report: the problems of all parts, and the backlog.
 func (a *App) Report(ctx context.Context) Report { return a.health.Report(ctx) }
 
 // ReadyHandler is Health().ReadyHandler, for a readiness probe.

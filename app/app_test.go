@@ -254,7 +254,7 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
-// unusedAddress returns an address that nobody listens on.
+// unusedAddress returns an address without a listener.
 func unusedAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -23,8 +23,8 @@ import (
 // Config configures a service. Service, RocketMQ.NameServers and one of Pool and Database are required; [ConfigFromEnv]
 // reads all of them from the environment.
 //
-// The Configs of the parts hold what can be set for each part alone. Their pool, broker, source, schema, clock, logger,
-// transactor and the like are filled in unless they are set.
+// The Configs of the parts have the settings of each part. Their Pool, Broker, Source, Schema, Clock, Logger, Transactor and
+// the like are filled in from this Config unless they are set.
 type Config struct {
 	// Service is the name of the service. It is the source of its events, and the names of its connections, consumer groups
 	// and sagas' consumers begin with it. All processes of a service have the same name and the same database. Required.
@@ -45,15 +45,15 @@ type Config struct {
 	// rocketflow.ErrNotMigrated.
 	Migrate bool
 
-	// Topics are the topics that the application publishes to or reads. Start verifies that they exist and, for each saga
-	// deadline's topic, Saga.TimeoutTopic too; Publish refuses events for other topics with an error that names the known
-	// ones. If Outbox.Topics is set, that says instead what can be published to. Defaults to none: then nothing is checked,
-	// and an event for a topic that doesn't exist stays owed.
+	// Topics are the topics that the application publishes to or reads. Start verifies that they
+	// and Saga.TimeoutTopic exist, and Publish refuses events for other topics with an error that names the known ones. If
+	// Outbox.Topics is set, Publish accepts those instead. Defaults to none: then nothing is checked, and an event for a
+	// topic that doesn't exist stays owed.
 	Topics []broker.Topic
 
 	// CreateTopics makes Start create Topics, Saga.TimeoutTopic and rocketflow.MissingEventsTopic where they are missing.
 	// Defaults to false: a missing topic is an error that matches broker.ErrTopicNotFound. rocketflow.MissingEventsTopic is
-	// not verified then, but has to exist for consumers to receive again what they miss.
+	// not verified then; without it consumers can't request events that they miss.
 	CreateTopics bool
 
 	// RequireBroker makes New and Start fail while no broker can be reached. Defaults to false: the service starts,
@@ -68,14 +68,14 @@ type Config struct {
 	// failed. Defaults to 20 s.
 	StopTimeout time.Duration
 
-	RocketMQ rocketmq.Config
-	Outbox   outbox.Config
-	Handlers handlers.Config
-	Timeout  timeout.Config
-	Saga     saga.Config
+	RocketMQ rocketmq.Config // the connection to the broker; NameServers is required
+	Outbox   outbox.Config   // publishing
+	Handlers handlers.Config // the router, and the defaults of its consumers
+	Timeout  timeout.Config  // the scheduler of timeouts
+	Saga     saga.Config     // the engine of sagas
 
-	// Metrics receives the events of all parts, in addition to the Listeners of their Configs. Defaults to nil: nothing is
-	// counted.
+	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
+	// nothing is counted.
 	Metrics *metrics.Metrics
 
 	// Clock is the clock of all parts. Defaults to the machine's. Tests set it.

@@ -1,5 +1,5 @@
-// Package app is the front door of rocketflow: it builds the outbox, the router of handlers, the timeouts, the sagas and
-// the connection to RocketMQ of one service, connects them with each other, and runs them.
+// Package app assembles and runs one service: it builds the outbox, the router of handlers, the scheduler of timeouts, the
+// engine of sagas and the connection to RocketMQ, connects them with each other, and starts and stops them.
 //
 //	config, err := app.ConfigFromEnv("billing", os.Getenv)
 //	…
@@ -17,18 +17,18 @@
 //
 // # What it connects
 //
-//   - Handlers run in the outbox' transactions, so what they publish commits with what they write.
+//   - Handlers run in the outbox' transactions, so the events that they publish commit with the rows that they write.
 //   - The scheduler's fence is the outermost middleware of all handlers: the event of a timeout takes effect once, and not
 //     after the timeout was disarmed.
-//   - The router requests events that a consumer misses by the outbox.
+//   - When a consumer misses events, the router requests them from their publisher through the outbox.
 //   - Sagas arm their deadlines with the scheduler, and apply waiting events in the outbox' transactions.
 //   - All parts share the pool, the schema, the clock, the log and the metrics.
 //
 // # Start and stop
 //
-// Start verifies before it runs anything: the database responds, the tables are migrated (or are, with Config.Migrate), the
-// topics exist (or are created, with Config.CreateTopics), the schema belongs to this service. An App that can't start
-// returns a *[StartError] that names the part, and leaves nothing running.
+// Before it starts the parts, Start verifies that the database responds, that the tables are migrated (Config.Migrate:
+// migrates them), that the topics exist (Config.CreateTopics: creates them), and that the schema belongs to this service. If
+// the App can't start, the error is a *[StartError] that names the part, and nothing is left running.
 //
 // Stop first ends the HTTP server and the consumers, then sends what the outbox holds, then closes the connections. Run does
 // both, and stops at SIGINT and SIGTERM within Config.StopTimeout.

@@ -10,19 +10,24 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // Environment variables that [ConfigFromEnv] reads.
 const (
-	EnvDatabaseURL  = "DATABASE_URL"
-	EnvSchema       = "ROCKETFLOW_SCHEMA"
-	EnvMigrate      = "ROCKETFLOW_MIGRATE"
-	EnvCreateTopics = "ROCKETFLOW_CREATE_TOPICS"
-	EnvNameServers  = "ROCKETMQ_NAMESRV"
-	EnvNamespace    = "ROCKETMQ_NAMESPACE"
-	EnvAccessKey    = "ROCKETMQ_ACCESS_KEY"
-	EnvSecretKey    = "ROCKETMQ_SECRET_KEY"
-	EnvListenAddr   = "LISTEN_ADDR"
+	EnvDatabaseURL   = "DATABASE_URL"
+	EnvSchema        = "ROCKETFLOW_SCHEMA"
+	EnvMigrate       = "ROCKETFLOW_MIGRATE"
+	EnvCreateTopics  = "ROCKETFLOW_CREATE_TOPICS"
+	EnvNameServers   = "ROCKETMQ_NAMESRV"
+	EnvNamespace     = "ROCKETMQ_NAMESPACE"
+	EnvAccessKey     = "ROCKETMQ_ACCESS_KEY"
+	EnvSecretKey     = "ROCKETMQ_SECRET_KEY"
+	EnvTLSCA         = "ROCKETMQ_TLS_CA"
+	EnvTLSCert       = "ROCKETMQ_TLS_CERT"
+	EnvTLSKey        = "ROCKETMQ_TLS_KEY"
+	EnvTLSServerName = "ROCKETMQ_TLS_SERVER_NAME"
+	EnvListenAddr    = "LISTEN_ADDR"
 )
 
 // defaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
@@ -40,11 +45,12 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
+//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv], and Config.RocketMQ.Transport, which TLS needs to be Own
 //	ROCKETFLOW_CREATE_TOPICS  Config.CreateTopics, 1 or 0
 //	LISTEN_ADDR               Config.ListenAddr, as [host]:port
 //
-// A variable that isn't set leaves the field zero, which is its default. An error is a *rocketflow.FieldError whose Field is
-// the variable. It doesn't contain a password.
+// A variable that isn't set leaves its field zero, which means the default. An error is a *rocketflow.FieldError whose Field
+// is the name of the variable. Its text contains no password.
 func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	c := Config{Service: service, Schema: getenv(EnvSchema), ListenAddr: getenv(EnvListenAddr)}
 	c.RocketMQ.Namespace = getenv(EnvNamespace)
@@ -79,13 +85,19 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	if c.CreateTopics, err = boolFromEnv(EnvCreateTopics, getenv); err != nil {
 		return Config{}, err
 	}
+	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
+		return Config{}, err
+	}
+	if c.RocketMQ.TLS != nil {
+		c.RocketMQ.Transport = rocketmq.Own // the only one with TLS
+	}
 	if c.Database, err = databaseFromEnv(service, getenv(EnvDatabaseURL)); err != nil {
 		return Config{}, err
 	}
 	return c, nil
 }
 
-// databaseFromEnv parses the connection string and adds what it doesn't say.
+// databaseFromEnv parses the connection string and sets what it leaves open: the pool's size and the connections' name.
 func databaseFromEnv(service, url string) (*pgxpool.Config, error) {
 	database, err := pgxpool.ParseConfig(url)
 	if err != nil {

@@ -42,7 +42,7 @@ func TestConfigFromEnv(t *testing.T) {
 	}
 }
 
-// What can't be used is an error that names the variable, and tells no password.
+// An invalid value is an error that names the variable and contains no password.
 func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []struct{ variable, value string }{

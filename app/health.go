@@ -20,7 +20,7 @@ import (
 // checkTimeout bounds each check of Ready and Report.
 const checkTimeout = 2 * time.Second
 
-// Status says in one word how a service is.
+// Status is the state of a service in a Report.
 type Status string
 
 // The values of Status.
@@ -33,7 +33,7 @@ const (
 	StatusNotReady Status = "not_ready"
 )
 
-// Report describes how a service is at present. Its JSON form is what Health.ReadyHandler serves.
+// Report describes the present state of a service. Health.ReadyHandler serves it as JSON.
 type Report struct {
 	Service  string          `json:"service"`
 	Status   Status          `json:"status"`
@@ -59,10 +59,10 @@ type RejectedTopic struct {
 	Topic  string    `json:"topic"`
 	Events int64     `json:"events"`
 	Since  time.Time `json:"since"`
-	Reason string    `json:"reason"` // for one of them
+	Reason string    `json:"reason"` // why the broker rejected one of them
 }
 
-// partService is the part that is to blame if the service isn't started.
+// partService is the part that a Report names while the service isn't started.
 const partService Part = "service"
 
 var (
@@ -125,7 +125,7 @@ func (h *Health) unready(ctx context.Context) (Part, error) {
 	return PartDatabase, h.config.Pool.Ping(ctx)
 }
 
-// Report checks all parts at the same time, which takes at most 2 s.
+// Report checks all parts concurrently and returns their problems and the backlog. It takes at most 2 s.
 func (h *Health) Report(ctx context.Context) Report {
 	var (
 		part                    Part
@@ -161,7 +161,7 @@ func (h *Health) Report(ctx context.Context) Report {
 	return r
 }
 
-// add records why a part doesn't work as it should, if err says so.
+// add records err as a problem of a part, unless it is nil.
 func (r *Report) add(part Part, err error) {
 	if err == nil {
 		return
@@ -186,8 +186,8 @@ func (h *Health) ReadyHandler() http.Handler {
 	})
 }
 
-// LiveHandler returns a handler for a liveness probe, such as GET /livez. It responds with status 200 whenever the process
-// can: nothing that a restart wouldn't mend, such as an outage of the database or of the broker, changes the response.
+// LiveHandler returns a handler for a liveness probe, such as GET /livez. It always responds with status 200: an outage of
+// the database or of the broker doesn't change the response, since a restart of the process wouldn't end it.
 func (h *Health) LiveHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		respond(w, http.StatusOK, map[string]string{"service": h.config.Service, "status": string(StatusOK)})

@@ -22,7 +22,7 @@ const (
 	maxHeaderBytes    = 64 << 10
 )
 
-// server is the HTTP server of an App. Without a handler it does nothing.
+// server is the HTTP server of an App. Without a handler it is never started.
 type server struct {
 	log   *slog.Logger
 	group background.Group // of the goroutine that serves
@@ -69,7 +69,8 @@ func (s *server) start(ctx context.Context, addr string) error {
 	})
 }
 
-// stop takes no more requests and waits for those that are served, until ctx ends: then their connections are closed.
+// stop accepts no more requests and waits until those that are being served are done, or ctx ends: then it closes their
+// connections.
 func (s *server) stop(ctx context.Context) error {
 	s.mu.Lock()
 	serving := s.http
@@ -84,7 +85,7 @@ func (s *server) stop(ctx context.Context) error {
 	return errors.Join(err, s.group.Stop(context.WithoutCancel(ctx)))
 }
 
-// failed returns the channel that receives why the server ended by itself, or nil without a server.
+// failed returns the channel that receives the error with which the server ended by itself, or nil without a server.
 func (s *server) failed() <-chan error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,7 +47,7 @@ func delivered(s sample) int { return s.delivered }
 func (r *outage) String() string {
 	end := r.samples[len(r.samples)-1].at
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d transactions a second asked for, the broker away (%s) from %v to %v\n\n", outageRate, r.by, r.lost, r.back.Round(100*time.Millisecond))
+	fmt.Fprintf(&b, "%d transactions a second offered, the broker away (%s) from %v to %v\n\n", outageRate, r.by, r.lost, r.back.Round(100*time.Millisecond))
 	fmt.Fprintf(&b, "| | before | during | after |\n| --- | ---: | ---: | ---: |\n")
 	for _, row := range []struct {
 		name string
@@ -106,7 +106,7 @@ func (r *outage) draw() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13" fill="#333">`+"\n", width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", width, height)
-	fmt.Fprintf(&b, `<text x="%d" y="24" font-size="16">Broker away, %d transactions a second asked for</text>`+"\n", left, outageRate)
+	fmt.Fprintf(&b, `<text x="%d" y="24" font-size="16">Broker away, %d transactions a second offered</text>`+"\n", left, outageRate)
 
 	rates := [][]float64{r.rates(committed), r.rates(delivered)}
 	var backlog []float64

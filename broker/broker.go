@@ -146,7 +146,11 @@ type Delivery struct {
 	Offset  int64     // the message's position in the queue
 	Born    time.Time // when it was sent, by the sender's clock
 	Stored  time.Time // when it was stored, by the broker's clock
-	Attempt int       // counts deliveries, beginning with 1, as far as the broker knows them
+	Attempt int       // the broker's count of deliveries, beginning with 1
+
+	// Unreadable is why the body can't be read, such as that it is larger than the driver's limit when it is decompressed. Body then
+	// has the bytes that the broker stores. nil: Body is what was sent.
+	Unreadable error
 }
 
 // Handler handles one message. nil settles it; after an error it is delivered again. See the delivery contract in the package comment.
@@ -159,7 +163,7 @@ type Subscription struct {
 	// Topics are the topics that the group reads. At least one is required.
 	Topics []string
 	// Serial makes the handler get one message of a queue at a time, in the queue's order. It is RocketMQ's orderly mode: when a
-	// queue moves to another process, nobody reads it for up to 80 s. Defaults to false.
+	// queue moves to another process, it isn't read for up to 80 s. Defaults to false.
 	Serial bool
 	// MaxInFlight is the maximum number of concurrent calls of the handler. Defaults to 256.
 	MaxInFlight int

@@ -1,5 +1,5 @@
 // Package broker defines the port between rocketflow and a message broker: what the outbox, handlers and timeouts need of one, as a few
-// small interfaces, and the delivery contract that every driver keeps. Import it to send or consume messages without a dependency on one
+// small interfaces, and the delivery contract that every driver fulfils. Import it to send or consume messages without a dependency on one
 // driver, or to write a driver.
 //
 // The driver for Apache RocketMQ is package rocketmq. A driver is tested with the conformance suite in package brokertest.
@@ -31,6 +31,6 @@
 //
 // # What a broker doesn't check
 //
-// A broker doesn't tell consumers who sent a message. A user that may publish to a topic can publish any event, of any source, with any
+// A message doesn't say which user sent it. A user that may publish to a topic can publish any event, of any source, with any
 // sequence. docs/security.md says what that allows and which grants limit it.
 package broker

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// handling is what the context of a handler carries.
+// handling is the value in the context of a handler's call: its event, attempt and consumer.
 type handling struct {
 	consumer string
 	event    rocketflow.Event
@@ -21,8 +21,8 @@ type handling struct {
 
 type handlingKey struct{}
 
-// EventFrom returns the event that a handler was called for, with its id, sequence and headers. ctx is the handler's; false: it
-// is not.
+// EventFrom returns the event that a handler was called for, with its id, sequence and headers. ctx must be derived from the
+// handler's context; for any other EventFrom returns false.
 func EventFrom(ctx context.Context) (rocketflow.Event, bool) {
 	h, ok := ctx.Value(handlingKey{}).(*handling)
 	if !ok {
@@ -31,7 +31,8 @@ func EventFrom(ctx context.Context) (rocketflow.Event, bool) {
 	return h.event, true
 }
 
-// Attempt returns which attempt at its event a handler makes; the first is 1. ctx is the handler's; 0: it is not.
+// Attempt returns which attempt at its event a handler makes; the first is 1. ctx must be derived from the handler's context;
+// for any other Attempt returns 0.
 func Attempt(ctx context.Context) int {
 	if h, ok := ctx.Value(handlingKey{}).(*handling); ok {
 		return h.attempt
@@ -39,7 +40,8 @@ func Attempt(ctx context.Context) int {
 	return 0
 }
 
-// Consumer returns the name of the consumer that a handler belongs to. ctx is the handler's; empty: it is not.
+// Consumer returns the name of the consumer that a handler belongs to. ctx must be derived from the handler's context; for
+// any other Consumer returns an empty string.
 func Consumer(ctx context.Context) string {
 	if h, ok := ctx.Value(handlingKey{}).(*handling); ok {
 		return h.consumer
@@ -53,10 +55,10 @@ type PanicError struct {
 	Stack []byte
 }
 
-// Error names the value, without the stack.
+// Error returns the value as text, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
-// handlerError is what a handler returned, as opposed to what went wrong around it.
+// handlerError is an error that a handler returned, as opposed to one of the router or of Postgres.
 type handlerError struct {
 	err  error
 	late bool // its deadline had passed
@@ -69,7 +71,7 @@ var (
 	errEnds     = errors.New("the router ends the transaction of a handler, not the handler")
 	errAborted  = errors.New("handler returned nil after an error of Postgres that aborted its transaction")
 	errGoexit   = errors.New("handler ended its goroutine (runtime.Goexit, as testing.T.FailNow does)")
-	errUnfenced = errors.New("the event of a timeout reached a handler without timeout.Scheduler.Fence, so nothing keeps it from firing twice or after it was disarmed: " +
+	errUnfenced = errors.New("the event of a timeout reached a handler without timeout.Scheduler.Fence, so the timeout could fire twice or after it was disarmed: " +
 		"register the fence with Router.Use")
 )
 
@@ -78,11 +80,11 @@ const unresponsiveAfter = 5 * time.Second
 
 // call runs the handler of one event and returns how long it took. Every error is a *handlerError.
 //
-// The handler has a goroutine of its own, so neither its end by runtime.Goexit nor its disregard of its context takes a
-// lane with it. One that is abandoned finds its transaction closed.
+// The handler has a goroutine of its own, so that runtime.Goexit, or a handler that ignores the end of its context, doesn't
+// end or block a lane. The transaction of an abandoned handler is closed.
 func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, attempt int) (took time.Duration, err error) {
 	if wire.Undecoded(e) { // a dead letter that was retried
-		return 0, &handlerError{err: Dead(fmt.Errorf("%w: it could not be read when it came", rocketflow.ErrUndecodable))}
+		return 0, &handlerError{err: Dead(fmt.Errorf("%w: its message could not be decoded when it was delivered", rocketflow.ErrUndecodable))}
 	}
 	handler := c.handler(e)
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, handlingKey{}, &handling{c.name, e, attempt}), c.opts.Timeout)
@@ -125,13 +127,13 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 	return took, &handlerError{err: err}
 }
 
-// guard calls the handler and reports how it ended, whichever way that is.
+// guard calls the handler and sends to returned how it ended: its error, a panic or runtime.Goexit.
 func (c *consumer) guard(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event, handler rocketflow.HandlerFunc, returned chan<- error) {
 	err := errGoexit
 	defer func() {
 		if v := recover(); v != nil {
 			stack := debug.Stack()
-			c.logger(e).Error("a handler panicked; its transaction is rolled back and its event counts an attempt: mend the handler", keyError, logText(fmt.Errorf("%v", v)), keyStack, string(stack))
+			c.logger(e).Error("a handler panicked; its transaction is rolled back and its event counts an attempt: fix the handler", keyError, logText(fmt.Errorf("%v", v)), keyStack, string(stack))
 			c.cfg.Listener.Panicked(PanickedInfo{c.info(e), v, stack})
 			err = &PanicError{Value: v, Stack: stack}
 		}
@@ -142,8 +144,8 @@ func (c *consumer) guard(ctx context.Context, tx rocketflow.Tx, e rocketflow.Eve
 
 var errUnresponsive = errors.New("handler ignores that its context ended")
 
-// awaitReturn gives a handler whose context has ended a while to return, and then abandons it: its transaction is closed
-// to it, and it is listed by name until it returns.
+// awaitReturn waits for a handler whose context has ended, for at most unresponsiveAfter. Then it abandons the handler: it
+// closes its transaction and lists it in Router.Err until it returns.
 func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerTx, returned chan error) error {
 	grace := time.NewTimer(c.cfg.unresponsiveAfter)
 	defer grace.Stop()
@@ -154,7 +156,7 @@ func (c *consumer) awaitReturn(e rocketflow.Event, start time.Time, tx *handlerT
 	}
 	tx.abandon()
 	id := c.unresponsive.add(e, start)
-	c.logger(e).Error("a handler ignores that its context ended; its transaction is rolled back, its event counts an attempt, and its goroutine is left behind until it returns: mend the handler, so that it returns when its context ends",
+	c.logger(e).Error("a handler ignores that its context ended; its transaction is rolled back, its event counts an attempt, and its goroutine is left behind until it returns: fix the handler, so that it returns when its context ends",
 		keyRunning, time.Since(start))
 	c.cfg.Listener.Unresponsive(UnresponsiveInfo{c.info(e), time.Since(start)})
 	c.handling.Go(func(context.Context) {

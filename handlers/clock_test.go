@@ -69,7 +69,7 @@ func TestFastForwardGap(t *testing.T) {
 	promptly(t, "it is adopted", func() bool { return b.effectCount() == 1 })
 }
 
-// The look for followers that nobody wakes comes with the clock, too.
+// Followers whose earlier event was deleted by hand are found when the clock moves, too.
 func TestFastForwardStranded(t *testing.T) {
 	t.Parallel()
 	pool, schema, clock := testdb.Clocked(t)
@@ -84,11 +84,11 @@ func TestFastForwardStranded(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "DELETE FROM parked WHERE reason = 'dead'"); err != nil {
 		t.Fatal(err)
 	}
-	clock.FastForward(2 * sweepEvery)
+	clock.FastForward(2 * strandedInterval)
 	promptly(t, "it is looked at", func() bool { return b.count("SELECT count(*) FROM parked WHERE next_at < 'infinity'") == 1 })
 }
 
-// Ten days later the inbox has the new day's partition, and knows its duplicates; what is older than the retentions is
+// Ten days later the inbox has the new day's partition, and recognizes duplicates; what is older than the retentions is
 // gone.
 func TestFastForwardRetention(t *testing.T) {
 	t.Parallel()

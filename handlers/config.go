@@ -31,14 +31,15 @@ type Config struct {
 	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
 	Schema string
 	// Requester requests events that a consumer misses from their publisher. Defaults to Transactor, if that is one, as the
-	// *outbox.Outbox is. Without one New fails: [NoRequester] says that nobody is to request them.
+	// *outbox.Outbox is. Without one New fails; [NoRequester] turns such requests off.
 	Requester Requester
 
 	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows. Defaults to Source and a
-	// hyphen, with what a group's name can't hold replaced by hyphens.
+	// hyphen, with characters that a group's name can't have replaced by hyphens.
 	GroupPrefix string
 
-	// The following are the defaults of consumers: see the fields of [ConsumerConfig], and [Router.Configure].
+	// Lanes, BatchSize, MaxInFlight, RateLimit, Timeout, GapWait, AdoptAfter, Retry and Begin are the defaults of all
+	// consumers: see the fields of [ConsumerConfig], and [Router.Configure].
 
 	Lanes       int           // Defaults to 8.
 	BatchSize   int           // Defaults to 64.
@@ -50,21 +51,24 @@ type Config struct {
 	Retry       RetryPolicy   // Defaults to attempts for about a day, for any error.
 	Begin       broker.Begin  // Defaults to broker.BeginOldest.
 
-	// InboxRetention is how long events without order are remembered. Older ones can't be told from duplicates and become
-	// dead letters: it must be longer than the broker keeps messages. At least 1 h. Defaults to 7 days.
+	// InboxRetention is how long the inbox records that an event without order was handled. An older event can't be
+	// distinguished from a duplicate and becomes a dead letter, so it must be longer than the broker keeps messages. At least
+	// 1 h. Defaults to 7 days.
 	InboxRetention time.Duration
-	// PositionRetention is how long the place in a stream is remembered, one row each, after its last event. At least 1 h.
+	// PositionRetention is how long the position in a stream is kept after the stream's last event, as one row. At least 1 h.
 	// Defaults to 30 days.
 	PositionRetention time.Duration
-	// MaxAhead is how far a sequence, which is a time, may lie ahead of Postgres' clock. An event beyond it is a dead letter
-	// without a place in its stream, lest all genuine ones count as older. At least 1 min. Defaults to 1 h.
+	// MaxAhead is how far a sequence, which is a time, may lie ahead of Postgres' clock. An event beyond it becomes a dead
+	// letter and doesn't move the position, as all later events of the stream would then count as older. At least 1 min.
+	// Defaults to 1 h.
 	MaxAhead time.Duration
 
-	// Clock times the waits between two looks; what is due or too old is judged by Postgres' clock. Defaults to the machine's.
+	// Clock times the pauses between two searches for due work; what is due or too old is decided by Postgres' clock. Defaults
+	// to the machine's clock.
 	Clock rocketflow.Clock
-	// Listener is called when something happens. Defaults to none.
+	// Listener is called when something happens to events, for metrics and tests. Defaults to none.
 	Listener *Listener
-	// Logger gets what an operator should know. Defaults to warnings and errors on stderr.
+	// Logger gets warnings and errors that operators should see. Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 
 	unresponsiveAfter time.Duration // set by tests
@@ -73,15 +77,16 @@ type Config struct {
 
 // ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
 type ConsumerConfig struct {
-	// Lanes is how many transactions the consumer runs side by side in this process. Each holds a connection. The events of
-	// one aggregate never run side by side.
+	// Lanes is how many transactions the consumer runs concurrently in this process. Each holds a connection. The events of
+	// one aggregate never run concurrently.
 	Lanes int
-	// BatchSize is how many events at most share a transaction. A lane begins with a few, doubles its batch with each success,
-	// and halves it after a failure, a deadlock or a serialization failure. 1: each event has its own transaction.
+	// BatchSize is the maximum number of events that share a transaction. A lane begins with a few, doubles its batch with
+	// each success, and halves it after a failure, a deadlock or a serialization failure. 1 gives each event its own
+	// transaction.
 	BatchSize int
-	// MaxInFlight is how many messages the consumer holds unsettled in this process.
+	// MaxInFlight is the maximum number of messages that this process has received for the consumer and not settled.
 	MaxInFlight int
-	// RateLimit is how many events a second the consumer handles in this process.
+	// RateLimit is the maximum number of events that the consumer handles in a second in this process.
 	RateLimit float64
 	// Timeout is how long one call of a handler may take. Its context ends then; a handler that doesn't return soon after is
 	// abandoned: its transaction is rolled back, the event counts an attempt, and Router.Err names it.
@@ -94,9 +99,9 @@ type ConsumerConfig struct {
 	AdoptAfter time.Duration
 	// Retry says when failed events are tried again. If it is set, it replaces the Router's as a whole, rules included.
 	Retry RetryPolicy
-	// Begin says which events the consumer handles of a topic that it reads for the first time, by when they were recorded:
-	// with broker.BeginOldest a new mailer mails for the events of the past days, too. It counts at the first Start with the
-	// topic; later changes have no effect. A consumer that gets another name is a new one and begins anew.
+	// Begin is where the consumer begins to handle a topic that it reads for the first time, by the times when events were
+	// recorded: with broker.BeginOldest a new mailer also sends mails for the events of the past days. It takes effect at the
+	// first Start with the topic; later changes have no effect. A consumer with another name is a new one and begins anew.
 	Begin broker.Begin
 }
 
@@ -161,7 +166,7 @@ func (c Config) validate() error {
 // Group returns the name of a consumer's group at the broker.
 func (c Config) Group(consumer string) string { return c.withDefaults().GroupPrefix + consumer }
 
-// consumer completes the configuration of a consumer.
+// consumer returns a consumer's configuration, with the Router's values for zero fields.
 func (c Config) consumer(own ConsumerConfig) ConsumerConfig {
 	own.Lanes = cmp.Or(own.Lanes, c.Lanes)
 	own.BatchSize = cmp.Or(own.BatchSize, c.BatchSize)
@@ -211,7 +216,7 @@ func isGroupRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '%' || r == '|'
 }
 
-// groupName replaces what a group's name can't hold.
+// groupName replaces the characters that a group's name can't have.
 func groupName(s string) string {
 	name := []rune(s)
 	for i, r := range name {

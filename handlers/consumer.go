@@ -32,18 +32,18 @@ type consumer struct {
 
 	queue    *queue
 	requests *missingRequester
-	retries  atomic.Int64  // parked events that are with the lanes
+	retries  atomic.Int64  // parked events that the queue or a lane has
 	wake     chan struct{} // to findDue; buffered
 
-	finding  background.Group // what finds work: for due and missing events, and the waits of early ones; ends first
+	finding  background.Group // loops that find due events, request missing ones and end the waits of early ones; stops first
 	lanes    sync.WaitGroup   // they end when the queue is closed
-	handling background.Group // the handlers' calls; its context is that of the lanes, and ends last
-	ended    <-chan struct{}  // closed: what is in hand goes back to the broker
+	handling background.Group // the handlers' calls; its context is that of the lanes; stops last
+	ended    <-chan struct{}  // closed: deliveries that aren't settled go back to the broker
 
 	unresponsive unresponsive
 	subscription broker.Consumer
-	laneStall    stall // why the lanes get nothing done at present
-	findStall    stall // why due events can't be found at present
+	laneStall    stall // of the lanes
+	findStall    stall // of findDue
 	stalls       *stallLog
 }
 
@@ -61,8 +61,8 @@ func newConsumer(name string, cfg *Config, opts ConsumerConfig, store inbox.Stor
 	return c
 }
 
-// register records what the consumer handles, and reads since when it reads its topics and what other versions of the
-// program handle.
+// register records the routes that the consumer has handlers for, and reads where it begins in its topics and which routes
+// other versions of the program have recorded.
 func (c *consumer) register(ctx context.Context) error {
 	var from *time.Time
 	if at, ok := c.opts.Begin.Time(); ok {
@@ -82,13 +82,13 @@ func (c *consumer) register(ctx context.Context) error {
 		}
 	}
 	for _, r := range c.missed {
-		c.cfg.Logger.Warn("a handler that was registered before is missing in this process, so its events wait for a process that has it; if the handler is gone for good, retire it with `rocketflow redrive retire`",
+		c.cfg.Logger.Warn("a handler that was registered before is missing in this process, so its events wait for a process that has it; if the handler was removed for good, retire it with `rocketflow redrive retire`",
 			keyConsumer, c.name, keyTopic, r.Topic, keyType, r.Type)
 	}
 	return nil
 }
 
-// routes lists what the consumer has handlers for in this process.
+// routes lists the topics and types that the consumer has handlers for in this process.
 func (c *consumer) routes() []inbox.Route { return slices.Collect(maps.Keys(c.handlers)) }
 
 func (c *consumer) topics() []string {
@@ -99,11 +99,11 @@ func (c *consumer) topics() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// beginMargin is how much earlier than the consumer's beginning the broker is to begin: it goes by the time when it
-// stored a message, the consumer by when the event was recorded, and what is older is stepped over.
+// beginMargin is how much earlier than the consumer the broker begins: the broker goes by the time when it stored a message,
+// the consumer by the time when the event was recorded. The consumer skips older events.
 const beginMargin = 10 * time.Minute
 
-// begin returns where a group that the broker doesn't know begins.
+// begin returns where the consumer's group begins if it is new at the broker.
 func (c *consumer) begin() broker.Begin {
 	var first time.Time
 	for _, topic := range c.topics() {
@@ -118,7 +118,7 @@ func (c *consumer) begin() broker.Begin {
 	return broker.BeginAt(first.Add(-beginMargin))
 }
 
-// run starts the consumer. It ends as drain says.
+// run starts the consumer's goroutines. drain ends them.
 func (c *consumer) run() error {
 	return c.handling.Start(context.Background(), func(handling context.Context) error {
 		c.ended = handling.Done()
@@ -133,13 +133,13 @@ func (c *consumer) run() error {
 	})
 }
 
-// drain ends the consumer: the handlers that run return and what ran is committed; what was not begun goes back to the
-// broker. When ctx ends before that, handlers are cut off, and their events come again.
+// drain ends the consumer: it waits for running handlers and commits their turns; deliveries that were not begun go back to
+// the broker. When ctx ends before that, the handlers' contexts are cancelled, and their events are delivered again.
 func (c *consumer) drain(ctx context.Context) error {
-	_ = c.finding.Stop(ctx) // what it has taken is with the queue, or due again
+	_ = c.finding.Stop(ctx) // the parked events that it has taken are in the queue, or due again
 	var err error
 	if e := c.putBack(ctx, c.queue.close(), 0); e != nil {
-		c.cfg.Logger.Warn("parked events that this process took could not be put back; they are due again when the time is over for which they were taken", keyConsumer, c.name, keyError, logText(e))
+		c.cfg.Logger.Warn("parked events that this process took could not be released; they are due again when their claim expires", keyConsumer, c.name, keyError, logText(e))
 	}
 	if c.subscription != nil {
 		err = errors.Join(err, c.subscription.Stop(ctx))
@@ -156,18 +156,18 @@ func (c *consumer) drain(ctx context.Context) error {
 	return nil
 }
 
-// isStopping reports whether nothing new is to begin.
+// isStopping reports whether the consumer must not begin anything new.
 func (c *consumer) isStopping() bool { return !c.finding.Running() }
 
-// stopGrace is how long everything has to end once handlers have returned or were abandoned.
+// stopGrace is how long the goroutines have to end once handlers have returned or were abandoned.
 const stopGrace = time.Second
 
 func (c *consumer) handler(e rocketflow.Event) rocketflow.HandlerFunc { return c.handlers[routeOf(e)] }
 
 func (c *consumer) info(e rocketflow.Event) EventInfo { return EventInfo{Consumer: c.name, Event: e} }
 
-// receive is called by the broker for each message. It returns nil once the event is settled in Postgres, and an error only if the
-// router stops before.
+// receive is called by the broker for each message. It returns nil once the event is settled in Postgres, and an error only
+// if the router stops before that.
 func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 	e, err := decode(d)
 	c.cfg.Listener.Received(ReceivedInfo{c.info(e), d.Attempt})
@@ -187,14 +187,15 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		// A handler that takes long must not keep the events of other aggregates out: what waits for it moves to Postgres.
+		// Events that wait for a slow handler move to Postgres, so that they don't take the room of other aggregates' events.
 		if c.laneStall.err() == nil && c.queue.divert(it, c.share()) {
 			return c.parkBusy(ctx, it.event)
 		}
 	}
 }
 
-// share returns how many messages in hand may wait for one handler that takes long: half of all, should all lanes be so.
+// share returns how many deliveries may wait in memory for one slow handler, such that with slow handlers in all lanes half of
+// MaxInFlight remains.
 func (c *consumer) share() int { return max(1, c.opts.MaxInFlight/(2*c.opts.Lanes)) }
 
 // now returns the time by Config.Clock.
@@ -223,7 +224,7 @@ func (c *consumer) signal() {
 	}
 }
 
-// err returns why the consumer handles nothing, or not all, at present.
+// err returns why the consumer handles no events, or not all, at present; nil if it works.
 func (c *consumer) err() error {
 	err := errors.Join(c.laneStall.err(), c.findStall.err(), c.unresponsive.err())
 	if c.subscription != nil {

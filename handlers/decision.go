@@ -14,47 +14,47 @@ type decision int
 
 const (
 	undecided     decision = iota // the turn ended before it came to the event
-	run                           // its handler runs
-	stepOver                      // it is settled without a handler: none is recorded, or it is older than the consumer's beginning
-	unhandled                     // it waits for a process that has its handler
-	duplicate                     // it was handled before
-	alreadyParked                 // it waits in Postgres
-	behind                        // an earlier event of its stream waits in Postgres
-	early                         // its predecessor was not handled
-	failed                        // its handler failed in an earlier turn: it waits for its next attempt, or is a dead letter
-	discarded                     // its handler failed in an earlier turn with an error that settles the event
-	tooOld                        // nobody can tell whether it was handled: a dead letter
-	tooLate                       // it was not handled, but its followers were: a dead letter
-	tooFarAhead                   // its sequence lies in the future: a dead letter
-	conflict                      // another content has its identity, or its place: a dead letter
-	unreadable                    // the message is no event: a dead letter
+	run                           // call its handler
+	skip                          // settle it without a handler: none is recorded, or it is older than the consumer's beginning
+	unhandled                     // park it for a process that has its handler
+	duplicate                     // settle it: it was handled before
+	alreadyParked                 // settle the delivery: the event is parked
+	behind                        // park it: an earlier event of its stream is parked
+	early                         // let it wait: its predecessor was not handled
+	failed                        // park it: its handler failed in an earlier turn
+	discarded                     // settle it: its handler failed in an earlier turn with an error that discards it
+	tooOld                        // dead letter: the inbox no longer has whether it was handled
+	tooLate                       // dead letter: it was not handled, but its followers were
+	tooFarAhead                   // dead letter: its sequence lies in the future
+	conflict                      // dead letter: another event with other content has its identity or its place
+	unreadable                    // dead letter: the message is no event
 )
 
-// situation is what a turn knows of an event when it decides about it, under the locks of the event's stream.
+// situation is the state of an event that a decision depends on, read under the lock of the event's stream.
 type situation struct {
 	event    rocketflow.Event
 	position inbox.Position // of its stream, if it has an order
-	forked   bool           // the stream went past parked events in this turn, so position is no longer known in full
+	forked   bool           // the stream went past parked events in this turn, so position must be read anew
 
 	row     *inbox.Record // set: the event is parked and due; nil: the broker delivered it
 	follows bool          // it is not the first of the parked events of the turn
 
 	unreadable    bool         // the message is no event
 	alreadyParked bool         // delivered, while its row waits in Postgres
-	entry         *inbox.Entry // what the inbox says of it; nil: it was not read
+	entry         *inbox.Entry // the event's row in the inbox; nil: it has none, or it was not read
 	repeated      bool         // another copy of it runs in the same turn
 
-	failure *outcome // set: its handler failed in an earlier turn, and this one records what follows
+	failure *outcome // set: its handler failed in an earlier turn, and this turn records the outcome
 }
 
-// conditions are what a decision depends on besides the situation.
+// conditions are the settings and times that a decision depends on besides the situation.
 type conditions struct {
 	now               time.Time // by Postgres' clock
 	maxAhead          time.Duration
 	inboxRetention    time.Duration
 	positionRetention time.Duration
 	adoptAfter        time.Duration // how long an event waits for a predecessor that is older than the consumer
-	begin             time.Time     // events recorded before are stepped over; zero: none
+	begin             time.Time     // events recorded before are skipped; zero: none
 	born              time.Time     // when the consumer first read the topic
 	handled           bool          // this process has a handler
 	recorded          bool          // some process has one
@@ -101,9 +101,9 @@ func decideUnordered(s situation, r conditions) decision {
 	e := s.event
 	d := r.handler(e)
 	switch {
-	case d != run || !inbox.UsesInbox(e):
+	case !inbox.UsesInbox(e), d == skip, d == unhandled && s.entry == nil:
 		return d
-	case s.row == nil && r.expired(e):
+	case d == run && s.row == nil && r.expired(e):
 		return tooOld
 	case s.entry == nil && s.failure != nil:
 		return run
@@ -115,7 +115,7 @@ func decideUnordered(s situation, r conditions) decision {
 	case s.repeated:
 		return duplicate
 	}
-	return run
+	return d
 }
 
 // decideDelivered decides about an ordered event that the broker delivered.
@@ -137,19 +137,18 @@ func decideDelivered(e rocketflow.Event, at inbox.Position, r conditions) decisi
 	return decideInTurn(e, at, r)
 }
 
-// decideParked decides about a parked event that is due, under the lock of its stream. waited is how long it has been
-// parked.
+// decideParked decides about a parked event that is due. waited is how long it has been parked.
 func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r conditions, waited time.Duration) decision {
 	switch {
 	case r.beforeBeginning(e) && e.Sequence <= at.Last:
-		return duplicate // it would have been stepped over
+		return duplicate // it would have been skipped
 	case reason == inbox.Busy && e.Sequence <= at.Last && !at.PassedOver(e.Sequence):
-		return duplicate // it was parked without a look at the position, which its stream's handler held
+		return duplicate // it was parked without reading the position, which a running handler had locked
 	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
-		// It is parked, so it was not handled: nothing handles a parked event but the turn that takes it out.
+		// It is parked, so it was not handled: only the turn that takes its row handles a parked event.
 		return tooLate
 	case reason == inbox.Retry:
-		return r.handler(e) // that its turn had come was decided before
+		return r.handler(e) // an earlier turn decided that its predecessors were handled
 	}
 	d := decideInTurn(e, at, r)
 	if d == early && !r.adoptable(e, at.Last) || d != early && d != tooOld {
@@ -161,7 +160,7 @@ func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r 
 	return r.handler(e)
 }
 
-// decideInTurn decides about an event before which nothing is parked.
+// decideInTurn decides about an event of a stream in which no earlier event is parked.
 func decideInTurn(e rocketflow.Event, at inbox.Position, r conditions) decision {
 	switch {
 	case at.Last > 0 && e.Previous <= at.Last:
@@ -176,47 +175,48 @@ func decideInTurn(e rocketflow.Event, at inbox.Position, r conditions) decision 
 	return early
 }
 
-// handler decides about an event whose turn has come.
+// handler decides about an event whose predecessors were handled: whether this process has its handler.
 func (r conditions) handler(e rocketflow.Event) decision {
 	switch {
 	case r.beforeBeginning(e):
-		return stepOver
+		return skip
 	case r.handled:
 		return run
 	case r.recorded:
 		return unhandled
 	}
-	return stepOver
+	return skip
 }
 
-// beforeBeginning reports whether e was recorded before the consumer's beginning. A timeout is never: it belongs to the time
-// at which it fires.
+// beforeBeginning reports whether e was recorded before the consumer's beginning. It is false for the event of a timeout,
+// whose time is when it fires.
 func (r conditions) beforeBeginning(e rocketflow.Event) bool {
-	return e.TimeoutName == "" && e.Time.Before(r.begin) // a zero begin is before all
+	return e.TimeoutName == "" && e.Time.Before(r.begin) // no time is before a zero begin
 }
 
 func (r conditions) tooFarAhead(e rocketflow.Event) bool {
 	return e.Sequence > r.now.Add(r.maxAhead).UnixMicro()
 }
 
-// expired reports whether the inbox may have forgotten an event without order: it is kept by the day of the event's id.
+// expired reports whether the inbox may no longer have the row of an event without order. Its partitions go by the day of
+// the event's id.
 func (r conditions) expired(e rocketflow.Event) bool {
 	oldest := r.now.Add(-r.inboxRetention)
 	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && drawnAt(e.ID).Before(oldest)
 }
 
-// drawnAt returns when a UUIDv7 was drawn.
+// drawnAt returns the time in a UUIDv7.
 func drawnAt(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
 
-// adoptable reports whether an event's predecessor will never come: the stream is new here, and the predecessor is older than
-// the consumer or than what positions remember.
+// adoptable reports whether an event can be handled without its predecessor, because that will never come: the consumer has
+// no position in the stream, and the predecessor is older than the consumer or than the retention of positions.
 func (r conditions) adoptable(e rocketflow.Event, last int64) bool {
 	return last == 0 && (e.Previous < r.born.UnixMicro() || e.Previous < r.now.Add(-r.positionRetention).UnixMicro())
 }
 
-// passes reports whether e runs though an event with a lower sequence is parked: all that e is linked to has been handled,
-// and the parked one waits for something else, which no longer exists if its publisher's database has lost commits in a
-// failover. A parked one that may yet be adopted is waited for.
+// passes reports whether e runs although an event with a lower sequence is parked: e's predecessor was handled, and the
+// parked one waits for another predecessor, which no longer exists if its publisher's database has lost commits in a
+// failover. A parked one that may still be adopted is waited for.
 func passes(e rocketflow.Event, at inbox.Position, r conditions) bool {
 	head := rocketflow.Event{Previous: at.HeadPrevious}
 	return e.Previous <= at.Last && at.HeadPrevious > at.Last && !r.adoptable(head, at.Last)

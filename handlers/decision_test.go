@@ -34,9 +34,9 @@ func TestDecisions(t *testing.T) {
 		{name: "behind a gap", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, want: early},
 		{name: "behind a parked one", sequence: 14, previous: 12, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 10}, want: behind},
 		{name: "linked as a parked one is", sequence: 14, previous: 10, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 10}, want: behind},
-		{name: "past a ghost that waits", sequence: 14, previous: 10, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 11}, want: run},
-		{name: "past a ghost, linked to one before a ghost that was handled", sequence: 14, previous: 9, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 11}, want: run},
-		{name: "the first, past a ghost", sequence: at(0), at: inbox.Position{Head: at(-2), HeadPrevious: at(-3)}, born: now.Add(-time.Hour), want: run},
+		{name: "past a lost event that is parked", sequence: 14, previous: 10, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 11}, want: run},
+		{name: "past a lost event, linked to one before a lost event that was handled", sequence: 14, previous: 9, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 11}, want: run},
+		{name: "the first, past a lost event", sequence: at(0), at: inbox.Position{Head: at(-2), HeadPrevious: at(-3)}, born: now.Add(-time.Hour), want: run},
 		{name: "not past what may be adopted", sequence: at(0), at: inbox.Position{Head: at(-2), HeadPrevious: at(-3)}, born: now, want: behind},
 		{name: "parked and delivered again", sequence: 12, previous: 11, at: inbox.Position{Last: 10, Head: 12, HeadID: id.String()}, want: alreadyParked},
 		{name: "another with the place of a parked one", sequence: 12, previous: 11, at: inbox.Position{Last: 10, Head: 12, HeadID: other}, want: conflict},
@@ -47,16 +47,16 @@ func TestDecisions(t *testing.T) {
 		{name: "far ahead of the clock", sequence: at(2 * time.Hour), previous: 10, at: inbox.Position{Last: 10}, want: tooFarAhead},
 		{name: "a little ahead of the clock", sequence: at(time.Minute), previous: 10, at: inbox.Position{Last: 10}, want: run},
 		{name: "of a stream that may have been forgotten", sequence: at(-31 * 24 * time.Hour), want: tooOld},
-		{name: "without a handler", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, unknown: true, want: stepOver},
+		{name: "without a handler", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, unknown: true, want: skip},
 		{name: "its handler is elsewhere", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, unhandled: true, want: unhandled},
-		{name: "before the beginning", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, begin: now, want: stepOver},
+		{name: "before the beginning", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, begin: now, want: skip},
 		{name: "the first after the beginning", sequence: at(-time.Minute), previous: at(-2 * time.Hour), begin: now.Add(-time.Hour), want: run},
 
 		{name: "parked, its gap filled", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Gap, want: run},
 		{name: "parked, its gap stands", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Gap, waited: time.Hour, want: early},
 		{name: "parked, to be tried again", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Retry, want: run},
 		{name: "parked, to be tried again elsewhere", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Retry, unhandled: true, want: unhandled},
-		{name: "parked, its handler retired", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Unhandled, unknown: true, want: stepOver},
+		{name: "parked, its handler retired", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Unhandled, unknown: true, want: skip},
 		{name: "parked, the position moved past it", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Gap, want: tooLate},
 		{name: "moved to Postgres beside a copy that was handled", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Busy, want: duplicate},
 		{name: "parked and older than the consumer", sequence: at(0), previous: at(-2 * time.Hour), parked: inbox.Gap, born: now.Add(-time.Hour), want: early},
@@ -132,5 +132,42 @@ func TestDecisionsBesidesTheOrder(t *testing.T) {
 		if got := decide(c.in, r); got != c.want {
 			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+// TestDecisionsWithoutTheHandler walks through what becomes of an event without order whose handler is in another process.
+func TestDecisionsWithoutTheHandler(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMicro(1_800_000_000_000_000)
+	r := conditions{now: now, maxAhead: time.Hour, inboxRetention: time.Hour, positionRetention: time.Hour, recorded: true}
+	e := rocketflow.Event{ID: uuid.New(), Time: now.Add(-time.Minute)}
+	old, timeout := e, e
+	old.Time = now.Add(-2 * time.Hour)
+	timeout.TimeoutName = "payment"
+	digest := stored.Digest(e)
+	other := digest + 1
+	parked := &inbox.Record{Event: e, Reason: inbox.Retry}
+	for _, c := range []struct {
+		name string
+		in   situation
+		want decision
+	}{
+		{"not in the inbox", situation{event: e}, unhandled},
+		{"not in the inbox, and older than it", situation{event: old}, unhandled},
+		{"a copy was handled", situation{event: e, entry: &inbox.Entry{Digest: &digest}}, duplicate},
+		{"a copy was handled, by a version that kept no digest", situation{event: e, entry: &inbox.Entry{}}, duplicate},
+		{"another content with its identity was handled", situation{event: e, entry: &inbox.Entry{Digest: &other}}, conflict},
+		{"parked", situation{event: e, row: parked}, unhandled},
+		{"parked, and a copy was handled", situation{event: e, row: parked, entry: &inbox.Entry{Digest: &digest}}, duplicate},
+		{"delivered again while parked", situation{event: e, entry: &inbox.Entry{}, alreadyParked: true}, alreadyParked},
+		{"a timeout, which uses no inbox", situation{event: timeout}, unhandled},
+	} {
+		if got := decide(c.in, r); got != c.want {
+			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
+		}
+	}
+	r.recorded = false
+	if got := decide(situation{event: e}, r); got != skip {
+		t.Errorf("no process has its handler: decision %d, want %d", got, skip)
 	}
 }

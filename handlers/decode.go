@@ -19,7 +19,7 @@ import (
 // rocketflow.ErrUndecodable; a handler that returns it makes the event a dead letter.
 func Decode[T any](e rocketflow.Event) (T, error) { return wire.DecodeBody[T](e) }
 
-// decode reads a message. With an error it returns what a dead letter can hold of it: an event without order.
+// decode decodes a message. With an error it returns an event without order that a dead letter can hold.
 func decode(d broker.Delivery) (rocketflow.Event, error) {
 	e, err := wire.EventOf(d)
 	if err == nil {
@@ -42,12 +42,12 @@ func decode(d broker.Delivery) (rocketflow.Event, error) {
 	return e, err
 }
 
-// digestID is a UUID of version 8 that is the same each time.
+// digestID returns a UUID of version 8 that is always the same for the same parts.
 func digestID(parts ...string) uuid.UUID {
 	return uuid.NewHash(sha256.New(), uuid.NameSpaceOID, []byte(strings.Join(parts, "\x00")), 8)
 }
 
-// storable refuses an event of which Postgres could not keep a position.
+// storable returns an error for an event whose stream can't be stored in a position's row.
 func storable(e rocketflow.Event) error {
 	if !e.Ordered() {
 		return nil

@@ -23,24 +23,24 @@
 // # What a handler may rely on
 //
 //   - Its effects in tx happen once for each event (source and id) and consumer, whatever is delivered twice and whatever
-//     process dies: the record that the event was handled commits in the same transaction. What it does elsewhere may be
+//     process dies: the record that the event was handled commits in the same transaction. Its effects outside tx may be
 //     repeated, see below.
 //   - It sees the events of one stream (source, topic, subject) in the order of their commits, without gaps, one at a
-//     time, across all processes. This rests on Postgres alone: a row of the table position, made before the first event
-//     runs and locked while a handler runs, and the link from each event to its predecessor. Queues and rebalances of the
-//     broker only make it cheap.
-//   - A failing event holds back its own stream, or only itself if it has no order. All else flows on, also while a handler
-//     takes long: what comes behind it moves to Postgres once it would take the room of others.
-//   - Events without order run as they come, side by side.
+//     time, across all processes. This depends on Postgres alone: a row of the table position, made before the first event
+//     runs and locked while a handler runs, and the link from each event to its predecessor. The broker's queues make it
+//     cheap and are not relied on.
+//   - A failing event holds back its own stream, or only itself if it has no order. Other streams go on, also while a handler
+//     takes long: the events behind it move to Postgres before they take the room of others.
+//   - Events without order run as they come, concurrently.
 //
 // # What may run twice
 //
 // Several events may share a transaction, up to ConsumerConfig.BatchSize. When a handler fails, the transaction rolls
 // back: the handlers of the events before it run once more, in a transaction without it; the one that failed runs once
-// more alone, unless its error says what becomes of the event; those behind it have not run yet. So a call to another
+// more alone, unless its error decides about the event (below); those behind it have not run yet. So a call to another
 // system may be repeated for neighbours of a failing event, as it may after a crash, a deadlock or a lost connection.
-// BatchSize 1 gives each event a transaction of its own. A Stop lets the handlers that run return and commits what ran. A
-// handler must leave the transaction usable and must not end it.
+// BatchSize 1 gives each event a transaction of its own. Stop waits for running handlers and commits their work. A handler
+// must leave the transaction usable and must not end it.
 //
 // A lane begins with batches of a few events. Each success doubles its batch up to BatchSize; a failing event, a deadlock
 // and a serialization failure halve it, and after deadlocks it grows ever more slowly. So handlers that lock rows in
@@ -48,22 +48,23 @@
 //
 // # What a handler returns
 //
-// nil commits. [Discard] and rocketflow.ErrStale undo its effects and settle the event. [RetryAfter] requests the event
-// again later without counting an attempt. [Dead], and rocketflow.ErrUndecodable, make it a dead letter at once. Any other
-// error, a panic, an end of its goroutine and a passed deadline count an attempt: the event is parked and tried again with
-// exponential backoff, by default for about a day; then it is a dead letter. [RetryPolicy] changes that, for a consumer and
-// by the error. Errors of Postgres itself (a lost connection, a deadlock) count nothing: the router tries again by itself and
-// sends nothing back to the broker. A handler that ignores the end of its context is abandoned, and [Router.Err] names it.
+// nil commits. [Discard] and rocketflow.ErrStale undo its effects and settle the event. [RetryAfter] undoes its effects and
+// has the event tried again later without counting an attempt. [Dead], and rocketflow.ErrUndecodable, make it a dead letter
+// at once. Any other error, a panic, an end of its goroutine and a passed deadline count an attempt: the event is parked and
+// tried again with exponential backoff, by default for about a day; then it is a dead letter. [RetryPolicy] changes that, for
+// a consumer and by the error. Errors of Postgres itself (a lost connection, a deadlock) don't count: the router runs the
+// transaction again and sends nothing back to the broker. A handler that ignores the end of its context is abandoned, and
+// [Router.Err] names it.
 //
 // # Deployments
 //
-// What a consumer handles is recorded when it starts. A process that meets a recorded type without having its handler, an
-// old version beside a new one or the other way round, parks the event, with what is behind it in its stream, and a process
-// that has the handler takes it within seconds. If no process has it any more the events wait, with the reason
-// [Unhandled], until an operator retires the handler (`rocketflow redrive retire`); they are stepped over then, and so is a
-// type that was never recorded. A handler sees the events that were published after it was first registered, and perhaps
-// some before. A consumer that is renamed is a new one: it begins where [ConsumerConfig].Begin says, and what waited for the
-// old name stays with the old name.
+// The topics and types that a consumer handles are recorded when it starts. A process that receives an event of a recorded
+// type without having its handler, such as an old version of the program beside a new one, parks the event, with those
+// behind it in its stream, and a process that has the handler takes it within seconds. If no process has the handler any
+// more the events wait, with the reason [Unhandled], until an operator retires the handler (`rocketflow redrive retire`);
+// then they are settled without a handler, as are events of a type that was never recorded. A handler sees the events that
+// were published after it was first registered, and perhaps some before. A consumer that is renamed is a new one: it begins
+// at [ConsumerConfig].Begin, and events that are parked for the old name stay with the old name.
 //
 // # Parked events
 //
@@ -75,28 +76,28 @@
 // # Gaps
 //
 // An event that comes before its predecessor waits in memory for Config.GapWait, because neighbours swap within
-// milliseconds, and is then parked and looked at again after one second, two, four, up to thirty. Each time Config.Requester
-// requests from the publisher what is missing, which it can send again for as long as its outbox keeps it: an event that
-// the broker lost is late, then, not lost. What is older than the consumer is not requested. If the consumer has
-// never seen the stream and the predecessor is older than the consumer or than Config.PositionRetention, it will not
-// come: such an event is accepted after Config.AdoptAfter. Should the predecessor come after all, it becomes a dead
-// letter without a place in the stream: neither is it lost in silence, nor does it hold anyone. An event that is itself
-// too old to be checked for duplication becomes a dead letter.
+// milliseconds, and is then parked and checked again after one second, two, four, up to thirty. Each time Config.Requester
+// requests the missing events from the publisher, which can send them again for as long as its outbox keeps them: so an
+// event that the broker lost is late, not lost. Events older than the consumer are not requested. If the consumer has no
+// position in the stream and the predecessor is older than the consumer or than Config.PositionRetention, the predecessor
+// will not come: such an event is accepted after Config.AdoptAfter. If the predecessor comes after all, it becomes a dead
+// letter without a place in the stream, which holds back no other event. An event that is itself too old to be checked for
+// duplication becomes a dead letter.
 //
-// After a failover that lost commits of the publisher, events may be at the broker that no longer exist, and wait for
-// predecessors that never will be. They hold nobody: an event all of whose predecessors were handled passes them, and they
-// become dead letters without a place.
+// After a failover in which the publisher's database lost commits, the broker may have events that no longer exist in the
+// outbox, and that wait for predecessors that never come. They hold back no other event: an event all of whose predecessors
+// were handled passes them, and they become dead letters without a place.
 //
 // # What is refused
 //
 // An event becomes a dead letter, with the reason, where running it would be wrong: a message that is no event; a sequence
-// more than Config.MaxAhead ahead of Postgres' clock; another content under the source and id, or in the place, of an event
-// that is known; the event of a timeout whose handler has no fence.
+// more than Config.MaxAhead ahead of Postgres' clock; an event with the source and id, or the place in the stream, of
+// another event with other content; the event of a timeout whose handler has no fence.
 //
 // # How it works
 //
-// The broker delivers an event to its consumer, whose queue gives it to one of its lanes. A lane makes one turn after the
-// other: a transaction that loads what is known of some events, decides about each, runs the handlers of those whose turn
-// has come, and stores what became of all. Events that were parked and are due, and those that follow them, take the same
-// way. All SQL is in package internal/inbox.
+// The broker delivers an event to its consumer, whose queue gives it to one of its lanes. A lane executes one turn after the
+// other. A turn is a transaction that loads the positions and inbox rows of some events, decides about each event, runs the
+// handlers of those that are next in their streams, and stores the outcome of all. Parked events that are due, and those
+// that follow them, are handled in turns, too. All SQL is in package internal/inbox.
 package handlers

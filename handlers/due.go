@@ -9,29 +9,29 @@ import (
 )
 
 const (
-	// maxPause is how long findDue pauses at most: another process may park an event, an operator may retry one.
+	// maxPause is the longest pause of findDue. Another process may park an event meanwhile, or an operator retry one.
 	maxPause = 3 * time.Second
 	minPause = 20 * time.Millisecond
-	// sweepEvery is how often it looks for parked events whose predecessors were deleted by hand.
-	sweepEvery = time.Minute
-	// takenMargin is added to the handler's time for what a lane does before.
+	// strandedInterval is how often findDue looks for parked events whose predecessors were deleted by hand.
+	strandedInterval = time.Minute
+	// takenMargin is added to the handler's timeout for the time that an event waits for a lane.
 	takenMargin = 10 * time.Second
-	// busyRecheck is when to look again at what is due behind a handler that takes long.
+	// busyRecheck is the pause before a due event behind a slow handler is taken again.
 	busyRecheck = 5 * time.Second
 )
 
-// maxRetries is how many parked events may be with the lanes at a time.
+// maxRetries is how many parked events the queue and the lanes may have at a time.
 func (c *consumer) maxRetries() int { return 4 * c.opts.Lanes }
 
-// findDue takes parked events that are due and gives them to the lanes, which run them between deliveries: what runs at a
-// time, and the order within a stream, stay bounded by the lanes. It returns when stopping ends, and no statement is cut off
-// then, as what it took would wait; statements end with ctx.
+// findDue takes parked events that are due and gives them to the queue; the lanes run them between deliveries. It returns
+// when stopping ends, but its statements end with ctx only: events that a cancelled statement took would wait until their
+// claim expires.
 func (c *consumer) findDue(stopping, ctx context.Context) {
-	var swept time.Time
+	var checked time.Time
 	background.Loop{Clock: c.cfg.Clock, Wake: c.wake}.Run(stopping, func(context.Context) time.Duration {
 		pause, err := c.takeDue(ctx)
-		if now := c.now(); err == nil && now.Sub(swept) > sweepEvery {
-			swept = now
+		if now := c.now(); err == nil && now.Sub(checked) > strandedInterval {
+			checked = now
 			err = c.wakeStranded(ctx)
 		}
 		switch {
@@ -45,11 +45,11 @@ func (c *consumer) findDue(stopping, ctx context.Context) {
 	})
 }
 
-// takeDue takes what is due and returns how long to pause then.
+// takeDue takes due events and returns how long to pause after it.
 func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 	free := c.maxRetries() - int(c.retries.Load())
 	if free <= 0 {
-		return maxPause, nil // a lane signals when it is done with one
+		return maxPause, nil // a lane that is done with one signals earlier
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -68,12 +68,12 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if len(due) == 0 {
-		pause = max(pause, minPause) // what is due is locked by another process
+		pause = max(pause, minPause) // the due events are locked by another process
 	}
 	return pause, nil
 }
 
-// giveDue gives due events to the lanes, but for those whose group has been busy for long: they would take the place of
+// giveDue gives due events to the queue. Those whose group has been busy for long are put back, as they would take the room of
 // others.
 func (c *consumer) giveDue(ctx context.Context, due []parkedKey) error {
 	var busy []parkedKey
@@ -91,8 +91,7 @@ func (c *consumer) giveDue(ctx context.Context, due []parkedKey) error {
 	return c.putBack(ctx, busy, after)
 }
 
-// putBack makes events that were taken and not run due again. Should it fail, they are due when the time for which they
-// were taken is over.
+// putBack makes events that were taken and not run due again. If it fails, they are due when their claim expires.
 func (c *consumer) putBack(ctx context.Context, due []parkedKey, after time.Duration) error {
 	if len(due) == 0 {
 		return nil

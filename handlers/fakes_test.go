@@ -15,7 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// memory is a broker that keeps its contract and no more: it calls handlers concurrently, in any order if asked,
+// memory is a broker that fulfils its contract and no more: it calls handlers concurrently, in any order if set to,
 // delivers twice, and brings back what a handler refused.
 type memory struct {
 	shuffle   bool

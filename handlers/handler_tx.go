@@ -10,8 +10,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// handlerTx is the transaction that a handler gets. It keeps the handler from ending the transaction, in which the record
-// that the event was handled must be, and from using it after the router has abandoned the handler.
+// handlerTx is the transaction that a handler gets. It prevents the handler from ending the transaction, to which the record
+// that the event was handled belongs, and from using it after the router has abandoned the handler.
 type handlerTx struct {
 	tx rocketflow.Tx
 
@@ -19,8 +19,8 @@ type handlerTx struct {
 	closed bool
 }
 
-// connection is the state of a connection as a transaction of the outbox reports it. Its method Conn would make it write
-// each event at once, as it couldn't see what is done with the connection.
+// connection is implemented by transactions of the outbox and reports the state of their connection. Calling Conn instead
+// would make the outbox insert the row of each event at once, because it can't see the statements on the connection.
 type connection interface {
 	TxStatus() byte
 	IsClosed() bool
@@ -42,7 +42,7 @@ func isClosed(tx pgx.Tx) bool {
 
 func newHandlerTx(tx rocketflow.Tx) *handlerTx { return &handlerTx{tx: tx} }
 
-// abandon closes the transaction to its handler. A statement that is under way loses its connection.
+// abandon closes the transaction for its handler. The connection of a running statement is closed.
 func (t *handlerTx) abandon() {
 	if !t.mu.TryLock() {
 		_ = t.tx.Conn().PgConn().Conn().Close()

@@ -130,7 +130,7 @@ func TestNeighboursOfAFailure(t *testing.T) {
 	}
 }
 
-// A stop lets the handler that runs return, commits what ran, and leaves the rest: no handler is called again for it.
+// Stop waits for running handlers and commits their work. It calls no handler for the other events.
 func TestStopCommitsWhatRan(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()

@@ -8,7 +8,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 )
 
-// lane makes one turn after the other with what the queue gives it. It is used by its own goroutine only.
+// lane is a worker of a consumer: it takes work from the queue and executes one turn after the other. It is used by its own
+// goroutine only.
 type lane struct {
 	*consumer
 	size batchSize // of the lane's turns
@@ -35,9 +36,9 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// deliver settles deliveries, in one turn if none fails. After a failure those before it, which were undone with it, run
-// again without it; the one that failed has a turn of its own, in which it runs again unless its error said what becomes of
-// it; those behind it follow.
+// deliver settles deliveries, in one turn if none fails. After a failure the events before the failed one, which were rolled
+// back with it, run again without it; the failed one has a turn of its own, in which it runs again unless its outcome is
+// final; then come those behind it.
 func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool) {
 	for len(items) > 0 {
 		if l.isStopping() {
@@ -67,7 +68,7 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			again := l.finish(t, held)
 			items = items[n:]
 			if len(again) > 0 {
-				// The turn's time was up, or a stream has to be read anew. Any lane may take them.
+				// The turn's time was up, or a stream must be read anew. Any lane may take these items.
 				l.queue.giveBack(append(again, items...)...)
 				return
 			}
@@ -89,7 +90,7 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 	}
 }
 
-// handledAmong counts the items that a handler runs for.
+// handledAmong counts the items that have a handler.
 func (l *lane) handledAmong(items []*item) (n int) {
 	for _, it := range items {
 		if it.unreadable == nil && l.handler(it.event) != nil {
@@ -106,8 +107,8 @@ func (l *lane) giveUp(items []*item, err error) {
 	}
 }
 
-// finish settles the messages of a turn that has committed, and returns those that it did not come to. It adds to held the
-// groups whose events are early.
+// finish settles the messages of a turn that has committed, and returns the undecided items. It adds to held the groups whose
+// events are early.
 func (l *lane) finish(t *turn, held map[*group]bool) (again []*item) {
 	for _, c := range t.candidates {
 		switch {
@@ -126,8 +127,8 @@ func (l *lane) finish(t *turn, held map[*group]bool) (again []*item) {
 	return again
 }
 
-// hold makes a group ready again after a part of GapWait: another process may handle the predecessor, so a turn looks a few
-// times before the wait ends.
+// hold makes a group ready again after a part of GapWait: another process may have handled the predecessor, so some turns
+// check before the wait ends.
 func (l *lane) hold(g *group) {
 	l.finding.Go(func(ctx context.Context) {
 		if background.Sleep(ctx, l.cfg.Clock, max(time.Millisecond, l.opts.GapWait/8)) {
@@ -136,13 +137,13 @@ func (l *lane) hold(g *group) {
 	})
 }
 
-// putBackTime bounds the statement that gives back what a stop has cut off.
+// putBackTime bounds the statement that makes a parked event due again after a stop has ended its turn.
 const putBackTime = time.Second
 
-// followTurns is how many turns of one stream's parked events a lane makes before others have theirs.
+// followTurns is the maximum number of consecutive turns of a lane for the parked events of one stream.
 const followTurns = 4
 
-// retry runs a parked event that is due, and then those that have waited behind it.
+// retry runs a parked event that is due, and then those that wait behind it.
 func (l *lane) retry(ctx context.Context, k parkedKey) {
 	if l.isStopping() || l.throttle(ctx, 1) != nil {
 		_ = l.putBack(ctx, []parkedKey{k}, 0) // if it fails, it is due later
@@ -151,7 +152,7 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 	t := l.dueTurn(k, nil)
 	err := t.execute(ctx)
 	switch {
-	case ctx.Err() != nil: // cut off by a stop: another process may have it at once
+	case ctx.Err() != nil: // ended by a stop: another process can take it at once
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTime)
 		defer cancel()
 		_ = l.putBack(ctx, []parkedKey{k}, 0)
@@ -165,12 +166,12 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 	}
 }
 
-// follow runs the parked events that have waited behind one that was handled.
+// follow runs the parked events that wait behind one that was handled.
 func (l *lane) follow(ctx context.Context, k parkedKey) {
 	limit := l.size.limit
 	for turns := 0; turns < followTurns*max(1, 16/limit); turns++ {
 		if l.isStopping() || l.throttle(ctx, limit) != nil {
-			return // the first that is left is due, and runs alone
+			return // the first of them is due now, and runs in a turn of its own
 		}
 		t := l.followersTurn(k, limit)
 		switch err := t.execute(ctx); {
@@ -179,7 +180,7 @@ func (l *lane) follow(ctx context.Context, k parkedKey) {
 		case err != nil:
 			failed := t.index(t.failed)
 			if failed < 1 && limit == 1 || failed == 0 {
-				return // whose fault it is shows when it runs alone
+				return // the failed one fails again in a turn of its own, which records it
 			}
 			l.size.failed(err)
 			limit = max(1, limit/2)

@@ -7,9 +7,9 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// Listener has functions that are called when something happens. They are called synchronously, from many goroutines, and
-// must be quick. A nil function is not called. One that panics, or calls runtime.Goexit, is logged as an error, and the work
-// that it was called for goes on.
+// Listener has functions that are called when something happens to events, for metrics and tests. They are called
+// synchronously, from many goroutines, and must be quick. A nil function is not called. A function that panics, or calls
+// runtime.Goexit, is logged as an error and changes nothing else.
 type Listener struct {
 	// Received is called when the broker has delivered a message.
 	Received func(ReceivedInfo)
@@ -17,31 +17,31 @@ type Listener struct {
 	Ran func(BatchInfo)
 	// Committed is called when the transaction has committed. Its events are settled with the broker next.
 	Committed func(BatchInfo)
-	// Handled is called for each event that has had its effect.
+	// Handled is called for each event whose handler ran in a transaction that has committed.
 	Handled func(HandledInfo)
 	// Skipped is called for each event that was settled without effect because the consumer has no handler for it, or
 	// because it is older than the consumer's beginning.
 	Skipped func(EventInfo)
 	// Duplicate is called for each event that was delivered again after it was handled.
 	Duplicate func(EventInfo)
-	// Discarded is called for each event that was settled without effect because its handler, or a RetryRule, said so.
+	// Discarded is called for each event that was settled without effect because of its handler's error or a RetryRule.
 	Discarded func(FailureInfo)
 	// Gap is called once for each event that came before its predecessor and begins to wait.
 	Gap func(GapInfo)
 	// MissingRequested is called when the events that a parked event waits for were requested from their publisher, or
 	// could not be (Err). It is called again while the gap lasts.
 	MissingRequested func(MissingRequestedInfo)
-	// Parked is called for each event that was parked, and for each parked one that goes on waiting.
+	// Parked is called for each event that was parked, and for each parked one that is rescheduled.
 	Parked func(ParkedInfo)
 	// Retried is called before the handler of a parked event is called.
 	Retried func(RetriedInfo)
 	// Dead is called for each event that became a dead letter.
 	Dead func(FailureInfo)
-	// Panicked is called for each panic of a handler. The error that it leads to comes with Parked or Dead.
+	// Panicked is called for each panic of a handler, before Parked or Dead is called with the *PanicError.
 	Panicked func(PanickedInfo)
 	// Unresponsive is called when a handler has ignored the end of its context and was abandoned.
 	Unresponsive func(UnresponsiveInfo)
-	// Stalled is called when Postgres can't be used, or the outbox accepts nothing. The router tries again by itself.
+	// Stalled is called when Postgres can't be used, or the outbox accepts no events. The router tries again by itself.
 	Stalled func(StalledInfo)
 }
 
@@ -54,7 +54,7 @@ type EventInfo struct {
 // ReceivedInfo is the argument of Listener.Received.
 type ReceivedInfo struct {
 	EventInfo
-	Delivery int // how often the broker has delivered the message, as far as it counts; the first is 1
+	Delivery int // the broker's count of the message's deliveries; the first is 1
 }
 
 // BatchInfo is the argument of Listener.Ran and Listener.Committed.
@@ -69,7 +69,7 @@ type HandledInfo struct {
 	Attempt int           // the first is 1
 	Took    time.Duration // the duration of the handler's call
 	Batch   int           // how many events shared the transaction
-	Latency time.Duration // from the recording of the event to its commit here; the two times are from two clocks
+	Latency time.Duration // from the recording of the event to the commit of its handler's transaction, by the clocks of two machines
 }
 
 // GapInfo is the argument of Listener.Gap.
@@ -90,7 +90,7 @@ type ParkedInfo struct {
 	EventInfo
 	Reason   Reason        // Retry, Gap, Busy or Unhandled
 	Attempts int           // failed so far
-	After    time.Duration // until it is looked at again; negative: when what it waits for is there
+	After    time.Duration // until the next attempt or check; negative: none is planned, another event or an operator wakes it
 	Err      error         // nil for a gap
 }
 
@@ -127,7 +127,7 @@ type StalledInfo struct {
 	After    time.Duration // until the next try
 }
 
-// withDefaults fills in functions that do nothing.
+// withDefaults returns a Listener whose functions are not nil.
 func (l *Listener) withDefaults() *Listener {
 	var full Listener
 	if l != nil {
@@ -151,8 +151,8 @@ func (l *Listener) withDefaults() *Listener {
 	return &full
 }
 
-// guarded returns a Listener with functions that do nothing for those that are missing, and of which none can end the
-// goroutine that calls it.
+// guarded returns a Listener that calls the functions of l, if they are not nil, and reports their panics instead of passing
+// them on.
 func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	var own Listener
 	if l != nil {

@@ -1,6 +1,6 @@
 package handlers
 
-// Keys of what is logged.
+// Keys of log lines.
 const (
 	keyConsumer = "consumer"
 	keyEvent    = "event_id"

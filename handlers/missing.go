@@ -11,12 +11,12 @@ import (
 
 // Requester requests events that a consumer misses from their publisher, which sends them again. An *outbox.Outbox is one.
 type Requester interface {
-	// RequestMissing sends a request. nil means that it was sent, not that it was answered.
+	// RequestMissing sends a request. nil means that it was sent, not that the events will be.
 	RequestMissing(ctx context.Context, g rocketflow.MissingEvents) error
 }
 
 // NoRequester is a Config.Requester that requests nothing: an event that the broker has lost holds its stream until an operator
-// sends it again, or accepts the gap. It is for consumers of publishers that do not answer requests, and for tests.
+// sends it again, or accepts the gap. It is for consumers of publishers that don't use rocketflow, and for tests.
 var NoRequester Requester = noRequester{}
 
 type noRequester struct{}
@@ -24,19 +24,19 @@ type noRequester struct{}
 func (noRequester) RequestMissing(context.Context, rocketflow.MissingEvents) error { return nil }
 
 const (
-	// requestInterval is how soon events of the same stream may be requested again. How often they are depends on how often
-	// one process looks at a parked gap: less and less.
+	// requestInterval is the minimum time between two requests of a process for the same stream. The actual time grows, since
+	// a parked gap is checked ever less often.
 	requestInterval = time.Second
 	requestTimeout  = 5 * time.Second
 	requestQueue    = 256
 
-	// requestRate is how many requests a second a consumer sends. What is beyond it is requested when the gap is looked at
-	// again.
+	// requestRate is the maximum number of requests that a consumer sends in a second. Further ones are sent when their gaps
+	// are checked again.
 	requestRate, requestBurst = 50, 100
-	maxRequested              = 10_000 // streams that are remembered; beyond it all are forgotten
+	maxRequested              = 10_000 // streams that are remembered; beyond that all are forgotten
 )
 
-// missingRequester sends a consumer's requests for missing events. It does so beside the lanes, which don't wait for the
+// missingRequester sends a consumer's requests for missing events in its own goroutine, so that the lanes don't wait for the
 // broker.
 type missingRequester struct {
 	consumer  *consumer
@@ -52,7 +52,7 @@ func newMissingRequester(c *consumer) *missingRequester {
 	}
 }
 
-// offer has a request sent unless too many wait. It never blocks.
+// offer queues a request, unless too many wait already. It never blocks.
 func (r *missingRequester) offer(g rocketflow.MissingEvents) {
 	if r.consumer.cfg.Requester == NoRequester {
 		return
@@ -63,7 +63,7 @@ func (r *missingRequester) offer(g rocketflow.MissingEvents) {
 	}
 }
 
-// run sends what is offered until ctx ends.
+// run sends queued requests until ctx ends.
 func (r *missingRequester) run(ctx context.Context) {
 	for {
 		select {
@@ -89,12 +89,13 @@ func (r *missingRequester) request(ctx context.Context, g rocketflow.MissingEven
 	defer cancel()
 	err := c.cfg.Requester.RequestMissing(ctx, g)
 	if err != nil {
-		c.cfg.Logger.Debug("can't request for missing events", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
+		c.cfg.Logger.Debug("missing events can't be requested; they are requested again when the gap is checked again", keyConsumer, c.name, keySubject, g.Subject, keyError, err)
 	}
 	c.cfg.Listener.MissingRequested(MissingRequestedInfo{c.name, g, err})
 }
 
-// missing returns what e waits for when its stream's position is last. What is older than the consumer is left out.
+// missing returns the events that are missing before e when its stream's position is last. Events that are older than the
+// consumer are left out.
 func (c *consumer) missing(e rocketflow.Event, last int64) rocketflow.MissingEvents {
 	if last == 0 {
 		last = max(0, c.topicsRead[e.Topic].Born.UnixMicro()-1)

@@ -114,7 +114,7 @@ func TestGapRaceBetweenProcesses(t *testing.T) {
 	}
 }
 
-func TestUnknownTypeIsSteppedOver(t *testing.T) {
+func TestUnknownTypeIsSkipped(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()
 	cfg := b.config()
@@ -159,7 +159,7 @@ func TestNewConsumerOnOldTopic(t *testing.T) {
 	after := cut.next(1)
 	b.broker.publish(after...)
 	b.broker.publish(c...) // these are
-	eventually(t, "it holds nobody", func() bool { return b.effectCount() == 5 && b.broker.idle() })
+	eventually(t, "it holds back no event", func() bool { return b.effectCount() == 5 && b.broker.idle() })
 	if n, err := b.operator.RetryDeadLetters(t.Context(), operate.ParkedFilter{EventID: stray.ID}); n != 1 || err != nil {
 		t.Fatalf("retried %d: %v", n, err)
 	}

@@ -14,40 +14,42 @@ import (
 // Reason says why an event is parked.
 type Reason string
 
-// Why an event is parked.
+// The reasons why an event is parked.
 const (
-	// Retry is the reason of an event whose handler failed, or requested it again later. It is tried again at its time.
+	// Retry is the reason of an event whose handler failed, or returned RetryAfter. It is tried again at a set time.
 	Retry = Reason(inbox.Retry)
-	// Gap is the reason of an event before which another of its stream must be handled.
+	// Gap is the reason of an event whose predecessor in its stream was not handled.
 	Gap = Reason(inbox.Gap)
-	// Busy is the reason of an event that was moved to Postgres because the handler of its aggregate was running for long.
+	// Busy is the reason of an event that was moved to Postgres because a handler was taking long with an earlier event of its
+	// aggregate.
 	Busy = Reason(inbox.Busy)
-	// Unhandled is the reason of an event whose handler is registered, but missing in the processes that met it.
+	// Unhandled is the reason of an event whose handler is recorded, but missing in the processes that received the event.
 	Unhandled = Reason(inbox.Unhandled)
-	// DeadLetter is the reason of an event that failed for good: an operator decides.
+	// DeadLetter is the reason of an event that is not tried again: it waits for an operator.
 	DeadLetter = Reason(inbox.DeadLetter)
 )
 
 const (
-	firstRecheck = time.Second // of a gap; then doubled
+	firstRecheck = time.Second // pause before a parked gap is checked first; then doubled
 	lastRecheck  = 30 * time.Second
 )
 
-// gapRecheck returns when to look at a gap again that has been parked for so long.
+// gapRecheck returns the pause before the next check of a gap that has been parked for the given time.
 func gapRecheck(waited time.Duration) time.Duration {
 	return min(max(waited, firstRecheck), lastRecheck)
 }
 
-// withoutPlace returns an event whose place in its stream is gone, or was never right: without order it holds no other.
-func withoutPlace(e rocketflow.Event) rocketflow.Event {
+// withoutOrder returns the event without order, so that it holds back no other. It is for an event whose place in its stream
+// has been passed, or is wrong.
+func withoutOrder(e rocketflow.Event) rocketflow.Event {
 	e.Sequence, e.Previous = 0, 0
 	return e
 }
 
 var errBusy = errors.New("the handler of its aggregate has been running for long")
 
-// parkBusy parks an event behind a handler that takes long. That handler's transaction holds the position, so nothing is
-// known of it: the event is looked at again by itself, and what it finds then decides.
+// parkBusy parks an event behind a handler that takes long. That handler's transaction has locked the position, so it can't be
+// read: the event becomes due by itself, and is decided about then.
 func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 	p := inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
 	err := c.untilCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {

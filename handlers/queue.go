@@ -14,28 +14,28 @@ import (
 // errStopped gives a delivery back to the broker.
 var errStopped = errors.New("stopped before the event was handled")
 
-// item is a delivery on its way through a consumer.
+// item is a delivery that a consumer has received and not settled.
 type item struct {
 	event      rocketflow.Event
 	unreadable error      // why the message is no event
-	until      time.Time  // when its wait in memory for its predecessor ends; zero: it has not come early
-	alone      bool       // it has a turn of its own: it failed among others
-	failure    *outcome   // what its handler's failure leads to, which is to be recorded next
+	until      time.Time  // when its wait in memory for its predecessor ends; zero: it is not early
+	alone      bool       // it gets a turn of its own, because it failed in a turn with others
+	failure    *outcome   // the outcome of its handler's failure, which its next turn records
 	done       chan error // buffered; nil settles the message
-	group      *group     // that it belongs to, set by queue.add
+	group      *group     // set by queue.add
 }
 
-// parkedKey names a parked event that is due.
+// parkedKey identifies a parked event that is due, or the next one of a stream.
 type parkedKey struct {
 	source  string
-	id      uuid.UUID         // Nil: the one that is next in the stream
+	id      uuid.UUID         // Nil: the first parked event of the stream
 	stream  rocketflow.Stream // zero if it has no order
 	keyed   bool              // it belongs to the group of its subject
 	subject string
 }
 
-// group is the work of a consumer that must not run side by side: the ordered events of one aggregate and its timeouts,
-// whose handlers want the same rows; or a single event without order.
+// group is the events of a consumer that must not run concurrently: the ordered events of one aggregate and its timeouts,
+// whose handlers use the same rows; or a single event without order.
 type group struct {
 	subject string
 	single  bool // of an event without order
@@ -44,11 +44,11 @@ type group struct {
 	queued  bool // in queue.ready
 	held    bool // its items are early; a new one, or the end of their wait, makes it ready
 	running bool
-	since   time.Time // when its turn began
+	since   time.Time // when its running turn began
 }
 
-// queue holds the deliveries and the due events of a consumer, grouped by what must not run side by side, and gives them to
-// its lanes.
+// queue holds the deliveries and the due events of a consumer in groups, and gives them to its lanes. The events of a group
+// never run concurrently.
 type queue struct {
 	mu      sync.Mutex
 	changed sync.Cond
@@ -65,14 +65,14 @@ func newQueue(lanes int) *queue {
 	return q
 }
 
-// work is what a lane gets: deliveries of some groups, or one parked event.
+// work is what the queue gives a lane for a turn: deliveries of some groups, or one parked event.
 type work struct {
 	groups []*group
 	items  []*item
 	due    *parkedKey
 }
 
-// add adds a delivery. false: the queue is closed.
+// add adds a delivery. It returns false if the queue is closed.
 func (q *queue) add(it *item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -91,7 +91,7 @@ func (q *queue) add(it *item) bool {
 	return true
 }
 
-// addDue adds a parked event that is due. false: its group has been busy for long, or the queue is closed.
+// addDue adds a parked event that is due. It returns false if its group has been busy for long, or if the queue is closed.
 func (q *queue) addDue(k parkedKey) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,7 +119,7 @@ func (q *queue) group(subject string) *group {
 	return g
 }
 
-// insert keeps the items of a group in the order of their streams.
+// insert adds an item to a group, in the order of the streams.
 func (q *queue) insert(g *group, it *item) {
 	at, _ := slices.BinarySearchFunc(g.items, it, byStream)
 	for at < len(g.items) && byStream(g.items[at], it) == 0 {
@@ -131,7 +131,7 @@ func (q *queue) insert(g *group, it *item) {
 	}
 }
 
-// enqueue makes a group ready that has something to run and is not running.
+// enqueue makes a group ready if it has events and is not running.
 func (q *queue) enqueue(g *group) {
 	if g.running || g.queued || len(g.due) == 0 && (g.held || len(g.items) == 0) {
 		return
@@ -142,8 +142,8 @@ func (q *queue) enqueue(g *group) {
 	q.changed.Signal()
 }
 
-// take waits for work and returns it, up to limit deliveries; the lanes share evenly what there is. ok is false once the
-// queue is closed.
+// take waits for work and returns it, up to limit deliveries; the lanes share the ready deliveries evenly. ok is false once
+// the queue is closed.
 func (q *queue) take(limit int) (w work, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -175,7 +175,7 @@ func (q *queue) take(limit int) (w work, ok bool) {
 	return w, true
 }
 
-// giveBack returns items that a turn has not settled: to be run next, or, held, to wait.
+// giveBack returns items that a turn has not settled to the queue.
 func (q *queue) giveBack(items ...*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -188,7 +188,7 @@ func (q *queue) giveBack(items ...*item) {
 	}
 }
 
-// done ends the turn of groups. Those in held wait until something comes for them or release is called.
+// done ends the turn of groups. Those in held wait until another event comes for them or release is called.
 func (q *queue) done(groups []*group, held map[*group]bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -199,7 +199,7 @@ func (q *queue) done(groups []*group, held map[*group]bool) {
 	}
 }
 
-// release ends the wait of a group.
+// release ends the wait of a held group.
 func (q *queue) release(g *group) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -207,7 +207,7 @@ func (q *queue) release(g *group) {
 	q.settle(g)
 }
 
-// settle makes a group ready, or removes it if nothing is left.
+// settle makes a group ready, or removes it if it is empty.
 func (q *queue) settle(g *group) {
 	if q.closed {
 		q.reject(g)
@@ -218,13 +218,13 @@ func (q *queue) settle(g *group) {
 	}
 }
 
-// busyAfter is how long a group's turn takes before others stop waiting for it in memory.
+// busyAfter is how long a group's turn takes before the group counts as busy: then events are parked behind it.
 const busyAfter = time.Second
 
 func (g *group) isBusy() bool { return g.running && time.Since(g.since) > busyAfter }
 
-// divert removes an item from the queue if its group has been busy for long and more than share items wait for it. true: it
-// was removed, and the caller settles it.
+// divert removes an item from the queue if its group has been busy for long and more than share items wait for it. It reports
+// whether it has removed the item; then the caller settles it.
 func (q *queue) divert(it *item, share int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -240,7 +240,7 @@ func (q *queue) divert(it *item, share int) bool {
 	return true
 }
 
-// close gives deliveries that no lane has begun back to the broker, and returns the parked events. Lanes get nothing more.
+// close gives deliveries that no lane has begun back to the broker, and returns the parked events. Lanes get no more work.
 func (q *queue) close() (due []parkedKey) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

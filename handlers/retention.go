@@ -11,15 +11,15 @@ import (
 
 const (
 	retentionEvery = 10 * time.Minute
-	// retentionMargin is added to a retention before anything is forgotten.
+	// retentionMargin is added to a retention before rows are deleted.
 	retentionMargin = time.Hour
 	daysAhead       = 2 // for which the inbox has partitions
 )
 
-// keepRetention makes the inbox's partitions ahead and forgets what is older than the consumers' retentions, until ctx
-// ends. Ages are judged by Postgres' clock, and retentions are rows: a process with a wrong clock, or with short
-// retentions of its own, takes nothing from others.
-func (r *Router) keepRetention(ctx context.Context) {
+// runRetention makes the inbox's partitions ahead and deletes rows that are older than the consumers' retentions, until ctx
+// ends. Ages are judged by Postgres' clock, and retentions are rows: a process with a wrong clock, or with shorter
+// retentions, deletes nothing that others need.
+func (r *Router) runRetention(ctx context.Context) {
 	background.Loop{Clock: r.cfg.Clock}.Every(ctx, retentionEvery, func(ctx context.Context) {
 		if err := r.retain(ctx); err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Warn("retention of inbox and positions is not complete; it is tried again in 10 minutes", keyError, err)
@@ -39,7 +39,8 @@ func (r *Router) postgresNow(ctx context.Context) (now time.Time, err error) {
 	return now, nil
 }
 
-// makePartitions runs before the first event, too: making today's under an insert makes that fail.
+// makePartitions makes the inbox's partitions ahead. It must run before the first event is handled: an insert fails while the
+// partition of its day is being made.
 func (r *Router) makePartitions(ctx context.Context) error {
 	now, err := r.postgresNow(ctx)
 	if err != nil {

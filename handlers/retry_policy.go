@@ -26,41 +26,40 @@ type RetryPolicy struct {
 	Max time.Duration
 	// Jitter is the part of a wait that is random, from 0 to 1; negative: none. Defaults to 0.2.
 	Jitter float64
-	// Rules say what becomes of an event by the error of its handler. The first that matches counts; without a match the
-	// fields above do. Defaults to none.
+	// Rules are exceptions by the error of the handler. The first that matches applies; without a match the fields above
+	// apply. Defaults to none.
 	Rules []RetryRule
 }
 
-// RetryRule is a rule of a [RetryPolicy]: what becomes of an event whose handler returned a certain error.
+// RetryRule is a rule of a [RetryPolicy]: how to treat an event whose handler returned a certain error.
 //
-// What a handler returns with [Discard], [Dead], [RetryAfter] or rocketflow.ErrStale goes before all rules. Errors of
-// Postgres that pass by themselves, such as a deadlock or a lost connection, do not come to a rule: the router runs the
-// transaction again.
+// [Discard], [Dead], [RetryAfter] and rocketflow.ErrStale take precedence over all rules. Rules don't apply to transient
+// errors of Postgres, such as a deadlock or a lost connection: the router runs the transaction again.
 type RetryRule struct {
 	// Is matches an error for which errors.Is(err, Is) is true. Set either Is or Match.
 	Is error
 	// Match matches an error for which it returns true; [ErrorAs] makes one for a type of error. It must be quick and is
 	// called by several goroutines at once. One that panics matches nothing.
 	Match func(err error) bool
-	// Action says what becomes of the event. Defaults to ActionRetry.
+	// Action is what to do with the event. Defaults to ActionRetry.
 	Action RetryAction
 	// Wait is the time until the next attempt, for ActionWait.
 	Wait time.Duration
-	// Retry says how to try again, for ActionRetry. A zero field takes the value of the policy that the rule belongs to. Its
-	// Attempts is compared with all failed attempts at the event, whatever their errors. It has no Rules.
+	// Retry is the policy for ActionRetry. A zero field takes the value of the policy that the rule belongs to. Its Attempts
+	// counts all failed attempts at the event, whatever their errors. It must have no Rules.
 	Retry RetryPolicy
 }
 
-// RetryAction says what becomes of an event whose handler failed.
+// RetryAction is what a RetryRule does with an event whose handler failed.
 type RetryAction string
 
-// What becomes of an event whose handler failed.
+// The actions of a RetryRule.
 const (
 	// ActionRetry counts the attempt and tries again after a wait that grows, or makes the event a dead letter after the
 	// last attempt.
 	ActionRetry RetryAction = "retry"
-	// ActionWait tries again after a fixed time and counts no attempt, as RetryAfter does. It is for what will pass but may
-	// take long, such as another system's rate limit. A rule that matches for ever never ends.
+	// ActionWait tries again after a fixed time and counts no attempt, as RetryAfter does. It is for conditions that end by
+	// themselves but may take long, such as another system's rate limit. There is no limit to the number of tries.
 	ActionWait RetryAction = "wait"
 	// ActionDiscard settles the event without its effect, as Discard does.
 	ActionDiscard RetryAction = "discard"
@@ -176,18 +175,19 @@ func (p RetryPolicy) after(failed int) time.Duration {
 	return wait
 }
 
-// outcome is what a policy makes of a handler's error.
+// outcome is the result of applying a policy to a handler's error.
 type outcome struct {
 	err    error
 	action RetryAction
 	wait   time.Duration // for ActionWait
 	retry  RetryPolicy   // for ActionRetry
-	// final: to call the handler once more to see whether it fails alone is of no use. The error says itself what becomes of
-	// the event, or the handler's deadline has passed and others have waited for long enough.
+	// final: the handler isn't called once more in a turn of its own, because the error itself decides about the event, or
+	// because the handler's deadline has passed and other events have waited for long enough.
 	final bool
 }
 
-// outcome judges the error of a turn that failed for one event: its handler's, or one of the turn's statements.
+// outcome applies the policy to the error of a turn that failed for one event: an error of its handler, or of one of the
+// turn's statements.
 func (p RetryPolicy) outcome(err error) *outcome {
 	v := outcome{err: err, action: ActionRetry, retry: p}
 	var handler *handlerError
@@ -226,7 +226,7 @@ func (p RetryPolicy) applyRule(v *outcome) bool {
 	return false
 }
 
-// parking returns how the event waits that had failed so many times before. It is not for ActionDiscard.
+// parking returns how to park the event, which had failed so many times before. It is not for ActionDiscard.
 func (v *outcome) parking(failed int) inbox.Parking {
 	switch {
 	case v.action == ActionWait:

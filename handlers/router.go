@@ -20,10 +20,10 @@ import (
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
-// Router subscribes consumers to topics and runs the handlers that are registered for their events. A consumer is a name
-// for handlers that share a group at the broker and a place in each stream; processes that register it share its events.
-// What a consumer handles is recorded at Start, so that a process of another version, which lacks a handler, leaves its
-// events to one that has it.
+// Router subscribes consumers to topics and runs the handlers that are registered for their events. A consumer is a named
+// set of handlers that share a group at the broker and a position in each stream; the processes that register it share its
+// events. Start records the topics and types that a consumer handles, so that a process of another version, which lacks a
+// handler, leaves its events to one that has it.
 //
 // Its methods are safe for concurrent use. Register handlers and middleware before Start.
 type Router struct {
@@ -40,7 +40,7 @@ type Router struct {
 	running    atomic.Pointer[[]*consumer] // nil: stopped
 }
 
-// New returns a Router for handlers to be registered at. It returns a *rocketflow.FieldError for a Config that can't be used.
+// New returns a Router without handlers. An error is a *rocketflow.FieldError that names a field of Config.
 func New(cfg Config) (*Router, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -54,7 +54,7 @@ func New(cfg Config) (*Router, error) {
 
 // On registers a handler for the payload type P. The topic and the type of its events are those that EventMeta of the zero P
 // returns. The handler gets the event's body as a P; a body that can't be decoded makes the event a dead letter. Start
-// reports what can't be registered.
+// returns an error if the registration is invalid.
 func On[P rocketflow.Payload](r *Router, consumer string, fn func(ctx context.Context, tx rocketflow.Tx, p P) error) {
 	meta, err := metaOf[P]()
 	if err != nil {
@@ -86,7 +86,7 @@ func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 }
 
 // Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag. The
-// handler gets the event as it is; [Decode] reads its body. Start reports what can't be registered.
+// handler gets the event as it is; [Decode] reads its body. Start returns an error if the registration is invalid.
 func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
 	group := r.cfg.GroupPrefix + consumer
 	switch {
@@ -120,7 +120,8 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	r.handlers[consumer][key] = fn
 }
 
-// Configure sets the options of a consumer. A zero field takes the Router's value. Start reports what can't be used.
+// Configure sets the options of a consumer. A zero field takes the Router's value. Start returns an error if they are
+// invalid.
 func (r *Router) Configure(consumer string, c ConsumerConfig) {
 	if err := r.cfg.consumer(c).validate(fmt.Sprintf("handlers.Router.Configure(%.140q).", consumer)); err != nil {
 		r.mu.Lock()
@@ -140,16 +141,17 @@ func (r *Router) Use(middleware ...rocketflow.Middleware) {
 	r.middleware = append(r.middleware, middleware...)
 }
 
-// problem records what Start reports.
+// problem records an invalid registration, which Start returns as an error.
 func (r *Router) problem(field, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.problems = append(r.problems, valid.Field(field, reason))
 }
 
-// Start subscribes all consumers, side by side. It returns what was registered wrongly, ErrNotMigrated, a
-// *SchemaOwnedError if the schema is another service's, and the broker's reasons (ErrTopicNotFound, ErrUnauthorized,
-// ErrUnavailable); nothing runs then. ctx bounds the start only. A Start of a started router does nothing.
+// Start subscribes all consumers, concurrently. Errors are the *rocketflow.FieldErrors of invalid registrations,
+// rocketflow.ErrNotMigrated, a *rocketflow.SchemaOwnedError if the schema belongs to another service, and those of the broker
+// (broker.ErrTopicNotFound, broker.ErrUnauthorized, broker.ErrUnavailable); then nothing is left running. ctx bounds the
+// start only. Starting a started router does nothing.
 func (r *Router) Start(ctx context.Context) error {
 	err := r.background.Start(ctx, func(context.Context) error { return r.start(ctx) })
 	if err != nil {
@@ -178,7 +180,7 @@ func (r *Router) start(ctx context.Context) error {
 			return err
 		}
 	}
-	r.background.Go(r.keepRetention)
+	r.background.Go(r.runRetention)
 	if err := r.subscribe(ctx, consumers); err != nil {
 		return errors.Join(err, drain(ctx, consumers))
 	}
@@ -206,10 +208,10 @@ func (r *Router) subscribe(ctx context.Context, consumers []*consumer) error {
 	return errors.Join(errs...)
 }
 
-// otherConnections is how many connections of the pool outbox, timeouts and sagas use beside the lanes.
+// otherConnections is how many of the pool's connections the outbox, timeouts and sagas use in addition to the lanes.
 const otherConnections = 6
 
-// checkPool warns of a pool whose connections the lanes alone could hold: whatever else needs one waits for a handler.
+// checkPool logs a warning if the lanes can hold all connections of the pool: everything else then waits for handlers.
 func (r *Router) checkPool(consumers []*consumer) {
 	lanes := 0
 	for _, c := range consumers {
@@ -221,7 +223,7 @@ func (r *Router) checkPool(consumers []*consumer) {
 	}
 }
 
-// prepare makes the consumers of what is registered.
+// prepare makes the consumers of the registered handlers.
 func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -254,14 +256,14 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 	return consumers, nil
 }
 
-// Stop stops the consumers: it accepts no more messages, waits for the handlers that run and commits what ran; what was
-// received and not begun goes back to the broker. When ctx ends before they are done, their contexts end too, and their
-// events come again. A Stop of a router that is not started does nothing. It may be started again.
+// Stop stops the consumers: they accept no more messages, running handlers return and their work is committed; messages that
+// were received and not begun go back to the broker. When ctx ends before that, the handlers' contexts are cancelled, and
+// their events are delivered again. Stopping a stopped router does nothing. It may be started again.
 func (r *Router) Stop(ctx context.Context) error {
 	return r.background.StopAfter(ctx, func(ctx context.Context) error { return drain(ctx, *r.running.Swap(nil)) })
 }
 
-// drain ends consumers side by side.
+// drain ends consumers concurrently.
 func drain(ctx context.Context, consumers []*consumer) error {
 	errs := make([]error, len(consumers))
 	var group sync.WaitGroup
@@ -272,7 +274,7 @@ func drain(ctx context.Context, consumers []*consumer) error {
 	return errors.Join(errs...)
 }
 
-// Err returns why a running router handles nothing, or not all, at present: Postgres or the broker is away, or a handler
+// Err returns why a started router handles no events, or not all, at present: Postgres or the broker is away, or a handler
 // ignores its deadline. It returns nil if there is no such reason, or if the router is not started.
 func (r *Router) Err() error {
 	consumers := r.running.Load()

@@ -97,7 +97,7 @@ func TestStopCutsOff(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.Stop(ctx); err == nil {
-		t.Error("stop did not tell that it cut a handler off")
+		t.Error("Stop did not return an error though it ended a handler")
 	}
 	if n := b.effectCount(); n != 0 {
 		t.Errorf("%d effects of a handler that was cut off", n)

@@ -40,7 +40,7 @@ func (s *stall) err() error {
 	return s.cause
 }
 
-// stallLog logs the stalls of all consumers of a router, which have one cause most often: when the first begins, once
+// stallLog logs the stalls of all consumers of a router together, as they mostly have one cause: when the first begins, once
 // a minute while one lasts, and when the last is over.
 type stallLog struct {
 	log *slog.Logger
@@ -67,7 +67,7 @@ func (l *stallLog) begin(consumer string, err error, first bool) {
 		return
 	}
 	l.logged = time.Now()
-	l.log.Warn("handlers can't use Postgres, or the outbox accepts nothing; nothing is handled, and they try again until it succeeds: check Postgres, and the broker if the outbox is full", keyConsumer, consumer, keyError, logText(err), "tries", l.tries)
+	l.log.Warn("handlers can't use Postgres, or the outbox accepts no events; no event is handled, and it is retried until it succeeds: check Postgres, and the broker if the outbox is full", keyConsumer, consumer, keyError, logText(err), "tries", l.tries)
 }
 
 func (l *stallLog) end() {

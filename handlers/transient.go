@@ -14,13 +14,14 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/pgerror"
 )
 
-// This file is the policy for errors that pass by themselves: those of Postgres and of the outbox, not of a handler.
+// This file is the policy for transient errors: those of Postgres and of the outbox, not of a handler.
 
-// maxConflicts is how often a deadlock, or a connection that is lost while Postgres answers others, is tried again
-// before it counts as the event's own. A transaction of several events isn't tried again after a conflict: each alone
-// holds fewer locks, so they conflict less.
+// maxConflicts is how often a transaction is run again after a deadlock, or after a connection was lost while Postgres
+// responds on others, before the error counts as the event's. A transaction of several events isn't run again after a
+// conflict: its events run in smaller transactions, which hold fewer locks.
 const maxConflicts = 5
 
 // inTransaction runs fn in a transaction that publishes nothing.
@@ -30,7 +31,8 @@ func (c *consumer) inTransaction(ctx context.Context, fn func(ctx context.Contex
 	}, maxConflicts, fn)
 }
 
-// untilCommitted is inTransaction for what no other process could do instead: it goes on until it succeeds or ctx ends.
+// untilCommitted is inTransaction for work that no other process could do instead: it is repeated until it succeeds or ctx
+// ends.
 func (c *consumer) untilCommitted(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	for try := 0; ; try++ {
 		err := c.inTransaction(ctx, fn)
@@ -62,9 +64,9 @@ func (c *consumer) inPublishingTransaction(ctx context.Context, conflicts int, f
 
 type within func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error
 
-// withRetries runs fn in transactions until one commits or fails for a reason that lies in what it does. It waits for
-// Postgres for as long as ctx lasts, and tries conflicts so many times again. fn may have committed already when it runs
-// again, if Postgres' answer was lost.
+// withRetries runs fn in transactions until one commits or fails with an error that isn't transient. It waits for Postgres
+// until ctx ends, and runs fn again after at most so many conflicts. An earlier run may have committed when fn runs again,
+// because Postgres' response was lost.
 func (c *consumer) withRetries(ctx context.Context, begin within, conflicts int, fn func(context.Context, pgx.Tx) error) error {
 	for try := 0; ; try++ {
 		entered, lost := false, false
@@ -91,8 +93,8 @@ func (c *consumer) withRetries(ctx context.Context, begin within, conflicts int,
 	}
 }
 
-// isTransient reports whether err, of a transaction that had begun, is of Postgres or the outbox rather than of the event, so
-// that the transaction is to be run again.
+// isTransient reports whether err, of a transaction that had begun, comes from Postgres or the outbox and not from the event,
+// so that the transaction is to be run again.
 func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, conflicts int) bool {
 	var own *handlerError
 	var pgErr *pgconn.PgError
@@ -100,14 +102,14 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 	switch {
 	case errors.Is(err, rocketflow.ErrBackpressure):
 		return true
-	case fromHandler && own.late: // a lost connection is the deadline's doing
+	case fromHandler && own.late: // the passed deadline closed the connection
 		return false
 	case errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
 		return false
-	case fromPostgres && isConflict(pgErr):
+	case isConflict(err):
 		return try < conflicts
-	case lost: // perhaps because of what the handler does: it kills its backend, or lets it idle for too long
-	case fromHandler, fromPostgres && !isUnavailable(pgErr.Code):
+	case lost: // perhaps by the handler, which terminated its backend or left it idle for too long
+	case fromHandler, fromPostgres && !pgerror.IsUnavailable(err):
 		return false
 	}
 	if try < maxConflicts {
@@ -118,26 +120,11 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 	return c.cfg.Pool.Ping(ctx) != nil
 }
 
-// isConflict reports whether an error is of locks: serialization failure, deadlock, lock_timeout, and a row for a partition that was made at that moment,
-// which is a check violation that names no constraint.
-func isConflict(e *pgconn.PgError) bool {
-	switch e.Code {
-	case "40001", "40P01", "55P03":
-		return true
-	}
-	return e.Code == "23514" && e.ConstraintName == ""
-}
+// isConflict reports whether an error is a conflict with another transaction: one of Postgres' conflicts, or a row for a
+// partition that was made at that moment.
+func isConflict(err error) bool { return pgerror.IsConflict(err) || pgerror.IsOutsidePartition(err) }
 
-// isUnavailable reports whether a code says that Postgres can't be used at present: connection exceptions, lack of resources, operator intervention, system errors, and a server that only reads.
-func isUnavailable(code string) bool {
-	switch code[:2] {
-	case "08", "53", "57", "58":
-		return code != "57014" // statement_timeout or a cancel: the statement's own fault
-	}
-	return code == "25006"
-}
-
-// backoff returns the wait before another try.
+// backoff returns the pause before another try.
 func backoff(try int) time.Duration {
 	wait := min(20*time.Millisecond<<min(try, 8), 5*time.Second)
 	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter needs no secrecy
@@ -151,7 +138,7 @@ func (c *consumer) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// isRefused reports whether the outbox can't publish what a handler published.
+// isRefused reports whether the outbox refused the events that a handler published, so that they may be accepted later.
 func isRefused(err error) bool {
 	var field *rocketflow.FieldError
 	return errors.As(err, &field) || errors.Is(err, broker.ErrRejected)

@@ -22,7 +22,7 @@ var (
 	errSuperseded = errors.New("its stream has gone on without it: an event after it is linked to one before it, as after a failover of its publisher's database that lost commits")
 )
 
-// candidate is an event on its way through a turn.
+// candidate is an event of a turn, with its decision and outcome.
 type candidate struct {
 	event  rocketflow.Event
 	item   *item         // set: the broker delivered it
@@ -31,15 +31,15 @@ type candidate struct {
 
 	decision   decision
 	took       time.Duration
-	parked     *inbox.Parking // how it waits, if the turn parked it or put it off
-	forks      bool           // it runs before what is parked of its stream
+	parked     *inbox.Parking // how it waits, if the turn parked or rescheduled it
+	forks      bool           // it runs before the parked events of its stream
 	superseded []rocketflow.Event
 }
 
 // attempt returns which attempt at the event a call of its handler is.
 func (c *candidate) attempt() int { return c.failures() + 1 }
 
-// failures returns how often the event's handler has failed and was recorded to have.
+// failures returns the recorded number of failed attempts at the event.
 func (c *candidate) failures() int {
 	if c.row == nil {
 		return 0
@@ -47,23 +47,23 @@ func (c *candidate) failures() int {
 	return c.row.Attempts
 }
 
-// source says where the events of a turn come from.
+// source is where the events of a turn come from.
 type source int
 
 const (
 	delivered source = iota // the broker delivered them to a lane
-	due                     // one parked event, whose time has come
-	followers               // the parked events at the head of a stream whose position has moved
+	due                     // one parked event that is due
+	followers               // the first parked events of a stream whose position has moved
 )
 
-// turn is one transaction of a lane. It loads and locks what some events need, decides about each in the order of its
-// stream, runs the handlers of those whose turn has come, stores what became of all, and reports it after the commit. This
-// is the only way in which an event is handled, parked or settled, but for [consumer.parkBusy].
+// turn is one transaction of a lane. It locks the streams of some events and loads their rows, decides about each event in
+// the order of its stream, runs handlers, stores the outcomes, and reports them after the commit. All events are handled,
+// parked and settled by turns, except for [consumer.parkBusy].
 //
-// A turn of a single event whose handler has failed before (failure) doesn't call it again, but records what follows.
+// A turn of a single event whose handler has failed before (failure) doesn't call it again, but records the outcome.
 //
-// It ends early, and commits what ran, when the consumer stops and when its time is up; what it did not come to is
-// undecided.
+// It ends early, and commits what ran, when the consumer stops and when its time is up; the decision about the events that
+// are left is undecided.
 type turn struct {
 	*consumer
 	source     source
@@ -74,21 +74,21 @@ type turn struct {
 
 	now          time.Time
 	streams      []*inbox.LockedStream
-	forked       map[*inbox.LockedStream]bool // whose chain went past what is parked
-	recorded     map[inbox.Route]bool
-	entries      map[inbox.Key]inbox.Entry
-	toRun        map[inbox.Key]bool // decided to run
-	parkedBefore map[inbox.Key]bool // parked
-	failed       *candidate         // whose handler returned an error
-	ran          []rocketflow.Event // whose handlers ran
-	settled      []rocketflow.Event // discarded without their effect
+	forked       map[*inbox.LockedStream]bool // streams that went past parked events in this turn
+	recorded     map[inbox.Route]bool         // routes without a handler here that other processes have recorded
+	entries      map[inbox.Key]inbox.Entry    // rows of the inbox
+	toRun        map[inbox.Key]bool           // events whose decision is run
+	parkedBefore map[inbox.Key]bool           // delivered events that are parked already
+	failed       *candidate                   // the event whose handler returned an error
+	ran          []rocketflow.Event           // events whose handlers ran
+	settled      []rocketflow.Event           // events that were discarded
 }
 
-// turnTime is how long the handlers of a turn may take together before it commits what has run: its transaction holds
-// locks, and the events behind it wait.
+// turnTime is the total time of a turn's handlers after which it calls no further handler and commits: its transaction holds
+// locks, and other events wait.
 const turnTime = time.Second
 
-// deliveredTurn returns a turn for deliveries. One that has failed before is alone.
+// deliveredTurn returns a turn for deliveries. One whose handler has failed before must be the only one.
 func (c *consumer) deliveredTurn(items []*item) *turn {
 	t := &turn{consumer: c, source: delivered, limit: len(items), failure: items[0].failure}
 	for _, it := range items {
@@ -97,7 +97,7 @@ func (c *consumer) deliveredTurn(items []*item) *turn {
 	return t
 }
 
-// dueTurn returns a turn for a parked event that is due. failure is nil, or what an earlier turn for it came to.
+// dueTurn returns a turn for a parked event that is due. failure is nil, or the outcome of an earlier turn, to be recorded.
 func (c *consumer) dueTurn(k parkedKey, failure *outcome) *turn {
 	return &turn{consumer: c, source: due, parked: k, limit: 1, failure: failure}
 }
@@ -107,8 +107,8 @@ func (c *consumer) followersTurn(k parkedKey, limit int) *turn {
 	return &turn{consumer: c, source: followers, parked: k, limit: limit}
 }
 
-// execute makes the turn. An error that isn't ctx's is the fault of one of its events: of failed, if that is set. Nothing
-// has happened then.
+// execute runs the turn's transaction. After an error it is rolled back. An error that isn't ctx's was caused by one of its
+// events: by failed, if that is set.
 func (t *turn) execute(ctx context.Context) error {
 	given := t.candidates
 	begin := func(ctx context.Context, tx pgx.Tx) error {
@@ -146,7 +146,7 @@ func (t *turn) run(ctx context.Context, tx pgx.Tx) error {
 		}
 		if c.decision = decide(t.situation(i), t.conditions(c.event)); c.decision == undecided {
 			if t.source != delivered {
-				break // what stands behind a parked event that can't run now waits with it
+				break // the events behind a parked one that can't run now stay parked
 			}
 			continue
 		}
@@ -164,7 +164,7 @@ func (t *turn) run(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// situation returns what is known of the turn's i-th event.
+// situation returns the situation of the turn's i-th event.
 func (t *turn) situation(i int) situation {
 	c := t.candidates[i]
 	k := inbox.KeyOf(c.event)
@@ -190,7 +190,8 @@ func (t *turn) conditions(e rocketflow.Event) conditions {
 	}
 }
 
-// apply runs the handler of an event, or notes how the event waits. It returns the handler's error.
+// apply carries out the decision about an event: it runs the handler, or notes how the event is parked or settled. It returns
+// the handler's error.
 func (t *turn) apply(ctx context.Context, tx pgx.Tx, c *candidate) error {
 	switch c.decision {
 	case run:
@@ -200,7 +201,7 @@ func (t *turn) apply(ctx context.Context, tx pgx.Tx, c *candidate) error {
 		t.ran = append(t.ran, c.event)
 	case discarded:
 		t.settled = append(t.settled, c.event)
-	case stepOver:
+	case skip:
 	default:
 		t.park(c)
 		return nil
@@ -223,7 +224,7 @@ func (t *turn) handle(ctx context.Context, tx pgx.Tx, c *candidate) (err error) 
 	return err
 }
 
-// park notes how an event waits, and where.
+// park notes how an event is to be parked.
 func (t *turn) park(c *candidate) {
 	if c.parked = t.parking(c); c.parked == nil {
 		return
@@ -233,7 +234,7 @@ func (t *turn) park(c *candidate) {
 		c.event.ID = digestID(c.event.Source, c.event.ID.String(), strconv.FormatInt(stored.Digest(c.event), 10))
 		fallthrough
 	case tooLate, tooFarAhead:
-		c.event = withoutPlace(c.event)
+		c.event = withoutOrder(c.event)
 	case behind, unreadable:
 	default:
 		if c.stream != nil && c.row == nil {
@@ -242,7 +243,7 @@ func (t *turn) park(c *candidate) {
 	}
 }
 
-// parking returns how an event is to wait; nil: not in Postgres, or as it does already.
+// parking returns how an event is to be parked; nil: it isn't parked, or its row stays as it is.
 func (t *turn) parking(c *candidate) *inbox.Parking {
 	e := c.event
 	dead := func(err error) *inbox.Parking { p := inbox.Dead(err); return &p }
@@ -277,8 +278,8 @@ func (t *turn) parking(c *candidate) *inbox.Parking {
 	return nil
 }
 
-// advance moves a stream past an event. Where parked events are left behind, because the chain has gone another way, it is
-// read anew before more of it runs.
+// advance moves a stream's position past an event. If parked events are passed by it, the stream must be read anew before
+// more of it runs.
 func (t *turn) advance(c *candidate) {
 	at := c.stream
 	c.forks = at.Last < at.Head && at.Head < c.event.Sequence
@@ -286,7 +287,7 @@ func (t *turn) advance(c *candidate) {
 	at.Last = c.event.Sequence
 }
 
-// moved reports whether the turn has advanced a stream.
+// moved reports whether the turn has advanced a position.
 func (t *turn) moved() bool {
 	for _, s := range t.streams {
 		if s.Last != s.First {
@@ -296,7 +297,7 @@ func (t *turn) moved() bool {
 	return false
 }
 
-// index returns where a candidate stands in the turn; -1: nowhere.
+// index returns the index of a candidate in the turn; -1: it isn't part of it.
 func (t *turn) index(c *candidate) int { return slices.Index(t.candidates, c) }
 
 func routeOf(e rocketflow.Event) inbox.Route { return inbox.Route{Topic: e.Topic, Type: e.Type} }

@@ -10,7 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// load locks what the events need and reads what the decisions depend on.
+// load locks the streams of the events and reads the rows that the decisions depend on.
 func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	t.recorded, t.entries, t.parkedBefore, t.toRun = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
 	t.forked = map[*inbox.LockedStream]bool{}
@@ -30,7 +30,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 			single = append(single, e)
 		case !e.Ordered():
 			single = append(single, e)
-			if t.enters(e) {
+			if t.entersInbox(e) {
 				entering = append(entering, e)
 			}
 		case previous != nil && previous.stream != nil && previous.event.Stream() == e.Stream():
@@ -45,25 +45,28 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 		t.store.QueueRecorded(&q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueEnter(&q, entering, t.entries)
+		t.store.QueueInsertEntries(&q, entering, t.entries)
 	}
 	if len(single) > 0 {
-		t.store.QueueParkedOf(&q, single, t.parkedBefore)
+		t.store.QueueFindParked(&q, single, t.parkedBefore)
 	}
 	if err := t.store.Lock(ctx, tx, t.streams, &q); err != nil {
 		return err
 	}
-	return t.lookBehindHeads(ctx, tx)
+	if err := t.lookBehindHeads(ctx, tx); err != nil {
+		return err
+	}
+	return t.lookForHandled(ctx, tx)
 }
 
-// enters reports whether an event enters the inbox: its handler will run in this turn unless it is there. After a failure that
-// doesn't settle the event, it does not.
-func (t *turn) enters(e rocketflow.Event) bool {
+// entersInbox reports whether the turn inserts a row of the inbox for an event: its handler runs in this turn unless there is one,
+// or a failure discards the event.
+func (t *turn) entersInbox(e rocketflow.Event) bool {
 	return inbox.UsesInbox(e) && t.handler(e) != nil && (t.failure == nil || t.failure.action == ActionDiscard)
 }
 
-// lookBehindHeads reads which of the delivered events are parked behind the first of their stream: one that passes that
-// must not run beside its own row.
+// lookBehindHeads reads which of the delivered events are parked behind the first parked event of their stream: a delivery
+// that passes that one must not run while a row of its own is parked.
 func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	var behind []rocketflow.Event
 	for _, c := range t.candidates {
@@ -75,14 +78,35 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var q pgx.Batch
-	t.store.QueueParkedOf(&q, behind, t.parkedBefore)
+	t.store.QueueFindParked(&q, behind, t.parkedBefore)
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("look for parked events: %w", err)
 	}
 	return nil
 }
 
-// loadParked makes candidates of parked events: the one that is due, if its turn has come, and those behind it.
+// lookForHandled reads the inbox's rows of the unordered events whose handler only other processes have: an event of which a
+// copy was handled is a duplicate, and doesn't wait for such a process.
+func (t *turn) lookForHandled(ctx context.Context, tx pgx.Tx) error {
+	var elsewhere []rocketflow.Event
+	for _, c := range t.candidates {
+		readable := c.item == nil || c.item.unreadable == nil
+		if e := c.event; readable && inbox.UsesInbox(e) && t.handler(e) == nil && t.recorded[routeOf(e)] {
+			elsewhere = append(elsewhere, e)
+		}
+	}
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	var q pgx.Batch
+	t.store.QueueEntriesOf(&q, elsewhere, t.entries)
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("look for handled events: %w", err)
+	}
+	return nil
+}
+
+// loadParked makes candidates of parked events: the one that is due, if it may run, and those behind it.
 func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	var rows []*inbox.Record
 	if t.parked.stream == (rocketflow.Stream{}) {
@@ -110,7 +134,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		c := &candidate{event: row.Event, row: row}
 		if row.Event.Ordered() {
 			c.stream = t.streams[0]
-		} else if t.enters(row.Event) {
+		} else if t.entersInbox(row.Event) {
 			entering = append(entering, row.Event)
 		}
 		t.candidates = append(t.candidates, c)
@@ -119,12 +143,12 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		t.store.QueueRecorded(q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueEnter(q, entering, t.entries)
+		t.store.QueueInsertEntries(q, entering, t.entries)
 	}
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)
 	}
-	return nil
+	return t.lookForHandled(ctx, tx)
 }
 
 // loadHead returns the parked events of a stream that may run now. The first is the one that is due, if one is.
@@ -142,7 +166,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 		if passes(row.Event, at.Position, t.conditions(row.Event)) {
 			return []*inbox.Record{row}, nil
 		}
-		// Another was parked before it meanwhile: that one makes it due.
+		// An earlier event was parked meanwhile; when that one is handled, this one becomes due.
 		var q pgx.Batch
 		t.store.QueuePostpone(&q, inbox.Key{Source: inbox.CleanKey(t.parked.source), ID: t.parked.id})
 		t.store.QueueWake(&q, []*inbox.LockedStream{at})
@@ -155,7 +179,7 @@ func (t *turn) loadHead(ctx context.Context, tx pgx.Tx, at *inbox.LockedStream) 
 	for ; n < len(rows); n++ {
 		reason := rows[n].Reason
 		if reason == inbox.DeadLetter || (n > 0 || t.source == followers) && reason != inbox.Gap && reason != inbox.Busy {
-			break // it waits for its own next attempt, for a handler or for an operator
+			break // it waits for its next attempt, for a process with its handler, or for an operator
 		}
 	}
 	return rows[:n], nil

@@ -8,7 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// report logs and calls the listener with what was committed.
+// report logs the outcomes of a committed turn and calls the listener.
 func (t *turn) report() {
 	if t.failure == nil {
 		t.cfg.Listener.Committed(BatchInfo{t.name, t.ran})
@@ -23,7 +23,7 @@ func (t *turn) report() {
 			t.cfg.Listener.Handled(HandledInfo{
 				EventInfo: t.info(e), Attempt: c.attempt(), Took: c.took, Batch: len(t.ran), Latency: t.now.Sub(e.Time),
 			})
-		case stepOver:
+		case skip:
 			t.cfg.Listener.Skipped(t.info(e))
 		case discarded:
 			t.cfg.Listener.Discarded(FailureInfo{t.info(e), 0, t.failure.err})
@@ -55,15 +55,15 @@ func (t *turn) report() {
 	}
 }
 
-// reportParked logs that an event waits, or is a dead letter, and calls the listener.
+// reportParked logs that an event is parked, or is a dead letter, and calls the listener.
 func (c *consumer) reportParked(e rocketflow.Event, p inbox.Parking) {
 	switch {
 	case p.Reason == inbox.DeadLetter:
-		c.logger(e).Error("an event is a dead letter, and holds its stream if it has an order: look at it with `rocketflow redrive list`, then retry or discard it", keyAttempt, p.Attempts, keyError, logText(p.Err))
+		c.logger(e).Error("an event is a dead letter, and holds back its stream if it has an order: inspect it with `rocketflow redrive list`, then retry or discard it", keyAttempt, p.Attempts, keyError, logText(p.Err))
 		c.cfg.Listener.Dead(FailureInfo{c.info(e), p.Attempts, p.Err})
 		return
 	case p.Reason == inbox.Unhandled:
-		c.logger(e).Warn("an event waits for a process that has its handler; if the handler is gone for good, retire it with `rocketflow redrive retire`")
+		c.logger(e).Warn("an event waits for a process that has its handler; if the handler was removed for good, retire it with `rocketflow redrive retire`")
 	case p.Err != nil:
 		c.logger(e).Warn("an event is parked and tried again later", keyAttempt, p.Attempts, keyAfter, p.After, keyError, logText(p.Err))
 	}
@@ -71,7 +71,8 @@ func (c *consumer) reportParked(e rocketflow.Event, p inbox.Parking) {
 	c.signal()
 }
 
-// logger returns a logger that names an event in each line. The event may be of any producer, so its text is cut.
+// logger returns a logger that adds an event's attributes to each line. The event may come from any producer, so long texts
+// are cut.
 func (c *consumer) logger(e rocketflow.Event) *slog.Logger {
 	return c.cfg.Logger.With(keyConsumer, c.name, keyEvent, e.ID, keyTopic, printable.Text(e.Topic, maxLogged),
 		keyType, printable.Text(e.Type, maxLogged), keySubject, printable.Text(e.Subject, maxLogged))
@@ -79,7 +80,7 @@ func (c *consumer) logger(e rocketflow.Event) *slog.Logger {
 
 const maxLogged = 255
 
-// logText returns the text of an error for a log line, cut and printable: it may be of any origin.
+// logText returns the text of an error for a log line, cut and printable, as it may contain text from outside.
 func logText(err error) string {
 	if err == nil {
 		return ""

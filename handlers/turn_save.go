@@ -12,7 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// save stores what became of the events.
+// save stores the outcomes of the events.
 func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	var q pgx.Batch
 	last := map[*inbox.LockedStream]int64{} // as the events before have left it
@@ -23,7 +23,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	for _, c := range t.candidates {
 		e := c.event
 		switch c.decision {
-		case run, stepOver, discarded:
+		case run, skip, discarded:
 			if c.decision == discarded {
 				t.store.QueueEndTimeout(&q, e)
 			}
@@ -38,7 +38,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 				t.store.QueueSkip(&q, c.stream, before, e.Sequence)
 			}
 			if c.forks {
-				t.store.QueueUnplaceBetween(&q, c.stream.Stream, before, e.Sequence, errSuperseded, func(id uuid.UUID, eventType string) {
+				t.store.QueueDeadUnorderedBetween(&q, c.stream.Stream, before, e.Sequence, errSuperseded, func(id uuid.UUID, eventType string) {
 					c.superseded = append(c.superseded, rocketflow.Event{ID: id, Type: eventType, Source: e.Source, Topic: e.Topic, Subject: e.Subject})
 				})
 			}
@@ -49,7 +49,7 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 			}
 		case tooLate, conflict:
 			if c.row != nil {
-				t.store.QueueUnplace(&q, c.row.Event, c.parked.Err)
+				t.store.QueueDeadUnordered(&q, c.row.Event, c.parked.Err)
 				break
 			}
 			fallthrough
@@ -68,8 +68,8 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	if len(gone) > 0 {
 		t.store.QueueDelete(&q, gone...)
 	}
-	if events := t.enteredInVain(); len(events) > 0 {
-		t.store.QueueLeave(&q, events)
+	if events := t.unusedEntries(); len(events) > 0 {
+		t.store.QueueDeleteEntries(&q, events)
 	}
 	var moved []*inbox.LockedStream
 	for _, s := range t.streams {
@@ -89,8 +89,9 @@ func (t *turn) save(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// enteredInVain lists the events that are in the inbox since this turn and were not settled by it.
-func (t *turn) enteredInVain() (events []rocketflow.Event) {
+// unusedEntries lists the events whose rows in the inbox this turn has inserted, and must delete because it didn't settle
+// them.
+func (t *turn) unusedEntries() (events []rocketflow.Event) {
 	settled := map[inbox.Key]bool{}
 	for _, e := range slices.Concat(t.ran, t.settled) {
 		settled[inbox.KeyOf(e)] = true

@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// unresponsive lists the handlers that were abandoned and have not returned yet.
+// unresponsive holds the handlers' calls that were abandoned and have not returned yet.
 type unresponsive struct {
 	mu    sync.Mutex
 	next  int
@@ -40,7 +40,7 @@ func (u *unresponsive) remove(id int) {
 	delete(u.calls, id)
 }
 
-// err returns an error that names them; nil if there are none.
+// err returns an error that lists the calls; nil if there are none.
 func (u *unresponsive) err() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -2,9 +2,13 @@ package metrics_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -12,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/timeout"
 )
 
 // printCounters writes the counters of a registry.
@@ -78,4 +83,23 @@ func ExampleNew() {
 	printCounters(registry)
 	// Output:
 	// rocketflow_broker_consumer_restarts_total 1
+}
+
+// All parts of a service share one Metrics, and a program exposes its registry.
+func Example() {
+	registry := prometheus.NewRegistry()
+	m := metrics.New(registry)
+	published := outbox.Config{Source: "orders", Listener: m.Outbox()}
+	handled := handlers.Config{Source: "orders", Listener: m.Handlers()}
+	armed := timeout.Config{Source: "orders", Listener: m.Timeout()}
+	fmt.Println(published.Listener != nil, handled.Listener != nil, armed.Listener != nil)
+
+	server := http.NewServeMux()
+	server.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	response := httptest.NewRecorder()
+	server.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	fmt.Println(response.Code, strings.Contains(response.Body.String(), "rocketflow_outbox_breaker_open 0"))
+	// Output:
+	// true true true
+	// 200 true
 }

@@ -18,7 +18,7 @@ import (
 
 const namespace = "rocketflow"
 
-// durationBuckets reach, in durationBuckets, from a fast round trip on one machine to a minute.
+// durationBuckets are the buckets of durations, in seconds: from a fast round trip on one machine to a minute.
 var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
 // Metrics creates the listeners that feed the collectors of one registry. See the package documentation for the metrics.
@@ -85,7 +85,7 @@ func (m *Metrics) Outbox() *outbox.Listener {
 	requests := m.counter(subsystem, "missing_events_requests_total", "Missing-events requests received from consumers.", "outcome")
 	expired := m.counter(subsystem, "rows_expired_total", "Rows older than the retention that were deleted outside of partitions.").WithLabelValues()
 	partitions := m.counter(subsystem, "partition_changes_total", "Partitions created and dropped.", "change")
-	discarded := m.counter(subsystem, "half_messages_discarded_total", "Half messages that the broker discarded because no check-back was answered.").WithLabelValues()
+	discarded := m.counter(subsystem, "half_messages_discarded_total", "Half messages that the broker discarded because no process responded to its check-backs.").WithLabelValues()
 	sweep := m.histogram(subsystem, "sweep_duration_seconds", "Time of one pass of the sweep.", durationBuckets).WithLabelValues()
 	decisions := map[broker.Decision]string{broker.Commit: "commit", broker.Rollback: "rollback", broker.Unknown: "unknown"}
 	return &outbox.Listener{

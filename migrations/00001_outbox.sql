@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- One row: the id of this database. The events that it records carry the id (rf_db), because a check-back about an event of
--- another database can't be answered from this one.
+-- another database can't be decided by this one.
 CREATE TABLE installation (
     id         uuid        NOT NULL PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     created_at timestamptz NOT NULL DEFAULT now()

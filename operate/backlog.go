@@ -12,13 +12,13 @@ import (
 //go:embed backlog.sql
 var backlogSQL string
 
-// Backlog counts the work of a schema that is not done. Counts end at MaxCount.
+// Backlog is a report on the unfinished work of a schema. Counts end at MaxCount.
 type Backlog struct {
 	Owed []OwedCount `json:"owed"` // by topic
 	// Watermark is the transaction id up to which all events are known to be acknowledged or rejected.
 	Watermark string `json:"watermark"`
-	// WatermarkMovedAt is when the watermark last moved. It stands still on a database that nobody writes to, and while a
-	// transaction is open for long. If it stands still otherwise and events are owed, no process sweeps.
+	// WatermarkMovedAt is when the watermark last moved. It doesn't move on a database without writes, nor while a
+	// transaction is open for long. If it doesn't move otherwise and events are owed, no process sweeps.
 	WatermarkMovedAt time.Time      `json:"watermark_moved_at"`
 	Parked           []ParkedCount  `json:"parked"` // by consumer and reason
 	Timeouts         TimeoutCount   `json:"timeouts"`
@@ -45,7 +45,7 @@ type ParkedCount struct {
 type TimeoutCount struct {
 	Armed     int64     `json:"armed"`               // all of them
 	Overdue   int64     `json:"overdue"`             // those that are due and have not fired
-	Stuck     int64     `json:"stuck"`               // those that are overdue, were sent many times, and that nobody handles
+	Stuck     int64     `json:"stuck"`               // those that are overdue, and were sent many times without being handled
 	OldestDue time.Time `json:"oldest_due,omitzero"` // of the overdue ones; zero: there are none
 	NextDue   time.Time `json:"next_due,omitzero"`   // of those that are not due yet; zero: there are none
 }
@@ -68,7 +68,7 @@ func (o *Operator) Backlog(ctx context.Context) (*Backlog, error) {
 }
 
 func (s snapshot) backlog(ctx context.Context, b *Backlog) error {
-	var seen string // the transaction id below which all is acknowledged or rejected, but for the transactions again
+	var seen string // the transaction id below which all events are acknowledged or rejected, except those of the transactions in again
 	var again []string
 	if err := s.tx.QueryRow(ctx, s.sql.Get("SweepState")).Scan(&b.Watermark, &seen, &again, &b.WatermarkMovedAt); err != nil {
 		return fmt.Errorf("read sweep state: %w", err)

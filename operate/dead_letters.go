@@ -26,7 +26,7 @@ type ParkedEvent struct {
 	Event     rocketflow.Event
 	Reason    HandlingState // StateRetry, StateGap, StateBusy, StateUnhandled or StateDead
 	Attempts  int           // failed so far
-	NextAt    time.Time     // when it is looked at again; zero: when what it waits for has happened
+	NextAt    time.Time     // when it is due; zero: when another event or an operator makes it due
 	LastError string
 	ParkedAt  time.Time
 }
@@ -58,13 +58,13 @@ func (f ParkedFilter) rows(limit int) inbox.Filter {
 	}
 }
 
-// DeadLetters returns the events whose handlers failed for good, those that were parked first first.
+// DeadLetters returns the dead letters, in the order in which they were parked.
 func (o *Operator) DeadLetters(ctx context.Context, f ParkedFilter) ([]ParkedEvent, error) {
 	return o.parked(ctx, true, f)
 }
 
-// ParkedEvents returns the events that wait for their next attempt, a predecessor, a busy stream or a handler, those that
-// were parked first first. It doesn't return dead letters.
+// ParkedEvents returns the events that wait for their next attempt, a predecessor, a busy stream or a handler, in the order
+// in which they were parked. It doesn't return dead letters.
 func (o *Operator) ParkedEvents(ctx context.Context, f ParkedFilter) ([]ParkedEvent, error) {
 	return o.parked(ctx, false, f)
 }
@@ -84,8 +84,8 @@ func (o *Operator) parked(ctx context.Context, dead bool, f ParkedFilter) ([]Par
 	return list, nil
 }
 
-// RetryDeadLetters makes dead letters due, with all their attempts, and returns how many; with an error, how many before
-// that. It waits for a handler whose transaction has locked one of them.
+// RetryDeadLetters makes dead letters due, with their attempts counted from 0 again, and returns how many; with an error, how
+// many before that. It waits for a handler whose transaction has locked one of them.
 func (o *Operator) RetryDeadLetters(ctx context.Context, f ParkedFilter) (n int, err error) {
 	if err := f.checkChange(); err != nil {
 		return 0, err
@@ -130,8 +130,8 @@ func (o *Operator) DiscardDeadLetters(ctx context.Context, f ParkedFilter) (n in
 	return n, nil
 }
 
-// AcceptGap makes an event due although its predecessor is missing. Use it when the predecessor is lost: see Resend first.
-// Should the predecessor come after all, it becomes a dead letter that no event waits for. The error matches ErrNoGap if
+// AcceptGap makes an event due although its predecessor is missing. Use it if the predecessor is lost and Resend can't send it
+// again. If the predecessor comes after all, it becomes a dead letter that no event waits for. The error matches ErrNoGap if
 // the event isn't the first parked event of its stream, or waits for something else.
 func (o *Operator) AcceptGap(ctx context.Context, consumer string, event uuid.UUID) error {
 	accepted, err := o.inbox.Consumer(consumer).AcceptGap(ctx, o.config.Pool, event)

@@ -1,5 +1,5 @@
-// Package operate does what operators of a service do: look at its events, streams, sagas, timeouts and backlog, retry or
-// discard what failed, and repair a stream. The command rocketflow is made of it; use the package for tools of your own,
+// Package operate is for the operators of a service: it reports on events, streams, sagas, timeouts and the backlog, retries or
+// discards failed events, and repairs streams. The command rocketflow is built on it; use the package for tools of your own,
 // such as an admin page or a job that retries dead letters.
 //
 //	operator, err := operate.New(operate.Config{Pool: pool, Schema: "order_rocketflow"})
@@ -11,7 +11,7 @@
 //	n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing", Type: "order.closed"})
 //
 // An Operator works on the tables of one schema, which belongs to one service. It needs no running service and none of the
-// packages outbox, handlers, saga and timeout: processes of the service see within seconds what it changed.
+// packages outbox, handlers, saga and timeout: the processes of the service notice its changes within seconds.
 //
 // # Methods
 //

@@ -17,12 +17,12 @@ import (
 //go:embed event.sql
 var eventSQL string
 
-// ErrUnknownEvent says that no table of the schema has an event. Of an ordered event that another service published and
+// ErrUnknownEvent means that no table of the schema has the event. Of an ordered event that another service published and
 // that was handled, only the position of its stream remains: look for the event in the publisher's schema.
 var ErrUnknownEvent = errors.New("unknown event")
 
-// EventStatus is what a schema knows of one event. Where only the inbox has the event, the fields from Type to Body are
-// empty.
+// EventStatus is a report on one event: what the tables of the schema have about it. If only the inbox has the event, the
+// fields from Type to Body are empty.
 type EventStatus struct {
 	ID          uuid.UUID         `json:"id"`
 	Type        string            `json:"type,omitempty"`
@@ -41,12 +41,12 @@ type EventStatus struct {
 
 	InOutbox  bool             `json:"in_outbox"`           // recorded in this schema
 	AckedAt   time.Time        `json:"acked_at,omitzero"`   // when its acknowledgement was recorded; zero and InOutbox: it is owed
-	Rejected  *Rejection       `json:"rejected,omitempty"`  // nil: the broker doesn't refuse it
+	Rejected  *Rejection       `json:"rejected,omitempty"`  // nil: the broker doesn't reject it
 	Discarded *Discarded       `json:"discarded,omitempty"` // nil: no operator discarded it
 	Consumers []ConsumerStatus `json:"consumers"`           // of those that read the topic or have had the event
 }
 
-// Rejection says why the broker refuses an event.
+// Rejection says why the broker rejects an event.
 type Rejection struct {
 	Reason   string    `json:"reason"`
 	Attempts int       `json:"attempts"`
@@ -55,27 +55,27 @@ type Rejection struct {
 
 // Discarded says that an operator discarded an owed event. An ordered event was replaced by one of DiscardedType.
 type Discarded struct {
-	Type   string    `json:"type"` // of the event as it was
+	Type   string    `json:"type"` // the type of the discarded event
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
 }
 
-// HandlingState says what became of an event in a consumer.
+// HandlingState is the state of an event in a consumer.
 type HandlingState string
 
-// Handling states.
+// The values of HandlingState.
 const (
-	StateHandled   HandlingState = "handled"   // the effect is committed; or it was discarded, or no handler wants it
+	StateHandled   HandlingState = "handled"   // its effect is committed, it was discarded, or the consumer has no handler for it
 	StateRetry     HandlingState = "retry"     // parked until its next attempt
 	StateGap       HandlingState = "gap"       // parked until an event before it is handled
 	StateBusy      HandlingState = "busy"      // parked until the handler of its stream, which takes long, has returned
 	StateUnhandled HandlingState = "unhandled" // parked until a process with its handler takes it: see RetireHandler
 	StateDead      HandlingState = "dead"      // a dead letter
-	StateNotSeen   HandlingState = "not_seen"  // not received; or not ordered and no handler wants it
+	StateNotSeen   HandlingState = "not_seen"  // not received; or not ordered, and the consumer has no handler for it
 	StateNoTrace   HandlingState = "no_trace"  // an event of a timeout, which leaves no record once it is handled
 )
 
-// ConsumerStatus is what a consumer has recorded of an event.
+// ConsumerStatus is the status of an event in one consumer.
 type ConsumerStatus struct {
 	Name      string        `json:"name"`
 	BornAt    time.Time     `json:"born_at,omitzero"` // when it first began to read the topic
@@ -88,7 +88,7 @@ type ConsumerStatus struct {
 // ParkedStatus says how an event is parked.
 type ParkedStatus struct {
 	Attempts  int       `json:"attempts"`         // failed so far
-	NextAt    time.Time `json:"next_at,omitzero"` // zero: when what it waits behind is handled
+	NextAt    time.Time `json:"next_at,omitzero"` // zero: when another event or an operator makes it due
 	LastError string    `json:"last_error,omitempty"`
 	At        time.Time `json:"parked_at"`
 	Behind    *Blocker  `json:"behind,omitempty"` // the first parked event of its stream, unless that is the event itself
@@ -100,7 +100,7 @@ type Blocker struct {
 	Reason  HandlingState `json:"reason"`
 }
 
-// EventStatus returns what the schema knows of an event. The error matches ErrUnknownEvent if that is nothing.
+// EventStatus returns the report on an event. The error matches ErrUnknownEvent if no table of the schema has it.
 func (o *Operator) EventStatus(ctx context.Context, id uuid.UUID) (*EventStatus, error) {
 	e := &EventStatus{ID: id}
 	err := o.read(ctx, func(s snapshot) error { return s.eventStatus(ctx, e) })
@@ -135,7 +135,7 @@ func (s snapshot) eventStatus(ctx context.Context, e *EventStatus) error {
 	return nil
 }
 
-// event reads the event itself, from the outbox or as a consumer has parked it.
+// event reads the event itself, from the outbox or from a consumer's parked events.
 func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err error) {
 	var headers []byte
 	fields := []any{&e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.RecordedAt, &e.ContentType, &headers, &e.Body}

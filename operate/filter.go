@@ -16,8 +16,8 @@ func checkLimit(filter string, limit int) error {
 	return nil
 }
 
-// checkChange returns an error unless a filter says exactly what is to be changed: some events, or All of them. A filter
-// that is empty by mistake, such as from an unset variable, would select everything.
+// checkChange returns an error unless a filter of a change selects some events or has All set: a filter that is empty by
+// mistake, such as from an unset variable, would select everything.
 func checkChange(filter string, selects, all bool, limit int) error {
 	if selects == all {
 		return valid.Field("operate."+filter, "want either All or a field that selects events")

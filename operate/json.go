@@ -9,7 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// eventJSON is what JSON of a list shows of an event: all but its content.
+// eventJSON is an event in the JSON of a list: all fields except its content.
 type eventJSON struct {
 	EventID    uuid.UUID `json:"event_id"`
 	Type       string    `json:"type"`

@@ -37,7 +37,7 @@ const (
 	reportTimeout = "10s"
 )
 
-// Sender is the part of a broker that Resend needs. *rocketmq.Client is one.
+// Sender is the part of a broker that Resend needs. *rocketmq.Client implements it.
 type Sender interface {
 	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
 }
@@ -71,8 +71,8 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Operator reports on the tables of one schema and changes them on behalf of a person. It needs no running service: what it
-// makes due is processed within seconds by the processes that run the service. Its methods can be called concurrently.
+// Operator reports on the tables of one schema and changes them on behalf of a person. It needs no running service: events
+// that it makes due are processed within seconds by the processes of the service. All methods are safe for concurrent use.
 type Operator struct {
 	config Config
 	sql    queries.Set

@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// Each statement of a report uses an index: no sequential scan is left where Postgres is told to avoid them.
+// Each statement of a report uses an index: no sequential scan is left where Postgres is set to avoid them.
 func TestReportsReadByIndex(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)

@@ -21,33 +21,33 @@ import (
 var rejectedSQL string
 
 // DiscardedType is the type of the event that replaces, in its stream, an event that was discarded or redirected to another
-// topic. Its body is JSON with the members type (of the event that it replaces) and reason. Consumers without a handler
-// for it, which is the usual case, step over it.
+// topic. Its body is JSON with the members type (of the event that it replaces) and reason. Consumers without a handler for
+// it, which is the usual case, skip it.
 const DiscardedType = "rocketflow.discarded"
 
 const (
 	changePage = 200 // rejected events that are changed in one transaction
-	maxReason  = 500 // bytes of a reason that are kept
+	maxReason  = 500 // maximum length of a reason, in bytes
 )
 
-// RejectedEvent is an owed event that the broker refused at least once: its topic or a right is missing, or it is too
-// large. The outbox retries it until the broker takes it or an operator redirects or discards it.
+// RejectedEvent is an owed event that the broker has rejected: its topic or a right is missing, or it is too large. The outbox
+// retries it until the broker accepts it or an operator redirects or discards it.
 type RejectedEvent struct {
 	Event      rocketflow.Event // without headers and body
 	Size       int              // of the body, in bytes
-	Reason     string           // the broker's answer to the last attempt
-	Attempts   int              // refused so far
-	RejectedAt time.Time        // when it was refused for the first time
-	NextAt     time.Time        // when it is tried again; zero: as soon as the broker takes another event of its topic
+	Reason     string           // the broker's error for the last attempt
+	Attempts   int              // rejected so far
+	RejectedAt time.Time        // when it was rejected for the first time
+	NextAt     time.Time        // when it is tried again; zero: as soon as the broker accepts another event of its topic
 }
 
-// RejectedTopic is a topic of which the broker takes no event. The outbox tries one event of it at NextAt, and the others as
-// soon as that one is taken.
+// RejectedTopic is a topic whose events the broker rejects, all of them. The outbox tries one event of it at NextAt, and the
+// others as soon as that one is accepted.
 type RejectedTopic struct {
 	Topic      string
-	Reason     string // the broker's answer to the last attempt
+	Reason     string // the broker's error for the last attempt
 	Events     int64  // rejected events of the topic; ends at MaxCount
-	Attempts   int    // refused so far
+	Attempts   int    // rejected so far
 	RejectedAt time.Time
 	NextAt     time.Time
 }
@@ -98,7 +98,7 @@ func (o *Operator) rejectedEvents(ctx context.Context, f RejectedFilter, limit i
 	return list, nil
 }
 
-// RejectedTopics returns the topics of which the broker takes no event, in alphabetical order and at most 1,000.
+// RejectedTopics returns the topics whose events the broker rejects, in alphabetical order and at most 1,000.
 func (o *Operator) RejectedTopics(ctx context.Context) ([]RejectedTopic, error) {
 	rows, err := o.config.Pool.Query(ctx, o.sql.Get("RejectedTopics"), maxRows, MaxCount)
 	if err != nil {
@@ -111,8 +111,8 @@ func (o *Operator) RejectedTopics(ctx context.Context) ([]RejectedTopic, error) 
 	return list, nil
 }
 
-// RetryRejected makes rejected events due: the next sweep sends them again. Of a topic of which the broker takes no event,
-// one is tried first. It returns how many events it made due; with an error, how many before that.
+// RetryRejected makes rejected events due: the next sweep sends them again. Of a rejected topic one event is tried first. It
+// returns how many events it made due; with an error, how many before that.
 func (o *Operator) RetryRejected(ctx context.Context, f RejectedFilter) (int, error) {
 	return o.changeRejected(ctx, f, "retry", func(ctx context.Context, tx pgx.Tx, ids []string) error {
 		_, err := tx.Exec(ctx, o.sql.Get("RetryRejected"), ids)
@@ -122,12 +122,12 @@ func (o *Operator) RetryRejected(ctx context.Context, f RejectedFilter) (int, er
 
 // DiscardRejected gives up rejected events and returns how many; with an error, how many before that. In an ordered stream an
 // event of DiscardedType replaces each, with the same id, sequence and predecessor, so that consumers don't wait for it.
-// That event is sent like any other. Where the broker takes no event of the topic it isn't sent, but kept for
-// outbox.Config.Retention for consumers that request missing events. The discarded events are kept as they were in the
-// table outbox_discarded for the same time.
+// That event is sent like any other. If the broker rejects all events of the topic it isn't sent, but kept for
+// outbox.Config.Retention for consumers that request missing events. The discarded events are kept unchanged in the table
+// outbox_discarded for the same time.
 //
-// reason is told to consumers. Defaults to "discarded by an operator". An event that the sweep is sending at the same moment
-// may still be delivered as it was.
+// reason is part of the body of the replacing event. Defaults to "discarded by an operator". An event that the sweep is
+// sending at the same moment may still be delivered unchanged.
 func (o *Operator) DiscardRejected(ctx context.Context, f RejectedFilter, reason string) (int, error) {
 	reason = printable.Text(cmp.Or(reason, "discarded by an operator"), maxReason)
 	return o.changeRejected(ctx, f, "discard", func(ctx context.Context, tx pgx.Tx, ids []string) error {

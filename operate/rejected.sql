@@ -17,7 +17,7 @@ ORDER BY o.source, o.subject, o.sequence, r.id
 FOR UPDATE OF r
 
 -- name: RetryRejected
--- Their topics are due too, so that the other events of a topic follow the first that the broker takes.
+-- Their topics are due too, so that the other events of a topic follow the first that the broker accepts.
 WITH topics AS (
     UPDATE {schema}.outbox_rejected_topic t SET next_at = clock_timestamp()
     WHERE t.topic IN (SELECT r.topic FROM {schema}.outbox_rejected r WHERE r.id = ANY ($1::text[]::uuid[]))
@@ -26,7 +26,7 @@ UPDATE {schema}.outbox_rejected SET next_at = CASE WHEN next_at = 'infinity' THE
 WHERE id = ANY ($1::text[]::uuid[])
 
 -- name: DiscardRejected
--- The row of the event becomes that of its replacement. The replacement is sent unless the broker takes no event of the
+-- The row of the event becomes that of its replacement. The replacement is sent unless the broker rejects all events of the
 -- topic, or it is a rejected replacement itself: then it counts as acknowledged, and is kept for requests of missing events.
 -- An event that is not ordered needs no replacement.
 WITH discarded AS MATERIALIZED (

@@ -44,7 +44,7 @@ func TestSubjectStatusFindsAllStreams(t *testing.T) {
 	}
 }
 
-// The backlog doesn't count again what the sweep knows to be acknowledged.
+// The backlog doesn't count again what the sweep has found acknowledged.
 func TestBacklogStartsAtTheWatermark(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

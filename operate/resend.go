@@ -52,9 +52,9 @@ func (f ResendFilter) check() error {
 
 // Resend sends events that the outbox keeps to Config.Broker again, unchanged and the oldest first, and returns how many it
 // sent; with an error, how many before that. Use it when a broker has lost messages that it had acknowledged. Consumers
-// request missing events of a stream by themselves, but nothing shows them that the last event of a stream, or one that is
-// not ordered, is missing. A consumer that has handled an event recognizes the second copy as a duplicate; if its record of
-// that has expired (handlers.Config.InboxRetention), the copy becomes a dead letter.
+// request missing events of a stream by themselves, but can't notice that the last event of a stream, or one that is not
+// ordered, is missing. A consumer that has handled an event recognizes the second copy as a duplicate; if its record of that
+// has expired (handlers.Config.InboxRetention), the copy becomes a dead letter.
 func (o *Operator) Resend(ctx context.Context, f ResendFilter) (sent int, err error) {
 	if o.config.Broker == nil {
 		return 0, valid.Field("operate.Config.Broker", "missing: Resend sends to it")

@@ -13,9 +13,9 @@ import (
 )
 
 var (
-	// ErrUnknownHandler says that a consumer has no record of a handler.
+	// ErrUnknownHandler means that the consumer has no record of the handler.
 	ErrUnknownHandler = errors.New("the consumer has no record of such a handler")
-	// ErrUnknownStream says that a consumer has no position in a stream.
+	// ErrUnknownStream means that the consumer has no position in the stream.
 	ErrUnknownStream = errors.New("the consumer has no position in the stream")
 )
 
@@ -37,9 +37,9 @@ func (h Handler) check() error {
 }
 
 // RetireHandler records that a consumer no longer handles a type of event, and returns how many events waited for the
-// handler. All processes that run the consumer step over those events and over new ones. Retire a handler when no process
-// has it and the deployment that removed it will not be rolled back. A process that starts with the handler records it
-// again. The error matches ErrUnknownHandler if the handler isn't recorded and no event waits for it.
+// handler. All processes that run the consumer skip those events and new ones: they settle them without a handler. Retire a
+// handler when no process has it and the deployment that removed it will not be rolled back. A process that starts with the
+// handler records it again. The error matches ErrUnknownHandler if the handler isn't recorded and no event waits for it.
 func (o *Operator) RetireHandler(ctx context.Context, h Handler) (waited int, err error) {
 	if err := h.check(); err != nil {
 		return 0, err
@@ -58,10 +58,10 @@ func (o *Operator) RetireHandler(ctx context.Context, h Handler) (waited int, er
 	return waited, nil
 }
 
-// ResetPosition sets a consumer's position in a stream, in either direction. Events after sequence are handled when they
-// come, or come again. Events up to sequence count as handled; if one of them is parked, it becomes a dead letter when it is
-// due. Use it for a stream whose position a wrong or forged event has moved. The error matches ErrUnknownStream if the
-// consumer has no position in the stream.
+// ResetPosition sets a consumer's position in a stream, in either direction. Events after sequence are handled when they are
+// delivered, or delivered again. Events up to sequence count as handled; if one of them is parked, it becomes a dead letter
+// when it is due. Use it for a stream whose position a wrong or forged event has moved. The error matches ErrUnknownStream if
+// the consumer has no position in the stream.
 func (o *Operator) ResetPosition(ctx context.Context, consumer string, s rocketflow.Stream, sequence int64) error {
 	if sequence < 0 {
 		return valid.Fieldf("sequence", "%d: want 0 or more", sequence)

@@ -17,7 +17,7 @@ import (
 //go:embed saga.sql
 var sagaSQL string
 
-// maxSagaTimeouts bounds the armed timeouts that are shown of a saga, which has one at most.
+// maxSagaTimeouts bounds the list of a saga's armed timeouts. A saga has one at most.
 const maxSagaTimeouts = 100
 
 // Saga is a saga instance with its history, as a report shows it.
@@ -33,7 +33,7 @@ type Saga struct {
 	Data        json.RawMessage `json:"data"`
 	Timeouts    []Timeout       `json:"timeouts"` // the deadline of its state, if one is armed
 	Transitions []Transition    `json:"history"`  // the oldest first; the first is the beginning
-	Waiting     []WaitingEvent  `json:"waiting"`  // events that it has not taken yet, the oldest first, at most 1,000
+	Waiting     []WaitingEvent  `json:"waiting"`  // its waiting events, the oldest first, at most 1,000
 }
 
 // Transition is a change of a saga's state.

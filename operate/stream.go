@@ -24,8 +24,8 @@ type SubjectFilter struct {
 	Limit int
 }
 
-// SubjectStatus is what a schema knows of the streams of one subject: those that its service publishes, and those that its
-// consumers read.
+// SubjectStatus is a report on the streams of one subject: those that the service publishes, and those that its consumers
+// read.
 type SubjectStatus struct {
 	Streams   []Stream         `json:"streams"`
 	Events    []StreamEvent    `json:"events"` // the newest of each stream first
@@ -52,7 +52,7 @@ type StreamEvent struct {
 	AckedAt    time.Time `json:"acked_at,omitzero"` // zero: it is owed
 }
 
-// Position is a consumer's place in a stream: all events up to Sequence are handled.
+// Position is how far a consumer is in a stream: all events up to Sequence are handled.
 type Position struct {
 	Consumer string `json:"consumer"`
 	Source   string `json:"source"`
@@ -76,7 +76,7 @@ type ParkedInStream struct {
 	ParkedStatus
 }
 
-// SubjectStatus returns what the schema knows of the streams of a subject, of each list at most 1,000 entries.
+// SubjectStatus returns the report on the streams of a subject, with at most 1,000 entries in each list.
 func (o *Operator) SubjectStatus(ctx context.Context, f SubjectFilter) (*SubjectStatus, error) {
 	if f.Subject == "" {
 		return nil, valid.Field("operate.SubjectFilter.Subject", "missing")
@@ -132,7 +132,7 @@ func (s snapshot) subjectStatus(ctx context.Context, f SubjectFilter, status *Su
 	return nil
 }
 
-// Empty reports whether the schema knows nothing of the subject.
+// Empty reports whether the tables of the schema have nothing about the subject.
 func (s *SubjectStatus) Empty() bool {
 	return len(s.Streams) == 0 && len(s.Positions) == 0 && len(s.Parked) == 0
 }

@@ -22,7 +22,7 @@ type Timeout struct {
 	ArmedAt    time.Time `json:"armed_at"`
 	HandedOver bool      `json:"handed_over"`       // the broker holds a timer for it
 	Sends      int       `json:"sends"`             // how often the sweep has sent the event because it is overdue
-	StuckAt    time.Time `json:"stuck_at,omitzero"` // when it was reported that nobody handles the event; zero: not stuck
+	StuckAt    time.Time `json:"stuck_at,omitzero"` // when it was reported that the event isn't handled; zero: not stuck
 	Topic      string    `json:"topic"`
 	Type       string    `json:"type"`
 	Subject    string    `json:"subject"`

@@ -19,23 +19,23 @@ var waitingSQL string
 // WaitingStatus says what a waiting event waits for.
 type WaitingStatus string
 
-// Statuses of waiting events.
+// The values of WaitingStatus.
 const (
-	WaitingForState WaitingStatus = "waiting" // for a state that takes it, or for the saga to begin
+	WaitingForState WaitingStatus = "waiting" // it waits for a state that accepts it, or for the saga to begin
 	WaitingForRetry WaitingStatus = "retry"   // its function failed and is called again
 	WaitingFailed   WaitingStatus = "failed"  // its function failed and isn't called again: retry or discard it
-	WaitingExpired  WaitingStatus = "expired" // no state took it in time: retry or discard it
+	WaitingExpired  WaitingStatus = "expired" // no state accepted it in time: retry or discard it
 )
 
-// WaitingEvent is an event that a saga has not taken yet.
+// WaitingEvent is an event that came before its saga could accept it.
 type WaitingEvent struct {
 	ID        int64 // identifies it in a WaitingFilter
 	Saga, Key string
 	Status    WaitingStatus
-	Begun     bool      // whether its saga has begun, as far as an engine has seen
+	Begun     bool      // an engine has seen that its saga has begun
 	State     string    // of the saga when the event came; empty: the saga had not begun
 	Attempts  int       // failed so far
-	NextAt    time.Time // when it is looked at again; zero: when its saga changes
+	NextAt    time.Time // when it is due; zero: when its saga changes
 	ExpiresAt time.Time // when a waiting event expires
 	LastError string
 	ArrivedAt time.Time
@@ -101,8 +101,8 @@ func (s snapshot) waitingEvents(ctx context.Context, f WaitingFilter) ([]Waiting
 	}, f.args(listLimit(f.Limit))...)
 }
 
-// RetryWaiting makes engines apply waiting events again, with all their attempts, and returns how many. An event that had
-// expired waits as long as it did before, and one hour at least.
+// RetryWaiting makes engines apply waiting events again, with their attempts counted from 0 again, and returns how many. An
+// event that had expired waits as long as it did before, and at least one hour.
 func (o *Operator) RetryWaiting(ctx context.Context, f WaitingFilter) (int, error) {
 	return o.changeWaiting(ctx, f, "retry", "RetryWaiting")
 }

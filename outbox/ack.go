@@ -10,8 +10,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
-// acker writes acknowledgements, in batches behind the hot path. One that is lost has its event sent twice, which the
-// consumers' inbox absorbs, so nobody waits for them.
+// acker writes acknowledgements, in batches and in the background. If one is lost, its event is sent twice, which the
+// consumers' inbox absorbs; so no transaction waits for them.
 type acker = batcher[uuid.UUID]
 
 func (o *Outbox) startAcks() *acker {
@@ -27,7 +27,7 @@ func (o *Outbox) startAcks() *acker {
 	})
 }
 
-// ack inserts acknowledgements.
+// ack inserts acknowledgements of events.
 func (o *Outbox) ack(ctx context.Context, ids []uuid.UUID) error {
 	begin := time.Now()
 	err := o.query(ctx, func(rows pgx.Rows) error { rows.Close(); return rows.Err() }, "Ack", texts(ids))

@@ -12,8 +12,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// backlog is this process's estimate of how much is owed: what the sweep, of whichever process, has last counted, and what
-// this process has committed since and has no acknowledgement for.
+// backlog is this process's estimate of the number of owed events: the last count of the sweep (of whichever process
+// sweeps), plus the events that this process has committed since without an acknowledgement.
 type backlog struct {
 	limit      int64
 	topicLimit int64 // of the rejected events of one topic
@@ -23,15 +23,15 @@ type backlog struct {
 	owed     int64
 	oldest   time.Duration // age when read
 	read     time.Time     // by the configured clock
-	own      int64         // committed here, less what was acknowledged here
-	base     int64         // own at the reading before the last: what was committed since may not be counted yet
+	own      int64         // events that this process committed, less those that it acknowledged
+	base     int64         // own at the reading before the last: events committed since may not be counted yet
 	last     int64         // own at the last reading
-	full     bool
+	full     bool          // Publish is refused
 
 	rejected map[string]*rejectedTopic
 }
 
-// rejectedTopic is what is known of the rejected events of a topic; own, base and last are as in backlog.
+// rejectedTopic is this process's estimate of the rejected events of a topic; own, base and last are as in backlog.
 type rejectedTopic struct {
 	counted         int64
 	own, base, last int64
@@ -57,7 +57,7 @@ func (o *Outbox) updateBacklog(state sweepState) {
 	}
 }
 
-// update takes over what the sweep has counted, and returns a copy of what is rejected.
+// update takes over the sweep's count, and returns a copy of rejected.
 func (b *backlog) update(now time.Time, state sweepState) map[string]*rejectedTopic {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,7 +76,7 @@ func (b *backlog) update(now time.Time, state sweepState) map[string]*rejectedTo
 	return maps.Clone(b.rejected)
 }
 
-// topic returns what is known of a topic, which it enters if need be; called with mu held.
+// topic returns the entry of a topic, which it makes if there is none; called with mu held.
 func (b *backlog) topic(name string) *rejectedTopic {
 	r := b.rejected[name]
 	if r == nil {
@@ -107,7 +107,7 @@ func (b *backlog) reject(all []rejectedEvent, relayed bool) {
 	b.updateFull()
 }
 
-// listener returns a listener that counts what this process owes.
+// listener returns a listener that counts the events that this process commits and acknowledges.
 func (b *backlog) listener() *Listener {
 	return &Listener{
 		Committed: func(events []rocketflow.Event) { b.add(len(events)) },
@@ -144,7 +144,7 @@ func (b *backlog) updateFull() {
 	}
 }
 
-// countLimit is where counting ends.
+// countLimit is the number of owed events beyond which none are counted.
 func (b *backlog) countLimit() int64 {
 	if b.limit < 0 {
 		return 200_000
@@ -154,7 +154,7 @@ func (b *backlog) countLimit() int64 {
 
 func (b *backlog) estimate() int64 { return b.owed + max(0, b.own-b.base) }
 
-// age is that of the oldest event; called with mu held.
+// age returns the age of the oldest owed event; called with mu held.
 func (b *backlog) age(now time.Time) time.Duration {
 	if b.owed == 0 {
 		return 0
@@ -192,7 +192,7 @@ type RejectedTopic struct {
 	Topic  string
 	Events int64
 	Since  time.Time // when the broker first rejected the first of them
-	Reason string    // why it rejects one of them, in its words
+	Reason string    // the broker's error for one of them
 }
 
 // Rejected returns the topics whose events the broker rejects, as this process knows them: its own rejections and what the
@@ -210,8 +210,8 @@ func (o *Outbox) Rejected() []RejectedTopic {
 }
 
 // Backlog returns how many events are owed to the broker and the age of the oldest one. Events that the broker rejects are
-// included; Rejected lists them. It is cheap, however much is owed: up to SweepPage events are counted exactly. Beyond that
-// the result is the sweep's last count, some seconds old, or slightly more, but not more than twice MaxBacklog.
+// included; Rejected lists them. It is cheap for any backlog: up to SweepPage events are counted exactly. Beyond that it
+// returns an estimate from the sweep's last count, which is some seconds old, and at most twice MaxBacklog.
 func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duration, err error) {
 	b := &o.backlog
 	if b.unread() {

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// backlogCount counts what is owed while a sweep makes its pass, and writes it down for the other processes. If all fits in
-// a page, the page is the count. Else what has come since the last count is added to it, and what the sweep sends is
-// subtracted. From time to time, never more than a twentieth of the time, everything is counted, since what other processes
-// acknowledge isn't known.
+// backlogCount counts the owed events during a pass of the sweep and writes the count to the sweep's row for the other
+// processes. If all owed events fit in a page, the page is the count. Otherwise the events that have come since the last
+// count are added to it and those that the sweep sends are subtracted. Acknowledgements of other processes aren't noticed by
+// this, so all events are counted anew from time to time, which takes at most a twentieth of the time.
 type backlogCount struct {
 	outbox *Outbox
 	state  sweepState
-	sent   int       // or found to be rejected, since the last count
-	last   time.Time // when that was; zero: not in this pass
+	sent   int       // events sent, or found to be rejected, since the last count
+	last   time.Time // of the last count; zero: not in this pass
 }
 
 const (
 	countInterval = time.Second // in a pass that takes long
-	countShare    = 20          // a count of everything is followed by so many times its duration without one
+	countShare    = 20          // a full count is followed by at least so many times its duration without one
 )
 
-// page is called with each page before it is sent. all reports that it is everything that is owed.
+// page is called with each page before it is sent. all reports that the page holds all owed events.
 func (c *backlogCount) page(ctx context.Context, page []owedRow, all bool) error {
 	if !c.last.IsZero() && time.Since(c.last) < countInterval {
 		return nil

@@ -16,7 +16,7 @@ import (
 func (b *logicBroker) away(yes bool) {
 	var err error
 	if yes {
-		err = fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+		err = fmt.Errorf("%w: no response", broker.ErrUnavailable)
 	}
 	b.set("prepare", err)
 	b.set("send", err)

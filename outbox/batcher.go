@@ -9,7 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
-// batcher writes items to Postgres in batches, behind the hot path. While a write fails it keeps the batch and tries again.
+// batcher writes items to Postgres in batches, in the background. A batch that can't be written is retried until it can.
 type batcher[T any] struct {
 	items  chan T
 	failed atomic.Bool
@@ -20,8 +20,8 @@ type batcher[T any] struct {
 const (
 	batchBuffer = 8192 // items that wait
 	batchSize   = 1024
-	// batchPace is the least time between two writes: under load items gather meanwhile, and Postgres has so much less to do.
-	// After a pause the first write comes at once.
+	// batchPace is the minimum time between two writes, so that items gather under load. After a pause the first write is
+	// made at once.
 	batchPace = 20 * time.Millisecond
 	// batchRetry is the pause after a write that failed.
 	batchRetry = time.Second

@@ -9,19 +9,19 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// breaker is a circuit breaker: it spares transactions the wait for a broker that is away or slow. While it is open no
-// transaction takes half messages; after a pause a few do, to probe whether the broker is back.
+// breaker is a circuit breaker: while the broker is away or slow it is open, and transactions don't use half messages, so
+// they don't wait for the broker. After a pause a few transactions probe whether the broker is back.
 type breaker struct {
 	steps *gobreaker.TwoStepCircuitBreaker[struct{}]
 }
 
 const (
-	breakerStreak  = 3                // failures in a row that open it
-	breakerSample  = 20               // it opens as well if half of at least so many transactions
-	breakerWindow  = 10 * time.Second // of this window failed
-	breakerBuckets = 10               // of a window
-	breakerPause   = 2 * time.Second  // how long it is open before it probes
-	breakerProbes  = 2                // at once; all must succeed to close it
+	breakerStreak  = 3                // so many failures in a row open the breaker
+	breakerWindow  = 10 * time.Second // it also opens if half of the transactions of a window failed,
+	breakerSample  = 20               // if these are at least so many
+	breakerBuckets = 10               // parts of a window
+	breakerPause   = 2 * time.Second  // how long it is open before transactions probe the broker
+	breakerProbes  = 2                // concurrent probes; all must succeed to close the breaker
 )
 
 // errInconclusive is the outcome of a reservation that says nothing about the broker.
@@ -37,7 +37,7 @@ func newBreaker(changed func(open bool)) *breaker {
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= breakerStreak || c.Requests >= breakerSample && 2*c.TotalFailures >= c.Requests
 		},
-		// A broker that rejects a message is there.
+		// A broker that rejects a message responds.
 		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, broker.ErrRejected) },
 		IsExcluded:   func(err error) bool { return errors.Is(err, errInconclusive) },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
@@ -51,7 +51,7 @@ func newBreaker(changed func(open bool)) *breaker {
 	})}
 }
 
-// allow reports whether half messages may be tried; if so, outcome must be called once with their result.
+// allow reports whether a transaction may use half messages; if so, outcome must be called once with their result.
 func (b *breaker) allow() (outcome func(error), ok bool) {
 	outcome, err := b.steps.Allow()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// inProgress holds the events that a check-back, or the sweep, is about to send, from the look-up to the acknowledgement.
-// Without it a repeated check-back would get a second commit, which would deliver the event twice.
+// inProgress is the set of events that a check-back or the sweep is sending, from the look-up to the acknowledgement. It
+// prevents a repeated check-back from committing the half message a second time, which would deliver the event twice.
 type inProgress struct {
 	mu  sync.Mutex
 	ids map[uuid.UUID]bool
@@ -59,7 +59,7 @@ const (
 	CheckUnreadable     CheckReason = "unreadable half message"   // unknown; Err says why
 )
 
-// check decides what becomes of a half message when the broker checks back, with any process of the group:
+// check decides about a half message when the broker checks back. The broker checks back with any process of the group.
 //
 //	an acknowledgement                        rollback: it was sent
 //	a row without an acknowledgement          commit, and then an acknowledgement
@@ -68,39 +68,39 @@ const (
 //	a row of another topic or type            rollback: it never becomes that row's event
 //	of another database, or an error          unknown
 //
-// Commit is answered for a visible row only: that is what keeps an event of an aborted transaction from being sent. done,
-// if not nil, must be called when the broker has got the decision.
+// The decision is commit only for a visible row, so that an event of an aborted transaction is never sent. done, if not nil,
+// must be called when the broker has received the decision.
 func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decision broker.Decision, done func(error)) {
 	info := CheckedInfo{Times: c.Message.Attempt}
 	c.Message.Body = nil // not needed, and it may be large
 	event, err := wire.EventOf(c.Message)
 	info.EventID = event.ID
-	answer := func(d broker.Decision, reason CheckReason, err error) broker.Decision {
+	decide := func(d broker.Decision, reason CheckReason, err error) broker.Decision {
 		info.Decision, info.Reason, info.Err = d, reason, err
 		o.checkLog.log(o.log, info, event.Database)
 		o.listener.Checked(info)
 		return d
 	}
 	if err != nil {
-		return answer(broker.Unknown, CheckUnreadable, err), nil
+		return decide(broker.Unknown, CheckUnreadable, err), nil
 	}
 	if event.Database != r.database {
-		return answer(broker.Unknown, CheckOtherDatabase, nil), nil
+		return decide(broker.Unknown, CheckOtherDatabase, nil), nil
 	}
 	if !r.checking.begin(event.ID) {
-		return answer(broker.Unknown, CheckInProgress, nil), nil
+		return decide(broker.Unknown, CheckInProgress, nil), nil
 	}
-	answered := false // then done ends the check; otherwise this call does, also by a panic
+	committing := false // then done ends the check; otherwise this call does, also after a panic
 	defer func() {
-		if !answered {
+		if !committing {
 			r.checking.end(event.ID)
 		}
 	}()
 	found, err := r.lookups.Do(ctx, event.ID)
 	ours := found.topic == event.Topic && found.kind == event.Type
 	if err == nil && found.recorded && ours && !found.acked && !found.replica {
-		d := answer(broker.Commit, CheckCommitted, nil)
-		answered = true
+		d := decide(broker.Commit, CheckCommitted, nil)
+		committing = true
 		return d, func(err error) {
 			defer r.checking.end(event.ID)
 			if err != nil {
@@ -115,24 +115,24 @@ func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decisi
 	}
 	switch {
 	case err != nil:
-		return answer(broker.Unknown, CheckDatabaseError, fmt.Errorf("look up event %s: %w", event.ID, err)), nil
+		return decide(broker.Unknown, CheckDatabaseError, fmt.Errorf("look up event %s: %w", event.ID, err)), nil
 	case found.replica:
-		return answer(broker.Unknown, CheckReplica, nil), nil
+		return decide(broker.Unknown, CheckReplica, nil), nil
 	case found.acked:
-		return answer(broker.Rollback, CheckAcknowledged, nil), nil
+		return decide(broker.Rollback, CheckAcknowledged, nil), nil
 	case found.recorded && !ours:
 		o.log.Warn("a half message differs from the event that is recorded under its id and is rolled back: another program made it, or an operator redirected or discarded the event",
 			"event_id", event.ID, "topic", event.Topic, "type", event.Type, "recorded_topic", found.topic, "recorded_type", found.kind)
-		return answer(broker.Rollback, CheckNotRecorded, nil), nil
+		return decide(broker.Rollback, CheckNotRecorded, nil), nil
 	case found.now.Sub(idTime(event.ID)) < o.config.MaxTransaction:
-		return answer(broker.Unknown, CheckMaybeOpen, nil), nil
+		return decide(broker.Unknown, CheckMaybeOpen, nil), nil
 	default:
-		return answer(broker.Rollback, CheckNeverCommitted, nil), nil
+		return decide(broker.Rollback, CheckNeverCommitted, nil), nil
 	}
 }
 
-// found is what the database has of an event.
-type found struct {
+// storedEvent is what the database holds about the event of a half message.
+type storedEvent struct {
 	acked, recorded, replica bool
 	topic, kind              string // of the row
 	now                      time.Time
@@ -141,11 +141,11 @@ type found struct {
 // maxLookups bounds a query for check-backs, of which there can be thousands after a crash.
 const maxLookups = 256
 
-// lookUp looks many events up in one query: the check-backs after a crash must not use up the connections.
-func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]found, error) {
-	var all []found
+// lookUp looks up many events in one query, because the check-backs after a crash must not use up the connections.
+func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]storedEvent, error) {
+	var all []storedEvent
 	err := o.query(ctx, func(rows pgx.Rows) (err error) {
-		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f found, err error) {
+		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f storedEvent, err error) {
 			return f, row.Scan(&f.acked, &f.recorded, &f.topic, &f.kind, &f.replica, &f.now)
 		})
 		return err
@@ -166,7 +166,7 @@ func (o *Outbox) ackChecked(ctx context.Context, r *services, ids []uuid.UUID) (
 	return make([]struct{}, len(ids)), nil
 }
 
-// checkLog logs once why check-backs can't be answered: the broker repeats them for each half message.
+// checkLog logs once why check-backs can't be decided: the broker repeats them for each half message.
 type checkLog struct {
 	mu       sync.Mutex
 	failures failureStreak
@@ -182,7 +182,7 @@ func (l *checkLog) log(log *slog.Logger, i CheckedInfo, database string) {
 	switch {
 	case i.Err != nil:
 		if l.failures.begins(i.Err) {
-			log.Warn("a check-back can't be answered; the broker repeats it, and the sweep sends what is committed",
+			log.Warn("a check-back can't be decided; the broker repeats it, and the sweep sends the event if its transaction committed",
 				"event_id", i.EventID, "reason", i.Reason, "times", i.Times, "error", i.Err)
 		}
 	case i.Reason == CheckOtherDatabase:
@@ -191,11 +191,11 @@ func (l *checkLog) log(log *slog.Logger, i CheckedInfo, database string) {
 				l.foreign = map[string]bool{}
 			}
 			l.foreign[database] = true
-			log.Warn("a check-back is for an event of another database, so this process can't answer it: give services of different databases different outbox.Config.Group",
+			log.Warn("a check-back is for an event of another database, so this process can't decide it: give services of different databases different outbox.Config.Group",
 				"event_id", i.EventID, "database", database)
 		}
 	default:
-		l.failures.end(log, "check-backs are answered again")
+		l.failures.end(log, "check-backs are decided again")
 	}
 }
 

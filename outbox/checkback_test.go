@@ -19,7 +19,7 @@ func noSweep(c *outbox.Config) { c.SweepGrace, c.SweepInterval = time.Hour, time
 func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	away := fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+	away := fmt.Errorf("%w: no response", broker.ErrUnavailable)
 
 	t.Run("committed", func(t *testing.T) {
 		t.Parallel()
@@ -31,10 +31,10 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		}
 		b.broker.set("commit", nil)
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Commit}) {
-			t.Fatalf("answers %v", got)
+			t.Fatalf("decisions %v", got)
 		}
 		if n := b.count(t, "outbox_ack"); n != 1 {
-			t.Errorf("%d acks when the check is answered, want 1", n)
+			t.Errorf("%d acks when the check is decided, want 1", n)
 		}
 	})
 	t.Run("out already", func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		eventually(t, "ack", func() bool { return b.count(t, "outbox_ack") == 1 })
 		b.broker.set("commit", nil)
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Rollback}) {
-			t.Fatalf("answers %v", got)
+			t.Fatalf("decisions %v", got)
 		}
 		if n := len(b.broker.events()); n != 1 {
 			t.Errorf("delivered %d times", n)
@@ -72,7 +72,7 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		go func() { done <- b.credit(ctx, "a", 1) }()
 		eventually(t, "half message", func() bool { return b.broker.open() == 1 })
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Unknown}) {
-			t.Fatalf("answers %v while the transaction is open", got)
+			t.Fatalf("decisions %v while the transaction is open", got)
 		}
 		_ = lock.Rollback(ctx)
 		if err := <-done; err != nil {
@@ -98,7 +98,7 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		}
 		b.broker.set("rollback", nil)
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Rollback}) {
-			t.Fatalf("answers %v", got)
+			t.Fatalf("decisions %v", got)
 		}
 	})
 	t.Run("another database", func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		b.broker.check = other.broker.check
 		b.broker.mu.Unlock()
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Unknown}) {
-			t.Fatalf("answers %v", got)
+			t.Fatalf("decisions %v", got)
 		}
 	})
 	t.Run("database away", func(t *testing.T) {
@@ -127,12 +127,12 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		if got := b.broker.checkAll(ended); !slices.Equal(got, []broker.Decision{broker.Unknown}) {
-			t.Fatalf("answers %v", got)
+			t.Fatalf("decisions %v", got)
 		}
 	})
 }
 
-// A listener that panics, or ends its goroutine, keeps no check from its answer.
+// A listener that panics, or ends its goroutine, prevents no decision.
 func TestCheckBackSurvivesABadListener(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -147,27 +147,27 @@ func TestCheckBackSurvivesABadListener(t *testing.T) {
 			}
 		}}
 	})
-	away := fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+	away := fmt.Errorf("%w: no response", broker.ErrUnavailable)
 	b.broker.set("commit", away)
 	b.broker.set("send", away)
 	if err := b.credit(ctx, "a", 1); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Commit}) { // whose end fails
-		t.Fatalf("answers %v beside a panic", got)
+		t.Fatalf("decisions %v beside a panic", got)
 	}
 	b.broker.set("commit", nil)
 	if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Commit}) {
-		t.Fatalf("answers %v beside a Goexit", got)
+		t.Fatalf("decisions %v beside a Goexit", got)
 	}
 }
 
-// The broker checks back again while a slow check-back is being answered: only one of them may commit.
+// The broker checks back again while a slow check-back is being decided: only one of them may commit.
 func TestRepeatedCheckBacksDeliverOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, noSweep)
-	away := fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+	away := fmt.Errorf("%w: no response", broker.ErrUnavailable)
 	b.broker.set("commit", away)
 	b.broker.set("send", away)
 	if err := b.credit(ctx, "a", 1); err != nil {
@@ -183,15 +183,15 @@ func TestRepeatedCheckBacksDeliverOnce(t *testing.T) {
 
 	first, done := check(ctx, c)
 	if first != broker.Commit {
-		t.Fatalf("first answer %v", first)
+		t.Fatalf("first decision %v", first)
 	}
-	for range 3 { // the first answer is on its way
+	for range 3 { // the first decision is on its way
 		if again, _ := check(ctx, c); again != broker.Unknown {
-			t.Fatalf("answer %v while another is on its way", again)
+			t.Fatalf("decision %v while another is on its way", again)
 		}
 	}
 	done(nil)
 	if again, _ := check(ctx, c); again != broker.Rollback {
-		t.Fatalf("answer %v after it went out", again)
+		t.Fatalf("decision %v after it went out", again)
 	}
 }

@@ -46,7 +46,7 @@ func TestMovedClockWakesTheSweep(t *testing.T) {
 	}
 }
 
-// Ten days later events have ids and partitions of the new day, though nobody could make these in time, and what was
+// Ten days later events have ids and partitions of the new day, though these could not be made in time, and what was
 // delivered on the old one is gone.
 func TestMovedClockWakesRetention(t *testing.T) {
 	t.Parallel()

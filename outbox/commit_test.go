@@ -285,9 +285,9 @@ func TestNilMeansCommitted(t *testing.T) {
 
 // The connection is cut in the last round trip, before or behind COMMIT: the error is ErrCommitUnknown, and
 // the event is sent if and only if the transaction is committed.
-func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
+func TestCommitWithoutResponseIsUnknown(t *testing.T) {
 	t.Parallel()
-	for name, answerOnly := range map[string]bool{"before Postgres has it": false, "only the answer": true} {
+	for name, responseOnly := range map[string]bool{"before Postgres has it": false, "only the response": true} {
 		for _, path := range bothPaths {
 			t.Run(path.String()+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -322,12 +322,12 @@ func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
 				if err := publish("first", func() {}); err != nil { // all statements are prepared then
 					t.Fatal(err)
 				}
-				err = publish("second", func() { last.Load().cut(path == outbox.Relay, answerOnly) })
+				err = publish("second", func() { last.Load().cut(path == outbox.Relay, responseOnly) })
 				if !errors.Is(err, rocketflow.ErrCommitUnknown) || o.unknown.Load() != 1 {
 					t.Errorf("got %v, and %d reported as unknown", err, o.unknown.Load())
 				}
 				want := 1
-				if answerOnly {
+				if responseOnly {
 					want = 2
 				}
 				eventually(t, "the transaction's fate", func() bool { return b.count(t, "account") == want && b.count(t, "outbox") == want })
@@ -340,19 +340,19 @@ func TestCommitWithoutAnswerIsUnknown(t *testing.T) {
 // cuttable is a connection that can be cut where COMMIT passes.
 type cuttable struct {
 	net.Conn
-	armed, atOnce, answerOnly, mute atomic.Bool
+	armed, atOnce, responseOnly, mute atomic.Bool
 }
 
 // cut arms it: for what is written next, or for a COMMIT by itself.
-func (c *cuttable) cut(atOnce, answerOnly bool) {
+func (c *cuttable) cut(atOnce, responseOnly bool) {
 	c.atOnce.Store(atOnce)
-	c.answerOnly.Store(answerOnly)
+	c.responseOnly.Store(responseOnly)
 	c.armed.Store(true)
 }
 
 func (c *cuttable) Write(p []byte) (int, error) {
 	if c.armed.Load() && (c.atOnce.Load() || strings.Contains(string(p), "commit\x00")) {
-		if !c.answerOnly.Load() {
+		if !c.responseOnly.Load() {
 			c.armed.Store(false)
 			n, _ := c.Conn.Write(p[:len(p)-6]) // enough that Postgres may have it
 			_ = c.Conn.Close()

@@ -32,7 +32,7 @@ type Broker interface {
 
 // Config configures an Outbox. Pool, Broker and Source are required; other fields that are zero take their defaults.
 type Config struct {
-	// Pool connects to the primary server of the application's database: replicas would answer check-backs wrongly. Required.
+	// Pool connects to the primary server of the application's database. On a replica check-backs can't be decided. Required.
 	Pool *pgxpool.Pool
 
 	// Broker takes the events. Required.
@@ -56,47 +56,49 @@ type Config struct {
 	// HalfTimeout is how long Commit waits for half messages, with the rows of its streams locked. Defaults to 500 ms.
 	HalfTimeout time.Duration
 
-	// EndTimeout is how long Commit waits for the broker's answers after Postgres has committed. Defaults to 500 ms.
+	// EndTimeout is how long Commit waits for the broker to confirm the commits of half messages, after Postgres has
+	// committed. Defaults to 500 ms.
 	EndTimeout time.Duration
 
-	// MaxTransaction is how long a transaction may be open before the broker is told to roll its half messages back. Events
-	// of transactions that commit later are sent by the sweep. Defaults to 5 min.
+	// MaxTransaction is how long a transaction may be open before check-backs of its half messages are decided with rollback.
+	// Events of transactions that commit later are sent by the sweep. Defaults to 5 min.
 	MaxTransaction time.Duration
 
 	// MaxBody is the size limit of an encoded body, in bytes; Publish refuses larger ones. It must be below the broker's
 	// maxMessageSize (4 MiB unless it is configured otherwise). Defaults to 1 MiB.
 	MaxBody int
 
-	// Path is the way of events to the broker. Defaults to Auto.
+	// Path says how events reach the broker: by half messages or by the relay. Defaults to Auto.
 	Path Path
 
-	// MaxHalfMessages is how many events may be in flight for a transaction to take the half-message path with Auto. Its own
-	// events count, as do events in commits, half messages that are not ended, and requests of the relay. Defaults to 4.
+	// MaxHalfMessages is the maximum number of events in flight with which Auto chooses the half-message path for a
+	// transaction. In flight are the transaction's own events, those of other commits, those whose half messages are not
+	// ended, and those in requests of the relay. Defaults to 4.
 	MaxHalfMessages int
 
-	// RelayBuffer is how many events wait in memory for the relay. What doesn't fit is read back from Postgres when there is
-	// room. Defaults to 4096.
+	// RelayBuffer is the maximum number of events that the relay holds in memory. Further events are read back from Postgres
+	// when there is room. Defaults to 4096.
 	RelayBuffer int
 
-	// RelayBytes is how many bytes of bodies wait in memory for the relay. Defaults to 64 MiB.
+	// RelayBytes is the maximum size of the bodies that the relay holds in memory, in bytes. Defaults to 64 MiB.
 	RelayBytes int
 
-	// RelayGroup is how many events the relay sends in one request. Defaults to 64.
+	// RelayGroup is the maximum number of events that the relay sends in one request. Defaults to 64.
 	RelayGroup int
 
-	// RelayWorkers is how many requests the relay makes at a time, each to another queue. Defaults to 4.
+	// RelayWorkers is the maximum number of concurrent requests of the relay, each to another queue. Defaults to 4.
 	RelayWorkers int
 
-	// RelayPace is the least time between two requests of the relay to the same queue, unless that has RelayGroup events
-	// waiting. Under load events gather meanwhile, which spares the broker and the consumers requests. A negative pace
-	// doesn't wait. Defaults to 5 ms.
+	// RelayPace is the minimum time between two requests of the relay to the same queue, unless RelayGroup events wait for
+	// it. Under load it makes events gather, so that the broker and the consumers get fewer requests. A negative pace doesn't
+	// wait. Defaults to 5 ms.
 	RelayPace time.Duration
 
 	// SweepInterval is the time between two passes of the sweep. Defaults to 1 s.
 	SweepInterval time.Duration
 
-	// SweepGrace is how old an owed event must be for the sweep to send it: until then its half message or the relay may do
-	// so. It must be longer than HalfTimeout. Defaults to 5 s.
+	// SweepGrace is the minimum age of an owed event that the sweep sends: until then its half message, or the relay, usually
+	// sends it. It must be longer than HalfTimeout. Defaults to 5 s.
 	SweepGrace time.Duration
 
 	// SweepPage is how many rows the sweep reads at a time. Defaults to 1000.
@@ -132,20 +134,20 @@ type Config struct {
 	// ResendLimit is how many events are sent again for one missing-events request of a consumer. Defaults to 1000.
 	ResendLimit int
 
-	// ResendRate is how many events are sent again in a second for such requests. With a negative rate they are not answered.
-	// Defaults to 1000.
+	// ResendRate is how many events are sent again in a second for such requests. A negative rate turns resends off. Defaults
+	// to 1000.
 	ResendRate float64
 
-	// ResendBytes is how many bytes of events are sent again for one request, though at least one event, and in a second for
-	// one requester: requests are small, and whoever may publish to rocketflow.MissingEventsTopic can send them. Defaults to
-	// 1 MiB.
+	// ResendBytes is how many bytes of events are sent again for one request (but at least one event), and in a second for
+	// one requester. It bounds what a user with the right to publish to rocketflow.MissingEventsTopic can make the publisher
+	// send. Defaults to 1 MiB.
 	ResendBytes int
 
 	// Clock gives the ids of events their time, and times the pauses of background work; Postgres' clock decides what is due.
 	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
 
-	// Listener is called with what happens to events. Defaults to none.
+	// Listener is called when something happens to events, for metrics and tests. Defaults to none.
 	Listener *Listener
 
 	// Logger gets warnings and errors that operators should see. Defaults to warnings and errors on stderr.
@@ -188,7 +190,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// groupName makes the name of a group of a source, which may be any URI reference.
+// groupName derives the name of a producer group from a source, which may be any URI reference.
 func groupName(source string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-%|", r) {

@@ -11,11 +11,11 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// DiscardReader is implemented by a Broker that can report the half messages that it gave up because no process answered its
+// DiscardReader is implemented by a Broker that can report the half messages that it gave up because no process responded to its
 // check-backs. *rocketmq.Client implements it.
 type DiscardReader interface {
-	// SubscribeDiscarded subscribes to them as broker.Subscriber's Subscribe does. It returns broker.ErrTopicNotFound until
-	// the broker has given up a half message.
+	// SubscribeDiscarded subscribes to the half messages that the broker gave up, as broker.Subscriber's Subscribe does. It
+	// returns broker.ErrTopicNotFound until the broker has given up a first one.
 	SubscribeDiscarded(ctx context.Context, group string, h broker.Handler) (broker.Consumer, error)
 }
 
@@ -27,9 +27,8 @@ type DiscardedInfo struct {
 	Age     time.Duration // since the half message was sent
 }
 
-// discardReporter reports the half messages of this outbox that the broker gave up, and does nothing else: the sweep has
-// sent their events long since, if their transactions committed. A broker gives up half messages when no process has
-// answered its check-backs for long.
+// discardReporter reports the half messages of this outbox that the broker gave up, because no process responded to its
+// check-backs for long. It only reports: if their transactions committed, the sweep has sent the events.
 type discardReporter struct {
 	outbox   *Outbox
 	database string
@@ -40,7 +39,7 @@ type discardReporter struct {
 // nothing to subscribe to.
 const discardRetry = 30 * time.Second
 
-// startDiscardReporter returns nil if there is nothing to read, or nobody wants it.
+// startDiscardReporter returns nil if the broker is no DiscardReader, or if the configuration turns the reporter off.
 func (o *Outbox) startDiscardReporter(database string) *discardReporter {
 	reader, ok := o.config.Broker.(DiscardReader)
 	if !ok || o.config.IgnoreDiscarded {
@@ -71,7 +70,7 @@ func (d *discardReporter) stop(ctx context.Context) {
 	}
 }
 
-// receive acknowledges every message: there are half messages of other services, and of other programs.
+// receive acknowledges every message, since those of other services and other programs are of no use here.
 func (d *discardReporter) receive(_ context.Context, m broker.Delivery) error {
 	o := d.outbox
 	e, err := wire.EventOf(m)
@@ -79,7 +78,7 @@ func (d *discardReporter) receive(_ context.Context, m broker.Delivery) error {
 		return nil //nolint:nilerr // not an event of this outbox
 	}
 	info := DiscardedInfo{EventID: e.ID, Topic: e.Topic, Type: e.Type, Age: o.config.Clock.Now().Sub(m.Born)}
-	o.log.Error("the broker gave up a half message because no process answered its check-backs: if the transaction committed, the sweep sends the event; find out why no process of the producer group answered",
+	o.log.Error("the broker gave up a half message because no process responded to its check-backs: if the transaction committed, the sweep sends the event; find out why no process of the producer group responded",
 		"event_id", info.EventID, "topic", info.Topic, "type", info.Type, "age", info.Age)
 	o.listener.Discarded(info)
 	return nil

@@ -36,7 +36,7 @@ func (l *logged) count(what string) int {
 
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// After its end a transaction, or a savepoint, answers everything with ErrTxClosed, and nothing is written.
+// After its end a transaction, or a savepoint, returns ErrTxClosed from each method, and nothing is written.
 func TestEndedTransactionsReturnErrTxClosed(t *testing.T) {
 	t.Parallel()
 	begin := func(b *bundle, ctx context.Context, t *testing.T) rocketflow.Tx {

@@ -10,14 +10,14 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// expedited holds events that this process could not send. Nothing else sends them, so the sweep needn't wait until their
-// grace has passed: after an outage they are what new events of their streams wait for.
+// expedited is the set of events that this process tried to send and could not. The sweep sends them without waiting for
+// SweepGrace, since no half message or relay will: after an outage the new events of their streams wait for them.
 type expedited struct {
 	mu  sync.Mutex
 	ids map[uuid.UUID]bool
 }
 
-// maxExpedited bounds the memory; what is beyond it waits for the grace.
+// maxExpedited bounds the set; further events wait for SweepGrace.
 const maxExpedited = 1000
 
 func (x *expedited) add(id uuid.UUID) {
@@ -39,8 +39,8 @@ func (x *expedited) remove(ids []uuid.UUID) {
 	}
 }
 
-// dropNotOwed drops those of before, which all returned before owed was read, that owed lacks: they were acknowledged by
-// another process, or are rejected. What was added since is kept: it may have committed after owed was read.
+// dropNotOwed removes the events of before that are not in owed: they were acknowledged by another process, or are rejected.
+// before is what all returned before owed was read. Events that were added since stay: they may have committed after that.
 func (x *expedited) dropNotOwed(before map[uuid.UUID]bool, owed []owedRow) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -55,15 +55,15 @@ func (x *expedited) dropNotOwed(before map[uuid.UUID]bool, owed []owedRow) {
 	}
 }
 
-// all returns a copy.
+// all returns a copy of the set.
 func (x *expedited) all() map[uuid.UUID]bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return maps.Clone(x.ids)
 }
 
-// listener returns a listener that adds what could not be sent and removes what was acknowledged. Rejected events are not
-// added: they have pauses of their own.
+// listener returns a listener that adds the events that could not be sent and removes those that were acknowledged. Rejected
+// events are not added: they are retried by their own schedule.
 func (x *expedited) listener() *Listener {
 	return &Listener{
 		Relayed: func(i RelayedInfo) {

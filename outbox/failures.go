@@ -10,15 +10,15 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// failureStreak has a loop log a failure once for as long as its cause is the same, and its end with how long it lasted.
-// The zero value is ready.
+// failureStreak makes a loop log a repeated failure once while its cause is the same, and log how long it lasted when it is
+// over. The zero value is ready.
 type failureStreak struct {
 	cause string // empty: none
 	since time.Time
 	times int
 }
 
-// begins counts a failure and reports whether it is to be logged, as its cause differs from the one before.
+// begins counts a failure and reports whether to log it, because its cause differs from that of the failure before.
 func (f *failureStreak) begins(err error) bool {
 	f.times++
 	cause := cause(err)
@@ -32,7 +32,7 @@ func (f *failureStreak) begins(err error) bool {
 	return true
 }
 
-// end logs message if anything has failed, and forgets it.
+// end ends the streak; if there was one, it logs message with the number of failures and their duration.
 func (f *failureStreak) end(log *slog.Logger, message string) {
 	if f.cause != "" {
 		log.Info(message, "failures", f.times, "for", time.Since(f.since).Round(time.Millisecond))

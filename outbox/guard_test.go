@@ -90,7 +90,7 @@ func TestBadListenerChangesNothing(t *testing.T) {
 				}
 				eventually(t, "the events", func() bool { return len(b.broker.events()) == 3 && b.count(t, "outbox_ack") == 3 })
 				// So many failures open the breaker; what is owed then is the sweep's.
-				away := fmt.Errorf("%w: no answer", broker.ErrUnavailable)
+				away := fmt.Errorf("%w: no response", broker.ErrUnavailable)
 				b.broker.set("prepare", away)
 				b.broker.set("send", away)
 				for i := range 10 {

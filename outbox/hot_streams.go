@@ -26,7 +26,7 @@ type hotStreams struct {
 // streamKey is a stream of this source.
 type streamKey struct{ topic, subject string }
 
-// activity is what is known of the transactions of a stream.
+// activity describes the transactions that publish to a stream.
 type activity struct {
 	open     int       // transactions that have published to it
 	ended    time.Time // when the last of them ended
@@ -39,7 +39,7 @@ const (
 	hotGap = 5 * time.Millisecond
 	// hotFor is how long a stream remains hot.
 	hotFor = 100 * time.Millisecond
-	// pruneAtLeast is the number of streams below which none is dropped.
+	// pruneAtLeast is the number of remembered streams below which none is dropped.
 	pruneAtLeast = 1024
 )
 
@@ -74,7 +74,8 @@ func (h *hotStreams) enter(k streamKey) {
 	}
 }
 
-// leave notes that the transaction of an enter no longer holds the lock. sequence is its last of the stream; 0: none.
+// leave notes that the transaction of an enter no longer holds the stream's lock. sequence is the last one that it took in
+// the stream; 0: none.
 func (h *hotStreams) leave(k streamKey, sequence int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,8 +104,8 @@ func (h *hotStreams) prepared(took time.Duration) {
 	h.halfLatency += (took - h.halfLatency) / 8
 }
 
-// contended reports whether an event that has its sequence was recorded so shortly after its predecessor, of whatever
-// process, that their transactions have probably waited for each other. Sequences are times, in microseconds.
+// contended reports whether a recorded event follows its predecessor, of this or another process, so closely that their
+// transactions have probably waited for each other. Sequences are times, in microseconds.
 func (h *hotStreams) contended(e rocketflow.Event) bool {
 	if e.Previous == 0 {
 		return false
@@ -122,7 +123,7 @@ func (h *hotStreams) contended(e rocketflow.Event) bool {
 	return true
 }
 
-// dropIdle drops idle streams, when there are so many that it is worth looking through them.
+// dropIdle forgets idle streams once there are pruneAt streams or more.
 func (h *hotStreams) dropIdle(now time.Time) {
 	if h.streams == nil {
 		h.streams, h.pruneAt = map[streamKey]*activity{}, pruneAtLeast
@@ -138,8 +139,8 @@ func (h *hotStreams) dropIdle(now time.Time) {
 	h.pruneAt = max(pruneAtLeast, 2*len(h.streams))
 }
 
-// streamWatch is what hotStreams knows of one transaction: the streams that it has published to, whose rows it holds
-// locked. The zero value watches nothing, as for joined transactions.
+// streamWatch is one transaction's part in hotStreams: the streams that it has published to, whose rows it holds locked. The
+// zero value, which joined transactions have, watches nothing.
 type streamWatch struct {
 	hot     *hotStreams // nil before begin and after leave
 	streams []streamKey

@@ -49,8 +49,8 @@ func (s *transaction) wrap(inner pgx.Tx) *tx {
 	return &tx{Tx: inner, shared: s, level: l, wrapper: true}
 }
 
-// exposedConns holds the open transactions whose connection the application has got by Conn. By them Join recognizes a
-// transaction of this outbox in a wrapper of the application.
+// exposedConns maps connections that the application has got by Tx.Conn to their open transactions. With it Join recognizes
+// a transaction of this outbox in a wrapper of the application.
 type exposedConns struct {
 	mu sync.Mutex
 	of map[*pgx.Conn]*transaction
@@ -80,8 +80,8 @@ func (h *exposedConns) remove(conn *pgx.Conn) {
 	delete(h.of, conn)
 }
 
-// commitUnproven commits where nil proves nothing: base.Commit may release a savepoint, prepare a transaction, or do
-// whatever the pgx.Tx of a caller does.
+// commitUnproven commits a transaction whose base.Commit may return nil without a commit: it may release a savepoint,
+// prepare a transaction, or do whatever else the pgx.Tx of a caller does.
 func (s *transaction) commitUnproven(ctx context.Context) error {
 	p := &s.publication
 	if len(s.callbacks) > 0 || s.lazy != nil {
@@ -122,12 +122,12 @@ func (s *transaction) commitUnproven(ctx context.Context) error {
 // stillOpen reports whether the joined transaction is known to be open, after Commit.
 func (s *transaction) stillOpen() bool {
 	if _, pooled := s.base.(*pgxpool.Tx); pooled || s.lazy != nil || s.conn == nil || !isPgx(s.base) {
-		return false // and the connection may be another's already
+		return false // and the connection may belong to another transaction already
 	}
 	return s.conn.PgConn().TxStatus() != 'I'
 }
 
-// isPgx reports whether tx is of package pgx itself.
+// isPgx reports whether tx has a type of package pgx itself.
 func isPgx(tx pgx.Tx) bool {
 	t := reflect.TypeOf(tx)
 	for t.Kind() == reflect.Pointer {
@@ -136,8 +136,8 @@ func isPgx(tx pgx.Tx) bool {
 	return strings.HasPrefix(t.PkgPath(), "github.com/jackc/pgx/v5")
 }
 
-// finishVisible ends a publication whose commit proves nothing: it looks the rows up by another connection, and has those
-// events sent that are committed. The others are unknown.
+// finishVisible ends a publication whose transaction may or may not be committed after Commit returned nil: it looks the rows
+// up by another connection, and gives the events that are committed to the relay. The others are unknown.
 func (p *publication) finishVisible(ctx context.Context) {
 	o := p.outbox
 	if len(p.events) == 0 {
@@ -160,10 +160,10 @@ func (p *publication) finishVisible(ctx context.Context) {
 	}
 }
 
-// wasCommitted reports whether the transaction is committed, looked up by another connection. It decides about callbacks,
-// which are hints, so the transaction's id is proof enough; for events only their rows are.
+// wasCommitted looks up by another connection whether the transaction is committed. It goes by the transaction's id, which
+// is good enough for callbacks, as these are hints. For events only their rows are proof.
 func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
-	if s.xid == "" { // it has written nothing, so to commit it was no risk
+	if s.xid == "" { // it has written nothing, so there was nothing that could fail to commit
 		return s.lazy != nil || isPgx(s.base)
 	}
 	scan := func(rows pgx.Rows) (err error) {

@@ -75,7 +75,7 @@ func (t *SQLTx) Publish(ctx context.Context, payloads ...rocketflow.Payload) err
 // sqlRows is the rowSource of a transaction of database/sql.
 type sqlRows struct{ tx SQL }
 
-func (s sqlRows) read(ctx context.Context, sql string, args []any, fn func(returned) error) (err error) {
+func (s sqlRows) read(ctx context.Context, sql string, args []any, fn func(resultRows) error) (err error) {
 	rows, err := s.tx.QueryContext(ctx, sql, args...) //nolint:rowserrcheck // fn does
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (s sqlRows) read(ctx context.Context, sql string, args []any, fn func(retur
 }
 
 // Commit commits the transaction and sends its events. nil means that it is committed. An error that matches
-// rocketflow.ErrCommitUnknown means that nobody knows whether it is; after any other error it is not.
+// rocketflow.ErrCommitUnknown means that the outcome is unknown; after any other error it is not committed.
 func (t *SQLTx) Commit(ctx context.Context) error {
 	if t.ended {
 		return sql.ErrTxDone
@@ -104,8 +104,8 @@ func (t *SQLTx) Commit(ctx context.Context) error {
 	return commitError(err)
 }
 
-// Committed has the events sent at once whose rows are found committed. Call it after the owner of the transaction has
-// committed it, if not by Commit. If it is not committed, Committed does nothing.
+// Committed sends the events whose rows are found committed. Call it after the transaction's owner has committed it in
+// another way than by Commit. If the transaction is not committed, Committed does nothing.
 func (t *SQLTx) Committed(ctx context.Context) {
 	t.ended = true
 	p := &t.publication

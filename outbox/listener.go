@@ -10,18 +10,18 @@ import (
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
 
-// Listener has functions that are called with what happens to events, for metrics and tests. Any of them may be nil. They
-// are called synchronously, from many goroutines, some while a transaction is open: they must be quick and must not block.
-// If one panics or calls runtime.Goexit, that is logged as an error and changes nothing else.
+// Listener has functions that are called when something happens to events, for metrics and tests. Any of them may be nil.
+// They are called synchronously, from many goroutines, some while a transaction is open: they must be quick and must not
+// block. If one panics or calls runtime.Goexit, that is logged as an error and changes nothing else.
 type Listener struct {
 	// PathChanged is called when most transactions of this process take another path than before.
 	PathChanged func(PathInfo)
-	// BreakerChanged is called when the circuit breaker opens, as the broker has failed or was late too often, and when it
-	// closes. While it is open no transaction waits for the broker, except for a few that probe it. It is called before
+	// BreakerChanged is called when the circuit breaker opens, because the broker has failed or was late too often, and when
+	// it closes. While it is open no transaction waits for the broker, except for a few that probe it. It is called before
 	// PathChanged.
 	BreakerChanged func(open bool)
-	// Recorded is called when the rows of events are inserted. Their transaction is still open; where the rows go in one
-	// round trip with the commit, it has just committed.
+	// Recorded is called when the rows of events are inserted. Their transaction is still open, or, if rows and commit are
+	// one round trip, it has just committed.
 	Recorded func(events []rocketflow.Event)
 	// Prepared is called when a half message is stored, or could not be (Err); then the relay will send the event.
 	Prepared func(PreparedInfo)
@@ -30,7 +30,7 @@ type Listener struct {
 	// RolledBack is called for recorded events whose commit failed. unknown reports that they may be committed all the same,
 	// now or later.
 	RolledBack func(events []rocketflow.Event, unknown bool)
-	// Ended is called when the broker has answered the commit of a half message, or has not (Err); then the relay will send
+	// Ended is called when the broker has confirmed the commit of a half message, or has not (Err); then the relay will send
 	// the event.
 	Ended func(EndedInfo)
 	// Relayed is called when the relay has sent an event, or could not (Err); then it stays owed.
@@ -42,14 +42,14 @@ type Listener struct {
 	RelayFull func(event rocketflow.Event)
 	// Acked is called when acknowledgements are written, or could not be (Err); then the events will be sent again.
 	Acked func(AckedInfo)
-	// Checked is called when a check-back was answered.
+	// Checked is called when a check-back was decided.
 	Checked func(CheckedInfo)
-	// Discarded is called when the broker gave up a half message, as no process answered its check-backs. The sweep sends its
-	// event if the transaction committed.
+	// Discarded is called when the broker gave up a half message, because no process responded to its check-backs. The sweep
+	// sends its event if the transaction committed.
 	Discarded func(DiscardedInfo)
 	// Swept is called when a pass of the sweep ended. It is not called for passes of other processes.
 	Swept func(SweptInfo)
-	// Resent is called when a missing-events request of a consumer was answered or refused.
+	// Resent is called when events were sent again for a missing-events request of a consumer, or the request was refused.
 	Resent func(ResentInfo)
 	// Retained is called when retention has made or dropped partitions or deleted rows, or failed (Err).
 	Retained func(RetainedInfo)
@@ -87,7 +87,7 @@ type RelayedInfo struct {
 // RejectedInfo is the argument of Listener.Rejected.
 type RejectedInfo struct {
 	Topic  string
-	Reason string // of the last of the events, in the broker's words
+	Reason string // the broker's error for the last of the events
 	Events int
 }
 
@@ -103,14 +103,14 @@ type CheckedInfo struct {
 	EventID  uuid.UUID
 	Decision broker.Decision
 	Reason   CheckReason
-	Times    int // how often the broker has checked back for this half message, as it says
+	Times    int // how often the broker says that it has checked back for this half message
 	Err      error
 }
 
 // SweptInfo is the argument of Listener.Swept.
 type SweptInfo struct {
 	Sent int // owed events that were sent
-	Left int // owed events that were found and not sent, as they are too young or the broker is away; at most a page of them
+	Left int // owed events that were not sent, because they are too young or the broker is away; at most a page of them
 	Took time.Duration
 	Err  error
 }
@@ -138,28 +138,28 @@ func (l *Listener) withDefaults() *Listener {
 	if l != nil {
 		f = *l
 	}
-	def(&f.PathChanged, func(PathInfo) {})
-	def(&f.BreakerChanged, func(bool) {})
-	def(&f.Recorded, func([]rocketflow.Event) {})
-	def(&f.Prepared, func(PreparedInfo) {})
-	def(&f.Committed, func([]rocketflow.Event) {})
-	def(&f.Ended, func(EndedInfo) {})
-	def(&f.Relayed, func(RelayedInfo) {})
-	def(&f.Rejected, func(RejectedInfo) {})
-	def(&f.RelayFull, func(rocketflow.Event) {})
-	def(&f.Acked, func(AckedInfo) {})
-	def(&f.Checked, func(CheckedInfo) {})
-	def(&f.Discarded, func(DiscardedInfo) {})
-	def(&f.Swept, func(SweptInfo) {})
-	def(&f.Resent, func(ResentInfo) {})
-	def(&f.Retained, func(RetainedInfo) {})
+	setDefault(&f.PathChanged, func(PathInfo) {})
+	setDefault(&f.BreakerChanged, func(bool) {})
+	setDefault(&f.Recorded, func([]rocketflow.Event) {})
+	setDefault(&f.Prepared, func(PreparedInfo) {})
+	setDefault(&f.Committed, func([]rocketflow.Event) {})
+	setDefault(&f.Ended, func(EndedInfo) {})
+	setDefault(&f.Relayed, func(RelayedInfo) {})
+	setDefault(&f.Rejected, func(RejectedInfo) {})
+	setDefault(&f.RelayFull, func(rocketflow.Event) {})
+	setDefault(&f.Acked, func(AckedInfo) {})
+	setDefault(&f.Checked, func(CheckedInfo) {})
+	setDefault(&f.Discarded, func(DiscardedInfo) {})
+	setDefault(&f.Swept, func(SweptInfo) {})
+	setDefault(&f.Resent, func(ResentInfo) {})
+	setDefault(&f.Retained, func(RetainedInfo) {})
 	if f.RolledBack == nil {
 		f.RolledBack = func([]rocketflow.Event, bool) {}
 	}
 	return &f
 }
 
-// guarded returns a listener that calls the application's functions so that their panics change nothing.
+// guarded returns a listener that calls the functions of l and reports their panics instead of passing them on.
 func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	if l == nil {
 		return nil
@@ -188,8 +188,8 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	return &g
 }
 
-// def sets *f to noop if it is nil.
-func def[A any](f *func(A), noop func(A)) {
+// setDefault sets *f to noop if it is nil.
+func setDefault[A any](f *func(A), noop func(A)) {
 	if *f == nil {
 		*f = noop
 	}

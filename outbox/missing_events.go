@@ -23,18 +23,18 @@ import (
 var missingEventsSQL string
 
 const (
-	resendPageRows  = 50      // rows read at once
-	resendPageBytes = 1 << 20 // and so many bytes of bodies, and one event more
+	resendPageRows  = 50      // events read at once,
+	resendPageBytes = 1 << 20 // up to the first with which their bodies reach so many bytes
 
-	requestsAtOnce      = 4                // missing-events requests answered side by side
-	requestSettle       = time.Second      // a request that was just answered is ignored for so long: the events are on their way
-	requestRetry        = 30 * time.Second // pause before the next attempt to subscribe
-	maxAnsweredRequests = 10_000           // streams that are remembered; beyond that all are dropped
+	requestsAtOnce   = 4                // missing-events requests that are processed concurrently
+	resendInterval   = time.Second      // for so long after a resend, requests for the same events are ignored
+	requestRetry     = 30 * time.Second // pause before the next attempt to subscribe
+	maxRecentResends = 10_000           // streams that are remembered; beyond that all are forgotten
 )
 
 // RequestMissing sends a consumer's request for missing events to their publisher, which may be another service; it makes
-// the outbox a handlers.Requester. nil means that the request was sent. That is no promise of an answer: the consumer must
-// repeat the request for as long as events are missing.
+// the outbox a handlers.Requester. nil means that the request was sent, not that the events will be: the consumer must repeat
+// the request for as long as events are missing.
 func (o *Outbox) RequestMissing(ctx context.Context, missing rocketflow.MissingEvents) error {
 	if o.current() == nil {
 		return ErrNotStarted
@@ -57,16 +57,16 @@ func (o *Outbox) RequestMissing(ctx context.Context, missing rocketflow.MissingE
 	return nil
 }
 
-// logRequestsAreOff is called by publishers and consumers alike.
+// logRequestsAreOff logs, once in a process, that the topic of missing-events requests doesn't exist.
 func (o *Outbox) logRequestsAreOff() {
 	o.requestsAreOff.Do(func() {
 		o.log.Warn("the topic of missing-events requests doesn't exist: consumers can't request events that the broker lost; create it", "topic", rocketflow.MissingEventsTopic)
 	})
 }
 
-// resender answers missing-events requests: it sends the events again from the rows of this outbox, as they are. Of all
-// processes of the source one gets a request. Requests come from anywhere, so each is bounded, and so is what one requester
-// and all requesters get: see requestLimits.
+// resender receives missing-events requests and sends the events again, unchanged, from the rows of this outbox. Each request
+// goes to one process of the source. Any user with the right to publish to the topic can send requests, so what is sent for
+// one request, for one requester and in total is limited: see requestLimits.
 type resender struct {
 	outbox   *Outbox
 	database string
@@ -75,25 +75,25 @@ type resender struct {
 	events   *rate.Limiter
 	subscriber
 
-	mu       sync.Mutex
-	answered map[rocketflow.Stream]answered
+	mu     sync.Mutex
+	recent map[rocketflow.Stream]lastResend
 }
 
-// answered is what was last sent again of a stream.
-type answered struct {
+// lastResend is the range of events that was last sent again of a stream, and when.
+type lastResend struct {
 	after, until int64
 	at           time.Time
 }
 
 func (o *Outbox) startResender(database string) *resender {
 	r := &resender{
-		outbox: o, database: database, answered: map[rocketflow.Stream]answered{},
+		outbox: o, database: database, recent: map[rocketflow.Stream]lastResend{},
 		log:    repeat.New(o.log, repeat.Config{}),
 		limits: newRequestLimits(o.config.ResendBytes),
 		events: rate.NewLimiter(rate.Limit(o.config.ResendRate), max(1, int(o.config.ResendRate/10))),
 	}
 	subscription := broker.Subscription{
-		Group: o.config.Group + "_refill", Topics: []string{rocketflow.MissingEventsTopic}, Begin: broker.BeginNewest(), MaxInFlight: requestsAtOnce,
+		Group: o.config.Group + "_resend", Topics: []string{rocketflow.MissingEventsTopic}, Begin: broker.BeginNewest(), MaxInFlight: requestsAtOnce,
 	}
 	r.subscriber = subscriber{
 		outbox: o, what: "missing-events requests", retry: requestRetry,
@@ -119,7 +119,7 @@ func (r *resender) stop(ctx context.Context) {
 	r.log.Flush()
 }
 
-// receive acknowledges every request: a requester that gets no answer repeats it.
+// receive acknowledges every request, also one that fails: a requester whose events don't come repeats it.
 func (r *resender) receive(ctx context.Context, d broker.Delivery) error {
 	config := &r.outbox.config
 	requester, missing, ok := readRequest(d)
@@ -131,7 +131,7 @@ func (r *resender) receive(ctx context.Context, d broker.Delivery) error {
 		info.Refused = true
 	} else {
 		sent := missing
-		info.Sent, sent.Until, info.Gone, info.Err = r.answer(ctx, requester, missing)
+		info.Sent, sent.Until, info.Gone, info.Err = r.resend(ctx, requester, missing)
 		r.remember(sent, info.Err)
 	}
 	if ctx.Err() == nil {
@@ -140,7 +140,7 @@ func (r *resender) receive(ctx context.Context, d broker.Delivery) error {
 	return nil
 }
 
-// report logs each kind of failure once and then counts it: requests come as fast as somebody sends them.
+// report logs each kind of failure once and then counts it, because there may be any number of requests.
 func (r *resender) report(i ResentInfo) {
 	m := i.Missing
 	switch {
@@ -155,7 +155,7 @@ func (r *resender) report(i ResentInfo) {
 	r.outbox.listener.Resent(i)
 }
 
-// readRequest reads a message, which may come from anybody and have any size. requester is the source that it names.
+// readRequest decodes a request, which may come from any sender and have any size. requester is the source that it names.
 func readRequest(d broker.Delivery) (requester string, missing rocketflow.MissingEvents, ok bool) {
 	if len(d.Body) > maxRequestBytes {
 		return "", missing, false
@@ -167,14 +167,14 @@ func readRequest(d broker.Delivery) (requester string, missing rocketflow.Missin
 	return e.Source, missing, err == nil && wire.ValidateMissingEvents(missing) == nil && e.Type == missing.EventMeta().Type
 }
 
-// due reports whether a request is not covered by one that was just answered, perhaps of another consumer: all consumers
-// get what is sent.
+// due reports whether a request is for events that were not sent again within the last resendInterval, perhaps for
+// another consumer: all consumers receive a resend.
 func (r *resender) due(missing rocketflow.MissingEvents) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, ok := r.answered[missing.Stream()]
+	last, ok := r.recent[missing.Stream()]
 	age := r.outbox.config.Clock.Now().Sub(last.at)
-	return !ok || missing.After < last.after || missing.Until > last.until || age < 0 || age >= requestSettle
+	return !ok || missing.After < last.after || missing.Until > last.until || age < 0 || age >= resendInterval
 }
 
 func (r *resender) remember(missing rocketflow.MissingEvents, err error) {
@@ -183,15 +183,15 @@ func (r *resender) remember(missing rocketflow.MissingEvents, err error) {
 	if err != nil {
 		return
 	}
-	if len(r.answered) >= maxAnsweredRequests {
-		clear(r.answered)
+	if len(r.recent) >= maxRecentResends {
+		clear(r.recent)
 	}
-	r.answered[missing.Stream()] = answered{missing.After, missing.Until, r.outbox.config.Clock.Now()}
+	r.recent[missing.Stream()] = lastResend{missing.After, missing.Until, r.outbox.config.Clock.Now()}
 }
 
-// answer sends the missing events that are kept, at most ResendLimit of them and ResendBytes: the consumer requests the rest
-// when it has these. Below until none is missing any more. gone reports that the first of them are not kept.
-func (r *resender) answer(ctx context.Context, requester string, missing rocketflow.MissingEvents) (sent int, until int64, gone bool, err error) {
+// resend sends the missing events that the outbox still has, up to ResendLimit and ResendBytes: the consumer requests the
+// others when it has these. All events before until were sent. gone reports that the outbox no longer has the first of them.
+func (r *resender) resend(ctx context.Context, requester string, missing rocketflow.MissingEvents) (sent int, until int64, gone bool, err error) {
 	config := &r.outbox.config
 	size, after := 0, missing.After
 	for sent < config.ResendLimit && size < config.ResendBytes {

@@ -1,6 +1,6 @@
 -- name: MissingEvents
--- The events of a stream between two sequences. Rows of a stream commit in the order of their sequence, so none of a lower
--- one can come later. A page ends with the event that reaches $7 bytes.
+-- The events of a stream between two sequences. Rows of a stream commit in the order of their sequences, so no row with a
+-- lower sequence can come later. A page ends with the event that reaches $7 bytes.
 SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body
 FROM (
     SELECT *, pg_catalog.sum(pg_catalog.octet_length(body)) OVER (ORDER BY sequence ROWS UNBOUNDED PRECEDING) - pg_catalog.octet_length(body) AS before

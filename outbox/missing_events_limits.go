@@ -11,8 +11,8 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// A process answers so many requests a second, of all requesters, of one, and of one about one stream. A refused request is
-// repeated by its requester for as long as events are missing.
+// Limits of the requests that a process accepts in a second: of all requesters, of one requester, and of one requester for
+// one stream. A requester repeats a refused request for as long as events are missing.
 const (
 	requestRate, requestBurst                       = 300, 600
 	requesterRate, requesterBurst                   = 100, 200
@@ -22,9 +22,9 @@ const (
 	// with bursts of what byteBurstSeconds allow.
 	requestersAtFullRate = 4
 	byteBurstSeconds     = 4
-	eventWeight          = 1 << 10 // bytes that an event counts beside its body: it has to be read, sent and delivered
+	eventWeight          = 1 << 10 // bytes that an event counts in addition to its body
 
-	// maxRequestBytes bounds the body of what is read as a request.
+	// maxRequestBytes is the size limit of a request's body.
 	maxRequestBytes = 4 << 10
 )
 
@@ -37,12 +37,12 @@ var (
 	errAllBytes         = errors.New("too many bytes were sent again")
 )
 
-// requestLimits decides which requests are answered. A requester is the source that a request names. So one requester with
-// too many requests, for whatever reason, takes nothing from others, while somebody who invents requesters can use up what
-// all share: that is bounded by who may publish to rocketflow.MissingEventsTopic.
+// requestLimits limits which requests are accepted. A requester is the source that a request names. A requester with too many
+// requests doesn't affect others. A sender that invents requesters can use up the limits that all share; that is
+// limited by the right to publish to rocketflow.MissingEventsTopic.
 //
-// Requesters and streams share a fixed number of limiters by their hash, which nobody else can compute: so memory is
-// bounded, and no limiter is reset because others came.
+// Requesters and streams share a fixed number of limiters, chosen by a hash with a random seed: so memory is bounded, a
+// sender can't choose whose limiter it shares, and no limiter is reset because others came.
 type requestLimits struct {
 	requests, bytes *rate.Limiter
 	perRequester    int // bytes a second
@@ -63,7 +63,7 @@ func newRequestLimits(perRequester int) *requestLimits {
 	}
 }
 
-// allow takes a request's share of the limits, or says why it is refused.
+// allow counts a request against the limits, or returns why it is refused.
 func (l *requestLimits) allow(now time.Time, requester string, s rocketflow.Stream) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

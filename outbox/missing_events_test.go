@@ -105,7 +105,7 @@ func TestMissingEventsAreSentAgain(t *testing.T) {
 	}
 	a.request(gap) // of another consumer, at the same time
 	if n := len(a.sentAgain(8)); n != 0 {
-		t.Errorf("%d events sent for a request that was just answered", n)
+		t.Errorf("%d events sent for a request whose events were just sent", n)
 	}
 	gap.After, gap.Until = 0, first[5].Sequence
 	a.request(gap)
@@ -230,7 +230,7 @@ func TestFloodOfRequestsIsLimitedByRequester(t *testing.T) {
 		}
 	}
 	if looked > 201 || refused+looked < flood+1 {
-		t.Errorf("%d requests refused and %d answered", refused, looked)
+		t.Errorf("%d requests refused and %d accepted", refused, looked)
 	}
 	if n := strings.Count(log.String(), "\n"); n == 0 || n > 10 {
 		t.Errorf("%d log lines:\n%.2000s", n, log.String())

@@ -70,7 +70,7 @@ func TestAllExecModesWork(t *testing.T) {
 				b.broker.set("commit", nil)
 				if path == outbox.HalfMessages {
 					if got := b.broker.checkAll(ctx); len(got) != 1 || got[0] != broker.Commit {
-						t.Errorf("answers of checks: %v", got)
+						t.Errorf("decisions of check-backs: %v", got)
 					}
 				}
 			})

@@ -44,18 +44,18 @@ type Outbox struct {
 	expedited      expedited
 	hot            hotStreams
 	exposed        exposedConns
-	faults         guard.Reporter // of the application's functions
+	panics         guard.Reporter // of the application's functions
 	loggedReasons  loggedReasons
 	checkLog       checkLog
 	skewed         atomic.Bool  // it was logged that the clock differs from Postgres'
-	skew           atomic.Int64 // how far Postgres' is ahead of it, in nanoseconds; 0 unless they differ
-	requestsAreOff sync.Once    // guards the log that the topic of missing-events requests doesn't exist
+	skew           atomic.Int64 // how far Postgres' clock is ahead of it, in nanoseconds; 0 unless they differ by more than maxSkew
+	requestsAreOff sync.Once    // logs that the topic of missing-events requests doesn't exist
 
-	turn    sync.Mutex // held by a Start or a Stop from its beginning to its end
-	running atomic.Pointer[services]
+	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
+	running   atomic.Pointer[services]
 }
 
-// services is what exists between Start and Stop.
+// services are the background services of an outbox, which exist between Start and Stop.
 type services struct {
 	database   string
 	producer   broker.TransactionProducer
@@ -68,8 +68,8 @@ type services struct {
 	resender   *resender
 	discards   *discardReporter
 	checking   inProgress
-	lookups    *coalesce.Coalescer[uuid.UUID, found]    // of check-backs
-	ackChecked *coalesce.Coalescer[uuid.UUID, struct{}] // what check-backs have committed
+	lookups    *coalesce.Coalescer[uuid.UUID, storedEvent] // of check-backs
+	ackChecked *coalesce.Coalescer[uuid.UUID, struct{}]    // what check-backs have committed
 }
 
 // New returns an outbox; Start must be called before it is used. An error is a *rocketflow.FieldError that names a field of
@@ -81,19 +81,19 @@ func New(c Config) (*Outbox, error) {
 	}
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.backlog.limit, o.backlog.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
-	o.faults.Logger, o.faults.Part = c.Logger, "outbox"
-	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.faults))
+	o.panics.Logger, o.panics.Part = c.Logger, "outbox"
+	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.panics))
 	return o, nil
 }
 
-// ErrNotStarted is returned by what publishes, before Start and after Stop.
+// ErrNotStarted is returned before Start and after Stop by methods that publish.
 var ErrNotStarted = errors.New("outbox is not started")
 
-// Start verifies the schema and the topics, then starts to answer check-backs, to relay, to sweep and to apply retention.
-// ctx bounds the start only. Starting a started outbox does nothing.
+// Start verifies the schema and the topics, then starts the check-backs, the relay, the sweep and retention. ctx bounds the
+// start only. Starting a started outbox does nothing.
 func (o *Outbox) Start(ctx context.Context) error {
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	o.lifecycle.Lock()
+	defer o.lifecycle.Unlock()
 	if o.current() != nil {
 		return nil
 	}
@@ -122,13 +122,15 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	if err := o.readBacklog(ctx); err != nil {
 		return nil, err
 	}
-	s.retention = o.startRetention(ctx)
+	if s.retention, err = o.startRetention(ctx); err != nil {
+		return nil, err
+	}
 	s.acks = o.startAcks()
 	s.lookups = coalesce.New(maxLookups, o.lookUp)
 	s.ackChecked = coalesce.New(maxLookups, func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, s, ids) })
 	s.producer, err = o.config.Broker.OpenTransactionProducer(ctx, o.config.Group, func(ctx context.Context, c broker.Check) (d broker.Decision, done func(error)) {
 		if err := guard.Call(func() { d, done = o.check(ctx, s, c) }); err != nil {
-			o.faults.Report("check-back", err)
+			o.panics.Report("check-back", err)
 			return broker.Unknown, nil
 		}
 		return d, done
@@ -151,13 +153,13 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 // ends. Events that are left then stay owed and are sent by another process, or after the next Start. Transactions that are
 // still open can no longer publish. Stopping a stopped outbox does nothing.
 func (o *Outbox) Stop(ctx context.Context) error {
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	o.lifecycle.Lock()
+	defer o.lifecycle.Unlock()
 	s := o.running.Swap(nil)
 	if s == nil {
 		return nil
 	}
-	// What produces work ends before what does it: the relay needs the acks, the sweep needs the relay.
+	// Producers of work stop before its consumers: the sweep gives events to the relay, the relay gives acknowledgements to acks.
 	s.resender.stop(ctx)
 	s.discards.stop(ctx)
 	s.sweep.stop()
@@ -178,10 +180,10 @@ func (o *Outbox) current() *services { return o.running.Load() }
 // Within runs fn in a transaction and commits it if fn returns nil. If fn returns an error, or panics, it rolls back; fn's
 // error is returned as it is.
 //
-// nil means that the transaction is committed. An error that matches rocketflow.ErrCommitUnknown means that nobody knows
-// whether it is, as Postgres' answer was lost: look up its effects before you run it again. After any other error it is not
-// committed, unless fn has committed it itself. In each case its events are sent if and only if it is committed. An fn that
-// rolls the transaction back must return an error.
+// nil means that the transaction is committed. An error that matches rocketflow.ErrCommitUnknown means that the outcome is
+// unknown because Postgres' response was lost: look up the transaction's effects before you run it again. After any other
+// error it is not committed, unless fn has committed it itself. In each case its events are sent if and only if it is
+// committed. An fn that rolls the transaction back must return an error.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
@@ -235,7 +237,7 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 	return t, nil
 }
 
-// newEvents makes events of payloads and reports which take no place in a stream.
+// newEvents makes events of payloads and reports which of them have no order.
 func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
 	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
 	for i, p := range payloads {

@@ -7,7 +7,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Path is the way of events from a transaction to the broker: half messages or the relay.
+// Path is how the events of a transaction reach the broker: by half messages or by the relay.
 type Path int
 
 const (
@@ -34,7 +34,7 @@ func (p Path) String() string {
 	return "unknown"
 }
 
-// PathReason says why most transactions of a process take another path.
+// PathReason says why most transactions of a process take another path than before.
 type PathReason string
 
 // The reasons of Listener.PathChanged.
@@ -46,9 +46,9 @@ const (
 	PathBreakerClosed PathReason = "breaker closed" // the broker responds again
 )
 
-// pathSelector chooses the path of each publication, without ever waiting: half messages while few events are in flight,
-// in commits or at the broker, on whichever path. So a busy process takes the relay path altogether: a few half messages
-// beside it would cost the broker more than they save anybody. Events that only gather in the relay don't count, but no
+// pathSelector chooses the path of each publication, without ever waiting. It chooses half messages while few events are in
+// flight (in commits or in requests to the broker) on either path; so a busy process takes the relay path for all events,
+// which costs the broker less than some half messages beside it. Events that wait in the relay are not in flight, but no
 // event may overtake one of its stream there. The exception is a publication that probes a broker that was away: consumers
 // hold its events until the earlier ones come.
 type pathSelector struct {
@@ -58,7 +58,7 @@ type pathSelector struct {
 	listener *Listener
 
 	mu          sync.Mutex // taken under the breaker's own, never the other way around
-	capacity    int        // how many events may still be reserved, the relay's not counted; below 0: too many are
+	capacity    int        // how many more events may be reserved, without the relay's; below 0: too many are
 	breakerOpen bool       // or probing
 	busy        bool
 	reported    Path // to the listener
@@ -68,8 +68,8 @@ type pathSelector struct {
 	choseRelay  int // publications that found no capacity
 }
 
-// A process becomes busy, or no longer busy, by the choices of a window with enough of them: single publications go either
-// way all the time.
+// A process counts as busy, or as no longer busy, by the choices in a window with a minimum number of them, because single
+// publications take either path all the time.
 const (
 	pathWindow = time.Second
 	pathSample = 10
@@ -103,7 +103,7 @@ func (s *pathSelector) choose(events []rocketflow.Event, hot bool) bool {
 	n := len(events)
 	s.mu.Lock()
 	if s.breakerOpen {
-		inFlight, behind = 0, false // what a broker that is away hasn't taken must not keep the probes from it
+		inFlight, behind = 0, false // events that wait because the broker was away must not prevent the probe
 	}
 	half := s.pinned == HalfMessages || s.pinned == Auto && n <= s.capacity-inFlight && !behind && !hot
 	s.capacity -= n
@@ -169,16 +169,16 @@ func (s *pathSelector) reportChange(from, to Path, reason PathReason) {
 	}
 }
 
-// reservation is the capacity in flight of one publication. It is held until the transaction has committed or, with half
-// messages, until the broker has answered their ends.
+// reservation is one publication's share of the in-flight capacity. It is held until the transaction has committed or, with
+// half messages, until the broker has confirmed their ends.
 type reservation struct {
 	paths   *pathSelector
 	events  int
 	half    bool        // the publication takes half messages
-	outcome func(error) // tells the breaker; nil: nothing to tell, or told
+	outcome func(error) // reports to the breaker; nil: nothing to report, or reported
 }
 
-// report tells the breaker what the broker did; the first report counts.
+// report reports to the breaker whether the broker worked; the first report counts.
 func (r *reservation) report(err error) {
 	if r.outcome != nil {
 		r.outcome(err)
@@ -186,8 +186,8 @@ func (r *reservation) report(err error) {
 	}
 }
 
-// keepHalf reports whether a publication that was to take half messages still does, now that its rows are recorded.
-// contended reports that its transaction has waited for others, so that others wait for it.
+// keepHalf reports whether a publication for which half messages were chosen still uses them, now that its rows are
+// recorded. contended reports that its transaction has waited for others; then others probably wait for it.
 func (r *reservation) keepHalf(contended bool) bool {
 	r.half = !contended || r.paths.pinned == HalfMessages
 	return r.half

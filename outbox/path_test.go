@@ -54,7 +54,7 @@ func (j *journal) waits() int {
 	return len(j.slow)
 }
 
-// While the broker answers nothing, so many transactions as half messages may be in flight wait for it, once, and a probe
+// While the broker does not respond, so many transactions as half messages may be in flight wait for it, once, and a probe
 // now and then. When it is back half messages are used again.
 func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 	t.Parallel()

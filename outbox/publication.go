@@ -26,10 +26,11 @@ import (
 //	commit    Postgres commits
 //	finish    it committed: half messages are committed, and the relay gets the events that have none
 //	abandon   it did not commit: half messages are rolled back
-//	unknown   nobody knows: nothing is ended; check-backs and the sweep decide by the rows
+//	unknown   the outcome is unknown: nothing is ended; check-backs and the sweep decide by the rows
 //
-// Exactly one of the last three follows a commit. Where Publish inserts rows itself, record comes with each add. The commit
-// of a joined transaction proves nothing, so it reserves and prepares nothing and ends with finishVisible (join.go).
+// Exactly one of the last three follows a commit. Where Publish inserts rows itself, record comes with each add. A joined
+// transaction may not be committed when its Commit returns nil, so it reserves and prepares nothing and ends with
+// finishVisible (join.go).
 // A publication belongs to one transaction and is not safe for concurrent use.
 type publication struct {
 	outbox *Outbox
@@ -69,7 +70,7 @@ func (p *publication) add(events []rocketflow.Event, unordered []bool) {
 	}
 }
 
-// truncate drops the events behind the first n, and knows that of the others at most the first recorded have rows.
+// truncate drops the events after the first n. Of the others at most the first recorded have their rows.
 func (p *publication) truncate(n, recorded int) {
 	p.events = p.events[:min(n, len(p.events))]
 	p.recorded = min(p.recorded, recorded, len(p.events))
@@ -88,7 +89,7 @@ func (p *publication) record(ctx context.Context) error {
 	}
 	sql, args, err := p.outbox.insertion(events, p.unordered)
 	if err == nil {
-		err = p.rows.read(ctx, sql, args, func(rows returned) error { return complete(rows, events) })
+		err = p.rows.read(ctx, sql, args, func(rows resultRows) error { return complete(rows, events) })
 	}
 	if err != nil {
 		return fmt.Errorf("record events: %w", err)
@@ -97,7 +98,7 @@ func (p *publication) record(ctx context.Context) error {
 	return nil
 }
 
-// recordAndCommit inserts the rows and commits in one round trip, which is that of BEGIN as well if nothing was sent yet.
+// recordAndCommit inserts the rows and commits in one round trip, which includes BEGIN if nothing was sent yet.
 // open reports that the transaction is still open and must be rolled back.
 func (p *publication) recordAndCommit(ctx context.Context) (open bool, err error) {
 	sql, args, err := p.outbox.insertion(p.events, p.unordered)
@@ -138,8 +139,8 @@ func (p *publication) reserve() error {
 	return nil
 }
 
-// commit takes the publication from reserve to its end, and the transaction with it. nil means that it is committed; an
-// error matches rocketflow.ErrCommitUnknown if nobody knows.
+// commit takes the publication from reserve to its end, and commits the transaction. nil means that it is committed; the
+// error matches rocketflow.ErrCommitUnknown if the outcome is unknown.
 func (p *publication) commit(ctx context.Context) error {
 	defer p.leaveStreams()
 	if err := p.reserve(); err != nil {
@@ -196,8 +197,8 @@ func (p *publication) rollback(ctx context.Context, cause error) error {
 // leaveStreams notes that the transaction holds no row of its streams any more. It may be called again.
 func (p *publication) leaveStreams() { p.watch.leave(p.events) }
 
-// prepare stores the half messages side by side. An event whose half message can't be had in time is left to the relay, so
-// the broker's state never fails a transaction; an error means that the broker will never take an event.
+// prepare stores the half messages concurrently. An event whose half message can't be stored in time is left to the relay, so
+// an outage of the broker never fails a transaction; an error means that the broker will never accept an event.
 func (p *publication) prepare(ctx context.Context) error {
 	o := p.outbox
 	p.halves = make([]half, len(p.events))
@@ -215,7 +216,7 @@ func (p *publication) prepare(ctx context.Context) error {
 	defer cancel()
 	refused := make([]error, len(p.halves))
 	failed := make([]error, len(p.halves))
-	sideBySide(len(p.halves), func(i int) {
+	inParallel(len(p.halves), func(i int) {
 		h := &p.halves[i]
 		begin := time.Now()
 		var err error
@@ -229,19 +230,19 @@ func (p *publication) prepare(ctx context.Context) error {
 			refused[i] = fmt.Errorf("publish %s to %s: %w", h.event.Type, h.event.Topic, err)
 		case errors.Is(err, broker.ErrRejected):
 		case took < o.config.HalfTimeout/4 && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
-			failed[i] = errInconclusive // the caller gave up before the broker can be called late
+			failed[i] = errInconclusive // the caller's deadline passed before HalfTimeout
 		default:
 			failed[i] = err
 		}
 	})
 	if err := firstFailure(failed); err != nil {
-		p.reservation.report(err) // now, so that others don't wait as long
+		p.reservation.report(err) // before the commit, so that an open breaker spares other transactions the wait
 	}
 	return errors.Join(refused...)
 }
 
-// finish sends the events of a committed transaction. Nothing else may commit a half message: the row must be known to be
-// committed.
+// finish sends the events of a committed transaction. Besides check-backs nothing else may commit a half message: its row
+// must be known to be committed.
 func (p *publication) finish(ctx context.Context) {
 	p.leaveStreams()
 	p.outbox.listener.Committed(p.events)
@@ -260,7 +261,7 @@ func (p *publication) commitHalves(ctx context.Context) {
 	failed := make([]error, len(p.halves))
 	end := func(i int) {
 		h := p.halves[i]
-		// While the breaker is open the answer would be waited for in vain. A later check-back finds the row.
+		// While the breaker is open the response would be waited for in vain. A later check-back finds the row.
 		if !h.prepared || p.services.paths.breaker.open() {
 			p.services.relay.offer(h.event)
 			return
@@ -276,7 +277,7 @@ func (p *publication) commitHalves(ctx context.Context) {
 		p.services.acks.add(h.event.ID)
 	}
 	streams := byStream(p.halves)
-	sideBySide(len(streams), func(i int) {
+	inParallel(len(streams), func(i int) {
 		for _, place := range streams[i] {
 			end(place)
 		}
@@ -284,8 +285,8 @@ func (p *publication) commitHalves(ctx context.Context) {
 	p.reservation.report(firstFailure(failed))
 }
 
-// abandon ends a publication that is known not to be committed. It rolls back its half messages, which only spares the
-// broker its check-backs.
+// abandon ends a publication that is known not to be committed. It rolls back its half messages; without that the broker
+// would check back.
 func (p *publication) abandon(ctx context.Context) {
 	if len(p.events) == 0 {
 		return
@@ -293,7 +294,7 @@ func (p *publication) abandon(ctx context.Context) {
 	if p.halves != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.outbox.config.EndTimeout)
 		defer cancel()
-		sideBySide(len(p.halves), func(i int) {
+		inParallel(len(p.halves), func(i int) {
 			if p.halves[i].prepared && !p.services.paths.breaker.open() {
 				_ = p.services.producer.Rollback(ctx, p.halves[i].message) // should it fail, the broker will check back
 			}
@@ -302,8 +303,8 @@ func (p *publication) abandon(ctx context.Context) {
 	p.outbox.listener.RolledBack(p.events, false)
 }
 
-// unknown ends a publication of which nobody knows whether it is committed, or will be. Nothing is ended at the broker:
-// check-backs and the sweep find out by the rows.
+// unknown ends a publication whose outcome is unknown. No half message is ended: check-backs and the sweep decide by the
+// rows.
 func (p *publication) unknown() { p.outbox.leaveToSweep(p.events) }
 
 // leaveToSweep reports events that may or may not be committed; the sweep sends those that are.
@@ -352,8 +353,8 @@ func byStream(halves []half) [][]int {
 	return streams
 }
 
-// sideBySide calls fn for 0 to n-1, each in a goroutine of its own but the last, and waits for all.
-func sideBySide(n int, fn func(int)) {
+// inParallel calls fn with 0 to n-1 concurrently and waits for all calls.
+func inParallel(n int, fn func(int)) {
 	var group sync.WaitGroup
 	for i := range n - 1 {
 		group.Go(func() { fn(i) })

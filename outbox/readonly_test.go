@@ -13,7 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// Postgres answers but takes no writes, after a failover for instance: what could not be acked isn't sent, which is logged
+// Postgres responds but takes no writes, after a failover for instance: what could not be acked isn't sent, which is logged
 // once, and it goes on by itself.
 func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 	t.Parallel()

@@ -14,11 +14,11 @@ import (
 // rowSource runs statements in a transaction, of pgx or of database/sql.
 type rowSource interface {
 	// read runs one statement and passes its rows to fn, which reads all of them.
-	read(ctx context.Context, sql string, args []any, fn func(returned) error) error
+	read(ctx context.Context, sql string, args []any, fn func(resultRows) error) error
 }
 
-// returned are the rows that a statement returns, of pgx or of database/sql.
-type returned interface {
+// resultRows are the rows that a statement returns, of pgx or of database/sql.
+type resultRows interface {
 	Next() bool
 	Scan(dest ...any) error
 	Err() error
@@ -27,7 +27,7 @@ type returned interface {
 // pgxRows is the rowSource of a transaction of pgx.
 type pgxRows struct{ tx pgx.Tx }
 
-func (p pgxRows) read(ctx context.Context, sql string, args []any, fn func(returned) error) error {
+func (p pgxRows) read(ctx context.Context, sql string, args []any, fn func(resultRows) error) error {
 	rows, err := p.tx.Query(ctx, sql, args...)
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (p pgxRows) read(ctx context.Context, sql string, args []any, fn func(retur
 	return fn(rows)
 }
 
-// insertion returns the statement that inserts the rows of events. What it returns is for complete.
+// insertion returns the statement that inserts the rows of events. complete reads its result.
 func (o *Outbox) insertion(events []rocketflow.Event, unordered map[uuid.UUID]bool) (sql string, args []any, err error) {
 	headers := make([]*string, len(events))
 	for i, e := range events {
@@ -59,7 +59,7 @@ func (o *Outbox) insertion(events []rocketflow.Event, unordered map[uuid.UUID]bo
 }
 
 // complete sets what the database assigned to events: sequence, previous and time.
-func complete(rows returned, events []rocketflow.Event) error {
+func complete(rows resultRows, events []rocketflow.Event) error {
 	indexOf := make(map[uuid.UUID]int, len(events))
 	for i, e := range events {
 		indexOf[e.ID] = i
@@ -68,7 +68,7 @@ func complete(rows returned, events []rocketflow.Event) error {
 		id                 uuid.UUID
 		sequence, previous int64
 		at                 time.Time
-		synced             *string // the statement's last column is there for its effect
+		synced             *string // the statement's last column, which sets synchronous_commit
 	)
 	for rows.Next() {
 		if err := rows.Scan(&id, &sequence, &previous, &at, &synced); err != nil {

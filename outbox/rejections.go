@@ -37,21 +37,21 @@ func newRejected(e rocketflow.Event, err error) rejectedEvent {
 	return rejectedEvent{e.ID, e.Topic, printable.Text(err.Error(), maxReason), ofTopic}
 }
 
-// startRejections records, in batches, what the broker has rejected of the relay.
+// startRejections starts the batcher that records the relay's events that the broker has rejected.
 func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 	return startBatcher(func(ctx context.Context, batch []rejectedEvent, failures *failureStreak) error {
 		err := o.recordRejections(ctx, batch, true)
 		if err == nil {
 			failures.end(o.log, "rejections are recorded again")
 		} else if failures.begins(err) {
-			o.log.Warn("rejections can't be recorded, so the sweep sends these events again and again; it is retried", "events", len(batch), "error", err)
+			o.log.Warn("rejections can't be recorded and are retried; until then the sweep sends these events in every pass", "events", len(batch), "error", err)
 		}
 		return err
 	})
 }
 
-// recordRejections records what the broker has rejected, so that the sweep's passes step over it. relayed reports that the
-// events come from the relay and not from the sweep.
+// recordRejections records events that the broker has rejected, so that the sweep's passes skip them. relayed reports that
+// the relay sent them after a commit, not for the sweep.
 func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent, relayed bool) error {
 	ids, topics, reasons, ofTopic := make([]string, len(all)), make([]string, len(all)), make([]string, len(all)), make([]bool, len(all))
 	topic := map[string]RejectedInfo{}
@@ -63,7 +63,7 @@ func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent, rela
 	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
 		return fmt.Errorf("record rejected events: %w", err)
 	}
-	o.backlog.reject(all, relayed) // before it is logged: updateBacklog takes back what is not counted
+	o.backlog.reject(all, relayed) // before loggedReasons.add: updateBacklog forgets the reasons of topics that aren't counted
 	for _, name := range slices.Sorted(maps.Keys(topic)) {
 		info := topic[name]
 		if o.loggedReasons.add(name, info.Reason) {
@@ -85,7 +85,7 @@ type loggedReasons struct {
 	reasons map[string]string
 }
 
-// add reports whether the reason is to be logged, as another one was, or none.
+// add notes the reason and reports whether to log it, because another one was logged last for the topic, or none.
 func (l *loggedReasons) add(topic, reason string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,7 +112,8 @@ func (l *loggedReasons) forget(rejected map[string]*rejectedTopic) (over []strin
 	return over
 }
 
-// retryRejected sends again what is due: one event of each topic that takes none, and events that are rejected by themselves.
+// retryRejected sends the rejected events that are due again: one event of each topic whose events are all rejected, and
+// events that are rejected for reasons of their own.
 func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int, err error) {
 	if !state.anyRejected {
 		return 0, nil
@@ -124,7 +125,7 @@ func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int
 		}
 		out, sendErr := s.send(ctx, slices.Clone(rows))
 		sent += len(out.acked)
-		// What the broker has taken, and what load didn't find because it was acknowledged or dropped meanwhile.
+		// Events that the broker has accepted, and those that load didn't find because they were acknowledged or dropped meanwhile.
 		var settled, topics []string
 		for _, r := range rows {
 			id := r.event.ID
@@ -174,7 +175,7 @@ func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owedRow, error)
 	return due, nil
 }
 
-// countRejected counts for all processes, at most once in countInterval.
+// countRejected writes the number of rejected events by topic for all processes, at most once in countInterval.
 func (s *sweeper) countRejected(ctx context.Context, state sweepState) error {
 	o := s.outbox
 	if !state.anyRejected && len(state.rejected) == 0 || time.Since(s.counted) < countInterval {

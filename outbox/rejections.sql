@@ -1,6 +1,6 @@
 -- name: Reject
--- Records what the broker has rejected, unless it has an ack. Where the reason concerns the whole topic, the topic is retried
--- with one event; else the event is, after pauses that double up to a minute. In order, so that two can't deadlock.
+-- Records events that the broker has rejected, unless they are acknowledged. If the reason concerns the whole topic, one event
+-- of the topic is retried; else the event itself. The pauses double up to a minute. In order, so that two can't deadlock.
 WITH rejected AS MATERIALIZED (
     SELECT * FROM ROWS FROM (
         pg_catalog.unnest($1::text[]::uuid[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::boolean[])
@@ -27,7 +27,7 @@ ON CONFLICT (id) DO UPDATE SET
         ELSE clock_timestamp() + pg_catalog.make_interval(secs => LEAST(60, pg_catalog.power(2::float8, LEAST(o.attempts, 6)::float8 + 1::float8))) END
 
 -- name: RejectedDue
--- What is to be retried: one event of each topic that is due, and events that are due by themselves.
+-- The events to retry: one event of each topic that is due, and events that are due by themselves.
 SELECT d.id::text, COALESCE(o.topic, ''), COALESCE(o.sequence, 0), COALESCE(o.recorded_at, 'epoch'), COALESCE(pg_catalog.octet_length(o.body), 0)
 FROM (
     (SELECT first.id FROM {schema}.outbox_rejected_topic t CROSS JOIN LATERAL (
@@ -42,8 +42,8 @@ FROM (
 LEFT JOIN LATERAL (SELECT * FROM {schema}.outbox o WHERE o.id = d.id OFFSET 0) o ON true
 
 -- name: Accepted
--- Deletes the rejections of $1, which the broker has taken or which need not be sent any more. What waits for their topics
--- ($2) is retried at once.
+-- Deletes the rejections of $1, which the broker has accepted or which need not be sent any more. Other events of their topics
+-- ($2) are retried at once.
 WITH gone AS (
     DELETE FROM {schema}.outbox_rejected WHERE id = ANY ($1::text[]::uuid[])
 ), topics AS (
@@ -53,7 +53,7 @@ UPDATE {schema}.outbox_rejected SET next_at = clock_timestamp()
 WHERE topic = ANY ($2::text[]) AND next_at = 'infinity' AND id <> ALL ($1::text[]::uuid[])
 
 -- name: CountRejected
--- Counts for all processes to read.
+-- Writes the counts of rejected events to the sweep's row, which all processes read.
 WITH idle AS (
     DELETE FROM {schema}.outbox_rejected_topic t WHERE NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.topic = t.topic)
 ), counted AS (

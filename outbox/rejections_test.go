@@ -48,7 +48,7 @@ func (l *loggedLines) count(part string) (n int) {
 	return n
 }
 
-// A topic of which the broker takes no event is refused, by its name; others publish on.
+// Publish refuses events of a topic whose events the broker rejects, and accepts those of others.
 func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -122,7 +122,7 @@ func TestSweepReadsRejectedEventsOnce(t *testing.T) {
 	})
 }
 
-// Of a topic that takes no event one is tried now and then, not each.
+// Of a rejected topic one event is tried from time to time, not each.
 func TestRejectedTopicIsProbedWithOneEvent(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

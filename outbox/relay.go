@@ -14,12 +14,12 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
-// relay sends the committed events that no half message carries, in groups: what has gathered for a queue goes in one
-// request. After a pause the first request goes at once; then requests to a queue are RelayPace apart, unless one is full.
+// relay sends the committed events that have no half message, in groups: the events that wait for a queue go in one
+// request. After a pause the first request is sent at once; then requests to a queue are RelayPace apart, unless one is full.
 //
 // A queueBuffer holds the events that wait for one queue, and has one request in flight at a time. The events of a stream
-// that are here at the same time are all in one buffer, so they keep their order. Memory is bounded by events and by bytes.
-// What doesn't fit is read back from Postgres, in order, when there is room; what can't be sent stays owed.
+// that are in the relay at the same time are all in one buffer, so they keep their order. Memory is bounded by events and by
+// bytes. Events that don't fit are read back from Postgres, in order, when there is room; events that can't be sent stay owed.
 type relay struct {
 	outbox     *Outbox
 	acks       *acker
@@ -33,19 +33,19 @@ type relay struct {
 	work         sync.Cond  // ready grew, or quit
 	room         sync.Cond  // held shrank, or quit
 	buffers      map[queueKey]*queueBuffer
-	ready        []*queueBuffer // may send, and have something to
+	ready        []*queueBuffer // have events and may send them now
 	streams      map[rocketflow.Stream]*streamBuffer
 	held         int // events, those in flight included
 	bytes        int // of their bodies
 	sweptEvents  int // of them from the sweep
 	pausedEvents int // of the others, those in paused buffers
 	quit         bool
-	overflowing  []overflowed // what didn't fit, the oldest first
+	overflowing  []overflowed // events that didn't fit, the oldest first
 	overflowGrew sync.Cond    // or quit
 	drops        int          // how often overflowing was emptied because the broker is away
 }
 
-// queueKey names a queue of a topic, as far as the broker tells.
+// queueKey identifies a queue of a topic by the number of Broker.Shard.
 type queueKey struct {
 	topic string
 	shard int
@@ -60,18 +60,18 @@ type queueBuffer struct {
 	pause  *time.Timer // ends a pause; nil: there was none yet
 }
 
-// bufferState is what a queueBuffer does.
+// bufferState is the state of a queueBuffer.
 type bufferState int
 
 const (
 	idle    bufferState = iota // new
-	ready                      // among the ready
+	ready                      // in relay.ready
 	sending                    // a request is in flight
-	paused                     // until the next is due
+	paused                     // until the next request is due
 )
 
-// streamBuffer is the buffer of a stream for as long as the relay holds events of it, even if the topic is given more
-// queues meanwhile.
+// streamBuffer is the buffer of a stream. It stays the same for as long as the relay holds events of the stream, even if the
+// topic gets more queues meanwhile.
 type streamBuffer struct {
 	buffer *queueBuffer
 	events int
@@ -83,10 +83,10 @@ type relayed struct {
 	done  func(error)
 }
 
-// relayBytes bounds a request: brokers take 4 MiB unless they are set to less.
+// relayBytes is the size limit of a request. Brokers accept 4 MiB by default.
 const relayBytes = 1 << 20
 
-// eventOverhead is about what an event takes on the wire beside its body.
+// eventOverhead is the approximate size of an event on the wire without its body.
 const eventOverhead = 1 << 10
 
 func (o *Outbox) startRelay(running *services) *relay {
@@ -107,7 +107,7 @@ func (o *Outbox) startRelay(running *services) *relay {
 func (r *relay) offer(events ...rocketflow.Event) {
 	r.mu.Lock()
 	n := 0
-	// Behind what waits to be read back, so that no stream is overtaken.
+	// Behind the events that wait to be read back, so that no stream is overtaken.
 	for n < len(events) && !r.quit && len(r.overflowing) == 0 && r.held < r.outbox.config.RelayBuffer && r.bytes < r.outbox.config.RelayBytes {
 		r.put(relayed{event: events[n]})
 		n++
@@ -119,8 +119,8 @@ func (r *relay) offer(events ...rocketflow.Event) {
 	}
 }
 
-// send hands over an event of the sweep and calls done with the outcome. It waits until less than half of the memory is
-// used: the other half is for what was just committed. It returns false, without calling done, if the relay ends.
+// send hands over an event of the sweep; done is called with the outcome. It waits until less than half of the memory is
+// used: the other half is for events that were just committed. It returns false, without calling done, if the relay ends.
 func (r *relay) send(e rocketflow.Event, done func(error)) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,8 +197,8 @@ func (r *relay) buffer(e rocketflow.Event) *queueBuffer {
 	return b
 }
 
-// inFlight counts the events, but for the sweep's, for which a request to the broker is made or could be made. behind
-// reports that the relay holds an event of a stream of these, which have no sequence yet.
+// inFlight returns how many events, without the sweep's, are in requests to the broker or could be sent now. behind reports
+// that the relay holds an earlier event of a stream of the given events, which have no sequence yet.
 func (r *relay) inFlight(events []rocketflow.Event) (n int, behind bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -210,7 +210,7 @@ func (r *relay) inFlight(events []rocketflow.Event) (n int, behind bool) {
 	return r.held - r.sweptEvents - r.pausedEvents + len(r.overflowing), behind || len(r.overflowing) > 0
 }
 
-// run is one of the workers.
+// run is the loop of one worker.
 func (r *relay) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -253,7 +253,7 @@ func (r *relay) afterSending(b *queueBuffer) {
 	}
 }
 
-// take removes the events that go in one request.
+// take removes from the buffer the events of one request.
 func (b *queueBuffer) take(most int) []relayed {
 	n, size := 0, 0
 	for n < min(most, len(b.events)) {
@@ -280,7 +280,7 @@ func (b *queueBuffer) notSwept() (n int) {
 	return n
 }
 
-// sent removes a group from what is held.
+// sent subtracts a group from the relay's counts and wakes what waits for room.
 func (r *relay) sent(group []relayed) {
 	for _, e := range group {
 		r.bytes -= len(e.event.Body)
@@ -299,7 +299,7 @@ func (r *relay) sent(group []relayed) {
 	r.room.Broadcast()
 }
 
-// sendGroup sends a group in one request and reports what became of each event.
+// sendGroup sends a group in one request and reports the outcome of each event.
 func (r *relay) sendGroup(group []relayed) {
 	messages := make([]broker.Message, len(group))
 	for i, e := range group {
@@ -327,7 +327,7 @@ func (r *relay) sendGroup(group []relayed) {
 	}
 }
 
-// stop sends what is in memory and waits for it until ctx ends.
+// stop sends the events in memory until ctx ends.
 func (r *relay) stop(ctx context.Context) {
 	r.mu.Lock()
 	r.quit = true

@@ -13,7 +13,7 @@ type overflowed struct {
 }
 
 const (
-	// maxOverflow bounds the memory to some MiB. What comes beyond it is found by the sweep.
+	// maxOverflow bounds the memory to some MiB. Further events are found by the sweep.
 	maxOverflow = 100_000
 	// overflowPage is how many rows are read back at once; their bodies are bounded by sweepBytes, too.
 	overflowPage = 512
@@ -30,7 +30,7 @@ func (r *relay) overflow(events []rocketflow.Event) {
 	r.overflowGrew.Signal()
 }
 
-// dropOverflow leaves what has no room to the sweep.
+// dropOverflow leaves the events that have no room to the sweep.
 func (r *relay) dropOverflow() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +38,7 @@ func (r *relay) dropOverflow() {
 	r.drops++
 }
 
-// readBack puts what didn't fit into the buffers, in order, until the relay ends.
+// readBack reads events that didn't fit and puts them into the buffers, in order, until the relay ends.
 func (r *relay) readBack() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,13 +71,13 @@ func (r *relay) readBack() {
 			r.overflowing = nil
 			continue
 		}
-		// Those that are here already go out, should the rest be dropped meanwhile.
+		// Events that were read are sent even if the others are dropped meanwhile.
 		for _, e := range events {
 			if !r.putWhenRoom(relayed{event: e}) {
 				return
 			}
 		}
-		// Only now: what is offered meanwhile goes behind it.
+		// Removed last, so that events offered meanwhile queue up behind them.
 		if r.drops != drops {
 			continue
 		}

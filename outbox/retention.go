@@ -25,21 +25,22 @@ const (
 	retentionRetry    = time.Minute // a table was in use, or Postgres is away
 )
 
-// retainer makes partitions ahead, drops those past retention in which no event is owed, and deletes what no partition
-// covers, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up in the transaction
-// that drops it.
+// retainer makes partitions ahead, drops those past retention in which no event is owed, and deletes old rows of default
+// partitions and idle streams, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up
+// in the transaction that drops it.
 type retainer struct {
 	outbox   *Outbox
 	failures failureStreak
 	group    background.Group
 }
 
-func (o *Outbox) startRetention(ctx context.Context) *retainer {
-	now, err := o.now(ctx)
-	if err == nil {
-		_, err = o.makePartitions(ctx, now)
-	}
+// startRetention fails if Postgres' time can't be read: ids of events must not get the time of a wrong clock.
+func (o *Outbox) startRetention(ctx context.Context) (*retainer, error) {
+	now, err := o.postgresTime(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := o.makePartitions(ctx, now); err != nil {
 		o.log.Warn("partitions of the outbox can't be made and the default partitions take their rows; it is retried", "error", err)
 	}
 	r := &retainer{outbox: o}
@@ -47,13 +48,13 @@ func (o *Outbox) startRetention(ctx context.Context) *retainer {
 		r.group.Go(func(ctx context.Context) { background.Loop{Clock: o.config.Clock}.Run(ctx, r.retain) })
 		return nil
 	})
-	return r
+	return r, nil
 }
 
 func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
 	o := r.outbox
 	begin := o.config.Clock.Now()
-	now, err := o.now(ctx)
+	now, err := o.postgresTime(ctx)
 	if err == nil {
 		err = o.retain(ctx, now)
 	}
@@ -67,14 +68,14 @@ func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
 	return retentionRetry
 }
 
-// stop waits for the statement that is under way, which ends with its context.
+// stop cancels the statement that is running and waits for it.
 func (r *retainer) stop() { _ = r.group.Stop(context.Background()) }
 
 // maxSkew is how far this machine's clock may differ from Postgres' without a warning.
 const maxSkew = time.Minute
 
-// now returns Postgres' time, which decides what is kept: a process whose clock is wrong drops nothing because of it.
-func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
+// postgresTime returns Postgres' time, by which retention is judged, so that a process with a wrong clock drops nothing.
+func (o *Outbox) postgresTime(ctx context.Context) (now time.Time, err error) {
 	begin := o.config.Clock.Now()
 	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Now")).Scan(&now); err != nil {
 		return now, fmt.Errorf("read the time: %w", err)
@@ -82,21 +83,21 @@ func (o *Outbox) now(ctx context.Context) (now time.Time, err error) {
 	end := o.config.Clock.Now()
 	skewed := now.Before(begin.Add(-maxSkew)) || now.After(end.Add(maxSkew))
 	if skewed && !o.skewed.Swap(true) {
-		o.log.Warn("this machine's clock differs from Postgres', whose time is used for ages and ids of events: set the clock",
+		o.log.Warn("this machine's clock differs from Postgres' clock, which is used for ages and ids of events: set the machine's clock",
 			"ahead", begin.Sub(now).Round(time.Second))
 	} else if !skewed {
 		o.skewed.Store(false)
 	}
 	var skew time.Duration
-	if skewed && clock.Moved(o.config.Clock) == nil { // a test moves Postgres' clock a moment before the process'
+	if skewed && clock.Moved(o.config.Clock) == nil { // a test that moves both clocks moves Postgres' first: that is no skew
 		skew = now.Sub(begin)
 	}
 	o.skew.Store(int64(skew))
 	return now, nil
 }
 
-// stamp sets the time in the id of a new event. With a wrong day consumers would take the event for too old, or remember it
-// for too long, so a clock that differs from Postgres' is corrected.
+// stamp corrects the time in the id of a new event if this machine's clock differs from Postgres'. With a wrong day consumers
+// would take the event for too old, or remember it for too long.
 func (o *Outbox) stamp(id uuid.UUID) uuid.UUID {
 	if skew := time.Duration(o.skew.Load()); skew != 0 {
 		return clock.StampAt(o.config.Clock.Now().Add(skew), id)
@@ -129,8 +130,8 @@ func (o *Outbox) retain(ctx context.Context, now time.Time) error {
 	return info.Err
 }
 
-// dropPartitions drops a day's events together with their acks: without its ack an event would be owed again, and acks
-// without events would stay.
+// dropPartitions drops the partitions of events and of acks of a day in one transaction: without its ack an event would be
+// owed again, and acks without events would stay.
 func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []string, err error) {
 	days, err := partition.Days(ctx, o.config.Pool, o.table("outbox"))
 	if err != nil {
@@ -153,18 +154,18 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 	withEvents := map[time.Time]bool{}
 	for _, day := range days {
 		withEvents[day.Start] = true
-		if !o.past(day, now) {
+		if !o.isPastRetention(day, now) {
 			continue
 		}
-		owed, horizon, err := o.owes(ctx, day)
+		owed, horizon, err := o.hasOwed(ctx, day)
 		if errs = append(errs, err); err != nil || owed {
 			continue
 		}
 		acks := partition.Day{Table: o.table("outbox_ack"), Name: "outbox_ack" + day.Name[len("outbox"):], Start: day.Start}
-		drop([]partition.Day{day, acks}, func(ctx context.Context, tx pgx.Tx) (bool, error) { return o.owesSince(ctx, tx, day, horizon) })
+		drop([]partition.Day{day, acks}, func(ctx context.Context, tx pgx.Tx) (bool, error) { return o.hasOwedSince(ctx, tx, day, horizon) })
 	}
 	for _, day := range ackDays {
-		if o.past(day, now) && !withEvents[day.Start] { // their events are or were in the default partition
+		if o.isPastRetention(day, now) && !withEvents[day.Start] { // acks whose events are or were in the default partition
 			drop([]partition.Day{day}, func(ctx context.Context, tx pgx.Tx) (needed bool, err error) {
 				from, to := day.Bounds()
 				return needed, tx.QueryRow(ctx, o.queries.Get("EventsBetween"), from, to).Scan(&needed)
@@ -174,14 +175,14 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 	return dropped, errors.Join(errs...)
 }
 
-// past reports whether a day is past retention.
-func (o *Outbox) past(day partition.Day, now time.Time) bool {
+// isPastRetention reports whether a day is isPastRetention retention.
+func (o *Outbox) isPastRetention(day partition.Day, now time.Time) bool {
 	return day.Start.AddDate(0, 0, 1).Before(now.Add(-o.config.Retention))
 }
 
-// owes looks for owed events of a day without an exclusive lock, as that may take a while. It has seen what transactions
-// below horizon did.
-func (o *Outbox) owes(ctx context.Context, day partition.Day) (owed bool, horizon string, err error) {
+// hasOwed looks for owed events of a day without an exclusive lock, since it may take a while. It has seen the rows of all
+// transactions below horizon.
+func (o *Outbox) hasOwed(ctx context.Context, day partition.Day) (owed bool, horizon string, err error) {
 	err = o.config.Pool.QueryRow(ctx, fmt.Sprintf(
 		"SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id)), pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text",
 		day.Quoted(), o.quoted("outbox_ack"))).Scan(&owed, &horizon)
@@ -191,9 +192,9 @@ func (o *Outbox) owes(ctx context.Context, day partition.Day) (owed bool, horizo
 	return owed, horizon, nil
 }
 
-// owesSince looks for owed events that came to a day since horizon, under the lock that the drop needs: a row that came
-// between look and drop would be lost.
-func (o *Outbox) owesSince(ctx context.Context, tx pgx.Tx, day partition.Day, horizon string) (owed bool, err error) {
+// hasOwedSince looks for owed events of a day that became visible after hasOwed, by its horizon. It must hold the lock that
+// the drop needs, as a row that came between the two would be lost.
+func (o *Outbox) hasOwedSince(ctx context.Context, tx pgx.Tx, day partition.Day, horizon string) (owed bool, err error) {
 	if _, err := tx.Exec(ctx, "LOCK TABLE "+day.Quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
 		return false, err
 	}
@@ -206,8 +207,8 @@ func (o *Outbox) quoted(table string) string {
 	return pgx.Identifier{o.config.Schema, table}.Sanitize()
 }
 
-// expire deletes, in small transactions, rows of default partitions and idle streams. The streams come last, as a stream is
-// kept while an event of it is.
+// expire deletes, in small transactions, old rows of default partitions and then idle streams, which stay while an event of
+// theirs does.
 func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
 	tag, err := o.config.Pool.Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
 	if err != nil {

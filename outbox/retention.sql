@@ -5,7 +5,7 @@ SELECT clock_timestamp()
 DELETE FROM {schema}.outbox_discarded WHERE discarded_at < $1::timestamptz
 
 -- name: BeginRetention
--- One process an hour; a clock that was set back doesn't make it wait.
+-- Affects the row for one process an hour. A begun_at in the future, from before the clock was set back, does not block it.
 UPDATE {schema}.outbox_retention SET begun_at = clock_timestamp()
 WHERE begun_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8) OR begun_at > clock_timestamp()
 

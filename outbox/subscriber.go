@@ -8,18 +8,18 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 )
 
-// subscriber holds one subscription between start and stop. It subscribes in the background and retries for as long as that
-// takes: an outbox publishes without it.
+// subscriber holds one subscription between start and stop. It subscribes in the background and retries until it succeeds,
+// because an outbox publishes without it.
 type subscriber struct {
 	outbox    *Outbox
-	what      string // is received, for logs
+	what      string // what is received, for logs
 	retry     time.Duration
 	subscribe func(ctx context.Context) (broker.Consumer, error)
 	failed    func(err error) // an attempt to subscribe failed
 	group     background.Group
 }
 
-// unsubscribeTimeout bounds how long the end of a subscription is waited for.
+// unsubscribeTimeout bounds the wait for the end of a subscription.
 const unsubscribeTimeout = 5 * time.Second
 
 func (s *subscriber) start() {
@@ -29,7 +29,7 @@ func (s *subscriber) start() {
 	})
 }
 
-// stop ends the subscription and waits for that until ctx ends.
+// stop ends the subscription and waits for its end until ctx ends.
 func (s *subscriber) stop(ctx context.Context) { _ = s.group.Stop(ctx) }
 
 func (s *subscriber) run(ctx context.Context) {

@@ -16,12 +16,13 @@ import (
 	"github.com/rocketflow/rocketflow/internal/lease"
 )
 
-// sweeper finds events that are owed and older than the grace, and sends them: what a process that died, a lost end, a broker
-// that lost its disk or a full memory left behind. One process at a time sweeps, by a lease; all read its state.
+// sweeper finds owed events that are older than SweepGrace and sends them: events of a process that died, of half messages
+// whose end was lost, of a broker that lost its disk, and those that didn't fit into the relay's memory. One process at a
+// time sweeps, by a lease; all processes read its state.
 //
-// It looks at rows by the id of their transaction, each once, except those that could not be sent or whose transaction
-// was still open. A watermark by time would step over rows that become visible late because their transaction was open for
-// long. What the broker rejects is recorded in a table of its own, so that a pass doesn't read it again.
+// It reads rows by the id of their transaction, each once, except those that could not be sent or whose transaction was
+// still open. A watermark by time would miss rows that become visible late because their transaction was open for long.
+// Events that the broker rejects are recorded in a table of their own, so that a pass doesn't read them again.
 type sweeper struct {
 	outbox   *Outbox
 	database string
@@ -34,16 +35,17 @@ type sweeper struct {
 	// Touched by one pass at a time.
 	drain       *rate.Limiter
 	pageRows    int         // rows to read at once: few while the broker is away
-	pausedUntil time.Time   // no pass until then: the last one was long and sent nothing
+	pausedUntil time.Time   // no pass before then: the last one took long and sent nothing
 	unwritten   []uuid.UUID // sent, but not acknowledged yet because Postgres failed: nothing else is sent before that
 	counted     time.Time   // when the rejected events were last counted
 	failures    failureStreak
 }
 
-// probePageRows is the size of a page while the sweep doesn't know whether the broker is there.
+// probePageRows is the size of a page after a pass that could not reach the broker.
 const probePageRows = 16
 
-// leaseTTL is how long no process sweeps after the sweeping one was frozen or cut off, unless SweepInterval is long.
+// leaseTTL is how long the lease lasts unless it is renewed: so long no process sweeps after the sweeping one was frozen or
+// cut off. With a long SweepInterval it is longer.
 const leaseTTL = 10 * time.Second
 
 func (o *Outbox) startSweep(r *services) *sweeper {
@@ -62,7 +64,7 @@ func (o *Outbox) startSweep(r *services) *sweeper {
 	return s
 }
 
-// stop ends the pass that is under way and waits for it. The queries of a pass end with its context, so that takes no time.
+// stop ends the running pass and waits for it. Its queries end with its context, so that takes no time.
 func (s *sweeper) stop() { _ = s.group.Stop(context.Background()) }
 
 func (s *sweeper) run(ctx context.Context) {
@@ -94,13 +96,13 @@ func (s *sweeper) sweepAndReport(ctx context.Context) {
 }
 
 // errReadOnly is returned for a demoted primary, a replica, or a server that is set to read only.
-var errReadOnly = errors.New("the database takes no writes, so nothing is sent that could not be acknowledged")
+var errReadOnly = errors.New("the database takes no writes, so events aren't sent, as they could not be acknowledged")
 
-// errUnacked is returned for a server whose inserts fail.
-var errUnacked = errors.New("acknowledgements can't be written, so nothing more is sent until they can")
+// errUnacked is returned while acknowledgements can't be inserted.
+var errUnacked = errors.New("acknowledgements can't be written, so no further events are sent until they can")
 
-// sweep makes one pass, unless another process holds the lease; then it only reads what that one has counted. ours reports
-// that this process had the pass.
+// sweep makes one pass, unless another process holds the lease; then it only reads that one's count. ours reports that this
+// process made the pass.
 func (s *sweeper) sweep(ctx context.Context) (sent, left int, ours bool, err error) {
 	o := s.outbox
 	state, err := o.readSweepState(ctx)
@@ -140,16 +142,16 @@ func (s *sweeper) acquire(ctx context.Context) (bool, error) {
 	return lease.Acquire(ctx, s.outbox.config.Pool, s.outbox.config.Schema, sweepLease, s.holder, s.ttl())
 }
 
-// release lets another process go on at once. If it fails, the lease expires.
+// release ends the lease, so that another process can sweep at once. If it fails, the lease expires.
 func (s *sweeper) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = lease.Release(ctx, s.outbox.config.Pool, s.outbox.config.Schema, sweepLease, s.holder)
 }
 
-var errLeaseLost = errors.New("the lease of the sweep was lost, as this process was held up for too long: another one sweeps")
+var errLeaseLost = errors.New("the lease of the sweep was lost because this process was held up for too long: another one sweeps")
 
-// keepLease renews the lease until end is called, and ends the pass's context when it is lost.
+// keepLease renews the lease until end is called, and cancels the pass's context when the lease is lost.
 func (s *sweeper) keepLease(ctx context.Context) (pass context.Context, end func()) {
 	pass, cancel := context.WithCancelCause(ctx)
 	var renewal sync.WaitGroup
@@ -166,7 +168,7 @@ func (s *sweeper) keepLease(ctx context.Context) (pass context.Context, end func
 	}
 }
 
-// pass looks at what was not known to be acknowledged, page by page, sends what is due, and writes the progress.
+// pass reads the owed events page by page, sends those that are due, and writes the sweep's progress.
 func (s *sweeper) pass(ctx context.Context, state sweepState) (sent, left int, err error) {
 	o := s.outbox
 	begin := time.Now()
@@ -190,7 +192,7 @@ func (s *sweeper) pass(ctx context.Context, state sweepState) (sent, left int, e
 			o.expedited.dropNotOwed(expedited, page)
 		}
 		if err := count.page(ctx, page, all); err != nil && ctx.Err() == nil {
-			o.log.Warn("owed events can't be counted, so the backlog is estimated; they are sent all the same", "error", err)
+			o.log.Warn("owed events can't be counted, so the backlog is an old estimate; they are sent all the same", "error", err)
 		}
 		due := make([]owedRow, 0, len(page))
 		young := false
@@ -221,7 +223,7 @@ func (s *sweeper) pass(ctx context.Context, state sweepState) (sent, left int, e
 			break
 		}
 		after = page[len(page)-1]
-		// What is too young will be due in a moment; what comes after it, perhaps of the same stream, must not overtake it.
+		// An event that is too young will be due in a moment. Later ones, perhaps of the same stream, must not overtake it.
 		if young {
 			seen = min(seen, after.xid)
 			break
@@ -239,5 +241,5 @@ func (s *sweeper) pass(ctx context.Context, state sweepState) (sent, left int, e
 	return sent, left, s.countRejected(ctx, state)
 }
 
-// maxSweepPause bounds the pause after a pass over many events of which none could be sent.
+// maxSweepPause bounds the pause after a pass that read many events and sent none.
 const maxSweepPause = 10 * time.Second

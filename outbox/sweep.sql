@@ -17,11 +17,11 @@ FROM now, {schema}.outbox_sweep,
     LATERAL (SELECT GREATEST(mark, seen, pg_catalog.pg_snapshot_xmax(counted)) > pg_catalog.pg_snapshot_xmax(s) AS foreign_to) f
 
 -- name: OwedPage
--- The next page after ($3, $4) of what has no ack and is not rejected, among the transactions from $1 on and those of $2.
--- Each part goes by the index on (xid, id), from where the page before ended: a transaction of millions of rows is read
--- once. Bodies are not read, only their sizes. (The bounds are subqueries so that no plan is made for their values, which
--- may seem to be worth reading all for as long as the table was never analyzed. The OFFSETs have acks looked up row by row:
--- a join might read all of them.)
+-- The next page after ($3, $4) of events that are neither acknowledged nor rejected, among the transactions from $1 on and
+-- those of $2. Each part uses the index on (xid, id) from where the page before ended, so a transaction of millions of rows is
+-- read once. Bodies are not read, only their sizes. (The bounds are subqueries so that the plan doesn't depend on their
+-- values: before the table's first ANALYZE Postgres might choose to read all rows. The OFFSETs make it look up acks row by
+-- row: a join might read all of them.)
 SELECT o.xid::text::bigint, EXTRACT(epoch FROM clock_timestamp() - o.recorded_at)::float8, o.id::text, o.source, o.topic, o.subject,
     o.sequence, o.recorded_at, pg_catalog.octet_length(o.body)
 FROM (
@@ -51,7 +51,7 @@ ORDER BY o.xid, o.id
 LIMIT $5::bigint
 
 -- name: LoadOwed
--- Those of $1 that have no ack yet: a check-back may have been answered since they were found.
+-- The events of $1 that have no ack yet: a check-back may have committed their half messages meanwhile.
 SELECT o.id, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body
 FROM {schema}.outbox o
 WHERE o.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
@@ -123,8 +123,8 @@ WHERE ($4::boolean OR (SELECT o.xid FROM {schema}.outbox o ORDER BY o.xid DESC, 
   AND EXISTS (SELECT FROM {schema}.lease l WHERE l.name = $5::text AND l.holder = $6::text::uuid)
 
 -- name: Check
--- What the database has of the events of half messages. (The OFFSETs have rows looked up one by one: a join might read all
--- of them.)
+-- The rows of the events of half messages, and whether they are acknowledged. (The OFFSETs make Postgres look up rows one by
+-- one: a join might read all of them.)
 SELECT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = c.id OFFSET 0),
     o.topic IS NOT NULL, COALESCE(o.topic, ''), COALESCE(o.type, ''),
     pg_catalog.pg_is_in_recovery(), clock_timestamp()

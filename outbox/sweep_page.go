@@ -16,7 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// owedRow is a row without an acknowledgement; its event lacks headers and body.
+// owedRow is a row of an owed event, without headers and body.
 type owedRow struct {
 	xid   int64
 	age   time.Duration
@@ -24,7 +24,7 @@ type owedRow struct {
 	size  int // of the body
 }
 
-// sweepBytes bounds the bodies that a sweep has in memory beside the relay's. One event is always taken.
+// sweepBytes bounds the bodies that a sweep reads into memory at a time. One event is always read.
 const sweepBytes = 8 << 20
 
 // readPage reads the next owed rows after one.
@@ -49,23 +49,24 @@ func (s *sweeper) readPage(ctx context.Context, p sweepProgress, after owedRow, 
 	return page, nil
 }
 
-// outcome says which events of a send are not owed any more, or are known to be rejected.
+// outcome says which of the sent events are no longer owed, and which were rejected.
 type outcome struct {
 	acked    map[uuid.UUID]bool // by this call, or before it
-	rejected map[uuid.UUID]bool // and noted
+	rejected map[uuid.UUID]bool // and recorded as such
 }
 
-// send has the relay send rows, at most DrainRate, and acknowledges what was sent. An error means that the pass should end.
+// send sends the events of rows through the relay, at most at DrainRate, and acknowledges those that were sent. An error
+// means that the pass should end.
 func (s *sweeper) send(ctx context.Context, rows []owedRow) (outcome, error) {
 	out := outcome{map[uuid.UUID]bool{}, map[uuid.UUID]bool{}}
-	// An event must not be sent by the sweep while a check-back of it is answered with commit, nor the other way round.
+	// An event must not be sent by the sweep while a check-back commits its half message, nor the other way round.
 	rows = slices.DeleteFunc(rows, func(r owedRow) bool { return !s.checking.begin(r.event.ID) })
 	defer func() {
 		for _, r := range rows {
 			s.checking.end(r.event.ID)
 		}
 	}()
-	// Rows come by transaction id, which is not the order of a stream.
+	// Rows are ordered by transaction id, which is not the order of a stream.
 	slices.SortStableFunc(rows, func(a, b owedRow) int { return cmp.Compare(sendPosition(a.event), sendPosition(b.event)) })
 	for rest := rows; len(rest) > 0; {
 		n, size := 0, 0
@@ -89,7 +90,7 @@ func (s *sweeper) send(ctx context.Context, rows []owedRow) (outcome, error) {
 	return out, nil
 }
 
-// load reads those events that have no acknowledgement yet, in the order of their streams.
+// load reads the events that have no acknowledgement yet, in the order of their streams.
 func (o *Outbox) load(ctx context.Context, database string, ids []string) ([]rocketflow.Event, error) {
 	rows, err := o.config.Pool.Query(ctx, o.queries.Get("LoadOwed"), ids)
 	if err != nil {
@@ -103,7 +104,7 @@ func (o *Outbox) load(ctx context.Context, database string, ids []string) ([]roc
 	return events, nil
 }
 
-// sendLoaded sends events that were loaded, and adds what became of them to out.
+// sendLoaded sends events that were loaded, and adds their outcome to out.
 func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out *outcome) error {
 	var (
 		mu       sync.Mutex
@@ -162,8 +163,8 @@ func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out
 	return ctx.Err()
 }
 
-// writeAcks acknowledges what was sent, also when ctx has ended. What can't be written is kept and comes first in the next
-// pass.
+// writeAcks writes the acknowledgements of sent events, also when ctx has ended. Those that can't be written are retried
+// before the next pass sends anything.
 func (s *sweeper) writeAcks(ctx context.Context) error {
 	if len(s.unwritten) == 0 {
 		return nil

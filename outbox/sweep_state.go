@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// sweepProgress is how far the sweep has looked, of whichever process: rows of transactions below seen are acknowledged.
-// The exceptions are rows of the transactions in recheck, which were in progress then or had rows that could not be sent.
+// sweepProgress is how far the sweep, of whichever process, has come: all rows of transactions below seen are acknowledged,
+// except for those of the transactions in recheck, which were in progress then or had rows that could not be sent.
 type sweepProgress struct {
 	seen    int64
 	recheck []int64 // sorted, below seen
 }
 
-// maxRecheck bounds recheck, which is written each time that rows have come.
+// maxRecheck bounds the length of recheck.
 const maxRecheck = 200
 
-// newSweepProgress returns the progress when all transactions below seen have been looked at, of which recheck must be
-// looked at again.
+// newSweepProgress returns the progress when all transactions below seen have been read, and those in recheck must be read
+// again.
 func newSweepProgress(seen int64, recheck []int64) sweepProgress {
 	slices.Sort(recheck)
 	recheck = slices.Compact(recheck)
@@ -74,7 +74,7 @@ type sweepState struct {
 	rejected    []rejectedCount // as last counted
 }
 
-// rejectedCount is what the sweep's row says of a topic.
+// rejectedCount is the number of rejected events of one topic in the sweep's row.
 type rejectedCount struct {
 	Topic  string `json:"topic"`
 	Events int64  `json:"events"`
@@ -100,7 +100,7 @@ func (o *Outbox) readSweepState(ctx context.Context) (state sweepState, err erro
 	return state, nil
 }
 
-// sinceCount is the progress from which to look for what the last count has not seen.
+// sinceCount returns the progress from which to read the rows that the last count has not seen.
 func (s sweepState) sinceCount() sweepProgress {
 	recheck := slices.Clone(s.counted.xip)
 	for _, x := range s.progress.recheck {

@@ -9,7 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// A transaction that is open while the sweep's mark passes on must not be stepped over, however late it commits.
+// A transaction that is open while the sweep's mark passes on must not be skipped, however late it commits.
 func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -41,7 +41,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	eventually(t, "the late event", func() bool { return len(b.broker.events()) == 11 })
 }
 
-// At rest the mark follows the oldest transaction, so a sweep reads nothing it has read before.
+// Without events the watermark follows the oldest transaction, so the sweep reads no row twice.
 func TestWatermarkMoves(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -137,8 +137,8 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 	eventually(t, "the event", func() bool { return len(b.broker.events()) >= 1 })
 }
 
-// What the broker rejects waits for somebody to mend the cause, and must not keep others waiting, however many it is.
-func TestSweepStepsOverRejectedEvents(t *testing.T) {
+// Rejected events wait for an operator, and must not hold back others, however many they are.
+func TestSweepSkipsRejectedEvents(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 5 })

@@ -15,12 +15,13 @@ import (
 	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
-// transaction is what a tx and the txs of its savepoints share: what will be published and called if it commits.
+// transaction is what a tx and the txs of its savepoints share: the events to publish and the functions to call if it
+// commits.
 //
-// Its events are in memory until Commit, and so is which of them savepoints of tx.Begin take back. Where something else may
-// roll back a part, memory can't know which: then the transaction records eagerly. Publish inserts the rows and AfterCommit
-// leaves markers, both rolled back together with the work beside them; the rows and markers that are there right before
-// the commit decide.
+// Events stay in memory until Commit, and savepoints of tx.Begin are followed in memory. Where something else may roll back
+// a part of the transaction, memory can't say which events are affected: then the transaction records eagerly. Publish
+// inserts the rows at once and AfterCommit leaves markers, and both are rolled back with the statements beside them; the rows
+// and markers that are left right before the commit decide.
 type transaction struct {
 	outbox *Outbox
 	base   pgx.Tx
@@ -39,7 +40,7 @@ type transaction struct {
 	begun     int64    // savepoints, as pgx counts them
 	xid       string   // set by dropRolledBack if the transaction has written anything
 	exposed   *pgx.Conn
-	eagerDue  bool // becomeEager is due: the connection was handed out while a result was being read
+	eagerDue  bool // becomeEager must be called: the connection was handed out while a result was being read
 	committed bool
 	err       error // of Commit
 	// rollbackOnly says why the transaction must not commit.
@@ -73,8 +74,8 @@ func (o *Outbox) newTransaction(base pgx.Tx, lazy *lazytx.Tx) (*transaction, *tx
 	return s, &tx{Tx: base, shared: s, level: root}
 }
 
-// gone reports whether Postgres has ended the transaction already, by a statement or with the connection: what is run now
-// would be committed by itself. It must not be called after the end.
+// gone reports whether the transaction has ended without Commit or Rollback, by a statement or with the connection: a
+// statement would now be committed by itself. It must not be called after Commit or Rollback.
 func (s *transaction) gone() bool {
 	if s.lazy != nil {
 		return s.lazy.Gone()
@@ -108,7 +109,8 @@ func (s *transaction) end(l *level) {
 	}
 }
 
-// undo drops what came after a level began. What came before but was written since has lost its row or its marker.
+// undo drops the events and callbacks that came after a level began. Those that came before but were written since have lost
+// their row or marker.
 func (s *transaction) undo(l *level) {
 	s.publication.truncate(l.events, l.recorded)
 	if l.callbacks < len(s.callbacks) {
@@ -148,7 +150,8 @@ func (s *transaction) afterControl(sql string) {
 	}
 }
 
-// becomeEager makes the transaction record eagerly, before something is done whose rollback memory can't follow.
+// becomeEager makes the transaction record eagerly. It must be called before something whose rollback can't be followed in
+// memory.
 func (s *transaction) becomeEager(ctx context.Context) error {
 	if s.eager {
 		return nil
@@ -179,7 +182,7 @@ func (s *transaction) becomeEager(ctx context.Context) error {
 	return nil
 }
 
-// leaveMarker appends a marker to a setting of the transaction, which a savepoint takes back with everything else.
+// leaveMarker appends a marker to a setting of the transaction, which a rollback to a savepoint undoes with everything else.
 func (s *transaction) leaveMarker(ctx context.Context) (string, error) {
 	marker := uuid.NewString()
 	if _, err := s.base.Exec(ctx, s.outbox.queries.Get("LeaveMarker"), marker); err != nil {
@@ -274,8 +277,8 @@ func (s *transaction) rollback(ctx context.Context, cause error) error {
 	return err
 }
 
-// hideConn has Join no longer recognize the connection as this transaction's. It must come before the end, which gives the
-// connection back to the pool.
+// hideConn makes Join no longer recognize the connection as this transaction's. It must be called before the end of the
+// transaction, which gives the connection back to the pool.
 func (s *transaction) hideConn() {
 	if s.exposed != nil {
 		s.outbox.exposed.remove(s.exposed)
@@ -283,14 +286,15 @@ func (s *transaction) hideConn() {
 	}
 }
 
-// runCallbacks calls the functions of AfterCommit. They share a goroutine; if one ends it, the others get another.
+// runCallbacks calls the functions of AfterCommit, in a goroutine. If one of them ends it by runtime.Goexit, the others run in
+// another one.
 func (s *transaction) runCallbacks() {
 	for next := 0; next < len(s.callbacks); {
-		s.outbox.faults.Report("AfterCommit", guard.Run(func() {
+		s.outbox.panics.Report("AfterCommit", guard.Run(func() {
 			for next < len(s.callbacks) {
 				fn := s.callbacks[next].fn
 				next++
-				s.outbox.faults.Report("AfterCommit", guard.Call(fn))
+				s.outbox.panics.Report("AfterCommit", guard.Call(fn))
 			}
 		}))
 	}

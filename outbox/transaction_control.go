@@ -15,8 +15,8 @@ var (
 	rollbackTo = regexp.MustCompile(`(?i)\brollback\s+(?:work\s+|transaction\s+)?to\s+(?:savepoint\s+)?"?sp_(\d+)"?`)
 )
 
-// isTransactionControl reports whether sql may begin or end a transaction or a savepoint. A wrong yes costs a round trip; a
-// wrong no could lose an event, or send one of a part that was rolled back.
+// isTransactionControl reports whether sql may begin or end a transaction or a savepoint. A false positive costs a round
+// trip; a false negative could lose an event, or send one of a part that was rolled back.
 func isTransactionControl(sql string) bool {
 	if i := strings.IndexByte(sql, ';'); i >= 0 && strings.TrimSpace(sql[i+1:]) != "" {
 		return anyControlWord.MatchString(sql)
@@ -33,7 +33,7 @@ func isTransactionControl(sql string) bool {
 	return false
 }
 
-// firstWord returns the letters that sql begins with, after spaces and comments. It is not ok if a comment has no end.
+// firstWord returns the first word of sql after spaces and comments. ok is false if a comment has no end.
 func firstWord(sql string) (word string, ok bool) {
 	for {
 		sql = strings.TrimLeft(sql, " \t\r\n\f\v")

@@ -133,8 +133,8 @@ func (t *tx) Rollback(ctx context.Context) error {
 }
 
 // Commit implements rocketflow.Tx: it commits the transaction and its publication. nil means that Postgres has committed.
-// An error that matches rocketflow.ErrCommitUnknown means that nobody knows whether it has: its answer was lost. After any
-// other error it has not. In each case the events follow the transaction.
+// An error that matches rocketflow.ErrCommitUnknown means that the outcome is unknown because Postgres' response was lost.
+// After any other error Postgres has not committed. In each case the events are sent if and only if it has.
 func (t *tx) Commit(ctx context.Context) error {
 	s := t.shared
 	if t.level.ended {
@@ -183,7 +183,7 @@ func (t *tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, erro
 	}
 	rows, err := t.Tx.Query(ctx, sql, args...)
 	if control && err == nil {
-		t.shared.afterControl(sql) // should it fail later, the transaction can't commit
+		t.shared.afterControl(sql) // if it fails later, the transaction can't commit
 	}
 	return rows, err
 }

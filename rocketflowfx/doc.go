@@ -12,7 +12,7 @@
 //
 // # Modules
 //
-// Each module provides one type, starts and stops it with the application, and builds it only if something asks for it:
+// Each module provides one type, starts and stops it with the application, and builds it only if something depends on it:
 //
 //	RocketMQ  *rocketmq.Client
 //	Outbox    *outbox.Outbox, also as rocketflow.Transactor
@@ -27,6 +27,7 @@
 //
 // # Order
 //
-// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Stopping is the reverse of starting:
-// first no more events are taken, then what has begun is finished, then connections close.
+// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Each part starts after those that it
+// uses, and the engine of sagas before the router: no event is handled before the engine has verified its sagas. Parts stop in
+// the reverse order: consumers take no more events, running work is finished, then connections close.
 package rocketflowfx

@@ -10,7 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
-// Health provides *app.Health, which says whether the service is ready and what is degraded. Ask for it last, such as from
+// Health provides *app.Health, which reports whether the service is ready and what is degraded. Depend on it last, such as from
 // the constructor of the HTTP server: it is ready from its own start on.
 var Health = fx.Module("rocketflow.health", fx.Provide(newHealth))
 

@@ -113,7 +113,7 @@ func testTee[L any](t *testing.T, tee func(...*L) *L) {
 		}
 		fn.Call(in)
 		if calls != 2 {
-			t.Errorf("%T.%s: told %d of 2 listeners", *new(L), field.Name, calls)
+			t.Errorf("%T.%s: called %d of 2 listeners", *new(L), field.Name, calls)
 		}
 	}
 }

@@ -28,7 +28,7 @@ type resendFlow struct {
 
 	mu      sync.Mutex
 	handled []string
-	refills []outbox.ResentInfo
+	resends []outbox.ResentInfo
 }
 
 // newResendFlow starts a shop that publishes events of parcels, and an office that handles them.
@@ -38,7 +38,7 @@ func newResendFlow(t *testing.T, edit func(*rocketflowfx.Config), restart rocket
 	config.Outbox.Listener = &outbox.Listener{Resent: func(i outbox.ResentInfo) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.refills = append(r.refills, i)
+		r.resends = append(r.resends, i)
 	}}
 	edit(&config)
 	r.shop = r.Start(config, fx.Invoke(func(*outbox.Outbox) {}))
@@ -138,8 +138,8 @@ func TestLostDiskIsResent(t *testing.T) {
 	r.want(t, 1, 123)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.refills) == 0 {
-		t.Error("nobody was told that events were sent again")
+	if len(r.resends) == 0 {
+		t.Error("no listener was called for the resend")
 	}
 }
 
@@ -158,7 +158,7 @@ func TestResendIsBounded(t *testing.T) {
 	r.want(t, 1, 202)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, i := range r.refills {
+	for _, i := range r.resends {
 		if i.Sent > 60 || i.Err != nil || i.Gone {
 			t.Errorf("resendFlow %+v", i)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 )
 
-// A service starts well within fx's 15 s where one of its name servers takes connections and never answers.
+// A service starts well within fx's 15 s where one of its name servers accepts connections and never responds.
 func TestStartWithANameServerThatHangs(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

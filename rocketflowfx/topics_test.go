@@ -23,7 +23,7 @@ func (t toTopic) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: string(t), Type: "parcel.shipped", Subject: "p-1"}
 }
 
-// Publish knows the topics of the configuration and refuses others.
+// Publish accepts events of the configured topics and refuses others.
 func TestPublishRefusesAnUnknownTopic(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -107,7 +107,7 @@ func ExampleService_Stop() {
 	)
 	store.Stop()
 	shop.Publish(placed{ID: "o-1"})
-	env.Settle() // nobody waits for a stopped service
+	env.Settle() // a stopped service is not waited for
 	fmt.Println("starts again")
 	store.Start()
 	env.Settle()

@@ -115,6 +115,6 @@ func TestJoinedSavepointFollowsItsTransaction(t *testing.T) {
 		t.Errorf("out are %v, want the committed one alone", out)
 	}
 	if n := after.Load(); n != 0 {
-		t.Errorf("%d functions were called, of a commit that nobody saw", n)
+		t.Errorf("%d functions were called, of a commit that no one observed", n)
 	}
 }

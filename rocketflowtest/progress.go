@@ -116,8 +116,8 @@ func (p *progress) received() (ids []string) {
 	return ids
 }
 
-// parked records that a group has a row for an event in its table of parked events. The listener is not told about a
-// further copy of such an event, so without this the copy would stay open.
+// parked records that a group has a row for an event in its table of parked events. The listener isn't called for a further
+// copy of such an event, so without this the copy would stay open.
 func (p *progress) parked(name string, id uuid.UUID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,7 +179,7 @@ func (p *progress) read(mq *rocketmqtest.Server) {
 			},
 			Queue: m.Queue, Offset: m.Offset, Born: m.Born, Stored: m.Stored,
 		})
-		if err == nil { // a message that is no event becomes a dead letter, which nobody waits for
+		if err == nil { // a message that is no event becomes a dead letter, which Settle doesn't wait for
 			p.events[m.Topic] = append(p.events[m.Topic], storedEvent{e, m.Queue, m.Offset})
 			p.order = append(p.order, e)
 		}

@@ -23,8 +23,8 @@ const raceHint = `rocketflowtest: the RocketMQ client has data races of its own,
 //go:embed race.supp
 var suppressions []byte
 
-// SuppressClientRaces keeps the race detector from reporting the data races of rocketmq-client-go with itself. Call it first
-// in TestMain. Without the race detector it does nothing.
+// SuppressClientRaces prevents the race detector from reporting the data races inside rocketmq-client-go. Call it first in
+// TestMain. Without the race detector it does nothing.
 //
 // A race is suppressed if one of its two accesses is made by the client's own code. Races between your handlers, your
 // tests and rocketflow are reported as ever, also where the client has called them.

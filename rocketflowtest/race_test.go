@@ -19,7 +19,7 @@ import (
 )
 
 // TestRaceDetector runs TestRacingHandler in child processes. Under the race detector a package without
-// SuppressClientRaces is told to call it, and one that calls it still hears of its own races. (That the client's are not
+// SuppressClientRaces fails with a message that names it, and a test that calls it still reports its own races. (That the client's are not
 // reported is shown by all other tests of this package.)
 func TestRaceDetector(t *testing.T) {
 	t.Parallel()

@@ -136,7 +136,7 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 	if err != nil {
 		return broker.Timer{}, err
 	}
-	return broker.Timer{MessageID: result.MsgID, Topic: m.Topic, Broker: result.MessageQueue.BrokerName, Due: time.UnixMilli(dueMillis(at))}, nil
+	return broker.Timer{MessageID: result.receipt.MessageID, Topic: m.Topic, Broker: result.receipt.Broker, Due: time.UnixMilli(dueMillis(at))}, nil
 }
 
 // Cancel implements [broker.Scheduler]. It refuses a timer whose instant has passed with broker.ErrIllegal.
@@ -179,7 +179,7 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 		for name, value := range own {
 			props[name] = value
 		}
-		if _, err := c.sendTo(ctx, *q, newMessage(m, props, *q)); err != nil {
+		if _, err := c.sendTo(ctx, *q, outgoing{m.Topic, m.Body, props}); err != nil {
 			return fail(err)
 		}
 	}

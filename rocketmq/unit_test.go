@@ -27,6 +27,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"MaxAsync":     func(c *Config) { c.MaxAsync = -1 },
 		"TimerHorizon": func(c *Config) { c.TimerHorizon = -1 },
 		"TimerFormat":  func(c *Config) { c.TimerFormat = 9 },
+		"Transport":    func(c *Config) { c.Transport = 9 },
+		"MaxMessage":   func(c *Config) { c.MaxMessage = -1 },
 	} {
 		c := good
 		change(&c)

@@ -126,15 +126,15 @@ func TestUncheckedHalfMessageIsDiscarded(t *testing.T) {
 	a := w.call(remoting.UpdateTopic, fields{
 		"topic": discardTopic, "readQueueNums": "1", "writeQueueNums": "1", "perm": "6", "defaultTopic": "TBW102", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
 	}, "")
-	wantAnswer(t, "create", a, remoting.InvalidParameter, "The topic["+discardTopic+"] is conflict with system topic.")
+	wantResponse(t, "create", a, remoting.InvalidParameter, "The topic["+discardTopic+"] is conflict with system topic.")
 	a = w.tryTo(discardTopic, time.Now(), "m")
 	if a.Code != remoting.NoPermission {
 		t.Errorf("send: %v", a.Err())
 	}
-	// An operator has it asked for once more.
+	// An operator makes the broker check it once more.
 	w.produce("one")
 	id := remoting.OffsetID(got[0].StoreHost, got[0].CommitLog)
-	wantAnswer(t, "resume", w.call(remoting.ResumeCheck, fields{"msgId": id, "topic": halfTopic}, ""), remoting.Success, "")
+	wantResponse(t, "resume", w.call(remoting.ResumeCheck, fields{"msgId": id, "topic": halfTopic}, ""), remoting.Success, "")
 	w.mq.FastForward(time.Minute)
 	if c := w.checked(); len(c) != 1 || c[0].half.Properties["TRANSACTION_CHECK_TIMES"] != "1" {
 		t.Fatalf("checks after resuming: %+v", c)
@@ -143,7 +143,7 @@ func TestUncheckedHalfMessageIsDiscarded(t *testing.T) {
 	}
 	want(t, "delivered", w.delivered(), "half")
 	a = w.call(remoting.ResumeCheck, fields{"msgId": "nonsense", "topic": halfTopic}, "")
-	wantAnswer(t, "resume nothing", a, remoting.SystemError, "Exception was thrown when putting message back to RMQ_SYS_TRANS_HALF_TOPIC.")
+	wantResponse(t, "resume nothing", a, remoting.SystemError, "Exception was thrown when putting message back to RMQ_SYS_TRANS_HALF_TOPIC.")
 }
 
 // TestCheckAgeFollowsTheProducersClock computes the age of a half message from the born timestamp of its producer, whose
@@ -236,14 +236,14 @@ func TestCheckImmunityTime(t *testing.T) {
 			t.Errorf("round %d: %v", round, p)
 		}
 	}
-	// Its end, in time, is of the original; the copy is asked for all the same.
-	wantAnswer(t, "commit", w.end(a, commit), remoting.Success, "")
+	// Its end, in time, is of the original; the copy is checked all the same.
+	wantResponse(t, "commit", w.end(a, commit), remoting.Success, "")
 	w.mq.FastForward(30 * time.Second)
 	if n := len(w.checked()); n != 1 {
 		t.Errorf("%d checks after the immunity, want 1", n)
 	}
 
-	// One that is immune for longer than the checks last is never asked for.
+	// One that is immune for longer than the checks last is never checked.
 	w = run(t, rocketmqtest.Config{CheckMax: 2})
 	w.produce("one")
 	w.half("half", "CHECK_IMMUNITY_TIME_IN_SECONDS", "3600")

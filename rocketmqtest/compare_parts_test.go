@@ -9,88 +9,89 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// onPurpose says of an answer why it isn't the real broker's. It is told in the package's documentation too.
-var onPurpose = map[string]string{}
+// intended has the intended differences, by part and label: why the response is not the real broker's. The package's
+// documentation must list them too.
+var intended = map[string]string{}
 
-// parts are the scripts that both brokers are asked.
+// parts are the conversations that are held with both brokers.
 var parts = []struct {
 	name string
 	run  func(*conversation)
 }{
-	{"Topics", askTopics},
-	{"Sends", askSends},
-	{"Pulls", askPulls},
-	{"Offsets", askOffsets},
-	{"Groups", askGroups},
-	{"Locks", askLocks},
-	{"SendBack", askSendBack},
-	{"Lookups", askLookups},
-	{"Transactions", askTransactions},
-	{"Timers", askTimers},
+	{"Topics", requestTopics},
+	{"Sends", requestSends},
+	{"Pulls", requestPulls},
+	{"Offsets", requestOffsets},
+	{"Groups", requestGroups},
+	{"Locks", requestLocks},
+	{"SendBack", requestSendBack},
+	{"Lookups", requestLookups},
+	{"Transactions", requestTransactions},
+	{"Timers", requestTimers},
 }
 
-func askTopics(c *conversation) {
+func requestTopics(c *conversation) {
 	route := func(label, topic string) {
-		c.askOn(c.names, label, remoting.RouteOfTopic, fields{"topic": topic})
+		c.requestOn(c.names, label, remoting.RouteOfTopic, fields{"topic": topic})
 	}
 	route("route of an unknown topic", c.name("nowhere"))
-	c.askOn(c.names, "route without a topic", remoting.RouteOfTopic, nil)
+	c.requestOn(c.names, "route without a topic", remoting.RouteOfTopic, nil)
 	route("route of the pattern of topics", "TBW102")
-	c.askOn(c.names, "an unknown request to the name server", 99999, nil)
-	c.ask("an unknown request to the broker", 99999, nil)
-	c.askOn(c.names, "cluster", remoting.ClusterInfo, nil)
-	c.ask("a route of the broker", remoting.RouteOfTopic, fields{"topic": c.name("nowhere")})
+	c.requestOn(c.names, "an unknown request to the name server", 99999, nil)
+	c.request("an unknown request to the broker", 99999, nil)
+	c.requestOn(c.names, "cluster", remoting.ClusterInfo, nil)
+	c.request("a route of the broker", remoting.RouteOfTopic, fields{"topic": c.name("nowhere")})
 
 	topic := c.topic("topics", 2, "attributes", "+message.type=TRANSACTION")
 	route("route", topic)
 	make := fields{"topic": topic, "readQueueNums": "2", "writeQueueNums": "2", "perm": "6", "defaultTopic": "TBW102", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false"}
-	c.ask("create", remoting.UpdateTopic, make.with("topic", c.name("topics-more")))
-	c.ask("create again", remoting.UpdateTopic, make)
+	c.request("create", remoting.UpdateTopic, make.with("topic", c.name("topics-more")))
+	c.request("create again", remoting.UpdateTopic, make)
 	more := make.with("readQueueNums", "3", "writeQueueNums", "4")
-	c.ask("create with more queues", remoting.UpdateTopic, more)
-	// RocketMQ tells its name servers of a changed topic with the version of all topics, which they take for known where
-	// another topic that was made meanwhile, as each new group's for retries is, came before it with the same version.
-	// Then only another change of this topic helps.
-	asked := time.Now()
+	c.request("create with more queues", remoting.UpdateTopic, more)
+	// RocketMQ registers a changed topic at its name servers with the version of all topics. They ignore it if they have that
+	// version already, from another topic that was made meanwhile, such as the retry topic of a new group. Then only another
+	// change of this topic helps.
+	sent := time.Now()
 	c.until("route of four queues", func() bool {
 		if strings.Contains(string(c.call(c.names, remoting.RouteOfTopic, fields{"topic": topic}).Body), `"writeQueueNums":4`) {
 			return true
 		}
-		if time.Since(asked) > time.Second {
+		if time.Since(sent) > time.Second {
 			c.call(c.one, remoting.UpdateTopic, make)
 			c.call(c.one, remoting.UpdateTopic, more)
-			asked = time.Now()
+			sent = time.Now()
 		}
 		return false
 	})
 	route("route with more queues", topic)
-	c.ask("create without a name", remoting.UpdateTopic, make.with("topic", ""))
-	c.ask("create with a blank name", remoting.UpdateTopic, make.with("topic", " "))
-	c.ask("create with an illegal name", remoting.UpdateTopic, make.with("topic", "orders.new"))
-	c.ask("create with a long name", remoting.UpdateTopic, make.with("topic", strings.Repeat("x", 128)))
+	c.request("create without a name", remoting.UpdateTopic, make.with("topic", ""))
+	c.request("create with a blank name", remoting.UpdateTopic, make.with("topic", " "))
+	c.request("create with an illegal name", remoting.UpdateTopic, make.with("topic", "orders.new"))
+	c.request("create with a long name", remoting.UpdateTopic, make.with("topic", strings.Repeat("x", 128)))
 	for _, name := range []string{"TBW102", "SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC", "TRANS_CHECK_MAX_TIME_TOPIC", "rmq_sys_wheel_timer", "OFFSET_MOVED_EVENT", "BenchmarkTest", "SELF_TEST_TOPIC", "DefaultCluster", "broker-a", "rmq_sys_x"} {
-		c.ask("create "+name, remoting.UpdateTopic, make.with("topic", name))
+		c.request("create "+name, remoting.UpdateTopic, make.with("topic", name))
 	}
-	c.ask("create without queues", remoting.UpdateTopic, make.with("topic", c.name("topics-none"), "readQueueNums", ""))
-	c.ask("create with no number of queues", remoting.UpdateTopic, make.with("topic", c.name("topics-nan"), "readQueueNums", "x"))
-	c.ask("create without a permission", remoting.UpdateTopic, make.with("topic", c.name("topics-perm"), "perm", ""))
-	c.ask("create without a filter type", remoting.UpdateTopic, make.with("topic", c.name("topics-filter"), "topicFilterType", ""))
-	c.ask("create with an unknown filter type", remoting.UpdateTopic, make.with("topic", c.name("topics-filter"), "topicFilterType", "X"))
-	c.ask("create without a default topic", remoting.UpdateTopic, make.with("topic", c.name("topics-default"), "defaultTopic", ""))
-	c.ask("create with an unknown attribute", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "+colour=red"))
-	c.ask("create with an unknown type", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "+message.type=PURPLE"))
-	c.ask("create with attributes of no form", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "message.type=NORMAL"))
-	c.ask("create with the type MIXED", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "+message.type=MIXED"))
+	c.request("create without queues", remoting.UpdateTopic, make.with("topic", c.name("topics-none"), "readQueueNums", ""))
+	c.request("create with no number of queues", remoting.UpdateTopic, make.with("topic", c.name("topics-nan"), "readQueueNums", "x"))
+	c.request("create without a permission", remoting.UpdateTopic, make.with("topic", c.name("topics-perm"), "perm", ""))
+	c.request("create without a filter type", remoting.UpdateTopic, make.with("topic", c.name("topics-filter"), "topicFilterType", ""))
+	c.request("create with an unknown filter type", remoting.UpdateTopic, make.with("topic", c.name("topics-filter"), "topicFilterType", "X"))
+	c.request("create without a default topic", remoting.UpdateTopic, make.with("topic", c.name("topics-default"), "defaultTopic", ""))
+	c.request("create with an unknown attribute", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "+colour=red"))
+	c.request("create with an unknown type", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "+message.type=PURPLE"))
+	c.request("create with attributes of no form", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "message.type=NORMAL"))
+	c.request("create with the type MIXED", remoting.UpdateTopic, make.with("topic", c.name("topics-attr"), "attributes", "+message.type=MIXED"))
 
-	c.ask("delete", remoting.DeleteTopicInBroker, fields{"topic": topic})
-	c.askOn(c.names, "delete at the name server", remoting.DeleteTopicInNames, fields{"topic": topic})
+	c.request("delete", remoting.DeleteTopicInBroker, fields{"topic": topic})
+	c.requestOn(c.names, "delete at the name server", remoting.DeleteTopicInNames, fields{"topic": topic})
 	route("route of what was deleted", topic)
-	c.ask("delete again", remoting.DeleteTopicInBroker, fields{"topic": topic})
-	c.askOn(c.names, "delete again at the name server", remoting.DeleteTopicInNames, fields{"topic": topic})
-	c.ask("delete a blank name", remoting.DeleteTopicInBroker, fields{"topic": " "})
-	c.ask("delete a system topic", remoting.DeleteTopicInBroker, fields{"topic": "TBW102"})
-	c.ask("delete without a name", remoting.DeleteTopicInBroker, nil)
-	c.askOn(c.names, "delete without a name at the name server", remoting.DeleteTopicInNames, nil)
+	c.request("delete again", remoting.DeleteTopicInBroker, fields{"topic": topic})
+	c.requestOn(c.names, "delete again at the name server", remoting.DeleteTopicInNames, fields{"topic": topic})
+	c.request("delete a blank name", remoting.DeleteTopicInBroker, fields{"topic": " "})
+	c.request("delete a system topic", remoting.DeleteTopicInBroker, fields{"topic": "TBW102"})
+	c.request("delete without a name", remoting.DeleteTopicInBroker, nil)
+	c.requestOn(c.names, "delete without a name at the name server", remoting.DeleteTopicInNames, nil)
 }
 
 func sending(topic string, queue int) fields {
@@ -122,75 +123,75 @@ func member(body, properties string) []byte {
 	return append(b, properties...)
 }
 
-func askSends(c *conversation) {
+func requestSends(c *conversation) {
 	topic := c.topic("sends", 2)
 	send := sending(topic, 0)
 	body := []byte("hello")
-	c.ask("send", remoting.SendMessage, send, body...)
-	c.ask("send in short names", remoting.SendMessageV2, send.short(), body...)
-	c.ask("send a second time", remoting.SendMessage, send, body...)
-	c.ask("send without properties", remoting.SendMessage, send.with("properties", ""), body...)
-	c.ask("send with a tag and a key", remoting.SendMessage, send.with("properties", "UNIQ_KEY\x01K\x02TAGS\x01t\x02KEYS\x01k1 k2\x02colour\x01red\x02"), body...)
-	c.ask("send an empty body", remoting.SendMessage, send)
-	c.ask("send to any queue", remoting.SendMessage, send.with("topic", c.topic("sends-one", 1), "queueId", "-1"), body...)
-	c.ask("send to a queue beyond", remoting.SendMessage, send.with("queueId", "2"), body...)
-	c.ask("send to an unknown topic", remoting.SendMessage, send.with("topic", c.name("nowhere")), body...)
-	c.ask("send to an illegal topic", remoting.SendMessage, send.with("topic", "orders.new"), body...)
-	c.ask("send to a blank topic", remoting.SendMessage, send.with("topic", " "), body...)
-	c.ask("send to a long topic", remoting.SendMessage, send.with("topic", strings.Repeat("x", 128)), body...)
+	c.request("send", remoting.SendMessage, send, body...)
+	c.request("send in short names", remoting.SendMessageV2, send.short(), body...)
+	c.request("send a second time", remoting.SendMessage, send, body...)
+	c.request("send without properties", remoting.SendMessage, send.with("properties", ""), body...)
+	c.request("send with a tag and a key", remoting.SendMessage, send.with("properties", "UNIQ_KEY\x01K\x02TAGS\x01t\x02KEYS\x01k1 k2\x02colour\x01red\x02"), body...)
+	c.request("send an empty body", remoting.SendMessage, send)
+	c.request("send to any queue", remoting.SendMessage, send.with("topic", c.topic("sends-one", 1), "queueId", "-1"), body...)
+	c.request("send to a queue beyond", remoting.SendMessage, send.with("queueId", "2"), body...)
+	c.request("send to an unknown topic", remoting.SendMessage, send.with("topic", c.name("nowhere")), body...)
+	c.request("send to an illegal topic", remoting.SendMessage, send.with("topic", "orders.new"), body...)
+	c.request("send to a blank topic", remoting.SendMessage, send.with("topic", " "), body...)
+	c.request("send to a long topic", remoting.SendMessage, send.with("topic", strings.Repeat("x", 128)), body...)
 	// Not to rmq_sys_wheel_timer: a real broker takes it, and its timers stand still from then on.
 	for _, name := range []string{"TBW102", "SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC", "TRANS_CHECK_MAX_TIME_TOPIC", "OFFSET_MOVED_EVENT", "rmq_sys_x"} {
-		c.ask("send to "+name, remoting.SendMessage, send.with("topic", name), body...)
+		c.request("send to "+name, remoting.SendMessage, send.with("topic", name), body...)
 	}
 	for _, missing := range []string{"producerGroup", "topic", "defaultTopic", "defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp", "flag", "reconsumeTimes", "unitMode", "maxReconsumeTimes", "batch"} {
-		c.ask("send without "+missing, remoting.SendMessage, send.with(missing, ""), body...)
-		c.ask("send in short names without "+missing, remoting.SendMessageV2, send.with(missing, "").short(), body...)
+		c.request("send without "+missing, remoting.SendMessage, send.with(missing, ""), body...)
+		c.request("send in short names without "+missing, remoting.SendMessageV2, send.with(missing, "").short(), body...)
 	}
 	for _, number := range []string{"defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp", "flag", "reconsumeTimes", "maxReconsumeTimes"} {
-		c.ask("send with no number for "+number, remoting.SendMessage, send.with(number, "x"), body...)
-		c.ask("send in short names with no number for "+number, remoting.SendMessageV2, send.with(number, "x").short(), body...)
+		c.request("send with no number for "+number, remoting.SendMessage, send.with(number, "x"), body...)
+		c.request("send in short names with no number for "+number, remoting.SendMessageV2, send.with(number, "x").short(), body...)
 	}
-	c.ask("send the largest body", remoting.SendMessage, send, make([]byte, 2<<20)...)
-	c.ask("send a larger body", remoting.SendMessage, send, make([]byte, 2<<20+1)...)
-	c.ask("send many properties", remoting.SendMessage, send.with("properties", "p\x01"+strings.Repeat("x", 32700)+"\x02"), body...)
-	c.ask("send too many properties", remoting.SendMessage, send.with("properties", "p\x01"+strings.Repeat("x", 33000)+"\x02"), body...)
-	c.ask("send compressed", remoting.SendMessage, send.with("sysFlag", "1"), body...)
+	c.request("send the largest body", remoting.SendMessage, send, make([]byte, 2<<20)...)
+	c.request("send a larger body", remoting.SendMessage, send, make([]byte, 2<<20+1)...)
+	c.request("send many properties", remoting.SendMessage, send.with("properties", "p\x01"+strings.Repeat("x", 32700)+"\x02"), body...)
+	c.request("send too many properties", remoting.SendMessage, send.with("properties", "p\x01"+strings.Repeat("x", 33000)+"\x02"), body...)
+	c.request("send compressed", remoting.SendMessage, send.with("sysFlag", "1"), body...)
 
 	readOnly := c.topic("sends-read-only", 1, "perm", "4")
-	c.ask("send to what may only be read", remoting.SendMessage, send.with("topic", readOnly), body...)
+	c.request("send to what may only be read", remoting.SendMessage, send.with("topic", readOnly), body...)
 
 	batch := c.topic("sends-batch", 1)
 	in := sending(batch, 0).with("batch", "true", "properties", "colour\x01red\x02")
 	both := append(member("one", "UNIQ_KEY\x01K1\x02TAGS\x01t\x02"), member("two", "UNIQ_KEY\x01K2\x02")...)
-	c.ask("send a batch", remoting.SendBatchMessage, in.short(), both...)
-	c.ask("send a batch as one message", remoting.SendMessageV2, in.short(), both...)
+	c.request("send a batch", remoting.SendBatchMessage, in.short(), both...)
+	c.request("send a batch as one message", remoting.SendMessageV2, in.short(), both...)
 	c.stored(batch, 0, 4)
-	c.ask("pull the batch", remoting.PullMessage, pulling("puller-"+c.id, batch, 0))
-	c.ask("send an empty batch", remoting.SendBatchMessage, in.short())
-	c.ask("send a batch cut short", remoting.SendBatchMessage, in.short(), both[:len(both)-3]...)
-	c.ask("send a batch of no batch", remoting.SendBatchMessage, in.short(), []byte("not a batch at all, but long enough")...)
-	c.ask("send a batch without the flag", remoting.SendBatchMessage, in.with("batch", "false").short(), both...)
+	c.request("pull the batch", remoting.PullMessage, pulling("puller-"+c.id, batch, 0))
+	c.request("send an empty batch", remoting.SendBatchMessage, in.short())
+	c.request("send a batch cut short", remoting.SendBatchMessage, in.short(), both[:len(both)-3]...)
+	c.request("send a batch of no batch", remoting.SendBatchMessage, in.short(), []byte("not a batch at all, but long enough")...)
+	c.request("send a batch without the flag", remoting.SendBatchMessage, in.with("batch", "false").short(), both...)
 
 	group := c.name("group")
-	c.ask("send to the retries of an unknown group", remoting.SendMessage, send.with("topic", "%RETRY%"+group), body...)
-	c.ask("send to the dead letters of an unknown group", remoting.SendMessage, send.with("topic", "%DLQ%"+group), body...)
+	c.request("send to the retries of an unknown group", remoting.SendMessage, send.with("topic", "%RETRY%"+group), body...)
+	c.request("send to the dead letters of an unknown group", remoting.SendMessage, send.with("topic", "%DLQ%"+group), body...)
 	c.heartbeat(c.one, c.clientOne, `{"clientID":"CLIENT","producerDataSet":[],"consumerDataSet":[{"groupName":"`+group+`","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","subscriptionDataSet":[],"unitMode":false}]}`)
-	c.ask("send to retries", remoting.SendMessage, send.with("topic", "%RETRY%"+group), body...)
-	c.ask("send to retries once more", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "3", "maxReconsumeTimes", "16"), body...)
-	c.ask("send to retries too often", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "17", "maxReconsumeTimes", "16"), body...)
-	c.ask("send to retries as often as can be", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "16", "maxReconsumeTimes", "16"), body...)
-	c.ask("send to retries too often by default", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "17", "maxReconsumeTimes", ""), body...)
-	c.ask("send to dead letters", remoting.SendMessage, send.with("topic", "%DLQ%"+group), body...)
-	c.ask("send to a dead letter queue beyond", remoting.SendMessage, send.with("topic", "%DLQ%"+group, "queueId", "3"), body...)
-	c.askOn(c.names, "route of retries", remoting.RouteOfTopic, fields{"topic": "%RETRY%" + group})
+	c.request("send to retries", remoting.SendMessage, send.with("topic", "%RETRY%"+group), body...)
+	c.request("send to retries once more", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "3", "maxReconsumeTimes", "16"), body...)
+	c.request("send to retries too often", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "17", "maxReconsumeTimes", "16"), body...)
+	c.request("send to retries as often as can be", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "16", "maxReconsumeTimes", "16"), body...)
+	c.request("send to retries too often by default", remoting.SendMessage, send.with("topic", "%RETRY%"+group, "reconsumeTimes", "17", "maxReconsumeTimes", ""), body...)
+	c.request("send to dead letters", remoting.SendMessage, send.with("topic", "%DLQ%"+group), body...)
+	c.request("send to a dead letter queue beyond", remoting.SendMessage, send.with("topic", "%DLQ%"+group, "queueId", "3"), body...)
+	c.requestOn(c.names, "route of retries", remoting.RouteOfTopic, fields{"topic": "%RETRY%" + group})
 }
 
-func askTransactions(c *conversation) {
+func requestTransactions(c *conversation) {
 	topic, group := c.topic("transactions", 1), c.name("transactions")
 	var position int64
 	half := func(label string) fields {
-		a := c.ask(label, remoting.SendMessage, sending(topic, 0).with("producerGroup", group, "sysFlag", "4", "properties", "UNIQ_KEY\x01"+strings.ReplaceAll(label, " ", "_")+"\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02colour\x01red\x02"), []byte(label)...)
-		c.exchanges[len(c.exchanges)-1].answer = halfOffset.ReplaceAllString(c.exchanges[len(c.exchanges)-1].answer, "queueOffset=N")
+		a := c.request(label, remoting.SendMessage, sending(topic, 0).with("producerGroup", group, "sysFlag", "4", "properties", "UNIQ_KEY\x01"+strings.ReplaceAll(label, " ", "_")+"\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02colour\x01red\x02"), []byte(label)...)
+		c.exchanges[len(c.exchanges)-1].response = halfOffset.ReplaceAllString(c.exchanges[len(c.exchanges)-1].response, "queueOffset=N")
 		if a.Code != 0 {
 			c.t.Fatalf("%s: %v", label, a.Err())
 		}
@@ -203,43 +204,43 @@ func askTransactions(c *conversation) {
 	}
 	c.call(c.one, remoting.SendMessage, sending(c.topic("transactions-before", 1), 0), []byte("so that no position is 0")...)
 	end := half("half")
-	c.ask("commit by another group", remoting.EndTransaction, end.with("producerGroup", "others"))
-	c.ask("commit with a wrong queue offset", remoting.EndTransaction, end.with("tranStateTableOffset", "99999999"))
-	c.ask("commit with a wrong position", remoting.EndTransaction, end.with("commitLogOffset", "999999999999"))
-	c.ask("commit with a position in the middle", remoting.EndTransaction, end.with("commitLogOffset", strconv.FormatInt(position+1, 10)))
+	c.request("commit by another group", remoting.EndTransaction, end.with("producerGroup", "others"))
+	c.request("commit with a wrong queue offset", remoting.EndTransaction, end.with("tranStateTableOffset", "99999999"))
+	c.request("commit with a wrong position", remoting.EndTransaction, end.with("commitLogOffset", "999999999999"))
+	c.request("commit with a position in the middle", remoting.EndTransaction, end.with("commitLogOffset", strconv.FormatInt(position+1, 10)))
 	for _, missing := range []string{"producerGroup", "tranStateTableOffset", "commitLogOffset", "commitOrRollback", "fromTransactionCheck", "msgId", "transactionId"} {
 		if missing != "fromTransactionCheck" && missing != "msgId" && missing != "transactionId" {
-			c.ask("end without "+missing, remoting.EndTransaction, end.with(missing, ""))
+			c.request("end without "+missing, remoting.EndTransaction, end.with(missing, ""))
 		}
 	}
-	c.ask("end with no number", remoting.EndTransaction, end.with("commitOrRollback", "x"))
-	c.ask("commit", remoting.EndTransaction, end)
-	c.ask("commit twice", remoting.EndTransaction, end)
-	c.ask("rollback after the commit", remoting.EndTransaction, end.with("commitOrRollback", "12"))
-	c.ask("rollback by another group", remoting.EndTransaction, end.with("commitOrRollback", "12", "producerGroup", "others"))
-	c.ask("rollback with a wrong position", remoting.EndTransaction, end.with("commitOrRollback", "12", "commitLogOffset", "999999999999"))
+	c.request("end with no number", remoting.EndTransaction, end.with("commitOrRollback", "x"))
+	c.request("commit", remoting.EndTransaction, end)
+	c.request("commit twice", remoting.EndTransaction, end)
+	c.request("rollback after the commit", remoting.EndTransaction, end.with("commitOrRollback", "12"))
+	c.request("rollback by another group", remoting.EndTransaction, end.with("commitOrRollback", "12", "producerGroup", "others"))
+	c.request("rollback with a wrong position", remoting.EndTransaction, end.with("commitOrRollback", "12", "commitLogOffset", "999999999999"))
 	back := half("half to roll back")
-	c.ask("roll back", remoting.EndTransaction, back.with("commitOrRollback", "12"))
-	c.ask("commit after the rollback", remoting.EndTransaction, back)
-	c.ask("commit as a check does", remoting.EndTransaction, half("half to check").with("fromTransactionCheck", "true"))
+	c.request("roll back", remoting.EndTransaction, back.with("commitOrRollback", "12"))
+	c.request("commit after the rollback", remoting.EndTransaction, back)
+	c.request("commit as a check does", remoting.EndTransaction, half("half to check").with("fromTransactionCheck", "true"))
 	c.stored(topic, 0, 4)
-	c.ask("pull what was committed", remoting.PullMessage, pulling(c.name("transactions-reader"), topic, 0))
-	c.ask("half to an unknown topic", remoting.SendMessage, sending(c.name("nowhere"), 0).with("sysFlag", "4", "properties", "UNIQ_KEY\x01K\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02"))
-	c.ask("half to a queue beyond", remoting.SendMessage, sending(topic, 9).with("sysFlag", "4", "properties", "UNIQ_KEY\x01K\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02"))
+	c.request("pull what was committed", remoting.PullMessage, pulling(c.name("transactions-reader"), topic, 0))
+	c.request("half to an unknown topic", remoting.SendMessage, sending(c.name("nowhere"), 0).with("sysFlag", "4", "properties", "UNIQ_KEY\x01K\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02"))
+	c.request("half to a queue beyond", remoting.SendMessage, sending(topic, 9).with("sysFlag", "4", "properties", "UNIQ_KEY\x01K\x02TRAN_MSG\x01true\x02PGROUP\x01"+group+"\x02"))
 }
 
-func askTimers(c *conversation) {
+func requestTimers(c *conversation) {
 	topic := c.topic("timers", 1)
 	send := func(label string, properties ...string) *remoting.Command {
 		p := "UNIQ_KEY\x01" + strings.ReplaceAll(label, " ", "_") + "\x02"
 		for i := 0; i < len(properties); i += 2 {
 			p += properties[i] + "\x01" + properties[i+1] + "\x02"
 		}
-		a := c.ask(label, remoting.SendMessage, sending(topic, 0).with("properties", p), []byte(label)...)
+		a := c.request(label, remoting.SendMessage, sending(topic, 0).with("properties", p), []byte(label)...)
 		last := &c.exchanges[len(c.exchanges)-1]
-		last.answer = recallHandle.ReplaceAllString(last.answer, "recallHandle=HANDLE")
+		last.response = recallHandle.ReplaceAllString(last.response, "recallHandle=HANDLE")
 		if label != "timer in the past" && label != "delay level 0" && label != "delay level below" && label != "timer now" && label != "cloud's timer" {
-			last.answer = halfOffset.ReplaceAllString(last.answer, "queueOffset=N")
+			last.response = halfOffset.ReplaceAllString(last.response, "queueOffset=N")
 		}
 		return a
 	}
@@ -273,16 +274,16 @@ func askTimers(c *conversation) {
 		n, err := strconv.Atoi(a.Ext["offset"])
 		return err == nil && n >= 9
 	})
-	c.ask("pull", remoting.PullMessage, pulling(c.name("timers-reader"), topic, 0))
+	c.request("pull", remoting.PullMessage, pulling(c.name("timers-reader"), topic, 0))
 
 	h := send("timer to recall", "TIMER_DELIVER_MS", in(time.Hour)).Ext["recallHandle"]
 	recall := fields{"topic": topic, "producerGroup": "producers", "recallHandle": h}
-	c.ask("recall", remoting.RecallMessage, recall)
-	c.ask("recall again", remoting.RecallMessage, recall)
-	c.ask("recall from another topic", remoting.RecallMessage, recall.with("topic", c.topic("timers-other", 1)))
-	c.ask("recall from an unknown topic", remoting.RecallMessage, recall.with("topic", c.name("nowhere")))
-	c.ask("recall without a handle", remoting.RecallMessage, recall.with("recallHandle", ""))
-	c.ask("recall by no handle", remoting.RecallMessage, recall.with("recallHandle", "hello"))
-	c.ask("recall without a topic", remoting.RecallMessage, recall.with("topic", ""))
-	c.ask("recall without a group", remoting.RecallMessage, recall.with("producerGroup", ""))
+	c.request("recall", remoting.RecallMessage, recall)
+	c.request("recall again", remoting.RecallMessage, recall)
+	c.request("recall from another topic", remoting.RecallMessage, recall.with("topic", c.topic("timers-other", 1)))
+	c.request("recall from an unknown topic", remoting.RecallMessage, recall.with("topic", c.name("nowhere")))
+	c.request("recall without a handle", remoting.RecallMessage, recall.with("recallHandle", ""))
+	c.request("recall by no handle", remoting.RecallMessage, recall.with("recallHandle", "hello"))
+	c.request("recall without a topic", remoting.RecallMessage, recall.with("topic", ""))
+	c.request("recall without a group", remoting.RecallMessage, recall.with("producerGroup", ""))
 }

@@ -21,7 +21,7 @@ import (
 )
 
 // TestSameResponsesAsRocketMQ sends the same raw requests to this broker and to a real one with the settings of internal/devstack,
-// and compares the answers.
+// and compares the responses.
 func TestSameResponsesAsRocketMQ(t *testing.T) {
 	t.Parallel()
 	address := testbroker.NeedsReal(t)
@@ -40,30 +40,30 @@ func TestSameResponsesAsRocketMQ(t *testing.T) {
 	}
 }
 
-// compare reports each exchange whose answers differ, unless that is on purpose.
+// compare reports each exchange whose responses differ, unless the difference is intended.
 func compare(t *testing.T, part string, embedded, real []exchange) {
 	t.Helper()
 	if len(embedded) != len(real) {
-		t.Errorf("%d answers, the real broker gave %d", len(embedded), len(real))
+		t.Errorf("%d responses, the real broker gave %d", len(embedded), len(real))
 	}
 	for i := range min(len(embedded), len(real)) {
 		e, r := embedded[i], real[i]
-		reason, on := onPurpose[part+"/"+e.label]
-		switch same := e.answer == r.answer; {
-		case !same && !on:
-			t.Errorf("%s:\n     got %s\nreal one %s", e.label, e.answer, r.answer)
-		case same && on:
-			t.Errorf("%s: the answers don't differ any more (%s)", e.label, reason)
+		reason, ok := intended[part+"/"+e.label]
+		switch same := e.response == r.response; {
+		case !same && !ok:
+			t.Errorf("%s:\n     got %s\nreal one %s", e.label, e.response, r.response)
+		case same && ok:
+			t.Errorf("%s: the responses don't differ any more (%s)", e.label, reason)
 		case testing.Verbose():
-			t.Logf("%s: %s", e.label, r.answer)
+			t.Logf("%s: %s", e.label, r.response)
 		}
 	}
 }
 
-// exchange is a request's name and what it was answered, in a form that doesn't depend on the broker.
-type exchange struct{ label, answer string }
+// exchange is a request's name and its response, in a form that doesn't depend on the broker.
+type exchange struct{ label, response string }
 
-// conversation is a script's connections to one of the brokers.
+// conversation is one part's connections to one of the brokers, and the exchanges so far.
 type conversation struct {
 	t           *testing.T
 	id          string // part of each name
@@ -83,9 +83,9 @@ func talk(t *testing.T, address string, script func(*conversation)) []exchange {
 	c := &conversation{t: t, id: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], namesAddr: address, notified: make(chan remoting.Code, 100)}
 	c.names = c.dial(address, nil)
 	var cluster remoting.Cluster
-	answer, err := c.names.Call(t.Context(), &remoting.Command{Code: remoting.ClusterInfo})
+	response, err := c.names.Call(t.Context(), &remoting.Command{Code: remoting.ClusterInfo})
 	if err == nil {
-		err = remoting.DecodeJSON(answer.Body, &cluster)
+		err = remoting.DecodeJSON(response.Body, &cluster)
 	}
 	if err != nil {
 		t.Fatalf("cluster of %s: %v", address, err)
@@ -132,49 +132,49 @@ func (f fields) with(namesAndValues ...string) fields {
 	return f
 }
 
-// ask sends a request to the broker and keeps the answer.
-func (c *conversation) ask(label string, code remoting.Code, ext fields, body ...byte) *remoting.Command {
+// request sends a request to the broker and records the exchange.
+func (c *conversation) request(label string, code remoting.Code, ext fields, body ...byte) *remoting.Command {
 	c.t.Helper()
-	return c.askOn(c.one, label, code, ext, body...)
+	return c.requestOn(c.one, label, code, ext, body...)
 }
 
-func (c *conversation) askOn(conn *remoting.Conn, label string, code remoting.Code, ext fields, body ...byte) *remoting.Command {
+func (c *conversation) requestOn(conn *remoting.Conn, label string, code remoting.Code, ext fields, body ...byte) *remoting.Command {
 	c.t.Helper()
-	answer := c.call(conn, code, ext, body...)
-	c.exchanges = append(c.exchanges, exchange{label, c.normal(answer)})
-	return answer
+	response := c.call(conn, code, ext, body...)
+	c.exchanges = append(c.exchanges, exchange{label, c.normal(response)})
+	return response
 }
 
-// keys keeps of an answer that tells of everybody only the names at the top of its body.
+// keys sends a request and records only the top-level names of the response's body, which depends on other tests.
 func (c *conversation) keys(label string, conn *remoting.Conn, code remoting.Code) {
 	c.t.Helper()
-	answer := c.call(conn, code, nil)
+	response := c.call(conn, code, nil)
 	var body map[string]any
-	if err := remoting.DecodeJSON(answer.Body, &body); err != nil {
+	if err := remoting.DecodeJSON(response.Body, &body); err != nil {
 		c.t.Fatal(err)
 	}
-	c.exchanges = append(c.exchanges, exchange{label, fmt.Sprint(answer.Code, slices.Sorted(maps.Keys(body)))})
+	c.exchanges = append(c.exchanges, exchange{label, fmt.Sprint(response.Code, slices.Sorted(maps.Keys(body)))})
 }
 
-// call sends a request whose answer is not compared; nil: there was none.
+// call sends a request whose response is not compared; nil: there was none.
 func (c *conversation) call(conn *remoting.Conn, code remoting.Code, ext fields, body ...byte) *remoting.Command {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
-	answer, err := conn.Call(ctx, &remoting.Command{Code: code, Ext: ext, Body: body})
-	if answer == nil {
+	response, err := conn.Call(ctx, &remoting.Command{Code: code, Ext: ext, Body: body})
+	if response == nil {
 		c.t.Fatalf("request %d %v: %v", code, ext, err)
 	}
-	return answer
+	return response
 }
 
-// until repeats a request until its answer is as wanted: what a real broker has acknowledged is not yet visible
-// everywhere, its topics up to 30 s later where a name server could not be told at once.
+// until repeats a request until its response is as wanted: changes that a real broker has acknowledged become visible later,
+// topics up to 30 s later if a name server could not be reached at once.
 func (c *conversation) until(what string, enough func() bool) {
 	c.t.Helper()
 	for late := time.Now().Add(45 * time.Second); !enough(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(late) {
-			c.t.Fatalf("%s on %s: not in 45s; answers: %v", what, c.namesAddr, c.exchanges)
+			c.t.Fatalf("%s on %s: not in 45s; responses: %v", what, c.namesAddr, c.exchanges)
 		}
 	}
 }
@@ -215,7 +215,7 @@ var (
 	javaTimes = regexp.MustCompile(`\b1[0-9]{12}\b`)
 )
 
-// normal writes down an answer.
+// normal writes down a response.
 func (c *conversation) normal(a *remoting.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d", a.Code)

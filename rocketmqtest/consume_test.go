@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// lock asks for the locks of queues and returns those that it gets.
+// lock requests the locks of queues and returns those that it gets.
 func (w *wire) lock(client string, queues ...int) string {
 	w.t.Helper()
 	return string(w.call(remoting.LockQueues, nil, lockBody(client, queues...)).Body)
@@ -182,7 +182,7 @@ func TestPullWaits(t *testing.T) {
 	w.send("yes", "TAGS", "b")
 	a := <-waits
 	if a == nil {
-		t.Fatal("no answer")
+		t.Fatal("no response")
 	}
 	records, err := remoting.DecodeRecords(a.Body)
 	if err != nil || a.Code != remoting.Success {
@@ -195,7 +195,7 @@ func TestSignatures(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t, rocketmqtest.Config{Credentials: map[string]string{"app": "secret"}})
 	mq.CreateTopic(wireTopic, 1)
-	ask := func(address string, keys remoting.Credentials, code remoting.Code, ext fields) *remoting.Command {
+	call := func(address string, keys remoting.Credentials, code remoting.Code, ext fields) *remoting.Command {
 		t.Helper()
 		conn, err := remoting.Dial(t.Context(), address, keys, nil)
 		if err != nil {
@@ -217,12 +217,12 @@ func TestSignatures(t *testing.T) {
 		{remoting.Credentials{AccessKey: "app", SecretKey: "wrong"}, "check signature failed."},
 		{remoting.Credentials{AccessKey: "app", SecretKey: "secret"}, ""},
 	} {
-		a := ask(mq.BrokerAddr(), c.keys, remoting.MaxOffset, fields{"topic": wireTopic, "queueId": "0"})
+		a := call(mq.BrokerAddr(), c.keys, remoting.MaxOffset, fields{"topic": wireTopic, "queueId": "0"})
 		if (a.Code == remoting.NoPermission) != (c.remark != "") || a.Remark != c.remark {
-			t.Errorf("%s: answered %d %q, want %q", c.keys.AccessKey, a.Code, a.Remark, c.remark)
+			t.Errorf("%s: response %d %q, want %q", c.keys.AccessKey, a.Code, a.Remark, c.remark)
 		}
 	}
-	if a := ask(mq.Addr(), remoting.Credentials{}, remoting.RouteOfTopic, fields{"topic": wireTopic}); a.Code != remoting.Success {
-		t.Errorf("the name server asks for credentials: %v", a.Err())
+	if a := call(mq.Addr(), remoting.Credentials{}, remoting.RouteOfTopic, fields{"topic": wireTopic}); a.Code != remoting.Success {
+		t.Errorf("the name server requires credentials: %v", a.Err())
 	}
 }

@@ -324,7 +324,7 @@ func (s *Server) hold(c *session, code remoting.Code, a Action, do func()) {
 	}
 }
 
-// view decodes what hooks may want to know about a request.
+// view returns a request as hooks see it.
 func (s *Server) view(c *session, cmd *remoting.Command, fromBroker bool) Request {
 	s.mu.Lock()
 	client := c.client

@@ -16,10 +16,10 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// outcome is what became of a request that may get no answer.
+// outcome is what became of a request that may get no response.
 type outcome struct {
-	answer *remoting.Command
-	err    error
+	response *remoting.Command
+	err      error
 }
 
 // start sends a message and returns at once. It is given up when the test ends.
@@ -64,7 +64,7 @@ func TestEachActionDoesWhatItNames(t *testing.T) {
 		action rocketmqtest.Action
 		stored string // "": not
 		code   remoting.Code
-		lost   bool // no answer
+		lost   bool // no response
 		cut    bool
 	}{
 		{action: rocketmqtest.Pass, stored: "m"},
@@ -92,13 +92,13 @@ func TestEachActionDoesWhatItNames(t *testing.T) {
 			switch {
 			case c.lost:
 				if !errors.Is(got.err, context.Canceled) {
-					t.Errorf("got %+v, want no answer", got)
+					t.Errorf("got %+v, want no response", got)
 				}
 			case c.cut:
-				if !errors.Is(got.err, broker.ErrUnavailable) || got.answer != nil {
+				if !errors.Is(got.err, broker.ErrUnavailable) || got.response != nil {
 					t.Errorf("got %+v, want an end of the connection", got)
 				}
-			case got.answer == nil || got.answer.Code != c.code:
+			case got.response == nil || got.response.Code != c.code:
 				t.Errorf("got %+v, want code %d", got, c.code)
 			}
 			w.stored(strings.Fields(c.stored)...)
@@ -149,18 +149,18 @@ func TestHeldRequestIsHandledOnRelease(t *testing.T) {
 func TestHooksDecideInOrder(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
-	var asked atomic.Int32
-	pass := func(rocketmqtest.Request) rocketmqtest.Action { asked.Add(1); return rocketmqtest.Pass }
+	var calls atomic.Int32
+	pass := func(rocketmqtest.Request) rocketmqtest.Action { calls.Add(1); return rocketmqtest.Pass }
 	busy := func(rocketmqtest.Request) rocketmqtest.Action { return rocketmqtest.Respond(2, "first") }
 	removePass, removeBusy := w.mq.Control(pass), w.mq.Control(busy)
 	w.mq.Control(func(rocketmqtest.Request) rocketmqtest.Action { return rocketmqtest.Respond(2, "second") })
-	wantAnswer(t, "both", w.try("m"), remoting.SystemBusy, "first")
+	wantResponse(t, "both", w.try("m"), remoting.SystemBusy, "first")
 	removePass()
 	removePass()
 	removeBusy()
-	wantAnswer(t, "one", w.try("m"), remoting.SystemBusy, "second")
-	if n := asked.Load(); n != 1 {
-		t.Errorf("the first was asked %d times", n)
+	wantResponse(t, "one", w.try("m"), remoting.SystemBusy, "second")
+	if n := calls.Load(); n != 1 {
+		t.Errorf("the first hook was called %d times", n)
 	}
 }
 
@@ -199,14 +199,14 @@ func TestControlActsOnChecks(t *testing.T) {
 	}
 }
 
-// TestFaultsAreReproducibleBySeed asks two plans of one seed in different orders.
+// TestFaultsAreReproducibleBySeed sends the same requests through two Faults of one seed in different orders.
 func TestFaultsAreReproducibleBySeed(t *testing.T) {
 	t.Parallel()
 	plan := func(seed uint64) *rocketmqtest.Faults {
 		return &rocketmqtest.Faults{Seed: seed, Drop: 0.1, DropResponse: 0.1, Duplicate: 0.1, Delay: 0.1, Reorder: 0.1, ResetBefore: 0.1, ResetAfter: 0.1}
 	}
 	// Unique keys are others in each run.
-	ask := func(f *rocketmqtest.Faults, order, run int) {
+	call := func(f *rocketmqtest.Faults, order, run int) {
 		key := fmt.Sprintf("%d-%d", run, order)
 		f.Hook(rocketmqtest.Request{Name: "SEND_MESSAGE", Group: "g", Topic: "t", Key: key, Properties: map[string]string{"SHARDING_KEY": fmt.Sprint("order-", order)}})
 		f.Hook(rocketmqtest.Request{Name: "END_TRANSACTION", Group: "g", Key: key})
@@ -214,9 +214,9 @@ func TestFaultsAreReproducibleBySeed(t *testing.T) {
 	}
 	a, b, other := plan(1), plan(1), plan(2)
 	for i := range 100 {
-		ask(a, i, 1)
-		ask(b, 99-i, 2)
-		ask(other, i, 1)
+		call(a, i, 1)
+		call(b, 99-i, 2)
+		call(other, i, 1)
 	}
 	if !reflect.DeepEqual(a.Injected(), b.Injected()) {
 		t.Errorf("one seed:\n%v\n%v", a, b)
@@ -259,7 +259,7 @@ func TestCloseWhileRequestsWait(t *testing.T) {
 	}
 }
 
-// poll asks for a message and waits for it.
+// poll pulls a message and waits for it.
 func (w *wire) poll(ctx context.Context) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {

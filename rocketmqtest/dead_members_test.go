@@ -40,7 +40,7 @@ func TestDeadMembersStayListed(t *testing.T) {
 // deadMembers returns a group, and how many of its 200 members a broker still lists a while after their connections ended.
 func deadMembers(t *testing.T, nameServer string) (string, int) {
 	t.Helper()
-	group := "ghosts-" + uuid.NewString()
+	group := "dead-members-" + uuid.NewString()
 	for i := range 200 {
 		conn := testbroker.DialBroker(t, nameServer)
 		body, err := json.Marshal(map[string]any{"clientID": fmt.Sprint(group, i), "producerDataSet": []any{}, "consumerDataSet": []any{map[string]any{

@@ -31,7 +31,7 @@ func TestDelayLevels(t *testing.T) {
 			t.Parallel()
 			w := run(t, rocketmqtest.Config{})
 			a := w.try("m", "DELAY", c.level, "TAGS", "tag")
-			wantAnswer(t, "send", a, c.code, c.remark)
+			wantResponse(t, "send", a, c.code, c.remark)
 			if c.code != 0 {
 				return
 			}

@@ -40,10 +40,12 @@
 //     otherwise, and one queue of retries; there is no request to change them, nor the broker's settings.
 //   - Check-back rounds run at multiples of Config.CheckInterval, without the second that a real round sleeps if no new markers
 //     exist. Markers are written once in Config.OpBatchInterval, where 5.3.3 may take twice that.
-//   - The commit of a half message whose topic was deleted is refused. A real broker stores a message that nobody can read.
+//   - The commit of a half message whose topic was deleted is refused. A real broker stores a message that can't be read.
 //   - A timer fires once, and a delay level continues where it was, also after a crash. A real one may repeat seconds.
 //   - Recall (370) is always enabled.
 //   - FastForward affects stored messages: timers, delays, the age of half messages. Connections, heartbeats, long polls and
 //     locks follow real time, as the clients do that hold them. The born timestamp of what clients send is translated.
 //   - There are no permissions: a user with valid credentials may do anything.
+//   - With [Config].TLS it takes TLS connections only, without it none. A real one takes both by default, with a certificate of its
+//     own making.
 package rocketmqtest

@@ -14,7 +14,7 @@ import (
 // Faults injects random faults into requests, reproducible by Seed. The zero value injects none. It is safe for concurrent
 // use once the hook is added; its fields must not change then.
 //
-//	faults := &rocketmqtest.Faults{Seed: seed, DropAnswer: 0.1, Duplicate: 0.05}
+//	faults := &rocketmqtest.Faults{Seed: seed, DropResponse: 0.1, Duplicate: 0.05}
 //	mq.Control(faults.Hook)
 //	t.Cleanup(func() { if t.Failed() { t.Log(faults) } })
 //
@@ -27,7 +27,8 @@ type Faults struct {
 	// Seed selects the faults.
 	Seed uint64
 
-	// Drop and the others are the probabilities of the actions of these names: each from 0 to 1, together at most 1.
+	// Drop, DropResponse, Duplicate, Delay, Reorder, ResetBefore and ResetAfter are the probabilities of the actions of these
+	// names, each from 0 to 1. Their sum is at most 1.
 	Drop, DropResponse, Duplicate, Delay, Reorder, ResetBefore, ResetAfter float64
 
 	// MaxDelay is the maximum of Delay. Each delay is a random part of it.
@@ -39,7 +40,7 @@ type Faults struct {
 	Match func(Request) bool
 
 	// MessageName returns a name for the message of a send that is the same in every run; unique keys are not. Messages with
-	// the same name are told apart by their order.
+	// the same name are distinguished by their order.
 	// Defaults to the message's sharding key, or without one to its KEYS.
 	MessageName func(Request) string
 

@@ -12,11 +12,11 @@ func FuzzHeartbeat(f *testing.F) {
 	f.Add([]byte(`{"clientID":"c","producerDataSet":[{"groupName":"p"}],"consumerDataSet":[{"groupName":"g","subscriptionDataSet":[{"topic":"t","subString":"a || b","subVersion":1,"expressionType":"TAG"}]}]}`))
 	f.Add([]byte(`{"consumerDataSet":[{}]}`))
 	f.Add([]byte(`[1]`))
-	ask := server(f)
+	call := server(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		answer := ask(remoting.Heartbeat, nil, body)
-		if _, err := decodeHeartbeat(body); (err == nil) != (answer.Code == remoting.Success) {
-			t.Errorf("%q: %v, answered %v", body, err, answer.Err())
+		response := call(remoting.Heartbeat, nil, body)
+		if _, err := decodeHeartbeat(body); (err == nil) != (response.Code == remoting.Success) {
+			t.Errorf("%q: %v, response %v", body, err, response.Err())
 		}
 	})
 }
@@ -25,24 +25,24 @@ func FuzzLock(f *testing.F) {
 	f.Add([]byte(`{"consumerGroup":"g","clientId":"c","mqSet":[{"topic":"t","brokerName":"broker-a","queueId":1}]}`))
 	f.Add([]byte(`{"mqSet":[{}]}`))
 	f.Add([]byte(`null`))
-	ask := server(f)
+	call := server(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var held struct {
 			Queues []queueName `json:"lockOKMQSet"`
 		}
-		answer := ask(remoting.LockQueues, nil, body)
-		if answer.Code != remoting.Success {
+		response := call(remoting.LockQueues, nil, body)
+		if response.Code != remoting.Success {
 			return
 		}
-		if err := remoting.DecodeJSON(answer.Body, &held); err != nil {
+		if err := remoting.DecodeJSON(response.Body, &held); err != nil {
 			t.Fatal(err)
 		}
 		b, err := decodeLock(body)
 		if err != nil || len(held.Queues) != len(b.Queues) { // nobody else holds any
 			t.Errorf("%q: got %d locks, %v", body, len(held.Queues), err)
 		}
-		if answer := ask(remoting.UnlockQueues, nil, body); answer.Code != remoting.Success {
-			t.Errorf("%q: unlock: %v", body, answer.Err())
+		if response := call(remoting.UnlockQueues, nil, body); response.Code != remoting.Success {
+			t.Errorf("%q: unlock: %v", body, response.Err())
 		}
 	})
 }
@@ -73,9 +73,9 @@ func FuzzSend(f *testing.F) {
 	f.Add("%RETRY%g", "-1", "4", "DELAY\x013\x02", "17", "", "", "hello")
 	f.Add("t", "1", "8", "TRAN_MSG\x01true\x02PGROUP\x01p\x02", "", "x", "true", "\x00\x00\x00\x1f")
 	f.Add("nowhere", "9999999999", "-1", "TIMER_DELIVER_MS\x019\x02", "1", "1", "false", "")
-	ask := server(f)
+	call := server(f)
 	f.Fuzz(func(t *testing.T, topic, queue, sysFlag, properties, reconsumed, most, batch, body string) {
-		a := ask(remoting.SendMessageV2, map[string]string{
+		a := call(remoting.SendMessageV2, map[string]string{
 			"a": "p", "b": topic, "d": "4", "e": queue, "f": sysFlag, "g": "1", "h": "0", "i": properties, "j": reconsumed, "l": most, "m": batch,
 		}, []byte(body))
 		if a.Code != remoting.Success {
@@ -89,7 +89,7 @@ func FuzzSend(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stored := ask(remoting.MessageByID, map[string]string{"offset": decimal(position)}, nil)
+			stored := call(remoting.MessageByID, map[string]string{"offset": decimal(position)}, nil)
 			if records, err := remoting.DecodeRecords(stored.Body); err != nil || len(records) != 1 {
 				t.Errorf("%d records are stored, %v", len(records), err)
 			}
@@ -98,8 +98,8 @@ func FuzzSend(f *testing.F) {
 }
 
 func FuzzSendBack(f *testing.F) {
-	ask := server(f)
-	sent := ask(remoting.SendMessageV2, map[string]string{"a": "p", "b": "t", "d": "4", "e": "0", "f": "0", "g": "1", "h": "0", "i": ""}, []byte("hello"))
+	call := server(f)
+	sent := call(remoting.SendMessageV2, map[string]string{"a": "p", "b": "t", "d": "4", "e": "0", "f": "0", "g": "1", "h": "0", "i": ""}, []byte("hello"))
 	_, position, err := remoting.ParseOffsetID(sent.Ext["msgId"])
 	if err != nil {
 		f.Fatal(err)
@@ -109,9 +109,9 @@ func FuzzSendBack(f *testing.F) {
 	f.Add("g", decimal(position+1), "99", "x")
 	f.Add("g", "-9223372036854775808", "9223372036854775807", "-1")
 	f.Fuzz(func(t *testing.T, group, offset, level, most string) {
-		a := ask(remoting.SendMessageBack, map[string]string{"group": group, "offset": offset, "delayLevel": level, "maxReconsumeTimes": most}, nil)
+		a := call(remoting.SendMessageBack, map[string]string{"group": group, "offset": offset, "delayLevel": level, "maxReconsumeTimes": most}, nil)
 		if (a.Code == remoting.Success) != (a.Remark == "") {
-			t.Errorf("answered %d %q", a.Code, a.Remark)
+			t.Errorf("response is %d %q", a.Code, a.Remark)
 		}
 	})
 }
@@ -135,15 +135,15 @@ func FuzzFilter(f *testing.F) {
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-// server starts a server with the topic t for a fuzz target, and returns what asks its broker.
+// server starts a server with the topic t for a fuzz target, and returns a function that sends requests to its broker.
 func server(f *testing.F) func(remoting.Code, map[string]string, []byte) *remoting.Command {
 	s := RunT(f, Config{MaxBytes: 8 << 20, MaxMessageSize: 1 << 20})
 	s.CreateTopic("t", 2)
 	return func(code remoting.Code, ext map[string]string, body []byte) *remoting.Command {
-		answer := s.handle(&request{Command: &remoting.Command{Code: code, Ext: ext, Body: body}, from: &session{endpoint: s.broker, closed: true}})
-		if answer == nil {
-			f.Fatalf("no answer to %d", code)
+		response := s.handle(&request{Command: &remoting.Command{Code: code, Ext: ext, Body: body}, from: &session{endpoint: s.broker, closed: true}})
+		if response == nil {
+			f.Fatalf("no response to %d", code)
 		}
-		return answer
+		return response
 	}
 }

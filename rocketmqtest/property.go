@@ -1,7 +1,6 @@
 package rocketmqtest
 
-// Properties by which the broker steers a message. Where they come from is told in the facts of package broker's list of
-// reserved names.
+// Properties of messages that the broker reads or writes. Package broker lists all reserved names.
 const (
 	propertyKeys          = "KEYS"
 	propertyTag           = "TAGS"

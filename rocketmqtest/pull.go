@@ -16,7 +16,7 @@ const (
 	pullSubscribes = 1 << 2 // the request has a subscription; else that of the group's heartbeats is used
 )
 
-const maxPullBytes = 256 << 10 // of an answer, unless one message is larger
+const maxPullBytes = 256 << 10 // maximum size of a response, unless one message is larger
 
 // poll is a pull request that waits for a message (long polling).
 type poll struct {

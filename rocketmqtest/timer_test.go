@@ -61,7 +61,7 @@ func TestTimerProperties(t *testing.T) {
 			w := run(t, c.config)
 			sent := w.mq.Clock().Now()
 			a := w.try("m", c.properties(w)...)
-			wantAnswer(t, "send", a, c.code, c.remark)
+			wantResponse(t, "send", a, c.code, c.remark)
 			if n := len(w.delivered()); (n > 0) != (c.waits == 0 && c.code == 0) {
 				t.Errorf("%d delivered at once", n)
 			}
@@ -216,14 +216,14 @@ func TestRecall(t *testing.T) {
 			{"right", recall, remoting.Success, "not set any response code"},
 		} {
 			a := w.call(remoting.RecallMessage, c.fields, "")
-			wantAnswer(t, c.name, a, c.code, c.remark)
+			wantResponse(t, c.name, a, c.code, c.remark)
 			if c.code == remoting.Success && a.Ext["msgId"] != "key" {
 				t.Errorf("%s: %v", c.name, a.Ext)
 			}
 		}
 		w.mq.FastForward(time.Hour)
 		want(t, "delivered", w.delivered(), "now", "other")
-		wantAnswer(t, "late", w.call(remoting.RecallMessage, recall, ""), remoting.IllegalOperation, "recall failed, timestamp invalid")
+		wantResponse(t, "late", w.call(remoting.RecallMessage, recall, ""), remoting.IllegalOperation, "recall failed, timestamp invalid")
 	}
 	for _, c := range []rocketmqtest.Config{{Version: rocketmqtest.RocketMQ49}, {DMS: true}} {
 		w := run(t, c)

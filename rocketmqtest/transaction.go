@@ -100,7 +100,7 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 		return nil, errors.New("java.lang.NumberFormatException: Cannot parse null string") // not a half message at all
 	}
 	if t := s.topics[half.Properties[propertyRealTopic]]; t == nil || queue < 0 || queue >= len(t.queues) {
-		// A real broker stores it all the same, where nobody can read it.
+		// A real broker stores it all the same, where it can't be read.
 		return nil, fmt.Errorf("topic %s has no queue %d any more", half.Properties[propertyRealTopic], queue)
 	}
 	final := *half

@@ -38,7 +38,7 @@ func TestCommittedMessageIsDelivered(t *testing.T) {
 				t.Errorf("sent: %v", a.Ext)
 			}
 			if ordinal := map[rocketmqtest.Version]int{rocketmqtest.RocketMQ49: 407, rocketmqtest.RocketMQ53: 479, rocketmqtest.RocketMQ55: 513}[c.version]; a.Version != ordinal {
-				t.Errorf("the answer says version %d, want %d", a.Version, ordinal)
+				t.Errorf("the response says version %d, want %d", a.Version, ordinal)
 			}
 			want(t, "before the commit", w.delivered())
 			half := w.read(halfTopic, 0)[1]
@@ -46,7 +46,7 @@ func TestCommittedMessageIsDelivered(t *testing.T) {
 			if p["REAL_TOPIC"] != wireTopic || p["REAL_QID"] != "1" || p["PGROUP"] != wireGroup || p["__transactionId__"] != "half" || half.Queue != 0 || half.SysFlag != 0 {
 				t.Errorf("half message %+v", half)
 			}
-			wantAnswer(t, "commit", w.end(a, commit), remoting.Success, "")
+			wantResponse(t, "commit", w.end(a, commit), remoting.Success, "")
 			got := w.read(wireTopic, 1)
 			if len(got) != 1 {
 				t.Fatalf("%d messages delivered, want 1", len(got))
@@ -86,9 +86,9 @@ func TestEndTransactionResponses(t *testing.T) {
 		{"rollback", half.with("commitOrRollback", "12"), remoting.Success, noRemark},
 		{"commit", half, remoting.Success, ""},
 	} {
-		wantAnswer(t, c.name, w.call(remoting.EndTransaction, c.fields, ""), c.code, c.remark)
+		wantResponse(t, c.name, w.call(remoting.EndTransaction, c.fields, ""), c.code, c.remark)
 	}
-	// Unknown has no answer at all.
+	// Unknown has no response at all.
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if a, _ := w.conn.Call(ctx, &remoting.Command{Code: remoting.EndTransaction, Ext: half.with("commitOrRollback", "0")}); a != nil {
@@ -140,7 +140,7 @@ func TestCommitToDeletedTopicIsRefused(t *testing.T) {
 	if a := w.call(remoting.DeleteTopicInBroker, fields{"topic": wireTopic}, ""); a.Code != remoting.Success {
 		t.Fatal(a.Err())
 	}
-	wantAnswer(t, "commit", w.end(a, commit), remoting.SystemError, "topic topic has no queue 1 any more")
+	wantResponse(t, "commit", w.end(a, commit), remoting.SystemError, "topic topic has no queue 1 any more")
 }
 
 func TestWhichMessagesAreHalfMessages(t *testing.T) {
@@ -172,12 +172,12 @@ func TestImmunityOver(t *testing.T) {
 	w := run(t, rocketmqtest.Config{})
 	in, late := w.half("in time", "CHECK_IMMUNITY_TIME_IN_SECONDS", "20"), w.half("late", "CHECK_IMMUNITY_TIME_IN_SECONDS", "5")
 	w.mq.FastForward(10 * time.Second)
-	wantAnswer(t, "in time", w.end(in, commit), remoting.Success, "")
+	wantResponse(t, "in time", w.end(in, commit), remoting.Success, "")
 	for _, kind := range []int{commit, rollback} {
-		wantAnswer(t, "late", w.end(late, kind), remoting.IllegalOperation, "not set any response code")
+		wantResponse(t, "late", w.end(late, kind), remoting.IllegalOperation, "not set any response code")
 	}
-	answer := endOf(t, late, commit).with("fromTransactionCheck", "true")
-	wantAnswer(t, "late, but asked", w.call(remoting.EndTransaction, answer, ""), remoting.Success, "")
+	response := endOf(t, late, commit).with("fromTransactionCheck", "true")
+	wantResponse(t, "late, but checked", w.call(remoting.EndTransaction, response, ""), remoting.Success, "")
 	want(t, "delivered", w.delivered(), "in time", "late")
 }
 
@@ -216,7 +216,7 @@ func TestDelayedHalfMessageLosesItsTopic(t *testing.T) {
 		t.Parallel()
 		w := run(t, rocketmqtest.Config{})
 		a := w.half("half", "DELAY", "2")
-		wantAnswer(t, "commit", w.end(a, commit), remoting.Success, "")
+		wantResponse(t, "commit", w.end(a, commit), remoting.Success, "")
 		if got := w.read("SCHEDULE_TOPIC_XXXX", 1); len(got) != 2 || got[0].Properties["REAL_TOPIC"] != halfTopic || got[1].Properties["REAL_TOPIC"] != halfTopic {
 			t.Errorf("delayed: %+v", got)
 		}
@@ -233,7 +233,7 @@ func TestDelayedHalfMessageLosesItsTopic(t *testing.T) {
 		w := run(t, rocketmqtest.Config{CheckMax: 2})
 		w.produce("one")
 		a := w.half("half", "TIMER_DELAY_SEC", "10")
-		wantAnswer(t, "rollback", w.end(a, rollback), remoting.Success, "not set any response code")
+		wantResponse(t, "rollback", w.end(a, rollback), remoting.Success, "not set any response code")
 		w.mq.FastForward(11 * time.Second)
 		want(t, "half messages", bodies(w.read(halfTopic, 0)), "half")
 		// The mark was for an offset of another topic, but is taken for this one's. The next has no such luck.
@@ -244,7 +244,7 @@ func TestDelayedHalfMessageLosesItsTopic(t *testing.T) {
 		if len(checks) != 1 || checks[0].half.Topic != halfTopic {
 			t.Fatalf("checks: %+v", checks)
 		}
-		wantAnswer(t, "commit", w.endChecked(checks[0], commit), remoting.Success, "")
+		wantResponse(t, "commit", w.endChecked(checks[0], commit), remoting.Success, "")
 		want(t, "half messages", bodies(w.read(halfTopic, 0)), "half", "half", "half", "half")
 		for range 5 {
 			w.mq.FastForward(time.Minute)

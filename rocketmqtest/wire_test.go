@@ -68,7 +68,7 @@ func (w *wire) produce(client string) {
 	}
 }
 
-// call returns any answer.
+// call returns any response.
 func (w *wire) call(code remoting.Code, ext fields, body string) *remoting.Command {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -80,7 +80,7 @@ func (w *wire) call(code remoting.Code, ext fields, body string) *remoting.Comma
 	return a
 }
 
-// try sends a message with properties, given as name, value, and returns any answer.
+// try sends a message with properties, given as name, value, and returns any response.
 func (w *wire) try(body string, properties ...string) *remoting.Command {
 	w.t.Helper()
 	return w.tryTo(wireTopic, time.Now(), body, properties...)
@@ -118,7 +118,7 @@ func (w *wire) half(body string, properties ...string) *remoting.Command {
 	return w.send(body, append([]string{"TRAN_MSG", "true", "PGROUP", wireGroup, "UNIQ_KEY", body}, properties...)...)
 }
 
-// end ends the half message of an answer to half.
+// end ends the half message of a response to half.
 func (w *wire) end(half *remoting.Command, kind int) *remoting.Command {
 	w.t.Helper()
 	return w.call(remoting.EndTransaction, endOf(w.t, half, kind), "")
@@ -136,7 +136,7 @@ func endOf(t *testing.T, half *remoting.Command, kind int) fields {
 	}
 }
 
-// endChecked answers a check.
+// endChecked responses a check.
 func (w *wire) endChecked(c check, kind int) *remoting.Command {
 	w.t.Helper()
 	return w.call(remoting.EndTransaction, fields{
@@ -148,7 +148,7 @@ func (w *wire) endChecked(c check, kind int) *remoting.Command {
 // checked returns the checks that were sent since the last call.
 func (w *wire) checked() []check {
 	w.t.Helper()
-	w.call(remoting.MaxOffset, fields{"topic": wireTopic, "queueId": "0"}, "") // its answer comes after them
+	w.call(remoting.MaxOffset, fields{"topic": wireTopic, "queueId": "0"}, "") // its response comes after them
 	var all []check
 	for len(w.checks) > 0 {
 		all = append(all, <-w.checks)
@@ -156,7 +156,7 @@ func (w *wire) checked() []check {
 	return all
 }
 
-// pull asks a queue for messages.
+// pull requests messages of a queue.
 func (w *wire) pull(topic string, queue, offset int) *remoting.Command {
 	w.t.Helper()
 	return w.call(remoting.PullMessage, fields{
@@ -203,7 +203,7 @@ func want(t *testing.T, what string, got []string, want ...string) {
 	}
 }
 
-func wantAnswer(t *testing.T, what string, a *remoting.Command, code remoting.Code, remark string) {
+func wantResponse(t *testing.T, what string, a *remoting.Command, code remoting.Code, remark string) {
 	t.Helper()
 	if a.Code != code || a.Remark != remark {
 		t.Errorf("%s: got %d %q, want %d %q", what, a.Code, a.Remark, code, remark)

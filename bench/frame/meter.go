@@ -117,18 +117,18 @@ func brokerAddress(ctx context.Context, nameServer string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	response, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
 		return "", err
 	}
 	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+	if err := remoting.DecodeJSON(response.Body, &cluster); err != nil {
 		return "", err
 	}
 	for _, b := range cluster.Brokers {
 		return b.Master(), nil
 	}
-	return "", fmt.Errorf("name server %s knows none", nameServer)
+	return "", fmt.Errorf("name server %s has no broker", nameServer)
 }
 
 // listener returns the id of the process on this machine that listens on the port of an address, or 0.

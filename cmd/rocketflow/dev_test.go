@@ -40,7 +40,7 @@ func TestDevPrintsTheVariables(t *testing.T) {
 func TestDevWithoutServers(t *testing.T) {
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1:1/gone?connect_timeout=5")
 	code, _, stderr := runLine("dev -- true")
-	if code != exitFailure || !strings.Contains(stderr, "DATABASE_URL is given") {
+	if code != exitFailure || !strings.Contains(stderr, "DATABASE_URL names a PostgreSQL") {
 		t.Errorf("got %d, %s", code, stderr)
 	}
 }

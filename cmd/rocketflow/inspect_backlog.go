@@ -18,7 +18,7 @@ func newInspectBacklogCommand(flags *reportFlags) *cobra.Command {
 		Long: fmt.Sprintf(`Counts the owed events, the events that consumers have parked, dead letters, armed timeouts, and the events that
 wait for sagas. Counts end at %d.
 
-The watermark of the sweep stands still on a database that nobody writes to, and while a transaction is open for long. If
+The watermark of the sweep doesn't move on a database without writes, nor while a transaction is open for long. If
 it stands still otherwise and events are owed, no process sweeps: see that one of the service runs.`, operate.MaxCount),
 		Example: "  rocketflow inspect backlog --schema order_rocketflow",
 		Args:    args(cobra.NoArgs),

@@ -31,13 +31,13 @@ func newInspectEventCommand(flags *reportFlags) *cobra.Command {
 		Use:   "event ID",
 		Short: "Show what became of an event: acknowledged or owed, handled, parked or dead",
 		Long: `Shows whether the event was recorded in this schema and acknowledged by the broker, and its state in each consumer:
-  handled    its effect is committed; or it was discarded, or no handler wants it
+  handled    its effect is committed; or it was discarded, or the consumer has no handler for it
   retry      its handler failed and is called again
   gap        it waits until an event before it is handled
   busy       it waits until the handler of its stream, which takes long, has returned
   unhandled  it waits for a process that has its handler: see rocketflow redrive retire
   dead       its handler failed for good: see rocketflow redrive
-  not seen   the consumer has not received it; or it is not ordered and no handler wants it
+  not seen   the consumer has not received it; or it is not ordered and the consumer has no handler for it
   no trace   it is the event of a timeout, which leaves no record once it is handled
 Of an ordered event that another service published and that was handled, only the position of its stream remains, not its
 id: look for it in the publisher's schema, and use rocketflow inspect stream in this one.`,

@@ -128,7 +128,7 @@ streams. Stop the service before.`,
 			}
 			defer pool.Close()
 			if set != "" {
-				if _, err := installation.Give(cmd.Context(), pool, flags.schema, set); err != nil {
+				if _, err := installation.SetOwner(cmd.Context(), pool, flags.schema, set); err != nil {
 					return err
 				}
 			}

@@ -91,7 +91,7 @@ func printRejectedTopics(w io.Writer, list []operate.RejectedTopic) error {
 	if len(list) == 0 {
 		return nil
 	}
-	fmt.Fprintln(w, "rejected topics (the broker takes no event of them; one event of each is tried at NEXT)")
+	fmt.Fprintln(w, "rejected topics (the broker rejects all their events; one event of each is tried at NEXT)")
 	t := newTable(w, "  ", "TOPIC", "EVENTS", "REJECTED", "ATTEMPTS", "NEXT", "REASON")
 	for _, r := range list {
 		t.row(short(r.Topic), count(r.Events), moment(r.RejectedAt), strconv.Itoa(r.Attempts), moment(r.NextAt), short(r.Reason))
@@ -104,8 +104,8 @@ func newOwedRetryCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retry",
 		Short: "Make rejected events due at once",
-		Long: `Makes rejected events due: the next sweep sends them, instead of at the time of their next attempt. Of a topic of which
-the broker takes no event, one is tried first. Prints how many events were made due.`,
+		Long: `Makes rejected events due: the next sweep sends them, instead of at the time of their next attempt. Of a topic whose
+events the broker rejects, one is tried first. Prints how many events were made due.`,
 		Example: "  rocketflow owed retry --topic orders",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -129,7 +129,7 @@ func newOwedRedirectCommand(flags *reportFlags) *cobra.Command {
 		Use:   "redirect",
 		Short: "Move rejected events to another topic",
 		Long: `Moves events to the topic --to. They keep id, type, subject and body, and take the next place of their stream in that
-topic. In their own topic an event of type ` + operate.DiscardedType + ` replaces each; consumers step over it. Prints how many.`,
+topic. In their own topic an event of type ` + operate.DiscardedType + ` replaces each; consumers skip it. Prints how many.`,
 		Example: "  rocketflow owed redirect --topic order --to orders",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -158,7 +158,7 @@ func newOwedDiscardCommand(flags *reportFlags) *cobra.Command {
 		Use:   "discard",
 		Short: "Give up rejected events: they are never sent",
 		Long: `Gives up rejected events. In an ordered stream an event of type ` + operate.DiscardedType + ` with --reason replaces each;
-consumers step over it. The discarded events are kept in the table outbox_discarded as long as acknowledged ones are.
+consumers skip it. The discarded events are kept in the table outbox_discarded as long as acknowledged ones are.
 Prints how many. Asks for confirmation; where there is no terminal, --yes is required.`,
 		Example: `  rocketflow owed discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --reason "too large, see ticket 4711"`,
 		Args:    args(cobra.NoArgs),

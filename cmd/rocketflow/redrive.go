@@ -40,7 +40,7 @@ func newRedriveRetryCommand(flags *reportFlags) *cobra.Command {
 	var filter eventFlags
 	cmd := &cobra.Command{
 		Use:   "retry",
-		Short: "Make dead letters due again, with all their attempts",
+		Short: "Make dead letters due again, with their attempts counted from 0 again",
 		Long: `Makes dead letters due. Processes that run their consumer handle them within seconds. Prints how many. An event whose
 handler fails until the last attempt becomes a dead letter again.`,
 		Example: "  rocketflow redrive retry --consumer billing --type order.closed",

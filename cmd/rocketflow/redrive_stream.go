@@ -57,7 +57,7 @@ func newRedriveRetireCommand(flags *reportFlags) *cobra.Command {
 		Short: "Record that a consumer no longer handles a type of event",
 		Long: `A consumer records what it handles when it starts. A process without a recorded handler leaves its events to a process
 that has it. Where no process has it, they wait, and so do the later events of their streams. Retire a handler that was
-removed for good: the consumer steps over its events then. A process that starts with the handler records it again. Asks
+removed for good: the consumer skips its events then. A process that starts with the handler records it again. Asks
 for confirmation; where there is no terminal, --yes is required.`,
 		Example: `  rocketflow redrive retire --consumer billing --topic orders --type order.closed`,
 		Args:    args(cobra.NoArgs),
@@ -65,10 +65,10 @@ for confirmation; where there is no terminal, --yes is required.`,
 			if err := required(cmd, "consumer", "topic", "type"); err != nil {
 				return err
 			}
-			if err := confirm.possible(cmd, "the events of a retired handler are stepped over"); err != nil {
+			if err := confirm.possible(cmd, "the events of a retired handler are skipped"); err != nil {
 				return err
 			}
-			question := fmt.Sprintf("step over all events of type %s on topic %s that consumer %s has not handled?", handler.Type, handler.Topic, handler.Consumer)
+			question := fmt.Sprintf("skip all events of type %s on topic %s that consumer %s has not handled?", handler.Type, handler.Topic, handler.Consumer)
 			if err := confirm.confirm(cmd, question); err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ for confirmation; where there is no terminal, --yes is required.`,
 				case flags.json:
 					return printJSON(cmd.OutOrStdout(), map[string]int{"waited": waited})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "retired; %s stepped over\n", plural(waited, "waiting event"))
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "retired; %s skipped\n", plural(waited, "waiting event"))
 				return err
 			})
 		},

@@ -30,7 +30,7 @@ func TestRedriveAcceptsTheFirstBehindAGap(t *testing.T) {
 	}
 }
 
-// Events of a retired handler are stepped over.
+// Events of a retired handler are skipped.
 func TestRedriveRetireReleasesWaitingEvents(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
@@ -41,7 +41,7 @@ func TestRedriveRetireReleasesWaitingEvents(t *testing.T) {
 	if code, _, stderr := s.rf(retire); code == exitOK || !strings.Contains(stderr, "--yes") {
 		t.Errorf("without a terminal: exit code %d: %s", code, stderr)
 	}
-	if code, stdout, stderr := s.rf(retire + " --yes"); code != exitOK || !strings.Contains(stdout, "1 waiting event stepped over") {
+	if code, stdout, stderr := s.rf(retire + " --yes"); code != exitOK || !strings.Contains(stdout, "1 waiting event skipped") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	if n := s.count(t, "reason = 'unhandled'"); n != 0 {

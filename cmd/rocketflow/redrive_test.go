@@ -85,7 +85,7 @@ func TestRedriveRefusesWrongCommandLines(t *testing.T) {
 	}
 }
 
-// Retried dead letters are due with all their attempts.
+// Retried dead letters are due with their attempts counted from 0 again.
 func TestRedriveRetryMakesDeadLettersDue(t *testing.T) {
 	t.Parallel()
 	s := seed(t)
@@ -131,7 +131,7 @@ func TestRedriveDiscardFreesTheStream(t *testing.T) {
 }
 
 // Only yes is a yes.
-func TestAskTakesOnlyYes(t *testing.T) {
+func TestConfirmationTakesOnlyYes(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]bool{"y\n": true, " Yes \n": true, "y": true, "n\n": false, "\n": false, "": false, "yesterday\n": false} {
 		var out bytes.Buffer

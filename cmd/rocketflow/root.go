@@ -100,7 +100,7 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// statusError ends the program with an exit code and no message: the program that was run, or the user, knows the cause.
+// statusError ends the program with an exit code and no message: the program that was run has printed the cause, or the user has declined.
 type statusError struct{ code int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }

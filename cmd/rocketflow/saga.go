@@ -62,7 +62,7 @@ func newSagaRetryCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retry KEY",
 		Short: "Apply events again that failed or expired",
-		Long: `Makes the events of a key that failed or expired wait again, with all their attempts and the full time until they expire.
+		Long: `Makes the events of a key that failed or expired wait again, with 0 attempts and the full time until they expire.
 Processes that run the saga apply them within seconds. Prints how many.`,
 		Example: "  rocketflow saga retry 4711 --schema order_rocketflow",
 		Args:    args(cobra.ExactArgs(1)),

@@ -121,12 +121,12 @@ func (c *client) once(ctx context.Context, method, url string, body []byte, into
 		return 0, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
 		return 0, err
 	}
 	if into != nil && response.StatusCode < http.StatusBadRequest {
-		err = json.Unmarshal(answer, into)
+		err = json.Unmarshal(content, into)
 	}
 	return response.StatusCode, err
 }

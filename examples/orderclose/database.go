@@ -63,12 +63,12 @@ func (d *database) ahead(ctx context.Context) (time.Duration, error) {
 	best, ahead := time.Hour, time.Duration(0)
 	for range 5 {
 		var theirs time.Time
-		asked := time.Now()
+		sent := time.Now()
 		if err := d.row(ctx, "Clock", nil, &theirs); err != nil {
 			return 0, err
 		}
-		if took := time.Since(asked); took < best {
-			best, ahead = took, theirs.Sub(asked.Add(took/2))
+		if took := time.Since(sent); took < best {
+			best, ahead = took, theirs.Sub(sent.Add(took/2))
 		}
 	}
 	return ahead, nil

@@ -18,7 +18,7 @@ func (r *run) showProgress(ctx context.Context) (stop func()) {
 	if isTerminal(r.config.Out) {
 		every, begin, end = 1, "\r\x1b[K", ""
 	}
-	first := false // told already
+	first := false // reported already
 	show := func(ctx context.Context, line bool) {
 		now, err := r.count(ctx)
 		if err != nil {

@@ -72,7 +72,7 @@ SELECT (extract(epoch FROM handled_at - recorded_at) * 1e6)::bigint FROM (
 SELECT count(*) FROM {order_rocketflow}.timeout WHERE key IN (SELECT 'order/' || id FROM unnest($1::text[]) AS id);
 
 -- name: Stories
--- Orders whose events don't tell what their rows say: placed once, finished once, and the money to match.
+-- Orders whose events don't match their rows: placed once, finished once, and the same amounts.
 SELECT count(*) FROM (
     SELECT o.id, o.state, p.state AS paid,
         (SELECT array_agg(e.type ORDER BY e.sequence) FROM {order_rocketflow}.outbox e WHERE e.subject = o.id::text) AS events,

@@ -22,7 +22,7 @@ type Summary struct {
 	Latency  Spread // of events: from their recording to their effect
 }
 
-// OK tells whether all is as it must be.
+// OK reports whether no promise was broken.
 func (s Summary) OK() bool {
 	return s.Lost == 0 && s.Doubled == 0 && s.Misordered == 0 && s.Early == 0 && len(s.Broken) == 0
 }

@@ -42,7 +42,7 @@ func (r *run) verify(ctx context.Context) (s Summary, err error) {
 		name, broken string
 		args         []any
 	}{
-		{"Stories", "orders whose events don't tell what their rows say", []any{orders}},
+		{"Stories", "orders whose events don't match their rows", []any{orders}},
 		{"ArmedAlarms", "timeouts still armed for finished orders", []any{orders}},
 		{"Stock", "articles of which there is not what there should be", []any{r.skus, OnHand}},
 		{"Money", "cents captured too much", []any{orders}},

@@ -1,3 +1,3 @@
-// Package payment is the payment service: it is asked for a charge by an order, takes the bank's answer, and gives back
+// Package payment is the payment service: it charges orders, takes the bank's response, and refunds
 // what it has captured for an order that was closed. Read flow.go first.
 package payment

@@ -27,7 +27,7 @@ func open(t *testing.T) shop {
 	return s
 }
 
-// place returns the id of an order whose charge was asked for.
+// place returns the id of an order whose charge was requested.
 func (s shop) place(payWithin string) string {
 	s.Helper()
 	a := s.orders.Want(http.StatusCreated, "POST", "/orders",

@@ -129,7 +129,7 @@ func (m *Mux) problemOf(r *http.Request, err error) problem {
 	case errors.Is(err, rocketflow.ErrBackpressure):
 		return newProblem(http.StatusServiceUnavailable, "too many events wait for the broker: try again later")
 	case isTransient(err):
-		m.log.Warn("database can't be used, the client is asked to repeat the request", "method", r.Method, "path", r.URL.Path, "error", err)
+		m.log.Warn("the database can't be used; the client gets status 503 and must repeat the request", "method", r.Method, "path", r.URL.Path, "error", err)
 		return newProblem(http.StatusServiceUnavailable, "the database can't serve: try again later")
 	}
 	if r.Context().Err() == nil {

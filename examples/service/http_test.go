@@ -52,7 +52,7 @@ func TestErrorsAreProblemDocuments(t *testing.T) {
 			t.Parallel()
 			w := serve(t, c.handler, c.method, c.path, "")
 			if got := strings.TrimSpace(w.Body.String()); w.Code != c.status || got != c.body {
-				t.Errorf("answer is %d %s, want %d %s", w.Code, got, c.status, c.body)
+				t.Errorf("response is %d %s, want %d %s", w.Code, got, c.status, c.body)
 			}
 		})
 	}

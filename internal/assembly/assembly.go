@@ -1,5 +1,5 @@
-// Package assembly completes the Config of each part with what the parts of one service share, and builds the part. It is
-// the only place that does so: packages app and rocketflowfx both call it.
+// Package assembly builds the parts of a service: it fills in the fields of each part's Config that all parts share (pool,
+// schema, clock, logger, metrics) and the dependencies between the parts. Packages app and rocketflowfx both use it.
 package assembly
 
 import (
@@ -53,7 +53,7 @@ func (s Shared) OpenClient(c rocketmq.Config, requireBroker bool) (*rocketmq.Cli
 	return rocketmq.Open(ctx, c)
 }
 
-// NewOutbox builds the outbox. topics are those that Publish accepts unless c.Topics says otherwise.
+// NewOutbox builds the outbox. topics are the topics that Publish accepts, unless c.Topics is set.
 func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, error) {
 	c.Pool = cmp.Or(c.Pool, s.Pool)
 	if c.Broker == nil {
@@ -99,9 +99,9 @@ func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
 	return timeout.New(c)
 }
 
-// NewRouter builds the router. transactor runs the transactions of handlers; one that is a handlers.Requester as well, as
-// the outbox is, requests missing events. If timers isn't nil its fence becomes the outermost middleware: handlers rely on
-// it for the effect of a timeout's event happening once, and other middleware doesn't see what it holds back.
+// NewRouter builds the router. transactor runs the transactions of handlers; if it is a handlers.Requester as well, as the
+// outbox is, it requests missing events. If timers isn't nil, its fence becomes the outermost middleware, so that the event
+// of a timeout takes effect once and other middleware isn't called for a stale one.
 func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, timers *timeout.Scheduler) (*handlers.Router, error) {
 	c.Pool = cmp.Or(c.Pool, s.Pool)
 	if c.Broker == nil {

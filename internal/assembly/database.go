@@ -42,8 +42,8 @@ func AwaitDatabase(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 }
 
-// PrepareSchema verifies that rocketflow's tables are there and complete, and applies what is missing of the migrations if
-// migrate is true. A role that may not create anything is sufficient if nothing is missing.
+// PrepareSchema verifies that all migrations are applied, and applies the missing ones if migrate is true. If none is
+// missing, a role that may not create tables is sufficient.
 func PrepareSchema(ctx context.Context, pool *pgxpool.Pool, schema string, migrate bool) error {
 	schema = cmp.Or(schema, rocketflow.DefaultSchema)
 	err := migrations.Check(ctx, pool, schema)

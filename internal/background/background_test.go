@@ -118,6 +118,31 @@ func TestStopGivesUp(t *testing.T) {
 	}
 }
 
+// A group can start again while goroutines that a Stop gave up on still run; a later Stop waits for them, too.
+func TestStartAgainBesideWhatAStopLeft(t *testing.T) {
+	t.Parallel()
+	var g background.Group
+	none := func(context.Context) error { return nil }
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var running atomic.Int32
+	release := make(chan struct{})
+	for range 50 {
+		if err := g.Start(t.Context(), none); err != nil {
+			t.Fatal(err)
+		}
+		running.Add(1)
+		g.Go(func(context.Context) { <-release; running.Add(-1) })
+		if err := g.Stop(ended); !errors.Is(err, context.Canceled) {
+			t.Fatalf("stopped beside a goroutine that runs: %v", err)
+		}
+	}
+	close(release)
+	if err := g.Stop(t.Context()); err != nil || running.Load() != 0 {
+		t.Errorf("%v, %d still run", err, running.Load())
+	}
+}
+
 func TestGroupUnderStress(t *testing.T) {
 	t.Parallel()
 	var g background.Group

@@ -1,5 +1,5 @@
-// Package background runs what a part does between its Start and its Stop: goroutines that Stop waits for ([Group]), and
-// work that is repeated after a pause, at a signal, or when a test moves the clock ([Loop]).
+// Package background runs the goroutines of a part between its Start and its Stop. [Group] starts them and waits for them;
+// [Loop] repeats work after a pause, at a signal, or when a test moves the clock.
 package background
 
 import (
@@ -8,24 +8,25 @@ import (
 	"sync"
 )
 
-// Group owns the goroutines of a part that is started and stopped, as often as wanted and by any goroutine. The zero
-// value is a stopped group.
+// Group owns the goroutines of a part that is started and stopped. It can be started again. The zero value is a stopped
+// group. All methods are safe for concurrent use.
 type Group struct {
-	turn sync.Mutex // held by a Start or a Stop from its beginning to its end
+	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
 
 	mu      sync.Mutex // guards what follows; never held while a goroutine is waited for
 	work    context.Context
 	cancel  context.CancelFunc // nil while stopped
-	running sync.WaitGroup     // Add only under mu while cancel is set
+	running int                // goroutines, those that an earlier Stop has left included
+	idle    chan struct{}      // closed when running becomes 0; nil: no Stop waits
 }
 
-// Start calls begin, which prepares the part and starts its goroutines with Go. The context that begin gets is that of the
-// goroutines: it keeps the values of ctx but not its end, and ends when Stop is called; use ctx for what the start itself
-// waits for. If begin fails, Start ends that context, waits for the goroutines that were started, and returns the error.
-// Starting a started group does nothing.
+// Start calls begin, which prepares the part and starts its goroutines with Go. begin gets the context of the goroutines,
+// which has the values of ctx but not its end, and ends when Stop is called; begin uses ctx for its own waits. If begin fails,
+// Start cancels that context, waits for the goroutines that were started, and returns the error. Starting a started group
+// does nothing.
 func (g *Group) Start(ctx context.Context, begin func(work context.Context) error) error {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	g.lifecycle.Lock()
+	defer g.lifecycle.Unlock()
 	if g.Running() {
 		return nil
 	}
@@ -35,13 +36,12 @@ func (g *Group) Start(ctx context.Context, begin func(work context.Context) erro
 	g.mu.Unlock()
 	if err := begin(work); err != nil {
 		g.end()
-		g.running.Wait()
-		return err
+		return errors.Join(err, g.wait(context.Background()))
 	}
 	return nil
 }
 
-// Running tells whether the group is started, or is starting.
+// Running reports whether the group is started, or is starting.
 func (g *Group) Running() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -57,30 +57,63 @@ func (g *Group) Go(fn func(work context.Context)) bool {
 		return false
 	}
 	work := g.work
-	g.running.Go(func() { fn(work) })
+	g.running++
+	go func() {
+		defer g.done()
+		fn(work)
+	}()
 	return true
 }
 
-// Stop ends the goroutines' context and waits until all have returned, or until ctx ends: then it returns ctx's error, and
-// the goroutines end later. Stopping a stopped group waits for what an earlier Stop left.
-func (g *Group) Stop(ctx context.Context) error {
-	g.turn.Lock()
-	defer g.turn.Unlock()
-	g.end()
-	return Wait(ctx, &g.running)
+func (g *Group) done() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running--; g.running == 0 && g.idle != nil {
+		close(g.idle)
+		g.idle = nil
+	}
 }
 
-// StopAfter calls drain, which lets what is under way come to its end, and then does what Stop does. The goroutines' context
-// lives until drain returns; its ctx is that of the call. Stopping a stopped group doesn't call drain.
+// wait waits until no goroutine runs, or until ctx ends: then it returns ctx's error.
+func (g *Group) wait(ctx context.Context) error {
+	g.mu.Lock()
+	if g.running == 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	if g.idle == nil {
+		g.idle = make(chan struct{})
+	}
+	idle := g.idle
+	g.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Stop cancels the goroutines' context and waits until all have returned, or until ctx ends: then it returns ctx's error, and
+// the goroutines end later. Stopping a stopped group waits for goroutines that an earlier Stop has left.
+func (g *Group) Stop(ctx context.Context) error {
+	g.lifecycle.Lock()
+	defer g.lifecycle.Unlock()
+	g.end()
+	return g.wait(ctx)
+}
+
+// StopAfter is Stop with a drain function, which it calls first, with ctx: the goroutines' context ends only when drain has
+// returned, so that drain can wait for running work. Stopping a stopped group doesn't call drain.
 func (g *Group) StopAfter(ctx context.Context, drain func(ctx context.Context) error) error {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	g.lifecycle.Lock()
+	defer g.lifecycle.Unlock()
 	var err error
 	if g.Running() {
 		err = drain(ctx)
 	}
 	g.end()
-	return errors.Join(err, Wait(ctx, &g.running))
+	return errors.Join(err, g.wait(ctx))
 }
 
 func (g *Group) end() {
@@ -104,7 +137,7 @@ func Wait(ctx context.Context, group *sync.WaitGroup) error {
 		return nil
 	case <-ctx.Done():
 	}
-	select { // what has ended counts, even if ctx ended as well
+	select { // if both have ended, the group counts
 	case <-done:
 		return nil
 	default:

@@ -8,27 +8,28 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
-// Loop repeats work: at once, and again when the pause that it returned has passed on Clock, when Wake gets a value, or
-// when a test moves the clock. A clock that was moved during the work ends the pause as well: what the work saw is past.
+// Loop repeats work: at once, and again when the pause that it returned has passed on Clock, when Wake receives a value, or
+// when a test moves the clock. A clock that was moved during the work ends the pause as well, because the work may have read
+// the old time.
 type Loop struct {
 	Clock rocketflow.Clock
-	Wake  <-chan struct{} // nil: nothing but time wakes the loop
+	Wake  <-chan struct{} // ends a pause; nil: none
 }
 
-// Run repeats work until ctx ends. work returns how long to pause; 0 or less: not at all.
+// Run repeats work until ctx ends. work returns the pause until the next call; 0 or less means none.
 func (l Loop) Run(ctx context.Context, work func(ctx context.Context) (pause time.Duration)) {
 	for ctx.Err() == nil {
 		moved := clock.Moved(l.Clock)
 		if pause := work(ctx); pause > 0 {
-			l.rest(ctx, moved, pause)
+			l.pause(ctx, moved, pause)
 		}
 	}
 }
 
-// rest returns when ctx ends, too.
-func (l Loop) rest(ctx context.Context, moved <-chan struct{}, pause time.Duration) {
-	passed, giveUp := l.Clock.After(pause)
-	defer giveUp()
+// pause waits until the pause has passed, or one of the other channels or ctx ends it.
+func (l Loop) pause(ctx context.Context, moved <-chan struct{}, pause time.Duration) {
+	passed, stop := l.Clock.After(pause)
+	defer stop()
 	select {
 	case <-ctx.Done():
 	case <-moved:
@@ -37,7 +38,7 @@ func (l Loop) rest(ctx context.Context, moved <-chan struct{}, pause time.Durati
 	}
 }
 
-// Every is Run for work that always pauses as long.
+// Every is Run with the same pause each time.
 func (l Loop) Every(ctx context.Context, pause time.Duration, work func(ctx context.Context)) {
 	l.Run(ctx, func(ctx context.Context) time.Duration {
 		work(ctx)
@@ -45,10 +46,10 @@ func (l Loop) Every(ctx context.Context, pause time.Duration, work func(ctx cont
 	})
 }
 
-// Sleep waits until d has passed on c. false: ctx ended before.
+// Sleep waits until d has passed on c. It returns false if ctx ends before.
 func Sleep(ctx context.Context, c rocketflow.Clock, d time.Duration) bool {
-	passed, giveUp := c.After(d)
-	defer giveUp()
+	passed, stop := c.After(d)
+	defer stop()
 	select {
 	case <-ctx.Done():
 	case <-passed:

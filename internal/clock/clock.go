@@ -1,4 +1,4 @@
-// Package clock provides two implementations of rocketflow.Clock: the machine's clock, and one that tests move.
+// Package clock has two implementations of rocketflow.Clock: [System], the machine's clock, and [Virtual], which tests move.
 package clock
 
 import (
@@ -29,7 +29,7 @@ type Virtual struct {
 	moved  chan struct{} // closed by the next Advance; nil until Moved is called
 }
 
-// wait is one call of After whose time has not come.
+// wait is a call of After that is not due yet.
 type wait struct {
 	due   time.Time
 	fired chan time.Time

@@ -53,7 +53,7 @@ func TestVirtualNeverGoesBack(t *testing.T) {
 func TestAdvanceClosesMoved(t *testing.T) {
 	t.Parallel()
 	if clock.Moved(clock.System{}) != nil {
-		t.Error("somebody moves the machine's clock")
+		t.Error("something moves the machine's clock")
 	}
 	v := &clock.Virtual{}
 	first, second := clock.Moved(v), clock.Moved(v)

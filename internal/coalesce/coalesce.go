@@ -1,5 +1,6 @@
-// Package coalesce merges concurrent calls for single keys into calls for many: what arrives while a call is under way goes
-// into the next one. So many callers hold one connection, and no caller waits for others to come.
+// Package coalesce merges concurrent calls for single keys into calls for many keys, such as queries for single rows into one
+// query. Calls that arrive while one is running are merged into the next. So many callers use one connection, and no call is
+// delayed to gather others.
 package coalesce
 
 import (
@@ -18,7 +19,7 @@ type Coalescer[K, V any] struct {
 	waiting []*request[K, V]
 }
 
-// request is one Do. Of those that share a call one makes it: the leader.
+// request is one call of Do. Of the requests that share a call one makes it: the leader.
 type request[K, V any] struct {
 	key    K
 	value  V
@@ -27,7 +28,7 @@ type request[K, V any] struct {
 	ready  chan struct{} // closed when the result is there, or when this request was chosen to lead
 }
 
-// ErrAborted is returned to the callers whose call was made by one that panicked.
+// ErrAborted is returned by a Do whose call was made by another goroutine and panicked.
 var ErrAborted = errors.New("the call that was shared with others panicked")
 
 // New returns a coalescer that passes at most limit keys to call. call returns a value for each key, in order.
@@ -35,8 +36,8 @@ func New[K, V any](limit int, call func(ctx context.Context, keys []K) ([]V, err
 	return &Coalescer[K, V]{call: call, max: limit}
 }
 
-// Do returns the value of key from a call that it may share with others. It waits for at most two calls. The context of a
-// call is that of one of its callers.
+// Do returns the value of key from a call that it may share with others. It waits for at most two calls. A shared call has
+// the context of one of its callers.
 func (c *Coalescer[K, V]) Do(ctx context.Context, key K) (V, error) {
 	own := &request[K, V]{key: key, ready: make(chan struct{})}
 	c.mu.Lock()
@@ -55,7 +56,7 @@ func (c *Coalescer[K, V]) Do(ctx context.Context, key K) (V, error) {
 	c.waiting = c.waiting[n:]
 	c.mu.Unlock()
 
-	err := ErrAborted // what the others get should call panic
+	err := ErrAborted // the error of the others if call panics
 	var values []V
 	defer func() {
 		for i, r := range batch {

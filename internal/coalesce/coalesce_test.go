@@ -86,7 +86,7 @@ func TestAllWhoShareACallGetItsError(t *testing.T) {
 	})
 }
 
-func TestAPanicEndsNobodyElsesWait(t *testing.T) {
+func TestAPanicEndsNoOtherWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		permit := make(chan struct{})

@@ -45,7 +45,7 @@ func TestStackLeavesNothingBehind(t *testing.T) {
 	t.Run("a killed server keeps its data", func(t *testing.T) {
 		stack.Postgres.Kill()
 		if _, err := pgx.Connect(ctx, stack.DatabaseURL()); err == nil {
-			t.Error("Postgres answers after Kill")
+			t.Error("Postgres responds after Kill")
 		}
 		if err := stack.Postgres.Restart(ctx); err != nil {
 			t.Fatal(err)
@@ -60,8 +60,8 @@ func TestStackLeavesNothingBehind(t *testing.T) {
 		if err := stack.RocketMQ.Restart(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if answer := route(ctx, stack, "kept"); answer != nil {
-			t.Errorf("route of the topic after a restart: %v", answer)
+		if response := route(ctx, stack, "kept"); response != nil {
+			t.Errorf("route of the topic after a restart: %v", response)
 		}
 	})
 	t.Run("a paused server is silent until it is continued", func(t *testing.T) {
@@ -73,18 +73,18 @@ func TestStackLeavesNothingBehind(t *testing.T) {
 		if err := errors.Join(stack.Postgres.Pause(), stack.RocketMQ.Pause()); err != nil {
 			t.Fatal(err)
 		}
-		answered := make(chan error, 2)
-		go func() { _, err := conn.Exec(ctx, "SELECT 1"); answered <- err }()
-		go func() { answered <- updateTopic(ctx, broker, "later", remoting.Credentials{}) }()
+		responded := make(chan error, 2)
+		go func() { _, err := conn.Exec(ctx, "SELECT 1"); responded <- err }()
+		go func() { responded <- updateTopic(ctx, broker, "later", remoting.Credentials{}) }()
 		select {
-		case err := <-answered:
-			t.Errorf("a paused server answered: %v", err)
+		case err := <-responded:
+			t.Errorf("a paused server responded: %v", err)
 		case <-time.After(300 * time.Millisecond):
 		}
 		if err := errors.Join(stack.Postgres.Continue(), stack.RocketMQ.Continue()); err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(<-answered, <-answered); err != nil {
+		if err := errors.Join(<-responded, <-responded); err != nil {
 			t.Errorf("after Continue: %v", err)
 		}
 	})
@@ -106,7 +106,7 @@ func TestStackLeavesNothingBehind(t *testing.T) {
 			}
 		}
 	})
-	t.Run("Wait tells of a server that dies", func(t *testing.T) {
+	t.Run("Wait reports a server that dies", func(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 		defer cancel()
 		if err := stack.Wait(short); err != nil {
@@ -180,12 +180,12 @@ func TestRunningServersAreUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody.Close()
-	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: nobody.Addr().String()})
+	closed.Close()
+	_, err = devstack.Start(ctx, devstack.Config{DatabaseURL: there.URL(), NameServer: closed.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "ROCKETMQ_NAMESRV names a RocketMQ that") {
 		t.Errorf("a name server that has ended: %v", err)
 	}
@@ -246,7 +246,7 @@ func updateTopic(ctx context.Context, broker, topic string, keys remoting.Creden
 	}})
 }
 
-// route waits until the name server knows the topic.
+// route waits until the name server has the topic's route.
 func route(ctx context.Context, stack *devstack.Stack, topic string) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

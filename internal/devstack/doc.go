@@ -1,6 +1,6 @@
 // Package devstack starts PostgreSQL and RocketMQ on this machine, for development, demos and tests. They are real servers:
 // child processes on loopback ports, with a data directory of their own. They end with this process, on Linux also if it is
-// killed, and leave nothing behind unless asked to. In place of a RocketMQ it can start the embedded broker of package
+// killed, and leave nothing behind unless configured to. In place of a RocketMQ it can start the embedded broker of package
 // rocketmqtest, which runs in this process and keeps nothing.
 //
 //	stack, err := devstack.Start(ctx, devstack.Config{Embedded: &devstack.EmbeddedConfig{}})

@@ -2,6 +2,7 @@ package devstack_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
 func TestStackWithTheEmbeddedBroker(t *testing.T) {
@@ -32,7 +34,7 @@ func TestStackWithTheEmbeddedBroker(t *testing.T) {
 
 	mq.Kill()
 	if updateTopic(ctx, mq.Broker(), "lost", remoting.Credentials{}) == nil {
-		t.Error("the broker answers after Kill")
+		t.Error("the broker responds after Kill")
 	}
 	if err := mq.Restart(ctx); err != nil {
 		t.Fatal(err)
@@ -44,17 +46,17 @@ func TestStackWithTheEmbeddedBroker(t *testing.T) {
 	if err := mq.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	answered := make(chan error, 1)
-	go func() { answered <- updateTopic(ctx, mq.Broker(), "later", remoting.Credentials{}) }()
+	responded := make(chan error, 1)
+	go func() { responded <- updateTopic(ctx, mq.Broker(), "later", remoting.Credentials{}) }()
 	select {
-	case err := <-answered:
-		t.Errorf("a paused broker answered: %v", err)
+	case err := <-responded:
+		t.Errorf("a paused broker responded: %v", err)
 	case <-time.After(300 * time.Millisecond):
 	}
 	if err := mq.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-answered; err != nil {
+	if err := <-responded; err != nil {
 		t.Errorf("after Continue: %v", err)
 	}
 
@@ -80,5 +82,32 @@ func TestEmbeddedBrokerOnATakenPort(t *testing.T) {
 		if _, err := devstack.StartEmbedded(config); err == nil || !strings.Contains(err.Error(), "is taken") {
 			t.Errorf("start on a taken port: %v", err)
 		}
+	}
+}
+
+// A RocketMQ that runs already may require TLS.
+func TestRunningServersAreCheckedOverTLS(t *testing.T) {
+	t.Parallel()
+	ctx := deadline(t, time.Minute)
+	postgres, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { postgres.Stop(context.Background()) })
+	authority := testcert.NewAuthority(t)
+	mq, err := devstack.StartEmbedded(devstack.EmbeddedConfig{TLS: &tls.Config{
+		Certificates: []tls.Certificate{authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1"}}).TLS(t)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mq.Stop(context.Background()) })
+	config := devstack.Config{DatabaseURL: postgres.URL(), NameServer: mq.NameServer()}
+	if _, err := devstack.Start(ctx, config); err == nil || !strings.Contains(err.Error(), "takes TLS connections only") {
+		t.Errorf("without TLS: %v", err)
+	}
+	config.TLS = &tls.Config{RootCAs: authority.Pool()}
+	if _, err := devstack.Start(ctx, config); err != nil {
+		t.Error(err)
 	}
 }

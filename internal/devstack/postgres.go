@@ -139,7 +139,7 @@ func (p *Postgres) start(ctx context.Context, args []string) error {
 // Kill kills the server and its child processes with SIGKILL.
 func (p *Postgres) Kill() { p.server.kill() }
 
-// Pause freezes the server and its child processes with SIGSTOP: connections stay open and nothing is answered. New
+// Pause freezes the server and its child processes with SIGSTOP: connections stay open and requests get no response. New
 // connections are still accepted, by the kernel.
 func (p *Postgres) Pause() error { return p.server.signal(syscall.SIGSTOP) }
 

@@ -49,7 +49,7 @@ func TestDataIsPrivateToItsOwner(t *testing.T) {
 	}
 }
 
-// A directory that holds somebody's files isn't taken over.
+// A directory that has other files isn't taken over.
 func TestConfiguredDirectoryKeepsItsFiles(t *testing.T) {
 	t.Parallel()
 	dir := reachable(t)

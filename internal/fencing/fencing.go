@@ -1,5 +1,5 @@
-// Package fencing reports whether a timeout's fence has run before a handler. Package handlers watches the call of a handler,
-// and package timeout notes in the context of the call that its fence has run; neither imports the other.
+// Package fencing connects packages handlers and timeout, which don't import each other: handlers calls Watch before it calls
+// a handler, the fence of package timeout calls Pass, and handlers refuses the event of a timeout if no fence has run.
 package fencing
 
 import (

@@ -28,7 +28,7 @@ func (r *Reporter) Report(function string, err error) {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		stack = string(p.Stack)
 	}
-	r.Logger.Error("a function of the application failed; the "+r.Part+" continues without it: correct the function",
+	r.Logger.Error("a function of the application failed; the "+r.Part+" continues without it: fix the function",
 		"function", function, "error", err, "times", n, "stack", stack)
 }
 

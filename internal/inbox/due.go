@@ -12,24 +12,25 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Due is a parked event that was taken because it is due.
-type Due struct {
+// DueEvent is a parked event that TakeDue has claimed.
+type DueEvent struct {
 	ID       uuid.UUID
 	Stream   rocketflow.Stream // source, topic and subject, also of an event without order
 	Sequence int64             // 0: it has no order
 	Timeout  bool              // it is the event of a timeout
 }
 
-// TakeDue takes up to limit parked events that are due, for a time after which they are due again, and returns them with the
-// time until the next one is due: at most longest. What waits for a handler among routes is due first.
-func (c Consumer) TakeDue(ctx context.Context, db DB, routes []Route, limit int, takenFor, longest time.Duration) (due []Due, next time.Duration, err error) {
+// TakeDue claims up to limit parked events that are due, for takenFor, after which they are due again. It returns them and the
+// time until the next one is due, at most longest. Events that wait for a handler and whose route is among routes become due
+// first.
+func (c Consumer) TakeDue(ctx context.Context, db DB, routes []Route, limit int, takenFor, longest time.Duration) (due []DueEvent, next time.Duration, err error) {
 	next = longest
 	topics, types := routeColumns(routes)
 	var q pgx.Batch
 	q.Queue(c.sql.Get("WakeUnhandled"), c.name, topics, types, int64(limit))
 	q.Queue(c.sql.Get("TakeDue"), c.name, int64(limit), takenFor.Seconds()).Query(func(rows pgx.Rows) error {
 		var id string
-		var d Due
+		var d DueEvent
 		_, err := pgx.ForEachRow(rows, []any{&id, &d.Stream.Source, &d.Stream.Topic, &d.Stream.Subject, &d.Sequence, &d.Timeout}, func() error {
 			d.ID = uuid.MustParse(id)
 			due = append(due, d)
@@ -52,7 +53,7 @@ func (c Consumer) TakeDue(ctx context.Context, db DB, routes []Route, limit int,
 	return due, next, nil
 }
 
-// PutBack makes events that were taken due again, after a time.
+// PutBack releases the claim of events that TakeDue returned: they are due again after a time.
 func (c Consumer) PutBack(ctx context.Context, db DB, keys []Key, after time.Duration) error {
 	sources, ids := make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
@@ -64,7 +65,7 @@ func (c Consumer) PutBack(ctx context.Context, db DB, keys []Key, after time.Dur
 	return nil
 }
 
-// WakeStranded makes due the parked events that wait for one which was deleted by hand, and returns how many they are.
+// WakeStranded makes due the parked events that wait behind one whose row was deleted by hand, and returns their number.
 func (c Consumer) WakeStranded(ctx context.Context, db DB) (int64, error) {
 	tag, err := db.Exec(ctx, c.sql.Get("WakeStranded"), c.name)
 	if err != nil {

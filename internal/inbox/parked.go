@@ -13,25 +13,25 @@ import (
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
-// Reason says why an event is parked, as the table has it.
+// Reason says why an event is parked: a value of the column reason.
 type Reason string
 
-// Why an event is parked.
+// The reasons why an event is parked.
 const (
-	Retry      Reason = "retry"     // its handler failed, or asked for it again later
+	Retry      Reason = "retry"     // its handler failed, or returned RetryAfter
 	Gap        Reason = "gap"       // an event before it must be handled first
-	Busy       Reason = "busy"      // the handler of its aggregate has been running for long
-	Unhandled  Reason = "unhandled" // its handler is registered, and missing in the process that met it
-	DeadLetter Reason = "dead"      // it failed for good: an operator decides
+	Busy       Reason = "busy"      // a handler was taking long with an earlier event of its aggregate
+	Unhandled  Reason = "unhandled" // its handler is recorded, but missing in the process that received it
+	DeadLetter Reason = "dead"      // it is not tried again: it waits for an operator
 )
 
-// Record is a parked event as its row has it.
+// Record is the row of a parked event.
 type Record struct {
 	Consumer  string
 	Event     rocketflow.Event
 	Reason    Reason
 	Attempts  int       // failed so far
-	NextAt    time.Time // when it is looked at again; zero: not before what it waits for is there
+	NextAt    time.Time // when it is due; zero: when another event or an operator makes it due
 	LastError string    // empty: none
 	ParkedAt  time.Time
 	Waited    time.Duration // since ParkedAt, by Postgres' clock
@@ -45,7 +45,7 @@ func (r *Record) Err() error {
 	return errors.New(r.LastError)
 }
 
-// Parking says how an event is to wait.
+// Parking says how to park an event.
 type Parking struct {
 	Reason   Reason
 	Attempts int           // failed so far
@@ -53,13 +53,13 @@ type Parking struct {
 	Err      error         // why it waits; nil for a gap
 }
 
-// UntilWoken is the Parking.After of what waits for another event, a handler or an operator.
+// UntilWoken is the Parking.After of an event that waits for another event, a handler or an operator.
 const UntilWoken = time.Duration(-1)
 
 // Dead returns the Parking of a dead letter.
 func Dead(err error) Parking { return Parking{Reason: DeadLetter, After: UntilWoken, Err: err} }
 
-// maxAttempts is what the column holds; a handler that asks for its event for ever may come near.
+// maxAttempts bounds the column attempts, which is an integer.
 const maxAttempts = 1 << 30
 
 // QueuePark parks an event. It does nothing if the event is parked.
@@ -75,16 +75,16 @@ func (c Consumer) QueuePark(q *pgx.Batch, e rocketflow.Event, p Parking) error {
 	return nil
 }
 
-// QueueReschedule says how a parked event goes on waiting. Its result tells by RowsAffected whether there is one.
+// QueueReschedule changes how a parked event waits. RowsAffected of its result is 0 if the event isn't parked.
 func (c Consumer) QueueReschedule(q *pgx.Batch, e rocketflow.Event, p Parking) *pgx.QueuedQuery {
 	k := KeyOf(e)
 	return q.Queue(c.sql.Get("Reschedule"), c.name, k.Source, k.ID.String(), string(p.Reason), int32(min(p.Attempts, maxAttempts)), ErrorText(p.Err), seconds(p.After))
 }
 
-// QueueUnplace makes a parked event a dead letter without a place in its stream, which holds no other.
-func (c Consumer) QueueUnplace(q *pgx.Batch, e rocketflow.Event, err error) {
+// QueueDeadUnordered makes a parked event a dead letter without order, so that it holds back no other event.
+func (c Consumer) QueueDeadUnordered(q *pgx.Batch, e rocketflow.Event, err error) {
 	k := KeyOf(e)
-	q.Queue(c.sql.Get("Unplace"), c.name, k.Source, k.ID.String(), ErrorText(err))
+	q.Queue(c.sql.Get("DeadUnordered"), c.name, k.Source, k.ID.String(), ErrorText(err))
 }
 
 // QueueDelete deletes parked events.
@@ -93,23 +93,23 @@ func (c Consumer) QueueDelete(q *pgx.Batch, events ...rocketflow.Event) {
 	q.Queue(c.sql.Get("DeleteParked"), c.name, sources, ids)
 }
 
-// QueuePostpone keeps a parked event from being due until it is woken.
+// QueuePostpone makes a parked event wait until another event makes it due.
 func (c Consumer) QueuePostpone(q *pgx.Batch, k Key) {
 	q.Queue(c.sql.Get("Postpone"), c.name, k.Source, k.ID.String())
 }
 
-// QueueEndTimeout ends the epoch of a timeout whose event is settled without having fired, whatever settles it. Otherwise
-// the event would be sent again without end.
+// QueueEndTimeout ends the epoch of a timeout whose event is settled without having fired. Otherwise the sweep of timeouts
+// would send the event again and again.
 func (c Consumer) QueueEndTimeout(q *pgx.Batch, e rocketflow.Event) {
 	if e.TimeoutName != "" {
 		q.Queue(c.sql.Get("EndTimeout"), e.TimeoutKey, e.TimeoutName, e.ID.String(), e.Database)
 	}
 }
 
-// QueueParkedOf writes to parked which of the events are parked.
-func (c Consumer) QueueParkedOf(q *pgx.Batch, events []rocketflow.Event, parked map[Key]bool) {
+// QueueFindParked writes to parked which of the events are parked.
+func (c Consumer) QueueFindParked(q *pgx.Batch, events []rocketflow.Event, parked map[Key]bool) {
 	ids, sources := keyColumns(events)
-	q.Queue(c.sql.Get("ParkedOf"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
+	q.Queue(c.sql.Get("FindParked"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
 		var id, source string
 		_, err := pgx.ForEachRow(rows, []any{&id, &source}, func() error {
 			parked[Key{source, uuid.MustParse(id)}] = true
@@ -119,7 +119,7 @@ func (c Consumer) QueueParkedOf(q *pgx.Batch, events []rocketflow.Event, parked 
 	})
 }
 
-// LoadStream reads and locks the first parked events of a stream, whose position is held.
+// LoadStream reads and locks the first parked events of a stream, whose position must be locked.
 func (c Consumer) LoadStream(ctx context.Context, tx pgx.Tx, of rocketflow.Stream, limit int) ([]*Record, error) {
 	rows, err := tx.Query(ctx, c.sql.Get("LoadStream"), c.name, of.Source, of.Topic, of.Subject, int64(limit))
 	if err == nil {
@@ -155,7 +155,7 @@ func (c Consumer) Discard(ctx context.Context, tx pgx.Tx, e rocketflow.Event) er
 			return err
 		}
 	} else if UsesInbox(e) {
-		c.QueueEnter(&q, []rocketflow.Event{e}, map[Key]Entry{})
+		c.QueueInsertEntries(&q, []rocketflow.Event{e}, map[Key]Entry{})
 	}
 	c.QueueDelete(&q, e)
 	c.QueueEndTimeout(&q, e)

@@ -11,7 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 )
 
-// Position is a consumer's place in a stream, with what is parked there.
+// Position is how far a consumer is in a stream, and the first event that is parked there.
 type Position struct {
 	Last    int64   // the sequence of the last event handled; 0: none
 	Skipped []int64 // pairs of sequences: the events between the two of a pair, exclusively, were passed over
@@ -31,8 +31,8 @@ func (p Position) PassedOver(sequence int64) bool {
 	return false
 }
 
-// MaxSkipped bounds how many pairs a position keeps in Skipped. Beyond it the two oldest become one: an event between them
-// that was handled would be a dead letter, not a duplicate, should it come again.
+// MaxSkipped is the maximum number of pairs in Skipped. Beyond it the two oldest become one: an event between them that was
+// handled and is delivered again becomes a dead letter then, not a duplicate.
 const MaxSkipped = 1000
 
 // Skip returns the pairs of Skipped with one more.
@@ -44,22 +44,22 @@ func (p Position) Skip(after, before int64) []int64 {
 	return pairs
 }
 
-// LockedStream is a stream whose position's row the transaction holds.
+// LockedStream is a stream whose position the transaction has locked.
 type LockedStream struct {
 	rocketflow.Stream
 	Position
-	First int64 // Last as the lock found it
+	First int64 // Last when it was locked
 }
 
-// SetHead says that an event of the stream is parked.
+// SetHead notes that an event of the stream is parked, which becomes the head if it is the first.
 func (s *LockedStream) SetHead(e rocketflow.Event) {
 	if s.Head == 0 || e.Sequence < s.Head {
 		s.Head, s.HeadPrevious, s.HeadID = e.Sequence, e.Previous, e.ID.String()
 	}
 }
 
-// Lock locks the positions of streams, reads what is parked in them, and runs the statements of more in the same round
-// trip. A stream that has no row gets one first, so that two processes can't both begin it.
+// Lock locks the positions of streams, reads their heads, and runs the statements of more in the same round trip. A stream
+// that has no row gets one first, so that two processes can't both begin it.
 func (c Consumer) Lock(ctx context.Context, tx pgx.Tx, streams []*LockedStream, more *pgx.Batch) error {
 	var q pgx.Batch
 	found := make([]bool, len(streams))
@@ -116,7 +116,7 @@ func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, found []bool)
 	})
 }
 
-// QueueAdvance writes how far streams have come, and makes due what is parked next in them.
+// QueueAdvance writes the positions of streams, and makes the next parked events in them due.
 func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {
 	sources, topics, subjects := streamColumns(moved)
 	last := make([]int64, len(moved))
@@ -133,7 +133,7 @@ func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {
 	}
 }
 
-// QueueWake makes due what is parked next in streams.
+// QueueWake makes the next parked events of streams due.
 func (c Consumer) QueueWake(q *pgx.Batch, streams []*LockedStream) {
 	sources, topics, subjects := streamColumns(streams)
 	last := make([]int64, len(streams))
@@ -143,24 +143,24 @@ func (c Consumer) QueueWake(q *pgx.Batch, streams []*LockedStream) {
 	q.Queue(c.sql.Get("Wake"), c.name, sources, topics, subjects, last)
 }
 
-// QueueSkip records that a stream passes over what lies between two sequences.
+// QueueSkip records that a stream passes over the events between two sequences.
 func (c Consumer) QueueSkip(q *pgx.Batch, of *LockedStream, after, before int64) {
 	of.Skipped = of.Skip(after, before)
 	q.Queue(c.sql.Get("Skip"), c.name, of.Source, of.Topic, of.Subject, of.Skipped)
 }
 
-// QueueUnplaceBetween makes dead letters without a place of the parked events between two sequences of a stream,
+// QueueDeadUnorderedBetween makes dead letters without order of the parked events between two sequences of a stream,
 // exclusively, and calls each for every one of them.
-func (c Consumer) QueueUnplaceBetween(q *pgx.Batch, of rocketflow.Stream, after, before int64, err error, each func(id uuid.UUID, eventType string)) {
-	q.Queue(c.sql.Get("UnplaceBetween"), c.name, of.Source, of.Topic, of.Subject, after, before, ErrorText(err)).Query(func(rows pgx.Rows) error {
+func (c Consumer) QueueDeadUnorderedBetween(q *pgx.Batch, of rocketflow.Stream, after, before int64, err error, each func(id uuid.UUID, eventType string)) {
+	q.Queue(c.sql.Get("DeadUnorderedBetween"), c.name, of.Source, of.Topic, of.Subject, after, before, ErrorText(err)).Query(func(rows pgx.Rows) error {
 		var id, eventType string
 		_, err := pgx.ForEachRow(rows, []any{&id, &eventType}, func() error { each(uuid.MustParse(id), eventType); return nil })
 		return err
 	})
 }
 
-// ResetPosition sets how far the consumer is in a stream and makes due what is parked next there. false: the consumer
-// doesn't know the stream.
+// ResetPosition sets how far the consumer is in a stream and makes the next parked event there due. It returns false if the
+// consumer has no position in the stream.
 func (c Consumer) ResetPosition(ctx context.Context, tx pgx.Tx, s rocketflow.Stream, sequence int64) (bool, error) {
 	tag, err := tx.Exec(ctx, c.sql.Get("ResetPosition"), c.name, s.Source, s.Topic, s.Subject, sequence)
 	if err != nil || tag.RowsAffected() == 0 {

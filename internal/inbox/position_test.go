@@ -7,7 +7,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
-// A position tells what it passed over from what was handled, however long its stream.
+// A position distinguishes events that were passed over from handled ones, however long its stream is.
 func TestPositionRemembersWhatItPassedOver(t *testing.T) {
 	t.Parallel()
 	var at inbox.Position

@@ -1,5 +1,5 @@
 -- name: Register
--- Who the consumer is, how long it needs its memory, and what it handles. Where it begins is said once.
+-- The consumer, its retentions, and its routes. begin_at is written with the first registration of a topic only.
 WITH named AS (
     INSERT INTO {schema}.consumer AS c (name, inbox_retention, position_retention)
     VALUES ($1::text, pg_catalog.make_interval(secs => $2::float8), pg_catalog.make_interval(secs => $3::float8))
@@ -22,7 +22,7 @@ SELECT topic, born_at, CASE WHEN begin_at > '-infinity'::timestamptz THEN begin_
 SELECT topic, type FROM {schema}.consumer_handler WHERE consumer = $1::text ORDER BY topic, type
 
 -- name: RecordedOf
--- Which of these types have a handler, in whichever process.
+-- Which of these routes have a handler in some process.
 SELECT h.topic, h.type
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
 JOIN {schema}.consumer_handler h ON h.consumer = $1::text AND h.topic = k.topic AND h.type = k.type
@@ -31,12 +31,13 @@ JOIN {schema}.consumer_handler h ON h.consumer = $1::text AND h.topic = k.topic 
 DELETE FROM {schema}.consumer_handler WHERE consumer = $1::text AND topic = $2::text AND type = $3::text
 
 -- name: WakeRetired
--- What has waited for a handler is stepped over now.
+-- Events that wait for a retired handler are due: they are settled without a handler then.
 UPDATE {schema}.parked SET reason = 'gap', next_at = now()
 WHERE consumer = $1::text AND topic = $2::text AND type = $3::text AND reason = 'unhandled'
 
 -- name: WakeUnhandled
--- What waits for a handler that this process has is due: of a stream only what stands first, or has its predecessors handled.
+-- Events that wait for a handler that this process has are due: in a stream only the first one, or one whose predecessors were
+-- handled.
 UPDATE {schema}.parked p SET reason = 'gap', next_at = now()
 FROM (
     SELECT u.consumer, u.source, u.event_id
@@ -95,7 +96,7 @@ UPDATE {schema}.position SET skipped = $5::bigint[]
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
 
 -- name: InsertInbox
--- Which of these events are new to the consumer, and the digest of those that are not (null: entered at this moment).
+-- Which of these events are new to the consumer, and the digest of those that are not (null: inserted at this moment).
 WITH event AS (
     SELECT id::uuid AS event_id, source, digest
     FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::bigint[])) AS k (id, source, digest)
@@ -110,20 +111,26 @@ FROM event e
 LEFT JOIN entered n ON n.event_id = e.event_id AND n.source = e.source
 LEFT JOIN {schema}.inbox i ON i.event_id = e.event_id AND i.source = e.source AND i.consumer = $1::text
 
--- name: LeaveInbox
+-- name: DeleteInbox
 DELETE FROM {schema}.inbox i
 USING ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
 WHERE i.event_id = k.id::uuid AND i.source = k.source AND i.consumer = $1::text
 
--- name: ParkedOf
--- Which of these events are parked, and what of.
+-- name: FindInbox
+-- Which of these events are in the inbox, and the digest of each.
+SELECT i.event_id::text, i.source, i.digest
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
+JOIN {schema}.inbox i ON i.event_id = k.id::uuid AND i.source = k.source AND i.consumer = $1::text
+
+-- name: FindParked
+-- Which of these events are parked.
 SELECT p.event_id::text, p.source
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
 JOIN {schema}.parked p ON p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid
 
 -- name: Wake
--- Of each stream the first parked event is due, unless it waits for its own next attempt, for a handler or for a person;
--- and so is the first whose predecessor was handled, should another stand before it whose was not.
+-- Makes the first parked event of each stream due, unless it waits for its next attempt, for a handler or for an operator; and
+-- the first one whose predecessor was handled, if that of an earlier one was not.
 UPDATE {schema}.parked p SET next_at = now()
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, last)
 CROSS JOIN LATERAL (
@@ -139,7 +146,7 @@ WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = h.event_id
   AND (p.reason IN ('gap', 'busy') OR p.reason = 'retry' AND p.next_at = 'infinity'::timestamptz)
 
 -- name: InsertParked
--- $5 is the delay in seconds; null: until what it waits behind is done.
+-- $5 is the delay in seconds; null: until another event makes it due.
 INSERT INTO {schema}.parked (
     consumer, event_id, reason, attempts, next_at, last_error,
     source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
@@ -153,7 +160,7 @@ INSERT INTO {schema}.parked (
 ON CONFLICT DO NOTHING
 
 -- name: TakeDue
--- Whoever takes an event has it for $3 seconds; should it die, the event is due again then.
+-- Claims due events for $3 seconds, after which they are due again: a process that has claimed them may have died.
 UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_interval(secs => $3::float8)
 FROM (
     SELECT source, event_id FROM {schema}.parked
@@ -165,19 +172,19 @@ WHERE p.consumer = $1::text AND p.source = due.source AND p.event_id = due.event
 RETURNING p.event_id::text, p.source, p.topic, p.subject, p.sequence, p.timeout_name <> ''
 
 -- name: PutBack
--- What was taken and can't be run now.
+-- Releases the claim of events that can't be run now.
 UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8)
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (source, id)
 WHERE p.consumer = $1::text AND p.source = k.source AND p.event_id = k.id::uuid AND p.reason <> 'dead'
 
 -- name: NextDue
--- In seconds from now; no row: nothing waits for a time.
+-- When the next event is due, in seconds from now; no row: none waits for a time.
 SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM {schema}.parked
 WHERE consumer = $1::text AND reason <> 'dead' AND next_at < 'infinity'::timestamptz
 ORDER BY next_at LIMIT 1
 
 -- name: WakeStranded
--- A follower whose head is gone without waking it: somebody deleted rows by hand.
+-- Events whose earlier one is gone without having made them due, because rows were deleted by hand.
 UPDATE {schema}.parked p SET next_at = now()
 WHERE p.consumer = $1::text AND p.reason IN ('retry', 'gap', 'busy') AND p.next_at = 'infinity'::timestamptz
   AND NOT EXISTS (
@@ -213,14 +220,14 @@ SET reason = $4::text, attempts = $5::integer, last_error = $6::text,
     next_at = coalesce(clock_timestamp() + pg_catalog.make_interval(secs => $7::float8), 'infinity'::timestamptz)
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason <> 'dead'
 
--- name: Unplace
--- The event is a dead letter that holds nobody.
+-- name: DeadUnordered
+-- The event becomes a dead letter without order, which holds back no other.
 UPDATE {schema}.parked
 SET reason = 'dead', sequence = 0, previous = 0, last_error = $4::text, next_at = 'infinity'::timestamptz
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 
--- name: UnplaceBetween
--- So are those of a stream that lie between two sequences, exclusively: the chain has gone another way.
+-- name: DeadUnorderedBetween
+-- The same for the events of a stream between two sequences, exclusively.
 UPDATE {schema}.parked
 SET reason = 'dead', sequence = 0, previous = 0, last_error = $7::text, next_at = 'infinity'::timestamptz
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
@@ -237,13 +244,13 @@ UPDATE {schema}.parked SET next_at = 'infinity'::timestamptz
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason <> 'dead'
 
 -- name: EndTimeout
--- An event of a timeout of this database was settled without firing: its epoch is over.
+-- Ends the epoch of a timeout of this database whose event was settled without firing.
 DELETE FROM {schema}.timeout t
 USING {schema}.installation i
 WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.id::text = $4::text
 
 -- name: List
--- $1: dead letters (true) or what waits (false). Empty text and null mean any.
+-- $1: dead letters (true) or waiting events (false). Empty text and null mean any.
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
@@ -266,8 +273,8 @@ ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $7::bigint
 
 -- name: RetryFree
--- Those that a handler's transaction has locked are left, and returned: to wait for one while holding others is how
--- deadlocks come about.
+-- Retries the dead letters that no handler's transaction has locked, and returns the others: waiting for one while holding
+-- locks of others could deadlock.
 WITH wanted AS (
     SELECT consumer, source, id::uuid AS event_id FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS w (consumer, source, id)
 ), free AS (
@@ -286,7 +293,7 @@ UPDATE {schema}.parked SET reason = 'retry', attempts = 0, next_at = now()
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason = 'dead'
 
 -- name: AcceptGap
--- Only the first of a stream: what waits behind it has its predecessor.
+-- Only for the first parked event of a stream: the predecessors of the others are parked.
 UPDATE {schema}.parked p SET reason = 'retry', next_at = now()
 WHERE p.consumer = $1::text AND p.event_id = $2::text::uuid AND p.reason = 'gap'
   AND NOT EXISTS (
@@ -300,11 +307,11 @@ UPDATE {schema}.position SET sequence = $5::bigint
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
 
 -- name: Retention
--- The longest for which any consumer needs the inbox, $1 included, in seconds.
+-- The longest inbox retention of all consumers, at least $1, in seconds.
 SELECT greatest(pg_catalog.max(extract(epoch FROM inbox_retention)::float8), $1::float8) FROM {schema}.consumer
 
 -- name: ExpirePositions
--- $3: seconds that are added to what each consumer asks for. A row in use is left for the next time. (The OFFSET has
+-- $3: seconds that are added to the retention of each consumer. A row in use is left for the next time. (The OFFSET has
 -- parked rows looked up one by one.)
 DELETE FROM {schema}.position
 WHERE ctid = ANY (ARRAY (

@@ -8,27 +8,27 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Route is what selects a handler of a consumer.
+// Route selects a handler of a consumer: a topic and a type of event.
 type Route struct{ Topic, Type string }
 
 // Registration is what a consumer records about itself when it starts.
 type Registration struct {
 	InboxRetention    time.Duration
 	PositionRetention time.Duration
-	Routes            []Route // it has handlers for
-	// Where the consumer begins in topics that it reads for the first time: now, at BeginAt, or, if that is nil, with the
-	// oldest event.
+	Routes            []Route // those that it has handlers for
+	// BeginNow and BeginAt say where the consumer begins in topics that it reads for the first time: now, at BeginAt, or, if
+	// that is nil, with the oldest event.
 	BeginNow bool
 	BeginAt  *time.Time
 }
 
-// Topic is when a consumer first read a topic, and which of its events it handles.
+// Topic is a topic that a consumer reads.
 type Topic struct {
-	Born  time.Time
-	Begin time.Time // events recorded before are stepped over; zero: none
+	Born  time.Time // when the consumer first read it
+	Begin time.Time // events recorded before are settled without a handler; zero: none
 }
 
-// Register records a consumer, and returns since when it reads its topics and all routes that any process has recorded.
+// Register records a consumer, and returns its topics and all routes that any process has recorded for it.
 func (c Consumer) Register(ctx context.Context, db DB, r Registration) (topics map[string]Topic, recorded []Route, err error) {
 	names, types := routeColumns(r.Routes)
 	topics = map[string]Topic{}
@@ -69,8 +69,8 @@ func (c Consumer) QueueRecorded(q *pgx.Batch, routes []Route, recorded map[Route
 	})
 }
 
-// Retire deletes the record of a handler, and makes due what has waited for it: it is stepped over then. It returns how many
-// events waited, and false if there was no such record.
+// Retire deletes the record of a handler, and makes the events that wait for it due: they are settled without a handler then.
+// It returns how many events waited, and false if there was no such record.
 func (c Consumer) Retire(ctx context.Context, tx pgx.Tx, r Route) (waited int64, retired bool, err error) {
 	tag, err := tx.Exec(ctx, c.sql.Get("Retire"), c.name, r.Topic, r.Type)
 	if err != nil {

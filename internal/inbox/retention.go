@@ -14,7 +14,7 @@ import (
 // expireRows is how many rows a statement deletes.
 const expireRows = 1000
 
-// Retention returns the longest time for which any consumer of the schema needs the inbox, and at least own.
+// Retention returns the longest inbox retention of all consumers of the schema, but at least own.
 func (s Store) Retention(ctx context.Context, db DB, own time.Duration) (time.Duration, error) {
 	var longest float64
 	if err := db.QueryRow(ctx, s.sql.Get("Retention"), own.Seconds()).Scan(&longest); err != nil {

@@ -18,10 +18,10 @@ import (
 //go:embed queries.sql
 var queriesFile string
 
-// ReadCommitted is the isolation level that the locks rest on.
+// ReadCommitted is the isolation level that the locks require: see the package comment.
 var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
-// DB runs statements. A *pgxpool.Pool and a pgx.Tx are ones.
+// DB runs statements. *pgxpool.Pool and pgx.Tx implement it.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -29,16 +29,16 @@ type DB interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// Store is the SQL of all consumers of a schema.
+// Store runs the statements that concern all consumers of a schema.
 type Store struct{ sql queries.Set }
 
-// New returns the SQL for the tables of a schema.
+// New returns the Store of a schema.
 func New(schema string) Store { return Store{queries.Parse(queriesFile, schema)} }
 
-// Consumer returns the SQL of one consumer.
+// Consumer returns the Consumer with a name.
 func (s Store) Consumer(name string) Consumer { return Consumer{s.sql, name} }
 
-// Consumer is the SQL of one consumer of a schema.
+// Consumer runs the statements for one consumer of a schema.
 type Consumer struct {
 	sql  queries.Set
 	name string
@@ -46,25 +46,25 @@ type Consumer struct {
 
 // Key identifies an event.
 type Key struct {
-	Source string // as the tables have it, see CleanKey
+	Source string // as stored in the tables, see CleanKey
 	ID     uuid.UUID
 }
 
 // KeyOf returns the key of an event.
 func KeyOf(e rocketflow.Event) Key { return Key{CleanKey(e.Source), e.ID} }
 
-// Entry is what the inbox says of an event.
+// Entry is the row of an event in the inbox.
 type Entry struct {
-	Fresh  bool   // it entered the inbox in this transaction
-	Digest *int64 // of the content that entered; nil if that is unknown
+	Fresh  bool   // this transaction has inserted it
+	Digest *int64 // of the event's content; nil if that is unknown
 }
 
 // UsesInbox reports whether an event is recorded in the inbox. An ordered event is recorded by its stream's position, and the
 // event of a timeout by the timeout's row, which its firing deletes.
 func UsesInbox(e rocketflow.Event) bool { return !e.Ordered() && e.TimeoutName == "" }
 
-// QueueEnter enters events into the inbox and writes to entries what it says of each.
-func (c Consumer) QueueEnter(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
+// QueueInsertEntries inserts events into the inbox, if they aren't there, and writes their rows to entries.
+func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
 	ids, sources := keyColumns(events)
 	digests := make([]int64, len(events))
 	for i, e := range events {
@@ -85,10 +85,25 @@ func (c Consumer) QueueEnter(q *pgx.Batch, events []rocketflow.Event, entries ma
 	})
 }
 
-// QueueLeave takes events out of the inbox that entered it in this transaction.
-func (c Consumer) QueueLeave(q *pgx.Batch, events []rocketflow.Event) {
+// QueueEntriesOf reads the inbox's rows of events and writes them to entries. It inserts no row.
+func (c Consumer) QueueEntriesOf(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
 	ids, sources := keyColumns(events)
-	q.Queue(c.sql.Get("LeaveInbox"), c.name, ids, sources)
+	q.Queue(c.sql.Get("FindInbox"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
+		var id, source string
+		var found Entry
+		_, err := pgx.ForEachRow(rows, []any{&id, &source, &found.Digest}, func() error {
+			entries[Key{source, uuid.MustParse(id)}] = found
+			found = Entry{}
+			return nil
+		})
+		return err
+	})
+}
+
+// QueueDeleteEntries deletes the rows of events that this transaction has inserted.
+func (c Consumer) QueueDeleteEntries(q *pgx.Batch, events []rocketflow.Event) {
+	ids, sources := keyColumns(events)
+	q.Queue(c.sql.Get("DeleteInbox"), c.name, ids, sources)
 }
 
 // QueueNow reads Postgres' clock.
@@ -117,7 +132,7 @@ func keyColumns(events []rocketflow.Event) (ids, sources []string) {
 	return ids, sources
 }
 
-// seconds returns a delay as the statements take it: null stands for no end.
+// seconds returns a delay as a parameter of a statement: null stands for UntilWoken.
 func seconds(d time.Duration) *float64 {
 	if d < 0 {
 		return nil

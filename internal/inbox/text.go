@@ -6,21 +6,21 @@ import (
 )
 
 const (
-	// maxKey bounds what Postgres must index of an event that some other producer sent, in bytes.
+	// maxKey is the maximum length of an indexed column, in bytes: events of other producers may have longer values.
 	maxKey = 1000
-	// MaxError is how much of an error's text a row keeps, in bytes.
+	// MaxError is the maximum length of an error's text in a row, in bytes.
 	MaxError = 4 << 10
 )
 
-// Clean makes any bytes into text that Postgres takes.
+// Clean makes any bytes into text that Postgres accepts.
 func Clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }
 
-// CleanKey is Clean for what is indexed.
+// CleanKey is Clean for indexed columns, which are cut to maxKey.
 func CleanKey(s string) string { return cut(Clean(s), maxKey) }
 
-// ErrorText returns the text of an error as a row keeps it; empty for nil.
+// ErrorText returns the text of an error for a row, cut to MaxError; empty for nil.
 func ErrorText(err error) string {
 	if err == nil {
 		return ""

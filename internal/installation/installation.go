@@ -1,5 +1,6 @@
-// Package installation reserves a Postgres schema for one service. The tables of a schema are subject to the retention of one
-// service, are swept to the broker of one service, and contain names of timeouts and sagas that are unique within one service.
+// Package installation assigns a Postgres schema to one service. Two services can't share a schema: its tables are subject to
+// the retention of one service, are swept to the broker of one service, and contain names of timeouts and sagas that are
+// unique within one service.
 package installation
 
 import (
@@ -61,9 +62,9 @@ func Read(ctx context.Context, pool *pgxpool.Pool, schema string) (id, owner str
 	return id, owner, nil
 }
 
-// Give assigns the schema to source, whatever source it belongs to, and returns the previous one. It serves services that were
-// renamed.
-func Give(ctx context.Context, pool *pgxpool.Pool, schema, source string) (before string, err error) {
+// SetOwner assigns the schema to source, whatever source it belongs to, and returns the previous one. It is for services that
+// were renamed.
+func SetOwner(ctx context.Context, pool *pgxpool.Pool, schema, source string) (before string, err error) {
 	if _, before, err = Read(ctx, pool, schema); err != nil {
 		return "", err
 	}

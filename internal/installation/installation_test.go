@@ -35,7 +35,7 @@ func TestSchemaBelongsToOneSource(t *testing.T) {
 		}
 	}
 
-	if before, err := installation.Give(ctx, pool, schema, "billing"); err != nil || before != "orders" {
+	if before, err := installation.SetOwner(ctx, pool, schema, "billing"); err != nil || before != "orders" {
 		t.Fatalf("give: %q, %v", before, err)
 	}
 	if _, err := installation.Claim(ctx, pool, schema, "billing"); err != nil {

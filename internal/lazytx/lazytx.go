@@ -1,5 +1,5 @@
-// Package lazytx runs a Postgres transaction in as few round trips as it can: BEGIN goes with the first statement, and
-// COMMIT may go with the last.
+// Package lazytx runs a Postgres transaction in few round trips: BEGIN is sent with the first statement, and COMMIT can be
+// sent with the last.
 //
 //	tx := lazytx.New(conn, pgx.TxOptions{})                        // sends nothing
 //	_, err := tx.Exec(ctx, "UPDATE account SET cents = $1", cents) // BEGIN and UPDATE: one round trip
@@ -60,8 +60,8 @@ func Run(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, batch *
 // savepoint or a large object was begun, or the options name a commit statement.
 func (t *Tx) CommitsSeparately() bool { return t.separate || t.options.CommitQuery != "" }
 
-// Gone reports whether the transaction ended by itself: with its connection, or by a statement such as ROLLBACK. What is
-// run after that would be committed by itself.
+// Gone reports whether the transaction ended without Commit or Rollback: with its connection, or by a statement such as
+// ROLLBACK. A statement after that would be committed by itself.
 func (t *Tx) Gone() bool { return t.begun != nil && t.raw.PgConn().TxStatus() == 'I' }
 
 // TxStatus returns the status of the connection as pgconn.PgConn does. Unlike Conn it doesn't begin the transaction.
@@ -238,7 +238,7 @@ func (t *Tx) ensureBegunNow() error {
 	return t.EnsureBegun(ctx)
 }
 
-// Commit implements pgx.Tx. NotCommitted tells what its error means.
+// Commit implements pgx.Tx. NotCommitted reports whether an error means that Postgres did not commit.
 func (t *Tx) Commit(ctx context.Context) error {
 	if t.ended {
 		return pgx.ErrTxClosed
@@ -261,15 +261,15 @@ func (t *Tx) Commit(ctx context.Context) error {
 
 var errConnClosed = errors.New("the connection was closed before the commit")
 
-// unsentError says why no COMMIT was sent. (pgconn.SafeToRetry can't say it: it is true of a connection that was lost
-// behind COMMIT as well.)
+// unsentError means that COMMIT was not sent, and why. (pgconn.SafeToRetry is no substitute: it is also true for a connection
+// that was lost after COMMIT.)
 type unsentError struct{ error }
 
 func (e unsentError) Unwrap() error { return e.error }
 
-// NotCommitted reports whether an error of COMMIT proves that Postgres did not commit. If it returns false for an error,
-// nobody knows. A FATAL error proves nothing: Postgres may be shut down while it waits for a replica, with the commit
-// already on its disk.
+// NotCommitted reports whether an error of COMMIT proves that Postgres did not commit. If it returns false for an error, the
+// outcome is unknown. A FATAL error proves nothing: Postgres may have been shut down while it waited for a replica, with the
+// commit already on its disk.
 func NotCommitted(err error) bool {
 	var unsent unsentError
 	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || errors.As(err, &unsent) {
@@ -279,7 +279,7 @@ func NotCommitted(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR"
 }
 
-// abort rolls back what has begun, also when ctx has ended.
+// abort rolls the transaction back, also when ctx has ended.
 func (t *Tx) abort(ctx context.Context) error {
 	if t.begun == nil {
 		return nil
@@ -306,9 +306,9 @@ func (t *Tx) end() {
 	t.conn.Release() // the pool closes the connection if a transaction is left on it
 }
 
-// CommitWith runs what is queued and commits, in one round trip. Postgres skips what follows a statement that fails, so an
-// error is one of three: if open is true, COMMIT was not run and the transaction waits for Rollback; otherwise it has
-// ended, and NotCommitted tells whether it is known that Postgres did not commit.
+// CommitWith runs the queued statements and commits, in one round trip. Postgres skips what follows a statement that fails.
+// After an error, if open is true, COMMIT was not run and the caller must call Rollback; otherwise the transaction has ended,
+// and NotCommitted reports whether it is known that Postgres did not commit.
 func (t *Tx) CommitWith(ctx context.Context, queued *pgx.Batch) (open bool, err error) {
 	switch {
 	case t.ended:

@@ -209,7 +209,7 @@ func TestOptionsApply(t *testing.T) {
 }
 
 // A statement that fails together with COMMIT leaves the transaction open; COMMIT's own failure ends it.
-func TestErrorsOfCommitAreTold(t *testing.T) {
+func TestErrorsOfCommitAreReported(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
@@ -236,7 +236,7 @@ func TestErrorsOfCommitAreTold(t *testing.T) {
 	}
 	b.rows(1)
 
-	// An earlier statement failed: Postgres would answer COMMIT with ROLLBACK.
+	// An earlier statement failed: Postgres would respond to COMMIT with ROLLBACK.
 	tx = b.begin(pgx.TxOptions{})
 	_, _ = tx.Exec(ctx, "INSERT INTO entry (id) VALUES ($1)", 1)
 	if err := tx.Commit(ctx); !errors.Is(err, pgx.ErrTxCommitRollback) || !lazytx.NotCommitted(err) {

@@ -3,8 +3,8 @@
 // transaction mode may stand in between.
 //
 // A lease is no lock. A holder that was frozen may continue for a moment, until its next Acquire, although another process
-// holds the lease by then. So a lease only saves work, and only jobs that two processes may do at the same time without harm
-// are done under one. What must not happen twice is decided by the statement that does it, by a row that it finds or locks.
+// holds the lease by then. So a lease only saves work, and is used only for jobs that two processes may do at the same time
+// without damage. A statement that must not take effect twice checks that by a row that it finds or locks.
 //
 //   - The sweep of the outbox: two processes that send the same event cause a duplicate, which the inbox of its consumers
 //     absorbs. Acknowledgements are inserted with ON CONFLICT DO NOTHING. The sweep state is written in one statement that

@@ -1,7 +1,7 @@
 -- name: Acquire
 -- Takes the lease if it is free, expired or the caller's own. While another holds it nothing is written, and no transaction
--- id is used: processes that wait for their turn ask every second. The same goes for the holder while more than half of
--- the time is left. What expires later than twice the time from now was written before the clock was set back.
+-- id is used, as waiting processes run this every second. The same goes for the holder while more than half of the time is
+-- left. A lease that expires later than twice the time from now was written before the clock was set back, and is free.
 WITH held AS MATERIALIZED (
     SELECT l.holder, l.expires_at FROM {schema}.lease l
     WHERE l.name = $1::text AND l.expires_at > clock_timestamp()

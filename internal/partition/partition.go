@@ -28,12 +28,12 @@ import (
 const lockTimeout = "500ms"
 
 // turnTimeout bounds the wait for another process that makes or drops partitions of the schema. That one needs a few
-// lockTimeouts at most, unless its machine or network failed: then its lock ends when Postgres notices, and those who wait
-// give up and retry later instead of holding a connection each.
+// lockTimeouts at most, unless its machine or network failed: then its lock ends when Postgres notices, and waiting processes
+// give up and retry later, so that they don't hold a connection each.
 const turnTimeout = "5s"
 
-// idleTimeout ends the transaction of a process that froze, or lost its network, between two statements: it would lock all
-// others out of the tables.
+// idleTimeout ends the transaction of a process that froze, or lost its network, between two statements, because its locks
+// block all others.
 const idleTimeout = "10s"
 
 // Table is a partitioned table.
@@ -58,10 +58,10 @@ func (t Table) day(at time.Time) Day {
 // Quoted returns the partition's quoted name with its schema, for statements.
 func (d Day) Quoted() string { return pgx.Identifier{d.Table.Schema, d.Name}.Sanitize() }
 
-// Bounds returns the least UUIDv7 of the day and of the next day.
+// Bounds returns the lowest UUIDv7 of the day and of the next day.
 func (d Day) Bounds() (from, to string) { return bound(d.Start), bound(d.Start.AddDate(0, 0, 1)) }
 
-// bound returns the least UUIDv7 of an instant.
+// bound returns the lowest UUIDv7 of an instant.
 func bound(at time.Time) string {
 	var id uuid.UUID
 	ms := uint64(at.UnixMilli())
@@ -131,9 +131,9 @@ func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
 	return days, nil
 }
 
-// Drop drops partitions, all or none, unless keep returns true. keep, if not nil, is called in the same transaction while
-// all others are locked out of the tables, so it may look into them, briefly. dropped is false as well if another process
-// has dropped them before.
+// Drop drops partitions, all or none, unless keep returns true. keep, if not nil, is called in the same transaction while the
+// tables are locked for all others, and may read them briefly. dropped is also false if another process has dropped them
+// before.
 func Drop(ctx context.Context, pool *pgxpool.Pool, days []Day, keep func(ctx context.Context, tx pgx.Tx) (bool, error)) (dropped bool, err error) {
 	err = exclusively(ctx, pool, days[0].Table, func(tx pgx.Tx) error {
 		var exists bool
@@ -171,10 +171,10 @@ var ErrBusy = errors.New("table is in use")
 
 // exclusively runs fn in a transaction that is the only one to make or drop partitions of the schema.
 func exclusively(ctx context.Context, pool *pgxpool.Pool, t Table, fn func(pgx.Tx) error) error {
-	// Read committed: a snapshot from before the lock would not show keep what came meanwhile.
+	// Read committed: with a snapshot from before the lock, keep would not see rows that came meanwhile.
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
-		// The lock is the transaction's: it needs no session, and a pooler may stand in between.
+		// The lock belongs to the transaction, not to the session, so that a pooler in transaction mode works.
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+turnTimeout+"'; SET LOCAL idle_in_transaction_session_timeout = '"+idleTimeout+"'"); err != nil {
 			return err
 		}

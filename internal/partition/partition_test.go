@@ -71,8 +71,8 @@ func TestPartitionsAreMadeAndDropped(t *testing.T) {
 	}
 }
 
-// A process that froze while it made or dropped a partition holds the others up for a moment only, whichever of them asks.
-func TestFrozenProcessBlocksNobodyForLong(t *testing.T) {
+// A process that froze while it made or dropped a partition blocks others only briefly.
+func TestFrozenProcessBlocksOthersBriefly(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)

@@ -7,7 +7,7 @@ import (
 )
 
 // ValidateMissingEvents returns a *rocketflow.FieldError for a request that can't be about any stream. Requests are input from
-// outside: whoever may publish to the topic can send one.
+// outside: any user with the right to publish to the topic can send one.
 func ValidateMissingEvents(m rocketflow.MissingEvents) error {
 	bad := func(field, value, want string) error {
 		return valid.Field(field, printable.Quote(value, printable.Name)+": want "+want)
@@ -20,7 +20,7 @@ func ValidateMissingEvents(m rocketflow.MissingEvents) error {
 	case m.Topic == "" || len(m.Topic) > rocketflow.MaxTopic || !isName(m.Topic, "%|"):
 		return bad("topic", m.Topic, "that of a stream")
 	case m.After < 0 || m.Until <= m.After || m.Until > rocketflow.MaxSequence:
-		return valid.Fieldf("until", "%d after %d: want two sequences that rise, up to %d", m.Until, m.After, int64(rocketflow.MaxSequence))
+		return valid.Fieldf("until", "%d after %d: want two ascending sequences, up to %d", m.Until, m.After, int64(rocketflow.MaxSequence))
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func TestBadEventsInATopicHoldUpNoOther(t *testing.T) {
 	s.wantHandled(box, "same") // of the aggregate of the unknown type
 	s.wantHandled(box, "another")
 	if e := <-skipped; e.Type != unknown.Type {
-		t.Errorf("stepped over %s", e.Type)
+		t.Errorf("skipped %s", e.Type)
 	}
 
 	dead := testoperator.New(t, s.pool, s.schema)

@@ -24,7 +24,7 @@ func TestTransactionsGoOnWhileTheBrokerIsPaused(t *testing.T) {
 	t.Run("half messages", func(t *testing.T) { throughAPause(t, outbox.HalfMessages) })
 }
 
-func throughAPause(t *testing.T, gear outbox.Path) {
+func throughAPause(t *testing.T, path outbox.Path) {
 	mq := testbroker.Start(t)
 	s := setup(t, mq.NameServer())
 	const halfTimeout, callers = 300 * time.Millisecond, 8
@@ -38,7 +38,7 @@ func throughAPause(t *testing.T, gear outbox.Path) {
 		relayed atomic.Int64
 	)
 	box := s.outbox(func(c *outbox.Config) {
-		c.Path, c.HalfTimeout, c.MaxHalfMessages = gear, halfTimeout, 3
+		c.Path, c.HalfTimeout, c.MaxHalfMessages = path, halfTimeout, 3
 		c.Listener = &outbox.Listener{
 			PathChanged: func(i outbox.PathInfo) {
 				mu.Lock()
@@ -94,13 +94,13 @@ func throughAPause(t *testing.T, gear outbox.Path) {
 			return nil
 		})
 	}
-	eventually(t, 60*time.Second, "the gears are in use", func() bool { return halves.Load() > 20 && (gear != outbox.Auto || relayed.Load() > 5) })
+	eventually(t, 60*time.Second, "both paths are in use", func() bool { return halves.Load() > 20 && (path != outbox.Auto || relayed.Load() > 5) })
 	if err := mq.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	before := sent.Load()
 	eventually(t, 30*time.Second, "transactions go on", func() bool { return sent.Load() > before+500 })
-	if gear == outbox.HalfMessages && opens.Load() == 0 {
+	if path == outbox.HalfMessages && opens.Load() == 0 {
 		t.Error("the breaker didn't open")
 	}
 	if err := mq.Continue(); err != nil {
@@ -122,11 +122,11 @@ func throughAPause(t *testing.T, gear outbox.Path) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; told %v",
+	t.Logf("%d events, %d by half messages; %d half messages in vain; %d transactions took longer than the half timeout; warnings %v",
 		sent.Load(), halves.Load(), inVain.Load(), slow.Load(), changes)
 	// Those that taught the breaker, or were in flight then, and the probes: two at a time.
 	most := int64(3 + 2 + 2*5)
-	if gear == outbox.HalfMessages {
+	if path == outbox.HalfMessages {
 		most += callers
 	}
 	if n := inVain.Load(); n > most {

@@ -18,7 +18,7 @@ import (
 )
 
 // halfDeaf is a RocketMQ that takes half messages and nothing after them, as when the network fails at the worst moment:
-// only its own questions can bring the events out. It answers those as ever.
+// only its check-backs can send the events. Its responses to them arrive as usual.
 type halfDeaf struct{ *rocketmq.Client }
 
 func (halfDeaf) Send(context.Context, broker.Message) (broker.Receipt, error) {
@@ -39,7 +39,7 @@ type deafTransactor struct{ broker.TransactionProducer }
 // Commit fails in a way that the outbox doesn't take for an outage.
 func (deafTransactor) Commit(context.Context, broker.Half) error { return broker.ErrRejected }
 
-// checkLog is what an outbox answered.
+// checkLog records the decisions of an outbox.
 type checkLog struct {
 	mu      sync.Mutex
 	commits map[uuid.UUID]int
@@ -82,7 +82,7 @@ func (l *checkLog) committed() (events, commits int) {
 	return len(l.commits), commits
 }
 
-// orphans are fewer than the workers for checks, so that repeated questions are answered while the first wait.
+// orphans are fewer than the workers for checks, so that repeated check-backs are decided while the first ones wait.
 const orphans = 20
 
 // onlyChecks leaves the rescue to the check-back.
@@ -105,7 +105,7 @@ func (s *service) orphan(box *outbox.Outbox) {
 // awaitRounds returns when the broker has gone through all half messages some times more.
 func (s *service) awaitRounds(rounds int) {
 	s.t.Helper()
-	asked := make(chan struct{}, 100)
+	checked := make(chan struct{}, 100)
 	var mu sync.Mutex
 	n := 0
 	tr, err := s.client.OpenTransactionProducer(s.t.Context(), s.topic+"-rounds", func(context.Context, broker.Check) (broker.Decision, func(error)) {
@@ -114,7 +114,7 @@ func (s *service) awaitRounds(rounds int) {
 		if n++; n < rounds {
 			return broker.Unknown, nil
 		}
-		return broker.Rollback, func(error) { asked <- struct{}{} }
+		return broker.Rollback, func(error) { checked <- struct{}{} }
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -124,9 +124,9 @@ func (s *service) awaitRounds(rounds int) {
 		s.t.Fatal(err)
 	}
 	select {
-	case <-asked:
+	case <-checked:
 	case <-time.After(60 * time.Second):
-		s.t.Fatal("the broker doesn't ask")
+		s.t.Fatal("the broker doesn't check")
 	}
 }
 
@@ -139,12 +139,12 @@ func (s *service) wantOnce(d *deliveries, l *checkLog) {
 		s.t.Errorf("%d deliveries of %d events, want %d of as many", deliveries, events, orphans)
 	}
 	if events, commits := l.committed(); events != orphans || commits != orphans {
-		s.t.Errorf("%d checks of %d events were answered with commit, want %d of as many", commits, events, orphans)
+		s.t.Errorf("%d checks of %d events were decided with commit, want %d of as many", commits, events, orphans)
 	}
 	eventually(s.t, 10*time.Second, "all are written down as out", func() bool { return s.count("SELECT count(*) FROM outbox_ack") == orphans })
 }
 
-// TestSlowCheckBacksDeliverNoEventTwice has Postgres answer slowly while the broker repeats its check-backs: the answers
+// TestSlowCheckBacksDeliverNoEventTwice makes Postgres respond slowly while the broker repeats its check-backs: the responses
 // must not deliver an event twice.
 func TestSlowCheckBacksDeliverNoEventTwice(t *testing.T) {
 	t.Parallel()
@@ -165,12 +165,12 @@ func TestSlowCheckBacksDeliverNoEventTwice(t *testing.T) {
 	}
 	s.orphan(box) // doesn't need that table
 	if events, _ := seen.counted(); events != 0 {
-		t.Fatalf("%d events are out before the broker asked", events)
+		t.Fatalf("%d events were sent before the broker checked", events)
 	}
 	begin := time.Now()
-	eventually(t, 60*time.Second, "the broker has asked three times more while the first checks wait", func() bool { return log.unknowns() >= 3*orphans })
+	eventually(t, 60*time.Second, "the broker has checked three times more while the first checks wait", func() bool { return log.unknowns() >= 3*orphans })
 	if _, commits := log.committed(); commits != 0 {
-		t.Fatalf("%d checks answered without the table that tells", commits)
+		t.Fatalf("%d checks decided without the table", commits)
 	}
 	t.Logf("Postgres was slow for %v", time.Since(begin))
 	if err := lock.Rollback(t.Context()); err != nil {
@@ -179,9 +179,9 @@ func TestSlowCheckBacksDeliverNoEventTwice(t *testing.T) {
 	s.wantOnce(seen, &log)
 }
 
-// TestAProcessAnswersTheCheckBacksOfAnother checks that half messages that one process left are answered by another process
+// TestAProcessDecidesTheCheckBacksOfAnother checks that half messages that one process left are decided by another process
 // of its group.
-func TestAProcessAnswersTheCheckBacksOfAnother(t *testing.T) {
+func TestAProcessDecidesTheCheckBacksOfAnother(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	seen := s.watch()

@@ -59,7 +59,7 @@ func (d *deployment) start(version int) *rocketflowtest.Service {
 		r.Handle("ledger", worldTopic, newType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			switch {
 			case d.dead.Load():
-				return handlers.Dead(errors.New("nobody can close this"))
+				return handlers.Dead(errors.New("this can't be closed"))
 			case d.fails.Load():
 				return errors.New("the bank is away")
 			}
@@ -245,7 +245,7 @@ func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 			base := d.w.Now().UnixMicro()
 			d.send(oldType, base, 1, 0)
 			d.send(oldType, base, 4, 3) // sent by the old primary; 3 was not, and both are lost
-			eventually(t, 20*time.Second, "the ghost waits", func() bool { return len(s.Parked()) == 1 })
+			eventually(t, 20*time.Second, "the lost event waits", func() bool { return len(s.Parked()) == 1 })
 			closing := d.send(newType, base, 50, 1)
 			d.send(oldType, base, 60, 50)
 			d.wantWaiting(s, 1)

@@ -30,11 +30,11 @@ func TestStreamsGoOnAfterAFailoverThatLostCommits(t *testing.T) {
 		after []link
 		want  []string // what exists, in its order
 	}{
-		{"the ghost's predecessor is lost", []link{{1, 0}, {2, 1}, {4, 3}}, []link{{50, 2}, {60, 50}}, []string{"1", "2", "50", "60"}},
-		{"several ghosts wait", []link{{1, 0}, {4, 3}, {5, 4}, {7, 6}}, []link{{50, 1}, {60, 50}}, []string{"1", "50", "60"}},
-		{"the ghost was handled", []link{{1, 0}, {2, 1}, {3, 2}}, []link{{50, 2}, {60, 50}}, []string{"1", "2", "50", "60"}},
-		{"ghosts were handled and wait", []link{{1, 0}, {2, 1}, {4, 3}}, []link{{50, 1}, {60, 50}}, []string{"1", "50", "60"}},
-		{"nothing but a ghost was there", []link{{4, 3}}, []link{{50, 0}, {60, 50}}, []string{"50", "60"}},
+		{"the predecessor is lost too", []link{{1, 0}, {2, 1}, {4, 3}}, []link{{50, 2}, {60, 50}}, []string{"1", "2", "50", "60"}},
+		{"several lost events wait", []link{{1, 0}, {4, 3}, {5, 4}, {7, 6}}, []link{{50, 1}, {60, 50}}, []string{"1", "50", "60"}},
+		{"the lost event was handled", []link{{1, 0}, {2, 1}, {3, 2}}, []link{{50, 2}, {60, 50}}, []string{"1", "2", "50", "60"}},
+		{"lost events were handled and wait", []link{{1, 0}, {2, 1}, {4, 3}}, []link{{50, 1}, {60, 50}}, []string{"1", "50", "60"}},
+		{"nothing but a lost event was there", []link{{4, 3}}, []link{{50, 0}, {60, 50}}, []string{"50", "60"}},
 		{"twice", []link{{1, 0}, {3, 2}}, []link{{50, 1}, {70, 60}, {90, 50}, {95, 90}}, []string{"1", "50", "90", "95"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

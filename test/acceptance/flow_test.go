@@ -141,11 +141,11 @@ func (f *flow) publish(what string, events ...rocketflow.Payload) {
 	f.within(what, func(ctx context.Context, tx rocketflow.Tx) error { return tx.Publish(ctx, events...) })
 }
 
-// settle lets all come to rest.
+// settle waits until no work is left.
 func (f *flow) settle(after string) {
 	f.t.Helper()
 	if left := f.w.TrySettle(20 * time.Second); left != nil {
-		f.t.Errorf("after %s: not at rest: %s; Router.Err: %v", after, strings.Join(left, "; "), f.router.Err())
+		f.t.Errorf("after %s: not settled: %s; Router.Err: %v", after, strings.Join(left, "; "), f.router.Err())
 	}
 }
 
@@ -178,7 +178,7 @@ func (f *flow) run() {
 	}
 	f.publish("events that fail once", failing...)
 	f.publish("an event that fails for good, and one behind it", step{Key: "dead", N: 1, Failures: 5}, step{Key: "dead", N: 2})
-	f.publish("an event that nobody holds up", step{Key: "c", N: 1})
+	f.publish("an event that nothing holds back", step{Key: "c", N: 1})
 	f.settle("failures")
 	f.has("step", "c", 1)
 	f.w.FastForward(10 * time.Minute)

@@ -21,7 +21,7 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// isHarmless tells whether a terminal shows text as the line that it is.
+// isHarmless reports whether a terminal shows text unchanged on one line.
 func isHarmless(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// The topics are drawn for each run: payloads tell their topic by their zero value.
+// The topics are drawn for each run: the topic of a payload type is that of its zero value.
 var (
 	orderTopic    = "acceptance-orders-" + uuid.NewString()[:8]
 	deadlineTopic = orderTopic + "-deadlines"
@@ -38,7 +38,7 @@ func (p payment) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: orderTopic, Type: "payment.received", Subject: p.Key}
 }
 
-// outcome tells the world what became of an order.
+// outcome is the event that says how an order ended.
 type outcome struct {
 	Key  string `json:"key"`
 	Kind string `json:"kind"`
@@ -110,7 +110,7 @@ func TestAPaymentAndItsDeadlineNeverBothWin(t *testing.T) {
 		}
 		orders = registerOrders(t, engine)
 		handlers.On(router, "news", func(ctx context.Context, tx rocketflow.Tx, o outcome) error {
-			_, err := tx.Exec(ctx, "INSERT INTO effect (kind, key) VALUES ('told ' || $1, $2)", o.Kind, o.Key)
+			_, err := tx.Exec(ctx, "INSERT INTO effect (kind, key) VALUES ('outcome ' || $1, $2)", o.Kind, o.Key)
 			return err
 		})
 		s.start(timer, engine, router)
@@ -143,11 +143,11 @@ func TestAPaymentAndItsDeadlineNeverBothWin(t *testing.T) {
 		t.Fatal(err)
 	}
 	published := time.Since(begun)
-	eventually(t, 60*time.Second, "all orders are done, and told of", func() bool {
+	eventually(t, 60*time.Second, "all orders are finished, and their outcomes published", func() bool {
 		return s.count("SELECT count(*) FROM saga WHERE finished_at IS NULL") == 0 &&
-			s.count("SELECT count(DISTINCT key) FROM effect WHERE kind LIKE 'told %'") == total
+			s.count("SELECT count(DISTINCT key) FROM effect WHERE kind LIKE 'outcome %'") == total
 	})
-	// The payments that came too late are stepped over, each in its turn.
+	// The payments that came too late are skipped, each in its turn.
 	eventually(t, 30*time.Second, "the sagas have read every stream to its end", func() bool {
 		return s.count(`SELECT count(*) FROM stream JOIN position p USING (source, topic, subject, sequence) WHERE p.consumer = 'sagas-order'`) == total &&
 			s.count("SELECT count(*) FROM parked") == 0
@@ -159,8 +159,8 @@ func TestAPaymentAndItsDeadlineNeverBothWin(t *testing.T) {
 		"effects too many":                         "SELECT count(*) - $1 FROM effect WHERE kind IN ('paid', 'closed')",
 		"orders with both effects, or one twice":   "SELECT count(*) FROM (SELECT FROM effect WHERE kind IN ('paid', 'closed') GROUP BY key HAVING count(*) <> 1) x WHERE $1 > 0",
 		"orders whose effect is not their state's": "SELECT count(*) FROM saga g JOIN effect e USING (key) WHERE e.kind IN ('paid', 'closed') AND e.kind <> g.state AND $1 > 0",
-		"orders told of twice, or wrongly":         "SELECT $1 - count(*) FROM saga g JOIN effect e USING (key) WHERE e.kind = 'told ' || g.state",
-		"news too many":                            "SELECT count(*) - $1 FROM effect WHERE kind LIKE 'told %'",
+		"outcomes published twice, or wrong":       "SELECT $1 - count(*) FROM saga g JOIN effect e USING (key) WHERE e.kind = 'outcome ' || g.state",
+		"outcomes too many":                        "SELECT count(*) - $1 FROM effect WHERE kind LIKE 'outcome %'",
 		"orders closed before their deadline":      "SELECT count(*) FROM saga g JOIN effect e USING (key) WHERE e.kind = 'closed' AND least(e.at, g.finished_at) < (g.data->>'pay_by')::timestamptz AND $1 > 0",
 		"orders closed by something else":          "SELECT count(*) FROM saga_history WHERE (to_state = 'closed') <> (cause_type = 'saga.deadline.order') AND $1 > 0",
 		"timeouts left":                            "SELECT count(*) FROM timeout WHERE $1 > 0",

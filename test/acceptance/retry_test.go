@@ -108,7 +108,7 @@ func TestUnorderedEventsWithSlowHandlersAllHaveTheirEffect(t *testing.T) {
 	}
 }
 
-// TestAnEventTooOldForTheInboxIsADeadLetter checks that an event that is too old to be told from a duplicate is a dead
+// TestAnEventTooOldForTheInboxIsADeadLetter checks that an event that can't be distinguished from a duplicate because it is too old is a dead
 // letter, and is handled when an operator retries it.
 func TestAnEventTooOldForTheInboxIsADeadLetter(t *testing.T) {
 	t.Parallel()

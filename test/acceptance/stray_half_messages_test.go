@@ -19,10 +19,10 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// TestHalfMessagesOfACrashAreAllAnswered leaves thousands of half messages, half of them of transactions that committed, as
-// a crash does. All are answered within 30 s, each committed one is delivered once, and other publications are not delayed.
+// TestHalfMessagesOfACrashAreAllDecided leaves thousands of half messages, half of them of transactions that committed, as
+// a crash does. All are decided within 30 s, each committed one is delivered once, and other publications are not delayed.
 // The environment variable STRAYS sets the number.
-func TestHalfMessagesOfACrashAreAllAnswered(t *testing.T) {
+func TestHalfMessagesOfACrashAreAllDecided(t *testing.T) {
 	strays := 2000
 	if n, err := strconv.Atoi(os.Getenv("STRAYS")); err == nil {
 		strays = n
@@ -132,7 +132,7 @@ func TestHalfMessagesOfACrashAreAllAnswered(t *testing.T) {
 	}
 	slices.Sort(times)
 	p99 := times[len(times)*99/100]
-	t.Logf("%d strays answered in %v (%d commits, %d rollbacks, %d unknown); of %d other transactions p50 took %v, p99 %v",
+	t.Logf("%d strays decided in %v (%d commits, %d rollbacks, %d unknown); of %d other transactions p50 took %v, p99 %v",
 		strays, took, commits, rollbacks, unknowns, len(times), times[len(times)/2], p99)
 	if p99 > time.Second {
 		t.Errorf("p99 of other transactions is %v", p99)

@@ -276,11 +276,11 @@ func runChild(text string) error {
 		return err
 	}
 	var mu sync.Mutex
-	answers := json.NewEncoder(os.Stdout)
+	responses := json.NewEncoder(os.Stdout)
 	send := func(a childReport) {
 		mu.Lock()
 		defer mu.Unlock()
-		_ = answers.Encode(a) // fails only when the parent has ended
+		_ = responses.Encode(a) // fails only when the parent has ended
 	}
 	respond := func(id int64, err error) {
 		a := childReport{ID: id}

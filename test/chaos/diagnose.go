@@ -63,15 +63,15 @@ func (w *world) diagnose(ctx context.Context, lost []string) {
 	}
 	defer names.Close()
 	var cluster remoting.Cluster
-	answer, err := names.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	response, err := names.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
 	if err == nil {
-		err = remoting.DecodeJSON(answer.Body, &cluster)
+		err = remoting.DecodeJSON(response.Body, &cluster)
 	}
 	if err != nil {
 		w.logf("progress: %v", err)
 		return
 	}
-	w.logf("progress: the name server knows %d brokers", len(cluster.Brokers))
+	w.logf("progress: the name server has %d brokers", len(cluster.Brokers))
 	for _, b := range cluster.Brokers {
 		w.diagnoseBroker(ctx, b.Master(), lost)
 	}
@@ -85,9 +85,9 @@ func (w *world) diagnoseBroker(ctx context.Context, address string, lost []strin
 	}
 	defer conn.Close()
 	for _, group := range []string{audit, echo} {
-		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": w.name + "%" + source + "-" + group}})
+		response, err := conn.Call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": w.name + "%" + source + "-" + group}})
 		if err == nil {
-			w.logf("members of %s: %s", group, answer.Body)
+			w.logf("members of %s: %s", group, response.Body)
 		}
 	}
 	for topic, queues := range map[string]int{topicFirst: 4, topicFollow: 2} {
@@ -107,14 +107,14 @@ func (w *world) diagnoseBroker(ctx context.Context, address string, lost []strin
 // logLostMessages logs the offsets of the lost events in a queue. Each element of lost begins with an event's name.
 func (w *world) logLostMessages(ctx context.Context, conn *remoting.Conn, topic string, queue int, lost []string) {
 	for next := int64(0); ; {
-		answer, err := conn.Call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: map[string]string{
+		response, err := conn.Call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: map[string]string{
 			"consumerGroup": w.name + "%" + source + "-" + audit, "topic": w.name + "%" + topic, "queueId": strconv.Itoa(queue), "queueOffset": strconv.FormatInt(next, 10),
 			"maxMsgNums": "32", "sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
 		}})
 		if err != nil { // also at the end of the queue
 			return
 		}
-		records, err := remoting.DecodeRecords(answer.Body)
+		records, err := remoting.DecodeRecords(response.Body)
 		if err != nil || len(records) == 0 {
 			w.logf("%s queue %d from %d: %v", topic, queue, next, err)
 			return
@@ -139,9 +139,9 @@ func (w *world) logLostMessages(ctx context.Context, conn *remoting.Conn, topic 
 }
 
 func offset(ctx context.Context, conn *remoting.Conn, code remoting.Code, fields map[string]string) string {
-	answer, err := conn.Call(ctx, &remoting.Command{Code: code, Ext: fields})
+	response, err := conn.Call(ctx, &remoting.Command{Code: code, Ext: fields})
 	if err != nil {
 		return err.Error()
 	}
-	return answer.Ext["offset"]
+	return response.Ext["offset"]
 }

@@ -21,7 +21,7 @@ const (
 	joined               behavior = "is joined, commits"
 	joinedRaw            behavior = "is joined, its owner commits"
 	heldOpen             behavior = "is held open, commits"
-	hangsInCommit        behavior = "hangs in COMMIT, whose answer is lost"
+	hangsInCommit        behavior = "hangs in COMMIT, whose response is lost"
 	hangsInCommitAborted behavior = "hangs in COMMIT until its backend is terminated"
 )
 
@@ -227,7 +227,7 @@ func (d *generator) addFault() {
 		d.add(name+" is killed", func(p *execution) error { p.w.slots[who].current().kill(); return nil })
 	case n < 22:
 		t := connFault{write: d.oneIn(2), left: 1 + d.rng.IntN(6)}
-		what := map[bool]string{true: "write", false: "answer"}[t.write]
+		what := map[bool]string{true: "write", false: "response"}[t.write]
 		d.add(fmt.Sprintf("%s will lose its connection to Postgres at %s %d", name, what, t.left), func(p *execution) error {
 			p.w.slots[who].current().cutPostgres(t)
 			return nil
@@ -303,7 +303,7 @@ func (s *schedule) String() string {
 		fmt.Fprintf(&b, "  %s\n", p.what)
 	}
 	if f := s.requestFaults; f != nil {
-		fmt.Fprintf(&b, "  requests: drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v\n",
+		fmt.Fprintf(&b, "  requests: drop %.2f, drop response %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v\n",
 			f.Drop, f.DropResponse, f.Duplicate, f.Delay, f.Reorder, f.ResetBefore, f.ResetAfter, f)
 	}
 	return b.String()

@@ -1,4 +1,4 @@
-// Package guardtest tests that a panic in a function of a listener does no harm.
+// Package guardtest tests that a panic in a function of a listener changes nothing else.
 package guardtest
 
 import (

@@ -67,7 +67,7 @@ func TestPackagesImportOnlyTheirLayers(t *testing.T) {
 				t.Errorf("%s imports %s, which is built of it", name, imported)
 			}
 			if within(imported, module) && name == "." {
-				t.Errorf("the root package imports %s: it is the vocabulary, which knows no part", imported)
+				t.Errorf("the root package imports %s: it is the vocabulary, which depends on no part", imported)
 			}
 			if within(imported, module+"/rocketmq") && (slices.Contains(siblings, name) || name == "broker" || name == ".") {
 				t.Errorf("%s imports %s: it may know the port, broker/", name, imported)

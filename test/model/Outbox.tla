@@ -11,47 +11,47 @@ CONSTANTS
     Events,     \* 1..n. An event's number is its transaction's id, too.
     MaxChecks,  \* The broker gives a half message up after so many checks.
     MaxCopies,  \* Copies of an event in its topic are counted to here.
-    MaxFaults,  \* So much goes wrong at most; 99: as often as it likes.
+    MaxFaults,  \* The maximum number of faults; 99: any number.
     Off         \* Guards that are switched off, to see that they are needed.
 
 Guards == {
-    "visible row",  \* A check is answered with commit for a visible row alone.
-    "unknown",      \* Nothing is ended after a COMMIT whose answer was lost.
-    "look up",      \* Nothing is ended after the Commit of a joined transaction
-                    \* returned nil, but for a row that is found committed.
-    "answer",       \* Nothing is acked without the broker's answer.
+    "visible row",  \* A check-back is decided with commit for a visible row only.
+    "unknown",      \* Nothing is ended after a COMMIT whose response was lost.
+    "look up",      \* After the Commit of a joined transaction returned nil, events
+                    \* are sent only if their row is found committed.
+    "response",     \* Nothing is acked without the broker's response.
     "sweep",        \* There is a sweep.
-    "mark",         \* Its mark waits for open transactions.
-    "inbox",        \* A consumer steps over what it has handled,
+    "watermark",    \* Its watermark waits for open transactions.
+    "inbox",        \* A consumer skips what it has handled,
     "link",         \* and waits for the predecessor.
-    "ack"}          \* A check of what has an ack is answered with rollback.
+    "ack"}          \* A check-back of an event with an ack is decided with rollback.
 ASSUME Off \subseteq Guards
 Uncounted == 99
 On(guard) == guard \notin Off
 
 VARIABLES
     (* Postgres of the publisher *)
-    db,      \* What Postgres knows of each transaction.
+    db,      \* The state of each transaction in Postgres.
     stream,  \* The events that have taken their place in the stream, in its order.
     acks,    \* Rows of outbox_ack.
-    again,   \* Transactions that the sweep has to look at, still or again.
+    again,   \* Transactions whose rows the sweep must read, for the first time or again.
     (* memory of processes, which a crash loses *)
     pub,     \* How far the publisher, then its relay, is with each event.
-    held,    \* Events of whose half message the publisher knows.
+    held,    \* Events whose half message the publisher has stored.
     sweep,   \* A pass of the sweep, with the transactions that were open when it began.
     (* the broker *)
-    net,     \* Requests without an answer. Each may arrive late, often or never.
+    net,     \* Requests without a response. Each may arrive late, often or never.
     disk,    \* Half messages stored: END finds them, in whatever state they are.
     open,    \* Half messages without a marker that they were ended.
-    asked,   \* How often each was checked.
+    checks,  \* How often each was checked.
     copies,  \* How often each event was put into its topic.
     (* Postgres of the consumer *)
     handled, \* The effects, in their order.
-    faults   \* How much went wrong.
+    faults   \* The number of faults so far.
 
 postgres == <<db, stream, acks, again>>
 memory   == <<pub, held>>
-halves   == <<disk, open, asked>>
+halves   == <<disk, open, checks>>
 topic    == <<net, copies>>
 vars     == <<postgres, memory, sweep, halves, topic, handled, faults>>
 
@@ -60,14 +60,14 @@ Place(e)  == CHOOSE i \in DOMAIN stream : stream[i] = e  \* its sequence
 Committed == {e \in Events : db[e] = "committed"}
 Ended     == {e \in Events : db[e] \in {"committed", "aborted"}}
 Max(S)    == CHOOSE x \in S : \A y \in S : x >= y
-Resting   == [pass |-> FALSE, open |-> {}]
+NoPass   == [pass |-> FALSE, open |-> {}]
 
 Init ==
     /\ db = [e \in Events |-> "open"]  \* Begun, with an id: the business writes first.
     /\ stream = <<>> /\ acks = {} /\ again = Events
-    /\ pub = [e \in Events |-> "tx"] /\ held = {} /\ sweep = Resting
+    /\ pub = [e \in Events |-> "tx"] /\ held = {} /\ sweep = NoPass
     /\ net = {} /\ disk = {} /\ open = {}
-    /\ asked = [e \in Events |-> 0] /\ copies = [e \in Events |-> 0]
+    /\ checks = [e \in Events |-> 0] /\ copies = [e \in Events |-> 0]
     /\ handled = <<>> /\ faults = 0
 
 -----------------------------------------------------------------------------
@@ -75,17 +75,17 @@ Init ==
 (* event into its topic as often as it comes. What could only add to a      *)
 (* count that is full is forgotten, to have fewer states.                   *)
 
-StoreHalf(e) == disk' = disk \cup {e} /\ open' = open \cup {e} /\ UNCHANGED asked
+StoreHalf(e) == disk' = disk \cup {e} /\ open' = open \cup {e} /\ UNCHANGED checks
 Send(e) ==
     /\ copies' = [copies EXCEPT ![e] = IF @ < MaxCopies THEN @ + 1 ELSE @]
     /\ net' = IF copies'[e] < MaxCopies THEN net ELSE net \ {<<"end", e>>, <<"send", e>>}
 End(e) == e \in disk /\ Send(e) /\ open' = open \ {e} /\ UNCHANGED disk
 
-NoAnswer(request, e) ==
+NoResponse(request, e) ==
     /\ net' = IF request = "half" \/ copies[e] < MaxCopies THEN net \cup {<<request, e>>} ELSE net
     /\ UNCHANGED copies
 
-(* To check and sweep an ack that got lost is the same as an answer that did. *)
+(* For check-back and sweep a lost ack is the same as a lost response. *)
 Ack(e) == acks' = acks \cup {e}
 
 -----------------------------------------------------------------------------
@@ -104,7 +104,7 @@ Record(e) ==
     /\ stream' = Append(stream, e)
     /\ UNCHANGED <<acks, again, memory, sweep, halves, topic, handled>>
 
-(* 2, gear A. Not to take this step, or to take the next, is gear B. *)
+(* 2, the half-message path. Without this step, or after the next, the event takes the relay path. *)
 PrepareHalf(e) ==
     /\ pub[e] = "tx" /\ db[e] = "recorded" /\ e \notin held
     /\ StoreHalf(e)
@@ -113,7 +113,7 @@ PrepareHalf(e) ==
 
 PrepareFails(e) ==
     /\ pub[e] = "tx" /\ db[e] = "recorded" /\ e \notin held
-    /\ NoAnswer("half", e)
+    /\ NoResponse("half", e)
     /\ UNCHANGED <<postgres, memory, sweep, halves, handled>>
 
 SendCommit(e) ==
@@ -122,21 +122,21 @@ SendCommit(e) ==
     /\ Goto(e, "commit")
     /\ UNCHANGED <<stream, acks, again, sweep, halves, topic, handled>>
 
-Pay(e) == Goto(e, IF e \in held THEN "end" ELSE "relay")
+Finish(e) == Goto(e, IF e \in held THEN "end" ELSE "relay")
 
 (* 3. The transaction may be committed, rolled back, or open still. *)
-CommitAnswerLost(e) ==
+CommitResponseLost(e) ==
     /\ pub[e] = "commit"
-    /\ IF On("unknown") THEN Goto(e, "gone") ELSE Pay(e)
+    /\ IF On("unknown") THEN Goto(e, "gone") ELSE Finish(e)
     /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
 
-(* A joined transaction. Commit returned nil because a savepoint was         *)
-(* released, or for whatever reason of whoever owns the transaction, which  *)
-(* is open. He commits it, rolls it back, or rolls back to a savepoint of   *)
-(* his, which takes the row with it.                                        *)
+(* A joined transaction. Commit returned nil although the transaction is    *)
+(* open, for instance because it only released a savepoint. Its owner       *)
+(* commits it, rolls it back, or rolls back to a savepoint, which undoes    *)
+(* the row.                                                                 *)
 JoinedReturnsNil(e) ==
     /\ pub[e] = "tx" /\ db[e] = "recorded"
-    /\ IF On("look up") THEN Goto(e, "gone") ELSE Pay(e)
+    /\ IF On("look up") THEN Goto(e, "gone") ELSE Finish(e)
     /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
 
 OwnerCommits(e) ==
@@ -144,29 +144,29 @@ OwnerCommits(e) ==
     /\ db' = [db EXCEPT ![e] = "committing"]
     /\ UNCHANGED <<stream, acks, again, memory, sweep, halves, topic, handled>>
 
-(* It is committed, and the look-up behind it finds the row. *)
+(* It is committed, and the look-up after Commit finds the row. *)
 JoinedIsFound(e) ==
     /\ pub[e] = "tx" /\ db[e] = "committed"
-    /\ Pay(e)
+    /\ Finish(e)
     /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
 
 (* 4. *)
-CommitAnswered(e) ==
+CommitConfirmed(e) ==
     /\ pub[e] = "commit" /\ db[e] = "committed"
-    /\ Pay(e)
+    /\ Finish(e)
     /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
 
 Abandon(e) ==
     /\ pub[e] \in {"tx", "commit"} /\ db[e] = "aborted"
     /\ Goto(e, "gone")
     /\ open' = open \ {e}
-    /\ UNCHANGED <<postgres, sweep, disk, asked, topic, handled>>
+    /\ UNCHANGED <<postgres, sweep, disk, checks, topic, handled>>
 
 (* 5. *)
 EndFails(e) ==
     /\ pub[e] = "end"
-    /\ NoAnswer("end", e)
-    /\ Goto(e, IF On("answer") THEN "relay" ELSE "ack")
+    /\ NoResponse("end", e)
+    /\ Goto(e, IF On("response") THEN "relay" ELSE "ack")
     /\ UNCHANGED <<postgres, sweep, halves, handled>>
 
 (* 6. *)
@@ -174,9 +174,9 @@ EndHalf(e) ==
     /\ pub[e] = "end"
     /\ End(e)
     /\ Goto(e, "ack")
-    /\ UNCHANGED <<postgres, sweep, asked, handled>>
+    /\ UNCHANGED <<postgres, sweep, checks, handled>>
 
-(* 6, by the relay, which forgets what it can't send. *)
+(* 6, by the relay, which drops what it can't send. *)
 RelaySends(e) ==
     /\ pub[e] = "relay"
     /\ Send(e)
@@ -185,8 +185,8 @@ RelaySends(e) ==
 
 RelayFails(e) ==
     /\ pub[e] = "relay"
-    /\ NoAnswer("send", e)
-    /\ Goto(e, IF On("answer") THEN "gone" ELSE "ack")
+    /\ NoResponse("send", e)
+    /\ Goto(e, IF On("response") THEN "gone" ELSE "ack")
     /\ UNCHANGED <<postgres, sweep, halves, handled>>
 
 (* 7. *)
@@ -202,8 +202,8 @@ Crash(e) ==
     /\ UNCHANGED <<postgres, sweep, halves, topic, handled>>
 
 -----------------------------------------------------------------------------
-(* Postgres. A transaction whose client is gone may stay open for as long   *)
-(* as it likes. An ack waits for no disk, so a crash can take it back.      *)
+(* Postgres. A transaction whose client is gone may stay open for any time. *)
+(* An ack doesn't wait for the disk, so a crash can undo it.                *)
 
 PostgresCommits(e) ==
     /\ db[e] = "committing"
@@ -233,52 +233,52 @@ LateHalf(e) ==
 LateEnd(e) ==
     /\ <<"end", e>> \in net
     /\ End(e)
-    /\ UNCHANGED <<postgres, memory, sweep, asked, handled>>
+    /\ UNCHANGED <<postgres, memory, sweep, checks, handled>>
 
 LateSend(e) ==
     /\ <<"send", e>> \in net
     /\ Send(e)
     /\ UNCHANGED <<postgres, memory, sweep, halves, handled>>
 
-(* outbox/checkback.go. One that gets lost, or is answered with unknown, counts. *)
+(* outbox/checkback.go. A check that is lost, or decided with unknown, counts. *)
 ToCommit(e) == e \in Committed \/ ~On("visible row")
 IsAcked(e)  == e \in acks /\ On("ack")
-Asked(e)    == e \in open /\ asked[e] < MaxChecks /\ asked' = [asked EXCEPT ![e] = @ + 1]
+Checked(e)    == e \in open /\ checks[e] < MaxChecks /\ checks' = [checks EXCEPT ![e] = @ + 1]
 
 CheckUnknown(e) ==
-    /\ Asked(e)
+    /\ Checked(e)
     /\ UNCHANGED <<postgres, memory, sweep, disk, open, topic, handled>>
 
 CheckCommits(e) ==
-    /\ Asked(e) /\ ToCommit(e) /\ ~IsAcked(e)
+    /\ Checked(e) /\ ToCommit(e) /\ ~IsAcked(e)
     /\ End(e) /\ Ack(e)
     /\ UNCHANGED <<db, stream, again, memory, sweep, handled>>
 
 CheckCommitFails(e) ==
-    /\ Asked(e) /\ ToCommit(e) /\ ~IsAcked(e)
-    /\ NoAnswer("end", e)
+    /\ Checked(e) /\ ToCommit(e) /\ ~IsAcked(e)
+    /\ NoResponse("end", e)
     /\ UNCHANGED <<postgres, memory, sweep, disk, open, handled>>
 
 CheckRollsBack(e) ==
-    /\ Asked(e) /\ (IsAcked(e) \/ ~ToCommit(e))
+    /\ Checked(e) /\ (IsAcked(e) \/ ~ToCommit(e))
     /\ open' = open \ {e}
     /\ UNCHANGED <<postgres, memory, sweep, disk, topic, handled>>
 
 GiveUp(e) ==
-    /\ e \in open /\ asked[e] = MaxChecks
+    /\ e \in open /\ checks[e] = MaxChecks
     /\ open' = open \ {e}
-    /\ UNCHANGED <<postgres, memory, sweep, disk, asked, topic, handled>>
+    /\ UNCHANGED <<postgres, memory, sweep, disk, checks, topic, handled>>
 
 (* It crashes before the marker is on its disk, or END came for another of  *)
 (* the copies that each check makes of a half message.                      *)
 LoseMarker(e) ==
     /\ e \in disk \ open
     /\ open' = open \cup {e}
-    /\ UNCHANGED <<postgres, memory, sweep, disk, asked, topic, handled>>
+    /\ UNCHANGED <<postgres, memory, sweep, disk, checks, topic, handled>>
 
 LoseHalf(e) ==
     /\ e \in disk
-    /\ disk' = disk \ {e} /\ open' = open \ {e} /\ asked' = [asked EXCEPT ![e] = 0]
+    /\ disk' = disk \ {e} /\ open' = open \ {e} /\ checks' = [checks EXCEPT ![e] = 0]
     /\ UNCHANGED <<postgres, memory, sweep, topic, handled>>
 
 -----------------------------------------------------------------------------
@@ -290,7 +290,7 @@ Owed == (Committed \cap again) \ acks
 
 SweepStart ==
     /\ On("sweep") /\ ~sweep.pass /\ again # {}
-    /\ sweep' = [pass |-> TRUE, open |-> IF On("mark") THEN Events \ Ended ELSE {}]
+    /\ sweep' = [pass |-> TRUE, open |-> IF On("watermark") THEN Events \ Ended ELSE {}]
     /\ UNCHANGED <<postgres, memory, halves, topic, handled>>
 
 (* Not all need be sent: some are too young, and the broker rejects some. *)
@@ -301,24 +301,24 @@ SweepSends(e) ==
 
 SweepFails(e) ==
     /\ sweep.pass /\ e \in Owed
-    /\ NoAnswer("send", e)
-    /\ sweep' = Resting
+    /\ NoResponse("send", e)
+    /\ sweep' = NoPass
     /\ UNCHANGED <<postgres, memory, halves, handled>>
 
 SweepEnds ==
     /\ sweep.pass
     /\ again' = Owed \cup sweep.open
-    /\ sweep' = Resting
+    /\ sweep' = NoPass
     /\ UNCHANGED <<db, stream, acks, memory, halves, topic, handled>>
 
 SweepCrash ==
     /\ sweep.pass
-    /\ sweep' = Resting
+    /\ sweep' = NoPass
     /\ UNCHANGED <<postgres, memory, halves, topic, handled>>
 
 -----------------------------------------------------------------------------
-(* The consumer: place() of handlers/place.go. A message is delivered as    *)
-(* often as the broker likes. Effect and position are one transaction, so a *)
+(* The consumer: decide() of handlers/decision.go. A message is delivered   *)
+(* any number of times.       Effect and position are one transaction, so a *)
 (* crash comes before or after it.                                          *)
 
 Position == IF handled = <<>> THEN 0 ELSE Max({Place(e) : e \in Range(handled)})
@@ -332,7 +332,7 @@ Handle(e) ==
 
 -----------------------------------------------------------------------------
 Step(e) ==
-    \/ Record(e) \/ PrepareHalf(e) \/ SendCommit(e) \/ CommitAnswered(e) \/ Abandon(e)
+    \/ Record(e) \/ PrepareHalf(e) \/ SendCommit(e) \/ CommitConfirmed(e) \/ Abandon(e)
     \/ JoinedReturnsNil(e) \/ OwnerCommits(e) \/ JoinedIsFound(e)
     \/ EndHalf(e) \/ RelaySends(e) \/ WriteAck(e) \/ SweepSends(e) \/ Handle(e)
     \/ PostgresCommits(e) \/ PostgresAborts(e)
@@ -340,7 +340,7 @@ Step(e) ==
     \/ CheckUnknown(e) \/ CheckCommits(e) \/ CheckRollsBack(e)
 
 Fault(e) ==
-    \/ PrepareFails(e) \/ CommitAnswerLost(e) \/ EndFails(e) \/ RelayFails(e) \/ SweepFails(e) \/ CheckCommitFails(e)
+    \/ PrepareFails(e) \/ CommitResponseLost(e) \/ EndFails(e) \/ RelayFails(e) \/ SweepFails(e) \/ CheckCommitFails(e)
     \/ Crash(e) \/ PostgresForgetsAck(e) \/ LoseMarker(e) \/ LoseHalf(e)
 
 Next ==
@@ -352,9 +352,9 @@ Next ==
 
 Spec == Init /\ [][Next]_vars
 
-(* Nobody has to do anything but the sweep and the consumer: the sweep      *)
-(* makes a pass now and then, in which the broker now and then takes an     *)
-(* event. Publishers may die, checks need no answer.                        *)
+(* Only the sweep and the consumer must make progress: the sweep makes a    *)
+(* pass from time to time, in which the broker sometimes accepts an event.  *)
+(* Publishers may die, and check-backs may get no response.                 *)
 Fairness ==
     /\ WF_vars(SweepStart /\ UNCHANGED faults)
     /\ WF_vars(SweepEnds /\ UNCHANGED faults)
@@ -368,7 +368,7 @@ FairSpec == Spec /\ Fairness
 (* G1: what consumers can see was committed. *)
 OutIsCommitted == \A e \in Events : copies[e] > 0 => e \in Committed
 
-(* What has an ack is out: neither sweep nor check will send it. *)
+(* An event with an ack was sent: neither sweep nor check-back will send it. *)
 AckedIsOut == \A e \in acks : copies[e] > 0
 
 (* G3 *)
@@ -382,5 +382,5 @@ CommittedIsHandled == \A e \in Events : e \in Committed ~> e \in Range(handled)
 
 (* An event with an ack isn't put out again by a check. *)
 NoDoubleFromRepeatedCheck ==
-    [][\A e \in acks : asked'[e] > asked[e] => copies'[e] = copies[e]]_vars
+    [][\A e \in acks : checks'[e] > checks[e] => copies'[e] = copies[e]]_vars
 =============================================================================

@@ -48,8 +48,8 @@ func TestTheModelKeepsThePromises(t *testing.T) {
 	}
 }
 
-// TestTheModelBreaksWithoutEachGuard removes one guard after the other from the model and wants the promise that rests on it
-// to break.
+// TestTheModelBreaksWithoutEachGuard removes one guard after the other from the model and checks that the promise that depends
+// on it breaks.
 func TestTheModelBreaksWithoutEachGuard(t *testing.T) {
 	const broken = "Temporal properties were violated"
 	for _, test := range []struct {
@@ -61,10 +61,10 @@ func TestTheModelBreaksWithoutEachGuard(t *testing.T) {
 		{"visible row", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
 		{"unknown", nil, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
 		{"look up", one, "INVARIANT OutIsCommitted", "Invariant OutIsCommitted is violated"},
-		{"answer", nil, "INVARIANT AckedIsOut", "Invariant AckedIsOut is violated"},
-		{"answer", one, liveness, broken},
+		{"response", nil, "INVARIANT AckedIsOut", "Invariant AckedIsOut is violated"},
+		{"response", one, liveness, broken},
 		{"sweep", one, liveness, broken},
-		{"mark", two, liveness, broken},
+		{"watermark", two, liveness, broken},
 		{"inbox", nil, "INVARIANT EffectOnce", "Invariant EffectOnce is violated"},
 		{"link", two, "INVARIANT EffectsInOrder", "Invariant EffectsInOrder is violated"},
 		{"ack", nil, doubles, "Action property NoDoubleFromRepeatedCheck is violated"},

@@ -29,17 +29,17 @@ func TestFaultsOfRequests(t *testing.T) {
 	}{
 		{"none", func() hook { return once(isHalf, rocketmqtest.Pass) }, 1},
 		{"half message lost", func() hook { return once(isHalf, drop) }, 1},
-		{"answer to half message lost", func() hook { return once(isHalf, mute) }, 1},
+		{"response to half message lost", func() hook { return once(isHalf, mute) }, 1},
 		{"half message doubled", func() hook { return once(isHalf, twice) }, 1},
 		{"connection cut before half message", func() hook { return once(isHalf, before) }, 1},
 		{"connection cut after half message", func() hook { return once(isHalf, after) }, 1},
 		{"commit lost", func() hook { return once(isEnd, drop) }, 1},
-		{"answer to commit lost", func() hook { return once(isEnd, mute) }, 2},
+		{"response to commit lost", func() hook { return once(isEnd, mute) }, 2},
 		{"commit doubled", func() hook { return once(isEnd, twice) }, 2},
 		{"connection cut before commit", func() hook { return once(isEnd, before) }, 1},
 		{"connection cut after commit", func() hook { return once(isEnd, after) }, 2},
 		{"timer lost", func() hook { return once(isTimer, drop) }, 1},
-		{"answer to timer lost", func() hook { return once(isTimer, mute) }, 1},
+		{"response to timer lost", func() hook { return once(isTimer, mute) }, 1},
 		{"timer doubled", func() hook { return once(isTimer, twice) }, 1},
 		{"all timers lost", func() hook { return always(isTimer, drop) }, 1},
 		{"all checks lost", func() hook { return always(isCheck, drop) }, 1},
@@ -123,7 +123,7 @@ func TestCheckWhileOpen(t *testing.T) {
 		select {
 		case i := <-checked:
 			if i.Decision != broker.Unknown {
-				t.Errorf("the check of an open transaction was answered with %v", i.Decision)
+				t.Errorf("the check of an open transaction was decided with %v", i.Decision)
 			}
 			first = false
 		case err := <-done:

@@ -42,7 +42,7 @@ type step struct {
 	at       time.Duration
 	deadline bool
 	order    int
-	rest     bool // what goes on may come to rest before
+	settle   bool // wait a moment for running work to settle before it
 	what     string
 	do       func(*execution) error
 }
@@ -51,13 +51,13 @@ var namespace = uuid.MustParse("5a4d8a3e-3e0c-4ea0-9b36-6f1c9d0f7b11")
 
 // draw returns the schedule of a seed, the same each time.
 func draw(seed uint64) *schedule {
-	lot := rand.New(rand.NewPCG(seed, 1))
+	random := rand.New(rand.NewPCG(seed, 1))
 	s := &schedule{seed: seed, sku: fmt.Sprint("article-", seed)}
-	for i := range 1 + lot.IntN(3) {
-		s.drawOrder(lot, i)
+	for i := range 1 + random.IntN(3) {
+		s.drawOrder(random, i)
 	}
-	s.drawOutages(lot)
-	s.drawFaults(lot)
+	s.drawOutages(random)
+	s.drawFaults(random)
 	slices.SortStableFunc(s.steps, func(a, b step) int { return cmp.Compare(s.nominal(a), s.nominal(b)) })
 	return s
 }
@@ -70,27 +70,27 @@ func (s *schedule) nominal(p step) time.Duration {
 	return p.at
 }
 
-func (s *schedule) add(lot *rand.Rand, p step) {
-	p.rest = lot.IntN(2) == 0
+func (s *schedule) add(random *rand.Rand, p step) {
+	p.settle = random.IntN(2) == 0
 	s.steps = append(s.steps, p)
 }
 
-func (s *schedule) drawOrder(lot *rand.Rand, i int) {
+func (s *schedule) drawOrder(random *rand.Rand, i int) {
 	p := purchase{
 		id:       uuid.NewSHA1(namespace, fmt.Appendf(nil, "%d/%d", s.seed, i)),
-		at:       between(lot, 0, 5*time.Second),
-		quantity: 1 + lot.Int64N(5),
-		within:   []time.Duration{2 * time.Second, 10 * time.Second, time.Minute, 30 * time.Minute}[lot.IntN(4)],
+		at:       between(random, 0, 5*time.Second),
+		quantity: 1 + random.Int64N(5),
+		within:   []time.Duration{2 * time.Second, 10 * time.Second, time.Minute, 30 * time.Minute}[random.IntN(4)],
 	}
-	s.add(lot, step{at: p.at, order: i, what: fmt.Sprintf("order %d is placed", i+1), do: func(e *execution) error { return e.place(i) }})
+	s.add(random, step{at: p.at, order: i, what: fmt.Sprintf("order %d is placed", i+1), do: func(e *execution) error { return e.place(i) }})
 
 	acts := func(at time.Duration, deadline bool, all ...act) {
-		s.add(lot, step{at: at, deadline: deadline, order: i, what: fmt.Sprintf("order %d %v", i+1, all), do: func(e *execution) error { return e.act(i, all...) }})
+		s.add(random, step{at: at, deadline: deadline, order: i, what: fmt.Sprintf("order %d %v", i+1, all), do: func(e *execution) error { return e.act(i, all...) }})
 	}
-	inTime := p.at + between(lot, 1, p.within)
-	near := between(lot, -30*time.Millisecond, 30*time.Millisecond)
-	late := between(lot, time.Second, 10*time.Minute)
-	switch lot.IntN(12) {
+	inTime := p.at + between(random, 1, p.within)
+	near := between(random, -30*time.Millisecond, 30*time.Millisecond)
+	late := between(random, time.Second, 10*time.Minute)
+	switch random.IntN(12) {
 	case 0, 1:
 		p.manner = "pays in time"
 		acts(inTime, false, pays)
@@ -126,19 +126,19 @@ func (s *schedule) drawOrder(lot *rand.Rand, i int) {
 }
 
 // drawOutages adds outages of the broker or of a service to some schedules.
-func (s *schedule) drawOutages(lot *rand.Rand) {
+func (s *schedule) drawOutages(random *rand.Rand) {
 	trouble := func(what string, do func(*execution) error) {
-		at := step{at: between(lot, 0, 15*time.Second), what: what, do: do}
-		if lot.IntN(3) == 0 { // when it matters more
-			at.order, at.deadline, at.at = lot.IntN(len(s.orders)), true, between(lot, -100*time.Millisecond, 100*time.Millisecond)
+		at := step{at: between(random, 0, 15*time.Second), what: what, do: do}
+		if random.IntN(3) == 0 { // when it matters more
+			at.order, at.deadline, at.at = random.IntN(len(s.orders)), true, between(random, -100*time.Millisecond, 100*time.Millisecond)
 		}
-		s.add(lot, at)
+		s.add(random, at)
 	}
-	which := []string{"order", "payment"}[lot.IntN(2)]
-	pause := between(lot, 0, 40*time.Second)
-	switch n := lot.IntN(100); {
+	which := []string{"order", "payment"}[random.IntN(2)]
+	pause := between(random, 0, 40*time.Second)
+	switch n := random.IntN(100); {
 	case n < 6:
-		loss := []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory, rocketmqtest.LoseMemory}[lot.IntN(4)]
+		loss := []rocketmqtest.Loss{rocketmqtest.LoseNothing, rocketmqtest.LoseMarkers, rocketmqtest.LoseMemory, rocketmqtest.LoseMemory}[random.IntN(4)]
 		trouble(fmt.Sprintf("the broker restarts (loss %d)", loss), func(e *execution) error {
 			e.shop.RestartBroker(loss)
 			return nil
@@ -152,7 +152,7 @@ func (s *schedule) drawOutages(lot *rand.Rand) {
 			return nil
 		})
 	case n < 14:
-		outage := []rocketmqtest.Outage{rocketmqtest.Silent, rocketmqtest.Dead, rocketmqtest.Refused}[lot.IntN(3)]
+		outage := []rocketmqtest.Outage{rocketmqtest.Silent, rocketmqtest.Dead, rocketmqtest.Refused}[random.IntN(3)]
 		trouble(fmt.Sprintf("service %s is cut off (outage %d) to the end", which, outage), func(e *execution) error {
 			e.heals = append(e.heals, e.shop.cut(which, outage))
 			return nil
@@ -167,11 +167,11 @@ func (s *schedule) drawOutages(lot *rand.Rand) {
 }
 
 // drawFaults sets the rates of the faults of single requests.
-func (s *schedule) drawFaults(lot *rand.Rand) {
+func (s *schedule) drawFaults(random *rand.Rand) {
 	f := &rocketmqtest.Faults{Seed: s.seed, MaxDelay: 30 * time.Millisecond, MessageName: nameOf}
 	kinds := []*float64{&f.Drop, &f.DropResponse, &f.Duplicate, &f.Delay, &f.Reorder, &f.ResetBefore, &f.ResetAfter}
-	for range lot.IntN(4) {
-		*kinds[lot.IntN(len(kinds))] = 0.05 + 0.25*lot.Float64()
+	for range random.IntN(4) {
+		*kinds[random.IntN(len(kinds))] = 0.05 + 0.25*random.Float64()
 	}
 	s.faults = f
 }
@@ -181,8 +181,8 @@ func nameOf(r rocketmqtest.Request) string {
 	return r.Properties["TAGS"] + "/" + r.Properties["__SHARDINGKEY"]
 }
 
-func between(lot *rand.Rand, from, to time.Duration) time.Duration {
-	return from + time.Duration(lot.Int64N(int64(to-from)))
+func between(random *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(random.Int64N(int64(to-from)))
 }
 
 func (s *schedule) String() string {
@@ -191,17 +191,17 @@ func (s *schedule) String() string {
 		fmt.Fprintf(&b, "  order %d is %v, %d of %s within %v, who %s\n", i+1, p.id, p.quantity, s.sku, p.within, p.manner)
 	}
 	for _, p := range s.steps {
-		when, rest := fmt.Sprintf("at %v", p.at), ""
+		when, settled := fmt.Sprintf("at %v", p.at), ""
 		if p.deadline {
 			when = fmt.Sprintf("at deadline %d %+v", p.order+1, p.at)
 		}
-		if p.rest {
-			rest = ", after a rest"
+		if p.settle {
+			settled = ", settled"
 		}
-		fmt.Fprintf(&b, "  %s%s: %s\n", when, rest, p.what)
+		fmt.Fprintf(&b, "  %s%s: %s\n", when, settled, p.what)
 	}
 	f := s.faults
-	fmt.Fprintf(&b, "  drop %.2f, drop answer %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v",
+	fmt.Fprintf(&b, "  drop %.2f, drop response %.2f, duplicate %.2f, delay %.2f, reorder %.2f, cut before %.2f, cut after %.2f: %v",
 		f.Drop, f.DropResponse, f.Duplicate, f.Delay, f.Reorder, f.ResetBefore, f.ResetAfter, f)
 	return b.String()
 }
@@ -226,8 +226,8 @@ type execution struct {
 	*schedule
 	shop      *shop
 	began     time.Time
-	deadlines []time.Time // of orders; zero: not placed
-	postponed []func() error
+	deadlines []time.Time    // of orders; zero: not placed
+	repeats   []func() error // acts that were too early, to be done at the end
 	heals     []func()
 }
 
@@ -251,7 +251,7 @@ func (s *schedule) play(shop *shop) (broken []string, summary orderclose.Summary
 
 func (e *execution) run() error {
 	for _, p := range e.steps {
-		if p.rest {
+		if p.settle {
 			e.shop.TrySettle(60 * time.Millisecond)
 		}
 		from := e.began
@@ -274,7 +274,7 @@ func (e *execution) end() error {
 	if err := e.shop.settle(); err != nil {
 		return err
 	}
-	for _, act := range e.postponed {
+	for _, act := range e.repeats {
 		if err := act(); err != nil {
 			return err
 		}
@@ -305,7 +305,7 @@ func (e *execution) act(i int, all ...act) error {
 	_ = group.Wait() // no errors
 	for n, a := range all {
 		if errors.Is(errs[n], errTooEarly) {
-			e.postponed = append(e.postponed, func() error { return a.do(e.shop, e.orders[i].id) })
+			e.repeats = append(e.repeats, func() error { return a.do(e.shop, e.orders[i].id) })
 			errs[n] = nil
 		}
 	}

@@ -126,7 +126,7 @@ func (s *shop) settle() error {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("not at rest after %v: %s", limit, strings.Join(left, "; "))
+			return fmt.Errorf("not settled after %v: %s", limit, strings.Join(left, "; "))
 		}
 		s.Advance(time.Second)
 	}

@@ -15,11 +15,11 @@ import (
 // childVariable makes a test's own binary the service.
 const childVariable = "ROCKETFLOW_TEST_MAIN"
 
-// IsChild tells TestMain to call main.
+// IsChild reports whether TestMain must call main.
 func IsChild() bool { return os.Getenv(childVariable) != "" }
 
 // RunMain runs a service's main as a process of its own: with settings that it must refuse, and with good ones until it
-// is told to stop.
+// gets the signal to stop.
 func RunMain(t *testing.T) {
 	e := New(t)
 	schemas := []string{e.run, e.run + "_rocketflow"}

@@ -114,7 +114,7 @@ func (p *Program) WaitFor(want, query string, args ...any) {
 	}
 }
 
-// Stop tells the program to stop, and fails the test unless it does so in order.
+// Stop stops the program by a signal, and fails the test unless it ends in order.
 func (p *Program) Stop() {
 	p.t.Helper()
 	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {

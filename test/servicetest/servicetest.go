@@ -124,8 +124,8 @@ type Client struct {
 	Config service.Config // that it runs with
 }
 
-// Answer is a response.
-type Answer struct {
+// Response is an HTTP response.
+type Response struct {
 	Status int
 	Type   string // content type
 	Text   string
@@ -133,7 +133,7 @@ type Answer struct {
 }
 
 // Do sends a request. A body that is a string goes as it is, any other as JSON.
-func (c *Client) Do(method, path string, body any) Answer {
+func (c *Client) Do(method, path string, body any) Response {
 	c.t.Helper()
 	return c.do(method, path, "application/json", body)
 }
@@ -146,7 +146,7 @@ func (c *Client) WantContentType(status int, method, path, contentType string, b
 	}
 }
 
-func (c *Client) do(method, path, contentType string, body any) Answer {
+func (c *Client) do(method, path, contentType string, body any) Response {
 	c.t.Helper()
 	var raw []byte
 	switch body := body.(type) {
@@ -175,13 +175,13 @@ func (c *Client) do(method, path, contentType string, body any) Answer {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	a := Answer{Status: response.StatusCode, Type: response.Header.Get("Content-Type"), Text: string(text)}
+	a := Response{Status: response.StatusCode, Type: response.Header.Get("Content-Type"), Text: string(text)}
 	_ = json.Unmarshal(text, &a.JSON) // nil if it is none
 	return a
 }
 
-// Want sends a request, and fails the test unless the answer has a status.
-func (c *Client) Want(status int, method, path string, body any) Answer {
+// Want sends a request, and fails the test unless the response has a status.
+func (c *Client) Want(status int, method, path string, body any) Response {
 	c.t.Helper()
 	a := c.Do(method, path, body)
 	if a.Status != status {
@@ -190,7 +190,7 @@ func (c *Client) Want(status int, method, path string, body any) Answer {
 	return a
 }
 
-// WantField sends a request, and fails the test unless the answer is a 400 that names a field.
+// WantField sends a request, and fails the test unless the response is a 400 that names a field.
 func (c *Client) WantField(field, method, path string, body any) {
 	c.t.Helper()
 	a := c.Do(method, path, body)
@@ -227,14 +227,14 @@ func (c *Client) WantDocumented() {
 			a := c.Do(method, path, nil)
 			unserved := a.Status == http.StatusMethodNotAllowed || a.JSON["detail"] == "no such path"
 			if unserved == slices.Contains(documented, method) {
-				c.t.Errorf("%s %s: answer is %d, documented are %v", method, path, a.Status, documented)
+				c.t.Errorf("%s %s: response is %d, documented are %v", method, path, a.Status, documented)
 			}
 		}
 	}
 }
 
 // WaitFor repeats a GET until a field of the response has a value.
-func (c *Client) WaitFor(path, field string, value any) Answer {
+func (c *Client) WaitFor(path, field string, value any) Response {
 	c.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {

@@ -8,7 +8,7 @@
 // like, and pg_catalog.now(), would not move with it.
 //
 // And a parameter has a type, so that a function or operator is found by it alone, and so that a statement works in each
-// mode of pgx: some of them don't ask Postgres which type it expects.
+// mode of pgx: some of them don't learn from Postgres which type it expects.
 package sqlrules
 
 import (

@@ -112,7 +112,7 @@ type statement struct {
 	sql  string
 }
 
-// begins tells SQL from other strings.
+// begins distinguishes SQL from other strings.
 var begins = regexp.MustCompile(`^\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|LOCK|SET LOCAL|SET|TRUNCATE|DO|CALL|GRANT|REVOKE|COPY)\s`)
 
 // verb is one of fmt's.

@@ -4,6 +4,7 @@ package testbroker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"os"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
 // realVariable is the environment variable with the name server of the real RocketMQ that the tests run on.
@@ -27,7 +29,7 @@ type Broker interface {
 	Kill()
 	// Restart starts the broker on the same port with what it had written.
 	Restart(ctx context.Context) error
-	// Pause freezes the broker: connections stay open and are accepted, and nothing is answered.
+	// Pause freezes the broker: connections stay open and are accepted, and requests get no response.
 	Pause() error
 	// Continue ends Pause.
 	Continue() error
@@ -37,14 +39,29 @@ type Broker interface {
 }
 
 // Start starts a broker and stops it when the test ends. With -short the test is skipped.
-func Start(t testing.TB) Broker { return start(t, "", "") }
+func Start(t testing.TB) Broker {
+	return start(t, devstack.RocketMQConfig{}, devstack.EmbeddedConfig{})
+}
 
 // StartSecured is Start for a broker that requires credentials. It has one user, who may do anything.
 func StartSecured(t testing.TB, accessKey, secretKey string) Broker {
-	return start(t, accessKey, secretKey)
+	return start(t,
+		devstack.RocketMQConfig{Auth: &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}},
+		devstack.EmbeddedConfig{Credentials: map[string]string{accessKey: secretKey}})
 }
 
-func start(t testing.TB, accessKey, secretKey string) Broker {
+// StartTLS is Start for a name server and a broker that take TLS connections only, from clients with a certificate of authority.
+// Their own certificate is for 127.0.0.1 and rocketmq.example.
+func StartTLS(t testing.TB, authority *testcert.Authority) Broker {
+	c := authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1", "rocketmq.example"}})
+	return start(t,
+		devstack.RocketMQConfig{TLS: &devstack.TLSConfig{Certificate: c.PEM, Key: c.KeyPEM, Authorities: authority.PEM, RequireClientCertificate: true}},
+		devstack.EmbeddedConfig{TLS: &tls.Config{
+			Certificates: []tls.Certificate{c.TLS(t)}, ClientCAs: authority.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+		}})
+}
+
+func start(t testing.TB, real devstack.RocketMQConfig, embedded devstack.EmbeddedConfig) Broker {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a broker")
@@ -52,15 +69,9 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // a real one may have to be downloaded
 	defer cancel()
 	var (
-		broker   Broker
-		err      error
-		real     devstack.RocketMQConfig
-		embedded devstack.EmbeddedConfig
+		broker Broker
+		err    error
 	)
-	if accessKey != "" {
-		real.Auth = &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}
-		embedded.Credentials = map[string]string{accessKey: secretKey}
-	}
 	if Real() {
 		broker, err = devstack.StartRocketMQ(ctx, real)
 	} else {
@@ -85,14 +96,14 @@ func Patience() time.Duration {
 // Real reports whether the tests run on a real RocketMQ.
 func Real() bool { return os.Getenv(realVariable) != "" }
 
-// Brokers returns the addresses of the brokers that a name server knows.
+// Brokers returns the addresses of the brokers of a name server.
 func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {
-	answer, err := request(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
+	response, err := request(ctx, nameServer, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
 		return nil, err
 	}
 	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(answer.Body, &cluster); err != nil {
+	if err := remoting.DecodeJSON(response.Body, &cluster); err != nil {
 		return nil, err
 	}
 	for _, b := range cluster.Brokers {
@@ -109,7 +120,7 @@ func Members(ctx context.Context, nameServer, group string) (ids []string, err e
 		return nil, err
 	}
 	for _, address := range brokers {
-		answer, err := request(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
+		response, err := request(ctx, address, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
 		var refused *remoting.ResponseError
 		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
 			continue // the group has no member there
@@ -120,7 +131,7 @@ func Members(ctx context.Context, nameServer, group string) (ids []string, err e
 		var list struct {
 			IDs []string `json:"consumerIdList"`
 		}
-		if err := remoting.DecodeJSON(answer.Body, &list); err != nil {
+		if err := remoting.DecodeJSON(response.Body, &list); err != nil {
 			return nil, err
 		}
 		ids = append(ids, list.IDs...)
@@ -138,7 +149,7 @@ func request(ctx context.Context, address string, command *remoting.Command) (*r
 	return conn.Call(ctx, command)
 }
 
-// DialBroker connects to the only broker that a name server knows, until the test ends.
+// DialBroker connects to the only broker of a name server, until the test ends.
 func DialBroker(t testing.TB, nameServer string) *remoting.Conn {
 	t.Helper()
 	brokers, err := Brokers(t.Context(), nameServer)

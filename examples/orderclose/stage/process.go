@@ -56,7 +56,7 @@ func start(command *exec.Cmd, log string, env ...string) (*process, error) {
 	return p, nil
 }
 
-// freeAddress returns an address that nobody listens on at this moment.
+// freeAddress returns an address without a listener at this moment.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -27,7 +27,7 @@ type Config struct {
 	NameServers string // as in ROCKETMQ_NAMESRV; required
 
 	// Command runs a service, "order" or "payment", whose settings are in its environment. Run adds the
-	// settings to its Env, and sets its Stdin, whose end tells the process to stop, its Stdout and its Stderr. Required.
+	// settings to its Env, and sets its Stdin, whose end stops the process, its Stdout and its Stderr. Required.
 	Command func(service string) *exec.Cmd
 
 	Orders    int       // Defaults to 300.
@@ -119,7 +119,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 	})
 }
 
-// dropSchemas drops the schemas of a run. The services have ended, so nobody else uses them.
+// dropSchemas drops the schemas of a run. The services have ended, so nothing else uses them.
 func dropSchemas(ctx context.Context, url string, schemas []string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

@@ -25,34 +25,34 @@ type guard struct {
 
 // guards are the guards to remove. %s in new is the condition under which a guard is off.
 var guards = []guard{
-	{"visible", "outbox/checkback.go", // commit is answered for a visible row alone
+	{"visible", "outbox/checkback.go", // a half message is committed for a visible row alone
 		`if err == nil && found.recorded && ours && !found.acked && !found.replica {`,
 		`if err == nil && (found.recorded && ours || %s) && !found.acked && !found.replica {`},
 	{"acked", "outbox/checkback.go", // the check looks the ack up
 		`|| OFF_VISIBLE) && !found.acked && !found.replica {`,
 		`|| OFF_VISIBLE) && (!found.acked || %s) && !found.replica {`},
-	{"check", "outbox/checkback.go", // checks are answered
+	{"check", "outbox/checkback.go", // check-backs are decided
 		`if !r.checking.begin(event.ID) {`,
 		`if %s || !r.checking.begin(event.ID) {`},
-	{"unknown-rollback", "outbox/publication.go", // nothing is ended after an unknown COMMIT
+	{"unknown-rollback", "outbox/publication.go", // nothing is ended after a COMMIT whose outcome is unknown
 		"	case lazytx.NotCommitted(err):\n		p.abandon(ctx)\n	default:\n		p.unknown()\n",
 		"	case lazytx.NotCommitted(err) || %s:\n		p.abandon(ctx)\n	default:\n		p.unknown()\n"},
 	{"unknown-commit", "outbox/publication.go",
 		"	default:\n		p.unknown()\n",
 		"	default:\n		if %s {\n			p.finish(ctx)\n		}\n		p.unknown()\n"},
-	{"sweep", "outbox/sweep.go", // what is owed is found and sent
+	{"sweep", "outbox/sweep.go", // owed events are found and sent
 		"		page, err := s.readPage(ctx, state.progress, after, size)\n",
 		"		page, err := s.readPage(ctx, state.progress, after, size)\n		if %s {\n			page = nil\n		}\n"},
 	{"watermark", "outbox/sweep.go", // the sweep's watermark waits for open transactions
 		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n",
 		"	seen, recheck := state.now.xmax, slices.Clone(state.now.xip)\n	if %s {\n		recheck = nil\n	}\n"},
-	{"lease", "outbox/sweep.go", // who sweeps loses the right to when it is frozen
+	{"lease", "outbox/sweep.go", // the lease of a frozen process ends
 		`func (s *sweeper) ttl() time.Duration { return max(leaseTTL, 3*s.outbox.config.SweepInterval) }`,
 		"func (s *sweeper) ttl() time.Duration {\n	if %s {\n		return 1000 * time.Hour\n	}\n	return max(leaseTTL, 3*s.outbox.config.SweepInterval)\n}"},
-	{"rows", "outbox/join.go", // of a joined transaction what is announced is what has a committed row
+	{"rows", "outbox/join.go", // events of a joined transaction are sent only if their row is committed
 		`return committed[e.ID] })`,
 		`return committed[e.ID] || %s })`},
-	{"settle", "outbox/transaction.go", // which is looked up before the commit, too, where there is an AfterCommit function
+	{"settle", "outbox/transaction.go", // rows are looked up before the commit, too, if there is an AfterCommit function
 		`	if len(left) < len(ids) {`,
 		`	if len(left) < len(ids) && !%s {`},
 	{"after", "outbox/transaction.go", // and AfterCommit is called for the parts that committed
@@ -70,13 +70,13 @@ var guards = []guard{
 	{"registered", "handlers/decision.go", // a type that another process handles is left to that
 		`case r.recorded:`,
 		`case r.recorded && !%s:`},
-	{"fork", "handlers/decision.go", // what exists passes what waits for something that is lost
+	{"fork", "handlers/decision.go", // an event passes a parked one whose predecessor is lost
 		`return e.Previous <= at.Last && at.HeadPrevious > at.Last`,
 		`return !%s && e.Previous <= at.Last && at.HeadPrevious > at.Last`},
 	{"clock", "handlers/retention.go", // ages are judged by Postgres' clock
 		"	return now, nil\n",
 		"	if %s {\n		now = r.cfg.Clock.Now()\n	}\n	return now, nil\n"},
-	{"deadline", "handlers/call.go", // a handler that ignores its deadline is given up, and reported
+	{"deadline", "handlers/call.go", // a handler that ignores its deadline is abandoned and reported
 		"	grace := time.NewTimer(c.cfg.unresponsiveAfter)\n",
 		"	if %s {\n		return <-returned\n	}\n	grace := time.NewTimer(c.cfg.unresponsiveAfter)\n"},
 }

@@ -15,7 +15,7 @@ type Filter struct {
 	Consumer                     string
 	EventID                      uuid.UUID
 	Source, Topic, Type, Subject string
-	Limit                        int // the longest parked first; 0 or less: no limit
+	Limit                        int // the maximum number; 0 or less: no limit
 }
 
 func (f Filter) columns() []any {
@@ -41,24 +41,24 @@ func (s Store) List(ctx context.Context, db DB, dead bool, f Filter) ([]*Record,
 	return nil, fmt.Errorf("list parked events: %w", err)
 }
 
-// LetterKey identifies a dead letter of a schema.
-type LetterKey struct{ Consumer, Source, EventID string }
+// DeadLetterKey identifies a dead letter of a schema.
+type DeadLetterKey struct{ Consumer, Source, EventID string }
 
 // DeadKeys returns the keys of the dead letters that match f, the longest parked first.
-func (s Store) DeadKeys(ctx context.Context, db DB, f Filter) ([]LetterKey, error) {
+func (s Store) DeadKeys(ctx context.Context, db DB, f Filter) ([]DeadLetterKey, error) {
 	rows, err := db.Query(ctx, s.sql.Get("Dead"), f.columns()...)
 	if err == nil {
-		var list []LetterKey
-		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[LetterKey]); err == nil {
+		var list []DeadLetterKey
+		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetterKey]); err == nil {
 			return list, nil
 		}
 	}
 	return nil, fmt.Errorf("list dead letters: %w", err)
 }
 
-// RetryDead makes dead letters due, with all their attempts before them, and returns how many; with an error, how many until
-// then. What a handler's transaction has locked comes last, one by one, and is waited for.
-func (s Store) RetryDead(ctx context.Context, db DB, letters []LetterKey) (n int, err error) {
+// RetryDead makes dead letters due, with their attempts counted from 0 again, and returns how many; with an error, how many
+// until then. Rows that a handler's transaction has locked come last, one by one, and are waited for.
+func (s Store) RetryDead(ctx context.Context, db DB, letters []DeadLetterKey) (n int, err error) {
 	consumers, sources, ids := make([]string, len(letters)), make([]string, len(letters)), make([]string, len(letters))
 	for i, k := range letters {
 		consumers[i], sources[i], ids[i] = k.Consumer, k.Source, k.EventID
@@ -67,7 +67,7 @@ func (s Store) RetryDead(ctx context.Context, db DB, letters []LetterKey) (n int
 	if err != nil {
 		return 0, err
 	}
-	locked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[LetterKey])
+	locked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetterKey])
 	if err != nil {
 		return 0, err
 	}
@@ -82,8 +82,8 @@ func (s Store) RetryDead(ctx context.Context, db DB, letters []LetterKey) (n int
 	return n, nil
 }
 
-// DiscardDead settles an event without its effect if it still is a dead letter and, in a stream, the first that is parked:
-// what comes before it would be lost otherwise. It reports whether it did.
+// DiscardDead settles an event without its effect if it still is a dead letter and, in a stream, the first that is parked
+// (otherwise those parked before it would be lost). It reports whether it did.
 func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event) (bool, error) {
 	if e.Ordered() {
 		at := &LockedStream{Stream: e.Stream()}
@@ -98,7 +98,8 @@ func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event
 	return true, c.Discard(ctx, tx, e)
 }
 
-// AcceptGap lets the first parked event of a stream run without its predecessor. false: the event does not wait for one.
+// AcceptGap makes the first parked event of a stream due without its predecessor. It returns false if the event doesn't wait
+// for one.
 func (c Consumer) AcceptGap(ctx context.Context, db DB, event uuid.UUID) (bool, error) {
 	tag, err := db.Exec(ctx, c.sql.Get("AcceptGap"), c.name, event.String())
 	return tag.RowsAffected() > 0, err

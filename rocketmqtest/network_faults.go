@@ -10,8 +10,8 @@ import (
 type Outage int
 
 const (
-	// Silent means that nothing passes in either direction and connections stay open. When the partition heals, what was sent
-	// arrives late, as TCP retransmits it.
+	// Silent means that no data passes in either direction and connections stay open. When the partition heals, data that was
+	// sent meanwhile arrives late, as TCP retransmits it.
 	Silent Outage = iota
 	// Dead is like Silent, but when the partition heals, connections are reset and what was sent on them is lost.
 	Dead
