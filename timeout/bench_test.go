@@ -79,7 +79,7 @@ func thousandPerSecond(b *testing.B, nameServer string, dead, idle int) {
 		return s
 	}
 	s := newScheduler()
-	lead := 3*time.Second + time.Duration(dead)*30*time.Microsecond
+	lead := 5*time.Second + time.Duration(dead)*30*time.Microsecond
 	arming := max(time.Duration(b.N)*time.Millisecond, time.Second) // at 1,000 a second, too
 	begin := time.Now().Add(arming + lead)
 	var group errgroup.Group

@@ -46,8 +46,9 @@ func (s *Scheduler) claimPage(ctx context.Context, from *time.Time, look bool) (
 		if err != nil || !look || page.full {
 			return err
 		}
+		var off string
 		var micros *int64
-		if err := tx.QueryRow(ctx, s.sql.Get("NextSweep")).Scan(&page.now, &micros); err != nil {
+		if err := tx.QueryRow(ctx, s.sql.Get("NextSweep")).Scan(&off, &page.now, &micros); err != nil {
 			return err
 		}
 		if micros != nil {

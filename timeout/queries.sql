@@ -101,8 +101,9 @@ WHERE t.key = held.key AND t.name = held.name
 
 -- name: NextSweep
 -- The time of this transaction, and the microseconds from now until the next row has to be swept. What was due before was claimed
--- by the sweep before: leaving it out skips the index entries of rows that have fired.
-SELECT now(), (
+-- by the sweep before: leaving it out skips the index entries of rows that have fired. The claims of this transaction need not wait
+-- for the disk: if they are lost, events are sent a second time, which has no effect.
+SELECT pg_catalog.set_config('synchronous_commit', 'off', true), now(), (
     SELECT (extract(epoch FROM next_sweep_at - clock_timestamp()) * 1000000::numeric)::bigint
     FROM {schema}.timeout WHERE next_sweep_at > now()
     ORDER BY next_sweep_at LIMIT 1
