@@ -55,10 +55,10 @@ outage: build ## Kill a real RocketMQ under load and draw the throughput to docs
 	bin/rocketflow dev -- go run ./bench -outage docs/outage.svg
 
 .PHONY: chaos
-chaos: ## Inject faults by seeded schedules for DURATION (30s) and check the promises; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq
+chaos: ## Inject faults by seeded schedules for DURATION (30s) and check the promises; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq, TRANSPORT=own|mixed
 	@go build -o bin/chaos ./test/chaos
 	@bin/chaos -duration $(or $(DURATION),30s) $(if $(SEED),-seed $(SEED)) $(if $(SCHEDULES),-schedules $(SCHEDULES)) \
-		$(if $(WORKERS),-workers $(WORKERS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(BROKER),-broker $(BROKER))
+		$(if $(WORKERS),-workers $(WORKERS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(BROKER),-broker $(BROKER)) $(if $(TRANSPORT),-transport $(TRANSPORT))
 
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)

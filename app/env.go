@@ -10,19 +10,24 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // Environment variables that [ConfigFromEnv] reads.
 const (
-	EnvDatabaseURL  = "DATABASE_URL"
-	EnvSchema       = "ROCKETFLOW_SCHEMA"
-	EnvMigrate      = "ROCKETFLOW_MIGRATE"
-	EnvCreateTopics = "ROCKETFLOW_CREATE_TOPICS"
-	EnvNameServers  = "ROCKETMQ_NAMESRV"
-	EnvNamespace    = "ROCKETMQ_NAMESPACE"
-	EnvAccessKey    = "ROCKETMQ_ACCESS_KEY"
-	EnvSecretKey    = "ROCKETMQ_SECRET_KEY"
-	EnvListenAddr   = "LISTEN_ADDR"
+	EnvDatabaseURL   = "DATABASE_URL"
+	EnvSchema        = "ROCKETFLOW_SCHEMA"
+	EnvMigrate       = "ROCKETFLOW_MIGRATE"
+	EnvCreateTopics  = "ROCKETFLOW_CREATE_TOPICS"
+	EnvNameServers   = "ROCKETMQ_NAMESRV"
+	EnvNamespace     = "ROCKETMQ_NAMESPACE"
+	EnvAccessKey     = "ROCKETMQ_ACCESS_KEY"
+	EnvSecretKey     = "ROCKETMQ_SECRET_KEY"
+	EnvTLSCA         = "ROCKETMQ_TLS_CA"
+	EnvTLSCert       = "ROCKETMQ_TLS_CERT"
+	EnvTLSKey        = "ROCKETMQ_TLS_KEY"
+	EnvTLSServerName = "ROCKETMQ_TLS_SERVER_NAME"
+	EnvListenAddr    = "LISTEN_ADDR"
 )
 
 // defaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
@@ -40,6 +45,7 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
+//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv], and Config.RocketMQ.Transport, which TLS needs to be Own
 //	ROCKETFLOW_CREATE_TOPICS  Config.CreateTopics, 1 or 0
 //	LISTEN_ADDR               Config.ListenAddr, as [host]:port
 //
@@ -78,6 +84,12 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	}
 	if c.CreateTopics, err = boolFromEnv(EnvCreateTopics, getenv); err != nil {
 		return Config{}, err
+	}
+	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
+		return Config{}, err
+	}
+	if c.RocketMQ.TLS != nil {
+		c.RocketMQ.Transport = rocketmq.Own // the only one with TLS
 	}
 	if c.Database, err = databaseFromEnv(service, getenv(EnvDatabaseURL)); err != nil {
 		return Config{}, err

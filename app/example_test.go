@@ -99,3 +99,11 @@ func ExampleReport() {
 	//   }
 	// }
 }
+
+// The error of a variable that can't be used names the file.
+func ExampleTLSFromEnv() {
+	variables := map[string]string{"ROCKETMQ_TLS_CA": "/etc/rocketmq/missing.pem"}
+	_, err := app.TLSFromEnv(func(name string) string { return variables[name] })
+	fmt.Println(err)
+	// Output: ROCKETMQ_TLS_CA: file /etc/rocketmq/missing.pem can't be read: no such file or directory
+}

@@ -127,12 +127,14 @@ type Timer struct {
 // Scheduler sends messages that consumers see at an instant or later, never before.
 type Scheduler interface {
 	// Schedule sends m to be delivered at an instant. If it has passed, m is delivered at once. If it is further ahead than
-	// Horizon, the error matches ErrBeyondHorizon.
+	// Horizon, the error matches ErrBeyondHorizon; if the broker has no timers, it matches ErrNoTimers.
 	Schedule(ctx context.Context, m Message, at time.Time) (Timer, error)
 	// Cancel requests that the broker drop the message of t. nil means that the broker has stored the request, and doesn't
-	// promise that the message won't be delivered: close to the instant the request comes too late.
+	// promise that the message won't be delivered: close to the instant the request comes too late. If the broker has no timers,
+	// the error matches ErrNoTimers.
 	Cancel(ctx context.Context, t Timer) error
-	// Horizon returns how far ahead Schedule accepts an instant.
+	// Horizon returns how far ahead Schedule accepts an instant. It is 0 if the broker is known to have no timers, and may change
+	// when a broker is reached for the first time, or is replaced by another version.
 	Horizon() time.Duration
 }
 
@@ -145,6 +147,10 @@ type Delivery struct {
 	Born    time.Time // when it was sent, by the sender's clock
 	Stored  time.Time // when it was stored, by the broker's clock
 	Attempt int       // the broker's count of deliveries, beginning with 1
+
+	// Unreadable is why the body can't be read, such as that it is larger than the driver's limit when it is decompressed. Body then
+	// has the bytes that the broker stores. nil: Body is what was sent.
+	Unreadable error
 }
 
 // Handler handles one message. nil settles it; after an error it is delivered again. See the delivery contract in the package comment.

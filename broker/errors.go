@@ -22,6 +22,8 @@ var (
 	ErrIllegal = rejected("message illegal")
 	// ErrBeyondHorizon means that an instant is further ahead than Scheduler.Horizon.
 	ErrBeyondHorizon = rejected("instant beyond the broker's horizon")
+	// ErrNoTimers means that the broker doesn't deliver messages at an instant: it has no timers, or they are switched off.
+	ErrNoTimers = rejected("broker has no timers")
 	// ErrUnavailable means that the broker was not reached, has not responded in time, or is too busy. The message may have been
 	// stored. Try again later.
 	ErrUnavailable = errors.New("broker unavailable")

@@ -1,11 +1,5 @@
 package handlers
 
-import (
-	"errors"
-
-	"github.com/jackc/pgx/v5/pgconn"
-)
-
 // batchSize adapts how many events a lane runs in one transaction. It begins with a few. A failing event, a deadlock and a
 // serialization failure halve it. A successful turn doubles it. Each conflict doubles the number of successful turns that the
 // next growth takes, up to growAfterMax, because Postgres takes its time to find a deadlock.
@@ -41,8 +35,7 @@ func (b *batchSize) succeeded() {
 // failed is called with the error of a turn of several events.
 func (b *batchSize) failed(err error) {
 	b.limit, b.successes = max(1, b.limit/2), 0
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && isConflict(pgErr) {
+	if isConflict(err) {
 		b.wanted = min(2*b.wanted, growAfterMax)
 	}
 }

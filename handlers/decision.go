@@ -41,7 +41,7 @@ type situation struct {
 
 	unreadable    bool         // the message is no event
 	alreadyParked bool         // delivered, while its row waits in Postgres
-	entry         *inbox.Entry // the event's row in the inbox; nil: it was not read
+	entry         *inbox.Entry // the event's row in the inbox; nil: it has none, or it was not read
 	repeated      bool         // another copy of it runs in the same turn
 
 	failure *outcome // set: its handler failed in an earlier turn, and this turn records the outcome
@@ -101,9 +101,9 @@ func decideUnordered(s situation, r conditions) decision {
 	e := s.event
 	d := r.handler(e)
 	switch {
-	case d != run || !inbox.UsesInbox(e):
+	case !inbox.UsesInbox(e), d == skip, d == unhandled && s.entry == nil:
 		return d
-	case s.row == nil && r.expired(e):
+	case d == run && s.row == nil && r.expired(e):
 		return tooOld
 	case s.entry == nil && s.failure != nil:
 		return run
@@ -115,7 +115,7 @@ func decideUnordered(s situation, r conditions) decision {
 	case s.repeated:
 		return duplicate
 	}
-	return run
+	return d
 }
 
 // decideDelivered decides about an ordered event that the broker delivered.

@@ -134,3 +134,40 @@ func TestDecisionsBesidesTheOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestDecisionsWithoutTheHandler walks through what becomes of an event without order whose handler is in another process.
+func TestDecisionsWithoutTheHandler(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMicro(1_800_000_000_000_000)
+	r := conditions{now: now, maxAhead: time.Hour, inboxRetention: time.Hour, positionRetention: time.Hour, recorded: true}
+	e := rocketflow.Event{ID: uuid.New(), Time: now.Add(-time.Minute)}
+	old, timeout := e, e
+	old.Time = now.Add(-2 * time.Hour)
+	timeout.TimeoutName = "payment"
+	digest := stored.Digest(e)
+	other := digest + 1
+	parked := &inbox.Record{Event: e, Reason: inbox.Retry}
+	for _, c := range []struct {
+		name string
+		in   situation
+		want decision
+	}{
+		{"not in the inbox", situation{event: e}, unhandled},
+		{"not in the inbox, and older than it", situation{event: old}, unhandled},
+		{"a copy was handled", situation{event: e, entry: &inbox.Entry{Digest: &digest}}, duplicate},
+		{"a copy was handled, by a version that kept no digest", situation{event: e, entry: &inbox.Entry{}}, duplicate},
+		{"another content with its identity was handled", situation{event: e, entry: &inbox.Entry{Digest: &other}}, conflict},
+		{"parked", situation{event: e, row: parked}, unhandled},
+		{"parked, and a copy was handled", situation{event: e, row: parked, entry: &inbox.Entry{Digest: &digest}}, duplicate},
+		{"delivered again while parked", situation{event: e, entry: &inbox.Entry{}, alreadyParked: true}, alreadyParked},
+		{"a timeout, which uses no inbox", situation{event: timeout}, unhandled},
+	} {
+		if got := decide(c.in, r); got != c.want {
+			t.Errorf("%s: decision %d, want %d", c.name, got, c.want)
+		}
+	}
+	r.recorded = false
+	if got := decide(situation{event: e}, r); got != skip {
+		t.Errorf("no process has its handler: decision %d, want %d", got, skip)
+	}
+}

@@ -39,6 +39,42 @@ func TestIdentityIsSourceAndID(t *testing.T) {
 	}
 }
 
+// A version that lacks the handler meets a copy of an event that a version with the handler has handled: the copy is a
+// duplicate and doesn't wait for that version. Another content with its identity is a dead letter, as it is there.
+func TestCopyOfAHandledEventIsADuplicateWithoutTheHandler(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	version := func(types ...string) *Router {
+		cfg := b.config()
+		cfg.Listener = p.listener()
+		r := b.router(cfg)
+		for _, eventType := range types {
+			r.Handle("billing", topic, eventType, effect)
+		}
+		b.start(r)
+		return r
+	}
+	handled, isNew := loose("order.closed", "a"), loose("order.closed", "b")
+	second := version("order.seen", "order.closed")
+	b.broker.publish(handled)
+	eventually(t, "it is handled", func() bool { return b.effectCount() == 1 && b.broker.idle() })
+	b.stop(second)
+	version("order.seen")
+	changed := handled
+	changed.Body = []byte(`{"order":"another"}`)
+	b.broker.publish(handled, isNew, changed, loose("order.unknown", "a"))
+	eventually(t, "all are settled", func() bool {
+		return p.get("duplicate") == 1 && p.get("parked unhandled") == 1 && p.get("dead") == 1 && p.get("skipped") == 1 && b.broker.idle()
+	})
+	waiting, err := b.operator.ParkedEvents(t.Context(), operate.ParkedFilter{})
+	if err != nil || len(waiting) != 1 || waiting[0].Event.ID != isNew.ID || waiting[0].Reason != operate.StateUnhandled {
+		t.Errorf("parked: %+v, %v", waiting, err)
+	}
+	if n := b.effectCount(); n != 1 {
+		t.Errorf("%d effects, want 1", n)
+	}
+}
+
 // The same id, parked for one source, doesn't stand in the way of another source's event.
 func TestParkedBesideAnotherOfTheSameID(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/pgerror"
 )
 
 // This file is the policy for transient errors: those of Postgres and of the outbox, not of a handler.
@@ -105,10 +106,10 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 		return false
 	case errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
 		return false
-	case fromPostgres && isConflict(pgErr):
+	case isConflict(err):
 		return try < conflicts
 	case lost: // perhaps by the handler, which terminated its backend or left it idle for too long
-	case fromHandler, fromPostgres && !isUnavailable(pgErr.Code):
+	case fromHandler, fromPostgres && !pgerror.IsUnavailable(err):
 		return false
 	}
 	if try < maxConflicts {
@@ -119,25 +120,9 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 	return c.cfg.Pool.Ping(ctx) != nil
 }
 
-// isConflict reports whether an error is a conflict with another transaction: a serialization failure, a deadlock, a
-// lock_timeout, or a row for a partition that was made at that moment, which is a check violation without a constraint.
-func isConflict(e *pgconn.PgError) bool {
-	switch e.Code {
-	case "40001", "40P01", "55P03":
-		return true
-	}
-	return e.Code == "23514" && e.ConstraintName == ""
-}
-
-// isUnavailable reports whether a code means that Postgres can't be used at present: connection exceptions, lack of
-// resources, operator intervention, system errors, and a server that is read only.
-func isUnavailable(code string) bool {
-	switch code[:2] {
-	case "08", "53", "57", "58":
-		return code != "57014" // statement_timeout or a cancel: of the statement, not of Postgres
-	}
-	return code == "25006"
-}
+// isConflict reports whether an error is a conflict with another transaction: one of Postgres' conflicts, or a row for a
+// partition that was made at that moment.
+func isConflict(err error) bool { return pgerror.IsConflict(err) || pgerror.IsOutsidePartition(err) }
 
 // backoff returns the pause before another try.
 func backoff(try int) time.Duration {

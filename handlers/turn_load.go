@@ -53,7 +53,10 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	if err := t.store.Lock(ctx, tx, t.streams, &q); err != nil {
 		return err
 	}
-	return t.lookBehindHeads(ctx, tx)
+	if err := t.lookBehindHeads(ctx, tx); err != nil {
+		return err
+	}
+	return t.lookForHandled(ctx, tx)
 }
 
 // entersInbox reports whether the turn inserts a row of the inbox for an event: its handler runs in this turn unless there is one,
@@ -78,6 +81,27 @@ func (t *turn) lookBehindHeads(ctx context.Context, tx pgx.Tx) error {
 	t.store.QueueFindParked(&q, behind, t.parkedBefore)
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("look for parked events: %w", err)
+	}
+	return nil
+}
+
+// lookForHandled reads the inbox's rows of the unordered events whose handler only other processes have: an event of which a
+// copy was handled is a duplicate, and doesn't wait for such a process.
+func (t *turn) lookForHandled(ctx context.Context, tx pgx.Tx) error {
+	var elsewhere []rocketflow.Event
+	for _, c := range t.candidates {
+		readable := c.item == nil || c.item.unreadable == nil
+		if e := c.event; readable && inbox.UsesInbox(e) && t.handler(e) == nil && t.recorded[routeOf(e)] {
+			elsewhere = append(elsewhere, e)
+		}
+	}
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	var q pgx.Batch
+	t.store.QueueEntriesOf(&q, elsewhere, t.entries)
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return fmt.Errorf("look for handled events: %w", err)
 	}
 	return nil
 }
@@ -124,7 +148,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)
 	}
-	return nil
+	return t.lookForHandled(ctx, tx)
 }
 
 // loadHead returns the parked events of a stream that may run now. The first is the one that is due, if one is.

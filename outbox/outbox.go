@@ -122,7 +122,9 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	if err := o.readBacklog(ctx); err != nil {
 		return nil, err
 	}
-	s.retention = o.startRetention(ctx)
+	if s.retention, err = o.startRetention(ctx); err != nil {
+		return nil, err
+	}
 	s.acks = o.startAcks()
 	s.lookups = coalesce.New(maxLookups, o.lookUp)
 	s.ackChecked = coalesce.New(maxLookups, func(ctx context.Context, ids []uuid.UUID) ([]struct{}, error) { return o.ackChecked(ctx, s, ids) })

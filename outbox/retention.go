@@ -34,12 +34,13 @@ type retainer struct {
 	group    background.Group
 }
 
-func (o *Outbox) startRetention(ctx context.Context) *retainer {
+// startRetention fails if Postgres' time can't be read: ids of events must not get the time of a wrong clock.
+func (o *Outbox) startRetention(ctx context.Context) (*retainer, error) {
 	now, err := o.postgresTime(ctx)
-	if err == nil {
-		_, err = o.makePartitions(ctx, now)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if _, err := o.makePartitions(ctx, now); err != nil {
 		o.log.Warn("partitions of the outbox can't be made and the default partitions take their rows; it is retried", "error", err)
 	}
 	r := &retainer{outbox: o}
@@ -47,7 +48,7 @@ func (o *Outbox) startRetention(ctx context.Context) *retainer {
 		r.group.Go(func(ctx context.Context) { background.Loop{Clock: o.config.Clock}.Run(ctx, r.retain) })
 		return nil
 	})
-	return r
+	return r, nil
 }
 
 func (r *retainer) retain(ctx context.Context) (pause time.Duration) {

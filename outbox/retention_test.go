@@ -191,8 +191,10 @@ func TestStreamsInUseKeepTheirChain(t *testing.T) {
 		group.Go(func() error {
 			for i := range streams {
 				var id, sequence, previous, at, synced any
-				err := x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b")).
-					Scan(&id, &sequence, &previous, &at, &synced)
+				err := testdb.Retry(func() error {
+					return x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b")).
+						Scan(&id, &sequence, &previous, &at, &synced)
+				})
 				if err != nil {
 					return err
 				}

@@ -1,10 +1,15 @@
 package outbox_test
 
 import (
+	"context"
 	"log/slog"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -67,5 +72,51 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 			eventually(t, "its event is out", func() bool { return len(b.broker.events()) == 2 })
 			chain(t, b.broker.events())
 		})
+	}
+}
+
+// timeless is a connection's tracer that has the reading of Postgres' time fail while it is on, as if the connection broke then.
+type timeless struct{ on atomic.Bool }
+
+func (x *timeless) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if x.on.Load() && strings.HasPrefix(q.SQL, "-- name: Now\n") {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return ctx
+	}
+	return ctx
+}
+
+func (*timeless) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A process that can't compare its clock with Postgres' doesn't start: it could give ids the time of a wrong clock, and consumers
+// would take its events for too old.
+func TestStartNeedsPostgresTime(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	b := setupIn(t, pool, schema, nil)
+	broken := &timeless{}
+	config := pool.Config()
+	config.ConnConfig.Tracer = broken
+	traced, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(traced.Close)
+	o, err := outbox.New(outbox.Config{Pool: traced, Broker: b.broker, Source: "bank", Schema: schema, Clock: ahead{clock.System{}, -40 * 24 * time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken.on.Store(true)
+	if err := o.Start(t.Context()); err == nil {
+		t.Error("started without knowing Postgres' time")
+		_ = o.Stop(t.Context())
+	}
+	broken.on.Store(false)
+	if err := o.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -27,6 +27,7 @@
 //
 // # Order
 //
-// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Parts stop in the reverse order of
-// their start: consumers take no more events, running work is finished, then connections close.
+// Register handlers and sagas from an fx.Invoke, which fx runs before anything starts. Each part starts after those that it
+// uses, and the engine of sagas before the router: no event is handled before the engine has verified its sagas. Parts stop in
+// the reverse order: consumers take no more events, running work is finished, then connections close.
 package rocketflowfx

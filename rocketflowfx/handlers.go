@@ -1,6 +1,8 @@
 package rocketflowfx
 
 import (
+	"context"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
 
@@ -29,11 +31,30 @@ type handlersParams struct {
 	Metrics *metrics.Metrics `optional:"true"`
 }
 
-func newHandlers(p handlersParams) (*handlers.Router, error) {
+// beforeHandlers is a place among the hooks before that of the router, for a part that is built after the router and starts
+// before it: fx runs hooks in the order in which the constructors append them.
+type beforeHandlers struct {
+	hook fx.Hook // of the engine of sagas; zero: there is none
+}
+
+func (b *beforeHandlers) start(ctx context.Context) error { return call(ctx, b.hook.OnStart) }
+func (b *beforeHandlers) stop(ctx context.Context) error  { return call(ctx, b.hook.OnStop) }
+
+// call calls fn unless it is nil.
+func call(ctx context.Context, fn func(context.Context) error) error {
+	if fn == nil {
+		return nil
+	}
+	return fn(ctx)
+}
+
+func newHandlers(p handlersParams) (*handlers.Router, *beforeHandlers, error) {
 	r, err := shared(p.Config, p.Pool, p.Client, p.Metrics).NewRouter(p.Config.Handlers, p.Transactor, p.Timer)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	before := &beforeHandlers{}
+	p.Lifecycle.Append(fx.StartStopHook(before.start, before.stop))
 	p.Lifecycle.Append(migrated(p.Config, p.Pool, r))
-	return r, nil
+	return r, before, nil
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// Saga provides *saga.Engine. Register definitions with it from a constructor or an fx.Invoke.
+// Saga provides *saga.Engine. Register definitions with it from a constructor or an fx.Invoke. The engine starts before the
+// router of the module Handlers takes events, and stops after it: events of running sagas that no definition fits are not
+// handled.
 var Saga = fx.Module("rocketflow.saga", fx.Provide(newSaga))
 
 type sagaParams struct {
@@ -22,6 +24,7 @@ type sagaParams struct {
 	Router     *handlers.Router
 	Transactor rocketflow.Transactor
 	Timer      *timeout.Scheduler
+	Before     *beforeHandlers  `optional:"true"` // nil: the application provides the router
 	Metrics    *metrics.Metrics `optional:"true"`
 }
 
@@ -30,6 +33,11 @@ func newSaga(p sagaParams) (*saga.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Lifecycle.Append(migrated(p.Config, p.Pool, e))
+	hook := migrated(p.Config, p.Pool, e)
+	if p.Before != nil {
+		p.Before.hook = hook
+	} else {
+		p.Lifecycle.Append(hook)
+	}
 	return e, nil
 }

@@ -10,9 +10,10 @@ SELECT
     (SELECT count(*) FROM {schema}.parked WHERE reason <> 'dead' AND next_at <= clock_timestamp()),
     (SELECT coalesce(string_agg(DISTINCT t.key || ' ' || t.name, ', '), '') FROM (SELECT key, name FROM {schema}.timeout
         WHERE due_at <= clock_timestamp() LIMIT 5) t),
-    -- due for a retry, or expired, or waiting for the beginning of a saga that has begun
+    -- due for a retry, or expired, or left by a transaction that applied as many as it may, or waiting for the beginning of a
+    -- saga that has begun
     (SELECT count(*) FROM {schema}.saga_waiting w WHERE w.status = 'retry' AND w.next_at <= clock_timestamp()
-        OR w.status = 'waiting' AND w.expires_at <= clock_timestamp()
+        OR w.status = 'waiting' AND (w.expires_at <= clock_timestamp() OR w.retry_at > '-infinity')
         OR w.status = 'waiting' AND NOT w.begun AND EXISTS (SELECT FROM {schema}.saga s WHERE s.name = w.saga AND s.key = w.key))
 
 -- name: NextDue

@@ -125,6 +125,33 @@ func TestSagaBegunByAnotherConsumer(t *testing.T) {
 	}
 }
 
+// TestSettleWaitsForWaitingEvents lets more events wait than one transaction applies: Settle returns when all are applied.
+func TestSettleWaitsForWaitingEvents(t *testing.T) {
+	t.Parallel()
+	env := rocketflowtest.New(t)
+	d := saga.Define[parcel]("collect", 1)
+	d.Initial("awaiting_stock").NoDeadline("awaiting_stock", "collecting").Final("closed")
+	saga.On[placed](d, "collecting", "closed", nil)
+	saga.On[stocked](d, "awaiting_stock", "collecting", nil)
+	saga.On(d, "collecting", "collecting", func(_ context.Context, _ rocketflow.Tx, p *parcel, _ paidFor) error {
+		p.Weight++
+		return nil
+	})
+	service, collections := startPurchase(env, d)
+	service.Within(func(ctx context.Context, tx rocketflow.Tx) error { return collections.Begin(ctx, tx, "o-1", parcel{}) })
+	const n = 100
+	for range n {
+		service.Publish(paidFor{"o-1"})
+	}
+	env.Settle()
+	service.Publish(stocked{"o-1"})
+	env.Settle()
+	i, err := collections.Get(t.Context(), service.Pool, "o-1")
+	if err != nil || i.Data.Weight != n {
+		t.Errorf("%v of %d payments, %v", i.Data.Weight, n, err)
+	}
+}
+
 // TestSagaBegunByEvent begins a saga with its first event.
 func TestSagaBegunByEvent(t *testing.T) {
 	t.Parallel()

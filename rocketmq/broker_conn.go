@@ -3,6 +3,8 @@ package rocketmq
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,12 +22,16 @@ const (
 	maxReconnectPause = time.Second
 )
 
-// brokerConn is the driver's own connection to one broker's master, beside those of rocketmq-client-go. It reconnects when it
-// breaks. Its heartbeats register the client's producer groups, so that the broker sends their checks to this connection.
+// brokerConn is a connection of the driver itself to one broker's master. It reconnects when it breaks. Its heartbeats register what
+// uses it: the client's producer groups, so that the broker sends their checks to this connection, or a consumer of the transport Own.
 type brokerConn struct {
 	client        *Client
+	user          connUser
 	name, address string
 	work          background.Group
+
+	registering sync.Mutex // held from a heartbeat until its response
+	left        bool       // no more heartbeats: the user has unregistered; guarded by registering
 
 	mu      sync.Mutex
 	conn    *remoting.Conn // nil while down
@@ -35,9 +41,21 @@ type brokerConn struct {
 	tried   chan struct{}  // closed after the first attempt to connect
 }
 
-// newBrokerConn starts to connect and returns at once.
-func (c *Client) newBrokerConn(name, address string) *brokerConn {
-	b := &brokerConn{client: c, name: name, address: address, tried: make(chan struct{}), since: time.Now()}
+// connUser is what a connection is for.
+type connUser interface {
+	// heartbeat returns the request that registers the user at the broker.
+	heartbeat() *remoting.Command
+	// handleRequest handles a request of the broker and returns the response; nil: there is none.
+	handleRequest(b *brokerConn, request *remoting.Command) *remoting.Command
+	// onBrokerUp is called when the connection is up. first says that the first attempt to connect has succeeded.
+	onBrokerUp(b *brokerConn, first bool)
+	// onBrokerDown is called when the connection was up and isn't any more.
+	onBrokerDown(b *brokerConn, err error)
+}
+
+// newBrokerConn starts to connect for user and returns at once.
+func (c *Client) newBrokerConn(user connUser, name, address string) *brokerConn {
+	b := &brokerConn{client: c, user: user, name: name, address: address, tried: make(chan struct{}), since: time.Now()}
 	b.err = printable.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address)
 	_ = b.work.Start(context.Background(), func(context.Context) error { // can't fail
 		b.work.Go(b.run)
@@ -60,7 +78,7 @@ func (b *brokerConn) run(ctx context.Context) {
 			b.setDown(err)
 		} else {
 			pause = minReconnectPause
-			b.client.onBrokerUp(b, first)
+			b.user.onBrokerUp(b, first)
 		}
 		if first {
 			first = false
@@ -79,14 +97,15 @@ func (b *brokerConn) run(ctx context.Context) {
 func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	conn, err := remoting.Dial(ctx, b.address, b.client.config.credentials(), b.client.handleRequests(b))
+	conn, err := remoting.DialTLS(ctx, b.address, b.client.config.TLS, b.client.config.credentials(), b.client.handleRequests(b))
 	if err != nil {
 		return nil, printable.Errorf("broker %s: %w", b.name, err)
 	}
 	// The state changes only once the broker has answered the heartbeat: a producer group that sees the connection up can rely
 	// on its checks.
-	response, err := conn.Call(ctx, b.client.heartbeat())
+	response, err := b.register(ctx, conn)
 	if err != nil {
+		err = conn.Explain(ctx, err)
 		conn.Close()
 		return nil, printable.Errorf("broker %s at %s: heartbeat: %w", b.name, b.address, err)
 	}
@@ -115,24 +134,54 @@ func (b *brokerConn) sendHeartbeats(ctx context.Context, conn *remoting.Conn) er
 	}
 }
 
-// sendHeartbeat registers the client's producer groups at the broker and waits for the response.
+// sendHeartbeat registers the user at the broker and waits for the response.
 func (b *brokerConn) sendHeartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	_, err := b.call(ctx, b.client.heartbeat())
+	b.mu.Lock()
+	conn, err := b.conn, b.err
+	b.mu.Unlock()
+	if conn == nil {
+		return err
+	}
+	_, err = b.register(ctx, conn)
+	return err
+}
+
+// register sends a heartbeat and waits for its response.
+func (b *brokerConn) register(ctx context.Context, conn *remoting.Conn) (*remoting.Command, error) {
+	b.registering.Lock()
+	defer b.registering.Unlock()
+	if b.left {
+		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, remoting.ErrClosed)
+	}
+	return conn.Call(ctx, b.user.heartbeat())
+}
+
+// unregister sends a request that unregisters the user, once the response to a heartbeat in flight has come, and waits for the
+// response. No heartbeat follows: brokers handle heartbeats and other requests in parallel, and would list the user again.
+func (b *brokerConn) unregister(ctx context.Context, request *remoting.Command) error {
+	b.registering.Lock()
+	defer b.registering.Unlock()
+	b.left = true
+	_, err := b.call(ctx, request)
 	return err
 }
 
 func (b *brokerConn) setDown(err error) {
 	b.mu.Lock()
 	was := b.conn
+	changed := fmt.Sprint(b.err) != err.Error()
 	b.conn, b.err = nil, err
 	if was != nil {
 		b.since = time.Now()
 	}
 	b.mu.Unlock()
 	if was != nil {
-		b.client.onBrokerDown(b, err)
+		b.user.onBrokerDown(b, err)
+	}
+	if changed && errors.As(err, new(*remoting.TLSError)) {
+		b.client.log.Error("no TLS connection to a broker can be made; it is tried again: mend what the error says", keyBroker, b.name, keyError, err)
 	}
 }
 
@@ -175,26 +224,50 @@ func (b *brokerConn) call(ctx context.Context, request *remoting.Command) (*remo
 }
 
 type heartbeatBody struct {
-	ClientID  string           `json:"clientID"`
-	Producers []heartbeatGroup `json:"producerDataSet"`
-	Consumers []heartbeatGroup `json:"consumerDataSet"` // always empty: rocketmq-client-go registers the consumers
+	ClientID  string              `json:"clientID"`
+	Producers []heartbeatGroup    `json:"producerDataSet"`
+	Consumers []heartbeatConsumer `json:"consumerDataSet"`
 }
 
 type heartbeatGroup struct {
 	Name string `json:"groupName"`
 }
 
-// heartbeat returns the request that registers the producer groups that are open now.
+type heartbeatConsumer struct {
+	Group         string                  `json:"groupName"`
+	Type          string                  `json:"consumeType"`
+	Model         string                  `json:"messageModel"`
+	From          string                  `json:"consumeFromWhere"`
+	Subscriptions []heartbeatSubscription `json:"subscriptionDataSet"`
+	UnitMode      bool                    `json:"unitMode"`
+}
+
+type heartbeatSubscription struct {
+	Topic      string   `json:"topic"`
+	Expression string   `json:"subString"`
+	Type       string   `json:"expressionType"`
+	Version    int64    `json:"subVersion"`
+	Tags       []string `json:"tagsSet"`
+	Codes      []int    `json:"codeSet"`
+	ClassMode  bool     `json:"classFilterMode"`
+}
+
+// command returns the request that has the body.
+func (h heartbeatBody) command() *remoting.Command {
+	b, err := json.Marshal(h)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return &remoting.Command{Code: remoting.Heartbeat, Body: b}
+}
+
+// heartbeat implements connUser: it registers the producer groups that are open now.
 func (c *Client) heartbeat() *remoting.Command {
-	body := heartbeatBody{ClientID: c.clientID, Producers: []heartbeatGroup{}, Consumers: []heartbeatGroup{}}
+	body := heartbeatBody{ClientID: c.clientID, Producers: []heartbeatGroup{}, Consumers: []heartbeatConsumer{}}
 	c.mu.Lock()
 	for group := range c.transactionProducers {
 		body.Producers = append(body.Producers, heartbeatGroup{group})
 	}
 	c.mu.Unlock()
-	b, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // strings only
-	}
-	return &remoting.Command{Code: remoting.Heartbeat, Body: b}
+	return body.command()
 }

@@ -118,26 +118,31 @@ func (q *checkQueue) decide(check broker.Check) (decision broker.Decision, done 
 	return decision, done, nil
 }
 
-// handleRequests returns the handler of what a broker requests on its connection: checks of half messages.
+// handleRequests returns the handler of what the broker requests on a connection.
 func (c *Client) handleRequests(b *brokerConn) remoting.Handler {
 	return func(_ *remoting.Conn, request *remoting.Command) *remoting.Command {
-		if request.Code != remoting.CheckTransactionState {
-			return nil
-		}
-		check, err := decodeCheck(b, request)
-		if err != nil {
-			c.log.Warn("a check of a half message can't be decoded; it is ignored and the broker repeats it", keyBroker, b.name, keyError, err)
-			return nil
-		}
-		check.Message.Topic = c.config.topicOf(check.Message.Topic)
-		c.mu.Lock()
-		p := c.transactionProducers[check.Half.Group]
-		c.mu.Unlock()
-		if p != nil {
-			p.checks.add(check)
-		}
-		return nil // the decision is sent as a request, END_TRANSACTION
+		return b.user.handleRequest(b, request)
 	}
+}
+
+// handleRequest implements connUser: it handles checks of half messages.
+func (c *Client) handleRequest(b *brokerConn, request *remoting.Command) *remoting.Command {
+	if request.Code != remoting.CheckTransactionState {
+		return request.Answer(remoting.NotSupported, "this client is a producer and doesn't handle the request")
+	}
+	check, err := decodeCheck(b, request)
+	if err != nil {
+		c.log.Warn("a check of a half message can't be decoded; it is ignored and the broker repeats it", keyBroker, b.name, keyError, err)
+		return nil
+	}
+	check.Message.Topic = c.config.topicOf(check.Message.Topic)
+	c.mu.Lock()
+	p := c.transactionProducers[check.Half.Group]
+	c.mu.Unlock()
+	if p != nil {
+		p.checks.add(check)
+	}
+	return nil // the decision is sent as a request, END_TRANSACTION
 }
 
 // decodeCheck decodes a broker's request to check a half message. The message has no body: a checker has no use for it, and it may

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	rmq "github.com/apache/rocketmq-client-go/v2"
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -35,11 +34,12 @@ type Client struct {
 	asyncSlots  chan struct{} // one token for each send in flight of SendAsync
 	routes      routes
 	deferred    deferredCalls
+	sends       sync.WaitGroup   // sends in flight of Own; Add only by beginSend
 	work        background.Group // watch, deferred calls, sends and requests to brokers; use goWork to start more
 
 	mu                   sync.Mutex
 	closed               bool
-	producer             rmq.Producer                    // nil until a broker was reached
+	sender               sender                          // nil until a broker was reached
 	brokerConns          map[string]*brokerConn          // by the broker's name
 	transactionProducers map[string]*transactionProducer // by the producer group's name on the wire
 	consumers            map[*consumer]struct{}
@@ -57,7 +57,8 @@ var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 // Open connects to a name server and to the brokers that it lists, and checks that a broker accepts the credentials. ctx
 // bounds Open only.
 //
-// An invalid Config is a *rocketflow.FieldError. If no broker can be reached the error matches broker.ErrUnavailable and names
+// An invalid Config is a *rocketflow.FieldError, and so is a Config.TLS with which no name server or no broker can be connected to,
+// such as one that doesn't trust their certificates, or none where they require TLS. If no broker can be reached the error matches broker.ErrUnavailable and names
 // the address, unless Config.AwaitBroker is set: then Open succeeds, and the client connects as soon as a broker can be
 // reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized.
 func Open(ctx context.Context, config Config) (*Client, error) {
@@ -72,7 +73,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	c := &Client{
 		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener.guarded(repeated.Logger),
 		clientID:             config.Service + "-" + instance,
-		nameServers:          newNameServers(config.NameServers, repeated.Logger),
+		nameServers:          newNameServers(config.NameServers, config.TLS, repeated.Logger),
 		asyncSlots:           make(chan struct{}, config.MaxAsync),
 		deferred:             deferredCalls{added: make(chan struct{}, 1)},
 		brokerConns:          map[string]*brokerConn{},
@@ -82,7 +83,11 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	c.routes.nameServers, c.routes.mayReturn, c.routes.explainNotFound = c.nameServers, c.mayReturn, c.explainNotFound
 	err := c.work.Start(ctx, func(context.Context) error {
 		connect := func(ctx context.Context) error { return c.connect(ctx, instance) }
-		if err := c.orDefer("connect to RocketMQ", connect(ctx), connect); err != nil {
+		err := connect(ctx)
+		if refused := c.tlsRefused(err); refused != nil {
+			return refused
+		}
+		if err := c.orDefer("connect to RocketMQ", err, connect); err != nil {
 			return err
 		}
 		c.work.Go(c.watch)
@@ -100,7 +105,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	return c, nil
 }
 
-// connect finds a name server, connects to the brokers, and starts the producer once one broker has accepted the client.
+// connect finds a name server, connects to the brokers, and makes the sender once one broker has accepted the client.
 func (c *Client) connect(ctx context.Context, instance string) error {
 	if err := c.nameServers.find(ctx); err != nil {
 		return err
@@ -126,13 +131,16 @@ func (c *Client) connect(ctx context.Context, instance string) error {
 	if len(errs) == len(conns) {
 		return errors.Join(errs...)
 	}
-	producer, err := c.newProducer(instance)
-	if err != nil {
-		return err
+	var by sender = &ownSender{c}
+	if c.config.Transport == ClientGo {
+		var err error
+		if by, err = c.newClientSender(instance); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.producer = producer
+	c.sender = by
 	return nil
 }
 
@@ -167,8 +175,11 @@ func (c *Client) Close(ctx context.Context) error {
 	if err := c.work.Stop(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("close: sends in flight: %w", err))
 	}
-	if p := c.currentProducer(); p != nil {
-		errs = append(errs, p.Shutdown())
+	if err := background.Wait(ctx, &c.sends); err != nil {
+		errs = append(errs, fmt.Errorf("close: sends in flight: %w", err))
+	}
+	if s := c.currentSender(); s != nil {
+		errs = append(errs, s.close())
 	}
 	for _, b := range c.allBrokerConns() {
 		b.close()
@@ -213,11 +224,11 @@ func (c *Client) allBrokerConns() []*brokerConn {
 	return slices.Collect(maps.Values(c.brokerConns))
 }
 
-// currentProducer returns nil until a broker was reached.
-func (c *Client) currentProducer() rmq.Producer {
+// currentSender returns nil until a broker was reached.
+func (c *Client) currentSender() sender {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.producer
+	return c.sender
 }
 
 const (
@@ -237,6 +248,9 @@ func (c *Client) watch(ctx context.Context) {
 	n := 0
 	background.Loop{Clock: clock.System{}}.Every(ctx, listedInterval, func(ctx context.Context) {
 		if n++; n%int(watchInterval/listedInterval) != 0 {
+			if !c.allBrokersUp() { // one may have another address now, as after a switch to another master
+				_ = c.updateBrokerConns(ctx) // its errors are logged by the regular update
+			}
 			c.checkConsumers(ctx, (*consumer).checkListed)
 			return
 		}
@@ -271,11 +285,18 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 		}
 		for name, address := range masters {
 			if c.brokerConns[name] == nil {
-				c.brokerConns[name] = c.newBrokerConn(name, address)
+				c.brokerConns[name] = c.newBrokerConn(c, name, address)
 			}
 		}
 	}
+	var consumers []*consumer
+	if len(gone) > 0 {
+		consumers = slices.Collect(maps.Keys(c.consumers))
+	}
 	c.mu.Unlock()
+	for _, k := range consumers {
+		k.brokersChanged()
+	}
 	for _, b := range gone {
 		b.close()
 	}
@@ -298,6 +319,10 @@ func (c *Client) anyBrokerUp() bool {
 	return slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() == nil })
 }
 
+func (c *Client) allBrokersUp() bool {
+	return !slices.ContainsFunc(c.allBrokerConns(), func(b *brokerConn) bool { return b.down() != nil })
+}
+
 // explainNotFound adds to an error that says that a topic doesn't exist what can be done. While no broker is up the name
 // servers know no topic: then it isn't known whether the topic exists, and the error matches broker.ErrUnavailable.
 func (c *Client) explainNotFound(topic string, err error) error {
@@ -312,14 +337,16 @@ func (c *Client) explainNotFound(topic string, err error) error {
 	return printable.Errorf("%w: create topic %s with `mqadmin updateTopic`, or set CreateTopics in the Config of package app or rocketflowfx", err, topic)
 }
 
+// onBrokerUp implements connUser.
 func (c *Client) onBrokerUp(b *brokerConn, first bool) {
 	c.log.Info("broker connected", keyBroker, b.name, keyAddress, b.address)
 	c.listener.BrokerUp(BrokerInfo{Broker: b.name, Address: b.address})
-	if !first {
+	if !first && c.config.Transport == ClientGo { // those of Own go on by themselves
 		c.restartConsumers(b.name)
 	}
 }
 
+// onBrokerDown implements connUser.
 func (c *Client) onBrokerDown(b *brokerConn, err error) {
 	if errors.Is(err, remoting.ErrClosed) {
 		return

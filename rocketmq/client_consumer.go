@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	rmq "github.com/apache/rocketmq-client-go/v2"
@@ -18,9 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
-	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
-	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 const (
@@ -30,8 +24,6 @@ const (
 	consumeTimeout = 72 * time.Hour
 	// settleDelay is how long rocketmq-client-go may take from the handler's return to having recorded the offset.
 	settleDelay = 50 * time.Millisecond
-	// joinPoll is the pause between two checks whether a broker lists a new consumer.
-	joinPoll = 20 * time.Millisecond
 )
 
 // clientConsumer is a consumer of rocketmq-client-go, with a gate in front of the handler: the client's Shutdown waits for no
@@ -52,8 +44,8 @@ type clientConsumer struct {
 	running    sync.WaitGroup // handlers behind the gate; Add only under mu while the gate is open
 }
 
-// newClientConsumer starts a consumer and returns once a broker lists it in the group.
-func (k *consumer) newClientConsumer(ctx context.Context) (*clientConsumer, error) {
+// newClientConsumer starts a consumer.
+func (k *consumer) newClientConsumer() (*clientConsumer, error) {
 	s, c := k.subscription, k.client
 	name := c.config.Service + "-consumer-" + uuid.NewString()
 	count, mebibytes, span := flowControl(s)
@@ -95,20 +87,20 @@ func (k *consumer) newClientConsumer(ctx context.Context) (*clientConsumer, erro
 		abandon()
 		return nil, fmt.Errorf("%w: start consumer: %w", broker.ErrUnavailable, err)
 	}
-	for {
-		listed, err := cc.listed(ctx)
-		if listed {
-			return cc, nil
-		}
-		if !background.Sleep(ctx, clock.System{}, joinPoll) {
-			_ = cc.stop(ctx) // the start has failed, whatever stop says
-			if err == nil {
-				err = context.Cause(ctx)
-			}
-			return nil, fmt.Errorf("%w: no broker lists the consumer: %w", broker.ErrUnavailable, err)
-		}
-	}
+	return cc, nil
 }
+
+// id implements instance.
+func (cc *clientConsumer) id() string { return cc.name }
+
+// err implements instance. The client doesn't say.
+func (cc *clientConsumer) err() error { return nil }
+
+// brokersChanged implements instance. The client looks every 30 s.
+func (cc *clientConsumer) brokersChanged() {}
+
+// register implements instance. The client sends no heartbeat when it is asked to.
+func (cc *clientConsumer) register(context.Context) bool { return false }
 
 // consume is called by rocketmq-client-go for each message. It returns a result other than success only when the client, being
 // shut down, ignores it; or to a serial consumer.
@@ -141,7 +133,7 @@ func (cc *clientConsumer) settle(d broker.Delivery) bool {
 		return false
 	}
 	defer func() { <-cc.consumer.slots }()
-	return cc.consumer.handle(cc.ctx, cc.draining, d)
+	return cc.consumer.handle(cc.ctx, cc.draining.Done(), d)
 }
 
 // settleSerial calls the handler once. After a failure rocketmq-client-go keeps the message and delivers it again, so that a queue
@@ -217,49 +209,4 @@ func deliveryOf(ctx context.Context, m *primitive.MessageExt) broker.Delivery {
 		d.Broker = in.MQ.BrokerName
 	}
 	return d
-}
-
-// listed reports whether a broker lists the consumer in its group. If none does the error says why some didn't respond.
-func (cc *clientConsumer) listed(ctx context.Context) (bool, error) {
-	k := cc.consumer
-	k.mu.Lock()
-	brokers := k.brokers
-	k.mu.Unlock()
-	var conns []*brokerConn
-	for _, name := range brokers {
-		if b := k.client.brokerConn(name); b != nil {
-			conns = append(conns, b)
-		}
-	}
-	var listed atomic.Bool
-	errs := k.client.callEach(ctx, conns, func(ctx context.Context, b *brokerConn) error {
-		ids, err := b.members(ctx, k.subscription.Group)
-		if slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(id, cc.name) }) {
-			listed.Store(true)
-		}
-		return err
-	})
-	if listed.Load() {
-		return true, nil
-	}
-	return false, errors.Join(slices.Collect(maps.Values(errs))...)
-}
-
-// members returns the client ids of the consumers that the broker lists in a group.
-func (b *brokerConn) members(ctx context.Context, group string) ([]string, error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
-	var refused *remoting.ResponseError
-	if errors.As(err, &refused) && refused.Code == remoting.SystemError {
-		return nil, nil // the group has no consumer there
-	}
-	if err != nil {
-		return nil, err
-	}
-	var list struct {
-		IDs []string `json:"consumerIdList"`
-	}
-	if err := remoting.DecodeJSON(response.Body, &list); err != nil {
-		return nil, err
-	}
-	return list.IDs, nil
 }

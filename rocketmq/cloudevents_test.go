@@ -40,6 +40,7 @@ func (s shipped) EventMeta() rocketflow.Meta {
 // TestPlainConsumerReadsCloudEvents: what an outbox publishes, on each path, is a CloudEvent for a consumer that uses rocketmq-client-go
 // alone.
 func TestPlainConsumerReadsCloudEvents(t *testing.T) {
+	usesClient(t)
 	t.Parallel()
 	for name, path := range map[string]outbox.Path{"half message": outbox.HalfMessages, "relay": outbox.Relay} {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +101,7 @@ func TestPlainConsumerReadsCloudEvents(t *testing.T) {
 
 // TestPlainProducerReachesHandlers: a handler handles what rocketmq-client-go alone has sent, once for each unique key.
 func TestPlainProducerReachesHandlers(t *testing.T) {
+	usesClient(t)
 	t.Parallel()
 	ctx := deadline(t, 90*time.Second)
 	c := open(t)

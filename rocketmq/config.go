@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"cmp"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"regexp"
@@ -23,6 +24,15 @@ type Config struct {
 	// AccessKey and SecretKey sign every request to a broker. Set both or neither. Defaults to unsigned requests.
 	AccessKey, SecretKey string
 
+	// TLS makes the client use TLS for all of its connections, to name servers and to brokers. Certificates are verified unless
+	// TLS.InsecureSkipVerify is set: against TLS.RootCAs, or the machine's authorities if that is nil, and for TLS.ServerName, or, if
+	// that is empty, for the host in NameServers and for the broker's address as name servers list it, which is an IP address as a
+	// rule. So set ServerName to a name that is in the certificates of all servers, or let each broker's certificate have its IP
+	// address. TLS.Certificates or TLS.GetClientCertificate is for servers that require a certificate of the client. The client
+	// doesn't change the tls.Config, and the caller must not after Open. TLS needs Transport Own: rocketmq-client-go makes no TLS
+	// connections that it verifies. Defaults to connections without TLS.
+	TLS *tls.Config
+
 	// Service is the name of the program. RocketMQ's tools show it in the names of the client's connections. Required; 1 to 64
 	// letters, digits, _ and -.
 	Service string
@@ -37,6 +47,14 @@ type Config struct {
 	// a missing topic, is still an error if a broker can be reached; if one can be reached only later, Ping and the log show it.
 	// Defaults to false: these calls fail with broker.ErrUnavailable.
 	AwaitBroker bool
+
+	// Transport is how the client sends and consumes. Defaults to ClientGo.
+	Transport Transport
+
+	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
+	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. It holds for the transport Own;
+	// rocketmq-client-go has no such limit. Defaults to 16 MiB, four times what brokers with default settings take.
+	MaxMessage int
 
 	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on
 	// standard error.
@@ -54,7 +72,7 @@ type Config struct {
 	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular
 	// heartbeats, one in 30 s. A negative value makes a consumer disconnect at once: brokers that handle a connection's end and its
 	// heartbeats in parallel, as RocketMQ does, may then list it for two more minutes, and the embedded broker never does. Defaults
-	// to 1 s.
+	// to 1 s. The transport Own needs none and ignores it.
 	StopQuietPeriod time.Duration
 
 	// MaxAsync is the maximum number of sends of SendAsync in flight. Defaults to 256.
@@ -77,6 +95,7 @@ const (
 	defaultStopQuietPeriod = time.Second
 	defaultMaxAsync        = 256
 	defaultTimerHorizon    = 71 * time.Hour
+	defaultMaxMessage      = 16 << 20
 )
 
 func (c Config) withDefaults() Config {
@@ -84,6 +103,7 @@ func (c Config) withDefaults() Config {
 	c.StopQuietPeriod = cmp.Or(c.StopQuietPeriod, defaultStopQuietPeriod)
 	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
 	c.TimerHorizon = cmp.Or(c.TimerHorizon, defaultTimerHorizon)
+	c.MaxMessage = cmp.Or(c.MaxMessage, defaultMaxMessage)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -121,10 +141,14 @@ func (c Config) validate() error {
 		return field("MaxAsync", "%d: want more than 0", c.MaxAsync)
 	case c.TimerHorizon < 0:
 		return field("TimerHorizon", "%v: want more than 0", c.TimerHorizon)
+	case c.Transport != ClientGo && c.Transport != Own:
+		return field("Transport", "%d: want ClientGo or Own", c.Transport)
+	case c.MaxMessage < 0:
+		return field("MaxMessage", "%d: want more than 0", c.MaxMessage)
 	case c.TimerFormat != Apache5 && c.TimerFormat != DMS:
 		return field("TimerFormat", "%d: want Apache5 or DMS", c.TimerFormat)
 	}
-	return nil
+	return c.validateTLS()
 }
 
 func (c Config) credentials() remoting.Credentials {

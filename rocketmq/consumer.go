@@ -15,7 +15,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
-	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
@@ -35,8 +34,8 @@ const (
 // groupName matches the names of groups that RocketMQ 5.5 accepts; older brokers accept longer ones.
 var groupName = regexp.MustCompile(`^[%|A-Za-z0-9_-]{1,120}$`)
 
-// consumer implements broker.Consumer. It has one consumer of rocketmq-client-go at a time, and replaces it when a broker has
-// come back: see restart.
+// consumer implements broker.Consumer. It has one instance at a time. One of rocketmq-client-go is replaced when a broker has come
+// back: see restart.
 type consumer struct {
 	client       *Client
 	subscription broker.Subscription
@@ -44,15 +43,16 @@ type consumer struct {
 	slots        chan struct{}    // one token for each call of handler in progress
 	work         background.Group // restarts; stopped by Stop
 
-	replacing      sync.Mutex      // held while current is replaced, stopped or checked; guards the fields up to startSet
-	current        *clientConsumer // nil after Stop, and while a restart has not succeeded yet
-	notListed      int             // how many checks in sequence found that no broker lists the consumer
-	startSet       bool            // the group has an offset in all queues of its topics
-	restartPending atomic.Bool     // a restart waits for replacing
+	replacing      sync.Mutex  // held while current is replaced, stopped or checked; guards the fields up to startSet
+	current        instance    // nil after Stop, and while a restart has not succeeded yet
+	notListed      int         // how many checks in sequence found that no broker lists the consumer
+	startSet       bool        // the group has an offset in all queues of its topics
+	restartPending atomic.Bool // a restart waits for replacing
 
 	mu      sync.Mutex
 	problem error    // why no messages come; nil: none is known
 	brokers []string // that hold the topics
+	running instance // as current
 }
 
 // Subscribe implements [broker.Subscriber].
@@ -83,7 +83,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	if err != nil && !deferred {
 		return fail(err)
 	}
-	k.current = first
+	k.setCurrent(first)
 	_ = k.work.Start(ctx, func(context.Context) error { return nil }) // can't fail
 	c.mu.Lock()
 	closed := c.closed
@@ -103,15 +103,29 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	return k, nil
 }
 
-// start checks the grants, sets the group's first offsets, and starts a consumer of rocketmq-client-go.
-func (k *consumer) start(ctx context.Context) (*clientConsumer, error) {
+// start checks the grants, sets the group's first offsets, and starts an instance, which a broker lists when start returns.
+func (k *consumer) start(ctx context.Context) (instance, error) {
 	if err := k.checkGrants(ctx); err != nil {
 		return nil, err
 	}
 	if err := k.setStart(ctx); err != nil {
 		return nil, err
 	}
-	return k.newClientConsumer(ctx)
+	var next instance
+	if k.client.config.Transport == Own {
+		next = k.newOwnConsumer()
+	} else {
+		cc, err := k.newClientConsumer()
+		if err != nil {
+			return nil, err
+		}
+		next = cc
+	}
+	if err := k.awaitListed(ctx, next); err != nil {
+		_ = next.stop(ctx) // the start has failed, whatever stop says
+		return nil, err
+	}
+	return next, nil
 }
 
 // checkGrants requests the group's offset from each broker that holds a topic of the subscription. Without a grant the broker
@@ -160,7 +174,7 @@ func (k *consumer) checkGrants(ctx context.Context) error {
 // Err implements broker.Consumer.
 func (k *consumer) Err() error {
 	k.mu.Lock()
-	problem, brokers := k.problem, k.brokers
+	problem, brokers, running := k.problem, k.brokers, k.running
 	k.mu.Unlock()
 	if problem != nil {
 		return problem
@@ -171,7 +185,28 @@ func (k *consumer) Err() error {
 			errs = append(errs, b.down())
 		}
 	}
+	if running != nil {
+		errs = append(errs, running.err())
+	}
 	return errors.Join(errs...)
+}
+
+// setCurrent sets the current instance. replacing is held.
+func (k *consumer) setCurrent(i instance) {
+	k.current = i
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.running = i
+}
+
+// brokersChanged has the instance look again where the brokers of its topics are.
+func (k *consumer) brokersChanged() {
+	k.mu.Lock()
+	running := k.running
+	k.mu.Unlock()
+	if running != nil {
+		running.brokersChanged()
+	}
 }
 
 func (k *consumer) setProblem(err error) {
@@ -193,22 +228,26 @@ func (k *consumer) Stop(ctx context.Context) error {
 	if current == nil {
 		return nil
 	}
-	k.current = nil
+	k.setCurrent(nil)
 	if err := current.stop(ctx); err != nil {
 		return printable.Errorf("stop consumer of group %s: handlers in progress: %w", k.subscription.Group, err)
 	}
 	return nil
 }
 
-// handle calls the handler until it settles the message. It returns false when draining ends first.
-func (k *consumer) handle(ctx, draining context.Context, d broker.Delivery) bool {
+// handle calls the handler until it settles the message. It returns false when stop is closed first.
+func (k *consumer) handle(ctx context.Context, stop <-chan struct{}, d broker.Delivery) bool {
 	for attempt := 0; ; attempt++ {
 		err := k.call(ctx, d)
 		if err == nil {
 			return true
 		}
 		k.reportFailed(d, err)
-		if !background.Sleep(draining, clock.System{}, backoff(attempt, minHandlerPause, maxHandlerPause)) {
+		pause := time.NewTimer(backoff(attempt, minHandlerPause, maxHandlerPause))
+		select {
+		case <-pause.C:
+		case <-stop:
+			pause.Stop()
 			return false
 		}
 		d.Attempt++

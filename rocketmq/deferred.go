@@ -12,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // deferredCalls are the calls that returned without an error although no broker could be reached, because Config.AwaitBroker is
@@ -38,7 +39,7 @@ const (
 // orDefer returns err, the result of a first call of do, unless err says that no broker can be reached and Config.AwaitBroker is
 // set. Then it returns nil, and do is called until it succeeds.
 func (c *Client) orDefer(what string, err error, do func(ctx context.Context) error) error {
-	if err == nil || !c.config.AwaitBroker || !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) || errors.Is(err, errClientClosed) {
+	if err == nil || !c.config.AwaitBroker || !errors.Is(err, broker.ErrUnavailable) || refused(err) || errors.Is(err, errClientClosed) {
 		return err
 	}
 	c.log.Warn("no broker can be reached; the call is repeated until one can", keyWhat, what, keyError, err)
@@ -93,11 +94,16 @@ func (c *Client) tryDeferred(ctx context.Context) (left int) {
 		switch {
 		case err == nil:
 			c.log.Info("a call that waited for a broker has succeeded", keyWhat, call.what)
-		case errors.Is(err, broker.ErrRejected) && fmt.Sprint(before) != err.Error():
+		case refused(err) && fmt.Sprint(before) != err.Error():
 			c.log.Error("a call that waited for a broker was refused; it is repeated: mend what the error says", keyWhat, call.what, keyError, err)
 		}
 	}
 	return left
+}
+
+// refused reports whether an error is a refusal that someone has to mend.
+func refused(err error) bool {
+	return errors.Is(err, broker.ErrRejected) || errors.As(err, new(*remoting.TLSError))
 }
 
 // err returns an error that lists the deferred calls with the reason of each, or nil if there are none.

@@ -15,16 +15,36 @@
 //			return handle(ctx, d.Body) // nil settles the message; after an error it is delivered again
 //		})
 //
+// With [Config].TLS all connections use TLS, verified, if need be with a certificate of the client; docs/security.md has the settings of
+// RocketMQ. What someone has to mend, such as an authority that is not trusted, is an error of [Open] that says which (TestOpenSaysWhatPreventsTLS).
+//
 // Topics must exist: create them with [Client.CreateTopics], or with `mqadmin updateTopic`. A program opens one Client. For a readiness
 // probe there is [Client.Ping]; for metrics, [Listener]. The delivery contract is in package broker; tests can use the embedded broker in
 // package rocketmqtest.
 //
-// # Two kinds of connections
+// # Two transports
 //
-// The driver is built on rocketmq-client-go v2.1.2, called "the client" below. The client sends (Send, SendGroup, Schedule, and the half
-// messages of Prepare) and consumes. The driver also has a connection of its own to each broker. Through it the driver ends half messages
-// and waits for the response, answers check-backs, creates topics, checks a group's grants, and notices within a second that a broker is
-// down or up.
+// Config.Transport chooses what sends (Send, SendGroup, Schedule, and the half messages of Prepare) and consumes. Both pass the conformance
+// suite, and processes with either can share a consumer group, as during a rolling upgrade (TestTransportsShareAGroup).
+//
+// [ClientGo] uses rocketmq-client-go v2.1.2, called "the client" below.
+//
+// [Own] uses connections of the driver itself. What differs for its users:
+//
+//   - Bodies compressed with zlib, lz4 or zstd are read, up to Config.MaxMessage after decompression. What can't be read is delivered
+//     with the reason, and package handlers makes it a dead letter that has it (TestEveryCompressionIsRead).
+//   - A broker or name server that responds with nonsense costs the one request (TestNonsenseCostsTheRequest).
+//   - A consumer goes on within a second of a broker's return, where it was, and follows a broker to another address
+//     (TestConsumerFollowsABrokerToItsNewAddress). It isn't restarted, so Listener.ConsumerRestarted is hardly ever called.
+//   - A consumer that stops waits for its handlers and for nothing else: it unregisters from the brokers, and Config.StopQuietPeriod isn't
+//     needed (TestConsumerUnregistersWhenItStops).
+//   - RocketMQ's tools see its consumers as those of any client: their queues and offsets, stacks, and resets of offsets
+//     (TestOperatorsRequestsAreAnswered). They can't make it consume a message directly.
+//   - It has no data races and leaves no goroutines, so tests that consume can run under the race detector.
+//
+// With either transport the driver also has a connection of its own to each broker. Through it the driver ends half messages and waits for
+// the response, answers check-backs, creates topics, checks a group's grants, and notices within a second that a broker is down or up. A
+// consumer of Own has further connections, so that what it pulls doesn't delay these.
 //
 // # Order
 //
@@ -36,7 +56,7 @@
 //
 // # Problems of the client that the driver solves
 //
-// In parentheses: the tests, in this package or in the conformance suite (package brokertest), that show it.
+// This section is about the transport ClientGo. In parentheses: the tests, in this package or in the conformance suite (package brokertest), that show it.
 //
 // Instance names. Clients with the same instance name in a process share one connection, the first one's credentials and the first one's
 // request handler. The driver gives each producer and consumer a unique name. (Nearly every case of the conformance suite opens two.)
@@ -110,15 +130,19 @@
 //
 // # Known limits
 //
-// Each consumer that ends leaves sleeping goroutines of the client, some for an hour, one for 72 hours: let consumers live as long as the
-// process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race detector. There is
-// no TLS.
+// With ClientGo, each consumer that ends leaves sleeping goroutines of the client, some for an hour, one for 72 hours: let consumers live as long as the
+// process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race detector. The
+// client makes no TLS connections that it verifies: Config.TLS needs the transport Own, and Open refuses it with ClientGo.
 //
 // A process that is killed within about a millisecond of a heartbeat of its consumers may stay a member of their groups until the broker
 // has missed its heartbeats for two minutes, and nobody reads its queues until then: the broker has handled the end of the connection before
 // the heartbeat (TestDeadMembersStayListed in package rocketmqtest). The messages of these queues are late, not lost. It often happens to a process that
 // is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout shortens the two minutes:
 // 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.
+//
+// With Own, messages are read from masters only: while a broker has no master, what its slaves hold isn't consumed. A record that can't be
+// decoded, though the broker stores it, holds its queue, and Consumer.Err says so. Topics of type BatchCQ aren't read: their messages are
+// delivered as unreadable.
 //
 // A broker that loses messages in a power failure may keep the offsets of a group that had read them. If other messages are stored in
 // their place before the group's consumers are connected again, the consumers skip these as well. Package handlers detects that as a gap,

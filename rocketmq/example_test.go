@@ -2,9 +2,12 @@ package rocketmq_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
+	"net/http/httptest"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
@@ -38,6 +41,40 @@ func ExampleOpen() {
 	// Output:
 	// rocketmq.Config.NameServers
 	// rocketmq.Config.NameServers: "localhost": want host:port
+}
+
+// With TLS the certificates of name servers and brokers are verified. What prevents a connection, here that no authority is trusted which
+// has signed the certificate, is an error of Config.TLS.
+func ExampleOpen_tls() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	certified := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	defer certified.Close()
+	mq, err := rocketmqtest.New(rocketmqtest.Config{TLS: &tls.Config{Certificates: certified.TLS.Certificates}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mq.Close()
+
+	authorities := x509.NewCertPool() // a program reads them from a file: see app.TLSFromEnv
+	authorities.AddCert(certified.Certificate())
+	client, err := rocketmq.Open(ctx, rocketmq.Config{
+		NameServers: []string{mq.Addr()}, Service: "billing", Transport: rocketmq.Own, TLS: &tls.Config{RootCAs: authorities},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close(ctx)
+	fmt.Println("connected:", client.Ping(ctx) == nil)
+
+	_, err = rocketmq.Open(ctx, rocketmq.Config{
+		NameServers: []string{mq.Addr()}, Service: "billing", Transport: rocketmq.Own, TLS: &tls.Config{RootCAs: x509.NewCertPool()},
+	})
+	var invalid *rocketflow.FieldError
+	fmt.Println(errors.As(err, &invalid), invalid.Field, errors.As(err, new(x509.UnknownAuthorityError)))
+	// Output:
+	// connected: true
+	// true rocketmq.Config.TLS true
 }
 
 // Messages with the same sharding key are stored in one queue, in the order in which they are sent.

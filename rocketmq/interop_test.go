@@ -16,9 +16,19 @@ import (
 
 // TestInteroperatesWithPlainClients: messages of rocketmq-client-go alone are delivered, and it gets those of this package.
 func TestInteroperatesWithPlainClients(t *testing.T) {
-	t.Parallel()
+	usesClient(t)
+	for _, transport := range transports {
+		t.Run(transport.String(), func(t *testing.T) {
+			t.Parallel()
+			interop(t, transport)
+		})
+	}
+}
+
+func interop(t *testing.T, transport rocketmq.Transport) {
+	t.Helper()
 	ctx := deadline(t, 90*time.Second)
-	c := open(t)
+	c := open(t, func(c *rocketmq.Config) { c.Transport = transport })
 	topic := unique("interop")
 	createTopic(t, c, broker.Topic{Name: topic})
 	ours, theirs := make(chan broker.Delivery, 10), make(chan *primitive.MessageExt, 10)

@@ -84,16 +84,6 @@ func newMessageID() string {
 	return fmt.Sprintf("%X", id[:])
 }
 
-// newMessage returns a message of rocketmq-client-go for a queue. It must be sent once only: the client writes into it.
-func newMessage(m broker.Message, props map[string]string, q queue) *primitive.Message {
-	out := &primitive.Message{
-		Topic: m.Topic, Body: m.Body,
-		Queue: &primitive.MessageQueue{Topic: m.Topic, BrokerName: q.broker, QueueId: q.id},
-	}
-	out.WithProperties(props)
-	return out
-}
-
 // newDelivery returns a stored message with the properties that users may set; the reserved ones become its other fields.
 func newDelivery(topic string, props map[string]string, body []byte) broker.Delivery {
 	d := broker.Delivery{Message: broker.Message{

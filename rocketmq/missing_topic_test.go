@@ -41,7 +41,12 @@ func TestMissingTopicErrorSaysHowToCreateIt(t *testing.T) {
 	if _, err := c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.Respond(17, "topic[deleted] not exist")))
+	mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if strings.HasPrefix(r.Name, "SEND_MESSAGE") {
+			return rocketmqtest.Respond(17, "topic[deleted] not exist")
+		}
+		return rocketmqtest.Pass
+	})
 	_, err = c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")})
 	check("send to a deleted topic", "deleted", err)
 }

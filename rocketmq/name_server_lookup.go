@@ -140,13 +140,14 @@ func (n *nameServers) updateServers() {
 	}
 	n.servers = nil
 	for _, address := range n.configured {
+		host, _, _ := net.SplitHostPort(address) // Config.validate has checked it
 		for _, a := range n.found[address] {
 			if slices.ContainsFunc(n.servers, func(s *nameServer) bool { return s.address == a }) {
 				continue
 			}
 			s := known[a]
 			if s == nil {
-				s = &nameServer{address: a, state: untried, connSlot: make(chan struct{}, 1)}
+				s = &nameServer{address: a, tls: tlsFor(host, n.tls), state: untried, connSlot: make(chan struct{}, 1)}
 			}
 			delete(known, a)
 			n.servers = append(n.servers, s)

@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ const (
 // rocketmq-client-go, which sends requests to all of its servers in turn and waits 6 s for each.
 type nameServers struct {
 	configured []string // host:port
+	tls        *tls.Config
 	log        *slog.Logger
 	work       background.Group // requests; stopped by close
 
@@ -39,8 +41,8 @@ type nameServers struct {
 	preferred  *nameServer         // the server that responded last
 }
 
-func newNameServers(addresses []string, log *slog.Logger) *nameServers {
-	n := &nameServers{configured: addresses, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
+func newNameServers(addresses []string, config *tls.Config, log *slog.Logger) *nameServers {
+	n := &nameServers{configured: addresses, tls: config, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
 	_ = n.work.Start(context.Background(), func(context.Context) error { return nil }) // can't fail
 	return n
 }
@@ -57,6 +59,7 @@ const (
 // nameServer is one address with the connection to it.
 type nameServer struct {
 	address string
+	tls     *tls.Config
 	state   serverState // guarded by nameServers.mu
 
 	connSlot chan struct{}  // a mutex for conn whose wait can end: holds one token while conn is used or made
@@ -75,7 +78,7 @@ func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
 		return s.conn, nil
 	}
 	// Name servers have no users, so they need not see requests signed with the brokers' credentials.
-	conn, err := remoting.Dial(ctx, s.address, remoting.Credentials{}, nil)
+	conn, err := remoting.DialTLS(ctx, s.address, s.tls, remoting.Credentials{}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +161,7 @@ func (n *nameServers) callOne(work context.Context, s *nameServer, request *remo
 			n.setState(s, responding, nil)
 			return response{s, command, err}
 		}
+		err = conn.Explain(ctx, err)
 		s.drop(conn)
 	}
 	if work.Err() == nil {
@@ -232,9 +236,41 @@ func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, 
 		return route, printable.Errorf("route of topic %s: %w", topic, err)
 	}
 	if err := remoting.DecodeJSON(r.Body, &route); err != nil {
-		return route, printable.Errorf("route of topic %s: %w", topic, err)
+		return route, printable.Errorf("route of topic %s: %w: %w", topic, broker.ErrUnavailable, err)
+	}
+	if err := boundRoute(route); err != nil {
+		return remoting.Route{}, printable.Errorf("route of topic %s: %w", topic, err)
 	}
 	return route, nil
+}
+
+// What a name server may name. More costs the request, rather than memory or connections.
+const (
+	maxQueues  = 1 << 16 // of a topic
+	maxBrokers = 1 << 12
+)
+
+// boundRoute returns an error that matches broker.ErrUnavailable for a route that has more than a topic can have.
+func boundRoute(route remoting.Route) error {
+	read, write := 0, 0
+	for _, q := range route.Queues {
+		if q.Read < 0 || q.Write < 0 || q.Read > maxQueues || q.Write > maxQueues {
+			return printable.Errorf("%w: %w route: broker %s has %d and %d queues, want 0 to %d", broker.ErrUnavailable, remoting.ErrMalformed,
+				q.Broker, q.Read, q.Write, maxQueues)
+		}
+		read, write = min(read+q.Read, maxQueues+1), min(write+q.Write, maxQueues+1)
+	}
+	if read > maxQueues || write > maxQueues {
+		return fmt.Errorf("%w: %w route: more than %d queues", broker.ErrUnavailable, remoting.ErrMalformed, maxQueues)
+	}
+	masters := map[string]bool{}
+	for _, b := range route.Brokers {
+		masters[b.Name] = true
+	}
+	if len(masters) > maxBrokers {
+		return fmt.Errorf("%w: %w route: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(masters), maxBrokers)
+	}
+	return nil
 }
 
 func routeOf(topic string) *remoting.Command {
@@ -249,7 +285,10 @@ func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
 	}
 	var cluster remoting.Cluster
 	if err := remoting.DecodeJSON(r.Body, &cluster); err != nil {
-		return nil, fmt.Errorf("list brokers: %w", err)
+		return nil, fmt.Errorf("list brokers: %w: %w", broker.ErrUnavailable, err)
+	}
+	if len(cluster.Brokers) > maxBrokers {
+		return nil, fmt.Errorf("list brokers: %w: %w response: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(cluster.Brokers), maxBrokers)
 	}
 	masters := map[string]string{}
 	for name, b := range cluster.Brokers {

@@ -53,7 +53,7 @@ const (
 	maxRestartPause = 2 * time.Second
 )
 
-// restart stops the current consumer of rocketmq-client-go and starts another. It tries until it succeeds or work ends.
+// restart stops the current instance and starts another. It tries until it succeeds or work ends.
 func (k *consumer) restart(work context.Context, reason RestartReason, brokerName string) {
 	k.replacing.Lock()
 	defer k.replacing.Unlock()
@@ -65,7 +65,7 @@ func (k *consumer) restart(work context.Context, reason RestartReason, brokerNam
 	start := time.Now()
 	for attempt := 0; work.Err() == nil; attempt++ {
 		if current := k.current; current != nil {
-			k.current = nil
+			k.setCurrent(nil)
 			draining, cancel := context.WithTimeout(context.WithoutCancel(work), restartDrain)
 			if err := current.stop(draining); err != nil {
 				log.Info("consumer is restarted while handlers run; their messages are delivered again", keyError, err)
@@ -76,7 +76,7 @@ func (k *consumer) restart(work context.Context, reason RestartReason, brokerNam
 		next, err := k.start(starting)
 		cancel()
 		if err == nil {
-			k.current = next
+			k.setCurrent(next)
 			k.setProblem(nil)
 			took := time.Since(start)
 			log.Info("consumer restarted", keyTook, took)
@@ -142,14 +142,16 @@ func (k *consumer) checkListed(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, listedTimeout)
 	defer cancel()
-	listed, err := current.listed(ctx)
+	listed, err := k.listed(ctx, current)
 	switch {
 	case err != nil:
 		k.notListed = 0
 		return err
 	case !listed:
-		k.notListed++
 		err = errNotListed
+		if !current.register(ctx) {
+			k.notListed++
+		}
 	default:
 		k.notListed = 0
 	}

@@ -3,9 +3,6 @@ package rocketmq
 import (
 	"context"
 	"errors"
-	"maps"
-
-	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"github.com/rocketflow/rocketflow/broker"
 )
@@ -113,9 +110,9 @@ func (c *Client) sendQueue(ctx context.Context, ms []broker.Message, q queue, me
 
 // sendChunk sends one request. It returns an error if the messages that follow must not be sent.
 func (c *Client) sendChunk(ctx context.Context, ms []broker.Message, q queue, chunk []member, errs []error) error {
-	messages := make([]*primitive.Message, len(chunk))
+	messages := make([]outgoing, len(chunk))
 	for i, m := range chunk {
-		messages[i] = newMessage(ms[m.index], maps.Clone(m.props), q)
+		messages[i] = outgoing{ms[m.index].Topic, ms[m.index].Body, m.props}
 	}
 	_, err := c.sendTo(ctx, q, messages...)
 	if err == nil {

@@ -91,9 +91,9 @@ func (k *consumer) readableQueues(ctx context.Context, topic string) ([]readable
 	return queues, nil
 }
 
-// queueFields returns the header fields that name the group and a queue, and the pairs of more.
-func (k *consumer) queueFields(topic string, queue int, more ...string) map[string]string {
-	ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(queue)}
+// queueFields returns the header fields that name the group and a queue of a broker, and the pairs of more.
+func (k *consumer) queueFields(b *brokerConn, topic string, queue int, more ...string) map[string]string {
+	ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(queue), "bname": b.name}
 	for i := 0; i < len(more); i += 2 {
 		ext[more[i]] = more[i+1]
 	}
@@ -102,7 +102,7 @@ func (k *consumer) queueFields(topic string, queue int, more ...string) map[stri
 
 // hasOffset reports whether the broker has an offset of the group in a queue.
 func (k *consumer) hasOffset(ctx context.Context, b *brokerConn, topic string, queue int) (bool, error) {
-	_, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(topic, queue, "setZeroIfNotFound", "false")})
+	_, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
 	var refused *remoting.ResponseError
 	if errors.As(err, &refused) && refused.Code == remoting.QueryNotFound {
 		return false, nil
@@ -128,14 +128,14 @@ func (k *consumer) setFirstOffset(ctx context.Context, b *brokerConn, topic stri
 	if has, err := k.hasOffset(ctx, b, topic, queue); err != nil || has {
 		return err
 	}
-	_, err = b.call(ctx, &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: k.queueFields(topic, queue, "commitOffset", strconv.FormatInt(offset, 10))})
+	_, err = b.call(ctx, &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: k.queueFields(b, topic, queue, "commitOffset", strconv.FormatInt(offset, 10))})
 	return err
 }
 
 // searchOffset returns the offset of the first message of a queue that was stored at t or later. A broker searches only for users
 // that have the grant Get on the topic. For others it is a binary search with pulls, for which the grant Sub is enough.
 func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string, queue int, bounds pullResult, t time.Time) (int64, error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.SearchOffset, Ext: k.queueFields(topic, queue, "timestamp", strconv.FormatInt(t.UnixMilli(), 10))})
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.SearchOffset, Ext: k.queueFields(b, topic, queue, "timestamp", strconv.FormatInt(t.UnixMilli(), 10))})
 	if err == nil {
 		offset, err := strconv.ParseInt(response.Ext["offset"], 10, 64)
 		if err != nil {
@@ -177,7 +177,7 @@ const pullWithSubscription = 1 << 2
 var errNoOffset = errors.New("the broker's response has no offset")
 
 func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (p pullResult, err error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: k.queueFields(topic, queue,
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: k.queueFields(b, topic, queue,
 		"queueOffset", strconv.FormatInt(offset, 10), "maxMsgNums", "1", "sysFlag", strconv.Itoa(pullWithSubscription), "commitOffset", "0",
 		"suspendTimeoutMillis", "0", "subscription", "*", "subVersion", "0", "expressionType", "TAG")})
 	if response == nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// TimerFormat is how a broker takes scheduled messages and their cancellation: by which properties. (RocketMQ 4, which has fixed
-// delay levels only, is not supported.)
+// TimerFormat is how a broker takes scheduled messages and their cancellation: by which properties. Apache RocketMQ 4 has fixed delay
+// levels only, which this package doesn't use: Schedule and Cancel fail with broker.ErrNoTimers there.
 type TimerFormat int
 
 const (
@@ -59,6 +59,7 @@ func (f TimerFormat) cancelProperties(t broker.Timer, version int) []map[string]
 
 // Ordinals of broker versions, as the headers of their responses have them.
 const (
+	version500 = 412 // its first snapshot
 	version532 = 477
 	version540 = 493
 )
@@ -72,24 +73,70 @@ func dueMillis(at time.Time) int64 {
 	return ms
 }
 
-// Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon.
-func (c *Client) Horizon() time.Duration { return c.config.TimerHorizon }
+// hasTimers reports whether a broker of a version has timers of this format. While the version isn't known yet, it is 0.
+func (f TimerFormat) hasTimers(version int) bool {
+	return f != Apache5 || version == 0 || version >= version500
+}
 
-// Schedule implements [broker.Scheduler].
+// Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon, or 0 if a broker is known to have no timers.
+func (c *Client) Horizon() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.brokerConns {
+		if !c.config.TimerFormat.hasTimers(b.brokerVersion()) {
+			return 0
+		}
+	}
+	return c.config.TimerHorizon
+}
+
+// checkTimers returns an error that matches broker.ErrNoTimers if a broker is known to have no timers. It would deliver a
+// scheduled message at once, and the message that cancels it as well.
+func (c *Client) checkTimers(brokerName string) error {
+	b := c.brokerConn(brokerName)
+	if b == nil || c.config.TimerFormat.hasTimers(b.brokerVersion()) {
+		return nil
+	}
+	return printable.Errorf("%w: broker %s at %s is RocketMQ 4 (version number %d)", broker.ErrNoTimers, b.name, b.address, b.brokerVersion())
+}
+
+// checkTopicTimers returns the error of checkTimers for the first broker of a topic that has no timers.
+func (c *Client) checkTopicTimers(ctx context.Context, topic string) error {
+	route, err := c.routes.get(ctx, c.config.wireName(topic))
+	if err != nil {
+		return err
+	}
+	checked := ""
+	for _, q := range route.queues {
+		if q.broker == checked {
+			continue
+		}
+		if err := c.checkTimers(q.broker); err != nil {
+			return err
+		}
+		checked = q.broker
+	}
+	return nil
+}
+
+// Schedule implements [broker.Scheduler]. On a topic with queues on a broker without timers it fails with broker.ErrNoTimers.
 func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error) {
 	now := c.config.Clock.Now()
-	if at.Sub(now) > c.config.TimerHorizon {
-		return broker.Timer{}, printable.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
-	}
 	var own map[string]string
 	if at.After(now) {
+		if err := c.checkTopicTimers(ctx, m.Topic); err != nil {
+			return broker.Timer{}, printable.Errorf("schedule to topic %s: %w", m.Topic, err)
+		}
+		if at.Sub(now) > c.config.TimerHorizon {
+			return broker.Timer{}, printable.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
+		}
 		own = c.config.TimerFormat.scheduleProperties(dueMillis(at))
 	}
 	result, err := c.send(ctx, m, own)
 	if err != nil {
 		return broker.Timer{}, err
 	}
-	return broker.Timer{MessageID: result.MsgID, Topic: m.Topic, Broker: result.MessageQueue.BrokerName, Due: time.UnixMilli(dueMillis(at))}, nil
+	return broker.Timer{MessageID: result.receipt.MessageID, Topic: m.Topic, Broker: result.receipt.Broker, Due: time.UnixMilli(dueMillis(at))}, nil
 }
 
 // Cancel implements [broker.Scheduler]. It refuses a timer whose instant has passed with broker.ErrIllegal.
@@ -97,6 +144,9 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 	t.Topic = c.config.wireName(t.Topic)
 	fail := func(err error) error {
 		return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err)
+	}
+	if err := c.checkTimers(t.Broker); err != nil {
+		return fail(err)
 	}
 	if !t.Due.After(c.config.Clock.Now()) {
 		return fail(fmt.Errorf("%w: its instant has passed", broker.ErrIllegal))
@@ -129,7 +179,7 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 		for name, value := range own {
 			props[name] = value
 		}
-		if _, err := c.sendTo(ctx, *q, newMessage(m, props, *q)); err != nil {
+		if _, err := c.sendTo(ctx, *q, outgoing{m.Topic, m.Body, props}); err != nil {
 			return fail(err)
 		}
 	}

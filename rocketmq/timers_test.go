@@ -14,13 +14,14 @@ func TestScheduleUsesTheConfiguredClock(t *testing.T) {
 	t.Parallel()
 	v := &clock.Virtual{}
 	c := &Client{config: Config{Clock: v, TimerHorizon: time.Hour}.withDefaults()}
+	c.routes.topics = map[string]*topicRoute{"t": {queues: []queue{{broker: "b"}}}}
 	at := time.Now().Add(90 * time.Minute)
-	if _, err := c.Schedule(t.Context(), broker.Message{}, at); !errors.Is(err, broker.ErrBeyondHorizon) {
+	if _, err := c.Schedule(t.Context(), broker.Message{Topic: "t"}, at); !errors.Is(err, broker.ErrBeyondHorizon) {
 		t.Errorf("got %v, want ErrBeyondHorizon", err)
 	}
 	v.Advance(time.Hour)
-	// The horizon is checked before the message, which is empty.
-	if _, err := c.Schedule(t.Context(), broker.Message{}, at); !errors.Is(err, broker.ErrIllegal) || errors.Is(err, broker.ErrBeyondHorizon) {
+	// The horizon is checked before the message, whose body is empty.
+	if _, err := c.Schedule(t.Context(), broker.Message{Topic: "t"}, at); !errors.Is(err, broker.ErrIllegal) || errors.Is(err, broker.ErrBeyondHorizon) {
 		t.Errorf("got %v, want that the message is refused", err)
 	}
 	v.Advance(time.Hour)

@@ -13,8 +13,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// transactionProducer implements broker.TransactionProducer. It sends half messages through rocketmq-client-go, and ends them and
-// decides their checks through the driver's own connections.
+// transactionProducer implements broker.TransactionProducer. It sends half messages by the client's transport, and ends
+// them and decides their checks through the driver's own connections.
 type transactionProducer struct {
 	client *Client
 	group  string // on the wire
@@ -78,13 +78,13 @@ func (p *transactionProducer) Prepare(ctx context.Context, m broker.Message) (br
 	if err != nil {
 		return broker.Half{}, err
 	}
-	_, commitLog, err := remoting.ParseOffsetID(result.OffsetMsgID)
+	_, commitLog, err := remoting.ParseOffsetID(result.offsetID)
 	if err != nil {
-		return broker.Half{}, printable.Errorf("prepare message %s: response of broker %s: %w", result.MsgID, result.MessageQueue.BrokerName, err)
+		return broker.Half{}, printable.Errorf("prepare message %s: response of broker %s: %w", result.receipt.MessageID, result.receipt.Broker, err)
 	}
 	h := broker.Half{
-		MessageID: result.MsgID, Topic: p.client.config.wireName(m.Topic), Broker: result.MessageQueue.BrokerName, Group: p.group,
-		TransactionID: result.TransactionID, QueueOffset: result.QueueOffset, CommitLog: commitLog,
+		MessageID: result.receipt.MessageID, Topic: p.client.config.wireName(m.Topic), Broker: result.receipt.Broker, Group: p.group,
+		TransactionID: result.transactionID, QueueOffset: result.receipt.Offset, CommitLog: commitLog,
 	}
 	if b := p.client.brokerConn(h.Broker); b != nil {
 		h.Address = b.address
@@ -172,7 +172,7 @@ func (p *transactionProducer) Close(ctx context.Context) error {
 			continue
 		}
 		if _, err := b.call(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
-			"clientID": c.clientID, "producerGroup": p.group,
+			"clientID": c.clientID, "producerGroup": p.group, "bname": b.name,
 		}}); err != nil {
 			c.log.Warn("a producer group could not be unregistered from a broker; until the broker notices it sends checks of the group's "+
 				"half messages to this process, where they are ignored", keyGroup, p.group, keyBroker, b.name, keyError, err)

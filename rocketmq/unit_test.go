@@ -27,6 +27,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"MaxAsync":     func(c *Config) { c.MaxAsync = -1 },
 		"TimerHorizon": func(c *Config) { c.TimerHorizon = -1 },
 		"TimerFormat":  func(c *Config) { c.TimerFormat = 9 },
+		"Transport":    func(c *Config) { c.Transport = 9 },
+		"MaxMessage":   func(c *Config) { c.MaxMessage = -1 },
 	} {
 		c := good
 		change(&c)
@@ -104,6 +106,19 @@ func TestTimerFormats(t *testing.T) {
 		}
 		if !slices.Equal(got, keys) {
 			t.Errorf("version %d: got %v, want %v", version, got, keys)
+		}
+	}
+}
+
+// Timers begin with RocketMQ 5.0.0. While a broker's version isn't known yet, it may have some.
+func TestVersionsWithTimers(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[int]bool{0: true, 407: false, 411: false, 412: true, 413: true, 479: true, 513: true} {
+		if got := Apache5.hasTimers(version); got != want {
+			t.Errorf("version %d: %v, want %v", version, got, want)
+		}
+		if !DMS.hasTimers(version) {
+			t.Errorf("DMS has timers in each version")
 		}
 	}
 }

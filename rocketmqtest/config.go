@@ -2,6 +2,7 @@ package rocketmqtest
 
 import (
 	"cmp"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
@@ -59,6 +60,11 @@ type Config struct {
 	// Credentials maps the access key of each user to its secret. Requests to the broker that no user has signed are refused.
 	// Defaults to no authentication.
 	Credentials map[string]string
+
+	// TLS makes the name server and the broker take TLS connections only, as a real one with tls.server.mode=enforcing does. It
+	// needs a certificate: see Certificates or GetCertificate of [tls.Config]. With ClientCAs and ClientAuth clients need one, too.
+	// Defaults to connections without TLS.
+	TLS *tls.Config
 
 	// AutoCreateTopics creates a topic with four queues when a message is sent to it.
 	// Defaults to false, unlike in a real broker.
@@ -189,9 +195,12 @@ func (c Config) validate() error {
 			return field(d.name, "%v: want at least 1ms", d.value)
 		}
 	}
+	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return field("TLS", "has no certificate: set Certificates, GetCertificate or GetConfigForClient")
+	}
 	switch {
 	case c.Version < RocketMQ53 || c.Version > RocketMQ55:
-		return field("Version", "%d: want V4_9, V5_3 or V5_5", c.Version)
+		return field("Version", "%d: want RocketMQ49, RocketMQ53 or RocketMQ55", c.Version)
 	case c.MaxMessageSize < 1:
 		return field("MaxMessageSize", "%d: want at least 1", c.MaxMessageSize)
 	case c.MaxBytes < c.MaxMessageSize:

@@ -4,6 +4,7 @@ package rocketmqtest_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
-// TestConformance runs the suite that the driver passes on a real broker, for each kind of broker that there is a timer on.
+// TestConformance runs the suite that the driver passes on a real broker, for each kind of broker.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -23,6 +24,7 @@ func TestConformance(t *testing.T) {
 	}{
 		{"5.3", func(*rocketmqtest.Config) {}, rocketmq.Apache5},
 		{"5.5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ55 }, rocketmq.Apache5},
+		{"4.9", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ49 }, rocketmq.Apache5},
 		{"DMS", func(c *rocketmqtest.Config) { c.DMS = true }, rocketmq.DMS},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -34,6 +36,36 @@ func TestConformance(t *testing.T) {
 			}
 			c.change(&config)
 			conformance(t, rocketmqtest.RunT(t, config), c.format)
+		})
+	}
+}
+
+// A broker whose timers are switched off, or which has none, says so to callers of Schedule; what is due at once is delivered.
+func TestDriverReportsMissingTimers(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		config  rocketmqtest.Config
+		horizon time.Duration
+	}{
+		"switched off": {rocketmqtest.Config{NoTimers: true}, 71 * time.Hour},
+		"4.9":          {rocketmqtest.Config{Version: rocketmqtest.RocketMQ49}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := open(t, rocketmqtest.RunT(t, c.config))
+			if err := client.CreateTopics(t.Context(), broker.Topic{Name: "alarms"}); err != nil {
+				t.Fatal(err)
+			}
+			m := broker.Message{Topic: "alarms", Body: []byte("m")}
+			if _, err := client.Schedule(t.Context(), m, time.Now().Add(time.Hour)); !errors.Is(err, broker.ErrNoTimers) || !errors.Is(err, broker.ErrRejected) {
+				t.Errorf("got %v, want ErrNoTimers", err)
+			}
+			if _, err := client.Schedule(t.Context(), m, time.Now().Add(-time.Hour)); err != nil {
+				t.Errorf("in the past: %v", err)
+			}
+			if h := client.Horizon(); h != c.horizon {
+				t.Errorf("horizon %v, want %v", h, c.horizon)
+			}
 		})
 	}
 }

@@ -46,4 +46,6 @@
 //   - FastForward affects stored messages: timers, delays, the age of half messages. Connections, heartbeats, long polls and
 //     locks follow real time, as the clients do that hold them. The born timestamp of what clients send is translated.
 //   - There are no permissions: a user with valid credentials may do anything.
+//   - With [Config].TLS it takes TLS connections only, without it none. A real one takes both by default, with a certificate of its
+//     own making.
 package rocketmqtest

@@ -2,6 +2,7 @@ package rocketmqtest
 
 import (
 	"bufio"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -19,7 +20,8 @@ const (
 // session is a connection of a client.
 type session struct {
 	endpoint *endpoint
-	net      net.Conn
+	net      net.Conn // over TLS if the server uses it
+	tcp      net.Conn // the connection itself
 	remote   netip.AddrPort
 	ended    chan struct{}        // closed at the end of the connection
 	gate     atomic.Pointer[gate] // nil: open
@@ -46,7 +48,11 @@ type gate struct{ opened chan struct{} }
 // newSession returns a session whose goroutines are not started yet.
 func newSession(e *endpoint, nc net.Conn) *session {
 	remote, _ := nc.RemoteAddr().(*net.TCPAddr)
-	return &session{endpoint: e, net: nc, remote: remote.AddrPort(), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	tcp := nc
+	if config := e.server.config.TLS; config != nil {
+		nc = tls.Server(tcp, config) // its first use makes the handshake
+	}
+	return &session{endpoint: e, net: nc, tcp: tcp, remote: remote.AddrPort(), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // send queues a command for writing. It never blocks. On a connection that has ended, the command is lost.
@@ -95,7 +101,7 @@ func (c *session) end() {
 	c.closed = true
 	close(c.ended)
 	c.unwritten, c.bytes = nil, 0
-	c.net.Close()
+	c.tcp.Close() // closing a TLS connection waits for a client that doesn't read
 	c.wakeWriter()
 }
 

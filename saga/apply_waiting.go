@@ -15,7 +15,7 @@ import (
 )
 
 // maxApplied is the number of waiting events that one transaction applies. The engine applies what is left in further
-// transactions.
+// transactions, at once after the commit.
 const maxApplied = 32
 
 // storeWaiting stores an event that has to wait, in the transaction that settles it for the router. The saga's row is
@@ -37,7 +37,7 @@ func (s *Saga[S]) storeWaiting(ctx context.Context, tx rocketflow.Tx, i Instance
 	tx.AfterCommit(func() {
 		notify(s.engine.cfg.Listener.Waiting, w)
 		if !begun {
-			s.engine.recheck(i.Name, i.Key) // it may have begun in a transaction that this one could not see
+			s.engine.recheck(i.Name, i.Key) // it may have begun in a transaction that this one did not see
 		}
 	})
 	return nil
@@ -65,8 +65,14 @@ type waitingRow struct {
 // applyAll applies the waiting events that the saga's state accepts, one after the other in order of arrival, until the
 // state accepts none of the rest. The saga's row is locked. A function that fails takes back only its own effects, and its
 // event waits for another attempt.
+//
+// An event that waits for the beginning does not lock the saga's row, so its transaction may commit at any time meanwhile. It
+// is either applied here or keeps begun = false, which the recheck after its commit looks for: therefore setBegun comes first.
 func (s *Saga[S]) applyAll(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S]) error {
-	tried := []int64{}
+	if err := s.setBegun(ctx, tx, d, i); err != nil {
+		return printable.Errorf("saga %s of %s: update waiting events: %w", i.Name, i.Key, err)
+	}
+	tried, revision := []int64{}, i.Revision
 	for !i.Finished() && len(tried) < maxApplied {
 		w, err := s.nextWaiting(ctx, tx, d, i, tried)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -80,10 +86,33 @@ func (s *Saga[S]) applyAll(ctx context.Context, tx rocketflow.Tx, d *Definition[
 			return printable.Errorf("saga %s of %s: apply waiting events: %w", i.Name, i.Key, err)
 		}
 	}
-	if err := s.updateWaiting(ctx, tx, d, i, len(tried) == maxApplied); err != nil {
+	more := len(tried) == maxApplied
+	if err := s.updateWaiting(ctx, tx, d, i, more); err != nil {
 		return printable.Errorf("saga %s of %s: update waiting events: %w", i.Name, i.Key, err)
 	}
+	if more && i.Revision > revision { // if all failed, the engine pauses before it tries others
+		tx.AfterCommit(func() { s.engine.recheck(i.Name, i.Key) })
+	}
 	return nil
+}
+
+// setBegun gives the events that came before the saga's beginning the limit of their type, and marks them as begun.
+func (s *Saga[S]) setBegun(ctx context.Context, tx pgx.Tx, d *Definition[S], i Instance[S]) error {
+	topics, types, seconds := s.acceptedLater(d, i)
+	_, err := tx.Exec(ctx, s.engine.sql.Get("SetBegun"), i.Name, i.Key, topics, types, seconds)
+	return err
+}
+
+// acceptedLater returns the topics, types and limits, side by side, of the events that wait for a state of the saga: for the
+// present one, or one that can be reached from it.
+func (s *Saga[S]) acceptedLater(d *Definition[S], i Instance[S]) (topics, types []string, seconds []float64) {
+	topics, types, seconds = []string{}, []string{}, []float64{}
+	for _, r := range d.routes() {
+		if limit, waits := s.waitLimit(d, r); waits && !i.Finished() && d.acceptsLater(i.State, r) {
+			topics, types, seconds = append(topics, r.topic), append(types, r.eventType), append(seconds, limit.Seconds())
+		}
+	}
+	return topics, types, seconds
 }
 
 // nextWaiting returns the first waiting event that the saga's state accepts and that is not in tried, or pgx.ErrNoRows.
@@ -171,15 +200,9 @@ func (s *Saga[S]) recordFailure(ctx context.Context, tx rocketflow.Tx, i Instanc
 }
 
 // updateWaiting brings what still waits for the saga up to date with its state: events that no state accepts any more are
-// ignored, events that came before the beginning get the limit of their type, and the saga's row says whether anything
-// waits. more reports whether there may be events that the state accepts.
+// ignored, and the saga's row says whether anything waits. more reports whether there may be events that the state accepts.
 func (s *Saga[S]) updateWaiting(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], more bool) error {
-	topics, types, seconds := []string{}, []string{}, []float64{}
-	for _, r := range d.routes() {
-		if limit, waits := s.waitLimit(d, r); waits && !i.Finished() && d.acceptsLater(i.State, r) {
-			topics, types, seconds = append(topics, r.topic), append(types, r.eventType), append(seconds, limit.Seconds())
-		}
-	}
+	topics, types, _ := s.acceptedLater(d, i)
 	sql := &s.engine.sql
 	rows, err := tx.Query(ctx, sql.Get("DeleteUnacceptable"), i.Name, i.Key, topics, types)
 	if err != nil {
@@ -200,9 +223,6 @@ func (s *Saga[S]) updateWaiting(ctx context.Context, tx rocketflow.Tx, d *Defini
 	}
 	for _, info := range deleted {
 		s.notifyIgnored(tx, info)
-	}
-	if _, err := tx.Exec(ctx, sql.Get("SetBegun"), i.Name, i.Key, topics, types, seconds); err != nil {
-		return err
 	}
 	_, err = tx.Exec(ctx, sql.Get("SetWaiting"), i.Name, i.Key, more)
 	return err

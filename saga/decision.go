@@ -2,13 +2,11 @@ package saga
 
 import (
 	"errors"
-	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/pgerror"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -43,7 +41,7 @@ func (e *Engine) decide(err error, attempts int) decision {
 		return decision{settled: true}
 	case errors.As(err, &retryAfter):
 		return decision{attempts: attempts, after: max(retryAfter.After, 0)}
-	case errors.Is(err, rocketflow.ErrBackpressure), isTransient(err):
+	case errors.Is(err, rocketflow.ErrBackpressure), pgerror.IsConflict(err), pgerror.IsUnavailable(err):
 		return decision{attempts: attempts, after: transientPause}
 	case errors.As(err, &finishes) && finishes.GivesUp(), errors.Is(err, rocketflow.ErrUndecodable), attempts+1 >= e.cfg.WaitAttempts:
 		return decision{failed: true, attempts: attempts + 1}
@@ -53,22 +51,6 @@ func (e *Engine) decide(err error, attempts int) decision {
 		after = min(retryMax, retryBase<<attempts)
 	}
 	return decision{attempts: attempts + 1, after: after}
-}
-
-// isTransient reports whether err comes from Postgres and not from the event: a serialization failure, a deadlock, a
-// lock_timeout, a lack of resources, an operator's intervention, a system error, or a server that is read-only.
-func isTransient(err error) bool {
-	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) {
-		return false
-	}
-	switch pgErr.Code {
-	case "40001", "40P01", "55P03", "25006":
-		return true
-	case "57014": // statement_timeout or a cancelled statement: the function's own fault
-		return false
-	}
-	return strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "57") || strings.HasPrefix(pgErr.Code, "58")
 }
 
 // maxErrorText bounds the text of an error that is stored, in bytes.

@@ -43,7 +43,8 @@
 //     disable the wait with [Wait].
 //   - If the function of a waiting event fails, the transition before it stands. The event is tried again after growing pauses,
 //     up to Config.WaitAttempts times, which takes about a day. Then it has failed, and stays visible. Later events of its
-//     stream wait behind it meanwhile. An error at the commit, such as that of a deferred constraint, fails the whole
+//     stream wait behind it meanwhile. A conflict with another transaction (a deadlock, a serialization failure, a lock_timeout)
+//     and an outage of Postgres count no attempt. An error at the commit, such as that of a deferred constraint, fails the whole
 //     transaction.
 //   - An operator lists expired and failed events with `rocketflow inspect saga`, and retries or discards them with `rocketflow
 //     saga retry` and `rocketflow saga discard`. They are deleted after Config.Retention, which is logged.

@@ -2,12 +2,14 @@ package saga
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 const (
@@ -114,9 +116,10 @@ func (e *Engine) expireDue(ctx context.Context, name string) (int, error) {
 	return len(expired), nil
 }
 
-// recheck has the engine check whether a saga has begun that an event waits for. It is called after the commit of the
-// beginning and after that of the event, because neither transaction may have seen the other. If the queue is full or the
-// engine is stopped, applyDueLoop finds the event.
+// recheck has the engine apply, at once, the waiting events of a saga that no transaction has seen together with the saga. It
+// is called after the commit of the beginning and after that of an event that waits for the beginning, because neither
+// transaction may have seen the other; and after that of a transaction that left events which the saga may accept. If the
+// queue is full or the engine is stopped, applyDueLoop finds the events.
 func (e *Engine) recheck(saga, key string) {
 	select {
 	case e.rechecks <- sagaKey{saga, key}:
@@ -132,14 +135,14 @@ func (e *Engine) recheckLoop(ctx context.Context) {
 			return
 		case k := <-e.rechecks:
 			if err := e.recheckSagas(ctx, k); err != nil && ctx.Err() == nil {
-				e.cfg.Logger.Warn("events that waited for the beginning of their sagas could not be applied; the next attempt follows",
+				e.cfg.Logger.Warn("waiting events of sagas could not be applied; they wait for the next attempt",
 					keyAfter, e.cfg.PollInterval, keyError, err)
 			}
 		}
 	}
 }
 
-// recheckSagas applies the events that waited for sagas which have begun: those of first and of what else is in the queue.
+// recheckSagas applies such events of the saga first, and of the other sagas in the queue.
 func (e *Engine) recheckSagas(ctx context.Context, first sagaKey) error {
 	sagas, keys := []string{first.saga}, []string{first.key}
 	for more := true; more && len(keys) < recheckBatch; {
@@ -152,7 +155,7 @@ func (e *Engine) recheckSagas(ctx context.Context, first sagaKey) error {
 	}
 	var found []sagaKey
 	var k sagaKey
-	if _, err := e.forEachRow(ctx, "BegunWithWaiting", []any{sagas, keys}, []any{&k.saga, &k.key}, func() error {
+	if _, err := e.forEachRow(ctx, "WithUnseenWaiting", []any{sagas, keys}, []any{&k.saga, &k.key}, func() error {
 		found = append(found, k)
 		return nil
 	}); err != nil {
@@ -160,12 +163,13 @@ func (e *Engine) recheckSagas(ctx context.Context, first sagaKey) error {
 	}
 	registered := e.registry()
 	slices.SortFunc(found, func(a, b sagaKey) int { return strings.Compare(a.saga+"\x00"+a.key, b.saga+"\x00"+b.key) })
+	var errs []error
 	for _, k := range slices.Compact(found) {
-		if s := registered[k.saga]; s != nil {
+		if s := registered[k.saga]; s != nil && ctx.Err() == nil {
 			if err := e.applyWaiting(ctx, s, k.key); err != nil {
-				return err
+				errs = append(errs, printable.Errorf("saga %s of %s: %w", k.saga, k.key, err))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

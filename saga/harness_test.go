@@ -81,9 +81,7 @@ func (noBroker) Horizon() time.Duration { return 0 }
 func (noBroker) Schedule(context.Context, broker.Message, time.Time) (broker.Timer, error) {
 	return broker.Timer{}, broker.ErrBeyondHorizon
 }
-func (noBroker) Send(context.Context, broker.Message) (broker.Receipt, error) {
-	return broker.Receipt{}, nil
-}
+func (noBroker) SendGroup(context.Context, []broker.Message) []error { return nil }
 
 type bundle struct {
 	*saga.Engine

@@ -17,7 +17,9 @@ SELECT version, state, data, revision, started_at, changed_at, finished_at, wait
 FROM {schema}.saga WHERE name = $1::text AND key = $2::text
 
 -- name: Lock
-SELECT version, state, data, revision, started_at, changed_at, finished_at, waiting
+-- The subquery finds an event whose transaction did not see the saga, and so could not set waiting.
+SELECT version, state, data, revision, started_at, changed_at, finished_at,
+    waiting OR EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = $1::text AND w.key = $2::text AND w.status <> 'expired')
 FROM {schema}.saga WHERE name = $1::text AND key = $2::text
 FOR UPDATE
 
@@ -149,16 +151,20 @@ RETURNING w.type, w.event_id
 
 -- name: SetBegun
 -- Events that came before the saga began wait for a state that accepts them from now on, with the limit of their type ($5:
--- seconds).
+-- seconds). It runs before NextWaiting: an event that commits after this statement keeps begun = false, by which the recheck
+-- after its commit finds it.
 UPDATE {schema}.saga_waiting w SET begun = true, expires_at = clock_timestamp() + pg_catalog.make_interval(secs => t.seconds)
 FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::float8[])) AS t (topic, type, seconds)
 WHERE w.saga = $1::text AND w.key = $2::text AND NOT w.begun AND w.status = 'waiting' AND t.topic = w.topic AND t.type = w.type
 
 -- name: SetWaiting
--- Sets saga.waiting. If $3, makes the saga's waiting events due, so that an engine goes on with them.
-WITH due AS (
-    UPDATE {schema}.saga_waiting SET next_at = clock_timestamp()
-    WHERE saga = $1::text AND key = $2::text AND status = 'waiting' AND $3::boolean
+-- Sets saga.waiting. If $3, the transaction leaves events that the saga may accept: it marks them by a retry_at, which nothing
+-- else sets while an event waits, and makes them due, so that an engine goes on with them. Otherwise it removes the marks.
+WITH marked AS (
+    UPDATE {schema}.saga_waiting SET
+        retry_at = CASE WHEN $3::boolean THEN clock_timestamp() ELSE '-infinity' END,
+        next_at = CASE WHEN $3::boolean THEN clock_timestamp() ELSE next_at END
+    WHERE saga = $1::text AND key = $2::text AND status = 'waiting' AND ($3::boolean OR retry_at > '-infinity')
 )
 UPDATE {schema}.saga SET waiting = EXISTS (
     SELECT FROM {schema}.saga_waiting WHERE saga = $1::text AND key = $2::text AND status <> 'expired'
@@ -193,10 +199,11 @@ FROM (
 WHERE w.id = late.id
 RETURNING w.id, w.key, w.type, w.event_id, w.state, w.arrived_at, w.expires_at
 
--- name: BegunWithWaiting
--- Those of the sagas $1, $2 that have begun and have an event that came before. The query runs after the commit of the
--- beginning or of the event, so that it sees both.
+-- name: WithUnseenWaiting
+-- Those of the sagas $1, $2 that have begun and have an event that came before, or one that a transaction has left. The query
+-- runs after the commit of the beginning or of the event, so that it sees both.
 SELECT k.saga, k.key
 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS k (saga, key)
-WHERE EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = k.saga AND w.key = k.key AND NOT w.begun)
+WHERE EXISTS (SELECT FROM {schema}.saga_waiting w WHERE w.saga = k.saga AND w.key = k.key
+        AND (NOT w.begun OR w.status = 'waiting' AND w.retry_at > '-infinity'))
     AND EXISTS (SELECT FROM {schema}.saga s WHERE s.name = k.saga AND s.key = k.key)

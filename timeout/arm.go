@@ -95,8 +95,9 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 	if err != nil {
 		return false, wrapArm(key, name, err)
 	}
+	horizon := s.horizonOf(e.Topic)
 	args := []any{
-		key, name, e.ID.String(), s.cfg.SweepGrace.Seconds(), s.cfg.Horizon.Seconds(), at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType,
+		key, name, e.ID.String(), s.cfg.SweepGrace.Seconds(), horizon.Seconds(), at, e.Source, e.Topic, e.Type, e.Subject, e.ContentType,
 		headers, stored.Body(e),
 	}
 	if own != nil {
@@ -112,7 +113,7 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 	if own != nil {
 		own.rearmed = append(own.rearmed, e.ID.String())
 	}
-	s.handOverAfterCommit(tx, e, at)
+	s.handOverAfterCommit(tx, e, at, horizon)
 	return true, nil
 }
 
@@ -134,7 +135,8 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	}
 	e := rocketflow.Event{ID: epoch, TimeoutKey: key, TimeoutName: name}
 	var headers []byte
-	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.SweepGrace.Seconds(), s.cfg.Horizon.Seconds(), at, replaces).
+	horizon := s.horizon()
+	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.SweepGrace.Seconds(), horizon.Seconds(), at, replaces).
 		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &headers, &e.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
@@ -148,7 +150,7 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 	if own != nil {
 		own.rearmed = append(own.rearmed, epoch.String())
 	}
-	s.handOverAfterCommit(tx, e, at)
+	s.handOverAfterCommit(tx, e, at, horizon)
 	return true, nil
 }
 
@@ -177,13 +179,18 @@ func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bo
 	return true, nil
 }
 
-// handOverAfterCommit gives the timeout to the workers once tx has committed, if it is due within the horizon. e.Time is
-// when it was armed, by the clock of Postgres.
-func (s *Scheduler) handOverAfterCommit(tx rocketflow.Tx, e rocketflow.Event, at time.Time) {
+// handOverAfterCommit gives the timeout to the workers once tx has committed, if it is due within the horizon. Otherwise the
+// sweep hands it over, or sends its event. e.Time is when it was armed, by the clock of Postgres; horizon is what next_sweep_at
+// of the row was set by.
+func (s *Scheduler) handOverAfterCommit(tx rocketflow.Tx, e rocketflow.Event, at time.Time, horizon time.Duration) {
+	h := handOver{event: e, dueAt: at, dueHere: s.cfg.Clock.Now().Add(at.Sub(e.Time))}
 	tx.AfterCommit(func() {
 		notify(s.cfg.Listener.Armed, Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, DueAt: at, Late: e.Time.Sub(at)})
-		if at.Sub(e.Time) <= s.cfg.Horizon {
-			s.enqueue(handOver{event: e, dueAt: at})
+		switch {
+		case at.Sub(e.Time) <= horizon:
+			s.enqueue(h)
+		case horizon == 0:
+			s.sweepAt(h.dueHere)
 		}
 	})
 }

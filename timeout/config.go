@@ -19,12 +19,14 @@ import (
 // Broker is the part of a message broker that a Scheduler uses. Package broker documents the contract of each method.
 // *rocketmq.Client implements it.
 type Broker interface {
-	// Schedule stores a message that the broker delivers at the given time.
+	// Schedule stores a message that the broker delivers at the given time. After an error that matches broker.ErrRejected the
+	// timeout fires from Postgres.
 	Schedule(ctx context.Context, m broker.Message, at time.Time) (broker.Timer, error)
-	// Horizon returns how far ahead Schedule accepts messages.
+	// Horizon returns how far ahead Schedule accepts messages. 0 means that the broker has no timers: timeouts fire from
+	// Postgres. It is called for each timeout, and may change while the program runs.
 	Horizon() time.Duration
-	// Send delivers a message now.
-	Send(ctx context.Context, m broker.Message) (broker.Receipt, error)
+	// SendGroup delivers messages now. It returns nil if all are stored. Otherwise errs[i] is the error of ms[i].
+	SendGroup(ctx context.Context, ms []broker.Message) (errs []error)
 }
 
 // Config configures a Scheduler. Pool, Broker and Source are required. A zero field takes its default.
@@ -34,26 +36,33 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// Broker stores the timers and delivers the events. Required.
 	Broker Broker
+	// Timers is what delivers the events of timeouts when they are due: BrokerTimers, or PostgresTimers if the broker's timers
+	// are not to be used, for example because the topics have a type that excludes them. A broker without timers needs no
+	// setting. Defaults to BrokerTimers.
+	Timers Timers
 	// Source is the name of the service, and the Source of the events of its timeouts. Required.
 	Source string
 	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
 	Schema string
 
 	// Horizon is how long before its due time a timeout is handed over to the broker. A short horizon saves messages for
-	// timeouts that are disarmed early, and leaves more of the work to the sweep. It must not exceed the broker's horizon.
-	// Defaults to 24 h, or to the broker's horizon if that is shorter.
+	// timeouts that are disarmed early, and leaves more of the work to the sweep. It must not exceed the broker's horizon. It has
+	// no meaning for timeouts that fire from Postgres. Defaults to 24 h, or to the broker's horizon if that is shorter.
 	Horizon time.Duration
 
-	// SweepInterval is the pause between two sweeps, which find the timeouts that have to be handed over or sent. Defaults to
-	// 1 s.
+	// SweepInterval is the longest pause between two sweeps, which find the timeouts that have to be handed over or sent. The
+	// process that holds the lease of the sweep also sweeps when the next timeout is due; where timeouts fire from Postgres, it
+	// looks for the next one at least every 200 ms. Defaults to 1 s.
 	SweepInterval time.Duration
-	// SweepGrace is how long the sweep leaves a timeout alone: after it was armed, while the arming process hands it over;
-	// and after it came due, while the broker delivers its event and a consumer handles it. Defaults to 5 s.
+	// SweepGrace is how long the sweep leaves a timeout alone: after it was armed, while the arming process hands it over; after
+	// it came due, while the broker delivers its event and a consumer handles it; and after it was claimed by a process that may
+	// have died. Defaults to 5 s.
 	SweepGrace time.Duration
 	// SweepPage is the number of rows that one sweep reads at a time. Defaults to 256.
 	SweepPage int
 	// RetryInterval is the pause after which the sweep sends the event of an overdue timeout for the second time. The pause
-	// doubles with each further time, up to six hours. Defaults to 30 s.
+	// doubles with each further time, up to six hours. A timeout that fires from Postgres is also sent once after SweepGrace
+	// before that. Defaults to 30 s.
 	RetryInterval time.Duration
 	// StuckAfter is how long a timeout must be overdue, after its event was sent ten times, to be reported as stuck. The event
 	// of a stuck timeout is sent once a day. Defaults to 24 h.
@@ -83,8 +92,12 @@ const defaultHorizon = 24 * time.Hour
 
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
-	if c.Broker != nil {
-		c.Horizon = cmp.Or(c.Horizon, min(c.Broker.Horizon(), defaultHorizon))
+	c.Timers = cmp.Or(c.Timers, BrokerTimers)
+	if c.Horizon == 0 {
+		c.Horizon = defaultHorizon
+		if c.Broker != nil && c.Broker.Horizon() > 0 {
+			c.Horizon = min(c.Horizon, c.Broker.Horizon())
+		}
 	}
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	c.SweepGrace = cmp.Or(c.SweepGrace, 5*time.Second)
@@ -109,8 +122,14 @@ func (c Config) validate() error {
 		return valid.Field("timeout.Config.Pool", "missing")
 	case c.Broker == nil:
 		return valid.Field("timeout.Config.Broker", "missing")
-	case c.Horizon < 0 || c.Horizon > c.Broker.Horizon():
-		return valid.Fieldf("timeout.Config.Horizon", "%v: want 0 to %v, the broker's horizon", c.Horizon, c.Broker.Horizon())
+	case c.Timers != BrokerTimers && c.Timers != PostgresTimers:
+		return valid.Fieldf("timeout.Config.Timers", "%q: want %q or %q", c.Timers, BrokerTimers, PostgresTimers)
+	case c.Horizon < 0:
+		return valid.Field("timeout.Config.Horizon", "negative")
+	}
+	// A broker without timers needs no horizon, and one that isn't reached yet may turn out to have none.
+	if limit := c.Broker.Horizon(); limit > 0 && c.Horizon > limit {
+		return valid.Fieldf("timeout.Config.Horizon", "%v: want 0 to %v, the broker's horizon", c.Horizon, limit)
 	}
 	if err := wire.ValidateSource("timeout.Config.Source", c.Source); err != nil {
 		return err

@@ -17,8 +17,8 @@
 // # The promise
 //
 // A timeout fires at most once, never before its due time by the clock of Postgres, and never after the transaction that
-// disarmed it committed. It also fires if the broker loses its message, is down when it is armed, or accepts no timer that far
-// ahead.
+// disarmed it committed. It also fires if the broker loses its message, is down when it is armed, accepts no timer that far
+// ahead, or has no timers.
 //
 // A row in Postgres decides. The broker's timer message only delivers the event at about the right time: it may come late,
 // twice, or for a timeout that was moved long ago. [Scheduler.Fence] stands before the handler, and admits the event only if
@@ -48,6 +48,31 @@
 // or an unreachable broker. If a timeout is overdue by more than Config.SweepGrace, the sweep sends its event at once, and again
 // after growing pauses until the timeout fires.
 //
+// # Timers of Postgres
+//
+// A timeout fires from Postgres if the broker has no timer for it. The scheduler then sends its event as a plain message when it
+// is due. The promise is the same, and due times may be any number of years ahead. This applies to:
+//
+//   - all timeouts, if Config.Timers is [PostgresTimers], or if the broker has no timers: its Horizon is 0, as that of a
+//     *rocketmq.Client on RocketMQ 4 (a timeout beyond a horizon that is not 0 is handed over when it comes within it);
+//   - timeouts whose timer the broker rejects with an error that matches broker.ErrRejected, for example because the topic has a
+//     type that excludes timers, or because the broker's timers are switched off (broker.ErrNoTimers). The scheduler logs this,
+//     and requests no more timers for the topic for a minute.
+//
+// Where all timeouts fire from Postgres, set the kind of their topics to broker.Normal or broker.FIFO, as for other events. The
+// delay levels of RocketMQ 4 are not needed, and not used.
+//
+// One process, which holds a lease, sleeps until the next timeout is due and then sends what is due, in groups: a thousand in a
+// second are sent by it within a few hundredths of a second of their due times (BenchmarkThousandPerSecond). It learns of a
+// timeout that another process armed shortly before its due time within 200 ms; a started scheduler also sends what its own
+// process armed so. If the holder of the lease dies, every other started scheduler sends what is due at least every
+// Config.SweepInterval, and one of them takes the lease when it expires, after 4 s or four intervals. What the dead process had
+// claimed and not sent is sent after Config.SweepGrace. A process that freezes and continues sends events that have no effect.
+//
+// While the broker can't be reached, overdue timeouts are tried again after pauses that grow with the time that they are
+// overdue, from Config.SweepInterval to Config.RetryInterval. If one broker of several is away, the events for the others are
+// not held back.
+//
 // # Stuck timeouts
 //
 // A timeout stays armed as long as nobody handles its event, because there is no consumer or because the event is a dead
@@ -68,8 +93,8 @@
 //
 // # What is not promised
 //
-// A timeout is late by the precision of the broker's timers and by the consumer's backlog, and by the grace if the broker lost
-// its message. Timeouts have no order, among each other or with the events of their aggregate. One firing is for one consumer:
+// A timeout is late by the precision of the timers and by the consumer's backlog, and by the grace if the broker lost its
+// message or if the process that was about to send it died. Timeouts have no order, among each other or with the events of their aggregate. One firing is for one consumer:
 // the first handler that commits fires the timeout, and any other finds it stale. A handler publishes an event of its own for
 // what several consumers need to know.
 package timeout

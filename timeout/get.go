@@ -28,9 +28,10 @@ type Armed struct {
 	DueAt time.Time
 	// ArmedAt is when the timeout was armed or moved.
 	ArmedAt time.Time
-	// HandedOver reports whether the broker has confirmed that it holds a timer for this epoch.
+	// HandedOver reports whether the broker has confirmed that it holds a timer for this epoch. It is false for a timeout that
+	// fires from Postgres.
 	HandedOver bool
-	// Sends is the number of times that the sweep sent the event because the timeout was overdue.
+	// Sends is the number of times that the sweep sent the event because the timeout was due.
 	Sends int
 	// StuckAt is when the timeout was reported as stuck. It is zero if it was not.
 	StuckAt time.Time

@@ -68,7 +68,11 @@ type fakeBroker struct {
 	failures  []error
 }
 
-func (m *fakeBroker) Horizon() time.Duration { return m.horizon }
+func (m *fakeBroker) Horizon() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.horizon
+}
 
 func (m *fakeBroker) Schedule(_ context.Context, msg broker.Message, at time.Time) (broker.Timer, error) {
 	m.mu.Lock()
@@ -84,6 +88,19 @@ func (m *fakeBroker) Schedule(_ context.Context, msg broker.Message, at time.Tim
 		m.deliver(msg, time.Until(at)-m.skew)
 	}
 	return broker.Timer{MessageID: msg.ID}, nil
+}
+
+func (m *fakeBroker) SendGroup(ctx context.Context, ms []broker.Message) []error {
+	return sendEach(ctx, ms, m.Send)
+}
+
+// sendEach sends messages one after the other.
+func sendEach(ctx context.Context, ms []broker.Message, send func(context.Context, broker.Message) (broker.Receipt, error)) []error {
+	errs := make([]error, len(ms))
+	for i, m := range ms {
+		_, errs[i] = send(ctx, m)
+	}
+	return errs
 }
 
 func (m *fakeBroker) Send(_ context.Context, msg broker.Message) (broker.Receipt, error) {

@@ -21,7 +21,7 @@ type Info struct {
 	Late time.Duration
 	// Topic and Type are those of the timeout's event. They are empty where they are not known.
 	Topic, Type string
-	// Sends is the number of times that the sweep sent the event because the timeout was overdue, where it is known.
+	// Sends is the number of times that the sweep sent the event because the timeout was due, where it is known.
 	Sends int
 	// Err is the cause of a failure, or nil.
 	Err error
@@ -35,9 +35,11 @@ type Listener struct {
 	// Disarmed is called after a transaction that disarmed the timeout committed. For a transaction that is no rocketflow.Tx it
 	// is called before the commit.
 	Disarmed func(Info)
-	// HandedOver is called after the broker stored a timer for the timeout.
+	// HandedOver is called after the broker stored a timer for the timeout, or the event of a timeout that fires from
+	// Postgres.
 	HandedOver func(Info)
-	// HandOverFailed is called when the broker did not accept the timeout's message. Err is the cause. The sweep tries again.
+	// HandOverFailed is called when the broker did not accept the timeout's message. Err is the cause. The sweep tries again, or,
+	// if the broker rejected a timer, sends the event when the timeout is due.
 	HandOverFailed func(Info)
 	// Recovered is called after the sweep handed the timeout over (Late is negative), or sent its event because it was overdue.
 	// The cause is a crash, an unreachable broker, or a timer that the broker lost.

@@ -88,15 +88,36 @@ UPDATE {schema}.timeout t
 SET handed_over = true, next_sweep_at = GREATEST(t.due_at, clock_timestamp()) + pg_catalog.make_interval(secs => $4::float8)
 FROM held WHERE t.key = held.key AND t.name = held.name
 
+-- name: FireFromPostgres
+-- Timeouts whose timer the broker rejects: the sweep takes them when they are due.
+UPDATE {schema}.timeout t SET next_sweep_at = GREATEST(t.due_at, clock_timestamp())
+FROM (
+    SELECT t.key, t.name
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::uuid[])) AS h (key, name, epoch)
+    JOIN {schema}.timeout t USING (key, name, epoch)
+    FOR UPDATE OF t SKIP LOCKED
+) AS held
+WHERE t.key = held.key AND t.name = held.name
+
+-- name: NextSweep
+-- The time of this transaction, and the microseconds from now until the next row has to be swept. What was due before was claimed
+-- by the sweep before: leaving it out skips the index entries of rows that have fired.
+SELECT now(), (
+    SELECT (extract(epoch FROM next_sweep_at - clock_timestamp()) * 1000000::numeric)::bigint
+    FROM {schema}.timeout WHERE next_sweep_at > now()
+    ORDER BY next_sweep_at LIMIT 1
+)
+
 -- name: Sweep
--- Claims a page of timeouts by moving next_sweep_at on. The pause before an overdue timeout is sent again ($3) doubles with
--- each time, up to six hours, so that a consumer that was down finds few copies. A timeout that was sent ten times and is
--- overdue for $5 is stuck: it is sent once a day.
+-- Claims a page of timeouts by moving next_sweep_at on. A timeout that fires from Postgres is sent when it is due, and again
+-- after the grace ($2). From then on, and for a timeout that was handed over, the pause before it is sent again ($3) doubles
+-- with each time, up to six hours, so that a consumer that was down finds few copies. A timeout that was sent ten times and is
+-- overdue for $5 is stuck: it is sent once a day. The page begins after $6, or with the oldest row.
 WITH due AS (
     SELECT key, name, stuck_at,
         due_at <= now() AND sends >= 10 AND GREATEST(due_at, armed_at) < now() - pg_catalog.make_interval(secs => $5::float8) AS stuck
     FROM {schema}.timeout
-    WHERE next_sweep_at <= now()
+    WHERE next_sweep_at <= now() AND next_sweep_at > COALESCE($6::timestamptz, '-infinity')
     ORDER BY next_sweep_at LIMIT $1::integer
     FOR UPDATE SKIP LOCKED
 )
@@ -105,18 +126,26 @@ UPDATE {schema}.timeout t SET
     stuck_at = CASE WHEN due.stuck THEN COALESCE(t.stuck_at, now()) END,
     next_sweep_at = CASE
         WHEN due.stuck THEN now() + interval '1 day'
-        WHEN t.due_at <= now() THEN now() + LEAST(
-            pg_catalog.make_interval(secs => $3::float8 * pg_catalog.power(2::float8, LEAST(t.sends, 30)::float8)), interval '6 hours')
+        WHEN t.due_at <= now() AND t.sends = 0 AND NOT t.handed_over THEN now() + pg_catalog.make_interval(secs => $2::float8)
+        WHEN t.due_at <= now() THEN now() + LEAST(pg_catalog.make_interval(secs => $3::float8 * pg_catalog.power(2::float8,
+            LEAST(t.sends - CASE WHEN t.handed_over THEN 0 ELSE 1 END, 30)::float8)), interval '6 hours')
         WHEN t.due_at - pg_catalog.make_interval(secs => $4::float8) > now() THEN t.due_at - pg_catalog.make_interval(secs => $4::float8)
         ELSE now() + pg_catalog.make_interval(secs => $2::float8)
     END
 FROM due WHERE t.key = due.key AND t.name = due.name
 RETURNING t.key, t.name, t.epoch, t.due_at, t.armed_at, t.source, t.topic, t.type, t.subject, t.content_type, t.headers, t.body, now(),
-    t.sends, due.stuck AND due.stuck_at IS NULL
+    t.handed_over, t.sends, due.stuck AND due.stuck_at IS NULL
 
 -- name: Postpone
--- Timeouts that the broker did not accept: they are tried again after $4, and the attempt doesn't count as sent.
-UPDATE {schema}.timeout t SET next_sweep_at = clock_timestamp() + pg_catalog.make_interval(secs => $4::float8), sends = GREATEST(t.sends - 1, 0)
+-- Timeouts that the broker did not accept, which doesn't count as sent. Before they are due, they are tried again after the grace
+-- ($6) or when they are due. Overdue ones are tried again when they are overdue for twice as long as now, after $4 at the
+-- earliest and $5 at the latest: soon after a short outage, and not all the time in a long one.
+UPDATE {schema}.timeout t SET
+    next_sweep_at = clock_timestamp() + GREATEST(pg_catalog.make_interval(secs => $4::float8), LEAST(
+        CASE WHEN t.due_at > clock_timestamp() THEN LEAST(t.due_at - clock_timestamp(), pg_catalog.make_interval(secs => $6::float8))
+            ELSE clock_timestamp() - t.due_at END,
+        pg_catalog.make_interval(secs => $5::float8))),
+    sends = GREATEST(t.sends - 1, 0)
 FROM (
     SELECT t.key, t.name
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::uuid[])) AS h (key, name, epoch)

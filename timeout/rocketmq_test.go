@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -33,9 +35,30 @@ func TestOnRocketMQ(t *testing.T) {
 	if servers == "" {
 		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
 	}
+	if n := fireOn(t, strings.Split(servers, ";")); n == 0 {
+		t.Error("no timer at the broker")
+	}
+}
+
+// The same on brokers that have no timers, or whose timers are switched off.
+func TestOnRocketMQWithoutTimers(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]rocketmqtest.Config{"4.9": {Version: rocketmqtest.RocketMQ49}, "switched off": {NoTimers: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if n := fireOn(t, []string{rocketmqtest.RunT(t, c).Addr()}); n != 0 {
+				t.Errorf("%d timers at the broker", n)
+			}
+		})
+	}
+}
+
+// fireOn arms, disarms and moves timeouts on a broker, checks that they fire, and returns how many timers it was given.
+func fireOn(t *testing.T, servers []string) (timers int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: strings.Split(servers, ";"), Service: "timeout-test"})
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: servers, Service: "timeout-test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +74,16 @@ func TestOnRocketMQ(t *testing.T) {
 
 	var mu sync.Mutex
 	var lateness []time.Duration
-	handedOver := make(chan struct{}, 1000)
+	var handedOver atomic.Int32
 	b := setup(t, func(c *timeout.Config, _ *fakeBroker) {
 		c.Broker = client
 		c.SweepGrace = 5 * time.Second
-		c.Listener.HandedOver = func(timeout.Info) { handedOver <- struct{}{} }
+		c.Listener.HandedOver = func(i timeout.Info) {
+			if i.Late <= 0 { // not from Postgres
+				handedOver.Add(1)
+			}
+		}
+		c.Listener.TooEarly = func(i timeout.Info) { t.Errorf("came early: %+v", i) }
 		c.Listener.Fired = func(i timeout.Info) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -136,5 +164,6 @@ func TestOnRocketMQ(t *testing.T) {
 			t.Errorf("reported as %v late", l)
 		}
 	}
-	t.Logf("%d fired, the latest %v late, %d timers at the broker", len(lateness), worst, len(handedOver))
+	t.Logf("%d fired, the latest %v late, %d timers at the broker", len(lateness), worst, handedOver.Load())
+	return int(handedOver.Load())
 }

@@ -31,6 +31,9 @@ type Scheduler struct {
 	database atomic.Pointer[string] // the id of the database; nil until it was read
 	pending  chan handOver          // armed and committed in this process, not yet handed over
 
+	next       nextSweep
+	rejections rejections // of timers, by the broker
+
 	lifecycle sync.Mutex       // held by Start and Stop from beginning to end
 	group     background.Group // its context ends when Stop begins
 	abort     func()           // ends the requests and statements of the goroutines; set by Start
@@ -46,7 +49,10 @@ func New(c Config) (*Scheduler, error) {
 	c.Listener = c.Listener.guarded(&guard.Reporter{Logger: c.Logger, Part: "timeout"})
 	repeated := repeat.New(c.Logger, repeat.Config{})
 	c.Logger = repeated.Logger
-	return &Scheduler{cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan handOver, c.MaxPending)}, nil
+	return &Scheduler{
+		cfg: c, repeated: repeated, sql: queries.Parse(sqlFile, c.Schema), pending: make(chan handOver, c.MaxPending),
+		next: nextSweep{wake: make(chan struct{}, 1)},
+	}, nil
 }
 
 // Start begins to hand timeouts over to the broker. It returns an error that matches rocketflow.ErrNotMigrated if
@@ -63,10 +69,10 @@ func (s *Scheduler) Start(ctx context.Context) error {
 		s.database.Store(&database)
 		requests, abort := context.WithCancel(context.WithoutCancel(work))
 		s.abort = abort
-		handedOver := make(chan timeoutID, s.cfg.Workers)
-		s.group.Go(func(stopping context.Context) { s.handOverPending(stopping, requests, handedOver) })
-		s.group.Go(func(context.Context) { s.recordHandOvers(requests, handedOver) })
-		s.group.Go(func(stopping context.Context) { s.sweepLoop(stopping, requests) })
+		outcomes := make(chan outcome, s.cfg.Workers)
+		s.group.Go(func(stopping context.Context) { s.handOverPending(stopping, requests, outcomes) })
+		s.group.Go(func(context.Context) { s.recordOutcomes(requests, outcomes) })
+		s.group.Go(func(stopping context.Context) { s.runSweeps(stopping, requests) })
 		return nil
 	})
 }

@@ -551,6 +551,10 @@ func TestRejectedMessageHoldsNothingBack(t *testing.T) {
 
 type rejecting struct{ *fakeBroker }
 
+func (r rejecting) SendGroup(ctx context.Context, ms []broker.Message) []error {
+	return sendEach(ctx, ms, r.Send)
+}
+
 func (r rejecting) Send(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	if m.Properties["CE_subject"] == "poison" {
 		return broker.Receipt{}, broker.ErrTooLarge

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rocketflow/rocketflow/app"
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
@@ -39,7 +40,8 @@ command with these variables, stops the servers when it ends, and exits with its
 PostgreSQL is the installed one, or fetched once. The broker speaks RocketMQ's protocol in this process: it needs no Java
 and stores nothing on disk. --broker=rocketmq starts a real RocketMQ, which Maven (mvn) fetches once and which needs Java
 17 or newer. A server that DATABASE_URL or ROCKETMQ_NAMESRV already names is used and not started; with --broker, a broker
-is started all the same, and ROCKETMQ_NAMESRV names that one to the command. --postgres-version fetches a version of
+is started all the same, and ROCKETMQ_NAMESRV names that one to the command. A RocketMQ that runs already can require TLS:
+set ROCKETMQ_TLS_CA, ROCKETMQ_TLS_CERT, ROCKETMQ_TLS_KEY and ROCKETMQ_TLS_SERVER_NAME as for services. --postgres-version fetches a version of
 PostgreSQL once and starts it, whatever is installed and whatever DATABASE_URL says.
 
 With --dir, PostgreSQL keeps its tables and a real RocketMQ its messages. The embedded broker loses topics, messages and
@@ -145,6 +147,12 @@ func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Sta
 	}
 	if f.broker != realBroker {
 		config.Embedded = &devstack.EmbeddedConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort}
+	}
+	if config.NameServer != "" {
+		var err error
+		if config.TLS, err = app.TLSFromEnv(os.Getenv); err != nil {
+			return nil, err
+		}
 	}
 	return devstack.Start(ctx, config)
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"crypto/tls"
 	"strings"
 	"testing"
 
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
 // Resend sends what the flags select to a broker that has lost everything.
@@ -55,6 +57,35 @@ func TestResendRefusesWrongCommandLines(t *testing.T) {
 	} {
 		if code, _, stderr := s.rf(line); code != exitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit code %d: %s, want %q", line, code, stderr, want)
+		}
+	}
+}
+
+// The variables ROCKETMQ_TLS_… make resend use TLS.
+func TestResendOverTLS(t *testing.T) { // not parallel: it sets variables
+	s := seed(t)
+	s.seedEvents(t)
+	authority := testcert.NewAuthority(t)
+	certificate := authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1"}}).TLS(t)
+	server := rocketmqtest.RunT(t, rocketmqtest.Config{TLS: &tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientCAs: authority.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}})
+	server.CreateTopic("orders", 2)
+	dir := t.TempDir()
+	ca, _ := authority.Files(t, dir, "ca")
+	own, key := authority.Issue(t, testcert.Leaf{}).Files(t, dir, "own")
+	for _, step := range []struct{ variable, value, says string }{
+		{"", "", "takes TLS connections only"},
+		{"ROCKETMQ_TLS_CA", dir + "/missing", "ROCKETMQ_TLS_CA: file " + dir + "/missing can't be read"},
+		{"ROCKETMQ_TLS_CA", ca, "refuses the client's certificate"},
+		{"ROCKETMQ_TLS_CERT", own, "ROCKETMQ_TLS_KEY: not set"},
+		{"ROCKETMQ_TLS_KEY", key, "sent 3 events again"},
+	} {
+		if step.variable != "" {
+			t.Setenv(step.variable, step.value)
+		}
+		if _, stdout, stderr := s.rf("resend --all --namesrv " + server.Addr()); !strings.Contains(stdout+stderr, step.says) {
+			t.Errorf("%s=%s: %s%s, want %q", step.variable, step.value, stdout, stderr, step.says)
 		}
 	}
 }

@@ -171,9 +171,7 @@ func (noTimers) Horizon() time.Duration { return 0 }
 func (noTimers) Schedule(context.Context, broker.Message, time.Time) (broker.Timer, error) {
 	return broker.Timer{}, broker.ErrBeyondHorizon
 }
-func (noTimers) Send(context.Context, broker.Message) (broker.Receipt, error) {
-	return broker.Receipt{}, nil
-}
+func (noTimers) SendGroup(context.Context, []broker.Message) []error { return nil }
 
 type cart struct {
 	Cents int       `json:"cents"`

@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,9 @@ type Config struct {
 	// checks that one of them responds, and starts no RocketMQ.
 	// Defaults to starting one.
 	NameServer string
+	// TLS is for the check of NameServer.
+	// Defaults to a connection without TLS.
+	TLS *tls.Config
 
 	// Dir is the directory of data and logs. It is kept.
 	// Defaults to a temporary directory, which Stop removes.
@@ -128,7 +132,7 @@ func (c Config) findExisting(ctx context.Context) error {
 	}
 	var err error
 	for _, name := range strings.Split(c.NameServer, ";") {
-		if _, err = brokersOf(ctx, name); err == nil {
+		if _, err = brokersOf(ctx, name, c.TLS); err == nil {
 			return nil
 		}
 	}

@@ -3,6 +3,7 @@ package devstack
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,9 @@ type EmbeddedConfig struct {
 	// Credentials maps the access key of each user to its secret.
 	// Defaults to no authentication.
 	Credentials map[string]string
+	// TLS makes the name server and the broker take TLS connections only.
+	// Defaults to connections without TLS.
+	TLS *tls.Config
 	// Logger receives the addresses of the started broker.
 	// Defaults to a logger that discards everything.
 	Logger *slog.Logger
@@ -77,6 +81,7 @@ func listen(config EmbeddedConfig, log *slog.Logger) (*rocketmqtest.Server, erro
 		Addr:        address(names),
 		BrokerAddr:  address(broker),
 		Credentials: config.Credentials,
+		TLS:         config.TLS,
 		Logger:      log,
 
 		// As in brokerProperties, which has the reasons.

@@ -2,6 +2,7 @@ package devstack_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
 func TestStackWithTheEmbeddedBroker(t *testing.T) {
@@ -80,5 +82,32 @@ func TestEmbeddedBrokerOnATakenPort(t *testing.T) {
 		if _, err := devstack.StartEmbedded(config); err == nil || !strings.Contains(err.Error(), "is taken") {
 			t.Errorf("start on a taken port: %v", err)
 		}
+	}
+}
+
+// A RocketMQ that runs already may require TLS.
+func TestRunningServersAreCheckedOverTLS(t *testing.T) {
+	t.Parallel()
+	ctx := deadline(t, time.Minute)
+	postgres, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{NoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { postgres.Stop(context.Background()) })
+	authority := testcert.NewAuthority(t)
+	mq, err := devstack.StartEmbedded(devstack.EmbeddedConfig{TLS: &tls.Config{
+		Certificates: []tls.Certificate{authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1"}}).TLS(t)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mq.Stop(context.Background()) })
+	config := devstack.Config{DatabaseURL: postgres.URL(), NameServer: mq.NameServer()}
+	if _, err := devstack.Start(ctx, config); err == nil || !strings.Contains(err.Error(), "takes TLS connections only") {
+		t.Errorf("without TLS: %v", err)
+	}
+	config.TLS = &tls.Config{RootCAs: authority.Pool()}
+	if _, err := devstack.Start(ctx, config); err != nil {
+		t.Error(err)
 	}
 }

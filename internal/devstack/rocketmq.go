@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ type RocketMQConfig struct {
 	// Auth makes the broker require credentials.
 	// Defaults to no authentication.
 	Auth *AuthConfig
+	// TLS makes the name server and the broker require TLS.
+	// Defaults to RocketMQ's own default: both accept TLS, with certificates that they make themselves, and plain connections.
+	TLS *TLSConfig
 	// JavaOptions are options of the broker's JVM. They replace those of this package: {"-Xmx2g"}.
 	JavaOptions []string
 	// CacheDir is the directory of the downloaded jars.
@@ -47,6 +51,7 @@ type RocketMQConfig struct {
 // RocketMQ is a running name server with a broker. Its methods must not be called concurrently.
 type RocketMQ struct {
 	config     RocketMQConfig
+	client     *tls.Config // for connections to both servers; nil without TLS
 	dir        *directory
 	java, jars string
 	names      *process
@@ -60,6 +65,9 @@ func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	r := &RocketMQ{config: config}
 	var err error
+	if r.client, err = config.TLS.client(); err != nil {
+		return nil, fmt.Errorf("start RocketMQ: %w", err)
+	}
 	if r.config.NameServerPort, err = choosePort(config.NameServerPort, namesBand); err != nil {
 		return nil, fmt.Errorf("start RocketMQ's name server: %w", err)
 	}
@@ -110,7 +118,7 @@ func (r *RocketMQ) start(ctx context.Context) error {
 		return err
 	}
 	if r.config.Auth != nil && first {
-		if err := r.config.Auth.createUsers(ctx, r.Broker()); err != nil {
+		if err := r.config.Auth.createUsers(ctx, r.Broker(), r.client); err != nil {
 			return fmt.Errorf("start RocketMQ: %w", err)
 		}
 	}
@@ -132,6 +140,11 @@ func (r *RocketMQ) configure() error {
 		maps.Copy(broker, r.config.Auth.properties())
 	}
 	maps.Copy(broker, r.config.Properties)
+	if r.config.TLS != nil {
+		if err := r.configureTLS(); err != nil {
+			return err
+		}
+	}
 	return writeProperties(r.dir.sub("broker.conf"), broker)
 }
 
@@ -168,6 +181,9 @@ func (r *RocketMQ) startJava(name, role string, options []string) (*process, err
 		"-Drocketmq.home.dir=" + home,
 		"-Drmq.logback.configurationFile=rmq." + role + ".logback.xml",
 	}
+	if r.config.TLS != nil {
+		args = append(args, "-Dtls.server.mode=enforcing", "-Dtls.enable=true", "-Dtls.config.file="+r.tlsFile())
+	}
 	args = append(args, options...)
 	args = append(args, "-cp", filepath.Join(r.jars, "*"), mainClasses[role], "-c", r.dir.sub(role+".conf"))
 	cmd := exec.Command(r.java, args...)
@@ -187,7 +203,7 @@ func (r *RocketMQ) ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	brokers, err := brokersOf(ctx, r.NameServer())
+	brokers, err := brokersOf(ctx, r.NameServer(), r.client)
 	if err != nil {
 		return err
 	}
@@ -199,16 +215,16 @@ func (r *RocketMQ) ready(ctx context.Context) error {
 	return errors.New("the name server does not know the broker")
 }
 
-// brokersOf returns the brokers of a name server, by name.
-func brokersOf(ctx context.Context, nameServer string) (map[string]remoting.BrokerData, error) {
-	conn, err := remoting.Dial(ctx, nameServer, remoting.Credentials{}, nil)
+// brokersOf returns the brokers that a name server knows, by name.
+func brokersOf(ctx context.Context, nameServer string, config *tls.Config) (map[string]remoting.BrokerData, error) {
+	conn, err := remoting.DialTLS(ctx, nameServer, config, remoting.Credentials{}, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	response, err := conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
 	if err != nil {
-		return nil, err
+		return nil, conn.Explain(ctx, err)
 	}
 	var cluster remoting.Cluster
 	if err := remoting.DecodeJSON(response.Body, &cluster); err != nil {

@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 
@@ -49,8 +50,8 @@ func (a *AuthConfig) keys() remoting.Credentials {
 }
 
 // createUsers creates the users and their grants at the broker.
-func (a *AuthConfig) createUsers(ctx context.Context, broker string) error {
-	conn, err := remoting.Dial(ctx, broker, a.keys(), nil)
+func (a *AuthConfig) createUsers(ctx context.Context, broker string, config *tls.Config) error {
+	conn, err := remoting.DialTLS(ctx, broker, config, a.keys(), nil)
 	if err != nil {
 		return err
 	}

@@ -170,6 +170,38 @@ func (m *Member) Queues() []Queue {
 	return queues
 }
 
+// Position is how far the member has come in a queue.
+type Position struct {
+	Queue
+	Offset int64 // of the oldest message that isn't settled
+	Next   int64 // the offset that is pulled next
+	Held   int   // how many messages wait in memory or are being handled
+	Locked bool  // the member holds the lock of the queue; false if it isn't serial
+}
+
+// Positions returns the position in each queue of which it is known where the group goes on, sorted by queue.
+func (m *Member) Positions() []Position {
+	var positions []Position
+	for _, r := range m.all() {
+		select {
+		case <-r.placed:
+			positions = append(positions, Position{r.queue, r.window.offset(), r.window.pulledTo(), r.window.held(), m.config.Serial && r.holdsLock()})
+		default:
+		}
+	}
+	slices.SortFunc(positions, func(a, b Position) int { return compareQueues(a.Queue, b.Queue) })
+	return positions
+}
+
+// Move continues at another offset of a queue, as an operator wants it. Forward, the messages that wait in memory are still handled.
+// It returns false if the member doesn't read the queue.
+func (m *Member) Move(q Queue, offset int64) bool {
+	m.mu.Lock()
+	r := m.readers[q]
+	m.mu.Unlock()
+	return r != nil && !r.ending() && offset >= 0 && r.move(offset)
+}
+
 func (m *Member) all() []*reader {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/remoting"
@@ -33,6 +35,7 @@ type reader struct {
 
 	mu      sync.Mutex
 	trouble error
+	pulling context.CancelFunc // of the pull under way; nil: none
 }
 
 func newReader(m *Member, q Queue, shared bool) *reader {
@@ -115,7 +118,12 @@ func (r *reader) retry(ctx context.Context, do func(ctx context.Context) error) 
 			return
 		}
 		if pause == minRetry {
-			r.member.config.Logger.Warn("queue can't be read; it is tried again", "group", r.member.config.Group, "topic", r.queue.Topic,
+			level := slog.LevelWarn
+			var refused *remoting.ResponseError
+			if errors.Is(err, broker.ErrUnavailable) && !errors.As(err, &refused) {
+				level = slog.LevelDebug // the outage of a broker is one for all of its queues, and logged by the driver
+			}
+			r.member.config.Logger.Log(ctx, level, "queue can't be read; it is tried again", "group", r.member.config.Group, "topic", r.queue.Topic,
 				"broker", r.queue.Broker, "queue", r.queue.ID, "error", err)
 		}
 		if !background.Sleep(ctx, clock.System{}, pause) {
@@ -198,7 +206,8 @@ func (r *reader) pull(ctx context.Context) error {
 		}
 	}
 	began := time.Now()
-	answer, err := r.call(ctx, pullHold+callTimeout, r.request(remoting.PullMessage,
+	pulling, done := r.beginPull(ctx)
+	answer, err := r.call(pulling, pullHold+callTimeout, r.request(remoting.PullMessage,
 		"queueOffset", strconv.FormatInt(offset, 10),
 		"maxMsgNums", strconv.Itoa(min(room, maxPull)),
 		"sysFlag", strconv.Itoa(pullCommits|pullSuspends|pullSubscribes),
@@ -207,11 +216,15 @@ func (r *reader) pull(ctx context.Context) error {
 		"subscription", "*", "expressionType", "TAG",
 		"subVersion", strconv.FormatInt(r.member.joined.UnixMilli(), 10),
 	))
+	done()
 	code := remoting.Success
 	var refused *remoting.ResponseError
 	if errors.As(err, &refused) {
 		code = refused.Code
 	} else if err != nil {
+		if ctx.Err() == nil && errors.Is(err, context.Canceled) {
+			return nil // by move
+		}
 		return fmt.Errorf("pull: %w", err)
 	}
 	switch code {
@@ -220,6 +233,9 @@ func (r *reader) pull(ctx context.Context) error {
 		return fmt.Errorf("pull: %w", err)
 	}
 	next, err := number(answer, "nextBeginOffset")
+	if err == nil && next < 0 {
+		err = fmt.Errorf("%w response: next offset is %d", remoting.ErrMalformed, next)
+	}
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
@@ -228,11 +244,16 @@ func (r *reader) pull(ctx context.Context) error {
 		records, err := remoting.DecodeRecords(answer.Body)
 		if err != nil {
 			if len(records) > 0 { // those before it
-				r.window.add(records, records[len(records)-1].QueueOffset+1)
+				r.window.add(offset, records, records[len(records)-1].QueueOffset+1)
 			}
 			return fmt.Errorf("pull at offset %d: %w", r.window.pulledTo(), err)
 		}
-		r.window.add(records, next)
+		for _, record := range records { // it would have those before it skipped
+			if record.QueueOffset >= next {
+				return fmt.Errorf("pull at offset %d: %w response: a message at offset %d, though the next is %d", offset, remoting.ErrMalformed, record.QueueOffset, next)
+			}
+		}
+		r.window.add(offset, records, next)
 	case remoting.PullOffsetMoved:
 		if next != offset {
 			r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
@@ -240,12 +261,42 @@ func (r *reader) pull(ctx context.Context) error {
 		}
 		r.window.move(next)
 	default:
-		r.window.add(nil, next)
+		r.window.add(offset, nil, next)
 		if code == remoting.PullNotFound && time.Since(began) < emptyPause {
 			background.Sleep(ctx, clock.System{}, emptyPause)
 		}
 	}
 	return nil
+}
+
+// beginPull returns the context of a pull, which move ends. done must be called after the pull.
+func (r *reader) beginPull(ctx context.Context) (pulling context.Context, done func()) {
+	pulling, cancel := context.WithCancel(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pulling = cancel
+	return pulling, func() {
+		r.mu.Lock()
+		r.pulling = nil
+		r.mu.Unlock()
+		cancel()
+	}
+}
+
+// move continues at another offset at once. It returns false while it isn't known where the group goes on in the queue.
+func (r *reader) move(offset int64) bool {
+	select {
+	case <-r.placed:
+	default:
+		return false
+	}
+	r.window.move(offset)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pulling != nil {
+		r.pulling()
+	}
+	return true
 }
 
 // dispatch gives messages to handlers until the queue is given up, and waits for them.

@@ -48,10 +48,14 @@ func (w *window) next() (offset int64, count int, changed <-chan struct{}) {
 	return w.pulled, count, w.changed
 }
 
-// add takes what was pulled, and where the next pull begins. What the window has already is ignored.
-func (w *window) add(records []*remoting.Record, next int64) {
+// add takes what was pulled from an offset, and where the next pull begins. It ignores what the window has already, and all of
+// it if the window was moved since the pull began.
+func (w *window) add(from int64, records []*remoting.Record, next int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.pulled != from {
+		return
+	}
 	for _, r := range records {
 		if r.QueueOffset < w.pulled {
 			continue
@@ -116,6 +120,13 @@ func (w *window) offset() int64 {
 		return w.entries[0].record.QueueOffset
 	}
 	return w.pulled
+}
+
+// held returns how many messages the window has.
+func (w *window) held() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.entries)
 }
 
 // pulledTo returns the offset to pull next.

@@ -14,7 +14,7 @@ func record(offset int64, size int) *remoting.Record {
 func TestOffsetIsThatOfTheOldestUnsettled(t *testing.T) {
 	t.Parallel()
 	w := newWindow(100, 10, 1<<20)
-	w.add([]*remoting.Record{record(100, 1), record(103, 1), record(104, 1)}, 110) // filtered ones are missing
+	w.add(100, []*remoting.Record{record(100, 1), record(103, 1), record(104, 1)}, 110) // filtered ones are missing
 	records := map[int64]*remoting.Record{}
 	for range 3 {
 		r, _ := w.take()
@@ -36,7 +36,7 @@ func TestOffsetIsThatOfTheOldestUnsettled(t *testing.T) {
 func TestWindowIsFull(t *testing.T) {
 	t.Parallel()
 	w := newWindow(0, 2, 100)
-	w.add([]*remoting.Record{record(0, 1), record(1, 1)}, 2)
+	w.add(0, []*remoting.Record{record(0, 1), record(1, 1)}, 2)
 	_, n, changed := w.next()
 	if n != 0 {
 		t.Errorf("room for %d", n)
@@ -49,7 +49,7 @@ func TestWindowIsFull(t *testing.T) {
 	}
 	r, _ = w.take()
 	w.settle(r)
-	w.add([]*remoting.Record{record(2, 200)}, 3)
+	w.add(2, []*remoting.Record{record(2, 200)}, 3)
 	if _, n, _ := w.next(); n != 0 {
 		t.Errorf("200 of 100 bytes: room for %d", n)
 	}
@@ -59,8 +59,8 @@ func TestWindowIsFull(t *testing.T) {
 func TestWindowIgnoresWhatItHas(t *testing.T) {
 	t.Parallel()
 	w := newWindow(5, 10, 100)
-	w.add([]*remoting.Record{record(4, 1), record(5, 1)}, 6)
-	w.add([]*remoting.Record{record(5, 1), record(6, 1)}, 7)
+	w.add(5, []*remoting.Record{record(4, 1), record(5, 1)}, 6)
+	w.add(6, []*remoting.Record{record(5, 1), record(6, 1)}, 7)
 	var got []int64
 	for {
 		r, _ := w.take()
@@ -81,7 +81,7 @@ func TestOffsetNeverPassesTheUnsettled(t *testing.T) {
 	w := newWindow(0, n, 1<<20)
 	var records []*remoting.Record
 	for i := range int64(n) {
-		w.add([]*remoting.Record{record(i, 1)}, i+1)
+		w.add(i, []*remoting.Record{record(i, 1)}, i+1)
 		r, _ := w.take()
 		records = append(records, r)
 	}
@@ -103,15 +103,26 @@ func TestOffsetNeverPassesTheUnsettled(t *testing.T) {
 func TestLostMessagesSettleNothing(t *testing.T) {
 	t.Parallel()
 	w := newWindow(0, 10, 100)
-	w.add([]*remoting.Record{record(0, 1), record(1, 1)}, 2)
+	w.add(0, []*remoting.Record{record(0, 1), record(1, 1)}, 2)
 	_, _ = w.take()
 	lost, _ := w.take()
 	w.move(1)
-	w.add([]*remoting.Record{record(1, 1)}, 2)
+	w.add(1, []*remoting.Record{record(1, 1)}, 2)
 	if _, wait := w.take(); wait != nil {
 		t.Fatal("nothing to take")
 	}
 	if w.settle(lost); w.offset() != 1 {
 		t.Errorf("offset %d", w.offset())
+	}
+}
+
+// A pull that was under way when the window was moved changes nothing: what it brings isn't what comes next.
+func TestWindowIgnoresPullsFromBeforeItWasMoved(t *testing.T) {
+	t.Parallel()
+	w := newWindow(10, 10, 100)
+	w.move(3)
+	w.add(10, []*remoting.Record{record(10, 1)}, 11)
+	if offset, _, _ := w.next(); offset != 3 {
+		t.Errorf("goes on at %d, want 3", offset)
 	}
 }

@@ -116,6 +116,12 @@ DELETE FROM {schema}.inbox i
 USING ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
 WHERE i.event_id = k.id::uuid AND i.source = k.source AND i.consumer = $1::text
 
+-- name: FindInbox
+-- Which of these events are in the inbox, and the digest of each.
+SELECT i.event_id::text, i.source, i.digest
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (id, source)
+JOIN {schema}.inbox i ON i.event_id = k.id::uuid AND i.source = k.source AND i.consumer = $1::text
+
 -- name: FindParked
 -- Which of these events are parked.
 SELECT p.event_id::text, p.source

@@ -85,6 +85,21 @@ func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, en
 	})
 }
 
+// QueueEntriesOf reads the inbox's rows of events and writes them to entries. It inserts no row.
+func (c Consumer) QueueEntriesOf(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
+	ids, sources := keyColumns(events)
+	q.Queue(c.sql.Get("FindInbox"), c.name, ids, sources).Query(func(rows pgx.Rows) error {
+		var id, source string
+		var found Entry
+		_, err := pgx.ForEachRow(rows, []any{&id, &source, &found.Digest}, func() error {
+			entries[Key{source, uuid.MustParse(id)}] = found
+			found = Entry{}
+			return nil
+		})
+		return err
+	})
+}
+
 // QueueDeleteEntries deletes the rows of events that this transaction has inserted.
 func (c Consumer) QueueDeleteEntries(q *pgx.Batch, events []rocketflow.Event) {
 	ids, sources := keyColumns(events)

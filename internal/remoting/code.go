@@ -30,6 +30,9 @@ const (
 	AllTopics             Code = 206
 	DeleteTopicInBroker   Code = 215
 	DeleteTopicInNames    Code = 216
+	ResetOffset           Code = 220
+	ConsumerStatus        Code = 221
+	RunningInfo           Code = 307
 	SendMessageV2         Code = 310
 	SendBatchMessage      Code = 320
 	ResumeCheck           Code = 323

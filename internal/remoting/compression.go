@@ -61,3 +61,22 @@ func Decompress(sysFlag int32, body []byte, limit int) ([]byte, error) {
 
 // zstdWindow is the history that an encoder may refer to, which a decoder holds besides its output.
 const zstdWindow = 8 << 20
+
+// Compress compresses a body with zlib, which every client can read.
+func Compress(body []byte) []byte {
+	var out bytes.Buffer
+	w, err := zlib.NewWriterLevel(&out, compressionLevel)
+	if err == nil {
+		_, err = w.Write(body)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		panic(err) // the level is valid, and a buffer takes everything
+	}
+	return out.Bytes()
+}
+
+// compressionLevel is that of RocketMQ's own clients.
+const compressionLevel = 5

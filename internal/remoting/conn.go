@@ -3,11 +3,13 @@ package remoting
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -29,6 +31,10 @@ type Conn struct {
 	done    chan struct{}
 	read    sync.WaitGroup
 
+	dialled   string      // the address given to Dial; empty after NewConn
+	tls       *tls.Config // that given to DialTLS
+	responded atomic.Bool // a response has been read
+
 	writing sync.Mutex // guards writes and the buffer
 	buffer  []byte
 
@@ -40,12 +46,7 @@ type Conn struct {
 
 // Dial connects to a name server or broker. Every request is signed with keys. handler handles the peer's requests; with nil they are ignored.
 func Dial(ctx context.Context, address string, keys Credentials, handler Handler) (*Conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%w: connect to %s: %w", broker.ErrUnavailable, address, err)
-	}
-	return NewConn(nc, keys, handler), nil
+	return DialTLS(ctx, address, nil, keys, handler)
 }
 
 // NewConn returns a Conn that uses nc, a client's or a server's end of a connection, and closes it.
@@ -152,6 +153,7 @@ func (c *Conn) readAll() {
 			}
 			continue
 		}
+		c.responded.Store(true)
 		c.mu.Lock()
 		response := c.pending[cmd.Opaque]
 		delete(c.pending, cmd.Opaque)

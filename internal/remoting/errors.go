@@ -46,7 +46,12 @@ func (e *ResponseError) meaning() error {
 			return broker.ErrTooLarge
 		}
 		return broker.ErrIllegal
-	case SystemError, SystemBusy, ServiceNotAvailable, FlushDiskTimeout, FlushSlaveTimeout, SlaveNotAvailable:
+	case SystemError:
+		if strings.Contains(e.Remark, "timer message is not enabled") {
+			return broker.ErrNoTimers
+		}
+		return broker.ErrUnavailable
+	case SystemBusy, ServiceNotAvailable, FlushDiskTimeout, FlushSlaveTimeout, SlaveNotAvailable:
 		return broker.ErrUnavailable
 	}
 	return errRefused

@@ -33,6 +33,9 @@ const (
 	flagBornV6      = 1 << 4
 	flagStoreV6     = 1 << 5
 	compressionBits = 7 << 8 // 0 and 3: zlib
+
+	// FlagInnerBatch marks a record whose body is a batch, which brokers keep in topics of type BatchCQ.
+	FlagInnerBatch = 1 << 7
 )
 
 // Record is a stored message: as it is in a broker's commit log, in responses to pulls, and in checks.

@@ -107,6 +107,9 @@ func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 // all properties that aren't RocketMQ's and whose Body is that of the message. Its ID is derived from topic and unique key,
 // or else from the place where the message is stored, because the id in the message may be missing or another event's.
 func EventOf(d broker.Delivery) (rocketflow.Event, error) {
+	if d.Unreadable != nil {
+		return undecoded(d), fmt.Errorf("%w: %w", rocketflow.ErrUndecodable, d.Unreadable)
+	}
 	e, err := read(d)
 	if err != nil {
 		return undecoded(d), fmt.Errorf("%w: %w", rocketflow.ErrUndecodable, err)

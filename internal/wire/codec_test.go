@@ -127,6 +127,22 @@ func TestUndecodable(t *testing.T) {
 }
 
 // Anything else that begins with CE_ or ce is an extension, or a header.
+// A message whose body the driver could not read is no event, whatever its properties say, and the error has the reason.
+func TestUnreadableBodyIsUndecodable(t *testing.T) {
+	t.Parallel()
+	reason := errors.New("decompressed body is too long")
+	for _, props := range []map[string]string{{}, {"CE_id": "1", "CE_source": "s", "CE_type": "t", "CE_specversion": "1.0"}} {
+		d := broker.Delivery{Message: broker.Message{ID: "A", Topic: "topic", Tag: "tag", Properties: props, Body: []byte("compressed")}, Unreadable: reason}
+		e, err := wire.EventOf(d)
+		if !errors.Is(err, rocketflow.ErrUndecodable) || !errors.Is(err, reason) {
+			t.Errorf("got %v", err)
+		}
+		if !wire.Undecoded(e) || string(e.Body) != "compressed" || e.Topic != "topic" {
+			t.Errorf("the dead letter has %+v", e)
+		}
+	}
+}
+
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	m := wire.MessageOf(sample())

@@ -121,7 +121,7 @@ func (d *driver) start(ctx context.Context) (stop func(), err error) {
 func (d *driver) worker(ctx, begin context.Context) error {
 	for begin.Err() == nil && d.hasMore() {
 		w, err := openWorld(ctx, worldConfig{
-			database: d.database, nameServer: d.nameServer, patience: d.patience, steadyClock: injection(d.injection) != injectAll, faults: d.faults,
+			database: d.database, nameServer: d.nameServer, patience: d.patience, steadyClock: injection(d.injection) != injectAll, faults: d.faults, transport: d.transport,
 		})
 		if err != nil {
 			return fmt.Errorf("create a world: %w", err)
@@ -204,8 +204,8 @@ func (d *driver) count(s *schedule, w *world, v verdict, events int64, countFaul
 		return
 	}
 	d.add(v)
-	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nrun it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s FAULTS=%s\n%sfaults of the servers:\n%s\n%s\n",
-		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, joinKinds(d.faults), s, &d.serverFaultLog, strings.Join(w.takeLog(), "\n"))
+	fmt.Fprintf(d.out, "seed %d failed after %v:\n\t%s\nrun it again: make chaos SEED=%d SCHEDULES=1 BROKER=%s FAULTS=%s TRANSPORT=%s\n%sfaults of the servers:\n%s\n%s\n",
+		s.seed, time.Since(d.began).Round(time.Millisecond), strings.Join(v.lines(), "\n\t"), s.seed, d.broker, joinKinds(d.faults), d.transport, s, &d.serverFaultLog, strings.Join(w.takeLog(), "\n"))
 }
 
 func (d *driver) add(v verdict) {

@@ -62,6 +62,7 @@ type options struct {
 	seed        uint64
 	schedules   int
 	broker      string
+	transport   string
 	workers     int
 	stop        bool
 	find        string
@@ -80,9 +81,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.Uint64Var(&o.seed, "seed", 0, "`seed` of the first schedule; the next ones count up (default random)")
 	flags.IntVar(&o.schedules, "schedules", 0, "number of schedules to run (default as many as the duration allows)")
 	flags.StringVar(&o.broker, "broker", "embedded", "broker to use: embedded or rocketmq")
+	flags.StringVar(&o.transport, "transport", "client-go", "how the processes send and consume: client-go, own, or mixed")
 	flags.IntVar(&o.workers, "workers", 0, "number of worlds in parallel, each with a schema and processes of its own (default 4)")
 	flags.BoolVar(&o.stop, "stop", false, "stop at the first schedule that fails")
-	flags.StringVar(&o.find, "find", "", "stop at the first violation of this `kind`: lost, duplicated or misordered")
+	flags.StringVar(&o.find, "find", "", "stop at the first violation of this `kind`: lost, doubled or misordered")
 	flags.StringVar(&o.injection, "inject", "all", "which faults to inject: all, none, or markers (the broker forgets which transactions have ended, and no other fault)")
 	faults := flags.String("faults", "default", "additional kinds of faults: default, none, all, or a list of "+joinKinds(allFaults))
 	flags.StringVar(&o.serverFault, "server-fault", "", "inject only the faults of the servers whose description contains this `text`, and more often: killed, paused, Postgres, RocketMQ")
@@ -90,7 +92,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL to use, into which no fault is injected (default: starts its own, which is killed and restarted)")
 	flags.StringVar(&o.nameServer, "nameserver", "", "`address` of a RocketMQ to use, into which no fault is injected (default: starts its own, which is killed and paused)")
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: chaos [flags]\n\nIn the last line duplicated also counts events of transactions that did not commit.")
+		fmt.Fprintln(stderr, "usage: chaos [flags]\n\nIn the last line doubled also counts events of transactions that did not commit.")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -109,6 +111,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return wrongUsage("unexpected %q", flags.Args())
 	case o.broker != "embedded" && o.broker != "rocketmq":
 		return wrongUsage("-broker %q: want embedded or rocketmq", o.broker)
+	case o.transport != "client-go" && o.transport != "own" && o.transport != "mixed":
+		return wrongUsage("-transport %q: want client-go, own or mixed", o.transport)
 	case o.injection != string(injectAll) && o.injection != string(injectNone) && o.injection != string(injectMarkerLoss):
 		return wrongUsage("-inject %q: want all, none or markers", o.injection)
 	case faultsErr != nil:

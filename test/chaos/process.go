@@ -31,6 +31,7 @@ type settings struct {
 	Buffer     int // outbox.Config.RelayBuffer
 	Consumes   bool
 	Real       bool // on a real broker, with the machine's clock
+	Own        bool // sends and consumes by rocketmq.Own
 
 	Types  []string      // event types that this version handles besides baseEventType; echo publishes events of the last one
 	Skew   time.Duration // by how much its clock is ahead of Postgres'
@@ -118,7 +119,7 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: []string{s.NameServer}, Service: s.Name, Namespace: s.Namespace, SendTimeout: s.pick(200*time.Millisecond, time.Second),
 		StopQuietPeriod: s.pick(-1, 0), Clock: clock, // the embedded broker forgets who is gone
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: slog.New(slog.DiscardHandler), Transport: s.transport(),
 	})
 	if err != nil {
 		return err
@@ -156,6 +157,13 @@ func (p *process) start(ctx context.Context, s settings, clock rocketflow.Clock)
 		p.router.Handle(echo, topicFirst, eventType, p.echo)
 	}
 	return p.router.Start(ctx)
+}
+
+func (s settings) transport() rocketmq.Transport {
+	if s.Own {
+		return rocketmq.Own
+	}
+	return rocketmq.ClientGo
 }
 
 func (s settings) pick(embedded, onReal time.Duration) time.Duration {

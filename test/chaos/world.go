@@ -51,7 +51,8 @@ type worldConfig struct {
 	nameServer  string        // of a real broker; empty: an embedded one
 	patience    time.Duration // how long a schedule may take to become quiet after its last fault
 	faults      []faultKind
-	steadyClock bool // move the clock only when nothing happens, so that no timeout or sweep overtakes what is in flight
+	transport   string // client-go, own, or mixed: every other process has the own transport
+	steadyClock bool   // move the clock only when nothing happens, so that no timeout or sweep overtakes what is in flight
 }
 
 const (
@@ -105,6 +106,7 @@ func (w *world) open(ctx context.Context) (err error) {
 	for i := range publishers + consumers {
 		s := &processSlot{world: w, name: fmt.Sprintf("%s-%d", w.name, i), settings: settings{
 			Database: c.database, SearchPath: path, Schema: w.name, NameServer: nameServer, Namespace: namespace, Real: w.server == nil, Faults: c.faults,
+			Own: c.transport == "own" || c.transport == "mixed" && i%2 == 1,
 		}}
 		if s.settings.Consumes = i >= publishers; !s.settings.Consumes {
 			s.settings.Path = paths[i]

@@ -4,6 +4,7 @@ package testbroker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"os"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
 // realVariable is the environment variable with the name server of the real RocketMQ that the tests run on.
@@ -37,14 +39,29 @@ type Broker interface {
 }
 
 // Start starts a broker and stops it when the test ends. With -short the test is skipped.
-func Start(t testing.TB) Broker { return start(t, "", "") }
+func Start(t testing.TB) Broker {
+	return start(t, devstack.RocketMQConfig{}, devstack.EmbeddedConfig{})
+}
 
 // StartSecured is Start for a broker that requires credentials. It has one user, who may do anything.
 func StartSecured(t testing.TB, accessKey, secretKey string) Broker {
-	return start(t, accessKey, secretKey)
+	return start(t,
+		devstack.RocketMQConfig{Auth: &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}},
+		devstack.EmbeddedConfig{Credentials: map[string]string{accessKey: secretKey}})
 }
 
-func start(t testing.TB, accessKey, secretKey string) Broker {
+// StartTLS is Start for a name server and a broker that take TLS connections only, from clients with a certificate of authority.
+// Their own certificate is for 127.0.0.1 and rocketmq.example.
+func StartTLS(t testing.TB, authority *testcert.Authority) Broker {
+	c := authority.Issue(t, testcert.Leaf{Names: []string{"127.0.0.1", "rocketmq.example"}})
+	return start(t,
+		devstack.RocketMQConfig{TLS: &devstack.TLSConfig{Certificate: c.PEM, Key: c.KeyPEM, Authorities: authority.PEM, RequireClientCertificate: true}},
+		devstack.EmbeddedConfig{TLS: &tls.Config{
+			Certificates: []tls.Certificate{c.TLS(t)}, ClientCAs: authority.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+		}})
+}
+
+func start(t testing.TB, real devstack.RocketMQConfig, embedded devstack.EmbeddedConfig) Broker {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a broker")
@@ -52,15 +69,9 @@ func start(t testing.TB, accessKey, secretKey string) Broker {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // a real one may have to be downloaded
 	defer cancel()
 	var (
-		broker   Broker
-		err      error
-		real     devstack.RocketMQConfig
-		embedded devstack.EmbeddedConfig
+		broker Broker
+		err    error
 	)
-	if accessKey != "" {
-		real.Auth = &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}
-		embedded.Credentials = map[string]string{accessKey: secretKey}
-	}
 	if Real() {
 		broker, err = devstack.StartRocketMQ(ctx, real)
 	} else {

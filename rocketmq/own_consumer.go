@@ -1,0 +1,242 @@
+package rocketmq
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/groupmember"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// unregisterTimeout bounds leaving a group at one broker.
+const unregisterTimeout = 3 * time.Second
+
+// ownConsumer is an instance of the transport Own: a member of the consumer group with connections of its own to the brokers of its
+// topics, so that what it pulls doesn't delay sends, ends and checks. It implements groupmember.Network and connUser.
+type ownConsumer struct {
+	consumer *consumer
+	clientID string
+	version  int64 // of the subscription, for the broker
+	member   *groupmember.Member
+
+	mu      sync.Mutex
+	stopped bool
+	conns   map[string]*brokerConn         // by the broker's name
+	known   map[string][]groupmember.Queue // by topic: the queues that a name server listed last, and those that are missing for a while
+}
+
+// newOwnConsumer starts a consumer.
+func (k *consumer) newOwnConsumer() *ownConsumer {
+	s, c := k.subscription, k.client
+	o := &ownConsumer{
+		consumer: k, clientID: c.config.Service + "-consumer-" + uuid.NewString(), version: time.Now().UnixMilli(),
+		conns: map[string]*brokerConn{}, known: map[string][]groupmember.Queue{},
+	}
+	o.member = groupmember.New(groupmember.Config{
+		Network: o, Group: s.Group, ID: o.clientID, Topics: s.Topics, Serial: s.Serial, Slots: k.slots, MaxBuffered: s.MaxBuffered,
+		Handle: o.handle, Logger: c.log,
+	})
+	o.member.Start()
+	return o
+}
+
+// id implements instance.
+func (o *ownConsumer) id() string { return o.clientID }
+
+// err implements instance.
+func (o *ownConsumer) err() error { return o.member.Err() }
+
+// brokersChanged implements instance.
+func (o *ownConsumer) brokersChanged() { o.member.Rebalance() }
+
+// register implements instance.
+func (o *ownConsumer) register(ctx context.Context) bool {
+	for _, b := range o.allConns() {
+		if b.down() == nil {
+			_ = b.sendHeartbeat(ctx) // a connection that doesn't answer is made again
+		}
+	}
+	o.member.Rebalance()
+	return true
+}
+
+// stop implements instance. The broker has answered the last heartbeat when the consumer unregisters, so it doesn't list the consumer
+// again.
+func (o *ownConsumer) stop(ctx context.Context) error {
+	err := o.member.Stop(ctx)
+	o.mu.Lock()
+	o.stopped = true
+	o.mu.Unlock()
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), unregisterTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, b := range o.allConns() {
+		all.Go(func() {
+			if b.down() == nil {
+				if err := b.unregister(leaving, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
+					"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group, "bname": b.name,
+				}}); err != nil {
+					o.consumer.client.log.Info("a consumer could not unregister from a broker, which removes it when it notices the end of the connection",
+						keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
+				}
+			}
+			b.close()
+		})
+	}
+	all.Wait()
+	return err
+}
+
+func (o *ownConsumer) allConns() []*brokerConn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(o.conns))
+}
+
+// Queues implements groupmember.Network. It connects to the brokers of the topic.
+//
+// A broker that has come back a moment ago answers before the name servers list its topics again: its queues stay as they were.
+func (o *ownConsumer) Queues(ctx context.Context, topic string) ([]groupmember.Queue, error) {
+	c := o.consumer.client
+	route, err := c.nameServers.route(ctx, topic)
+	if err != nil {
+		return nil, c.explainNotFound(topic, err)
+	}
+	o.connect(route)
+	var queues []groupmember.Queue
+	listed := map[string]bool{}
+	for _, q := range route.Queues {
+		listed[q.Broker] = true
+		if q.Perm&remoting.PermRead == 0 {
+			continue
+		}
+		for id := range q.Read {
+			queues = append(queues, groupmember.Queue{Topic: topic, Broker: q.Broker, ID: id})
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, q := range o.known[topic] {
+		if !listed[q.Broker] && c.isUp(q.Broker) && c.mayReturn(q.Broker) {
+			queues = append(queues, q)
+		}
+	}
+	slices.SortFunc(queues, func(a, b groupmember.Queue) int {
+		return cmp.Or(strings.Compare(a.Broker, b.Broker), cmp.Compare(a.ID, b.ID))
+	})
+	queues = slices.Compact(queues)
+	o.known[topic] = queues
+	return queues, nil
+}
+
+// connect connects to the masters of a route, and again to those whose address has changed.
+func (o *ownConsumer) connect(route remoting.Route) {
+	var replaced []*brokerConn
+	o.mu.Lock()
+	if !o.stopped {
+		for _, b := range route.Brokers {
+			address := b.Master()
+			old := o.conns[b.Name]
+			if address == "" || old != nil && old.address == address {
+				continue
+			}
+			if old != nil {
+				replaced = append(replaced, old)
+			}
+			o.conns[b.Name] = o.consumer.client.newBrokerConn(o, b.Name, address)
+		}
+	}
+	o.mu.Unlock()
+	for _, b := range replaced {
+		b.close()
+	}
+}
+
+// Call implements groupmember.Network.
+func (o *ownConsumer) Call(ctx context.Context, name string, request *remoting.Command) (*remoting.Command, error) {
+	o.mu.Lock()
+	b := o.conns[name]
+	o.mu.Unlock()
+	if b == nil {
+		return nil, printable.Errorf("%w: no name server lists a master of broker %s", broker.ErrUnavailable, name)
+	}
+	select {
+	case <-b.tried:
+		return b.call(ctx, request)
+	case <-ctx.Done():
+		return nil, printable.Errorf("%w: %w", b.down(), context.Cause(ctx))
+	}
+}
+
+// heartbeat implements connUser.
+func (o *ownConsumer) heartbeat() *remoting.Command {
+	return heartbeatBody{
+		ClientID: o.clientID, Producers: []heartbeatGroup{},
+		Consumers: []heartbeatConsumer{{
+			Group: o.consumer.subscription.Group, Type: "CONSUME_PASSIVELY", Model: "CLUSTERING", From: "CONSUME_FROM_FIRST_OFFSET",
+			Subscriptions: o.subscriptions(),
+		}},
+	}.command()
+}
+
+func (o *ownConsumer) subscriptions() []heartbeatSubscription {
+	var all []heartbeatSubscription
+	for _, topic := range o.consumer.subscription.Topics {
+		all = append(all, heartbeatSubscription{Topic: topic, Expression: "*", Type: "TAG", Version: o.version, Tags: []string{}, Codes: []int{}})
+	}
+	return all
+}
+
+// onBrokerUp implements connUser. The client has its own connection to the broker, and logs an outage for all.
+func (o *ownConsumer) onBrokerUp(b *brokerConn, first bool) {
+	if !first {
+		o.consumer.client.log.Debug("consumer connected to a broker again", keyGroup, o.consumer.subscription.Group, keyBroker, b.name)
+	}
+	o.member.Rebalance()
+}
+
+// onBrokerDown implements connUser.
+func (o *ownConsumer) onBrokerDown(b *brokerConn, err error) {
+	if errors.Is(err, remoting.ErrClosed) {
+		return
+	}
+	o.consumer.client.log.Debug("a consumer's connection to a broker is lost; it is made again",
+		keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
+}
+
+// handle calls the handler until it settles the message. It returns false when stop is closed first.
+func (o *ownConsumer) handle(ctx context.Context, stop <-chan struct{}, m groupmember.Message) bool {
+	return o.consumer.handle(ctx, stop, deliveryOfRecord(m, o.consumer.client.config.MaxMessage))
+}
+
+// deliveryOfRecord returns the delivery of a stored message whose body, when it is decompressed, may have maxBody bytes.
+func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
+	body, err := m.Body, error(nil)
+	switch {
+	case m.SysFlag&remoting.FlagInnerBatch != 0:
+		err = errors.New("the message is a batch that its broker stores as one, which can't be read: send to a topic that isn't of type BatchCQ")
+	case m.SysFlag&remoting.FlagCompressed != 0:
+		var read []byte
+		if read, err = remoting.Decompress(m.SysFlag, m.Body, maxBody); err == nil {
+			body = read
+		} else if errors.Is(err, remoting.ErrTooLong) {
+			err = fmt.Errorf("%w: see MaxMessage in rocketmq.Config", err)
+		}
+	}
+	d := newDelivery(m.Record.Topic, m.Properties, body)
+	d.Broker, d.Queue, d.Offset, d.Born, d.Stored = m.Broker, m.ID, m.QueueOffset, m.Born, m.Stored
+	d.Attempt = attemptOf(int32(m.Reconsumed), m.Properties)
+	d.Unreadable = err
+	return d
+}

@@ -1,0 +1,512 @@
+package rocketmq_test
+
+import (
+	"bytes"
+	"compress/zlib"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+)
+
+// own opens a client of the transport Own.
+func own(t testing.TB, nameServer string, change ...func(*rocketmq.Config)) *rocketmq.Client {
+	t.Helper()
+	return open(t, append([]func(*rocketmq.Config){func(c *rocketmq.Config) {
+		c.NameServers, c.Transport = []string{nameServer}, rocketmq.Own
+	}}, change...)...)
+}
+
+// collect subscribes and returns a channel of what comes.
+func collect(t testing.TB, c *rocketmq.Client, group string, topics ...string) (<-chan broker.Delivery, broker.Consumer) {
+	t.Helper()
+	came := make(chan broker.Delivery, 10_000)
+	k, err := c.Subscribe(t.Context(), broker.Subscription{Group: group, Topics: topics}, func(_ context.Context, d broker.Delivery) error {
+		came <- d
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return came, k
+}
+
+func next(t testing.TB, came <-chan broker.Delivery) broker.Delivery {
+	t.Helper()
+	select {
+	case d := <-came:
+		return d
+	case <-time.After(30 * time.Second):
+		t.Fatal("no message came")
+		panic("unreachable")
+	}
+}
+
+// sendRaw stores a message of another client: with any flag, properties and body.
+func sendRaw(t *testing.T, mq *rocketmqtest.Server, topic string, flag int, props map[string]string, body []byte) {
+	t.Helper()
+	conn, err := remoting.Dial(t.Context(), mq.BrokerAddr(), remoting.Credentials{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Call(t.Context(), &remoting.Command{Code: remoting.SendMessageV2, Body: body, Ext: map[string]string{
+		"a": "p", "b": topic, "c": "TBW102", "d": "4", "e": "0", "f": strconv.Itoa(flag), "g": "1700000000000", "h": "0",
+		"i": remoting.EncodeProperties(props), "j": "0", "k": "false", "l": "0", "m": "false",
+	}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func compressed(t *testing.T, method string, body []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w interface {
+		Write([]byte) (int, error)
+		Close() error
+	}
+	switch method {
+	case "zlib":
+		w = zlib.NewWriter(&b)
+	case "lz4":
+		w = lz4.NewWriter(&b)
+	case "zstd":
+		z, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = z
+	}
+	if _, err := w.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestEveryCompressionIsRead: bodies of all methods are read, up to the bound. What can't be read is delivered with the reason, and what
+// follows it comes as well.
+func TestEveryCompressionIsRead(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 1)
+	const limit = 100_000
+	c := own(t, mq.Addr(), func(c *rocketmq.Config) { c.MaxMessage = limit })
+	came, _ := collect(t, c, "group", "topic")
+	body := bytes.Repeat([]byte("0123456789"), limit/10)
+	for method, flag := range map[string]int{"zlib": 0x301, "lz4": 0x101, "zstd": 0x201} {
+		sendRaw(t, mq, "topic", flag, nil, compressed(t, method, body))
+		if d := next(t, came); d.Unreadable != nil || !bytes.Equal(d.Body, body) {
+			t.Errorf("%s: %d bytes, %v", method, len(d.Body), d.Unreadable)
+		}
+		bomb := compressed(t, method, make([]byte, limit+1))
+		sendRaw(t, mq, "topic", flag, map[string]string{"UNIQ_KEY": "bomb"}, bomb)
+		if d := next(t, came); d.Unreadable == nil || !strings.Contains(d.Unreadable.Error(), strconv.Itoa(limit)) || !bytes.Equal(d.Body, bomb) {
+			t.Errorf("%s: %d bytes, %v; want an error that names the bound", method, len(d.Body), d.Unreadable)
+		}
+		sendRaw(t, mq, "topic", flag, nil, []byte("not compressed"))
+		if d := next(t, came); d.Unreadable == nil {
+			t.Errorf("%s: nonsense was read as %q", method, d.Body)
+		}
+	}
+	sendRaw(t, mq, "topic", 0, nil, []byte("plain"))
+	if d := next(t, came); d.Unreadable != nil || string(d.Body) != "plain" || d.Tag != "" || d.ShardingKey != "" || len(d.Keys) > 0 {
+		t.Errorf("a message without properties: %+v", d)
+	}
+	// What this driver sends compressed can be read by every client.
+	large := bytes.Repeat([]byte("a large event "), 1000)
+	if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: large}); err != nil {
+		t.Fatal(err)
+	}
+	if d := next(t, came); !bytes.Equal(d.Body, large) {
+		t.Errorf("%d bytes, want %d", len(d.Body), len(large))
+	}
+}
+
+// TestTransportsShareAGroup: during a rolling upgrade the members of a group have different transports. Each queue is read by one of them.
+func TestTransportsShareAGroup(t *testing.T) {
+	usesClient(t)
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 8)
+	var mu sync.Mutex
+	readers := map[int]map[string]int{} // by queue: how many messages each member has handled
+	total := 0
+	subscribe := func(name string, transport rocketmq.Transport) broker.Consumer {
+		c := open(t, func(c *rocketmq.Config) { c.NameServers, c.Transport = []string{mq.Addr()}, transport })
+		k, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}}, func(_ context.Context, d broker.Delivery) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if readers[d.Queue] == nil {
+				readers[d.Queue] = map[string]int{}
+			}
+			readers[d.Queue][name]++
+			total++
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	sender := own(t, mq.Addr())
+	// round sends messages to all queues and waits for them. settled: each must be handled once, and by the same member in a queue.
+	round := func(what string, members int) {
+		t.Helper()
+		eventually(t, 30*time.Second, func() error { // until the queues are divided
+			mu.Lock()
+			clear(readers)
+			total = 0
+			mu.Unlock()
+			const n = 80
+			for range n {
+				if _, err := sender.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("x")}); err != nil {
+					return err
+				}
+			}
+			eventually(t, 60*time.Second, func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				if total < n {
+					return fmt.Errorf("%d of %d messages", total, n)
+				}
+				return nil
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			by := map[string]int{}
+			for q, members := range readers {
+				if len(members) != 1 {
+					return fmt.Errorf("%s: queue %d is read by %v", what, q, members)
+				}
+				for name := range members {
+					by[name]++
+				}
+			}
+			if total != n || len(readers) != 8 || len(by) != members {
+				return fmt.Errorf("%s: %d messages of %d; queues by member: %v", what, total, n, by)
+			}
+			return nil
+		})
+	}
+	old := subscribe("old", rocketmq.ClientGo)
+	round("one old member", 1)
+	renewed := subscribe("new", rocketmq.Own)
+	round("a new member beside it", 2)
+	if err := old.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	round("only the new member", 1)
+	subscribe("old again", rocketmq.ClientGo)
+	round("back again", 2)
+	if err := renewed.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	round("only the old member", 1)
+}
+
+// TestNonsenseCostsTheRequest: whatever a name server or broker answers, the request fails and the client works on.
+func TestNonsenseCostsTheRequest(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 2)
+	mq.CreateTopic("other", 2)
+	var answer atomic.Pointer[func(request, response *remoting.Command)]
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		if alter := answer.Load(); alter != nil {
+			(*alter)(request, response)
+		}
+	})
+	c := own(t, f.address, func(c *rocketmq.Config) { c.SendTimeout = 500 * time.Millisecond })
+	came, consumer := collect(t, c, "group", "topic")
+	n := 0
+	works := func(after string) {
+		t.Helper()
+		answer.Store(nil)
+		n++
+		body := fmt.Sprint(n)
+		eventually(t, 20*time.Second, func() error {
+			_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(body)})
+			return err
+		})
+		for string(next(t, came).Body) != body { // what the failed sends have stored
+		}
+		eventually(t, 20*time.Second, func() error { return errors.Join(consumer.Err(), c.Ping(t.Context())) })
+		t.Logf("works after %s", after)
+	}
+	works("the start")
+
+	routes := map[string]string{
+		"two billion queues": `{"queueDatas":[{"brokerName":"b","readQueueNums":2000000000,"writeQueueNums":2000000000,"perm":6}],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
+		"negative queues":    `{"queueDatas":[{"brokerName":"b","readQueueNums":-5,"writeQueueNums":-5,"perm":6}],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
+		"many times many": `{"queueDatas":[` + strings.TrimSuffix(strings.Repeat(`{"brokerName":"b","readQueueNums":65536,"writeQueueNums":65536,"perm":6},`, 1000), ",") +
+			`],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
+		"no JSON":    `{"queueDatas":[`,
+		"no queues":  `{}`,
+		"other JSON": `[1,2,3]`,
+	}
+	for what, body := range routes {
+		alter := func(request, response *remoting.Command) {
+			if request.Code == remoting.RouteOfTopic {
+				response.Body = []byte(body)
+			}
+		}
+		answer.Store(&alter)
+		if _, err := c.Send(t.Context(), broker.Message{Topic: "other", Body: []byte("x")}); !errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("%s: got %v", what, err)
+		}
+		if _, err := c.Subscribe(t.Context(), broker.Subscription{Group: "more", Topics: []string{"other"}}, ignore); err == nil {
+			t.Errorf("%s: subscribed", what)
+		}
+		works(what)
+	}
+
+	be := binary.BigEndian
+	for what, alter := range map[string]func(request, response *remoting.Command){
+		"cut records": func(request, response *remoting.Command) {
+			if len(response.Body) > 10 {
+				response.Body = response.Body[:len(response.Body)-10]
+			}
+		},
+		"records of negative size": func(request, response *remoting.Command) {
+			if len(response.Body) > 4 {
+				response.Body = be.AppendUint32(nil, 0xffffffff)
+			}
+		},
+		"records of huge size":     func(request, response *remoting.Command) { response.Body = be.AppendUint32(nil, 0x7fffffff) },
+		"zeros":                    func(request, response *remoting.Command) { response.Body = make([]byte, 100) },
+		"no offset":                func(request, response *remoting.Command) { delete(response.Ext, "nextBeginOffset") },
+		"negative offset":          func(request, response *remoting.Command) { response.Ext["nextBeginOffset"] = "-9" },
+		"offset that is no number": func(request, response *remoting.Command) { response.Ext["nextBeginOffset"] = "1e9" },
+		"unknown code":             func(request, response *remoting.Command) { response.Code = 4242 },
+	} {
+		altered := make(chan struct{}, 100)
+		pulls := func(request, response *remoting.Command) {
+			if request.Code == remoting.PullMessage && response.Code == remoting.Success {
+				alter(request, response)
+				select {
+				case altered <- struct{}{}:
+				default:
+				}
+			}
+		}
+		answer.Store(&pulls)
+		if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("not yet")}); err != nil {
+			t.Fatal(err)
+		}
+		<-altered
+		eventually(t, 10*time.Second, func() error {
+			if consumer.Err() == nil {
+				return errors.New("the consumer reports nothing")
+			}
+			return nil
+		})
+		answer.Store(nil)
+		if d := next(t, came); string(d.Body) != "not yet" {
+			t.Errorf("%s: got %q", what, d.Body)
+		}
+		works(what + " in pulls")
+	}
+
+	for what, alter := range map[string]func(request, response *remoting.Command){
+		"no fields":       func(request, response *remoting.Command) { response.Ext = nil },
+		"negative queue":  func(request, response *remoting.Command) { response.Ext["queueId"] = "-1" },
+		"huge offset":     func(request, response *remoting.Command) { response.Ext["queueOffset"] = strings.Repeat("9", 40) },
+		"another request": func(request, response *remoting.Command) { response.Opaque += 1000 },
+		"unknown code":    func(request, response *remoting.Command) { response.Code = -7 },
+	} {
+		sends := func(request, response *remoting.Command) {
+			if request.Code == remoting.SendMessageV2 {
+				alter(request, response)
+			}
+		}
+		answer.Store(&sends)
+		if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("perhaps")}); err == nil {
+			t.Errorf("%s: sent", what)
+		}
+		works(what + " for sends")
+	}
+
+	for what, body := range map[string]string{"no JSON": "{", "no list": "[]", "numbers": `{"consumerIdList":[1]}`, "others": `{"consumerIdList":["a","b"]}`} {
+		lists := func(request, response *remoting.Command) {
+			if request.Code == remoting.ConsumerList {
+				response.Body = []byte(body)
+			}
+		}
+		answer.Store(&lists)
+		f.request(t.Context(), &remoting.Command{Code: remoting.ConsumersChanged, Ext: map[string]string{"consumerGroup": "group"}})
+		works(what + " as the list of members")
+	}
+}
+
+// TestStoredLessSafelyIsAnError: a broker that has stored a message, but not as safely as it is set to, has not confirmed it.
+func TestStoredLessSafelyIsAnError(t *testing.T) {
+	t.Parallel()
+	for code := 10; code <= 12; code++ {
+		mq := rocketmqtest.RunT(t)
+		mq.CreateTopic("topic", 1)
+		c := own(t, mq.Addr())
+		mq.Control(rocketmqtest.Once("SEND_MESSAGE_V2", rocketmqtest.Respond(code, "no slave")))
+		_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("x")})
+		if !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) || !strings.Contains(err.Error(), "stored") {
+			t.Errorf("code %d: got %v", code, err)
+		}
+	}
+}
+
+// TestOperatorsRequestsAreAnswered: RocketMQ's tools see the consumer as any client, and move its offsets.
+func TestOperatorsRequestsAreAnswered(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 1)
+	f := newFront(t, mq, nil)
+	c := own(t, f.address)
+	came, _ := collect(t, c, "group", "topic")
+	for i := range 5 {
+		if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(strconv.Itoa(i))}); err != nil {
+			t.Fatal(err)
+		}
+		next(t, came)
+	}
+	ask := func(code remoting.Code, body string, fields ...string) string {
+		t.Helper()
+		ext := map[string]string{"consumerGroup": "group", "topic": "topic", "group": "group"}
+		for i := 0; i < len(fields); i += 2 {
+			ext[fields[i]] = fields[i+1]
+		}
+		answers := f.request(t.Context(), &remoting.Command{Code: code, Ext: ext, Body: []byte(body)})
+		if len(answers) != 1 {
+			t.Fatalf("request %d: %d answers, want that of the consumer", code, len(answers))
+		}
+		return string(answers[0].Body)
+	}
+	var status string
+	eventually(t, 10*time.Second, func() error {
+		if status = ask(remoting.ConsumerStatus, ""); !strings.Contains(status, `"topic":"topic"}:5}`) {
+			return errors.New(status)
+		}
+		return nil
+	})
+	info := ask(remoting.RunningInfo, "", "jstackEnable", "true")
+	for _, part := range []string{`"PROP_CONSUME_TYPE":"CONSUME_PASSIVELY"`, `"subscriptionSet":[{"topic":"topic"`, `"commitOffset":5`, "goroutine "} {
+		if !strings.Contains(info, part) {
+			t.Errorf("running info lacks %s: %.300s", part, info)
+		}
+	}
+	ask(remoting.ResetOffset, `{"offsetTable":{{"brokerName":"broker-a","queueId":0,"topic":"topic"}:3}}`)
+	again := map[string]bool{}
+	for range 2 {
+		again[string(next(t, came).Body)] = true
+	}
+	if !again["3"] || !again["4"] {
+		t.Fatalf("after the reset came %v, want 3 and 4", again)
+	}
+	ask(remoting.ResetOffset, `{"offsetTable":[{"brokerName":"broker-a","queueId":0,"topic":"topic","offset":4}]}`)
+	if d := next(t, came); string(d.Body) != "4" {
+		t.Fatalf("after the second reset came %q, want 4", d.Body)
+	}
+	for _, body := range []string{"", "{}", `{"offsetTable":{{"brokerName":"broker-a","queueId":-1,"topic":"topic"}:3}}`, `{"offsetTable":[{"brokerName":"broker-a","queueId":99,"topic":"topic","offset":-4}]}`} {
+		ask(remoting.ResetOffset, body)
+	}
+	if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("last")}); err != nil {
+		t.Fatal(err)
+	}
+	if d := next(t, came); string(d.Body) != "last" {
+		t.Errorf("got %q", d.Body)
+	}
+	if answers := f.request(t.Context(), &remoting.Command{Code: 309, Ext: map[string]string{"consumerGroup": "group"}}); len(answers) != 0 {
+		t.Errorf("a request that isn't supported: %d answers", len(answers))
+	}
+}
+
+// TestConsumerFollowsABrokerToItsNewAddress: when name servers list another address for a broker, as after a switch to another master,
+// sends and consumers follow within seconds.
+func TestConsumerFollowsABrokerToItsNewAddress(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 2)
+	second := newFront(t, mq, nil)
+	first := newFront(t, mq, nil)
+	var moved atomic.Bool
+	names := newFront(t, mq, func(_, response *remoting.Command) {
+		address := first.address
+		if moved.Load() {
+			address = second.address
+		}
+		response.Body = bytes.ReplaceAll(response.Body, []byte(mq.BrokerAddr()), []byte(address))
+	})
+	names.asIs = true
+	c := own(t, names.address)
+	came, _ := collect(t, c, "group", "topic")
+	send := func(body string) error {
+		_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(body)})
+		return err
+	}
+	if err := send("before"); err != nil {
+		t.Fatal(err)
+	}
+	next(t, came)
+	moved.Store(true)
+	first.stop()
+	began := time.Now()
+	eventually(t, 20*time.Second, func() error { return send("after") })
+	for string(next(t, came).Body) != "after" {
+	}
+	for {
+		if len(second.registered()) >= 2 { // the client's own and the consumer's
+			break
+		}
+		if time.Since(began) > 15*time.Second {
+			t.Fatal("nothing is connected to the new address")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Logf("followed in %v", time.Since(began))
+}
+
+// TestConsumerUnregistersWhenItStops: the broker has removed the consumer when Stop returns.
+func TestConsumerUnregistersWhenItStops(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 4)
+	c := own(t, mq.Addr())
+	conn, err := remoting.Dial(t.Context(), mq.BrokerAddr(), remoting.Credentials{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var longest time.Duration
+	for range 50 {
+		_, k := collect(t, c, "group", "topic")
+		began := time.Now()
+		if err := k.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(began))
+		response, err := conn.Call(t.Context(), &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": "group"}})
+		var refused *remoting.ResponseError
+		if !errors.As(err, &refused) || refused.Code != remoting.SystemError {
+			var list map[string][]string
+			_ = json.Unmarshal(response.Body, &list)
+			t.Fatalf("the broker still lists %v", list)
+		}
+	}
+	t.Logf("the longest stop took %v", longest)
+}
