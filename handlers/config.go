@@ -105,13 +105,10 @@ type ConsumerConfig struct {
 	Begin broker.Begin
 }
 
-// maxGroup is the longest name that RocketMQ takes for a group.
-const maxGroup = 120
-
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
 	if c.GroupPrefix == "" && c.Source != "" {
-		c.GroupPrefix = groupName(c.Source) + "-"
+		c.GroupPrefix = valid.GroupName(c.Source) + "-"
 	}
 	c.Lanes = cmp.Or(c.Lanes, 8)
 	c.BatchSize = cmp.Or(c.BatchSize, 64)
@@ -157,7 +154,7 @@ func (c Config) validate() error {
 		return bad("PositionRetention", "want at least 1 h")
 	case c.MaxAhead < time.Minute:
 		return bad("MaxAhead", "want at least 1 min")
-	case !isGroup(c.GroupPrefix):
+	case !valid.IsGroup(c.GroupPrefix):
 		return bad("GroupPrefix", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", c.GroupPrefix))
 	}
 	return c.consumer(ConsumerConfig{}).validate("handlers.Config.")
@@ -201,28 +198,4 @@ func (c ConsumerConfig) validate(prefix string) error {
 		return bad("Timeout", "want more than 0")
 	}
 	return c.Retry.validate(prefix + "Retry.")
-}
-
-func isGroup(s string) bool {
-	for _, r := range s {
-		if !isGroupRune(r) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxGroup
-}
-
-func isGroupRune(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '%' || r == '|'
-}
-
-// groupName replaces the characters that a group's name can't have.
-func groupName(s string) string {
-	name := []rune(s)
-	for i, r := range name {
-		if !isGroupRune(r) {
-			name[i] = '-'
-		}
-	}
-	return string(name)
 }

@@ -3,8 +3,8 @@ package handlers
 import (
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/inbox"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
@@ -202,11 +202,8 @@ func (r conditions) tooFarAhead(e rocketflow.Event) bool {
 // the event's id.
 func (r conditions) expired(e rocketflow.Event) bool {
 	oldest := r.now.Add(-r.inboxRetention)
-	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && drawnAt(e.ID).Before(oldest)
+	return !e.Time.IsZero() && e.Time.Before(oldest) || e.ID.Version() == 7 && clock.TimeOf(e.ID).Before(oldest)
 }
-
-// drawnAt returns the time in a UUIDv7.
-func drawnAt(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }
 
 // adoptable reports whether an event can be handled without its predecessor, because that will never come: the consumer has
 // no position in the stream, and the predecessor is older than the consumer or than the retention of positions.

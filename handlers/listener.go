@@ -5,6 +5,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
 // Listener has functions that are called when something happens to events, for metrics and tests. They are called
@@ -133,21 +134,21 @@ func (l *Listener) withDefaults() *Listener {
 	if l != nil {
 		full = *l
 	}
-	silence(&full.Received)
-	silence(&full.Ran)
-	silence(&full.Committed)
-	silence(&full.Handled)
-	silence(&full.Skipped)
-	silence(&full.Duplicate)
-	silence(&full.Discarded)
-	silence(&full.Gap)
-	silence(&full.MissingRequested)
-	silence(&full.Parked)
-	silence(&full.Retried)
-	silence(&full.Dead)
-	silence(&full.Panicked)
-	silence(&full.Unresponsive)
-	silence(&full.Stalled)
+	listen.Default(&full.Received)
+	listen.Default(&full.Ran)
+	listen.Default(&full.Committed)
+	listen.Default(&full.Handled)
+	listen.Default(&full.Skipped)
+	listen.Default(&full.Duplicate)
+	listen.Default(&full.Discarded)
+	listen.Default(&full.Gap)
+	listen.Default(&full.MissingRequested)
+	listen.Default(&full.Parked)
+	listen.Default(&full.Retried)
+	listen.Default(&full.Dead)
+	listen.Default(&full.Panicked)
+	listen.Default(&full.Unresponsive)
+	listen.Default(&full.Stalled)
 	return &full
 }
 
@@ -181,36 +182,21 @@ func Tee(listeners ...*Listener) *Listener {
 	var all Listener
 	for _, l := range listeners {
 		l = l.withDefaults()
-		tee(&all.Received, l.Received)
-		tee(&all.Ran, l.Ran)
-		tee(&all.Committed, l.Committed)
-		tee(&all.Handled, l.Handled)
-		tee(&all.Skipped, l.Skipped)
-		tee(&all.Duplicate, l.Duplicate)
-		tee(&all.Discarded, l.Discarded)
-		tee(&all.Gap, l.Gap)
-		tee(&all.MissingRequested, l.MissingRequested)
-		tee(&all.Parked, l.Parked)
-		tee(&all.Retried, l.Retried)
-		tee(&all.Dead, l.Dead)
-		tee(&all.Panicked, l.Panicked)
-		tee(&all.Unresponsive, l.Unresponsive)
-		tee(&all.Stalled, l.Stalled)
+		listen.Tee(&all.Received, l.Received)
+		listen.Tee(&all.Ran, l.Ran)
+		listen.Tee(&all.Committed, l.Committed)
+		listen.Tee(&all.Handled, l.Handled)
+		listen.Tee(&all.Skipped, l.Skipped)
+		listen.Tee(&all.Duplicate, l.Duplicate)
+		listen.Tee(&all.Discarded, l.Discarded)
+		listen.Tee(&all.Gap, l.Gap)
+		listen.Tee(&all.MissingRequested, l.MissingRequested)
+		listen.Tee(&all.Parked, l.Parked)
+		listen.Tee(&all.Retried, l.Retried)
+		listen.Tee(&all.Dead, l.Dead)
+		listen.Tee(&all.Panicked, l.Panicked)
+		listen.Tee(&all.Unresponsive, l.Unresponsive)
+		listen.Tee(&all.Stalled, l.Stalled)
 	}
 	return &all
-}
-
-func silence[I any](fn *func(I)) {
-	if *fn == nil {
-		*fn = func(I) {}
-	}
-}
-
-func tee[I any](all *func(I), fn func(I)) {
-	first := *all
-	if first == nil {
-		*all = fn
-		return
-	}
-	*all = func(i I) { first(i); fn(i) }
 }

@@ -90,11 +90,11 @@ func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
 	group := r.cfg.GroupPrefix + consumer
 	switch {
-	case !isGroup(consumer):
+	case !valid.IsGroup(consumer):
 		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("%.140q: want letters, digits, _ - %% |", consumer))
 		return
-	case !isGroup(group):
-		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("group %.140q: want at most %d bytes", group, maxGroup))
+	case !valid.IsGroup(group):
+		r.problem("handlers.Router.Handle.consumer", fmt.Sprintf("group %.140q: want at most %d bytes", group, valid.MaxGroup))
 		return
 	case fn == nil:
 		r.problem("handlers.Router.Handle.handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))

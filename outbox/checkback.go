@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
@@ -124,7 +125,7 @@ func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decisi
 		o.log.Warn("a half message differs from the event that is recorded under its id and is rolled back: another program made it, or an operator redirected or discarded the event",
 			"event_id", event.ID, "topic", event.Topic, "type", event.Type, "recorded_topic", found.topic, "recorded_type", found.kind)
 		return decide(broker.Rollback, CheckNotRecorded, nil), nil
-	case found.now.Sub(idTime(event.ID)) < o.config.MaxTransaction:
+	case found.now.Sub(clock.TimeOf(event.ID)) < o.config.MaxTransaction:
 		return decide(broker.Unknown, CheckMaybeOpen, nil), nil
 	default:
 		return decide(broker.Rollback, CheckNeverCommitted, nil), nil
@@ -198,6 +199,3 @@ func (l *checkLog) log(log *slog.Logger, i CheckedInfo, database string) {
 		l.failures.end(log, "check-backs are decided again")
 	}
 }
-
-// idTime returns the time of a UUIDv7.
-func idTime(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }

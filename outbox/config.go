@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -156,7 +155,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, rocketflow.DefaultSchema)
-	c.Group = cmp.Or(c.Group, groupName(c.Source))
+	c.Group = cmp.Or(c.Group, valid.GroupName(c.Source))
 	c.HalfTimeout = cmp.Or(c.HalfTimeout, 500*time.Millisecond)
 	c.EndTimeout = cmp.Or(c.EndTimeout, 500*time.Millisecond)
 	c.MaxTransaction = cmp.Or(c.MaxTransaction, 5*time.Minute)
@@ -188,16 +187,6 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	return c
-}
-
-// groupName derives the name of a producer group from a source, which may be any URI reference.
-func groupName(source string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-%|", r) {
-			return r
-		}
-		return '-'
-	}, source)
 }
 
 func (c Config) validate() error {

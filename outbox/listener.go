@@ -8,6 +8,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
 // Listener has functions that are called when something happens to events, for metrics and tests. Any of them may be nil.
@@ -138,21 +139,21 @@ func (l *Listener) withDefaults() *Listener {
 	if l != nil {
 		f = *l
 	}
-	setDefault(&f.PathChanged, func(PathInfo) {})
-	setDefault(&f.BreakerChanged, func(bool) {})
-	setDefault(&f.Recorded, func([]rocketflow.Event) {})
-	setDefault(&f.Prepared, func(PreparedInfo) {})
-	setDefault(&f.Committed, func([]rocketflow.Event) {})
-	setDefault(&f.Ended, func(EndedInfo) {})
-	setDefault(&f.Relayed, func(RelayedInfo) {})
-	setDefault(&f.Rejected, func(RejectedInfo) {})
-	setDefault(&f.RelayFull, func(rocketflow.Event) {})
-	setDefault(&f.Acked, func(AckedInfo) {})
-	setDefault(&f.Checked, func(CheckedInfo) {})
-	setDefault(&f.Discarded, func(DiscardedInfo) {})
-	setDefault(&f.Swept, func(SweptInfo) {})
-	setDefault(&f.Resent, func(ResentInfo) {})
-	setDefault(&f.Retained, func(RetainedInfo) {})
+	listen.Default(&f.PathChanged)
+	listen.Default(&f.BreakerChanged)
+	listen.Default(&f.Recorded)
+	listen.Default(&f.Prepared)
+	listen.Default(&f.Committed)
+	listen.Default(&f.Ended)
+	listen.Default(&f.Relayed)
+	listen.Default(&f.Rejected)
+	listen.Default(&f.RelayFull)
+	listen.Default(&f.Acked)
+	listen.Default(&f.Checked)
+	listen.Default(&f.Discarded)
+	listen.Default(&f.Swept)
+	listen.Default(&f.Resent)
+	listen.Default(&f.Retained)
 	if f.RolledBack == nil {
 		f.RolledBack = func([]rocketflow.Event, bool) {}
 	}
@@ -188,48 +189,37 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	return &g
 }
 
-// setDefault sets *f to noop if it is nil.
-func setDefault[A any](f *func(A), noop func(A)) {
-	if *f == nil {
-		*f = noop
-	}
-}
-
 // Tee returns a listener that calls the functions of each of ls, in order. nil listeners are skipped.
 func Tee(ls ...*Listener) *Listener {
-	var all []*Listener
+	var all Listener
 	for _, l := range ls {
-		all = append(all, l.withDefaults())
-	}
-	return &Listener{
-		PathChanged:    tee(all, func(l *Listener) func(PathInfo) { return l.PathChanged }),
-		BreakerChanged: tee(all, func(l *Listener) func(bool) { return l.BreakerChanged }),
-		Recorded:       tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Recorded }),
-		Prepared:       tee(all, func(l *Listener) func(PreparedInfo) { return l.Prepared }),
-		Committed:      tee(all, func(l *Listener) func([]rocketflow.Event) { return l.Committed }),
-		RolledBack: func(events []rocketflow.Event, unknown bool) {
-			for _, l := range all {
-				l.RolledBack(events, unknown)
+		if l == nil {
+			continue
+		}
+		listen.Tee(&all.PathChanged, l.PathChanged)
+		listen.Tee(&all.BreakerChanged, l.BreakerChanged)
+		listen.Tee(&all.Recorded, l.Recorded)
+		listen.Tee(&all.Prepared, l.Prepared)
+		listen.Tee(&all.Committed, l.Committed)
+		listen.Tee(&all.Ended, l.Ended)
+		listen.Tee(&all.Relayed, l.Relayed)
+		listen.Tee(&all.Rejected, l.Rejected)
+		listen.Tee(&all.RelayFull, l.RelayFull)
+		listen.Tee(&all.Acked, l.Acked)
+		listen.Tee(&all.Checked, l.Checked)
+		listen.Tee(&all.Discarded, l.Discarded)
+		listen.Tee(&all.Swept, l.Swept)
+		listen.Tee(&all.Resent, l.Resent)
+		listen.Tee(&all.Retained, l.Retained)
+		switch first, next := all.RolledBack, l.RolledBack; {
+		case first == nil:
+			all.RolledBack = next
+		case next != nil:
+			all.RolledBack = func(events []rocketflow.Event, unknown bool) {
+				first(events, unknown)
+				next(events, unknown)
 			}
-		},
-		Ended:     tee(all, func(l *Listener) func(EndedInfo) { return l.Ended }),
-		Relayed:   tee(all, func(l *Listener) func(RelayedInfo) { return l.Relayed }),
-		Rejected:  tee(all, func(l *Listener) func(RejectedInfo) { return l.Rejected }),
-		RelayFull: tee(all, func(l *Listener) func(rocketflow.Event) { return l.RelayFull }),
-		Acked:     tee(all, func(l *Listener) func(AckedInfo) { return l.Acked }),
-		Checked:   tee(all, func(l *Listener) func(CheckedInfo) { return l.Checked }),
-		Discarded: tee(all, func(l *Listener) func(DiscardedInfo) { return l.Discarded }),
-		Swept:     tee(all, func(l *Listener) func(SweptInfo) { return l.Swept }),
-		Resent:    tee(all, func(l *Listener) func(ResentInfo) { return l.Resent }),
-		Retained:  tee(all, func(l *Listener) func(RetainedInfo) { return l.Retained }),
-	}
-}
-
-// tee returns a function that calls one function of each listener.
-func tee[A any](all []*Listener, pick func(*Listener) func(A)) func(A) {
-	return func(a A) {
-		for _, l := range all {
-			pick(l)(a)
 		}
 	}
+	return all.withDefaults()
 }

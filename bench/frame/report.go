@@ -123,7 +123,7 @@ func (r *results) printOwing(w io.Writer) {
 	if len(o.single) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nEvents that nobody sent after their commit, as if their process had died: commit to handler p50 %s, at most %s.\n",
+	fmt.Fprintf(w, "\nEvents that only the sweep sends, as if their process had died after the commit: commit to handler p50 %s, at most %s.\n",
 		short(quantile(o.single, 50)), short(quantile(o.single, 100)))
 	fmt.Fprintf(w, "A backlog of %d of them was drained %s after its last commit. New events meanwhile, some 200 a second: p50 %s, p99 %s; before: p50 %s, p99 %s.\n",
 		o.backlog, o.drained.Round(100*time.Millisecond), short(quantile(o.meantime, 50)), short(quantile(o.meantime, 99)),

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs once, when the database is new: a role for each service, which owns the schemas that it makes and can see no other's.
-# None is a superuser, and nobody but these may connect.
+# Runs once, when the database is new. It creates a role for each service, which owns the schemas that it creates and can't read
+# others. No service is a superuser, and no other role may connect.
 set -eu
 for service in order payment; do
 	variable=$(echo "$service" | tr '[:lower:]' '[:upper:]')_DB_PASSWORD

@@ -46,7 +46,7 @@ func (s *Service) postOrder(r *http.Request) (int, any, error) {
 	}
 	o, placed, err := s.Place(r.Context(), p)
 	if err != nil {
-		return 0, nil, answer(err)
+		return 0, nil, withStatus(err)
 	}
 	if !placed {
 		return http.StatusOK, o, nil
@@ -134,7 +134,7 @@ func (s *Service) getOrder(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	o, err := s.Get(r.Context(), id)
-	return http.StatusOK, o, answer(err)
+	return http.StatusOK, o, withStatus(err)
 }
 
 func (s *Service) postCancel(r *http.Request) (int, any, error) {
@@ -143,7 +143,7 @@ func (s *Service) postCancel(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	o, err := s.Cancel(r.Context(), id)
-	return http.StatusOK, o, answer(err)
+	return http.StatusOK, o, withStatus(err)
 }
 
 func (s *Service) putStock(r *http.Request) (int, any, error) {
@@ -161,29 +161,29 @@ func (s *Service) putStock(r *http.Request) (int, any, error) {
 		return 0, nil, service.BadField("on_hand", "want 0 to %d", int64(maxOnHand))
 	}
 	stock, err := s.PutStock(r.Context(), sku, *body.OnHand)
-	return http.StatusOK, stock, answer(err)
+	return http.StatusOK, stock, withStatus(err)
 }
 
 func (s *Service) getStock(r *http.Request) (int, any, error) {
 	sku := r.PathValue("sku")
 	if !skuName.MatchString(sku) {
-		return 0, nil, answer(ErrNoArticle) // what is no name names no article
+		return 0, nil, withStatus(ErrNoArticle) // what is no name names no article
 	}
 	stock, err := s.Stock(r.Context(), sku)
-	return http.StatusOK, stock, answer(err)
+	return http.StatusOK, stock, withStatus(err)
 }
 
 // orderID reads the id in the path. What is no id names no order.
 func orderID(r *http.Request) (uuid.UUID, error) {
 	id, err := service.ParseUUID(r.PathValue("id"))
 	if err != nil {
-		return id, answer(ErrNotFound)
+		return id, withStatus(ErrNotFound)
 	}
 	return id, nil
 }
 
-// answer gives the service's errors their status.
-func answer(err error) error {
+// withStatus returns the service's errors with the HTTP status of their response.
+func withStatus(err error) error {
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrNoArticle):
 		return service.NotFound("%v", err)

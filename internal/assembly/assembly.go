@@ -53,20 +53,25 @@ func (s Shared) OpenClient(c rocketmq.Config, requireBroker bool) (*rocketmq.Cli
 	return rocketmq.Open(ctx, c)
 }
 
+// fill sets the fields that the Configs of all parts have, unless they are set.
+func (s Shared) fill(pool **pgxpool.Pool, schema *string, clock *rocketflow.Clock, logger **slog.Logger) {
+	*pool = cmp.Or(*pool, s.Pool)
+	*schema = cmp.Or(*schema, s.Schema)
+	*logger = cmp.Or(*logger, s.Logger)
+	if *clock == nil {
+		*clock = s.Clock
+	}
+}
+
 // NewOutbox builds the outbox. topics are the topics that Publish accepts, unless c.Topics is set.
 func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, error) {
-	c.Pool = cmp.Or(c.Pool, s.Pool)
+	s.fill(&c.Pool, &c.Schema, &c.Clock, &c.Logger)
 	if c.Broker == nil {
 		c.Broker = s.Client
 	}
 	c.Source = cmp.Or(c.Source, s.Service)
-	c.Schema = cmp.Or(c.Schema, s.Schema)
-	c.Logger = cmp.Or(c.Logger, s.Logger)
 	if c.Topics == nil {
 		c.Topics = topics
-	}
-	if c.Clock == nil {
-		c.Clock = s.Clock
 	}
 	if s.Metrics != nil {
 		c.Listener = outbox.Tee(c.Listener, s.Metrics.Outbox())
@@ -83,16 +88,11 @@ func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, err
 
 // NewScheduler builds the scheduler of timeouts.
 func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
-	c.Pool = cmp.Or(c.Pool, s.Pool)
+	s.fill(&c.Pool, &c.Schema, &c.Clock, &c.Logger)
 	if c.Broker == nil {
 		c.Broker = s.Client
 	}
 	c.Source = cmp.Or(c.Source, s.Service)
-	c.Schema = cmp.Or(c.Schema, s.Schema)
-	c.Logger = cmp.Or(c.Logger, s.Logger)
-	if c.Clock == nil {
-		c.Clock = s.Clock
-	}
 	if s.Metrics != nil {
 		c.Listener = timeout.Tee(c.Listener, s.Metrics.Timeout())
 	}
@@ -103,7 +103,7 @@ func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
 // outbox is, it requests missing events. If timers isn't nil, its fence becomes the outermost middleware, so that the event
 // of a timeout takes effect once and other middleware isn't called for a stale one.
 func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, timers *timeout.Scheduler) (*handlers.Router, error) {
-	c.Pool = cmp.Or(c.Pool, s.Pool)
+	s.fill(&c.Pool, &c.Schema, &c.Clock, &c.Logger)
 	if c.Broker == nil {
 		c.Broker = s.Client
 	}
@@ -114,11 +114,6 @@ func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, t
 		c.Requester, _ = transactor.(handlers.Requester) // not if the application has decorated the outbox
 	}
 	c.Source = cmp.Or(c.Source, s.Service)
-	c.Schema = cmp.Or(c.Schema, s.Schema)
-	c.Logger = cmp.Or(c.Logger, s.Logger)
-	if c.Clock == nil {
-		c.Clock = s.Clock
-	}
 	if s.Metrics != nil {
 		c.Listener = handlers.Tee(c.Listener, s.Metrics.Handlers())
 	}
@@ -134,8 +129,7 @@ func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, t
 
 // NewEngine builds the engine of sagas.
 func (s Shared) NewEngine(c saga.Config, router *handlers.Router, transactor rocketflow.Transactor, timers *timeout.Scheduler) (*saga.Engine, error) {
-	c.Pool = cmp.Or(c.Pool, s.Pool)
-	c.Schema = cmp.Or(c.Schema, s.Schema)
+	s.fill(&c.Pool, &c.Schema, &c.Clock, &c.Logger)
 	if c.Router == nil {
 		c.Router = router
 	}
@@ -146,10 +140,6 @@ func (s Shared) NewEngine(c saga.Config, router *handlers.Router, transactor roc
 		c.Timer = timers
 	}
 	c.Consumer = cmp.Or(c.Consumer, s.Service)
-	c.Logger = cmp.Or(c.Logger, s.Logger)
-	if c.Clock == nil {
-		c.Clock = s.Clock
-	}
 	if s.Metrics != nil {
 		c.Listener = saga.Tee(c.Listener, s.Metrics.Saga())
 	}

@@ -25,3 +25,6 @@ func StampAt(at time.Time, id uuid.UUID) uuid.UUID {
 	}
 	return id
 }
+
+// TimeOf returns the time in a UUIDv7.
+func TimeOf(id uuid.UUID) time.Time { return time.Unix(id.Time().UnixTime()) }

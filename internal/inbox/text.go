@@ -2,7 +2,8 @@ package inbox
 
 import (
 	"strings"
-	"unicode/utf8"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 const (
@@ -18,23 +19,12 @@ func Clean(s string) string {
 }
 
 // CleanKey is Clean for indexed columns, which are cut to maxKey.
-func CleanKey(s string) string { return cut(Clean(s), maxKey) }
+func CleanKey(s string) string { return printable.Cut(Clean(s), maxKey) }
 
 // ErrorText returns the text of an error for a row, cut to MaxError; empty for nil.
 func ErrorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return cut(Clean(err.Error()), MaxError)
-}
-
-// cut shortens s to at most n bytes, between two characters.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return printable.Cut(Clean(err.Error()), MaxError)
 }

@@ -28,7 +28,7 @@ func Quote(s string, limit int) string {
 	if len(s) <= limit {
 		return strconv.Quote(s)
 	}
-	return fmt.Sprintf("%q… (%d bytes)", cut(s, limit), len(s))
+	return fmt.Sprintf("%q… (%d bytes)", Cut(s, limit), len(s))
 }
 
 // Quotes returns a list of texts, each quoted, of about limit bytes. A list that is longer ends with an ellipsis and the number
@@ -98,7 +98,7 @@ func escape(s string, limit int, breaks bool) string {
 			piece = piece[1 : len(piece)-1]
 		}
 		if b.Len()+len(piece) > limit {
-			return cut(b.String()[:end], limit-len(ellipsis)) + ellipsis
+			return Cut(b.String()[:end], limit-len(ellipsis)) + ellipsis
 		}
 		b.WriteString(piece)
 		if b.Len() <= limit-len(ellipsis) {
@@ -109,8 +109,8 @@ func escape(s string, limit int, breaks bool) string {
 	return b.String()
 }
 
-// cut shortens s to at most limit bytes, at the end of a character.
-func cut(s string, limit int) string {
+// Cut shortens s to at most limit bytes, at the end of a character.
+func Cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}

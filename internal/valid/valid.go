@@ -1,4 +1,5 @@
-// Package valid makes the errors of fields that can't be accepted, so that none of them shows text from outside uncut.
+// Package valid makes the errors of invalid fields, so that text from outside is always cut and escaped in them, and has the
+// rules for names of groups.
 package valid
 
 import (
