@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -25,7 +26,7 @@ func (b *logicBroker) away(yes bool) {
 // owe commits events that only a sweep can find, as those of a process that died.
 func (b *bundle) owe(t testing.TB, events int) {
 	t.Helper()
-	inner, err := b.pool.Begin(t.Context())
+	inner, err := b.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestSweepReadsEachRowOnce(t *testing.T) {
 			}
 		}}
 	})
-	late, err := b.pool.Begin(ctx)
+	late, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -280,12 +280,14 @@ func (c credited) EventMeta() rocketflow.Meta {
 
 // credit changes the account and publishes it.
 func (b *bundle) credit(ctx context.Context, account string, cents int64) error {
-	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-		_, err := tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET cents = account.cents + $2", account, cents)
-		if err != nil {
-			return err
-		}
-		return tx.Publish(ctx, credited{account, cents})
+	return testdb.Retry(func() error { // `make test-isolation`
+		return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+			_, err := tx.Exec(ctx, "INSERT INTO account VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET cents = account.cents + $2", account, cents)
+			if err != nil {
+				return err
+			}
+			return tx.Publish(ctx, credited{account, cents})
+		})
 	})
 }
 

@@ -11,10 +11,15 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // publish publishes so many events in one transaction, dealt to accounts in turn.
 func (b *bundle) publish(ctx context.Context, events int, accounts ...string) error {
+	return testdb.Retry(func() error { return b.publishOnce(ctx, events, accounts...) })
+}
+
+func (b *bundle) publishOnce(ctx context.Context, events int, accounts ...string) error {
 	return b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 		for i := range events {
 			if err := tx.Publish(ctx, credited{accounts[i%len(accounts)], int64(i)}); err != nil {

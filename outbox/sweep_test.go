@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
 )
@@ -16,7 +17,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	swept := make(chan outbox.SweptInfo, 1000)
 	b := setup(t, func(c *outbox.Config) { c.Listener = &outbox.Listener{Swept: func(i outbox.SweptInfo) { swept <- i }} })
 
-	late, err := b.pool.Begin(ctx)
+	late, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestSweepSendsWhatADeadProcessLeft(t *testing.T) {
 	b.start(t, func(c *outbox.Config) { c.SweepPage = 7 })
 	// As a process leaves it that dies right after its commit.
 	err := b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
-		inner, err := b.pool.Begin(ctx)
+		inner, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 		if err != nil {
 			return err
 		}
@@ -100,7 +101,7 @@ func TestSweepFindsEventsAfterARestore(t *testing.T) {
 	if _, err := b.pool.Exec(ctx, "UPDATE outbox_sweep SET mark = '1000000000000'"); err != nil {
 		t.Fatal(err)
 	}
-	inner, err := b.pool.Begin(ctx)
+	inner, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +144,7 @@ func TestSweepSkipsRejectedEvents(t *testing.T) {
 	ctx := context.Background()
 	b := setup(t, func(c *outbox.Config) { c.SweepPage = 5 })
 	b.broker.reject("missing")
-	inner, err := b.pool.Begin(ctx)
+	inner, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -453,7 +453,7 @@ func TestEventBesideABeginIsApplied(t *testing.T) {
 		key := fmt.Sprint("event last: ", eventLast)
 		var began, came *testTx
 		for _, tx := range []**testTx{&began, &came} {
-			inner, err := b.pool.Begin(ctx)
+			inner, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 			if err != nil {
 				t.Fatal(err)
 			}
