@@ -47,7 +47,7 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 	}
 	eventually(t, "all are held up", func() bool { return b.parkedCount(Gap) == 119 && b.parkedCount(DeadLetter) == 1 })
 	mu.Lock()
-	batches = nil // how they came in is another matter
+	batches = nil // only the batches from here on count
 	mu.Unlock()
 	fix(0)
 	eventually(t, "those before the other broken one ran", func() bool { return b.effectCount() == 60 && b.parkedCount(DeadLetter) == 1 })
