@@ -36,7 +36,7 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 	})
 	b.start(r)
 	b.broker.publish(events...)
-	mend := func(i int) {
+	fix := func(i int) {
 		t.Helper()
 		mu.Lock()
 		delete(broken, events[i].ID.String())
@@ -47,11 +47,11 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 	}
 	eventually(t, "all are held up", func() bool { return b.parkedCount(Gap) == 119 && b.parkedCount(DeadLetter) == 1 })
 	mu.Lock()
-	batches = nil // how they came in is another matter
+	batches = nil // only the batches from here on count
 	mu.Unlock()
-	mend(0)
+	fix(0)
 	eventually(t, "those before the other broken one ran", func() bool { return b.effectCount() == 60 && b.parkedCount(DeadLetter) == 1 })
-	mend(60)
+	fix(60)
 	eventually(t, "all ran", func() bool { return b.effectCount() == 120 })
 	b.wantOrder("a", events...)
 	mu.Lock()

@@ -87,5 +87,5 @@ func (b *batcher[T]) run(ctx context.Context) {
 	}
 }
 
-// stop writes what is buffered and waits for that until ctx ends.
+// stop writes the buffered items until ctx ends.
 func (b *batcher[T]) stop(ctx context.Context) { _ = b.group.Stop(ctx) }

@@ -14,7 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
-// A transaction of database/sql publishes if and only if it commits, whoever commits it.
+// A transaction of database/sql publishes if and only if it commits, by Commit or by its owner.
 func TestJoinedSQLTransactionsPublish(t *testing.T) {
 	t.Parallel()
 	ok := func(t *testing.T, err error) {

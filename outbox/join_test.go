@@ -94,7 +94,7 @@ type nominal struct{ pgx.Tx }
 func (nominal) Commit(context.Context) error   { return nil }
 func (nominal) Rollback(context.Context) error { return nil }
 
-// An event goes out if and only if its part of the transaction is committed, whoever begins, joins and ends what. The
+// An event is sent if and only if its part of the transaction is committed, for all combinations of begin, join and end. The
 // accounts show which part is: the events that are out are those of the accounts that are there.
 func TestEventsFollowTheirRows(t *testing.T) {
 	t.Parallel()
@@ -109,7 +109,7 @@ func TestEventsFollowTheirRows(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		want []string // accounts
-		ran  []string // functions that are called: those for which nobody needs the sweep; nil: as want
+		ran  []string // functions that are called: those of events that don't need the sweep; nil: as want
 		run  func(x *trial)
 	}{
 		"joined": {want: []string{"a"}, run: func(x *trial) {
@@ -525,7 +525,7 @@ func TestEventsFollowTheirRows(t *testing.T) {
 	}
 }
 
-// What a joined transaction has committed goes out at once, not by the sweep.
+// Events of a joined transaction are sent at once after its commit, not by the sweep.
 func TestJoinedEventsDontWaitForTheSweep(t *testing.T) {
 	t.Parallel()
 	x := &trial{t: t, ctx: t.Context()}

@@ -149,7 +149,7 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	return s, nil
 }
 
-// Stop closes the connection for check-backs, sends what the relay has in memory and writes acknowledgements, until ctx
+// Stop closes the connection for check-backs, sends the events in the relay's memory and writes acknowledgements, until ctx
 // ends. Events that are left then stay owed and are sent by another process, or after the next Start. Transactions that are
 // still open can no longer publish. Stopping a stopped outbox does nothing.
 func (o *Outbox) Stop(ctx context.Context) error {

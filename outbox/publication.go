@@ -296,7 +296,7 @@ func (p *publication) abandon(ctx context.Context) {
 		defer cancel()
 		inParallel(len(p.halves), func(i int) {
 			if p.halves[i].prepared && !p.services.paths.breaker.open() {
-				_ = p.services.producer.Rollback(ctx, p.halves[i].message) // should it fail, the broker will check back
+				_ = p.services.producer.Rollback(ctx, p.halves[i].message) // if it fails, the broker will check back
 			}
 		})
 	}

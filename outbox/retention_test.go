@@ -114,7 +114,7 @@ func (x *expiry) exec(sql string, args ...any) {
 	}
 }
 
-// at expires as of an instant, whoever did so before.
+// at runs retention as of an instant, even if another process ran it less than an hour before.
 func (x *expiry) at(now time.Time) int64 {
 	x.t.Helper()
 	x.exec("UPDATE outbox_retention SET begun_at = '-infinity'")

@@ -77,7 +77,7 @@ func (t *tx) AfterCommit(fn func()) {
 	}
 }
 
-// Begin starts a savepoint. What is published in it goes with it if it is rolled back.
+// Begin starts a savepoint. Events that are published in it are discarded if it is rolled back.
 func (t *tx) Begin(ctx context.Context) (pgx.Tx, error) {
 	s := t.shared
 	if t.closed() {
@@ -253,7 +253,7 @@ func (t *tx) LargeObjects() pgx.LargeObjects {
 	return t.Tx.LargeObjects()
 }
 
-// Conn implements pgx.Tx. What is run on the connection is part of the transaction but is not seen by tx, so the
+// Conn implements pgx.Tx. Statements on the connection are part of the transaction but not seen by tx, so the
 // transaction records eagerly from then on.
 func (t *tx) Conn() *pgx.Conn {
 	conn := t.Tx.Conn()

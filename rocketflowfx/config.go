@@ -15,7 +15,7 @@ import (
 // ListenAddr and StopTimeout have no effect: HTTP servers and the time to stop are fx's and the application's.
 type Config = app.Config
 
-// shared returns what the parts have in common.
+// shared returns the fields that all parts have in common.
 func shared(c Config, pool *pgxpool.Pool, client *rocketmq.Client, m *metrics.Metrics) assembly.Shared {
 	if c.Metrics != nil {
 		m = c.Metrics

@@ -82,7 +82,7 @@ func TestGroupIsIdleAtTheEndOfItsQueues(t *testing.T) {
 	idle := func() bool { return w.mq.Status().Groups["consumers"].Idle }
 	w.call(remoting.Heartbeat, fields{}, `{"clientID":"c","consumerDataSet":[{"groupName":"consumers","subscriptionDataSet":[{"topic":"topic","subString":"*"}]}]}`)
 	if idle() {
-		t.Error("idle, but nobody pulls")
+		t.Error("idle without a pull")
 	}
 	for _, queue := range []string{"0", "1"} {
 		go w.conn.Call(t.Context(), &remoting.Command{Code: remoting.PullMessage, Ext: fields{

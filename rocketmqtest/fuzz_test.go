@@ -38,7 +38,7 @@ func FuzzLock(f *testing.F) {
 			t.Fatal(err)
 		}
 		b, err := decodeLock(body)
-		if err != nil || len(held.Queues) != len(b.Queues) { // nobody else holds any
+		if err != nil || len(held.Queues) != len(b.Queues) { // there is no other holder
 			t.Errorf("%q: got %d locks, %v", body, len(held.Queues), err)
 		}
 		if response := call(remoting.UnlockQueues, nil, body); response.Code != remoting.Success {

@@ -39,7 +39,7 @@ type Server struct {
 	withdrawn   bool // its routes are removed from the name server
 	paused      bool
 	partitions  []*partition
-	watched     chan struct{} // closed by the next change; nil while nobody waits
+	watched     chan struct{} // closed by the next change; nil while Changed was not called
 	flushed     positions
 	random      *rand.Rand
 	schedule    schedule

@@ -99,7 +99,7 @@ func TestEndTransactionResponses(t *testing.T) {
 	want(t, "marks", bodies(w.read(opTopic, 0)), "0,0,")
 }
 
-// TestEndTransactionTwice shows that nobody looks whether a half message has ended already.
+// TestEndTransactionTwice shows that the broker doesn't check whether a half message has ended already.
 func TestEndTransactionTwice(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -89,7 +89,7 @@ func (f *eventFlags) check(cmd *cobra.Command, now time.Time) (selective bool, e
 	return selective, nil
 }
 
-// checkChange is check for a command that changes something: what it changes has to be said.
+// checkChange is check for a command that changes something: it requires a filter or --all.
 func (f *eventFlags) checkChange(cmd *cobra.Command, now time.Time) error {
 	selective, err := f.check(cmd, now)
 	switch {

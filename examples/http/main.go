@@ -71,7 +71,7 @@ func (d deposit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, rocketflow.ErrBackpressure): // the broker has been away for long
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, "try again later", http.StatusServiceUnavailable)
-	case errors.Is(err, rocketflow.ErrCommitUnknown): // the deposit may be there, and then its event goes out
+	case errors.Is(err, rocketflow.ErrCommitUnknown): // the deposit may be committed, and then its event is sent
 		http.Error(w, "the outcome is unknown: repeat the request", http.StatusServiceUnavailable)
 	default:
 		log.Printf("deposit %s: %v", id, err)

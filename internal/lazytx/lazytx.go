@@ -41,7 +41,7 @@ func New(conn *pgxpool.Conn, options pgx.TxOptions) *Tx {
 	return &Tx{conn: conn, raw: conn.Conn(), options: options}
 }
 
-// Run runs what is queued in batch in a transaction of its own, in one round trip.
+// Run runs the statements of batch in a transaction of its own, in one round trip.
 func Run(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, batch *pgx.Batch) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -221,7 +221,7 @@ func (t *Tx) LargeObjects() pgx.LargeObjects {
 	return t.begun.LargeObjects()
 }
 
-// Conn implements pgx.Tx. It begins the transaction, as what is run on the connection must be part of it. If BEGIN fails,
+// Conn implements pgx.Tx. It begins the transaction, because statements on the connection must be part of it. If BEGIN fails,
 // the connection is closed.
 func (t *Tx) Conn() *pgx.Conn {
 	if !t.ended && t.ensureBegunNow() != nil {

@@ -39,7 +39,7 @@ func sixHours(w *rocketflowtest.Env) {
 // TestADiscardedTimeoutDoesNotFireAgain has a handler discard a timeout's event. That ends the timeout.
 func TestADiscardedTimeoutDoesNotFireAgain(t *testing.T) {
 	t.Parallel()
-	for name, verdict := range map[string]error{
+	for name, result := range map[string]error{
 		"discard": handlers.Discard(errors.New("the order is gone: no fee")),
 		"stale":   rocketflow.ErrStale,
 	} {
@@ -51,7 +51,7 @@ func TestADiscardedTimeoutDoesNotFireAgain(t *testing.T) {
 			s := w.Start(rocketflowfx.Config{Service: "orders", Topics: worldTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
 				handlers.On(r, "fees", func(context.Context, rocketflow.Tx, deadline) error {
 					calls.Add(1)
-					return verdict
+					return result
 				})
 			}))
 			armSoon(w, s, timer)

@@ -129,7 +129,7 @@ func (p *process) publishAll(ctx context.Context, tx rocketflow.Tx, events []tes
 }
 
 // errAfterCommit is returned for a committed transaction whose AfterCommit functions were not all called. Joined transactions
-// are not checked: nobody may know that they committed, and then none is called.
+// are not checked: their outcome may be unknown, and then none is called.
 var errAfterCommit = errors.New("committed, and AfterCommit not called")
 
 // checkAfterCommit checks that AfterCommit was called for each event of a committed transaction.

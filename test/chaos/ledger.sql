@@ -1,6 +1,6 @@
 -- name: Tables
--- What was published, written in the publishing transaction: the events that have to be handled, also where nobody else
--- knows whether it committed. place is the event's position in its stream, from a counter whose row is locked until commit.
+-- The published events, written in the publishing transaction: those that have to be handled, also if the outcome of the
+-- commit is unknown. place is the event's position in its stream, from a counter whose row is locked until commit.
 CREATE TABLE published (event text, schedule bigint, topic text, stream text, place bigint, ordinal bigserial);
 CREATE INDEX ON published (schedule);
 CREATE TABLE counter (stream text PRIMARY KEY, n bigint);

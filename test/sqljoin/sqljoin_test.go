@@ -71,7 +71,7 @@ func setup(t *testing.T) (*pgxpool.Pool, *collector, *outbox.Outbox) {
 		t.Fatal(err)
 	}
 	c := &collector{}
-	// The sweep takes no part: what goes out was announced.
+	// The sweep is off: events are sent because the outbox was notified of the commit.
 	box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: "bank", Schema: schema, Path: outbox.Relay, SweepGrace: time.Hour})
 	if err != nil {
 		t.Fatal(err)
