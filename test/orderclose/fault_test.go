@@ -110,7 +110,7 @@ func TestCheckWhileOpen(t *testing.T) {
 	t.Parallel()
 	checked := make(chan outbox.CheckedInfo, 1000)
 	s := openShop(t, rocketflowtest.Config{Configure: func(c rocketflowfx.Config) rocketflowfx.Config {
-		c.Outbox.HalfTimeout, c.RocketMQ.SendTimeout = 10*time.Second, 10*time.Second
+		c.Outbox.HalfTimeout, c.RocketMQ.SendTimeout, c.Outbox.SweepGrace = 10*time.Second, 10*time.Second, 15*time.Second
 		c.Outbox.Listener = &outbox.Listener{Checked: func(i outbox.CheckedInfo) { checked <- i }}
 		return c
 	}})
