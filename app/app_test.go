@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -400,11 +402,7 @@ func TestRun(t *testing.T) { // not parallel: the signal is the process'
 			defer cancel()
 			ended := make(chan error, 1)
 			go func() { ended <- a.Run(ctx) }()
-			for deadline := time.Now().Add(20 * time.Second); a.Ready(ctx) != nil; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("not ready")
-				}
-			}
+			poll.Succeeds(t, 20*time.Second, func() error { return a.Ready(ctx) })
 			if end == "context" {
 				cancel()
 			} else if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 )
 
@@ -18,7 +20,7 @@ func TestBackpressureIsNoFailure(t *testing.T) {
 	b.start(r)
 	events := newChain("held").next(3)
 	b.broker.publish(events...)
-	eventually(t, "all ran", func() bool { return b.effectCount() == 3 })
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 3 })
 	b.wantOrder("held", events...)
 	if got := b.effects("held")[0].Attempt; got != 1 {
 		t.Errorf("succeeded at attempt %d, want 1", got)

@@ -139,18 +139,6 @@ func (b *bundle) parkedCount(reason Reason) int {
 	return b.count("SELECT count(*) FROM parked WHERE reason = $1", reason)
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 60 s: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond) // between two looks
-	}
-}
-
 // chain makes the next n events of a stream that began about now.
 type chain struct {
 	mu      sync.Mutex

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	clocks "github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -16,7 +18,7 @@ const soon = 10 * time.Second
 func promptly(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	began := time.Now()
-	eventually(t, what, condition)
+	poll.Until(t, what, condition)
 	if took := time.Since(began); took > soon {
 		t.Errorf("%s: took %v", what, took)
 	}
@@ -37,14 +39,14 @@ func TestFastForwardRetry(t *testing.T) {
 	b.broker.publish(newChain("bad").next(1)...)
 	began := time.Now()
 	for n, wait := range []time.Duration{10 * time.Minute, 20 * time.Minute, 40 * time.Minute} {
-		eventually(t, "it is parked", func() bool { return p.get("parked retry") == n+1 })
+		poll.Until(t, "it is parked", func() bool { return p.get("parked retry") == n+1 })
 		if got := p.get("retried"); got != n {
 			t.Fatalf("tried again %d times before the clock moved", got)
 		}
 		clock.FastForward(wait)
-		eventually(t, "it is tried again", func() bool { return p.get("retried") >= n+1 })
+		poll.Until(t, "it is tried again", func() bool { return p.get("retried") >= n+1 })
 	}
-	eventually(t, "it ran", func() bool { return b.effectCount() == 1 && b.broker.idle() })
+	poll.Until(t, "it ran", func() bool { return b.effectCount() == 1 && b.broker.idle() })
 	if took := time.Since(began); took > 2*maxPause {
 		t.Errorf("three retries took %v: the worker rested", took)
 	}
@@ -62,7 +64,7 @@ func TestFastForwardGap(t *testing.T) {
 	b.start(r)
 	events := newChain("cut").at(time.Now().Add(-2*time.Hour), 2)
 	b.broker.publish(events[1])
-	eventually(t, "it waits in memory", func() bool { return p.get("gap") == 1 })
+	poll.Until(t, "it waits in memory", func() bool { return p.get("gap") == 1 })
 	clock.FastForward(10 * time.Minute)
 	promptly(t, "it is parked", func() bool { return b.parkedCount(Gap) == 1 })
 	clock.FastForward(time.Hour)
@@ -80,7 +82,7 @@ func TestFastForwardStranded(t *testing.T) {
 	r.Handle("billing", topic, "order.changed", failing("bad", always, errBroken))
 	b.start(r)
 	b.broker.publish(newChain("bad").next(2)...)
-	eventually(t, "one is dead, one waits behind it", func() bool { return b.parkedCount(DeadLetter) == 1 && b.parkedCount(Gap) == 1 })
+	poll.Until(t, "one is dead, one waits behind it", func() bool { return b.parkedCount(DeadLetter) == 1 && b.parkedCount(Gap) == 1 })
 	if _, err := pool.Exec(t.Context(), "DELETE FROM parked WHERE reason = 'dead'"); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +111,7 @@ func TestFastForwardRetention(t *testing.T) {
 	}
 	old := "inbox" + clock.Now().UTC().Format("_p20060102")
 	b.broker.publish(now(), newChain("a").next(1)[0])
-	eventually(t, "both ran", func() bool { return b.effectCount() == 2 && b.broker.idle() })
+	poll.Until(t, "both ran", func() bool { return b.effectCount() == 2 && b.broker.idle() })
 	if n := b.count("SELECT count(*) FROM " + old); n != 1 {
 		t.Errorf("%s holds %d rows, want 1", old, n)
 	}
@@ -126,7 +128,7 @@ func TestFastForwardRetention(t *testing.T) {
 		err := pool.QueryRow(ctx, "SELECT to_regclass($1) IS NULL AND NOT EXISTS (SELECT FROM position)", old).Scan(&gone)
 		return err == nil && gone
 	})
-	eventually(t, "all are settled", func() bool { return b.broker.idle() })
+	poll.Until(t, "all are settled", func() bool { return b.broker.idle() })
 	if ran, twice := b.effectCount(), p.get("duplicate"); ran != 22 || twice != 20 {
 		t.Errorf("%d effects and %d duplicates, want 22 and 20", ran, twice)
 	}

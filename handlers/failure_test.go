@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -46,9 +48,9 @@ func TestFailureHoldsOnlyItsStream(t *testing.T) {
 	for i := range bad {
 		b.broker.publish(bad[i], good[i])
 	}
-	eventually(t, "a dead letter, and the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 3 })
+	poll.Until(t, "a dead letter, and the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 3 })
 	b.wantOrder("good", good...)
-	eventually(t, "followers are parked", func() bool { return b.parkedCount(Gap) == 2 && b.broker.idle() })
+	poll.Until(t, "followers are parked", func() bool { return b.parkedCount(Gap) == 2 && b.broker.idle() })
 	list, err := b.operator.DeadLetters(context.Background(), operate.ParkedFilter{Consumer: "billing"})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("dead letters: %v, %v", list, err)
@@ -73,12 +75,12 @@ func TestRetrySucceedsWithFollowersInOrder(t *testing.T) {
 	b.start(r)
 	events := newChain("bad").next(6)
 	b.broker.publish(events...)
-	eventually(t, "all ran", func() bool { return b.effectCount() == 6 })
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 6 })
 	b.wantOrder("bad", events...)
 	if got := b.effects("bad")[0].Attempt; got < 2 {
 		t.Errorf("first event succeeded at attempt %d, want a later one", got)
 	}
-	eventually(t, "nothing is parked", func() bool { return b.count("SELECT count(*) FROM parked") == 0 && b.broker.idle() })
+	poll.Until(t, "nothing is parked", func() bool { return b.count("SELECT count(*) FROM parked") == 0 && b.broker.idle() })
 }
 
 func TestDeadLetterRetryAndDiscard(t *testing.T) {
@@ -102,7 +104,7 @@ func TestDeadLetterRetryAndDiscard(t *testing.T) {
 	b.broker.publish(x...)
 	b.broker.publish(y...)
 	b.broker.publish(alone)
-	eventually(t, "three dead letters", func() bool { return b.parkedCount(DeadLetter) == 3 && b.broker.idle() })
+	poll.Until(t, "three dead letters", func() bool { return b.parkedCount(DeadLetter) == 3 && b.broker.idle() })
 
 	if _, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{}); err == nil {
 		t.Error("an empty filter was accepted")
@@ -110,20 +112,20 @@ func TestDeadLetterRetryAndDiscard(t *testing.T) {
 	if n, err := b.operator.DiscardDeadLetters(ctx, operate.ParkedFilter{Subject: "y"}); n != 1 || err != nil {
 		t.Fatalf("discard: %d, %v", n, err)
 	}
-	eventually(t, "followers of the discarded ran", func() bool { return len(b.effects("y")) == 2 })
+	poll.Until(t, "followers of the discarded ran", func() bool { return len(b.effects("y")) == 2 })
 	b.wantOrder("y", y[0], y[2])
 	if n, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{EventID: x[0].ID}); n != 1 || err != nil {
 		t.Fatalf("retry: %d, %v", n, err)
 	}
-	eventually(t, "dead again", func() bool { return b.parkedCount(DeadLetter) == 2 })
+	poll.Until(t, "dead again", func() bool { return b.parkedCount(DeadLetter) == 2 })
 	healed.Store(true)
 	if n, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{All: true}); n != 2 || err != nil {
 		t.Fatalf("retry all: %d, %v", n, err)
 	}
-	eventually(t, "all ran", func() bool { return len(b.effects("x")) == 3 && len(b.effects("z")) == 1 })
+	poll.Until(t, "all ran", func() bool { return len(b.effects("x")) == 3 && len(b.effects("z")) == 1 })
 	b.wantOrder("x", x...)
 	b.broker.publish(y[1], alone) // what was discarded or handled stays so
-	eventually(t, "settled", b.broker.idle)
+	poll.Until(t, "settled", b.broker.idle)
 	if n := b.effectCount(); n != 6 {
 		t.Errorf("%d effects, want 6", n)
 	}
@@ -140,7 +142,7 @@ func TestRetryWaitsForALock(t *testing.T) {
 	b.start(r)
 	locked, free := newChain("locked").next(1)[0], newChain("free").next(1)[0]
 	b.broker.publish(locked, free)
-	eventually(t, "two dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
+	poll.Until(t, "two dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
 	b.stop(r)
 	tx, err := b.pool.Begin(ctx)
 	if err != nil {
@@ -159,7 +161,7 @@ func TestRetryWaitsForALock(t *testing.T) {
 		n, err := b.operator.RetryDeadLetters(ctx, operate.ParkedFilter{All: true})
 		done <- retried{n, err}
 	}()
-	eventually(t, "the free one is due", func() bool { return b.parkedCount(Retry) == 1 && b.parkedCount(DeadLetter) == 1 })
+	poll.Until(t, "the free one is due", func() bool { return b.parkedCount(Retry) == 1 && b.parkedCount(DeadLetter) == 1 })
 	select {
 	case got := <-done:
 		t.Fatalf("the other was locked, yet got %+v", got)
@@ -183,14 +185,14 @@ func TestAcceptGap(t *testing.T) {
 	b.start(r)
 	events := newChain("a").next(4)
 	b.broker.publish(events[0], events[2], events[3])
-	eventually(t, "two wait", func() bool { return b.parkedCount(Gap) == 2 })
+	poll.Until(t, "two wait", func() bool { return b.parkedCount(Gap) == 2 })
 	if err := b.operator.AcceptGap(context.Background(), "billing", events[3].ID); !errors.Is(err, operate.ErrNoGap) {
 		t.Errorf("accepted one that isn't the first: %v", err)
 	}
 	if err := b.operator.AcceptGap(context.Background(), "billing", events[2].ID); err != nil {
 		t.Fatalf("accept: %v", err)
 	}
-	eventually(t, "both ran", func() bool { return b.effectCount() == 3 })
+	poll.Until(t, "both ran", func() bool { return b.effectCount() == 3 })
 	b.wantOrder("a", events[0], events[2], events[3])
 }
 
@@ -216,7 +218,7 @@ func TestUnreadableMessagesAreDeadLetters(t *testing.T) {
 	b.broker.send(broken, hostile,
 		broker.Message{ID: "1", Topic: topic, Properties: map[string]string{"CE_specversion": "1.0", "odd": "\x00\xff"}, Body: []byte("raw\x00")},
 		broker.Message{ID: "2", Topic: topic, Tag: "plain", Keys: []string{"foreign"}, Body: []byte("x")})
-	eventually(t, "all settled", func() bool { return b.broker.idle() && p.get("received") == 5 })
+	poll.Until(t, "all settled", func() bool { return b.broker.idle() && p.get("received") == 5 })
 	if n := b.parkedCount(DeadLetter); n != 4 {
 		t.Errorf("%d dead letters, want 4", n)
 	}
@@ -280,20 +282,20 @@ func TestPanicsDeadlinesAndReturnedErrors(t *testing.T) {
 			events := newChain("a").next(2)
 			events[0].Headers = map[string]string{"first": "yes"}
 			b.broker.publish(events[0])
-			eventually(t, "said "+c.said, func() bool { return p.get(c.said) > 0 })
+			poll.Until(t, "said "+c.said, func() bool { return p.get(c.said) > 0 })
 			b.broker.publish(events[1])
 			switch {
 			case c.attempt > 0:
-				eventually(t, "both ran", func() bool { return b.effectCount() == 2 })
+				poll.Until(t, "both ran", func() bool { return b.effectCount() == 2 })
 				b.wantOrder("a", events...)
 				if got := b.effects("a")[0].Attempt; got != c.attempt {
 					t.Errorf("succeeded at attempt %d, want %d", got, c.attempt)
 				}
 			case c.said == "discarded":
-				eventually(t, "the follower ran", func() bool { return b.effectCount() == 1 })
+				poll.Until(t, "the follower ran", func() bool { return b.effectCount() == 1 })
 				b.wantOrder("a", events[1])
 			default:
-				eventually(t, "the follower is parked", func() bool { return b.parkedCount(Gap) == 1 })
+				poll.Until(t, "the follower is parked", func() bool { return b.parkedCount(Gap) == 1 })
 				b.wantOrder("a")
 			}
 		})
@@ -354,7 +356,7 @@ func TestOwnEndOfTransactionIsRefused(t *testing.T) {
 	})
 	b.start(r)
 	b.broker.publish(loose("order.seen", "a"))
-	eventually(t, "it is blamed on the handler", func() bool { return p.get("dead") == 1 })
+	poll.Until(t, "it is blamed on the handler", func() bool { return p.get("dead") == 1 })
 }
 
 // A handler that loses its connection each time is the event's trouble, not Postgres'.
@@ -376,6 +378,6 @@ func TestHandlerThatKillsItsConnection(t *testing.T) {
 	good := newChain("good").next(2)
 	b.broker.publish(newChain("bad").next(1)...)
 	b.broker.publish(good...)
-	eventually(t, "it is dead, the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 2 })
+	poll.Until(t, "it is dead, the others are done", func() bool { return p.get("dead") == 1 && b.effectCount() == 2 })
 	b.wantOrder("good", good...)
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
 )
@@ -45,14 +47,14 @@ func TestFollowersCatchUpInBatches(t *testing.T) {
 			t.Fatalf("retried %d: %v", n, err)
 		}
 	}
-	eventually(t, "all are held up", func() bool { return b.parkedCount(Gap) == 119 && b.parkedCount(DeadLetter) == 1 })
+	poll.Until(t, "all are held up", func() bool { return b.parkedCount(Gap) == 119 && b.parkedCount(DeadLetter) == 1 })
 	mu.Lock()
 	batches = nil // only the batches from here on count
 	mu.Unlock()
 	fix(0)
-	eventually(t, "those before the other broken one ran", func() bool { return b.effectCount() == 60 && b.parkedCount(DeadLetter) == 1 })
+	poll.Until(t, "those before the other broken one ran", func() bool { return b.effectCount() == 60 && b.parkedCount(DeadLetter) == 1 })
 	fix(60)
-	eventually(t, "all ran", func() bool { return b.effectCount() == 120 })
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 120 })
 	b.wantOrder("a", events...)
 	mu.Lock()
 	defer mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/operate"
@@ -25,11 +27,11 @@ func TestIdentityIsSourceAndID(t *testing.T) {
 	theirs.Source = "elsewhere"
 	changed.Body = []byte(`{"order":"another"}`)
 	b.broker.publish(mine, mine, theirs)
-	eventually(t, "both are handled, once each", func() bool { return b.effectCount() == 2 && p.get("duplicate") == 1 && b.broker.idle() })
+	poll.Until(t, "both are handled, once each", func() bool { return b.effectCount() == 2 && p.get("duplicate") == 1 && b.broker.idle() })
 	for range 2 {
 		b.broker.publish(changed)
 	}
-	eventually(t, "the conflict is a dead letter", func() bool { return p.get("dead") >= 1 && b.broker.idle() })
+	poll.Until(t, "the conflict is a dead letter", func() bool { return p.get("dead") >= 1 && b.broker.idle() })
 	letters, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{All: true})
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].LastError, mine.ID.String()) || string(letters[0].Event.Body) != string(changed.Body) {
 		t.Errorf("dead letters %+v (%v), want one that names %s", letters, err, mine.ID)
@@ -57,13 +59,13 @@ func TestCopyOfAHandledEventIsADuplicateWithoutTheHandler(t *testing.T) {
 	handled, isNew := loose("order.closed", "a"), loose("order.closed", "b")
 	second := version("order.seen", "order.closed")
 	b.broker.publish(handled)
-	eventually(t, "it is handled", func() bool { return b.effectCount() == 1 && b.broker.idle() })
+	poll.Until(t, "it is handled", func() bool { return b.effectCount() == 1 && b.broker.idle() })
 	b.stop(second)
 	version("order.seen")
 	changed := handled
 	changed.Body = []byte(`{"order":"another"}`)
 	b.broker.publish(handled, isNew, changed, loose("order.unknown", "a"))
-	eventually(t, "all are settled", func() bool {
+	poll.Until(t, "all are settled", func() bool {
 		return p.get("duplicate") == 1 && p.get("parked unhandled") == 1 && p.get("dead") == 1 && p.get("skipped") == 1 && b.broker.idle()
 	})
 	waiting, err := b.operator.ParkedEvents(t.Context(), operate.ParkedFilter{})
@@ -88,7 +90,7 @@ func TestParkedBesideAnotherOfTheSameID(t *testing.T) {
 	theirs := mine
 	theirs.Source = "elsewhere"
 	b.broker.publish(mine, theirs, mine, theirs)
-	eventually(t, "both are dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
+	poll.Until(t, "both are dead letters", func() bool { return b.parkedCount(DeadLetter) == 2 && b.broker.idle() })
 	if n, err := b.operator.DiscardDeadLetters(t.Context(), operate.ParkedFilter{Source: "elsewhere"}); err != nil || n != 1 || b.parkedCount(DeadLetter) != 1 {
 		t.Errorf("discarded %d (%v), %d left", n, err, b.parkedCount(DeadLetter))
 	}
@@ -105,11 +107,11 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 	b.start(r)
 	e := loose("order.seen", "a")
 	b.broker.publish(e)
-	eventually(t, "it is parked", func() bool { return b.parkedCount(Retry) == 1 })
+	poll.Until(t, "it is parked", func() bool { return b.parkedCount(Retry) == 1 })
 	b.broker.publish(e, e)
-	eventually(t, "it had its effect", func() bool { return b.effectCount() == 1 && b.broker.idle() })
+	poll.Until(t, "it had its effect", func() bool { return b.effectCount() == 1 && b.broker.idle() })
 	b.broker.publish(e)
-	eventually(t, "it is a duplicate then", func() bool { return p.get("duplicate") >= 1 && b.broker.idle() })
+	poll.Until(t, "it is a duplicate then", func() bool { return p.get("duplicate") >= 1 && b.broker.idle() })
 	if n := b.effectCount(); n != 1 {
 		t.Errorf("%d effects", n)
 	}
@@ -127,14 +129,14 @@ func TestForgedSequenceIsADeadLetter(t *testing.T) {
 	chain := newChain("a")
 	first := chain.next(1)
 	b.broker.publish(first...)
-	eventually(t, "the first is handled", func() bool { return b.effectCount() == 1 })
+	poll.Until(t, "the first is handled", func() bool { return b.effectCount() == 1 })
 	forged := loose("order.changed", "a")
 	forged.Sequence, forged.Previous = time.Now().Add(24*time.Hour).UnixMicro(), first[0].Sequence
 	b.broker.publish(forged)
-	eventually(t, "the forged one is a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 })
+	poll.Until(t, "the forged one is a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 })
 	rest := chain.next(3)
 	b.broker.publish(rest...)
-	eventually(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 && b.broker.idle() })
+	poll.Until(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 && b.broker.idle() })
 	b.wantOrder("a", append(first, rest...)...)
 }
 
@@ -150,14 +152,14 @@ func TestResetPosition(t *testing.T) {
 	mistaken := loose("order.changed", "a")
 	mistaken.Sequence, mistaken.Previous = time.Now().Add(30*time.Minute).UnixMicro(), first[0].Sequence
 	b.broker.publish(first...)
-	eventually(t, "the first is handled", func() bool { return b.effectCount() == 1 })
+	poll.Until(t, "the first is handled", func() bool { return b.effectCount() == 1 })
 	b.broker.publish(mistaken)
-	eventually(t, "the mistaken one is handled", func() bool { return b.effectCount() == 2 })
+	poll.Until(t, "the mistaken one is handled", func() bool { return b.effectCount() == 2 })
 	if err := b.operator.ResetPosition(t.Context(), "billing", first[0].Stream(), first[0].Sequence); err != nil {
 		t.Fatal(err)
 	}
 	b.broker.publish(chain.next(2)...)
-	eventually(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 })
+	poll.Until(t, "genuine ones are handled", func() bool { return b.effectCount() == 4 })
 	if err := b.operator.ResetPosition(t.Context(), "billing", rocketflow.Stream{Source: "x", Topic: "y", Subject: "z"}, 1); !errors.Is(err, operate.ErrUnknownStream) {
 		t.Errorf("a stream without a position: %v", err)
 	}
@@ -184,7 +186,7 @@ func TestConsumerHandlesEventsSinceItsBeginning(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.broker.publish(old.next(2)...)
-		eventually(t, "both consumers have read all", func() bool {
+		poll.Until(t, "both consumers have read all", func() bool {
 			return b.count("SELECT count(*) FROM effect WHERE consumer = 'oldest'") == 4+2*(restart+1) && b.broker.idle() &&
 				b.count("SELECT count(*) FROM parked") == 0
 		})

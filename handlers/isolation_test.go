@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -57,7 +59,7 @@ func TestFirstEventOfAStreamRunsOnce(t *testing.T) {
 	handler := func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		called.add(e)
 		if e.Previous == 0 { // the other process has it, too, and waits
-			eventually(t, "both copies have come", func() bool { return p.get("received") >= 2*2*streams })
+			poll.Until(t, "both copies have come", func() bool { return p.get("received") >= 2*2*streams })
 		}
 		return effect(ctx, tx, e)
 	}
@@ -73,7 +75,7 @@ func TestFirstEventOfAStreamRunsOnce(t *testing.T) {
 		all = append(all, newChain(subjectN(i)).next(2)...)
 	}
 	b.broker.publish(all...)
-	eventually(t, "all are handled", func() bool { return b.effectCount() == 2*streams && b.broker.idle() })
+	poll.Until(t, "all are handled", func() bool { return b.effectCount() == 2*streams && b.broker.idle() })
 	for _, e := range all {
 		if n := called.count(e); n != 1 {
 			t.Errorf("the handler of %s ran %d times", e.Subject, n)
@@ -112,11 +114,11 @@ func TestNeighboursOfAFailure(t *testing.T) {
 	})
 	b.start(r)
 	b.broker.publish(loose("order.changed", "first"))
-	eventually(t, "the lane is busy", func() bool { return called.all() == 1 })
+	poll.Until(t, "the lane is busy", func() bool { return called.all() == 1 })
 	b.broker.publish(all...)
-	eventually(t, "all have come", func() bool { return p.get("received") == n+1 })
+	poll.Until(t, "all have come", func() bool { return p.get("received") == n+1 })
 	close(gathered)
-	eventually(t, "all but one are handled", func() bool { return b.effectCount() == n && b.broker.idle() })
+	poll.Until(t, "all but one are handled", func() bool { return b.effectCount() == n && b.broker.idle() })
 	for i, e := range all {
 		_, later := behind.Load(e.ID)
 		switch times := called.count(e); {
@@ -159,10 +161,10 @@ func TestStopCommitsWhatRan(t *testing.T) {
 		b.broker.publish(newChain(subjectN(i)).next(1)...)
 	}
 	r := start()
-	eventually(t, "the fifth handler runs", waiting.Load)
+	poll.Until(t, "the fifth handler runs", waiting.Load)
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.Stop(context.Background()) }()
-	eventually(t, "the router stops", func() bool {
+	poll.Until(t, "the router stops", func() bool {
 		run := r.running.Load()
 		return run == nil
 	})
@@ -175,7 +177,7 @@ func TestStopCommitsWhatRan(t *testing.T) {
 	}
 	b.stop(func() *Router {
 		r := start()
-		eventually(t, "all are handled", func() bool { return b.effectCount() == n && b.broker.idle() })
+		poll.Until(t, "all are handled", func() bool { return b.effectCount() == n && b.broker.idle() })
 		return r
 	}())
 	if calls := called.all(); calls != n {
@@ -194,13 +196,13 @@ func TestHotStreamIsNoGap(t *testing.T) {
 	events := newChain("hot").next(200)
 	r.Handle("billing", topic, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		if e.ID == events[0].ID {
-			eventually(t, "all are in hand", func() bool { return p.get("received") == len(events) })
+			poll.Until(t, "all are in hand", func() bool { return p.get("received") == len(events) })
 		}
 		return effect(ctx, tx, e)
 	})
 	b.start(r)
 	b.broker.publish(events...)
-	eventually(t, "all are handled", func() bool { return b.effectCount() == len(events) && b.broker.idle() })
+	poll.Until(t, "all are handled", func() bool { return b.effectCount() == len(events) && b.broker.idle() })
 	b.wantOrder("hot", events...)
 	// Those that came before the first may have waited out GapWait; what was in hand when its predecessor ran may not.
 	if n := p.get("parked gap") + p.get("parked busy"); n > 0 {
@@ -233,8 +235,8 @@ func TestUnresponsiveHandler(t *testing.T) {
 	for i := range 100 {
 		b.broker.publish(newChain(subjectN(i)).next(1)...)
 	}
-	eventually(t, "others are handled", func() bool { return b.effectCount() == 100 })
-	eventually(t, "it is a dead letter", func() bool { return p.get("dead") == 1 })
+	poll.Until(t, "others are handled", func() bool { return b.effectCount() == 100 })
+	poll.Until(t, "it is a dead letter", func() bool { return p.get("dead") == 1 })
 	if err := r.Err(); err == nil || !strings.Contains(err.Error(), hanging[0].ID.String()) {
 		t.Errorf("Err is %v, want one that names event %s", err, hanging[0].ID)
 	}
@@ -242,7 +244,7 @@ func TestUnresponsiveHandler(t *testing.T) {
 		t.Errorf("%d calls were abandoned, want 2", n)
 	}
 	close(never)
-	eventually(t, "it has returned", func() bool { return r.Err() == nil })
+	poll.Until(t, "it has returned", func() bool { return r.Err() == nil })
 	if n := b.count("SELECT count(*) FROM effect WHERE type = 'late'"); n != 0 {
 		t.Errorf("%d effects after the transaction was given up", n)
 	}
@@ -263,9 +265,9 @@ func TestGoexitInAHandler(t *testing.T) {
 	})
 	b.start(r)
 	b.broker.publish(newChain("bad").next(1)...)
-	eventually(t, "it is a dead letter", func() bool { return p.get("dead") == 1 })
+	poll.Until(t, "it is a dead letter", func() bool { return p.get("dead") == 1 })
 	b.broker.publish(newChain("good").next(1)...)
-	eventually(t, "the lane lives", func() bool { return b.effectCount() == 1 })
+	poll.Until(t, "the lane lives", func() bool { return b.effectCount() == 1 })
 	if letters, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || len(letters) != 1 || letters[0].Attempts != 3 {
 		t.Errorf("dead letters %+v, %v; want one with 3 attempts", letters, err)
 	}
@@ -292,9 +294,9 @@ func TestSlowHandlerLeavesRoomForOthers(t *testing.T) {
 	for i := range others {
 		b.broker.publish(newChain(subjectN(i)).next(1)...)
 	}
-	eventually(t, "others are handled meanwhile", func() bool { return b.effectCount() == others })
+	poll.Until(t, "others are handled meanwhile", func() bool { return b.effectCount() == others })
 	close(done)
-	eventually(t, "all are handled", func() bool { return b.effectCount() == others+len(slow) && b.broker.idle() })
+	poll.Until(t, "all are handled", func() bool { return b.effectCount() == others+len(slow) && b.broker.idle() })
 	b.wantOrder("slow", slow...)
 	if p.get("parked busy") == 0 || p.get("dead") != 0 {
 		t.Errorf("%d moved to Postgres, %d dead letters", p.get("parked busy"), p.get("dead"))

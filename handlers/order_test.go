@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
 )
@@ -35,8 +37,8 @@ func TestOrderUnderShuffleAndDuplicates(t *testing.T) {
 			b.start(r)
 		}
 		b.broker.publish(all...)
-		eventually(t, "all had their effect", func() bool { return b.effectCount() >= len(all) })
-		eventually(t, "all settled", func() bool { return b.broker.idle() && b.count("SELECT count(*) FROM parked") == 0 })
+		poll.Until(t, "all had their effect", func() bool { return b.effectCount() >= len(all) })
+		poll.Until(t, "all settled", func() bool { return b.broker.idle() && b.count("SELECT count(*) FROM parked") == 0 })
 		for subject, events := range want {
 			b.wantOrder(subject, events...)
 		}
@@ -56,10 +58,10 @@ func TestGapFillsLater(t *testing.T) {
 	b.start(r)
 	events := newChain("a").next(5)
 	b.broker.publish(events[0], events[2], events[4], events[3])
-	eventually(t, "three are parked", func() bool { return b.parkedCount(Gap) == 3 })
+	poll.Until(t, "three are parked", func() bool { return b.parkedCount(Gap) == 3 })
 	b.wantOrder("a", events[0])
 	b.broker.publish(events[1])
-	eventually(t, "the gap has filled", func() bool { return b.effectCount() == 5 })
+	poll.Until(t, "the gap has filled", func() bool { return b.effectCount() == 5 })
 	b.wantOrder("a", events...)
 	if p.get("gap") == 0 {
 		t.Error("no gap was reported")
@@ -77,10 +79,10 @@ func TestGapInMemory(t *testing.T) {
 	events := newChain("a").next(3)
 	other := newChain("b").next(1)
 	b.broker.publish(events[2], events[1])
-	eventually(t, "two wait", func() bool { return p.get("gap") == 2 })
+	poll.Until(t, "two wait", func() bool { return p.get("gap") == 2 })
 	b.broker.publish(other...)
 	b.broker.publish(events[0])
-	eventually(t, "all ran", func() bool { return b.effectCount() == 4 })
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 4 })
 	b.wantOrder("a", events...)
 	if n := p.get("parked gap"); n != 0 {
 		t.Errorf("%d events were parked, want none", n)
@@ -105,7 +107,7 @@ func TestGapRaceBetweenProcesses(t *testing.T) {
 		b.broker.publish(pairs[i]...)
 	}
 	start := time.Now()
-	eventually(t, "all ran", func() bool { return b.effectCount() == 2*streams })
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 2*streams })
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("took %v: followers were not woken", took)
 	}
@@ -126,7 +128,7 @@ func TestUnknownTypeIsSkipped(t *testing.T) {
 	events[1].Type, events[2].Type = "order.viewed", "order.printed"
 	b.broker.publish(events...)
 	b.broker.publish(loose("order.viewed", "x"))
-	eventually(t, "all settled", func() bool { return b.effectCount() == 2 && p.get("skipped") == 3 && b.broker.idle() })
+	poll.Until(t, "all settled", func() bool { return b.effectCount() == 2 && p.get("skipped") == 3 && b.broker.idle() })
 	b.wantOrder("a", events[0], events[3])
 }
 
@@ -148,22 +150,22 @@ func TestNewConsumerOnOldTopic(t *testing.T) {
 	r := b.router(cfg)
 	r.Handle("late", topic, "order.changed", effect)
 	b.start(r)
-	eventually(t, "what can be handled is", func() bool { return b.effectCount() == 4 && p.get("dead") == 1 })
+	poll.Until(t, "what can be handled is", func() bool { return b.effectCount() == 4 && p.get("dead") == 1 })
 	b.wantOrder("whole", w...)
 	b.wantOrder("cut", c...)
 	b.wantOrder("ancient")
 
 	// The first of the cut stream was on its way all the same. It is no duplicate, and nothing is lost in silence.
 	b.broker.publish(stray)
-	eventually(t, "it is a dead letter", func() bool { return b.parkedCount(DeadLetter) == 2 })
+	poll.Until(t, "it is a dead letter", func() bool { return b.parkedCount(DeadLetter) == 2 })
 	after := cut.next(1)
 	b.broker.publish(after...)
 	b.broker.publish(c...) // these are
-	eventually(t, "it holds back no event", func() bool { return b.effectCount() == 5 && b.broker.idle() })
+	poll.Until(t, "it holds back no event", func() bool { return b.effectCount() == 5 && b.broker.idle() })
 	if n, err := b.operator.RetryDeadLetters(t.Context(), operate.ParkedFilter{EventID: stray.ID}); n != 1 || err != nil {
 		t.Fatalf("retried %d: %v", n, err)
 	}
-	eventually(t, "it was handled", func() bool { return b.effectCount() == 6 && b.parkedCount(DeadLetter) == 1 })
+	poll.Until(t, "it was handled", func() bool { return b.effectCount() == 6 && b.parkedCount(DeadLetter) == 1 })
 }
 
 func TestForkAfterFailover(t *testing.T) {
@@ -176,8 +178,8 @@ func TestForkAfterFailover(t *testing.T) {
 	fork := loose("order.changed", "a") // the publisher's new primary never saw the third
 	fork.Previous, fork.Sequence = events[1].Sequence, events[2].Sequence+1000
 	b.broker.publish(events...)
-	eventually(t, "three ran", func() bool { return b.effectCount() == 3 })
+	poll.Until(t, "three ran", func() bool { return b.effectCount() == 3 })
 	b.broker.publish(fork)
-	eventually(t, "the fork ran", func() bool { return b.effectCount() == 4 })
+	poll.Until(t, "the fork ran", func() bool { return b.effectCount() == 4 })
 	b.wantOrder("a", append(events, fork)...)
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/inbox"
@@ -116,8 +118,8 @@ func TestRetryRulesOfAConsumer(t *testing.T) {
 	b.start(r)
 	b.broker.publish(newChain("order-1").next(1)...)
 	b.broker.publish(loose("order.changed", "order-2"))
-	eventually(t, "two dead letters and two discarded", func() bool { return p.get("dead") == 2 && p.get("discarded") == 2 })
-	eventually(t, "all settled", b.broker.idle)
+	poll.Until(t, "two dead letters and two discarded", func() bool { return p.get("dead") == 2 && p.get("discarded") == 2 })
+	poll.Until(t, "all settled", b.broker.idle)
 	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%v: %v", list, err)
@@ -146,7 +148,7 @@ func TestFailureAtTheCommitCountsAttempts(t *testing.T) {
 	})
 	b.start(r)
 	b.broker.publish(newChain("order-1").next(1)...)
-	eventually(t, "a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 })
+	poll.Until(t, "a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 })
 	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
 	if err != nil || len(list) != 1 || list[0].Attempts != 3 {
 		t.Errorf("%+v: %v", list, err)
@@ -174,8 +176,8 @@ func TestDeadlocksMakeBatchesSmaller(t *testing.T) {
 		b.broker.publish(loose("order.changed", subjectN(i)))
 	}
 	b.start(r)
-	eventually(t, "all events had their effect", func() bool { return b.count("SELECT coalesce(sum(sold), 0) FROM stock") == events })
-	eventually(t, "all settled", b.broker.idle)
+	poll.Until(t, "all events had their effect", func() bool { return b.count("SELECT coalesce(sum(sold), 0) FROM stock") == events })
+	poll.Until(t, "all settled", b.broker.idle)
 	if n := b.count("SELECT count(*) FROM parked"); n != 0 || p.get("dead") != 0 {
 		t.Errorf("%d events are parked, %d dead letters", n, p.get("dead"))
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -99,7 +101,7 @@ func TestOnRocketMQ(t *testing.T) {
 	if err := publishers.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all had their effect", func() bool { return b.effectCount() >= 2*streams*length })
+	poll.Until(t, "all had their effect", func() bool { return b.effectCount() >= 2*streams*length })
 	for _, consumer := range []string{"billing", "shipping"} {
 		disorder := b.count(`SELECT count(*) FROM (
 			SELECT sequence <= lag(sequence) OVER (PARTITION BY subject ORDER BY n) AS wrong FROM effect WHERE consumer = $1) x WHERE wrong`, consumer)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -31,7 +33,7 @@ func TestStartAndStopCanBeRepeated(t *testing.T) {
 			}
 		}
 		b.broker.publish(c.next(1)...)
-		eventually(t, "it ran", func() bool { return b.effectCount() == i+1 })
+		poll.Until(t, "it ran", func() bool { return b.effectCount() == i+1 })
 		if err := r.Err(); err != nil {
 			t.Errorf("unhealthy: %v", err)
 		}
@@ -62,7 +64,7 @@ func TestStopWhileBusy(t *testing.T) {
 		if err := r.Start(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "something ran", func() bool { return b.effectCount() > before })
+		poll.Until(t, "something ran", func() bool { return b.effectCount() > before })
 		b.stop(r)
 	}
 	for subject, events := range chains {
@@ -103,7 +105,7 @@ func TestStopCutsOff(t *testing.T) {
 		t.Errorf("%d effects of a handler that was cut off", n)
 	}
 	b.start(r)
-	eventually(t, "both ran", func() bool { return b.effectCount() == 2 })
+	poll.Until(t, "both ran", func() bool { return b.effectCount() == 2 })
 	b.wantOrder("a", events...)
 	if n := b.effects("a")[0].Attempt; n != 1 {
 		t.Errorf("being cut off counted as an attempt")
@@ -130,7 +132,7 @@ func TestPostgresGoneForAWhile(t *testing.T) {
 		b.broker.publish(chains[subjectN(i)]...)
 	}
 	cuts := 0
-	eventually(t, "all ran", func() bool {
+	poll.Until(t, "all ran", func() bool {
 		var n int
 		for try := range 3 { // this look may be cut too
 			_ = try
@@ -175,7 +177,7 @@ func TestRateLimit(t *testing.T) {
 	for range 40 {
 		b.broker.publish(loose("order.seen", "a"))
 	}
-	eventually(t, "all ran", func() bool { return b.effectCount() == 40 })
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 40 })
 	if took := time.Since(start); took < 600*time.Millisecond {
 		t.Errorf("40 events at 50 a second took %v", took)
 	}
@@ -205,7 +207,7 @@ func TestConcurrencyIsThatOfTheLanes(t *testing.T) {
 	for range 60 {
 		b.broker.publish(loose("order.seen", "a"))
 	}
-	eventually(t, "all settled", func() bool { return b.broker.idle() && b.effectCount()+b.parkedCount(DeadLetter) == 60 })
+	poll.Until(t, "all settled", func() bool { return b.broker.idle() && b.effectCount()+b.parkedCount(DeadLetter) == 60 })
 	if most.Load() > 3 || most.Load() < 2 {
 		t.Errorf("%d handlers ran at a time, want 3 at most", most.Load())
 	}
@@ -234,7 +236,7 @@ func TestMiddlewareAndSeveralConsumers(t *testing.T) {
 	r.Handle("shipping", topic, "order.changed", effect)
 	b.start(r)
 	b.broker.publish(newChain("a").next(1)...)
-	eventually(t, "both ran", func() bool { return b.effectCount() == 2 })
+	poll.Until(t, "both ran", func() bool { return b.effectCount() == 2 })
 	mu.Lock()
 	defer mu.Unlock()
 	if want := []string{"outer", "inner", "outer", "inner"}; !slices.Equal(calls, want) {
@@ -263,9 +265,9 @@ func TestTimeoutEventsLeaveNoInbox(t *testing.T) {
 	e := loose("order.expired", "a")
 	e.TimeoutKey, e.TimeoutName = "a", "payment"
 	b.broker.publish(e)
-	eventually(t, "it fired", func() bool { return b.effectCount() == 1 && b.broker.idle() })
+	poll.Until(t, "it fired", func() bool { return b.effectCount() == 1 && b.broker.idle() })
 	b.broker.publish(e)
-	eventually(t, "the second is stale", func() bool { return p.get("discarded") == 1 && b.broker.idle() })
+	poll.Until(t, "the second is stale", func() bool { return p.get("discarded") == 1 && b.broker.idle() })
 	if n := b.count("SELECT count(*) FROM inbox"); n != 0 {
 		t.Errorf("%d rows in the inbox, want none", n)
 	}
@@ -281,7 +283,7 @@ func TestHandlerPublishes(t *testing.T) {
 	r.Handle("billing", topic, "order.billed", effect)
 	b.start(r)
 	b.broker.publish(loose("order.placed", "a"))
-	eventually(t, "the published event had its effect", func() bool { return len(b.effects("a")) == 1 })
+	poll.Until(t, "the published event had its effect", func() bool { return len(b.effects("a")) == 1 })
 }
 
 func TestRetentionForgetsWhatIsOld(t *testing.T) {

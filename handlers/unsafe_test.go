@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
 )
@@ -19,7 +21,7 @@ func TestTimeoutWithoutAFenceIsADeadLetter(t *testing.T) {
 	e := loose("order.expired", "a")
 	e.TimeoutKey, e.TimeoutName = "a", "payment"
 	b.broker.publish(e)
-	eventually(t, "a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 && b.broker.idle() })
+	poll.Until(t, "a dead letter", func() bool { return b.parkedCount(DeadLetter) == 1 && b.broker.idle() })
 	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
 	if err != nil || len(list) != 1 || list[0].LastError != errUnfenced.Error() {
 		t.Errorf("%+v: %v", list, err)

@@ -150,16 +150,6 @@ func (s *service) count(t *testing.T, table string) (n int) {
 	return n
 }
 
-// eventually polls until ok, or fails.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 // checkChain fails unless the events of each stream are linked, in the order given.
 func checkChain(t *testing.T, events []rocketflow.Event) {
 	t.Helper()

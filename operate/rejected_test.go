@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -30,12 +32,12 @@ func TestDiscardKeepsTheChainOfTheStream(t *testing.T) {
 	if err := s.publish(ctx, credited(1)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the first is sent", func() bool { return len(s.broker.events()) == 1 })
+	poll.Until(t, "the first is sent", func() bool { return len(s.broker.events()) == 1 })
 	s.broker.setRefused("a")
 	if err := s.publish(ctx, credited(2)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the rejection is recorded", func() bool { return s.count(t, "outbox_rejected") == 1 })
+	poll.Until(t, "the rejection is recorded", func() bool { return s.count(t, "outbox_rejected") == 1 })
 	s.broker.setRefused("")
 	list, err := s.operator.RejectedEvents(ctx, operate.RejectedFilter{Topic: "accounts"})
 	if err != nil || len(list) != 1 || list[0].Event.Subject != "a" || list[0].Reason == "" || list[0].Size == 0 || list[0].NextAt.IsZero() {
@@ -47,8 +49,8 @@ func TestDiscardKeepsTheChainOfTheStream(t *testing.T) {
 	if err := s.publish(ctx, credited(3)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all three are sent", func() bool { return len(s.broker.events()) >= 3 })
-	eventually(t, "all are acknowledged", func() bool { return s.count(t, "outbox_ack") == 3 })
+	poll.Until(t, "all three are sent", func() bool { return len(s.broker.events()) >= 3 })
+	poll.Until(t, "all are acknowledged", func() bool { return s.count(t, "outbox_ack") == 3 })
 	types := map[int64]string{}
 	for _, e := range s.broker.events() {
 		if e.ID == list[0].Event.ID && e.Type != operate.DiscardedType {
@@ -82,7 +84,7 @@ func TestDiscardEndsTheBackPressureOfATopic(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the outbox refuses the topic", func() bool { return errors.Is(s.publish(ctx, seen("0")), rocketflow.ErrBackpressure) })
+	poll.Until(t, "the outbox refuses the topic", func() bool { return errors.Is(s.publish(ctx, seen("0")), rocketflow.ErrBackpressure) })
 	topics, err := s.operator.RejectedTopics(ctx)
 	if err != nil || len(topics) != 1 || topics[0].Topic != "missing" || topics[0].Events < 5 || topics[0].Reason == "" || topics[0].NextAt.IsZero() {
 		t.Errorf("rejected topics: %+v (%v)", topics, err)
@@ -90,14 +92,14 @@ func TestDiscardEndsTheBackPressureOfATopic(t *testing.T) {
 	if n, err := s.operator.DiscardRejected(ctx, operate.RejectedFilter{Topic: "missing"}, ""); err != nil || n < 5 {
 		t.Fatalf("discarded %d (%v)", n, err)
 	}
-	eventually(t, "nothing is owed", func() bool {
+	poll.Until(t, "nothing is owed", func() bool {
 		if _, err := s.operator.DiscardRejected(ctx, operate.RejectedFilter{Topic: "missing"}, ""); err != nil { // rejected since
 			t.Fatal(err)
 		}
 		n, _, err := s.outbox.Backlog(ctx)
 		return err == nil && n == 0
 	})
-	eventually(t, "the topic can be published to again", func() bool { return s.publish(ctx, seen("0")) == nil })
+	poll.Until(t, "the topic can be published to again", func() bool { return s.publish(ctx, seen("0")) == nil })
 }
 
 // Redirected events keep their order, follow what is in the new topic, and break neither of the two chains.
@@ -117,7 +119,7 @@ func TestRedirectKeepsOrderAndChains(t *testing.T) {
 	if err := s.publish(ctx, rocketflow.Event{Topic: "missing", Type: "seen", Body: []byte("9")}); err != nil { // not ordered
 		t.Fatal(err)
 	}
-	eventually(t, "the rejections are recorded", func() bool { return s.count(t, "outbox_rejected") == 4 })
+	poll.Until(t, "the rejections are recorded", func() bool { return s.count(t, "outbox_rejected") == 4 })
 	list, err := s.operator.RejectedEvents(ctx, operate.RejectedFilter{})
 	if err != nil || len(list) != 4 {
 		t.Fatalf("%d listed (%v)", len(list), err)
@@ -125,7 +127,7 @@ func TestRedirectKeepsOrderAndChains(t *testing.T) {
 	if n, err := s.operator.RedirectRejected(ctx, operate.RejectedFilter{Topic: "missing"}, "right"); err != nil || n != 4 {
 		t.Fatalf("redirected %d (%v)", n, err)
 	}
-	eventually(t, "all are sent", func() bool { return len(s.broker.ofTopic("right")) == 6 })
+	poll.Until(t, "all are sent", func() bool { return len(s.broker.ofTopic("right")) == 6 })
 	var bodies string
 	var ordered []rocketflow.Event
 	ids := map[string]bool{}
@@ -150,7 +152,7 @@ func TestRedirectKeepsOrderAndChains(t *testing.T) {
 	if err := s.publish(ctx, event("missing", 5)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the next is sent", func() bool { return len(s.broker.ofTopic("missing")) == 1 })
+	poll.Until(t, "the next is sent", func() bool { return len(s.broker.ofTopic("missing")) == 1 })
 	if n, err := s.operator.Resend(ctx, operate.ResendFilter{Topic: "missing", Type: operate.DiscardedType}); err != nil || n != 3 {
 		t.Fatalf("%d replacements (%v), want 3", n, err)
 	}
@@ -169,7 +171,7 @@ func TestRetryDoesNotWaitForTheNextAttempt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the rejections are recorded", func() bool { return s.count(t, "outbox_rejected") == 3 })
+	poll.Until(t, "the rejections are recorded", func() bool { return s.count(t, "outbox_rejected") == 3 })
 	if _, err := s.pool.Exec(ctx, "UPDATE outbox_rejected_topic SET next_at = clock_timestamp() + interval '1 hour'"); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +179,7 @@ func TestRetryDoesNotWaitForTheNextAttempt(t *testing.T) {
 	if n, err := s.operator.RetryRejected(ctx, operate.RejectedFilter{All: true}); err != nil || n != 3 {
 		t.Fatalf("retried %d (%v)", n, err)
 	}
-	eventually(t, "all are sent", func() bool { return len(s.broker.events()) == 3 && s.count(t, "outbox_rejected") == 0 })
+	poll.Until(t, "all are sent", func() bool { return len(s.broker.events()) == 3 && s.count(t, "outbox_rejected") == 0 })
 }
 
 // Resend sends what the outbox keeps, page by page, up to the limit, and leaves nothing out.
@@ -192,7 +194,7 @@ func TestResendLeavesNothingOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all are sent", func() bool { return len(s.broker.events()) == events })
+	poll.Until(t, "all are sent", func() bool { return len(s.broker.events()) == events })
 	if n, err := s.operator.Resend(ctx, operate.ResendFilter{All: true}); err != nil || n != events {
 		t.Errorf("sent %d, %v; want %d", n, err, events)
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -76,11 +78,11 @@ func TestPublishIsRefusedWhileTooMuchIsOwed(t *testing.T) {
 	if rows := b.count(t, "outbox"); rows != committed {
 		t.Errorf("%d rows of %d events", rows, committed)
 	}
-	eventually(t, "the other process refuses too", func() bool { return errors.Is(publish(other), rocketflow.ErrBackpressure) })
+	poll.Until(t, "the other process refuses too", func() bool { return errors.Is(publish(other), rocketflow.ErrBackpressure) })
 
 	b.broker.away(false)
-	eventually(t, "both take events again", func() bool { return publish(b.outbox) == nil && publish(other) == nil })
-	eventually(t, "nothing is owed", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 0 })
+	poll.Until(t, "both take events again", func() bool { return publish(b.outbox) == nil && publish(other) == nil })
+	poll.Until(t, "nothing is owed", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 0 })
 }
 
 // The other processes know what is owed, though they have neither published nor swept it.
@@ -92,16 +94,16 @@ func TestAllProcessesReportTheBacklog(t *testing.T) {
 	b.broker.away(true)
 	b.owe(t, 500)
 	for name, o := range map[string]*outbox.Outbox{"one": b.outbox, "other": other} {
-		eventually(t, name+" knows", func() bool {
+		poll.Until(t, name+" knows", func() bool {
 			n, oldest, err := o.Backlog(ctx)
 			return err == nil && n == 500 && oldest > 0
 		})
 	}
 	b.owe(t, 300)
-	eventually(t, "what has come since is counted", func() bool { n, _, err := other.Backlog(ctx); return err == nil && n == 800 })
+	poll.Until(t, "what has come since is counted", func() bool { n, _, err := other.Backlog(ctx); return err == nil && n == 800 })
 	b.broker.away(false)
-	eventually(t, "all is sent", func() bool { return len(b.broker.events()) == 800 })
-	eventually(t, "nothing is owed", func() bool { n, _, err := other.Backlog(ctx); return err == nil && n == 0 })
+	poll.Until(t, "all is sent", func() bool { return len(b.broker.events()) == 800 })
+	poll.Until(t, "nothing is owed", func() bool { n, _, err := other.Backlog(ctx); return err == nil && n == 0 })
 }
 
 // A broker that comes back gets what was owed at the set rate.
@@ -110,13 +112,13 @@ func TestSweepSendsAtTheDrainRate(t *testing.T) {
 	b := setup(t, func(c *outbox.Config) { c.DrainRate = 200 })
 	b.broker.away(true)
 	b.owe(t, 210)
-	eventually(t, "grace is over", func() bool {
+	poll.Until(t, "grace is over", func() bool {
 		n, oldest, err := b.outbox.Backlog(context.Background())
 		return err == nil && n == 210 && oldest > sweepGrace
 	})
 	begin := time.Now()
 	b.broker.away(false)
-	eventually(t, "all is sent", func() bool { return len(b.broker.events()) == 210 })
+	poll.Until(t, "all is sent", func() bool { return len(b.broker.events()) == 210 })
 	if took := time.Since(begin); took < 800*time.Millisecond {
 		t.Errorf("210 events were sent in %v, want 200 a second", took)
 	}
@@ -168,11 +170,11 @@ func TestSweepReadsEachRowOnce(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "the rows were looked at", func() bool { return touched() >= rows })
+	poll.Until(t, "the rows were looked at", func() bool { return touched() >= rows })
 	for range 5 {
 		<-swept
 	}
-	eventually(t, "statistics are in", func() bool {
+	poll.Until(t, "statistics are in", func() bool {
 		before := touched()
 		for range 25 { // more than a second: Postgres' processes report once a second
 			<-swept
@@ -184,5 +186,5 @@ func TestSweepReadsEachRowOnce(t *testing.T) {
 	if err := late.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both events", func() bool { return len(b.broker.events()) == 2 })
+	poll.Until(t, "both events", func() bool { return len(b.broker.events()) == 2 })
 }

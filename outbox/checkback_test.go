@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -44,7 +46,7 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		if err := b.credit(ctx, "a", 1); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "ack", func() bool { return b.count(t, "outbox_ack") == 1 })
+		poll.Until(t, "ack", func() bool { return b.count(t, "outbox_ack") == 1 })
 		b.broker.set("commit", nil)
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Rollback}) {
 			t.Fatalf("decisions %v", got)
@@ -70,7 +72,7 @@ func TestCheckBackFollowsRowAndAcknowledgement(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		go func() { done <- b.credit(ctx, "a", 1) }()
-		eventually(t, "half message", func() bool { return b.broker.open() == 1 })
+		poll.Until(t, "half message", func() bool { return b.broker.open() == 1 })
 		if got := b.broker.checkAll(ctx); !slices.Equal(got, []broker.Decision{broker.Unknown}) {
 			t.Fatalf("decisions %v while the transaction is open", got)
 		}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -40,7 +42,7 @@ func TestMovedClockWakesTheSweep(t *testing.T) {
 
 	began := time.Now()
 	clock.FastForward(time.Minute)
-	eventually(t, "the event is out", func() bool { return len(b.broker.events()) == 1 })
+	poll.Until(t, "the event is out", func() bool { return len(b.broker.events()) == 1 })
 	if took := time.Since(began); took > soon {
 		t.Errorf("took %v", took)
 	}
@@ -60,7 +62,7 @@ func TestMovedClockWakesRetention(t *testing.T) {
 	if err := b.credit(ctx, "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is acked", func() bool { return b.count(t, "outbox_ack") == 1 })
+	poll.Until(t, "it is acked", func() bool { return b.count(t, "outbox_ack") == 1 })
 	old := clock.Now().UTC()
 
 	clock.FastForward(10 * 24 * time.Hour)
@@ -71,7 +73,7 @@ func TestMovedClockWakesRetention(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	eventually(t, "the old day is gone", func() bool {
+	poll.Until(t, "the old day is gone", func() bool {
 		var gone bool
 		err := pool.QueryRow(ctx, "SELECT to_regclass($1) IS NULL", "outbox"+old.Format("_p20060102")).Scan(&gone)
 		return err == nil && gone
@@ -82,7 +84,7 @@ func TestMovedClockWakesRetention(t *testing.T) {
 	if i := <-retained; i.Err != nil {
 		t.Errorf("retention: %v", i.Err)
 	}
-	eventually(t, "all are acked", func() bool { return b.count(t, "outbox_ack") == 20 })
+	poll.Until(t, "all are acked", func() bool { return b.count(t, "outbox_ack") == 20 })
 	day := today.Format("_p20060102")
 	for table, want := range map[string]int{"outbox_default": 0, "outbox_ack_default": 0, "outbox" + day: 20, "outbox_ack" + day: 20} {
 		if n := b.count(t, table); n != want {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -97,9 +99,9 @@ func TestRefusedCommitsAreNotUnknown(t *testing.T) {
 			if n := b.count(t, "outbox"); n != 1 || o.committed.Load() != 1 || o.unknown.Load() != 0 {
 				t.Errorf("%d rows, %d reported as committed, %d unknown: want 1, 1, 0", n, o.committed.Load(), o.unknown.Load())
 			}
-			eventually(t, "the one event", func() bool { return len(b.broker.events()) == 1 })
+			poll.Until(t, "the one event", func() bool { return len(b.broker.events()) == 1 })
 			// None is left in a transaction. (The sweep and the acks use one now and then.)
-			eventually(t, "all connections given back", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
+			poll.Until(t, "all connections given back", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
 		})
 	}
 }
@@ -223,7 +225,7 @@ func TestFirstStatementBeginsTheTransaction(t *testing.T) {
 	if err := b.outbox.Within(ctx, func(context.Context, rocketflow.Tx) error { return nil }); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+	poll.Until(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }
 
 // Whatever fn ignores, nil means that the transaction is committed.
@@ -330,8 +332,8 @@ func TestCommitWithoutResponseIsUnknown(t *testing.T) {
 				if responseOnly {
 					want = 2
 				}
-				eventually(t, "the transaction's fate", func() bool { return b.count(t, "account") == want && b.count(t, "outbox") == want })
-				eventually(t, "the event's", func() bool { return len(b.broker.events()) == want && b.count(t, "outbox_ack") == want })
+				poll.Until(t, "the transaction's fate", func() bool { return b.count(t, "account") == want && b.count(t, "outbox") == want })
+				poll.Until(t, "the event's", func() bool { return len(b.broker.events()) == want && b.count(t, "outbox_ack") == want })
 			})
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
@@ -203,7 +205,7 @@ func TestEndedTransactionsReturnErrTxClosed(t *testing.T) {
 			if n := b.count(t, "account"); n != 0 {
 				t.Errorf("%d rows were written", n)
 			}
-			eventually(t, "all connections given back", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
+			poll.Until(t, "all connections given back", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
 		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -40,7 +42,7 @@ func TestAllOfAnEventArrives(t *testing.T) {
 				publish(t, b.outbox, e)
 			}
 			publish(t, b.outbox, fullEvents()...)
-			eventually(t, "all events", func() bool { return len(b.broker.events()) == 8 })
+			poll.Until(t, "all events", func() bool { return len(b.broker.events()) == 8 })
 			checkFull(t, b.broker.events()[:4])
 			checkFull(t, b.broker.events()[4:])
 			if _, err := testoperator.Of(t, operate.Config{Pool: b.pool, Schema: b.schema, Broker: b.broker}).Resend(t.Context(), operate.ResendFilter{All: true}); err != nil {
@@ -55,14 +57,14 @@ func TestAllOfAnEventArrives(t *testing.T) {
 		b.broker.away(true)
 		publish(t, b.outbox, fullEvents()...)
 		b.broker.away(false)
-		eventually(t, "all events", func() bool { return len(b.broker.events()) >= 4 })
+		poll.Until(t, "all events", func() bool { return len(b.broker.events()) >= 4 })
 		checkFull(t, b.broker.events())
 	})
 	t.Run("missing events", func(t *testing.T) {
 		t.Parallel()
 		a := setupRequests(t, nil)
 		publish(t, a.outbox, fullEvents()...)
-		eventually(t, "all events", func() bool { return len(a.broker.events()) == 4 })
+		poll.Until(t, "all events", func() bool { return len(a.broker.events()) == 4 })
 		a.request(rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: "é", Until: rocketflow.MaxSequence})
 		again := a.sentAgain(4)
 		checkFull(t, append(again, fullEvents()[3]))

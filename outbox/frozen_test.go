@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/internal/lease"
@@ -37,7 +39,7 @@ func TestAnotherProcessSweepsWhenOneFreezes(t *testing.T) {
 		t.Errorf("%d events were sent though another process holds the lease", n)
 	}
 	clock.FastForward(6 * time.Second)
-	eventually(t, "the events", func() bool { return len(b.broker.events()) == 10 })
+	poll.Until(t, "the events", func() bool { return len(b.broker.events()) == 10 })
 	if i := <-swept; i.Err != nil {
 		t.Error(i.Err)
 	}

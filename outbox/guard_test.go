@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -48,7 +50,7 @@ func TestBadAfterCommitFunctionsChangeNothing(t *testing.T) {
 				if !committed || !slices.Equal(ran, []int{0, 1, 2, 3}) {
 					t.Errorf("error %v; ran %v, want all four", err, ran)
 				}
-				eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+				poll.Until(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 				if log.count("a function of the application failed") == 0 || log.count("function=AfterCommit") == 0 {
 					t.Errorf("nothing is logged: %s", log.all.String())
 				}
@@ -88,7 +90,7 @@ func TestBadListenerChangesNothing(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				eventually(t, "the events", func() bool { return len(b.broker.events()) == 3 && b.count(t, "outbox_ack") == 3 })
+				poll.Until(t, "the events", func() bool { return len(b.broker.events()) == 3 && b.count(t, "outbox_ack") == 3 })
 				// So many failures open the breaker; what is owed then is the sweep's.
 				away := fmt.Errorf("%w: no response", broker.ErrUnavailable)
 				b.broker.set("prepare", away)
@@ -100,7 +102,7 @@ func TestBadListenerChangesNothing(t *testing.T) {
 				}
 				b.broker.set("prepare", nil)
 				b.broker.set("send", nil)
-				eventually(t, "the other events", func() bool { return b.count(t, "outbox_ack") == 13 })
+				poll.Until(t, "the other events", func() bool { return b.count(t, "outbox_ack") == 13 })
 				_ = b.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 					if err := tx.Publish(ctx, credited{"b", 1}); err != nil {
 						return err
@@ -113,13 +115,13 @@ func TestBadListenerChangesNothing(t *testing.T) {
 					want = append(want, "Prepared", "Ended", "BreakerChanged", "PathChanged")
 				}
 				for _, f := range want {
-					eventually(t, f+" called", func() bool {
+					poll.Until(t, f+" called", func() bool {
 						mu.Lock()
 						defer mu.Unlock()
 						return called[f] > 0
 					})
 				}
-				eventually(t, "all connections given back", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
+				poll.Until(t, "all connections given back", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
 			})
 		}
 	}

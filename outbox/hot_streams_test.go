@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -65,7 +67,7 @@ func TestHotStreamsTakeTheRelay(t *testing.T) {
 			if n := halves.Load(); n > most {
 				t.Errorf("%d half messages for %d transactions of one row", n, callers*each)
 			}
-			eventually(t, "the events", func() bool { return len(b.broker.events()) == callers*each })
+			poll.Until(t, "the events", func() bool { return len(b.broker.events()) == callers*each })
 		})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -68,7 +70,7 @@ func TestStricterDefaultIsolationLevelsWork(t *testing.T) {
 					t.Error(err)
 				}
 				const want = callers*each + 1
-				eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == want })
+				poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == want })
 				if n := len(b.broker.events()); n != want {
 					t.Errorf("%d events are out, want %d", n, want)
 				}

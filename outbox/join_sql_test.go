@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/rocketflow/rocketflow"
@@ -101,7 +103,7 @@ func TestJoinedSQLTransactionsPublish(t *testing.T) {
 			if name == "committed" {
 				count++
 			}
-			eventually(t, "the events", func() bool { return len(b.broker.events()) >= count })
+			poll.Until(t, "the events", func() bool { return len(b.broker.events()) >= count })
 			var out []string
 			for _, e := range b.broker.events() {
 				if e.Subject != "last" && e.Subject != "" {
@@ -137,5 +139,5 @@ func TestJoinedSQLEventsDontWaitForTheSweep(t *testing.T) {
 	if err := joined.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+	poll.Until(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }

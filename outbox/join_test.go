@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
@@ -499,7 +501,7 @@ func TestEventsFollowTheirRows(t *testing.T) {
 				if err := x.credit(t.Context(), "last", 1); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "the events", func() bool { return len(x.broker.events()) > len(c.want) && x.broker.open() == 0 })
+				poll.Until(t, "the events", func() bool { return len(x.broker.events()) > len(c.want) && x.broker.open() == 0 })
 				var out []string
 				for _, e := range x.broker.events() {
 					if e.Subject != "last" {
@@ -519,7 +521,7 @@ func TestEventsFollowTheirRows(t *testing.T) {
 				if !slices.Equal(x.ran, ran) {
 					t.Errorf("after the commit ran %q, want %q", x.ran, ran)
 				}
-				eventually(t, "all connections given back", func() bool { return x.pool.Stat().AcquiredConns() == 0 })
+				poll.Until(t, "all connections given back", func() bool { return x.pool.Stat().AcquiredConns() == 0 })
 			})
 		}
 	}
@@ -536,5 +538,5 @@ func TestJoinedEventsDontWaitForTheSweep(t *testing.T) {
 	tx = x.outbox.Join(wrapped{x.owner()})
 	x.publish(tx, "b")
 	x.commit(tx)
-	eventually(t, "the events", func() bool { return len(x.broker.events()) == 2 })
+	poll.Until(t, "the events", func() bool { return len(x.broker.events()) == 2 })
 }

@@ -299,21 +299,6 @@ func (b *bundle) count(t testing.TB, table string) (n int) {
 	return n
 }
 
-// eventually polls until ok, or fails.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 // chain fails unless the events of each stream are linked, in the order given.
 func chain(t testing.TB, events []rocketflow.Event) {
 	t.Helper()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
 )
@@ -53,13 +55,13 @@ func TestMemoryIsBoundedByBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			most := 0
-			eventually(t, "the relay has what it may", func() bool {
+			poll.Until(t, "the relay has what it may", func() bool {
 				_, bytes := b.outbox.RelayHeld()
 				most = max(most, bytes)
 				return bytes >= limit/2
 			})
 			release()
-			eventually(t, "all are acked", func() bool {
+			poll.Until(t, "all are acked", func() bool {
 				_, bytes := b.outbox.RelayHeld()
 				most = max(most, bytes)
 				return b.count(t, "outbox_ack") == events
@@ -86,7 +88,7 @@ func TestLargeTransactionDoesntWaitForTheSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == events+10 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == events+10 })
 	if n := len(b.broker.events()); n != events+10 {
 		t.Errorf("%d events were sent, want %d", n, events+10)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -246,7 +248,7 @@ func TestResentBytesAreLimited(t *testing.T) {
 		e := rocketflow.Event{Topic: "accounts", Type: "big", Subject: fmt.Sprint("s", i%3), ContentType: "application/octet-stream", Body: make([]byte, size)}
 		publish(t, a.outbox, e)
 	}
-	eventually(t, "all events", func() bool { return len(a.broker.events()) == events })
+	poll.Until(t, "all events", func() bool { return len(a.broker.events()) == events })
 	request := func(requester, subject string, after int64) []rocketflow.Event {
 		before := len(a.broker.events())
 		a.requestAs(requester, rocketflow.MissingEvents{Source: "bank", Topic: "accounts", Subject: subject, After: after, Until: rocketflow.MaxSequence})

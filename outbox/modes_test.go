@@ -3,6 +3,8 @@ package outbox_test
 import (
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
@@ -54,7 +56,7 @@ func TestAllExecModesWork(t *testing.T) {
 				x.publish(joined, "kept")
 				x.commit(joined)
 				want := 10
-				eventually(t, "the events", func() bool { return len(b.broker.events()) == want && b.count(t, "outbox_ack") == want })
+				poll.Until(t, "the events", func() bool { return len(b.broker.events()) == want && b.count(t, "outbox_ack") == want })
 				for _, e := range b.broker.events() {
 					if e.Type == "raw" && (string(e.Body) != string(raw.Body) || e.Headers["tenant"] != headers["tenant"]) {
 						t.Errorf("event with headers %q and body %q, want %q and %q", e.Headers, e.Body, headers, raw.Body)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
@@ -43,7 +45,7 @@ func TestPublishedIfCommitted(t *testing.T) {
 	if got, err := wire.DecodeBody[credited](e); err != nil || got.Account != "a" {
 		t.Errorf("decoded %+v, %v", got, err)
 	}
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 5 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 5 })
 }
 
 func TestNotPublishedIfRolledBack(t *testing.T) {
@@ -83,7 +85,7 @@ func TestNotPublishedIfRolledBack(t *testing.T) {
 		if events := b.broker.events(); len(events) > 0 {
 			t.Fatalf("%s: delivered %v", name, events)
 		}
-		eventually(t, name+": half message rolled back", func() bool { return b.broker.open() == 0 })
+		poll.Until(t, name+": half message rolled back", func() bool { return b.broker.open() == 0 })
 	}
 	if n := b.count(t, "outbox"); n != 0 {
 		t.Errorf("%d rows in the outbox, want none", n)
@@ -119,7 +121,7 @@ func TestSequencesFollowCommits(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all events", func() bool { return len(b.broker.events()) >= callers*each*4 })
+	poll.Until(t, "all events", func() bool { return len(b.broker.events()) >= callers*each*4 })
 	events := b.broker.events()
 	if len(events) != callers*each*4 {
 		t.Fatalf("%d events, want %d", len(events), callers*each*4)
@@ -203,7 +205,7 @@ func TestJoinedTransactionsPublish(t *testing.T) {
 			if err := ending.Commit(ctx); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "events", func() bool { return len(b.broker.events()) == 2 })
+			poll.Until(t, "events", func() bool { return len(b.broker.events()) == 2 })
 			chain(t, b.broker.events())
 		})
 	}
@@ -239,16 +241,16 @@ func TestBrokerNeverFailsATransaction(t *testing.T) {
 				}
 			}
 			if name == "all fails" {
-				eventually(t, "backlog", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 3 && failed.Load() == 3 })
+				poll.Until(t, "backlog", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 3 && failed.Load() == 3 })
 				b.broker.set("send", nil)
 			}
-			eventually(t, "events", func() bool { return len(b.broker.events()) == 3 })
+			poll.Until(t, "events", func() bool { return len(b.broker.events()) == 3 })
 			events := b.broker.events()
 			if name == "all fails" { // and what failed a moment before the broker came back is overtaken
 				slices.SortStableFunc(events, func(x, y rocketflow.Event) int { return cmp.Compare(x.Sequence, y.Sequence) })
 			}
 			chain(t, events)
-			eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 3 })
+			poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 3 })
 		})
 	}
 }

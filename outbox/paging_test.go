@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/outbox"
 )
 
@@ -34,13 +36,13 @@ func TestSweepReadsRowsOfALargeTransactionOnce(t *testing.T) {
 	if err := inner.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all are out", func() bool {
+	poll.Until(t, "all are out", func() bool {
 		b.broker.mu.Lock()
 		defer b.broker.mu.Unlock()
 		return len(b.broker.delivered) >= rows
 	})
 	t.Logf("%d rows in %v", rows, time.Since(begin))
-	eventually(t, "the mark is past them", func() bool {
+	poll.Until(t, "the mark is past them", func() bool {
 		var behind int
 		return b.pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE xid >= (SELECT mark FROM outbox_sweep)").Scan(&behind) == nil && behind == 0
 	})

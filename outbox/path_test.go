@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow"
@@ -97,7 +99,7 @@ func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 	clear(b.broker.hang)
 	b.broker.mu.Unlock()
 	sent := callers * 20
-	eventually(t, "half messages again", func() bool {
+	poll.Until(t, "half messages again", func() bool {
 		if err := b.credit(ctx, "a", 1); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +113,7 @@ func TestBreakerBoundsWaitingForTheBroker(t *testing.T) {
 	if got != (outbox.PathInfo{From: outbox.Relay, To: outbox.HalfMessages, Reason: outbox.PathBreakerClosed}) {
 		t.Errorf("then the listener got %v", got)
 	}
-	eventually(t, "all events", func() bool { return len(b.broker.events()) == sent })
+	poll.Until(t, "all events", func() bool { return len(b.broker.events()) == sent })
 	// Half messages that probe may overtake what the relay holds of a. The others were sent while the breaker was open.
 	events := b.broker.events()
 	slices.SortStableFunc(events, func(x, y rocketflow.Event) int {
@@ -151,7 +153,7 @@ func TestShortDeadlineLeavesTimeToCommit(t *testing.T) {
 	if err := b.credit(ctx, "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+	poll.Until(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }
 
 // Under load most transactions take the relay path, else the half-message path; the listener is called when that changes, not each time.
@@ -178,12 +180,12 @@ func TestPathFollowsLoad(t *testing.T) {
 	b.broker.mu.Lock()
 	b.broker.preparing = slowly
 	b.broker.mu.Unlock()
-	eventually(t, "busy", func() bool { return len(j.changes()) == 1 })
+	poll.Until(t, "busy", func() bool { return len(j.changes()) == 1 })
 	stop.Store(true)
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "free", func() bool {
+	poll.Until(t, "free", func() bool {
 		published.Add(1)
 		if err := b.credit(ctx, "a", 1); err != nil {
 			t.Fatal(err)
@@ -194,7 +196,7 @@ func TestPathFollowsLoad(t *testing.T) {
 	if got := j.changes(); !slices.Equal(got, want) {
 		t.Errorf("listener got %v, want %v", got, want)
 	}
-	eventually(t, "all events", func() bool { return int64(len(b.broker.events())) == published.Load() })
+	poll.Until(t, "all events", func() bool { return int64(len(b.broker.events())) == published.Load() })
 }
 
 // What the relay holds counts, so that a busy process goes by the relay altogether, and no event overtakes one of its
@@ -232,7 +234,7 @@ func TestRelayedEventsCountAsInFlight(t *testing.T) {
 	publish(0, "b", "c", "d", "e") // one too many
 	publish(0, "f")                // the relay holds five
 	close(hold)
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 9 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 9 })
 
 	hold = make(chan struct{})
 	b.broker.mu.Lock()
@@ -244,7 +246,7 @@ func TestRelayedEventsCountAsInFlight(t *testing.T) {
 	publish(0, "a") // not ahead of the other
 	publish(1, "b")
 	close(hold)
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 12 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 12 })
 	chain(t, b.broker.events())
 }
 
@@ -277,7 +279,7 @@ func TestConfigPinsThePath(t *testing.T) {
 			if got := j.changes(); path != outbox.Auto && (len(got) != 1 || got[0] != outbox.PathInfo{To: path, Reason: outbox.PathPinned}) {
 				t.Errorf("listener got %v", got)
 			}
-			eventually(t, "events", func() bool { return len(b.broker.events()) == 6 })
+			poll.Until(t, "events", func() bool { return len(b.broker.events()) == 6 })
 			chain(t, b.broker.events())
 		})
 	}

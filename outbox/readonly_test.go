@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -43,7 +45,7 @@ func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 	b.broker.away(true)
 	b.owe(t, 40)
 	readOnly.Store(true)
-	eventually(t, "the sweep has noticed", func() bool { return log.count("takes no writes") > 0 })
+	poll.Until(t, "the sweep has noticed", func() bool { return log.count("takes no writes") > 0 })
 	b.broker.away(false)
 	b.sweepsPass(t, &passes)
 	if n := len(b.broker.events()); n != 0 {
@@ -53,7 +55,7 @@ func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 		t.Errorf("it was logged %d times that the database takes no writes, want once", n)
 	}
 	readOnly.Store(false)
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 40 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 40 })
 	if n := len(b.broker.events()); n != 40 {
 		t.Errorf("%d events were sent, want each once", n)
 	}
@@ -62,13 +64,13 @@ func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 // sweepsPass waits for the grace and for passes after it.
 func (b *bundle) sweepsPass(t *testing.T, passes *atomic.Int64) {
 	t.Helper()
-	eventually(t, "the grace is over", func() bool {
+	poll.Until(t, "the grace is over", func() bool {
 		var over bool
 		err := b.pool.QueryRow(t.Context(), "SELECT max(recorded_at) + $1::interval < clock_timestamp() FROM outbox", sweepGrace).Scan(&over)
 		return err == nil && over
 	})
 	before := passes.Load()
-	eventually(t, "passes", func() bool { return passes.Load() >= before+5 })
+	poll.Until(t, "passes", func() bool { return passes.Load() >= before+5 })
 }
 
 // The disk is full: acks can't be inserted. What was sent is acked first when they can, and nothing is sent twice, by the
@@ -102,7 +104,7 @@ func TestNothingIsSentTwiceWhenAcknowledgementsFail(t *testing.T) {
 	if _, err := b.pool.Exec(ctx, "DROP FUNCTION full_disk CASCADE"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 41 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 41 })
 	if n := len(b.broker.events()); n != 41 {
 		t.Errorf("%d events were sent, want each of 41 once", n)
 	}

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -62,7 +64,7 @@ func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 	b.broker.reject("missing")
 	published := 0
 	var refused *rocketflow.BackpressureError
-	eventually(t, "the topic is refused", func() bool {
+	poll.Until(t, "the topic is refused", func() bool {
 		err := b.publishOne(ctx, seen(fmt.Sprint(published%7)))
 		if err == nil {
 			published++
@@ -72,8 +74,8 @@ func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 	if refused.Topic != "missing" || refused.Backlog < 50 || !strings.Contains(refused.Error(), broker.ErrTopicNotFound.Error()) {
 		t.Errorf("refused by %v", refused)
 	}
-	eventually(t, "other topics are not refused", func() bool { return b.credit(ctx, "a", 1) == nil })
-	eventually(t, "the other process refuses the topic, too", func() bool {
+	poll.Until(t, "other topics are not refused", func() bool { return b.credit(ctx, "a", 1) == nil })
+	poll.Until(t, "the other process refuses the topic, too", func() bool {
 		err := other.publishOne(ctx, seen("x"))
 		if err == nil {
 			published++
@@ -94,9 +96,9 @@ func TestRejectedTopicIsRefusedAlone(t *testing.T) {
 	}
 
 	b.broker.reject("")
-	eventually(t, "all is out", func() bool { return b.count(t, "outbox_ack") == b.count(t, "outbox") })
-	eventually(t, "the topic is taken again", func() bool { return b.publishOne(ctx, seen("y")) == nil && other.publishOne(ctx, seen("y")) == nil })
-	eventually(t, "nothing is rejected", func() bool { return len(b.outbox.Rejected()) == 0 && b.count(t, "outbox_rejected") == 0 })
+	poll.Until(t, "all is out", func() bool { return b.count(t, "outbox_ack") == b.count(t, "outbox") })
+	poll.Until(t, "the topic is taken again", func() bool { return b.publishOne(ctx, seen("y")) == nil && other.publishOne(ctx, seen("y")) == nil })
+	poll.Until(t, "nothing is rejected", func() bool { return len(b.outbox.Rejected()) == 0 && b.count(t, "outbox_rejected") == 0 })
 	if n := b.count(t, "outbox_rejected_topic"); n != 0 {
 		t.Errorf("%d topics are still noted as rejected", n)
 	}
@@ -114,8 +116,8 @@ func TestSweepReadsRejectedEventsOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all are noted", func() bool { return b.count(t, "outbox_rejected") == n })
-	eventually(t, "the mark is past them", func() bool {
+	poll.Until(t, "all are noted", func() bool { return b.count(t, "outbox_rejected") == n })
+	poll.Until(t, "the mark is past them", func() bool {
 		var behind int
 		err := b.pool.QueryRow(ctx, "SELECT count(*) FROM outbox WHERE xid >= (SELECT mark FROM outbox_sweep)").Scan(&behind)
 		return err == nil && behind == 0
@@ -144,8 +146,8 @@ func TestRejectedTopicIsProbedWithOneEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all are noted", func() bool { return b.count(t, "outbox_rejected") == 100 })
-	eventually(t, "it was tried twice", func() bool {
+	poll.Until(t, "all are noted", func() bool { return b.count(t, "outbox_rejected") == 100 })
+	poll.Until(t, "it was tried twice", func() bool {
 		var n int
 		return b.pool.QueryRow(ctx, "SELECT attempts FROM outbox_rejected_topic").Scan(&n) == nil && n >= 3
 	})
@@ -153,6 +155,6 @@ func TestRejectedTopicIsProbedWithOneEvent(t *testing.T) {
 		t.Errorf("%d attempts, want some 2", n)
 	}
 	b.broker.reject("")
-	eventually(t, "all are out", func() bool { return len(b.broker.events()) == 100 })
+	poll.Until(t, "all are out", func() bool { return len(b.broker.events()) == 100 })
 	chain(t, b.broker.events())
 }

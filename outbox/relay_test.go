@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -42,14 +44,14 @@ func TestRelaySendsInGroupsInOrder(t *testing.T) {
 	if err := b.publish(t.Context(), events, "a", "bb", "ccc", "dddd", "e", "ff"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "events", func() bool { return len(b.broker.events()) == events })
+	poll.Until(t, "events", func() bool { return len(b.broker.events()) == events })
 	chain(t, b.broker.events())
 	b.broker.mu.Lock()
 	if n := len(b.broker.groups); n > events/5 || slices.Max(b.broker.groups) > 10 {
 		t.Errorf("%d requests, sizes %v", n, b.broker.groups)
 	}
 	b.broker.mu.Unlock()
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == events })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == events })
 	if n := acks.Load(); n > events/3 {
 		t.Errorf("%d inserts for %d acks", n, events)
 	}
@@ -69,7 +71,7 @@ func TestRelayBoundsTheBytesOfARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "events", func() bool { return len(b.broker.events()) == 10 })
+	poll.Until(t, "events", func() bool { return len(b.broker.events()) == 10 })
 	b.broker.mu.Lock()
 	defer b.broker.mu.Unlock()
 	if m := slices.Max(b.broker.groups); m > 3 { // 1 MiB
@@ -87,11 +89,11 @@ func TestRejectedEventHoldsBackNoOther(t *testing.T) {
 	if err := b.publish(t.Context(), 30, "a", "b", "c"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the others", func() bool { return len(b.broker.events()) == 20 })
+	poll.Until(t, "the others", func() bool { return len(b.broker.events()) == 20 })
 	b.broker.mu.Lock()
 	b.broker.refuse = ""
 	b.broker.mu.Unlock()
-	eventually(t, "all", func() bool { return len(b.broker.events()) == 30 })
+	poll.Until(t, "all", func() bool { return len(b.broker.events()) == 30 })
 	chain(t, b.broker.events())
 }
 
@@ -115,7 +117,7 @@ func TestRelayMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d events did not fit, want 12", n)
 	}
 	close(b.broker.hold)
-	eventually(t, "all", func() bool { return b.count(t, "outbox_ack") == 20 })
+	poll.Until(t, "all", func() bool { return b.count(t, "outbox_ack") == 20 })
 	chain(t, b.broker.events())
 }
 
@@ -133,7 +135,7 @@ func TestProcessesRelayTheirOwnEvents(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 200 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 200 })
 	if n := len(b.broker.events()); n != 200 {
 		t.Errorf("%d events were sent, want 200, each once", n)
 	}
@@ -160,9 +162,9 @@ func TestRelayPaceGathersEvents(t *testing.T) {
 		return slices.Clone(b.broker.groups)
 	}
 	one(1)
-	eventually(t, "the first", func() bool { return len(groups()) == 1 })
+	poll.Until(t, "the first", func() bool { return len(groups()) == 1 })
 	one(10)
-	eventually(t, "a full request", func() bool { return len(groups()) == 2 })
+	poll.Until(t, "a full request", func() bool { return len(groups()) == 2 })
 	one(2)
 	if err := b.outbox.Stop(t.Context()); err != nil {
 		t.Fatal(err)

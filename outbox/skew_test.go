@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rocketflow/rocketflow"
@@ -36,7 +38,7 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 			if err := b.credit(t.Context(), "a", 1); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "ack", func() bool { return b.count(t, "outbox_ack") == 1 })
+			poll.Until(t, "ack", func() bool { return b.count(t, "outbox_ack") == 1 })
 			partitions := func() (names []string) {
 				err := pool.QueryRow(t.Context(), "SELECT array_agg(inhrelid::regclass::text ORDER BY 1) FROM pg_inherits WHERE inhparent = 'outbox'::regclass").Scan(&names)
 				if err != nil {
@@ -53,7 +55,7 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 				c.Clock, c.Logger = ahead{clock.System{}, by}, slog.New(slog.NewTextHandler(&log, nil))
 			})
 			wrong := &bundle{pool: pool, schema: schema, broker: b.broker, outbox: other}
-			eventually(t, "retention ran", func() bool {
+			poll.Until(t, "retention ran", func() bool {
 				var ran bool
 				return pool.QueryRow(t.Context(), "SELECT begun_at > '-infinity' FROM outbox_retention").Scan(&ran) == nil && ran
 			})
@@ -69,7 +71,7 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 			if err := wrong.credit(t.Context(), "a", 1); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "its event is out", func() bool { return len(b.broker.events()) == 2 })
+			poll.Until(t, "its event is out", func() bool { return len(b.broker.events()) == 2 })
 			chain(t, b.broker.events())
 		})
 	}

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -43,9 +45,9 @@ func TestSweepWorksInAllExecModes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 45 })
-			eventually(t, "rejections", func() bool { return b.count(t, "outbox_rejected") == 15 && len(b.outbox.Rejected()) == 1 })
-			eventually(t, "the backlog is 15", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 15 })
+			poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 45 })
+			poll.Until(t, "rejections", func() bool { return b.count(t, "outbox_rejected") == 15 && len(b.outbox.Rejected()) == 1 })
+			poll.Until(t, "the backlog is 15", func() bool { n, _, err := b.outbox.Backlog(ctx); return err == nil && n == 15 })
 			operator := testoperator.New(t, pool, schema)
 			list, err := operator.RejectedEvents(ctx, operate.RejectedFilter{Topic: "missing", Limit: 2})
 			if err != nil || len(list) != 2 {
@@ -61,7 +63,7 @@ func TestSweepWorksInAllExecModes(t *testing.T) {
 				t.Errorf("retried %d (%v)", n, err)
 			}
 			b.broker.reject("")
-			eventually(t, "all the others", func() bool { return len(b.broker.events()) >= 45+1+13 && b.count(t, "outbox_rejected") == 0 })
+			poll.Until(t, "all the others", func() bool { return len(b.broker.events()) >= 45+1+13 && b.count(t, "outbox_rejected") == 0 })
 			if h := b.broker.events()[0].Headers["k"]; h != "v" {
 				t.Errorf("the header is %q", h)
 			}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -31,7 +33,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 		}
 		<-swept
 	}
-	eventually(t, "grace is over", func() bool {
+	poll.Until(t, "grace is over", func() bool {
 		var over bool
 		err := late.QueryRow(ctx, "SELECT now() + $1::interval < clock_timestamp()", sweepGrace).Scan(&over)
 		return err == nil && over
@@ -39,7 +41,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 	if err := late.Commit(ctx); err != nil { // only the sweep can find it
 		t.Fatal(err)
 	}
-	eventually(t, "the late event", func() bool { return len(b.broker.events()) == 11 })
+	poll.Until(t, "the late event", func() bool { return len(b.broker.events()) == 11 })
 }
 
 // Without events the watermark follows the oldest transaction, so the sweep reads no row twice.
@@ -52,7 +54,7 @@ func TestWatermarkMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the mark is past all rows", func() bool {
+	poll.Until(t, "the mark is past all rows", func() bool {
 		var behind int
 		err := b.pool.QueryRow(ctx, "SELECT count(*) FROM outbox WHERE xid >= (SELECT mark FROM outbox_sweep)").Scan(&behind)
 		return err == nil && behind == 0
@@ -85,7 +87,7 @@ func TestSweepSendsWhatADeadProcessLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "acks", func() bool { return b.count(t, "outbox_ack") == 100 })
+	poll.Until(t, "acks", func() bool { return b.count(t, "outbox_ack") == 100 })
 	events := b.broker.events()
 	if len(events) != 100 {
 		t.Errorf("%d events delivered, want 100", len(events))
@@ -111,7 +113,7 @@ func TestSweepFindsEventsAfterARestore(t *testing.T) {
 	if err := inner.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the event", func() bool { return len(b.broker.events()) == 1 })
+	poll.Until(t, "the event", func() bool { return len(b.broker.events()) == 1 })
 }
 
 func TestStopDuringSweepLosesNothing(t *testing.T) {
@@ -135,7 +137,7 @@ func TestStopDuringSweepLosesNothing(t *testing.T) {
 	if err := b.outbox.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the event", func() bool { return len(b.broker.events()) >= 1 })
+	poll.Until(t, "the event", func() bool { return len(b.broker.events()) >= 1 })
 }
 
 // Rejected events wait for an operator, and must not hold back others, however many they are.
@@ -160,7 +162,7 @@ func TestSweepSkipsRejectedEvents(t *testing.T) {
 	if err := inner.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the event behind them", func() bool { return len(b.broker.events()) == 1 })
+	poll.Until(t, "the event behind them", func() bool { return len(b.broker.events()) == 1 })
 	b.broker.reject("")
-	eventually(t, "all", func() bool { return len(b.broker.events()) == 21 })
+	poll.Until(t, "all", func() bool { return len(b.broker.events()) == 21 })
 }

@@ -2,8 +2,11 @@ package rocketflowfx_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/rocketflow/rocketflow/test/poll"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
@@ -34,15 +37,12 @@ func TestDatabaseMigratesAndHealthIsReady(t *testing.T) {
 	if err := health.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a broker may take a moment to be listed
-		r := health.Report(t.Context())
-		if r.Status == app.StatusOK {
-			break
+	poll.Succeeds(t, 10*time.Second, func() error { // a broker may take a moment to be listed
+		if r := health.Report(t.Context()); r.Status != app.StatusOK {
+			return fmt.Errorf("report is %+v", r)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("report is %+v", r)
-		}
-	}
+		return nil
+	})
 	application.RequireStop()
 	if err := health.Ready(t.Context()); err == nil {
 		t.Error("ready after the stop")

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -39,22 +41,6 @@ func createTopic(t *testing.T, c *rocketmq.Client, topics ...broker.Topic) {
 	t.Helper()
 	if err := c.CreateTopics(deadline(t, 90*time.Second), topics...); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually polls until f returns nil.
-func eventually(t *testing.T, within time.Duration, f func() error) {
-	t.Helper()
-	end := time.Now().Add(within)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %v", within, err)
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -128,7 +114,7 @@ func TestBrokerRestart(t *testing.T) {
 	}
 	<-up
 	back := time.Now()
-	eventually(t, 10*time.Second, func() error {
+	poll.Succeeds(t, 10*time.Second, func() error {
 		_, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte("after")})
 		return err
 	})
@@ -137,8 +123,8 @@ func TestBrokerRestart(t *testing.T) {
 	t.Logf("consumption goes on %v after the broker is back", time.Since(back))
 	expect("half", 15*time.Second)
 	t.Logf("the half message was checked %v after the broker is back", time.Since(back))
-	eventually(t, 10*time.Second, consumer.Err)
-	eventually(t, 10*time.Second, func() error { return c.Ping(ctx) })
+	poll.Succeeds(t, 10*time.Second, consumer.Err)
+	poll.Succeeds(t, 10*time.Second, func() error { return c.Ping(ctx) })
 }
 
 // TestBrokerHangs: a broker that hangs accepts connections and responds to nothing. Sends must fail in time, and succeed when it goes on.
@@ -167,7 +153,7 @@ func TestBrokerHangs(t *testing.T) {
 	if err := mq.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, func() error {
+	poll.Succeeds(t, 20*time.Second, func() error {
 		_, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte("after")})
 		return err
 	})

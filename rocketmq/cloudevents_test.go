@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	rmq "github.com/apache/rocketmq-client-go/v2"
 	rmqconsumer "github.com/apache/rocketmq-client-go/v2/consumer"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
@@ -172,7 +174,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 		t.Fatal("the second message with the same unique key did not come, or was taken for another")
 	}
 	var effects, parcels int
-	eventually(t, 30*time.Second, func() error {
+	poll.Succeeds(t, 30*time.Second, func() error {
 		return pool.QueryRow(ctx, "SELECT count(*), count(DISTINCT parcel) FROM effect HAVING count(DISTINCT parcel) = 2").Scan(&effects, &parcels)
 	})
 	if effects != parcels {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/testbroker"
@@ -23,7 +25,7 @@ func TestAwaitBroker(t *testing.T) {
 	mq.Kill()
 
 	var c *rocketmq.Client
-	eventually(t, 30*time.Second, func() error { // a name server may know its broker for a while longer
+	poll.Succeeds(t, 30*time.Second, func() error { // a name server may know its broker for a while longer
 		_, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.NameServer()}, Service: "test"})
 		if !errors.Is(err, broker.ErrUnavailable) {
 			return errors.New("opened")
@@ -61,7 +63,7 @@ func TestAwaitBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	back := time.Now()
-	eventually(t, 30*time.Second, func() error {
+	poll.Succeeds(t, 30*time.Second, func() error {
 		_, err := tr.Prepare(ctx, broker.Message{Topic: topic, Body: []byte("checked")})
 		return err
 	})
@@ -78,9 +80,9 @@ func TestAwaitBroker(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, 10*time.Second, consumer.Err)
-	eventually(t, 10*time.Second, func() error { return c.VerifyTopics(ctx, made) })
-	eventually(t, 10*time.Second, func() error { // a deferred call that is refused stays visible
+	poll.Succeeds(t, 10*time.Second, consumer.Err)
+	poll.Succeeds(t, 10*time.Second, func() error { return c.VerifyTopics(ctx, made) })
+	poll.Succeeds(t, 10*time.Second, func() error { // a deferred call that is refused stays visible
 		err := c.Ping(ctx)
 		if !errors.Is(err, broker.ErrTopicNotFound) || errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "missing") {
 			return errors.Join(errors.New("ping doesn't name the missing topic alone"), err)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
@@ -34,7 +36,7 @@ func TestSubscribeDiscarded(t *testing.T) {
 	if _, err := tr.Prepare(ctx, broker.Message{Topic: "orders", Tag: "t", Body: []byte("lost")}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, subscribe)
+	poll.Succeeds(t, 20*time.Second, subscribe)
 	select {
 	case d := <-got:
 		if d.Topic != "orders" || string(d.Body) != "lost" || d.Tag != "t" || d.Born.IsZero() {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmq"
@@ -40,7 +42,7 @@ func TestStartWhileABrokerHangs(t *testing.T) {
 	if took := time.Since(start); took > 9*time.Second {
 		t.Errorf("subscribe took %v", took)
 	}
-	eventually(t, 10*time.Second, func() error { // the topic's queues are in turn on one and on the other
+	poll.Succeeds(t, 10*time.Second, func() error { // the topic's queues are in turn on one and on the other
 		sending, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 		defer cancel()
 		r, err := c.Send(sending, broker.Message{Topic: "orders", Body: []byte("x")})

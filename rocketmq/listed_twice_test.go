@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -61,7 +63,7 @@ func TestConsumerListedTwiceReadsAllQueues(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 20*time.Second, func() error {
+	poll.Succeeds(t, 20*time.Second, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(came) < n {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/testbroker"
@@ -202,10 +204,10 @@ func TestNameServersComeAndGo(t *testing.T) {
 	subscribe("both are well")
 	for range 2 {
 		one.hang(true)
-		eventually(t, 30*time.Second, func() error { return checkUsable(c, two) })
+		poll.Succeeds(t, 30*time.Second, func() error { return checkUsable(c, two) })
 		subscribe("one hangs")
 		one.hang(false)
-		eventually(t, 30*time.Second, func() error { return checkUsable(c, one, two) })
+		poll.Succeeds(t, 30*time.Second, func() error { return checkUsable(c, one, two) })
 		one, two = two, one
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 
@@ -170,7 +172,7 @@ func TestTransportsShareAGroup(t *testing.T) {
 	// round sends messages to all queues and waits for them. settled: each must be handled once, and by the same member in a queue.
 	round := func(what string, members int) {
 		t.Helper()
-		eventually(t, 30*time.Second, func() error { // until the queues are divided
+		poll.Succeeds(t, 30*time.Second, func() error { // until the queues are divided
 			mu.Lock()
 			clear(readers)
 			total = 0
@@ -181,7 +183,7 @@ func TestTransportsShareAGroup(t *testing.T) {
 					return err
 				}
 			}
-			eventually(t, 60*time.Second, func() error {
+			poll.Succeeds(t, 60*time.Second, func() error {
 				mu.Lock()
 				defer mu.Unlock()
 				if total < n {
@@ -242,13 +244,13 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 		answer.Store(nil)
 		n++
 		body := fmt.Sprint(n)
-		eventually(t, 20*time.Second, func() error {
+		poll.Succeeds(t, 20*time.Second, func() error {
 			_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(body)})
 			return err
 		})
 		for string(next(t, came).Body) != body { // what the failed sends have stored
 		}
-		eventually(t, 20*time.Second, func() error { return errors.Join(consumer.Err(), c.Ping(t.Context())) })
+		poll.Succeeds(t, 20*time.Second, func() error { return errors.Join(consumer.Err(), c.Ping(t.Context())) })
 		t.Logf("works after %s", after)
 	}
 	works("the start")
@@ -312,7 +314,7 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-altered
-		eventually(t, 10*time.Second, func() error {
+		poll.Succeeds(t, 10*time.Second, func() error {
 			if consumer.Err() == nil {
 				return errors.New("the consumer reports nothing")
 			}
@@ -398,7 +400,7 @@ func TestOperatorsRequestsAreAnswered(t *testing.T) {
 		return string(answers[0].Body)
 	}
 	var status string
-	eventually(t, 10*time.Second, func() error {
+	poll.Succeeds(t, 10*time.Second, func() error {
 		if status = ask(remoting.ConsumerStatus, ""); !strings.Contains(status, `"topic":"topic"}:5}`) {
 			return errors.New(status)
 		}
@@ -466,18 +468,10 @@ func TestConsumerFollowsABrokerToItsNewAddress(t *testing.T) {
 	moved.Store(true)
 	first.stop()
 	began := time.Now()
-	eventually(t, 20*time.Second, func() error { return send("after") })
+	poll.Succeeds(t, 20*time.Second, func() error { return send("after") })
 	for string(next(t, came).Body) != "after" {
 	}
-	for {
-		if len(second.registered()) >= 2 { // the client's own and the consumer's
-			break
-		}
-		if time.Since(began) > 15*time.Second {
-			t.Fatal("nothing is connected to the new address")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	poll.Within(t, 15*time.Second, "the client's own connection and the consumer's are made to the new address", func() bool { return len(second.registered()) >= 2 })
 	t.Logf("followed in %v", time.Since(began))
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/testbroker"
@@ -64,7 +66,7 @@ func TestPanicsOfTheApplicationEndOneCall(t *testing.T) {
 			}
 			expect(3)
 			mq.Kill()
-			eventually(t, 30*time.Second, func() error {
+			poll.Succeeds(t, 30*time.Second, func() error {
 				if down.Load() == 0 {
 					return errors.New("broker isn't down")
 				}
@@ -73,7 +75,7 @@ func TestPanicsOfTheApplicationEndOneCall(t *testing.T) {
 			if err := mq.Restart(ctx); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, time.Minute, func() error {
+			poll.Succeeds(t, time.Minute, func() error {
 				if up.Load() < 2 || transport == rocketmq.ClientGo && restarted.Load() == 0 || failed.Load() == 0 {
 					return errors.New("the listener was not called")
 				}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmq"
@@ -55,7 +57,7 @@ func TestQueuesAddedLaterAreReadFromTheirOldestMessage(t *testing.T) {
 	}
 	fresh := open(t, at(mq))
 	queues := map[int]bool{}
-	eventually(t, time.Minute, func() error { // until a message lies in each queue
+	poll.Succeeds(t, time.Minute, func() error { // until a message lies in each queue
 		r, err := fresh.Send(ctx, broker.Message{Topic: topic, Body: []byte("new")})
 		if err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -66,7 +68,7 @@ func TestStopRemovesConsumersFromTheirGroup(t *testing.T) {
 	}
 	for g := range groups {
 		for round := range rounds {
-			eventually(t, 20*time.Second, func() error {
+			poll.Succeeds(t, 20*time.Second, func() error {
 				ids, err := testbroker.Members(ctx, nameServer, group(g, round))
 				if err == nil && len(ids) > 0 {
 					err = fmt.Errorf("still listed in group %s: %v", group(g, round), ids)

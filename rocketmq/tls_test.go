@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/devstack"
@@ -226,7 +228,7 @@ func TestTLSOutagesAreAwaited(t *testing.T) {
 		if err := mq.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, func() error { return client.Ping(t.Context()) })
+		poll.Succeeds(t, 20*time.Second, func() error { return client.Ping(t.Context()) })
 		checkClient(t, client)
 	})
 	t.Run("a certificate that expires", func(t *testing.T) {
@@ -248,7 +250,7 @@ func TestTLSOutagesAreAwaited(t *testing.T) {
 		if err := mq.Restart(rocketmqtest.LoseMemory); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, func() error {
+		poll.Succeeds(t, 20*time.Second, func() error {
 			err := client.Ping(t.Context())
 			if err == nil || !strings.Contains(err.Error(), "has expired") {
 				return fmt.Errorf("ping: %w", err)
@@ -314,7 +316,7 @@ func TestTLSOnRocketMQ(t *testing.T) {
 			t.Fatal(err)
 		}
 		secured.Kill()
-		eventually(t, time.Minute, func() error {
+		poll.Succeeds(t, time.Minute, func() error {
 			if client.Ping(ctx) == nil {
 				return errors.New("the broker is down and Ping returns nil")
 			}
@@ -323,7 +325,7 @@ func TestTLSOnRocketMQ(t *testing.T) {
 		if err := secured.Restart(ctx); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, time.Minute, func() error { return client.Ping(ctx) })
+		poll.Succeeds(t, time.Minute, func() error { return client.Ping(ctx) })
 		checkClient(t, client)
 	})
 	t.Run("broker without TLS", func(t *testing.T) {

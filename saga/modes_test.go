@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
@@ -80,8 +82,8 @@ func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		eventually(t, "both are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == 3 })
-		eventually(t, "one expired", func() bool {
+		poll.Until(t, "both are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == 3 })
+		poll.Until(t, "one expired", func() bool {
 			return len(b.waiting(t, operate.WaitingFilter{Statuses: []operate.WaitingStatus{operate.WaitingExpired}})) == 1
 		})
 		b.must(t, shipped{"p", "o1"})

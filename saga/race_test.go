@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
@@ -179,7 +181,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "all are done", func() bool { return number("SELECT count(*) FROM saga WHERE state = 'd'") == sagas })
+	poll.Until(t, "all are done", func() bool { return number("SELECT count(*) FROM saga WHERE state = 'd'") == sagas })
 	if n := number("SELECT count(*) FROM effects"); n != 3*sagas {
 		t.Errorf("%d effects, want %d", n, 3*sagas)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
@@ -106,16 +108,6 @@ func get[S any](t *testing.T, b *bundle, s *saga.Saga[S], key string) saga.Insta
 		t.Fatal(err)
 	}
 	return i
-}
-
-// eventually polls a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
 }
 
 // Events of several sources come in the wrong order: each waits for the state that accepts it.
@@ -306,7 +298,7 @@ func TestFailedWaitingEventIsTriedAgain(t *testing.T) {
 	broken.Store(false)
 	cfg := b.cfg
 	b.startWith(t, cfg, stages(nil))
-	eventually(t, "the failed event and its followers are applied in order", func() bool {
+	poll.Until(t, "the failed event and its followers are applied in order", func() bool {
 		i := get(t, b, s, "error")
 		return slices.Equal(i.Data.Notes, []string{"reserved", "paid 1", "paid 2", "paid 3"})
 	})
@@ -408,7 +400,7 @@ func TestWaitingEventsExpire(t *testing.T) {
 	if n, err := operator.RetryWaiting(ctx, operate.WaitingFilter{IDs: []int64{mine.ID}}); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	eventually(t, "the event is applied", func() bool { return get(t, b, s, "o1").State == "paid" })
+	poll.Until(t, "the event is applied", func() bool { return get(t, b, s, "o1").State == "paid" })
 	other := b.waiting(t, operate.WaitingFilter{Key: "nobody"})[0]
 	if n, err := operator.DiscardWaiting(ctx, operate.WaitingFilter{IDs: []int64{other.ID, 1 << 40}}); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
@@ -431,7 +423,7 @@ func TestRetentionDeletesFailedAndExpiredEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.startWith(t, b.cfg, stages(nil))
-	eventually(t, "one is left", func() bool {
+	poll.Until(t, "one is left", func() bool {
 		w := b.waiting(t, operate.WaitingFilter{})
 		return len(w) == 1 && w[0].Key == "o1"
 	})
@@ -482,7 +474,7 @@ func TestEventBesideABeginIsApplied(t *testing.T) {
 				fn()
 			}
 		}
-		eventually(t, "they met", func() bool { return get(t, b, s, key).State == "awaiting_payment" })
+		poll.Until(t, "they met", func() bool { return get(t, b, s, key).State == "awaiting_payment" })
 		t.Logf("%s: met after %v", key, time.Since(start))
 	}
 }
@@ -588,7 +580,7 @@ func TestMoreWaitingEventsThanOneTransactionApplies(t *testing.T) {
 	}
 	b.must(t, reserved{"o1"})
 	b.startWith(t, cfg, stages(nil))
-	eventually(t, "all are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == n+1 })
+	poll.Until(t, "all are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == n+1 })
 	for i, note := range get(t, b, s, "o1").Data.Notes[1:] {
 		if note != fmt.Sprint("paid ", i) {
 			t.Fatalf("%d is %s", i, note)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
@@ -129,7 +131,7 @@ func TestEventBesideATransitionIsApplied(t *testing.T) {
 				for _, fn := range slices.Concat(after...) {
 					fn()
 				}
-				eventually(t, "the payment is applied", func() bool { return slices.Contains(get(t, b, s, "o1").Data.Notes, "paid 7") })
+				poll.Until(t, "the payment is applied", func() bool { return slices.Contains(get(t, b, s, "o1").Data.Notes, "paid 7") })
 			})
 		}
 	}
@@ -161,7 +163,7 @@ func TestEventDoesNotOvertakeOneThatDidNotSeeTheSaga(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = b.Stop(context.Background()) }()
-	eventually(t, "both are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == 3 })
+	poll.Until(t, "both are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == 3 })
 	if i := get(t, b, s, "o1"); !slices.Equal(i.Data.Notes, []string{"reserved", "paid 1", "paid 2"}) {
 		t.Errorf("applied %v", i.Data.Notes)
 	}
@@ -178,7 +180,7 @@ func TestWaitingEventsThatATransactionLeavesAreAppliedAtOnce(t *testing.T) {
 		b.must(t, paid{"o1", int64(i)})
 	}
 	b.must(t, reserved{"o1"})
-	eventually(t, "all are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == n+1 })
+	poll.Until(t, "all are applied", func() bool { return len(get(t, b, s, "o1").Data.Notes) == n+1 })
 	if left := b.waiting(t, operate.WaitingFilter{}); len(left) > 0 {
 		t.Errorf("waiting: %+v", left)
 	}

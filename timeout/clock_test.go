@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
@@ -44,7 +46,7 @@ func TestTimeoutsFollowTheClock(t *testing.T) {
 	// What is handed over is looked at again a grace after that is written down, which comes after the hand-over.
 	marked := func(n int) {
 		t.Helper()
-		eventually(t, "the hand-over is written down", func() bool { return b.count(t, "handed_over") == n })
+		poll.Until(t, "the hand-over is written down", func() bool { return b.count(t, "handed_over") == n })
 	}
 	arm("near", 30*time.Minute)
 	arm("far", 72*time.Hour)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -137,7 +139,7 @@ func TestTimeoutsFireFromPostgres(t *testing.T) {
 			if p50 := late.quantile(0.5); p50 > 500*time.Millisecond {
 				t.Errorf("half of them were later than %v", p50)
 			}
-			eventually(t, "all are reported as handed over", func() bool { return handedOver.count() >= late.count() })
+			poll.Until(t, "all are reported as handed over", func() bool { return handedOver.count() >= late.count() })
 			t.Logf("late: p50 %v, p99 %v, max %v", late.quantile(0.5), late.quantile(0.99), late.quantile(1))
 		})
 	}
@@ -154,7 +156,7 @@ func TestRejectedTimersFireFromPostgres(t *testing.T) {
 		c.Broker, c.SweepInterval, c.SweepGrace, c.Listener.Fired = picky, time.Second, 20*time.Second, late.add
 	}).start(t)
 	b.armNote(t, "fifo", "first", 500*time.Millisecond)
-	eventually(t, "the timer is rejected", func() bool { return picky.rejections() == 1 })
+	poll.Until(t, "the timer is rejected", func() bool { return picky.rejections() == 1 })
 	for n := range 20 {
 		b.armNote(t, "fifo", fmt.Sprint(n), 500*time.Millisecond)
 	}
@@ -190,7 +192,7 @@ func TestBrokerWithItsTimersSwitchedOff(t *testing.T) {
 		c.Broker, c.SweepGrace = picky, 20*time.Second
 	}).start(t)
 	b.armNote(t, "a", "first", 200*time.Millisecond)
-	eventually(t, "the timer is rejected", func() bool { return picky.rejections() == 1 })
+	poll.Until(t, "the timer is rejected", func() bool { return picky.rejections() == 1 })
 	b.armNote(t, "b", "second", 200*time.Millisecond)
 	b.waitFired(t)
 	b.waitFired(t)
@@ -208,7 +210,7 @@ func TestTimerTooLargeForTheBroker(t *testing.T) {
 		c.Broker, c.SweepGrace = picky, 20*time.Second
 	}).start(t)
 	b.armNote(t, "a", "large", 200*time.Millisecond)
-	eventually(t, "the timer is rejected", func() bool { return picky.rejections() == 1 })
+	poll.Until(t, "the timer is rejected", func() bool { return picky.rejections() == 1 })
 	b.armNote(t, "a", "small", 200*time.Millisecond)
 	b.waitFired(t)
 	b.waitFired(t)
@@ -226,9 +228,9 @@ func TestRejectionByTheSweep(t *testing.T) {
 	})
 	b.armNote(t, "fifo", "o1", 1500*time.Millisecond) // the process dies before the hand-over
 	due := time.Now().Add(1500 * time.Millisecond)
-	time.Sleep(400 * time.Millisecond) // beyond the grace
+	poll.Until(t, "the grace has passed", func() bool { return b.count(t, "next_sweep_at <= clock_timestamp()") == 1 })
 	b.start(t)
-	eventually(t, "the rejection is recorded", func() bool { return b.count(t, "next_sweep_at = due_at") == 1 })
+	poll.Until(t, "the rejection is recorded", func() bool { return b.count(t, "next_sweep_at = due_at") == 1 })
 	b.waitFired(t)
 	if late := time.Since(due); late > 900*time.Millisecond {
 		t.Errorf("fired %v late", late)
@@ -256,7 +258,7 @@ func TestPausesBetweenSendsFromPostgres(t *testing.T) {
 	}
 	clock.FastForward(time.Minute)
 	for n, want := range []time.Duration{5 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute} {
-		eventually(t, "it is sent", func() bool { return b.count(t, fmt.Sprintf("sends = %d", n+1)) == 1 })
+		poll.Until(t, "it is sent", func() bool { return b.count(t, fmt.Sprintf("sends = %d", n+1)) == 1 })
 		var pause time.Duration
 		if err := pool.QueryRow(t.Context(), "SELECT next_sweep_at - now() FROM timeout").Scan(&pause); err != nil {
 			t.Fatal(err)
@@ -310,7 +312,7 @@ func TestTimeoutsOfOtherProcesses(t *testing.T) {
 		c.Listener.Fired = late.add
 	}
 	holder := setup(t, change).start(t)
-	eventually(t, "it holds the lease", func() bool { return leaseHolder(t, holder) != "" })
+	poll.Until(t, "it holds the lease", func() bool { return leaseHolder(t, holder) != "" })
 	started := setupIn(t, holder.pool, holder.schema, change).start(t)
 	stopped := setupIn(t, holder.pool, holder.schema, change)
 	for n := range 20 {
@@ -361,7 +363,7 @@ func TestHolderOfTheLeaseIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.arm(t, "claimed", 100*time.Millisecond)
-	time.Sleep(150 * time.Millisecond) // until it is due
+	poll.Until(t, "it is due", func() bool { return b.count(t, "due_at <= clock_timestamp()") == 1 })
 	claim := "UPDATE timeout SET sends = 1, next_sweep_at = now() + interval '1 s'"
 	if _, err := b.pool.Exec(t.Context(), claim); err != nil {
 		t.Fatal(err)
@@ -379,7 +381,7 @@ func TestHolderOfTheLeaseIsKilled(t *testing.T) {
 	if late.quantile(1) < time.Second {
 		t.Error("the timeout that was claimed is none that had to wait")
 	}
-	eventually(t, "another holds the lease", func() bool { h := leaseHolder(t, b); return h != "" && h != dead })
+	poll.Until(t, "another holds the lease", func() bool { h := leaseHolder(t, b); return h != "" && h != dead })
 }
 
 // frozen is a broker whose callers are frozen in the middle of a send, as by SIGSTOP.
@@ -414,7 +416,7 @@ func TestHolderOfTheLeaseFreezes(t *testing.T) {
 		change(c, m)
 		ice.fakeBroker, c.Broker = m, ice
 	}).start(t)
-	eventually(t, "it holds the lease", func() bool { return leaseHolder(t, holder) != "" })
+	poll.Until(t, "it holds the lease", func() bool { return leaseHolder(t, holder) != "" })
 	first := leaseHolder(t, holder)
 	const timeouts = 12
 	for n := range timeouts {
@@ -425,7 +427,7 @@ func TestHolderOfTheLeaseFreezes(t *testing.T) {
 	for range timeouts {
 		other.waitFired(t)
 	}
-	eventually(t, "another holds the lease", func() bool { h := leaseHolder(t, other); return h != "" && h != first })
+	poll.Until(t, "another holds the lease", func() bool { h := leaseHolder(t, other); return h != "" && h != first })
 	close(ice.thaw)
 	<-stale
 	if err := holder.Stop(context.Background()); err != nil {
@@ -496,7 +498,7 @@ func TestRejectedEventDelaysNoOther(t *testing.T) {
 	if p50 := late.quantile(0.5); p50 > time.Second {
 		t.Errorf("half of them were later than %v", p50)
 	}
-	eventually(t, "the rejected event doesn't count as sent", func() bool { return b.count(t, "sends = 0") == 1 })
+	poll.Until(t, "the rejected event doesn't count as sent", func() bool { return b.count(t, "sends = 0") == 1 })
 }
 
 // A broker may turn out to have no timers after timeouts were handed over to it, or to have some.
@@ -507,7 +509,7 @@ func TestHorizonChanges(t *testing.T) {
 		c.SweepGrace = 500 * time.Millisecond
 	}).start(t)
 	b.arm(t, "handed over", time.Second)
-	eventually(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	b.broker.set(func() { b.broker.horizon = 0 })
 	b.arm(t, "from Postgres", time.Second)
 	got := []string{b.waitFired(t).Subject, b.waitFired(t).Subject}
@@ -516,7 +518,7 @@ func TestHorizonChanges(t *testing.T) {
 	}
 	b.broker.set(func() { b.broker.horizon, b.broker.loseAll = time.Hour, false })
 	b.arm(t, "handed over again", time.Second)
-	eventually(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	b.waitFired(t)
 }
 

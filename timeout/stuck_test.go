@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
@@ -51,7 +53,7 @@ func TestStuckTimeoutIsReportedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the hand-over is written down", func() bool { return b.count(t, "handed_over") == 2 })
+	poll.Until(t, "the hand-over is written down", func() bool { return b.count(t, "handed_over") == 2 })
 	sends := func() (n int) {
 		t.Helper()
 		if err := pool.QueryRow(t.Context(), "SELECT sum(sends) FROM timeout").Scan(&n); err != nil {
@@ -73,7 +75,7 @@ func TestStuckTimeoutIsReportedOnce(t *testing.T) {
 			}
 			before := sends()
 			clock.FastForward(max(0, next.Sub(clock.Now())) + time.Second)
-			eventually(t, "it is sent", func() bool { return sends() >= before+2 })
+			poll.Until(t, "it is sent", func() bool { return sends() >= before+2 })
 		}
 	}
 	day(1)

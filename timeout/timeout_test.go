@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -27,7 +29,7 @@ func TestTimeoutFiresOnce(t *testing.T) {
 		c.Listener.Fired = func(i timeout.Info) { late <- i.Late }
 	}).start(t)
 	b.arm(t, "o1", time.Second)
-	eventually(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	e := b.waitFired(t)
 	if e.Type != "order.payment_timed_out" || e.Subject != "o1" || e.Topic != "orders" || e.Source != "test" || e.TimeoutKey != "o1" ||
 		e.TimeoutName != "payment" || e.Sequence != 0 || e.Headers["why"] != "late" || e.ID.Version() != 7 || e.Database == "" || e.Time.IsZero() {
@@ -68,7 +70,7 @@ func TestDisarmedTimeoutDoesNotFire(t *testing.T) {
 		c.Listener.Disarmed = func(timeout.Info) { disarmed.Done() }
 	}).start(t)
 	b.arm(t, "o1", time.Second)
-	eventually(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	if !b.disarm(t, "o1") {
 		t.Error("was not armed")
 	}
@@ -91,7 +93,7 @@ func TestOldEpochsAreStale(t *testing.T) {
 	}).start(t)
 	ctx := t.Context()
 	b.arm(t, "o1", time.Second)
-	eventually(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	due := time.Now().Add(3 * time.Second)
 	err := within(ctx, b.pool, func(tx rocketflow.Tx) error {
 		moved, err := b.Move(ctx, tx, "o1", "payment", due)
@@ -236,7 +238,7 @@ func TestPausesBetweenSendsGrow(t *testing.T) {
 	b.start(t)
 	begin := time.Now()
 	b.arm(t, "o1", 0)
-	eventually(t, "sent three times", func() bool { _, sent := b.broker.counts(); return sent == 3 })
+	poll.Until(t, "sent three times", func() bool { _, sent := b.broker.counts(); return sent == 3 })
 	if took := time.Since(begin); took < 300*time.Millisecond { // 50 ms, +100 ms, +150 ms or more
 		t.Errorf("sent 3 times in %v", took)
 	}
@@ -251,7 +253,7 @@ func TestHandOverWaitsForTheHorizon(t *testing.T) {
 	if scheduled, _ := b.broker.counts(); scheduled != 0 {
 		t.Error("handed over at once")
 	}
-	eventually(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	if after := time.Since(armed); after < 600*time.Millisecond {
 		t.Errorf("handed over after %v, beyond the horizon", after)
 	}

@@ -2,11 +2,14 @@ package devstack_test
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rocketflow/rocketflow/test/poll"
 )
 
 func TestServersEndWithAKilledParent(t *testing.T) {
@@ -32,13 +35,10 @@ func TestServersEndWithAKilledParent(t *testing.T) {
 		t.Fatalf("parent said %q (%v)", line, err)
 	}
 	defer os.RemoveAll(dir)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		running := processesWith(t, dir)
-		if len(running) == 0 {
-			return
+	poll.Succeeds(t, 20*time.Second, func() error {
+		if running := processesWith(t, dir); len(running) > 0 {
+			return fmt.Errorf("left running: %q", running)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("left running: %q", running)
-		}
-	}
+		return nil
+	})
 }

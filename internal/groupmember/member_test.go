@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rocketflow/rocketflow/test/poll"
 
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
@@ -185,20 +188,14 @@ func (b *bundle) handle(_ context.Context, _ <-chan struct{}, m groupmember.Mess
 
 func (b *bundle) send(queue int, body string) {
 	b.Helper()
-	for {
+	poll.Succeeds(b, time.Minute, func() error { // the broker may be away
 		_, err := b.sender.call(b.Context(), &remoting.Command{Code: remoting.SendMessage, Body: []byte(body), Ext: map[string]string{
 			"producerGroup": "p", "topic": topic, "defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "queueId": strconv.Itoa(queue), "sysFlag": "0",
 			"bornTimestamp": strconv.FormatInt(time.Now().UnixMilli(), 10), "flag": "0", "properties": "UNIQ_KEY\x01" + uuid.NewString() + "\x02",
 			"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false",
 		}})
-		if err == nil {
-			return
-		}
-		if b.Context().Err() != nil {
-			b.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond) // the broker is away
-	}
+		return err
+	})
 }
 
 // await waits until all of n messages were handled.
@@ -229,11 +226,7 @@ func TestEachMessageIsHandled(t *testing.T) {
 	first := b.join(nil)
 	b.await(100)
 	second := b.join(nil)
-	for deadline := time.Now().Add(20 * time.Second); len(first.Queues()) != 4 || len(second.Queues()) != 4; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the members have %v and %v", first.Queues(), second.Queues())
-		}
-	}
+	poll.Until(t, "each member has half of the queues", func() bool { return len(first.Queues()) == 4 && len(second.Queues()) == 4 })
 	for i := range 400 {
 		b.send(i%8, fmt.Sprint(100+i))
 	}
@@ -310,11 +303,7 @@ func TestBrokerRestarts(t *testing.T) {
 	b.await(40)
 	for round := range 3 {
 		b.server.Stop(rocketmqtest.LoseNothing)
-		for deadline := time.Now().Add(10 * time.Second); m.Err() == nil; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("the member reports nothing")
-			}
-		}
+		poll.Until(t, "the member reports the outage", func() bool { return m.Err() != nil })
 		if err := b.server.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -357,5 +346,54 @@ func TestFlowControl(t *testing.T) {
 	b.await(100)
 	if most > 10 {
 		t.Errorf("%d messages at once", most)
+	}
+}
+
+// A broker handles pulls and requests that store an offset in parallel. A pull that it handles late undoes nothing: what was handled
+// before the stop isn't handled again.
+func TestLatePullDoesntUndoTheStoredOffset(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1)
+	release, held := make(chan struct{}), make(chan struct{}, 100)
+	var pulls atomic.Int32
+	defer b.server.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if r.Name != "PULL_MESSAGE" || pulls.Add(1) == 1 {
+			return rocketmqtest.Pass
+		}
+		held <- struct{}{}
+		return rocketmqtest.HoldUntil(release)
+	})()
+	for i := range 4 {
+		b.send(0, fmt.Sprint(i))
+	}
+	m := b.join(nil)
+	b.await(4)
+	<-held // with what the member had settled when it was sent
+	if err := m.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	offset := func() string {
+		answer, err := b.sender.call(t.Context(), &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: map[string]string{
+			"consumerGroup": b.group, "topic": topic, "queueId": "0", "setZeroIfNotFound": "false",
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Ext["offset"]
+	}
+	b.send(0, "4") // by now the pull was handled: it holds for its answer
+	if got := offset(); got != "4" {
+		t.Errorf("the offset is %s after the pull, want 4", got)
+	}
+	m.leave()
+	b.join(nil)
+	b.await(5)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for body, n := range b.handled {
+		if n != 1 {
+			t.Errorf("message %s was handled %d times", body, n)
+		}
 	}
 }

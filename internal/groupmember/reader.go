@@ -176,9 +176,10 @@ func number(answer *remoting.Command, name string) (int64, error) {
 	return n, nil
 }
 
-// Bits of a pull's flag.
+// Bits of a pull's flag. Bit 0, by which a pull stores the group's offset as well, is never set: brokers handle pulls and requests
+// that store an offset in parallel, so a pull could undo what a later request has stored, and a stop would have messages
+// handled again.
 const (
-	pullCommits    = 1 << 0 // it stores the group's offset
 	pullSuspends   = 1 << 1 // it is held while there is no message
 	pullSubscribes = 1 << 2 // it contains the subscription
 )
@@ -199,9 +200,8 @@ func (r *reader) pull(ctx context.Context) error {
 		}
 		return nil
 	}
-	commit := r.window.offset()
-	if r.err() != nil && commit > 0 {
-		if err := r.storeOffset(ctx, commit); err != nil {
+	if r.err() != nil {
+		if err := r.storeOffset(ctx); err != nil {
 			return err
 		}
 	}
@@ -210,8 +210,8 @@ func (r *reader) pull(ctx context.Context) error {
 	answer, err := r.call(pulling, pullHold+callTimeout, r.request(remoting.PullMessage,
 		"queueOffset", strconv.FormatInt(offset, 10),
 		"maxMsgNums", strconv.Itoa(min(room, maxPull)),
-		"sysFlag", strconv.Itoa(pullCommits|pullSuspends|pullSubscribes),
-		"commitOffset", strconv.FormatInt(commit, 10),
+		"sysFlag", strconv.Itoa(pullSuspends|pullSubscribes),
+		"commitOffset", "0", // required, and not used
 		"suspendTimeoutMillis", strconv.FormatInt(pullHold.Milliseconds(), 10),
 		"subscription", "*", "expressionType", "TAG",
 		"subVersion", strconv.FormatInt(r.member.joined.UnixMilli(), 10),
@@ -351,15 +351,15 @@ func (r *reader) store(ctx context.Context) {
 	default:
 		return
 	}
-	if offset := r.window.offset(); offset > 0 {
-		_ = r.storeOffset(ctx, offset)
-	}
+	_ = r.storeOffset(ctx)
 }
 
-func (r *reader) storeOffset(ctx context.Context, offset int64) error {
+// storeOffset stores the offset if it isn't 0. It is read under the lock, so that of two calls the later one stores the later offset.
+func (r *reader) storeOffset(ctx context.Context) error {
 	r.storing.Lock()
 	defer r.storing.Unlock()
-	if offset == r.stored && r.err() == nil {
+	offset := r.window.offset()
+	if offset == 0 || offset == r.stored && r.err() == nil {
 		return nil
 	}
 	_, err := r.call(ctx, callTimeout, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
@@ -32,7 +34,7 @@ func (s *service) wantHandled(box *outbox.Outbox, key string) {
 	if err := s.publish(box, event{key, 1, s.topic}); err != nil {
 		s.t.Fatal(err)
 	}
-	eventually(s.t, 20*time.Second, "the good event of "+key+" is handled", func() bool {
+	poll.Within(s.t, 20*time.Second, "the good event of "+key+" is handled", func() bool {
 		return s.count("SELECT count(*) FROM effect WHERE key = $1", key) == 1
 	})
 }
@@ -73,7 +75,7 @@ func TestBadEventsInATopicHoldUpNoOther(t *testing.T) {
 
 	dead := testoperator.New(t, s.pool, s.schema)
 	var list []operate.ParkedEvent
-	eventually(t, 20*time.Second, "four dead letters", func() bool {
+	poll.Within(t, 20*time.Second, "four dead letters", func() bool {
 		var err error
 		if list, err = dead.DeadLetters(t.Context(), operate.ParkedFilter{Consumer: "ledger"}); err != nil {
 			t.Fatal(err)
@@ -170,7 +172,7 @@ func TestATimeoutInThePastFiresAtOnce(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "it fires", func() bool { return s.count("SELECT count(*) FROM effect") == 1 })
+	poll.Within(t, 20*time.Second, "it fires", func() bool { return s.count("SELECT count(*) FROM effect") == 1 })
 	if took := time.Since(armed); took > 4*time.Second { // the sweep would come after five
 		t.Errorf("fired after %v", took)
 	}
@@ -211,10 +213,10 @@ func TestAnUnknownTopicIsNamedInTheError(t *testing.T) {
 	}
 	s.createTopic(missing, 1)
 	s.start(router) // the same router: a failed start leaves nothing
-	eventually(t, 60*time.Second, "the early event is handled", func() bool {
+	poll.Within(t, 60*time.Second, "the early event is handled", func() bool {
 		return s.count("SELECT count(*) FROM effect WHERE key = 'early'") == 1
 	})
-	eventually(t, 10*time.Second, "nothing is owed", func() bool { owed, _, err := box.Backlog(t.Context()); return err == nil && owed == 0 })
+	poll.Within(t, 10*time.Second, "nothing is owed", func() bool { owed, _, err := box.Backlog(t.Context()); return err == nil && owed == 0 })
 }
 
 func TestStartFailsWithoutMigrations(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow/outbox"
@@ -94,26 +96,26 @@ func throughAPause(t *testing.T, path outbox.Path) {
 			return nil
 		})
 	}
-	eventually(t, 60*time.Second, "both paths are in use", func() bool { return halves.Load() > 20 && (path != outbox.Auto || relayed.Load() > 5) })
+	poll.Within(t, 60*time.Second, "both paths are in use", func() bool { return halves.Load() > 20 && (path != outbox.Auto || relayed.Load() > 5) })
 	if err := mq.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	before := sent.Load()
-	eventually(t, 30*time.Second, "transactions go on", func() bool { return sent.Load() > before+500 })
+	poll.Within(t, 30*time.Second, "transactions go on", func() bool { return sent.Load() > before+500 })
 	if path == outbox.HalfMessages && opens.Load() == 0 {
 		t.Error("the breaker didn't open")
 	}
 	if err := mq.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the breaker closes", func() bool { return !opened.Load() })
+	poll.Within(t, 20*time.Second, "the breaker closes", func() bool { return !opened.Load() })
 	was := halves.Load()
-	eventually(t, 60*time.Second, "half messages are used again", func() bool { return halves.Load() > was+20 })
+	poll.Within(t, 60*time.Second, "half messages are used again", func() bool { return halves.Load() > was+20 })
 	stop.Store(true)
 	if err := publish.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 60*time.Second, "all is handled", func() bool { return s.count("SELECT count(*) FROM effect") >= int(sent.Load()) })
+	poll.Within(t, 60*time.Second, "all is handled", func() bool { return s.count("SELECT count(*) FROM effect") >= int(sent.Load()) })
 	if n := s.count("SELECT count(*) FROM effect"); n != int(sent.Load()) {
 		t.Errorf("%d effects of %d events", n, sent.Load())
 	}

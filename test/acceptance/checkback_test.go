@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -133,7 +135,7 @@ func (s *service) awaitRounds(rounds int) {
 // wantOnce checks that the broker delivered each event once, and goes on to do so.
 func (s *service) wantOnce(d *deliveries, l *checkLog) {
 	s.t.Helper()
-	eventually(s.t, 60*time.Second, "all are delivered", func() bool { events, _ := d.counted(); return events == orphans })
+	poll.Within(s.t, 60*time.Second, "all are delivered", func() bool { events, _ := d.counted(); return events == orphans })
 	s.awaitRounds(4)
 	if events, deliveries := d.counted(); events != orphans || deliveries != orphans {
 		s.t.Errorf("%d deliveries of %d events, want %d of as many", deliveries, events, orphans)
@@ -141,7 +143,7 @@ func (s *service) wantOnce(d *deliveries, l *checkLog) {
 	if events, commits := l.committed(); events != orphans || commits != orphans {
 		s.t.Errorf("%d checks of %d events were decided with commit, want %d of as many", commits, events, orphans)
 	}
-	eventually(s.t, 10*time.Second, "all are written down as out", func() bool { return s.count("SELECT count(*) FROM outbox_ack") == orphans })
+	poll.Within(s.t, 10*time.Second, "all are written down as out", func() bool { return s.count("SELECT count(*) FROM outbox_ack") == orphans })
 }
 
 // TestSlowCheckBacksDeliverNoEventTwice makes Postgres respond slowly while the broker repeats its check-backs: the responses
@@ -168,7 +170,7 @@ func TestSlowCheckBacksDeliverNoEventTwice(t *testing.T) {
 		t.Fatalf("%d events were sent before the broker checked", events)
 	}
 	begin := time.Now()
-	eventually(t, 60*time.Second, "the broker has checked three times more while the first checks wait", func() bool { return log.unknowns() >= 3*orphans })
+	poll.Within(t, 60*time.Second, "the broker has checked three times more while the first checks wait", func() bool { return log.unknowns() >= 3*orphans })
 	if _, commits := log.committed(); commits != 0 {
 		t.Fatalf("%d checks decided without the table", commits)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
@@ -85,7 +87,7 @@ func TestCloudEventsOfOtherSDKsAreHandled(t *testing.T) {
 	if err := s.publish(box, charset, empty, zero); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "all are handled", func() bool { return len(decoded.bySubject()) == len(types)+1 && len(raw.bySubject()) == 4 })
+	poll.Within(t, 20*time.Second, "all are handled", func() bool { return len(decoded.bySubject()) == len(types)+1 && len(raw.bySubject()) == 4 })
 	got := raw.bySubject()
 	if e := got["no data"]; len(e.Body) > 0 || e.OriginalID != "7" || e.Source != "/java" || e.DataSchema != "https://example.com" || e.Extensions["ext"] != "é" {
 		t.Errorf("without data: %+v", e)
@@ -122,7 +124,7 @@ func TestAnEventThatIsNotUnderstoodIsADeadLetter(t *testing.T) {
 			t.Fatal(err)
 		}
 		dead := testoperator.New(t, s.pool, s.schema)
-		eventually(t, 20*time.Second, fmt.Sprintf("a dead letter that names %s=%q", c.property, c.value), func() bool {
+		poll.Within(t, 20*time.Second, fmt.Sprintf("a dead letter that names %s=%q", c.property, c.value), func() bool {
 			list, err := dead.DeadLetters(t.Context(), operate.ParkedFilter{Consumer: "raw"})
 			if err != nil {
 				t.Fatal(err)
@@ -152,7 +154,7 @@ func TestAnyURIReferenceIsASource(t *testing.T) {
 	if err := s.publish(box, event{"k", 1, s.topic}, event{"k", 2, s.topic}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "its events are handled", func() bool {
+	poll.Within(t, 20*time.Second, "its events are handled", func() bool {
 		raw.mu.Lock()
 		defer raw.mu.Unlock()
 		return len(raw.events) == 2

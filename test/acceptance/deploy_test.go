@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/fx"
@@ -91,7 +93,7 @@ func (d *deployment) send(eventType string, base, n, previous int64) rocketflow.
 // had its effect.
 func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 	d.t.Helper()
-	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events wait for a process that handles %s, and say so", n, newType), func() bool {
+	poll.Within(d.t, 20*time.Second, fmt.Sprintf("%d events wait for a process that handles %s, and say so", n, newType), func() bool {
 		waiting := 0
 		for _, p := range s.Parked() {
 			if p.Event.Type == newType && p.Reason == operate.StateUnhandled && p.LastError != "" {
@@ -109,7 +111,7 @@ func (d *deployment) wantWaiting(s *rocketflowtest.Service, n int) {
 // left. The clock is moved on: what waited for version 2 may be looked at some time later.
 func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	d.t.Helper()
-	eventually(d.t, 20*time.Second, fmt.Sprintf("%d events of %s and %d of %s have had their effects", old, oldType, new, newType), func() bool {
+	poll.Within(d.t, 20*time.Second, fmt.Sprintf("%d events of %s and %d of %s have had their effects", old, oldType, new, newType), func() bool {
 		d.w.Advance(5 * time.Second)
 		d.w.TrySettle(100 * time.Millisecond)
 		o, _ := effects(d.t, s, oldType)
@@ -124,7 +126,7 @@ func (d *deployment) wantAll(s *rocketflowtest.Service, old, new int) {
 	if n := misordered(d.t, s); n != 0 {
 		d.t.Errorf("%d effects out of order", n)
 	}
-	eventually(d.t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked()) == 0 })
+	poll.Within(d.t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked()) == 0 })
 	if n := len(s.DeadLetters()); n != 0 {
 		d.t.Errorf("%d dead letters", n)
 	}
@@ -157,7 +159,7 @@ func TestEventsOfARolledBackVersionWait(t *testing.T) {
 	s := d.start(1)
 	s.Publish(typed(oldType, "o-1", 1), typed(newType, "o-1", 2), typed(oldType, "o-1", 3), typed(newType, "", 1), typed(oldType, "o-2", 1))
 	d.wantWaiting(s, 2)
-	eventually(t, 10*time.Second, "what comes before, and other aggregates, have their effects", func() bool {
+	poll.Within(t, 10*time.Second, "what comes before, and other aggregates, have their effects", func() bool {
 		all, _ := effects(t, s, oldType)
 		return all == 2
 	})
@@ -178,7 +180,7 @@ func TestAParkedEventOfARolledBackVersionWaits(t *testing.T) {
 	d.fails.Store(true)
 	two := d.start(2)
 	two.Publish(typed(newType, "o-1", 1), typed(oldType, "o-1", 2), typed(newType, "", 1))
-	eventually(t, 20*time.Second, "the events are parked for their next attempt", func() bool { return len(two.Parked()) == 3 })
+	poll.Within(t, 20*time.Second, "the events are parked for their next attempt", func() bool { return len(two.Parked()) == 3 })
 	two.Stop()
 	s := d.start(1)
 	d.w.FastForward(time.Hour)
@@ -198,7 +200,7 @@ func TestARetriedDeadLetterOfARolledBackVersionWaits(t *testing.T) {
 	d.dead.Store(true)
 	two := d.start(2)
 	two.Publish(typed(newType, "o-1", 1), typed(oldType, "o-1", 2), typed(newType, "", 1))
-	eventually(t, 20*time.Second, "the events are dead letters", func() bool { return len(two.DeadLetters()) == 2 })
+	poll.Within(t, 20*time.Second, "the events are dead letters", func() bool { return len(two.DeadLetters()) == 2 })
 	two.Stop()
 	s := d.start(1)
 	if n, err := testoperator.New(t, s.Pool, s.Schema).RetryDeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || n != 2 {
@@ -219,11 +221,11 @@ func TestAnEventBehindAGapOfARolledBackVersionWaits(t *testing.T) {
 	send := func(eventType string, n, previous int64) { d.send(eventType, base, n, previous) }
 	send(oldType, 1, 0)
 	send(newType, 3, 2)
-	eventually(t, 20*time.Second, "the event waits for its predecessor", func() bool { return len(two.Parked()) == 1 })
+	poll.Within(t, 20*time.Second, "the event waits for its predecessor", func() bool { return len(two.Parked()) == 1 })
 	two.Stop()
 	s := d.start(1)
 	send(oldType, 2, 1)
-	eventually(t, 20*time.Second, "the predecessor has its effect", func() bool {
+	poll.Within(t, 20*time.Second, "the predecessor has its effect", func() bool {
 		all, _ := effects(t, s, oldType)
 		return all == 2
 	})
@@ -245,7 +247,7 @@ func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 			base := d.w.Now().UnixMicro()
 			d.send(oldType, base, 1, 0)
 			d.send(oldType, base, 4, 3) // sent by the old primary; 3 was not, and both are lost
-			eventually(t, 20*time.Second, "the lost event waits", func() bool { return len(s.Parked()) == 1 })
+			poll.Within(t, 20*time.Second, "the lost event waits", func() bool { return len(s.Parked()) == 1 })
 			closing := d.send(newType, base, 50, 1)
 			d.send(oldType, base, 60, 50)
 			d.wantWaiting(s, 1)
@@ -255,7 +257,7 @@ func TestAnEventOfARolledBackVersionDoesNotWaitForALostOne(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, 20*time.Second, "what exists has its effects", func() bool {
+			poll.Within(t, 20*time.Second, "what exists has its effects", func() bool {
 				d.w.Advance(5 * time.Second)
 				d.w.TrySettle(50 * time.Millisecond)
 				return countIn(t, s, "SELECT count(DISTINCT number) FROM effect WHERE number IN (1, 50, 60)") == 3 && len(s.Parked()) == 0

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
@@ -20,7 +22,7 @@ func TestServicesWithOneConsumerNameGetAllEvents(t *testing.T) {
 		mail.Publish(typed(oldType, fmt.Sprintf("o-%d", i%20), i), typed(oldType, "", i))
 	}
 	for _, s := range []*rocketflowtest.Service{mail, sms} {
-		eventually(t, 20*time.Second, s.Name+" has all effects", func() bool {
+		poll.Within(t, 20*time.Second, s.Name+" has all effects", func() bool {
 			all, _ := effects(t, s, oldType)
 			return all >= 2*events
 		})

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
@@ -42,7 +44,7 @@ func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 	release := sync.OnceFunc(func() { close(never) })
 	t.Cleanup(release) // before the service stops
 	s.Publish(typed(oldType, "deaf", 1), typed(oldType, "deaf", 2))
-	eventually(t, 20*time.Second, "the handler hangs", func() bool { return calls.Load() > 0 })
+	poll.Within(t, 20*time.Second, "the handler hangs", func() bool { return calls.Load() > 0 })
 	const aggregates, each = 500, 4
 	for n := range each {
 		for from := 0; from < aggregates; from += 100 {
@@ -53,10 +55,10 @@ func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 			s.Publish(batch...)
 		}
 	}
-	eventually(t, 30*time.Second, "the events of all other aggregates have their effects", func() bool {
+	poll.Within(t, 30*time.Second, "the events of all other aggregates have their effects", func() bool {
 		return countIn(t, s, "SELECT count(*) FROM effect WHERE key <> 'deaf'") == aggregates*each
 	})
-	eventually(t, 20*time.Second, "the router names the consumer", func() bool {
+	poll.Within(t, 20*time.Second, "the router names the consumer", func() bool {
 		err := router.Err()
 		return err != nil && strings.Contains(err.Error(), "ledger")
 	})
@@ -64,7 +66,7 @@ func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 		t.Errorf("%d effects of the aggregate whose handler hangs", n)
 	}
 	release() // what returns after its deadline has no effect by that call; the next one has
-	eventually(t, 30*time.Second, "the aggregate goes on", func() bool {
+	poll.Within(t, 30*time.Second, "the aggregate goes on", func() bool {
 		w.Advance(30 * time.Second)
 		w.TrySettle(100 * time.Millisecond)
 		return countIn(t, s, "SELECT count(*) FROM effect WHERE key = 'deaf'") >= 2
@@ -75,7 +77,7 @@ func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 	if n := misordered(t, s); n != 0 {
 		t.Errorf("%d effects out of order", n)
 	}
-	eventually(t, 20*time.Second, "all is well", func() bool { return router.Err() == nil })
+	poll.Within(t, 20*time.Second, "all is well", func() bool { return router.Err() == nil })
 }
 
 // TestAHandlerThatExitsItsGoroutineFailsOnlyItsEvent has a handler end its goroutine, as testing.T.FailNow and testify's
@@ -97,10 +99,10 @@ func TestAHandlerThatExitsItsGoroutineFailsOnlyItsEvent(t *testing.T) {
 	}))
 	s.Publish(typed(oldType, "good", 1), typed(oldType, "bad", 1), typed(oldType, "bad", 2), typed(oldType, "good", 2))
 	s.Publish(typed(oldType, "other", 1))
-	eventually(t, 20*time.Second, "the other aggregates have their effects", func() bool {
+	poll.Within(t, 20*time.Second, "the other aggregates have their effects", func() bool {
 		return countIn(t, s, "SELECT count(*) FROM effect WHERE key <> 'bad'") == 3
 	})
-	eventually(t, 20*time.Second, "the event is parked with a failed attempt", func() bool {
+	poll.Within(t, 20*time.Second, "the event is parked with a failed attempt", func() bool {
 		for _, p := range s.Parked() {
 			if p.Event.Subject == "bad" && p.Attempts > 0 && p.LastError != "" {
 				return true

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -87,7 +89,7 @@ func TestOrdersCloseOnTimeWithoutBrokerTimers(t *testing.T) {
 	if err := timers[0].Stop(bounded(t, 15*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 90*time.Second, "all orders are done", func() bool { return s.count("SELECT count(*) FROM saga WHERE finished_at IS NULL") == 0 })
+	poll.Within(t, 90*time.Second, "all orders are done", func() bool { return s.count("SELECT count(*) FROM saga WHERE finished_at IS NULL") == 0 })
 	for what, sql := range map[string]string{
 		"orders that were not paid and not closed": "SELECT $1 * 2 / 3 - count(*) FROM saga WHERE state = 'closed'",
 		"orders closed before their deadline":      "SELECT count(*) FROM saga g JOIN effect e USING (key) WHERE e.kind = 'closed' AND least(e.at, g.finished_at) < (g.data->>'pay_by')::timestamptz AND $1 > 0",

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
@@ -50,7 +52,7 @@ func TestABrokerOutageLosesAndDoublesNothing(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, 30*time.Second, "events are handled and acked before the outage", func() bool { return handled() == sent && owed() == 0 })
+	poll.Within(t, 30*time.Second, "events are handled and acked before the outage", func() bool { return handled() == sent && owed() == 0 })
 
 	mq.Kill()
 	var slowest time.Duration
@@ -67,19 +69,19 @@ func TestABrokerOutageLosesAndDoublesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	back := time.Now()
-	eventually(t, 30*time.Second, "the events of the outage are handled", func() bool { return handled() == sent })
+	poll.Within(t, 30*time.Second, "the events of the outage are handled", func() bool { return handled() == sent })
 	t.Logf("the slowest transaction took %v; all was handled %v after the broker was back", slowest, time.Since(back))
 
 	for range keys {
 		business()
 	}
-	eventually(t, 10*time.Second, "events are handled after the outage", func() bool { return handled() == sent })
-	eventually(t, 10*time.Second, "nothing is owed", func() bool { return owed() == 0 })
+	poll.Within(t, 10*time.Second, "events are handled after the outage", func() bool { return handled() == sent })
+	poll.Within(t, 10*time.Second, "nothing is owed", func() bool { return owed() == 0 })
 	if n := s.count("SELECT count(*) FROM effect"); n != sent {
 		t.Errorf("%d effects of %d events", n, sent)
 	}
 	if n := s.count(`SELECT count(*) FROM (SELECT number <> row_number() OVER (PARTITION BY key ORDER BY n) AS wrong FROM effect) x WHERE wrong`); n != 0 {
 		t.Errorf("%d effects out of order", n)
 	}
-	eventually(t, 10*time.Second, "the router is well", func() bool { return router.Err() == nil })
+	poll.Within(t, 10*time.Second, "the router is well", func() bool { return router.Err() == nil })
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -143,12 +145,12 @@ func TestAPaymentAndItsDeadlineNeverBothWin(t *testing.T) {
 		t.Fatal(err)
 	}
 	published := time.Since(begun)
-	eventually(t, 60*time.Second, "all orders are finished, and their outcomes published", func() bool {
+	poll.Within(t, 60*time.Second, "all orders are finished, and their outcomes published", func() bool {
 		return s.count("SELECT count(*) FROM saga WHERE finished_at IS NULL") == 0 &&
 			s.count("SELECT count(DISTINCT key) FROM effect WHERE kind LIKE 'outcome %'") == total
 	})
 	// The payments that came too late are skipped, each in its turn.
-	eventually(t, 30*time.Second, "the sagas have read every stream to its end", func() bool {
+	poll.Within(t, 30*time.Second, "the sagas have read every stream to its end", func() bool {
 		return s.count(`SELECT count(*) FROM stream JOIN position p USING (source, topic, subject, sequence) WHERE p.consumer = 'sagas-order'`) == total &&
 			s.count("SELECT count(*) FROM parked") == 0
 	})

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
@@ -67,7 +69,7 @@ func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 		})
 	}))
 	s.Publish(typed(oldType, "", 1), typed(oldType, "", 2))
-	eventually(t, 20*time.Second, "the events are parked", func() bool { return len(s.Parked()) == 2 })
+	poll.Within(t, 20*time.Second, "the events are parked", func() bool { return len(s.Parked()) == 2 })
 	if n, err := testoperator.Of(t, operate.Config{Pool: s.Pool, Schema: s.Schema, Broker: client}).Resend(t.Context(), operate.ResendFilter{All: true}); err != nil || n != 2 {
 		t.Fatalf("%d events sent again: %v; want 2", n, err)
 	}
@@ -123,14 +125,14 @@ func TestAnEventTooOldForTheInboxIsADeadLetter(t *testing.T) {
 	if _, err := client.Send(t.Context(), wire.MessageOf(e)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) == 1 })
+	poll.Within(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) == 1 })
 	if n, err := testoperator.New(t, s.Pool, s.Schema).RetryDeadLetters(t.Context(), operate.ParkedFilter{All: true}); err != nil || n != 1 {
 		t.Fatalf("%d dead letters made due: %v; want 1", n, err)
 	}
-	eventually(t, 20*time.Second, "it has its effect", func() bool {
+	poll.Within(t, 20*time.Second, "it has its effect", func() bool {
 		w.Advance(time.Second)
 		all, _ := effects(t, s, oldType)
 		return all == 1
 	})
-	eventually(t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked())+len(s.DeadLetters()) == 0 })
+	poll.Within(t, 10*time.Second, "nothing waits", func() bool { return len(s.Parked())+len(s.DeadLetters()) == 0 })
 }

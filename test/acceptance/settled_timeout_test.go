@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
@@ -78,7 +80,7 @@ func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 		})
 	}))
 	armSoon(w, s, timer)
-	eventually(t, 20*time.Second, "the event is a dead letter", func() bool {
+	poll.Within(t, 20*time.Second, "the event is a dead letter", func() bool {
 		w.Advance(time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 		return len(s.DeadLetters()) == 1
@@ -109,7 +111,7 @@ func TestATimeoutWithoutItsFenceIsADeadLetter(t *testing.T) {
 		r.Handle("fees", worldDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
 	}))
 	armSoon(w, s, timer)
-	eventually(t, 20*time.Second, "the event is a dead letter that names the fence", func() bool {
+	poll.Within(t, 20*time.Second, "the event is a dead letter that names the fence", func() bool {
 		w.Advance(time.Minute)
 		w.TrySettle(50 * time.Millisecond)
 		dead := s.DeadLetters()
@@ -140,7 +142,7 @@ func TestAForgedTimeoutHasNoEffect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) > 0 })
+	poll.Within(t, 20*time.Second, "the event is a dead letter", func() bool { return len(s.DeadLetters()) > 0 })
 	w.TrySettle(time.Second)
 	if all, _ := effects(t, s, "fee"); all != 0 || len(s.DeadLetters()) != 1 {
 		t.Errorf("%d effects, %d dead letters; want 0 and 1", all, len(s.DeadLetters()))

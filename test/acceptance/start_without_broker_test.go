@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/testbroker"
@@ -49,9 +51,9 @@ func TestAServiceStartsAndCommitsWhileTheBrokerIsAway(t *testing.T) {
 	}
 	restart()
 	back := time.Now()
-	eventually(t, 30*time.Second, "what was owed is handled", func() bool { return handled(number) })
+	poll.Within(t, 30*time.Second, "what was owed is handled", func() bool { return handled(number) })
 	t.Logf("what was owed is handled %v after the broker came", time.Since(back))
-	eventually(t, 10*time.Second, "all is well", func() bool { return router.Err() == nil && client.Ping(t.Context()) == nil })
+	poll.Within(t, 10*time.Second, "all is well", func() bool { return router.Err() == nil && client.Ping(t.Context()) == nil })
 
 	mq.Kill()
 	publishUnordered := func(key string) {
@@ -64,12 +66,12 @@ func TestAServiceStartsAndCommitsWhileTheBrokerIsAway(t *testing.T) {
 	restart()
 	back = time.Now()
 	publishUnordered("new")
-	eventually(t, 30*time.Second, "what is new is handled", func() bool { return s.count("SELECT count(*) FROM effect WHERE key = 'new'") == 1 })
+	poll.Within(t, 30*time.Second, "what is new is handled", func() bool { return s.count("SELECT count(*) FROM effect WHERE key = 'new'") == 1 })
 	if took := time.Since(back); took > 5*time.Second {
 		t.Errorf("what is new was handled %v after the broker was back", took)
 	} else {
 		t.Logf("what is new was handled %v after the broker was back", took)
 	}
-	eventually(t, 30*time.Second, "what came meanwhile is handled", func() bool { return s.count("SELECT count(*) FROM effect WHERE key = 'meanwhile'") == 1 })
+	poll.Within(t, 30*time.Second, "what came meanwhile is handled", func() bool { return s.count("SELECT count(*) FROM effect WHERE key = 'meanwhile'") == 1 })
 	t.Logf("and all %v after", time.Since(back))
 }

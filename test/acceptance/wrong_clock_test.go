@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketflow/rocketflow/test/poll"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -34,7 +36,7 @@ func TestAPublishersWrongClockChangesNoRetention(t *testing.T) {
 			if err := s.publish(box, ordered, unordered); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 20*time.Second, "both are handled", func() bool { return s.count("SELECT count(*) FROM effect") == 2 })
+			poll.Within(t, 20*time.Second, "both are handled", func() bool { return s.count("SELECT count(*) FROM effect") == 2 })
 			if n := s.count("SELECT count(*) FROM parked"); n != 0 {
 				t.Errorf("%d events wait or are dead letters", n)
 			}
