@@ -45,6 +45,10 @@ test-postgres: build ## Only the tests of outbox, handlers, saga, timeout and mi
 test-real: build ## Only the part of the tests that a real RocketMQ matters for
 	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real
 
+.PHONY: test-real-own
+test-real-own: build ## All tests of the driver with its own transport, on a real RocketMQ
+	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real-own
+
 .PHONY: bench
 bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute
 	go vet -C bench/peers ./...
