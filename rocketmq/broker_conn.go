@@ -102,7 +102,7 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 		return nil, printable.Errorf("broker %s: %w", b.name, err)
 	}
 	// The state changes only once the broker has answered the heartbeat: a producer group that sees the connection up can rely
-	// on its checks. It changes under the lock, so that whoever unregisters finds each connection that has registered.
+	// on its checks. It changes under the lock, so that unregister finds each connection that has registered.
 	b.registering.Lock()
 	defer b.registering.Unlock()
 	response, err := b.register(ctx, conn)
@@ -187,7 +187,7 @@ func (b *brokerConn) setDown(err error) {
 		b.user.onBrokerDown(b, err)
 	}
 	if changed && errors.As(err, new(*remoting.TLSError)) {
-		b.client.log.Error("no TLS connection to a broker can be made; it is tried again: mend what the error says", keyBroker, b.name, keyError, err)
+		b.client.log.Error("no TLS connection to a broker can be made; it is tried again: fix what the error names", keyBroker, b.name, keyError, err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 const (
@@ -30,9 +30,6 @@ const (
 	grantsTimeout = 3 * time.Second // of a check of a consumer's grants
 	listedTimeout = 3 * time.Second // of a check that brokers list a consumer
 )
-
-// groupName matches the names of groups that RocketMQ 5.5 accepts; older brokers accept longer ones.
-var groupName = regexp.MustCompile(`^[%|A-Za-z0-9_-]{1,120}$`)
 
 // consumer implements broker.Consumer. It has one instance at a time. One of rocketmq-client-go is replaced when a broker has come
 // back: see restart.
@@ -68,7 +65,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		s.Topics[i] = c.config.wireName(topic)
 	}
 	switch {
-	case !groupName.MatchString(s.Group):
+	case !valid.IsGroup(s.Group):
 		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as the name of a group", broker.ErrIllegal))
 	case len(s.Topics) == 0:
 		return fail(fmt.Errorf("%w: no topic", broker.ErrIllegal))

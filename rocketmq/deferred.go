@@ -95,13 +95,13 @@ func (c *Client) tryDeferred(ctx context.Context) (left int) {
 		case err == nil:
 			c.log.Info("a call that waited for a broker has succeeded", keyWhat, call.what)
 		case refused(err) && fmt.Sprint(before) != err.Error():
-			c.log.Error("a call that waited for a broker was refused; it is repeated: mend what the error says", keyWhat, call.what, keyError, err)
+			c.log.Error("a call that waited for a broker was refused; it is repeated: fix what the error names", keyWhat, call.what, keyError, err)
 		}
 	}
 	return left
 }
 
-// refused reports whether an error is a refusal that someone has to mend.
+// refused reports whether an error is a refusal that only an operator can fix.
 func refused(err error) bool {
 	return errors.Is(err, broker.ErrRejected) || errors.As(err, new(*remoting.TLSError))
 }

@@ -16,7 +16,7 @@
 //		})
 //
 // With [Config].TLS all connections use TLS, verified, if need be with a certificate of the client; docs/security.md has the settings of
-// RocketMQ. What someone has to mend, such as an authority that is not trusted, is an error of [Open] that says which (TestOpenSaysWhatPreventsTLS).
+// RocketMQ. What only an operator can fix, such as an authority that is not trusted, is an error of [Open] that says which (TestOpenSaysWhatPreventsTLS).
 //
 // Topics must exist: create them with [Client.CreateTopics], or with `mqadmin updateTopic`. A program opens one Client. For a readiness
 // probe there is [Client.Ping]; for metrics, [Listener]. The delivery contract is in package broker; tests can use the embedded broker in
@@ -102,12 +102,12 @@
 // delivered meanwhile, and delivered again if the process crashes.
 //
 // Serial consumers. A serial consumer may return only success and suspend, and suspend without a pause is a busy loop. The driver sets the
-// pause each time (GlobalOrder). When a queue moves to another process nobody reads it for up to 80 s.
+// pause each time (GlobalOrder). When a queue moves to another process it is not read for up to 80 s.
 //
 // Stopping. The client's Shutdown waits for no handler and loses results that come later; for a consumer that never started it panics. The
 // driver first waits for running handlers (DrainOnStop), and doesn't shut down what never started. Shutdown also doesn't unregister the
 // consumer, and closes its connection even while a heartbeat is in flight: then the broker may list the consumer for two more minutes,
-// while nobody reads its queues. The driver calls Shutdown when no heartbeat should be in flight: see Config.StopQuietPeriod
+// while its queues are not read. The driver calls Shutdown when no heartbeat should be in flight: see Config.StopQuietPeriod
 // (TestStopRemovesConsumersFromTheirGroup).
 //
 // Starting. A consumer without grants starts without an error and gets no messages. Subscribe checks the grants first (TestCredentials,
@@ -135,7 +135,7 @@
 // client makes no TLS connections that it verifies: Config.TLS needs the transport Own, and Open refuses it with ClientGo.
 //
 // A process that is killed within about a millisecond of a heartbeat of its consumers may stay a member of their groups until the broker
-// has missed its heartbeats for two minutes, and nobody reads its queues until then: the broker has handled the end of the connection before
+// has missed its heartbeats for two minutes, and its queues are not read until then: the broker has handled the end of the connection before
 // the heartbeat (TestDeadMembersStayListed in package rocketmqtest). The messages of these queues are late, not lost. It often happens to a process that
 // is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout shortens the two minutes:
 // 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
 // Listener has functions that a Client calls when something happens, for metrics and tests. A nil function is not called. They are
@@ -105,22 +106,12 @@ func Tee(listeners ...*Listener) *Listener {
 		if l == nil {
 			continue
 		}
-		tee(&all.BrokerUp, l.BrokerUp)
-		tee(&all.BrokerDown, l.BrokerDown)
-		tee(&all.CheckAnswered, l.CheckAnswered)
-		tee(&all.CheckDropped, l.CheckDropped)
-		tee(&all.HandlerFailed, l.HandlerFailed)
-		tee(&all.ConsumerRestarted, l.ConsumerRestarted)
+		listen.Tee(&all.BrokerUp, l.BrokerUp)
+		listen.Tee(&all.BrokerDown, l.BrokerDown)
+		listen.Tee(&all.CheckAnswered, l.CheckAnswered)
+		listen.Tee(&all.CheckDropped, l.CheckDropped)
+		listen.Tee(&all.HandlerFailed, l.HandlerFailed)
+		listen.Tee(&all.ConsumerRestarted, l.ConsumerRestarted)
 	}
 	return &all
-}
-
-func tee[I any](all *func(I), fn func(I)) {
-	first := *all
-	switch {
-	case first == nil:
-		*all = fn
-	case fn != nil:
-		*all = func(i I) { first(i); fn(i) }
-	}
 }

@@ -15,7 +15,7 @@ import (
 
 // shutdownWindow finds a moment at which a consumer of rocketmq-client-go can disconnect while none of its heartbeats is in
 // flight. The client closes the connection whatever is in flight on it. If that is a heartbeat, a broker may handle the end of
-// the connection first and the heartbeat second: it then lists the consumer for two more minutes, and nobody reads the queues
+// the connection first and the heartbeat second: it then lists the consumer for two more minutes, and no consumer reads the queues
 // that it assigns to it. (RocketMQ 5.3.3 did so with one in eight of the consumers that stopped just after they or others had
 // joined: TestStopRemovesConsumersFromTheirGroup.)
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // transactionProducer implements broker.TransactionProducer. It sends half messages by the client's transport, and ends
@@ -28,7 +29,7 @@ func (c *Client) OpenTransactionProducer(ctx context.Context, group string, chec
 		return nil, printable.Errorf("open transaction producer %s: %w", group, err)
 	}
 	group = c.config.wireName(group)
-	if !groupName.MatchString(group) {
+	if !valid.IsGroup(group) {
 		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as the name of a group", broker.ErrIllegal))
 	}
 	p := &transactionProducer{client: c, group: group}

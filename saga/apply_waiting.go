@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
@@ -35,7 +36,7 @@ func (s *Saga[S]) storeWaiting(ctx context.Context, tx rocketflow.Tx, i Instance
 		return wrap(err)
 	}
 	tx.AfterCommit(func() {
-		notify(s.engine.cfg.Listener.Waiting, w)
+		listen.Notify(s.engine.cfg.Listener.Waiting, w)
 		if !begun {
 			s.engine.recheck(i.Name, i.Key) // it may have begun in a transaction that this one did not see
 		}
@@ -63,7 +64,7 @@ type waitingRow struct {
 }
 
 // applyAll applies the waiting events that the saga's state accepts, one after the other in order of arrival, until the
-// state accepts none of the rest. The saga's row is locked. A function that fails takes back only its own effects, and its
+// state accepts none of those that are left. The saga's row is locked. A function that fails takes back only its own effects, and its
 // event waits for another attempt.
 //
 // An event that waits for the beginning does not lock the saga's row, so its transaction may commit at any time meanwhile. It
@@ -188,10 +189,10 @@ func (s *Saga[S]) recordFailure(ctx context.Context, tx rocketflow.Tx, i Instanc
 	}
 	tx.AfterCommit(func() {
 		if !d.failed {
-			notify(s.engine.cfg.Listener.WaitRetry, info)
+			listen.Notify(s.engine.cfg.Listener.WaitRetry, info)
 			return
 		}
-		notify(s.engine.cfg.Listener.WaitFailed, info)
+		listen.Notify(s.engine.cfg.Listener.WaitFailed, info)
 		s.engine.cfg.Logger.Error("a waiting event of a saga failed and is not tried again; look at it with `rocketflow inspect saga`, then retry or discard it",
 			keySaga, i.Name, keyKey, i.Key, keyState, i.State, keyType, w.event.Type, keyEvent, w.event.ID, keyAttempts, d.attempts,
 			keyError, errorText(failure))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -105,7 +106,7 @@ func (e *Engine) expireDue(ctx context.Context, name string) (int, error) {
 		counts[x.Type]++
 	}
 	for _, x := range expired {
-		notify(e.cfg.Listener.WaitExpired, x.WaitInfo)
+		listen.Notify(e.cfg.Listener.WaitExpired, x.WaitInfo)
 		if n := counts[x.Type]; n > 0 {
 			counts[x.Type] = 0 // one line for each type
 			e.cfg.Logger.Error("events waited too long for a state of their saga that accepts them, and are not applied any more; "+

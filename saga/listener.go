@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
 // TransitionInfo describes a committed transition, or the beginning of a saga.
@@ -105,13 +106,6 @@ type Listener struct {
 	WaitExpired func(WaitInfo)
 }
 
-// notify calls a listener's function, unless it is nil.
-func notify(fn func(WaitInfo), i WaitInfo) {
-	if fn != nil {
-		fn(i)
-	}
-}
-
 // guarded returns a copy whose functions can't panic or end the goroutine of their caller. l may be nil.
 func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	var all Listener
@@ -135,24 +129,13 @@ func Tee(listeners ...*Listener) *Listener {
 		if l == nil {
 			continue
 		}
-		tee(&all.Moved, l.Moved)
-		tee(&all.Ignored, l.Ignored)
-		tee(&all.Expired, l.Expired)
-		tee(&all.Waiting, l.Waiting)
-		tee(&all.WaitRetry, l.WaitRetry)
-		tee(&all.WaitFailed, l.WaitFailed)
-		tee(&all.WaitExpired, l.WaitExpired)
+		listen.Tee(&all.Moved, l.Moved)
+		listen.Tee(&all.Ignored, l.Ignored)
+		listen.Tee(&all.Expired, l.Expired)
+		listen.Tee(&all.Waiting, l.Waiting)
+		listen.Tee(&all.WaitRetry, l.WaitRetry)
+		listen.Tee(&all.WaitFailed, l.WaitFailed)
+		listen.Tee(&all.WaitExpired, l.WaitExpired)
 	}
 	return &all
-}
-
-// tee makes *all call fn after what it called before.
-func tee[I any](all *func(I), fn func(I)) {
-	first := *all
-	switch {
-	case first == nil:
-		*all = fn
-	case fn != nil:
-		*all = func(i I) { first(i); fn(i) }
-	}
 }

@@ -52,7 +52,7 @@ WITH old AS (
 SELECT pg_catalog.count(*) FROM gone
 
 -- name: DeleteOldWaiting
--- Waiting events that failed or expired, and that nobody retried or discarded.
+-- Waiting events that failed or expired and were neither retried nor discarded.
 WITH old AS (
     SELECT id FROM {schema}.saga_waiting
     WHERE status IN ('failed', 'expired') AND changed_at < now() - pg_catalog.make_interval(secs => $1::float8)

@@ -63,7 +63,7 @@ func (e *Engine) deleteOldWaiting(ctx context.Context) error {
 			return fmt.Errorf("delete waiting events: %w", err)
 		}
 		if n > 0 {
-			e.cfg.Logger.Warn("waiting events that had failed or expired were deleted, because nobody retried or discarded them within the retention; "+
+			e.cfg.Logger.Warn("waiting events that had failed or expired were deleted, because they were neither retried nor discarded within the retention; "+
 				"the line names one of them", append(first, keyEvents, n)...)
 		}
 		if n < retentionBatch {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 	"github.com/rocketflow/rocketflow/internal/valid"
@@ -172,9 +173,9 @@ func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bo
 		return false, printable.Errorf("disarm timeout %s of %s: %w", name, key, err)
 	}
 	if tx, ok := tx.(rocketflow.Tx); ok {
-		tx.AfterCommit(func() { notify(s.cfg.Listener.Disarmed, i) })
+		tx.AfterCommit(func() { listen.Notify(s.cfg.Listener.Disarmed, i) })
 	} else {
-		notify(s.cfg.Listener.Disarmed, i)
+		listen.Notify(s.cfg.Listener.Disarmed, i)
 	}
 	return true, nil
 }
@@ -185,7 +186,7 @@ func (s *Scheduler) Disarm(ctx context.Context, tx pgx.Tx, key, name string) (bo
 func (s *Scheduler) handOverAfterCommit(tx rocketflow.Tx, e rocketflow.Event, at time.Time, horizon time.Duration) {
 	h := handOver{event: e, dueAt: at, dueHere: s.cfg.Clock.Now().Add(at.Sub(e.Time))}
 	tx.AfterCommit(func() {
-		notify(s.cfg.Listener.Armed, Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, DueAt: at, Late: e.Time.Sub(at)})
+		listen.Notify(s.cfg.Listener.Armed, Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, DueAt: at, Late: e.Time.Sub(at)})
 		switch {
 		case at.Sub(e.Time) <= horizon:
 			s.enqueue(h)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -83,7 +84,7 @@ func (s *Scheduler) reportStuck(page []handOver, now time.Time) {
 		}
 		i := h.info()
 		i.Late = now.Sub(h.dueAt)
-		notify(s.cfg.Listener.Stuck, i)
+		listen.Notify(s.cfg.Listener.Stuck, i)
 		t := eventType{i.Topic, i.Type}
 		if counts[t] == 0 {
 			continue

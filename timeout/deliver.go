@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
@@ -135,9 +136,9 @@ func (s *Scheduler) sendDue(stopping, requests context.Context, due []handOver, 
 		i := h.info()
 		i.Late = now.Sub(h.dueAt)
 		if h.sends == 1 && !h.handedOver && i.Late < s.cfg.SweepGrace {
-			notify(s.cfg.Listener.HandedOver, i) // it fires from Postgres
+			listen.Notify(s.cfg.Listener.HandedOver, i) // it fires from Postgres
 		} else {
-			notify(s.cfg.Listener.Recovered, i)
+			listen.Notify(s.cfg.Listener.Recovered, i)
 		}
 	}
 }
@@ -160,7 +161,7 @@ func (s *Scheduler) scheduleSoon(stopping, requests context.Context, soon []hand
 			if err == nil {
 				i := h.info()
 				i.Late = now.Sub(h.dueAt)
-				notify(s.cfg.Listener.Recovered, i)
+				listen.Notify(s.cfg.Listener.Recovered, i)
 			} else if !errors.Is(err, broker.ErrRejected) {
 				unreachable.Store(true)
 			}

@@ -75,7 +75,7 @@
 //
 // # Stuck timeouts
 //
-// A timeout stays armed as long as nobody handles its event, because there is no consumer or because the event is a dead
+// A timeout stays armed as long as its event is not handled, because there is no consumer or because the event is a dead
 // letter. If the event was sent ten times and the timeout is overdue for longer than Config.StuckAfter, the timeout is
 // reported once to the [Listener] and in the log, and its event is sent once a day. `rocketflow inspect timeouts` shows how
 // often each event was sent.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/fencing"
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -40,10 +41,10 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 		case err != nil:
 			return err
 		case !armed:
-			notify(s.cfg.Listener.Stale, i)
+			listen.Notify(s.cfg.Listener.Stale, i)
 			return nil
 		case i.Late < 0:
-			notify(s.cfg.Listener.TooEarly, i)
+			listen.Notify(s.cfg.Listener.TooEarly, i)
 			return &rocketflow.RetryAfterError{After: -i.Late}
 		}
 		f := &firing{key: e.TimeoutKey, name: e.TimeoutName, epoch: e.ID}
@@ -56,10 +57,10 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 			return err
 		}
 		if !fired {
-			notify(s.cfg.Listener.Stale, i)
+			listen.Notify(s.cfg.Listener.Stale, i)
 			return printable.Errorf("timeout %s of %s: %w", f.name, f.key, rocketflow.ErrStale)
 		}
-		tx.AfterCommit(func() { notify(s.cfg.Listener.Fired, i) })
+		tx.AfterCommit(func() { listen.Notify(s.cfg.Listener.Fired, i) })
 		return nil
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -117,7 +118,7 @@ func (s *Scheduler) handOverArmed(ctx context.Context, h handOver) error {
 	if err := s.send(ctx, []handOver{h})[0]; err != nil {
 		return err
 	}
-	notify(s.cfg.Listener.HandedOver, h.info())
+	listen.Notify(s.cfg.Listener.HandedOver, h.info())
 	return nil
 }
 
@@ -133,14 +134,14 @@ func (s *Scheduler) schedule(ctx context.Context, h handOver) error {
 		}
 		return printable.Errorf("schedule timeout %s of %s: %w", h.event.TimeoutName, h.event.TimeoutKey, err)
 	}
-	notify(s.cfg.Listener.HandedOver, h.info())
+	listen.Notify(s.cfg.Listener.HandedOver, h.info())
 	return nil
 }
 
 func (s *Scheduler) reportFailure(h handOver, err error) {
 	i := h.info()
 	i.Err = err
-	notify(s.cfg.Listener.HandOverFailed, i)
+	listen.Notify(s.cfg.Listener.HandOverFailed, i)
 	// Debug, because an unreachable broker causes one line for each timeout. The sweep logs a warning with their number.
 	s.cfg.Logger.Debug("the broker did not accept a timeout; the sweep hands it over again", keyKey, i.Key, keyName, i.Name, keyError, err)
 }

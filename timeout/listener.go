@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
 // Info describes a timeout to a Listener.
@@ -75,13 +76,6 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	return &all
 }
 
-// notify calls a listener's function, unless it is nil.
-func notify(fn func(Info), i Info) {
-	if fn != nil {
-		fn(i)
-	}
-}
-
 // Tee returns a Listener that calls the functions of all listeners, in order. Nil listeners are skipped.
 func Tee(listeners ...*Listener) *Listener {
 	var all Listener
@@ -91,19 +85,8 @@ func Tee(listeners ...*Listener) *Listener {
 			continue
 		}
 		for name, fn := range l.functions() {
-			tee(combined[name], *fn)
+			listen.Tee(combined[name], *fn)
 		}
 	}
 	return &all
-}
-
-// tee makes *all call fn after what it called before.
-func tee(all *func(Info), fn func(Info)) {
-	first := *all
-	switch {
-	case first == nil:
-		*all = fn
-	case fn != nil:
-		*all = func(i Info) { first(i); fn(i) }
-	}
 }

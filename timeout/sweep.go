@@ -16,7 +16,7 @@ const (
 	lookInterval = 200 * time.Millisecond
 )
 
-// sweeper sweeps in one goroutine of a Scheduler: at least every SweepInterval, when a timeout comes due that it knows of, and
+// sweeper sweeps in one goroutine of a Scheduler: at least every SweepInterval, when the next known timeout is due, and
 // without a pause as long as it finds full pages.
 type sweeper struct {
 	*Scheduler

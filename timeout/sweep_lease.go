@@ -12,12 +12,12 @@ import (
 // sweepLeaseName is the name of the lease of the sweep, in the table lease.
 const sweepLeaseName = "timeout sweep"
 
-// minLeaseTTL is the shortest time for which the lease is taken. For as long nobody looks for the next timeout after its
-// holder died: the others sweep every SweepInterval meanwhile.
+// minLeaseTTL is the shortest time for which the lease is taken. After its holder died the next timeout is not
+// looked up for as long: the other schedulers sweep every SweepInterval meanwhile.
 const minLeaseTTL = 4 * time.Second
 
 // sweepLease is the lease whose holder looks for the time of the next timeout. The other schedulers sweep as well, but only
-// every SweepInterval: rows are claimed, so a lease that two hold for a moment does no harm.
+// every SweepInterval: rows are claimed, so two holders at once don't send a timeout twice.
 type sweepLease struct {
 	scheduler *Scheduler
 	holder    uuid.UUID

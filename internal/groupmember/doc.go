@@ -8,6 +8,6 @@
 // Flow control: for each queue at most Config.MaxBuffered messages and Config.MaxBufferedBytes of their bodies wait in
 // memory. While they do, the queue isn't pulled.
 //
-// The package knows no connections: the driver gives it a [Network], sends the heartbeats that make it known to the
+// The package makes no connections: the driver provides a [Network], sends the heartbeats that make it known to the
 // brokers, and calls [Member.Rebalance] when the group, the topics or a connection changed.
 package groupmember

@@ -51,7 +51,7 @@ type Config struct {
 	MaxBufferedBytes int // bytes of their bodies. Defaults to 32 MiB.
 
 	// Handle handles a message and returns true when it is settled for the group. It returns false, without having settled
-	// it, when stop is closed and the message can be left to whoever reads the queue next. ctx ends when the patience of Stop
+	// it, when stop is closed and the message can be left to the next reader of the queue. ctx ends when the patience of Stop
 	// ends.
 	Handle func(ctx context.Context, stop <-chan struct{}, m Message) bool
 
@@ -96,7 +96,7 @@ func New(c Config) *Member {
 	return m
 }
 
-// Start begins to read. It returns at once; Err tells what doesn't work.
+// Start begins to read. It returns at once; Err returns why queues aren't read.
 func (m *Member) Start() {
 	_ = m.group.Start(context.Background(), func(context.Context) error { // begin never fails
 		m.group.Go(func(ctx context.Context) {

@@ -184,7 +184,7 @@ const (
 	pullSubscribes = 1 << 2 // it contains the subscription
 )
 
-const maxPull = 256 // messages that are asked for in one request; brokers give up to 32
+const maxPull = 256 // messages that one request asks for; brokers return up to 32
 
 // emptyPause is the least time from one pull to the next while a broker answers at once that there is no message.
 const emptyPause = 50 * time.Millisecond

@@ -1,5 +1,5 @@
 // Package listen has the helpers with which each package implements its Listener, a struct of functions: the default of a
-// function that is nil, and the combination of the same function of several listeners.
+// function that is nil, its call, and the combination of the same function of several listeners.
 package listen
 
 // Default sets a listener's function to one that does nothing if it is nil.
@@ -17,5 +17,12 @@ func Tee[A any](all *func(A), fn func(A)) {
 		*all = fn
 	case fn != nil:
 		*all = func(a A) { first(a); fn(a) }
+	}
+}
+
+// Notify calls fn unless it is nil.
+func Notify[A any](fn func(A), a A) {
+	if fn != nil {
+		fn(a)
 	}
 }

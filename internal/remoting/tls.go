@@ -96,7 +96,7 @@ func connect(ctx context.Context, address string, config *tls.Config) (net.Conn,
 
 // Explain returns err, the error of a Call. If the connection ended before the first response because of TLS, it returns an
 // error that wraps a *TLSError: a server that refuses the client's certificate does so after the handshake, and one that expects
-// TLS, or doesn't, hangs up without a response. To tell these from a server that has gone, Explain makes connections of its own,
+// TLS, or doesn't, closes the connection without a response. To tell these from a server that has gone, Explain makes connections of its own,
 // without sending anything but a request for a route. ctx bounds that, as does a time of some seconds.
 func (c *Conn) Explain(ctx context.Context, err error) error {
 	cause := c.Err()
@@ -134,7 +134,7 @@ func explainHandshake(ctx context.Context, address string, config *tls.Config, e
 	if !isNetworkError(err) { // such as that of a function in config
 		return &TLSError{Address: address, Problem: HandshakeRefused, Err: err}
 	}
-	// A server without TLS hangs up, and so does one that is just stopped. Only the former answers a request without TLS and hangs up
+	// A server without TLS closes the connection, and so does one that is just stopped. Only the former responds to a request without TLS and closes
 	// again.
 	if ctx.Err() == nil && speaksPlaintext(ctx, address) {
 		again, cancel := context.WithTimeout(ctx, probeTimeout)
