@@ -397,3 +397,36 @@ func TestLatePullDoesntUndoTheStoredOffset(t *testing.T) {
 		}
 	}
 }
+
+// A lock that the broker grants late is released all the same: the queue's next reader gets it at once.
+func TestLateLockIsReleased(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1)
+	release, held := make(chan struct{}), make(chan struct{}, 10)
+	remove := b.server.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if r.Name != "LOCK_BATCH_MQ" {
+			return rocketmqtest.Pass
+		}
+		held <- struct{}{}
+		return rocketmqtest.HoldUntil(release)
+	})
+	serial := func(c *groupmember.Config) { c.Serial = true }
+	m := b.join(serial)
+	<-held
+	stopped := make(chan error, 1)
+	go func() { stopped <- m.Stop(t.Context()) }()
+	poll.Until(t, "the member gives up its queue", func() bool { return len(m.Queues()) == 0 })
+	close(release)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	m.leave()
+	b.send(0, "0")
+	began := time.Now()
+	b.join(serial)
+	b.await(1)
+	if took := time.Since(began); took > 20*time.Second { // a lock that nobody releases expires after a minute
+		t.Errorf("the next reader waited for %v", took)
+	}
+}

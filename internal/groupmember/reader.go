@@ -29,6 +29,9 @@ type reader struct {
 	placed  chan struct{} // closed once window is set
 	handled chan struct{} // closed when no handler of the queue runs any more, after stop
 
+	locking sync.Mutex   // held while the lock is got, renewed or released, and guards what follows
+	asked   bool         // the lock was requested, so it may be held
+	left    bool         // the lock was released for good
 	locked  atomic.Int64 // when the lock was got or renewed, in nanoseconds since 1970
 	storing sync.Mutex   // held while the offset is stored, and guards stored
 	stored  int64        // what the broker knows; -1: unknown
@@ -146,6 +149,12 @@ func (r *reader) call(ctx context.Context, timeout time.Duration, request *remot
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return r.member.config.Network.Call(ctx, r.queue.Broker, request)
+}
+
+// change is call for a request that changes something at the broker. It waits for the response whatever becomes of ctx: brokers
+// handle requests in parallel, so one that was given up could take effect after a later one, and undo it.
+func (r *reader) change(ctx context.Context, request *remoting.Command) (*remoting.Command, error) {
+	return r.call(context.WithoutCancel(ctx), callTimeout, request)
 }
 
 // place learns where the group goes on in the queue: behind what it has settled, or at the oldest message.
@@ -362,7 +371,7 @@ func (r *reader) storeOffset(ctx context.Context) error {
 	if offset == 0 || offset == r.stored && r.err() == nil {
 		return nil
 	}
-	_, err := r.call(ctx, callTimeout, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))
+	_, err := r.change(ctx, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))
 	if err != nil {
 		r.stored = -1
 		return fmt.Errorf("store offset: %w", err)
@@ -374,8 +383,11 @@ func (r *reader) storeOffset(ctx context.Context) error {
 // leave stores the offset and releases the lock.
 func (r *reader) leave(ctx context.Context) {
 	r.store(ctx)
-	if r.member.config.Serial && r.locked.Load() != 0 {
-		_, _ = r.call(ctx, callTimeout, r.lockRequest(remoting.UnlockQueues)) // else it expires
+	r.locking.Lock()
+	defer r.locking.Unlock()
+	r.left = true
+	if r.asked {
+		_, _ = r.change(ctx, r.lockRequest(remoting.UnlockQueues)) // else it expires
 	}
 }
 
@@ -396,11 +408,20 @@ func (r *reader) lockRequest(code remoting.Code) *remoting.Command {
 	return &remoting.Command{Code: code, Ext: map[string]string{"bname": r.queue.Broker}, Body: body}
 }
 
-var errLocked = errors.New("another member of the group holds the queue's lock")
+var (
+	errLocked = errors.New("another member of the group holds the queue's lock")
+	errLeft   = errors.New("the queue is given up")
+)
 
 // lock gets or renews the lock of the queue.
 func (r *reader) lock(ctx context.Context) error {
-	answer, err := r.call(ctx, callTimeout, r.lockRequest(remoting.LockQueues))
+	r.locking.Lock()
+	defer r.locking.Unlock()
+	if r.left {
+		return errLeft
+	}
+	r.asked = true
+	answer, err := r.change(ctx, r.lockRequest(remoting.LockQueues))
 	if err != nil {
 		return fmt.Errorf("lock queue: %w", err)
 	}
