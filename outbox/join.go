@@ -166,11 +166,7 @@ func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
 	if s.xid == "" { // it has written nothing, so there was nothing that could fail to commit
 		return s.lazy != nil || isPgx(s.base)
 	}
-	scan := func(rows pgx.Rows) (err error) {
-		committed, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
-		return err
-	}
-	if err := s.outbox.query(ctx, scan, "WasCommitted", s.xid); err != nil {
+	if err := s.outbox.db().QueryRow(ctx, s.outbox.queries.Get("WasCommitted"), s.xid).Scan(&committed); err != nil {
 		s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up whether a joined transaction is committed", "error", err)
 		return false
 	}
