@@ -104,10 +104,10 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 		return true
 	case fromHandler && own.late: // the passed deadline closed the connection
 		return false
+	case isConflict(err): // first, because it may be the cause of ErrTxCommitRollback
+		return try < conflicts
 	case errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
 		return false
-	case isConflict(err):
-		return try < conflicts
 	case lost: // perhaps by the handler, which terminated its backend or left it idle for too long
 	case fromHandler, fromPostgres && !pgerror.IsUnavailable(err):
 		return false

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -66,6 +67,7 @@ func (t *tx) AfterCommit(fn func()) {
 		ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
 		defer cancel()
 		c.marker, err = s.leaveMarker(ctx)
+		s.logged = cmp.Or(s.logged, err)
 	}
 	if err != nil {
 		s.outbox.log.Error("a function of AfterCommit will not be called: register it before the transaction ends", "error", err)
