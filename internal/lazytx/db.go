@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/pgerror"
 )
 
@@ -17,15 +18,37 @@ var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
 // DB runs rocketflow's own statements, each in a transaction of its own at read committed. A statement outside of a
 // transaction would have the default isolation level. BEGIN and COMMIT go with the statement, so that it takes one round trip.
-// All methods are safe for concurrent use.
+// Exec and QueryRow run it again after a conflict, see Retry. All methods are safe for concurrent use.
 type DB struct{ pool *pgxpool.Pool }
 
 // On returns a DB that takes its connections from pool.
 func On(pool *pgxpool.Pool) DB { return DB{pool} }
 
-// maxConflicts is how often Exec and Row.Scan run a statement again at once after a conflict with another transaction. At
-// read committed that is a deadlock, or a row that was moved to another partition.
+// maxConflicts is how often Retry calls a function again.
 const maxConflicts = 3
+
+// Retry calls fn, which runs one transaction, and calls it again at once, a few times, if Postgres rolled the transaction back
+// because of a conflict with another one. At read committed that is a deadlock, a lock that was not available in time, or a row
+// that was moved to another partition. fn must set its results anew.
+func Retry(ctx context.Context, fn func() error) error {
+	for try := 0; ; try++ {
+		err := fn()
+		if err == nil || try == maxConflicts || !pgerror.IsConflict(err) || !NotCommitted(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// Within runs fn in a transaction of transactor: at read committed if it has a method WithinTx, as *outbox.Outbox has.
+func Within(ctx context.Context, transactor rocketflow.Transactor, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
+	t, ok := transactor.(interface {
+		WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error
+	})
+	if ok {
+		return t.WithinTx(ctx, ReadCommitted, fn)
+	}
+	return transactor.Within(ctx, fn)
+}
 
 // Exec runs a statement. An error doesn't always mean that it took no effect, see NotCommitted.
 func (d DB) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
@@ -50,14 +73,11 @@ func (r row) Scan(dest ...any) error { return r.scan(dest) }
 
 // run runs a statement whose result is read by what read registers.
 func (d DB) run(ctx context.Context, sql string, args []any, read func(*pgx.QueuedQuery)) error {
-	for try := 0; ; try++ {
+	return Retry(ctx, func() error {
 		b := &pgx.Batch{}
 		read(b.Queue(sql, args...))
-		err := d.SendBatch(ctx, b).Close()
-		if err == nil || try == maxConflicts || !pgerror.IsConflict(err) || !NotCommitted(err) || ctx.Err() != nil {
-			return err
-		}
-	}
+		return d.SendBatch(ctx, b).Close()
+	})
 }
 
 // Query runs a query. Its rows must be closed, or read to the end.
