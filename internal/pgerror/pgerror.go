@@ -1,5 +1,5 @@
-// Package pgerror classifies errors of Postgres by their SQLSTATE codes. How often a caller tries again after such
-// an error is the caller's own rule.
+// Package pgerror classifies errors of Postgres by their SQLSTATE codes. How often a caller tries again after such an error is
+// the caller's own rule; lazytx.Retry is that of statements outside the way of events.
 package pgerror
 
 import (

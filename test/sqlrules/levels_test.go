@@ -21,7 +21,7 @@ import (
 // TestOwnStatementsNameTheirIsolationLevel checks that production code runs no statement outside of a transaction, where it
 // would have the default isolation level, which a database or role may change. At serializable it would fail because of
 // others, and have the application's transactions fail. So a pool or a connection is never asked to run a statement, nor
-// passed as something that runs statements; internal/lazytx does it at read committed.
+// passed as something that runs statements, nor a Transactor to run a transaction; internal/lazytx does it at read committed.
 func TestOwnStatementsNameTheirIsolationLevel(t *testing.T) {
 	t.Parallel()
 	found := 0
@@ -43,13 +43,13 @@ func TestOwnStatementsNameTheirIsolationLevel(t *testing.T) {
 func TestUnleveledStatementsAreFound(t *testing.T) {
 	t.Parallel()
 	const head = `package p
-		import ("context"; "github.com/jackc/pgx/v5"; "github.com/jackc/pgx/v5/pgxpool")
+		import ("context"; "github.com/jackc/pgx/v5"; "github.com/jackc/pgx/v5/pgxpool"; "github.com/rocketflow/rocketflow")
 		type querier interface { QueryRow(context.Context, string, ...any) pgx.Row }
 		type pinger interface { Ping(context.Context) error }
 		func read(querier) {}
 		func ping(pinger) {}
 		func all(...querier) {}
-		func f(ctx context.Context, pool *pgxpool.Pool, conn *pgx.Conn, tx pgx.Tx, q querier) `
+		func f(ctx context.Context, pool *pgxpool.Pool, conn *pgx.Conn, tx pgx.Tx, q querier, transactor rocketflow.Transactor) `
 	files := token.NewFileSet()
 	from := exported(files, list(t))
 	for body, want := range map[string]int{
@@ -61,6 +61,7 @@ func TestUnleveledStatementsAreFound(t *testing.T) {
 		`{ _, _ = conn.Exec(ctx, "") }`:                            1,
 		`{ c, _ := pool.Acquire(ctx); c.QueryRow(ctx, "") }`:       1,
 		`{ run := pool.Exec; _ = run }`:                            1,
+		`{ _ = transactor.Within(ctx, nil) }`:                      1,
 		`{ read(pool) }`:                                           1,
 		`{ all(q, pool) }`:                                         1,
 		`{ read(querier(pool)) }`:                                  1,
@@ -103,11 +104,16 @@ var statementMethods = []string{
 
 func isSession(t types.Type) bool {
 	pointer, ok := types.Unalias(t).(*types.Pointer)
-	if !ok {
-		return false
+	return ok && slices.Contains(sessions, named(pointer.Elem()))
+}
+
+// named returns the full name of a type, or nothing if it has none.
+func named(t types.Type) string {
+	n, ok := types.Unalias(t).(*types.Named)
+	if !ok || n.Obj().Pkg() == nil {
+		return ""
 	}
-	named, ok := types.Unalias(pointer.Elem()).(*types.Named)
-	return ok && named.Obj().Pkg() != nil && slices.Contains(sessions, named.Obj().Pkg().Path()+"."+named.Obj().Name())
+	return n.Obj().Pkg().Path() + "." + n.Obj().Name()
 }
 
 // runsStatements reports whether t is an interface of something that runs statements.
@@ -144,6 +150,9 @@ func unleveled(files *token.FileSet, parsed []*ast.File, info *types.Info) (wron
 			}
 		case *ast.SelectorExpr:
 			s := info.Selections[n]
+			if s != nil && n.Sel.Name == "Within" && named(s.Recv()) == module+".Transactor" {
+				wrong = append(wrong, fmt.Sprintf("%v: Within takes the database's default isolation level: use lazytx.Within", files.Position(n.Pos())))
+			}
 			if s != nil && isSession(s.Recv()) && slices.Contains(statementMethods, n.Sel.Name) {
 				wrong = append(wrong, fmt.Sprintf("%v: %v.%s takes the database's default isolation level: use lazytx.On(pool)", files.Position(n.Pos()), s.Recv(), n.Sel.Name))
 			}
