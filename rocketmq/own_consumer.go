@@ -222,6 +222,8 @@ func (o *ownConsumer) handle(ctx context.Context, stop <-chan struct{}, m groupm
 func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
 	body, err := m.Body, error(nil)
 	switch {
+	case m.Damage != nil:
+		err = m.Damage
 	case m.SysFlag&remoting.FlagInnerBatch != 0:
 		err = errors.New("the message is a batch that its broker stores as one, which can't be read: send to a topic that isn't of type BatchCQ")
 	case m.SysFlag&remoting.FlagCompressed != 0:
@@ -232,7 +234,7 @@ func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
 			err = fmt.Errorf("%w: see MaxMessage in rocketmq.Config", err)
 		}
 	}
-	d := newDelivery(m.Record.Topic, m.Properties, body)
+	d := newDelivery(m.Queue.Topic, m.Properties, body)
 	d.Broker, d.Queue, d.Offset, d.Born, d.Stored = m.Broker, m.ID, m.QueueOffset, m.Born, m.Stored
 	d.Attempt = attemptOf(int32(m.Reconsumed), m.Properties)
 	d.Unreadable = err

@@ -62,13 +62,19 @@ func next(t testing.TB, came <-chan broker.Delivery) broker.Delivery {
 // sendRaw stores a message of another client: with any flag, properties and body.
 func sendRaw(t *testing.T, mq *rocketmqtest.Server, topic string, flag int, props map[string]string, body []byte) {
 	t.Helper()
+	sendRawTo(t, mq, topic, 0, flag, props, body)
+}
+
+// sendRawTo is sendRaw to any queue.
+func sendRawTo(t *testing.T, mq *rocketmqtest.Server, topic string, queue, flag int, props map[string]string, body []byte) {
+	t.Helper()
 	conn, err := remoting.Dial(t.Context(), mq.BrokerAddr(), remoting.Credentials{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	if _, err := conn.Call(t.Context(), &remoting.Command{Code: remoting.SendMessageV2, Body: body, Ext: map[string]string{
-		"a": "p", "b": topic, "c": "TBW102", "d": "4", "e": "0", "f": strconv.Itoa(flag), "g": "1700000000000", "h": "0",
+		"a": "p", "b": topic, "c": "TBW102", "d": "4", "e": strconv.Itoa(queue), "f": strconv.Itoa(flag), "g": "1700000000000", "h": "0",
 		"i": remoting.EncodeProperties(props), "j": "0", "k": "false", "l": "0", "m": "false",
 	}}); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,8 @@ type reader struct {
 	storing sync.Mutex   // held while the offset is stored, and guards stored
 	stored  int64        // what the broker knows; -1: unknown
 
+	suspect *suspect // a record that can't be decoded; used by pull alone
+
 	mu      sync.Mutex
 	trouble error
 	pulling context.CancelFunc // of the pull under way; nil: none
@@ -214,11 +216,15 @@ func (r *reader) pull(ctx context.Context) error {
 			return err
 		}
 	}
+	count := min(room, maxPull)
+	if r.suspect != nil && r.suspect.offset == offset {
+		count = 1 // so that the broker says where the next one begins
+	}
 	began := time.Now()
 	pulling, done := r.beginPull(ctx)
 	answer, err := r.call(pulling, pullHold+callTimeout, r.request(remoting.PullMessage,
 		"queueOffset", strconv.FormatInt(offset, 10),
-		"maxMsgNums", strconv.Itoa(min(room, maxPull)),
+		"maxMsgNums", strconv.Itoa(count),
 		"sysFlag", strconv.Itoa(pullSuspends|pullSubscribes),
 		"commitOffset", "0", // required, and not used
 		"suspendTimeoutMillis", strconv.FormatInt(pullHold.Milliseconds(), 10),
@@ -250,32 +256,27 @@ func (r *reader) pull(ctx context.Context) error {
 	}
 	switch code {
 	case remoting.Success:
-		records, err := remoting.DecodeRecords(answer.Body)
-		if err != nil {
-			if len(records) > 0 { // those before it
-				r.window.add(offset, records, records[len(records)-1].QueueOffset+1)
-			}
-			return fmt.Errorf("pull at offset %d: %w", r.window.pulledTo(), err)
-		}
-		for _, record := range records { // it would have those before it skipped
-			if record.QueueOffset >= next {
-				return fmt.Errorf("pull at offset %d: %w response: a message at offset %d, though the next is %d", offset, remoting.ErrMalformed, record.QueueOffset, next)
-			}
-		}
-		r.window.add(offset, records, next)
+		return r.take(offset, next, answer.Body)
 	case remoting.PullOffsetMoved:
-		if next != offset {
-			r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
-				"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", answer.Remark)
-		}
+		r.logMoved(offset, next, answer.Remark)
 		r.window.move(next)
 	default:
+		if next > offset {
+			r.logMoved(offset, next, answer.Remark)
+		}
 		r.window.add(offset, nil, next)
 		if code == remoting.PullNotFound && time.Since(began) < emptyPause {
 			background.Sleep(ctx, clock.System{}, emptyPause)
 		}
 	}
 	return nil
+}
+
+func (r *reader) logMoved(offset, next int64, remark string) {
+	if next != offset {
+		r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
+			"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", remark)
+	}
 }
 
 // beginPull returns the context of a pull, which move ends. done must be called after the pull.
