@@ -1,4 +1,21 @@
 package rocketmq
 
+import (
+	"context"
+
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// SendHeartbeat sends heartbeats of a consumer of the transport Own to its brokers.
+func SendHeartbeat(ctx context.Context, c broker.Consumer) {
+	k := c.(*consumer)
+	k.mu.Lock()
+	running := k.running
+	k.mu.Unlock()
+	if running != nil {
+		running.register(ctx)
+	}
+}
+
 // UsableNameServers returns the name servers that rocketmq-client-go gets.
 func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }

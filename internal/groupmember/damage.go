@@ -22,8 +22,9 @@ type suspect struct {
 }
 
 // take takes the response to a pull at offset: its records up to the first that can't be decoded. That one is read again, alone. If it
-// stays as it is, it is taken as what can be read of it, with the reason, so that its handler can put it aside.
-func (r *reader) take(offset, next int64, body []byte) error {
+// stays as it is, it is taken as what can be read of it, with the reason, so that its handler can put it aside. What a slave returns is
+// read again from the master.
+func (r *reader) take(offset, next int64, body []byte, replica int) error {
 	records, err := r.decode(offset, next, body)
 	if err == nil {
 		r.suspect = nil
@@ -33,6 +34,10 @@ func (r *reader) take(offset, next int64, body []byte) error {
 	if len(records) > 0 {
 		r.window.add(offset, records, records[len(records)-1].QueueOffset+1)
 		return fmt.Errorf("record at offset %d, which is read again: %w", r.window.pulledTo(), err)
+	}
+	if replica != Master {
+		r.replica = Master
+		return fmt.Errorf("record at offset %d of a slave, which is read from the master: %w", offset, err)
 	}
 	s := r.suspect
 	if s == nil || s.offset != offset || !bytes.Equal(s.body, body) {
