@@ -21,6 +21,10 @@ const (
 	minReconnectPause = 100 * time.Millisecond
 	maxReconnectPause = time.Second
 	minProbePause     = time.Second
+
+	// javaPeer is the language that brokers and proxies name whose protocol is RocketMQ's own implementation: all its versions take
+	// binary headers. Others get JSON.
+	javaPeer = "JAVA"
 )
 
 // brokerConn is a connection of the driver itself to one broker's master, or, for a consumer of the transport Own, to a slave. It
@@ -117,6 +121,9 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 		err = conn.Explain(ctx, err)
 		conn.Close()
 		return nil, printable.Errorf("broker %s at %s: heartbeat: %w", b.name, b.address, err)
+	}
+	if response.Language == javaPeer && !b.client.config.jsonHeaders {
+		conn.UseBinary()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -17,5 +17,8 @@ func SendHeartbeat(ctx context.Context, c broker.Consumer) {
 	}
 }
 
+// UseJSONHeaders makes the driver's own connections send JSON headers to all brokers.
+func (c *Config) UseJSONHeaders() { c.jsonHeaders = true }
+
 // UsableNameServers returns the name servers that rocketmq-client-go gets.
 func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }

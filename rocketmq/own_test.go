@@ -368,6 +368,39 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 	}
 }
 
+// TestHeadersAreBinaryWhereTheBrokerTakesThem: after its first response a broker in Java gets binary headers, another JSON.
+func TestHeadersAreBinaryWhereTheBrokerTakesThem(t *testing.T) {
+	t.Parallel()
+	for _, language := range []string{"JAVA", "CPP"} {
+		mq := rocketmqtest.RunT(t)
+		mq.CreateTopic("topic", 1)
+		var heartbeats, binary, json atomic.Int32
+		f := newFront(t, mq, func(request, response *remoting.Command) {
+			response.Language = language
+			switch {
+			case request.Code == remoting.RouteOfTopic || request.Code == remoting.ClusterInfo:
+			case request.Binary:
+				binary.Add(1)
+			case request.Code == remoting.Heartbeat:
+				heartbeats.Add(1)
+			default:
+				json.Add(1)
+			}
+		})
+		c := own(t, f.address)
+		came, _ := collect(t, c, "group", "topic")
+		if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("x"), Properties: map[string]string{"a": "ä"}}); err != nil {
+			t.Fatal(err)
+		}
+		if d := next(t, came); string(d.Body) != "x" || d.Properties["a"] != "ä" {
+			t.Errorf("got %+v", d)
+		}
+		if java := language == "JAVA"; java != (binary.Load() > 0) || java != (json.Load() == 0) || heartbeats.Load() == 0 {
+			t.Errorf("%s: %d requests with binary headers, %d with JSON, %d heartbeats with JSON", language, binary.Load(), json.Load(), heartbeats.Load())
+		}
+	}
+}
+
 // TestStoredLessSafelyIsAnError: a broker that has stored a message, but not as safely as it is set to, has not confirmed it.
 func TestStoredLessSafelyIsAnError(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,7 @@ type Conn struct {
 	dialled   string      // the address given to Dial; empty after NewConn
 	tls       *tls.Config // that given to DialTLS
 	responded atomic.Bool // a response has been read
+	binary    atomic.Bool // see UseBinary
 
 	writing chan struct{} // has a token while something is written; guards buffer
 	buffer  []byte
@@ -83,7 +84,7 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	}()
 
 	signed := *request
-	signed.Opaque = opaque
+	signed.Opaque, signed.Binary = opaque, c.binary.Load()
 	if !c.keys.IsZero() {
 		signed.Ext = make(map[string]string, len(request.Ext)+2)
 		for k, v := range request.Ext {
@@ -108,6 +109,9 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 		}
 	}
 }
+
+// UseBinary makes later Calls send binary headers, which cost both ends less than JSON. The peer must take them.
+func (c *Conn) UseBinary() { c.binary.Store(true) }
 
 // Notify sends a request that gets no response.
 func (c *Conn) Notify(request *Command) error {
