@@ -82,6 +82,9 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 		transactionProducers: map[string]*transactionProducer{},
 		consumers:            map[*consumer]struct{}{},
 	}
+	if config.lookUpHost != nil {
+		c.nameServers.lookUpHost = config.lookUpHost
+	}
 	c.routes.nameServers, c.routes.mayReturn, c.routes.explainNotFound = c.nameServers, c.mayReturn, c.explainNotFound
 	err := c.work.Start(ctx, func(context.Context) error {
 		connect := func(ctx context.Context) error { return c.connect(ctx, instance) }

@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -94,6 +95,8 @@ type Config struct {
 
 	// TimerFormat is how the broker takes scheduled messages. Defaults to Apache5.
 	TimerFormat TimerFormat
+
+	lookUpHost func(ctx context.Context, host string) ([]string, error) // for tests; nil: the system's
 
 	jsonHeaders bool // for benchmarks: requests of the driver's own connections have JSON headers, also where brokers take binary ones
 }

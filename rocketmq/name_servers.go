@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type nameServers struct {
 	tls        *tls.Config
 	log        *slog.Logger
 	work       background.Group // requests; stopped by close
+	lookUpHost func(ctx context.Context, host string) (addresses []string, err error)
 
 	mu         sync.Mutex
 	refreshing bool                // a refresh is in progress
@@ -43,6 +45,7 @@ type nameServers struct {
 
 func newNameServers(addresses []string, config *tls.Config, log *slog.Logger) *nameServers {
 	n := &nameServers{configured: addresses, tls: config, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
+	n.lookUpHost = net.DefaultResolver.LookupHost
 	_ = n.work.Start(context.Background(), func(context.Context) error { return nil }) // can't fail
 	return n
 }
