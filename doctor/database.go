@@ -1,0 +1,234 @@
+package doctor
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/migrations"
+)
+
+//go:embed doctor.sql
+var doctorSQL string
+
+// Limits of lists.
+const (
+	maxSchemas = 100
+	maxList    = 1000
+	maxCount   = 10_000 // a count of maxCount means that many or more
+)
+
+// database is a database with what was read of it at the beginning.
+type database struct {
+	Database
+	x       *examination
+	name    string
+	sql     queries.Set // for no schema
+	err     error       // why it can't be examined
+	schemas []*schema
+
+	version  int    // such as 150004
+	role     string // of the pool
+	stats    bool   // whether the role sees all columns of other roles' sessions
+	replica  bool
+	lag      time.Duration // of the host's clock behind that of Postgres
+	accuracy time.Duration // of lag
+
+	oldest    time.Duration // age of the oldest transaction of another session
+	oldestErr error         // why it can't be read, or not be known for all sessions
+}
+
+// schema is a schema with rocketflow's tables.
+type schema struct {
+	database  *database
+	name      string
+	sql       queries.Set
+	err       error  // why its tables can't be read
+	source    string // the service that it belongs to; empty: none yet
+	consumers []consumer
+}
+
+// consumer is a consumer that a service has registered.
+type consumer struct {
+	name      string
+	retention time.Duration // of its inbox
+	topics    []string
+	beganAt   time.Time
+}
+
+func openDatabase(ctx context.Context, x *examination, c Database) *database {
+	d := &database{Database: c, x: x, name: c.Name, sql: queries.Parse(doctorSQL, "")}
+	config := c.Pool.Config().ConnConfig
+	if d.name == "" {
+		d.name = net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))) + "/" + config.Database
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.config.CheckTimeout)
+	defer cancel()
+	if d.err = d.identify(ctx); d.err != nil {
+		return d
+	}
+	names := c.Schemas
+	if names == nil {
+		if names, d.err = list[string](ctx, d, d.sql, "Schemas", maxSchemas); d.err != nil {
+			return d
+		}
+	}
+	for _, name := range names {
+		s := &schema{database: d, name: name, sql: queries.Parse(doctorSQL, name)}
+		if !x.config.Pre {
+			s.err = s.identify(ctx)
+		}
+		d.schemas = append(d.schemas, s)
+	}
+	return d
+}
+
+// identify reads what the server and the role are, and compares the clocks.
+func (d *database) identify(ctx context.Context) error {
+	return d.read(ctx, func(tx pgx.Tx) error {
+		// The second statement is read for the clock: the first made the connection.
+		for range 2 {
+			var now time.Time
+			asked := time.Now()
+			if err := tx.QueryRow(ctx, d.sql.Get("Identify")).Scan(&d.version, &d.role, &d.stats, &d.replica, &now); err != nil {
+				return err
+			}
+			trip := time.Since(asked)
+			d.lag, d.accuracy = now.Sub(asked.Add(trip/2)), trip/2
+		}
+		return nil
+	})
+}
+
+// identify reads the owner of the schema and its consumers.
+func (s *schema) identify(ctx context.Context) error {
+	if err := migrations.Check(ctx, s.database.Pool, s.name); err != nil {
+		return err
+	}
+	return s.database.read(ctx, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, s.sql.Get("Owner")).Scan(&s.source); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, s.sql.Get("Consumers"), maxList)
+		if err != nil {
+			return err
+		}
+		s.consumers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c consumer, err error) {
+			var seconds float64
+			err = row.Scan(&c.name, &seconds, &c.topics, &c.beganAt)
+			c.retention = time.Duration(seconds * float64(time.Second))
+			return c, err
+		})
+		return err
+	})
+}
+
+// blocked returns why the database can't be examined; empty: it can.
+func (d *database) blocked() string {
+	if d.err == nil {
+		return ""
+	}
+	return reason(d.err)
+}
+
+// blocked returns why the tables can't be read; empty: they can.
+func (s *schema) blocked() string {
+	switch {
+	case s.err == nil:
+		return ""
+	case errors.Is(s.err, rocketflow.ErrNotMigrated):
+		return "the tables are missing or of another version: see " + codeMigrated
+	}
+	return reason(s.err)
+}
+
+func (s *schema) subject() string { return s.database.name + " schema " + s.name }
+
+// flag returns the flag that names the schema in a command.
+func (s *schema) flag() string { return " --schema " + s.name }
+
+// read calls fn in a read-only transaction with a timeout, which waits for no lock for long. The deadline of ctx bounds it, too.
+func (d *database) read(ctx context.Context, fn func(pgx.Tx) error) error {
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, d.Pool, options, func(tx pgx.Tx) error {
+		timeout := fmt.Sprintf("SET LOCAL statement_timeout = %d", max(d.x.config.CheckTimeout.Milliseconds(), 1))
+		if _, err := tx.Exec(ctx, timeout+"; SET LOCAL lock_timeout = 1000", pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+// row reads one row of a named query into dest.
+func (d *database) row(ctx context.Context, sql queries.Set, query string, args []any, dest ...any) error {
+	return d.read(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, sql.Get(query), args...).Scan(dest...) })
+}
+
+// list reads the rows of a named query: values of one column, or structs by the position of their fields.
+func list[T any](ctx context.Context, d *database, sql queries.Set, query string, args ...any) (found []T, err error) {
+	err = d.read(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, sql.Get(query), args...)
+		if err != nil {
+			return err
+		}
+		var zero T
+		switch any(zero).(type) {
+		case string:
+			found, err = pgx.CollectRows(rows, pgx.RowTo[T])
+		default:
+			found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+		}
+		return err
+	})
+	return found, err
+}
+
+// cannot returns the answer to a query that failed, with the right that is missing if that is the cause.
+func (s *schema) cannot(err error) Result {
+	r := unknown("%s", reason(err))
+	if code(err) == insufficientPrivilege {
+		role := pgx.Identifier{s.database.role}.Sanitize()
+		quoted := pgx.Identifier{s.name}.Sanitize()
+		r.Mend = fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON ALL TABLES IN SCHEMA %[1]s TO %[2]s;", quoted, role)
+	}
+	return r
+}
+
+// cannot returns the answer to a query that failed.
+func (d *database) cannot(err error) Result { return unknown("%s", reason(err)) }
+
+// SQLSTATE codes.
+const (
+	insufficientPrivilege = "42501"
+	undefinedTable        = "42P01"
+	queryCanceled         = "57014"
+)
+
+// code returns the SQLSTATE of an error of Postgres, else an empty string.
+func code(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// reason says why something could not be looked at.
+func reason(err error) string {
+	switch {
+	case code(err) == insufficientPrivilege:
+		return "a right is missing: " + err.Error()
+	case code(err) == queryCanceled, errors.Is(err, context.DeadlineExceeded):
+		return "it took too long: " + err.Error()
+	}
+	return err.Error()
+}
