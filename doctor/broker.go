@@ -22,8 +22,8 @@ Mend: raise transactionCheckMax, or make transactions shorter.`},
 func brokerCheckWindow(_ context.Context, m *cluster) []Result {
 	longest, what := m.x.config.Expect.MaxTransaction, "outbox.Config.MaxTransaction"
 	for _, d := range m.x.databases {
-		if d.oldest > longest {
-			longest, what = d.oldest, "the oldest open transaction of "+d.name
+		if d.oldest() > longest {
+			longest, what = d.oldest(), "the oldest open transaction of "+d.name
 		}
 	}
 	return m.eachSettings(func(b *master, s *settings) []Result {

@@ -8,6 +8,7 @@ import (
 // check is a check with the function that looks. Exactly one of the functions is set; its receiver is what the check looks at.
 type check struct {
 	Check
+	catalog  bool // it reads Postgres' catalog alone, so it can look at a schema whose tables can't be read
 	host     func(context.Context, *examination) []Result
 	database func(context.Context, *database) []Result
 	schema   func(context.Context, *schema) []Result

@@ -49,6 +49,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Clock times a started Doctor's pauses. Checks read the clocks that they compare themselves. Defaults to the machine's clock.
 	Clock rocketflow.Clock
+
+	oldestVersion int // of PostgreSQL, in tests: at least this one
 }
 
 // Database is a database with schemas of rocketflow.
@@ -78,6 +80,8 @@ type Broker struct {
 type Expect struct {
 	// MaxTransaction is outbox.Config.MaxTransaction. Defaults to 5 min.
 	MaxTransaction time.Duration
+	// MaxIdle is how long a transaction may be open without a statement. Defaults to 1 min.
+	MaxIdle time.Duration
 	// HalfTimeout is outbox.Config.HalfTimeout. Defaults to 500 ms.
 	HalfTimeout time.Duration
 	// MaxBacklog is outbox.Config.MaxBacklog. Defaults to 100,000.
@@ -127,6 +131,7 @@ func (c Config) withDefaults() Config {
 
 func (e Expect) withDefaults() Expect {
 	e.MaxTransaction = cmp.Or(e.MaxTransaction, 5*time.Minute)
+	e.MaxIdle = cmp.Or(e.MaxIdle, time.Minute)
 	e.HalfTimeout = cmp.Or(e.HalfTimeout, 500*time.Millisecond)
 	e.MaxBacklog = cmp.Or(e.MaxBacklog, 100_000)
 	e.MaxBody = cmp.Or(e.MaxBody, 1<<20)
@@ -176,7 +181,7 @@ func (c Config) validate() error {
 	}
 	for field, d := range map[string]time.Duration{
 		"CheckTimeout": c.CheckTimeout, "Timeout": c.Timeout, "Expect.MaxTransaction": c.Expect.MaxTransaction,
-		"Expect.HalfTimeout": c.Expect.HalfTimeout, "Expect.OutboxRetention": c.Expect.OutboxRetention, "Expect.TimerHorizon": c.Expect.TimerHorizon,
+		"Expect.MaxIdle": c.Expect.MaxIdle, "Expect.HalfTimeout": c.Expect.HalfTimeout, "Expect.OutboxRetention": c.Expect.OutboxRetention, "Expect.TimerHorizon": c.Expect.TimerHorizon,
 		"Expect.MaxAway": c.Expect.MaxAway, "Expect.MaxOwed": c.Expect.MaxOwed, "Expect.MaxLag": c.Expect.MaxLag,
 		"Expect.MaxOverdue": c.Expect.MaxOverdue, "Expect.MaxParked": c.Expect.MaxParked, "Expect.MaxIdleSaga": c.Expect.MaxIdleSaga,
 		"Expect.MaxSkew": c.Expect.MaxSkew,

@@ -43,8 +43,9 @@ type database struct {
 	lag      time.Duration // of the host's clock behind that of Postgres
 	accuracy time.Duration // of lag
 
-	oldest    time.Duration // age of the oldest transaction of another session
-	oldestErr error         // why it can't be read, or not be known for all sessions
+	sessions    []session // those with an open transaction, the oldest first
+	hidden      int64     // number of sessions whose transactions the role may not see
+	sessionsErr error     // why they can't be read
 }
 
 // schema is a schema with rocketflow's tables.
@@ -92,14 +93,20 @@ func openDatabase(ctx context.Context, x *examination, c Database) *database {
 	return d
 }
 
+// mode is the mode of all statements: it works with any pooler.
+const mode = pgx.QueryExecModeExec
+
+// with returns the arguments of a statement in that mode.
+func with(args []any) []any { return append([]any{mode}, args...) }
+
 // identify reads what the server and the role are, and compares the clocks.
 func (d *database) identify(ctx context.Context) error {
-	return d.read(ctx, func(tx pgx.Tx) error {
+	err := d.read(ctx, func(tx pgx.Tx) error {
 		// The second statement is read for the clock: the first made the connection.
 		for range 2 {
 			var now time.Time
 			asked := time.Now()
-			if err := tx.QueryRow(ctx, d.sql.Get("Identify")).Scan(&d.version, &d.role, &d.stats, &d.replica, &now); err != nil {
+			if err := tx.QueryRow(ctx, d.sql.Get("Identify"), mode).Scan(&d.version, &d.role, &d.stats, &d.replica, &now); err != nil {
 				return err
 			}
 			trip := time.Since(asked)
@@ -107,7 +114,40 @@ func (d *database) identify(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil {
+		d.readSessions(ctx)
+	}
+	return err
 }
+
+// session is a session of the server with an open transaction.
+type session struct {
+	PID                               int32
+	Role, Application, Database, Name string
+	Open, Since                       float64 // seconds since its transaction began, and since its state changed
+}
+
+// String returns who the session is, without what it executes.
+func (s session) String() string {
+	return fmt.Sprintf("pid %d, role %s, application %q, database %s, %s", s.PID, s.Role, s.Application, s.Database, s.Name)
+}
+
+// readSessions reads which transactions are open.
+func (d *database) readSessions(ctx context.Context) {
+	if d.sessions, d.sessionsErr = list[session](ctx, d, d.sql, "Sessions", maxList); d.sessionsErr == nil {
+		d.sessionsErr = d.row(ctx, d.sql, "HiddenSessions", nil, &d.hidden)
+	}
+}
+
+// oldest returns the age of the oldest open transaction that the role may see.
+func (d *database) oldest() time.Duration {
+	if len(d.sessions) == 0 {
+		return 0
+	}
+	return seconds(d.sessions[0].Open)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // identify reads the owner of the schema and its consumers.
 func (s *schema) identify(ctx context.Context) error {
@@ -115,10 +155,10 @@ func (s *schema) identify(ctx context.Context) error {
 		return err
 	}
 	return s.database.read(ctx, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, s.sql.Get("Owner")).Scan(&s.source); err != nil {
+		if err := tx.QueryRow(ctx, s.sql.Get("Owner"), mode).Scan(&s.source); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, s.sql.Get("Consumers"), maxList)
+		rows, err := tx.Query(ctx, s.sql.Get("Consumers"), mode, maxList)
 		if err != nil {
 			return err
 		}
@@ -170,13 +210,19 @@ func (d *database) read(ctx context.Context, fn func(pgx.Tx) error) error {
 
 // row reads one row of a named query into dest.
 func (d *database) row(ctx context.Context, sql queries.Set, query string, args []any, dest ...any) error {
-	return d.read(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, sql.Get(query), args...).Scan(dest...) })
+	return d.read(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, sql.Get(query), with(args)...).Scan(dest...) })
+}
+
+// now returns the time by Postgres' clock.
+func (d *database) now(ctx context.Context) (now time.Time, err error) {
+	err = d.row(ctx, d.sql, "Now", nil, &now)
+	return now, err
 }
 
 // list reads the rows of a named query: values of one column, or structs by the position of their fields.
 func list[T any](ctx context.Context, d *database, sql queries.Set, query string, args ...any) (found []T, err error) {
 	err = d.read(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, sql.Get(query), args...)
+		rows, err := tx.Query(ctx, sql.Get(query), with(args)...)
 		if err != nil {
 			return err
 		}
@@ -225,7 +271,7 @@ func code(err error) string {
 // reason says why something could not be looked at.
 func reason(err error) string {
 	switch {
-	case code(err) == insufficientPrivilege:
+	case code(err) == insufficientPrivilege: // the message names it
 		return "a right is missing: " + err.Error()
 	case code(err) == queryCanceled, errors.Is(err, context.DeadlineExceeded):
 		return "it took too long: " + err.Error()

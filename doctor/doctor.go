@@ -140,7 +140,7 @@ func (x *examination) tasksOf(k check) (list []task) {
 		}
 		for _, s := range d.schemas {
 			blocked := ""
-			if k.Code != codeMigrated && !k.Pre {
+			if !k.catalog {
 				blocked = s.blocked()
 			}
 			list = append(list, task{k, s.subject(), blocked, func(ctx context.Context) []Result { return k.schema(ctx, s) }})

@@ -18,3 +18,112 @@ SELECT c.name, EXTRACT(epoch FROM c.inbox_retention)::float8,
 FROM {schema}.consumer c
 ORDER BY c.name
 LIMIT $1::bigint
+
+-- name: Now
+SELECT clock_timestamp()
+
+-- name: Backend
+SELECT pg_catalog.pg_backend_pid()
+
+-- name: HasStatement
+SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE name = $1::text)
+
+-- name: Sessions
+-- The client sessions that have an open transaction, in all databases: each of them can hold back the sweep's watermark. Autovacuum
+-- doesn't.
+SELECT a.pid, COALESCE(a.usename::text, ''), COALESCE(a.application_name, ''), COALESCE(a.datname::text, ''), COALESCE(a.state, ''),
+    EXTRACT(epoch FROM clock_timestamp() - a.xact_start)::float8, COALESCE(EXTRACT(epoch FROM clock_timestamp() - a.state_change)::float8, 0::float8)
+FROM pg_catalog.pg_stat_activity a
+WHERE a.xact_start IS NOT NULL AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+ORDER BY a.xact_start
+LIMIT $1::bigint
+
+-- name: HiddenSessions
+SELECT pg_catalog.count(*)
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datid IS NOT NULL AND a.query = '<insufficient privilege>'
+
+-- name: Durability
+SELECT pg_catalog.current_setting('fsync')::boolean, pg_catalog.current_setting('full_page_writes')::boolean
+
+-- name: Standby
+SELECT pg_catalog.current_setting('synchronous_standby_names'),
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')),
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IS NOT NULL)
+
+-- name: Connections
+-- The limits of role $1: what is limited, the maximum, and how many are used.
+SELECT 'server', pg_catalog.current_setting('max_connections')::bigint - pg_catalog.current_setting('superuser_reserved_connections')::bigint,
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid IS NOT NULL)
+FROM pg_catalog.pg_roles r WHERE r.rolname = $1::text
+UNION ALL
+SELECT 'database', d.datconnlimit::bigint, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+FROM pg_catalog.pg_database d WHERE d.datname = current_database() AND d.datconnlimit >= 0
+UNION ALL
+SELECT 'role', r.rolconnlimit::bigint, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid)
+FROM pg_catalog.pg_roles r WHERE r.rolname = $1::text AND r.rolconnlimit >= 0
+
+-- name: PreparedTransactions
+SELECT p.gid, p.owner::text, p.database::text, EXTRACT(epoch FROM clock_timestamp() - p.prepared)::float8
+FROM pg_catalog.pg_prepared_xacts p
+ORDER BY p.prepared
+LIMIT $1::bigint
+
+-- name: MayCreate
+SELECT n.oid IS NOT NULL, pg_catalog.has_database_privilege(current_database(), 'CREATE'),
+    COALESCE(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), false)
+FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::text
+
+-- name: MissingRights
+-- What role $2 lacks in schema $1 with tables $3.
+SELECT 'USAGE', 'schema ' || n.nspname
+FROM pg_catalog.pg_namespace n
+WHERE n.nspname = $1::text AND NOT pg_catalog.has_schema_privilege($2::text::name, n.oid, 'USAGE')
+UNION ALL
+(SELECT p.privilege, c.relname::text
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY ($3::text[])
+CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
+WHERE n.nspname = $1::text AND NOT pg_catalog.has_table_privilege($2::text::name, c.oid, p.privilege)
+ORDER BY c.relname, p.privilege
+LIMIT $4::bigint)
+UNION ALL
+SELECT 'SELECT', c.relname::text
+FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'rocketflow_migration'
+WHERE n.nspname = $1::text AND NOT pg_catalog.has_table_privilege($2::text::name, c.oid, 'SELECT')
+UNION ALL
+SELECT 'EXECUTE', f.proname || '()'
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname IN ('make_partition', 'drop_partition')
+WHERE n.nspname = $1::text AND NOT pg_catalog.has_function_privilege($2::text::name, f.oid, 'EXECUTE')
+
+-- name: Autovacuum
+SELECT pg_catalog.current_setting('autovacuum')::boolean AND pg_catalog.current_setting('track_counts')::boolean
+
+-- name: WithoutAutovacuum
+SELECT c.relname::text
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
+WHERE n.nspname = $1::text
+  AND EXISTS (SELECT FROM unnest(c.reloptions) AS o (option) WHERE pg_catalog.lower(o.option) IN ('autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0'))
+ORDER BY c.relname
+LIMIT $2::bigint
+
+-- name: Partitions
+SELECT c.relname::text
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_class p ON p.relnamespace = n.oid AND p.relname = ANY ($2::text[])
+JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+WHERE n.nspname = $1::text
+
+-- name: DefaultPartitions
+-- The default partitions that hold a row of a day. Of inbox_default only the first $1 rows are looked at: events of other producers
+-- may have any id.
+SELECT 'outbox_default' WHERE EXISTS (SELECT FROM {schema}.outbox_default)
+UNION ALL
+SELECT 'outbox_ack_default' WHERE EXISTS (SELECT FROM {schema}.outbox_ack_default)
+UNION ALL
+SELECT 'inbox_default' WHERE EXISTS (
+    SELECT FROM (SELECT event_id FROM {schema}.inbox_default LIMIT $1::bigint) i WHERE i.event_id::text LIKE '________-____-7%'
+)

@@ -291,19 +291,6 @@ func init() {
 				w.forbid(remoting.BrokerRuntime)
 			},
 		},
-		"postgres-primary": {
-			finding: func(w *world) { w.also(Database{Pool: replica(w)}) }, says: "replica", mends: "target_session_attrs",
-			ok:      func(w *world) { w.database() },
-			unknown: (*world).away,
-		},
-		"postgres-migrated": {
-			finding: func(w *world) {
-				w.database()
-				w.exec("ALTER TABLE timeout DROP COLUMN sends")
-			}, says: "lacks timeout.sends", mends: "rocketflow migrate up --schema test_",
-			ok:      func(w *world) { w.database() },
-			unknown: (*world).away,
-		},
 		"broker-check-window": {
 			finding: func(w *world) {
 				w.broker()
