@@ -9,6 +9,7 @@ import (
 type check struct {
 	Check
 	catalog  bool // it reads Postgres' catalog alone, so it can look at a schema whose tables can't be read
+	probe    bool // it sends something: it runs with Config.Probe only
 	host     func(context.Context, *examination) []Result
 	database func(context.Context, *database) []Result
 	schema   func(context.Context, *schema) []Result

@@ -198,7 +198,7 @@ func (c Config) validate() error {
 
 // runs reports whether the configuration selects a check.
 func (c Config) runs(k check) bool {
-	if c.Pre && !k.Pre || slices.ContainsFunc(c.Skip, k.named) {
+	if c.Pre && !k.Pre || k.probe && !c.Probe || slices.ContainsFunc(c.Skip, k.named) {
 		return false
 	}
 	return len(c.Only) == 0 || slices.ContainsFunc(c.Only, k.named)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,7 +16,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 //go:embed doctor.sql
@@ -56,6 +60,14 @@ type schema struct {
 	err       error  // why its tables can't be read
 	source    string // the service that it belongs to; empty: none yet
 	consumers []consumer
+
+	farthest    time.Duration // until the last timeout that was handed over to the broker is due
+	farthestErr error         // why it can't be read
+	swept       bool          // whether a process holds the lease of the outbox's sweep: the service runs
+
+	backlogOnce sync.Once
+	backlog     *operate.Backlog
+	backlogErr  error
 }
 
 // consumer is a consumer that a service has registered.
@@ -163,13 +175,57 @@ func (s *schema) identify(ctx context.Context) error {
 			return err
 		}
 		s.consumers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c consumer, err error) {
-			var seconds float64
-			err = row.Scan(&c.name, &seconds, &c.topics, &c.beganAt)
-			c.retention = time.Duration(seconds * float64(time.Second))
+			var kept float64
+			err = row.Scan(&c.name, &kept, &c.topics, &c.beganAt)
+			c.retention = seconds(kept)
 			return c, err
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, s.sql.Get("LeaseHeld"), mode, "outbox sweep").Scan(&s.swept); err != nil {
+			return err
+		}
+		var farthest float64
+		s.farthestErr = tx.QueryRow(ctx, s.sql.Get("FarthestTimeout"), mode, maxCount).Scan(&farthest)
+		s.farthest = seconds(farthest)
+		return nil
 	})
+}
+
+// group returns the name of a consumer's group, as handlers.Config names it by default.
+func (s *schema) group(c consumer) string { return valid.GroupName(s.source) + "-" + c.name }
+
+// producerGroup returns the name of the service's producer group, as outbox.Config names it by default.
+func (s *schema) producerGroup() string { return valid.GroupName(s.source) }
+
+// topics returns the topics that the schema publishes to, reads, and fires timeouts to.
+func (s *schema) topics(ctx context.Context) ([]string, error) {
+	topics, err := list[string](ctx, s.database, s.sql, "PublishedTopics", maxList)
+	if err != nil {
+		return nil, err
+	}
+	timeouts, err := list[string](ctx, s.database, s.sql, "TimeoutTopics", maxCount)
+	if err != nil {
+		return nil, err
+	}
+	topics = append(topics, timeouts...)
+	for _, c := range s.consumers {
+		topics = append(topics, c.topics...)
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics), nil
+}
+
+// readBacklog returns the report on the schema's unfinished work, which is read once.
+func (s *schema) readBacklog(ctx context.Context) (*operate.Backlog, error) {
+	s.backlogOnce.Do(func() {
+		var o *operate.Operator
+		if o, s.backlogErr = operate.New(operate.Config{Pool: s.database.Pool, Schema: s.name}); s.backlogErr == nil {
+			s.backlog, s.backlogErr = o.Backlog(ctx)
+		}
+	})
+	return s.backlog, s.backlogErr
 }
 
 // blocked returns why the database can't be examined; empty: it can.
@@ -194,7 +250,7 @@ func (s *schema) blocked() string {
 func (s *schema) subject() string { return s.database.name + " schema " + s.name }
 
 // flag returns the flag that names the schema in a command.
-func (s *schema) flag() string { return " --schema " + s.name }
+func (s *schema) flag() string { return " --schema " + shell(s.name) }
 
 // read calls fn in a read-only transaction with a timeout, which waits for no lock for long. The deadline of ctx bounds it, too.
 func (d *database) read(ctx context.Context, fn func(pgx.Tx) error) error {

@@ -127,3 +127,109 @@ UNION ALL
 SELECT 'inbox_default' WHERE EXISTS (
     SELECT FROM (SELECT event_id FROM {schema}.inbox_default LIMIT $1::bigint) i WHERE i.event_id::text LIKE '________-____-7%'
 )
+
+-- name: LeaseHeld
+SELECT EXISTS (SELECT FROM {schema}.lease WHERE name = $1::text AND expires_at > clock_timestamp())
+
+-- name: FarthestTimeout
+-- Seconds until the last of the timeouts that are handed over is due. The last $1 by time are looked at.
+SELECT COALESCE(EXTRACT(epoch FROM pg_catalog.max(t.due_at) - clock_timestamp())::float8, 0::float8)
+FROM (SELECT due_at, handed_over FROM {schema}.timeout ORDER BY due_at DESC LIMIT $1::bigint) t
+WHERE t.handed_over
+
+-- name: PublishedTopics
+-- Of ordered events by their streams, of others by the newest events. The recursion finds the few sources and topics with one index
+-- lookup each.
+WITH RECURSIVE known AS (
+    (SELECT source, topic FROM {schema}.stream ORDER BY source, topic LIMIT 1)
+    UNION ALL
+    SELECT n.source, n.topic FROM known k CROSS JOIN LATERAL (
+        SELECT source, topic FROM {schema}.stream s WHERE (s.source, s.topic) > (k.source, k.topic)
+        ORDER BY source, topic LIMIT 1
+    ) n
+)
+SELECT topic FROM known
+UNION
+SELECT topic FROM (SELECT topic FROM {schema}.outbox ORDER BY id DESC LIMIT 1000) newest
+ORDER BY topic
+LIMIT $1::bigint
+
+-- name: TimeoutTopics
+SELECT DISTINCT t.topic FROM (SELECT topic FROM {schema}.timeout ORDER BY due_at LIMIT $1::bigint) t
+
+-- name: Rejected
+-- Topics of which the broker rejects all events, and single events that it rejects, with one of the reasons.
+SELECT t.topic, true, t.reason, (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.outbox_rejected r WHERE r.topic = t.topic LIMIT $2::bigint) e)
+FROM {schema}.outbox_rejected_topic t
+UNION ALL
+SELECT r.topic, false, pg_catalog.min(r.reason), pg_catalog.count(*)
+FROM (SELECT topic, reason FROM {schema}.outbox_rejected WHERE next_at < 'infinity' ORDER BY next_at LIMIT $2::bigint) r
+WHERE NOT EXISTS (SELECT FROM {schema}.outbox_rejected_topic t WHERE t.topic = r.topic)
+GROUP BY r.topic
+LIMIT $1::bigint
+
+-- name: RetentionAge
+-- Seconds since a process last began to delete what is too old; -1: never.
+SELECT CASE WHEN begun_at = '-infinity' THEN -1::float8 ELSE EXTRACT(epoch FROM clock_timestamp() - begun_at)::float8 END
+FROM {schema}.outbox_retention
+
+-- name: ClaimedAge
+-- Seconds since the first service started on the schema; 0: none has.
+SELECT COALESCE(EXTRACT(epoch FROM clock_timestamp() - claimed_at)::float8, 0::float8) FROM {schema}.installation
+
+-- name: IdleSagas
+-- Running sagas that have been in one state for more than $1 seconds, without a deadline: by name, version and state, of the oldest
+-- $2 of each.
+WITH RECURSIVE known AS (
+    (SELECT name, version, state FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version, state LIMIT 1)
+    UNION ALL
+    SELECT n.name, n.version, n.state FROM known k CROSS JOIN LATERAL (
+        SELECT s.name, s.version, s.state FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND (s.name, s.version, s.state) > (k.name, k.version, k.state)
+        ORDER BY s.name, s.version, s.state LIMIT 1
+    ) n
+)
+SELECT k.name, k.version, k.state, i.sagas, i.key, i.age
+FROM known k CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS sagas, pg_catalog.min(c.key) AS key, EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(c.changed_at))::float8 AS age
+    FROM (
+        SELECT s.key, s.changed_at FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND s.name = k.name AND s.version = k.version AND s.state = k.state
+        LIMIT $2::bigint
+    ) c
+    WHERE c.changed_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8)
+      AND NOT EXISTS (SELECT FROM {schema}.timeout t WHERE t.key = k.name || '/' || c.key)
+) i
+WHERE i.sagas > 0
+LIMIT $3::bigint
+
+-- name: SagaVersions
+WITH RECURSIVE known AS (
+    (SELECT name, version FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version LIMIT 1)
+    UNION ALL
+    SELECT n.name, n.version FROM known k CROSS JOIN LATERAL (
+        SELECT s.name, s.version FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND (s.name, s.version) > (k.name, k.version)
+        ORDER BY s.name, s.version LIMIT 1
+    ) n
+)
+SELECT name, version FROM known LIMIT $1::bigint
+
+-- name: Unhandled
+-- The events that wait for a handler, by consumer, topic and type, of the first $1 of each consumer.
+SELECT c.name, w.topic, w.type, pg_catalog.count(*), EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(w.parked_at))::float8
+FROM {schema}.consumer c
+CROSS JOIN LATERAL (
+    SELECT topic, type, parked_at FROM {schema}.parked WHERE consumer = c.name AND reason = 'unhandled' ORDER BY topic, type LIMIT $1::bigint
+) w
+GROUP BY c.name, w.topic, w.type
+ORDER BY c.name, w.topic, w.type
+LIMIT $2::bigint
+
+-- name: FailedWaiting
+-- The failed and expired events of sagas, of the oldest $1.
+SELECT w.saga, w.status, pg_catalog.count(*), pg_catalog.min(w.key)
+FROM (SELECT saga, status, key FROM {schema}.saga_waiting WHERE status IN ('failed', 'expired') ORDER BY changed_at LIMIT $1::bigint) w
+GROUP BY w.saga, w.status
+ORDER BY w.saga, w.status
+LIMIT $2::bigint

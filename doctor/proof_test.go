@@ -291,17 +291,6 @@ func init() {
 				w.forbid(remoting.BrokerRuntime)
 			},
 		},
-		"broker-check-window": {
-			finding: func(w *world) {
-				w.broker()
-				w.set("transactionCheckMax", "3")
-			}, says: "more than 5m0s: outbox.Config.MaxTransaction", mends: "-k transactionCheckMax -v 12",
-			ok: func(w *world) { w.broker() },
-			unknown: func(w *world) {
-				w.broker()
-				w.forbid(remoting.BrokerConfig)
-			},
-		},
 	})
 }
 

@@ -6,6 +6,16 @@ import (
 	"strings"
 )
 
+// shell returns text as one word of a shell's command.
+func shell(s string) string {
+	if s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.:/", r))
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 // sorted joins texts in alphabetical order.
 func sorted(texts []string, separator string) string {
 	return strings.Join(slices.Sorted(slices.Values(texts)), separator)
