@@ -41,7 +41,7 @@
 //   - A consumer that stops waits for its handlers and for nothing else: it unregisters from the brokers, and Config.StopQuietPeriod isn't
 //     needed (TestConsumerUnregistersWhenItStops).
 //   - RocketMQ's tools see its consumers as those of any client: their queues and offsets, stacks, and resets of offsets
-//     (TestOperatorsRequestsAreAnswered). They can't make it consume a message directly.
+//     (TestOperatorsRequestsAreAnswered).
 //   - It has no data races and leaves no goroutines, so tests that consume can run under the race detector.
 //
 // With either transport the driver also has a connection of its own to each broker. Through it the driver ends half messages and waits for
