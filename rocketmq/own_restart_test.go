@@ -112,6 +112,7 @@ func TestConsumesAgainAfterKills(t *testing.T) {
 			return err
 		})
 		took = append(took, max(0, handledAt(body).Sub(back)))
+		t.Logf("kill %d: handled again %v after its return", i+1, took[i])
 	}
 	flow(0)
 	mu.Lock()
