@@ -105,7 +105,7 @@ func (a *App) build() (err error) {
 			return &StartError{PartDatabase, err}
 		}
 	}
-	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics}
+	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics, Tracing: c.Tracing}
 	if a.client, err = shared.OpenClient(c.RocketMQ, c.RequireBroker); err != nil {
 		return &StartError{PartBroker, err}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/timeout"
+	"github.com/rocketflow/rocketflow/tracing"
 )
 
 // Config configures a service. Service, RocketMQ.NameServers and one of Pool and Database are required; [ConfigFromEnv]
@@ -83,6 +84,9 @@ type Config struct {
 	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
 	// nothing is counted.
 	Metrics *metrics.Metrics
+
+	// Tracing records OpenTelemetry's spans and metrics of all parts. Defaults to nil: none, and events carry no trace context.
+	Tracing *tracing.Tracing
 
 	// Clock is the clock of all parts. Defaults to the machine's. Tests set it.
 	Clock rocketflow.Clock

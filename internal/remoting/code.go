@@ -39,6 +39,7 @@ const (
 	ConsumerStatus        Code = 221
 	GroupsOfTopic         Code = 300
 	RunningInfo           Code = 307
+	ConsumeDirectly       Code = 309
 	SendMessageV2         Code = 310
 	SendBatchMessage      Code = 320
 	ResumeCheck           Code = 323
