@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/assembly"
 	"github.com/rocketflow/rocketflow/internal/logging"
@@ -74,6 +75,11 @@ type Config struct {
 	Handlers handlers.Config // the router, and the defaults of its consumers
 	Timeout  timeout.Config  // the scheduler of timeouts
 	Saga     saga.Config     // the engine of sagas
+
+	// Doctor makes the process examine its database and broker again and again, log what it finds, and export it if Metrics is set:
+	// see package doctor. Fields that are not set are filled in from this Config. It should have rights that a service needs for
+	// nothing else; what it may not see is not known. Defaults to nil: no examinations.
+	Doctor *doctor.Config
 
 	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
 	// nothing is counted.
