@@ -341,7 +341,11 @@ func (m *Metrics) RocketMQ() *rocketmq.Listener {
 	m.registry.MustRegister(up)
 	restarts := m.counter("broker", "consumer_restarts_total", "Consumers that were restarted, such as after a broker came back.").WithLabelValues()
 	held := m.counter("broker", "deliveries_held_total", "Messages held for another attempt because their consumer could not take them.", "group")
+	lessSafely := m.counter("broker", "stored_less_safely_total", "Messages that a broker has stored, but not flushed or replicated as it is set to.", "broker", "reason")
 	return &rocketmq.Listener{
+		StoredLessSafely: func(i rocketmq.StoredInfo) {
+			lessSafely.WithLabelValues(i.Broker, string(i.Reason)).Add(float64(i.Messages))
+		},
 		BrokerUp:          func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
 		BrokerDown:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
 		ConsumerRestarted: func(rocketmq.ConsumerInfo) { restarts.Inc() },
