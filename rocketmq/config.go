@@ -88,6 +88,8 @@ type Config struct {
 
 	// TimerFormat is how the broker takes scheduled messages. Defaults to Apache5.
 	TimerFormat TimerFormat
+
+	jsonHeaders bool // for benchmarks: requests of the driver's own connections have JSON headers, also where brokers take binary ones
 }
 
 const (

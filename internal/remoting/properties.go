@@ -38,15 +38,25 @@ const PropertyUniqueKey = "UNIQ_KEY"
 // Java client does. Of a name that occurs twice the last value counts, but the first of the unique key: brokers such as 4.9.7 and 5.3.3 append the
 // properties of a batch, with the batch's key, to those of each member, with the member's own, by which alone the members can be told apart.
 func DecodeProperties(s string) map[string]string {
-	p := map[string]string{}
+	p, _ := decodeProperties(s)
+	return p
+}
+
+// decodeProperties is DecodeProperties that reports whether no entry was skipped.
+func decodeProperties(s string) (p map[string]string, whole bool) {
+	p, whole = map[string]string{}, true
 	for entry := range strings.SplitSeq(s, afterValue) {
-		name, value, ok := strings.Cut(entry, afterName)
-		if !ok || name == "" || name == PropertyUniqueKey && p[name] != "" {
+		if entry == "" { // after the last one
 			continue
 		}
-		p[name] = value
+		switch name, value, ok := strings.Cut(entry, afterName); {
+		case !ok || name == "":
+			whole = false
+		case name != PropertyUniqueKey || p[name] == "":
+			p[name] = value
+		}
 	}
-	return p
+	return p, whole
 }
 
 // ValidProperty reports whether a name or a value can be encoded.
