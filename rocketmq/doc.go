@@ -32,7 +32,7 @@
 // [Own] uses connections of the driver itself. What differs for its users:
 //
 //   - Bodies compressed with zlib are read up to Config.MaxMessage after decompression, too: see below.
-//   - A record that stays damaged when it is read again is delivered in the same way, with what can be read of it, and those behind it
+//   - A record that stays damaged when it is read again is delivered as unreadable, with what can be read of it, and those behind it
 //     are read (TestDamagedRecordIsDelivered). If it can't be known where it ends, its queue isn't read any further: Consumer.Err and the
 //     log name the offset, and an operator moves the group past it (TestRecordOfUnknownLengthHoldsItsQueue).
 //   - A broker or name server that responds with nonsense costs the one request (TestNonsenseCostsTheRequest).
@@ -41,7 +41,7 @@
 //   - A consumer that stops waits for its handlers and for nothing else: it unregisters from the brokers, and Config.StopQuietPeriod isn't
 //     needed (TestConsumerUnregistersWhenItStops).
 //   - RocketMQ's tools see its consumers as those of any client: their queues and offsets, stacks, and resets of offsets
-//     (TestOperatorsRequestsAreAnswered). They can't make it consume a message directly.
+//     (TestOperatorsRequestsAreAnswered).
 //   - It has no data races and leaves no goroutines, so tests that consume can run under the race detector.
 //
 // With either transport the driver also has a connection of its own to each broker. Through it the driver ends half messages and waits for

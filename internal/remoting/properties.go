@@ -49,12 +49,15 @@ func decodeProperties(s string) (p map[string]string, whole bool) {
 		if entry == "" { // after the last one
 			continue
 		}
-		switch name, value, ok := strings.Cut(entry, afterName); {
+		name, value, ok := strings.Cut(entry, afterName)
+		switch {
 		case !ok || name == "":
 			whole = false
-		case name != PropertyUniqueKey || p[name] == "":
-			p[name] = value
+			continue
+		case name == PropertyUniqueKey && p[name] != "":
+			continue
 		}
+		p[name] = value
 	}
 	return p, whole
 }
