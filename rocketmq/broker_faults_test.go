@@ -160,10 +160,10 @@ func TestBrokerHangs(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	mq := testbroker.StartSecured(t, "admin", "admin-secret")
+	mq := testbroker.StartSecured(t, "admin-user", "admin-secret")
 	ctx := deadline(t, 3*time.Minute)
 	for name, user := range map[string]func(*rocketmq.Config){
-		"none": func(*rocketmq.Config) {}, "wrong secret": as("admin", "guess"), "unknown user": as("nobody", "guess"),
+		"none": func(*rocketmq.Config) {}, "wrong secret": as("admin-user", "guess"), "unknown user": as("nobody", "guess"),
 	} {
 		config := rocketmq.Config{NameServers: []string{mq.NameServer()}, Service: "test"}
 		user(&config)
@@ -172,7 +172,7 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("open with credentials %s: got %v, want an ErrUnauthorized that names the broker", name, err)
 		}
 	}
-	admin := open(t, at(mq), as("admin", "admin-secret"))
+	admin := open(t, at(mq), as("admin-user", "admin-secret"))
 	createTopic(t, admin, broker.Topic{Name: "orders"})
 	everything(t, admin, "app-1", "app-2")
 }
@@ -236,8 +236,8 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 // TestGrants needs a real broker: the embedded one has users, but no grants.
 func TestGrants(t *testing.T) {
 	testbroker.NeedsReal(t)
-	mq, err := devstack.StartRocketMQ(deadline(t, 4*time.Minute), devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
-		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},
+	mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
+		Admin: devstack.User{Name: "admin-user", Secret: "admin-secret"},
 		Users: []devstack.User{
 			{Name: "app", Secret: "app-secret", Grants: []devstack.Grant{
 				{Resource: "Topic:orders*", Actions: []string{"Pub", "Sub"}},
@@ -246,12 +246,8 @@ func TestGrants(t *testing.T) {
 			{Name: "writer", Secret: "writer-secret", Grants: []devstack.Grant{{Resource: "Topic:orders*", Actions: []string{"Pub"}}}},
 		},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { mq.Stop(context.Background()) })
 	ctx := deadline(t, 3*time.Minute)
-	createTopic(t, open(t, at(mq), as("admin", "admin-secret")), broker.Topic{Name: "orders"}, broker.Topic{Name: "secrets"})
+	createTopic(t, open(t, at(mq), as("admin-user", "admin-secret")), broker.Topic{Name: "orders"}, broker.Topic{Name: "secrets"})
 	app := open(t, at(mq), as("app", "app-secret"))
 	tr := everything(t, app, "app-1", "app-2")
 
@@ -263,7 +259,7 @@ func TestGrants(t *testing.T) {
 	}
 	handler := func(context.Context, broker.Delivery) error { return nil }
 	m := broker.Message{Topic: "secrets", Body: []byte("x")}
-	_, err = app.Send(ctx, m)
+	_, err := app.Send(ctx, m)
 	unauthorized("send to a topic without grant", err)
 	_, err = tr.Prepare(ctx, m)
 	unauthorized("prepare for a topic without grant", err)

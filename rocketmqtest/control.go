@@ -335,7 +335,7 @@ func (s *Server) view(c *session, cmd *remoting.Command, fromBroker bool) Reques
 	}
 	switch cmd.Code {
 	case remoting.SendMessage, remoting.SendMessageV2, remoting.SendBatchMessage:
-		h, refusal := decodeSend(&request{Command: cmd, from: c})
+		h, refusal := s.decodeSend(&request{Command: cmd, from: c})
 		if refusal != nil {
 			break
 		}
@@ -394,6 +394,7 @@ var codeNames = map[remoting.Code]string{
 	remoting.ConsumersChanged:      "NOTIFY_CONSUMER_IDS_CHANGED",
 	remoting.LockQueues:            "LOCK_BATCH_MQ",
 	remoting.UnlockQueues:          "UNLOCK_BATCH_MQ",
+	remoting.AllConsumerOffsets:    "GET_ALL_CONSUMER_OFFSET",
 	remoting.RouteOfTopic:          "GET_ROUTEINFO_BY_TOPIC",
 	remoting.ClusterInfo:           "GET_BROKER_CLUSTER_INFO",
 	remoting.DeleteTopicInBroker:   "DELETE_TOPIC_IN_BROKER",

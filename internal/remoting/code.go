@@ -27,6 +27,7 @@ const (
 	ConsumersChanged      Code = 40
 	LockQueues            Code = 41
 	UnlockQueues          Code = 42
+	AllConsumerOffsets    Code = 43
 	RouteOfTopic          Code = 105
 	ClusterInfo           Code = 106
 	AllGroups             Code = 201
