@@ -69,6 +69,7 @@ func (c *consumer) register(ctx context.Context) error {
 		from = &at
 	}
 	topics, recorded, err := c.store.Register(ctx, c.cfg.Pool, inbox.Registration{
+		Group:          c.cfg.GroupPrefix + c.name,
 		InboxRetention: c.cfg.InboxRetention, PositionRetention: c.cfg.PositionRetention,
 		Routes: c.routes(), BeginNow: c.opts.Begin.Newest(), BeginAt: from,
 	})

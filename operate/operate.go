@@ -22,7 +22,7 @@ var operateSQL string
 
 // allSQL is every statement of the package.
 func allSQL() string {
-	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL
+	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL
 }
 
 const (
@@ -87,6 +87,9 @@ func New(c Config) (*Operator, error) {
 	}
 	return &Operator{config: c, sql: queries.Parse(allSQL(), c.Schema), inbox: inbox.New(c.Schema)}, nil
 }
+
+// Schema returns the schema of the Operator.
+func (o *Operator) Schema() string { return o.config.Schema }
 
 // Now returns the time by the database's clock, which all times in reports are from.
 func (o *Operator) Now(ctx context.Context) (now time.Time, err error) {

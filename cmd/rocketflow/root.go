@@ -35,6 +35,7 @@ func newRoot() *cobra.Command {
 		newResendCommand(),
 		newSagaCommand(),
 		newVersionCommand(),
+		newWhyCommand(),
 	)
 	root.Long = `Runs rocketflow's servers on this machine, migrates a service's tables, shows what is in them, and does what operators do.
 
@@ -44,6 +45,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow migrate up --schema order_rocketflow   # create or update a service's tables
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
   rocketflow inspect event ID                       # what became of an event
+  rocketflow why ID                                 # what an event, an order or a saga waits for
   rocketflow redrive retry --consumer billing       # dead letters again
   rocketflow owed redirect --topic order --to orders
   rocketflow resend --since 2h                      # after a broker lost messages`
