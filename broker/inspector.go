@@ -22,6 +22,9 @@ type QueuePosition struct {
 	Queue  int    // the queue's number
 	Begin  int64  // the offset of the oldest message that the broker holds
 	End    int64  // the offset of the next message
+	// Oldest is when the message at Begin was stored. It is the zero time if Begin is 0, where nothing has expired, or if the
+	// broker holds no message of the queue.
+	Oldest time.Time
 	// Committed is the offset up to which the group has read, exclusively; -1: the group has read nothing.
 	Committed int64
 	// Unread is when the oldest unread message was stored. It is the zero time if no message is unread, or if Committed is -1.

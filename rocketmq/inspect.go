@@ -131,7 +131,7 @@ func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic strin
 			return p, err
 		}
 		p.Begin, err = k.bound(ctx, b, remoting.MinOffset, topic, queue)
-		return p, err
+		return p, err // Oldest stays zero: only a pull shows it
 	case err != nil:
 		return p, err
 	}
@@ -146,6 +146,11 @@ func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic strin
 		}
 	}
 	p.Unread = pulled.stored
+	if err == nil && p.Begin > 0 && p.Begin < p.End {
+		var oldest pullResult
+		oldest, err = k.pullOne(ctx, b, topic, queue, p.Begin)
+		p.Oldest = oldest.stored
+	}
 	return p, err
 }
 
