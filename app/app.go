@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/assembly"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -31,7 +32,9 @@ const (
 	PartTimeouts  Part = "timeouts"  // the scheduler
 	PartSagas     Part = "sagas"     // the engine
 	PartConsumers Part = "consumers" // the router
-	PartHTTP      Part = "http"      // the server of App.Serve
+	// PartReconciler is there if Config.Reconcile is set.
+	PartReconciler Part = "reconciler"
+	PartHTTP       Part = "http" // the server of App.Serve
 )
 
 // ErrStopped is returned by Start after Stop. New makes an App that can be started.
@@ -62,6 +65,8 @@ type App struct {
 	router   *handlers.Router
 	server   server
 	health   *Health
+	// reconciler is nil unless Config.Reconcile is set.
+	reconciler *operate.Reconciler
 
 	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
 	state     state      // guarded by lifecycle
@@ -115,6 +120,11 @@ func (a *App) build() (err error) {
 	}
 	if a.router, err = shared.NewRouter(c.Handlers, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartConsumers, err}
+	}
+	if c.Reconcile != nil {
+		if a.reconciler, err = shared.NewReconciler(*c.Reconcile); err != nil {
+			return &StartError{PartReconciler, err}
+		}
 	}
 	if a.sagas, err = shared.NewEngine(c.Saga, a.router, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartSagas, err}
@@ -173,6 +183,9 @@ func (a *App) components() []component {
 	}
 	if a.router != nil {
 		add(PartConsumers, a.router.Start, a.router.Stop)
+	}
+	if a.reconciler != nil {
+		add(PartReconciler, a.reconciler.Start, a.reconciler.Stop)
 	}
 	add(PartHTTP, func(ctx context.Context) error { return a.server.start(ctx, a.config.ListenAddr) }, a.server.stop)
 	if a.health != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -73,6 +74,10 @@ type Config struct {
 	Handlers handlers.Config // the router, and the defaults of its consumers
 	Timeout  timeout.Config  // the scheduler of timeouts
 	Saga     saga.Config     // the engine of sagas
+
+	// Reconcile makes one process of the service compare continuously what was published with what consumers have handled, as
+	// `rocketflow reconcile` does. Set Reconcile.Pools if consumers or publishers have other databases. Defaults to nil: off.
+	Reconcile *operate.ReconcilerConfig
 
 	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
 	// nothing is counted.

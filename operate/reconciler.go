@@ -42,8 +42,8 @@ type ReconcilerConfig struct {
 	Broker ReconcilerBroker
 	// Every is the time between two passes. At least 1 s. Defaults to 1 min.
 	Every time.Duration
-	// Report gets the result of each pass, or the error by which it failed, from the one process that reconciles. Calls don't
-	// overlap. Defaults to none; what is missing is logged in any case.
+	// Report gets the result of each pass, or the error by which it failed, in the one process that reconciles; and nil and nil
+	// when that process has lost the lease. Calls don't overlap. Defaults to none; what is missing is logged in any case.
 	Report func(*Reconciliation, error)
 	// Clock says when the next pass is due. Defaults to the machine's.
 	Clock rocketflow.Clock
@@ -126,7 +126,10 @@ func (r *Reconciler) turn(ctx context.Context) {
 	c := r.config
 	held, err := lease.Acquire(ctx, c.Pool, c.Schema, reconcilerLease, r.holder, max(30*time.Second, 3*c.Every))
 	if err == nil && !held {
-		r.watch = nil
+		if r.watch != nil {
+			r.watch = nil
+			r.report(nil, nil)
+		}
 		return
 	}
 	var x *Reconciliation
@@ -144,10 +147,12 @@ func (r *Reconciler) turn(ctx context.Context) {
 		r.failing = false
 		r.log(x)
 	}
-	if c.Report != nil {
-		if err := guard.Run(func() { c.Report(x, err) }); err != nil {
-			r.panics.Report("ReconcilerConfig.Report", err)
-		}
+	r.report(x, err)
+}
+
+func (r *Reconciler) report(x *Reconciliation, err error) {
+	if r.config.Report != nil {
+		r.panics.Report("ReconcilerConfig.Report", guard.Run(func() { r.config.Report(x, err) }))
 	}
 }
 

@@ -4,14 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
@@ -251,6 +255,99 @@ func TestWatchReadsWhatIsNew(t *testing.T) {
 	f.billing.Start()
 	f.Settle()
 	wantTotals(t, next(), 6, 6, 0, 0, 0)
+}
+
+// Of two processes one reconciles, reports and sends what is lost again; when it stops the other takes over.
+func TestOneProcessReconciles(t *testing.T) {
+	t.Parallel()
+	f := newFlow(t, nil)
+	registry := prometheus.NewRegistry()
+	count := metrics.New(registry).Reconciliation()
+	type report struct {
+		process int
+		x       *operate.Reconciliation
+	}
+	reports := make(chan report, 1000)
+	client := f.client()
+	var processes [2]*operate.Reconciler
+	for i := range processes {
+		var err error
+		processes[i], err = operate.NewReconciler(operate.ReconcilerConfig{
+			Reconcile: operate.ReconcileConfig{Mend: true}, Pool: f.shop.Pool, Schema: f.shop.Schema, Schemas: []string{f.shop.Schema, f.billing.Schema},
+			Broker: client, Every: time.Second, Clock: f.Clock(), Logger: slog.New(slog.DiscardHandler),
+			Report: func(x *operate.Reconciliation, err error) {
+				count(x, err)
+				if x != nil {
+					reports <- report{i, x}
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := processes[i].Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = processes[i].Stop(context.Background()) }()
+	}
+	f.publish("order.placed", "4711")
+	f.Settle()
+	f.billing.Stop()
+	id := f.publish("order.seen", "")
+	f.acked(id)
+	f.RestartBroker(rocketmqtest.LoseUnflushed)
+	f.billing.Start()
+	f.FastForward(2 * time.Minute)
+	owner, passes, mended := -1, 0, 0 // passes of the owner, one after the other
+	until := func(what string, done func(r report) bool) {
+		t.Helper()
+		limit := time.After(time.Minute)
+		for {
+			select {
+			case r := <-reports:
+				if r.process != owner {
+					owner, passes = r.process, 0
+				}
+				passes++
+				mended += r.x.Mended
+				if done(r) {
+					return
+				}
+			case <-limit:
+				t.Fatal("not within a minute: " + what)
+			}
+		}
+	}
+	missing := false
+	until("the lost event is handled", func(r report) bool {
+		_, handled, _, n, _ := r.x.Totals()
+		missing = missing || n == 1
+		return handled == 2
+	})
+	if !missing || mended == 0 {
+		t.Errorf("missing %v, sent again %d", missing, mended)
+	}
+	until("one process makes three passes", func(report) bool { return passes >= 3 }) // the clock that was moved has ended the lease
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == "rocketflow_reconciliation_events" {
+				states[m.GetLabel()[2].GetValue()+" for "+m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	if want := map[string]float64{"missing for bills": 0, "unknown for bills": 0, "waiting for bills": 0}; !maps.Equal(states, want) {
+		t.Errorf("metrics: %v, want %v", states, want)
+	}
+	first := owner
+	if err := processes[first].Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until("the other process takes over", func(r report) bool { return r.process != first })
 }
 
 // Wrong flags are refused.
