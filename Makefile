@@ -49,6 +49,11 @@ test-real: build ## Only the part of the tests that a real RocketMQ matters for;
 test-real-own: build ## All tests of the driver with its own transport, on a real RocketMQ; ROCKETMQ= is its version
 	bin/rocketflow dev --no-fsync --broker=rocketmq $(if $(ROCKETMQ),--rocketmq-version=$(ROCKETMQ)) -- .ci/test real-own
 
+.PHONY: test-clusters
+test-clusters: build ## Only the tests of RocketMQ clusters whose servers die; ROCKETMQ= is their version (5.5.0), KILLS= how often, RUN= selects
+	ROCKETFLOW_CLUSTERS=1 ROCKETMQ=$(ROCKETMQ) KILLS=$(KILLS) bin/rocketflow dev --no-fsync -- \
+		go test -count=1 -timeout 90m -v -run '$(or $(RUN),^Test)' ./test/clusters
+
 .PHONY: bench
 bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute
 	go vet -C bench/peers ./...

@@ -617,9 +617,7 @@ func (b *master) halves(ctx context.Context) (list []*remoting.Record, complete 
 		if len(records) == 0 {
 			return list, true, nil
 		}
-		for _, r := range records {
-			list = append(list, r)
-		}
+		list = append(list, records...)
 		next = records[len(records)-1].QueueOffset + 1
 	}
 	return list, next >= end, nil

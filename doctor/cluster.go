@@ -117,21 +117,25 @@ func (b *master) open(ctx context.Context, c Broker) (err error) {
 		return fmt.Errorf("broker %s: %w", b.name, b.conn.Explain(ctx, err))
 	}
 	b.version = response.Version
-	if b.settingsErr = err; err == nil {
-		b.settings = properties(response.Body)
-	}
-	for range 2 { // the second for the clock: the broker has loaded the code then
+	b.settings, b.settingsErr = properties(response.Body), err
+	b.stateErr = b.readState(ctx)
+	return nil
+}
+
+// readState reads the broker's state twice: the second time for the clock, because the broker has loaded the code then.
+func (b *master) readState(ctx context.Context) error {
+	for range 2 {
 		asked := time.Now()
-		response, err = b.conn.Call(ctx, &remoting.Command{Code: remoting.BrokerRuntime})
-		if b.stateErr = err; err != nil {
-			break
+		response, err := b.conn.Call(ctx, &remoting.Command{Code: remoting.BrokerRuntime})
+		if err != nil {
+			return err
 		}
 		trip := time.Since(asked)
 		var body struct {
 			Table map[string]string `json:"table"`
 		}
-		if b.stateErr = remoting.DecodeJSON(response.Body, &body); b.stateErr != nil {
-			break
+		if err := remoting.DecodeJSON(response.Body, &body); err != nil {
+			return err
 		}
 		b.state = body.Table
 		if now, ok := brokerTime(b.state); ok {

@@ -58,7 +58,7 @@ SELECT 'server', pg_catalog.current_setting('max_connections')::bigint - pg_cata
 FROM pg_catalog.pg_roles r WHERE r.rolname = $1::text
 UNION ALL
 SELECT 'database', d.datconnlimit::bigint, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
-FROM pg_catalog.pg_database d WHERE d.datname = current_database() AND d.datconnlimit >= 0
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0
 UNION ALL
 SELECT 'role', r.rolconnlimit::bigint, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid)
 FROM pg_catalog.pg_roles r WHERE r.rolname = $1::text AND r.rolconnlimit >= 0
@@ -70,7 +70,7 @@ ORDER BY p.prepared
 LIMIT $1::bigint
 
 -- name: MayCreate
-SELECT n.oid IS NOT NULL, pg_catalog.has_database_privilege(current_database(), 'CREATE'),
+SELECT n.oid IS NOT NULL, pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
     COALESCE(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), false)
 FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::text
 
@@ -83,7 +83,7 @@ UNION ALL
 (SELECT p.privilege, c.relname::text
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY ($3::text[])
-CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
+CROSS JOIN pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
 WHERE n.nspname = $1::text AND NOT pg_catalog.has_table_privilege($2::text::name, c.oid, p.privilege)
 ORDER BY c.relname, p.privilege
 LIMIT $4::bigint)
@@ -105,7 +105,7 @@ SELECT c.relname::text
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
 WHERE n.nspname = $1::text
-  AND EXISTS (SELECT FROM unnest(c.reloptions) AS o (option) WHERE pg_catalog.lower(o.option) IN ('autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0'))
+  AND EXISTS (SELECT FROM pg_catalog.unnest(c.reloptions) AS o (option) WHERE pg_catalog.lower(o.option) IN ('autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0'))
 ORDER BY c.relname
 LIMIT $2::bigint
 

@@ -190,7 +190,7 @@ func postgresDurability(ctx context.Context, d *database) []Result {
 		}
 	}
 	if len(off) > 0 {
-		return one(found(sorted(off, ", ")+" off", "on", sorted(mend, "\n")+"\nSELECT pg_reload_conf();"))
+		return one(found(sorted(off, ", ")+" off", "on", sorted(mend, "\n")+"\nSELECT pg_catalog.pg_reload_conf();"))
 	}
 	return one(ok("fsync and full_page_writes are on"))
 }
@@ -210,7 +210,7 @@ func postgresStandby(ctx context.Context, d *database) []Result {
 		return one(d.needsStats("whether a replica is connected"))
 	}
 	return one(found(fmt.Sprintf("synchronous_standby_names is %q, and no such replica is connected: commits hang", names), "a connected synchronous replica",
-		"# start the replica, or:\nALTER SYSTEM SET synchronous_standby_names = '';\nSELECT pg_reload_conf();"))
+		"# start the replica, or:\nALTER SYSTEM SET synchronous_standby_names = '';\nSELECT pg_catalog.pg_reload_conf();"))
 }
 
 // needsStats returns the answer of a check that must see other roles' sessions.
@@ -285,7 +285,7 @@ func (d *database) transactions(fine string, judge func(session) (string, bool),
 	}
 	for _, s := range d.sessions {
 		if observed, bad := judge(s); bad && len(results) < most {
-			results = append(results, found(observed, needed, fmt.Sprintf("SELECT pg_terminate_backend(%d);%s", s.PID, mend)))
+			results = append(results, found(observed, needed, fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(%d);%s", s.PID, mend)))
 		}
 	}
 	switch {
@@ -398,13 +398,15 @@ func postgresPool(_ context.Context, s *schema) []Result {
 		fmt.Sprintf("# in DATABASE_URL:\npool_max_conns=%d", needed+10)))
 }
 
+const autovacuumOn = "(autovacuum_enabled = on)"
+
 func postgresAutovacuum(ctx context.Context, s *schema) []Result {
 	var on bool
 	if err := s.database.row(ctx, s.sql, "Autovacuum", nil, &on); err != nil {
 		return one(s.cannot(err))
 	}
 	if !on {
-		return one(found("autovacuum or track_counts is off", "on", "ALTER SYSTEM SET autovacuum = on;\nALTER SYSTEM SET track_counts = on;\nSELECT pg_reload_conf();"))
+		return one(found("autovacuum or track_counts is off", "on", "ALTER SYSTEM SET autovacuum = on;\nALTER SYSTEM SET track_counts = on;\nSELECT pg_catalog.pg_reload_conf();"))
 	}
 	without, err := list[string](ctx, s.database, s.sql, "WithoutAutovacuum", s.name, maxList)
 	switch {
@@ -415,7 +417,7 @@ func postgresAutovacuum(ctx context.Context, s *schema) []Result {
 	}
 	var mend []string
 	for _, table := range without {
-		mend = append(mend, "ALTER TABLE "+pgx.Identifier{s.name, table}.Sanitize()+" RESET (autovacuum_enabled);")
+		mend = append(mend, "ALTER TABLE "+pgx.Identifier{s.name, table}.Sanitize()+" SET "+autovacuumOn+";")
 	}
 	return one(found("autovacuum is off for "+some(without, 8), "on", strings.Join(mend, "\n")))
 }

@@ -79,7 +79,7 @@ func init() {
 				w.database()
 				w.config.Expect.MaxTransaction = time.Microsecond
 				w.begin(w.pool)
-			}, says: "a transaction is open for", mends: "SELECT pg_terminate_backend(",
+			}, says: "a transaction is open for", mends: "SELECT pg_catalog.pg_terminate_backend(",
 			ok: func(w *world) {
 				w.database()
 				w.config.Expect.MaxTransaction = time.Hour
@@ -151,7 +151,7 @@ func init() {
 			finding: func(w *world) {
 				w.database()
 				w.exec("ALTER TABLE stream SET (autovacuum_enabled = off)")
-			}, says: "autovacuum is off for stream", mends: `"stream" RESET (autovacuum_enabled)`,
+			}, says: "autovacuum is off for stream", mends: `"stream" SET (autovacuum_enabled = on)`,
 			ok:      func(w *world) { w.database() },
 			unknown: (*world).away,
 		},

@@ -27,8 +27,6 @@ type proof struct {
 	finding, ok, unknown func(*world)
 	// says is a part of the finding's texts, mends of its Mend.
 	says, mends string
-	// alone is set where a situation is that of the whole server, so that no other test may run beside it.
-	alone bool
 }
 
 // proofs has the proof of each check. Each file of tests adds those of its group.

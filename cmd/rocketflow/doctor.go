@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ const exitNotKnown = 2
 // doctorFlags are the flags of doctor.
 type doctorFlags struct {
 	databases, schemas, only, skip []string
+	sagas                          []string
 	nameServers, namespace, role   string
 	pre, probe, json, list, all    bool
 	timeout, checkTimeout          time.Duration
@@ -59,6 +61,7 @@ and ROCKETMQ_TLS_…, as for services.`,
 	flags.StringVar(&f.role, "role", "", "the role of the running service, whose rights are examined (default the role of the connection)")
 	flags.StringVar(&f.nameServers, "namesrv", "", "name servers of RocketMQ, host:port;host:port (default $ROCKETMQ_NAMESRV)")
 	flags.StringVar(&f.namespace, "namespace", "", "namespace of the topics and groups (default $ROCKETMQ_NAMESPACE)")
+	flags.StringArrayVar(&f.sagas, "saga", nil, "a saga's version that processes register, name=version; may repeat")
 	flags.BoolVar(&f.pre, "pre", false, "only what can be checked before rocketflow is installed")
 	flags.BoolVar(&f.probe, "probe", false, "also send a half message to each topic, and roll it back, to prove the right to publish")
 	flags.StringArrayVar(&f.only, "only", nil, "run only this check or group; may repeat")
@@ -143,6 +146,14 @@ func (f *doctorFlags) config(ctx context.Context) (c doctor.Config, closePools f
 			NameServers: strings.Split(nameServers, ";"), Namespace: cmp.Or(f.namespace, os.Getenv(app.EnvNamespace)),
 			AccessKey: os.Getenv(app.EnvAccessKey), SecretKey: os.Getenv(app.EnvSecretKey), TLS: tls,
 		}
+	}
+	for _, text := range f.sagas {
+		name, version, _ := strings.Cut(text, "=")
+		n, err := strconv.Atoi(version)
+		if err != nil || name == "" {
+			return c, closePools, usagef("--saga %q: want name=version", text)
+		}
+		f.expect.Sagas = append(f.expect.Sagas, doctor.SagaVersion{Name: name, Version: n})
 	}
 	c.Pre, c.Probe, c.Only, c.Skip = f.pre, f.probe, f.only, f.skip
 	c.Timeout, c.CheckTimeout, c.Expect = f.timeout, f.checkTimeout, f.expect

@@ -45,6 +45,7 @@ const (
 	SendBatchMessage      Code = 320
 	ResumeCheck           Code = 323
 	RecallMessage         Code = 370
+	SyncStates            Code = 1006
 	CreateUser            Code = 3001
 	CreateACL             Code = 3006
 )

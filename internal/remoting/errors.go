@@ -56,7 +56,7 @@ func (e *ResponseError) meaning() error {
 		switch {
 		case strings.Contains(e.Remark, "timer message is not enabled"):
 			return broker.ErrNoTimers
-		case strings.HasPrefix(e.Remark, exceptionOfACL1):
+		case strings.Contains(e.Remark, exceptionOfACL1):
 			return broker.ErrUnauthorized
 		}
 		return broker.ErrUnavailable

@@ -9,8 +9,8 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// exceptionOfACL1 begins the remarks with which ACL 1.0, of brokers before 5.3.3, refuses a request. They have the code SystemError.
-const exceptionOfACL1 = "org.apache.rocketmq.acl.common.AclException"
+// exceptionOfACL1 is in the remarks with which ACL 1.0, of brokers before 5.3.3, refuses a request. They have the code SystemError.
+const exceptionOfACL1 = "AclException"
 
 // resource matches the resource that a user lacks a right on, in the remarks of ACL 2.0 and 1.0.
 var resource = regexp.MustCompile(`(?:has no permission to access|[Nn]o (?:default )?permission for) ([Tt]opic|[Gg]roup):([^\s,]+)`)
