@@ -11,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -332,6 +333,35 @@ func (m *Metrics) Saga() *saga.Listener {
 		},
 		Ignored: func(i saga.IgnoredInfo) { ignored.WithLabelValues(i.Saga, string(i.Reason)).Inc() },
 		Waiting: count("waiting"), WaitRetry: count("retried"), WaitFailed: count("failed"), WaitExpired: count("expired"),
+	}
+}
+
+// Reconciliation returns the function for operate.ReconcilerConfig.Report that counts under rocketflow_reconciliation. Only the process
+// that reconciles has values for events.
+func (m *Metrics) Reconciliation() func(*operate.Reconciliation, error) {
+	passes := m.counter("reconciliation", "passes_total", "Passes of the reconciliation by outcome.", "outcome")
+	events := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: "reconciliation", Name: "events",
+		Help: "Events that a consumer has not handled, by state: waiting, missing, unknown (waiting or missing). See `rocketflow reconcile`.",
+	}, []string{"service", "consumer", "state"})
+	m.registry.MustRegister(events)
+	return func(x *operate.Reconciliation, err error) {
+		switch {
+		case err != nil:
+			passes.WithLabelValues(outcome(err)).Inc()
+			return
+		case x == nil: // another process reconciles
+			events.Reset()
+			return
+		}
+		passes.WithLabelValues(outcome(nil)).Inc()
+		events.Reset() // of consumers that are gone
+		for i := range x.Consumers {
+			c := &x.Consumers[i]
+			events.WithLabelValues(c.Service, c.Consumer, "waiting").Set(float64(c.Waiting()))
+			events.WithLabelValues(c.Service, c.Consumer, "missing").Set(float64(c.Lost))
+			events.WithLabelValues(c.Service, c.Consumer, "unknown").Set(float64(c.Unknown))
+		}
 	}
 }
 

@@ -199,6 +199,14 @@ type pullResult struct {
 	record     *remoting.Record // nil: there is none
 }
 
+// stored returns when the message was stored; zero: there is none.
+func (p pullResult) stored() time.Time {
+	if p.record == nil {
+		return time.Time{}
+	}
+	return p.record.Stored
+}
+
 // pullWithSubscription is the system flag of a pull that has its own subscription.
 const pullWithSubscription = 1 << 2
 
