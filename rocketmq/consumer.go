@@ -125,8 +125,9 @@ func (k *consumer) start(ctx context.Context) (instance, error) {
 	return next, nil
 }
 
-// checkGrants requests the group's offset from each broker that holds a topic of the subscription. Without a grant the broker
-// refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message.
+// checkGrants requests the group's offset, and a message, from each broker that holds a topic of the subscription. Without a grant the
+// broker refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message. RocketMQ 4.9 checks
+// no grants for the offset.
 func (k *consumer) checkGrants(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, grantsTimeout)
 	defer cancel()
@@ -146,8 +147,13 @@ func (k *consumer) checkGrants(ctx context.Context) error {
 		granted := 0
 		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
 		for b, err := range k.client.callEach(ctx, conns, func(ctx context.Context, b *brokerConn) error {
-			_, err := k.hasOffset(ctx, b, topic, 0)
-			return err
+			if _, err := k.hasOffset(ctx, b, topic, 0); err != nil {
+				return err
+			}
+			if _, err := k.pullOne(ctx, b, topic, 0, 0); errors.Is(err, broker.ErrUnauthorized) {
+				return err
+			}
+			return nil
 		}) {
 			if err == nil {
 				granted++
