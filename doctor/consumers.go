@@ -302,10 +302,7 @@ func consumerGroupShared(ctx context.Context, s *schema, m *cluster) []Result {
 	var results []Result
 	for _, c := range s.consumers {
 		for _, other := range s.database.x.schemas() {
-			if other == s || other.source == "" || other.err != nil || other.group(c) != s.group(c) && !other.hasGroup(s.group(c)) {
-				continue
-			}
-			if other.hasGroup(s.group(c)) {
+			if other.err == nil && other.id != s.id && other.hasGroup(s.group(c)) {
 				results = append(results, found(fmt.Sprintf("group %s is also that of a consumer of %s", s.group(c), other.subject()), "a group for one service",
 					"# give the two installations a namespace each:\nROCKETMQ_NAMESPACE=<name>").about(fmt.Sprintf("consumer %s of %s", c.name, s.subject())))
 			}

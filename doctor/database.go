@@ -58,6 +58,7 @@ type schema struct {
 	name      string
 	sql       queries.Set
 	err       error  // why its tables can't be read
+	id        string // of the installation
 	source    string // the service that it belongs to; empty: none yet
 	consumers []consumer
 
@@ -167,7 +168,7 @@ func (s *schema) identify(ctx context.Context) error {
 		return err
 	}
 	return s.database.read(ctx, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, s.sql.Get("Owner"), mode).Scan(&s.source); err != nil {
+		if err := tx.QueryRow(ctx, s.sql.Get("Owner"), mode).Scan(&s.id, &s.source); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, s.sql.Get("Consumers"), mode, maxList)

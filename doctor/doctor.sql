@@ -10,7 +10,7 @@ SELECT pg_catalog.current_setting('server_version_num')::integer, current_user::
     pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), pg_catalog.pg_is_in_recovery(), clock_timestamp()
 
 -- name: Owner
-SELECT COALESCE(source, '') FROM {schema}.installation
+SELECT id::text, COALESCE(source, '') FROM {schema}.installation
 
 -- name: Consumers
 SELECT c.name, EXTRACT(epoch FROM c.inbox_retention)::float8,
