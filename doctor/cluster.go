@@ -254,7 +254,7 @@ func (b *master) offset(ctx context.Context, request remoting.Code, ext map[stri
 
 // change returns the command that changes a setting of the broker while it runs.
 func (b *master) change(key, value string) string {
-	return fmt.Sprintf("mqadmin updateBrokerConfig -b %s -k %s -v %s", b.address, key, value)
+	return fmt.Sprintf("mqadmin updateBrokerConfig -b %s -k %s -v %s", shell(b.address), key, value)
 }
 
 // settings are the settings of a broker.

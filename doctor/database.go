@@ -76,8 +76,11 @@ type consumer struct {
 	name      string
 	retention time.Duration // of its inbox
 	topics    []string
-	beganAt   time.Time
+	handlers  []handler
 }
+
+// handler is a handler that a consumer has registered.
+type handler struct{ topic, event string }
 
 func openDatabase(ctx context.Context, x *examination, c Database) *database {
 	d := &database{Database: c, x: x, name: c.Name, sql: queries.Parse(doctorSQL, "")}
@@ -177,8 +180,13 @@ func (s *schema) identify(ctx context.Context) error {
 		}
 		s.consumers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c consumer, err error) {
 			var kept float64
-			err = row.Scan(&c.name, &kept, &c.topics, &c.beganAt)
+			var types []string
+			err = row.Scan(&c.name, &kept, &c.topics, &types)
 			c.retention = seconds(kept)
+			for i := range min(len(types), len(c.topics)) {
+				c.handlers = append(c.handlers, handler{c.topics[i], types[i]})
+			}
+			c.topics = slices.Compact(c.topics)
 			return c, err
 		})
 		if err != nil {

@@ -232,6 +232,7 @@ func (w *world) consumer(name string, topics ...string) {
 	w.exec("INSERT INTO consumer (name) VALUES ($1)", name)
 	for _, topic := range topics {
 		w.exec("INSERT INTO consumer_topic (consumer, topic) VALUES ($1, $2)", name, topic)
+		w.exec("INSERT INTO consumer_handler (consumer, topic, type) VALUES ($1, $2, 'order.placed')", name, topic)
 	}
 }
 
