@@ -164,7 +164,12 @@ func (m *cluster) blocked() string {
 	if m.err == nil {
 		return ""
 	}
-	return reason(m.err)
+	return reason(m.err).String()
+}
+
+// grant returns the command that gives the user the rights that the doctor needs.
+func (m *cluster) grant() string {
+	return fmt.Sprintf("mqadmin createAcl -n %s -c %s -s %s -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow", m.namesrv(), shell(m.clusterName()), shell("User:"+or(m.AccessKey, "USER")))
 }
 
 // wire returns the name of a topic or group with the namespace.

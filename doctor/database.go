@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/migrations"
@@ -242,7 +243,7 @@ func (d *database) blocked() string {
 	if d.err == nil {
 		return ""
 	}
-	return reason(d.err)
+	return reason(d.err).String()
 }
 
 // blocked returns why the tables can't be read; empty: they can.
@@ -253,7 +254,7 @@ func (s *schema) blocked() string {
 	case errors.Is(s.err, rocketflow.ErrNotMigrated):
 		return "the tables are missing or of another version: see " + codeMigrated
 	}
-	return reason(s.err)
+	return reason(s.err).String()
 }
 
 func (s *schema) subject() string { return s.database.name + " schema " + s.name }
@@ -333,13 +334,19 @@ func code(err error) string {
 	return ""
 }
 
-// reason says why something could not be looked at.
-func reason(err error) string {
+// cause is an error that stopped a check, for its answer.
+type cause struct{ err error }
+
+// reason returns why something could not be looked at.
+func reason(err error) cause { return cause{err} }
+
+// String says what kind of error it is, and the error.
+func (c cause) String() string {
 	switch {
-	case code(err) == insufficientPrivilege: // the message names it
-		return "a right is missing: " + err.Error()
-	case code(err) == queryCanceled, errors.Is(err, context.DeadlineExceeded):
-		return "it took too long: " + err.Error()
+	case code(c.err) == insufficientPrivilege, errors.Is(c.err, broker.ErrUnauthorized): // the message names it
+		return "a right is missing: " + c.err.Error()
+	case code(c.err) == queryCanceled, errors.Is(c.err, context.DeadlineExceeded):
+		return "it took too long: " + c.err.Error()
 	}
-	return err.Error()
+	return c.err.Error()
 }
