@@ -32,10 +32,12 @@ func newRoot() *cobra.Command {
 		newInspectCommand(),
 		newMigrateCommand(),
 		newOwedCommand(),
+		newReconcileCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
 		newSagaCommand(),
 		newVersionCommand(),
+		newWhyCommand(),
 	)
 	root.Long = `Runs rocketflow's servers on this machine, migrates a service's tables, shows what is in them, and does what operators do.
 
@@ -46,6 +48,8 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow doctor                                 # what is wrong, and what mends it
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
   rocketflow inspect event ID                       # what became of an event
+  rocketflow why ID                                 # what an event, an order or a saga waits for
+  rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
   rocketflow owed redirect --topic order --to orders
   rocketflow resend --since 2h                      # after a broker lost messages`
