@@ -339,7 +339,7 @@ func brokerDisk(_ context.Context, m *cluster) []Result {
 		if used*100 < float64(most) {
 			return one(ok("%s", observed))
 		}
-		return one(found(observed, fmt.Sprintf("less than %d %%: from there on messages are deleted before their time", most), "# enlarge the disk, or:\n"+b.change("fileReservedTime", "<hours>")))
+		return one(found(observed, fmt.Sprintf("less than %d %%: from there on messages are deleted before their time", most), "# enlarge the disk, or keep messages for a shorter time:\n"+b.change("fileReservedTime", strconv.FormatInt(max(s.number("fileReservedTime")/2, 1), 10))))
 	})
 }
 
