@@ -216,7 +216,7 @@ func brokerMaster(_ context.Context, m *cluster) (results []Result) {
 		subject := m.subject(b)
 		switch {
 		case b.address == "":
-			results = append(results, found("the broker has no master", "a master", "mqadmin electMaster -a <controller> -n "+b.name+" # or start the master").about(subject))
+			results = append(results, found("the broker has no master", "a master", "mqadmin electMaster -a <controller> -n "+shell(b.name)+" # or start the master").about(subject))
 		case b.err != nil:
 			results = append(results, unknown("%s", reason(b.err)).about(subject))
 		case b.settingsErr != nil:
@@ -339,7 +339,7 @@ func brokerDisk(_ context.Context, m *cluster) []Result {
 		if used*100 < float64(most) {
 			return one(ok("%s", observed))
 		}
-		return one(found(observed, fmt.Sprintf("less than %d %%: from there on messages are deleted before their time", most), "# enlarge the disk, or:\n"+b.change("fileReservedTime", "<hours>")))
+		return one(found(observed, fmt.Sprintf("less than %d %%: from there on messages are deleted before their time", most), "# enlarge the disk, or keep messages for a shorter time:\n"+b.change("fileReservedTime", strconv.FormatInt(max(s.number("fileReservedTime")/2, 1), 10))))
 	})
 }
 
@@ -464,7 +464,7 @@ func brokerTopics(ctx context.Context, s *schema, m *cluster) (results []Result)
 		}
 		if fault := topicFault(route, m.names()); fault != "" {
 			results = append(results, found("topic "+name+" "+fault, "the topic on each broker, with the same numbers of queues, and permission 6 (reading and writing)",
-				fmt.Sprintf("mqadmin updateTopic -n %s -c %s -t %s -r %d -w %[4]d -p 6", m.namesrv(), m.clusterName(), m.wire(name), queuesOf(route))))
+				fmt.Sprintf("mqadmin updateTopic -n %s -c %s -t %s -r %d -w %[4]d -p 6", m.namesrv(), shell(m.clusterName()), shell(m.wire(name)), queuesOf(route))))
 		}
 	}
 	if len(results) == 0 {
@@ -483,10 +483,7 @@ func (m *cluster) names() (names []string) {
 
 // namesrv returns the name servers as an argument of a command.
 func (m *cluster) namesrv() string {
-	if len(m.NameServers) == 1 {
-		return m.NameServers[0]
-	}
-	return "'" + strings.Join(m.NameServers, ";") + "'"
+	return shell(strings.Join(m.NameServers, ";"))
 }
 
 // clusterName returns the name of the cluster that the brokers belong to.
@@ -562,7 +559,7 @@ func brokerHalfMessages(ctx context.Context, m *cluster) []Result {
 			example := slices.MaxFunc(slices.Collect(maps.Values(hung)), func(a, b *hungHalf) int { return int(a.age - b.age) })
 			return one(found(fmt.Sprintf("%s without a decision; the oldest for %s, of producer group %s, to topic %s, checked back %d times",
 				quantity(int64(len(hung)), "half message"), about(example.age), example.group, example.topic, example.checks),
-				fmt.Sprintf("a decision within %s", about(oldest)), "# start a process of producer group "+example.group+", or see in its log why it can't decide"))
+				fmt.Sprintf("a decision within %s", about(oldest)), "# start a process of producer group "+safe(example.group)+", or see in its log why it can't decide"))
 		case !complete:
 			return one(unknown("there are too many half messages to read, and none of the first %d hangs", len(halves)))
 		}
@@ -692,7 +689,7 @@ func brokerDeadLetters(ctx context.Context, s *schema, m *cluster) (results []Re
 				return nil
 			}
 			return one(found(fmt.Sprintf("%s in %s", quantity(n, "message"), topic), "none: rocketflow parks what can't be handled in Postgres",
-				fmt.Sprintf("mqadmin printMsg -n %s -t '%s' -d true\nmqadmin consumerConnection -n %[1]s -g %[3]s", m.namesrv(), topic, m.wire(s.group(c)))))
+				fmt.Sprintf("mqadmin printMsg -n %s -t %s -d true\nmqadmin consumerConnection -n %[1]s -g %[3]s", m.namesrv(), shell(topic), shell(m.wire(s.group(c))))))
 		})...)
 	}
 	if len(results) == 0 {
@@ -722,7 +719,7 @@ func brokerPermission(ctx context.Context, s *schema, m *cluster) (results []Res
 				return nil
 			case errors.Is(err, broker.ErrUnauthorized):
 				return one(found(fmt.Sprintf("a half message to topic %s is refused: %s", name, err), "the right to publish",
-					fmt.Sprintf("mqadmin createAcl -n %s -c %s -s User:%s -r Topic:%s -a Pub -d Allow", m.namesrv(), m.clusterName(), or(m.AccessKey, "<user>"), m.wire(name))))
+					fmt.Sprintf("mqadmin createAcl -n %s -c %s -s %s -r %s -a Pub -d Allow", m.namesrv(), shell(m.clusterName()), shell("User:"+or(m.AccessKey, "USER")), shell("Topic:"+m.wire(name)))))
 			}
 			return one(unknown("topic %s: %s", name, reason(err)))
 		})...)

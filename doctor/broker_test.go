@@ -31,6 +31,12 @@ func settingProof(finding, ok []string, says, mends string) proof {
 	}
 }
 
+// staying returns the proof with the reason why its finding stays.
+func (p proof) staying(reason string) proof {
+	p.stays = reason
+	return p
+}
+
 func init() {
 	maps.Copy(proofs, map[string]proof{
 		"broker-name-servers": {
@@ -51,7 +57,7 @@ func init() {
 		"broker-transactions": settingProof([]string{"rejectTransactionMessage", "true"}, nil, "are refused", "-k rejectTransactionMessage -v false"),
 		"broker-retention-short": settingProof([]string{"fileReservedTime", "6"}, nil, "kept for 6h0m0s",
 			"-k fileReservedTime -v 24"),
-		"broker-disk":            settingProof([]string{"diskMaxUsedSpaceRatio", "0"}, nil, "0 % of the disk are used", "enlarge the disk"),
+		"broker-disk":            settingProof([]string{"diskMaxUsedSpaceRatio", "0"}, nil, "0 % of the disk are used", "-k fileReservedTime -v 36").staying("the disk is as full as before"),
 		"broker-durability":      settingProof(nil, []string{"flushDiskType", "SYNC_FLUSH"}, "ASYNC_FLUSH, ASYNC_MASTER, 0 slaves", "flushDiskType=SYNC_FLUSH"),
 		"broker-message-size":    settingProof([]string{"maxMessageSize", "4096"}, nil, "at least 1048576", "-k maxMessageSize"),
 		"broker-timer-horizon":   settingProof([]string{"timerMaxDelaySec", "3600"}, nil, "reach 1h0m0s ahead", "-k timerMaxDelaySec -v 259200"),

@@ -164,7 +164,12 @@ func (m *cluster) blocked() string {
 	if m.err == nil {
 		return ""
 	}
-	return reason(m.err)
+	return reason(m.err).String()
+}
+
+// grant returns the command that gives the user the rights that the doctor needs.
+func (m *cluster) grant() string {
+	return fmt.Sprintf("mqadmin createAcl -n %s -c %s -s %s -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow", m.namesrv(), shell(m.clusterName()), shell("User:"+or(m.AccessKey, "USER")))
 }
 
 // wire returns the name of a topic or group with the namespace.
@@ -254,7 +259,7 @@ func (b *master) offset(ctx context.Context, request remoting.Code, ext map[stri
 
 // change returns the command that changes a setting of the broker while it runs.
 func (b *master) change(key, value string) string {
-	return fmt.Sprintf("mqadmin updateBrokerConfig -b %s -k %s -v %s", b.address, key, value)
+	return fmt.Sprintf("mqadmin updateBrokerConfig -b %s -k %s -v %s", shell(b.address), key, value)
 }
 
 // settings are the settings of a broker.

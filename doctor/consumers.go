@@ -21,7 +21,7 @@ var consumerChecks = []check{
 			Title: "Each consumer has a member at each broker",
 			About: `A consumer that the schema has a row of is in no process now: its events wait at the broker, for fileReservedTime at most. Its group is named after the service and the consumer unless handlers.Config.GroupPrefix says otherwise.
 
-Mend: start the process that registers the consumer. If the consumer is gone for good, so are its rows: see rocketflow redrive retire.`},
+Mend: start the process that registers the consumer. If it is gone for good, retire its handlers: rocketflow redrive retire.`},
 		schema: withCluster(consumerAbsent),
 	},
 	{
@@ -51,11 +51,11 @@ Mend: raise InboxRetention above the broker's fileReservedTime, or lower that.`}
 	{
 		Check: Check{Code: "consumer-subscriptions", Group: Consumers, Severity: Critical,
 			Title: "The members of a group subscribe to the topics that the consumer reads",
-			About: `A broker keeps one list of topics for a group: that of its last heartbeat. If members subscribe to different topics, queues of some topics are given to members that don't read them, and their events wait. The check compares the broker's list at this moment with the topics that the consumer has registered in Postgres.
+			About: `A broker keeps one list of topics for a group: that of its last heartbeat. If members subscribe to different topics, queues of some topics are given to members that don't read them, and their events wait. The check compares the broker's list at this moment with the topics of the handlers that the consumer has registered in Postgres.
 
 During a deploy that adds a topic, the members differ for as long as the deploy takes.
 
-Mend: let all processes of the consumer register the same topics; stop what else uses the group.`},
+Mend: let all processes of the consumer register the same topics, and stop what else uses the group; retire the handlers of a topic that the consumer no longer reads.`},
 		schema: withCluster(consumerSubscriptions),
 	},
 	{
@@ -122,7 +122,11 @@ func consumerAbsent(ctx context.Context, s *schema, m *cluster) []Result {
 		case err != nil:
 			return one(unknown("members can't be listed: %s", reason(err)))
 		case len(members.Set) == 0:
-			return one(found("group "+group+" has no member", "a process that runs the consumer", "# start a process of service "+s.source+" that registers consumer "+c.name))
+			mend := "# start a process of service " + safe(s.source) + " that registers consumer " + safe(c.name) + "; or, if it is gone for good:"
+			for _, h := range c.handlers[:min(len(c.handlers), 5)] {
+				mend += fmt.Sprintf("\nrocketflow redrive retire --consumer %s --topic %s --type %s%s", shell(c.name), shell(h.topic), shell(h.event), s.flag())
+			}
+			return one(found("group "+group+" has no member", "a process that runs the consumer", mend))
 		}
 		return nil
 	})
@@ -197,7 +201,7 @@ func consumerLag(ctx context.Context, s *schema, m *cluster) []Result {
 		}
 		return perTopic(behind, func(topic string, n int64) Result {
 			return found(fmt.Sprintf("%s of topic %s, some older than %s", quantity(n, "unread message"), topic, about(longest)), "none older than "+about(longest),
-				fmt.Sprintf("mqadmin consumerProgress -n %s -g %s", m.namesrv(), group))
+				fmt.Sprintf("mqadmin consumerProgress -n %s -g %s", m.namesrv(), shell(group)))
 		})
 	})
 }
@@ -240,7 +244,7 @@ func consumerLoss(ctx context.Context, s *schema, m *cluster) []Result {
 		}
 		results := perTopic(lost, func(topic string, n int64) Result {
 			return found(fmt.Sprintf("%s of topic %s deleted by the broker", quantity(n, "unread message"), topic), "every message read before it is deleted",
-				fmt.Sprintf("# on the schema of the publisher of topic %s:\nrocketflow resend --topic %[1]s --since %s", topic, s.database.x.config.Expect.OutboxRetention))
+				fmt.Sprintf("# on the schema of the publisher:\nrocketflow resend --topic %s --since %s", shell(topic), s.database.x.config.Expect.OutboxRetention))
 		})
 		return append(results, perTopic(soon, func(topic string, n int64) Result {
 			return found(fmt.Sprintf("%s of topic %s will be deleted within %s", quantity(n, "unread message"), topic, about(kept/4)), "every message read before it is deleted",
@@ -294,7 +298,7 @@ func consumerSubscriptions(ctx context.Context, s *schema, m *cluster) []Result 
 			return nil
 		}
 		return one(found(fmt.Sprintf("group %s subscribes to %s", group, or(strings.Join(has, ", "), "nothing")), "the topics that the consumer has registered: "+or(strings.Join(wants, ", "), "none"),
-			fmt.Sprintf("# which member differs:\nmqadmin consumerStatus -n %s -g %s", m.namesrv(), group)))
+			fmt.Sprintf("# which member differs:\nmqadmin consumerStatus -n %s -g %s", m.namesrv(), shell(group))))
 	})
 }
 
@@ -302,10 +306,7 @@ func consumerGroupShared(ctx context.Context, s *schema, m *cluster) []Result {
 	var results []Result
 	for _, c := range s.consumers {
 		for _, other := range s.database.x.schemas() {
-			if other == s || other.source == "" || other.err != nil || other.group(c) != s.group(c) && !other.hasGroup(s.group(c)) {
-				continue
-			}
-			if other.hasGroup(s.group(c)) {
+			if other.err == nil && other.id != s.id && other.hasGroup(s.group(c)) {
 				results = append(results, found(fmt.Sprintf("group %s is also that of a consumer of %s", s.group(c), other.subject()), "a group for one service",
 					"# give the two installations a namespace each:\nROCKETMQ_NAMESPACE=<name>").about(fmt.Sprintf("consumer %s of %s", c.name, s.subject())))
 			}
@@ -324,7 +325,7 @@ func consumerGroupShared(ctx context.Context, s *schema, m *cluster) []Result {
 			return nil
 		}
 		return one(found(fmt.Sprintf("group %s has members of %s", group, sorted(slices.Collect(maps.Keys(services)), ", ")), "members of one service",
-			fmt.Sprintf("mqadmin consumerConnection -n %s -g %s", m.namesrv(), group)))
+			fmt.Sprintf("mqadmin consumerConnection -n %s -g %s", m.namesrv(), shell(group))))
 	})
 	if len(results) > 0 && len(others) == 1 && others[0].Status == OK {
 		return results

@@ -32,7 +32,7 @@ func init() {
 	}
 	maps.Copy(proofs, map[string]proof{
 		"consumer-absent": {
-			finding: billing, says: "group shop-billing has no member", mends: "registers consumer billing",
+			finding: billing, says: "group shop-billing has no member", mends: "redrive retire --consumer billing --topic orders --type order.placed",
 			ok: func(w *world) {
 				billing(w)
 				w.join("shop-billing", client(), "orders")

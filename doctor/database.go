@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/migrations"
@@ -58,6 +59,7 @@ type schema struct {
 	name      string
 	sql       queries.Set
 	err       error  // why its tables can't be read
+	id        string // of the installation
 	source    string // the service that it belongs to; empty: none yet
 	consumers []consumer
 
@@ -75,8 +77,11 @@ type consumer struct {
 	name      string
 	retention time.Duration // of its inbox
 	topics    []string
-	beganAt   time.Time
+	handlers  []handler
 }
+
+// handler is a handler that a consumer has registered.
+type handler struct{ topic, event string }
 
 func openDatabase(ctx context.Context, x *examination, c Database) *database {
 	d := &database{Database: c, x: x, name: c.Name, sql: queries.Parse(doctorSQL, "")}
@@ -167,7 +172,7 @@ func (s *schema) identify(ctx context.Context) error {
 		return err
 	}
 	return s.database.read(ctx, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, s.sql.Get("Owner"), mode).Scan(&s.source); err != nil {
+		if err := tx.QueryRow(ctx, s.sql.Get("Owner"), mode).Scan(&s.id, &s.source); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, s.sql.Get("Consumers"), mode, maxList)
@@ -176,8 +181,13 @@ func (s *schema) identify(ctx context.Context) error {
 		}
 		s.consumers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c consumer, err error) {
 			var kept float64
-			err = row.Scan(&c.name, &kept, &c.topics, &c.beganAt)
+			var types []string
+			err = row.Scan(&c.name, &kept, &c.topics, &types)
 			c.retention = seconds(kept)
+			for i := range min(len(types), len(c.topics)) {
+				c.handlers = append(c.handlers, handler{c.topics[i], types[i]})
+			}
+			c.topics = slices.Compact(c.topics)
 			return c, err
 		})
 		if err != nil {
@@ -233,7 +243,7 @@ func (d *database) blocked() string {
 	if d.err == nil {
 		return ""
 	}
-	return reason(d.err)
+	return reason(d.err).String()
 }
 
 // blocked returns why the tables can't be read; empty: they can.
@@ -244,7 +254,7 @@ func (s *schema) blocked() string {
 	case errors.Is(s.err, rocketflow.ErrNotMigrated):
 		return "the tables are missing or of another version: see " + codeMigrated
 	}
-	return reason(s.err)
+	return reason(s.err).String()
 }
 
 func (s *schema) subject() string { return s.database.name + " schema " + s.name }
@@ -324,13 +334,19 @@ func code(err error) string {
 	return ""
 }
 
-// reason says why something could not be looked at.
-func reason(err error) string {
+// cause is an error that stopped a check, for its answer.
+type cause struct{ err error }
+
+// reason returns why something could not be looked at.
+func reason(err error) cause { return cause{err} }
+
+// String says what kind of error it is, and the error.
+func (c cause) String() string {
 	switch {
-	case code(err) == insufficientPrivilege: // the message names it
-		return "a right is missing: " + err.Error()
-	case code(err) == queryCanceled, errors.Is(err, context.DeadlineExceeded):
-		return "it took too long: " + err.Error()
+	case code(c.err) == insufficientPrivilege, errors.Is(c.err, broker.ErrUnauthorized): // the message names it
+		return "a right is missing: " + c.err.Error()
+	case code(c.err) == queryCanceled, errors.Is(c.err, context.DeadlineExceeded):
+		return "it took too long: " + c.err.Error()
 	}
-	return err.Error()
+	return c.err.Error()
 }

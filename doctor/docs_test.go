@@ -64,8 +64,9 @@ What a right is missing for is not known, and the answer names the right. All is
 
 - ` + "`USAGE`" + ` on the schemas and ` + "`SELECT`" + ` on their tables;
 - ` + "`pg_read_all_stats`" + `, to see the transactions of other roles;
-- at the brokers, with ACL: ` + "`Get`" + ` on the cluster (settings, state, connections), ` + "`Sub`" + ` and ` + "`Get`" + ` on the topics and groups (offsets), and ` + "`Sub`" + `
-  on ` + "`" + halfTopic + "`" + `.
+- at a RocketMQ 5 with ACL: ` + "`Sub`" + ` and ` + "`Get`" + ` on the topics (` + "`" + halfTopic + "`" + ` and ` + "`%DLQ%…`" + ` too) and on the groups, and ` + "`Get`" + ` on the
+  cluster: ` + "`mqadmin createAcl -s User:doctor -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow`" + `. Settings and state any user may read.
+  ` + "`--probe`" + ` runs as a user that may publish: the service's own.
 
 ## In a service
 

@@ -2,10 +2,12 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
 )
@@ -46,7 +48,7 @@ func (d *Doctor) Examine(ctx context.Context) *Report {
 		slots <- struct{}{}
 		running.Go(func() {
 			defer func() { <-slots }()
-			results[i] = task.run(ctx, d.config.CheckTimeout)
+			results[i] = task.run(ctx, x)
 		})
 	}
 	running.Wait()
@@ -95,12 +97,13 @@ func (x *examination) schemas() []*schema {
 	return list
 }
 
-// task is one check of one target. blocked, if not empty, is why it can't look.
+// task is one check of one target. blocked, if not empty, is why it can't look, and mend what mends that.
 type task struct {
 	check
 	subject string
 	blocked string
 	look    func(context.Context) []Result
+	mend    string
 }
 
 // tasks returns the tasks of the selected checks, in the order of the report.
@@ -117,45 +120,48 @@ func (x *examination) tasks() []task {
 func (x *examination) tasksOf(k check) (list []task) {
 	switch {
 	case k.host != nil:
-		return []task{{k, "host", "", func(ctx context.Context) []Result { return k.host(ctx, x) }}}
+		return []task{{k, "host", "", func(ctx context.Context) []Result { return k.host(ctx, x) }, ""}}
 	case k.cluster != nil:
 		if x.cluster == nil {
-			return []task{{k, "broker", "no name server is named", nil}}
+			return []task{{k, "broker", "no name server is named", nil, ""}}
 		}
-		return []task{{k, x.cluster.name, x.cluster.blocked(), func(ctx context.Context) []Result { return k.cluster(ctx, x.cluster) }}}
+		return []task{{k, x.cluster.name, x.cluster.blocked(), func(ctx context.Context) []Result { return k.cluster(ctx, x.cluster) }, ""}}
 	case len(x.databases) == 0:
-		return []task{{k, "database", "no database is named", nil}}
+		return []task{{k, "database", "no database is named", nil, ""}}
 	}
 	for _, d := range x.databases {
 		switch {
 		case k.database != nil:
-			list = append(list, task{k, d.name, d.blocked(), func(ctx context.Context) []Result { return k.database(ctx, d) }})
+			list = append(list, task{k, d.name, d.blocked(), func(ctx context.Context) []Result { return k.database(ctx, d) }, ""})
 		case d.blocked() != "":
-			list = append(list, task{k, d.name, d.blocked(), nil})
+			list = append(list, task{k, d.name, d.blocked(), nil, ""})
 		case len(d.schemas) == 0:
-			list = append(list, task{k, d.name, "the database has no schema with rocketflow's tables, or none that the role may see", nil})
+			list = append(list, task{k, d.name, "the database has no schema with rocketflow's tables, or none that the role may see", nil, ""})
 		}
 		if k.schema == nil || d.blocked() != "" {
 			continue
 		}
 		for _, s := range d.schemas {
-			blocked := ""
-			if !k.catalog {
-				blocked = s.blocked()
+			blocked, mend := "", ""
+			if !k.catalog && s.err != nil {
+				blocked, mend = s.blocked(), s.cannot(s.err).Mend
 			}
-			list = append(list, task{k, s.subject(), blocked, func(ctx context.Context) []Result { return k.schema(ctx, s) }})
+			list = append(list, task{k, s.subject(), blocked, func(ctx context.Context) []Result { return k.schema(ctx, s) }, mend})
 		}
 	}
 	return list
 }
 
 // run runs the check. It returns at least one result.
-func (t task) run(ctx context.Context, timeout time.Duration) []Result {
-	results := t.answer(ctx, timeout)
+func (t task) run(ctx context.Context, x *examination) []Result {
+	results := t.answer(ctx, x.config.CheckTimeout)
 	if len(results) == 0 {
 		results = one(unknown("the check gave no answer"))
 	}
 	for i := range results {
+		if errors.Is(results[i].cause, broker.ErrUnauthorized) && results[i].Mend == "" {
+			results[i].Mend = x.cluster.grant()
+		}
 		results[i] = results[i].complete(t.Check, t.subject)
 	}
 	return results
@@ -164,7 +170,9 @@ func (t task) run(ctx context.Context, timeout time.Duration) []Result {
 func (t task) answer(ctx context.Context, timeout time.Duration) (results []Result) {
 	switch {
 	case t.blocked != "":
-		return one(unknown("%s", t.blocked))
+		r := unknown("%s", t.blocked)
+		r.Mend = t.mend
+		return one(r)
 	case ctx.Err() != nil:
 		return one(unknown("the examination's time is over"))
 	}

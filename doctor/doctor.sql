@@ -10,12 +10,17 @@ SELECT pg_catalog.current_setting('server_version_num')::integer, current_user::
     pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), pg_catalog.pg_is_in_recovery(), clock_timestamp()
 
 -- name: Owner
-SELECT COALESCE(source, '') FROM {schema}.installation
+SELECT id::text, COALESCE(source, '') FROM {schema}.installation
 
 -- name: Consumers
-SELECT c.name, EXTRACT(epoch FROM c.inbox_retention)::float8,
-    ARRAY(SELECT t.topic FROM {schema}.consumer_topic t WHERE t.consumer = c.name ORDER BY t.topic), c.born_at
+-- Those with a handler: one whose handlers are all retired is gone.
+SELECT c.name, EXTRACT(epoch FROM c.inbox_retention)::float8, h.topics, h.types
 FROM {schema}.consumer c
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.array_agg(topic ORDER BY topic, type) AS topics, pg_catalog.array_agg(type ORDER BY topic, type) AS types
+    FROM {schema}.consumer_handler h WHERE h.consumer = c.name
+) h
+WHERE h.topics IS NOT NULL
 ORDER BY c.name
 LIMIT $1::bigint
 

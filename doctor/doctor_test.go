@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/queries"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
@@ -108,6 +109,36 @@ func TestWrongCredentialsAreUnknown(t *testing.T) {
 	r := w.examine()
 	if len(r.Findings()) > 0 || len(r.Unknown()) < 5 {
 		t.Errorf("got %+v", r.Results)
+	}
+}
+
+// A right that is missing at the broker is named, with the command that grants it.
+func TestMissingRightAtBrokerIsNamed(t *testing.T) {
+	t.Parallel()
+	w := &world{T: t, config: Config{Only: []string{"consumer-absent"}}}
+	w.database()
+	w.broker()
+	w.consumer("billing", "orders")
+	w.forbid(remoting.ConsumerConnections)
+	r := w.examine().Results
+	if len(r) != 1 || r[0].Status != Unknown || !strings.Contains(r[0].Observed, "a right is missing") || !strings.Contains(r[0].Mend, "-r 'Topic:*,Group:*,Cluster:*' -a Sub,Get") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// A right that is missing in Postgres is named, too.
+func TestMissingRightInPostgresIsNamed(t *testing.T) {
+	t.Parallel()
+	p := &world{T: t, config: Config{Only: []string{"outbox-owed"}}}
+	p.poor()
+	if r := p.examine().Results; len(r) != 1 || r[0].Status != Unknown || !strings.Contains(r[0].Observed, "a right is missing") || !strings.Contains(r[0].Mend, "GRANT SELECT ON ALL TABLES IN SCHEMA") {
+		t.Errorf("got %+v", r)
+	}
+	w := &world{T: t, config: Config{Only: []string{"postgres-long-transaction"}}}
+	w.reader()
+	r := w.examine().Results
+	if len(r) != 1 || r[0].Status != Unknown || !strings.Contains(r[0].Mend, "GRANT pg_read_all_stats TO ") {
+		t.Errorf("got %+v", r)
 	}
 }
 

@@ -141,7 +141,7 @@ func sagaVersion(ctx context.Context, s *schema) (results []Result) {
 	for _, r := range all {
 		if !slices.Contains(registered, SagaVersion(r)) {
 			results = append(results, found(fmt.Sprintf("sagas %s of version %d run, and no process registers it", r.Name, r.Version), "a process that registers it",
-				fmt.Sprintf("# register saga %s version %d until its sagas have finished", r.Name, r.Version)))
+				fmt.Sprintf("# register saga %s version %d until its sagas have finished", safe(r.Name), r.Version)))
 		}
 	}
 	if len(results) == 0 {

@@ -115,7 +115,7 @@ func outboxSweep(ctx context.Context, s *schema) []Result {
 	if owed == 0 {
 		return one(ok("no process sweeps, and nothing is owed"))
 	}
-	return one(found("no process sweeps, and "+quantity(owed, "event")+" owed", "a running process of service "+or(s.source, "?"), "# start a process of service "+or(s.source, "?")))
+	return one(found("no process sweeps, and "+quantity(owed, "event")+" owed", "a running process of service "+or(s.source, "?"), "# start a process of service "+safe(or(s.source, "?"))))
 }
 
 // rejection is what the broker rejects of a topic.
@@ -200,7 +200,7 @@ func outboxProducer(ctx context.Context, s *schema, m *cluster) []Result {
 		err := b.decode(ctx, &connected, remoting.ProducerConnections, map[string]string{"producerGroup": group})
 		switch {
 		case refusedWith(err, remoting.SystemError) || err == nil && len(connected.Set) == 0:
-			return one(found("no process is connected in producer group "+group, "a process that answers check-backs", "# see the service's log for its connection to broker "+b.name))
+			return one(found("no process is connected in producer group "+group, "a process that answers check-backs", "# see the service's log for its connection to broker "+safe(b.name)))
 		case err != nil:
 			return one(unknown("%s", reason(err)))
 		}
@@ -232,7 +232,7 @@ func outboxUnread(ctx context.Context, s *schema, m *cluster) (results []Result)
 		case failed.Status == Unknown:
 			results = append(results, failed)
 		default:
-			results = append(results, found("nobody reads topic "+name, "a consumer", "# start the service that consumes topic "+name))
+			results = append(results, found("nobody reads topic "+name, "a consumer", "# start the service that consumes topic "+safe(name)))
 		}
 	}
 	if len(results) == 0 {

@@ -30,7 +30,7 @@ func init() {
 			finding: func(w *world) {
 				_, pool := ownServer(w, map[string]string{"fsync": "off"})
 				w.also(Database{Pool: pool})
-			}, says: "fsync off", mends: "ALTER SYSTEM SET fsync = on",
+			}, says: "fsync off", mends: "ALTER SYSTEM SET fsync = on", stays: "the server's command line has it",
 			ok: func(w *world) {
 				_, pool := ownServer(w, nil)
 				w.also(Database{Pool: pool})
@@ -41,7 +41,7 @@ func init() {
 			finding: func(w *world) {
 				_, pool := ownServer(w, map[string]string{"synchronous_standby_names": "gone"})
 				w.also(Database{Pool: pool})
-			}, says: `"gone"`, mends: "synchronous_standby_names = ''",
+			}, says: `"gone"`, mends: "synchronous_standby_names = ''", stays: "the server's command line has it",
 			ok: func(w *world) { w.database() },
 			unknown: func(w *world) {
 				_, pool := ownServer(w, map[string]string{"synchronous_standby_names": "gone"})
@@ -79,7 +79,7 @@ func init() {
 				w.database()
 				w.config.Expect.MaxTransaction = time.Microsecond
 				w.begin(w.pool)
-			}, says: "a transaction is open for", mends: "SELECT pg_catalog.pg_terminate_backend(",
+			}, says: "a transaction is open for", mends: "SELECT pg_catalog.pg_terminate_backend(", stays: "other tests have transactions",
 			ok: func(w *world) {
 				w.database()
 				w.config.Expect.MaxTransaction = time.Hour
@@ -91,7 +91,7 @@ func init() {
 				w.database()
 				w.config.Expect.MaxIdle = time.Microsecond
 				w.begin(w.pool)
-			}, says: "a transaction is idle for", mends: "idle_in_transaction_session_timeout",
+			}, says: "a transaction is idle for", mends: "idle_in_transaction_session_timeout", stays: "other tests have transactions",
 			ok: func(w *world) {
 				w.database()
 				w.config.Expect.MaxIdle = time.Hour
@@ -171,7 +171,7 @@ func init() {
 			finding: func(w *world) {
 				w.database()
 				w.event("orders", 0)
-			}, says: "rows in outbox_default", mends: `"outbox_default"`,
+			}, says: "rows in outbox_default", mends: `"outbox_default"`, stays: "retention deletes the rows",
 			ok: func(w *world) {
 				w.database()
 				w.partitions()

@@ -54,6 +54,8 @@ type Result struct {
 	Needed   string   `json:"needed,omitempty"` // what it should be
 	Mend     string   `json:"mend,omitempty"`   // the command or SQL that mends it, or gives the right that is missing
 	Docs     string   `json:"docs"`             // the section about the check, such as docs/doctor.md#postgres-primary
+
+	cause error // with Unknown: the error that stopped the check, if one did
 }
 
 // Report is the result of an examination.
@@ -108,9 +110,15 @@ func found(observed, needed, mend string) Result {
 	return Result{Status: Finding, Observed: observed, Needed: needed, Mend: mend}
 }
 
-// unknown returns the answer that the check could not look.
+// unknown returns the answer that the check could not look. An argument that is a cause is kept.
 func unknown(reason string, args ...any) Result {
-	return Result{Status: Unknown, Observed: fmt.Sprintf(reason, args...)}
+	r := Result{Status: Unknown, Observed: fmt.Sprintf(reason, args...)}
+	for _, a := range args {
+		if c, ok := a.(cause); ok {
+			r.cause = c.err
+		}
+	}
+	return r
 }
 
 // about returns the result with a subject other than the check's target.

@@ -4,10 +4,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
-// shell returns text as one word of a shell's command.
+// safe returns text from outside for a comment of a command: it can't end the line.
+func safe(s string) string { return printable.Line(s, printable.Name) }
+
+// shell returns text as one word of a shell's command. It can't end the line, so that nobody who chooses a name chooses a command.
 func shell(s string) string {
+	s = safe(s)
 	if s != "" && strings.IndexFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.:/", r))
 	}) < 0 {

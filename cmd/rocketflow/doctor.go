@@ -36,17 +36,17 @@ func newDoctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Find what is wrong with the host, Postgres, RocketMQ and a service's tables",
-		Long: `Checks the host, Postgres, RocketMQ, and rocketflow's tables: settings under which rocketflow's promises don't hold, and work
-that stands still. For each finding it prints what was seen, what is needed, and the command or SQL that mends it;
-docs/doctor.md has a section for each check. It changes nothing. --probe alone sends something: a half message to each
-topic, rolled back at once.
+		Long: `Checks the host, Postgres, RocketMQ, and rocketflow's tables: settings under which rocketflow's promises don't hold,
+and work that stands still. For each finding it prints what was seen, what is needed, and the command or SQL that mends
+it; docs/doctor.md has a section for each check. It changes nothing. --probe alone sends something: a half message to
+each topic, rolled back at once.
 
-A check that can't look, because a server is away or a right is missing, is not known, which is never shown as ok. The exit
-code is 0 if all is ok, 1 if there are findings, and 2 if there are none, but something is not known.
+A check that can't look, because a server is away or a right is missing, is not known, which is never shown as ok. The
+exit code is 0 if all is ok, 1 if there are findings, and 2 if there are none, but something is not known.
 
---database may repeat, for several services; without it DATABASE_URL is examined. All of a database's schemas with rocketflow's
-tables are examined unless --schema names some. Credentials and TLS are read from ROCKETMQ_ACCESS_KEY, ROCKETMQ_SECRET_KEY
-and ROCKETMQ_TLS_…, as for services.`,
+--database may repeat, for several services; without it DATABASE_URL is examined, and all of its schemas that have
+rocketflow's tables unless --schema names some. Credentials and TLS are read from ROCKETMQ_ACCESS_KEY,
+ROCKETMQ_SECRET_KEY and ROCKETMQ_TLS_…, as for services.`,
 		Example: `  rocketflow doctor
   rocketflow doctor --pre --namesrv mq:9876                  # before installing
   rocketflow doctor --role order_service --skip host         # the rights of a service's role
@@ -58,7 +58,7 @@ and ROCKETMQ_TLS_…, as for services.`,
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.databases, "database", nil, "a Postgres to examine; may repeat (default $DATABASE_URL)")
 	flags.StringArrayVar(&f.schemas, "schema", nil, "a schema to examine; may repeat (default all with rocketflow's tables)")
-	flags.StringVar(&f.role, "role", "", "the role of the running service, whose rights are examined (default the role of the connection)")
+	flags.StringVar(&f.role, "role", "", "role of the service, whose rights are examined (default that of the connection)")
 	flags.StringVar(&f.nameServers, "namesrv", "", "name servers of RocketMQ, host:port;host:port (default $ROCKETMQ_NAMESRV)")
 	flags.StringVar(&f.namespace, "namespace", "", "namespace of the topics and groups (default $ROCKETMQ_NAMESPACE)")
 	flags.StringArrayVar(&f.sagas, "saga", nil, "a saga's version that processes register, name=version; may repeat")
