@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ const (
 	EnvNamespace     = "ROCKETMQ_NAMESPACE"
 	EnvAccessKey     = "ROCKETMQ_ACCESS_KEY"
 	EnvSecretKey     = "ROCKETMQ_SECRET_KEY"
+	EnvTransport     = "ROCKETMQ_TRANSPORT"
 	EnvTLSCA         = "ROCKETMQ_TLS_CA"
 	EnvTLSCert       = "ROCKETMQ_TLS_CERT"
 	EnvTLSKey        = "ROCKETMQ_TLS_KEY"
@@ -30,9 +32,9 @@ const (
 	EnvListenAddr    = "LISTEN_ADDR"
 )
 
-// defaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
+// DefaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
 // those of the parts' background work, and those of requests that are served side by side. See docs/postgres.md.
-const defaultMaxConns = 8 + 6 + 10
+const DefaultMaxConns = 8 + 6 + 10
 
 var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 
@@ -45,7 +47,8 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
-//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv], and Config.RocketMQ.Transport, which TLS needs to be Own
+//	ROCKETMQ_TRANSPORT        Config.RocketMQ.Transport, own or client, see [TransportFromEnv]
+//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv]
 //	ROCKETFLOW_CREATE_TOPICS  Config.CreateTopics, 1 or 0
 //	LISTEN_ADDR               Config.ListenAddr, as [host]:port
 //
@@ -88,13 +91,32 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
 		return Config{}, err
 	}
-	if c.RocketMQ.TLS != nil {
-		c.RocketMQ.Transport = rocketmq.Own // the only one with TLS
+	if c.RocketMQ.Transport, err = TransportFromEnv(getenv); err != nil {
+		return Config{}, err
 	}
 	if c.Database, err = databaseFromEnv(service, getenv(EnvDatabaseURL)); err != nil {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// TransportFromEnv returns the transport for rocketmq.Config.Transport that getenv, usually os.Getenv, returns as ROCKETMQ_TRANSPORT: Own
+// for own, ClientGo for client. If it isn't set, that is Own if a variable of TLS is set, which only Own has, and else the default of
+// package rocketmq. An error is a *rocketflow.FieldError whose Field is ROCKETMQ_TRANSPORT. [ConfigFromEnv] calls TransportFromEnv.
+func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
+	usesTLS := slices.ContainsFunc([]string{EnvTLSCA, EnvTLSCert, EnvTLSKey, EnvTLSServerName}, func(name string) bool { return getenv(name) != "" })
+	switch v := getenv(EnvTransport); {
+	case v == "own" || v == "" && usesTLS:
+		return rocketmq.Own, nil
+	case v == "client" && usesTLS:
+		return 0, valid.Field(EnvTransport, "client: it has no TLS, which the variables ROCKETMQ_TLS_… ask for: want own")
+	case v == "client":
+		return rocketmq.ClientGo, nil
+	case v == "":
+		return 0, nil
+	default:
+		return 0, valid.Fieldf(EnvTransport, "%q: want own or client", v)
+	}
 }
 
 // databaseFromEnv parses the connection string and sets what it leaves open: the pool's size and the connections' name.
@@ -104,7 +126,7 @@ func databaseFromEnv(service, url string) (*pgxpool.Config, error) {
 		return nil, valid.Wrap(EnvDatabaseURL, "can't be parsed", err)
 	}
 	if !strings.Contains(url, "pool_max_conns") {
-		database.MaxConns = defaultMaxConns
+		database.MaxConns = DefaultMaxConns
 	}
 	parameters := database.ConnConfig.RuntimeParams
 	parameters["application_name"] = cmp.Or(parameters["application_name"], service)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/app"
+	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // environment returns a getenv of good settings, of which one may be replaced.
@@ -42,6 +43,29 @@ func TestConfigFromEnv(t *testing.T) {
 	}
 }
 
+func TestTransportFromEnv(t *testing.T) {
+	t.Parallel()
+	var other rocketmq.Transport
+	for _, c := range []struct {
+		value, serverName string
+		want              rocketmq.Transport
+		refused           bool
+	}{
+		{"", "", other, false},
+		{"own", "", rocketmq.Own, false},
+		{"client", "", rocketmq.ClientGo, false},
+		{"", "rocketmq.example", rocketmq.Own, false},
+		{"own", "rocketmq.example", rocketmq.Own, false},
+		{"client", "rocketmq.example", other, true},
+	} {
+		config, err := app.ConfigFromEnv("order", environment("ROCKETMQ_TRANSPORT", c.value, "ROCKETMQ_TLS_SERVER_NAME", c.serverName))
+		var field *rocketflow.FieldError
+		if c.refused != (errors.As(err, &field) && field.Field == "ROCKETMQ_TRANSPORT") || !c.refused && err != nil || config.RocketMQ.Transport != c.want {
+			t.Errorf("%+v: got %v, %v", c, config.RocketMQ.Transport, err)
+		}
+	}
+}
+
 // An invalid value is an error that names the variable and contains no password.
 func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 	t.Parallel()
@@ -58,6 +82,7 @@ func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 		{"ROCKETMQ_NAMESRV", "a:0"},
 		{"ROCKETMQ_NAMESPACE", "a%b"},
 		{"ROCKETFLOW_CREATE_TOPICS", "yes"},
+		{"ROCKETMQ_TRANSPORT", "tcp"},
 		{"LISTEN_ADDR", "8080"},
 		{"LISTEN_ADDR", ":99999"},
 	} {

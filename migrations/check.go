@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -24,7 +25,7 @@ var objects string
 // version of the code needs. It only reads the catalog, which any role may. What a newer version has added is no error, so a
 // schema can be migrated before its services are updated.
 func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-	has, err := readObjects(ctx, pool, queries.Parse(queriesSQL, schema), schema)
+	has, err := readObjects(ctx, lazytx.On(pool), queries.Parse(queriesSQL, schema), schema)
 	if err != nil {
 		return fmt.Errorf("check schema %q: %w", schema, err)
 	}
@@ -39,6 +40,18 @@ func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 		return fmt.Errorf("schema %q lacks %s: %w", schema, missing[0], rocketflow.ErrNotMigrated)
 	}
 	return fmt.Errorf("schema %q lacks %s and %d more that this version needs: %w", schema, missing[0], len(missing)-1, rocketflow.ErrNotMigrated)
+}
+
+// Tables returns the names of rocketflow's tables in a schema, sorted, without that of the migrations.
+func Tables() []string {
+	var names []string
+	for _, object := range strings.Fields(objects) {
+		if table, _, column := strings.Cut(object, "."); column && !slices.Contains(names, table) {
+			names = append(names, table)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // readObjects returns the objects of a schema, in the form of objects.txt.

@@ -105,7 +105,7 @@ func (o *Operator) resendPage(ctx context.Context, f ResendFilter, database stri
 		}
 		query, args = "ResendByID", append(args, ids)
 	}
-	rows, err := o.config.Pool.Query(ctx, o.sql.Get(query), args...)
+	rows, err := o.db().Query(ctx, o.sql.Get(query), args...)
 	if err != nil {
 		return nil, err
 	}

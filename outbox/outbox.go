@@ -38,6 +38,7 @@ type Outbox struct {
 	config   Config
 	queries  queries.Set
 	listener *Listener
+	hasSent  bool // listener.Sent does something: the copy of the events is only made then
 	log      *slog.Logger
 
 	backlog        backlog
@@ -82,6 +83,7 @@ func New(c Config) (*Outbox, error) {
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.backlog.limit, o.backlog.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.panics.Logger, o.panics.Part = c.Logger, "outbox"
+	o.hasSent = c.Listener != nil && c.Listener.Sent != nil
 	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.panics))
 	return o, nil
 }
@@ -184,12 +186,15 @@ func (o *Outbox) current() *services { return o.running.Load() }
 // unknown because Postgres' response was lost: look up the transaction's effects before you run it again. After any other
 // error it is not committed, unless fn has committed it itself. In each case its events are sent if and only if it is
 // committed. An fn that rolls the transaction back must return an error.
+//
+// The transaction has the database's default isolation level. After a conflict with another transaction the error, of fn or of
+// the commit, matches a *pgconn.PgError with the code 40001 (serialization failure) or 40P01 (deadlock): call Within again.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
 
-// WithinTx is Within with options. Above the isolation level read committed two transactions that publish to one stream
-// can't both commit: the later one fails with Postgres' serialization error and must be run again.
+// WithinTx is Within with options. Above the isolation level read committed, concurrent transactions that publish to one stream
+// can't both commit: the later one fails with the code 40001 and must be run again.
 func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) (err error) {
 	tx, err := o.begin(ctx, options)
 	if err != nil {
@@ -238,10 +243,10 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 }
 
 // newEvents makes events of payloads and reports which of them have no order.
-func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
+func (o *Outbox) newEvents(ctx context.Context, payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
 	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
 	for i, p := range payloads {
-		if events[i], err = o.newEvent(p); err != nil {
+		if events[i], err = o.newEvent(ctx, p); err != nil {
 			return nil, nil, fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
 		}
 		unordered[i] = events[i].Subject == "" || p.EventMeta().Unordered
@@ -249,7 +254,7 @@ func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.E
 	return events, unordered, nil
 }
 
-func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
+func (o *Outbox) newEvent(ctx context.Context, p rocketflow.Payload) (rocketflow.Event, error) {
 	e, err := wire.NewEvent(p)
 	if err != nil {
 		return e, err
@@ -265,5 +270,9 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	e.ID, e.Source = o.stamp(e.ID), o.config.Source
+	if o.config.OnPublish != nil {
+		o.config.OnPublish(ctx, &e)
+		return e, wire.Validate(e)
+	}
 	return e, nil
 }

@@ -140,16 +140,16 @@ func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic strin
 	}
 	pulled, err := k.pullOne(ctx, b, topic, queue, p.Committed)
 	p.Begin, p.End = pulled.begin, pulled.end
-	if err == nil && pulled.stored.IsZero() && p.Committed < p.Begin && p.Begin < p.End { // the unread messages before Begin have expired
+	if err == nil && pulled.stored().IsZero() && p.Committed < p.Begin && p.Begin < p.End { // the unread messages before Begin have expired
 		if pulled, err = k.pullOne(ctx, b, topic, queue, p.Begin); err == nil {
 			p.Begin, p.End = pulled.begin, pulled.end
 		}
 	}
-	p.Unread = pulled.stored
+	p.Unread = pulled.stored()
 	if err == nil && p.Begin > 0 && p.Begin < p.End {
 		var oldest pullResult
 		oldest, err = k.pullOne(ctx, b, topic, queue, p.Begin)
-		p.Oldest = oldest.stored
+		p.Oldest = oldest.stored()
 	}
 	return p, err
 }

@@ -27,6 +27,8 @@ type session struct {
 	gate     atomic.Pointer[gate] // nil: open
 
 	client     string // the client's id since its first heartbeat; guarded by Server.mu
+	language   string // of the client, as its last heartbeat has it; guarded by Server.mu
+	version    int    // of the client's protocol; guarded by Server.mu
 	generation int    // the endpoint's when it was accepted; guarded by Server.mu
 
 	mu        sync.Mutex
@@ -60,6 +62,7 @@ func (c *session) send(cmd *remoting.Command) {
 	if cmd.Version == 0 {
 		cmd.Version = c.endpoint.server.config.Version.ordinal()
 	}
+	cmd.Language = "JAVA" // by which clients know what a broker takes
 	c.enqueue(outgoing{Command: cmd})
 }
 

@@ -54,7 +54,8 @@ type Config struct {
 	// Router delivers the events of the sagas. Required.
 	Router Router
 	// Transactor runs the transactions in which the engine applies waiting events on its own, usually *outbox.Outbox. The
-	// transitions of events that the router delivers run in the router's transactions. Required.
+	// transitions of events that the router delivers run in the router's transactions. Both are at Read Committed: a transactor
+	// that has a method WithinTx, as the outbox has, is called with it whatever the database's default is. Required.
 	Transactor rocketflow.Transactor
 	// Consumer is the prefix of the names of the sagas' consumers, usually the service's name. Each saga is a consumer of its
 	// own, named Consumer + "-" + the saga's name, with each "." of it replaced by "_". Required.
@@ -87,6 +88,11 @@ type Config struct {
 	// PollInterval is the pause between two queries for waiting events that are due. Defaults to 1 s.
 	PollInterval time.Duration
 
+	// Around is called for each transition, and each beginning of a saga, and must call run once, with ctx or a context derived
+	// from it, and return its error: run calls the definition's function and writes the saga's row. Age is not set yet. Package
+	// tracing uses it. Defaults to calling run.
+	Around func(ctx context.Context, t TransitionInfo, run func(ctx context.Context) error) error
+
 	// Clock times the pauses. Whether something is due is decided by the clock of Postgres. Defaults to the machine's clock.
 	Clock rocketflow.Clock
 	// Listener observes what happens to sagas. Defaults to none.
@@ -107,6 +113,11 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	c.Logger = logging.Or(c.Logger)
+	if c.Around == nil {
+		c.Around = func(ctx context.Context, _ TransitionInfo, run func(ctx context.Context) error) error {
+			return run(ctx)
+		}
+	}
 	return c
 }
 

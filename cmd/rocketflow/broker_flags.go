@@ -32,9 +32,9 @@ func (f *brokerFlags) open(ctx context.Context) (*rocketmq.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := rocketmq.ClientGo
-	if config != nil {
-		transport = rocketmq.Own // the only one with TLS
+	transport, err := app.TransportFromEnv(os.Getenv)
+	if err != nil {
+		return nil, err
 	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: strings.Split(cmp.Or(f.nameServers, os.Getenv("ROCKETMQ_NAMESRV")), ";"),

@@ -30,7 +30,8 @@ the second copy as a duplicate. An event is selected if it matches all of the fl
 
 A time is an instant, such as 2026-01-31T08:00:00Z, or how long ago, such as 90m. ROCKETMQ_ACCESS_KEY and
 ROCKETMQ_SECRET_KEY, if they are set, sign the requests to the broker. ROCKETMQ_TLS_CA, ROCKETMQ_TLS_CERT,
-ROCKETMQ_TLS_KEY and ROCKETMQ_TLS_SERVER_NAME make the connections use TLS, as for services.`,
+ROCKETMQ_TLS_KEY and ROCKETMQ_TLS_SERVER_NAME make the connections use TLS, and ROCKETMQ_TRANSPORT chooses how they are
+made, as for services.`,
 		Example: `  rocketflow resend --since 2h --schema order_rocketflow    # the example order service
   rocketflow resend --topic orders --subject 4711
   rocketflow resend --all --rate 2000`,

@@ -21,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // lockTimeout bounds how long making or dropping a partition may block other transactions: it waits for those that use the
@@ -50,7 +52,8 @@ type Day struct {
 	Start time.Time // UTC; the day ends 24 h later
 }
 
-func (t Table) day(at time.Time) Day {
+// Day returns the partition of the day of an instant, whether it exists or not.
+func (t Table) Day(at time.Time) Day {
 	start := at.UTC().Truncate(24 * time.Hour)
 	return Day{Table: t, Name: t.Name + start.Format("_p20060102"), Start: start}
 }
@@ -84,7 +87,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahe
 		exists[d.Name] = true
 	}
 	for i := range ahead + 1 {
-		d := t.day(now.AddDate(0, 0, i))
+		d := t.Day(now.AddDate(0, 0, i))
 		if exists[d.Name] {
 			continue
 		}
@@ -112,7 +115,7 @@ func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 
 // Days returns the partitions of a table, oldest first, without the default one.
 func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
-	rows, err := pool.Query(ctx, `
+	rows, err := lazytx.On(pool).Query(ctx, `
 		SELECT c.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = pg_catalog.to_regclass($1::text)::oid ORDER BY c.relname`, t.quoted())
 	if err != nil {

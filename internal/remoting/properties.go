@@ -31,16 +31,35 @@ func EncodeProperties(p map[string]string) string {
 	return b.String()
 }
 
+// PropertyUniqueKey is the name of the property with the unique key that a client gives a message.
+const PropertyUniqueKey = "UNIQ_KEY"
+
 // DecodeProperties decodes properties that EncodeProperties or a Java client has encoded. It skips entries without a name or a separator, as the
-// Java client does.
+// Java client does. Of a name that occurs twice the last value counts, but the first of the unique key: brokers such as 4.9.7 and 5.3.3 append the
+// properties of a batch, with the batch's key, to those of each member, with the member's own, by which alone the members can be told apart.
 func DecodeProperties(s string) map[string]string {
-	p := map[string]string{}
-	for entry := range strings.SplitSeq(s, afterValue) {
-		if name, value, ok := strings.Cut(entry, afterName); ok && name != "" {
-			p[name] = value
-		}
-	}
+	p, _ := decodeProperties(s)
 	return p
+}
+
+// decodeProperties is DecodeProperties that reports whether no entry was skipped.
+func decodeProperties(s string) (p map[string]string, whole bool) {
+	p, whole = map[string]string{}, true
+	for entry := range strings.SplitSeq(s, afterValue) {
+		if entry == "" { // after the last one
+			continue
+		}
+		name, value, ok := strings.Cut(entry, afterName)
+		switch {
+		case !ok || name == "":
+			whole = false
+			continue
+		case name == PropertyUniqueKey && p[name] != "":
+			continue
+		}
+		p[name] = value
+	}
+	return p, whole
 }
 
 // ValidProperty reports whether a name or a value can be encoded.
