@@ -351,9 +351,12 @@ func (r *reconciling) check(ctx context.Context, o *openEvent) error {
 			return nil
 		}
 	}
-	if o.position >= 0 {
+	switch {
+	case s.wasBornAfter(o):
+		o.dropped = true
+	case o.position >= 0:
 		r.miss(o, MissingPassed)
-	} else {
+	default:
 		r.miss(o, MissingUnrecorded)
 	}
 	return nil

@@ -46,10 +46,11 @@ WHERE p.id = ANY ($1::text[]::uuid[])
 ORDER BY p.id
 
 -- name: Subscribers
--- The consumers of each topic, and the types of events that they have handlers of.
+-- The consumers of each topic, the types of events that they have handlers of, and since when.
 SELECT c.name, c.group_name, t.topic, t.born_at, CASE WHEN t.begin_at > '-infinity'::timestamptz THEN t.begin_at END,
     extract(epoch FROM c.inbox_retention)::float8, extract(epoch FROM c.position_retention)::float8,
-    ARRAY(SELECT h.type FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = t.topic ORDER BY h.type)
+    ARRAY(SELECT h.type FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = t.topic ORDER BY h.type),
+    ARRAY(SELECT h.registered_at FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = t.topic ORDER BY h.type)
 FROM {schema}.consumer c JOIN {schema}.consumer_topic t ON t.consumer = c.name
 ORDER BY c.name, t.topic
 LIMIT $1::bigint

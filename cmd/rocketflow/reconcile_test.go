@@ -177,6 +177,29 @@ func TestReconcileSaysWhyEventsWait(t *testing.T) {
 	}
 }
 
+// A handler that was added later isn't missing the events from before.
+func TestReconcileKnowsSinceWhenAHandlerIsThere(t *testing.T) {
+	t.Parallel()
+	f := newFlow(t, nil)
+	loose := f.publish("order.closed", "")
+	f.publish("order.closed", "4711")
+	f.publish("order.seen", "")
+	f.Settle()
+	f.acked(loose)
+	f.FastForward(2 * time.Minute)
+	if _, err := f.billing.Pool.Exec(t.Context(), "INSERT INTO consumer_handler (consumer, topic, type) VALUES ('bills', 'orders', 'order.closed')"); err != nil {
+		t.Fatal(err)
+	}
+	poll.Until(t, "the group's offsets to be stored", func() bool { // until then it may be unread
+		_, x := f.reconcile("")
+		if len(x.Missing) > 0 {
+			t.Fatalf("missing: %+v", x.Missing)
+		}
+		return x.Consumers[0].Waiting() == 0
+	})
+	wantVerdict(t, f.why(loose.String(), true).Verdict, operate.VerdictDone)
+}
+
 // A consumer that is registered but whose group has never read the topic was never started.
 func TestReconcileFindsAConsumerThatNeverRead(t *testing.T) {
 	t.Parallel()
