@@ -102,7 +102,8 @@ func TestReconcileFindsAndMendsWhatTheBrokerLost(t *testing.T) {
 	}
 }
 
-// A deleted row of position is found: the consumer's group has read past the event. It is not sent again: it was handled.
+// A deleted row of position is found: the consumer's group has read past the event. It is not sent again: it was handled. With a
+// position that says that it was not, it is.
 func TestReconcileFindsADeletedPosition(t *testing.T) {
 	t.Parallel()
 	f := newFlow(t, nil)
@@ -117,6 +118,17 @@ func TestReconcileFindsADeletedPosition(t *testing.T) {
 	if cause(x, id) != operate.MissingUnrecorded || x.Mended != 0 {
 		t.Errorf("%+v", x)
 	}
+	if _, err := f.billing.Pool.Exec(t.Context(), "INSERT INTO position VALUES ('bills', 'shop', 'orders', '4711', 0)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, x = f.reconcile("--mend"); cause(x, id) != operate.MissingPassed || x.Mended != 1 {
+		t.Errorf("with a position: %+v", x)
+	}
+	poll.Until(t, "the event to be handled", func() bool {
+		_, x := f.reconcile("")
+		_, handled, _, _, _ := x.Totals()
+		return handled == 1
+	})
 }
 
 // What waits is counted with its reason; without a broker, what nothing is recorded of is not known, and never counted as fine.
