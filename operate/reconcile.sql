@@ -35,6 +35,13 @@ FROM (
 ) p
 ORDER BY p.xid, p.id
 
+-- name: HeldBack
+-- Whether events that were recorded before $1 are not read by transaction yet, because an older transaction is open.
+SELECT EXISTS (
+    SELECT FROM {schema}.outbox o
+    WHERE o.xid >= pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) AND o.recorded_at <= $1::timestamptz
+)
+
 -- name: PublishedOf
 -- The events with the ids $1.
 SELECT p.id::text, p.source, p.topic, p.type, p.subject, p.sequence, p.recorded_at, p.xid::text,

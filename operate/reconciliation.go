@@ -23,7 +23,8 @@ type Reconciliation struct {
 	// Broker says why the broker was not asked, or what it could not answer. Then Unknown counts what would be unread or missing.
 	Broker string         `json:"broker,omitempty"`
 	Unread []UnreadSchema `json:"unread,omitempty"` // schemas that could not be read
-	// Partial says that not all new events were read, because too many are open.
+	// Partial says that a continuous reconciliation has not read all new events, because too many are open or because a transaction
+	// of the database server has been open for longer than Grace.
 	Partial bool `json:"partial,omitempty"`
 }
 

@@ -283,7 +283,9 @@ func TestWatchReadsWhatIsNew(t *testing.T) {
 	<-begun
 	f.publish("order.changed", "1")
 	f.Settle()
-	next(2)
+	if x := next(2); !x.Partial {
+		t.Errorf("it doesn't say that events are held back by an open transaction: %+v", x)
+	}
 	close(release)
 	if err := <-done; err != nil {
 		t.Fatal(err)
