@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
@@ -65,6 +66,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	s.Moved(saga.TransitionInfo{Saga: "order", From: "pending", To: "closed", Deadline: true})
 	s.Ignored(saga.IgnoredInfo{Saga: "order", Reason: saga.Finished})
 	s.WaitExpired(saga.WaitInfo{Saga: "order"})
+	m.Reconciliation()(&operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Consumer: "billing", Lost: 1}}}, nil)
 	r := m.RocketMQ()
 	r.BrokerUp(rocketmq.BrokerInfo{Broker: "broker-a"})
 	r.ConsumerRestarted(rocketmq.ConsumerInfo{})

@@ -24,8 +24,10 @@
 //	Outbox                        Resend
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog
-//	Several services              System.Why
+//	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Database                      Schemas, Discover, Schema, Now
+//
+// A Reconciler compares continuously what was published with what is handled; app.Config.Reconcile runs one in a service.
 //
 // # Filters
 //

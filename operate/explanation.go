@@ -122,6 +122,9 @@ func (x *Explanation) conclude(list []Verdict) {
 			commands[v.Command] = true
 		}
 	}
+	if x.Verdict.State == VerdictDone {
+		x.Broker = "" // nothing is left that it could say
+	}
 	if x.Verdict.State == VerdictDone && done > 1 {
 		x.Verdict.What += fmt.Sprintf(", and %d more are done", done-1)
 	}

@@ -114,7 +114,12 @@ func (r *reconciling) readNew(ctx context.Context, publisher int, l *ledger) err
 			l.cursors[schema] = at
 		}
 		if all {
-			return nil
+			return r.members[publisher].read(ctx, func(s snapshot) error {
+				var heldBack bool
+				err := s.tx.QueryRow(ctx, s.sql.Get("HeldBack"), r.to).Scan(&heldBack)
+				r.partial = r.partial || heldBack
+				return err
+			})
 		}
 	}
 }

@@ -35,6 +35,13 @@ FROM (
 ) p
 ORDER BY p.xid, p.id
 
+-- name: HeldBack
+-- Whether events that were recorded before $1 are not read by transaction yet, because an older transaction is open.
+SELECT EXISTS (
+    SELECT FROM {schema}.outbox o
+    WHERE o.xid >= pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) AND o.recorded_at <= $1::timestamptz
+)
+
 -- name: PublishedOf
 -- The events with the ids $1.
 SELECT p.id::text, p.source, p.topic, p.type, p.subject, p.sequence, p.recorded_at, p.xid::text,
@@ -46,10 +53,11 @@ WHERE p.id = ANY ($1::text[]::uuid[])
 ORDER BY p.id
 
 -- name: Subscribers
--- The consumers of each topic, and the types of events that they have handlers of.
+-- The consumers of each topic, the types of events that they have handlers of, and since when.
 SELECT c.name, c.group_name, t.topic, t.born_at, CASE WHEN t.begin_at > '-infinity'::timestamptz THEN t.begin_at END,
     extract(epoch FROM c.inbox_retention)::float8, extract(epoch FROM c.position_retention)::float8,
-    ARRAY(SELECT h.type FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = t.topic ORDER BY h.type)
+    ARRAY(SELECT h.type FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = t.topic ORDER BY h.type),
+    ARRAY(SELECT h.registered_at FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = t.topic ORDER BY h.type)
 FROM {schema}.consumer c JOIN {schema}.consumer_topic t ON t.consumer = c.name
 ORDER BY c.name, t.topic
 LIMIT $1::bigint

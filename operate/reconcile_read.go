@@ -39,11 +39,11 @@ type subscriber struct {
 	key          consumerKey
 	group        string
 	born, begin  time.Time
-	inboxKept    time.Duration // how long it records events without order,
-	positionKept time.Duration // and positions
-	types        map[string]bool
-	absent       bool // expected, and registered in no schema
-	asked        bool // the broker has answered
+	inboxKept    time.Duration        // how long it records events without order,
+	positionKept time.Duration        // and positions
+	types        map[string]time.Time // with a handler, and since when
+	absent       bool                 // expected, and registered in no schema
+	asked        bool                 // the broker has answered
 	positions    []broker.QueuePosition
 	total        ConsumerReconciliation
 }
@@ -54,12 +54,13 @@ func (r *reconciling) loadSubscribers(ctx context.Context, m *member) error {
 			var begin *time.Time
 			var inbox, position float64
 			var types []string
-			err := row.Scan(&v.key.consumer, &v.group, &v.key.topic, &v.born, &begin, &inbox, &position, &types)
+			var registered []time.Time
+			err := row.Scan(&v.key.consumer, &v.group, &v.key.topic, &v.born, &begin, &inbox, &position, &types, &registered)
 			v.m, v.key.schema, v.begin = m, m.config.Schema, orZero(begin)
 			v.inboxKept, v.positionKept = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
-			v.types = map[string]bool{}
-			for _, t := range types {
-				v.types[t] = true
+			v.types = map[string]time.Time{}
+			for i, t := range types {
+				v.types[t] = registered[i]
 			}
 			v.total = ConsumerReconciliation{Service: m.service, Schema: m.config.Schema, Consumer: v.key.consumer, Group: v.group}
 			return err
@@ -80,7 +81,8 @@ func (s *subscriber) handles(e publishedEvent, now time.Time) bool {
 	if e.sequence > 0 {
 		kept = s.positionKept
 	}
-	return s.key.topic == e.topic && s.types[e.eventType] && !e.recordedAt.Before(s.begin) && now.Sub(e.recordedAt) < kept
+	_, handled := s.types[e.eventType]
+	return s.key.topic == e.topic && handled && !e.recordedAt.Before(s.begin) && now.Sub(e.recordedAt) < kept
 }
 
 // mayBeUnread reports whether a message that was confirmed at t may be in a part of a queue that the group has not read.
@@ -97,8 +99,11 @@ func (s *subscriber) mayHaveExpired(t time.Time) bool {
 	})
 }
 
-// wasBornAfter reports whether an event was recorded before the consumer first read the topic: the broker may have held it no more.
-func (s *subscriber) wasBornAfter(e *openEvent) bool { return e.recordedAt.Before(s.born) }
+// wasBornAfter reports whether an event was recorded before the consumer first read the topic, or had a handler of the event: then it
+// need not have handled it.
+func (s *subscriber) wasBornAfter(e *openEvent) bool {
+	return e.recordedAt.Before(s.born) || e.recordedAt.Before(s.types[e.eventType])
+}
 
 // hasRead reports whether the group has read a message.
 func (s *subscriber) hasRead(m broker.StoredMessage) bool {
@@ -190,7 +195,7 @@ func (r *reconciling) compare(ctx context.Context, publisher int, page []publish
 
 // settlesUnseen reports whether some consumer has a handler of the event's type, although it need not have a record of this event.
 func (r *reconciling) settlesUnseen(e publishedEvent) bool {
-	return slices.ContainsFunc(r.subscribers, func(s *subscriber) bool { return s.key.topic == e.topic && s.types[e.eventType] })
+	return slices.ContainsFunc(r.subscribers, func(s *subscriber) bool { _, handled := s.types[e.eventType]; return s.key.topic == e.topic && handled })
 }
 
 // judge looks up what a consumer has recorded of events.

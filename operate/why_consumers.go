@@ -18,6 +18,7 @@ type reader struct {
 	group    string
 	begin    time.Time // events recorded before are settled without a handler
 	handles  bool      // some process has a handler of the event's type
+	since    time.Time // when that was registered
 	movedAt  time.Time // when the position last moved
 	took     *int      // milliseconds of the turn that moved it
 	skipped  bool      // the stream was advanced past the event without handling it
@@ -29,19 +30,20 @@ type reader struct {
 func (s snapshot) readers(ctx context.Context, e *EventStatus) ([]reader, error) {
 	list, err := collect(ctx, s, "EventReaders", func(row pgx.CollectableRow, r *reader) error {
 		var (
-			born, begin, moved, handled, next, parked, headAt *time.Time
-			reason, lastError, headReason                     *string
-			attempts                                          *int
-			skipped                                           []int64
-			headID                                            *uuid.UUID
-			headError                                         string
-			headAttempts                                      int
+			born, begin, since, moved, handled, next, parked, headAt *time.Time
+			reason, lastError, headReason                            *string
+			attempts                                                 *int
+			skipped                                                  []int64
+			headID                                                   *uuid.UUID
+			headError                                                string
+			headAttempts                                             int
 		)
-		err := row.Scan(&r.Name, &r.group, &born, &begin, &r.handles, &r.Position, &moved, &r.took, &skipped, &handled,
+		err := row.Scan(&r.Name, &r.group, &born, &begin, &since, &r.Position, &moved, &r.took, &skipped, &handled,
 			&reason, &attempts, &next, &lastError, &parked, &headID, &headReason, &headError, &headAttempts, &headAt, &r.followed)
 		if err != nil {
 			return err
 		}
+		r.handles, r.since = since != nil, orZero(since)
 		r.BornAt, r.begin, r.movedAt, r.HandledAt = orZero(born), orZero(begin), orZero(moved), orZero(handled)
 		for i := 0; i+1 < len(skipped); i += 2 {
 			r.skipped = r.skipped || skipped[i] < e.Sequence && e.Sequence < skipped[i+1]
@@ -243,6 +245,7 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 		add(time.Time{}, false, "has not received it")
 		return nil
 	}
+	before := e.RecordedAt.Before(c.since) || e.RecordedAt.Before(c.BornAt) // then it need not have handled it
 	schema := m.config.Schema
 	v := Verdict{State: VerdictWaiting, For: c.Name + " of " + m.service + " to read it", Since: e.AckedAt}
 	v.Command = command("rocketflow", "inspect", "backlog", "--schema", schema)
@@ -258,6 +261,10 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 			return w.reader(ctx, m, e, again, at)
 		}
 	}
+	if before && (state == brokerLost || state == brokerPassed) {
+		add(time.Time{}, false, "has no record of it: it was published before the consumer had a handler of %s", e.Type)
+		return nil
+	}
 	switch state {
 	case brokerUnknown:
 		v.State = VerdictUnknown
@@ -267,19 +274,22 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 		}
 		add(time.Time{}, true, "has recorded nothing of it")
 	case brokerUnread:
-		before := countOf(int(max(position.offset-max(position.Committed, position.Begin), 0)), "unread message")
-		v.Because = fmt.Sprintf("it is unread in queue %d of %s, and group %s has %s before it: see that a process of %s runs", position.Queue, position.Broker, c.group, before, m.service)
+		unread := countOf(int(max(position.offset-max(position.Committed, position.Begin), 0)), "unread message")
+		v.Because = fmt.Sprintf("it is unread in queue %d of %s, and group %s has %s before it: see that a process of %s runs", position.Queue, position.Broker, c.group, unread, m.service)
 		v.Command = ""
 		if position.never {
 			v.State = VerdictStopped
 			v.Because = fmt.Sprintf("group %s has never read the topic: start a process of %s with the consumer; if one runs, see in its log whether the broker refuses it", c.group, m.service)
 		}
-		add(time.Time{}, true, "has not read it: it has %s in the queue before it", before)
+		add(time.Time{}, true, "has not read it: it has %s in the queue before it", unread)
 	case brokerLost:
 		v.State = VerdictLost
 		v.For = "the event to be sent again"
 		v.Because = fmt.Sprintf("the broker confirmed it and holds it no more, and %s has no record of it", c.Name)
 		v.Command = resend
+		if position.Committed > position.End {
+			v.Because += fmt.Sprintf("; before it is sent again, a consumer of group %s must run for a minute: the group is beyond the end of queue %d of %s and would not read it", c.group, position.Queue, position.Broker)
+		}
 		add(time.Time{}, true, "has recorded nothing of it, and the broker doesn't hold it any more")
 	case brokerPassed:
 		v.State = VerdictLost
@@ -328,18 +338,21 @@ func (w *inquiry) queueOf(ctx context.Context, c reader, e *explained, at broker
 	if !at.asked || c.group == "" {
 		return queuePlace{}, brokerUnknown
 	}
-	if len(at.stored) == 0 {
-		if w.x.Now.Sub(e.AckedAt) < indexDelay {
-			return queuePlace{}, brokerUnknown
-		}
-		return queuePlace{}, brokerLost
-	}
 	ask, cancel := context.WithTimeout(ctx, brokerTimeout)
 	defer cancel()
 	positions, err := w.config.Broker.QueuePositions(ask, c.group, e.Topic)
 	if err != nil {
 		w.x.Broker = err.Error()
 		return queuePlace{}, brokerUnknown
+	}
+	if len(at.stored) == 0 {
+		if w.x.Now.Sub(e.AckedAt) < indexDelay {
+			return queuePlace{}, brokerUnknown
+		}
+		if i := slices.IndexFunc(positions, func(p broker.QueuePosition) bool { return p.Committed > p.End }); i >= 0 {
+			return queuePlace{QueuePosition: positions[i]}, brokerLost
+		}
+		return queuePlace{}, brokerLost
 	}
 	never := !slices.ContainsFunc(positions, func(p broker.QueuePosition) bool { return p.Committed >= 0 })
 	state, place := brokerPassed, queuePlace{}

@@ -142,6 +142,9 @@ func totals(x *operate.Reconciliation) string {
 	if unknown > 0 {
 		line += fmt.Sprintf(", %d not known", unknown)
 	}
+	if x.Partial {
+		line += "; newer events are not read yet, because a transaction has been open for long or too many events wait"
+	}
 	if x.Mended > 0 {
 		line += fmt.Sprintf("; sent again: %d", x.Mended)
 	}
