@@ -52,8 +52,8 @@ type Config struct {
 	Transport Transport
 
 	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
-	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. It holds for the transport Own;
-	// rocketmq-client-go has no such limit. Defaults to 16 MiB, four times what brokers with default settings take.
+	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. With the transport ClientGo it
+	// doesn't hold for zlib, which rocketmq-client-go decompresses without a limit. Defaults to 16 MiB, four times what brokers with default settings take.
 	MaxMessage int
 
 	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on
@@ -66,6 +66,12 @@ type Config struct {
 	// SendTimeout bounds the wait for the response to a send, or to the end of a half message, in addition to the caller's context.
 	// rocketmq-client-go waits no longer than 3 s for a send. Defaults to 3 s.
 	SendTimeout time.Duration
+
+	// RequireReplication makes a send fail, with an error that matches broker.ErrUnavailable, if the broker has stored the message but not
+	// flushed or replicated it as it is set to: a synchronous slave is missing or late, or the disk is. The outbox then sends the
+	// message again, and again until it is as safe as the broker promises. Defaults to false: the message is sent,
+	// Listener.StoredLessSafely is called, and the log has a warning.
+	RequireReplication bool
 
 	// StopQuietPeriod is the minimum time between the last change of a consumer's queues, or its start, and its disconnect by
 	// Consumer.Stop. After it the heartbeats that follow a change have been answered, so that the broker removes the consumer from

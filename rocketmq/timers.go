@@ -62,6 +62,7 @@ const (
 	version500 = 412 // its first snapshot
 	version532 = 477
 	version540 = 493
+	version550 = 513
 )
 
 // dueMillis returns an instant in Unix milliseconds, rounded up: a message must not be early.
@@ -75,8 +76,11 @@ func dueMillis(at time.Time) int64 {
 
 // hasTimers reports whether a broker of a version has timers of this format. While the version isn't known yet, it is 0.
 func (f TimerFormat) hasTimers(version int) bool {
-	return f != Apache5 || version == 0 || version >= version500
+	return f != Apache5 || !is4(version)
 }
+
+// is4 reports whether a version is known to be one of RocketMQ 4.
+func is4(version int) bool { return version > 0 && version < version500 }
 
 // Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon, or 0 if a broker is known to have no timers.
 func (c *Client) Horizon() time.Duration {
