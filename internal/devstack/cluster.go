@@ -114,12 +114,18 @@ func (c *Cluster) start(ctx context.Context, installed installation) error {
 		}
 		c.NameServers = append(c.NameServers, s)
 	}
+	// All ports are chosen together: a broker takes long to listen on its own.
+	var offsets []int
+	for i := range c.config.Brokers {
+		offsets = append(offsets, portStep*i-2, portStep*i, portStep*i+1)
+	}
+	first, err := choosePort(0, brokerBand, offsets...)
+	if err != nil {
+		return fmt.Errorf("start a broker: %w", err)
+	}
 	replicas := map[string]int{}
 	for i, name := range c.config.Brokers {
-		port, err := choosePort(0, brokerBand, -2, +1)
-		if err != nil {
-			return fmt.Errorf("start a broker: %w", err)
-		}
+		port := first + portStep*i
 		home := "broker-" + strconv.Itoa(i)
 		properties := brokerProperties(port, joinAddresses(c.NameServerAddresses()), c.dir.sub(home+"/store"))
 		properties["brokerName"] = name
@@ -149,6 +155,9 @@ func (c *Cluster) start(ctx context.Context, installed installation) error {
 	}
 	return c.startProxy(ctx, installed)
 }
+
+// portStep is the distance between the ports of two brokers: each uses the ports around its own, too.
+const portStep = 5
 
 // startProxy starts the proxy in front of all brokers.
 func (c *Cluster) startProxy(ctx context.Context, brokers installation) error {
