@@ -20,6 +20,7 @@ const (
 	EnvMigrate       = "ROCKETFLOW_MIGRATE"
 	EnvCreateTopics  = "ROCKETFLOW_CREATE_TOPICS"
 	EnvNameServers   = "ROCKETMQ_NAMESRV"
+	EnvProfile       = "ROCKETMQ_PROFILE"
 	EnvNamespace     = "ROCKETMQ_NAMESPACE"
 	EnvAccessKey     = "ROCKETMQ_ACCESS_KEY"
 	EnvSecretKey     = "ROCKETMQ_SECRET_KEY"
@@ -42,6 +43,7 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETFLOW_SCHEMA         Config.Schema
 //	ROCKETFLOW_MIGRATE        Config.Migrate, 1 or 0
 //	ROCKETMQ_NAMESRV          required; Config.RocketMQ.NameServers, as host:port[;host:port]
+//	ROCKETMQ_PROFILE          Config.RocketMQ.Profile, such as apache5 or proxy5, and Config.RocketMQ.Transport if the profile needs Own
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
@@ -84,6 +86,12 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	}
 	if c.CreateTopics, err = boolFromEnv(EnvCreateTopics, getenv); err != nil {
 		return Config{}, err
+	}
+	if c.RocketMQ.Profile, err = rocketmq.ParseProfile(getenv(EnvProfile)); err != nil {
+		return Config{}, valid.Field(EnvProfile, err.Error())
+	}
+	if c.RocketMQ.Profile.Facts().NeedsBrokerName.Is {
+		c.RocketMQ.Transport = rocketmq.Own // the only one that names it
 	}
 	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
 		return Config{}, err

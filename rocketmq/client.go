@@ -191,6 +191,9 @@ func (c *Client) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Profile returns the kind of RocketMQ that the client connects to.
+func (c *Client) Profile() Profile { return c.config.Profile }
+
 // Ping checks the connection for a readiness probe: it sends a request to a name server and to every broker that it lists. The
 // error also lists the calls that wait for a broker (see Config.AwaitBroker), with the reason why each has not succeeded.
 func (c *Client) Ping(ctx context.Context) error {
