@@ -7,6 +7,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/app"
+	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // environment returns a getenv of good settings, of which one may be replaced.
@@ -42,6 +43,21 @@ func TestConfigFromEnv(t *testing.T) {
 	}
 }
 
+// The profile may be written as in Go, and brings the transport that it needs.
+func TestProfileFromEnv(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]rocketmq.Config{
+		"":            {Profile: rocketmq.Apache5},
+		"Proxy5":      {Profile: rocketmq.Proxy5, Transport: rocketmq.Own},
+		"tencenttdmq": {Profile: rocketmq.TencentTDMQ},
+	} {
+		c, err := app.ConfigFromEnv("order", environment("ROCKETMQ_PROFILE", value))
+		if err != nil || c.RocketMQ.Profile != want.Profile || c.RocketMQ.Transport != want.Transport {
+			t.Errorf("%q: got %v, %v, %v", value, c.RocketMQ.Profile, c.RocketMQ.Transport, err)
+		}
+	}
+}
+
 // An invalid value is an error that names the variable and contains no password.
 func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 	t.Parallel()
@@ -57,6 +73,7 @@ func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 		{"ROCKETMQ_NAMESRV", "a"},
 		{"ROCKETMQ_NAMESRV", "a:0"},
 		{"ROCKETMQ_NAMESPACE", "a%b"},
+		{"ROCKETMQ_PROFILE", "kafka"},
 		{"ROCKETFLOW_CREATE_TOPICS", "yes"},
 		{"LISTEN_ADDR", "8080"},
 		{"LISTEN_ADDR", ":99999"},

@@ -22,7 +22,7 @@
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
-//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog
+//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
 //	Database                      Schemas, Now
 //
 // # Filters

@@ -34,6 +34,7 @@ func newRoot() *cobra.Command {
 		newRedriveCommand(),
 		newResendCommand(),
 		newSagaCommand(),
+		newTopicsCommand(),
 		newVersionCommand(),
 	)
 	root.Long = `Runs rocketflow's servers on this machine, migrates a service's tables, shows what is in them, and does what operators do.
@@ -46,6 +47,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow inspect event ID                       # what became of an event
   rocketflow redrive retry --consumer billing       # dead letters again
   rocketflow owed redirect --topic order --to orders
+  rocketflow topics --service shop --topic orders   # what to create where clients don't
   rocketflow resend --since 2h                      # after a broker lost messages`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
