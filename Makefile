@@ -72,6 +72,10 @@ fuzz: ## Fuzz each decoder for FUZZTIME (30s)
 schemathesis: build ## Test the examples' HTTP interfaces against their OpenAPI documents; fetches schemathesis
 	bin/rocketflow dev --no-fsync -- .ci/schemathesis
 
+.PHONY: kubernetes
+kubernetes: ## Check deploy/kubernetes against the schemas of Kubernetes; fetches kubernetes-validate
+	.ci/kubernetes
+
 .PHONY: lint
 lint: $(GOLANGCI) ## Check format, go.mod files, vet, layers and style
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }

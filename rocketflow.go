@@ -46,6 +46,10 @@ import (
 // ErrCommitUnknown means that the outcome is unknown: Postgres' response was lost. Any other error means that the transaction
 // was rolled back. After the end of a transaction or savepoint all its methods return pgx.ErrTxClosed.
 //
+// Postgres ends a transaction that conflicts with another one by a deadlock or, above the isolation level read committed, by a
+// serialization failure. Any method may return that error, Publish and Commit as well as a query: a *pgconn.PgError whose Code
+// is 40P01 or 40001. Run the whole transaction again.
+//
 // A rollback discards the events that were published since its beginning. That includes ROLLBACK TO SAVEPOINT in SQL.
 //
 // Like a pgx.Tx, a Tx must not be used by several goroutines at once.
@@ -70,7 +74,7 @@ type Tx interface {
 // Transactor runs functions in transactions that can publish. *outbox.Outbox implements it.
 type Transactor interface {
 	// Within runs fn in a transaction, commits it if fn returns nil, and rolls it back otherwise. It returns fn's error or
-	// that of the commit, see Tx.
+	// that of the commit, see Tx. It doesn't run fn again after a conflict with another transaction.
 	Within(ctx context.Context, fn func(ctx context.Context, tx Tx) error) error
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,7 @@ const (
 	EnvNamespace     = "ROCKETMQ_NAMESPACE"
 	EnvAccessKey     = "ROCKETMQ_ACCESS_KEY"
 	EnvSecretKey     = "ROCKETMQ_SECRET_KEY"
+	EnvTransport     = "ROCKETMQ_TRANSPORT"
 	EnvTLSCA         = "ROCKETMQ_TLS_CA"
 	EnvTLSCert       = "ROCKETMQ_TLS_CERT"
 	EnvTLSKey        = "ROCKETMQ_TLS_KEY"
@@ -43,11 +45,12 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETFLOW_SCHEMA         Config.Schema
 //	ROCKETFLOW_MIGRATE        Config.Migrate, 1 or 0
 //	ROCKETMQ_NAMESRV          required; Config.RocketMQ.NameServers, as host:port[;host:port]
-//	ROCKETMQ_PROFILE          Config.RocketMQ.Profile, such as apache5 or proxy5, and Config.RocketMQ.Transport if the profile needs Own
+//	ROCKETMQ_PROFILE          Config.RocketMQ.Profile, such as apache5 or proxy5, see [ProfileFromEnv]
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
-//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv], and Config.RocketMQ.Transport, which TLS needs to be Own
+//	ROCKETMQ_TRANSPORT        Config.RocketMQ.Transport, own or client, see [TransportFromEnv]
+//	ROCKETMQ_TLS_…            Config.RocketMQ.TLS, see [TLSFromEnv]
 //	ROCKETFLOW_CREATE_TOPICS  Config.CreateTopics, 1 or 0
 //	LISTEN_ADDR               Config.ListenAddr, as [host]:port
 //
@@ -87,22 +90,56 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	if c.CreateTopics, err = boolFromEnv(EnvCreateTopics, getenv); err != nil {
 		return Config{}, err
 	}
-	if c.RocketMQ.Profile, err = rocketmq.ParseProfile(getenv(EnvProfile)); err != nil {
-		return Config{}, valid.Field(EnvProfile, err.Error())
-	}
-	if c.RocketMQ.Profile.Facts().NeedsBrokerName.Is {
-		c.RocketMQ.Transport = rocketmq.Own // the only one that names it
+	if c.RocketMQ.Profile, err = ProfileFromEnv(getenv); err != nil {
+		return Config{}, err
 	}
 	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
 		return Config{}, err
 	}
-	if c.RocketMQ.TLS != nil {
-		c.RocketMQ.Transport = rocketmq.Own // the only one with TLS
+	if c.RocketMQ.Transport, err = TransportFromEnv(getenv); err != nil {
+		return Config{}, err
 	}
 	if c.Database, err = databaseFromEnv(service, getenv(EnvDatabaseURL)); err != nil {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// ProfileFromEnv returns the profile for rocketmq.Config.Profile that getenv, usually os.Getenv, returns as ROCKETMQ_PROFILE, such as
+// apache5 or Proxy5. An error is a *rocketflow.FieldError whose Field is ROCKETMQ_PROFILE. [ConfigFromEnv] calls ProfileFromEnv.
+func ProfileFromEnv(getenv func(string) string) (rocketmq.Profile, error) {
+	profile, err := rocketmq.ParseProfile(getenv(EnvProfile))
+	if err != nil {
+		return "", valid.Field(EnvProfile, err.Error())
+	}
+	return profile, nil
+}
+
+// TransportFromEnv returns the transport for rocketmq.Config.Transport that getenv, usually os.Getenv, returns as ROCKETMQ_TRANSPORT: Own
+// for own, ClientGo for client. If it isn't set, that is Own if a variable of TLS is set, which only Own has, or if the profile of
+// ROCKETMQ_PROFILE needs it, and else the default of package rocketmq. An error is a *rocketflow.FieldError whose Field is
+// ROCKETMQ_TRANSPORT. [ConfigFromEnv] calls TransportFromEnv.
+func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
+	usesTLS := slices.ContainsFunc([]string{EnvTLSCA, EnvTLSCert, EnvTLSKey, EnvTLSServerName}, func(name string) bool { return getenv(name) != "" })
+	profile, err := ProfileFromEnv(getenv)
+	if err != nil {
+		return 0, err
+	}
+	refused := profile.RefusesTransport(rocketmq.ClientGo)
+	switch v := getenv(EnvTransport); {
+	case v == "own" || v == "" && (usesTLS || refused != nil):
+		return rocketmq.Own, nil
+	case v == "client" && usesTLS:
+		return 0, valid.Field(EnvTransport, "client: it has no TLS, which the variables ROCKETMQ_TLS_… ask for: want own")
+	case v == "client" && refused != nil:
+		return 0, valid.Field(EnvTransport, "client: "+refused.Error())
+	case v == "client":
+		return rocketmq.ClientGo, nil
+	case v == "":
+		return 0, nil
+	default:
+		return 0, valid.Fieldf(EnvTransport, "%q: want own or client", v)
+	}
 }
 
 // databaseFromEnv parses the connection string and sets what it leaves open: the pool's size and the connections' name.

@@ -56,6 +56,33 @@ func TestProfileFromEnv(t *testing.T) {
 			t.Errorf("%q: got %v, %v, %v", value, c.RocketMQ.Profile, c.RocketMQ.Transport, err)
 		}
 	}
+	var field *rocketflow.FieldError
+	if _, err := app.ConfigFromEnv("order", environment("ROCKETMQ_PROFILE", "proxy5", "ROCKETMQ_TRANSPORT", "client")); !errors.As(err, &field) || field.Field != "ROCKETMQ_TRANSPORT" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTransportFromEnv(t *testing.T) {
+	t.Parallel()
+	var other rocketmq.Transport
+	for _, c := range []struct {
+		value, serverName string
+		want              rocketmq.Transport
+		refused           bool
+	}{
+		{"", "", other, false},
+		{"own", "", rocketmq.Own, false},
+		{"client", "", rocketmq.ClientGo, false},
+		{"", "rocketmq.example", rocketmq.Own, false},
+		{"own", "rocketmq.example", rocketmq.Own, false},
+		{"client", "rocketmq.example", other, true},
+	} {
+		config, err := app.ConfigFromEnv("order", environment("ROCKETMQ_TRANSPORT", c.value, "ROCKETMQ_TLS_SERVER_NAME", c.serverName))
+		var field *rocketflow.FieldError
+		if c.refused != (errors.As(err, &field) && field.Field == "ROCKETMQ_TRANSPORT") || !c.refused && err != nil || config.RocketMQ.Transport != c.want {
+			t.Errorf("%+v: got %v, %v", c, config.RocketMQ.Transport, err)
+		}
+	}
 }
 
 // An invalid value is an error that names the variable and contains no password.
@@ -75,6 +102,7 @@ func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 		{"ROCKETMQ_NAMESPACE", "a%b"},
 		{"ROCKETMQ_PROFILE", "kafka"},
 		{"ROCKETFLOW_CREATE_TOPICS", "yes"},
+		{"ROCKETMQ_TRANSPORT", "tcp"},
 		{"LISTEN_ADDR", "8080"},
 		{"LISTEN_ADDR", ":99999"},
 	} {

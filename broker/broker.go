@@ -150,8 +150,9 @@ type Delivery struct {
 	Stored  time.Time // when it was stored, by the broker's clock
 	Attempt int       // the broker's count of deliveries, beginning with 1
 
-	// Unreadable is why the body can't be read, such as that it is larger than the driver's limit when it is decompressed. Body then
-	// has the bytes that the broker stores. nil: Body is what was sent.
+	// Unreadable is why the message can't be read, such as that its body is larger than the driver's limit when it is decompressed, or
+	// that the broker's record of it is damaged. Body then has the bytes that the broker stores, of the body or else of the record, and
+	// the other fields have what could be read. nil: the message is what was sent.
 	Unreadable error
 }
 

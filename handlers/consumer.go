@@ -16,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // consumer is one running consumer: its subscription, the queue of what was delivered, and its lanes.
@@ -68,7 +69,7 @@ func (c *consumer) register(ctx context.Context) error {
 	if at, ok := c.opts.Begin.Time(); ok {
 		from = &at
 	}
-	topics, recorded, err := c.store.Register(ctx, c.cfg.Pool, inbox.Registration{
+	topics, recorded, err := c.store.Register(ctx, lazytx.On(c.cfg.Pool), inbox.Registration{
 		InboxRetention: c.cfg.InboxRetention, PositionRetention: c.cfg.PositionRetention,
 		Routes: c.routes(), BeginNow: c.opts.Begin.Newest(), BeginAt: from,
 	})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 const (
@@ -53,7 +54,7 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	taken, pause, err := c.store.TakeDue(ctx, c.cfg.Pool, c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, maxPause)
+	taken, pause, err := c.store.TakeDue(ctx, lazytx.On(c.cfg.Pool), c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, maxPause)
 	if err != nil {
 		return 0, err
 	}
@@ -100,11 +101,11 @@ func (c *consumer) putBack(ctx context.Context, due []parkedKey, after time.Dura
 	for i, k := range due {
 		keys[i] = inbox.Key{Source: k.source, ID: k.id}
 	}
-	return c.store.PutBack(ctx, c.cfg.Pool, keys, after)
+	return c.store.PutBack(ctx, lazytx.On(c.cfg.Pool), keys, after)
 }
 
 func (c *consumer) wakeStranded(ctx context.Context) error {
-	woken, err := c.store.WakeStranded(ctx, c.cfg.Pool)
+	woken, err := c.store.WakeStranded(ctx, lazytx.On(c.cfg.Pool))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
@@ -33,7 +34,7 @@ func (r *Router) inboxTable() partition.Table {
 
 // postgresNow reads Postgres' clock.
 func (r *Router) postgresNow(ctx context.Context) (now time.Time, err error) {
-	if now, err = r.store.Now(ctx, r.cfg.Pool); err != nil {
+	if now, err = r.store.Now(ctx, lazytx.On(r.cfg.Pool)); err != nil {
 		return now, err
 	}
 	return now, nil
@@ -59,7 +60,7 @@ func (r *Router) retain(ctx context.Context) error {
 	if _, err := partition.Ensure(ctx, r.cfg.Pool, r.inboxTable(), now, daysAhead); err != nil {
 		errs = append(errs, err)
 	}
-	longest, err := r.store.Retention(ctx, r.cfg.Pool, r.cfg.InboxRetention)
+	longest, err := r.store.Retention(ctx, lazytx.On(r.cfg.Pool), r.cfg.InboxRetention)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/pgerror"
 )
 
@@ -46,19 +47,10 @@ func (c *consumer) untilCommitted(ctx context.Context, fn func(ctx context.Conte
 	}
 }
 
-// optionsTransactor is a transactor that accepts options, as the outbox does.
-type optionsTransactor interface {
-	WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error
-}
-
 // inPublishingTransaction runs fn, which calls handlers, in a transaction that publishes.
 func (c *consumer) inPublishingTransaction(ctx context.Context, conflicts int, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return c.withRetries(ctx, func(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-		call := func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) }
-		if t, ok := c.cfg.Transactor.(optionsTransactor); ok {
-			return t.WithinTx(ctx, inbox.ReadCommitted, call)
-		}
-		return c.cfg.Transactor.Within(ctx, call)
+		return lazytx.Within(ctx, c.cfg.Transactor, func(ctx context.Context, tx rocketflow.Tx) error { return fn(ctx, tx) })
 	}, conflicts, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx.(rocketflow.Tx)) })
 }
 
@@ -104,10 +96,10 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 		return true
 	case fromHandler && own.late: // the passed deadline closed the connection
 		return false
+	case isConflict(err): // first, because it may be the cause of ErrTxCommitRollback
+		return try < conflicts
 	case errors.Is(err, pgx.ErrTxCommitRollback), isRefused(err):
 		return false
-	case isConflict(err):
-		return try < conflicts
 	case lost: // perhaps by the handler, which terminated its backend or left it idle for too long
 	case fromHandler, fromPostgres && !pgerror.IsUnavailable(err):
 		return false

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -24,7 +25,7 @@ var objects string
 // version of the code needs. It only reads the catalog, which any role may. What a newer version has added is no error, so a
 // schema can be migrated before its services are updated.
 func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-	has, err := readObjects(ctx, pool, queries.Parse(queriesSQL, schema), schema)
+	has, err := readObjects(ctx, lazytx.On(pool), queries.Parse(queriesSQL, schema), schema)
 	if err != nil {
 		return fmt.Errorf("check schema %q: %w", schema, err)
 	}

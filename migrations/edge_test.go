@@ -233,10 +233,11 @@ func TestUpWaitsForOthersWhateverTheTimeouts(t *testing.T) {
 			impatient := testdb.With(t, pool, map[string]string{"statement_timeout": "300", "lock_timeout": "300", "idle_in_transaction_session_timeout": "300"})
 
 			// The error of a wait that ended names the session that was waited for.
-			short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+			short, cancel := context.WithTimeout(ctx, 20*time.Second)
 			defer cancel()
 			var wait *migrations.WaitError
-			if err := migrations.Up(short, impatient, schema); !errors.As(err, &wait) || len(wait.For) != 1 || wait.For[0].PID != pid || !errors.Is(err, context.DeadlineExceeded) ||
+			err = migrations.UpNotify(short, impatient, schema, func(migrations.Holder) { cancel() })
+			if !errors.As(err, &wait) || len(wait.For) != 1 || wait.For[0].PID != pid || !errors.Is(err, context.Canceled) ||
 				!strings.Contains(err.Error(), fmt.Sprintf("process %d, role ", pid)) {
 				t.Errorf("got %v, want an error that names process %d", err, pid)
 			}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // Status is the status of one migration in a schema.
@@ -67,7 +69,7 @@ func Down(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 // It only reads.
 func List(ctx context.Context, pool *pgxpool.Pool, schema string) ([]Status, error) {
 	m := newMigrator(pool, schema, nil)
-	applied, err := m.applied(ctx, pool)
+	applied, err := m.applied(ctx, lazytx.On(pool))
 	if err != nil {
 		return nil, fmt.Errorf("read migrations of schema %q: %w", schema, err)
 	}

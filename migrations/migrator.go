@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -49,10 +50,10 @@ type querier interface {
 
 // countPending sets m.missing.
 func (m *migrator) countPending(ctx context.Context) error {
-	applied, err := m.applied(ctx, m.pool)
+	applied, err := m.applied(ctx, lazytx.On(m.pool))
 	m.missing = len(pending(applied))
 	if m.missing == 0 && len(applied) > 0 {
-		exists, e := m.hasVersions(ctx, m.pool)
+		exists, e := m.hasVersions(ctx, lazytx.On(m.pool))
 		if e == nil && !exists {
 			m.missing++ // the table of versions has to be created from those of an older version
 		}

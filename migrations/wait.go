@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
@@ -96,7 +97,7 @@ func (w *waitWatcher) watch(ctx context.Context, pid int32) (stop func()) {
 				return
 			case <-ticker.C:
 			}
-			rows, err := w.pool.Query(ctx, w.sql.Get("Blockers"), pid)
+			rows, err := lazytx.On(w.pool).Query(ctx, w.sql.Get("Blockers"), pid)
 			if err != nil {
 				continue // the result only explains the wait
 			}

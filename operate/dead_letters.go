@@ -73,7 +73,7 @@ func (o *Operator) parked(ctx context.Context, dead bool, f ParkedFilter) ([]Par
 	if err := checkLimit("ParkedFilter", f.Limit); err != nil {
 		return nil, err
 	}
-	records, err := o.inbox.List(ctx, o.config.Pool, dead, f.rows(int(listLimit(f.Limit))))
+	records, err := o.inbox.List(ctx, o.db(), dead, f.rows(int(listLimit(f.Limit))))
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +90,12 @@ func (o *Operator) RetryDeadLetters(ctx context.Context, f ParkedFilter) (n int,
 	if err := f.checkChange(); err != nil {
 		return 0, err
 	}
-	letters, err := o.inbox.DeadKeys(ctx, o.config.Pool, f.rows(f.Limit))
+	letters, err := o.inbox.DeadKeys(ctx, o.db(), f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
 	for page := range slices.Chunk(letters, retryPage) {
-		done, err := o.inbox.RetryDead(ctx, o.config.Pool, page)
+		done, err := o.inbox.RetryDead(ctx, o.db(), page)
 		if n += done; err != nil {
 			return n, fmt.Errorf("retry dead letters: %w", err)
 		}
@@ -110,7 +110,7 @@ func (o *Operator) DiscardDeadLetters(ctx context.Context, f ParkedFilter) (n in
 	if err := f.checkChange(); err != nil {
 		return 0, err
 	}
-	letters, err := o.inbox.List(ctx, o.config.Pool, true, f.rows(f.Limit))
+	letters, err := o.inbox.List(ctx, o.db(), true, f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
@@ -134,7 +134,7 @@ func (o *Operator) DiscardDeadLetters(ctx context.Context, f ParkedFilter) (n in
 // again. If the predecessor comes after all, it becomes a dead letter that no event waits for. The error matches ErrNoGap if
 // the event isn't the first parked event of its stream, or waits for something else.
 func (o *Operator) AcceptGap(ctx context.Context, consumer string, event uuid.UUID) error {
-	accepted, err := o.inbox.Consumer(consumer).AcceptGap(ctx, o.config.Pool, event)
+	accepted, err := o.inbox.Consumer(consumer).AcceptGap(ctx, o.db(), event)
 	if err == nil && !accepted {
 		err = ErrNoGap
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
@@ -88,9 +89,12 @@ func New(c Config) (*Operator, error) {
 	return &Operator{config: c, sql: queries.Parse(allSQL(), c.Schema), inbox: inbox.New(c.Schema)}, nil
 }
 
+// db runs single statements.
+func (o *Operator) db() lazytx.DB { return lazytx.On(o.config.Pool) }
+
 // Now returns the time by the database's clock, which all times in reports are from.
 func (o *Operator) Now(ctx context.Context) (now time.Time, err error) {
-	if err := o.config.Pool.QueryRow(ctx, o.sql.Get("Now")).Scan(&now); err != nil {
+	if err := o.db().QueryRow(ctx, o.sql.Get("Now")).Scan(&now); err != nil {
 		return now, fmt.Errorf("read the database's clock: %w", err)
 	}
 	return now, nil
@@ -99,7 +103,7 @@ func (o *Operator) Now(ctx context.Context) (now time.Time, err error) {
 // Schemas returns the names of the schemas of the database that hold rocketflow's tables, in alphabetical order and at most
 // limit of them. The Operator's own schema need not exist.
 func (o *Operator) Schemas(ctx context.Context, limit int) ([]string, error) {
-	rows, err := o.config.Pool.Query(ctx, o.sql.Get("Schemas"), limit)
+	rows, err := o.db().Query(ctx, o.sql.Get("Schemas"), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list schemas: %w", err)
 	}

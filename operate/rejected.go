@@ -80,7 +80,7 @@ func (o *Operator) RejectedEvents(ctx context.Context, f RejectedFilter) ([]Reje
 }
 
 func (o *Operator) rejectedEvents(ctx context.Context, f RejectedFilter, limit int64) ([]RejectedEvent, error) {
-	rows, err := o.config.Pool.Query(ctx, o.sql.Get("RejectedEvents"), idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, limit)
+	rows, err := o.db().Query(ctx, o.sql.Get("RejectedEvents"), idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list rejected events: %w", err)
 	}
@@ -100,7 +100,7 @@ func (o *Operator) rejectedEvents(ctx context.Context, f RejectedFilter, limit i
 
 // RejectedTopics returns the topics whose events the broker rejects, in alphabetical order and at most 1,000.
 func (o *Operator) RejectedTopics(ctx context.Context) ([]RejectedTopic, error) {
-	rows, err := o.config.Pool.Query(ctx, o.sql.Get("RejectedTopics"), maxRows, MaxCount)
+	rows, err := o.db().Query(ctx, o.sql.Get("RejectedTopics"), maxRows, MaxCount)
 	if err != nil {
 		return nil, fmt.Errorf("list rejected topics: %w", err)
 	}

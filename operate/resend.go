@@ -96,7 +96,7 @@ func (o *Operator) Resend(ctx context.Context, f ResendFilter) (sent int, err er
 
 // resendPage reads the next events of a database, after an id.
 func (o *Operator) resendPage(ctx context.Context, f ResendFilter, database string, after uuid.UUID, limit int) ([]rocketflow.Event, error) {
-	rows, err := o.config.Pool.Query(ctx, o.sql.Get("Resend"), after.String(), f.Source, f.Topic, f.Type, f.Subject,
+	rows, err := o.db().Query(ctx, o.sql.Get("Resend"), after.String(), f.Source, f.Topic, f.Type, f.Subject,
 		orNull(f.Since), orNull(f.Until), limit, resendBytes)
 	if err != nil {
 		return nil, err

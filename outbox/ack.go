@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
@@ -30,18 +29,13 @@ func (o *Outbox) startAcks() *acker {
 // ack inserts acknowledgements of events.
 func (o *Outbox) ack(ctx context.Context, ids []uuid.UUID) error {
 	begin := time.Now()
-	err := o.query(ctx, func(rows pgx.Rows) error { rows.Close(); return rows.Err() }, "Ack", texts(ids))
+	_, err := o.db().Exec(ctx, o.queries.Get("Ack"), texts(ids))
 	o.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
 	return err
 }
 
-// query runs a statement in a transaction of its own, in one round trip. It does so at read committed whatever the
-// database's default is: above that it could fail because another process acknowledges the same event.
-func (o *Outbox) query(ctx context.Context, scan func(pgx.Rows) error, name string, args ...any) error {
-	b := &pgx.Batch{}
-	b.Queue(o.queries.Get(name), args...).Query(scan)
-	return lazytx.Run(ctx, o.config.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, b)
-}
+// db runs the outbox's own statements.
+func (o *Outbox) db() lazytx.DB { return lazytx.On(o.config.Pool) }
 
 // texts returns ids as a parameter of type text[], which all of pgx's modes to run a query can encode.
 func texts(ids []uuid.UUID) []string {

@@ -237,7 +237,7 @@ func (o *Outbox) Backlog(ctx context.Context) (events int64, oldest time.Duratio
 		seconds               float64
 		owed, alreadyRejected int64
 	)
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("OldestOwed"), progress.seen, progress.recheck, page).Scan(&seconds, &owed, &alreadyRejected); err != nil {
+	if err := o.db().QueryRow(ctx, o.queries.Get("OldestOwed"), progress.seen, progress.recheck, page).Scan(&seconds, &owed, &alreadyRejected); err != nil {
 		return 0, 0, fmt.Errorf("read backlog: %w", err)
 	}
 	oldest = time.Duration(seconds * float64(time.Second))

@@ -67,14 +67,14 @@ func (c *backlogCount) page(ctx context.Context, page []owedRow, all bool) error
 	if now.owed == before.owed && (before.owed == 0 || (now.oldest-before.oldest).Abs() < countInterval) && recount == 0 {
 		return nil
 	}
-	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("WriteCount"), now.owed, now.oldest.Seconds(), before.now.String(), recount.Seconds()); err != nil {
+	if _, err := o.db().Exec(ctx, o.queries.Get("WriteCount"), now.owed, now.oldest.Seconds(), before.now.String(), recount.Seconds()); err != nil {
 		return fmt.Errorf("write the count of owed events: %w", err)
 	}
 	return nil
 }
 
 func (c *backlogCount) count(ctx context.Context, from sweepProgress, limit int64) (n int64, err error) {
-	if err := c.outbox.config.Pool.QueryRow(ctx, c.outbox.queries.Get("CountOwed"), from.seen, from.recheck, limit).Scan(&n); err != nil {
+	if err := c.outbox.db().QueryRow(ctx, c.outbox.queries.Get("CountOwed"), from.seen, from.recheck, limit).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count owed events: %w", err)
 	}
 	return min(n, limit), nil

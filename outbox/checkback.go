@@ -144,13 +144,13 @@ const maxLookups = 256
 
 // lookUp looks up many events in one query, because the check-backs after a crash must not use up the connections.
 func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]storedEvent, error) {
-	var all []storedEvent
-	err := o.query(ctx, func(rows pgx.Rows) (err error) {
-		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f storedEvent, err error) {
-			return f, row.Scan(&f.acked, &f.recorded, &f.topic, &f.kind, &f.replica, &f.now)
-		})
-		return err
-	}, "Check", texts(ids))
+	rows, err := o.db().Query(ctx, o.queries.Get("Check"), texts(ids))
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f storedEvent, err error) {
+		return f, row.Scan(&f.acked, &f.recorded, &f.topic, &f.kind, &f.replica, &f.now)
+	})
 	if err == nil && len(all) != len(ids) {
 		err = fmt.Errorf("%d rows for %d events", len(all), len(ids))
 	}

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 	"slices"
@@ -87,9 +88,9 @@ func (s *transaction) commitUnproven(ctx context.Context) error {
 	if len(s.callbacks) > 0 || s.lazy != nil {
 		if err := s.dropRolledBack(ctx); err != nil {
 			if s.lazy != nil {
-				return s.rollback(ctx, err)
+				return s.rollback(ctx, s.withCause(err))
 			}
-			s.callbacks = nil
+			s.callbacks, s.logged = nil, cmp.Or(s.logged, err)
 			s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up which parts of a joined transaction were rolled back", "error", err)
 		}
 	}
@@ -99,7 +100,7 @@ func (s *transaction) commitUnproven(ctx context.Context) error {
 		} else {
 			p.unknown()
 		}
-		return commitError(err)
+		return s.withCause(commitError(err))
 	}
 	callbacks := s.callbacks
 	s.callbacks = nil
@@ -166,11 +167,7 @@ func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
 	if s.xid == "" { // it has written nothing, so there was nothing that could fail to commit
 		return s.lazy != nil || isPgx(s.base)
 	}
-	scan := func(rows pgx.Rows) (err error) {
-		committed, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
-		return err
-	}
-	if err := s.outbox.query(ctx, scan, "WasCommitted", s.xid); err != nil {
+	if err := s.outbox.db().QueryRow(ctx, s.outbox.queries.Get("WasCommitted"), s.xid).Scan(&committed); err != nil {
 		s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up whether a joined transaction is committed", "error", err)
 		return false
 	}

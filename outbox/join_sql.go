@@ -85,7 +85,7 @@ func (s sqlRows) read(ctx context.Context, sql string, args []any, fn func(resul
 }
 
 // Commit commits the transaction and sends its events. nil means that it is committed. An error that matches
-// rocketflow.ErrCommitUnknown means that the outcome is unknown; after any other error it is not committed.
+// rocketflow.ErrCommitUnknown means that the outcome is unknown; after any other error it is not committed, see rocketflow.Tx.
 func (t *SQLTx) Commit(ctx context.Context) error {
 	if t.ended {
 		return sql.ErrTxDone

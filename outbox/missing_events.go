@@ -229,7 +229,7 @@ func (r *resender) resend(ctx context.Context, requester string, missing rocketf
 
 // page reads the next missing events. more reports that there may be others.
 func (r *resender) page(ctx context.Context, missing rocketflow.MissingEvents, after int64, limit, bytes int) (page []rocketflow.Event, more bool, err error) {
-	rows, err := r.outbox.config.Pool.Query(ctx, r.outbox.queries.Get("MissingEvents"), missing.Source, missing.Topic, missing.Subject, after, missing.Until, limit, bytes)
+	rows, err := r.outbox.db().Query(ctx, r.outbox.queries.Get("MissingEvents"), missing.Source, missing.Topic, missing.Subject, after, missing.Until, limit, bytes)
 	if err == nil {
 		if page, err = pgx.CollectRows(rows, scanEvent(r.database)); err == nil {
 			return page, isFull(page, limit, bytes), nil

@@ -202,12 +202,15 @@ func (o *Outbox) current() *services { return o.running.Load() }
 // unknown because Postgres' response was lost: look up the transaction's effects before you run it again. After any other
 // error it is not committed, unless fn has committed it itself. In each case its events are sent if and only if it is
 // committed. An fn that rolls the transaction back must return an error.
+//
+// The transaction has the database's default isolation level. After a conflict with another transaction the error, of fn or of
+// the commit, matches a *pgconn.PgError with the code 40001 (serialization failure) or 40P01 (deadlock): call Within again.
 func (o *Outbox) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
 	return o.WithinTx(ctx, pgx.TxOptions{}, fn)
 }
 
-// WithinTx is Within with options. Above the isolation level read committed two transactions that publish to one stream
-// can't both commit: the later one fails with Postgres' serialization error and must be run again.
+// WithinTx is Within with options. Above the isolation level read committed, concurrent transactions that publish to one stream
+// can't both commit: the later one fails with the code 40001 and must be run again.
 func (o *Outbox) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) (err error) {
 	tx, err := o.begin(ctx, options)
 	if err != nil {

@@ -60,7 +60,7 @@ func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent, rela
 		info := topic[r.topic]
 		topic[r.topic] = RejectedInfo{Topic: r.topic, Reason: r.reason, Events: info.Events + 1}
 	}
-	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
+	if _, err := o.db().Exec(ctx, o.queries.Get("Reject"), ids, topics, reasons, ofTopic); err != nil {
 		return fmt.Errorf("record rejected events: %w", err)
 	}
 	o.backlog.reject(all, relayed) // before loggedReasons.add: updateBacklog forgets the reasons of topics that aren't counted
@@ -138,7 +138,7 @@ func (s *sweeper) retryRejected(ctx context.Context, state sweepState) (sent int
 		}
 		if len(settled) > 0 {
 			write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			_, err := s.outbox.config.Pool.Exec(write, s.outbox.queries.Get("Accepted"), settled, nonNil(topics))
+			_, err := s.outbox.db().Exec(write, s.outbox.queries.Get("Accepted"), settled, nonNil(topics))
 			cancel()
 			if err != nil {
 				return sent, fmt.Errorf("delete the rejections of events that were sent: %w", err)
@@ -161,7 +161,7 @@ func nonNil(texts []string) []string {
 }
 
 func (s *sweeper) rejectedDue(ctx context.Context, limit int) ([]owedRow, error) {
-	rows, err := s.outbox.config.Pool.Query(ctx, s.outbox.queries.Get("RejectedDue"), limit)
+	rows, err := s.outbox.db().Query(ctx, s.outbox.queries.Get("RejectedDue"), limit)
 	if err != nil {
 		return nil, fmt.Errorf("find rejected events: %w", err)
 	}
@@ -182,7 +182,7 @@ func (s *sweeper) countRejected(ctx context.Context, state sweepState) error {
 		return nil
 	}
 	s.counted = time.Now()
-	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("CountRejected")); err != nil {
+	if _, err := o.db().Exec(ctx, o.queries.Get("CountRejected")); err != nil {
 		return fmt.Errorf("count rejected events: %w", err)
 	}
 	return nil

@@ -77,7 +77,7 @@ const maxSkew = time.Minute
 // postgresTime returns Postgres' time, by which retention is judged, so that a process with a wrong clock drops nothing.
 func (o *Outbox) postgresTime(ctx context.Context) (now time.Time, err error) {
 	begin := o.config.Clock.Now()
-	if err := o.config.Pool.QueryRow(ctx, o.queries.Get("Now")).Scan(&now); err != nil {
+	if err := o.db().QueryRow(ctx, o.queries.Get("Now")).Scan(&now); err != nil {
 		return now, fmt.Errorf("read the time: %w", err)
 	}
 	end := o.config.Clock.Now()
@@ -183,7 +183,7 @@ func (o *Outbox) isPastRetention(day partition.Day, now time.Time) bool {
 // hasOwed looks for owed events of a day without an exclusive lock, since it may take a while. It has seen the rows of all
 // transactions below horizon.
 func (o *Outbox) hasOwed(ctx context.Context, day partition.Day) (owed bool, horizon string, err error) {
-	err = o.config.Pool.QueryRow(ctx, fmt.Sprintf(
+	err = o.db().QueryRow(ctx, fmt.Sprintf(
 		"SELECT EXISTS (SELECT FROM %s o WHERE NOT EXISTS (SELECT FROM %s a WHERE a.id = o.id)), pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text",
 		day.Quoted(), o.quoted("outbox_ack"))).Scan(&owed, &horizon)
 	if err != nil {
@@ -210,7 +210,7 @@ func (o *Outbox) quoted(table string) string {
 // expire deletes, in small transactions, old rows of default partitions and then idle streams, which stay while an event of
 // theirs does.
 func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
-	tag, err := o.config.Pool.Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
+	tag, err := o.db().Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("begin retention: %w", err)
 	}
@@ -230,6 +230,6 @@ func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err err
 		rows += n
 		errs = append(errs, err)
 	}
-	tag, err = o.config.Pool.Exec(ctx, o.queries.Get("ExpireDiscarded"), now.Add(-o.config.Retention))
+	tag, err = o.db().Exec(ctx, o.queries.Get("ExpireDiscarded"), now.Add(-o.config.Retention))
 	return rows + tag.RowsAffected(), errors.Join(append(errs, err)...)
 }

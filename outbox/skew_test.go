@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,8 +81,9 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 // timeless is a connection's tracer that has the reading of Postgres' time fail while it is on, as if the connection broke then.
 type timeless struct{ on atomic.Bool }
 
-func (x *timeless) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
-	if x.on.Load() && strings.HasPrefix(q.SQL, "-- name: Now\n") {
+func (x *timeless) TraceBatchStart(ctx context.Context, _ *pgx.Conn, b pgx.TraceBatchStartData) context.Context {
+	reads := func(q *pgx.QueuedQuery) bool { return strings.HasPrefix(q.SQL, "-- name: Now\n") }
+	if x.on.Load() && slices.ContainsFunc(b.Batch.QueuedQueries, reads) {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
 		return ctx
@@ -89,6 +91,13 @@ func (x *timeless) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.Trace
 	return ctx
 }
 
+func (*timeless) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (*timeless) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// The rest of a tracer.
+func (*timeless) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
 func (*timeless) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // A process that can't compare its clock with Postgres' doesn't start: it could give ids the time of a wrong clock, and consumers

@@ -235,7 +235,7 @@ func (s *sweeper) pass(ctx context.Context, state sweepState) (sent, left int, e
 	}
 	progress := newSweepProgress(seen, recheck)
 	changed := len(state.progress.recheck) > 0 && !slices.Equal(progress.recheck, state.progress.recheck)
-	if _, err := o.config.Pool.Exec(ctx, o.queries.Get("WriteProgress"), progress.seen, progress.recheck, progress.watermark(), changed, sweepLease, s.holder.String()); err != nil {
+	if _, err := o.db().Exec(ctx, o.queries.Get("WriteProgress"), progress.seen, progress.recheck, progress.watermark(), changed, sweepLease, s.holder.String()); err != nil {
 		return sent, left, fmt.Errorf("write the sweep's progress: %w", err)
 	}
 	return sent, left, s.countRejected(ctx, state)

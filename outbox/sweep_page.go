@@ -30,7 +30,7 @@ const sweepBytes = 8 << 20
 // readPage reads the next owed rows after one.
 func (s *sweeper) readPage(ctx context.Context, p sweepProgress, after owedRow, limit int) ([]owedRow, error) {
 	o := s.outbox
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("OwedPage"), p.seen, p.recheck, after.xid, after.event.ID.String(), limit)
+	rows, err := o.db().Query(ctx, o.queries.Get("OwedPage"), p.seen, p.recheck, after.xid, after.event.ID.String(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("find owed events: %w", err)
 	}
@@ -92,7 +92,7 @@ func (s *sweeper) send(ctx context.Context, rows []owedRow) (outcome, error) {
 
 // load reads the events that have no acknowledgement yet, in the order of their streams.
 func (o *Outbox) load(ctx context.Context, database string, ids []string) ([]rocketflow.Event, error) {
-	rows, err := o.config.Pool.Query(ctx, o.queries.Get("LoadOwed"), ids)
+	rows, err := o.db().Query(ctx, o.queries.Get("LoadOwed"), ids)
 	if err != nil {
 		return nil, fmt.Errorf("read owed events: %w", err)
 	}

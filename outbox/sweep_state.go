@@ -86,7 +86,7 @@ type rejectedCount struct {
 func (o *Outbox) readSweepState(ctx context.Context) (state sweepState, err error) {
 	var seconds float64
 	var rejected string
-	err = o.config.Pool.QueryRow(ctx, o.queries.Get("ReadSweepState")).Scan(
+	err = o.db().QueryRow(ctx, o.queries.Get("ReadSweepState")).Scan(
 		&state.writable, &state.now.xmax, &state.now.xip, &state.progress.seen, &state.progress.recheck, &state.owed, &seconds,
 		&state.counted.xmax, &state.counted.xip, &state.recount, &state.anyRejected, &rejected)
 	if err == nil {

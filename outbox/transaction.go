@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/lazytx"
+	"github.com/rocketflow/rocketflow/internal/pgerror"
 )
 
 // transaction is what a tx and the txs of its savepoints share: the events to publish and the functions to call if it
@@ -45,6 +46,8 @@ type transaction struct {
 	err       error // of Commit
 	// rollbackOnly says why the transaction must not commit.
 	rollbackOnly error
+	// logged is the first error of a statement of the outbox that was only logged. Postgres may refuse to commit because of it.
+	logged error
 	// lateRows are the events whose rows were inserted in a savepoint that began after they were published.
 	lateRows map[uuid.UUID]bool
 }
@@ -260,13 +263,22 @@ func (s *transaction) commit(ctx context.Context) error {
 		return s.commitUnproven(ctx)
 	case s.eager || s.eagerDue:
 		if err := s.dropRolledBack(ctx); err != nil {
-			return s.rollback(ctx, err)
+			return s.rollback(ctx, s.withCause(err))
 		}
 	}
 	if len(s.publication.events) == 0 {
-		return commitError(s.base.Commit(ctx))
+		return s.withCause(commitError(s.base.Commit(ctx)))
 	}
-	return s.publication.commit(ctx)
+	return s.withCause(s.publication.commit(ctx))
+}
+
+// withCause adds s.logged to an error that only says that an earlier statement failed. Without it the caller could not see
+// that the transaction may succeed when it runs again. The cause comes first, so that errors.As finds its *pgconn.PgError.
+func (s *transaction) withCause(err error) error {
+	if s.logged != nil && (errors.Is(err, pgx.ErrTxCommitRollback) || pgerror.IsOfFailedTransaction(err)) {
+		return fmt.Errorf("%w: %w", s.logged, err)
+	}
+	return err
 }
 
 // rollback ends a transaction that will not commit because of cause, which it returns; nil: because the caller wants so.

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -66,6 +67,7 @@ func (t *tx) AfterCommit(fn func()) {
 		ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
 		defer cancel()
 		c.marker, err = s.leaveMarker(ctx)
+		s.logged = cmp.Or(s.logged, err)
 	}
 	if err != nil {
 		s.outbox.log.Error("a function of AfterCommit will not be called: register it before the transaction ends", "error", err)
@@ -134,7 +136,8 @@ func (t *tx) Rollback(ctx context.Context) error {
 
 // Commit implements rocketflow.Tx: it commits the transaction and its publication. nil means that Postgres has committed.
 // An error that matches rocketflow.ErrCommitUnknown means that the outcome is unknown because Postgres' response was lost.
-// After any other error Postgres has not committed. In each case the events are sent if and only if it has.
+// After any other error Postgres has not committed; if it matches a *pgconn.PgError with the code 40001 or 40P01, the
+// transaction may succeed when it runs again. In each case the events are sent if and only if it has.
 func (t *tx) Commit(ctx context.Context) error {
 	s := t.shared
 	if t.level.ended {

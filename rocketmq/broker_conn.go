@@ -20,15 +20,25 @@ const (
 	heartbeatTimeout  = 3 * time.Second
 	minReconnectPause = 100 * time.Millisecond
 	maxReconnectPause = time.Second
+	minProbePause     = time.Second
+
+	// javaPeer is the language that brokers and proxies name whose protocol is RocketMQ's own implementation: all its versions take
+	// binary headers. Others get JSON.
+	javaPeer = "JAVA"
 )
 
-// brokerConn is a connection of the driver itself to one broker's master. It reconnects when it breaks. Its heartbeats register what
-// uses it: the client's producer groups, so that the broker sends their checks to this connection, or a consumer of the transport Own.
+// brokerConn is a connection of the driver itself to one broker's master, or, for a consumer of the transport Own, to a slave. It
+// reconnects when it breaks. Its heartbeats register what uses it: the client's producer groups, so that the broker sends their checks to
+// this connection, or a consumer of the transport Own.
+//
+// A connection whose peer has vanished, without an end that TCP would notice, is made again when a heartbeat isn't answered: within
+// heartbeatInterval and heartbeatTimeout, and earlier if a request isn't answered in time, which a heartbeat follows at once.
 type brokerConn struct {
 	client        *Client
 	user          connUser
 	name, address string
 	work          background.Group
+	doubt         chan struct{} // a request was not answered in time
 
 	registering sync.Mutex // held from a heartbeat until its response
 	left        bool       // no more heartbeats: the user has unregistered; guarded by registering
@@ -46,7 +56,8 @@ type connUser interface {
 	// heartbeat returns the request that registers the user at the broker.
 	heartbeat() *remoting.Command
 	// handleRequest handles a request of the broker and returns the response; nil: there is none.
-	handleRequest(b *brokerConn, request *remoting.Command) *remoting.Command
+	// It must not block: a response that takes time is sent by conn.Respond.
+	handleRequest(b *brokerConn, conn *remoting.Conn, request *remoting.Command) *remoting.Command
 	// onBrokerUp is called when the connection is up. first says that the first attempt to connect has succeeded.
 	onBrokerUp(b *brokerConn, first bool)
 	// onBrokerDown is called when the connection was up and isn't any more.
@@ -55,7 +66,7 @@ type connUser interface {
 
 // newBrokerConn starts to connect for user and returns at once.
 func (c *Client) newBrokerConn(user connUser, name, address string) *brokerConn {
-	b := &brokerConn{client: c, user: user, name: name, address: address, tried: make(chan struct{}), since: time.Now()}
+	b := &brokerConn{client: c, user: user, name: name, address: address, doubt: make(chan struct{}, 1), tried: make(chan struct{}), since: time.Now()}
 	b.err = printable.Errorf("%w: broker %s at %s: not connected yet", broker.ErrUnavailable, name, address)
 	_ = b.work.Start(context.Background(), func(context.Context) error { // can't fail
 		b.work.Go(b.run)
@@ -111,6 +122,9 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 		conn.Close()
 		return nil, printable.Errorf("broker %s at %s: heartbeat: %w", b.name, b.address, err)
 	}
+	if response.Language == javaPeer && !b.client.config.jsonHeaders {
+		conn.UseBinary()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.conn, b.err, b.version, b.since = conn, nil, response.Version, time.Now()
@@ -122,13 +136,17 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 func (b *brokerConn) sendHeartbeats(ctx context.Context, conn *remoting.Conn) error {
 	tick := time.NewTicker(heartbeatInterval)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; last = time.Now() {
 		select {
 		case <-ctx.Done():
 			return printable.Errorf("%w: broker %s at %s: %w", broker.ErrUnavailable, b.name, b.address, remoting.ErrClosed)
 		case <-conn.Done():
 			return printable.Errorf("%w: broker %s: connection to %s: %w", broker.ErrUnavailable, b.name, b.address, conn.Err())
 		case <-tick.C:
+		case <-b.doubt:
+			if !background.Sleep(ctx, clock.System{}, minProbePause-time.Since(last)) {
+				continue
+			}
 		}
 		if err := b.sendHeartbeat(ctx); err != nil && ctx.Err() == nil {
 			return printable.Errorf("broker %s at %s: heartbeat: %w", b.name, b.address, err)
@@ -226,7 +244,14 @@ func (b *brokerConn) call(ctx context.Context, request *remoting.Command) (*remo
 	if conn == nil {
 		return nil, err
 	}
-	return conn.Call(ctx, request)
+	response, err := conn.Call(ctx, request)
+	if response == nil && errors.Is(err, context.DeadlineExceeded) {
+		select {
+		case b.doubt <- struct{}{}:
+		default:
+		}
+	}
+	return response, err
 }
 
 type heartbeatBody struct {

@@ -120,13 +120,13 @@ func (q *checkQueue) decide(check broker.Check) (decision broker.Decision, done 
 
 // handleRequests returns the handler of what the broker requests on a connection.
 func (c *Client) handleRequests(b *brokerConn) remoting.Handler {
-	return func(_ *remoting.Conn, request *remoting.Command) *remoting.Command {
-		return b.user.handleRequest(b, request)
+	return func(conn *remoting.Conn, request *remoting.Command) *remoting.Command {
+		return b.user.handleRequest(b, conn, request)
 	}
 }
 
 // handleRequest implements connUser: it handles checks of half messages.
-func (c *Client) handleRequest(b *brokerConn, request *remoting.Command) *remoting.Command {
+func (c *Client) handleRequest(b *brokerConn, _ *remoting.Conn, request *remoting.Command) *remoting.Command {
 	if request.Code != remoting.CheckTransactionState {
 		return request.Answer(remoting.NotSupported, "this client is a producer and doesn't handle the request")
 	}

@@ -33,6 +33,9 @@
 //
 //   - Bodies compressed with zlib, lz4 or zstd are read, up to Config.MaxMessage after decompression. What can't be read is delivered
 //     with the reason, and package handlers makes it a dead letter that has it (TestEveryCompressionIsRead).
+//   - A record that stays damaged when it is read again is delivered in the same way, with what can be read of it, and those behind it
+//     are read (TestDamagedRecordIsDelivered). If it can't be known where it ends, its queue isn't read any further: Consumer.Err and the
+//     log name the offset, and an operator moves the group past it (TestRecordOfUnknownLengthHoldsItsQueue).
 //   - A broker or name server that responds with nonsense costs the one request (TestNonsenseCostsTheRequest).
 //   - A consumer goes on within a second of a broker's return, where it was, and follows a broker to another address
 //     (TestConsumerFollowsABrokerToItsNewAddress). It isn't restarted, so Listener.ConsumerRestarted is hardly ever called.
@@ -140,8 +143,7 @@
 // is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout shortens the two minutes:
 // 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.
 //
-// With Own, messages are read from masters only: while a broker has no master, what its slaves hold isn't consumed. A record that can't be
-// decoded, though the broker stores it, holds its queue, and Consumer.Err says so. Topics of type BatchCQ aren't read: their messages are
+// With Own, messages are read from masters only: while a broker has no master, what its slaves hold isn't consumed. Topics of type BatchCQ aren't read: their messages are
 // delivered as unreadable.
 //
 // A broker that loses messages in a power failure may keep the offsets of a group that had read them. If other messages are stored in

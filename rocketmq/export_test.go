@@ -1,4 +1,24 @@
 package rocketmq
 
+import (
+	"context"
+
+	"github.com/rocketflow/rocketflow/broker"
+)
+
+// SendHeartbeat sends heartbeats of a consumer of the transport Own to its brokers.
+func SendHeartbeat(ctx context.Context, c broker.Consumer) {
+	k := c.(*consumer)
+	k.mu.Lock()
+	running := k.running
+	k.mu.Unlock()
+	if running != nil {
+		running.register(ctx)
+	}
+}
+
+// UseJSONHeaders makes the driver's own connections send JSON headers to all brokers.
+func (c *Config) UseJSONHeaders() { c.jsonHeaders = true }
+
 // UsableNameServers returns the name servers that rocketmq-client-go gets.
 func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,17 +24,27 @@ import (
 const unregisterTimeout = 3 * time.Second
 
 // ownConsumer is an instance of the transport Own: a member of the consumer group with connections of its own to the brokers of its
-// topics, so that what it pulls doesn't delay sends, ends and checks. It implements groupmember.Network and connUser.
+// topics, so that what it pulls doesn't delay sends, ends and checks. It has connections to their slaves as well, which list the group's
+// members while a master is away. It implements groupmember.Network and connUser.
 type ownConsumer struct {
 	consumer *consumer
 	clientID string
 	version  int64 // of the subscription, for the broker
 	member   *groupmember.Member
 
+	direct chan struct{} // one token for each message that is handled because an operator wants it
+
 	mu      sync.Mutex
+	leaving sync.WaitGroup // connections that are given up; Add with mu held, and not after stopped
 	stopped bool
-	conns   map[string]*brokerConn         // by the broker's name
+	conns   map[replica]*brokerConn
 	known   map[string][]groupmember.Queue // by topic: the queues that a name server listed last, and those that are missing for a while
+}
+
+// replica is one of the servers of a broker.
+type replica struct {
+	broker string
+	id     int // groupmember.Master, or the number of a slave
 }
 
 // newOwnConsumer starts a consumer.
@@ -41,7 +52,7 @@ func (k *consumer) newOwnConsumer() *ownConsumer {
 	s, c := k.subscription, k.client
 	o := &ownConsumer{
 		consumer: k, clientID: c.config.Service + "-consumer-" + uuid.NewString(), version: time.Now().UnixMilli(),
-		conns: map[string]*brokerConn{}, known: map[string][]groupmember.Queue{},
+		direct: make(chan struct{}, maxDirect), conns: map[replica]*brokerConn{}, known: map[string][]groupmember.Queue{},
 	}
 	o.member = groupmember.New(groupmember.Config{
 		Network: o, Group: s.Group, ID: o.clientID, Topics: s.Topics, Serial: s.Serial, Slots: k.slots, MaxBuffered: s.MaxBuffered,
@@ -82,18 +93,22 @@ func (o *ownConsumer) stop(ctx context.Context) error {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, b := range o.allConns() {
-		all.Go(func() {
-			if err := b.unregister(leaving, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
-				"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group, "bname": b.name,
-			}}); err != nil {
-				o.consumer.client.log.Info("a consumer could not unregister from a broker, which removes it when it notices the end of the connection",
-					keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
-			}
-			b.close()
-		})
+		all.Go(func() { o.leave(leaving, b) })
 	}
 	all.Wait()
+	o.leaving.Wait()
 	return err
+}
+
+// leave unregisters from a broker, whose connection it closes.
+func (o *ownConsumer) leave(ctx context.Context, b *brokerConn) {
+	if err := b.unregister(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
+		"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group, "bname": b.name,
+	}}); err != nil {
+		o.consumer.client.log.Info("a consumer could not unregister from a broker, which removes it when it notices the end of the connection",
+			keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)
+	}
+	b.close()
 }
 
 func (o *ownConsumer) allConns() []*brokerConn {
@@ -138,36 +153,89 @@ func (o *ownConsumer) Queues(ctx context.Context, topic string) ([]groupmember.Q
 	return queues, nil
 }
 
-// connect connects to the masters of a route, and again to those whose address has changed.
+// maxReplicas is how many servers of one broker are connected to, whatever a name server lists.
+const maxReplicas = 16
+
+// connect connects to the masters and slaves of a route, again to those whose address has changed, and no longer to slaves that aren't
+// listed. A master that isn't listed may return.
 func (o *ownConsumer) connect(route remoting.Route) {
-	var replaced []*brokerConn
+	type address struct {
+		replica
+		address string
+	}
+	var listed []address
+	brokers := map[string]bool{}
+	for _, b := range route.Brokers {
+		brokers[b.Name] = true
+		for _, id := range b.Replicas(maxReplicas) {
+			listed = append(listed, address{replica{b.Name, id}, b.Addresses[strconv.Itoa(id)]})
+		}
+	}
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	replace := func(b *brokerConn) { // its server may have another role now: it must not list the consumer twice
+		o.leaving.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), unregisterTimeout)
+			defer cancel()
+			o.leave(ctx, b)
+		})
+	}
 	if !o.stopped {
-		for _, b := range route.Brokers {
-			address := b.Master()
-			old := o.conns[b.Name]
-			if address == "" || old != nil && old.address == address {
+		for r, b := range o.conns {
+			if r.id != groupmember.Master && brokers[r.broker] && !slices.Contains(listed, address{r, b.address}) {
+				replace(b)
+				delete(o.conns, r)
+			}
+		}
+		for _, l := range listed {
+			old := o.conns[l.replica]
+			if old != nil && old.address == l.address {
 				continue
 			}
 			if old != nil {
-				replaced = append(replaced, old)
+				replace(old)
 			}
-			o.conns[b.Name] = o.consumer.client.newBrokerConn(o, b.Name, address)
+			o.conns[l.replica] = o.consumer.client.newBrokerConn(o, l.broker, l.address)
 		}
-	}
-	o.mu.Unlock()
-	for _, b := range replaced {
-		b.close()
 	}
 }
 
-// Call implements groupmember.Network.
-func (o *ownConsumer) Call(ctx context.Context, name string, request *remoting.Command) (*remoting.Command, error) {
+// Replica implements groupmember.Network.
+func (o *ownConsumer) Replica(name string, preferred int) int {
 	o.mu.Lock()
-	b := o.conns[name]
+	defer o.mu.Unlock()
+	up := func(id int) bool {
+		b := o.conns[replica{name, id}]
+		return b != nil && b.down() == nil
+	}
+	if master := o.conns[replica{name, groupmember.Master}]; preferred == groupmember.Master && master != nil {
+		select {
+		case <-master.tried:
+		default: // it is connected to for the first time
+			return groupmember.Master
+		}
+	}
+	for _, id := range []int{preferred, groupmember.Master} {
+		if up(id) {
+			return id
+		}
+	}
+	slave := groupmember.Master
+	for r := range o.conns {
+		if r.broker == name && up(r.id) && (slave == groupmember.Master || r.id < slave) {
+			slave = r.id
+		}
+	}
+	return slave
+}
+
+// Call implements groupmember.Network.
+func (o *ownConsumer) Call(ctx context.Context, name string, id int, request *remoting.Command) (*remoting.Command, error) {
+	o.mu.Lock()
+	b := o.conns[replica{name, id}]
 	o.mu.Unlock()
 	if b == nil {
-		return nil, printable.Errorf("%w: no name server lists a master of broker %s", broker.ErrUnavailable, name)
+		return nil, printable.Errorf("%w: no name server lists replica %d of broker %s", broker.ErrUnavailable, id, name)
 	}
 	select {
 	case <-b.tried:
@@ -222,6 +290,8 @@ func (o *ownConsumer) handle(ctx context.Context, stop <-chan struct{}, m groupm
 func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
 	body, err := m.Body, error(nil)
 	switch {
+	case m.Damage != nil:
+		err = m.Damage
 	case m.SysFlag&remoting.FlagInnerBatch != 0:
 		err = errors.New("the message is a batch that its broker stores as one, which can't be read: send to a topic that isn't of type BatchCQ")
 	case m.SysFlag&remoting.FlagCompressed != 0:
@@ -232,7 +302,7 @@ func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
 			err = fmt.Errorf("%w: see MaxMessage in rocketmq.Config", err)
 		}
 	}
-	d := newDelivery(m.Record.Topic, m.Properties, body)
+	d := newDelivery(m.Queue.Topic, m.Properties, body)
 	d.Broker, d.Queue, d.Offset, d.Born, d.Stored = m.Broker, m.ID, m.QueueOffset, m.Born, m.Stored
 	d.Attempt = attemptOf(int32(m.Reconsumed), m.Properties)
 	d.Unreadable = err

@@ -1,19 +1,23 @@
 package rocketmq
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rocketflow/rocketflow/internal/groupmember"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // handleRequest implements connUser: it handles changes of the group and what operators request with RocketMQ's tools.
-func (o *ownConsumer) handleRequest(b *brokerConn, request *remoting.Command) *remoting.Command {
+func (o *ownConsumer) handleRequest(b *brokerConn, conn *remoting.Conn, request *remoting.Command) *remoting.Command {
 	switch request.Code {
 	case remoting.ConsumersChanged:
 		o.member.Rebalance()
@@ -24,6 +28,8 @@ func (o *ownConsumer) handleRequest(b *brokerConn, request *remoting.Command) *r
 		return o.consumerStatus(request)
 	case remoting.RunningInfo:
 		return o.runningInfo(request)
+	case remoting.ConsumeDirectly:
+		return o.consumeDirectly(b, conn, request)
 	}
 	return request.Answer(remoting.NotSupported, "this client doesn't handle the request")
 }
@@ -132,4 +138,52 @@ func (o *ownConsumer) runningInfo(request *remoting.Command) *remoting.Command {
 	answer.Body = fmt.Appendf(nil, `{"properties":%s,"subscriptionSet":%s,"mqTable":%s,"statusTable":{},"userConsumerInfo":{},"jstack":%s}`,
 		properties, subscriptions, queues, quoted(string(stacks)))
 	return answer
+}
+
+// maxDirect is how many messages a consumer handles at once because operators want it.
+const maxDirect = 16
+
+// consumeDirectly calls the handler for one message, which the request contains, because an operator wants it (309), and responds with the
+// result. The message isn't settled by it, nor held after an error.
+func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, request *remoting.Command) *remoting.Command {
+	if id := request.Ext["clientId"]; id != "" && id != o.clientID {
+		return request.Answer(remoting.SystemError, "no consumer with this client id is here")
+	}
+	records, err := remoting.DecodeRecords(request.Body)
+	if err != nil || len(records) != 1 {
+		return request.Answer(remoting.SystemError, printable.Line(fmt.Sprintf("want one message, got %d: %v", len(records), err), 500))
+	}
+	select {
+	case o.direct <- struct{}{}:
+	default:
+		return request.Answer(remoting.SystemBusy, fmt.Sprintf("the consumer handles %d messages directly", maxDirect))
+	}
+	r, k := records[0], o.consumer
+	broker := cmp.Or(request.Ext["brokerName"], b.name)
+	d := deliveryOfRecord(groupmember.Message{Queue: groupmember.Queue{Topic: r.Topic, Broker: broker, ID: r.Queue}, Record: r}, k.client.config.MaxMessage)
+	started := k.work.Go(func(ctx context.Context) {
+		defer func() { <-o.direct }()
+		select {
+		case k.slots <- struct{}{}:
+			defer func() { <-k.slots }()
+		case <-ctx.Done():
+			return // the consumer stops
+		}
+		k.client.log.Info("an operator has the consumer handle a message", keyGroup, k.subscription.Group, keyTopic, d.Topic, keyMessageID, d.ID)
+		began := time.Now()
+		result, remark := "CR_SUCCESS", ""
+		if err := k.call(ctx, d); err != nil {
+			result, remark = "CR_THROW_EXCEPTION", printable.Line(err.Error(), 500)
+			k.reportFailed(d, err)
+		}
+		answer := request.Answer(remoting.Success, "")
+		answer.Body = fmt.Appendf(nil, `{"autoCommit":true,"consumeResult":%s,"order":%t,"remark":%s,"spentTimeMills":%d}`,
+			quoted(result), k.subscription.Serial, quoted(remark), time.Since(began).Milliseconds())
+		_ = conn.Respond(answer) // the connection has ended: the operator can request it again
+	})
+	if !started {
+		<-o.direct
+		return request.Answer(remoting.SystemError, "the consumer stops")
+	}
+	return nil
 }

@@ -79,7 +79,7 @@ func (s *ownSender) request(q queue, messages []outgoing) (*remoting.Command, er
 	if len(messages) == 1 {
 		props, body = remoting.EncodeProperties(first.props), first.body
 		if len(body) > compressAbove {
-			if compressed := remoting.Compress(body); len(compressed) < len(body) {
+			if compressed, smaller := remoting.Compress(body); smaller {
 				body, flag = compressed, remoting.FlagCompressed
 			}
 		}

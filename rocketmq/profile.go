@@ -235,8 +235,8 @@ func (p Profile) refusesBegin(b broker.Begin) error {
 	return refuse(p, p.Facts().BeginsAtNewest, false, "a new group begins at the oldest message")
 }
 
-// refusesTransport returns why a transport can't be used with the profile, or nil if it can.
-func (p Profile) refusesTransport(t Transport) error {
+// RefusesTransport returns why a transport can't be used with the profile, or nil if it can.
+func (p Profile) RefusesTransport(t Transport) error {
 	if t != ClientGo {
 		return nil
 	}
@@ -286,7 +286,7 @@ func (c Config) validateProfile() error {
 	if _, known := facts[c.Profile]; !known {
 		return valid.Fieldf("rocketmq.Config.Profile", "%q: want one of %v", string(c.Profile), slices.Sorted(maps.Keys(facts)))
 	}
-	if err := c.Profile.refusesTransport(c.Transport); err != nil {
+	if err := c.Profile.RefusesTransport(c.Transport); err != nil {
 		return field("Transport", err)
 	}
 	if c.Namespace != "" {

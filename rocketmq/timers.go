@@ -55,8 +55,8 @@ func dueMillis(at time.Time) int64 {
 	return ms
 }
 
-// brokerHasTimers reports whether a broker of a version has timers of Apache RocketMQ 5. While the version isn't known yet, it is 0.
-func brokerHasTimers(version int) bool { return version == 0 || version >= version500 }
+// is4 reports whether a version is known to be one of RocketMQ 4, which has no timers.
+func is4(version int) bool { return version > 0 && version < version500 }
 
 // Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon, or 0 if the profile has no timers that are used, or a broker
 // is known to have none.
@@ -66,7 +66,7 @@ func (c *Client) Horizon() time.Duration {
 	}
 	if c.config.Profile == Apache5 {
 		for _, b := range c.allBrokerConns() {
-			if !brokerHasTimers(b.brokerVersion()) {
+			if is4(b.brokerVersion()) {
 				return 0
 			}
 		}
@@ -86,7 +86,7 @@ func (c *Client) timerFormat() (TimerFormat, error) {
 // scheduled message at once, and the message that cancels it as well.
 func (c *Client) checkTimers(brokerName string) error {
 	b := c.brokerConn(brokerName)
-	if b == nil || c.config.Profile != Apache5 || brokerHasTimers(b.brokerVersion()) {
+	if b == nil || c.config.Profile != Apache5 || !is4(b.brokerVersion()) {
 		return nil
 	}
 	return printable.Errorf("%w: broker %s at %s is RocketMQ 4 (version number %d)", broker.ErrNoTimers, b.name, b.address, b.brokerVersion())

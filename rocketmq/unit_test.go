@@ -115,7 +115,7 @@ func TestTimerFormats(t *testing.T) {
 func TestVersionsWithTimers(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[int]bool{0: true, 407: false, 411: false, 412: true, 413: true, 479: true, 513: true} {
-		if got := brokerHasTimers(version); got != want {
+		if got := !is4(version); got != want {
 			t.Errorf("version %d: %v, want %v", version, got, want)
 		}
 	}

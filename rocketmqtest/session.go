@@ -60,6 +60,7 @@ func (c *session) send(cmd *remoting.Command) {
 	if cmd.Version == 0 {
 		cmd.Version = c.endpoint.server.config.Version.ordinal()
 	}
+	cmd.Language = "JAVA" // by which clients know what a broker takes
 	c.enqueue(outgoing{Command: cmd})
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
@@ -77,12 +78,14 @@ func (e *Engine) applyDue(ctx context.Context, name string, s registered) (more 
 	return taken == dueBatch || expired == dueBatch, err
 }
 
-// applyWaiting applies the waiting events of one saga, in a transaction of its own.
+// applyWaiting applies the waiting events of one saga, in a transaction of its own, at read committed as a handler's is.
 func (e *Engine) applyWaiting(ctx context.Context, s registered, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	return guarded(func() error {
-		return e.cfg.Transactor.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return s.applyWaitingOf(ctx, tx, key) })
+	return lazytx.Retry(ctx, func() error {
+		return guarded(func() error {
+			return lazytx.Within(ctx, e.cfg.Transactor, func(ctx context.Context, tx rocketflow.Tx) error { return s.applyWaitingOf(ctx, tx, key) })
+		})
 	})
 }
 

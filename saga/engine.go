@@ -54,7 +54,8 @@ type Config struct {
 	// Router delivers the events of the sagas. Required.
 	Router Router
 	// Transactor runs the transactions in which the engine applies waiting events on its own, usually *outbox.Outbox. The
-	// transitions of events that the router delivers run in the router's transactions. Required.
+	// transitions of events that the router delivers run in the router's transactions. Both are at Read Committed: a transactor
+	// that has a method WithinTx, as the outbox has, is called with it whatever the database's default is. Required.
 	Transactor rocketflow.Transactor
 	// Consumer is the prefix of the names of the sagas' consumers, usually the service's name. Each saga is a consumer of its
 	// own, named Consumer + "-" + the saga's name, with each "." of it replaced by "_". Required.

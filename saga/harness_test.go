@@ -42,11 +42,15 @@ func (t *testTx) AfterCommit(fn func()) { t.after = append(t.after, fn) }
 
 // within runs a transaction, and runs it again after a serialization failure.
 func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testTx) error) error {
-	return testdb.Retry(func() error { return once(ctx, pool, fn) })
+	return withOptions(ctx, pool, pgx.TxOptions{}, fn)
 }
 
-func once(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testTx) error) error {
-	tx, err := pool.Begin(ctx)
+func withOptions(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(tx *testTx) error) error {
+	return testdb.Retry(func() error { return once(ctx, pool, options, fn) })
+}
+
+func once(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(tx *testTx) error) error {
+	tx, err := pool.BeginTx(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -184,10 +188,7 @@ func (b *bundle) handle(e rocketflow.Event) (published []rocketflow.Payload, err
 func (b *bundle) handleAs(name string, e rocketflow.Event) (published []rocketflow.Payload, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err = within(ctx, b.pool, func(tx *testTx) error {
-		if _, err := tx.Exec(ctx, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"); err != nil { // as the router has it
-			return err
-		}
+	err = withOptions(ctx, b.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx *testTx) error { // as the router has it
 		err := b.router[name](ctx, tx, e)
 		published = tx.published
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
@@ -54,7 +55,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 // checkRunningSagas returns an *UnknownSagasError if sagas run in versions or states that the registered definitions don't
 // have. It logs a warning for running sagas without a registered definition.
 func (e *Engine) checkRunningSagas(ctx context.Context) error {
-	rows, err := e.cfg.Pool.Query(ctx, e.sql.Get("RunningStates"), int32(maxCountedSagas), int32(maxCountedStates))
+	rows, err := lazytx.On(e.cfg.Pool).Query(ctx, e.sql.Get("RunningStates"), int32(maxCountedSagas), int32(maxCountedStates))
 	if err != nil {
 		return fmt.Errorf("read states of sagas: %w", err)
 	}

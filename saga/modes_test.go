@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/test/poll"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
@@ -27,7 +28,11 @@ func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 		cfg := b.cfg
 		b.Engine = b.engine(t, cfg)
 		failures := 1
-		d := stages(func(_ context.Context, _ rocketflow.Tx, _ *steps, p paid) error {
+		d := stages(func(ctx context.Context, tx rocketflow.Tx, _ *steps, p paid) error {
+			var level string
+			if err := tx.QueryRow(ctx, "SHOW transaction_isolation").Scan(&level); err != nil || level != string(pgx.ReadCommitted) {
+				t.Errorf("a function runs at %s (%v)", level, err)
+			}
 			if failures--; failures >= 0 {
 				return errBoom
 			}

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // retentionBatch is the number of rows that one statement deletes.
@@ -37,10 +38,7 @@ func (e *Engine) retentionLoop(ctx context.Context) {
 
 // deleteFinished deletes one batch of finished sagas and returns their number.
 func (e *Engine) deleteFinished(ctx context.Context) (n int, err error) {
-	err = e.readCommitted(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, e.sql.Get("DeleteFinished"), e.cfg.Retention.Seconds(), int32(retentionBatch)).Scan(&n)
-	})
-	if err != nil {
+	if err = lazytx.On(e.cfg.Pool).QueryRow(ctx, e.sql.Get("DeleteFinished"), e.cfg.Retention.Seconds(), int32(retentionBatch)).Scan(&n); err != nil {
 		return 0, fmt.Errorf("delete finished sagas: %w", err)
 	}
 	return n, nil

@@ -25,7 +25,11 @@ import (
 type transactor struct{ b *bundle }
 
 func (t transactor) Within(ctx context.Context, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
-	return within(ctx, t.b.pool, func(tx *testTx) error { return fn(ctx, tx) })
+	return t.WithinTx(ctx, pgx.TxOptions{}, fn)
+}
+
+func (t transactor) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
+	return withOptions(ctx, t.b.pool, options, func(tx *testTx) error { return fn(ctx, tx) })
 }
 
 type reserved struct{ OrderID string }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
@@ -27,7 +28,7 @@ type claimedPage struct {
 func (s *Scheduler) claimPage(ctx context.Context, from *time.Time, look bool) (page claimedPage, err error) {
 	page.horizon = s.horizon()
 	began := time.Now()
-	err = s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	claim := func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, s.sql.Get("Sweep"), int32(s.cfg.SweepPage), s.cfg.SweepGrace.Seconds(), s.cfg.RetryInterval.Seconds(), //nolint:gosec // a page is small
 			page.horizon.Seconds(), s.cfg.StuckAfter.Seconds(), from)
 		if err != nil {
@@ -56,7 +57,8 @@ func (s *Scheduler) claimPage(ctx context.Context, from *time.Time, look bool) (
 			page.hasNext, page.nextIn = true, time.Duration(*micros)*time.Microsecond
 		}
 		return nil
-	})
+	}
+	err = lazytx.Retry(ctx, func() error { return s.readCommitted(ctx, claim) })
 	page.took = time.Since(began)
 	if err != nil {
 		return claimedPage{}, fmt.Errorf("claim timeouts: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
@@ -207,10 +208,10 @@ func (s *Scheduler) update(ctx context.Context, query string, batch []timeoutID,
 		keys[i], names[i], epochs[i] = id.key, id.name, id.epoch.String()
 	}
 	args := append([]any{keys, names, epochs}, more...)
-	return s.readCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, s.sql.Get(query), args...)
-		return err
-	})
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
+	defer cancel()
+	_, err := lazytx.On(s.cfg.Pool).Exec(ctx, s.sql.Get(query), args...)
+	return err
 }
 
 // readCommitted runs fn in a transaction at read committed, whatever the database's default is: at this isolation a row

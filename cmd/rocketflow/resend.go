@@ -35,7 +35,8 @@ the second copy as a duplicate. An event is selected if it matches all of the fl
 
 A time is an instant, such as 2026-01-31T08:00:00Z, or how long ago, such as 90m. ROCKETMQ_ACCESS_KEY and
 ROCKETMQ_SECRET_KEY, if they are set, sign the requests to the broker. ROCKETMQ_TLS_CA, ROCKETMQ_TLS_CERT,
-ROCKETMQ_TLS_KEY and ROCKETMQ_TLS_SERVER_NAME make the connections use TLS, as for services.`,
+ROCKETMQ_TLS_KEY and ROCKETMQ_TLS_SERVER_NAME make the connections use TLS, and ROCKETMQ_TRANSPORT chooses how they are
+made, as for services.`,
 		Example: `  rocketflow resend --since 2h --schema order_rocketflow    # the example order service
   rocketflow resend --topic orders --subject 4711
   rocketflow resend --all --rate 2000`,
@@ -59,14 +60,18 @@ func (f *resendFlags) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	transport := rocketmq.ClientGo
-	if config != nil {
-		transport = rocketmq.Own // the only one with TLS
+	profile, err := app.ProfileFromEnv(os.Getenv)
+	if err != nil {
+		return err
 	}
+	transport, err := app.TransportFromEnv(os.Getenv)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: strings.Split(f.nameServers, ";"), Namespace: f.namespace, Service: "rocketflow-resend",
-		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Transport: transport,
+		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Profile: profile, Transport: transport,
 	})
 	if err != nil {
 		return fmt.Errorf("connect to RocketMQ: %w", err)

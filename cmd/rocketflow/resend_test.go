@@ -80,6 +80,8 @@ func TestResendOverTLS(t *testing.T) { // not parallel: it sets variables
 		{"ROCKETMQ_TLS_CA", ca, "refuses the client's certificate"},
 		{"ROCKETMQ_TLS_CERT", own, "ROCKETMQ_TLS_KEY: not set"},
 		{"ROCKETMQ_TLS_KEY", key, "sent 3 events again"},
+		{"ROCKETMQ_TRANSPORT", "own", "sent 3 events again"},
+		{"ROCKETMQ_TRANSPORT", "client", "ROCKETMQ_TRANSPORT: client: it has no TLS"},
 	} {
 		if step.variable != "" {
 			t.Setenv(step.variable, step.value)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // blocks is how many blocks of a table one transaction reads: 256 kB, some thousand rows.
@@ -22,22 +24,17 @@ const blocks = 32
 func Walk(ctx context.Context, pool *pgxpool.Pool, schema, table, statement string, args ...any) (rows int64, err error) {
 	var end int64
 	size := "SELECT pg_catalog.pg_relation_size($1::text::regclass) / pg_catalog.current_setting('block_size')::bigint"
-	if err := pool.QueryRow(ctx, size, pgx.Identifier{schema, table}.Sanitize()).Scan(&end); err != nil {
+	if err := lazytx.On(pool).QueryRow(ctx, size, pgx.Identifier{schema, table}.Sanitize()).Scan(&end); err != nil {
 		return 0, fmt.Errorf("expire rows of %s: %w", table, err)
 	}
 	for from := int64(0); from < end; from += blocks {
 		bounds := []any{tid(from), tid(from + blocks)}
 		// At read committed a row that a publishing transaction updates meanwhile is skipped, and is no error.
-		var gone int64
-		err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, statement, append(bounds, args...)...)
-			gone = tag.RowsAffected()
-			return err
-		})
+		tag, err := lazytx.On(pool).Exec(ctx, statement, append(bounds, args...)...)
 		if err != nil {
 			return rows, fmt.Errorf("expire rows of %s: %w", table, err)
 		}
-		rows += gone
+		rows += tag.RowsAffected()
 	}
 	return rows, nil
 }

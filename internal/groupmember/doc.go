@@ -8,6 +8,10 @@
 // Flow control: for each queue at most Config.MaxBuffered messages and Config.MaxBufferedBytes of their bodies wait in
 // memory. While they do, the queue isn't pulled.
 //
+// A queue is read from its broker's master, and from a slave when the master says so or can't be reached. A slave may lack the newest
+// messages, and its offsets may be old, so it never decides what is passed over: only messages that it returns move the position. Offsets
+// and locks are the master's alone; when it is back, the offsets are stored before the next pull.
+//
 // The package makes no connections: the driver provides a [Network], sends the heartbeats that make it known to the
 // brokers, and calls [Member.Rebalance] when the group, the topics or a connection changed.
 package groupmember

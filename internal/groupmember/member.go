@@ -22,10 +22,17 @@ type Network interface {
 	// Queues returns the queues of a topic that can be read, of all brokers.
 	Queues(ctx context.Context, topic string) ([]Queue, error)
 
-	// Call sends a request to the master of a broker and waits for the response. A response other than success is returned
-	// together with a *remoting.ResponseError. While the broker can't be reached Call fails at once.
-	Call(ctx context.Context, broker string, request *remoting.Command) (*remoting.Command, error)
+	// Replica returns which replica of a broker answers questions: the preferred one if it can be reached, else the master, else a
+	// slave that can be reached, else the master.
+	Replica(broker string, preferred int) int
+
+	// Call sends a request to a replica of a broker and waits for the response. A response other than success is returned
+	// together with a *remoting.ResponseError. While the replica can't be reached Call fails at once.
+	Call(ctx context.Context, broker string, replica int, request *remoting.Command) (*remoting.Command, error)
 }
+
+// Master is the number of a broker's master among its replicas. All changes go to it, and locks: slaves have copies.
+const Master = 0
 
 // Message is a message of one of the member's queues.
 type Message struct {
@@ -253,8 +260,8 @@ func (m *Member) rebalanceTopic(ctx context.Context, topic string) (settled bool
 	return m.assign(topic, Allocate(queues, members, m.config.ID), len(members) > 1), nil
 }
 
-// members returns the ids of the group's members by the first broker that answers. All brokers of a topic list the same,
-// but for moments.
+// members returns the ids of the group's members by the first broker that answers, or by a slave while its master is away. All list the
+// same, but for moments.
 func (m *Member) members(ctx context.Context, queues []Queue) ([]string, error) {
 	brokers := map[string]bool{}
 	for _, q := range queues {
@@ -262,7 +269,7 @@ func (m *Member) members(ctx context.Context, queues []Queue) ([]string, error) 
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(brokers)) {
-		answer, err := m.config.Network.Call(ctx, name, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{
+		answer, err := m.config.Network.Call(ctx, name, m.config.Network.Replica(name, Master), &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{
 			"consumerGroup": m.config.Group, "bname": name,
 		}})
 		var refused *remoting.ResponseError

@@ -60,7 +60,9 @@ func (n *network) Queues(ctx context.Context, topic string) ([]groupmember.Queue
 	return queues, nil
 }
 
-func (n *network) Call(ctx context.Context, _ string, request *remoting.Command) (*remoting.Command, error) {
+func (n *network) Replica(string, int) int { return groupmember.Master }
+
+func (n *network) Call(ctx context.Context, _ string, _ int, request *remoting.Command) (*remoting.Command, error) {
 	return n.call(ctx, request)
 }
 

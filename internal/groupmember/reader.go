@@ -36,6 +36,11 @@ type reader struct {
 	storing sync.Mutex   // held while the offset is stored, and guards stored
 	stored  int64        // what the broker knows; -1: unknown
 
+	// Used by place and pull alone.
+	suspect *suspect // a record that can't be decoded
+	replica int      // which a broker suggested for the next pull
+	behind  bool     // the master may not know how far the group has come, because a slave was read
+
 	mu      sync.Mutex
 	trouble error
 	pulling context.CancelFunc // of the pull under way; nil: none
@@ -145,21 +150,23 @@ func (r *reader) request(code remoting.Code, more ...string) *remoting.Command {
 	return &remoting.Command{Code: code, Ext: ext}
 }
 
-func (r *reader) call(ctx context.Context, timeout time.Duration, request *remoting.Command) (*remoting.Command, error) {
+func (r *reader) call(ctx context.Context, timeout time.Duration, replica int, request *remoting.Command) (*remoting.Command, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return r.member.config.Network.Call(ctx, r.queue.Broker, request)
+	return r.member.config.Network.Call(ctx, r.queue.Broker, replica, request)
 }
 
 // change is call for a request that changes something at the broker. It waits for the response whatever becomes of ctx: brokers
 // handle requests in parallel, so one that was given up could take effect after a later one, and undo it.
 func (r *reader) change(ctx context.Context, request *remoting.Command) (*remoting.Command, error) {
-	return r.call(context.WithoutCancel(ctx), callTimeout, request)
+	return r.call(context.WithoutCancel(ctx), callTimeout, Master, request)
 }
 
-// place learns where the group goes on in the queue: behind what it has settled, or at the oldest message.
+// place learns where the group goes on in the queue: behind what it has settled, or at the oldest message. While the master is away, that is
+// where its slave knows that the group was.
 func (r *reader) place(ctx context.Context) error {
-	answer, err := r.call(ctx, callTimeout, r.request(remoting.QueryConsumerOffset, "setZeroIfNotFound", "false"))
+	replica := r.member.config.Network.Replica(r.queue.Broker, Master)
+	answer, err := r.call(ctx, callTimeout, replica, r.request(remoting.QueryConsumerOffset, "setZeroIfNotFound", "false"))
 	var refused *remoting.ResponseError
 	offset := int64(0) // a broker that no longer has it names its oldest
 	switch {
@@ -171,6 +178,12 @@ func (r *reader) place(ctx context.Context) error {
 			return fmt.Errorf("query offset: %w", err)
 		}
 		offset = max(offset, 0) // clients are known to store -1
+	}
+	if replica != Master {
+		if offset == 0 { // it may not have its master's offsets
+			return fmt.Errorf("%w: query offset: the master is away, and its slave knows no offset of the group", broker.ErrUnavailable)
+		}
+		r.behind = true
 	}
 	r.window = newWindow(offset, r.member.config.MaxBuffered, r.member.config.MaxBufferedBytes)
 	close(r.placed)
@@ -198,8 +211,11 @@ const maxPull = 256 // messages that one request asks for; brokers return up to 
 // emptyPause is the least time from one pull to the next while a broker answers at once that there is no message.
 const emptyPause = 50 * time.Millisecond
 
-// pull waits until the window has room, pulls once, and takes what comes. After an error the offset is stored before the
-// next pull: the broker may be a new master that has an older one.
+// slaveHold is how long a slave holds a pull: the master may be back at any time.
+const slaveHold = time.Second
+
+// pull waits until the window has room, pulls once, and takes what comes. After an error, and after a slave was read, the offset is
+// stored before the master is pulled from: it may be a new one that has an older offset.
 func (r *reader) pull(ctx context.Context) error {
 	offset, room, changed := r.window.next()
 	if room <= 0 {
@@ -209,23 +225,33 @@ func (r *reader) pull(ctx context.Context) error {
 		}
 		return nil
 	}
-	if r.err() != nil {
-		if err := r.storeOffset(ctx); err != nil {
+	replica, hold := r.member.config.Network.Replica(r.queue.Broker, r.replica), pullHold
+	switch {
+	case replica != Master:
+		hold, r.behind = slaveHold, true
+	case r.behind || r.err() != nil:
+		if err := r.storeOffset(ctx, true); err != nil {
 			return err
 		}
+		r.behind = false
+	}
+	count := min(room, maxPull)
+	if r.suspect != nil && r.suspect.offset == offset {
+		count = 1 // so that the broker says where the next one begins
 	}
 	began := time.Now()
 	pulling, done := r.beginPull(ctx)
-	answer, err := r.call(pulling, pullHold+callTimeout, r.request(remoting.PullMessage,
+	answer, err := r.call(pulling, hold+callTimeout, replica, r.request(remoting.PullMessage,
 		"queueOffset", strconv.FormatInt(offset, 10),
-		"maxMsgNums", strconv.Itoa(min(room, maxPull)),
+		"maxMsgNums", strconv.Itoa(count),
 		"sysFlag", strconv.Itoa(pullSuspends|pullSubscribes),
 		"commitOffset", "0", // required, and not used
-		"suspendTimeoutMillis", strconv.FormatInt(pullHold.Milliseconds(), 10),
+		"suspendTimeoutMillis", strconv.FormatInt(hold.Milliseconds(), 10),
 		"subscription", "*", "expressionType", "TAG",
 		"subVersion", strconv.FormatInt(r.member.joined.UnixMilli(), 10),
 	))
 	done()
+	r.replica = Master
 	code := remoting.Success
 	var refused *remoting.ResponseError
 	if errors.As(err, &refused) {
@@ -248,34 +274,38 @@ func (r *reader) pull(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
+	if id, err := strconv.ParseInt(answer.Ext["suggestWhichBrokerId"], 10, 31); err == nil && id >= 0 && code == remoting.Success {
+		r.replica = int(id)
+	}
+	if replica != Master && code != remoting.Success {
+		if time.Since(began) < emptyPause {
+			background.Sleep(ctx, clock.System{}, emptyPause)
+		}
+		return nil // it may not have yet, or not have any more, what the master has
+	}
 	switch code {
 	case remoting.Success:
-		records, err := remoting.DecodeRecords(answer.Body)
-		if err != nil {
-			if len(records) > 0 { // those before it
-				r.window.add(offset, records, records[len(records)-1].QueueOffset+1)
-			}
-			return fmt.Errorf("pull at offset %d: %w", r.window.pulledTo(), err)
-		}
-		for _, record := range records { // it would have those before it skipped
-			if record.QueueOffset >= next {
-				return fmt.Errorf("pull at offset %d: %w response: a message at offset %d, though the next is %d", offset, remoting.ErrMalformed, record.QueueOffset, next)
-			}
-		}
-		r.window.add(offset, records, next)
+		return r.take(offset, next, answer.Body, replica)
 	case remoting.PullOffsetMoved:
-		if next != offset {
-			r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
-				"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", answer.Remark)
-		}
+		r.logMoved(offset, next, answer.Remark)
 		r.window.move(next)
 	default:
+		if next > offset {
+			r.logMoved(offset, next, answer.Remark)
+		}
 		r.window.add(offset, nil, next)
 		if code == remoting.PullNotFound && time.Since(began) < emptyPause {
 			background.Sleep(ctx, clock.System{}, emptyPause)
 		}
 	}
 	return nil
+}
+
+func (r *reader) logMoved(offset, next int64, remark string) {
+	if next != offset {
+		r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
+			"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", remark)
+	}
 }
 
 // beginPull returns the context of a pull, which move ends. done must be called after the pull.
@@ -360,15 +390,16 @@ func (r *reader) store(ctx context.Context) {
 	default:
 		return
 	}
-	_ = r.storeOffset(ctx)
+	_ = r.storeOffset(ctx, r.err() != nil)
 }
 
-// storeOffset stores the offset if it isn't 0. It is read under the lock, so that of two calls the later one stores the later offset.
-func (r *reader) storeOffset(ctx context.Context) error {
+// storeOffset stores the offset if it isn't 0, and if the master doesn't know it or again is true. It is read under the lock, so that of
+// two calls the later one stores the later offset.
+func (r *reader) storeOffset(ctx context.Context, again bool) error {
 	r.storing.Lock()
 	defer r.storing.Unlock()
 	offset := r.window.offset()
-	if offset == 0 || offset == r.stored && r.err() == nil {
+	if offset == 0 || offset == r.stored && !again {
 		return nil
 	}
 	_, err := r.change(ctx, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))

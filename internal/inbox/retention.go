@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/expire"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // expireRows is how many rows a statement deletes.
@@ -26,14 +26,11 @@ func (s Store) Retention(ctx context.Context, db DB, own time.Duration) (time.Du
 // ExpireInbox deletes, in small transactions, the rows of the inbox's default partition that are older than a retention.
 func (s Store) ExpireInbox(ctx context.Context, pool *pgxpool.Pool, retention time.Duration) error {
 	for more := true; more; {
-		err := pgx.BeginTxFunc(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
-			rows, err := tx.Exec(ctx, s.sql.Get("ExpireInbox"), retention.Seconds(), int64(expireRows))
-			more = rows.RowsAffected() == expireRows
-			return err
-		})
+		rows, err := lazytx.On(pool).Exec(ctx, s.sql.Get("ExpireInbox"), retention.Seconds(), int64(expireRows))
 		if err != nil {
 			return fmt.Errorf("forget old events: %w", err)
 		}
+		more = rows.RowsAffected() == expireRows
 	}
 	return nil
 }

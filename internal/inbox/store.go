@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
@@ -19,9 +20,9 @@ import (
 var queriesFile string
 
 // ReadCommitted is the isolation level that the locks require: see the package comment.
-var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+var ReadCommitted = lazytx.ReadCommitted
 
-// DB runs statements. *pgxpool.Pool and pgx.Tx implement it.
+// DB runs statements. lazytx.DB and pgx.Tx implement it.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)

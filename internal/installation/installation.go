@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
@@ -31,11 +31,7 @@ func Claim(ctx context.Context, pool *pgxpool.Pool, schema, source string) (id s
 	}
 	if owner == "" {
 		// At a higher isolation level, the loser of two concurrent claims would get a serialization error.
-		err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, sql.Get("Claim"), source)
-			return err
-		})
-		if err != nil {
+		if _, err := lazytx.On(pool).Exec(ctx, sql.Get("Claim"), source); err != nil {
 			return "", fmt.Errorf("claim schema %q for %q: %w", schema, source, err)
 		}
 		if id, owner, err = Read(ctx, pool, schema); err != nil {
@@ -51,7 +47,7 @@ func Claim(ctx context.Context, pool *pgxpool.Pool, schema, source string) (id s
 // Read returns the id of the schema's database, and the source that the schema belongs to. owner is empty before the first
 // start of a service.
 func Read(ctx context.Context, pool *pgxpool.Pool, schema string) (id, owner string, err error) {
-	err = pool.QueryRow(ctx, queries.Parse(sqlFile, schema).Get("Read")).Scan(&id, &owner)
+	err = lazytx.On(pool).QueryRow(ctx, queries.Parse(sqlFile, schema).Get("Read")).Scan(&id, &owner)
 	var pgErr *pgconn.PgError
 	switch {
 	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "42703"): // undefined_table, undefined_column
@@ -68,7 +64,7 @@ func SetOwner(ctx context.Context, pool *pgxpool.Pool, schema, source string) (b
 	if _, before, err = Read(ctx, pool, schema); err != nil {
 		return "", err
 	}
-	if _, err := pool.Exec(ctx, queries.Parse(sqlFile, schema).Get("Give"), source); err != nil {
+	if _, err := lazytx.On(pool).Exec(ctx, queries.Parse(sqlFile, schema).Get("Give"), source); err != nil {
 		return "", fmt.Errorf("give schema %q to %q: %w", schema, source, err)
 	}
 	return before, nil

@@ -41,21 +41,6 @@ func New(conn *pgxpool.Conn, options pgx.TxOptions) *Tx {
 	return &Tx{conn: conn, raw: conn.Conn(), options: options}
 }
 
-// Run runs the statements of batch in a transaction of its own, in one round trip.
-func Run(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, batch *pgx.Batch) error {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	t := New(conn, options)
-	open, err := t.CommitWith(ctx, batch)
-	if open {
-		err = errors.Join(err, t.abort(ctx))
-		t.end()
-	}
-	return err
-}
-
 // CommitsSeparately reports whether CommitWith must not be called, because COMMIT can't go with other statements: a
 // savepoint or a large object was begun, or the options name a commit statement.
 func (t *Tx) CommitsSeparately() bool { return t.separate || t.options.CommitQuery != "" }
@@ -327,25 +312,43 @@ func (t *Tx) CommitWith(ctx context.Context, queued *pgx.Batch) (open bool, err 
 			return true, err
 		}
 	}
+	return t.sendWithCommit(ctx, queued).end()
+}
+
+// sentCommit is a batch that ends with COMMIT.
+type sentCommit struct {
+	tx      *Tx
+	results pgx.BatchResults
+	tag     string // of COMMIT
+}
+
+// sendWithCommit sends the queued statements and COMMIT, and BEGIN before them unless it was sent.
+func (t *Tx) sendWithCommit(ctx context.Context, queued *pgx.Batch) *sentCommit {
+	s := &sentCommit{tx: t}
 	b := &pgx.Batch{}
 	if t.begun == nil {
 		b.BeginTx(t.options)
 	}
 	b.QueuedQueries = append(b.QueuedQueries, queued.QueuedQueries...)
-	var tag string
-	b.Queue("commit").Exec(func(t pgconn.CommandTag) error { tag = t.String(); return nil })
-	results := t.raw.SendBatch(ctx, b)
-	err = results.Close()
+	b.Queue("commit").Exec(func(tag pgconn.CommandTag) error { s.tag = tag.String(); return nil })
+	s.results = t.raw.SendBatch(ctx, b)
+	return s
+}
+
+// end reads the results that are left. It returns what CommitWith returns.
+func (s *sentCommit) end() (open bool, err error) {
+	t := s.tx
+	err = s.results.Close()
 	pg := t.raw.PgConn()
 	known := !pg.IsClosed() && !pg.IsBusy()
 	switch status := pg.TxStatus(); {
-	case err == nil && tag == "ROLLBACK":
+	case err == nil && s.tag == "ROLLBACK":
 		err = pgx.ErrTxCommitRollback
-	case err == nil && tag != "COMMIT":
-		err = fmt.Errorf("commit returned the tag %q", tag)
+	case err == nil && s.tag != "COMMIT":
+		err = fmt.Errorf("commit returned the tag %q", s.tag)
 	case unsent(err) && !pg.IsClosed() || known && status != 'I':
 		if t.begun == nil && known && status != 'I' {
-			t.begun = results.Tx()
+			t.begun = s.results.Tx()
 		}
 		return true, err
 	}

@@ -160,15 +160,6 @@ func TestCommitGoesWithTheLastStatement(t *testing.T) {
 	}
 	b.sent("batch of 2", "batch of 2")
 	b.rows(3)
-	if err := lazytx.Run(ctx, b.pool, pgx.TxOptions{}, insert(4)); err != nil {
-		t.Fatal(err)
-	}
-	b.sent("batch of 3")
-	b.rows(4)
-	if err := lazytx.Run(ctx, b.pool, pgx.TxOptions{}, insert(4)); !lazytx.NotCommitted(err) {
-		t.Errorf("a row that is there already: %v", err)
-	}
-	b.rows(4)
 }
 
 func TestNothingIsSentForAnEmptyTransaction(t *testing.T) {
@@ -213,7 +204,7 @@ func TestErrorsOfCommitAreReported(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
-	if err := lazytx.Run(ctx, b.pool, pgx.TxOptions{}, insert(1)); err != nil {
+	if err := lazytx.On(b.pool).SendBatch(ctx, insert(1)).Close(); err != nil {
 		t.Fatal(err)
 	}
 

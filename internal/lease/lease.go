@@ -16,37 +16,24 @@ package lease
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/queries"
 )
 
 //go:embed queries.sql
 var file string
 
-// DB is a pool, a connection or a transaction.
-type DB interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // Acquire takes or renews the lease with this name for ttl, and reports whether holder holds it. If it does, at least half of
 // ttl is left. The holder must call Acquire again within that time, and stop its work when Acquire returns false. holder is a
 // random id that each competing process, or part of one, draws once.
-//
-// In a transaction the lease is taken when the transaction commits, and concurrent calls wait for it.
-func Acquire(ctx context.Context, db DB, schema, name string, holder uuid.UUID, ttl time.Duration) (held bool, err error) {
-	err = db.QueryRow(ctx, queries.Parse(file, schema).Get("Acquire"), name, holder.String(), ttl.Seconds()).Scan(&held)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "40001" { // at repeatable read: another took it at the same moment
-		return false, nil
-	}
+func Acquire(ctx context.Context, pool *pgxpool.Pool, schema, name string, holder uuid.UUID, ttl time.Duration) (held bool, err error) {
+	err = lazytx.On(pool).QueryRow(ctx, queries.Parse(file, schema).Get("Acquire"), name, holder.String(), ttl.Seconds()).Scan(&held)
 	if err != nil {
 		return false, fmt.Errorf("acquire lease %s: %w", name, err)
 	}
@@ -54,8 +41,8 @@ func Acquire(ctx context.Context, db DB, schema, name string, holder uuid.UUID, 
 }
 
 // Release ends the lease if holder holds it, so that the next holder doesn't have to wait until it expires.
-func Release(ctx context.Context, db DB, schema, name string, holder uuid.UUID) error {
-	if _, err := db.Exec(ctx, queries.Parse(file, schema).Get("Release"), name, holder.String()); err != nil {
+func Release(ctx context.Context, pool *pgxpool.Pool, schema, name string, holder uuid.UUID) error {
+	if _, err := lazytx.On(pool).Exec(ctx, queries.Parse(file, schema).Get("Release"), name, holder.String()); err != nil {
 		return fmt.Errorf("release lease %s: %w", name, err)
 	}
 	return nil

@@ -21,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/internal/lazytx"
 )
 
 // lockTimeout bounds how long making or dropping a partition may block other transactions: it waits for those that use the
@@ -112,7 +114,7 @@ func create(ctx context.Context, pool *pgxpool.Pool, d Day) (bool, error) {
 
 // Days returns the partitions of a table, oldest first, without the default one.
 func Days(ctx context.Context, pool *pgxpool.Pool, t Table) ([]Day, error) {
-	rows, err := pool.Query(ctx, `
+	rows, err := lazytx.On(pool).Query(ctx, `
 		SELECT c.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = pg_catalog.to_regclass($1::text)::oid ORDER BY c.relname`, t.quoted())
 	if err != nil {

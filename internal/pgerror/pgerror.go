@@ -1,5 +1,5 @@
-// Package pgerror classifies transient errors of Postgres by their SQLSTATE codes. How often a caller tries again after such
-// an error is the caller's own rule.
+// Package pgerror classifies errors of Postgres by their SQLSTATE codes. How often a caller tries again after such an error is
+// the caller's own rule; lazytx.Retry is that of statements outside the way of events.
 package pgerror
 
 import (
@@ -13,6 +13,7 @@ const (
 	checkViolation = "23514"
 	queryCanceled  = "57014" // statement_timeout or a cancel
 	readOnly       = "25006" // read_only_sql_transaction
+	failed         = "25P02" // in_failed_sql_transaction
 )
 
 // conflicts are serialization_failure, deadlock_detected and lock_not_available.
@@ -44,6 +45,12 @@ func IsUnavailable(err error) bool {
 		return false
 	}
 	return e.Code == readOnly || e.Code != queryCanceled && slices.Contains(unavailableClasses, e.Code[:2])
+}
+
+// IsOfFailedTransaction reports whether err only means that an earlier statement of the transaction failed.
+func IsOfFailedTransaction(err error) bool {
+	e, ok := of(err)
+	return ok && e.Code == failed
 }
 
 // of returns the error of Postgres that err wraps, and false if there is none.

@@ -44,7 +44,7 @@ func TestErrorsAreClassifiedByTheirCode(t *testing.T) {
 		{"undefined_table", code("42P01"), ""},
 		{"syntax_error", code("42601"), ""},
 		{"insufficient_privilege", code("42501"), ""},
-		{"in_failed_sql_transaction", code("25P02"), ""},
+		{"in_failed_sql_transaction", code("25P02"), "failed transaction"},
 		{"an error without a code", code(""), ""},
 		{"wrapped", fmt.Errorf("store: %w", code("40P01")), "conflict"},
 		{"joined", errors.Join(errors.New("another"), code("53300")), "unavailable"},
@@ -53,6 +53,7 @@ func TestErrorsAreClassifiedByTheirCode(t *testing.T) {
 	} {
 		for name, is := range map[string]func(error) bool{
 			"conflict": pgerror.IsConflict, "outside partition": pgerror.IsOutsidePartition, "unavailable": pgerror.IsUnavailable,
+			"failed transaction": pgerror.IsOfFailedTransaction,
 		} {
 			if want := name == c.want; is(c.err) != want {
 				t.Errorf("%s: %s is %v", c.name, name, !want)

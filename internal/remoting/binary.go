@@ -3,6 +3,8 @@ package remoting
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
 )
 
 // cursor reads big-endian fields. At the end of its bytes it sets failed and returns zeros.
@@ -52,10 +54,42 @@ func (c *cursor) int64() int64 {
 // languages has the names of the numbers that stand for a peer's language in a binary header.
 var languages = []string{"JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS", "RUST", "NODE_JS"}
 
+// fitsBinary reports whether the binary encoding can have the header: it has fewer bits than JSON for some fields.
+func (h *header) fitsBinary() bool {
+	for name := range h.Ext {
+		if len(name) > math.MaxInt16 {
+			return false
+		}
+	}
+	return h.Code == Code(int16(h.Code)) && h.Version == int(int16(h.Version)) && h.Flag == int(int32(h.Flag)) && len(h.Remark) <= MaxFrame
+}
+
+// appendBinary appends the header in the binary encoding.
+func (h *header) appendBinary(b []byte) []byte {
+	be := binary.BigEndian
+	b = be.AppendUint16(b, uint16(h.Code))
+	b = append(b, byte(max(slices.Index(languages, h.Language), 0)))
+	b = be.AppendUint16(b, uint16(h.Version))
+	b = be.AppendUint32(b, uint32(h.Opaque))
+	b = be.AppendUint32(b, uint32(h.Flag))
+	b = be.AppendUint32(b, uint32(len(h.Remark)))
+	b = append(b, h.Remark...)
+	at := len(b)
+	b = be.AppendUint32(b, 0) // the size of the fields, which is written below
+	for name, value := range h.Ext {
+		b = be.AppendUint16(b, uint16(len(name)))
+		b = append(b, name...)
+		b = be.AppendUint32(b, uint32(len(value)))
+		b = append(b, value...)
+	}
+	be.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b
+}
+
 // decodeBinaryHeader decodes a header in the encoding that RocketMQ calls ROCKETMQ.
 func decodeBinaryHeader(b []byte) (*Command, error) {
 	r := &cursor{b: b}
-	c := &Command{Code: Code(r.int16())}
+	c := &Command{Code: Code(r.int16()), Binary: true}
 	if l := int(r.uint8()); l < len(languages) {
 		c.Language = languages[l]
 	}
@@ -65,10 +99,14 @@ func decodeBinaryHeader(b []byte) (*Command, error) {
 	c.Remark = string(r.next(int(r.int32())))
 	ext := &cursor{b: r.next(int(r.int32()))}
 	for !r.failed && !ext.failed && len(ext.b) > 0 {
-		name := string(ext.next(int(ext.int16())))
+		field := ext.next(int(ext.int16()))
+		name, known := fieldNames[string(field)]
+		if !known {
+			name = string(field)
+		}
 		value := string(ext.next(int(ext.int32())))
 		if c.Ext == nil {
-			c.Ext = map[string]string{}
+			c.Ext = make(map[string]string, 16)
 		}
 		c.Ext[name] = value
 	}

@@ -33,6 +33,7 @@ const (
 	ResetOffset           Code = 220
 	ConsumerStatus        Code = 221
 	RunningInfo           Code = 307
+	ConsumeDirectly       Code = 309
 	SendMessageV2         Code = 310
 	SendBatchMessage      Code = 320
 	ResumeCheck           Code = 323

@@ -62,8 +62,18 @@ func Decompress(sysFlag int32, body []byte, limit int) ([]byte, error) {
 // zstdWindow is the history that an encoder may refer to, which a decoder holds besides its output.
 const zstdWindow = 8 << 20
 
-// Compress compresses a body with zlib, which every client can read.
-func Compress(body []byte) []byte {
+// Compress compresses a body with zlib, which every client can read. It returns false if that doesn't make the body smaller, as with one
+// that is compressed already: of a large body it tries the beginning first.
+func Compress(body []byte) (compressed []byte, smaller bool) {
+	const sample = 16 << 10
+	if len(body) > 4*sample && len(compress(body[:sample])) > sample*9/10 {
+		return nil, false
+	}
+	compressed = compress(body)
+	return compressed, len(compressed) < len(body)
+}
+
+func compress(body []byte) []byte {
 	var out bytes.Buffer
 	w, err := zlib.NewWriterLevel(&out, compressionLevel)
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 
@@ -62,9 +63,38 @@ func TestDecompress(t *testing.T) {
 	}
 }
 
+func TestCompress(t *testing.T) {
+	t.Parallel()
+	random := make([]byte, 1<<20)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	for what, c := range map[string]struct {
+		body    []byte
+		smaller bool
+	}{
+		"text":            {bytes.Repeat([]byte("a large event "), 1000), true},
+		"large text":      {bytes.Repeat([]byte("a large event "), 100_000), true},
+		"random":          {random[:8192], false},
+		"large random":    {random, false},
+		"random at first": {append(random[:8192:8192], make([]byte, 100_000)...), true},
+	} {
+		compressed, smaller := remoting.Compress(c.body)
+		if smaller != c.smaller {
+			t.Errorf("%s: %d of %d bytes, smaller %t", what, len(compressed), len(c.body), smaller)
+		}
+		if !smaller {
+			continue
+		}
+		if body, err := remoting.Decompress(0x1, compressed, len(c.body)); err != nil || !bytes.Equal(body, c.body) {
+			t.Errorf("%s: %d bytes, %v", what, len(body), err)
+		}
+	}
+}
+
 // A small body that stands for a large one costs no more memory than the limit asks for.
 func TestDecompressionBomb(t *testing.T) { // not parallel: it counts what the process allocates
-	for flag, bomb := range compressed(t, make([]byte, 64<<20)) {
+	for flag, bomb := range compressed(t, make([]byte, 16<<20)) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		if _, err := remoting.Decompress(flag, bomb, 1<<20); !errors.Is(err, remoting.ErrTooLong) {

@@ -15,8 +15,12 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 )
 
-// writeTimeout is when a connection whose peer has stopped reading is closed.
-const writeTimeout = 10 * time.Second
+const (
+	// writeTimeout is when a connection whose peer takes no bytes, as one whose host has vanished, is closed.
+	writeTimeout = 3 * time.Second
+	// writeStep is how many bytes a peer must take in writeTimeout.
+	writeStep = 64 << 10
+)
 
 // Handler handles a request of the peer and returns the response; nil sends none, so that it can be sent later with Respond. It is called in
 // the goroutine that reads from the connection, so it must not block.
@@ -34,8 +38,9 @@ type Conn struct {
 	dialled   string      // the address given to Dial; empty after NewConn
 	tls       *tls.Config // that given to DialTLS
 	responded atomic.Bool // a response has been read
+	binary    atomic.Bool // see UseBinary
 
-	writing sync.Mutex // guards writes and the buffer
+	writing chan struct{} // has a token while something is written; guards buffer
 	buffer  []byte
 
 	mu      sync.Mutex // guards all below; never held while writing
@@ -51,7 +56,7 @@ func Dial(ctx context.Context, address string, keys Credentials, handler Handler
 
 // NewConn returns a Conn that uses nc, a client's or a server's end of a connection, and closes it.
 func NewConn(nc net.Conn, keys Credentials, handler Handler) *Conn {
-	c := &Conn{net: nc, keys: keys, handler: handler, done: make(chan struct{}), pending: map[int32]chan *Command{}}
+	c := &Conn{net: nc, keys: keys, handler: handler, done: make(chan struct{}), writing: make(chan struct{}, 1), pending: map[int32]chan *Command{}}
 	c.read.Go(c.readAll)
 	return c
 }
@@ -79,7 +84,7 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	}()
 
 	signed := *request
-	signed.Opaque = opaque
+	signed.Opaque, signed.Binary = opaque, c.binary.Load()
 	if !c.keys.IsZero() {
 		signed.Ext = make(map[string]string, len(request.Ext)+2)
 		for k, v := range request.Ext {
@@ -87,7 +92,7 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 		}
 		c.keys.Sign(&signed)
 	}
-	if err := c.write(&signed); err != nil {
+	if err := c.write(ctx, &signed); err != nil {
 		return nil, err
 	}
 	select {
@@ -105,17 +110,32 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	}
 }
 
+// UseBinary makes later Calls send binary headers, which cost both ends less than JSON. The peer must take them.
+func (c *Conn) UseBinary() { c.binary.Store(true) }
+
 // Notify sends a request that gets no response.
 func (c *Conn) Notify(request *Command) error {
-	return c.write(request.AsOneway())
+	return c.write(context.Background(), request.AsOneway())
 }
 
 // Respond sends a response, made with [Command.Answer], to a request whose Handler returned nil.
-func (c *Conn) Respond(response *Command) error { return c.write(response) }
+func (c *Conn) Respond(response *Command) error { return c.write(context.Background(), response) }
 
-func (c *Conn) write(cmd *Command) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+// write writes a command. ctx bounds the wait until other commands are written; once it has begun the command is written whole, or the
+// connection ends.
+func (c *Conn) write(ctx context.Context, cmd *Command) error {
+	select {
+	case c.writing <- struct{}{}:
+	default:
+		select {
+		case c.writing <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: request %d to %s was not sent: %w", broker.ErrUnavailable, cmd.Code, c.net.RemoteAddr(), context.Cause(ctx))
+		case <-c.done:
+			return c.broken()
+		}
+	}
+	defer func() { <-c.writing }()
 	b, err := cmd.Append(c.buffer[:0])
 	if err != nil {
 		return err
@@ -123,9 +143,12 @@ func (c *Conn) write(cmd *Command) error {
 	if cap(b) <= 1<<20 {
 		c.buffer = b
 	}
-	err = c.net.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err == nil {
-		_, err = c.net.Write(b)
+	for len(b) > 0 && err == nil {
+		n := min(len(b), writeStep)
+		if err = c.net.SetWriteDeadline(time.Now().Add(writeTimeout)); err == nil {
+			_, err = c.net.Write(b[:n])
+		}
+		b = b[n:]
 	}
 	if err != nil {
 		// Part of a frame may have been sent, so no frame can follow.
@@ -146,7 +169,7 @@ func (c *Conn) readAll() {
 		if !cmd.Response() {
 			if c.handler != nil {
 				if response := c.handler(c, cmd); response != nil && !cmd.Oneway() {
-					if c.write(response) != nil {
+					if c.write(context.Background(), response) != nil {
 						return
 					}
 				}

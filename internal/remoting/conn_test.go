@@ -65,6 +65,49 @@ func TestCallsRunConcurrently(t *testing.T) {
 	all.Wait()
 }
 
+// TestPeerThatTakesNothing: a request that waits for its turn ends with its context, and the connection ends when the peer takes nothing.
+func TestPeerThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := Dial(t.Context(), l.Addr().String(), Credentials{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	peer, err := l.Accept() // it never reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	began := time.Now()
+	var full sync.WaitGroup
+	full.Go(func() {
+		if err := c.Notify(&Command{Code: SendMessage, Body: make([]byte, 32<<20)}); err == nil {
+			t.Error("32 MiB were written")
+		}
+	})
+	for len(c.writing) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Call(ctx, &Command{Code: Heartbeat}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(began); took > writeTimeout {
+		t.Errorf("the call took %v", took)
+	}
+	<-c.Done()
+	full.Wait()
+	if took := time.Since(began); took < writeTimeout || took > 3*writeTimeout {
+		t.Errorf("the connection ended after %v", took)
+	}
+}
+
 func TestCallReturnsTheErrorOfTheResponse(t *testing.T) {
 	t.Parallel()
 	near, _ := pair(t, Credentials{}, func(_ *Conn, r *Command) *Command { return r.Answer(TopicNotExist, "no route\nstack trace") }, nil)

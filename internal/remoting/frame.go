@@ -25,8 +25,9 @@ const (
 // Command is the content of a frame: a request or a response.
 type Command struct {
 	Code     Code
-	Language string // of the peer; ignored when sending
-	Version  int    // of the peer; when sending, defaults to Version
+	Language string // of the sender. Defaults to GO when sending.
+	Version  int    // of the sender. Defaults to Version when sending.
+	Binary   bool   // the header is in the binary encoding, which RocketMQ calls ROCKETMQ, and not in JSON
 	Opaque   int32  // the number of a request and of the response to it
 	Flag     int
 	Remark   string            // the reason of a response other than Success
@@ -49,7 +50,7 @@ func (c *Command) AsOneway() *Command {
 
 // Answer returns a response to request c.
 func (c *Command) Answer(code Code, remark string) *Command {
-	return &Command{Code: code, Remark: remark, Opaque: c.Opaque, Flag: flagResponse}
+	return &Command{Code: code, Remark: remark, Opaque: c.Opaque, Flag: flagResponse, Binary: c.Binary}
 }
 
 // Err returns a *ResponseError, or nil if the code of response c is Success.
@@ -60,18 +61,24 @@ func (c *Command) Err() error {
 	return &ResponseError{Code: c.Code, Remark: c.Remark}
 }
 
-// Append appends the frame of c, with a JSON header, to b.
+// Append appends the frame of c to b.
 func (c *Command) Append(b []byte) ([]byte, error) {
 	start := len(b)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // the lengths, which are written below
-	h := header{c.Code, "GO", cmp.Or(c.Version, Version), c.Opaque, c.Flag, c.Remark, c.Ext}
-	b = h.append(b)
+	h := header{c.Code, cmp.Or(c.Language, "GO"), cmp.Or(c.Version, Version), c.Opaque, c.Flag, c.Remark, c.Ext}
+	encoding := uint32(jsonHeader)
+	if c.Binary && h.fitsBinary() {
+		encoding = binaryHeader
+		b = h.appendBinary(b)
+	} else {
+		b = h.append(b)
+	}
 	n := len(b) - start - 8
 	if n >= 1<<24 || 4+n+len(c.Body) > MaxFrame {
 		return b[:start], fmt.Errorf("encode frame: header of %d and body of %d bytes exceed %d", n, len(c.Body), MaxFrame)
 	}
 	binary.BigEndian.PutUint32(b[start:], uint32(4+n+len(c.Body)))
-	binary.BigEndian.PutUint32(b[start+4:], jsonHeader<<24|uint32(n))
+	binary.BigEndian.PutUint32(b[start+4:], encoding<<24|uint32(n))
 	return append(b, c.Body...), nil
 }
 

@@ -11,22 +11,39 @@ import (
 
 func TestFrameRoundTrip(t *testing.T) {
 	t.Parallel()
-	want := &Command{Code: EndTransaction, Opaque: 7, Flag: flagResponse, Remark: "why\n", Ext: map[string]string{"a": "ä\x01"}, Body: []byte{0, 1}}
-	b, err := want.Append([]byte("before"))
+	for _, binary := range []bool{false, true} {
+		want := &Command{Code: EndTransaction, Opaque: 7, Flag: flagResponse, Remark: "why\n", Ext: map[string]string{"a": "ä\x01", "empty": ""}, Body: []byte{0, 1}, Binary: binary}
+		b, err := want.Append([]byte("before"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bytes.NewReader(b[len("before"):])
+		got, err := Read(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.Language, want.Version = "GO", Version
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if _, err := Read(r); err != io.EOF {
+			t.Errorf("at the end: %v", err)
+		}
+		if answer := got.Answer(Success, ""); answer.Binary != binary {
+			t.Errorf("binary %t: the response is %t", binary, answer.Binary)
+		}
+	}
+}
+
+// A header that the binary encoding can't have is sent as JSON.
+func TestHeaderThatDoesNotFitBinary(t *testing.T) {
+	t.Parallel()
+	b, err := (&Command{Code: 1 << 20, Binary: true}).Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := bytes.NewReader(b[len("before"):])
-	got, err := Read(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want.Language, want.Version = "GO", Version
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if _, err := Read(r); err != io.EOF {
-		t.Errorf("at the end: %v", err)
+	if got, err := Read(bytes.NewReader(b)); err != nil || got.Code != 1<<20 || got.Binary {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
@@ -57,7 +74,7 @@ func TestBinaryHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Command{Code: TopicNotExist, Language: "GO", Version: 479, Opaque: 42, Flag: flagResponse, Remark: "no topic",
-		Ext: map[string]string{"k": "v", "empty": ""}, Body: []byte("body")}
+		Ext: map[string]string{"k": "v", "empty": ""}, Body: []byte("body"), Binary: true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -68,33 +68,33 @@ func TestPlainHeaders(t *testing.T) {
 }
 
 func BenchmarkHeader(b *testing.B) {
-	frame, err := (&Command{Code: SendMessageV2, Opaque: 123456, Ext: map[string]string{
-		"a": "producers", "b": "orders", "c": "TBW102", "d": "4", "e": "3", "f": "0", "g": "1700000000000", "h": "0",
-		"i": "UNIQ_KEY\x01C0A8010100002A9F0000000000000001\x02KEYS\x01order-1\x02TAGS\x01created\x02SHARDING_KEY\x01order-1\x02",
-		"j": "0", "k": "false", "l": "0", "m": "false",
-	}, Body: make([]byte, 300)}).Append(nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("decode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := Decode(frame[4:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("encode", func(b *testing.B) {
-		b.ReportAllocs()
-		c, err := Decode(frame[4:])
+	for _, binary := range []bool{false, true} {
+		name := map[bool]string{false: "json", true: "binary"}[binary]
+		c := &Command{Code: SendMessageV2, Opaque: 123456, Binary: binary, Ext: map[string]string{
+			"a": "producers", "b": "orders", "c": "TBW102", "d": "4", "e": "3", "f": "0", "g": "1700000000000", "h": "0",
+			"i": "UNIQ_KEY\x01C0A8010100002A9F0000000000000001\x02KEYS\x01order-1\x02TAGS\x01created\x02SHARDING_KEY\x01order-1\x02",
+			"j": "0", "k": "false", "l": "0", "m": "false",
+		}, Body: make([]byte, 300)}
+		frame, err := c.Append(nil)
 		if err != nil {
 			b.Fatal(err)
 		}
-		var buffer []byte
-		for b.Loop() {
-			if buffer, err = c.Append(buffer[:0]); err != nil {
-				b.Fatal(err)
+		b.Run(name+"/decode", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Decode(frame[4:]); err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-	})
+		})
+		b.Run(name+"/encode", func(b *testing.B) {
+			b.ReportAllocs()
+			var buffer []byte
+			for b.Loop() {
+				if buffer, err = c.Append(buffer[:0]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

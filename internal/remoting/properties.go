@@ -34,13 +34,24 @@ func EncodeProperties(p map[string]string) string {
 // DecodeProperties decodes properties that EncodeProperties or a Java client has encoded. It skips entries without a name or a separator, as the
 // Java client does.
 func DecodeProperties(s string) map[string]string {
-	p := map[string]string{}
+	p, _ := decodeProperties(s)
+	return p
+}
+
+// decodeProperties is DecodeProperties that reports whether no entry was skipped.
+func decodeProperties(s string) (p map[string]string, whole bool) {
+	p, whole = map[string]string{}, true
 	for entry := range strings.SplitSeq(s, afterValue) {
+		if entry == "" { // after the last one
+			continue
+		}
 		if name, value, ok := strings.Cut(entry, afterName); ok && name != "" {
 			p[name] = value
+		} else {
+			whole = false
 		}
 	}
-	return p
+	return p, whole
 }
 
 // ValidProperty reports whether a name or a value can be encoded.

@@ -53,6 +53,9 @@ type Record struct {
 	PreparedOffset int64
 	Properties     map[string]string
 	Body           []byte // as stored, perhaps compressed: see Payload
+
+	// Damage is why a record isn't what a sender has sent, although it can be decoded in part: see Salvage. nil: it is.
+	Damage error
 }
 
 // Append appends the encoded record to b.
@@ -103,7 +106,8 @@ func appendHost(b []byte, a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint32(append(b, ip.AsSlice()...), uint32(a.Port()))
 }
 
-// DecodeRecords decodes consecutive records. Their bodies are parts of b.
+// DecodeRecords decodes consecutive records. Their bodies are parts of b. The error is about the first that can't be decoded; the
+// records before it are returned with it.
 func DecodeRecords(b []byte) ([]*Record, error) {
 	var records []*Record
 	for len(b) > 0 {
@@ -116,18 +120,39 @@ func DecodeRecords(b []byte) ([]*Record, error) {
 	return records, nil
 }
 
-func decodeRecord(b []byte) (*Record, int, error) {
-	whole := &cursor{b: b}
-	size := int(whole.int32())
-	if whole.failed || size < 8 || size > len(b) {
-		return nil, 0, fmt.Errorf("%w record: size %d in %d bytes", ErrMalformed, size, len(b))
+// maxSalvaged is how many bytes of a record that can't be decoded Salvage keeps.
+const maxSalvaged = 1 << 20
+
+// Salvage returns what can be read of the first record in b, of which DecodeRecords or a comparison with what was requested has found
+// that it is damaged. Its body, if that can't be read, is the record's bytes as they came, at most the first MiB. size is how many bytes
+// the record takes, or 0 if that is unknown: then nothing that follows it can be found. Fields that can't be read are zero.
+func Salvage(b []byte, damage error) (r *Record, size int) {
+	size = int((&cursor{b: b}).int32())
+	if size < 8 || size > len(b) {
+		size = 0
 	}
-	c := &cursor{b: b[4:size]}
-	if magic := uint32(c.int32()); magic != recordMagic {
-		return nil, 0, fmt.Errorf("%w record: magic %#x", ErrMalformed, magic)
+	all := b
+	if size > 0 {
+		all = b[:size]
 	}
-	crc := uint32(c.int32())
-	r := &Record{Queue: int(c.int32()), Flag: c.int32(), QueueOffset: c.int64(), CommitLog: c.int64(), SysFlag: c.int32()}
+	r, c, _ := decodeFields(all)
+	if c.failed {
+		r.Properties = nil
+	}
+	if len(r.Body) == 0 {
+		r.Body = all[:min(len(all), maxSalvaged)]
+		r.SysFlag = 0 // it says nothing about these bytes
+	}
+	r.Damage = damage
+	return r, size
+}
+
+// decodeFields decodes the fields of one record. What can't be read is zero, and the cursor has failed then.
+func decodeFields(b []byte) (r *Record, c *cursor, crc uint32) {
+	c = &cursor{b: b}
+	c.next(8) // size and magic
+	crc = uint32(c.int32())
+	r = &Record{Queue: int(c.int32()), Flag: c.int32(), QueueOffset: c.int64(), CommitLog: c.int64(), SysFlag: c.int32()}
 	r.Born = time.UnixMilli(c.int64())
 	r.BornHost = decodeHost(c, r.SysFlag&flagBornV6 != 0)
 	r.Stored = time.UnixMilli(c.int64())
@@ -137,13 +162,29 @@ func decodeRecord(b []byte) (*Record, int, error) {
 	r.Body = c.next(int(c.int32()))
 	r.Topic = string(c.next(int(c.uint8())))
 	props := string(c.next(int(c.int16())))
+	var whole bool
+	if r.Properties, whole = decodeProperties(props); !whole {
+		r.Damage = fmt.Errorf("%w record: properties with an entry that has no name or no value", ErrMalformed)
+	}
+	return r, c, crc
+}
+
+func decodeRecord(b []byte) (*Record, int, error) {
+	whole := &cursor{b: b}
+	size, magic := int(whole.int32()), uint32(whole.int32())
+	if whole.failed || size < 8 || size > len(b) {
+		return nil, 0, fmt.Errorf("%w record: size %d in %d bytes", ErrMalformed, size, len(b))
+	}
+	if magic != recordMagic {
+		return nil, 0, fmt.Errorf("%w record: magic %#x", ErrMalformed, magic)
+	}
+	r, c, crc := decodeFields(b[:size])
 	if c.failed {
 		return nil, 0, fmt.Errorf("%w record: cut short", ErrMalformed)
 	}
 	if crc != 0 && crc != crc32.ChecksumIEEE(r.Body)&math.MaxInt32 {
 		return nil, 0, fmt.Errorf("%w record: checksum of the body differs", ErrMalformed)
 	}
-	r.Properties = DecodeProperties(props)
 	return r, size, nil
 }
 

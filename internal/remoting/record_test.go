@@ -121,6 +121,9 @@ func FuzzDecodeRecords(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrMalformed) {
 			t.Errorf("error %v is not ErrMalformed", err)
 		}
+		if r, size := Salvage(b, err); size > len(b) || len(r.Body) > len(b) {
+			t.Errorf("%d of %d bytes salvaged: %+v", size, len(b), r)
+		}
 		for _, r := range records {
 			r.Payload()
 			again, err := r.Append(nil)
@@ -133,6 +136,51 @@ func FuzzDecodeRecords(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSalvage: what a damaged record still tells is kept, and the rest of it as bytes.
+func TestSalvage(t *testing.T) {
+	t.Parallel()
+	damage := errors.New("damage")
+	encode := func(alter func(b []byte) []byte) []byte {
+		b, err := sample().Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return alter(b)
+	}
+	const bodyLength = 84
+	for _, c := range []struct {
+		name       string
+		b          []byte
+		size       bool // is known
+		body       bool // is readable
+		offset     int64
+		properties bool
+	}{
+		{"checksum", encode(func(b []byte) []byte { b[8]++; return b }), true, true, 4, true},
+		{"magic", encode(func(b []byte) []byte { b[4]++; return b }), true, true, 4, true},
+		{"length of the body", encode(func(b []byte) []byte { b[bodyLength] = 0xff; return b }), true, false, 4, false},
+		{"size", encode(func(b []byte) []byte { b[0] = 0xff; return b }), false, true, 4, true},
+		{"length of the properties", encode(func(b []byte) []byte { b[len(b)-len("KEYS.a b.UNIQ_KEY.X.")-2] = 0xff; return b }), true, true, 4, false},
+		{"cut", encode(func(b []byte) []byte { return b[:20] }), false, false, 0, false},
+		{"nothing", nil, false, false, 0, false},
+	} {
+		r, size := Salvage(c.b, damage)
+		if (size == len(c.b) && size > 0) != c.size || r.QueueOffset != c.offset || r.Damage != damage ||
+			(string(r.Body) == "body") != c.body || !c.body && !bytes.Equal(r.Body, c.b) || (r.Properties["UNIQ_KEY"] == "X") != c.properties {
+			t.Errorf("%s: got %+v, size %d of %d", c.name, r, size, len(c.b))
+		}
+	}
+	r := sample()
+	r.Properties = map[string]string{"a": "b\x02c"} // the value ends at the separator, and the rest has no name
+	b, err := r.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeRecords(b); err != nil || got[0].Damage == nil || got[0].Properties["a"] != "b" {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }
 
 func FuzzDecodeProperties(f *testing.F) {

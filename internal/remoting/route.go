@@ -3,6 +3,8 @@ package remoting
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 )
 
 // Permissions of a topic's queues, as bits of QueueData.Perm.
@@ -35,6 +37,18 @@ type BrokerData struct {
 
 // Master returns the address of the master, or "" if there is none.
 func (b BrokerData) Master() string { return b.Addresses["0"] }
+
+// Replicas returns the numbers of the master and the slaves that have an address, in order, at most most of them.
+func (b BrokerData) Replicas(most int) []int {
+	var ids []int
+	for key, address := range b.Addresses {
+		if id, err := strconv.Atoi(key); err == nil && id >= 0 && strconv.Itoa(id) == key && address != "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids[:min(len(ids), most)]
+}
 
 // Cluster lists all brokers that a name server knows.
 type Cluster struct {

@@ -9,6 +9,9 @@
 //
 // And a parameter has a type, so that a function or operator is found by it alone, and so that a statement works in each
 // mode of pgx: some of them don't learn from Postgres which type it expects.
+//
+// The default isolation level is the application's, too. Its tests check that production code begins each transaction at a
+// level that it names, and runs no statement outside of one.
 package sqlrules
 
 import (
