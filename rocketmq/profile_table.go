@@ -43,6 +43,9 @@ const (
 	day = 24 * time.Hour
 )
 
+// groupRule is the source of the length of a group's name at Apache's brokers.
+const groupRule = "https://github.com/apache/rocketmq: the topic %RETRY% and the group has at most 127 bytes (org.apache.rocketmq.common.topic.TopicValidator)"
+
 const (
 	apacheCharacters = `a-zA-Z0-9_|%-`
 	plainCharacters  = `a-zA-Z0-9_-`
@@ -69,7 +72,7 @@ var facts = map[Profile]Facts{
 		Horizon:            is(71*time.Hour, tried("RocketMQ 5.3.3: less than the broker's timerMaxDelaySec, 3 days by default")),
 		Precision:          is(time.Second, tried("RocketMQ 5.3.3: the broker's timerPrecisionMs, 1 s by default")),
 		TopicNames:         is(NameRule{1, 127, apacheCharacters}, tried("RocketMQ 5.3.3")),
-		GroupNames:         is(NameRule{1, 120, apacheCharacters}, tried("RocketMQ 5.3.3")),
+		GroupNames:         is(NameRule{1, 120, apacheCharacters}, documented(groupRule)),
 	},
 	Apache4: {
 		ListsBrokers:       is(true, onApache4),
@@ -89,7 +92,7 @@ var facts = map[Profile]Facts{
 		Horizon:            is(time.Duration(0), onApache4),
 		Precision:          is(time.Duration(0), onApache4),
 		TopicNames:         is(NameRule{1, 127, apacheCharacters}, documented("apache/rocketmq 4.9, org.apache.rocketmq.common.topic.TopicValidator")),
-		GroupNames:         is(NameRule{1, 120, apacheCharacters}, documented("apache/rocketmq 4.9, org.apache.rocketmq.client.Validators")),
+		GroupNames:         is(NameRule{1, 120, apacheCharacters}, documented(groupRule)),
 	},
 	Proxy5: {
 		ListsBrokers:       is(false, tried("the proxies of RocketMQ 5.3.3 and 5.5.0")),

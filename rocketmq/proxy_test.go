@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/poll"
 )
 
 // proxied is a RocketMQ behind a proxy.
@@ -190,6 +191,46 @@ func testShardingKeys(t *testing.T, p proxied, profile rocketmq.Profile) {
 		}
 		if err := consumer.Stop(ctx); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A broker that restarts behind a proxy is an outage and nothing more: sends and consumers go on by themselves.
+func TestBrokerRestartsBehindAProxy(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{Version: rocketmqtest.RocketMQ55, Proxy: true})
+	mq.CreateTopic("topic", 2)
+	c := proxied{proxy: mq.ProxyAddr()}.open(t, func(c *rocketmq.Config) { c.SendTimeout = time.Second })
+	came, _ := collect(t, c, "group", "topic")
+	for _, body := range []string{"first", "second"} {
+		poll.Succeeds(t, 20*time.Second, func() error {
+			_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(body)})
+			return err
+		})
+		for string(next(t, came).Body) != body {
+		}
+		mq.Stop(rocketmqtest.LoseNothing)
+		if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("lost")}); !errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("while the broker is away: got %v", err)
+		}
+		if err := mq.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A proxy that requires credentials gets them with every request, and refuses wrong ones when the first topic is used.
+func TestCredentialsAtAProxy(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{Version: rocketmqtest.RocketMQ55, Proxy: true, Credentials: map[string]string{"user": "secret"}})
+	mq.CreateTopic("topic", 1)
+	for secret, want := range map[string]error{"secret": nil, "wrong": broker.ErrUnauthorized} {
+		c := proxied{proxy: mq.ProxyAddr()}.open(t, func(c *rocketmq.Config) { c.AccessKey, c.SecretKey = "user", secret })
+		_, sent := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("m")})
+		for what, err := range map[string]error{"verify": c.VerifyTopics(t.Context(), "topic"), "send": sent} {
+			if !errors.Is(err, want) {
+				t.Errorf("%s with the secret %s: got %v, want %v", what, secret, err, want)
+			}
 		}
 	}
 }
