@@ -125,14 +125,17 @@ func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
 	if err != nil {
 		return 0, err
 	}
-	refused := profile.RefusesTransport(rocketmq.ClientGo)
+	reason := ""
+	if refused := profile.RefusesTransport(rocketmq.ClientGo); refused != nil {
+		reason = refused.Error()
+	}
 	switch v := getenv(EnvTransport); {
-	case v == "own" || v == "" && (usesTLS || refused != nil):
+	case v == "own" || v == "" && (usesTLS || reason != ""):
 		return rocketmq.Own, nil
 	case v == "client" && usesTLS:
 		return 0, valid.Field(EnvTransport, "client: it has no TLS, which the variables ROCKETMQ_TLS_… ask for: want own")
-	case v == "client" && refused != nil:
-		return 0, valid.Field(EnvTransport, "client: "+refused.Error())
+	case v == "client" && reason != "":
+		return 0, valid.Field(EnvTransport, "client: "+reason)
 	case v == "client":
 		return rocketmq.ClientGo, nil
 	case v == "":

@@ -137,7 +137,7 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	})
 	path := o.config.Path
 	if errors.Is(err, broker.ErrNoHalfMessages) {
-		path, err = o.withoutHalfMessages(err)
+		path, err = Relay, o.acceptRelay(err)
 	}
 	if err != nil {
 		s.acks.stop(ctx)
@@ -155,13 +155,13 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	return s, nil
 }
 
-// withoutHalfMessages returns the path that replaces Config.Path if the broker has no half messages. reason says why.
-func (o *Outbox) withoutHalfMessages(reason error) (Path, error) {
+// acceptRelay returns an error if Config.Path doesn't allow the relay path, which is the only one because of reason.
+func (o *Outbox) acceptRelay(reason error) error {
 	if o.config.Path == HalfMessages {
-		return Relay, valid.Wrap("outbox.Config.Path", "half messages can't be used: want Auto or Relay", reason)
+		return valid.Wrap("outbox.Config.Path", "half messages can't be used: want Auto or Relay", reason)
 	}
 	o.log.Info("half messages aren't used with this broker; events are sent after their commit", "error", reason)
-	return Relay, nil
+	return nil
 }
 
 // Stop closes the connection for check-backs, sends the events in the relay's memory and writes acknowledgements, until ctx

@@ -565,7 +565,9 @@ func testFollows(t *testing.T, profile rocketmq.Profile) {
 		response.Body = bytes.ReplaceAll(response.Body, []byte(mq.BrokerAddr()), []byte(address))
 	})
 	names.asIs = true
-	c := open(t, func(c *rocketmq.Config) { c.NameServers, c.Transport, c.Profile = []string{names.address}, rocketmq.Own, profile })
+	c := open(t, func(c *rocketmq.Config) {
+		c.NameServers, c.Transport, c.Profile = []string{names.address}, rocketmq.Own, profile
+	})
 	came, _ := collect(t, c, "group", "topic")
 	send := func(body string) error {
 		_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(body)})
