@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/assembly"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -31,6 +32,7 @@ const (
 	PartTimeouts  Part = "timeouts"  // the scheduler
 	PartSagas     Part = "sagas"     // the engine
 	PartConsumers Part = "consumers" // the router
+	PartDoctor    Part = "doctor"    // the examinations of Config.Doctor
 	PartHTTP      Part = "http"      // the server of App.Serve
 )
 
@@ -62,6 +64,7 @@ type App struct {
 	router   *handlers.Router
 	server   server
 	health   *Health
+	doctor   *doctor.Doctor // nil: none is configured
 
 	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
 	state     state      // guarded by lifecycle
@@ -102,7 +105,7 @@ func (a *App) build() (err error) {
 			return &StartError{PartDatabase, err}
 		}
 	}
-	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics}
+	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics, Tracing: c.Tracing}
 	if a.client, err = shared.OpenClient(c.RocketMQ, c.RequireBroker); err != nil {
 		return &StartError{PartBroker, err}
 	}
@@ -118,6 +121,11 @@ func (a *App) build() (err error) {
 	}
 	if a.sagas, err = shared.NewEngine(c.Saga, a.router, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartSagas, err}
+	}
+	if c.Doctor != nil {
+		if a.doctor, err = shared.NewDoctor(*c.Doctor, c.RocketMQ, c.Outbox, c.Handlers); err != nil {
+			return &StartError{PartDoctor, err}
+		}
 	}
 	a.health = NewHealth(HealthConfig{Service: c.Service, Pool: a.pool, Client: a.client, Outbox: a.outbox, Router: a.router})
 	return nil
@@ -150,6 +158,9 @@ func (a *App) Requirements() (rocketmq.Requirements, error) {
 // Sagas returns the engine of sagas. Register definitions with it, by saga.Register, before Start.
 func (a *App) Sagas() *saga.Engine { return a.sagas }
 
+// Doctor returns the doctor of Config.Doctor, which has the last report; nil: none is configured.
+func (a *App) Doctor() *doctor.Doctor { return a.doctor }
+
 // component is a part with the functions that start and stop it. Stopping a part that isn't started does nothing.
 type component struct {
 	part  Part
@@ -181,6 +192,9 @@ func (a *App) components() []component {
 	}
 	if a.router != nil {
 		add(PartConsumers, a.router.Start, a.router.Stop)
+	}
+	if a.doctor != nil {
+		add(PartDoctor, a.doctor.Start, a.doctor.Stop)
 	}
 	add(PartHTTP, func(ctx context.Context) error { return a.server.start(ctx, a.config.ListenAddr) }, a.server.stop)
 	if a.health != nil {

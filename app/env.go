@@ -33,9 +33,9 @@ const (
 	EnvListenAddr    = "LISTEN_ADDR"
 )
 
-// defaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
+// DefaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
 // those of the parts' background work, and those of requests that are served side by side. See docs/postgres.md.
-const defaultMaxConns = 8 + 6 + 10
+const DefaultMaxConns = 8 + 6 + 10
 
 var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 
@@ -152,7 +152,7 @@ func databaseFromEnv(service, url string) (*pgxpool.Config, error) {
 		return nil, valid.Wrap(EnvDatabaseURL, "can't be parsed", err)
 	}
 	if !strings.Contains(url, "pool_max_conns") {
-		database.MaxConns = defaultMaxConns
+		database.MaxConns = DefaultMaxConns
 	}
 	parameters := database.ConnConfig.RuntimeParams
 	parameters["application_name"] = cmp.Or(parameters["application_name"], service)

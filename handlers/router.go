@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,8 +86,12 @@ func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 	return meta, nil
 }
 
-// Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag. The
-// handler gets the event as it is; [Decode] reads its body. Start returns an error if the registration is invalid.
+// Untagged is the type of a message that is no CloudEvent and has no tag, as the argument of [Router.Handle].
+const Untagged = ""
+
+// Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag, or
+// [Untagged]; see Other producers in the package documentation. The handler gets the event as it is; [Decode] reads its body.
+// Start returns an error if the registration is invalid.
 func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
 	group := r.cfg.GroupPrefix + consumer
 	switch {
@@ -100,7 +105,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 		r.problem("handlers.Router.Handle.handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
 		return
 	}
-	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: eventType}); err != nil {
+	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: cmp.Or(eventType, "untagged")}); err != nil {
 		var field *rocketflow.FieldError
 		if errors.As(err, &field) {
 			r.problem("handlers.Router.Handle."+field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))

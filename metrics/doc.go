@@ -64,6 +64,12 @@
 //	rocketflow_broker_consumer_restarts_total                         consumers restarted, such as after a broker came back
 //	rocketflow_broker_deliveries_held_total{group}                    messages held for another attempt
 //
+// # Metrics of the doctor
+//
+//	rocketflow_doctor_finding{code,severity}                          gauge: findings of the last examination, 0 if there are none
+//	rocketflow_doctor_unknown{code}                                   gauge: answers of checks that could not look
+//	rocketflow_doctor_examined_timestamp_seconds                      gauge: when the last examination began
+//
 // Metrics without a type here are counters. Label values come from code and configuration, never from data, so the number
 // of series is bounded.
 package metrics

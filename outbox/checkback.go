@@ -76,6 +76,9 @@ func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decisi
 	c.Message.Body = nil // not needed, and it may be large
 	event, err := wire.EventOf(c.Message)
 	info.EventID = event.ID
+	if err == nil {
+		info.Event = event
+	}
 	decide := func(d broker.Decision, reason CheckReason, err error) broker.Decision {
 		info.Decision, info.Reason, info.Err = d, reason, err
 		o.checkLog.log(o.log, info, event.Database)

@@ -143,6 +143,11 @@ type Config struct {
 	// send. Defaults to 1 MiB.
 	ResendBytes int
 
+	// OnPublish is called by Publish with each event that it accepts, and the context of the call, before the event is recorded.
+	// It may set Extensions and Headers, as package tracing does; it must replace the maps instead of changing them. It must be
+	// quick. A result that can't be published is an error of Publish. Defaults to none.
+	OnPublish func(ctx context.Context, e *rocketflow.Event)
+
 	// Clock gives the ids of events their time, and times the pauses of background work; Postgres' clock decides what is due.
 	// Defaults to the machine's clock.
 	Clock rocketflow.Clock

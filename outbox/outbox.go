@@ -38,6 +38,7 @@ type Outbox struct {
 	config   Config
 	queries  queries.Set
 	listener *Listener
+	hasSent  bool // listener.Sent does something: the copy of the events is only made then
 	log      *slog.Logger
 
 	backlog        backlog
@@ -82,6 +83,7 @@ func New(c Config) (*Outbox, error) {
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.backlog.limit, o.backlog.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.panics.Logger, o.panics.Part = c.Logger, "outbox"
+	o.hasSent = c.Listener != nil && c.Listener.Sent != nil
 	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.panics))
 	return o, nil
 }
@@ -259,10 +261,10 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 }
 
 // newEvents makes events of payloads and reports which of them have no order.
-func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
+func (o *Outbox) newEvents(ctx context.Context, payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
 	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
 	for i, p := range payloads {
-		if events[i], err = o.newEvent(p); err != nil {
+		if events[i], err = o.newEvent(ctx, p); err != nil {
 			return nil, nil, fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
 		}
 		unordered[i] = events[i].Subject == "" || p.EventMeta().Unordered
@@ -270,7 +272,7 @@ func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.E
 	return events, unordered, nil
 }
 
-func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
+func (o *Outbox) newEvent(ctx context.Context, p rocketflow.Payload) (rocketflow.Event, error) {
 	e, err := wire.NewEvent(p)
 	if err != nil {
 		return e, err
@@ -286,5 +288,9 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	e.ID, e.Source = o.stamp(e.ID), o.config.Source
+	if o.config.OnPublish != nil {
+		o.config.OnPublish(ctx, &e)
+		return e, wire.Validate(e)
+	}
 	return e, nil
 }

@@ -325,6 +325,13 @@ func (r *relay) sendGroup(group []relayed) {
 			r.dropOverflow() // while the broker is away the sweep probes with few events
 		}
 	}
+	if r.outbox.hasSent {
+		events := make([]rocketflow.Event, len(group))
+		for i, e := range group {
+			events[i] = e.event
+		}
+		r.outbox.listener.Sent(SentInfo{Events: events, Errs: errs, Path: Relay, Swept: group[0].done != nil, Began: begin, Ended: begin.Add(took)})
+	}
 }
 
 // stop sends the events in memory until ctx ends.

@@ -56,8 +56,8 @@ type Config struct {
 	Transport Transport
 
 	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
-	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. It holds for the transport Own;
-	// rocketmq-client-go has no such limit. Defaults to 16 MiB, four times what brokers with default settings take.
+	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. With the transport ClientGo it
+	// doesn't hold for zlib, which rocketmq-client-go decompresses without a limit. Defaults to 16 MiB, four times what brokers with default settings take.
 	MaxMessage int
 
 	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on

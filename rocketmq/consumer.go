@@ -240,10 +240,13 @@ func (k *consumer) Stop(ctx context.Context) error {
 	return nil
 }
 
-// handle calls the handler until it settles the message. It returns false when stop is closed first.
-func (k *consumer) handle(ctx context.Context, stop <-chan struct{}, d broker.Delivery) bool {
+// caller calls the handler once.
+type caller func(context.Context, broker.Delivery) error
+
+// handle calls the handler, by call, until it settles the message. It returns false when stop is closed first.
+func (k *consumer) handle(ctx context.Context, stop <-chan struct{}, d broker.Delivery, call caller) bool {
 	for attempt := 0; ; attempt++ {
-		err := k.call(ctx, d)
+		err := call(ctx, d)
 		if err == nil {
 			return true
 		}

@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -108,6 +109,18 @@ func newDelivery(topic string, props map[string]string, body []byte) broker.Deli
 		}
 	}
 	return d
+}
+
+// bodyOf returns the decompressed body. With an error it returns the stored one.
+func bodyOf(sysFlag int32, stored []byte, maxBody int) ([]byte, error) {
+	body, err := remoting.Decompress(sysFlag, stored, maxBody)
+	switch {
+	case errors.Is(err, remoting.ErrTooLong):
+		return stored, fmt.Errorf("%w: see MaxMessage in rocketmq.Config", err)
+	case err != nil:
+		return stored, err
+	}
+	return body, nil
 }
 
 // backoff returns the pause after an attempt, counted from 0: it doubles from shortest up to longest, less a random part of up to a quarter,

@@ -153,9 +153,9 @@ func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string
 		switch {
 		case err != nil:
 			return 0, err
-		case p.stored.IsZero() && p.next > middle: // deleted meanwhile
+		case p.record == nil && p.next > middle: // deleted meanwhile
 			low = min(p.next, high)
-		case p.stored.IsZero() || p.stored.UnixMilli() >= t.UnixMilli():
+		case p.record == nil || p.record.Stored.UnixMilli() >= t.UnixMilli():
 			high = middle
 		default:
 			low = middle + 1
@@ -166,9 +166,9 @@ func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string
 
 // pullResult is what the response to a pull of one message says.
 type pullResult struct {
-	begin, end int64     // bounds of the queue
-	next       int64     // offset of the next pull
-	stored     time.Time // of the message; zero: there is none
+	begin, end int64            // bounds of the queue
+	next       int64            // offset of the next pull
+	record     *remoting.Record // nil: there is none
 }
 
 // pullWithSubscription is the system flag of a pull that has its own subscription.
@@ -196,7 +196,7 @@ func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, que
 			return p, err
 		}
 		if len(records) > 0 {
-			p.stored = records[0].Stored
+			p.record = records[0]
 		}
 	}
 	return p, nil

@@ -38,6 +38,17 @@ func (v Version) ordinal() int {
 	return remoting.Version
 }
 
+// description returns the name of the version as a broker says it.
+func (v Version) description() string {
+	switch v {
+	case RocketMQ49:
+		return "V4_9_7"
+	case RocketMQ55:
+		return "V5_5_0"
+	}
+	return "V5_3_3"
+}
+
 // Config configures a [Server]. The zero value is RocketMQ 5.3.3 with its default settings, except that topics are not
 // created automatically.
 type Config struct {

@@ -34,6 +34,14 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.UnregisterClient: (*Server).unregisterClient,
 	remoting.ConsumerList:     (*Server).consumerList,
 
+	remoting.ConsumerConnections: (*Server).consumerConnections,
+	remoting.ProducerConnections: (*Server).producerConnections,
+	remoting.GroupsOfTopic:       (*Server).groupsOfTopic,
+
+	remoting.BrokerConfig:       (*Server).brokerConfig,
+	remoting.UpdateBrokerConfig: (*Server).updateBrokerConfig,
+	remoting.BrokerRuntime:      (*Server).brokerRuntime,
+
 	remoting.SendMessage:      (*Server).sendMessage,
 	remoting.SendMessageV2:    (*Server).sendMessage,
 	remoting.SendBatchMessage: (*Server).sendMessage,

@@ -34,24 +34,25 @@ type Server struct {
 	lifecycle sync.Mutex
 
 	// mu guards the broker's state. It is held while a request is handled, so requests are handled one at a time.
-	mu          sync.Mutex
-	closed      bool
-	stopped     bool // the broker is stopped
-	withdrawn   bool // its routes are removed from the name server
-	paused      bool
-	partitions  []*partition
-	watched     chan struct{} // closed by the next change; nil while Changed was not called
-	flushed     positions
-	random      *rand.Rand
-	schedule    schedule
-	log         commitLog
-	topics      map[string]*topic
-	producers   map[string][]*session // by group, in the order of their registration
-	groups      map[string]*group     // of consumers
-	delayLevels []level               // of delayed messages
-	wheel       wheel
-	halves      halves
-	proxyChecks map[string]struct{} // transaction ids of half messages that were checked through the proxy
+	mu              sync.Mutex
+	closed          bool
+	stopped         bool // the broker is stopped
+	withdrawn       bool // its routes are removed from the name server
+	paused          bool
+	partitions      []*partition
+	watched         chan struct{} // closed by the next change; nil while Changed was not called
+	flushed         positions
+	random          *rand.Rand
+	schedule        schedule
+	log             commitLog
+	topics          map[string]*topic
+	producers       map[string][]*session // by group, in the order of their registration
+	groups          map[string]*group     // of consumers
+	changedSettings map[string]string     // settings that requests have changed and that aren't in config
+	delayLevels     []level               // of delayed messages
+	wheel           wheel
+	halves          halves
+	proxyChecks     map[string]struct{} // transaction ids of half messages that were checked through the proxy
 }
 
 // New starts a server. Call Close when it is no longer needed; in a test use [RunT], which does so.
@@ -61,17 +62,18 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config:      config,
-		clock:       config.Clock,
-		wake:        make(chan struct{}, 1),
-		random:      rand.New(rand.NewPCG(config.Seed, 0)),
-		topics:      map[string]*topic{},
-		producers:   map[string][]*session{},
-		groups:      map[string]*group{},
-		delayLevels: make([]level, len(config.DelayLevels)),
-		wheel:       wheel{},
-		halves:      newHalves(config.Clock.Now()),
-		proxyChecks: map[string]struct{}{},
+		config:          config,
+		clock:           config.Clock,
+		wake:            make(chan struct{}, 1),
+		random:          rand.New(rand.NewPCG(config.Seed, 0)),
+		topics:          map[string]*topic{},
+		producers:       map[string][]*session{},
+		groups:          map[string]*group{},
+		changedSettings: map[string]string{},
+		delayLevels:     make([]level, len(config.DelayLevels)),
+		wheel:           wheel{},
+		halves:          newHalves(config.Clock.Now()),
+		proxyChecks:     map[string]struct{}{},
 	}
 	s.makeSystemTopics()
 	s.flush()

@@ -28,6 +28,7 @@ func newRoot() *cobra.Command {
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoServiceCommand(),
+		newDoctorCommand(),
 		newInspectCommand(),
 		newMigrateCommand(),
 		newOwedCommand(),
@@ -43,6 +44,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
 	root.Example = `  rocketflow dev -- go test ./...                   # Postgres and a broker around a command
   rocketflow demo                                   # a flow of two services, verified
   rocketflow migrate up --schema order_rocketflow   # create or update a service's tables
+  rocketflow doctor                                 # what is wrong, and what mends it
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
   rocketflow inspect event ID                       # what became of an event
   rocketflow redrive retry --consumer billing       # dead letters again

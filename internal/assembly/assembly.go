@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/timeout"
+	"github.com/rocketflow/rocketflow/tracing"
 )
 
 // openTimeout bounds the connection to the broker.
@@ -33,6 +34,7 @@ type Shared struct {
 	Clock   rocketflow.Clock // nil: the machine's
 	Logger  *slog.Logger     // nil: warnings and errors go to stderr
 	Metrics *metrics.Metrics // nil: nothing is counted
+	Tracing *tracing.Tracing // nil: no spans
 }
 
 // OpenClient connects to the broker. While no broker can be reached it succeeds and the client connects later, unless
@@ -83,6 +85,12 @@ func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, err
 	if s.Metrics != nil {
 		c.Listener = outbox.Tee(c.Listener, s.Metrics.Outbox())
 	}
+	if s.Tracing != nil {
+		c.Listener = outbox.Tee(c.Listener, s.Tracing.Outbox())
+		if c.OnPublish == nil {
+			c.OnPublish = s.Tracing.Publish
+		}
+	}
 	o, err := outbox.New(c)
 	if err != nil {
 		return nil, err
@@ -102,6 +110,9 @@ func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
 	c.Source = cmp.Or(c.Source, s.Service)
 	if s.Metrics != nil {
 		c.Listener = timeout.Tee(c.Listener, s.Metrics.Timeout())
+	}
+	if s.Tracing != nil && c.OnArm == nil {
+		c.OnArm = s.Tracing.Publish
 	}
 	return timeout.New(c)
 }
@@ -131,6 +142,9 @@ func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, t
 	if timers != nil {
 		r.Use(timers.Fence)
 	}
+	if s.Tracing != nil {
+		r.Use(s.Tracing.Middleware)
+	}
 	return r, nil
 }
 
@@ -149,6 +163,9 @@ func (s Shared) NewEngine(c saga.Config, router *handlers.Router, transactor roc
 	c.Consumer = cmp.Or(c.Consumer, s.Service)
 	if s.Metrics != nil {
 		c.Listener = saga.Tee(c.Listener, s.Metrics.Saga())
+	}
+	if s.Tracing != nil && c.Around == nil {
+		c.Around = s.Tracing.Transition
 	}
 	return saga.New(c)
 }
