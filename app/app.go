@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/assembly"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -33,7 +34,9 @@ const (
 	PartSagas     Part = "sagas"     // the engine
 	PartConsumers Part = "consumers" // the router
 	PartDoctor    Part = "doctor"    // the examinations of Config.Doctor
-	PartHTTP      Part = "http"      // the server of App.Serve
+	// PartReconciler is there if Config.Reconcile is set.
+	PartReconciler Part = "reconciler"
+	PartHTTP       Part = "http" // the server of App.Serve
 )
 
 // ErrStopped is returned by Start after Stop. New makes an App that can be started.
@@ -65,6 +68,8 @@ type App struct {
 	server   server
 	health   *Health
 	doctor   *doctor.Doctor // nil: none is configured
+	// reconciler is nil unless Config.Reconcile is set.
+	reconciler *operate.Reconciler
 
 	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
 	state     state      // guarded by lifecycle
@@ -118,6 +123,11 @@ func (a *App) build() (err error) {
 	}
 	if a.router, err = shared.NewRouter(c.Handlers, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartConsumers, err}
+	}
+	if c.Reconcile != nil {
+		if a.reconciler, err = shared.NewReconciler(*c.Reconcile); err != nil {
+			return &StartError{PartReconciler, err}
+		}
 	}
 	if a.sagas, err = shared.NewEngine(c.Saga, a.router, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartSagas, err}
@@ -195,6 +205,9 @@ func (a *App) components() []component {
 	}
 	if a.doctor != nil {
 		add(PartDoctor, a.doctor.Start, a.doctor.Stop)
+	}
+	if a.reconciler != nil {
+		add(PartReconciler, a.reconciler.Start, a.reconciler.Stop)
 	}
 	add(PartHTTP, func(ctx context.Context) error { return a.server.start(ctx, a.config.ListenAddr) }, a.server.stop)
 	if a.health != nil {

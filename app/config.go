@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -81,6 +82,10 @@ type Config struct {
 	// see package doctor. Fields that are not set are filled in from this Config. It should have rights that a service needs for
 	// nothing else; what it may not see is not known. Defaults to nil: no examinations.
 	Doctor *doctor.Config
+
+	// Reconcile makes one process of the service compare continuously what was published with what consumers have handled, as
+	// `rocketflow reconcile` does. Set Reconcile.Pools if consumers or publishers have other databases. Defaults to nil: off.
+	Reconcile *operate.ReconcilerConfig
 
 	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
 	// nothing is counted.

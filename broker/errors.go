@@ -31,6 +31,8 @@ var (
 	// ErrUnavailable means that the broker was not reached, has not responded in time, or is too busy. The message may have been
 	// stored. Try again later.
 	ErrUnavailable = errors.New("broker unavailable")
+	// ErrNoMessage means that the broker doesn't hold a message that an Inspector was asked for.
+	ErrNoMessage = errors.New("the broker has no message")
 )
 
 // rejection is an error that matches ErrRejected.

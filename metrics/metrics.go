@@ -11,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -335,13 +336,46 @@ func (m *Metrics) Saga() *saga.Listener {
 	}
 }
 
+// Reconciliation returns the function for operate.ReconcilerConfig.Report that counts under rocketflow_reconciliation. Only the process
+// that reconciles has values for events.
+func (m *Metrics) Reconciliation() func(*operate.Reconciliation, error) {
+	passes := m.counter("reconciliation", "passes_total", "Passes of the reconciliation by outcome.", "outcome")
+	events := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: "reconciliation", Name: "events",
+		Help: "Events that a consumer has not handled, by state: waiting, missing, unknown (waiting or missing). See `rocketflow reconcile`.",
+	}, []string{"service", "consumer", "state"})
+	m.registry.MustRegister(events)
+	return func(x *operate.Reconciliation, err error) {
+		switch {
+		case err != nil:
+			passes.WithLabelValues(outcome(err)).Inc()
+			return
+		case x == nil: // another process reconciles
+			events.Reset()
+			return
+		}
+		passes.WithLabelValues(outcome(nil)).Inc()
+		events.Reset() // of consumers that are gone
+		for i := range x.Consumers {
+			c := &x.Consumers[i]
+			events.WithLabelValues(c.Service, c.Consumer, "waiting").Set(float64(c.Waiting()))
+			events.WithLabelValues(c.Service, c.Consumer, "missing").Set(float64(c.Lost))
+			events.WithLabelValues(c.Service, c.Consumer, "unknown").Set(float64(c.Unknown))
+		}
+	}
+}
+
 // RocketMQ returns the listener for rocketmq.Config that counts under rocketflow_broker.
 func (m *Metrics) RocketMQ() *rocketmq.Listener {
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: "broker", Name: "up", Help: "1 while the driver's own connection to the broker is open, else 0."}, []string{"broker"})
 	m.registry.MustRegister(up)
 	restarts := m.counter("broker", "consumer_restarts_total", "Consumers that were restarted, such as after a broker came back.").WithLabelValues()
 	held := m.counter("broker", "deliveries_held_total", "Messages held for another attempt because their consumer could not take them.", "group")
+	lessSafely := m.counter("broker", "stored_less_safely_total", "Messages that a broker has stored, but not flushed or replicated as it is set to.", "broker", "reason")
 	return &rocketmq.Listener{
+		StoredLessSafely: func(i rocketmq.StoredInfo) {
+			lessSafely.WithLabelValues(i.Broker, string(i.Reason)).Add(float64(i.Messages))
+		},
 		BrokerUp:          func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
 		BrokerDown:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
 		ConsumerRestarted: func(rocketmq.ConsumerInfo) { restarts.Inc() },

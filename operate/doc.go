@@ -10,7 +10,8 @@
 //	...
 //	n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing", Type: "order.closed"})
 //
-// An Operator works on the tables of one schema, which belongs to one service. It needs no running service and none of the
+// An Operator works on the tables of one schema, which belongs to one service; a System reads the schemas of several services
+// together. An Operator needs no running service and none of the
 // packages outbox, handlers, saga and timeout: the processes of the service notice its changes within seconds.
 //
 // # Methods
@@ -23,7 +24,8 @@
 //	Outbox                        Resend
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
-//	Database                      Schemas, Now
+//	Several services              System.Why
+//	Database                      Schemas, Discover, Schema, Now
 //
 // # Filters
 //

@@ -23,7 +23,7 @@ var operateSQL string
 
 // allSQL is every statement of the package.
 func allSQL() string {
-	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL
+	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL
 }
 
 const (
@@ -91,6 +91,9 @@ func New(c Config) (*Operator, error) {
 
 // db runs single statements.
 func (o *Operator) db() lazytx.DB { return lazytx.On(o.config.Pool) }
+
+// Schema returns the schema of the Operator.
+func (o *Operator) Schema() string { return o.config.Schema }
 
 // Now returns the time by the database's clock, which all times in reports are from.
 func (o *Operator) Now(ctx context.Context) (now time.Time, err error) {

@@ -162,9 +162,13 @@ func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]storedEvent, er
 
 // ackChecked acknowledges what check-backs have committed. What fails is retried with other acknowledgements.
 func (o *Outbox) ackChecked(ctx context.Context, r *services, ids []uuid.UUID) ([]struct{}, error) {
-	if err := o.ack(ctx, ids); err != nil {
+	events := make([]acked, len(ids))
+	for i, id := range ids {
+		events[i] = acked{id, byCheckBack}
+	}
+	if err := o.ack(ctx, events); err != nil {
 		for _, id := range ids {
-			r.acks.add(id)
+			r.acks.add(acked{id, byCheckBack})
 		}
 	}
 	return make([]struct{}, len(ids)), nil

@@ -284,7 +284,7 @@ func (p *publication) commitHalves(ctx context.Context) {
 			p.services.relay.offer(h.event)
 			return
 		}
-		p.services.acks.add(h.event.ID)
+		p.services.acks.add(acked{h.event.ID, byHalfMessage})
 	}
 	streams := byStream(p.halves)
 	inParallel(len(streams), func(i int) {

@@ -318,7 +318,7 @@ func (r *relay) sendGroup(group []relayed) {
 		case e.done != nil:
 			e.done(err) // the sweep writes its acknowledgements itself
 		case err == nil:
-			r.acks.add(e.event.ID)
+			r.acks.add(acked{e.event.ID, byRelay})
 		case errors.Is(err, broker.ErrRejected):
 			r.rejections.add(newRejected(e.event, err))
 		default:

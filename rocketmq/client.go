@@ -39,6 +39,7 @@ type Client struct {
 
 	mu                   sync.Mutex
 	closed               bool
+	ensured              map[string]broker.Topic         // the topics of CreateTopics, by their names on the wire
 	sender               sender                          // nil until a broker was reached
 	brokerConns          map[string]*brokerConn          // by the broker's name
 	transactionProducers map[string]*transactionProducer // by the producer group's name on the wire
@@ -77,6 +78,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 		nameServers:          newNameServers(config, repeated.Logger),
 		asyncSlots:           make(chan struct{}, config.MaxAsync),
 		deferred:             deferredCalls{added: make(chan struct{}, 1)},
+		ensured:              map[string]broker.Topic{},
 		brokerConns:          map[string]*brokerConn{},
 		transactionProducers: map[string]*transactionProducer{},
 		consumers:            map[*consumer]struct{}{},

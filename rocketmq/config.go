@@ -71,6 +71,12 @@ type Config struct {
 	// rocketmq-client-go waits no longer than 3 s for a send. Defaults to 3 s.
 	SendTimeout time.Duration
 
+	// RequireReplication makes a send fail, with an error that matches broker.ErrUnavailable, if the broker has stored the message but not
+	// flushed or replicated it as it is set to: a synchronous slave is missing or late, or the disk is. The outbox then sends the
+	// message again, and again until it is as safe as the broker promises. Defaults to false: the message is sent,
+	// Listener.StoredLessSafely is called, and the log has a warning.
+	RequireReplication bool
+
 	// StopQuietPeriod is the minimum time between the last change of a consumer's queues, or its start, and its disconnect by
 	// Consumer.Stop. After it the heartbeats that follow a change have been answered, so that the broker removes the consumer from
 	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular

@@ -292,25 +292,27 @@ func routeOf(topic string) *remoting.Command {
 	return &remoting.Command{Code: remoting.RouteOfTopic, Ext: map[string]string{"topic": topic, "acceptStandardJsonOnly": "true"}}
 }
 
+// replicated returns the names of the brokers that have slaves, or other copies of which one is the master.
+func (n *nameServers) replicated(ctx context.Context) (map[string]bool, error) {
+	cluster, err := n.cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	replicated := map[string]bool{}
+	for name, b := range cluster.Brokers {
+		replicated[name] = len(b.Addresses) > 1
+	}
+	return replicated, nil
+}
+
 // masters returns the addresses of all brokers' masters by the broker's name.
 func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
 	if !n.listsBrokers {
 		return n.learnedMasters(), nil
 	}
-	r, err := n.call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
-	var refused *remoting.ResponseError
-	if errors.As(err, &refused) && refused.Code == remoting.NotSupported {
-		return nil, valid.Wrap("rocketmq.Config.Profile", "the servers don't list the brokers, as a proxy or a cloud: set the profile of what NameServers lead to", err)
-	}
+	cluster, err := n.cluster(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list brokers: %w", err)
-	}
-	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(r.Body, &cluster); err != nil {
-		return nil, fmt.Errorf("list brokers: %w: %w", broker.ErrUnavailable, err)
-	}
-	if len(cluster.Brokers) > maxBrokers {
-		return nil, fmt.Errorf("list brokers: %w: %w response: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(cluster.Brokers), maxBrokers)
+		return nil, err
 	}
 	masters := map[string]string{}
 	for name, b := range cluster.Brokers {
@@ -319,6 +321,25 @@ func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return masters, nil
+}
+
+// cluster returns all brokers, by name.
+func (n *nameServers) cluster(ctx context.Context) (cluster remoting.Cluster, err error) {
+	r, err := n.call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) && refused.Code == remoting.NotSupported {
+		return cluster, valid.Wrap("rocketmq.Config.Profile", "the servers don't list the brokers, as a proxy or a cloud: set the profile of what NameServers lead to", err)
+	}
+	if err != nil {
+		return cluster, fmt.Errorf("list brokers: %w", err)
+	}
+	if err := remoting.DecodeJSON(r.Body, &cluster); err != nil {
+		return cluster, fmt.Errorf("list brokers: %w: %w", broker.ErrUnavailable, err)
+	}
+	if len(cluster.Brokers) > maxBrokers {
+		return cluster, fmt.Errorf("list brokers: %w: %w response: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(cluster.Brokers), maxBrokers)
+	}
+	return cluster, nil
 }
 
 // Resolve implements the NsResolver of rocketmq-client-go, which calls it when a producer or consumer is made and every two minutes. It

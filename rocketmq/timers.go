@@ -44,6 +44,7 @@ const (
 	version500 = 412 // its first snapshot
 	version532 = 477
 	version540 = 493
+	version550 = 513
 )
 
 // dueMillis returns an instant in Unix milliseconds, rounded up: a message must not be early.

@@ -41,7 +41,7 @@ func requestTopics(c *conversation) {
 	route("route of an unknown topic", c.name("nowhere"))
 	c.requestOn(c.names, "route without a topic", remoting.RouteOfTopic, nil)
 	route("route of the pattern of topics", "TBW102")
-	c.requestOn(c.names, "an unknown request to the name server", 99999, nil)
+	c.unanswered("an unknown request to the name server", c.names, 99999)
 	c.request("an unknown request to the broker", 99999, nil)
 	c.requestOn(c.names, "cluster", remoting.ClusterInfo, nil)
 	c.request("a route of the broker", remoting.RouteOfTopic, fields{"topic": c.name("nowhere")})
@@ -273,11 +273,7 @@ func requestTimers(c *conversation) {
 	send("delete in the past", "TIMER_DELIVER_MS", in(-time.Hour), "TIMER_DEL_UNIQKEY", topic+"+none")
 	send("delete", "TIMER_DELIVER_MS", in(time.Hour), "TIMER_DEL_UNIQKEY", topic+"+none")
 	send("delete without an instant", "TIMER_DEL_UNIQKEY", topic+"+none")
-	c.until("what came", func() bool {
-		a := c.call(c.one, remoting.MaxOffset, fields{"topic": topic, "queueId": "0"})
-		n, err := strconv.Atoi(a.Ext["offset"])
-		return err == nil && n >= 9
-	})
+	c.stored(topic, 0, 9)
 	c.request("pull", remoting.PullMessage, pulling(c.name("timers-reader"), topic, 0))
 
 	h := send("timer to recall", "TIMER_DELIVER_MS", in(time.Hour)).Ext["recallHandle"]

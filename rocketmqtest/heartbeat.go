@@ -102,6 +102,9 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 			s.notifyMembers(g)
 		}
 	}
+	if s.is4() {
+		return r.respond()
+	}
 	return r.respond("IS_SUPPORT_HEART_BEAT_V2", "true", "IS_SUB_CHANGE", "true")
 }
 

@@ -34,7 +34,9 @@ func (s *Server) queryOffset(r *request) *remoting.Command {
 	}
 	// A group without an offset starts at 0 if the queue still has its first message.
 	switch {
-	case r.Ext["setZeroIfNotFound"] == "false":
+	case s.is4() && (q == nil || q.first == 0):
+		return r.respondOffset(0)
+	case r.Ext["setZeroIfNotFound"] == "false" && !s.is4():
 		return r.refuse(remoting.QueryNotFound, "Not found, do not set to zero, maybe this group boot first")
 	case q != nil && q.first == 0 && q.end() > 0:
 		return r.respondOffset(0)
@@ -44,6 +46,15 @@ func (s *Server) queryOffset(r *request) *remoting.Command {
 
 // updateOffset commits an offset of a group (15). One for a queue that doesn't exist is accepted and lost.
 func (s *Server) updateOffset(r *request) *remoting.Command {
+	if s.is4() { // checks nothing
+		if refusal := r.requireNumbers("queueId", "commitOffset"); refusal != nil {
+			return refusal
+		}
+		if q, _ := s.queueOf(r); q != nil {
+			s.group(r.Ext["consumerGroup"]).offsets[q] = r.number("commitOffset")
+		}
+		return r.respond()
+	}
 	if refusal := r.requireFields("topic"); refusal != nil {
 		return refusal
 	}
@@ -65,6 +76,21 @@ func (s *Server) updateOffset(r *request) *remoting.Command {
 	return r.respond()
 }
 
+// allConsumerOffsets responds with the committed offsets of all groups (43), by topic@group and by queue.
+func (s *Server) allConsumerOffsets(r *request) *remoting.Command {
+	all := map[string]map[int]int64{}
+	for name, g := range s.groups {
+		for q, offset := range g.offsets {
+			of := q.topic.name + "@" + name
+			if all[of] == nil {
+				all[of] = map[int]int64{}
+			}
+			all[of][q.id] = offset
+		}
+	}
+	return r.respondJSON(map[string]any{"offsetTable": all})
+}
+
 // maxOffset responds with the offset of a queue's next message (30).
 func (s *Server) maxOffset(r *request) *remoting.Command {
 	return s.offsetIn(r, (*queue).end)
@@ -83,6 +109,9 @@ func (s *Server) searchOffset(r *request) *remoting.Command {
 	at := time.UnixMilli(r.number("timestamp"))
 	return s.offsetIn(r, func(q *queue) int64 {
 		i := sort.Search(len(q.entries), func(i int) bool { return !q.entries[i].stored.Before(at) })
+		if s.is4() && i > 0 && (i == len(q.entries) || at.Sub(q.entries[i-1].stored) <= q.entries[i].stored.Sub(at)) {
+			i-- // the nearest, which may be older
+		}
 		return q.first + int64(i)
 	})
 }

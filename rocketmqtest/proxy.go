@@ -58,7 +58,7 @@ func (s *Server) routeByProxy(r *request) *remoting.Command {
 
 // sendByProxy stores a message or a batch whose type is the topic's (10, 310, 320).
 func (s *Server) sendByProxy(r *request) *remoting.Command {
-	h, refusal := decodeSend(r)
+	h, refusal := s.decodeSend(r)
 	if refusal != nil {
 		return refusal
 	}

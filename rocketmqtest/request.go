@@ -57,6 +57,7 @@ var brokerHandlers = map[remoting.Code]handler{
 
 	remoting.QueryConsumerOffset:  (*Server).queryOffset,
 	remoting.UpdateConsumerOffset: (*Server).updateOffset,
+	remoting.AllConsumerOffsets:   (*Server).allConsumerOffsets,
 	remoting.MaxOffset:            (*Server).maxOffset,
 	remoting.MinOffset:            (*Server).minOffset,
 	remoting.SearchOffset:         (*Server).searchOffset,
@@ -89,6 +90,9 @@ func (r *request) reply(answer *remoting.Command) {
 func (s *Server) handle(r *request) *remoting.Command {
 	e := r.from.endpoint
 	h := e.handlers[r.Code]
+	if h == nil && e == s.nameServer && s.is4() {
+		return nil // the name server of RocketMQ 4 doesn't respond
+	}
 	if h == nil {
 		s.config.Logger.Warn("request code is not supported; the client gets an error", "code", r.Code)
 		return r.Answer(remoting.NotSupported, fmt.Sprintf(" request type %d not supported", r.Code))

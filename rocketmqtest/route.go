@@ -10,12 +10,16 @@ const (
 // brokerData is a broker in a route.
 type brokerData struct {
 	remoting.BrokerData
-	ActingMaster bool `json:"enableActingMaster"`
+	ActingMaster *bool `json:"enableActingMaster,omitempty"` // nil in RocketMQ 4
 }
 
 // brokerData describes this broker, which clients reach at an address.
 func (s *Server) brokerData(address string) brokerData {
-	return brokerData{BrokerData: remoting.BrokerData{Cluster: clusterName, Name: s.config.Name, Addresses: map[string]string{"0": address}}}
+	b := brokerData{BrokerData: remoting.BrokerData{Cluster: clusterName, Name: s.config.Name, Addresses: map[string]string{"0": address}}}
+	if !s.is4() {
+		b.ActingMaster = new(bool)
+	}
+	return b
 }
 
 // routeOfTopic responds with the route of a topic (105).

@@ -32,11 +32,13 @@ func newRoot() *cobra.Command {
 		newInspectCommand(),
 		newMigrateCommand(),
 		newOwedCommand(),
+		newReconcileCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
 		newSagaCommand(),
 		newTopicsCommand(),
 		newVersionCommand(),
+		newWhyCommand(),
 	)
 	root.Long = `Runs rocketflow's servers on this machine, migrates a service's tables, shows what is in them, and does what operators do.
 
@@ -47,6 +49,8 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow doctor                                 # what is wrong, and what mends it
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
   rocketflow inspect event ID                       # what became of an event
+  rocketflow why ID                                 # what an event, an order or a saga waits for
+  rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
   rocketflow owed redirect --topic order --to orders
   rocketflow topics --service shop --topic orders   # what to create where clients don't

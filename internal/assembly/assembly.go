@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -146,6 +147,24 @@ func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, t
 		r.Use(s.Tracing.Middleware)
 	}
 	return r, nil
+}
+
+// NewReconciler builds the reconciler.
+func (s Shared) NewReconciler(c operate.ReconcilerConfig) (*operate.Reconciler, error) {
+	s.fill(&c.Pool, &c.Schema, &c.Clock, &c.Logger)
+	if c.Broker == nil {
+		c.Broker = s.Client
+	}
+	if s.Metrics != nil {
+		own, count := c.Report, s.Metrics.Reconciliation()
+		c.Report = func(x *operate.Reconciliation, err error) {
+			count(x, err)
+			if own != nil {
+				own(x, err)
+			}
+		}
+	}
+	return operate.NewReconciler(c)
 }
 
 // NewEngine builds the engine of sagas.

@@ -27,6 +27,7 @@ const (
 	ConsumersChanged      Code = 40
 	LockQueues            Code = 41
 	UnlockQueues          Code = 42
+	AllConsumerOffsets    Code = 43
 	RouteOfTopic          Code = 105
 	ClusterInfo           Code = 106
 	AllGroups             Code = 201
@@ -44,6 +45,7 @@ const (
 	SendBatchMessage      Code = 320
 	ResumeCheck           Code = 323
 	RecallMessage         Code = 370
+	SyncStates            Code = 1006
 	CreateUser            Code = 3001
 	CreateACL             Code = 3006
 )

@@ -47,8 +47,11 @@ func (e *ResponseError) meaning() error {
 		}
 		return broker.ErrIllegal
 	case SystemError:
-		if strings.Contains(e.Remark, "timer message is not enabled") {
+		switch {
+		case strings.Contains(e.Remark, "timer message is not enabled"):
 			return broker.ErrNoTimers
+		case strings.Contains(e.Remark, "AclException"): // a refusal by RocketMQ 4
+			return broker.ErrUnauthorized
 		}
 		return broker.ErrUnavailable
 	case SystemBusy, ServiceNotAvailable, FlushDiskTimeout, FlushSlaveTimeout, SlaveNotAvailable:
