@@ -157,6 +157,14 @@ func (a *App) Router() *handlers.Router { return a.router }
 // Timeouts returns the scheduler of timeouts.
 func (a *App) Timeouts() *timeout.Scheduler { return a.timeouts }
 
+// Requirements returns the topics and consumer groups that the service needs at the broker, as the profile of Config.RocketMQ wants them:
+// those of Config and of the handlers and sagas that are registered, and rocketflow's own. Where topics can't be created by clients, print
+// them for whoever creates them. Start isn't needed. The error matches broker.ErrIllegal if the profile doesn't allow a name.
+func (a *App) Requirements() (rocketmq.Requirements, error) {
+	c := a.config
+	return assembly.Parts{Service: c.Service, RocketMQ: c.RocketMQ, Outbox: c.Outbox, Topics: c.topics(), Router: a.router}.Requirements()
+}
+
 // Sagas returns the engine of sagas. Register definitions with it, by saga.Register, before Start.
 func (a *App) Sagas() *saga.Engine { return a.sagas }
 

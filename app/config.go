@@ -55,6 +55,7 @@ type Config struct {
 	Topics []broker.Topic
 
 	// CreateTopics makes Start create Topics, Saga.TimeoutTopic and rocketflow.MissingEventsTopic where they are missing.
+	// A profile of RocketMQ with which clients can't create topics (RocketMQ.Profile) refuses it: see App.Requirements.
 	// Defaults to false: a missing topic is an error that matches broker.ErrTopicNotFound. rocketflow.MissingEventsTopic is
 	// not verified then; without it consumers can't request events that they miss.
 	CreateTopics bool

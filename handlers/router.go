@@ -125,6 +125,22 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 	r.handlers[consumer][key] = fn
 }
 
+// Subscriptions returns the groups of the registered consumers and the topics that each reads, sorted by group. The other fields are
+// zero.
+func (r *Router) Subscriptions() []broker.Subscription {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []broker.Subscription
+	for _, consumer := range slices.Sorted(maps.Keys(r.handlers)) {
+		topics := map[string]struct{}{}
+		for route := range r.handlers[consumer] {
+			topics[route.Topic] = struct{}{}
+		}
+		all = append(all, broker.Subscription{Group: r.cfg.GroupPrefix + consumer, Topics: slices.Sorted(maps.Keys(topics))})
+	}
+	return all
+}
+
 // Configure sets the options of a consumer. A zero field takes the Router's value. Start returns an error if they are
 // invalid.
 func (r *Router) Configure(consumer string, c ConsumerConfig) {
@@ -202,6 +218,10 @@ func (r *Router) subscribe(ctx context.Context, consumers []*consumer) error {
 				Group: r.cfg.GroupPrefix + c.name, Topics: c.topics(), MaxInFlight: c.opts.MaxInFlight, Begin: c.begin(),
 			}
 			subscription, err := r.cfg.Broker.Subscribe(ctx, s, c.receive)
+			if errors.Is(err, broker.ErrBeginsOldest) { // events that were recorded before the Begin are skipped one by one
+				s.Begin = broker.BeginOldest()
+				subscription, err = r.cfg.Broker.Subscribe(ctx, s, c.receive)
+			}
 			if err != nil {
 				errs[i] = fmt.Errorf("subscribe %s to %v: %w", s.Group, s.Topics, err)
 				return

@@ -23,7 +23,7 @@
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
-//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog
+//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Database                      Schemas, Discover, Schema, Now
 //

@@ -117,6 +117,38 @@ func (o *Operator) Schemas(ctx context.Context, limit int) ([]string, error) {
 	return list, nil
 }
 
+// Usage is what the processes of a service have used so far, by what they have recorded: the topics of handlers and of events that have an
+// order. Topics of other events aren't among them.
+type Usage struct {
+	Service   string   `json:"service"` // empty: none has claimed the schema
+	Consumers []string `json:"consumers"`
+	Topics    []string `json:"topics"`
+}
+
+// Usage reports which topics and consumers a service has used.
+func (o *Operator) Usage(ctx context.Context) (*Usage, error) {
+	var u Usage
+	err := o.read(ctx, func(s snapshot) error {
+		type entry struct{ kind, name string }
+		entries, err := collect(ctx, s, "Usage", func(row pgx.CollectableRow, e *entry) error { return row.Scan(&e.kind, &e.name) }, maxRows)
+		for _, e := range entries {
+			switch e.kind {
+			case "service":
+				u.Service = e.name
+			case "consumer":
+				u.Consumers = append(u.Consumers, e.name)
+			case "topic":
+				u.Topics = append(u.Topics, e.name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what the service uses: %w", err)
+	}
+	return &u, nil
+}
+
 // snapshot reads one state of the database.
 type snapshot struct {
 	tx  pgx.Tx

@@ -17,7 +17,7 @@ func TestReportsReadByIndex(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
 	args := map[string][]any{
-		"Now": {}, "Schemas": {5}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()}, "Discarded": {uuid.NewString()},
+		"Now": {}, "Schemas": {5}, "Usage": {10}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()}, "Discarded": {uuid.NewString()},
 		"EventConsumers": {uuid.NewString(), "s", "t", "u", int64(1) << 40, 10},
 		"Streams":        {"u", "", 10}, "Positions": {"u", "", 10, 10}, "ParkedInStream": {"u", "", 10},
 		"StreamEvents": {"u", []string{"s"}, []string{"t"}, 10},
@@ -31,7 +31,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"TimeoutsNext":      {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
-	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer", "Seq Scan on pg_namespace"}
+	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on installation", "Seq Scan on pg_namespace"}
 	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL, schema) {
 		values, ok := args[name]
 		if !ok {

@@ -59,7 +59,7 @@ type Outbox struct {
 // services are the background services of an outbox, which exist between Start and Stop.
 type services struct {
 	database   string
-	producer   broker.TransactionProducer
+	producer   broker.TransactionProducer // nil if the broker has no half messages; then paths chooses none
 	paths      *pathSelector
 	acks       *acker
 	rejections *batcher[rejectedEvent]
@@ -137,6 +137,10 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 		}
 		return d, done
 	})
+	path := o.config.Path
+	if errors.Is(err, broker.ErrNoHalfMessages) {
+		path, err = Relay, o.acceptRelay(err)
+	}
 	if err != nil {
 		s.acks.stop(ctx)
 		s.retention.stop()
@@ -144,11 +148,22 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	}
 	s.rejections = o.startRejections()
 	s.relay = o.startRelay(s)
-	s.paths = o.newPathSelector(s.relay)
+	s.paths = o.newPathSelector(path, s.relay)
 	s.sweep = o.startSweep(s)
 	s.resender = o.startResender(s.database)
-	s.discards = o.startDiscardReporter(s.database)
+	if s.producer != nil {
+		s.discards = o.startDiscardReporter(s.database)
+	}
 	return s, nil
+}
+
+// acceptRelay returns an error if Config.Path doesn't allow the relay path, which is the only one because of reason.
+func (o *Outbox) acceptRelay(reason error) error {
+	if o.config.Path == HalfMessages {
+		return valid.Wrap("outbox.Config.Path", "half messages can't be used: want Auto or Relay", reason)
+	}
+	o.log.Info("half messages aren't used with this broker; events are sent after their commit", "error", reason)
+	return nil
 }
 
 // Stop closes the connection for check-backs, sends the events in the relay's memory and writes acknowledgements, until ctx
@@ -165,7 +180,10 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	s.resender.stop(ctx)
 	s.discards.stop(ctx)
 	s.sweep.stop()
-	err := s.producer.Close(ctx)
+	var err error
+	if s.producer != nil {
+		err = s.producer.Close(ctx)
+	}
 	s.relay.stop(ctx)
 	s.acks.stop(ctx)
 	s.rejections.stop(ctx)

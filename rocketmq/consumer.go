@@ -16,7 +16,6 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
-	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 const (
@@ -65,14 +64,23 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		s.Topics[i] = c.config.wireName(topic)
 	}
 	switch {
-	case !valid.IsGroup(s.Group):
-		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as the name of a group", broker.ErrIllegal))
 	case len(s.Topics) == 0:
 		return fail(fmt.Errorf("%w: no topic", broker.ErrIllegal))
 	case s.MaxInFlight < 1 || s.MaxInFlight > 100_000:
 		return fail(fmt.Errorf("%w: MaxInFlight %d: want 1 to 100,000", broker.ErrIllegal, s.MaxInFlight))
 	case s.MaxBuffered < 1 || s.MaxBuffered > 65_535:
 		return fail(fmt.Errorf("%w: MaxBuffered %d: want 1 to 65,535", broker.ErrIllegal, s.MaxBuffered))
+	}
+	if err := c.config.Profile.checkGroup(s.Group); err != nil {
+		return fail(err)
+	}
+	for _, topic := range s.Topics {
+		if err := c.config.Profile.checkTopic(topic); err != nil {
+			return fail(err)
+		}
+	}
+	if err := c.config.Profile.refusesBegin(s.Begin); err != nil {
+		return fail(fmt.Errorf("%w: %w", broker.ErrBeginsOldest, err))
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight)}
 	first, err := k.start(ctx)

@@ -57,6 +57,15 @@
 // the response, answers check-backs, creates topics, checks a group's grants, and notices within a second that a broker is down or up. A
 // consumer of Own has further connections, so that what it pulls doesn't delay these.
 //
+// # Kinds of RocketMQ
+//
+// [Config].Profile says what the addresses lead to: Apache RocketMQ 5 or 4, its proxy, or a cloud's. [Profile.Facts] is what is known of each
+// kind, with a source for each fact (TestFactsHaveSources), and docs/clouds.md has it as tables. What a kind can't do is refused with an
+// error that names the profile and the reason (TestProfileRefusesAtTheStart in package app), or done in another way: brokers are found in the
+// routes of topics where the cluster can't be asked for them (TestConsumerFollowsABrokerToItsNewAddress), half messages and timers fail with
+// broker.ErrNoHalfMessages and broker.ErrNoTimers, for which package outbox has the relay and package timeout has Postgres
+// (TestServiceBehindAProxy in package app), and a sharding key goes into a property of the driver's own (TestShardingKeysThroughAProxy).
+//
 // # Messages of other clients
 //
 // Messages of RocketMQ's other clients are delivered with what they say: without a tag, keys or properties, delayed, transactional, members

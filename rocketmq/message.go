@@ -1,6 +1,7 @@
 package rocketmq
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,7 +23,7 @@ const maxProperties = remoting.MaxProperties - 1024
 
 // wireProperties returns all properties of a message on the wire: the user's and those that stand for its other fields. The error
 // matches broker.ErrRejected and says why the message can't be sent.
-func wireProperties(m broker.Message) (map[string]string, error) {
+func (c Config) wireProperties(m broker.Message) (map[string]string, error) {
 	if m.Topic == "" || len(m.Topic) > remoting.MaxTopic {
 		return nil, fmt.Errorf("%w: topic %s: want 1 to %d bytes", broker.ErrIllegal, printable.Quote(m.Topic, printable.Name), remoting.MaxTopic)
 	}
@@ -64,7 +65,7 @@ func wireProperties(m broker.Message) (map[string]string, error) {
 		{primitive.PropertyUniqueClientMessageIdKeyIndex, m.ID},
 		{primitive.PropertyTags, m.Tag},
 		{primitive.PropertyKeys, strings.Join(m.Keys, primitive.PropertyKeySeparator)},
-		{primitive.PropertyShardingKey, m.ShardingKey},
+		{c.Profile.shardingKeyProperty(), m.ShardingKey},
 	} {
 		if err := set(own[0], own[1]); err != nil {
 			return nil, err
@@ -85,6 +86,9 @@ func newMessageID() string {
 	return fmt.Sprintf("%X", id[:])
 }
 
+// messageGroup is the property with the sharding key of messages that came by gRPC.
+const messageGroup = "__SHARDINGKEY"
+
 // newDelivery returns a stored message with the properties that users may set; the reserved ones become its other fields.
 func newDelivery(topic string, props map[string]string, body []byte) broker.Delivery {
 	d := broker.Delivery{Message: broker.Message{
@@ -92,7 +96,7 @@ func newDelivery(topic string, props map[string]string, body []byte) broker.Deli
 		Topic:       topic,
 		Tag:         props[primitive.PropertyTags],
 		Keys:        strings.Fields(props[primitive.PropertyKeys]),
-		ShardingKey: props[primitive.PropertyShardingKey],
+		ShardingKey: cmp.Or(props[primitive.PropertyShardingKey], props[ShardingKeyProperty], props[messageGroup]),
 		Properties:  map[string]string{},
 		Body:        body,
 	}}

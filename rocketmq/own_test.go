@@ -549,12 +549,24 @@ func TestOperatorsHaveAMessageHandled(t *testing.T) {
 // sends and consumers follow within seconds.
 func TestConsumerFollowsABrokerToItsNewAddress(t *testing.T) {
 	t.Parallel()
+	for _, profile := range []rocketmq.Profile{rocketmq.Apache5, rocketmq.HuaweiDMS4} { // by the list of brokers, and by routes alone
+		t.Run(profile.String(), func(t *testing.T) {
+			t.Parallel()
+			testFollows(t, profile)
+		})
+	}
+}
+
+func testFollows(t *testing.T, profile rocketmq.Profile) {
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("topic", 2)
 	second := newFront(t, mq, nil)
 	first := newFront(t, mq, nil)
 	var moved atomic.Bool
-	names := newFront(t, mq, func(_, response *remoting.Command) {
+	names := newFront(t, mq, func(request, response *remoting.Command) {
+		if request.Code == remoting.ClusterInfo && !profile.Facts().ListsBrokers.Is {
+			response.Code, response.Body = remoting.NotSupported, nil
+		}
 		address := first.address
 		if moved.Load() {
 			address = second.address
@@ -562,7 +574,9 @@ func TestConsumerFollowsABrokerToItsNewAddress(t *testing.T) {
 		response.Body = bytes.ReplaceAll(response.Body, []byte(mq.BrokerAddr()), []byte(address))
 	})
 	names.asIs = true
-	c := own(t, names.address)
+	c := open(t, func(c *rocketmq.Config) {
+		c.NameServers, c.Transport, c.Profile = []string{names.address}, rocketmq.Own, profile
+	})
 	came, _ := collect(t, c, "group", "topic")
 	send := func(body string) error {
 		_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte(body)})

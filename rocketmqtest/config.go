@@ -64,11 +64,16 @@ type Config struct {
 	// Defaults to RocketMQ53.
 	Version Version
 
+	// Proxy starts a proxy in front of the name server and the broker, like RocketMQ's own of version 5 on its remoting port, at
+	// [Server.ProxyAddr]. It serves fewer requests, forwards none that doesn't name the broker, takes messages of the topic's type only,
+	// and drops ends of half messages, to which it responds with success. What clients send to Addr and BrokerAddr passes it by.
+	Proxy bool
+
 	// DMS makes scheduled messages work as in Huawei Cloud's DMS: by the properties __STARTDELIVERTIME and
 	// __CANCEL_SCHEDULED_MSG instead of RocketMQ's timer properties.
 	DMS bool
 
-	// Credentials maps the access key of each user to its secret. Requests to the broker that no user has signed are refused.
+	// Credentials maps the access key of each user to its secret. Requests to the broker or the proxy that no user has signed are refused.
 	// Defaults to no authentication.
 	Credentials map[string]string
 

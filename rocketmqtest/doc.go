@@ -47,6 +47,8 @@
 //   - FastForward affects stored messages: timers, delays, the age of half messages. Connections, heartbeats, long polls and
 //     locks follow real time, as the clients do that hold them. The born timestamp of what clients send is translated.
 //   - There are no permissions: a user with valid credentials may do anything.
+//   - The proxy of [Config].Proxy is stateless beside the broker, so a restart of the broker removes the members of groups that came
+//     through it, too; and it responds to every request in order.
 //   - With [Config].TLS it takes TLS connections only, without it none. A real one takes both by default, with a certificate of its
 //     own making.
 package rocketmqtest

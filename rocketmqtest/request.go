@@ -106,6 +106,11 @@ func (s *Server) handle(r *request) *remoting.Command {
 		return refusal
 	}
 	defer s.changed()
+	if e == s.proxy {
+		if refusal := s.proxyRefuses(r); refusal != nil {
+			return refusal
+		}
+	}
 	return h(s, r)
 }
 

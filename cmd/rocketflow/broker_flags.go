@@ -32,6 +32,10 @@ func (f *brokerFlags) open(ctx context.Context) (*rocketmq.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	profile, err := app.ProfileFromEnv(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
 	transport, err := app.TransportFromEnv(os.Getenv)
 	if err != nil {
 		return nil, err
@@ -39,7 +43,7 @@ func (f *brokerFlags) open(ctx context.Context) (*rocketmq.Client, error) {
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
 		NameServers: strings.Split(cmp.Or(f.nameServers, os.Getenv("ROCKETMQ_NAMESRV")), ";"),
 		Namespace:   cmp.Or(f.namespace, os.Getenv("ROCKETMQ_NAMESPACE")), Service: "rocketflow-cli",
-		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Transport: transport,
+		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Profile: profile, Transport: transport,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to RocketMQ: %w", err)

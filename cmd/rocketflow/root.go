@@ -36,6 +36,7 @@ func newRoot() *cobra.Command {
 		newRedriveCommand(),
 		newResendCommand(),
 		newSagaCommand(),
+		newTopicsCommand(),
 		newVersionCommand(),
 		newWhyCommand(),
 	)
@@ -52,6 +53,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
   rocketflow owed redirect --topic order --to orders
+  rocketflow topics --service shop --topic orders   # what to create where clients don't
   rocketflow resend --since 2h                      # after a broker lost messages`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
@@ -75,6 +76,12 @@ func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, err
 	c.Source = cmp.Or(c.Source, s.Service)
 	if c.Topics == nil {
 		c.Topics = topics
+	}
+	if s.Client != nil {
+		profile := s.Client.Profile()
+		if limit := profile.Facts().MaxBody; limit.Is > 0 && c.MaxBody > limit.Is {
+			return nil, valid.Fieldf("outbox.Config.MaxBody", "%d: want at most %d (profile %s, %s)", c.MaxBody, limit.Is, profile, limit.Source)
+		}
 	}
 	if s.Metrics != nil {
 		c.Listener = outbox.Tee(c.Listener, s.Metrics.Outbox())

@@ -61,6 +61,7 @@ const (
 	FlushSlaveTimeout   Code = 12
 	MessageIllegal      Code = 13
 	ServiceNotAvailable Code = 14
+	VersionNotSupported Code = 15
 	NoPermission        Code = 16
 	TopicNotExist       Code = 17
 	PullNotFound        Code = 19
