@@ -103,7 +103,9 @@ func TestOnRocketMQ(t *testing.T) {
 		if i%3 == 0 {
 			due = due.Add(5 * time.Minute) // bought in time on any machine
 		}
-		check(box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error { return carts.Begin(ctx, tx, keys[i], cart{keys[i], due}) }))
+		check(box.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+			return carts.Begin(ctx, tx, keys[i], cart{keys[i], due})
+		}))
 	}
 	for i, key := range keys {
 		buy := func() error {
