@@ -68,6 +68,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	s.WaitExpired(saga.WaitInfo{Saga: "order"})
 	m.Reconciliation()(&operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Consumer: "billing", Lost: 1}}}, nil)
 	r := m.RocketMQ()
+	r.StoredLessSafely(rocketmq.StoredInfo{Topic: "orders", Reason: rocketmq.FlushTimeout})
 	r.BrokerUp(rocketmq.BrokerInfo{Broker: "broker-a"})
 	r.ConsumerRestarted(rocketmq.ConsumerInfo{})
 	r.HandlerFailed(rocketmq.HandlerInfo{Group: "g"})
