@@ -410,17 +410,32 @@ func TestHeadersAreBinaryWhereTheBrokerTakesThem(t *testing.T) {
 	}
 }
 
-// TestStoredLessSafelyIsAnError: a broker that has stored a message, but not as safely as it is set to, has not confirmed it.
-func TestStoredLessSafelyIsAnError(t *testing.T) {
+// TestStoredLessSafelyIsTold: a message that is stored, but not as safely as the broker is set to, is sent and told, and an error only
+// where Config asks for it.
+func TestStoredLessSafelyIsTold(t *testing.T) {
 	t.Parallel()
-	for code := 10; code <= 12; code++ {
-		mq := rocketmqtest.RunT(t)
-		mq.CreateTopic("topic", 1)
-		c := own(t, mq.Addr())
-		mq.Control(rocketmqtest.Once("SEND_MESSAGE_V2", rocketmqtest.Respond(code, "no slave")))
-		_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("x")})
-		if !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) || !strings.Contains(err.Error(), "stored") {
-			t.Errorf("code %d: got %v", code, err)
+	for code, want := range map[int]rocketmq.StoredReason{10: rocketmq.FlushTimeout, 11: rocketmq.SlaveMissing, 12: rocketmq.SlaveTimeout} {
+		for _, strict := range []bool{false, true} {
+			mq := rocketmqtest.RunT(t)
+			mq.CreateTopic("topic", 1)
+			told := make(chan rocketmq.StoredInfo, 10)
+			c := own(t, mq.Addr(), func(c *rocketmq.Config) {
+				c.RequireReplication = strict
+				c.Listener = &rocketmq.Listener{StoredLessSafely: func(i rocketmq.StoredInfo) { told <- i }}
+			})
+			mq.Control(rocketmqtest.Once("SEND_MESSAGE_V2", rocketmqtest.Recode(code, "no slave")))
+			_, err := c.Send(t.Context(), broker.Message{Topic: "topic", Body: []byte("x")})
+			if failed := errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected) && strings.Contains(err.Error(), "stored"); failed != strict || !strict && err != nil {
+				t.Errorf("code %d, RequireReplication %v: got %v", code, strict, err)
+			}
+			select {
+			case i := <-told:
+				if i.Reason != want || i.Messages != 1 || i.Topic != "topic" {
+					t.Errorf("code %d is told as %+v, want %s", code, i, want)
+				}
+			default:
+				t.Errorf("code %d, RequireReplication %v: not told", code, strict)
+			}
 		}
 	}
 }
