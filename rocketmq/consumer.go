@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -110,7 +111,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 
 // start checks the grants, sets the group's first offsets, and starts an instance, which a broker lists when start returns.
 func (k *consumer) start(ctx context.Context) (instance, error) {
-	if err := k.checkGrants(ctx); err != nil {
+	if err := k.checkGrants(ctx, true); err != nil {
 		return nil, err
 	}
 	if err := k.setStart(ctx); err != nil {
@@ -133,10 +134,15 @@ func (k *consumer) start(ctx context.Context) (instance, error) {
 	return next, nil
 }
 
-// checkGrants requests the group's offset, and a message, from each broker that holds a topic of the subscription. Without a grant the
-// broker refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message. RocketMQ 4.9 checks
-// no grants for the offset.
-func (k *consumer) checkGrants(ctx context.Context) error {
+// noQueue is the number of a queue that no topic has.
+const noQueue = math.MaxInt32
+
+// checkGrants requests the group's offset, and tries a pull, at each broker that holds a topic of the subscription. Without a grant the
+// broker refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message.
+//
+// ACL 1.0, of RocketMQ 4 and the first 5, checks no grants for the offset. But a pull may take from the group's members what RocketMQ 5
+// tells only once, see look: there it names a queue that doesn't exist, and only at the start, because brokers log it.
+func (k *consumer) checkGrants(ctx context.Context, starting bool) error {
 	ctx, cancel := context.WithTimeout(ctx, grantsTimeout)
 	defer cancel()
 	brokers := map[string]struct{}{}
@@ -158,7 +164,15 @@ func (k *consumer) checkGrants(ctx context.Context) error {
 			if _, err := k.hasOffset(ctx, b, topic, 0); err != nil {
 				return err
 			}
-			if _, err := k.pullOne(ctx, b, topic, 0, 0); errors.Is(err, broker.ErrUnauthorized) {
+			queue := 0
+			switch {
+			case is4(b.brokerVersion()):
+			case starting:
+				queue = noQueue
+			default:
+				return nil
+			}
+			if _, err := k.pullOne(ctx, b, topic, queue, 0); errors.Is(err, broker.ErrUnauthorized) {
 				return err
 			}
 			return nil

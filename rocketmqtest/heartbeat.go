@@ -15,6 +15,7 @@ type group struct {
 	name    string
 	members []*member // by their ids
 	offsets map[*queue]int64
+	resets  map[*queue]int64 // that the next pull or request for the offset is told
 	locks   map[queueName]lock
 
 	// of the last heartbeat that named the group
@@ -124,7 +125,7 @@ func (g *group) subscribe(subscriptions []subscription) {
 func (s *Server) group(name string) *group {
 	g := s.groups[name]
 	if g == nil {
-		g = &group{name: name, offsets: map[*queue]int64{}, locks: map[queueName]lock{}}
+		g = &group{name: name, offsets: map[*queue]int64{}, resets: map[*queue]int64{}, locks: map[queueName]lock{}}
 		s.groups[name] = g
 	}
 	return g

@@ -58,6 +58,7 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.QueryConsumerOffset:  (*Server).queryOffset,
 	remoting.UpdateConsumerOffset: (*Server).updateOffset,
 	remoting.AllConsumerOffsets:   (*Server).allConsumerOffsets,
+	remoting.ResetGroup:           (*Server).resetGroup,
 	remoting.MaxOffset:            (*Server).maxOffset,
 	remoting.MinOffset:            (*Server).minOffset,
 	remoting.SearchOffset:         (*Server).searchOffset,

@@ -38,6 +38,7 @@ const (
 	DeleteTopicInNames    Code = 216
 	ResetOffset           Code = 220
 	ConsumerStatus        Code = 221
+	ResetGroup            Code = 222
 	GroupsOfTopic         Code = 300
 	RunningInfo           Code = 307
 	ConsumeDirectly       Code = 309
