@@ -139,14 +139,14 @@ func clientMessages(q queue, messages []outgoing) []*primitive.Message {
 
 var clientCode = regexp.MustCompile(`(?s)^CODE: (-?\d+), DESC: (.*)$`)
 
-// typedError gives an error of rocketmq-client-go, which has the broker's response code as text only, a type.
+// typedError gives an error of a send of rocketmq-client-go, which has the broker's response code as text only, a type.
 func typedError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if m := clientCode.FindStringSubmatch(err.Error()); m != nil {
 		if code, convErr := strconv.Atoi(m[1]); convErr == nil {
-			return &remoting.ResponseError{Code: remoting.Code(code), Remark: m[2]}
+			return &remoting.ResponseError{Code: remoting.Code(code), Remark: m[2], Request: remoting.SendMessage}
 		}
 	}
 	if errors.Is(err, broker.ErrUnavailable) {

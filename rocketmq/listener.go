@@ -64,11 +64,11 @@ type StoredInfo struct {
 type StoredReason string
 
 const (
-	// FlushTimeout: the disk was too slow.
+	// FlushTimeout means that the disk was too slow.
 	FlushTimeout StoredReason = "flush timeout"
-	// SlaveTimeout: a slave was too slow.
+	// SlaveTimeout means that a slave was too slow.
 	SlaveTimeout StoredReason = "slave timeout"
-	// SlaveMissing: there is no slave, or too few.
+	// SlaveMissing means that there is no slave, or too few.
 	SlaveMissing StoredReason = "slave missing"
 )
 

@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 const (
@@ -35,17 +36,32 @@ type nameServers struct {
 	work       background.Group // requests; stopped by close
 	lookUpHost func(ctx context.Context, host string) (addresses []string, err error)
 
+	// Where the cluster can't be asked for its brokers, they are those of the routes.
+	listsBrokers bool
+	credentials  remoting.Credentials      // of requests; none if the cluster lists its brokers: then these are name servers, which have no users
+	newBrokers   func(ctx context.Context) // is called when a route has shown a broker or an address that wasn't known
+
 	mu         sync.Mutex
-	refreshing bool                // a refresh is in progress
-	found      map[string][]string // ip:port by configured address, from the last DNS lookup that succeeded
-	lookupErrs map[string]error    // of the last DNS lookup, by configured address
-	servers    []*nameServer       // in the order of configured
-	preferred  *nameServer         // the server that responded last
+	learned    map[string]learnedBroker // by name; nil if listsBrokers
+	refreshing bool                     // a refresh is in progress
+	found      map[string][]string      // ip:port by configured address, from the last DNS lookup that succeeded
+	lookupErrs map[string]error         // of the last DNS lookup, by configured address
+	servers    []*nameServer            // in the order of configured
+	preferred  *nameServer              // the server that responded last
 }
 
-func newNameServers(addresses []string, config *tls.Config, log *slog.Logger) *nameServers {
-	n := &nameServers{configured: addresses, tls: config, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
-	n.lookUpHost = net.DefaultResolver.LookupHost
+func newNameServers(config Config, log *slog.Logger) *nameServers {
+	n := &nameServers{
+		configured: config.NameServers, tls: config.TLS, log: log, found: map[string][]string{}, lookupErrs: map[string]error{},
+		listsBrokers: config.Profile.Facts().ListsBrokers.Is, newBrokers: func(context.Context) {},
+		lookUpHost: config.lookUpHost,
+	}
+	if !n.listsBrokers {
+		n.learned, n.credentials = map[string]learnedBroker{}, config.credentials()
+	}
+	if n.lookUpHost == nil {
+		n.lookUpHost = net.DefaultResolver.LookupHost
+	}
 	_ = n.work.Start(context.Background(), func(context.Context) error { return nil }) // can't fail
 	return n
 }
@@ -70,7 +86,7 @@ type nameServer struct {
 }
 
 // connection returns the connection, and makes one if there is none.
-func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
+func (s *nameServer) connection(ctx context.Context, credentials remoting.Credentials) (*remoting.Conn, error) {
 	select {
 	case s.connSlot <- struct{}{}:
 	case <-ctx.Done():
@@ -80,8 +96,7 @@ func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
 	if s.conn != nil && s.conn.Err() == nil {
 		return s.conn, nil
 	}
-	// Name servers have no users, so they need not see requests signed with the brokers' credentials.
-	conn, err := remoting.DialTLS(ctx, s.address, s.tls, remoting.Credentials{}, nil)
+	conn, err := remoting.DialTLS(ctx, s.address, s.tls, credentials, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +172,7 @@ type response struct {
 func (n *nameServers) callOne(work context.Context, s *nameServer, request *remoting.Command, timeout time.Duration) response {
 	ctx, cancel := context.WithTimeout(work, timeout)
 	defer cancel()
-	conn, err := s.connection(ctx)
+	conn, err := s.connection(ctx, n.credentials)
 	if err == nil {
 		var command *remoting.Command
 		if command, err = conn.Call(ctx, request); command != nil {
@@ -244,6 +259,9 @@ func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, 
 	if err := boundRoute(route); err != nil {
 		return remoting.Route{}, printable.Errorf("route of topic %s: %w", topic, err)
 	}
+	if n.learn(route) {
+		n.newBrokers(ctx)
+	}
 	return route, nil
 }
 
@@ -295,6 +313,9 @@ func (n *nameServers) replicated(ctx context.Context) (map[string]bool, error) {
 
 // masters returns the addresses of all brokers' masters by the broker's name.
 func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
+	if !n.listsBrokers {
+		return n.learnedMasters(), nil
+	}
 	cluster, err := n.cluster(ctx)
 	if err != nil {
 		return nil, err
@@ -311,6 +332,10 @@ func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
 // cluster returns all brokers, by name.
 func (n *nameServers) cluster(ctx context.Context) (cluster remoting.Cluster, err error) {
 	r, err := n.call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) && refused.Code == remoting.NotSupported {
+		return cluster, valid.Wrap("rocketmq.Config.Profile", "the servers don't list the brokers, as a proxy or a cloud: set the profile of what NameServers lead to", err)
+	}
 	if err != nil {
 		return cluster, fmt.Errorf("list brokers: %w", err)
 	}

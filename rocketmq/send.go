@@ -41,7 +41,10 @@ func (c *Client) SendAsync(ctx context.Context, m broker.Message, done func(brok
 // send sends one message. own are properties that only this package may set.
 func (c *Client) send(ctx context.Context, m broker.Message, own map[string]string) (sent, error) {
 	m.Topic = c.config.wireName(m.Topic)
-	props, err := wireProperties(m)
+	props, err := c.config.wireProperties(m)
+	if err == nil {
+		err = c.config.Profile.checkBody(bodyKind(own != nil), len(m.Body))
+	}
 	if err != nil {
 		return sent{}, printable.Errorf("send to topic %s: %w", m.Topic, err)
 	}

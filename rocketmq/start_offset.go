@@ -181,9 +181,9 @@ func (k *consumer) searchByPulls(ctx context.Context, b *brokerConn, topic strin
 		switch {
 		case err != nil:
 			return 0, err
-		case p.stored.IsZero() && p.next > middle: // deleted meanwhile
+		case p.record == nil && p.next > middle: // deleted meanwhile
 			low = min(p.next, high)
-		case p.stored.IsZero() || p.stored.UnixMilli() >= t.UnixMilli():
+		case p.record == nil || p.record.Stored.UnixMilli() >= t.UnixMilli():
 			high = middle
 		default:
 			low = middle + 1
@@ -194,9 +194,17 @@ func (k *consumer) searchByPulls(ctx context.Context, b *brokerConn, topic strin
 
 // pullResult is what the response to a pull of one message says.
 type pullResult struct {
-	begin, end int64     // bounds of the queue
-	next       int64     // offset of the next pull
-	stored     time.Time // of the message; zero: there is none
+	begin, end int64            // bounds of the queue
+	next       int64            // offset of the next pull
+	record     *remoting.Record // nil: there is none
+}
+
+// stored returns when the message was stored; zero: there is none.
+func (p pullResult) stored() time.Time {
+	if p.record == nil {
+		return time.Time{}
+	}
+	return p.record.Stored
 }
 
 // pullWithSubscription is the system flag of a pull that has its own subscription.
@@ -204,6 +212,25 @@ const pullWithSubscription = 1 << 2
 
 var errNoOffset = errors.New("the broker's response has no offset")
 
+// toolsGroup is a group that every broker has, for tools.
+const toolsGroup = "TOOLS_CONSUMER"
+
+// look is pullOne for who doesn't consume. A broker of RocketMQ 5 tells that the offset of a group was reset only once, to the next pull in
+// the name of the group, whoever sends it. So this pull has another name, unless the broker refuses that: a user may lack the grant.
+func (k *consumer) look(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (pullResult, error) {
+	if !b.refusesTools.Load() {
+		tools := &consumer{client: k.client, subscription: broker.Subscription{Group: toolsGroup}}
+		p, err := tools.pullOne(ctx, b, topic, queue, offset)
+		var refused *remoting.ResponseError
+		if !errors.As(err, &refused) {
+			return p, err
+		}
+		b.refusesTools.Store(refused.Code == remoting.GroupUnknown || errors.Is(err, broker.ErrUnauthorized))
+	}
+	return k.pullOne(ctx, b, topic, queue, offset)
+}
+
+// pullOne pulls at most one message, in the name of the group.
 func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (p pullResult, err error) {
 	response, err := b.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: k.queueFields(b, topic, queue,
 		"queueOffset", strconv.FormatInt(offset, 10), "maxMsgNums", "1", "sysFlag", strconv.Itoa(pullWithSubscription), "commitOffset", "0",
@@ -224,7 +251,7 @@ func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, que
 			return p, err
 		}
 		if len(records) > 0 {
-			p.stored = records[0].Stored
+			p.record = records[0]
 		}
 	}
 	return p, nil

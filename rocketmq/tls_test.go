@@ -338,6 +338,6 @@ func TestTLSOnRocketMQ(t *testing.T) {
 // rocketmq-client-go makes no TLS connections that it verifies, so nothing may go through it.
 func TestTLSNeedsTheOwnTransport(t *testing.T) {
 	t.Parallel()
-	_, err := rocketmq.Open(t.Context(), rocketmq.Config{NameServers: []string{"127.0.0.1:1"}, Service: "tls", AwaitBroker: true, TLS: &tls.Config{}})
+	_, err := rocketmq.Open(t.Context(), rocketmq.Config{NameServers: []string{"127.0.0.1:1"}, Service: "tls", AwaitBroker: true, Transport: rocketmq.ClientGo, TLS: &tls.Config{}})
 	checkTLSError(t, err, "needs the own transport")
 }

@@ -24,8 +24,16 @@ const (
 // CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that
 // exists keeps its queues and its kind. A topic that a broker forgets later, as the new master after a switch does whose slave had not
 // copied it yet, is created again when a message is sent to it. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
-// created later: see Config.AwaitBroker.
+// created later: see Config.AwaitBroker. If clients can't create topics with the profile the error matches broker.ErrUnauthorized.
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
+	if err := c.config.Profile.RefusesCreatingTopics(); err != nil {
+		return fmt.Errorf("create topics: %w: %w", broker.ErrUnauthorized, err)
+	}
+	for _, t := range topics {
+		if err := c.config.Profile.checkTopic(c.config.wireName(t.Name)); err != nil {
+			return fmt.Errorf("create topics: %w", err)
+		}
+	}
 	create := func(ctx context.Context) error { return c.createTopics(ctx, topics) }
 	return c.orDefer("create topics", create(ctx), create)
 }
@@ -99,8 +107,10 @@ func (c *Client) createTopicOn(ctx context.Context, t broker.Topic, on ...*broke
 		"topic": t.Name, "defaultTopic": "TBW102",
 		"readQueueNums": queues, "writeQueueNums": queues, "perm": strconv.Itoa(remoting.PermRead | remoting.PermWrite),
 		"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
-		"attributes": "+message.type=" + string(cmp.Or(t.Kind, broker.Normal)),
 	}}
+	if c.config.Profile.Facts().TopicTypes.Is {
+		request.Ext["attributes"] = "+message.type=" + string(cmp.Or(t.Kind, broker.Normal))
+	}
 	replicated, err := c.nameServers.replicated(ctx)
 	if err != nil {
 		return err
@@ -140,7 +150,11 @@ func (c *Client) VerifyTopics(ctx context.Context, topics ...string) error {
 func (c *Client) verifyTopics(ctx context.Context, topics []string) error {
 	var errs []error
 	for _, topic := range topics {
-		_, err := c.routes.fetch(ctx, c.config.wireName(topic))
+		name := c.config.wireName(topic)
+		err := c.config.Profile.checkTopic(name)
+		if err == nil {
+			_, err = c.routes.fetch(ctx, name)
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -71,9 +71,63 @@ func (s *Server) updateOffset(r *request) *remoting.Command {
 		return r.refuse(remoting.InvalidParameter, "Offset is null, topic is %s", name)
 	}
 	if q, _ := s.queueOf(r); q != nil {
+		if _, reset := g.resets[q]; reset {
+			a := r.respond()
+			a.Remark = "Offset has been previously reset"
+			return a
+		}
 		g.offsets[q] = r.number("commitOffset")
 	}
 	return r.respond()
+}
+
+// resetGroup sets a group's offsets in a topic to the first messages that were stored at an instant or later, or in one queue to a given
+// offset (222). The next pull of a queue in the name of the group, whoever sends it, gets the new offset as response, once; until then the
+// group can't commit another one. RocketMQ 4, which tells the members instead, isn't imitated.
+func (s *Server) resetGroup(r *request) *remoting.Command {
+	if s.is4() {
+		return r.refuse(remoting.NotSupported, "only RocketMQ 5 resets offsets without the members")
+	}
+	if refusal := cmp.Or(r.requireFields("topic", "group"), r.requireNumbers("timestamp"), r.optionalNumbers("queueId", "offset")); refusal != nil {
+		return refusal
+	}
+	t, g := s.topics[r.Ext["topic"]], s.groups[r.Ext["group"]]
+	switch {
+	case t == nil:
+		return r.refuse(remoting.TopicNotExist, "Topic %s does not exist", r.Ext["topic"])
+	case g == nil:
+		return r.refuse(remoting.GroupUnknown, "Group %s does not exist", r.Ext["group"])
+	}
+	only, given := int64(-1), int64(-1)
+	if r.Ext["queueId"] != "" {
+		only = r.number("queueId")
+	}
+	if r.Ext["offset"] != "" {
+		given = r.number("offset")
+	}
+	at := time.UnixMilli(r.number("timestamp"))
+	for _, q := range t.queues {
+		switch {
+		case only < 0:
+			g.resets[q] = q.search(at)
+		case only == int64(q.id) && given >= 0:
+			if given < q.first || given > q.end()+1 {
+				return r.refuse(remoting.SystemError, "Target offset %d not in consume queue range [%d-%d]", given, q.first, q.end())
+			}
+			g.resets[q] = given
+		case only == int64(q.id):
+			g.resets[q] = q.search(at)
+		default:
+			continue
+		}
+		g.offsets[q] = g.resets[q]
+	}
+	return r.respond()
+}
+
+// search returns the offset of the first message that was stored at an instant or later.
+func (q *queue) search(at time.Time) int64 {
+	return q.first + int64(sort.Search(len(q.entries), func(i int) bool { return !q.entries[i].stored.Before(at) }))
 }
 
 // allConsumerOffsets responds with the committed offsets of all groups (43), by topic@group and by queue.
@@ -108,7 +162,7 @@ func (s *Server) searchOffset(r *request) *remoting.Command {
 	}
 	at := time.UnixMilli(r.number("timestamp"))
 	return s.offsetIn(r, func(q *queue) int64 {
-		i := sort.Search(len(q.entries), func(i int) bool { return !q.entries[i].stored.Before(at) })
+		i := int(q.search(at) - q.first)
 		if s.is4() && i > 0 && (i == len(q.entries) || at.Sub(q.entries[i-1].stored) <= q.entries[i].stored.Sub(at)) {
 			i-- // the nearest, which may be older
 		}

@@ -99,7 +99,12 @@ func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 	offset, most := r.number("queueOffset"), max(1, r.number("maxMsgNums"))
 	next, code, remark := offset, remoting.Success, "FOUND"
 	var body []byte
+	resets := s.group(r.Ext["consumerGroup"]).resets
+	reset, isReset := resets[q]
+	delete(resets, q)
 	switch end := q.end(); {
+	case isReset:
+		next, code, remark = reset, remoting.PullOffsetMoved, "OFFSET_RESET"
 	case end == 0:
 		next, code, remark = 0, remoting.PullNotFound, "NO_MESSAGE_IN_QUEUE"
 		if offset != 0 {

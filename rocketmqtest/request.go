@@ -34,6 +34,14 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.UnregisterClient: (*Server).unregisterClient,
 	remoting.ConsumerList:     (*Server).consumerList,
 
+	remoting.ConsumerConnections: (*Server).consumerConnections,
+	remoting.ProducerConnections: (*Server).producerConnections,
+	remoting.GroupsOfTopic:       (*Server).groupsOfTopic,
+
+	remoting.BrokerConfig:       (*Server).brokerConfig,
+	remoting.UpdateBrokerConfig: (*Server).updateBrokerConfig,
+	remoting.BrokerRuntime:      (*Server).brokerRuntime,
+
 	remoting.SendMessage:      (*Server).sendMessage,
 	remoting.SendMessageV2:    (*Server).sendMessage,
 	remoting.SendBatchMessage: (*Server).sendMessage,
@@ -50,6 +58,7 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.QueryConsumerOffset:  (*Server).queryOffset,
 	remoting.UpdateConsumerOffset: (*Server).updateOffset,
 	remoting.AllConsumerOffsets:   (*Server).allConsumerOffsets,
+	remoting.ResetGroup:           (*Server).resetGroup,
 	remoting.MaxOffset:            (*Server).maxOffset,
 	remoting.MinOffset:            (*Server).minOffset,
 	remoting.SearchOffset:         (*Server).searchOffset,
@@ -98,6 +107,11 @@ func (s *Server) handle(r *request) *remoting.Command {
 		return refusal
 	}
 	defer s.changed()
+	if e == s.proxy {
+		if refusal := s.proxyRefuses(r); refusal != nil {
+			return refusal
+		}
+	}
 	return h(s, r)
 }
 

@@ -78,8 +78,13 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 			return r.refuse(remoting.SystemError, "%v", err)
 		}
 		if !s.is55() { // each member gets the properties of the whole
-			for _, m := range members {
+			for i, m := range members {
+				own := m.properties[propertyUniqueKey]
 				maps.Copy(m.properties, h.properties)
+				if key := h.properties[propertyUniqueKey]; key != "" && own != "" { // the member's own stays before it
+					m.properties[propertyUniqueKey] = own
+					members[i].appended = map[string]string{propertyUniqueKey: key}
+				}
 			}
 		}
 	}
@@ -119,7 +124,7 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 		s.withOrigin(m.properties, h.batch)
 		record := &remoting.Record{
 			Queue: h.queue, Flag: m.flag, SysFlag: h.sysFlag &^ remoting.FlagTransaction, Born: born, BornHost: r.from.remote,
-			Reconsumed: h.reconsumed, Properties: m.properties, Body: m.body,
+			Reconsumed: h.reconsumed, Properties: m.properties, Appended: m.appended, Body: m.body,
 		}
 		e, refusal := s.store(r, t, record)
 		if refusal != nil {
@@ -246,6 +251,7 @@ type batchMember struct {
 	body       []byte
 	flag       int32
 	properties map[string]string
+	appended   map[string]string // stored behind properties: see remoting.Record
 }
 
 // decodeBatch decodes the body of a batch: for each member its size, magic, checksum, flag, body and properties.

@@ -105,7 +105,7 @@ func (f *stackFlags) add(cmd *cobra.Command) {
 func (f *stackFlags) addServers(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.broker, "broker", "the broker to start (default embedded, or none if ROCKETMQ_NAMESRV is set)")
 	cmd.Flags().StringVar(&f.postgresVersion, "postgres-version", "", "version of PostgreSQL to fetch and run, such as 17.6 (default the installed one)")
-	cmd.Flags().StringVar(&f.rocketmqVersion, "rocketmq-version", "", "version of RocketMQ to fetch and run with --broker=rocketmq, such as 4.9.7 or 5.5.0 (default "+devstack.RocketMQVersion+")")
+	cmd.Flags().StringVar(&f.rocketmqVersion, "rocketmq-version", "", "RocketMQ of --broker=rocketmq, such as 4.9.7 or 5.5.0 (default "+devstack.RocketMQVersion+")")
 	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default any free port)")
 	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default any free port)")
 	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one uses port-2 and port+1 too (default any free ones)")

@@ -101,7 +101,6 @@ type service struct {
 	published  atomic.Int64
 	lastEffect atomic.Int64 // Unix nanoseconds of the last handler's call
 	lastSent   atomic.Int64 // of the last send of the prober that succeeded
-	listener   *rocketmq.Listener
 }
 
 const publishers = 2

@@ -1,0 +1,74 @@
+package rocketmq_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
+)
+
+// TestRocketMQsToolsSeeTheConsumer: mqadmin shows what a consumer does, with its stacks, moves its offsets and has it handle a message.
+func TestRocketMQsToolsSeeTheConsumer(t *testing.T) {
+	t.Parallel()
+	mq, real := testbroker.Start(t).(*devstack.RocketMQ)
+	if !real {
+		t.Skip("needs mqadmin and a real RocketMQ")
+	}
+	ctx := deadline(t, 5*time.Minute)
+	admin := func(args ...string) string {
+		t.Helper()
+		out, err := mq.Admin(ctx, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	c := open(t, at(mq), func(c *rocketmq.Config) { c.Transport = rocketmq.Own })
+	createTopic(t, c, broker.Topic{Name: "topic", Queues: 1})
+	came, _ := collect(t, c, "group", "topic")
+	began := time.Now()
+	var last broker.Delivery
+	for i := range 5 {
+		if _, err := c.Send(ctx, broker.Message{Topic: "topic", Body: []byte(strconv.Itoa(i))}); err != nil {
+			t.Fatal(err)
+		}
+		last = next(t, came)
+	}
+	ids, err := testbroker.Members(ctx, mq.NameServer(), "group")
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("members %v, %v", ids, err)
+	}
+	status := admin("consumerStatus", "-g", "group", "-i", ids[0], "-s")
+	for _, part := range []string{"PROP_CONSUME_TYPE", "CONSUME_PASSIVELY", "topic", "goroutine "} {
+		if !strings.Contains(status, part) {
+			t.Errorf("consumerStatus lacks %q: %s", part, status)
+		}
+	}
+	admin("resetOffsetByTime", "-g", "group", "-t", "topic", "-s", strconv.FormatInt(began.Add(-time.Minute).UnixMilli(), 10))
+	again := map[string]bool{}
+	for range 5 {
+		again[string(next(t, came).Body)] = true
+	}
+	if len(again) != 5 {
+		t.Errorf("after the reset came %v", again)
+	}
+	// As Consumer.Err says when a queue can't be read beyond a record.
+	admin("resetOffsetByTime", "-g", "group", "-t", "topic", "-q", "0", "-b", mq.Broker(), "-o", "3", "-s", "now")
+	for range 2 {
+		if d := next(t, came); d.Offset < 3 {
+			t.Errorf("after the reset came offset %d", d.Offset)
+		}
+	}
+	result := admin("queryMsgById", "-t", "topic", "-i", last.ID, "-g", "group", "-d", ids[0])
+	if !strings.Contains(result, "CR_SUCCESS") {
+		t.Errorf("the message was not handled: %s", result)
+	}
+	if d := next(t, came); d.ID != last.ID || d.Offset != last.Offset {
+		t.Errorf("got %+v, want %+v", d, last)
+	}
+}
