@@ -42,12 +42,17 @@ test-postgres: build ## Only the tests of outbox, handlers, saga, timeout and mi
 	.ci/postgres $(VERSION)
 
 .PHONY: test-real
-test-real: build ## Only the part of the tests that a real RocketMQ matters for
-	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real
+test-real: build ## Only the part of the tests that a real RocketMQ matters for; ROCKETMQ= is its version (4.9.7, 5.3.3, 5.4.0 or 5.5.0)
+	bin/rocketflow dev --no-fsync --broker=rocketmq $(if $(ROCKETMQ),--rocketmq-version=$(ROCKETMQ)) -- .ci/test real
 
 .PHONY: test-real-own
-test-real-own: build ## All tests of the driver with its own transport, on a real RocketMQ
-	bin/rocketflow dev --no-fsync --broker=rocketmq -- .ci/test real-own
+test-real-own: build ## All tests of the driver with its own transport, on a real RocketMQ; ROCKETMQ= is its version
+	bin/rocketflow dev --no-fsync --broker=rocketmq $(if $(ROCKETMQ),--rocketmq-version=$(ROCKETMQ)) -- .ci/test real-own
+
+.PHONY: test-clusters
+test-clusters: build ## Only the tests of RocketMQ clusters whose servers die; ROCKETMQ= is their version (5.5.0), KILLS= how often, RUN= selects
+	ROCKETFLOW_CLUSTERS=1 ROCKETMQ=$(ROCKETMQ) KILLS=$(KILLS) bin/rocketflow dev --no-fsync -- \
+		go test -count=1 -timeout 90m -v -run '$(or $(RUN),^Test)' ./test/clusters
 
 .PHONY: bench
 bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute

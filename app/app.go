@@ -12,8 +12,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/assembly"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -31,7 +33,10 @@ const (
 	PartTimeouts  Part = "timeouts"  // the scheduler
 	PartSagas     Part = "sagas"     // the engine
 	PartConsumers Part = "consumers" // the router
-	PartHTTP      Part = "http"      // the server of App.Serve
+	PartDoctor    Part = "doctor"    // the examinations of Config.Doctor
+	// PartReconciler is there if Config.Reconcile is set.
+	PartReconciler Part = "reconciler"
+	PartHTTP       Part = "http" // the server of App.Serve
 )
 
 // ErrStopped is returned by Start after Stop. New makes an App that can be started.
@@ -62,6 +67,9 @@ type App struct {
 	router   *handlers.Router
 	server   server
 	health   *Health
+	doctor   *doctor.Doctor // nil: none is configured
+	// reconciler is nil unless Config.Reconcile is set.
+	reconciler *operate.Reconciler
 
 	lifecycle sync.Mutex // held by a Start or a Stop from its beginning to its end
 	state     state      // guarded by lifecycle
@@ -102,7 +110,7 @@ func (a *App) build() (err error) {
 			return &StartError{PartDatabase, err}
 		}
 	}
-	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics}
+	shared := assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: a.pool, Clock: c.Clock, Logger: c.Logger, Metrics: c.Metrics, Tracing: c.Tracing}
 	if a.client, err = shared.OpenClient(c.RocketMQ, c.RequireBroker); err != nil {
 		return &StartError{PartBroker, err}
 	}
@@ -116,8 +124,18 @@ func (a *App) build() (err error) {
 	if a.router, err = shared.NewRouter(c.Handlers, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartConsumers, err}
 	}
+	if c.Reconcile != nil {
+		if a.reconciler, err = shared.NewReconciler(*c.Reconcile); err != nil {
+			return &StartError{PartReconciler, err}
+		}
+	}
 	if a.sagas, err = shared.NewEngine(c.Saga, a.router, a.outbox, a.timeouts); err != nil {
 		return &StartError{PartSagas, err}
+	}
+	if c.Doctor != nil {
+		if a.doctor, err = shared.NewDoctor(*c.Doctor, c.RocketMQ, c.Outbox, c.Handlers); err != nil {
+			return &StartError{PartDoctor, err}
+		}
 	}
 	a.health = NewHealth(HealthConfig{Service: c.Service, Pool: a.pool, Client: a.client, Outbox: a.outbox, Router: a.router})
 	return nil
@@ -139,8 +157,19 @@ func (a *App) Router() *handlers.Router { return a.router }
 // Timeouts returns the scheduler of timeouts.
 func (a *App) Timeouts() *timeout.Scheduler { return a.timeouts }
 
+// Requirements returns the topics and consumer groups that the service needs at the broker, as the profile of Config.RocketMQ wants them:
+// those of Config and of the handlers and sagas that are registered, and rocketflow's own. Where topics can't be created by clients, print
+// them for whoever creates them. Start isn't needed. The error matches broker.ErrIllegal if the profile doesn't allow a name.
+func (a *App) Requirements() (rocketmq.Requirements, error) {
+	c := a.config
+	return assembly.Parts{Service: c.Service, RocketMQ: c.RocketMQ, Outbox: c.Outbox, Topics: c.topics(), Router: a.router}.Requirements()
+}
+
 // Sagas returns the engine of sagas. Register definitions with it, by saga.Register, before Start.
 func (a *App) Sagas() *saga.Engine { return a.sagas }
+
+// Doctor returns the doctor of Config.Doctor, which has the last report; nil: none is configured.
+func (a *App) Doctor() *doctor.Doctor { return a.doctor }
 
 // component is a part with the functions that start and stop it. Stopping a part that isn't started does nothing.
 type component struct {
@@ -173,6 +202,12 @@ func (a *App) components() []component {
 	}
 	if a.router != nil {
 		add(PartConsumers, a.router.Start, a.router.Stop)
+	}
+	if a.doctor != nil {
+		add(PartDoctor, a.doctor.Start, a.doctor.Stop)
+	}
+	if a.reconciler != nil {
+		add(PartReconciler, a.reconciler.Start, a.reconciler.Stop)
 	}
 	add(PartHTTP, func(ctx context.Context) error { return a.server.start(ctx, a.config.ListenAddr) }, a.server.stop)
 	if a.health != nil {

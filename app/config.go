@@ -9,15 +9,18 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/internal/assembly"
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/timeout"
+	"github.com/rocketflow/rocketflow/tracing"
 )
 
 // Config configures a service. Service, RocketMQ.NameServers and one of Pool and Database are required; [ConfigFromEnv]
@@ -52,6 +55,7 @@ type Config struct {
 	Topics []broker.Topic
 
 	// CreateTopics makes Start create Topics, Saga.TimeoutTopic and rocketflow.MissingEventsTopic where they are missing.
+	// A profile of RocketMQ with which clients can't create topics (RocketMQ.Profile) refuses it: see App.Requirements.
 	// Defaults to false: a missing topic is an error that matches broker.ErrTopicNotFound. rocketflow.MissingEventsTopic is
 	// not verified then; without it consumers can't request events that they miss.
 	CreateTopics bool
@@ -74,9 +78,21 @@ type Config struct {
 	Timeout  timeout.Config  // the scheduler of timeouts
 	Saga     saga.Config     // the engine of sagas
 
+	// Doctor makes the process examine its database and broker again and again, log what it finds, and export it if Metrics is set:
+	// see package doctor. Fields that are not set are filled in from this Config. It should have rights that a service needs for
+	// nothing else; what it may not see is not known. Defaults to nil: no examinations.
+	Doctor *doctor.Config
+
+	// Reconcile makes one process of the service compare continuously what was published with what consumers have handled, as
+	// `rocketflow reconcile` does. Set Reconcile.Pools if consumers or publishers have other databases. Defaults to nil: off.
+	Reconcile *operate.ReconcilerConfig
+
 	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
 	// nothing is counted.
 	Metrics *metrics.Metrics
+
+	// Tracing records OpenTelemetry's spans and metrics of all parts. Defaults to nil: none, and events carry no trace context.
+	Tracing *tracing.Tracing
 
 	// Clock is the clock of all parts. Defaults to the machine's. Tests set it.
 	Clock rocketflow.Clock

@@ -21,6 +21,7 @@ const (
 	EnvMigrate       = "ROCKETFLOW_MIGRATE"
 	EnvCreateTopics  = "ROCKETFLOW_CREATE_TOPICS"
 	EnvNameServers   = "ROCKETMQ_NAMESRV"
+	EnvProfile       = "ROCKETMQ_PROFILE"
 	EnvNamespace     = "ROCKETMQ_NAMESPACE"
 	EnvAccessKey     = "ROCKETMQ_ACCESS_KEY"
 	EnvSecretKey     = "ROCKETMQ_SECRET_KEY"
@@ -32,9 +33,9 @@ const (
 	EnvListenAddr    = "LISTEN_ADDR"
 )
 
-// defaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
+// DefaultMaxConns is the size of a pool unless DATABASE_URL sets pool_max_conns: the connections of one consumer's lanes,
 // those of the parts' background work, and those of requests that are served side by side. See docs/postgres.md.
-const defaultMaxConns = 8 + 6 + 10
+const DefaultMaxConns = 8 + 6 + 10
 
 var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 
@@ -44,6 +45,7 @@ var envName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
 //	ROCKETFLOW_SCHEMA         Config.Schema
 //	ROCKETFLOW_MIGRATE        Config.Migrate, 1 or 0
 //	ROCKETMQ_NAMESRV          required; Config.RocketMQ.NameServers, as host:port[;host:port]
+//	ROCKETMQ_PROFILE          Config.RocketMQ.Profile, such as apache5 or proxy5, see [ProfileFromEnv]
 //	ROCKETMQ_NAMESPACE        Config.RocketMQ.Namespace
 //	ROCKETMQ_ACCESS_KEY       Config.RocketMQ.AccessKey
 //	ROCKETMQ_SECRET_KEY       Config.RocketMQ.SecretKey, which needs ROCKETMQ_ACCESS_KEY and is needed by it
@@ -88,6 +90,9 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	if c.CreateTopics, err = boolFromEnv(EnvCreateTopics, getenv); err != nil {
 		return Config{}, err
 	}
+	if c.RocketMQ.Profile, err = ProfileFromEnv(getenv); err != nil {
+		return Config{}, err
+	}
 	if c.RocketMQ.TLS, err = TLSFromEnv(getenv); err != nil {
 		return Config{}, err
 	}
@@ -100,16 +105,36 @@ func ConfigFromEnv(service string, getenv func(string) string) (Config, error) {
 	return c, nil
 }
 
+// ProfileFromEnv returns the profile for rocketmq.Config.Profile that getenv, usually os.Getenv, returns as ROCKETMQ_PROFILE, such as
+// apache5 or Proxy5. An error is a *rocketflow.FieldError whose Field is ROCKETMQ_PROFILE. [ConfigFromEnv] calls ProfileFromEnv.
+func ProfileFromEnv(getenv func(string) string) (rocketmq.Profile, error) {
+	profile, err := rocketmq.ParseProfile(getenv(EnvProfile))
+	if err != nil {
+		return "", valid.Field(EnvProfile, err.Error())
+	}
+	return profile, nil
+}
+
 // TransportFromEnv returns the transport for rocketmq.Config.Transport that getenv, usually os.Getenv, returns as ROCKETMQ_TRANSPORT: Own
-// for own and if it isn't set, ClientGo for client, which has no TLS. An error is a *rocketflow.FieldError whose Field is
+// for own and if it isn't set, ClientGo for client, which has no TLS and can't do what some profiles need. An error is a *rocketflow.FieldError whose Field is
 // ROCKETMQ_TRANSPORT. [ConfigFromEnv] calls TransportFromEnv.
 func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
 	usesTLS := slices.ContainsFunc([]string{EnvTLSCA, EnvTLSCert, EnvTLSKey, EnvTLSServerName}, func(name string) bool { return getenv(name) != "" })
+	profile, err := ProfileFromEnv(getenv)
+	if err != nil {
+		return 0, err
+	}
+	reason := ""
+	if refused := profile.RefusesTransport(rocketmq.ClientGo); refused != nil {
+		reason = refused.Error()
+	}
 	switch v := getenv(EnvTransport); {
 	case v == "own" || v == "":
 		return rocketmq.Own, nil
 	case v == "client" && usesTLS:
 		return 0, valid.Field(EnvTransport, "client: it has no TLS, which the variables ROCKETMQ_TLS_… ask for: want own")
+	case v == "client" && reason != "":
+		return 0, valid.Field(EnvTransport, "client: "+reason)
 	case v == "client":
 		return rocketmq.ClientGo, nil
 	default:
@@ -124,7 +149,7 @@ func databaseFromEnv(service, url string) (*pgxpool.Config, error) {
 		return nil, valid.Wrap(EnvDatabaseURL, "can't be parsed", err)
 	}
 	if !strings.Contains(url, "pool_max_conns") {
-		database.MaxConns = defaultMaxConns
+		database.MaxConns = DefaultMaxConns
 	}
 	parameters := database.ConnConfig.RuntimeParams
 	parameters["application_name"] = cmp.Or(parameters["application_name"], service)

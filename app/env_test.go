@@ -43,6 +43,25 @@ func TestConfigFromEnv(t *testing.T) {
 	}
 }
 
+// The profile may be written as in Go, and brings the transport that it needs.
+func TestProfileFromEnv(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]rocketmq.Config{
+		"":            {Profile: rocketmq.Apache5},
+		"Proxy5":      {Profile: rocketmq.Proxy5, Transport: rocketmq.Own},
+		"tencenttdmq": {Profile: rocketmq.TencentTDMQ},
+	} {
+		c, err := app.ConfigFromEnv("order", environment("ROCKETMQ_PROFILE", value))
+		if err != nil || c.RocketMQ.Profile != want.Profile || c.RocketMQ.Transport != want.Transport {
+			t.Errorf("%q: got %v, %v, %v", value, c.RocketMQ.Profile, c.RocketMQ.Transport, err)
+		}
+	}
+	var field *rocketflow.FieldError
+	if _, err := app.ConfigFromEnv("order", environment("ROCKETMQ_PROFILE", "proxy5", "ROCKETMQ_TRANSPORT", "client")); !errors.As(err, &field) || field.Field != "ROCKETMQ_TRANSPORT" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTransportFromEnv(t *testing.T) {
 	t.Parallel()
 	var other rocketmq.Transport
@@ -81,6 +100,7 @@ func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 		{"ROCKETMQ_NAMESRV", "a"},
 		{"ROCKETMQ_NAMESRV", "a:0"},
 		{"ROCKETMQ_NAMESPACE", "a%b"},
+		{"ROCKETMQ_PROFILE", "kafka"},
 		{"ROCKETFLOW_CREATE_TOPICS", "yes"},
 		{"ROCKETMQ_TRANSPORT", "tcp"},
 		{"LISTEN_ADDR", "8080"},

@@ -73,7 +73,9 @@ type TransactionProducer interface {
 // TransactionProducerOpener opens transaction producers.
 type TransactionProducerOpener interface {
 	// OpenTransactionProducer joins a producer group. When it returns, the broker sends the group's checks to this process, among
-	// others: also checks of half messages of other processes, and before this process has sent anything. ctx bounds the call only.
+	// others: also checks of half messages of other processes, and before this process has sent anything. ctx bounds the call only. A
+	// driver that finds brokers by the topics that it uses tells a broker of the group when it has found it. If
+	// half messages aren't used with the broker the error matches ErrNoHalfMessages.
 	OpenTransactionProducer(ctx context.Context, group string, check Checker) (TransactionProducer, error)
 }
 
@@ -172,7 +174,8 @@ type Subscription struct {
 	MaxBuffered int
 	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when the group's
 	// first consumer starts; their brokers must all respond then, or else Subscribe fails with ErrUnavailable. Queues and brokers that
-	// are added later are read from their oldest message, so that no message is skipped. Defaults to BeginOldest.
+	// are added later are read from their oldest message, so that no message is skipped. Where a new group can only begin at the oldest
+	// message, Subscribe fails with ErrBeginsOldest. Defaults to BeginOldest.
 	Begin Begin
 }
 

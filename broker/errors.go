@@ -24,9 +24,15 @@ var (
 	ErrBeyondHorizon = rejected("instant beyond the broker's horizon")
 	// ErrNoTimers means that the broker doesn't deliver messages at an instant: it has no timers, or they are switched off.
 	ErrNoTimers = rejected("broker has no timers")
+	// ErrNoHalfMessages means that half messages aren't used with the broker: it has none, or their ends can't be relied on.
+	ErrNoHalfMessages = rejected("broker has no half messages")
+	// ErrBeginsOldest means that a new group can only begin at the oldest message.
+	ErrBeginsOldest = rejected("a new group begins at the oldest message")
 	// ErrUnavailable means that the broker was not reached, has not responded in time, or is too busy. The message may have been
 	// stored. Try again later.
 	ErrUnavailable = errors.New("broker unavailable")
+	// ErrNoMessage means that the broker doesn't hold a message that an Inspector was asked for.
+	ErrNoMessage = errors.New("the broker has no message")
 )
 
 // rejection is an error that matches ErrRejected.

@@ -17,11 +17,15 @@ var reserved = func() map[string]bool {
 		TIMER_DELAY_LEVEL TIMER_ENQUEUE_MS TIMER_DEQUEUE_MS TIMER_ROLL_TIMES TIMER_OUT_MS TIMER_DEL_UNIQKEY
 		TIMER_ROLL_LABEL INNER_MULTI_DISPATCH INNER_MULTI_QUEUE_OFFSET DLQ_ORIGIN_TOPIC DLQ_ORIGIN_MESSAGE_ID
 		LMQ_TAG BIZ_ID DELAY_TIME id UNIQUE_MSG_QUERY_FLAG CRC32 __CRC32# __transactionId__ __STARTDELIVERTIME
-		__CANCEL_SCHEDULED_MSG _SYS_MSG_PRIORITY_ __LITE_TOPIC HA_PROXY NON_PERSISTENT`) {
+		__SHARDINGKEY rf_sharding_key __CANCEL_SCHEDULED_MSG _SYS_MSG_PRIORITY_ __LITE_TOPIC HA_PROXY NON_PERSISTENT`) {
 		names[name] = true
 	}
 	return names
 }()
+
+// ShardingKeyProperty is the property in which drivers send a sharding key to brokers that would take SHARDING_KEY for the sign of another
+// type of message. Users can't set it.
+const ShardingKeyProperty = "rf_sharding_key"
 
 // Reserved reports whether the broker reserves a property name, so that it can't be a name in Message.Properties.
 func Reserved(name string) bool { return reserved[name] }

@@ -70,6 +70,7 @@ func (c *consumer) register(ctx context.Context) error {
 		from = &at
 	}
 	topics, recorded, err := c.store.Register(ctx, lazytx.On(c.cfg.Pool), inbox.Registration{
+		Group:          c.cfg.GroupPrefix + c.name,
 		InboxRetention: c.cfg.InboxRetention, PositionRetention: c.cfg.PositionRetention,
 		Routes: c.routes(), BeginNow: c.opts.Begin.Newest(), BeginAt: from,
 	})

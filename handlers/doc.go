@@ -88,6 +88,25 @@
 // outbox, and that wait for predecessors that never come. They hold back no other event: an event all of whose predecessors
 // were handled passes them, and they become dead letters without a place.
 //
+// # Other producers
+//
+// A message of a producer that doesn't use rocketflow is handled, too: a CloudEvent, in binary mode or in structured mode with
+// the JSON format, by its type; any other message by its tag. One without a tag has the type [Untagged]:
+//
+//	router.Handle("parcels", "parcels", handlers.Untagged, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+//		p, err := handlers.Decode[Parcel](e) // the body, JSON by default
+//		…
+//	})
+//
+// A handler can rely on less: the events have no order, and those of a plain message have no source. Subject is the message's
+// sharding key, or else its first key; Time is the sender's; Headers are its properties. What makes the effects happen once is
+// the source and id of a CloudEvent, or else the unique key that RocketMQ's clients give a message: a producer that repeats a
+// send with the same key is harmless, one that sends the same content again sends another message. Members of a batch have a
+// key each. A message without a unique key is known by the place where it is stored.
+//
+// A type or tag without a handler is skipped, as for all events. What can't be read as an event, such as a CloudEvent without
+// an id, is a dead letter that says why.
+//
 // # What is refused
 //
 // An event becomes a dead letter, with the reason, where running it would be wrong: a message that is no event; a sequence

@@ -21,10 +21,11 @@ type memory struct {
 	shuffle   bool
 	duplicate float64 // the part of messages that come twice
 
-	mu      sync.Mutex
-	log     []broker.Message
-	groups  map[string]*fakeGroup
-	refused error // of Subscribe
+	mu           sync.Mutex
+	log          []broker.Message
+	groups       map[string]*fakeGroup
+	refused      error // of Subscribe
+	beginsOldest bool  // Subscribe refuses another Begin
 }
 
 type fakeGroup struct {
@@ -99,8 +100,11 @@ func (m *memory) idle() bool {
 func (m *memory) Subscribe(_ context.Context, s broker.Subscription, h broker.Handler) (broker.Consumer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.refused != nil {
+	switch {
+	case m.refused != nil:
 		return nil, m.refused
+	case m.beginsOldest && !s.Begin.Oldest():
+		return nil, broker.ErrBeginsOldest
 	}
 	g := m.groups[s.Group]
 	if g == nil {

@@ -169,7 +169,17 @@ func TestResetPosition(t *testing.T) {
 // again; one that begins at the oldest handles all.
 func TestConsumerHandlesEventsSinceItsBeginning(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	for name, refuses := range map[string]bool{"": false, "on a broker where new groups begin at the oldest message": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.broker.beginsOldest = refuses
+			testBeginning(t, b)
+		})
+	}
+}
+
+func testBeginning(t *testing.T, b *bundle) {
 	old := newChain("a")
 	b.broker.publish(old.at(time.Now().Add(-time.Hour), 3)...)
 	b.broker.publish(func() rocketflow.Event {

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,8 +86,12 @@ func metaOf[P rocketflow.Payload]() (meta rocketflow.Meta, err error) {
 	return meta, nil
 }
 
-// Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag. The
-// handler gets the event as it is; [Decode] reads its body. Start returns an error if the registration is invalid.
+// Untagged is the type of a message that is no CloudEvent and has no tag, as the argument of [Router.Handle].
+const Untagged = ""
+
+// Handle registers a handler for events of a topic and type. The type of a message that another producer sent is its tag, or
+// [Untagged]; see Other producers in the package documentation. The handler gets the event as it is; [Decode] reads its body.
+// Start returns an error if the registration is invalid.
 func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.HandlerFunc) {
 	group := r.cfg.GroupPrefix + consumer
 	switch {
@@ -100,7 +105,7 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 		r.problem("handlers.Router.Handle.handler", fmt.Sprintf("of %s for %s %s: missing", consumer, topic, eventType))
 		return
 	}
-	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: eventType}); err != nil {
+	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: cmp.Or(eventType, "untagged")}); err != nil {
 		var field *rocketflow.FieldError
 		if errors.As(err, &field) {
 			r.problem("handlers.Router.Handle."+field.Field, fmt.Sprintf("of a handler of %s: %s", consumer, field.Reason))
@@ -118,6 +123,22 @@ func (r *Router) Handle(consumer, topic, eventType string, fn rocketflow.Handler
 		return
 	}
 	r.handlers[consumer][key] = fn
+}
+
+// Subscriptions returns the groups of the registered consumers and the topics that each reads, sorted by group. The other fields are
+// zero.
+func (r *Router) Subscriptions() []broker.Subscription {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []broker.Subscription
+	for _, consumer := range slices.Sorted(maps.Keys(r.handlers)) {
+		topics := map[string]struct{}{}
+		for route := range r.handlers[consumer] {
+			topics[route.Topic] = struct{}{}
+		}
+		all = append(all, broker.Subscription{Group: r.cfg.GroupPrefix + consumer, Topics: slices.Sorted(maps.Keys(topics))})
+	}
+	return all
 }
 
 // Configure sets the options of a consumer. A zero field takes the Router's value. Start returns an error if they are
@@ -197,6 +218,10 @@ func (r *Router) subscribe(ctx context.Context, consumers []*consumer) error {
 				Group: r.cfg.GroupPrefix + c.name, Topics: c.topics(), MaxInFlight: c.opts.MaxInFlight, Begin: c.begin(),
 			}
 			subscription, err := r.cfg.Broker.Subscribe(ctx, s, c.receive)
+			if errors.Is(err, broker.ErrBeginsOldest) { // events that were recorded before the Begin are skipped one by one
+				s.Begin = broker.BeginOldest()
+				subscription, err = r.cfg.Broker.Subscribe(ctx, s, c.receive)
+			}
 			if err != nil {
 				errs[i] = fmt.Errorf("subscribe %s to %v: %w", s.Group, s.Topics, err)
 				return

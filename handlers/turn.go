@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -261,7 +262,7 @@ func (t *turn) parking(c *candidate) *inbox.Parking {
 	case behind:
 		return &inbox.Parking{Reason: inbox.Gap, After: inbox.UntilWoken}
 	case unhandled:
-		err := fmt.Errorf("no process that met it has the handler of %s on topic %s", e.Type, e.Topic)
+		err := fmt.Errorf("no process that met it has the handler of %s on topic %s", cmp.Or(e.Type, "messages without a tag"), e.Topic)
 		return &inbox.Parking{Reason: inbox.Unhandled, Attempts: c.failures(), After: inbox.UntilWoken, Err: err}
 	case tooOld:
 		return dead(errTooOld)

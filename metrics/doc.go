@@ -58,11 +58,26 @@
 //	rocketflow_saga_events_ignored_total{saga,reason}                 events that a saga ignored
 //	rocketflow_saga_waiting_events_total{saga,outcome}                waiting, retried, failed, expired
 //
+// # Metrics of the reconciliation
+//
+// Of the processes that are configured to reconcile, the one that does has values.
+//
+//	rocketflow_reconciliation_events{service,consumer,state}          gauge: events that are not handled; waiting, missing,
+//	                                                                  unknown (waiting or missing). Alert on missing > 0
+//	rocketflow_reconciliation_passes_total{outcome}                   ok, failed
+//
 // # Metrics of the driver
 //
 //	rocketflow_broker_up{broker}                                      gauge: 1 while the driver's own connection is open
 //	rocketflow_broker_consumer_restarts_total                         consumers restarted, such as after a broker came back
 //	rocketflow_broker_deliveries_held_total{group}                    messages held for another attempt
+//	rocketflow_broker_stored_less_safely_total{broker,reason}         messages that a broker has stored, but not flushed or replicated as it is set to
+//
+// # Metrics of the doctor
+//
+//	rocketflow_doctor_finding{code,severity}                          gauge: findings of the last examination, 0 if there are none
+//	rocketflow_doctor_unknown{code}                                   gauge: answers of checks that could not look
+//	rocketflow_doctor_examined_timestamp_seconds                      gauge: when the last examination began
 //
 // Metrics without a type here are counters. Label values come from code and configuration, never from data, so the number
 // of series is bounded.

@@ -9,7 +9,9 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
@@ -194,6 +196,58 @@ func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(b.age, prometheus.GaugeValue, age.Seconds())
 }
 
+// ObserveDoctor registers the collector of the last report of d, which is read at each scrape. Before the first report, and once d is
+// stopped, there is nothing to collect.
+func (m *Metrics) ObserveDoctor(d *doctor.Doctor) {
+	m.registry.MustRegister(&doctorReport{
+		doctor:   d,
+		findings: prometheus.NewDesc(namespace+"_doctor_finding", "Findings of the last examination: see docs/doctor.md.", []string{"code", "severity"}, nil),
+		unknown:  prometheus.NewDesc(namespace+"_doctor_unknown", "Answers of checks of the last examination that could not look.", []string{"code"}, nil),
+		at:       prometheus.NewDesc(namespace+"_doctor_examined_timestamp_seconds", "When the last examination began, as a Unix time.", nil, nil),
+	})
+}
+
+// doctorReport is a collector.
+type doctorReport struct {
+	doctor                *doctor.Doctor
+	findings, unknown, at *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (d *doctorReport) Describe(ch chan<- *prometheus.Desc) {
+	ch <- d.findings
+	ch <- d.unknown
+	ch <- d.at
+}
+
+// Collect implements prometheus.Collector. A check without a finding has the value 0, so that an alert ends.
+func (d *doctorReport) Collect(ch chan<- prometheus.Metric) {
+	report := d.doctor.Last()
+	if report == nil {
+		return
+	}
+	type series struct{ code, severity string }
+	findings, unknown := map[series]float64{}, map[string]float64{}
+	for _, r := range report.Results {
+		key := series{r.Code, string(r.Severity)}
+		findings[key] += 0
+		unknown[r.Code] += 0
+		switch r.Status {
+		case doctor.Finding:
+			findings[key]++
+		case doctor.Unknown:
+			unknown[r.Code]++
+		}
+	}
+	for key, n := range findings {
+		ch <- prometheus.MustNewConstMetric(d.findings, prometheus.GaugeValue, n, key.code, key.severity)
+	}
+	for code, n := range unknown {
+		ch <- prometheus.MustNewConstMetric(d.unknown, prometheus.GaugeValue, n, code)
+	}
+	ch <- prometheus.MustNewConstMetric(d.at, prometheus.GaugeValue, float64(report.ExaminedAt.UnixMilli())/1000)
+}
+
 // Handlers returns the listener for handlers.Config that counts under rocketflow_handlers.
 func (m *Metrics) Handlers() *handlers.Listener {
 	events := m.counter("handlers", "events_total", "Events by outcome.", "consumer", "outcome")
@@ -282,13 +336,46 @@ func (m *Metrics) Saga() *saga.Listener {
 	}
 }
 
+// Reconciliation returns the function for operate.ReconcilerConfig.Report that counts under rocketflow_reconciliation. Only the process
+// that reconciles has values for events.
+func (m *Metrics) Reconciliation() func(*operate.Reconciliation, error) {
+	passes := m.counter("reconciliation", "passes_total", "Passes of the reconciliation by outcome.", "outcome")
+	events := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: "reconciliation", Name: "events",
+		Help: "Events that a consumer has not handled, by state: waiting, missing, unknown (waiting or missing). See `rocketflow reconcile`.",
+	}, []string{"service", "consumer", "state"})
+	m.registry.MustRegister(events)
+	return func(x *operate.Reconciliation, err error) {
+		switch {
+		case err != nil:
+			passes.WithLabelValues(outcome(err)).Inc()
+			return
+		case x == nil: // another process reconciles
+			events.Reset()
+			return
+		}
+		passes.WithLabelValues(outcome(nil)).Inc()
+		events.Reset() // of consumers that are gone
+		for i := range x.Consumers {
+			c := &x.Consumers[i]
+			events.WithLabelValues(c.Service, c.Consumer, "waiting").Set(float64(c.Waiting()))
+			events.WithLabelValues(c.Service, c.Consumer, "missing").Set(float64(c.Lost))
+			events.WithLabelValues(c.Service, c.Consumer, "unknown").Set(float64(c.Unknown))
+		}
+	}
+}
+
 // RocketMQ returns the listener for rocketmq.Config that counts under rocketflow_broker.
 func (m *Metrics) RocketMQ() *rocketmq.Listener {
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: "broker", Name: "up", Help: "1 while the driver's own connection to the broker is open, else 0."}, []string{"broker"})
 	m.registry.MustRegister(up)
 	restarts := m.counter("broker", "consumer_restarts_total", "Consumers that were restarted, such as after a broker came back.").WithLabelValues()
 	held := m.counter("broker", "deliveries_held_total", "Messages held for another attempt because their consumer could not take them.", "group")
+	lessSafely := m.counter("broker", "stored_less_safely_total", "Messages that a broker has stored, but not flushed or replicated as it is set to.", "broker", "reason")
 	return &rocketmq.Listener{
+		StoredLessSafely: func(i rocketmq.StoredInfo) {
+			lessSafely.WithLabelValues(i.Broker, string(i.Reason)).Add(float64(i.Messages))
+		},
 		BrokerUp:          func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(1) },
 		BrokerDown:        func(i rocketmq.BrokerInfo) { up.WithLabelValues(i.Broker).Set(0) },
 		ConsumerRestarted: func(rocketmq.ConsumerInfo) { restarts.Inc() },

@@ -14,11 +14,16 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -61,11 +66,14 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	s.Moved(saga.TransitionInfo{Saga: "order", From: "pending", To: "closed", Deadline: true})
 	s.Ignored(saga.IgnoredInfo{Saga: "order", Reason: saga.Finished})
 	s.WaitExpired(saga.WaitInfo{Saga: "order"})
+	m.Reconciliation()(&operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Consumer: "billing", Lost: 1}}}, nil)
 	r := m.RocketMQ()
+	r.StoredLessSafely(rocketmq.StoredInfo{Topic: "orders", Reason: rocketmq.FlushTimeout})
 	r.BrokerUp(rocketmq.BrokerInfo{Broker: "broker-a"})
 	r.ConsumerRestarted(rocketmq.ConsumerInfo{})
 	r.HandlerFailed(rocketmq.HandlerInfo{Group: "g"})
 	m.ObserveBacklog(startedOutbox(t))
+	m.ObserveDoctor(startedDoctor(t))
 
 	families, err := registry.Gather()
 	if err != nil {
@@ -79,6 +87,71 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("collected %q\nbut the package documentation lists %q", got, want)
+	}
+}
+
+// startedDoctor returns a doctor that has examined: nothing is configured, so that it knows nothing.
+func startedDoctor(t *testing.T) *doctor.Doctor {
+	t.Helper()
+	moving := new(clock.Virtual)
+	d, err := doctor.New(doctor.Config{Clock: moving})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Stop(context.Background()) })
+	poll.Until(t, "a report", func() bool {
+		moving.Advance(time.Minute)
+		return d.Last() != nil
+	})
+	return d
+}
+
+// Findings and what is not known are counted by check; a check without a finding has the value 0.
+func TestDoctorMetrics(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{CheckMax: 2})
+	moving := new(clock.Virtual)
+	d, err := doctor.New(doctor.Config{Clock: moving, Broker: &doctor.Broker{NameServers: []string{mq.Addr()}}, Only: []string{"broker-check-window", "broker-check-early", "postgres-primary"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	metrics.New(registry).ObserveDoctor(d)
+	if families, err := registry.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("before the first examination: %v, %v", families, err)
+	}
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Stop(context.Background()) }()
+	poll.Until(t, "a report", func() bool {
+		moving.Advance(time.Minute)
+		return d.Last() != nil
+	})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			key := f.GetName()
+			for _, l := range m.GetLabel() {
+				key += " " + l.GetValue()
+			}
+			got[key] = m.GetGauge().GetValue()
+		}
+	}
+	for key, want := range map[string]float64{
+		"rocketflow_doctor_finding broker-check-window warning": 1, "rocketflow_doctor_finding broker-check-early warning": 0,
+		"rocketflow_doctor_finding postgres-primary critical": 0, "rocketflow_doctor_unknown postgres-primary": 1, "rocketflow_doctor_unknown broker-check-early": 0,
+	} {
+		if n, ok := got[key]; !ok || n != want {
+			t.Errorf("%s: %v, want %v in %v", key, n, want, got)
+		}
 	}
 }
 

@@ -42,6 +42,18 @@ func Check(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	return fmt.Errorf("schema %q lacks %s and %d more that this version needs: %w", schema, missing[0], len(missing)-1, rocketflow.ErrNotMigrated)
 }
 
+// Tables returns the names of rocketflow's tables in a schema, sorted, without that of the migrations.
+func Tables() []string {
+	var names []string
+	for _, object := range strings.Fields(objects) {
+		if table, _, column := strings.Cut(object, "."); column && !slices.Contains(names, table) {
+			names = append(names, table)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // readObjects returns the objects of a schema, in the form of objects.txt.
 func readObjects(ctx context.Context, db querier, sql queries.Set, schema string) (map[string]bool, error) {
 	rows, err := db.Query(ctx, sql.Get("Objects"), schema)

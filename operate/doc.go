@@ -10,7 +10,8 @@
 //	...
 //	n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing", Type: "order.closed"})
 //
-// An Operator works on the tables of one schema, which belongs to one service. It needs no running service and none of the
+// An Operator works on the tables of one schema, which belongs to one service; a System reads the schemas of several services
+// together. An Operator needs no running service and none of the
 // packages outbox, handlers, saga and timeout: the processes of the service notice its changes within seconds.
 //
 // # Methods
@@ -22,8 +23,11 @@
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
-//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog
-//	Database                      Schemas, Now
+//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
+//	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
+//	Database                      Schemas, Discover, Schema, Now
+//
+// A Reconciler compares continuously what was published with what is handled; app.Config.Reconcile runs one in a service.
 //
 // # Filters
 //

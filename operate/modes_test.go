@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
@@ -82,6 +83,33 @@ func TestModesOfPgx(t *testing.T) {
 				t.Error(err)
 			}
 
+			y, err := operate.NewSystem(operate.SystemConfig{Operators: []*operate.Operator{o}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []string{rejected[0].String(), "4711", dead.String()} {
+				if x, err := y.Why(ctx, id); err != nil || x.Verdict.State != operate.VerdictStopped {
+					t.Errorf("why %s: %+v, %v", id, x, err)
+				}
+			}
+			if _, err := pool.Exec(ctx, `UPDATE outbox SET recorded_at = now() - interval '5 minutes';
+				INSERT INTO consumer_topic (consumer, topic) VALUES ('billing', 'orders');
+				INSERT INTO consumer_handler (consumer, topic, type) VALUES ('billing', 'orders', 'x');
+				UPDATE consumer SET born_at = now() - interval '1 hour'; UPDATE consumer_topic SET born_at = now() - interval '1 hour'`); err != nil {
+				t.Fatal(err)
+			}
+			watch := y.Watch(operate.ReconcileConfig{})
+			poll.Succeeds(t, time.Minute, func() error { // while another test's transaction is open, younger ones are not read
+				x, err := watch.Next(ctx)
+				if err == nil && (x.Publishers[0].Published != 4 || x.Consumers[0].Handled != 1 || x.Consumers[0].Owed != 3) {
+					err = fmt.Errorf("reconciliation: %+v", x)
+				}
+				return err
+			})
+			if x, err := watch.Next(ctx); err != nil || x.Publishers[0].Published != 4 || x.Consumers[0].Handled != 1 || x.Consumers[0].Owed != 3 {
+				t.Errorf("the next pass: %+v, %v", x, err)
+			}
+
 			want := func(what string, want int) func(int, error) {
 				return func(n int, err error) {
 					t.Helper()
@@ -94,6 +122,7 @@ func TestModesOfPgx(t *testing.T) {
 			want("redirect rejected", 2)(o.RedirectRejected(ctx, operate.RejectedFilter{Topic: "orders", Limit: 2}, "invoices"))
 			want("discard rejected", 2)(o.DiscardRejected(ctx, operate.RejectedFilter{All: true}, "test"))
 			want("resend", 2)(o.Resend(ctx, operate.ResendFilter{Topic: "invoices", Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}))
+			want("resend by id", 1)(o.Resend(ctx, operate.ResendFilter{IDs: []uuid.UUID{rejected[0], uuid.New()}}))
 			want("retry dead letters", 1)(o.RetryDeadLetters(ctx, operate.ParkedFilter{EventID: dead}))
 			if _, err := pool.Exec(ctx, "UPDATE parked SET reason = 'dead' WHERE event_id = $1", dead); err != nil {
 				t.Fatal(err)
@@ -105,7 +134,7 @@ func TestModesOfPgx(t *testing.T) {
 			if err := o.ResetPosition(ctx, "billing", stream, 1); err != nil {
 				t.Errorf("reset: %v", err)
 			}
-			if _, err := o.RetireHandler(ctx, operate.Handler{Consumer: "billing", Topic: "orders", Type: "x"}); !errors.Is(err, operate.ErrUnknownHandler) {
+			if _, err := o.RetireHandler(ctx, operate.Handler{Consumer: "billing", Topic: "orders", Type: "y"}); !errors.Is(err, operate.ErrUnknownHandler) {
 				t.Errorf("retire: %v", err)
 			}
 			failed := operate.WaitingFilter{Key: "4711", Statuses: []operate.WaitingStatus{operate.WaitingFailed}}
@@ -135,7 +164,13 @@ func TestReportsNeedOnlySelect(t *testing.T) {
 	_, letters := o.DeadLetters(ctx, operate.ParkedFilter{})
 	_, parked := o.ParkedEvents(ctx, operate.ParkedFilter{})
 	_, schemas := o.Schemas(ctx, 5)
-	if err := errors.Join(backlog, subject, timeouts, sagas, waiting, rejected, topics, letters, parked, schemas); err != nil {
+	y, err := operate.NewSystem(operate.SystemConfig{Operators: []*operate.Operator{o}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, why := y.Why(ctx, uuid.NewString())
+	_, reconciled := y.Reconcile(ctx, operate.ReconcileConfig{})
+	if err := errors.Join(why, reconciled, backlog, subject, timeouts, sagas, waiting, rejected, topics, letters, parked, schemas); err != nil {
 		t.Error(err)
 	}
 	if _, err := o.EventStatus(ctx, uuid.New()); !errors.Is(err, operate.ErrUnknownEvent) {

@@ -23,7 +23,7 @@ var operateSQL string
 
 // allSQL is every statement of the package.
 func allSQL() string {
-	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL
+	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL
 }
 
 const (
@@ -92,6 +92,9 @@ func New(c Config) (*Operator, error) {
 // db runs single statements.
 func (o *Operator) db() lazytx.DB { return lazytx.On(o.config.Pool) }
 
+// Schema returns the schema of the Operator.
+func (o *Operator) Schema() string { return o.config.Schema }
+
 // Now returns the time by the database's clock, which all times in reports are from.
 func (o *Operator) Now(ctx context.Context) (now time.Time, err error) {
 	if err := o.db().QueryRow(ctx, o.sql.Get("Now")).Scan(&now); err != nil {
@@ -112,6 +115,38 @@ func (o *Operator) Schemas(ctx context.Context, limit int) ([]string, error) {
 		return nil, fmt.Errorf("list schemas: %w", err)
 	}
 	return list, nil
+}
+
+// Usage is what the processes of a service have used so far, by what they have recorded: the topics of handlers and of events that have an
+// order. Topics of other events aren't among them.
+type Usage struct {
+	Service   string   `json:"service"` // empty: none has claimed the schema
+	Consumers []string `json:"consumers"`
+	Topics    []string `json:"topics"`
+}
+
+// Usage reports which topics and consumers a service has used.
+func (o *Operator) Usage(ctx context.Context) (*Usage, error) {
+	var u Usage
+	err := o.read(ctx, func(s snapshot) error {
+		type entry struct{ kind, name string }
+		entries, err := collect(ctx, s, "Usage", func(row pgx.CollectableRow, e *entry) error { return row.Scan(&e.kind, &e.name) }, maxRows)
+		for _, e := range entries {
+			switch e.kind {
+			case "service":
+				u.Service = e.name
+			case "consumer":
+				u.Consumers = append(u.Consumers, e.name)
+			case "topic":
+				u.Topics = append(u.Topics, e.name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what the service uses: %w", err)
+	}
+	return &u, nil
 }
 
 // snapshot reads one state of the database.

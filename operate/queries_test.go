@@ -3,6 +3,7 @@ package operate
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -16,19 +17,25 @@ func TestReportsReadByIndex(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
 	args := map[string][]any{
-		"Now": {}, "Schemas": {5}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()}, "Discarded": {uuid.NewString()},
+		"Now": {}, "Schemas": {5}, "Usage": {10}, "Event": {uuid.NewString()}, "ParkedEvent": {uuid.NewString()}, "Discarded": {uuid.NewString()},
 		"EventConsumers": {uuid.NewString(), "s", "t", "u", int64(1) << 40, 10},
 		"Streams":        {"u", "", 10}, "Positions": {"u", "", 10, 10}, "ParkedInStream": {"u", "", 10},
 		"StreamEvents": {"u", []string{"s"}, []string{"t"}, 10},
 		"SweepState":   {}, "OwedByTopic": {"0", []string{}, 10}, "ParkedByConsumer": {10, 10}, "TimeoutCounts": {10}, "WaitingBySaga": {10},
-		"TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
+		"Horizon": {}, "EventEvidence": {uuid.NewString()}, "EventReaders": {uuid.NewString(), "s", "t", "u", int64(1) << 40, "y", 10, 10},
+		"Beginning": {uuid.NewString(), time.Now()}, "PublishedByTransaction": {"5", uuid.NewString(), 10}, "HeldBack": {time.Now()}, "PublishedOf": {[]string{uuid.NewString()}},
+		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10},
+		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
+		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
+		"CausedTransitions": {"k", uuid.NewString()},
+		"TimeoutsNext":      {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
-	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer", "Seq Scan on pg_namespace"}
-	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL, schema) {
+	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on installation", "Seq Scan on pg_namespace"}
+	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL, schema) {
 		values, ok := args[name]
 		if !ok {
-			if !strings.Contains(name, "Rejected") {
+			if !strings.Contains(name, "Rejected") && name != "Resend" {
 				t.Errorf("no arguments for %s", name)
 			}
 			continue

@@ -27,6 +27,7 @@ const (
 
 // ResendFilter selects events of the outbox. An event is selected if it matches all fields that are set.
 type ResendFilter struct {
+	IDs     []uuid.UUID // of the events
 	Source  string
 	Topic   string
 	Type    string
@@ -40,7 +41,7 @@ type ResendFilter struct {
 }
 
 func (f ResendFilter) check() error {
-	selects := f.Source+f.Topic+f.Type+f.Subject != "" || !f.Since.IsZero() || !f.Until.IsZero()
+	selects := len(f.IDs) > 0 || f.Source+f.Topic+f.Type+f.Subject != "" || !f.Since.IsZero() || !f.Until.IsZero()
 	if err := checkChange("ResendFilter", selects, f.All, f.Limit); err != nil {
 		return err
 	}
@@ -96,8 +97,15 @@ func (o *Operator) Resend(ctx context.Context, f ResendFilter) (sent int, err er
 
 // resendPage reads the next events of a database, after an id.
 func (o *Operator) resendPage(ctx context.Context, f ResendFilter, database string, after uuid.UUID, limit int) ([]rocketflow.Event, error) {
-	rows, err := o.db().Query(ctx, o.sql.Get("Resend"), after.String(), f.Source, f.Topic, f.Type, f.Subject,
-		orNull(f.Since), orNull(f.Until), limit, resendBytes)
+	query, args := "Resend", []any{after.String(), f.Source, f.Topic, f.Type, f.Subject, orNull(f.Since), orNull(f.Until), limit, resendBytes}
+	if len(f.IDs) > 0 {
+		ids := make([]string, len(f.IDs))
+		for i, id := range f.IDs {
+			ids[i] = id.String()
+		}
+		query, args = "ResendByID", append(args, ids)
+	}
+	rows, err := o.db().Query(ctx, o.sql.Get(query), args...)
 	if err != nil {
 		return nil, err
 	}

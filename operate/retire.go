@@ -19,7 +19,7 @@ var (
 	ErrUnknownStream = errors.New("the consumer has no position in the stream")
 )
 
-// Handler identifies a handler of a consumer.
+// Handler identifies a handler of a consumer. An empty Type is that of messages without a tag (handlers.Untagged).
 type Handler struct {
 	Consumer, Topic, Type string
 }
@@ -30,8 +30,6 @@ func (h Handler) check() error {
 		return valid.Field("operate.Handler.Consumer", "missing")
 	case h.Topic:
 		return valid.Field("operate.Handler.Topic", "missing")
-	case h.Type:
-		return valid.Field("operate.Handler.Type", "missing")
 	}
 	return nil
 }

@@ -11,14 +11,30 @@ import (
 
 // acker writes acknowledgements, in batches and in the background. If one is lost, its event is sent twice, which the
 // consumers' inbox absorbs; so no transaction waits for them.
-type acker = batcher[uuid.UUID]
+type acker = batcher[acked]
+
+// acked is an event that the broker has confirmed.
+type acked struct {
+	id   uuid.UUID
+	path ackPath
+}
+
+// ackPath says how an event reached the broker: the column path of outbox_ack, by which operators see it.
+type ackPath int16
+
+const (
+	byHalfMessage ackPath = 1
+	byRelay       ackPath = 2
+	bySweep       ackPath = 3
+	byCheckBack   ackPath = 4 // a check-back committed the half message
+)
 
 func (o *Outbox) startAcks() *acker {
-	return startBatcher(func(ctx context.Context, ids []uuid.UUID, failures *failureStreak) error {
-		err := o.ack(ctx, ids)
+	return startBatcher(func(ctx context.Context, events []acked, failures *failureStreak) error {
+		err := o.ack(ctx, events)
 		if err != nil && failures.begins(err) {
 			o.log.Warn("acknowledgements can't be written and are retried; if this process ends before, their events are sent twice",
-				"events", len(ids), "error", err)
+				"events", len(events), "error", err)
 		} else if err == nil {
 			failures.end(o.log, "acknowledgements are written again")
 		}
@@ -27,9 +43,13 @@ func (o *Outbox) startAcks() *acker {
 }
 
 // ack inserts acknowledgements of events.
-func (o *Outbox) ack(ctx context.Context, ids []uuid.UUID) error {
+func (o *Outbox) ack(ctx context.Context, events []acked) error {
 	begin := time.Now()
-	_, err := o.db().Exec(ctx, o.queries.Get("Ack"), texts(ids))
+	ids, paths := make([]uuid.UUID, len(events)), make([]int16, len(events))
+	for i, e := range events {
+		ids[i], paths[i] = e.id, int16(e.path)
+	}
+	_, err := o.db().Exec(ctx, o.queries.Get("Ack"), texts(ids), paths)
 	o.listener.Acked(AckedInfo{IDs: ids, Took: time.Since(begin), Err: err})
 	return err
 }

@@ -76,6 +76,9 @@ func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decisi
 	c.Message.Body = nil // not needed, and it may be large
 	event, err := wire.EventOf(c.Message)
 	info.EventID = event.ID
+	if err == nil {
+		info.Event = event
+	}
 	decide := func(d broker.Decision, reason CheckReason, err error) broker.Decision {
 		info.Decision, info.Reason, info.Err = d, reason, err
 		o.checkLog.log(o.log, info, event.Database)
@@ -159,9 +162,13 @@ func (o *Outbox) lookUp(ctx context.Context, ids []uuid.UUID) ([]storedEvent, er
 
 // ackChecked acknowledges what check-backs have committed. What fails is retried with other acknowledgements.
 func (o *Outbox) ackChecked(ctx context.Context, r *services, ids []uuid.UUID) ([]struct{}, error) {
-	if err := o.ack(ctx, ids); err != nil {
+	events := make([]acked, len(ids))
+	for i, id := range ids {
+		events[i] = acked{id, byCheckBack}
+	}
+	if err := o.ack(ctx, events); err != nil {
 		for _, id := range ids {
-			r.acks.add(id)
+			r.acks.add(acked{id, byCheckBack})
 		}
 	}
 	return make([]struct{}, len(ids)), nil

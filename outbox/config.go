@@ -67,7 +67,8 @@ type Config struct {
 	// maxMessageSize (4 MiB unless it is configured otherwise). Defaults to 1 MiB.
 	MaxBody int
 
-	// Path says how events reach the broker: by half messages or by the relay. Defaults to Auto.
+	// Path says how events reach the broker: by half messages or by the relay. With a broker without half messages Auto is Relay, and
+	// Start refuses HalfMessages. Defaults to Auto.
 	Path Path
 
 	// MaxHalfMessages is the maximum number of events in flight with which Auto chooses the half-message path for a
@@ -142,6 +143,11 @@ type Config struct {
 	// send. Defaults to 1 MiB.
 	ResendBytes int
 
+	// OnPublish is called by Publish with each event that it accepts, and the context of the call, before the event is recorded.
+	// It may set Extensions and Headers, as package tracing does; it must replace the maps instead of changing them. It must be
+	// quick. A result that can't be published is an error of Publish. Defaults to none.
+	OnPublish func(ctx context.Context, e *rocketflow.Event)
+
 	// Clock gives the ids of events their time, and times the pauses of background work; Postgres' clock decides what is due.
 	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
@@ -188,6 +194,26 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
+
+// ConsumerGroups returns the consumer groups of the outbox, which receive missing-events requests and, if half messages are used, those
+// that the broker gave up. Source or Group must be set.
+func (c Config) ConsumerGroups(halfMessages bool) []string {
+	c = c.withDefaults()
+	var groups []string
+	if c.ResendRate >= 0 {
+		groups = append(groups, c.Group+resendSuffix)
+	}
+	if halfMessages && !c.IgnoreDiscarded {
+		groups = append(groups, c.Group+discardedSuffix)
+	}
+	return groups
+}
+
+// Suffixes of the groups of ConsumerGroups.
+const (
+	resendSuffix    = "_resend"
+	discardedSuffix = "_discarded"
+)
 
 func (c Config) validate() error {
 	switch {

@@ -50,7 +50,7 @@ func (o *Outbox) startDiscardReporter(database string) *discardReporter {
 	d.subscriber = subscriber{
 		outbox: o, what: "discarded half messages", retry: discardRetry,
 		subscribe: func(ctx context.Context) (broker.Consumer, error) {
-			return reader.SubscribeDiscarded(ctx, o.config.Group+"_discarded", d.receive)
+			return reader.SubscribeDiscarded(ctx, o.config.Group+discardedSuffix, d.receive)
 		},
 		failed: func(err error) {
 			if logged || errors.Is(err, broker.ErrTopicNotFound) || errors.Is(err, broker.ErrUnavailable) {

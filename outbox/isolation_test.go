@@ -102,7 +102,7 @@ func TestSerializationFailuresKeepTheirCause(t *testing.T) {
 		"Begin": func(ctx context.Context, b *bundle, doom func(pgx.Tx)) error {
 			tx, err := b.outbox.Begin(ctx, serializable)
 			if err != nil {
-				return nil
+				return err
 			}
 			if err := publish(ctx, tx); err != nil {
 				return err
@@ -120,7 +120,7 @@ func TestSerializationFailuresKeepTheirCause(t *testing.T) {
 		"Join": func(ctx context.Context, b *bundle, doom func(pgx.Tx)) error {
 			owner, err := b.pool.BeginTx(ctx, serializable)
 			if err != nil {
-				return nil
+				return err
 			}
 			tx := b.outbox.Join(owner)
 			if err := publish(ctx, tx); err != nil {
@@ -132,7 +132,7 @@ func TestSerializationFailuresKeepTheirCause(t *testing.T) {
 		"Publish in a joined transaction": func(ctx context.Context, b *bundle, doom func(pgx.Tx)) error {
 			owner, err := b.pool.BeginTx(ctx, serializable)
 			if err != nil {
-				return nil
+				return err
 			}
 			defer func() { _ = owner.Rollback(ctx) }()
 			doom(owner)
@@ -143,7 +143,7 @@ func TestSerializationFailuresKeepTheirCause(t *testing.T) {
 			defer func() { _ = db.Close() }()
 			owner, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
 			if err != nil {
-				return nil
+				return err
 			}
 			tx := b.outbox.JoinSQL(owner)
 			if err := tx.Publish(ctx, credited{"a", 1}); err != nil {

@@ -59,7 +59,7 @@ func (t *SQLTx) Publish(ctx context.Context, payloads ...rocketflow.Payload) err
 	if err := p.outbox.admit(); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	events, unordered, err := p.outbox.newEvents(payloads)
+	events, unordered, err := p.outbox.newEvents(ctx, payloads)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,9 @@ type Listener struct {
 	Ended func(EndedInfo)
 	// Relayed is called when the relay has sent an event, or could not (Err); then it stays owed.
 	Relayed func(RelayedInfo)
+	// Sent is called for each request that sent events, after Ended or Relayed were called for its events: a half message that
+	// was committed, or a group of the relay.
+	Sent func(SentInfo)
 	// Rejected is called when the rejection of events of a topic is recorded. They stay owed.
 	Rejected func(RejectedInfo)
 	// RelayFull is called for an event that has no room in the relay's memory. It is read back from Postgres when there is
@@ -85,6 +88,18 @@ type RelayedInfo struct {
 	Err   error
 }
 
+// SentInfo is the argument of Listener.Sent.
+type SentInfo struct {
+	Events []rocketflow.Event
+	Errs   []error // of each event, in the same order; nil: all were sent
+	Path   Path    // HalfMessages or Relay
+	Swept  bool    // the sweep found the first of the events
+
+	// When the request, or that of the half message, began; when the half message was stored, and when Postgres had committed,
+	// on the half-message path; and when the broker's last response came. By the machine's clock.
+	Began, Stored, Committed, Ended time.Time
+}
+
 // RejectedInfo is the argument of Listener.Rejected.
 type RejectedInfo struct {
 	Topic  string
@@ -102,6 +117,7 @@ type AckedInfo struct {
 // CheckedInfo is the argument of Listener.Checked.
 type CheckedInfo struct {
 	EventID  uuid.UUID
+	Event    rocketflow.Event // as the half message has it, without Body; zero if it is unreadable
 	Decision broker.Decision
 	Reason   CheckReason
 	Times    int // how often the broker says that it has checked back for this half message
@@ -146,6 +162,7 @@ func (l *Listener) withDefaults() *Listener {
 	listen.Default(&f.Committed)
 	listen.Default(&f.Ended)
 	listen.Default(&f.Relayed)
+	listen.Default(&f.Sent)
 	listen.Default(&f.Rejected)
 	listen.Default(&f.RelayFull)
 	listen.Default(&f.Acked)
@@ -173,6 +190,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	guard.Listen(r, "Listener.Committed", &g.Committed)
 	guard.Listen(r, "Listener.Ended", &g.Ended)
 	guard.Listen(r, "Listener.Relayed", &g.Relayed)
+	guard.Listen(r, "Listener.Sent", &g.Sent)
 	guard.Listen(r, "Listener.RelayFull", &g.RelayFull)
 	guard.Listen(r, "Listener.Rejected", &g.Rejected)
 	guard.Listen(r, "Listener.Acked", &g.Acked)
@@ -203,6 +221,7 @@ func Tee(ls ...*Listener) *Listener {
 		listen.Tee(&all.Committed, l.Committed)
 		listen.Tee(&all.Ended, l.Ended)
 		listen.Tee(&all.Relayed, l.Relayed)
+		listen.Tee(&all.Sent, l.Sent)
 		listen.Tee(&all.Rejected, l.Rejected)
 		listen.Tee(&all.RelayFull, l.RelayFull)
 		listen.Tee(&all.Acked, l.Acked)

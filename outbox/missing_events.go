@@ -93,12 +93,17 @@ func (o *Outbox) startResender(database string) *resender {
 		events: rate.NewLimiter(rate.Limit(o.config.ResendRate), max(1, int(o.config.ResendRate/10))),
 	}
 	subscription := broker.Subscription{
-		Group: o.config.Group + "_resend", Topics: []string{rocketflow.MissingEventsTopic}, Begin: broker.BeginNewest(), MaxInFlight: requestsAtOnce,
+		Group: o.config.Group + resendSuffix, Topics: []string{rocketflow.MissingEventsTopic}, Begin: broker.BeginNewest(), MaxInFlight: requestsAtOnce,
 	}
 	r.subscriber = subscriber{
 		outbox: o, what: "missing-events requests", retry: requestRetry,
 		subscribe: func(ctx context.Context) (broker.Consumer, error) {
-			return o.config.Broker.Subscribe(ctx, subscription, r.receive)
+			c, err := o.config.Broker.Subscribe(ctx, subscription, r.receive)
+			if errors.Is(err, broker.ErrBeginsOldest) { // old requests are answered as well, within the limits
+				subscription.Begin = broker.BeginOldest()
+				c, err = o.config.Broker.Subscribe(ctx, subscription, r.receive)
+			}
+			return c, err
 		},
 		failed: func(err error) {
 			if errors.Is(err, broker.ErrTopicNotFound) {

@@ -38,6 +38,7 @@ type Outbox struct {
 	config   Config
 	queries  queries.Set
 	listener *Listener
+	hasSent  bool // listener.Sent does something: the copy of the events is only made then
 	log      *slog.Logger
 
 	backlog        backlog
@@ -58,7 +59,7 @@ type Outbox struct {
 // services are the background services of an outbox, which exist between Start and Stop.
 type services struct {
 	database   string
-	producer   broker.TransactionProducer
+	producer   broker.TransactionProducer // nil if the broker has no half messages; then paths chooses none
 	paths      *pathSelector
 	acks       *acker
 	rejections *batcher[rejectedEvent]
@@ -82,6 +83,7 @@ func New(c Config) (*Outbox, error) {
 	o := &Outbox{config: c, queries: queries.Parse(queriesSQL+"\n"+sweepSQL+"\n"+missingEventsSQL+"\n"+retentionSQL+"\n"+rejectionsSQL, c.Schema), log: c.Logger}
 	o.backlog.limit, o.backlog.topicLimit = int64(c.MaxBacklog), int64(c.MaxRejected)
 	o.panics.Logger, o.panics.Part = c.Logger, "outbox"
+	o.hasSent = c.Listener != nil && c.Listener.Sent != nil
 	o.listener = Tee(o.backlog.listener(), o.expedited.listener(), c.Listener.guarded(&o.panics))
 	return o, nil
 }
@@ -135,6 +137,10 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 		}
 		return d, done
 	})
+	path := o.config.Path
+	if errors.Is(err, broker.ErrNoHalfMessages) {
+		path, err = Relay, o.acceptRelay(err)
+	}
 	if err != nil {
 		s.acks.stop(ctx)
 		s.retention.stop()
@@ -142,11 +148,22 @@ func (o *Outbox) startServices(ctx context.Context) (*services, error) {
 	}
 	s.rejections = o.startRejections()
 	s.relay = o.startRelay(s)
-	s.paths = o.newPathSelector(s.relay)
+	s.paths = o.newPathSelector(path, s.relay)
 	s.sweep = o.startSweep(s)
 	s.resender = o.startResender(s.database)
-	s.discards = o.startDiscardReporter(s.database)
+	if s.producer != nil {
+		s.discards = o.startDiscardReporter(s.database)
+	}
 	return s, nil
+}
+
+// acceptRelay returns an error if Config.Path doesn't allow the relay path, which is the only one because of reason.
+func (o *Outbox) acceptRelay(reason error) error {
+	if o.config.Path == HalfMessages {
+		return valid.Wrap("outbox.Config.Path", "half messages can't be used: want Auto or Relay", reason)
+	}
+	o.log.Info("half messages aren't used with this broker; events are sent after their commit", "error", reason)
+	return nil
 }
 
 // Stop closes the connection for check-backs, sends the events in the relay's memory and writes acknowledgements, until ctx
@@ -163,7 +180,10 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	s.resender.stop(ctx)
 	s.discards.stop(ctx)
 	s.sweep.stop()
-	err := s.producer.Close(ctx)
+	var err error
+	if s.producer != nil {
+		err = s.producer.Close(ctx)
+	}
 	s.relay.stop(ctx)
 	s.acks.stop(ctx)
 	s.rejections.stop(ctx)
@@ -241,10 +261,10 @@ func (o *Outbox) begin(ctx context.Context, options pgx.TxOptions) (*tx, error) 
 }
 
 // newEvents makes events of payloads and reports which of them have no order.
-func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
+func (o *Outbox) newEvents(ctx context.Context, payloads []rocketflow.Payload) (events []rocketflow.Event, unordered []bool, err error) {
 	events, unordered = make([]rocketflow.Event, len(payloads)), make([]bool, len(payloads))
 	for i, p := range payloads {
-		if events[i], err = o.newEvent(p); err != nil {
+		if events[i], err = o.newEvent(ctx, p); err != nil {
 			return nil, nil, fmt.Errorf("publish event %d of %d: %w", i+1, len(payloads), err)
 		}
 		unordered[i] = events[i].Subject == "" || p.EventMeta().Unordered
@@ -252,7 +272,7 @@ func (o *Outbox) newEvents(payloads []rocketflow.Payload) (events []rocketflow.E
 	return events, unordered, nil
 }
 
-func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
+func (o *Outbox) newEvent(ctx context.Context, p rocketflow.Payload) (rocketflow.Event, error) {
 	e, err := wire.NewEvent(p)
 	if err != nil {
 		return e, err
@@ -268,5 +288,9 @@ func (o *Outbox) newEvent(p rocketflow.Payload) (rocketflow.Event, error) {
 		return e, err
 	}
 	e.ID, e.Source = o.stamp(e.ID), o.config.Source
+	if o.config.OnPublish != nil {
+		o.config.OnPublish(ctx, &e)
+		return e, wire.Validate(e)
+	}
 	return e, nil
 }

@@ -12,7 +12,7 @@ type Path int
 
 const (
 	// Auto takes the half-message path while little is in flight, and the relay path otherwise. Each transaction decides
-	// for all its events, before it commits.
+	// for all its events, before it commits. If the broker has no half messages it is Relay.
 	Auto Path = iota
 	// HalfMessages stores a half message for each event before the commit, however many are in flight. It has the lowest
 	// latency. While the broker is away, and in joined transactions, events take the relay path all the same.
@@ -75,8 +75,8 @@ const (
 	pathSample = 10
 )
 
-func (o *Outbox) newPathSelector(r *relay) *pathSelector {
-	s := &pathSelector{pinned: o.config.Path, relay: r, listener: o.listener, capacity: o.config.MaxHalfMessages, reported: HalfMessages, windowBegan: time.Now()}
+func (o *Outbox) newPathSelector(pinned Path, r *relay) *pathSelector {
+	s := &pathSelector{pinned: pinned, relay: r, listener: o.listener, capacity: o.config.MaxHalfMessages, reported: HalfMessages, windowBegan: time.Now()}
 	s.breaker = newBreaker(s.breakerChanged)
 	if s.pinned == Relay {
 		s.reported = Relay

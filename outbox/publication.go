@@ -53,6 +53,8 @@ type half struct {
 	event    rocketflow.Event
 	message  broker.Half
 	prepared bool
+
+	began, stored time.Time // of the request that stored the half message
 }
 
 // add appends events that take part in the transaction from now on.
@@ -222,7 +224,7 @@ func (p *publication) prepare(ctx context.Context) error {
 		var err error
 		h.message, err = p.services.producer.Prepare(ctx, wire.MessageOf(h.event))
 		took := time.Since(begin)
-		h.prepared = err == nil
+		h.prepared, h.began, h.stored = err == nil, begin, begin.Add(took)
 		o.listener.Prepared(PreparedInfo{Event: h.event, Took: took, Err: err})
 		switch {
 		case err == nil:
@@ -259,6 +261,7 @@ func (p *publication) commitHalves(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.outbox.config.EndTimeout)
 	defer cancel()
 	failed := make([]error, len(p.halves))
+	committed := time.Now()
 	end := func(i int) {
 		h := p.halves[i]
 		// While the breaker is open the response would be waited for in vain. A later check-back finds the row.
@@ -268,13 +271,20 @@ func (p *publication) commitHalves(ctx context.Context) {
 		}
 		begin := time.Now()
 		err := p.services.producer.Commit(ctx, h.message)
-		p.outbox.listener.Ended(EndedInfo{Event: h.event, Took: time.Since(begin), Err: err})
+		took := time.Since(begin)
+		p.outbox.listener.Ended(EndedInfo{Event: h.event, Took: took, Err: err})
+		if p.outbox.hasSent {
+			p.outbox.listener.Sent(SentInfo{
+				Events: []rocketflow.Event{h.event}, Errs: []error{err}, Path: HalfMessages,
+				Began: h.began, Stored: h.stored, Committed: committed, Ended: begin.Add(took),
+			})
+		}
 		if err != nil {
 			failed[i] = err
 			p.services.relay.offer(h.event)
 			return
 		}
-		p.services.acks.add(h.event.ID)
+		p.services.acks.add(acked{h.event.ID, byHalfMessage})
 	}
 	streams := byStream(p.halves)
 	inParallel(len(streams), func(i int) {

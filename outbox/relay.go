@@ -318,12 +318,19 @@ func (r *relay) sendGroup(group []relayed) {
 		case e.done != nil:
 			e.done(err) // the sweep writes its acknowledgements itself
 		case err == nil:
-			r.acks.add(e.event.ID)
+			r.acks.add(acked{e.event.ID, byRelay})
 		case errors.Is(err, broker.ErrRejected):
 			r.rejections.add(newRejected(e.event, err))
 		default:
 			r.dropOverflow() // while the broker is away the sweep probes with few events
 		}
+	}
+	if r.outbox.hasSent {
+		events := make([]rocketflow.Event, len(group))
+		for i, e := range group {
+			events[i] = e.event
+		}
+		r.outbox.listener.Sent(SentInfo{Events: events, Errs: errs, Path: Relay, Swept: group[0].done != nil, Began: begin, Ended: begin.Add(took)})
 	}
 }
 

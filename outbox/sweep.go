@@ -34,10 +34,10 @@ type sweeper struct {
 
 	// Touched by one pass at a time.
 	drain       *rate.Limiter
-	pageRows    int         // rows to read at once: few while the broker is away
-	pausedUntil time.Time   // no pass before then: the last one took long and sent nothing
-	unwritten   []uuid.UUID // sent, but not acknowledged yet because Postgres failed: nothing else is sent before that
-	counted     time.Time   // when the rejected events were last counted
+	pageRows    int       // rows to read at once: few while the broker is away
+	pausedUntil time.Time // no pass before then: the last one took long and sent nothing
+	unwritten   []acked   // sent, but not acknowledged yet because Postgres failed: nothing else is sent before that
+	counted     time.Time // when the rejected events were last counted
 	failures    failureStreak
 }
 

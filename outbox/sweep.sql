@@ -60,7 +60,9 @@ WHERE o.id = ANY ($1::text[]::uuid[]) AND NOT EXISTS (SELECT FROM {schema}.outbo
 -- Doesn't wait for the disk: an ack that a crash undoes costs a duplicate, which consumers absorb, and each wait would delay
 -- the transactions that must wait.
 WITH no_wait AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'off', true))
-INSERT INTO {schema}.outbox_ack (id) SELECT e.id FROM no_wait, pg_catalog.unnest($1::text[]::uuid[]) AS e (id) ON CONFLICT DO NOTHING
+INSERT INTO {schema}.outbox_ack (id, path)
+SELECT e.id, e.path FROM no_wait, ROWS FROM (pg_catalog.unnest($1::text[]::uuid[]), pg_catalog.unnest($2::smallint[])) AS e (id, path)
+ON CONFLICT DO NOTHING
 
 -- name: CountOwed
 -- How many events have no ack and are not rejected, among the transactions from $1 on and those of $2, up to $3.

@@ -142,7 +142,9 @@ func (s *sweeper) sendLoaded(ctx context.Context, events []rocketflow.Event, out
 		}
 	}
 	pending.Wait()
-	s.unwritten = append(s.unwritten, sent...)
+	for _, id := range sent {
+		s.unwritten = append(s.unwritten, acked{id, bySweep})
+	}
 	if err := s.writeAcks(ctx); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error 
 	if err := s.outbox.admit(); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	events, unordered, err := s.outbox.newEvents(payloads)
+	events, unordered, err := s.outbox.newEvents(ctx, payloads)
 	if err != nil {
 		return err
 	}

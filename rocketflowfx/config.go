@@ -20,7 +20,7 @@ func shared(c Config, pool *pgxpool.Pool, client *rocketmq.Client, m *metrics.Me
 	if c.Metrics != nil {
 		m = c.Metrics
 	}
-	return assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: pool, Client: client, Clock: c.Clock, Logger: c.Logger, Metrics: m}
+	return assembly.Shared{Service: c.Service, Schema: c.Schema, Pool: pool, Client: client, Clock: c.Clock, Logger: c.Logger, Metrics: m, Tracing: c.Tracing}
 }
 
 func topics(c Config) []broker.Topic { return assembly.Topics(c.Topics, c.Saga.TimeoutTopic) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
@@ -39,6 +40,7 @@ type brokerConn struct {
 	name, address string
 	work          background.Group
 	doubt         chan struct{} // a request was not answered in time
+	refusesTools  atomic.Bool   // the broker lets the user not pull as a tool
 
 	registering sync.Mutex // held from a heartbeat until its response
 	left        bool       // no more heartbeats: the user has unregistered; guarded by registering

@@ -160,10 +160,10 @@ func TestBrokerHangs(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	mq := testbroker.StartSecured(t, "admin", "admin-secret")
+	mq := testbroker.StartSecured(t, "admin-user", "admin-secret")
 	ctx := deadline(t, 3*time.Minute)
 	for name, user := range map[string]func(*rocketmq.Config){
-		"none": func(*rocketmq.Config) {}, "wrong secret": as("admin", "guess"), "unknown user": as("nobody", "guess"),
+		"none": func(*rocketmq.Config) {}, "wrong secret": as("admin-user", "guess"), "unknown user": as("nobody", "guess"),
 	} {
 		config := rocketmq.Config{NameServers: []string{mq.NameServer()}, Service: "test"}
 		user(&config)
@@ -172,7 +172,7 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("open with credentials %s: got %v, want an ErrUnauthorized that names the broker", name, err)
 		}
 	}
-	admin := open(t, at(mq), as("admin", "admin-secret"))
+	admin := open(t, at(mq), as("admin-user", "admin-secret"))
 	createTopic(t, admin, broker.Topic{Name: "orders"})
 	everything(t, admin, "app-1", "app-2")
 }
@@ -236,23 +236,24 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 // TestGrants needs a real broker: the embedded one has users, but no grants.
 func TestGrants(t *testing.T) {
 	testbroker.NeedsReal(t)
-	mq, err := devstack.StartRocketMQ(deadline(t, 4*time.Minute), devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
-		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},
+	topic := "Topic:orders*"
+	grants := []devstack.Grant{{Resource: "Group:app*", Actions: []string{"Sub"}}}
+	if testbroker.Is4() { // no prefixes
+		topic, grants = "Topic:orders", nil
+		for _, group := range []string{"app-1", "app-2", "app-2-at", "app-3", "app-4"} {
+			grants = append(grants, devstack.Grant{Resource: "Group:" + group, Actions: []string{"Sub"}})
+		}
+	}
+	mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
+		Admin: devstack.User{Name: "admin-user", Secret: "admin-secret"},
 		Users: []devstack.User{
-			{Name: "app", Secret: "app-secret", Grants: []devstack.Grant{
-				{Resource: "Topic:orders*", Actions: []string{"Pub", "Sub"}},
-				{Resource: "Group:app*", Actions: []string{"Sub"}},
-			}},
-			{Name: "writer", Secret: "writer-secret", Grants: []devstack.Grant{{Resource: "Topic:orders*", Actions: []string{"Pub"}}}},
+			{Name: "app-user", Secret: "app-secret", Grants: append(grants, devstack.Grant{Resource: topic, Actions: []string{"Pub", "Sub"}})},
+			{Name: "writer-user", Secret: "writer-secret", Grants: append(grants, devstack.Grant{Resource: topic, Actions: []string{"Pub"}})},
 		},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { mq.Stop(context.Background()) })
 	ctx := deadline(t, 3*time.Minute)
-	createTopic(t, open(t, at(mq), as("admin", "admin-secret")), broker.Topic{Name: "orders"}, broker.Topic{Name: "secrets"})
-	app := open(t, at(mq), as("app", "app-secret"))
+	createTopic(t, open(t, at(mq), as("admin-user", "admin-secret")), broker.Topic{Name: "orders"}, broker.Topic{Name: "secrets"})
+	app := open(t, at(mq), as("app-user", "app-secret"))
 	tr := everything(t, app, "app-1", "app-2")
 
 	unauthorized := func(what string, err error) {
@@ -263,7 +264,7 @@ func TestGrants(t *testing.T) {
 	}
 	handler := func(context.Context, broker.Delivery) error { return nil }
 	m := broker.Message{Topic: "secrets", Body: []byte("x")}
-	_, err = app.Send(ctx, m)
+	_, err := app.Send(ctx, m)
 	unauthorized("send to a topic without grant", err)
 	_, err = tr.Prepare(ctx, m)
 	unauthorized("prepare for a topic without grant", err)
@@ -271,7 +272,7 @@ func TestGrants(t *testing.T) {
 	unauthorized("subscribe to a topic without grant", err)
 	_, err = app.Subscribe(ctx, broker.Subscription{Group: "other", Topics: []string{"orders"}}, handler)
 	unauthorized("subscribe a group without grant", err)
-	_, err = open(t, at(mq), as("writer", "writer-secret")).Subscribe(ctx, broker.Subscription{Group: "app-4", Topics: []string{"orders"}}, handler)
+	_, err = open(t, at(mq), as("writer-user", "writer-secret")).Subscribe(ctx, broker.Subscription{Group: "app-4", Topics: []string{"orders"}}, handler)
 	unauthorized("subscribe with Pub only", err)
 	unauthorized("create a topic", app.CreateTopics(ctx, broker.Topic{Name: "mine"}))
 }

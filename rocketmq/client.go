@@ -39,6 +39,7 @@ type Client struct {
 
 	mu                   sync.Mutex
 	closed               bool
+	ensured              map[string]broker.Topic         // the topics of CreateTopics, by their names on the wire
 	sender               sender                          // nil until a broker was reached
 	brokerConns          map[string]*brokerConn          // by the broker's name
 	transactionProducers map[string]*transactionProducer // by the producer group's name on the wire
@@ -60,7 +61,8 @@ var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 // An invalid Config is a *rocketflow.FieldError, and so is a Config.TLS with which no name server or no broker can be connected to,
 // such as one that doesn't trust their certificates, or none where they require TLS. If no broker can be reached the error matches broker.ErrUnavailable and names
 // the address, unless Config.AwaitBroker is set: then Open succeeds, and the client connects as soon as a broker can be
-// reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized.
+// reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized. Where the cluster can't be asked for its brokers
+// (see Facts.ListsBrokers) Open needs a name server only, and connects to brokers as the first topics are used.
 func Open(ctx context.Context, config Config) (*Client, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
@@ -73,14 +75,16 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	c := &Client{
 		config: config, repeated: repeated, log: repeated.Logger, listener: config.Listener.guarded(repeated.Logger),
 		clientID:             config.Service + "-" + instance,
-		nameServers:          newNameServers(config.NameServers, config.TLS, repeated.Logger),
+		nameServers:          newNameServers(config, repeated.Logger),
 		asyncSlots:           make(chan struct{}, config.MaxAsync),
 		deferred:             deferredCalls{added: make(chan struct{}, 1)},
+		ensured:              map[string]broker.Topic{},
 		brokerConns:          map[string]*brokerConn{},
 		transactionProducers: map[string]*transactionProducer{},
 		consumers:            map[*consumer]struct{}{},
 	}
 	c.routes.nameServers, c.routes.mayReturn, c.routes.explainNotFound = c.nameServers, c.mayReturn, c.explainNotFound
+	c.nameServers.newBrokers = c.connectToLearned
 	err := c.work.Start(ctx, func(context.Context) error {
 		connect := func(ctx context.Context) error { return c.connect(ctx, instance) }
 		err := connect(ctx)
@@ -114,7 +118,7 @@ func (c *Client) connect(ctx context.Context, instance string) error {
 		return err
 	}
 	conns := c.allBrokerConns()
-	if len(conns) == 0 {
+	if len(conns) == 0 && c.config.Profile.Facts().ListsBrokers.Is {
 		return printable.Errorf("%w: the name server at %s knows no broker yet", broker.ErrUnavailable, strings.Join(c.config.NameServers, ", "))
 	}
 	var errs []error
@@ -128,7 +132,7 @@ func (c *Client) connect(ctx context.Context, instance string) error {
 			errs = append(errs, err)
 		}
 	}
-	if len(errs) == len(conns) {
+	if len(errs) == len(conns) && len(conns) > 0 {
 		return errors.Join(errs...)
 	}
 	var by sender = &ownSender{c}
@@ -189,6 +193,9 @@ func (c *Client) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Profile returns the kind of RocketMQ that the client connects to.
+func (c *Client) Profile() Profile { return c.config.Profile }
+
 // Ping checks the connection for a readiness probe: it sends a request to a name server and to every broker that it lists. The
 // error also lists the calls that wait for a broker (see Config.AwaitBroker), with the reason why each has not succeeded.
 func (c *Client) Ping(ctx context.Context) error {
@@ -196,10 +203,13 @@ func (c *Client) Ping(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(masters) == 0 {
+	errs := []error{c.deferred.err()}
+	switch {
+	case !c.config.Profile.Facts().ListsBrokers.Is:
+		errs = append(errs, c.nameServers.ping(ctx))
+	case len(masters) == 0:
 		return fmt.Errorf("%w: the name server lists no broker", broker.ErrUnavailable)
 	}
-	errs := []error{c.deferred.err()}
 	for name, address := range masters {
 		b := c.brokerConn(name)
 		if b == nil {
@@ -250,6 +260,9 @@ func (c *Client) watch(ctx context.Context) {
 		if n++; n%int(watchInterval/listedInterval) != 0 {
 			if !c.allBrokersUp() { // one may have another address now, as after a switch to another master
 				_ = c.updateBrokerConns(ctx) // its errors are logged by the regular update
+				if !c.config.Profile.Facts().ListsBrokers.Is {
+					c.routes.refresh(ctx) // they show the address
+				}
 			}
 			c.checkConsumers(ctx, (*consumer).checkListed)
 			return
@@ -329,10 +342,12 @@ func (c *Client) explainNotFound(topic string, err error) error {
 	switch {
 	case !errors.Is(err, broker.ErrTopicNotFound):
 		return err
-	case !c.anyBrokerUp():
+	case c.config.Profile.Facts().ListsBrokers.Is && !c.anyBrokerUp():
 		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err)
 	case topic == discardTopic: // only a broker creates it
 		return err
+	case c.config.Profile.RefusesCreatingTopics() != nil:
+		return printable.Errorf("%w: topic %s must be created by an operator of the RocketMQ: `rocketflow topics` prints what a service needs", err, topic)
 	}
 	return printable.Errorf("%w: create topic %s with `mqadmin updateTopic`, or set CreateTopics in the Config of package app or rocketflowfx", err, topic)
 }

@@ -106,14 +106,18 @@ func (cc *clientConsumer) register(context.Context) bool { return false }
 // shut down, ignores it; or to a serial consumer.
 func (cc *clientConsumer) consume(ctx context.Context, messages ...*primitive.MessageExt) (rmqconsumer.ConsumeResult, error) {
 	for _, m := range messages { // one, by ConsumeMessageBatchMaxSize
-		d := deliveryOf(ctx, m)
+		d := deliveryOf(ctx, m, cc.consumer.client.config.MaxMessage)
+		call := caller(cc.consumer.call)
+		if hidesAKey(m) {
+			call = cc.consumer.callRevealed
+		}
 		if cc.consumer.subscription.Serial {
-			if !cc.settleSerial(ctx, d) {
+			if !cc.settleSerial(ctx, d, call) {
 				return rmqconsumer.SuspendCurrentQueueAMoment, nil
 			}
 			continue
 		}
-		if !cc.settle(d) {
+		if !cc.settle(d, call) {
 			<-cc.released
 			return rmqconsumer.ConsumeRetryLater, nil
 		}
@@ -122,7 +126,7 @@ func (cc *clientConsumer) consume(ctx context.Context, messages ...*primitive.Me
 }
 
 // settle calls the handler until it settles the message. It returns false when the gate closes first.
-func (cc *clientConsumer) settle(d broker.Delivery) bool {
+func (cc *clientConsumer) settle(d broker.Delivery, call caller) bool {
 	if !cc.enter() {
 		return false
 	}
@@ -133,19 +137,19 @@ func (cc *clientConsumer) settle(d broker.Delivery) bool {
 		return false
 	}
 	defer func() { <-cc.consumer.slots }()
-	return cc.consumer.handle(cc.ctx, cc.draining.Done(), d)
+	return cc.consumer.handle(cc.ctx, cc.draining.Done(), d, call)
 }
 
 // settleSerial calls the handler once. After a failure rocketmq-client-go keeps the message and delivers it again, so that a queue
 // that has moved to another process meanwhile is not held up here. The pause until then must be set each time: the client's
 // default is none at all.
-func (cc *clientConsumer) settleSerial(ctx context.Context, d broker.Delivery) bool {
+func (cc *clientConsumer) settleSerial(ctx context.Context, d broker.Delivery, call caller) bool {
 	pause := maxHandlerPause
 	if cc.enter() {
 		var err error
 		select {
 		case cc.consumer.slots <- struct{}{}:
-			err = cc.consumer.call(cc.ctx, d)
+			err = call(cc.ctx, d)
 			<-cc.consumer.slots
 		case <-cc.draining.Done():
 			err = context.Canceled
@@ -195,18 +199,4 @@ func (cc *clientConsumer) stop(ctx context.Context) error {
 	}
 	close(cc.released)
 	return err
-}
-
-func deliveryOf(ctx context.Context, m *primitive.MessageExt) broker.Delivery {
-	props := m.GetProperties()
-	d := newDelivery(m.Topic, props, m.Body)
-	d.Offset, d.Born, d.Stored = m.QueueOffset, time.UnixMilli(m.BornTimestamp), time.UnixMilli(m.StoreTimestamp)
-	d.Attempt = attemptOf(m.ReconsumeTimes, props)
-	if m.Queue != nil {
-		d.Queue = m.Queue.QueueId
-	}
-	if in, ok := primitive.GetConsumerCtx(ctx); ok && in.MQ != nil {
-		d.Broker = in.MQ.BrokerName
-	}
-	return d
 }

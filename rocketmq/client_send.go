@@ -71,16 +71,24 @@ func (s *clientSender) send(ctx context.Context, q queue, messages []outgoing) (
 	if err != nil {
 		return sent{}, err
 	}
-	if result.Status != primitive.SendOK {
-		return sent{}, fmt.Errorf("%w (status %d)", errStoredLessSafely, result.Status)
+	reason, known := clientReasons[result.Status]
+	if !known {
+		return sent{}, fmt.Errorf("%w: rocketmq-client-go returned status %d", broker.ErrUnavailable, result.Status)
 	}
 	return sent{
+		lessSafely: reason,
 		receipt: broker.Receipt{
 			MessageID: result.MsgID, Broker: result.MessageQueue.BrokerName,
 			Queue: result.MessageQueue.QueueId, Offset: result.QueueOffset,
 		},
 		offsetID: result.OffsetMsgID, transactionID: result.TransactionID,
 	}, nil
+}
+
+// clientReasons are the reasons of the client's results of messages that were stored.
+var clientReasons = map[primitive.SendStatus]StoredReason{
+	primitive.SendOK: "", primitive.SendFlushDiskTimeout: FlushTimeout, primitive.SendFlushSlaveTimeout: SlaveTimeout,
+	primitive.SendSlaveNotAvailable: SlaveMissing,
 }
 
 // sendSync sends once and waits until ctx ends. The client doesn't get ctx: given one that has ended, it writes the request all the
@@ -131,14 +139,14 @@ func clientMessages(q queue, messages []outgoing) []*primitive.Message {
 
 var clientCode = regexp.MustCompile(`(?s)^CODE: (-?\d+), DESC: (.*)$`)
 
-// typedError gives an error of rocketmq-client-go, which has the broker's response code as text only, a type.
+// typedError gives an error of a send of rocketmq-client-go, which has the broker's response code as text only, a type.
 func typedError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if m := clientCode.FindStringSubmatch(err.Error()); m != nil {
 		if code, convErr := strconv.Atoi(m[1]); convErr == nil {
-			return &remoting.ResponseError{Code: remoting.Code(code), Remark: m[2]}
+			return &remoting.ResponseError{Code: remoting.Code(code), Remark: m[2], Request: remoting.SendMessage}
 		}
 	}
 	if errors.Is(err, broker.ErrUnavailable) {

@@ -101,7 +101,7 @@ func TestPlainConsumerReadsCloudEvents(t *testing.T) {
 	}
 }
 
-// TestPlainProducerReachesHandlers: a handler handles what rocketmq-client-go alone has sent, once for each unique key.
+// TestPlainProducerReachesHandlers: a handler handles what rocketmq-client-go alone has sent, once for each unique key, also without a tag.
 func TestPlainProducerReachesHandlers(t *testing.T) {
 	usesClient(t)
 	t.Parallel()
@@ -132,6 +132,14 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 		_, err := tx.Exec(ctx, "INSERT INTO effect VALUES ($1)", s.Parcel)
 		return err
 	})
+	router.Handle("parcels", shippedTopic, handlers.Untagged, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		s, err := handlers.Decode[shipped](e)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "INSERT INTO effect VALUES ($1)", s.Parcel)
+		return err
+	})
 	for _, part := range []interface {
 		Start(context.Context) error
 		Stop(context.Context) error
@@ -154,13 +162,17 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Shutdown()
-	for _, send := range []struct{ key, body string }{
-		{"", `{"order":"o-1","parcel":1}`},
-		{"plain-unique-key", `{"order":"o-1","parcel":2}`},
-		{"plain-unique-key", `{"order":"o-1","parcel":2}`},
+	for _, send := range []struct{ key, tag, body string }{
+		{"", "order.shipped", `{"order":"o-1","parcel":1}`},
+		{"", "", `{"order":"o-1","parcel":3}`},
+		{"plain-unique-key", "order.shipped", `{"order":"o-1","parcel":2}`},
+		{"plain-unique-key", "order.shipped", `{"order":"o-1","parcel":2}`},
 	} {
-		m := primitive.NewMessage(shippedTopic, []byte(send.body)).WithTag("order.shipped").WithShardingKey("o-1")
+		m := primitive.NewMessage(shippedTopic, []byte(send.body)).WithShardingKey("o-1")
 		m.WithProperty("own", "1")
+		if send.tag != "" {
+			m.WithTag(send.tag)
+		}
 		if send.key != "" {
 			m.WithProperty(primitive.PropertyUniqueClientMessageIdKeyIndex, send.key)
 		}
@@ -175,7 +187,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 	}
 	var effects, parcels int
 	poll.Succeeds(t, 30*time.Second, func() error {
-		return pool.QueryRow(ctx, "SELECT count(*), count(DISTINCT parcel) FROM effect HAVING count(DISTINCT parcel) = 2").Scan(&effects, &parcels)
+		return pool.QueryRow(ctx, "SELECT count(*), count(DISTINCT parcel) FROM effect HAVING count(DISTINCT parcel) = 3").Scan(&effects, &parcels)
 	})
 	if effects != parcels {
 		t.Errorf("%d effects of %d parcels", effects, parcels)

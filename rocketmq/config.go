@@ -21,6 +21,10 @@ type Config struct {
 	// again every 10 s.
 	NameServers []string
 
+	// Profile is the kind of RocketMQ that NameServers lead to: Apache RocketMQ, its proxy, or a cloud's. What it can't do is refused
+	// with the reason, or done in another way. Defaults to Apache5.
+	Profile Profile
+
 	// AccessKey and SecretKey sign every request to a broker. Set both or neither. Defaults to unsigned requests.
 	AccessKey, SecretKey string
 
@@ -52,8 +56,8 @@ type Config struct {
 	Transport Transport
 
 	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
-	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. It holds for the transport Own;
-	// rocketmq-client-go has no such limit. Defaults to 16 MiB, four times what brokers with default settings take.
+	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. With the transport ClientGo it
+	// doesn't hold for zlib, which rocketmq-client-go decompresses without a limit. Defaults to 16 MiB, four times what brokers with default settings take.
 	MaxMessage int
 
 	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on
@@ -67,6 +71,12 @@ type Config struct {
 	// rocketmq-client-go waits no longer than 3 s for a send. Defaults to 3 s.
 	SendTimeout time.Duration
 
+	// RequireReplication makes a send fail, with an error that matches broker.ErrUnavailable, if the broker has stored the message but not
+	// flushed or replicated it as it is set to: a synchronous slave is missing or late, or the disk is. The outbox then sends the
+	// message again, and again until it is as safe as the broker promises. Defaults to false: the message is sent,
+	// Listener.StoredLessSafely is called, and the log has a warning.
+	RequireReplication bool
+
 	// StopQuietPeriod is the minimum time between the last change of a consumer's queues, or its start, and its disconnect by
 	// Consumer.Stop. After it the heartbeats that follow a change have been answered, so that the broker removes the consumer from
 	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular
@@ -78,16 +88,13 @@ type Config struct {
 	// MaxAsync is the maximum number of sends of SendAsync in flight. Defaults to 256.
 	MaxAsync int
 
-	// TimerHorizon is how far ahead Schedule accepts an instant. It must be less than the broker's timerMaxDelaySec, which is 3 days
-	// by default. Defaults to 71 h.
+	// TimerHorizon is how far ahead Schedule accepts an instant. With Apache5 it must be less than the broker's timerMaxDelaySec, which
+	// is 3 days by default. With a profile that has no timers it can't be set. Defaults to the profile's, which is 71 h for Apache5.
 	TimerHorizon time.Duration
 
 	// Clock is the clock by which Schedule and Cancel decide how far ahead an instant is. Brokers have clocks of their own, which
 	// should agree with it. Defaults to the machine's clock.
 	Clock rocketflow.Clock
-
-	// TimerFormat is how the broker takes scheduled messages. Defaults to Apache5.
-	TimerFormat TimerFormat
 
 	jsonHeaders bool // for benchmarks: requests of the driver's own connections have JSON headers, also where brokers take binary ones
 }
@@ -96,7 +103,6 @@ const (
 	defaultSendTimeout     = 3 * time.Second
 	defaultStopQuietPeriod = time.Second
 	defaultMaxAsync        = 256
-	defaultTimerHorizon    = 71 * time.Hour
 	defaultMaxMessage      = 16 << 20
 )
 
@@ -104,7 +110,7 @@ func (c Config) withDefaults() Config {
 	c.SendTimeout = cmp.Or(c.SendTimeout, defaultSendTimeout)
 	c.StopQuietPeriod = cmp.Or(c.StopQuietPeriod, defaultStopQuietPeriod)
 	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
-	c.TimerHorizon = cmp.Or(c.TimerHorizon, defaultTimerHorizon)
+	c.Profile = c.Profile.orDefault()
 	c.MaxMessage = cmp.Or(c.MaxMessage, defaultMaxMessage)
 	if c.Clock == nil {
 		c.Clock = clock.System{}
@@ -147,8 +153,9 @@ func (c Config) validate() error {
 		return field("Transport", "%d: want ClientGo or Own", c.Transport)
 	case c.MaxMessage < 0:
 		return field("MaxMessage", "%d: want more than 0", c.MaxMessage)
-	case c.TimerFormat != Apache5 && c.TimerFormat != DMS:
-		return field("TimerFormat", "%d: want Apache5 or DMS", c.TimerFormat)
+	}
+	if err := c.validateProfile(); err != nil {
+		return err
 	}
 	return c.validateTLS()
 }

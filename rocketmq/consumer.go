@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -16,7 +17,6 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
-	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 const (
@@ -65,14 +65,23 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		s.Topics[i] = c.config.wireName(topic)
 	}
 	switch {
-	case !valid.IsGroup(s.Group):
-		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as the name of a group", broker.ErrIllegal))
 	case len(s.Topics) == 0:
 		return fail(fmt.Errorf("%w: no topic", broker.ErrIllegal))
 	case s.MaxInFlight < 1 || s.MaxInFlight > 100_000:
 		return fail(fmt.Errorf("%w: MaxInFlight %d: want 1 to 100,000", broker.ErrIllegal, s.MaxInFlight))
 	case s.MaxBuffered < 1 || s.MaxBuffered > 65_535:
 		return fail(fmt.Errorf("%w: MaxBuffered %d: want 1 to 65,535", broker.ErrIllegal, s.MaxBuffered))
+	}
+	if err := c.config.Profile.checkGroup(s.Group); err != nil {
+		return fail(err)
+	}
+	for _, topic := range s.Topics {
+		if err := c.config.Profile.checkTopic(topic); err != nil {
+			return fail(err)
+		}
+	}
+	if err := c.config.Profile.refusesBegin(s.Begin); err != nil {
+		return fail(fmt.Errorf("%w: %w", broker.ErrBeginsOldest, err))
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight)}
 	first, err := k.start(ctx)
@@ -102,7 +111,7 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 
 // start checks the grants, sets the group's first offsets, and starts an instance, which a broker lists when start returns.
 func (k *consumer) start(ctx context.Context) (instance, error) {
-	if err := k.checkGrants(ctx); err != nil {
+	if err := k.checkGrants(ctx, true); err != nil {
 		return nil, err
 	}
 	if err := k.setStart(ctx); err != nil {
@@ -125,9 +134,15 @@ func (k *consumer) start(ctx context.Context) (instance, error) {
 	return next, nil
 }
 
-// checkGrants requests the group's offset from each broker that holds a topic of the subscription. Without a grant the broker
-// refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message.
-func (k *consumer) checkGrants(ctx context.Context) error {
+// noQueue is the number of a queue that no topic has.
+const noQueue = math.MaxInt32
+
+// checkGrants requests the group's offset, and tries a pull, at each broker that holds a topic of the subscription. Without a grant the
+// broker refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message.
+//
+// ACL 1.0, of RocketMQ 4 and the first 5, checks no grants for the offset. But a pull may take from the group's members what RocketMQ 5
+// tells only once, see look: there it names a queue that doesn't exist, and only at the start, because brokers log it.
+func (k *consumer) checkGrants(ctx context.Context, starting bool) error {
 	ctx, cancel := context.WithTimeout(ctx, grantsTimeout)
 	defer cancel()
 	brokers := map[string]struct{}{}
@@ -146,8 +161,21 @@ func (k *consumer) checkGrants(ctx context.Context) error {
 		granted := 0
 		last := fmt.Errorf("%w: no broker of topic %s is up", broker.ErrUnavailable, topic)
 		for b, err := range k.client.callEach(ctx, conns, func(ctx context.Context, b *brokerConn) error {
-			_, err := k.hasOffset(ctx, b, topic, 0)
-			return err
+			if _, err := k.hasOffset(ctx, b, topic, 0); err != nil {
+				return err
+			}
+			queue := 0
+			switch {
+			case is4(b.brokerVersion()):
+			case starting:
+				queue = noQueue
+			default:
+				return nil
+			}
+			if _, err := k.pullOne(ctx, b, topic, queue, 0); errors.Is(err, broker.ErrUnauthorized) {
+				return err
+			}
+			return nil
 		}) {
 			if err == nil {
 				granted++
@@ -232,10 +260,13 @@ func (k *consumer) Stop(ctx context.Context) error {
 	return nil
 }
 
-// handle calls the handler until it settles the message. It returns false when stop is closed first.
-func (k *consumer) handle(ctx context.Context, stop <-chan struct{}, d broker.Delivery) bool {
+// caller calls the handler once.
+type caller func(context.Context, broker.Delivery) error
+
+// handle calls the handler, by call, until it settles the message. It returns false when stop is closed first.
+func (k *consumer) handle(ctx context.Context, stop <-chan struct{}, d broker.Delivery, call caller) bool {
 	for attempt := 0; ; attempt++ {
-		err := k.call(ctx, d)
+		err := call(ctx, d)
 		if err == nil {
 			return true
 		}

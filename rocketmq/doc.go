@@ -30,9 +30,8 @@
 // [Own], the default, uses connections of the driver itself. [ClientGo] uses rocketmq-client-go v2.1.2, called "the client" below. What
 // differs with Own:
 //
-//   - Bodies compressed with zlib, lz4 or zstd are read, up to Config.MaxMessage after decompression. What can't be read is delivered
-//     with the reason, and package handlers makes it a dead letter that has it (TestEveryCompressionIsRead).
-//   - A record that stays damaged when it is read again is delivered in the same way, with what can be read of it, and those behind it
+//   - Bodies compressed with zlib are read up to Config.MaxMessage after decompression, too: see below.
+//   - A record that stays damaged when it is read again is delivered as unreadable, with what can be read of it, and those behind it
 //     are read (TestDamagedRecordIsDelivered). If it can't be known where it ends, its queue isn't read any further: Consumer.Err and the
 //     log name the offset, and an operator moves the group past it (TestRecordOfUnknownLengthHoldsItsQueue).
 //   - A broker or name server that responds with nonsense costs the one request (TestNonsenseCostsTheRequest).
@@ -49,13 +48,34 @@
 //   - RocketMQ's tools see its consumers as those of any client: their queues and offsets, stacks, and resets of offsets
 //     (TestOperatorsRequestsAreAnswered), and have it handle one message (TestOperatorsHaveAMessageHandled); for mqadmin see
 //     TestRocketMQsToolsSeeTheConsumer.
-//   - Headers of requests are binary where the broker takes them, which saves a fifth of the client's processor time for a send
-//     (TestHeadersAreBinaryWhereTheBrokerTakesThem).
+//   - Headers of requests are binary where the broker takes them, which saves some 8 % of the client's processor time for a send, and more
+//     of the broker's (TestHeadersAreBinaryWhereTheBrokerTakesThem, BenchmarkSend).
 //   - It has no data races and leaves no goroutines, so tests that consume can run under the race detector.
 //
 // With either transport the driver also has a connection of its own to each broker. Through it the driver ends half messages and waits for
 // the response, answers check-backs, creates topics, checks a group's grants, and notices within a second that a broker is down or up. A
 // consumer of Own has further connections, so that what it pulls doesn't delay these.
+//
+// # Kinds of RocketMQ
+//
+// [Config].Profile says what the addresses lead to: Apache RocketMQ 5 or 4, its proxy, or a cloud's. [Profile.Facts] is what is known of each
+// kind, with a source for each fact (TestFactsHaveSources), and docs/clouds.md has it as tables. What a kind can't do is refused with an
+// error that names the profile and the reason (TestProfileRefusesAtTheStart in package app), or done in another way: brokers are found in the
+// routes of topics where the cluster can't be asked for them (TestConsumerFollowsABrokerToItsNewAddress), half messages and timers fail with
+// broker.ErrNoHalfMessages and broker.ErrNoTimers, for which package outbox has the relay and package timeout has Postgres
+// (TestServiceBehindAProxy in package app), and a sharding key goes into a property of the driver's own (TestShardingKeysThroughAProxy).
+//
+// # Messages of other clients
+//
+// Messages of RocketMQ's other clients are delivered with what they say: without a tag, keys or properties, delayed, transactional, members
+// of a batch (package neighbours in test, with the client in Java). Bodies compressed with zlib, lz4 or zstd are read, up to Config.MaxMessage
+// after decompression; with ClientGo there is no limit for zlib. What can't be read is delivered with the reason, and package handlers makes it a
+// dead letter that has it (TestEveryCompressionIsRead).
+//
+// Brokers such as 4.9.7 and 5.3.3 append the properties of a batch to those of each member, so that each has two unique keys, its own and
+// then the batch's. Clients read the last one, with which the members of a batch look like copies of one message. The driver delivers the first;
+// with ClientGo it reads such a member once more on its own connection, because the client doesn't show that key (TestBatchMembersHaveTheirOwnKeys,
+// TestBatchMemberWaitsForItsKey).
 //
 // # Order
 //

@@ -22,3 +22,8 @@ func (c *Config) UseJSONHeaders() { c.jsonHeaders = true }
 
 // UsableNameServers returns the name servers that rocketmq-client-go gets.
 func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }
+
+// CheckGrants checks what the brokers grant to a consumer, as at its start or later.
+func CheckGrants(ctx context.Context, k broker.Consumer, starting bool) error {
+	return k.(*consumer).checkGrants(ctx, starting)
+}

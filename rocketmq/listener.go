@@ -24,6 +24,9 @@ type Listener struct {
 	CheckDropped func(CheckInfo)
 	// HandlerFailed is called when a handler has not settled a message: the message is held and the handler called again.
 	HandlerFailed func(HandlerInfo)
+	// StoredLessSafely is called when a broker has stored messages, but not flushed or replicated them as it is set to: a crash of the
+	// broker could lose them. See Config.RequireReplication.
+	StoredLessSafely func(StoredInfo)
 	// ConsumerRestarted is called when a consumer that got no messages was replaced by a new one, such as after a broker's restart.
 	ConsumerRestarted func(ConsumerInfo)
 }
@@ -50,6 +53,25 @@ type HandlerInfo struct {
 	Err                     error
 }
 
+// StoredInfo describes messages that a broker has stored less safely than it is set to.
+type StoredInfo struct {
+	Broker, Topic string
+	Messages      int
+	Reason        StoredReason
+}
+
+// StoredReason says what a broker didn't wait for.
+type StoredReason string
+
+const (
+	// FlushTimeout means that the disk was too slow.
+	FlushTimeout StoredReason = "flush timeout"
+	// SlaveTimeout means that a slave was too slow.
+	SlaveTimeout StoredReason = "slave timeout"
+	// SlaveMissing means that there is no slave, or too few.
+	SlaveMissing StoredReason = "slave missing"
+)
+
 // ConsumerInfo describes a consumer that was restarted.
 type ConsumerInfo struct {
 	Group  string
@@ -70,6 +92,7 @@ func (l *Listener) guarded(log *slog.Logger) *Listener {
 		CheckAnswered:     guarded(log, "CheckAnswered", given.CheckAnswered),
 		CheckDropped:      guarded(log, "CheckDropped", given.CheckDropped),
 		HandlerFailed:     guarded(log, "HandlerFailed", given.HandlerFailed),
+		StoredLessSafely:  guarded(log, "StoredLessSafely", given.StoredLessSafely),
 		ConsumerRestarted: guarded(log, "ConsumerRestarted", given.ConsumerRestarted),
 	}
 }
@@ -111,6 +134,7 @@ func Tee(listeners ...*Listener) *Listener {
 		listen.Tee(&all.CheckAnswered, l.CheckAnswered)
 		listen.Tee(&all.CheckDropped, l.CheckDropped)
 		listen.Tee(&all.HandlerFailed, l.HandlerFailed)
+		listen.Tee(&all.StoredLessSafely, l.StoredLessSafely)
 		listen.Tee(&all.ConsumerRestarted, l.ConsumerRestarted)
 	}
 	return &all

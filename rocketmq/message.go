@@ -1,6 +1,8 @@
 package rocketmq
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -21,7 +23,7 @@ const maxProperties = remoting.MaxProperties - 1024
 
 // wireProperties returns all properties of a message on the wire: the user's and those that stand for its other fields. The error
 // matches broker.ErrRejected and says why the message can't be sent.
-func wireProperties(m broker.Message) (map[string]string, error) {
+func (c Config) wireProperties(m broker.Message) (map[string]string, error) {
 	if m.Topic == "" || len(m.Topic) > remoting.MaxTopic {
 		return nil, fmt.Errorf("%w: topic %s: want 1 to %d bytes", broker.ErrIllegal, printable.Quote(m.Topic, printable.Name), remoting.MaxTopic)
 	}
@@ -63,7 +65,7 @@ func wireProperties(m broker.Message) (map[string]string, error) {
 		{primitive.PropertyUniqueClientMessageIdKeyIndex, m.ID},
 		{primitive.PropertyTags, m.Tag},
 		{primitive.PropertyKeys, strings.Join(m.Keys, primitive.PropertyKeySeparator)},
-		{primitive.PropertyShardingKey, m.ShardingKey},
+		{c.Profile.shardingKeyProperty(), m.ShardingKey},
 	} {
 		if err := set(own[0], own[1]); err != nil {
 			return nil, err
@@ -84,6 +86,9 @@ func newMessageID() string {
 	return fmt.Sprintf("%X", id[:])
 }
 
+// messageGroup is the property with the sharding key of messages that came by gRPC.
+const messageGroup = "__SHARDINGKEY"
+
 // newDelivery returns a stored message with the properties that users may set; the reserved ones become its other fields.
 func newDelivery(topic string, props map[string]string, body []byte) broker.Delivery {
 	d := broker.Delivery{Message: broker.Message{
@@ -91,7 +96,7 @@ func newDelivery(topic string, props map[string]string, body []byte) broker.Deli
 		Topic:       topic,
 		Tag:         props[primitive.PropertyTags],
 		Keys:        strings.Fields(props[primitive.PropertyKeys]),
-		ShardingKey: props[primitive.PropertyShardingKey],
+		ShardingKey: cmp.Or(props[primitive.PropertyShardingKey], props[ShardingKeyProperty], props[messageGroup]),
 		Properties:  map[string]string{},
 		Body:        body,
 	}}
@@ -104,6 +109,18 @@ func newDelivery(topic string, props map[string]string, body []byte) broker.Deli
 		}
 	}
 	return d
+}
+
+// bodyOf returns the decompressed body. With an error it returns the stored one.
+func bodyOf(sysFlag int32, stored []byte, maxBody int) ([]byte, error) {
+	body, err := remoting.Decompress(sysFlag, stored, maxBody)
+	switch {
+	case errors.Is(err, remoting.ErrTooLong):
+		return stored, fmt.Errorf("%w: see MaxMessage in rocketmq.Config", err)
+	case err != nil:
+		return stored, err
+	}
+	return body, nil
 }
 
 // backoff returns the pause after an attempt, counted from 0: it doubles from shortest up to longest, less a random part of up to a quarter,

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // TestMissingTopicErrorSaysHowToCreateIt: whatever finds that a topic doesn't exist, the error names the topic and what creates it. Here the
@@ -49,4 +51,46 @@ func TestMissingTopicErrorSaysHowToCreateIt(t *testing.T) {
 	})
 	_, err = c.Send(ctx, broker.Message{Topic: "deleted", Body: []byte("x")})
 	check("send to a deleted topic", "deleted", err)
+}
+
+// TestAForgottenTopicIsCreatedAgain: a topic that CreateTopics was to create and that a broker forgets, as the new master after a switch does
+// whose slave had not copied it, is created again with as many queues by the next send. Other topics are not.
+func TestAForgottenTopicIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	c := open(t, func(c *rocketmq.Config) { c.NameServers = []string{mq.Addr()} })
+	ctx := deadline(t, time.Minute)
+	mq.CreateTopic("others", 2)
+	createTopic(t, c, broker.Topic{Name: "orders", Queues: 3})
+	forget := func() {
+		t.Helper()
+		conn := testbroker.DialBroker(t, mq.Addr())
+		for _, topic := range []string{"orders", "others"} {
+			if _, err := c.Send(ctx, broker.Message{Topic: topic, Body: []byte("before")}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Call(ctx, &remoting.Command{Code: remoting.DeleteTopicInBroker, Ext: map[string]string{"topic": topic}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	forget()
+	_, err := c.Send(ctx, broker.Message{Topic: "orders", Body: []byte("first")})
+	if !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRejected) {
+		t.Errorf("the first send: %v, want ErrUnavailable", err)
+	}
+	queues := map[int]bool{}
+	for range 3 {
+		r, err := c.Send(ctx, broker.Message{Topic: "orders", Body: []byte("after")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		queues[r.Queue] = true
+	}
+	if len(queues) != 3 {
+		t.Errorf("messages went to queues %v, want three", queues)
+	}
+	if _, err := c.Send(ctx, broker.Message{Topic: "others", Body: []byte("x")}); !errors.Is(err, broker.ErrTopicNotFound) {
+		t.Errorf("a topic that others create: %v, want ErrTopicNotFound", err)
+	}
 }

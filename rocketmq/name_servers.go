@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 const (
@@ -33,16 +34,28 @@ type nameServers struct {
 	log        *slog.Logger
 	work       background.Group // requests; stopped by close
 
+	// Where the cluster can't be asked for its brokers, they are those of the routes.
+	listsBrokers bool
+	credentials  remoting.Credentials      // of requests; none if the cluster lists its brokers: then these are name servers, which have no users
+	newBrokers   func(ctx context.Context) // is called when a route has shown a broker or an address that wasn't known
+
 	mu         sync.Mutex
-	refreshing bool                // a refresh is in progress
-	found      map[string][]string // ip:port by configured address, from the last DNS lookup that succeeded
-	lookupErrs map[string]error    // of the last DNS lookup, by configured address
-	servers    []*nameServer       // in the order of configured
-	preferred  *nameServer         // the server that responded last
+	learned    map[string]learnedBroker // by name; nil if listsBrokers
+	refreshing bool                     // a refresh is in progress
+	found      map[string][]string      // ip:port by configured address, from the last DNS lookup that succeeded
+	lookupErrs map[string]error         // of the last DNS lookup, by configured address
+	servers    []*nameServer            // in the order of configured
+	preferred  *nameServer              // the server that responded last
 }
 
-func newNameServers(addresses []string, config *tls.Config, log *slog.Logger) *nameServers {
-	n := &nameServers{configured: addresses, tls: config, log: log, found: map[string][]string{}, lookupErrs: map[string]error{}}
+func newNameServers(config Config, log *slog.Logger) *nameServers {
+	n := &nameServers{
+		configured: config.NameServers, tls: config.TLS, log: log, found: map[string][]string{}, lookupErrs: map[string]error{},
+		listsBrokers: config.Profile.Facts().ListsBrokers.Is, newBrokers: func(context.Context) {},
+	}
+	if !n.listsBrokers {
+		n.learned, n.credentials = map[string]learnedBroker{}, config.credentials()
+	}
 	_ = n.work.Start(context.Background(), func(context.Context) error { return nil }) // can't fail
 	return n
 }
@@ -67,7 +80,7 @@ type nameServer struct {
 }
 
 // connection returns the connection, and makes one if there is none.
-func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
+func (s *nameServer) connection(ctx context.Context, credentials remoting.Credentials) (*remoting.Conn, error) {
 	select {
 	case s.connSlot <- struct{}{}:
 	case <-ctx.Done():
@@ -77,8 +90,7 @@ func (s *nameServer) connection(ctx context.Context) (*remoting.Conn, error) {
 	if s.conn != nil && s.conn.Err() == nil {
 		return s.conn, nil
 	}
-	// Name servers have no users, so they need not see requests signed with the brokers' credentials.
-	conn, err := remoting.DialTLS(ctx, s.address, s.tls, remoting.Credentials{}, nil)
+	conn, err := remoting.DialTLS(ctx, s.address, s.tls, credentials, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +166,7 @@ type response struct {
 func (n *nameServers) callOne(work context.Context, s *nameServer, request *remoting.Command, timeout time.Duration) response {
 	ctx, cancel := context.WithTimeout(work, timeout)
 	defer cancel()
-	conn, err := s.connection(ctx)
+	conn, err := s.connection(ctx, n.credentials)
 	if err == nil {
 		var command *remoting.Command
 		if command, err = conn.Call(ctx, request); command != nil {
@@ -241,6 +253,9 @@ func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, 
 	if err := boundRoute(route); err != nil {
 		return remoting.Route{}, printable.Errorf("route of topic %s: %w", topic, err)
 	}
+	if n.learn(route) {
+		n.newBrokers(ctx)
+	}
 	return route, nil
 }
 
@@ -277,18 +292,27 @@ func routeOf(topic string) *remoting.Command {
 	return &remoting.Command{Code: remoting.RouteOfTopic, Ext: map[string]string{"topic": topic, "acceptStandardJsonOnly": "true"}}
 }
 
+// replicated returns the names of the brokers that have slaves, or other copies of which one is the master.
+func (n *nameServers) replicated(ctx context.Context) (map[string]bool, error) {
+	cluster, err := n.cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	replicated := map[string]bool{}
+	for name, b := range cluster.Brokers {
+		replicated[name] = len(b.Addresses) > 1
+	}
+	return replicated, nil
+}
+
 // masters returns the addresses of all brokers' masters by the broker's name.
 func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
-	r, err := n.call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	if !n.listsBrokers {
+		return n.learnedMasters(), nil
+	}
+	cluster, err := n.cluster(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list brokers: %w", err)
-	}
-	var cluster remoting.Cluster
-	if err := remoting.DecodeJSON(r.Body, &cluster); err != nil {
-		return nil, fmt.Errorf("list brokers: %w: %w", broker.ErrUnavailable, err)
-	}
-	if len(cluster.Brokers) > maxBrokers {
-		return nil, fmt.Errorf("list brokers: %w: %w response: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(cluster.Brokers), maxBrokers)
+		return nil, err
 	}
 	masters := map[string]string{}
 	for name, b := range cluster.Brokers {
@@ -297,6 +321,25 @@ func (n *nameServers) masters(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return masters, nil
+}
+
+// cluster returns all brokers, by name.
+func (n *nameServers) cluster(ctx context.Context) (cluster remoting.Cluster, err error) {
+	r, err := n.call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) && refused.Code == remoting.NotSupported {
+		return cluster, valid.Wrap("rocketmq.Config.Profile", "the servers don't list the brokers, as a proxy or a cloud: set the profile of what NameServers lead to", err)
+	}
+	if err != nil {
+		return cluster, fmt.Errorf("list brokers: %w", err)
+	}
+	if err := remoting.DecodeJSON(r.Body, &cluster); err != nil {
+		return cluster, fmt.Errorf("list brokers: %w: %w", broker.ErrUnavailable, err)
+	}
+	if len(cluster.Brokers) > maxBrokers {
+		return cluster, fmt.Errorf("list brokers: %w: %w response: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(cluster.Brokers), maxBrokers)
+	}
+	return cluster, nil
 }
 
 // Resolve implements the NsResolver of rocketmq-client-go, which calls it when a producer or consumer is made and every two minutes. It

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -283,7 +282,7 @@ func (o *ownConsumer) onBrokerDown(b *brokerConn, err error) {
 
 // handle calls the handler until it settles the message. It returns false when stop is closed first.
 func (o *ownConsumer) handle(ctx context.Context, stop <-chan struct{}, m groupmember.Message) bool {
-	return o.consumer.handle(ctx, stop, deliveryOfRecord(m, o.consumer.client.config.MaxMessage))
+	return o.consumer.handle(ctx, stop, deliveryOfRecord(m, o.consumer.client.config.MaxMessage), o.consumer.call)
 }
 
 // deliveryOfRecord returns the delivery of a stored message whose body, when it is decompressed, may have maxBody bytes.
@@ -295,12 +294,7 @@ func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
 	case m.SysFlag&remoting.FlagInnerBatch != 0:
 		err = errors.New("the message is a batch that its broker stores as one, which can't be read: send to a topic that isn't of type BatchCQ")
 	case m.SysFlag&remoting.FlagCompressed != 0:
-		var read []byte
-		if read, err = remoting.Decompress(m.SysFlag, m.Body, maxBody); err == nil {
-			body = read
-		} else if errors.Is(err, remoting.ErrTooLong) {
-			err = fmt.Errorf("%w: see MaxMessage in rocketmq.Config", err)
-		}
+		body, err = bodyOf(m.SysFlag, m.Body, maxBody)
 	}
 	d := newDelivery(m.Queue.Topic, m.Properties, body)
 	d.Broker, d.Queue, d.Offset, d.Born, d.Stored = m.Broker, m.ID, m.QueueOffset, m.Born, m.Stored

@@ -3,7 +3,6 @@ package rocketmq
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -46,19 +45,18 @@ func (s *ownSender) send(ctx context.Context, q queue, messages []outgoing) (sen
 		return sent{}, err
 	}
 	response, err := b.call(ctx, request)
-	if err != nil {
-		var refused *remoting.ResponseError
-		if errors.As(err, &refused) {
-			switch refused.Code {
-			case remoting.FlushDiskTimeout, remoting.SlaveNotAvailable, remoting.FlushSlaveTimeout:
-				return sent{}, fmt.Errorf("%w: %w", errStoredLessSafely, err)
-			}
-		}
+	var reason StoredReason
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) {
+		reason = storedReasons[refused.Code]
+	}
+	if err != nil && reason == "" {
 		return sent{}, err
 	}
 	result := sent{
-		receipt:  broker.Receipt{MessageID: messages[0].props[primitive.PropertyUniqueClientMessageIdKeyIndex], Broker: q.broker},
-		offsetID: response.Ext["msgId"], transactionID: response.Ext["transactionId"],
+		lessSafely: reason,
+		receipt:    broker.Receipt{MessageID: messages[0].props[primitive.PropertyUniqueClientMessageIdKeyIndex], Broker: q.broker},
+		offsetID:   response.Ext["msgId"], transactionID: response.Ext["transactionId"],
 	}
 	var badQueue, badOffset error
 	result.receipt.Queue, badQueue = strconv.Atoi(response.Ext["queueId"])
@@ -68,6 +66,11 @@ func (s *ownSender) send(ctx context.Context, q queue, messages []outgoing) (sen
 			response.Ext["queueId"], response.Ext["queueOffset"])
 	}
 	return result, nil
+}
+
+// storedReasons are the reasons of responses to messages that were stored.
+var storedReasons = map[remoting.Code]StoredReason{
+	remoting.FlushDiskTimeout: FlushTimeout, remoting.FlushSlaveTimeout: SlaveTimeout, remoting.SlaveNotAvailable: SlaveMissing,
 }
 
 // request returns the request that sends messages to a queue.

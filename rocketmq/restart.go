@@ -123,7 +123,7 @@ func (k *consumer) checkGrantsAndListed(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, grantsTimeout+listedTimeout)
 	defer cancel()
-	err := k.checkGrants(ctx)
+	err := k.checkGrants(ctx, false)
 	if err == nil {
 		return k.checkListed(ctx)
 	}

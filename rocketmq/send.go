@@ -41,7 +41,10 @@ func (c *Client) SendAsync(ctx context.Context, m broker.Message, done func(brok
 // send sends one message. own are properties that only this package may set.
 func (c *Client) send(ctx context.Context, m broker.Message, own map[string]string) (sent, error) {
 	m.Topic = c.config.wireName(m.Topic)
-	props, err := wireProperties(m)
+	props, err := c.config.wireProperties(m)
+	if err == nil {
+		err = c.config.Profile.checkBody(bodyKind(own != nil), len(m.Body))
+	}
 	if err != nil {
 		return sent{}, printable.Errorf("send to topic %s: %w", m.Topic, err)
 	}
@@ -55,14 +58,14 @@ func (c *Client) send(ctx context.Context, m broker.Message, own map[string]stri
 	return c.sendTo(ctx, route.pick(m.ShardingKey, c.isUp), outgoing{m.Topic, m.Body, props})
 }
 
-// errStoredLessSafely is matched by the error of a message that the broker has stored, but not flushed or replicated as it is set to.
-var errStoredLessSafely = fmt.Errorf("%w: the message is stored, but not flushed or replicated as the broker is set to", broker.ErrUnavailable)
-
 // sendTo sends messages of one topic in one request to one queue.
 func (c *Client) sendTo(ctx context.Context, q queue, messages ...outgoing) (sent, error) {
 	topic := messages[0].topic
 	fail := func(err error) (sent, error) {
 		if errors.Is(err, broker.ErrTopicNotFound) {
+			if c.createAgain(ctx, topic, c.brokerConn(q.broker)) {
+				return sent{}, printable.Errorf("send to topic %s: %w: broker %s had forgotten the topic, which was created again", topic, broker.ErrUnavailable, q.broker)
+			}
 			c.routes.forget(topic)
 			err = c.explainNotFound(topic, err)
 		}
@@ -87,5 +90,14 @@ func (c *Client) sendTo(ctx context.Context, q queue, messages ...outgoing) (sen
 	if err != nil {
 		return fail(err)
 	}
+	if result.lessSafely == "" {
+		return result, nil
+	}
+	c.listener.StoredLessSafely(StoredInfo{Broker: q.broker, Topic: topic, Messages: len(messages), Reason: result.lessSafely})
+	if c.config.RequireReplication {
+		return fail(fmt.Errorf("%w: the message is stored, but not as safely as the broker is set to: %s", broker.ErrUnavailable, result.lessSafely))
+	}
+	c.log.Warn("a broker stores messages, but not as safely as it is set to: if it crashes, some may be lost; check its disk and its slaves",
+		keyBroker, q.broker, keyReason, string(result.lessSafely))
 	return result, nil
 }

@@ -34,7 +34,10 @@ func (c *Client) SendGroup(ctx context.Context, ms []broker.Message) []error {
 	byQueue := map[target][]member{}
 	keyless := map[string]queue{} // the queue of this group's messages without a sharding key, by topic
 	for i, m := range ms {
-		props, err := wireProperties(m)
+		props, err := c.config.wireProperties(m)
+		if err == nil {
+			err = c.config.Profile.checkBody(plainBody, len(m.Body))
+		}
 		if err != nil {
 			errs[i] = err
 			continue
@@ -90,9 +93,13 @@ func (c *Client) Shard(topic, shardingKey string) int {
 // that no message overtakes an earlier one.
 func (c *Client) sendQueue(ctx context.Context, ms []broker.Message, q queue, members []member, errs []error) {
 	var failed error
+	count := maxGroupCount
+	if !c.config.Profile.Facts().Batches.Is {
+		count = 1
+	}
 	for len(members) > 0 {
 		n, size := 1, members[0].size
-		for n < len(members) && n < maxGroupCount && size+members[n].size <= maxGroupBytes {
+		for n < len(members) && n < count && size+members[n].size <= maxGroupBytes {
 			size += members[n].size
 			n++
 		}

@@ -102,12 +102,32 @@ func (k *consumer) queueFields(b *brokerConn, topic string, queue int, more ...s
 
 // hasOffset reports whether the broker has an offset of the group in a queue.
 func (k *consumer) hasOffset(ctx context.Context, b *brokerConn, topic string, queue int) (bool, error) {
-	_, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
 	var refused *remoting.ResponseError
 	if errors.As(err, &refused) && refused.Code == remoting.QueryNotFound {
 		return false, nil
 	}
+	if err == nil && response.Ext["offset"] == "0" && is4(b.brokerVersion()) {
+		return k.listsOffset(ctx, b, topic, queue)
+	}
 	return err == nil, err
+}
+
+// listsOffset reports whether the broker lists an offset of the group in a queue. RocketMQ 4 doesn't know setZeroIfNotFound and responds
+// with 0 also to a group without an offset, so only the list of the offsets of all groups, which its slaves copy, shows the difference.
+func (k *consumer) listsOffset(ctx context.Context, b *brokerConn, topic string, queue int) (bool, error) {
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.AllConsumerOffsets, Ext: map[string]string{"bname": b.name}})
+	if err != nil {
+		return false, fmt.Errorf("list the offsets of all groups, without which RocketMQ 4 doesn't show whether the group is new: %w", err)
+	}
+	var all struct {
+		Offsets map[string]map[string]int64 `json:"offsetTable"` // by topic@group and by queue
+	}
+	if err := remoting.DecodeJSON(response.Body, &all); err != nil {
+		return false, fmt.Errorf("offsets of all groups: %w", err)
+	}
+	_, listed := all.Offsets[topic+"@"+k.subscription.Group][strconv.Itoa(queue)]
+	return listed, nil
 }
 
 // setFirstOffset sets the group's offset in a queue where it has none.
@@ -133,8 +153,12 @@ func (k *consumer) setFirstOffset(ctx context.Context, b *brokerConn, topic stri
 }
 
 // searchOffset returns the offset of the first message of a queue that was stored at t or later. A broker searches only for users
-// that have the grant Get on the topic. For others it is a binary search with pulls, for which the grant Sub is enough.
+// that have the grant Get on the topic, and one of version 4 finds the message nearest to t, which may be too old. Then it is a binary
+// search with pulls, for which the grant Sub is enough.
 func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string, queue int, bounds pullResult, t time.Time) (int64, error) {
+	if is4(b.brokerVersion()) {
+		return k.searchByPulls(ctx, b, topic, queue, bounds, t)
+	}
 	response, err := b.call(ctx, &remoting.Command{Code: remoting.SearchOffset, Ext: k.queueFields(b, topic, queue, "timestamp", strconv.FormatInt(t.UnixMilli(), 10))})
 	if err == nil {
 		offset, err := strconv.ParseInt(response.Ext["offset"], 10, 64)
@@ -146,6 +170,10 @@ func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string
 	if !errors.Is(err, broker.ErrUnauthorized) {
 		return 0, err
 	}
+	return k.searchByPulls(ctx, b, topic, queue, bounds, t)
+}
+
+func (k *consumer) searchByPulls(ctx context.Context, b *brokerConn, topic string, queue int, bounds pullResult, t time.Time) (int64, error) {
 	low, high := bounds.begin, bounds.end
 	for low < high {
 		middle := low + (high-low)/2
@@ -153,9 +181,9 @@ func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string
 		switch {
 		case err != nil:
 			return 0, err
-		case p.stored.IsZero() && p.next > middle: // deleted meanwhile
+		case p.record == nil && p.next > middle: // deleted meanwhile
 			low = min(p.next, high)
-		case p.stored.IsZero() || p.stored.UnixMilli() >= t.UnixMilli():
+		case p.record == nil || p.record.Stored.UnixMilli() >= t.UnixMilli():
 			high = middle
 		default:
 			low = middle + 1
@@ -166,9 +194,17 @@ func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string
 
 // pullResult is what the response to a pull of one message says.
 type pullResult struct {
-	begin, end int64     // bounds of the queue
-	next       int64     // offset of the next pull
-	stored     time.Time // of the message; zero: there is none
+	begin, end int64            // bounds of the queue
+	next       int64            // offset of the next pull
+	record     *remoting.Record // nil: there is none
+}
+
+// stored returns when the message was stored; zero: there is none.
+func (p pullResult) stored() time.Time {
+	if p.record == nil {
+		return time.Time{}
+	}
+	return p.record.Stored
 }
 
 // pullWithSubscription is the system flag of a pull that has its own subscription.
@@ -176,6 +212,25 @@ const pullWithSubscription = 1 << 2
 
 var errNoOffset = errors.New("the broker's response has no offset")
 
+// toolsGroup is a group that every broker has, for tools.
+const toolsGroup = "TOOLS_CONSUMER"
+
+// look is pullOne for who doesn't consume. A broker of RocketMQ 5 tells that the offset of a group was reset only once, to the next pull in
+// the name of the group, whoever sends it. So this pull has another name, unless the broker refuses that: a user may lack the grant.
+func (k *consumer) look(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (pullResult, error) {
+	if !b.refusesTools.Load() {
+		tools := &consumer{client: k.client, subscription: broker.Subscription{Group: toolsGroup}}
+		p, err := tools.pullOne(ctx, b, topic, queue, offset)
+		var refused *remoting.ResponseError
+		if !errors.As(err, &refused) {
+			return p, err
+		}
+		b.refusesTools.Store(refused.Code == remoting.GroupUnknown || errors.Is(err, broker.ErrUnauthorized))
+	}
+	return k.pullOne(ctx, b, topic, queue, offset)
+}
+
+// pullOne pulls at most one message, in the name of the group.
 func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (p pullResult, err error) {
 	response, err := b.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: k.queueFields(b, topic, queue,
 		"queueOffset", strconv.FormatInt(offset, 10), "maxMsgNums", "1", "sysFlag", strconv.Itoa(pullWithSubscription), "commitOffset", "0",
@@ -196,7 +251,7 @@ func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, que
 			return p, err
 		}
 		if len(records) > 0 {
-			p.stored = records[0].Stored
+			p.record = records[0]
 		}
 	}
 	return p, nil

@@ -1,6 +1,7 @@
 package rocketmq
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -8,18 +9,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
-)
-
-// TimerFormat is how a broker takes scheduled messages and their cancellation: by which properties. Apache RocketMQ 4 has fixed delay
-// levels only, which this package doesn't use: Schedule and Cancel fail with broker.ErrNoTimers there.
-type TimerFormat int
-
-const (
-	// Apache5 is the format of Apache RocketMQ 5: the property TIMER_DELIVER_MS, cancelled by a message with TIMER_DEL_UNIQKEY.
-	Apache5 TimerFormat = iota
-	// DMS is the format of Huawei Cloud's Distributed Message Service for RocketMQ: the property __STARTDELIVERTIME, cancelled by a
-	// message with __CANCEL_SCHEDULED_MSG. Alibaba's ApsaraMQ takes the first of the two properties.
-	DMS
 )
 
 const (
@@ -31,25 +20,18 @@ const (
 
 // scheduleProperties returns the properties that make a message visible at an instant, in Unix milliseconds.
 func (f TimerFormat) scheduleProperties(at int64) map[string]string {
-	ms := strconv.FormatInt(at, 10)
-	if f == DMS {
-		return map[string]string{startDeliver: ms}
-	}
-	return map[string]string{timerDeliver: ms}
+	return map[string]string{f.Deliver: strconv.FormatInt(at, 10)}
 }
 
 // cancelProperties returns the properties of the messages that cancel a timer on a broker of a version, one message or two.
 func (f TimerFormat) cancelProperties(t broker.Timer, version int) []map[string]string {
 	ms := strconv.FormatInt(dueMillis(t.Due), 10)
-	if f == DMS {
-		return []map[string]string{{startDeliver: ms, cancelTimer: t.MessageID}}
-	}
-	// The key of a timer is the message's unique key; from 5.3.2 on topic+key; and in 5.5 by default the unique key again. A
-	// cancellation with the wrong key has no effect, so if the version leaves it open both are sent.
-	plain := map[string]string{timerDeliver: ms, timerDelete: t.MessageID}
-	withTopic := map[string]string{timerDeliver: ms, timerDelete: t.Topic + "+" + t.MessageID}
+	// The key of a timer is the message's unique key; with Apache's format from 5.3.2 on topic+key; and in 5.5 by default the unique key
+	// again. A cancellation with the wrong key has no effect, so if the version leaves it open both are sent.
+	plain := map[string]string{f.Deliver: ms, f.Cancel: t.MessageID}
+	withTopic := map[string]string{f.Deliver: ms, f.Cancel: t.Topic + "+" + t.MessageID}
 	switch {
-	case version > 0 && version < version532:
+	case f.Cancel != timerDelete || version > 0 && version < version532:
 		return []map[string]string{plain}
 	case version >= version532 && version < version540:
 		return []map[string]string{withTopic}
@@ -62,6 +44,7 @@ const (
 	version500 = 412 // its first snapshot
 	version532 = 477
 	version540 = 493
+	version550 = 513
 )
 
 // dueMillis returns an instant in Unix milliseconds, rounded up: a message must not be early.
@@ -73,28 +56,38 @@ func dueMillis(at time.Time) int64 {
 	return ms
 }
 
-// hasTimers reports whether a broker of a version has timers of this format. While the version isn't known yet, it is 0.
-func (f TimerFormat) hasTimers(version int) bool {
-	return f != Apache5 || version == 0 || version >= version500
-}
+// is4 reports whether a version is known to be one of RocketMQ 4, which has no timers.
+func is4(version int) bool { return version > 0 && version < version500 }
 
-// Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon, or 0 if a broker is known to have no timers.
+// Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon, or 0 if the profile has no timers that are used, or a broker
+// is known to have none.
 func (c *Client) Horizon() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, b := range c.brokerConns {
-		if !c.config.TimerFormat.hasTimers(b.brokerVersion()) {
-			return 0
+	if c.config.Profile.RefusesTimers() != nil {
+		return 0
+	}
+	if c.config.Profile == Apache5 {
+		for _, b := range c.allBrokerConns() {
+			if is4(b.brokerVersion()) {
+				return 0
+			}
 		}
 	}
-	return c.config.TimerHorizon
+	return cmp.Or(c.config.TimerHorizon, c.config.Profile.Facts().Horizon.Is)
+}
+
+// timerFormat returns how timers are sent. The error matches broker.ErrNoTimers and says why they aren't.
+func (c *Client) timerFormat() (TimerFormat, error) {
+	if err := c.config.Profile.RefusesTimers(); err != nil {
+		return TimerFormat{}, fmt.Errorf("%w: %w", broker.ErrNoTimers, err)
+	}
+	return c.config.Profile.Facts().Timers.Is, nil
 }
 
 // checkTimers returns an error that matches broker.ErrNoTimers if a broker is known to have no timers. It would deliver a
 // scheduled message at once, and the message that cancels it as well.
 func (c *Client) checkTimers(brokerName string) error {
 	b := c.brokerConn(brokerName)
-	if b == nil || c.config.TimerFormat.hasTimers(b.brokerVersion()) {
+	if b == nil || c.config.Profile != Apache5 || !is4(b.brokerVersion()) {
 		return nil
 	}
 	return printable.Errorf("%w: broker %s at %s is RocketMQ 4 (version number %d)", broker.ErrNoTimers, b.name, b.address, b.brokerVersion())
@@ -124,13 +117,17 @@ func (c *Client) Schedule(ctx context.Context, m broker.Message, at time.Time) (
 	now := c.config.Clock.Now()
 	var own map[string]string
 	if at.After(now) {
+		format, err := c.timerFormat()
+		if err != nil {
+			return broker.Timer{}, printable.Errorf("schedule to topic %s: %w", m.Topic, err)
+		}
 		if err := c.checkTopicTimers(ctx, m.Topic); err != nil {
 			return broker.Timer{}, printable.Errorf("schedule to topic %s: %w", m.Topic, err)
 		}
-		if at.Sub(now) > c.config.TimerHorizon {
-			return broker.Timer{}, printable.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), c.config.TimerHorizon)
+		if horizon := c.Horizon(); at.Sub(now) > horizon {
+			return broker.Timer{}, printable.Errorf("schedule to topic %s: %w: %s is more than %v ahead", m.Topic, broker.ErrBeyondHorizon, at.Format(time.RFC3339), horizon)
 		}
-		own = c.config.TimerFormat.scheduleProperties(dueMillis(at))
+		own = format.scheduleProperties(dueMillis(at))
 	}
 	result, err := c.send(ctx, m, own)
 	if err != nil {
@@ -144,6 +141,13 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 	t.Topic = c.config.wireName(t.Topic)
 	fail := func(err error) error {
 		return printable.Errorf("cancel timer %s of topic %s: %w", t.MessageID, t.Topic, err)
+	}
+	format, err := c.timerFormat()
+	if err != nil {
+		return fail(err)
+	}
+	if format.Cancel == "" {
+		return fail(fmt.Errorf("%w: profile %s has no way to cancel them", broker.ErrNoTimers, c.config.Profile))
 	}
 	if err := c.checkTimers(t.Broker); err != nil {
 		return fail(err)
@@ -170,9 +174,9 @@ func (c *Client) Cancel(ctx context.Context, t broker.Timer) error {
 	if q == nil {
 		return fail(printable.Errorf("%w: broker %s doesn't hold the topic", broker.ErrUnavailable, t.Broker))
 	}
-	for _, own := range c.config.TimerFormat.cancelProperties(t, version) {
+	for _, own := range format.cancelProperties(t, version) {
 		m := broker.Message{Topic: t.Topic, Body: []byte("cancel")}
-		props, err := wireProperties(m)
+		props, err := c.config.wireProperties(m)
 		if err != nil {
 			return fail(err)
 		}

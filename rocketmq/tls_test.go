@@ -329,12 +329,8 @@ func TestTLSOnRocketMQ(t *testing.T) {
 		checkClient(t, client)
 	})
 	t.Run("broker without TLS", func(t *testing.T) {
-		mq, err := devstack.StartRocketMQ(ctx, devstack.RocketMQConfig{JavaOptions: []string{"-Dtls.server.mode=disabled"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = mq.Stop(context.Background()) })
-		_, err = openOwn(t, mq.NameServer(), func(config *rocketmq.Config) { config.TLS = &tls.Config{InsecureSkipVerify: true} })
+		mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{JavaOptions: []string{"-Dtls.server.mode=disabled"}})
+		_, err := openOwn(t, mq.NameServer(), func(config *rocketmq.Config) { config.TLS = &tls.Config{InsecureSkipVerify: true} })
 		checkTLSError(t, err, "takes no TLS connections", "broker broker-a at "+mq.Broker())
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -21,9 +22,18 @@ const (
 )
 
 // CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that
-// exists keeps its queues and its kind. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
-// created later: see Config.AwaitBroker.
+// exists keeps its queues and its kind. A topic that a broker forgets later, as the new master after a switch does whose slave had not
+// copied it yet, is created again when a message is sent to it. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
+// created later: see Config.AwaitBroker. If clients can't create topics with the profile the error matches broker.ErrUnauthorized.
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
+	if err := c.config.Profile.RefusesCreatingTopics(); err != nil {
+		return fmt.Errorf("create topics: %w: %w", broker.ErrUnauthorized, err)
+	}
+	for _, t := range topics {
+		if err := c.config.Profile.checkTopic(c.config.wireName(t.Name)); err != nil {
+			return fmt.Errorf("create topics: %w", err)
+		}
+	}
 	create := func(ctx context.Context) error { return c.createTopics(ctx, topics) }
 	return c.orDefer("create topics", create(ctx), create)
 }
@@ -32,13 +42,16 @@ func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error 
 	var created []broker.Topic
 	for _, t := range topics {
 		t.Name = c.config.wireName(t.Name)
+		c.mu.Lock()
+		c.ensured[t.Name] = t
+		c.mu.Unlock()
 		switch _, err := c.routes.get(ctx, t.Name); {
 		case err == nil:
 			continue
 		case !errors.Is(err, broker.ErrTopicNotFound):
 			return printable.Errorf("create topic %s: %w", t.Name, err)
 		}
-		if err := c.createTopic(ctx, t); err != nil {
+		if err := c.createTopicOn(ctx, t, c.allBrokerConns()...); err != nil {
 			return printable.Errorf("create topic %s: %w", t.Name, err)
 		}
 		created = append(created, t)
@@ -58,20 +71,61 @@ func (c *Client) createTopics(ctx context.Context, topics []broker.Topic) error 
 	return nil
 }
 
-// createTopic creates a topic on every broker that is up.
-func (c *Client) createTopic(ctx context.Context, t broker.Topic) error {
+// createAgain creates a topic of CreateTopics on a broker that had queues of it and has forgotten them. It returns false if the topic
+// isn't one of these, or can't be created.
+func (c *Client) createAgain(ctx context.Context, topic string, b *brokerConn) bool {
+	c.mu.Lock()
+	t, ensured := c.ensured[topic]
+	c.mu.Unlock()
+	route := c.routes.cached(topic)
+	if !ensured || b == nil || route == nil {
+		return false
+	}
+	t.Queues = 0
+	for _, q := range route.queues {
+		if q.broker == b.name {
+			t.Queues++
+		}
+	}
+	if t.Queues == 0 {
+		return false
+	}
+	if err := c.createTopicOn(ctx, t, b); err != nil {
+		c.log.Warn("a broker has forgotten a topic, and the topic can't be created there again: its events stay owed; create it with mqadmin updateTopic",
+			keyTopic, topic, keyBroker, b.name, keyError, err)
+		return false
+	}
+	c.log.Warn("a broker had forgotten a topic, as after a switch to a slave that had not copied it; the topic was created there again",
+		keyTopic, topic, keyBroker, b.name)
+	return true
+}
+
+// createTopicOn creates a topic on the brokers that are up.
+func (c *Client) createTopicOn(ctx context.Context, t broker.Topic, on ...*brokerConn) error {
 	queues := strconv.Itoa(cmp.Or(t.Queues, defaultQueues))
 	request := &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
 		"topic": t.Name, "defaultTopic": "TBW102",
 		"readQueueNums": queues, "writeQueueNums": queues, "perm": strconv.Itoa(remoting.PermRead | remoting.PermWrite),
 		"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
-		"attributes": "+message.type=" + string(cmp.Or(t.Kind, broker.Normal)),
 	}}
+	if c.config.Profile.Facts().TopicTypes.Is {
+		request.Ext["attributes"] = "+message.type=" + string(cmp.Or(t.Kind, broker.Normal))
+	}
+	replicated, err := c.nameServers.replicated(ctx)
+	if err != nil {
+		return err
+	}
 	created := 0
 	var errs []error
-	for _, b := range c.allBrokerConns() {
+	for _, b := range on {
 		if b.down() != nil {
 			continue
+		}
+		request := request
+		if replicated[b.name] && b.brokerVersion() < version550 {
+			// Slaves of these versions can't copy topics that have attributes: after a switch to one the topic would be gone.
+			request = &remoting.Command{Code: request.Code, Ext: maps.Clone(request.Ext)}
+			delete(request.Ext, "attributes")
 		}
 		if _, err := b.call(ctx, request); err != nil {
 			errs = append(errs, printable.Errorf("on broker %s: %w", b.name, err))
@@ -96,7 +150,11 @@ func (c *Client) VerifyTopics(ctx context.Context, topics ...string) error {
 func (c *Client) verifyTopics(ctx context.Context, topics []string) error {
 	var errs []error
 	for _, topic := range topics {
-		_, err := c.routes.fetch(ctx, c.config.wireName(topic))
+		name := c.config.wireName(topic)
+		err := c.config.Profile.checkTopic(name)
+		if err == nil {
+			_, err = c.routes.fetch(ctx, name)
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -11,7 +11,6 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/remoting"
-	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
 // transactionProducer implements broker.TransactionProducer. It sends half messages by the client's transport, and ends
@@ -28,9 +27,12 @@ func (c *Client) OpenTransactionProducer(ctx context.Context, group string, chec
 	fail := func(err error) (broker.TransactionProducer, error) {
 		return nil, printable.Errorf("open transaction producer %s: %w", group, err)
 	}
+	if err := c.config.Profile.RefusesHalfMessages(); err != nil {
+		return fail(fmt.Errorf("%w: %w", broker.ErrNoHalfMessages, err))
+	}
 	group = c.config.wireName(group)
-	if !valid.IsGroup(group) {
-		return fail(fmt.Errorf("%w: want 1 to 120 letters, digits, %% | _ or - as the name of a group", broker.ErrIllegal))
+	if err := c.config.Profile.checkGroup(group); err != nil {
+		return fail(err)
 	}
 	p := &transactionProducer{client: c, group: group}
 	p.checks = newCheckQueue(p, check)
@@ -50,7 +52,11 @@ func (c *Client) OpenTransactionProducer(ctx context.Context, group string, chec
 	// A connection that is down registers the group when it is up again.
 	var last error
 	registered := 0
-	for _, b := range c.allBrokerConns() {
+	conns := c.allBrokerConns()
+	if len(conns) == 0 && !c.config.Profile.Facts().ListsBrokers.Is {
+		return p, nil // the group is registered by the first connections, which are made when the first topic is used
+	}
+	for _, b := range conns {
 		if err := b.sendHeartbeat(ctx); err != nil {
 			last = err
 			continue

@@ -48,6 +48,7 @@ type sent struct {
 	receipt       broker.Receipt // its MessageID is that of the first message
 	offsetID      string         // names the place in the broker's commit log, see remoting.ParseOffsetID
 	transactionID string
+	lessSafely    StoredReason // empty: stored as the broker is set to
 }
 
 // instance is a running consumer of a subscription, by one transport.

@@ -26,7 +26,7 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"SendTimeout":  func(c *Config) { c.SendTimeout = -1 },
 		"MaxAsync":     func(c *Config) { c.MaxAsync = -1 },
 		"TimerHorizon": func(c *Config) { c.TimerHorizon = -1 },
-		"TimerFormat":  func(c *Config) { c.TimerFormat = 9 },
+		"Profile":      func(c *Config) { c.Profile = "kafka" },
 		"Transport":    func(c *Config) { c.Transport = 9 },
 		"MaxMessage":   func(c *Config) { c.MaxMessage = -1 },
 	} {
@@ -90,15 +90,16 @@ func TestTimerFormats(t *testing.T) {
 	due := time.UnixMilli(1700000000123).Add(time.Microsecond)
 	timer := broker.Timer{MessageID: "ID", Topic: "T", Due: due}
 	const ms = "1700000000124" // rounded up
-	if got := DMS.scheduleProperties(dueMillis(due)); !maps.Equal(got, map[string]string{"__STARTDELIVERTIME": ms}) {
+	apache, dms := Apache5.Facts().Timers.Is, HuaweiDMS4.Facts().Timers.Is
+	if got := dms.scheduleProperties(dueMillis(due)); !maps.Equal(got, map[string]string{"__STARTDELIVERTIME": ms}) {
 		t.Errorf("DMS: got %v", got)
 	}
-	if got := DMS.cancelProperties(timer, 0); len(got) != 1 || !maps.Equal(got[0], map[string]string{"__STARTDELIVERTIME": ms, "__CANCEL_SCHEDULED_MSG": "ID"}) {
+	if got := dms.cancelProperties(timer, 0); len(got) != 1 || !maps.Equal(got[0], map[string]string{"__STARTDELIVERTIME": ms, "__CANCEL_SCHEDULED_MSG": "ID"}) {
 		t.Errorf("DMS: got %v", got)
 	}
 	for version, keys := range map[int][]string{475: {"ID"}, 479: {"T+ID"}, 493: {"ID", "T+ID"}, 513: {"ID", "T+ID"}, 0: {"ID", "T+ID"}} {
 		var got []string
-		for _, p := range Apache5.cancelProperties(timer, version) {
+		for _, p := range apache.cancelProperties(timer, version) {
 			if p["TIMER_DELIVER_MS"] != ms {
 				t.Errorf("version %d: %v", version, p)
 			}
@@ -114,11 +115,8 @@ func TestTimerFormats(t *testing.T) {
 func TestVersionsWithTimers(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[int]bool{0: true, 407: false, 411: false, 412: true, 413: true, 479: true, 513: true} {
-		if got := Apache5.hasTimers(version); got != want {
+		if got := !is4(version); got != want {
 			t.Errorf("version %d: %v, want %v", version, got, want)
-		}
-		if !DMS.hasTimers(version) {
-			t.Errorf("DMS has timers in each version")
 		}
 	}
 }

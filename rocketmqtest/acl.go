@@ -10,12 +10,25 @@ func (s *Server) authenticate(r *request) *remoting.Command {
 	}
 	key := r.Ext["AccessKey"]
 	secret, known := s.config.Credentials[key]
+	signed := known && (remoting.Credentials{AccessKey: key, SecretKey: secret}).Signed(r.Command)
+	if s.is4() { // ACL 1.0
+		const exception = "org.apache.rocketmq.acl.common.AclException: %s"
+		switch {
+		case key == "":
+			return r.refuse(remoting.SystemError, exception, "No accessKey is configured")
+		case !known:
+			return r.refuse(remoting.SystemError, exception, "No acl config for "+key)
+		case !signed:
+			return r.refuse(remoting.SystemError, exception, "Check signature failed for accessKey="+key)
+		}
+		return nil
+	}
 	switch {
 	case key == "":
 		return r.refuse(remoting.NoPermission, "username cannot be null.")
 	case !known:
 		return r.refuse(remoting.NoPermission, "User:%s is not found.", key)
-	case !(remoting.Credentials{AccessKey: key, SecretKey: secret}).Signed(r.Command):
+	case !signed:
 		return r.refuse(remoting.NoPermission, "check signature failed.")
 	}
 	return nil

@@ -29,7 +29,11 @@ func (s *Server) allGroups(r *request) *remoting.Command {
 	for name := range s.groups {
 		groups[name] = groupConfig{Name: name, Enabled: true, RetryQueues: 1, RetryMax: retryMax}
 	}
-	return r.respondJSON(map[string]any{"subscriptionGroupTable": groups, "forbiddenTable": struct{}{}, "dataVersion": struct{}{}})
+	all := map[string]any{"subscriptionGroupTable": groups, "dataVersion": struct{}{}}
+	if !s.is4() {
+		all["forbiddenTable"] = struct{}{}
+	}
+	return r.respondJSON(all)
 }
 
 // messageByID responds with the message at a position of the commit log (33).

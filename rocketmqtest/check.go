@@ -142,7 +142,11 @@ func (s *Server) sendCheck(r *remoting.Record) {
 		return
 	}
 	key := r.Properties[propertyUniqueKey]
-	s.notify(producers[s.halves.turn%len(producers)], &remoting.Command{Code: remoting.CheckTransactionState, Body: body, Ext: map[string]string{
+	producer := producers[s.halves.turn%len(producers)]
+	if s.proxy != nil && producer.endpoint == s.proxy {
+		s.proxyChecks[key] = struct{}{}
+	}
+	s.notify(producer, &remoting.Command{Code: remoting.CheckTransactionState, Body: body, Ext: map[string]string{
 		"topic": halfTopic, "bname": s.config.Name, "msgId": key, "transactionId": key,
 		"offsetMsgId":          remoting.OffsetID(s.broker.address, r.CommitLog),
 		"commitLogOffset":      strconv.FormatInt(r.CommitLog, 10),

@@ -2,6 +2,8 @@ package rocketmqtest_test
 
 import (
 	"encoding/binary"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +30,8 @@ var parts = []struct {
 	{"Lookups", requestLookups},
 	{"Transactions", requestTransactions},
 	{"Timers", requestTimers},
+	{"Connections", requestConnections},
+	{"Settings", requestSettings},
 }
 
 func requestTopics(c *conversation) {
@@ -37,7 +41,7 @@ func requestTopics(c *conversation) {
 	route("route of an unknown topic", c.name("nowhere"))
 	c.requestOn(c.names, "route without a topic", remoting.RouteOfTopic, nil)
 	route("route of the pattern of topics", "TBW102")
-	c.requestOn(c.names, "an unknown request to the name server", 99999, nil)
+	c.unanswered("an unknown request to the name server", c.names, 99999)
 	c.request("an unknown request to the broker", 99999, nil)
 	c.requestOn(c.names, "cluster", remoting.ClusterInfo, nil)
 	c.request("a route of the broker", remoting.RouteOfTopic, fields{"topic": c.name("nowhere")})
@@ -269,11 +273,7 @@ func requestTimers(c *conversation) {
 	send("delete in the past", "TIMER_DELIVER_MS", in(-time.Hour), "TIMER_DEL_UNIQKEY", topic+"+none")
 	send("delete", "TIMER_DELIVER_MS", in(time.Hour), "TIMER_DEL_UNIQKEY", topic+"+none")
 	send("delete without an instant", "TIMER_DEL_UNIQKEY", topic+"+none")
-	c.until("what came", func() bool {
-		a := c.call(c.one, remoting.MaxOffset, fields{"topic": topic, "queueId": "0"})
-		n, err := strconv.Atoi(a.Ext["offset"])
-		return err == nil && n >= 9
-	})
+	c.stored(topic, 0, 9)
 	c.request("pull", remoting.PullMessage, pulling(c.name("timers-reader"), topic, 0))
 
 	h := send("timer to recall", "TIMER_DELIVER_MS", in(time.Hour)).Ext["recallHandle"]
@@ -286,4 +286,80 @@ func requestTimers(c *conversation) {
 	c.request("recall by no handle", remoting.RecallMessage, recall.with("recallHandle", "hello"))
 	c.request("recall without a topic", remoting.RecallMessage, recall.with("topic", ""))
 	c.request("recall without a group", remoting.RecallMessage, recall.with("producerGroup", ""))
+}
+
+func requestConnections(c *conversation) {
+	topic := c.topic("connected", 2)
+	group, producers := c.name("connected-group"), c.name("connected-producers")
+	members := func(label, group string) {
+		c.request(label, remoting.ConsumerConnections, fields{"consumerGroup": group})
+	}
+	members("members of an unknown group", group)
+	c.request("members without a group", remoting.ConsumerConnections, nil)
+	c.request("producers of an unknown group", remoting.ProducerConnections, fields{"producerGroup": producers})
+	c.request("groups of a topic that nobody reads", remoting.GroupsOfTopic, fields{"topic": topic})
+	c.request("groups of an unknown topic", remoting.GroupsOfTopic, fields{"topic": c.name("nowhere")})
+
+	beat := func(client, topic, version string) string {
+		return `{"clientID":"` + client + `","producerDataSet":[{"groupName":"` + producers + `"}],"consumerDataSet":[{"groupName":"` + group +
+			`","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","unitMode":false,"subscriptionDataSet":[{"topic":"` +
+			topic + `","subString":"*","tagsSet":[],"codeSet":[],"subVersion":` + version + `,"expressionType":"TAG","classFilterMode":false}]}]}`
+	}
+	c.heartbeat(c.one, c.clientOne, beat("CLIENT", topic, "1"))
+	members("members", group)
+	c.request("producers", remoting.ProducerConnections, fields{"producerGroup": producers})
+	c.request("groups of a topic", remoting.GroupsOfTopic, fields{"topic": topic})
+	c.heartbeat(c.one, c.clientOne, beat("CLIENT", c.name("other"), "2"))
+	members("members that have changed their topic", group)
+	c.heartbeat(c.one, c.clientOne, beat("CLIENT", topic, "3"))
+	c.call(c.one, remoting.UpdateConsumerOffset, fields{"consumerGroup": group, "topic": topic, "queueId": "0", "commitOffset": "0"})
+	var groups struct { // in no order
+		List []string `json:"groupList"`
+	}
+	if err := remoting.DecodeJSON(c.call(c.one, remoting.GroupsOfTopic, fields{"topic": topic}).Body, &groups); err != nil {
+		c.t.Fatal(err)
+	}
+	slices.Sort(groups.List)
+	c.exchanges = append(c.exchanges, exchange{"groups of a topic with offsets", c.text(strings.Join(groups.List, " "))})
+}
+
+func requestSettings(c *conversation) {
+	// Other parts depend on the settings: only those that they don't are changed.
+	read := func(label string, names ...string) {
+		response := c.call(c.one, remoting.BrokerConfig, nil)
+		seen := []string{strconv.Itoa(int(response.Code))}
+		for line := range strings.Lines(string(response.Body)) {
+			if name, _, _ := strings.Cut(strings.TrimSpace(line), "="); slices.Contains(names, name) {
+				seen = append(seen, strings.TrimSpace(line))
+			}
+		}
+		c.exchanges = append(c.exchanges, exchange{label, strings.Join(seen, " ")})
+	}
+	names := []string{"autoCreateTopicEnable", "brokerId", "brokerPermission", "brokerRole", "enableControllerMode", "flushDiskType", "inSyncReplicas", "maxMessageSize",
+		"rejectTransactionMessage", "timerMaxDelaySec", "timerPrecisionMs", "timerRollWindowSlot", "timerWheelEnable", "transactionCheckInterval", "transactionCheckMax",
+		"transactionOpBatchInterval", "transactionTimeOut"}
+	read("settings", names...)
+	c.request("change a setting", remoting.UpdateBrokerConfig, nil, []byte("transactionCheckMax=61\n")...)
+	read("changed setting", "transactionCheckMax")
+	c.request("change an unknown setting", remoting.UpdateBrokerConfig, nil, []byte("nonsense=1\n")...)
+	read("unknown setting", "nonsense")
+	c.request("change a setting to what is no number", remoting.UpdateBrokerConfig, nil, []byte("transactionCheckMax=x\n")...)
+	read("setting that is no number", "transactionCheckMax")
+	c.request("change nothing", remoting.UpdateBrokerConfig, nil)
+	c.call(c.one, remoting.UpdateBrokerConfig, nil, []byte("transactionCheckMax=60\n")...)
+
+	response := c.call(c.one, remoting.BrokerRuntime, nil)
+	var body struct {
+		Table map[string]string `json:"table"`
+	}
+	if err := remoting.DecodeJSON(response.Body, &body); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, name := range []string{"bootTimestamp", "runtime", "commitLogDiskRatio", "timerReadBehind"} {
+		form := regexp.MustCompile(`[0-9]+`).ReplaceAllString(body.Table[name], "N")
+		c.exchanges = append(c.exchanges, exchange{"state: " + name, form})
+	}
+	for _, name := range []string{"brokerVersion", "brokerVersionDesc"} {
+		c.exchanges = append(c.exchanges, exchange{"state: " + name, body.Table[name]})
+	}
 }

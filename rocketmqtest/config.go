@@ -38,6 +38,17 @@ func (v Version) ordinal() int {
 	return remoting.Version
 }
 
+// description returns the name of the version as a broker says it.
+func (v Version) description() string {
+	switch v {
+	case RocketMQ49:
+		return "V4_9_7"
+	case RocketMQ55:
+		return "V5_5_0"
+	}
+	return "V5_3_3"
+}
+
 // Config configures a [Server]. The zero value is RocketMQ 5.3.3 with its default settings, except that topics are not
 // created automatically.
 type Config struct {
@@ -53,11 +64,16 @@ type Config struct {
 	// Defaults to RocketMQ53.
 	Version Version
 
+	// Proxy starts a proxy in front of the name server and the broker, like RocketMQ's own of version 5 on its remoting port, at
+	// [Server.ProxyAddr]. It serves fewer requests, forwards none that doesn't name the broker, takes messages of the topic's type only,
+	// and drops ends of half messages, to which it responds with success. What clients send to Addr and BrokerAddr passes it by.
+	Proxy bool
+
 	// DMS makes scheduled messages work as in Huawei Cloud's DMS: by the properties __STARTDELIVERTIME and
 	// __CANCEL_SCHEDULED_MSG instead of RocketMQ's timer properties.
 	DMS bool
 
-	// Credentials maps the access key of each user to its secret. Requests to the broker that no user has signed are refused.
+	// Credentials maps the access key of each user to its secret. Requests to the broker or the proxy that no user has signed are refused.
 	// Defaults to no authentication.
 	Credentials map[string]string
 

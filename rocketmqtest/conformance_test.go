@@ -18,14 +18,16 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name   string
-		change func(*rocketmqtest.Config)
-		format rocketmq.TimerFormat
+		name    string
+		change  func(*rocketmqtest.Config)
+		profile rocketmq.Profile
 	}{
 		{"5.3", func(*rocketmqtest.Config) {}, rocketmq.Apache5},
 		{"5.5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ55 }, rocketmq.Apache5},
-		{"4.9", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ49 }, rocketmq.Apache5},
-		{"DMS", func(c *rocketmqtest.Config) { c.DMS = true }, rocketmq.DMS},
+		{"4.9 as 5", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ49 }, rocketmq.Apache5},
+		{"4.9", func(c *rocketmqtest.Config) { c.Version = rocketmqtest.RocketMQ49 }, rocketmq.Apache4},
+		{"DMS", func(c *rocketmqtest.Config) { c.DMS, c.TimerMaxDelay = true, 365*24*time.Hour }, rocketmq.HuaweiDMS4},
+		{"proxy", func(c *rocketmqtest.Config) { c.Version, c.Proxy = rocketmqtest.RocketMQ55, true }, rocketmq.Proxy5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -35,7 +37,7 @@ func TestConformance(t *testing.T) {
 				TimerPrecision: 100 * time.Millisecond,
 			}
 			c.change(&config)
-			conformance(t, rocketmqtest.RunT(t, config), c.format)
+			conformance(t, rocketmqtest.RunT(t, config), c.profile)
 		})
 	}
 }
@@ -70,11 +72,11 @@ func TestDriverReportsMissingTimers(t *testing.T) {
 	}
 }
 
-func conformance(t *testing.T, mq *rocketmqtest.Server, format rocketmq.TimerFormat) {
+func conformance(t *testing.T, mq *rocketmqtest.Server, profile rocketmq.Profile) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
 		admin := open(t, mq)
 		return brokertest.Harness{
-			Open: func(t *testing.T) brokertest.Driver { return openFormat(t, mq, format) },
+			Open: func(t *testing.T) brokertest.Driver { return openProfile(t, mq, profile) },
 			Close: func(t *testing.T, d brokertest.Driver) {
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				defer cancel()
@@ -87,21 +89,29 @@ func conformance(t *testing.T, mq *rocketmqtest.Server, format rocketmq.TimerFor
 					t.Fatal(err)
 				}
 			},
-			MaxBody: 2 << 20,
+			MaxBody:        2 << 20,
+			NoHalfMessages: profile.RefusesHalfMessages() != nil,
+			BeginsOldest:   !profile.Facts().BeginsAtNewest.Is,
+			BrokersByTopic: !profile.Facts().ListsBrokers.Is,
+			OneType:        profile.Facts().TypesAreChecked.Is,
 		}
 	})
 }
 
 func open(t testing.TB, mq *rocketmqtest.Server) *rocketmq.Client {
 	t.Helper()
-	return openFormat(t, mq, rocketmq.Apache5)
+	return openProfile(t, mq, rocketmq.Apache5)
 }
 
-func openFormat(t testing.TB, mq *rocketmqtest.Server, format rocketmq.TimerFormat) *rocketmq.Client {
+func openProfile(t testing.TB, mq *rocketmqtest.Server, profile rocketmq.Profile) *rocketmq.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", TimerFormat: format, SendTimeout: 20 * time.Second})
+	config := rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", Profile: profile, SendTimeout: 20 * time.Second}
+	if profile == rocketmq.Proxy5 {
+		config.NameServers, config.Transport = []string{mq.ProxyAddr()}, rocketmq.Own
+	}
+	c, err := rocketmq.Open(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ type Request struct {
 	Properties map[string]string
 }
 
-// Action is what happens to a request: one of [Pass], [Respond], [Drop], [DropResponse], [Duplicate], [ResetBefore],
+// Action is what happens to a request: one of [Pass], [Respond], [Recode], [Drop], [DropResponse], [Duplicate], [ResetBefore],
 // [ResetAfter], [Delay], [Reorder] and [HoldUntil].
 type Action struct {
 	kind   actionKind
@@ -94,6 +94,7 @@ type actionKind int
 const (
 	toPass actionKind = iota
 	toRespond
+	toRecode
 	toDrop
 	toDropResponse
 	toDuplicate
@@ -108,6 +109,12 @@ var Pass Action
 // Respond sends a response with a code, such as 2 for SYSTEM_BUSY, and does not handle the request.
 func Respond(code int, remark string) Action {
 	return Action{kind: toRespond, code: code, remark: remark}
+}
+
+// Recode handles the request and gives a successful response another code and a remark: with 11, SLAVE_NOT_AVAILABLE, as a broker that
+// has stored a message and has no slave for it.
+func Recode(code int, remark string) Action {
+	return Action{kind: toRecode, code: code, remark: remark}
 }
 
 // Drop loses the request before it is handled. The connection stays open.
@@ -157,6 +164,8 @@ func (a Action) String() string {
 		return "pass"
 	case toRespond:
 		return fmt.Sprintf("respond %d", a.code)
+	case toRecode:
+		return fmt.Sprintf("handle and respond %d", a.code)
 	case toDrop:
 		return "drop"
 	case toDropResponse:
@@ -196,6 +205,12 @@ func (s *Server) controlIncoming(r *request, hooks []*hook) {
 		r.reply(s.handle(r))
 	case toRespond:
 		r.reply(r.Answer(remoting.Code(a.code), a.remark))
+	case toRecode:
+		answer := s.handle(r)
+		if answer != nil && answer.Code == remoting.Success {
+			answer.Code, answer.Remark = remoting.Code(a.code), a.remark
+		}
+		r.reply(answer)
 	case toDrop:
 	case toDropResponse:
 		r.dropResponse = true
@@ -225,7 +240,7 @@ func (s *Server) controlOutgoing(c *session, cmd *remoting.Command) (times int, 
 	a := decide(*hooks, s.view(c, cmd, true))
 	defer s.holds.passed(cmd.Code)
 	switch a.kind {
-	case toRespond, toDrop, toDropResponse: // there is no response
+	case toRespond, toRecode, toDrop, toDropResponse: // there is no response
 		return 0, false
 	case toDuplicate:
 		return 2, false
@@ -335,7 +350,7 @@ func (s *Server) view(c *session, cmd *remoting.Command, fromBroker bool) Reques
 	}
 	switch cmd.Code {
 	case remoting.SendMessage, remoting.SendMessageV2, remoting.SendBatchMessage:
-		h, refusal := decodeSend(&request{Command: cmd, from: c})
+		h, refusal := s.decodeSend(&request{Command: cmd, from: c})
 		if refusal != nil {
 			break
 		}
@@ -394,6 +409,7 @@ var codeNames = map[remoting.Code]string{
 	remoting.ConsumersChanged:      "NOTIFY_CONSUMER_IDS_CHANGED",
 	remoting.LockQueues:            "LOCK_BATCH_MQ",
 	remoting.UnlockQueues:          "UNLOCK_BATCH_MQ",
+	remoting.AllConsumerOffsets:    "GET_ALL_CONSUMER_OFFSET",
 	remoting.RouteOfTopic:          "GET_ROUTEINFO_BY_TOPIC",
 	remoting.ClusterInfo:           "GET_BROKER_CLUSTER_INFO",
 	remoting.DeleteTopicInBroker:   "DELETE_TOPIC_IN_BROKER",

@@ -37,7 +37,8 @@
 //   - Sending to rmq_sys_wheel_timer is refused (16). A real broker accepts such a message, and all its timers stop.
 //   - A topic has at most 16384 queues.
 //   - Filters by SQL are refused, as a real broker does by default. Groups have 16 retries unless the consumer says
-//     otherwise, and one queue of retries; there is no request to change them, nor the broker's settings.
+//     otherwise, and one queue of retries; there is no request to change them. Of the broker's settings only those that Config
+//     has can be read, changed and felt, and a few more read and changed.
 //   - Check-back rounds run at multiples of Config.CheckInterval, without the second that a real round sleeps if no new markers
 //     exist. Markers are written once in Config.OpBatchInterval, where 5.3.3 may take twice that.
 //   - The commit of a half message whose topic was deleted is refused. A real broker stores a message that can't be read.
@@ -46,6 +47,8 @@
 //   - FastForward affects stored messages: timers, delays, the age of half messages. Connections, heartbeats, long polls and
 //     locks follow real time, as the clients do that hold them. The born timestamp of what clients send is translated.
 //   - There are no permissions: a user with valid credentials may do anything.
+//   - The proxy of [Config].Proxy is stateless beside the broker, so a restart of the broker removes the members of groups that came
+//     through it, too; and it responds to every request in order.
 //   - With [Config].TLS it takes TLS connections only, without it none. A real one takes both by default, with a certificate of its
 //     own making.
 package rocketmqtest

@@ -15,7 +15,12 @@ type group struct {
 	name    string
 	members []*member // by their ids
 	offsets map[*queue]int64
+	resets  map[*queue]int64 // that the next pull or request for the offset is told
 	locks   map[queueName]lock
+
+	// of the last heartbeat that named the group
+	subscribed               map[string]subscription // by topic
+	consumeType, model, from string
 }
 
 // member is a consumer of a group on a connection. A consumer that has reconnected is listed twice until its old connection
@@ -32,6 +37,9 @@ type subscription struct {
 	Expression string `json:"subString"`
 	Type       string `json:"expressionType"`
 	Version    int64  `json:"subVersion"`
+	ClassMode  bool   `json:"classFilterMode"`
+	Tags       []any  `json:"tagsSet"`
+	Codes      []any  `json:"codeSet"`
 }
 
 // heartbeatBody is the body of a heartbeat.
@@ -42,6 +50,8 @@ type heartbeatBody struct {
 	} `json:"producerDataSet"`
 	Consumers []struct {
 		Group         string         `json:"groupName"`
+		Type          string         `json:"consumeType"`
+		From          string         `json:"consumeFromWhere"`
 		Model         string         `json:"messageModel"`
 		Subscriptions []subscription `json:"subscriptionDataSet"`
 	} `json:"consumerDataSet"`
@@ -62,7 +72,7 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 	if err != nil {
 		return r.refuse(remoting.SystemError, "%v", err)
 	}
-	r.from.client = h.ClientID
+	r.from.client, r.from.language, r.from.version = h.ClientID, r.Language, r.Version
 	for _, p := range h.Producers {
 		if !slices.Contains(s.producers[p.Group], r.from) {
 			s.producers[p.Group] = append(s.producers[p.Group], r.from)
@@ -79,6 +89,8 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 		}
 		m.client = h.ClientID
 		slices.SortStableFunc(g.members, func(a, b *member) int { return cmp.Compare(a.client, b.client) })
+		g.consumeType, g.model, g.from = c.Type, c.Model, c.From
+		g.subscribe(c.Subscriptions)
 		before := m.subscriptions
 		m.subscriptions = map[string]subscription{}
 		for _, sub := range c.Subscriptions {
@@ -91,14 +103,29 @@ func (s *Server) heartbeat(r *request) *remoting.Command {
 			s.notifyMembers(g)
 		}
 	}
+	if s.is4() {
+		return r.respond()
+	}
 	return r.respond("IS_SUPPORT_HEART_BEAT_V2", "true", "IS_SUB_CHANGE", "true")
+}
+
+// subscribe changes the group's subscriptions to those of a heartbeat. Of two versions of one the newer stays.
+func (g *group) subscribe(subscriptions []subscription) {
+	before := g.subscribed
+	g.subscribed = map[string]subscription{}
+	for _, sub := range subscriptions {
+		if old, had := before[sub.Topic]; had && old.Version >= sub.Version {
+			sub = old
+		}
+		g.subscribed[sub.Topic] = sub
+	}
 }
 
 // group returns the consumer group of a name, which it creates if it is new.
 func (s *Server) group(name string) *group {
 	g := s.groups[name]
 	if g == nil {
-		g = &group{name: name, offsets: map[*queue]int64{}, locks: map[queueName]lock{}}
+		g = &group{name: name, offsets: map[*queue]int64{}, resets: map[*queue]int64{}, locks: map[queueName]lock{}}
 		s.groups[name] = g
 	}
 	return g

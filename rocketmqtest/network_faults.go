@@ -97,7 +97,7 @@ func (s *Server) updateSession(c *session) {
 }
 
 func (s *Server) updateSessions() {
-	for _, e := range []*endpoint{s.nameServer, s.broker} {
+	for _, e := range s.endpoints() {
 		for _, c := range e.all() {
 			s.updateSession(c)
 		}

@@ -6,6 +6,7 @@ const (
 	propertyTag           = "TAGS"
 	propertyUniqueKey     = "UNIQ_KEY"
 	propertyShardingKey   = "SHARDING_KEY"
+	propertyMessageGroup  = "__SHARDINGKEY" // by which a proxy recognizes a message as FIFO; SHARDING_KEY is only rocketmq-client-go's
 	propertyDelayLevel    = "DELAY"
 	propertyRealTopic     = "REAL_TOPIC"
 	propertyRealQueue     = "REAL_QID"

@@ -39,12 +39,14 @@ func (s *Server) pullMessage(r *request) *remoting.Command {
 	}
 	if t.perm&remoting.PermRead == 0 {
 		a := r.refuse(remoting.NoPermission, "the topic[%s] pulling message is forbidden", t.name)
-		a.Ext = map[string]string{"forbiddenType": "3"}
+		if !s.is4() {
+			a.Ext = map[string]string{"forbiddenType": "3"}
+		}
 		return a
 	}
 	id := r.number("queueId")
 	if id < 0 || id >= int64(t.read) {
-		return r.refuse(remoting.InvalidParameter, "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[/%v]", id, t.name, t.read, r.from.remote)
+		return r.refuse(s.invalid(), "queueId[%d] is illegal, topic:[%s] topicConfig.readQueueNums:[%d] consumer:[/%v]", id, t.name, t.read, r.from.remote)
 	}
 	q := t.queues[id]
 	f, refusal := s.filterOf(r, g, t)
@@ -97,7 +99,12 @@ func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 	offset, most := r.number("queueOffset"), max(1, r.number("maxMsgNums"))
 	next, code, remark := offset, remoting.Success, "FOUND"
 	var body []byte
+	resets := s.group(r.Ext["consumerGroup"]).resets
+	reset, isReset := resets[q]
+	delete(resets, q)
 	switch end := q.end(); {
+	case isReset:
+		next, code, remark = reset, remoting.PullOffsetMoved, "OFFSET_RESET"
 	case end == 0:
 		next, code, remark = 0, remoting.PullNotFound, "NO_MESSAGE_IN_QUEUE"
 		if offset != 0 {
@@ -129,8 +136,11 @@ func (s *Server) pull(r *request, q *queue, f filter) *remoting.Command {
 		"nextBeginOffset", strconv.FormatInt(next, 10),
 		"minOffset", strconv.FormatInt(q.first, 10),
 		"maxOffset", strconv.FormatInt(q.end(), 10),
-		"suggestWhichBrokerId", "0", "topicSysFlag", "0", "groupSysFlag", "0",
+		"suggestWhichBrokerId", "0",
 	)
+	if !s.is4() {
+		a.Ext["topicSysFlag"], a.Ext["groupSysFlag"] = "0", "0"
+	}
 	a.Code, a.Remark, a.Body = code, remark, body
 	return a
 }

@@ -34,6 +34,14 @@ var brokerHandlers = map[remoting.Code]handler{
 	remoting.UnregisterClient: (*Server).unregisterClient,
 	remoting.ConsumerList:     (*Server).consumerList,
 
+	remoting.ConsumerConnections: (*Server).consumerConnections,
+	remoting.ProducerConnections: (*Server).producerConnections,
+	remoting.GroupsOfTopic:       (*Server).groupsOfTopic,
+
+	remoting.BrokerConfig:       (*Server).brokerConfig,
+	remoting.UpdateBrokerConfig: (*Server).updateBrokerConfig,
+	remoting.BrokerRuntime:      (*Server).brokerRuntime,
+
 	remoting.SendMessage:      (*Server).sendMessage,
 	remoting.SendMessageV2:    (*Server).sendMessage,
 	remoting.SendBatchMessage: (*Server).sendMessage,
@@ -49,6 +57,8 @@ var brokerHandlers = map[remoting.Code]handler{
 
 	remoting.QueryConsumerOffset:  (*Server).queryOffset,
 	remoting.UpdateConsumerOffset: (*Server).updateOffset,
+	remoting.AllConsumerOffsets:   (*Server).allConsumerOffsets,
+	remoting.ResetGroup:           (*Server).resetGroup,
 	remoting.MaxOffset:            (*Server).maxOffset,
 	remoting.MinOffset:            (*Server).minOffset,
 	remoting.SearchOffset:         (*Server).searchOffset,
@@ -81,6 +91,9 @@ func (r *request) reply(answer *remoting.Command) {
 func (s *Server) handle(r *request) *remoting.Command {
 	e := r.from.endpoint
 	h := e.handlers[r.Code]
+	if h == nil && e == s.nameServer && s.is4() {
+		return nil // the name server of RocketMQ 4 doesn't respond
+	}
 	if h == nil {
 		s.config.Logger.Warn("request code is not supported; the client gets an error", "code", r.Code)
 		return r.Answer(remoting.NotSupported, fmt.Sprintf(" request type %d not supported", r.Code))
@@ -94,6 +107,11 @@ func (s *Server) handle(r *request) *remoting.Command {
 		return refusal
 	}
 	defer s.changed()
+	if e == s.proxy {
+		if refusal := s.proxyRefuses(r); refusal != nil {
+			return refusal
+		}
+	}
 	return h(s, r)
 }
 

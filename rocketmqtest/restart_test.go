@@ -239,8 +239,10 @@ func TestPartitionSeparatesClients(t *testing.T) {
 func TestRestartFromHook(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
+	restarted := make(chan struct{})
 	remove := w.mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
 		if r.Name == "END_TRANSACTION" {
+			defer close(restarted)
 			if err := w.mq.Restart(rocketmqtest.LoseMemory); err != nil {
 				t.Error(err)
 			}
@@ -251,6 +253,7 @@ func TestRestartFromHook(t *testing.T) {
 	if _, err := w.conn.Call(t.Context(), &remoting.Command{Code: remoting.EndTransaction, Ext: endOf(t, half, remoting.TransactionCommit)}); !errors.Is(err, broker.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
+	<-restarted
 	remove()
 	w = connect(t, w.mq)
 	want(t, "before its end", w.delivered())

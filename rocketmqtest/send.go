@@ -25,14 +25,18 @@ type sendHeader struct {
 }
 
 // decodeSend decodes the header of a send request.
-func decodeSend(r *request) (sendHeader, *remoting.Command) {
+func (s *Server) decodeSend(r *request) (sendHeader, *remoting.Command) {
 	name := func(long, short string) string {
 		if r.Code == remoting.SendMessage {
 			return long
 		}
 		return short
 	}
-	refusal := cmp.Or(r.requireFields(name("topic", "b")), r.requireNumbers(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")))
+	var refusal *remoting.Command
+	if !s.is4() {
+		refusal = r.requireFields(name("topic", "b"))
+	}
+	refusal = cmp.Or(refusal, r.requireNumbers(name("queueId", "e"), name("sysFlag", "f"), name("bornTimestamp", "g"), name("flag", "h")))
 	if r.Code != remoting.SendMessage {
 		refusal = cmp.Or(refusal, r.optionalNumbers("d", "j", "l"))
 	}
@@ -60,11 +64,11 @@ func decodeSend(r *request) (sendHeader, *remoting.Command) {
 
 // sendMessage stores a message or a batch (10, 310, 320).
 func (s *Server) sendMessage(r *request) *remoting.Command {
-	h, refusal := decodeSend(r)
+	h, refusal := s.decodeSend(r)
 	if refusal != nil {
 		return refusal
 	}
-	if len(r.Body) == 0 {
+	if len(r.Body) == 0 && !s.is4() {
 		return r.refuse(remoting.SystemError, badField, "body", "")
 	}
 	members := []batchMember{{body: r.Body, flag: h.flag, properties: h.properties}}
@@ -73,9 +77,14 @@ func (s *Server) sendMessage(r *request) *remoting.Command {
 		if members, err = decodeBatch(r.Body); err != nil {
 			return r.refuse(remoting.SystemError, "%v", err)
 		}
-		if s.config.Version != RocketMQ55 { // each member gets the properties of the whole
-			for _, m := range members {
+		if !s.is55() { // each member gets the properties of the whole
+			for i, m := range members {
+				own := m.properties[propertyUniqueKey]
 				maps.Copy(m.properties, h.properties)
+				if key := h.properties[propertyUniqueKey]; key != "" && own != "" { // the member's own stays before it
+					m.properties[propertyUniqueKey] = own
+					members[i].appended = map[string]string{propertyUniqueKey: key}
+				}
 			}
 		}
 	}
@@ -100,7 +109,7 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 		h.queue = s.random.IntN(t.write)
 	}
 	if h.queue < 0 || h.queue >= t.write {
-		return r.refuse(remoting.InvalidParameter, "request queueId[%d] is illegal, %v Producer: %v", h.queue, t, r.from.remote)
+		return r.refuse(s.invalid(), "request queueId[%d] is illegal, %s Producer: %v", h.queue, s.topicText(t), r.from.remote)
 	}
 	born := h.born.Add(s.clock.Offset()) // the client's clock is real time
 	var ids []string
@@ -109,13 +118,13 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 		if len(m.body) > s.config.MaxMessageSize || len(r.Body) > s.config.MaxMessageSize {
 			return s.tooLarge(r)
 		}
-		if !h.batch && m.properties[propertyUniqueKey] == "" {
+		if !h.batch && m.properties[propertyUniqueKey] == "" && !s.is4() {
 			m.properties[propertyUniqueKey] = fmt.Sprintf("%016X%016X", s.random.Uint64(), s.random.Uint64())
 		}
-		m.properties[propertyRegion], m.properties[propertyTrace], m.properties[propertyCluster] = region, "true", clusterName
+		s.withOrigin(m.properties, h.batch)
 		record := &remoting.Record{
 			Queue: h.queue, Flag: m.flag, SysFlag: h.sysFlag &^ remoting.FlagTransaction, Born: born, BornHost: r.from.remote,
-			Reconsumed: h.reconsumed, Properties: m.properties, Body: m.body,
+			Reconsumed: h.reconsumed, Properties: m.properties, Appended: m.appended, Body: m.body,
 		}
 		e, refusal := s.store(r, t, record)
 		if refusal != nil {
@@ -131,7 +140,7 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 		"queueId", strconv.Itoa(h.queue),
 		"queueOffset", strconv.FormatInt(first.QueueOffset, 10),
 	)
-	if h.batch {
+	if h.batch || s.is4() {
 		return answer
 	}
 	answer.Ext["transactionId"] = first.Properties[propertyUniqueKey]
@@ -143,8 +152,8 @@ func (s *Server) send(r *request, h sendHeader, members []batchMember) *remoting
 
 // topicToSendTo returns the topic of a message. It creates a missing one if Config.AutoCreateTopics is set.
 func (s *Server) topicToSendTo(r *request, h *sendHeader) (*topic, *remoting.Command) {
-	if problem := illegalTopic(h.topic); problem != "" {
-		return nil, r.refuse(remoting.InvalidParameter, "%s", problem)
+	if problem := s.illegalTopic(h.topic); problem != "" {
+		return nil, r.refuse(s.invalid(), "%s", problem)
 	}
 	if forbiddenTopic(h.topic) {
 		return nil, r.refuse(remoting.NoPermission, "Sending message to topic[%s] is forbidden.", h.topic)
@@ -172,7 +181,7 @@ func (s *Server) tooLarge(r *request) *remoting.Command {
 func (s *Server) store(r *request, t *topic, record *remoting.Record) (*entry, *remoting.Command) {
 	record.Topic = t.name
 	if isHalf(record) {
-		makeHalf(record)
+		s.makeHalf(record)
 	}
 	return s.place(r, record)
 }
@@ -242,6 +251,7 @@ type batchMember struct {
 	body       []byte
 	flag       int32
 	properties map[string]string
+	appended   map[string]string // stored behind properties: see remoting.Record
 }
 
 // decodeBatch decodes the body of a batch: for each member its size, magic, checksum, flag, body and properties.

@@ -69,7 +69,11 @@ func (s *Server) systemTopicOf(name string) *topic {
 // if the message has no retries left, or if the group consumes in order.
 func (s *Server) sendToRetries(h *sendHeader) *topic {
 	g := s.group(strings.TrimPrefix(h.topic, retryPrefix))
-	if h.reconsumed <= h.maximum && !s.ordered(g) {
+	last := h.maximum
+	if s.is4() {
+		last--
+	}
+	if h.reconsumed <= last && !s.ordered(g) {
 		return s.systemTopicOf(h.topic)
 	}
 	h.properties[propertyDelayLevel] = "0"

@@ -24,6 +24,7 @@ type Server struct {
 	clock      *Clock
 	nameServer *endpoint
 	broker     *endpoint
+	proxy      *endpoint        // nil without Config.Proxy
 	wake       chan struct{}    // the schedule has a new first task
 	work       background.Group // all goroutines except those of the endpoints
 	hooks      atomic.Pointer[[]*hook]
@@ -33,23 +34,25 @@ type Server struct {
 	lifecycle sync.Mutex
 
 	// mu guards the broker's state. It is held while a request is handled, so requests are handled one at a time.
-	mu          sync.Mutex
-	closed      bool
-	stopped     bool // the broker is stopped
-	withdrawn   bool // its routes are removed from the name server
-	paused      bool
-	partitions  []*partition
-	watched     chan struct{} // closed by the next change; nil while Changed was not called
-	flushed     positions
-	random      *rand.Rand
-	schedule    schedule
-	log         commitLog
-	topics      map[string]*topic
-	producers   map[string][]*session // by group, in the order of their registration
-	groups      map[string]*group     // of consumers
-	delayLevels []level               // of delayed messages
-	wheel       wheel
-	halves      halves
+	mu              sync.Mutex
+	closed          bool
+	stopped         bool // the broker is stopped
+	withdrawn       bool // its routes are removed from the name server
+	paused          bool
+	partitions      []*partition
+	watched         chan struct{} // closed by the next change; nil while Changed was not called
+	flushed         positions
+	random          *rand.Rand
+	schedule        schedule
+	log             commitLog
+	topics          map[string]*topic
+	producers       map[string][]*session // by group, in the order of their registration
+	groups          map[string]*group     // of consumers
+	changedSettings map[string]string     // settings that requests have changed and that aren't in config
+	delayLevels     []level               // of delayed messages
+	wheel           wheel
+	halves          halves
+	proxyChecks     map[string]struct{} // transaction ids of half messages that were checked through the proxy
 }
 
 // New starts a server. Call Close when it is no longer needed; in a test use [RunT], which does so.
@@ -59,16 +62,18 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config:      config,
-		clock:       config.Clock,
-		wake:        make(chan struct{}, 1),
-		random:      rand.New(rand.NewPCG(config.Seed, 0)),
-		topics:      map[string]*topic{},
-		producers:   map[string][]*session{},
-		groups:      map[string]*group{},
-		delayLevels: make([]level, len(config.DelayLevels)),
-		wheel:       wheel{},
-		halves:      newHalves(config.Clock.Now()),
+		config:          config,
+		clock:           config.Clock,
+		wake:            make(chan struct{}, 1),
+		random:          rand.New(rand.NewPCG(config.Seed, 0)),
+		topics:          map[string]*topic{},
+		producers:       map[string][]*session{},
+		groups:          map[string]*group{},
+		changedSettings: map[string]string{},
+		delayLevels:     make([]level, len(config.DelayLevels)),
+		wheel:           wheel{},
+		halves:          newHalves(config.Clock.Now()),
+		proxyChecks:     map[string]struct{}{},
 	}
 	s.makeSystemTopics()
 	s.flush()
@@ -81,6 +86,16 @@ func New(config Config) (*Server, error) {
 		s.nameServer.stop()
 		s.nameServer.running.Wait()
 		return nil, fmt.Errorf("rocketmqtest: broker: %w", err)
+	}
+	if config.Proxy {
+		s.proxy = &endpoint{server: s, handlers: proxyHandlers, sessions: map[*session]struct{}{}}
+		if err := s.proxy.listen("127.0.0.1:0"); err != nil {
+			s.nameServer.stop()
+			s.broker.stop()
+			s.nameServer.running.Wait()
+			s.broker.running.Wait()
+			return nil, fmt.Errorf("rocketmqtest: proxy: %w", err)
+		}
 	}
 	err := s.work.Start(context.Background(), func(context.Context) error {
 		s.work.Go(s.runSchedule)
@@ -95,6 +110,14 @@ func (s *Server) Addr() string { return s.nameServer.address.String() }
 // BrokerAddr returns the address of the broker. Clients get it from the name server.
 func (s *Server) BrokerAddr() string { return s.broker.address.String() }
 
+// ProxyAddr returns the address of the proxy, which clients use instead of Addr, or "" without Config.Proxy.
+func (s *Server) ProxyAddr() string {
+	if s.proxy == nil {
+		return ""
+	}
+	return s.proxy.address.String()
+}
+
 // Close ends all connections and waits for all goroutines of the server. Requests that a hook holds back are lost. A second
 // call waits too. A hook of Control must not call Close, which would wait for it.
 func (s *Server) Close() {
@@ -103,15 +126,26 @@ func (s *Server) Close() {
 	s.closed = true
 	s.changed()
 	s.mu.Unlock()
-	s.nameServer.stop()
-	s.broker.stop()
+	for _, e := range s.endpoints() {
+		e.stop()
+	}
 	s.lifecycle.Unlock()
-	s.nameServer.running.Wait()
-	s.broker.running.Wait()
+	for _, e := range s.endpoints() {
+		e.running.Wait()
+	}
 	_ = s.work.Stop(context.Background()) // last: held requests end with their connections
 }
 
-// endpoint is a listener with its connections: the name server's or the broker's.
+// endpoints returns the name server, the broker, and the proxy if there is one.
+func (s *Server) endpoints() []*endpoint {
+	all := []*endpoint{s.nameServer, s.broker}
+	if s.proxy != nil {
+		all = append(all, s.proxy)
+	}
+	return all
+}
+
+// endpoint is a listener with its connections: the name server's, the broker's or the proxy's.
 type endpoint struct {
 	server   *Server
 	handlers map[remoting.Code]handler

@@ -27,6 +27,8 @@ type session struct {
 	gate     atomic.Pointer[gate] // nil: open
 
 	client     string // the client's id since its first heartbeat; guarded by Server.mu
+	language   string // of the client, as its last heartbeat has it; guarded by Server.mu
+	version    int    // of the client's protocol; guarded by Server.mu
 	generation int    // the endpoint's when it was accepted; guarded by Server.mu
 
 	mu        sync.Mutex

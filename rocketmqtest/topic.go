@@ -121,22 +121,9 @@ func forbiddenTopic(name string) bool {
 
 var topicName = regexp.MustCompile(`^[%|a-zA-Z0-9_-]+$`)
 
-// illegalTopic returns what is wrong with the name of a topic, or "".
-func illegalTopic(name string) string {
-	switch {
-	case strings.TrimSpace(name) == "":
-		return "The specified topic is blank."
-	case !topicName.MatchString(name):
-		return "The specified topic contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
-	case len(name) > remoting.MaxTopic:
-		return "The specified topic is longer than topic max length."
-	}
-	return ""
-}
-
 // updateTopic creates or changes a topic (17).
 func (s *Server) updateTopic(r *request) *remoting.Command {
-	if refusal := r.requireFields("topic"); refusal != nil {
+	if refusal := r.requireFields("topic"); refusal != nil && !s.is4() {
 		return refusal
 	}
 	name := r.Ext["topic"]
@@ -156,7 +143,7 @@ func (s *Server) updateTopic(r *request) *remoting.Command {
 			return r.refuse(remoting.InvalidParameter, "%s: %d, want at most %d", name, n, maxQueues)
 		}
 	}
-	changes, refusal := attributes(r)
+	changes, refusal := s.attributes(r)
 	if refusal != nil {
 		return refusal
 	}
@@ -171,11 +158,11 @@ func (s *Server) updateTopic(r *request) *remoting.Command {
 
 // illegalName returns a refusal of a name that is malformed or reserved, else nil.
 func (s *Server) illegalName(r *request, name string) *remoting.Command {
-	if problem := illegalTopic(name); problem != "" {
-		return r.refuse(remoting.InvalidParameter, "%s", problem)
+	if problem := s.illegalTopic(name); problem != "" {
+		return r.refuse(s.invalid(), "%s", problem)
 	}
 	if systemTopic(name) || name == clusterName || name == s.config.Name {
-		return r.refuse(remoting.InvalidParameter, "The topic[%s] is conflict with system topic.", name)
+		return r.refuse(s.invalid(), "The topic[%s] is conflict with system topic.", name)
 	}
 	return nil
 }
@@ -183,10 +170,10 @@ func (s *Server) illegalName(r *request, name string) *remoting.Command {
 const typeAttribute = "message.type"
 
 // attributes parses changes of attributes, such as "+message.type=FIFO,-other". A removed attribute has the value "". The
-// only attribute of a topic is its type.
-func attributes(r *request) (map[string]string, *remoting.Command) {
+// only attribute of a topic is its type. RocketMQ 4 has no attributes and ignores them.
+func (s *Server) attributes(r *request) (map[string]string, *remoting.Command) {
 	changes := map[string]string{}
-	if r.Ext["attributes"] == "" {
+	if r.Ext["attributes"] == "" || s.is4() {
 		return changes, nil
 	}
 	for change := range strings.SplitSeq(r.Ext["attributes"], ",") {
@@ -200,12 +187,12 @@ func attributes(r *request) (map[string]string, *remoting.Command) {
 		if key = key[1:]; key != typeAttribute {
 			return nil, r.refuse(remoting.SystemError, "unsupported key: %s", key)
 		}
-		switch value {
-		case "", "UNSPECIFIED", "TRANSACTION", "FIFO", "DELAY", "NORMAL":
-		case "MIXED":
+		switch types := s.messageTypes(); {
+		case value == "":
+		case value == "MIXED":
 			return nil, r.refuse(remoting.InvalidParameter, "MIXED message type is not supported.")
-		default:
-			return nil, r.refuse(remoting.SystemError, "value is not in set: [UNSPECIFIED, TRANSACTION, FIFO, MIXED, DELAY, NORMAL]")
+		case !slices.Contains(types, value):
+			return nil, r.refuse(remoting.SystemError, "value is not in set: [%s]", strings.Join(types, ", "))
 		}
 		changes[key] = value
 	}

@@ -40,8 +40,8 @@ func isHalf(r *remoting.Record) bool {
 }
 
 // makeHalf turns a message into a half message: it records its topic and directs it to the topic of half messages.
-func makeHalf(r *remoting.Record) {
-	if key := r.Properties[propertyUniqueKey]; key != "" {
+func (s *Server) makeHalf(r *remoting.Record) {
+	if key := r.Properties[propertyUniqueKey]; key != "" && !s.is4() {
 		r.Properties[propertyTransactionID] = key
 	}
 	recordDestination(r)
@@ -107,7 +107,7 @@ func (s *Server) finalOf(half *remoting.Record) (*remoting.Record, error) {
 	final.Topic, final.Queue = half.Properties[propertyRealTopic], queue
 	final.SysFlag = half.SysFlag&^remoting.FlagTransaction | remoting.TransactionCommit
 	final.PreparedOffset = half.CommitLog
-	if s.config.Version == RocketMQ55 {
+	if s.is55() {
 		delete(final.Properties, propertyRealTopic)
 		delete(final.Properties, propertyRealQueue)
 	}

@@ -142,7 +142,7 @@ func (s *Saga[S]) applyOne(ctx context.Context, tx rocketflow.Tx, d *Definition[
 	failure := guarded(func() error {
 		t := d.transition(i.State, routeOfEvent(w.event))
 		c := cause{eventType: w.event.Type, id: w.event.ID, waited: max(0, i.ChangedAt.Sub(w.arrivedAt))}
-		run := func(data *S) (err error) { return t.run(withEvent(ctx, w.event), inner, data, w.event) }
+		run := func(ctx context.Context, data *S) error { return t.run(withEvent(ctx, w.event), inner, data, w.event) }
 		if next, err = s.change(ctx, inner, d, i, t.to, c, run); err != nil {
 			return err
 		}

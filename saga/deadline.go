@@ -73,7 +73,7 @@ func (s *Saga[S]) handleDeadline(ctx context.Context, tx rocketflow.Tx, e rocket
 		// While this waited for the lock, another transaction left the state and disarmed the deadline.
 		return printable.Errorf("deadline of %s, saga %s of %s is in %s: %w", p.State, i.Name, i.Key, i.State, rocketflow.ErrStale)
 	}
-	run := func(data *S) error {
+	run := func(ctx context.Context, data *S) error {
 		if l.fn == nil {
 			return nil
 		}

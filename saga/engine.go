@@ -88,6 +88,11 @@ type Config struct {
 	// PollInterval is the pause between two queries for waiting events that are due. Defaults to 1 s.
 	PollInterval time.Duration
 
+	// Around is called for each transition, and each beginning of a saga, and must call run once, with ctx or a context derived
+	// from it, and return its error: run calls the definition's function and writes the saga's row. Age is not set yet. Package
+	// tracing uses it. Defaults to calling run.
+	Around func(ctx context.Context, t TransitionInfo, run func(ctx context.Context) error) error
+
 	// Clock times the pauses. Whether something is due is decided by the clock of Postgres. Defaults to the machine's clock.
 	Clock rocketflow.Clock
 	// Listener observes what happens to sagas. Defaults to none.
@@ -108,6 +113,11 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	c.Logger = logging.Or(c.Logger)
+	if c.Around == nil {
+		c.Around = func(ctx context.Context, _ TransitionInfo, run func(ctx context.Context) error) error {
+			return run(ctx)
+		}
+	}
 	return c
 }
 

@@ -155,24 +155,26 @@ func (s *Saga[S]) begin(ctx context.Context, tx rocketflow.Tx, key string, data 
 	}
 	initial := d.find(d.initial[0])
 	i := Instance[S]{Name: d.name, Key: key, Version: d.version, State: initial.name, Data: data, Revision: 1}
-	err = tx.QueryRow(ctx, s.engine.sql.Get("Begin"), d.name, key, int32(d.version), initial.name, string(encoded), initial.final, //nolint:gosec // versions are small
-		c.eventType, c.idText()).Scan(&i.StartedAt, &i.waiting)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return ErrExists
-	}
+	info := TransitionInfo{Saga: d.name, Key: key, To: initial.name, Final: initial.final, CauseType: c.eventType, CauseID: c.id, Revision: 1}
+	err = s.engine.cfg.Around(ctx, info, func(ctx context.Context) error {
+		err := tx.QueryRow(ctx, s.engine.sql.Get("Begin"), d.name, key, int32(d.version), initial.name, string(encoded), initial.final, //nolint:gosec // versions are small
+			c.eventType, c.idText()).Scan(&i.StartedAt, &i.waiting)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrExists
+		}
+		if err != nil {
+			return err
+		}
+		i.ChangedAt = i.StartedAt
+		if initial.final {
+			i.FinishedAt = i.StartedAt
+		}
+		return s.arm(ctx, tx, i, initial)
+	})
 	if err != nil {
 		return err
 	}
-	i.ChangedAt = i.StartedAt
-	if initial.final {
-		i.FinishedAt = i.StartedAt
-	}
-	if err := s.arm(ctx, tx, i, initial); err != nil {
-		return err
-	}
-	s.notifyMoved(tx, TransitionInfo{
-		Saga: d.name, Key: key, To: initial.name, Final: initial.final, CauseType: c.eventType, CauseID: c.id, Revision: 1,
-	})
+	s.notifyMoved(tx, info)
 	// This transaction doesn't see a waiting event whose transaction has not committed yet.
 	tx.AfterCommit(func() { s.engine.recheck(d.name, key) })
 	if !i.waiting {

@@ -125,7 +125,7 @@ func (s *Saga[S]) startOn(ctx context.Context, tx rocketflow.Tx, key string, sta
 
 // transit makes the transition t for an event, and then those of the waiting events that the new state accepts.
 func (s *Saga[S]) transit(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], t *transition[S], e rocketflow.Event) error {
-	run := func(data *S) error { return t.run(withEvent(ctx, e), tx, data, e) }
+	run := func(ctx context.Context, data *S) error { return t.run(withEvent(ctx, e), tx, data, e) }
 	i, err := s.change(ctx, tx, d, i, t.to, cause{eventType: e.Type, id: e.ID}, run)
 	if err != nil || !i.waiting {
 		return err
@@ -161,8 +161,21 @@ func (c cause) idText() *string {
 
 // change runs the function of a transition, stores the new state, data and history, and exchanges the deadlines. The saga's
 // row is locked. It returns the saga after the transition.
-func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], to string, c cause, run func(*S) error) (Instance[S], error) {
-	if err := run(&i.Data); err != nil {
+func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], to string, c cause, run func(context.Context, *S) error) (Instance[S], error) {
+	info := TransitionInfo{
+		Saga: i.Name, Key: i.Key, From: d.find(i.State).name, To: to, Final: d.find(to).final, Deadline: c.deadline,
+		CauseType: c.eventType, CauseID: c.id, Revision: i.Revision + 1, Waited: c.waited,
+	}
+	err := s.engine.cfg.Around(ctx, info, func(ctx context.Context) (err error) {
+		i, err = s.runChange(ctx, tx, d, i, info, c, run)
+		return err
+	})
+	return i, err
+}
+
+func (s *Saga[S]) runChange(ctx context.Context, tx rocketflow.Tx, d *Definition[S], i Instance[S], info TransitionInfo, c cause, run func(context.Context, *S) error) (Instance[S], error) {
+	to := info.To
+	if err := run(ctx, &i.Data); err != nil {
 		return i, err // the application's own error, unwrapped
 	}
 	from, target := d.find(i.State), d.find(to)
@@ -197,10 +210,8 @@ func (s *Saga[S]) change(ctx context.Context, tx rocketflow.Tx, d *Definition[S]
 			return i, wrap(err)
 		}
 	}
-	s.notifyMoved(tx, TransitionInfo{
-		Saga: i.Name, Key: i.Key, From: from.name, To: to, Final: target.final, Deadline: c.deadline,
-		CauseType: c.eventType, CauseID: c.id, Revision: i.Revision, Age: i.ChangedAt.Sub(i.StartedAt), Waited: c.waited,
-	})
+	info.Age = i.ChangedAt.Sub(i.StartedAt)
+	s.notifyMoved(tx, info)
 	return i, nil
 }
 

@@ -92,6 +92,12 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 		return false, wrapArm(key, name, valid.Fieldf("body", "%d bytes, at most %d are allowed", len(e.Body), s.cfg.MaxBody))
 	}
 	e.Source, e.TimeoutKey, e.TimeoutName = s.cfg.Source, key, name
+	if s.cfg.OnArm != nil {
+		s.cfg.OnArm(ctx, &e)
+		if err := wire.Validate(e); err != nil {
+			return false, wrapArm(key, name, err)
+		}
+	}
 	headers, err := stored.Headers(e)
 	if err != nil {
 		return false, wrapArm(key, name, err)

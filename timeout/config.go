@@ -79,6 +79,10 @@ type Config struct {
 	// MaxBody is the largest encoded body of an event, in bytes. Defaults to 1 MiB.
 	MaxBody int
 
+	// OnArm is called with each event that is armed, and the context of the call, before it is stored. It may set Extensions and
+	// Headers, as package tracing does; it must replace the maps instead of changing them. Defaults to none.
+	OnArm func(ctx context.Context, e *rocketflow.Event)
+
 	// Clock times the pauses between sweeps. Whether a timeout is due is decided by the clock of Postgres. Defaults to the
 	// machine's clock.
 	Clock rocketflow.Clock

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -20,6 +21,19 @@ func testBeginNewest(t *testing.T, e *env) {
 // testBegin starts a new group on a topic with old messages, and starts it again with another Begin, which must make no difference.
 func testBegin(t *testing.T, e *env, begin, later broker.Begin, old bool) {
 	topic := e.topic(t, 2, broker.Normal)
+	if e.BeginsOldest {
+		for _, b := range []broker.Begin{broker.BeginNewest(), broker.BeginAt(time.Now())} {
+			s := broker.Subscription{Group: "group-" + unique(), Topics: []string{topic}, Begin: b}
+			if _, err := e.Subscribe(e.ctx, s, newCollector().put); !errors.Is(err, broker.ErrBeginsOldest) {
+				t.Errorf("begin at %v: got %v, want ErrBeginsOldest", b, err)
+			}
+		}
+		if begin.Oldest() {
+			later = begin
+		} else {
+			return
+		}
+	}
 	for range 4 {
 		e.send(t, broker.Message{Topic: topic, Body: []byte("old")})
 	}
@@ -49,6 +63,9 @@ func testBegin(t *testing.T, e *env, begin, later broker.Begin, old bool) {
 }
 
 func testBeginAt(t *testing.T, e *env) {
+	if e.BeginsOldest {
+		return // testBegin has it refused
+	}
 	topic := e.topic(t, 2, broker.Normal)
 	received := e.subscribe(t, topic)
 	// Send until the messages have at least four instants, of which the third is the Begin.

@@ -16,6 +16,7 @@ package brokertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -43,6 +44,14 @@ type Harness struct {
 	Close func(t *testing.T, d Driver)
 	// CreateTopic creates a topic and returns when the clients can use it. Required.
 	CreateTopic func(t *testing.T, topic broker.Topic)
+	// NoHalfMessages says that the driver must refuse half messages.
+	NoHalfMessages bool
+	// BeginsOldest says that the driver must refuse to begin anywhere but at the oldest message.
+	BeginsOldest bool
+	// BrokersByTopic says that a client finds brokers by the topics that it uses: until then none sends checks to it.
+	BrokersByTopic bool
+	// OneType says that all topics are of the kind broker.Normal, because a topic takes messages of one kind.
+	OneType bool
 	// MaxBody is the size of the largest body that the broker takes, in bytes. Defaults to 4 MiB.
 	MaxBody int
 }
@@ -113,6 +122,9 @@ type env struct {
 func (e *env) topic(t *testing.T, queues int, kind broker.TopicKind) string {
 	t.Helper()
 	name := "conformance-" + unique()
+	if e.OneType {
+		kind = broker.Normal
+	}
 	e.CreateTopic(t, broker.Topic{Name: name, Queues: queues, Kind: kind})
 	return name
 }
@@ -162,6 +174,19 @@ func (e *env) transactionProducer(t *testing.T, d Driver, group string, check br
 		t.Fatalf("open transaction producer: %v", err)
 	}
 	return tr
+}
+
+// hasHalfMessages reports whether half messages can be used. Otherwise the driver must refuse them.
+func (e *env) hasHalfMessages(t *testing.T) bool {
+	t.Helper()
+	if !e.NoHalfMessages {
+		return true
+	}
+	_, err := e.OpenTransactionProducer(e.ctx, "producers-"+unique(), noCheck)
+	if !errors.Is(err, broker.ErrNoHalfMessages) || !errors.Is(err, broker.ErrRejected) {
+		t.Errorf("open a transaction producer: got %v, want ErrNoHalfMessages", err)
+	}
+	return false
 }
 
 // collector is a handler that collects deliveries.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,7 +90,7 @@ type stackFlags struct {
 	dir                                 string
 	keep, noFsync                       bool
 	broker                              brokerFlag
-	postgresVersion                     string
+	postgresVersion, rocketmqVersion    string
 	postgresPort, namesPort, brokerPort int
 }
 
@@ -104,6 +105,7 @@ func (f *stackFlags) add(cmd *cobra.Command) {
 func (f *stackFlags) addServers(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.broker, "broker", "the broker to start (default embedded, or none if ROCKETMQ_NAMESRV is set)")
 	cmd.Flags().StringVar(&f.postgresVersion, "postgres-version", "", "version of PostgreSQL to fetch and run, such as 17.6 (default the installed one)")
+	cmd.Flags().StringVar(&f.rocketmqVersion, "rocketmq-version", "", "RocketMQ of --broker=rocketmq, such as 4.9.7 or 5.5.0 (default "+devstack.RocketMQVersion+")")
 	cmd.Flags().IntVar(&f.postgresPort, "postgres-port", 0, "port of PostgreSQL (default any free port)")
 	cmd.Flags().IntVar(&f.namesPort, "namesrv-port", 0, "port of the name server (default any free port)")
 	cmd.Flags().IntVar(&f.brokerPort, "broker-port", 0, "port of the broker; a real one uses port-2 and port+1 too (default any free ones)")
@@ -135,6 +137,9 @@ func (f *stackFlags) forgets() string {
 
 // start starts the servers.
 func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Stack, error) {
+	if f.rocketmqVersion != "" && f.broker != realBroker {
+		return nil, usagef("--rocketmq-version is for --broker=rocketmq")
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	config := devstack.Config{
@@ -143,7 +148,7 @@ func (f *stackFlags) start(ctx context.Context, log *slog.Logger) (*devstack.Sta
 		Dir:         f.dir,
 		Keep:        f.keep,
 		Postgres:    devstack.PostgresConfig{Version: f.postgresVersion, Port: f.postgresPort, NoFsync: f.noFsync},
-		RocketMQ:    devstack.RocketMQConfig{NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
+		RocketMQ:    devstack.RocketMQConfig{Version: f.rocketmqVersion, NameServerPort: f.namesPort, BrokerPort: f.brokerPort},
 		Logger:      log,
 	}
 	if f.broker != realBroker {
@@ -194,6 +199,16 @@ func environment(stack *devstack.Stack) []string {
 	return []string{"DATABASE_URL=" + stack.DatabaseURL(), "ROCKETMQ_NAMESRV=" + stack.NameServer()}
 }
 
+// stackEnvironment returns more variables, for a command that dev runs: that the servers are dev's, and the version of a RocketMQ that it
+// has started.
+func stackEnvironment(stack *devstack.Stack) []string {
+	more := []string{"ROCKETFLOW_STACK=1"}
+	if stack.RocketMQ != nil {
+		more = append(more, "ROCKETFLOW_ROCKETMQ_VERSION="+stack.RocketMQ.Version())
+	}
+	return more
+}
+
 // runCommand runs a program and returns its exit status as an error.
 func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error {
 	signals := make(chan os.Signal, 1)
@@ -201,7 +216,7 @@ func runCommand(cmd *cobra.Command, stack *devstack.Stack, args []string) error 
 	defer signal.Stop(signals)
 
 	program := exec.Command(args[0], args[1:]...)
-	program.Env = append(append(os.Environ(), environment(stack)...), "ROCKETFLOW_STACK=1")
+	program.Env = slices.Concat(os.Environ(), environment(stack), stackEnvironment(stack))
 	program.Stdin, program.Stdout, program.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	if err := program.Start(); err != nil {
 		return err

@@ -117,10 +117,14 @@ func (f *eventFlags) rejected() operate.RejectedFilter {
 }
 
 func (f *eventFlags) resend() operate.ResendFilter {
-	return operate.ResendFilter{
+	r := operate.ResendFilter{
 		Source: f.source, Topic: f.topic, Type: f.eventType, Subject: f.subject, Since: f.sinceAt, Until: f.endAt,
 		All: f.all, Limit: f.limit,
 	}
+	if f.eventID != uuid.Nil {
+		r.IDs = []uuid.UUID{f.eventID}
+	}
+	return r
 }
 
 // timeOf reads an instant, or how long ago it was; the zero time for no text.

@@ -33,6 +33,7 @@ func TestOutputIsHarmless(t *testing.T) {
 	for _, line := range []string{
 		"redrive list", "redrive waiting", "inspect event --body " + e.first.ID.String(), "inspect event " + e.poison.ID.String(), "inspect event " + e.bad.ID.String(),
 		"inspect stream 4711", "inspect backlog", "inspect timeouts", "inspect saga cart-1",
+		"why " + e.first.ID.String(), "why " + e.poison.ID.String(), "why " + e.bad.ID.String(), "why 4711", "why cart-1",
 	} {
 		code, stdout, stderr := runLine(line + " --schema " + s.schema)
 		if code != exitOK {

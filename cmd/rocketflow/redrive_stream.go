@@ -62,8 +62,11 @@ for confirmation; where there is no terminal, --yes is required.`,
 		Example: `  rocketflow redrive retire --consumer billing --topic orders --type order.closed`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := required(cmd, "consumer", "topic", "type"); err != nil {
+			if err := required(cmd, "consumer", "topic"); err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("type") {
+				return usagef("--type is missing")
 			}
 			if err := confirm.possible(cmd, "the events of a retired handler are skipped"); err != nil {
 				return err
@@ -89,7 +92,7 @@ for confirmation; where there is no terminal, --yes is required.`,
 	}
 	cmd.Flags().StringVar(&handler.Consumer, "consumer", "", "the consumer (required)")
 	cmd.Flags().StringVar(&handler.Topic, "topic", "", "the topic (required)")
-	cmd.Flags().StringVar(&handler.Type, "type", "", "the type of event (required)")
+	cmd.Flags().StringVar(&handler.Type, "type", "", "the type of event; empty for messages without a tag (required)")
 	confirm.add(cmd)
 	return cmd
 }

@@ -1,26 +1,21 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow/app"
 	"github.com/rocketflow/rocketflow/operate"
-	"github.com/rocketflow/rocketflow/rocketmq"
 )
 
 // resendFlags are the flags of resend: which events, at which rate, and to which broker.
 type resendFlags struct {
 	reportFlags
-	filter                 eventFlags
-	rate                   float64
-	nameServers, namespace string
+	filter eventFlags
+	rate   float64
+	broker brokerFlags
 }
 
 func newResendCommand() *cobra.Command {
@@ -44,11 +39,9 @@ made, as for services.`,
 		RunE: f.run,
 	}
 	f.reportFlags.add(cmd)
-	f.filter.addChange(cmd, "send all events that the outbox keeps", "source", "topic", "type", "subject", "since", "until")
-	flags := cmd.Flags()
-	flags.Float64Var(&f.rate, "rate", 500, "at most this many events per second")
-	flags.StringVar(&f.nameServers, "namesrv", "", "name servers of RocketMQ, host:port;host:port (default $ROCKETMQ_NAMESRV)")
-	flags.StringVar(&f.namespace, "namespace", "", "namespace of the topics (default $ROCKETMQ_NAMESPACE)")
+	f.filter.addChange(cmd, "send all events that the outbox keeps", "event", "source", "topic", "type", "subject", "since", "until")
+	f.broker.add(cmd)
+	cmd.Flags().Float64Var(&f.rate, "rate", 500, "at most this many events per second")
 	return cmd
 }
 
@@ -56,21 +49,10 @@ func (f *resendFlags) run(cmd *cobra.Command, _ []string) error {
 	if err := f.check(cmd); err != nil {
 		return err
 	}
-	config, err := app.TLSFromEnv(os.Getenv)
-	if err != nil {
-		return err
-	}
-	transport, err := app.TransportFromEnv(os.Getenv)
-	if err != nil {
-		return err
-	}
 	ctx := cmd.Context()
-	client, err := rocketmq.Open(ctx, rocketmq.Config{
-		NameServers: strings.Split(f.nameServers, ";"), Namespace: f.namespace, Service: "rocketflow-resend",
-		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Transport: transport,
-	})
+	client, err := f.broker.open(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to RocketMQ: %w", err)
+		return err
 	}
 	defer func() { _ = client.Close(ctx) }() // nothing is in flight
 	return f.operateWith(ctx, operate.Config{Broker: client, ResendRate: f.rate}, func(ctx context.Context, o *operate.Operator) error {
@@ -88,12 +70,10 @@ func (f *resendFlags) check(cmd *cobra.Command) error {
 	if err := f.filter.checkChange(cmd, time.Now()); err != nil {
 		return err
 	}
-	f.nameServers = cmp.Or(f.nameServers, os.Getenv("ROCKETMQ_NAMESRV"))
-	f.namespace = cmp.Or(f.namespace, os.Getenv("ROCKETMQ_NAMESPACE"))
 	switch {
 	case f.rate <= 0:
 		return usagef("--rate %v: want more than 0", f.rate)
-	case f.nameServers == "":
+	case !f.broker.named():
 		return usagef("no broker is named: set --namesrv or ROCKETMQ_NAMESRV")
 	}
 	return nil

@@ -12,11 +12,14 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/metrics"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/timeout"
+	"github.com/rocketflow/rocketflow/tracing"
 )
 
 // openTimeout bounds the connection to the broker.
@@ -32,6 +35,7 @@ type Shared struct {
 	Clock   rocketflow.Clock // nil: the machine's
 	Logger  *slog.Logger     // nil: warnings and errors go to stderr
 	Metrics *metrics.Metrics // nil: nothing is counted
+	Tracing *tracing.Tracing // nil: no spans
 }
 
 // OpenClient connects to the broker. While no broker can be reached it succeeds and the client connects later, unless
@@ -73,8 +77,20 @@ func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, err
 	if c.Topics == nil {
 		c.Topics = topics
 	}
+	if s.Client != nil {
+		profile := s.Client.Profile()
+		if limit := profile.Facts().MaxBody; limit.Is > 0 && c.MaxBody > limit.Is {
+			return nil, valid.Fieldf("outbox.Config.MaxBody", "%d: want at most %d (profile %s, %s)", c.MaxBody, limit.Is, profile, limit.Source)
+		}
+	}
 	if s.Metrics != nil {
 		c.Listener = outbox.Tee(c.Listener, s.Metrics.Outbox())
+	}
+	if s.Tracing != nil {
+		c.Listener = outbox.Tee(c.Listener, s.Tracing.Outbox())
+		if c.OnPublish == nil {
+			c.OnPublish = s.Tracing.Publish
+		}
 	}
 	o, err := outbox.New(c)
 	if err != nil {
@@ -95,6 +111,9 @@ func (s Shared) NewScheduler(c timeout.Config) (*timeout.Scheduler, error) {
 	c.Source = cmp.Or(c.Source, s.Service)
 	if s.Metrics != nil {
 		c.Listener = timeout.Tee(c.Listener, s.Metrics.Timeout())
+	}
+	if s.Tracing != nil && c.OnArm == nil {
+		c.OnArm = s.Tracing.Publish
 	}
 	return timeout.New(c)
 }
@@ -124,7 +143,28 @@ func (s Shared) NewRouter(c handlers.Config, transactor rocketflow.Transactor, t
 	if timers != nil {
 		r.Use(timers.Fence)
 	}
+	if s.Tracing != nil {
+		r.Use(s.Tracing.Middleware)
+	}
 	return r, nil
+}
+
+// NewReconciler builds the reconciler.
+func (s Shared) NewReconciler(c operate.ReconcilerConfig) (*operate.Reconciler, error) {
+	s.fill(&c.Pool, &c.Schema, &c.Clock, &c.Logger)
+	if c.Broker == nil {
+		c.Broker = s.Client
+	}
+	if s.Metrics != nil {
+		own, count := c.Report, s.Metrics.Reconciliation()
+		c.Report = func(x *operate.Reconciliation, err error) {
+			count(x, err)
+			if own != nil {
+				own(x, err)
+			}
+		}
+	}
+	return operate.NewReconciler(c)
 }
 
 // NewEngine builds the engine of sagas.
@@ -142,6 +182,9 @@ func (s Shared) NewEngine(c saga.Config, router *handlers.Router, transactor roc
 	c.Consumer = cmp.Or(c.Consumer, s.Service)
 	if s.Metrics != nil {
 		c.Listener = saga.Tee(c.Listener, s.Metrics.Saga())
+	}
+	if s.Tracing != nil && c.Around == nil {
+		c.Around = s.Tracing.Transition
 	}
 	return saga.New(c)
 }

@@ -37,7 +37,7 @@ func TestOlderJavaIsSkipped(t *testing.T) {
 
 func TestMavenIsMissing(t *testing.T) {
 	bin := withoutPrograms(t)
-	_, err := rocketmqJars(context.Background(), t.TempDir(), filepath.Join(bin, "java"), slog.New(slog.DiscardHandler))
+	_, err := rocketmqJars(context.Background(), t.TempDir(), filepath.Join(bin, "java"), slog.New(slog.DiscardHandler), RocketMQVersion, brokerArtifacts...)
 	wantError(t, err, "Maven (mvn) is not in PATH")
 }
 
@@ -45,7 +45,7 @@ func TestMavenFails(t *testing.T) {
 	bin := withoutPrograms(t)
 	script(t, filepath.Join(bin, "mvn"), "echo no such host; exit 1")
 	cache := t.TempDir()
-	_, err := rocketmqJars(context.Background(), cache, filepath.Join(bin, "java"), slog.New(slog.DiscardHandler))
+	_, err := rocketmqJars(context.Background(), cache, filepath.Join(bin, "java"), slog.New(slog.DiscardHandler), RocketMQVersion, brokerArtifacts...)
 	wantError(t, err, "fetch RocketMQ", "no such host")
 	if exists(filepath.Join(cache, "rocketmq-"+RocketMQVersion)) {
 		t.Error("a failed download is in the cache")
@@ -55,10 +55,10 @@ func TestMavenFails(t *testing.T) {
 func TestMavenDownloadsOnce(t *testing.T) {
 	bin := withoutPrograms(t)
 	script(t, filepath.Join(bin, "mvn"), `for a; do case $a in -DoutputDirectory=*) d=${a#*=};; esac; done
-/bin/mkdir -p "$d" && : > "$d/rocketmq-broker-0.jar"`)
+/bin/mkdir -p "$d" && : > "$d/rocketmq-broker-0.jar" && : > "$d/rocketmq-namesrv-0.jar" && : > "$d/rocketmq-tools-0.jar"`)
 	cache := t.TempDir()
 	for range 2 {
-		dir, err := rocketmqJars(context.Background(), cache, filepath.Join(bin, "java"), slog.New(slog.DiscardHandler))
+		dir, err := rocketmqJars(context.Background(), cache, filepath.Join(bin, "java"), slog.New(slog.DiscardHandler), RocketMQVersion, brokerArtifacts...)
 		if err != nil || !exists(filepath.Join(dir, "rocketmq-broker-0.jar")) {
 			t.Fatalf("got %s, %v", dir, err)
 		}

@@ -9,9 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -21,6 +18,9 @@ import (
 
 // RocketMQConfig configures a name server with one broker. The zero value is ready to use.
 type RocketMQConfig struct {
+	// Version is the version of RocketMQ, such as "4.9.7", "5.3.3", "5.4.0" or "5.5.0".
+	// Defaults to RocketMQVersion.
+	Version string
 	// Dir is the directory of messages and logs.
 	// Defaults to a temporary directory, which Stop removes.
 	Dir string
@@ -32,7 +32,7 @@ type RocketMQConfig struct {
 	BrokerPort int
 	// Properties are settings of the broker that replace those of this package: {"autoCreateTopicEnable": "true"}.
 	Properties map[string]string
-	// Auth makes the broker require credentials.
+	// Auth makes the broker require credentials: by ACL 2.0, or by ACL 1.0 in RocketMQ 4.
 	// Defaults to no authentication.
 	Auth *AuthConfig
 	// TLS makes the name server and the broker require TLS.
@@ -50,12 +50,12 @@ type RocketMQConfig struct {
 
 // RocketMQ is a running name server with a broker. Its methods must not be called concurrently.
 type RocketMQ struct {
-	config     RocketMQConfig
-	client     *tls.Config // for connections to both servers; nil without TLS
-	dir        *directory
-	java, jars string
-	names      *process
-	broker     *process
+	config RocketMQConfig
+	client *tls.Config // for connections to both servers; nil without TLS
+	dir    *directory
+	installation
+	names  *process
+	broker *process
 }
 
 // StartRocketMQ starts a RocketMQ and returns when the name server knows the broker, after some five seconds. ctx bounds the
@@ -63,6 +63,7 @@ type RocketMQ struct {
 // for the route, not for the response.
 func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error) {
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
+	config.Version = cmp.Or(config.Version, RocketMQVersion)
 	r := &RocketMQ{config: config}
 	var err error
 	if r.client, err = config.TLS.client(); err != nil {
@@ -74,10 +75,7 @@ func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error
 	if r.config.BrokerPort, err = choosePort(config.BrokerPort, brokerBand, -2, +1); err != nil {
 		return nil, fmt.Errorf("start RocketMQ's broker: %w", err)
 	}
-	if r.java, err = findJava(ctx); err != nil {
-		return nil, err
-	}
-	if r.jars, err = rocketmqJars(ctx, config.CacheDir, r.java, r.config.Logger); err != nil {
+	if r.installation, err = install(ctx, config.Version, config.CacheDir, config.Logger, brokerArtifacts...); err != nil {
 		return nil, err
 	}
 	if r.dir, err = openDirectory(config.Dir, false); err != nil {
@@ -87,7 +85,7 @@ func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error
 		r.kill()
 		return nil, errors.Join(err, r.dir.close())
 	}
-	r.config.Logger.Info("RocketMQ started", "nameServer", r.NameServer(), "broker", r.Broker(), "java", r.java, "dir", r.dir.path)
+	r.config.Logger.Info("RocketMQ started", "version", r.version, "nameServer", r.NameServer(), "broker", r.Broker(), "java", r.java, "dir", r.dir.path)
 	return r, nil
 }
 
@@ -96,6 +94,9 @@ func (r *RocketMQ) NameServer() string { return address(r.config.NameServerPort)
 
 // Broker returns the address of the broker.
 func (r *RocketMQ) Broker() string { return address(r.config.BrokerPort) }
+
+// Version returns the version that runs.
+func (r *RocketMQ) Version() string { return r.version }
 
 // Dir returns the directory of messages, logs and configuration.
 func (r *RocketMQ) Dir() string { return r.dir.path }
@@ -109,7 +110,7 @@ func (r *RocketMQ) start(ctx context.Context) error {
 		return fmt.Errorf("configure RocketMQ: %w", err)
 	}
 	var err error
-	r.names, err = r.startJava("RocketMQ's name server", "namesrv", []string{"-Xms64m", "-Xmx256m"})
+	r.names, err = r.server("RocketMQ's name server", "namesrv", "-Xms64m", "-Xmx256m").start()
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (r *RocketMQ) start(ctx context.Context) error {
 	if err := r.startBroker(ctx); err != nil {
 		return err
 	}
-	if r.config.Auth != nil && first {
+	if r.config.Auth != nil && first && !r.is4() {
 		if err := r.config.Auth.createUsers(ctx, r.Broker(), r.client); err != nil {
 			return fmt.Errorf("start RocketMQ: %w", err)
 		}
@@ -136,7 +137,14 @@ func (r *RocketMQ) configure() error {
 		return err
 	}
 	broker := brokerProperties(r.config.BrokerPort, r.NameServer(), r.store())
-	if r.config.Auth != nil {
+	switch {
+	case r.config.Auth == nil:
+	case r.is4():
+		broker["aclEnable"] = "true"
+		if err := r.config.Auth.writeACL1(r.dir.sub("broker/conf")); err != nil {
+			return err
+		}
+	default:
 		maps.Copy(broker, r.config.Auth.properties())
 	}
 	maps.Copy(broker, r.config.Properties)
@@ -151,46 +159,19 @@ func (r *RocketMQ) configure() error {
 // startBroker starts the broker and waits until it is ready.
 func (r *RocketMQ) startBroker(ctx context.Context) (err error) {
 	options := append([]string{"-Xms256m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m"}, r.config.JavaOptions...)
-	r.broker, err = r.startJava("RocketMQ's broker", "broker", options)
+	r.broker, err = r.server("RocketMQ's broker", "broker", options...).start()
 	if err != nil {
 		return err
 	}
 	return r.broker.await(ctx, r.ready)
 }
 
-// mainClasses are the classes to run, by role.
-var mainClasses = map[string]string{
-	"namesrv": "org.apache.rocketmq.namesrv.NamesrvStartup",
-	"broker":  "org.apache.rocketmq.broker.BrokerStartup",
-}
-
-// startJava starts a server in a JVM. role is the name of its configuration, log and home directory.
-func (r *RocketMQ) startJava(name, role string, options []string) (*process, error) {
-	home := r.dir.sub(role)
-	if err := errors.Join(os.MkdirAll(home, 0o700), r.dir.chownAll()); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	args := []string{
-		"--add-opens", "java.base/java.nio=ALL-UNNAMED",
-		"--add-opens", "java.base/jdk.internal.ref=ALL-UNNAMED",
-		"--add-opens", "java.base/java.util=ALL-UNNAMED",
-		"--add-opens", "java.base/java.lang=ALL-UNNAMED",
-		"--add-exports", "java.base/sun.nio.ch=ALL-UNNAMED",
-		"-XX:+UseSerialGC",
-		"-Duser.home=" + home, // for its logs
-		"-Drocketmq.home.dir=" + home,
-		"-Drmq.logback.configurationFile=rmq." + role + ".logback.xml",
-	}
+// server returns how to start one of the two servers, whose directory is named after its role.
+func (r *RocketMQ) server(name, role string, options ...string) javaServer {
 	if r.config.TLS != nil {
-		args = append(args, "-Dtls.server.mode=enforcing", "-Dtls.enable=true", "-Dtls.config.file="+r.tlsFile())
+		options = append([]string{"-Dtls.server.mode=enforcing", "-Dtls.enable=true", "-Dtls.config.file=" + r.tlsFile()}, options...)
 	}
-	args = append(args, options...)
-	args = append(args, "-cp", filepath.Join(r.jars, "*"), mainClasses[role], "-c", r.dir.sub(role+".conf"))
-	cmd := exec.Command(r.java, args...)
-	cmd.Dir = home
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.dir.owner}
-	return startProcess(name, cmd, r.dir.sub(role+".log"), syscall.SIGKILL)
+	return javaServer{installation: r.installation, dir: r.dir, name: name, role: role, home: role, options: options}
 }
 
 // ready returns nil if the broker has logged that it is up and the name server knows it.

@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
@@ -85,6 +88,49 @@ func (a *AuthConfig) createUsers(ctx context.Context, broker string, config *tls
 		}
 	}
 	return nil
+}
+
+// writeACL1 writes the accounts as ACL 1.0 reads them, into the directory conf of the broker's home. A grant on names with a prefix isn't
+// possible there.
+func (a *AuthConfig) writeACL1(dir string) error {
+	type account struct {
+		AccessKey    string   `json:"accessKey"`
+		SecretKey    string   `json:"secretKey"`
+		Admin        bool     `json:"admin"`
+		DefaultTopic string   `json:"defaultTopicPerm"`
+		DefaultGroup string   `json:"defaultGroupPerm"`
+		Topics       []string `json:"topicPerms,omitempty"`
+		Groups       []string `json:"groupPerms,omitempty"`
+	}
+	for _, u := range append([]User{a.Admin}, a.Users...) {
+		if len(u.Name) <= 6 || len(u.Secret) <= 6 { // else the broker dies with a ClassCastException
+			return fmt.Errorf("user %s: ACL 1.0 wants names and secrets of more than 6 characters", u.Name)
+		}
+	}
+	accounts := []account{{AccessKey: a.Admin.Name, SecretKey: a.Admin.Secret, Admin: true, DefaultTopic: "PUB|SUB", DefaultGroup: "SUB"}}
+	for _, u := range a.Users {
+		c := account{AccessKey: u.Name, SecretKey: u.Secret, DefaultTopic: "DENY", DefaultGroup: "DENY"}
+		for _, g := range u.Grants {
+			permission := strings.ToUpper(strings.Join(g.Actions, "|"))
+			switch kind, name, _ := strings.Cut(g.Resource, ":"); {
+			case kind == "Topic" && name == "*":
+				c.DefaultTopic = permission
+			case kind == "Group" && name == "*":
+				c.DefaultGroup = permission
+			case strings.HasSuffix(name, "*"):
+				return fmt.Errorf("grant on %s: ACL 1.0 knows no prefixes", g.Resource)
+			case kind == "Topic":
+				c.Topics = append(c.Topics, name+"="+permission)
+			default:
+				c.Groups = append(c.Groups, name+"="+permission)
+			}
+		}
+		accounts = append(accounts, c)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "plain_acl.yml"), []byte(encode(map[string]any{"accounts": accounts})), 0o600) // JSON is YAML, too
 }
 
 // encode returns v as JSON.

@@ -74,3 +74,9 @@ func writeProperties(file string, properties map[string]string) error {
 	}
 	return os.WriteFile(file, []byte(b.String()), 0o600) // it may hold secrets
 }
+
+// writeJSON writes a file in JSON.
+func writeJSON(file string, v any) error { return os.WriteFile(file, []byte(encode(v)), 0o600) }
+
+// joinAddresses returns addresses as RocketMQ's settings have them.
+func joinAddresses(addresses []string) string { return strings.Join(addresses, ";") }

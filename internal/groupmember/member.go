@@ -71,6 +71,7 @@ const (
 	retryInterval     = 200 * time.Millisecond
 	storeInterval     = 5 * time.Second
 	pullHold          = 15 * time.Second // how long a broker holds a pull for which it has no message
+	holdSlack         = 5 * time.Second  // how much longer it may hold it: a broker looks at held pulls every 5 s (PullRequestHoldService)
 	callTimeout       = 3 * time.Second
 	takeOver          = 300 * time.Millisecond // how long the new reader of a queue gives the former one to store its offset
 	lockInterval      = 20 * time.Second       // brokers drop a lock that was not renewed for 60 s

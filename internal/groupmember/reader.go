@@ -241,7 +241,7 @@ func (r *reader) pull(ctx context.Context) error {
 	}
 	began := time.Now()
 	pulling, done := r.beginPull(ctx)
-	answer, err := r.call(pulling, hold+callTimeout, replica, r.request(remoting.PullMessage,
+	answer, err := r.call(pulling, hold+holdSlack+callTimeout, replica, r.request(remoting.PullMessage,
 		"queueOffset", strconv.FormatInt(offset, 10),
 		"maxMsgNums", strconv.Itoa(count),
 		"sysFlag", strconv.Itoa(pullSuspends|pullSubscribes),

@@ -1,10 +1,12 @@
 -- name: Register
--- The consumer, its retentions, and its routes. begin_at is written with the first registration of a topic only.
+-- The consumer, its retentions, its group, and its routes. begin_at is written with the first registration of a topic only.
 WITH named AS (
-    INSERT INTO {schema}.consumer AS c (name, inbox_retention, position_retention)
-    VALUES ($1::text, pg_catalog.make_interval(secs => $2::float8), pg_catalog.make_interval(secs => $3::float8))
-    ON CONFLICT (name) DO UPDATE SET inbox_retention = excluded.inbox_retention, position_retention = excluded.position_retention
+    INSERT INTO {schema}.consumer AS c (name, inbox_retention, position_retention, group_name)
+    VALUES ($1::text, pg_catalog.make_interval(secs => $2::float8), pg_catalog.make_interval(secs => $3::float8), $8::text)
+    ON CONFLICT (name) DO UPDATE SET inbox_retention = excluded.inbox_retention, position_retention = excluded.position_retention,
+        group_name = excluded.group_name
     WHERE c.inbox_retention <> excluded.inbox_retention OR c.position_retention <> excluded.position_retention
+       OR c.group_name <> excluded.group_name
 ), topics AS (
     INSERT INTO {schema}.consumer_topic (consumer, topic, begin_at)
     SELECT DISTINCT $1::text, topic, CASE WHEN $6::boolean THEN clock_timestamp() ELSE coalesce($7::timestamptz, '-infinity'::timestamptz) END
@@ -86,7 +88,9 @@ CROSS JOIN LATERAL (
 ) h
 
 -- name: AdvancePositions
-UPDATE {schema}.position p SET sequence = k.sequence
+-- now() is when the turn's transaction began.
+UPDATE {schema}.position p SET sequence = k.sequence, handled_at = clock_timestamp(),
+    took_ms = LEAST(GREATEST(extract(epoch FROM clock_timestamp() - now()) * 1000::numeric, 0::numeric), 2147483647::numeric)::integer
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, sequence)
 WHERE p.consumer = $1::text AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject AND p.sequence < k.sequence
 

@@ -13,6 +13,7 @@ type Route struct{ Topic, Type string }
 
 // Registration is what a consumer records about itself when it starts.
 type Registration struct {
+	Group             string // at the broker
 	InboxRetention    time.Duration
 	PositionRetention time.Duration
 	Routes            []Route // those that it has handlers for
@@ -33,7 +34,7 @@ func (c Consumer) Register(ctx context.Context, db DB, r Registration) (topics m
 	names, types := routeColumns(r.Routes)
 	topics = map[string]Topic{}
 	var q pgx.Batch
-	q.Queue(c.sql.Get("Register"), c.name, r.InboxRetention.Seconds(), r.PositionRetention.Seconds(), names, types, r.BeginNow, r.BeginAt)
+	q.Queue(c.sql.Get("Register"), c.name, r.InboxRetention.Seconds(), r.PositionRetention.Seconds(), names, types, r.BeginNow, r.BeginAt, r.Group)
 	q.Queue(c.sql.Get("Topics"), c.name).Query(func(rows pgx.Rows) error {
 		var name string
 		var born time.Time

@@ -52,7 +52,8 @@ type Day struct {
 	Start time.Time // UTC; the day ends 24 h later
 }
 
-func (t Table) day(at time.Time) Day {
+// Day returns the partition of the day of an instant, whether it exists or not.
+func (t Table) Day(at time.Time) Day {
 	start := at.UTC().Truncate(24 * time.Hour)
 	return Day{Table: t, Name: t.Name + start.Format("_p20060102"), Start: start}
 }
@@ -86,7 +87,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, t Table, now time.Time, ahe
 		exists[d.Name] = true
 	}
 	for i := range ahead + 1 {
-		d := t.day(now.AddDate(0, 0, i))
+		d := t.Day(now.AddDate(0, 0, i))
 		if exists[d.Name] {
 			continue
 		}

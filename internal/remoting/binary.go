@@ -77,6 +77,9 @@ func (h *header) appendBinary(b []byte) []byte {
 	at := len(b)
 	b = be.AppendUint32(b, 0) // the size of the fields, which is written below
 	for name, value := range h.Ext {
+		if value == "" { // Java decodes it as null, and takes it into its signature as "null"
+			continue
+		}
 		b = be.AppendUint16(b, uint16(len(name)))
 		b = append(b, name...)
 		b = be.AppendUint32(b, uint32(len(value)))

@@ -11,6 +11,9 @@ const (
 	QueryConsumerOffset   Code = 14
 	UpdateConsumerOffset  Code = 15
 	UpdateTopic           Code = 17
+	UpdateBrokerConfig    Code = 25
+	BrokerConfig          Code = 26
+	BrokerRuntime         Code = 28
 	SearchOffset          Code = 29
 	MaxOffset             Code = 30
 	MinOffset             Code = 31
@@ -24,20 +27,26 @@ const (
 	ConsumersChanged      Code = 40
 	LockQueues            Code = 41
 	UnlockQueues          Code = 42
+	AllConsumerOffsets    Code = 43
 	RouteOfTopic          Code = 105
 	ClusterInfo           Code = 106
 	AllGroups             Code = 201
+	ConsumerConnections   Code = 203
+	ProducerConnections   Code = 204
 	AllTopics             Code = 206
 	DeleteTopicInBroker   Code = 215
 	DeleteTopicInNames    Code = 216
 	ResetOffset           Code = 220
 	ConsumerStatus        Code = 221
+	ResetGroup            Code = 222
+	GroupsOfTopic         Code = 300
 	RunningInfo           Code = 307
 	ConsumeDirectly       Code = 309
 	SendMessageV2         Code = 310
 	SendBatchMessage      Code = 320
 	ResumeCheck           Code = 323
 	RecallMessage         Code = 370
+	SyncStates            Code = 1006
 	CreateUser            Code = 3001
 	CreateACL             Code = 3006
 )
@@ -53,6 +62,7 @@ const (
 	FlushSlaveTimeout   Code = 12
 	MessageIllegal      Code = 13
 	ServiceNotAvailable Code = 14
+	VersionNotSupported Code = 15
 	NoPermission        Code = 16
 	TopicNotExist       Code = 17
 	PullNotFound        Code = 19
@@ -63,6 +73,7 @@ const (
 	SubscriptionUnknown Code = 24
 	SubscriptionOld     Code = 25
 	GroupUnknown        Code = 26
+	ConsumerNotOnline   Code = 206
 	InvalidParameter    Code = 29
 	IllegalOperation    Code = 604
 )

@@ -62,7 +62,8 @@ func NewConn(nc net.Conn, keys Credentials, handler Handler) *Conn {
 }
 
 // Call sends a request and waits for its response. A response other than Success is returned together with a *ResponseError. Without a
-// response the error matches broker.ErrUnavailable, and ctx's error if ctx has ended: the request may have taken effect.
+// response the error matches broker.ErrUnavailable, and ctx's error if ctx has ended: the request may have taken effect. If ctx has
+// ended before the call, nothing is sent and the error is ctx's alone.
 func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -88,7 +89,10 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	if !c.keys.IsZero() {
 		signed.Ext = make(map[string]string, len(request.Ext)+2)
 		for k, v := range request.Ext {
-			signed.Ext[k] = v
+			// A peer in Java reads an empty value of a binary header as null, and then finds that the signature over it is wrong.
+			if v != "" || !signed.Binary {
+				signed.Ext[k] = v
+			}
 		}
 		c.keys.Sign(&signed)
 	}
@@ -97,13 +101,13 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	}
 	select {
 	case r := <-response:
-		return r, r.Err()
+		return r, r.errorOf(request.Code)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: no response from %s to request %d: %w", broker.ErrUnavailable, c.net.RemoteAddr(), request.Code, context.Cause(ctx))
 	case <-c.done:
 		select {
 		case r := <-response: // it came just before the connection ended
-			return r, r.Err()
+			return r, r.errorOf(request.Code)
 		default:
 			return nil, c.broken()
 		}

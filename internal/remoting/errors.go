@@ -18,13 +18,19 @@ var ErrMalformed = errors.New("malformed")
 // ResponseError is the error of a response other than Success. It matches the error of package broker that its code stands for, such as
 // broker.ErrTopicNotFound.
 type ResponseError struct {
-	Code   Code
-	Remark string // the peer's own text
+	Code    Code
+	Remark  string // the peer's own text
+	Request Code   // of the request; 0: unknown
 }
 
-// Error returns the meaning and number of the code, and the first line of the remark.
+// Error returns the meaning and number of the code, and the first line of the remark. For a request that the broker's ACL refuses it
+// also says which right is missing, or what is wrong with the credentials.
 func (e *ResponseError) Error() string {
-	return fmt.Sprintf("%v (code %d: %s)", e.meaning(), e.Code, firstLine(e.Remark))
+	text := fmt.Sprintf("%v (code %d: %s)", e.meaning(), e.Code, firstLine(e.Remark))
+	if remedy := e.remedy(); remedy != "" {
+		text += ": " + remedy
+	}
+	return text
 }
 
 // Unwrap returns the error of package broker that the code stands for.
@@ -47,8 +53,11 @@ func (e *ResponseError) meaning() error {
 		}
 		return broker.ErrIllegal
 	case SystemError:
-		if strings.Contains(e.Remark, "timer message is not enabled") {
+		switch {
+		case strings.Contains(e.Remark, "timer message is not enabled"):
 			return broker.ErrNoTimers
+		case strings.Contains(e.Remark, exceptionOfACL1):
+			return broker.ErrUnauthorized
 		}
 		return broker.ErrUnavailable
 	case SystemBusy, ServiceNotAvailable, FlushDiskTimeout, FlushSlaveTimeout, SlaveNotAvailable:

@@ -54,11 +54,14 @@ func (c *Command) Answer(code Code, remark string) *Command {
 }
 
 // Err returns a *ResponseError, or nil if the code of response c is Success.
-func (c *Command) Err() error {
+func (c *Command) Err() error { return c.errorOf(0) }
+
+// errorOf is Err for the response to a request.
+func (c *Command) errorOf(request Code) error {
 	if c.Code == Success {
 		return nil
 	}
-	return &ResponseError{Code: c.Code, Remark: c.Remark}
+	return &ResponseError{Code: c.Code, Remark: c.Remark, Request: request}
 }
 
 // Append appends the frame of c to b.

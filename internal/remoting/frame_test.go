@@ -23,6 +23,9 @@ func TestFrameRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		want.Language, want.Version = "GO", Version
+		if binary { // Java would decode an empty value as null and take it into its signature as "null"
+			delete(want.Ext, "empty")
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}

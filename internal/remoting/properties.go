@@ -31,8 +31,12 @@ func EncodeProperties(p map[string]string) string {
 	return b.String()
 }
 
+// PropertyUniqueKey is the name of the property with the unique key that a client gives a message.
+const PropertyUniqueKey = "UNIQ_KEY"
+
 // DecodeProperties decodes properties that EncodeProperties or a Java client has encoded. It skips entries without a name or a separator, as the
-// Java client does.
+// Java client does. Of a name that occurs twice the last value counts, but the first of the unique key: brokers such as 4.9.7 and 5.3.3 append the
+// properties of a batch, with the batch's key, to those of each member, with the member's own, by which alone the members can be told apart.
 func DecodeProperties(s string) map[string]string {
 	p, _ := decodeProperties(s)
 	return p
@@ -45,11 +49,15 @@ func decodeProperties(s string) (p map[string]string, whole bool) {
 		if entry == "" { // after the last one
 			continue
 		}
-		if name, value, ok := strings.Cut(entry, afterName); ok && name != "" {
-			p[name] = value
-		} else {
+		name, value, ok := strings.Cut(entry, afterName)
+		switch {
+		case !ok || name == "":
 			whole = false
+			continue
+		case name == PropertyUniqueKey && p[name] != "":
+			continue
 		}
+		p[name] = value
 	}
 	return p, whole
 }

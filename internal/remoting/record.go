@@ -52,15 +52,33 @@ type Record struct {
 	Reconsumed     int
 	PreparedOffset int64
 	Properties     map[string]string
-	Body           []byte // as stored, perhaps compressed: see Payload
+	Appended       map[string]string // encoded after Properties, and may repeat names: see DecodeProperties. Decoding doesn't set it.
+	Body           []byte            // as stored, perhaps compressed: see Payload
 
 	// Damage is why a record isn't what a sender has sent, although it can be decoded in part: see Salvage. nil: it is.
 	Damage error
 }
 
+// Size returns the length of the encoded record, with the hosts' kinds that SysFlag names.
+func (r *Record) Size() int {
+	const fixed = 91 // with hosts of 4 bytes
+	size := fixed + len(r.Body) + len(r.Topic)
+	for _, bit := range [...]int32{flagBornV6, flagStoreV6} {
+		if r.SysFlag&bit != 0 {
+			size += 16 - 4
+		}
+	}
+	for _, properties := range [...]map[string]string{r.Properties, r.Appended} {
+		for name, value := range properties {
+			size += len(name) + len(afterName) + len(value) + len(afterValue)
+		}
+	}
+	return size
+}
+
 // Append appends the encoded record to b.
 func (r *Record) Append(b []byte) ([]byte, error) {
-	props := EncodeProperties(r.Properties)
+	props := EncodeProperties(r.Properties) + EncodeProperties(r.Appended)
 	if len(r.Topic) > MaxTopic || len(props) > MaxProperties {
 		return b, fmt.Errorf("encode record: topic of %d and properties of %d bytes, want at most %d and %d", len(r.Topic), len(props), MaxTopic, MaxProperties)
 	}

@@ -38,12 +38,36 @@ func TestRecordRoundTrip(t *testing.T) {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
 	b.SysFlag |= flagBornV6
+	if size := a.Size() + b.Size(); size != len(bytes) {
+		t.Errorf("%d bytes, Size says %d", len(bytes), size)
+	}
 	if !reflect.DeepEqual(got[0], a) || !reflect.DeepEqual(got[1], b) {
 		t.Errorf("got %+v and %+v", got[0], got[1])
 	}
 	bytes[len(bytes)/4]++ // the first record's body checksum no longer holds, or a field is off
 	if r, err := DecodeRecords(bytes[:len(bytes)-1]); err == nil {
 		t.Errorf("a cut record was decoded: %+v", r)
+	}
+}
+
+// Members of a batch have the batch's unique key behind their own, and other properties of the batch.
+func TestUniqueKeyOfABatchsMember(t *testing.T) {
+	t.Parallel()
+	r := sample()
+	r.Appended = map[string]string{"KEYS": "c", "UNIQ_KEY": "batch", "WAIT": "true"}
+	bytes, err := r.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Size() != len(bytes) {
+		t.Errorf("%d bytes, Size says %d", len(bytes), r.Size())
+	}
+	got, err := DecodeRecords(bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{"KEYS": "c", "UNIQ_KEY": "X", "WAIT": "true"}; !maps.Equal(got[0].Properties, want) {
+		t.Errorf("got %v, want %v", got[0].Properties, want)
 	}
 }
 

@@ -43,7 +43,7 @@ func messageName(r rocketmqtest.Request) string {
 	if json.Unmarshal(r.Body, &n) == nil && n.Name != "" {
 		return n.Name
 	}
-	return r.Properties["TAGS"] + "/" + r.Properties["__SHARDINGKEY"]
+	return r.Properties["TAGS"] + "/" + r.Properties["SHARDING_KEY"]
 }
 
 const transactionTimeout = 5 * time.Second

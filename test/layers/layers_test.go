@@ -19,7 +19,7 @@ const module = "github.com/rocketflow/rocketflow"
 var siblings = []string{"outbox", "handlers", "saga", "timeout", "operate"}
 
 // beneathApp are the packages that app is built of.
-var beneathApp = append([]string{"broker", "rocketmq", "metrics", "migrations", "internal"}, siblings...)
+var beneathApp = append([]string{"broker", "rocketmq", "metrics", "migrations", "doctor", "internal"}, siblings...)
 
 // onlyIn lists, for each import path, the packages that may import it, as patterns of path.Match without the module.
 var onlyIn = []struct {

@@ -178,7 +178,7 @@ func (s *schedule) drawFaults(random *rand.Rand) {
 
 // nameOf returns a name of a message that is the same in each run, unlike the ids of events.
 func nameOf(r rocketmqtest.Request) string {
-	return r.Properties["TAGS"] + "/" + r.Properties["__SHARDINGKEY"]
+	return r.Properties["TAGS"] + "/" + r.Properties["SHARDING_KEY"]
 }
 
 func between(random *rand.Rand, from, to time.Duration) time.Duration {

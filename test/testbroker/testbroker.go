@@ -3,10 +3,12 @@
 package testbroker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +19,9 @@ import (
 
 // realVariable is the environment variable with the name server of the real RocketMQ that the tests run on.
 const realVariable = "ROCKETFLOW_REAL_NAMESRV"
+
+// versionVariable is the environment variable with the version of that RocketMQ. `rocketflow dev` sets it.
+const versionVariable = "ROCKETFLOW_ROCKETMQ_VERSION"
 
 // Broker is a broker with its name server.
 type Broker interface {
@@ -61,6 +66,21 @@ func StartTLS(t testing.TB, authority *testcert.Authority) Broker {
 		}})
 }
 
+// StartRocketMQ starts a real RocketMQ of the version that the tests run on, and stops it when the test ends. The test must have called
+// NeedsReal.
+func StartRocketMQ(t testing.TB, config devstack.RocketMQConfig) *devstack.RocketMQ {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // it may have to be downloaded
+	defer cancel()
+	config.Version = cmp.Or(config.Version, Version())
+	mq, err := devstack.StartRocketMQ(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mq.Stop(context.Background()) })
+	return mq
+}
+
 func start(t testing.TB, real devstack.RocketMQConfig, embedded devstack.EmbeddedConfig) Broker {
 	t.Helper()
 	if testing.Short() {
@@ -73,6 +93,7 @@ func start(t testing.TB, real devstack.RocketMQConfig, embedded devstack.Embedde
 		err    error
 	)
 	if Real() {
+		real.Version = Version()
 		broker, err = devstack.StartRocketMQ(ctx, real)
 	} else {
 		broker, err = devstack.StartEmbedded(embedded)
@@ -95,6 +116,12 @@ func Patience() time.Duration {
 
 // Real reports whether the tests run on a real RocketMQ.
 func Real() bool { return os.Getenv(realVariable) != "" }
+
+// Version returns the version of the real RocketMQ that the tests run on, and that they start; without one the default version.
+func Version() string { return cmp.Or(os.Getenv(versionVariable), devstack.RocketMQVersion) }
+
+// Is4 reports whether the tests run on a real RocketMQ 4, which has no timers, no attributes of topics, and other users.
+func Is4() bool { return Real() && strings.HasPrefix(Version(), "4.") }
 
 // Brokers returns the addresses of the brokers of a name server.
 func Brokers(ctx context.Context, nameServer string) (addresses []string, err error) {

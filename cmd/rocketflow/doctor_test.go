@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/rocketflow/rocketflow/doctor"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testdb"
+)
+
+// The exit code says whether there are findings, or something is not known; what is not known is never shown as ok.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	mq := rocketmqtest.RunT(t)
+	at := " --namesrv " + mq.Addr()
+
+	code, stdout, stderr := s.rf("doctor --only postgres-primary --only broker-check-window --all" + at)
+	if code != exitOK || !strings.Contains(stdout, "0 findings, 0 not known, 2 ok") || stderr != "" {
+		t.Errorf("all is well: %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = s.rf("doctor --only broker-durability" + at)
+	for _, want := range []string{"WARNING  broker-durability  broker broker-a", "  seen    ASYNC_FLUSH", "  needed  SYNC_FLUSH", "  mend    # in broker.conf", "  see     docs/doctor.md#broker-durability", "1 finding, 0 not known, 0 ok"} {
+		if !strings.Contains(strings.Join(strings.Fields(stdout), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	if code != exitFailure {
+		t.Errorf("a finding: exit code %d", code)
+	}
+	code, stdout, _ = s.rf("doctor --only broker --skip broker-name-servers --namesrv 127.0.0.1:1")
+	if code != exitNotKnown || strings.Count(stdout, "NOT KNOWN") != 2 || !strings.Contains(stdout, "broker-check-window, ") || !strings.Contains(stdout, "0 findings") || !strings.Contains(stdout, " 0 ok") {
+		t.Errorf("a broker that is away: %d\n%s", code, stdout)
+	}
+	code, stdout, _ = runLine("doctor --only broker-durability --only postgres-primary --json --schema " + s.schema + at)
+	var report doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != exitFailure || len(report.Results) != 2 || report.Results[0].Status != doctor.OK || report.Results[1].Status != doctor.Finding {
+		t.Errorf("JSON: %d, %v\n%s", code, err, stdout)
+	}
+	for _, line := range []string{"doctor --only nonsense" + at, "doctor --saga order" + at, "doctor --saga order=x" + at, "doctor --timeout -1s" + at, "doctor --namesrv nonsense"} {
+		if code, _, stderr := s.rf(line); code != exitUsage || stderr == "" {
+			t.Errorf("%s: %d, %s", line, code, stderr)
+		}
+	}
+	if code, stdout, _ := runLine("doctor --list"); code != exitOK || !strings.Contains(stdout, "saga-version") {
+		t.Errorf("list: %d\n%s", code, stdout)
+	}
+}
+
+// The commands that mend something exist, with these flags.
+func TestDoctorNamesCommandsThatExist(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	s.seedEvents(t)
+	s.seedSaga(t, "4711", false)
+	s.exec(t, "UPDATE parked SET parked_at = now() - interval '1 day'")
+	s.exec(t, "UPDATE timeout SET due_at = now() - interval '1 day', stuck_at = now()")
+	s.exec(t, "INSERT INTO outbox_rejected_topic (topic, reason, next_at) VALUES ('orders', 'topic not found', now())")
+	s.exec(t, "ALTER TABLE saga_waiting ADD COLUMN extra text") // what is new is no finding
+	code, stdout, stderr := runLine("doctor --skip postgres --skip broker --json --schema " + s.schema + " --database " + testdb.URL(t))
+	var report doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != exitFailure {
+		t.Fatalf("%d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	commands := 0
+	for _, f := range report.Findings() {
+		for line := range strings.Lines(f.Mend) {
+			words := strings.Fields(line)
+			if len(words) == 0 || words[0] != "rocketflow" {
+				continue
+			}
+			commands++
+			cmd, rest, err := newRoot().Find(words[1:])
+			if err == nil {
+				err = cmd.ParseFlags(rest)
+			}
+			if err != nil || !cmd.Runnable() || cmd.HasSubCommands() {
+				t.Errorf("%s: %s: %v", f.Code, line, err)
+			}
+		}
+	}
+	if commands < 6 {
+		t.Errorf("only %d commands in %s", commands, stdout)
+	}
+}

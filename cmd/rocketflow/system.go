@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/rocketmq"
+)
+
+// systemFlags are the flags of commands that follow events across services: any number of databases and schemas, and a broker.
+type systemFlags struct {
+	databases, schemas []string
+	json               bool
+	broker             brokerFlags
+}
+
+func (f *systemFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.databases, "database", nil, "Postgres to read; may be repeated (default $DATABASE_URL)")
+	cmd.Flags().StringArrayVar(&f.databases, "database-url", nil, "the same as --database")
+	cmd.Flags().StringArrayVar(&f.schemas, "schema", nil, "schema to read; may be repeated (default: all with rocketflow's tables)")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, for programs")
+	f.broker.add(cmd)
+	_ = cmd.Flags().MarkHidden("database-url") // it exists: other commands have it
+}
+
+// with calls fn with the schemas of all databases, and with the broker if one is configured. A broker that can't be reached is no
+// error: brokerProblem says why it isn't asked.
+func (f *systemFlags) with(ctx context.Context, fn func(ctx context.Context, y *operate.System, brokerProblem error) error) error {
+	urls := f.databases
+	if len(urls) == 0 {
+		urls = []string{os.Getenv("DATABASE_URL")}
+	}
+	var client *rocketmq.Client
+	var problem error
+	if f.broker.named() {
+		open, cancel := context.WithTimeout(ctx, 10*time.Second)
+		client, problem = f.broker.open(open)
+		cancel()
+		if problem == nil {
+			defer func() { _ = client.Close(ctx) }() // nothing is in flight
+		}
+	}
+	config := operate.SystemConfig{}
+	if client != nil {
+		config.Broker = client
+	}
+	var pools []*pgxpool.Pool
+	defer func() {
+		for _, p := range pools {
+			p.Close()
+		}
+	}()
+	for _, url := range urls {
+		pool, err := (&databaseFlags{url: url, schema: "any"}).open(ctx)
+		if err != nil {
+			return err
+		}
+		pools = append(pools, pool)
+		found, unread, err := operate.Discover(ctx, pool, f.schemas...)
+		if err != nil {
+			return err
+		}
+		if len(f.schemas) > 0 && len(urls) > 1 { // a schema may be in one of the databases
+			unread = nil
+		}
+		if client != nil {
+			for i, o := range found {
+				if found[i], err = operate.New(operate.Config{Pool: pool, Schema: o.Schema(), Broker: client}); err != nil {
+					return err
+				}
+			}
+		}
+		config.Operators, config.Unread = append(config.Operators, found...), append(config.Unread, unread...)
+	}
+	if len(config.Operators) == 0 {
+		if len(config.Unread) > 0 {
+			return errors.New(config.Unread[0].Reason)
+		}
+		return errors.New("no schema has rocketflow's tables: create them with `rocketflow migrate up`, or set --database to another database")
+	}
+	y, err := operate.NewSystem(config)
+	if err != nil {
+		return err
+	}
+	return fn(ctx, y, problem)
+}
+
+// brokerNote says why the broker wasn't asked, for a report that would have asked it; "" if it was or need not have been.
+func (f *systemFlags) brokerNote(note string, problem error) string {
+	if note != "" && problem != nil {
+		return fmt.Sprintf("not asked: %v", problem)
+	}
+	return note
+}

@@ -1,0 +1,85 @@
+package doctor
+
+import (
+	"maps"
+	"time"
+)
+
+func init() {
+	maps.Copy(proofs, map[string]proof{
+		"timeout-overdue": {
+			finding: func(w *world) {
+				w.database()
+				w.timeout("order/o-1", time.Hour)
+			}, says: "1 timeout overdue, the oldest for 1h0m", mends: "rocketflow inspect timeouts --schema test_",
+			ok: func(w *world) {
+				w.database()
+				w.timeout("order/o-1", -time.Hour)
+			},
+			unknown: (*world).poor,
+		},
+		"timeout-stuck": {
+			finding: func(w *world) {
+				w.database()
+				w.timeout("order/o-1", time.Hour)
+				w.exec("UPDATE timeout SET stuck_at = now()")
+			}, says: "1 timeout stuck", mends: "rocketflow inspect timeouts",
+			ok: func(w *world) {
+				w.database()
+				w.timeout("order/o-1", time.Hour)
+			},
+			unknown: (*world).poor,
+		},
+		"saga-failed": {
+			finding: func(w *world) {
+				w.database()
+				w.exec(`INSERT INTO saga_waiting (saga, key, status, begun, state, next_at, expires_at, event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, body)
+					VALUES ('order', 'it''s o-1', 'failed', true, 'open', 'infinity', now(), gen_random_uuid(), 'shop', 'orders', 'order.placed', 'o-1', 1, 0, now(), '', 'application/json', '{}')`)
+			}, says: "1 event of saga order failed", mends: `rocketflow saga retry 'it'\''s o-1' --name order --schema test_`,
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).poor,
+		},
+		"saga-idle": {
+			finding: func(w *world) {
+				w.database()
+				w.saga("o-1", 1, 10*24*time.Hour)
+			}, says: "1 saga order version 1 in state open without a deadline, unchanged for up to 10 days, such as o-1", mends: "rocketflow inspect saga o-1 --name order",
+			ok: func(w *world) {
+				w.database()
+				w.saga("o-1", 1, time.Hour)
+				w.saga("o-2", 1, 10*24*time.Hour)
+				w.timeout("order/o-2", -time.Hour)
+			},
+			unknown: (*world).poor,
+		},
+		"saga-version": {
+			finding: func(w *world) {
+				w.database()
+				w.saga("o-1", 1, time.Hour)
+				w.config.Expect.Sagas = []SagaVersion{{"order", 2}}
+			}, says: "sagas order of version 1 run", mends: "register saga order version 1",
+			ok: func(w *world) {
+				w.database()
+				w.saga("o-1", 1, time.Hour)
+				w.config.Expect.Sagas = []SagaVersion{{"order", 2}, {"order", 1}}
+			},
+			unknown: func(w *world) {
+				w.database()
+				w.saga("o-1", 1, time.Hour)
+			},
+		},
+	})
+}
+
+// timeout arms a timeout that is due for so long.
+func (w *world) timeout(key string, due time.Duration) {
+	w.Helper()
+	w.exec(`INSERT INTO timeout (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, body)
+		VALUES ($1, 'deadline', gen_random_uuid(), now() - $2::interval, now(), 'shop', 'timeouts', 'order.due', 'o-1', 'application/json', '{}')`, key, due)
+}
+
+// saga begins a saga that has not changed for so long.
+func (w *world) saga(key string, version int, age time.Duration) {
+	w.Helper()
+	w.exec("INSERT INTO saga (name, key, version, state, data, revision, changed_at) VALUES ('order', $1, $2, 'open', '{}', 1, now() - $3::interval)", key, version, age)
+}

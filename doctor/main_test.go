@@ -1,0 +1,12 @@
+package doctor
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/rocketflow/rocketflow/test/testbroker"
+)
+
+// TestMain looks for goroutines left behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }

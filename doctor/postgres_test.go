@@ -1,0 +1,201 @@
+package doctor
+
+import (
+	"context"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/test/testdb"
+)
+
+func init() {
+	maps.Copy(proofs, map[string]proof{
+		"postgres-version": {
+			finding: func(w *world) {
+				w.database()
+				w.config.oldestVersion = 99
+			}, says: "PostgreSQL 99 or newer", mends: "pg_upgrade",
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).away,
+		},
+		"postgres-primary": {
+			finding: func(w *world) { w.also(Database{Pool: replica(w)}) }, says: "replica", mends: "target_session_attrs",
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).away,
+		},
+		"postgres-durability": {
+			finding: func(w *world) {
+				_, pool := ownServer(w, map[string]string{"fsync": "off"})
+				w.also(Database{Pool: pool})
+			}, says: "fsync off", mends: "ALTER SYSTEM SET fsync = on", stays: "the server's command line has it",
+			ok: func(w *world) {
+				_, pool := ownServer(w, nil)
+				w.also(Database{Pool: pool})
+			},
+			unknown: (*world).away,
+		},
+		"postgres-standby": {
+			finding: func(w *world) {
+				_, pool := ownServer(w, map[string]string{"synchronous_standby_names": "gone"})
+				w.also(Database{Pool: pool})
+			}, says: `"gone"`, mends: "synchronous_standby_names = ''", stays: "the server's command line has it",
+			ok: func(w *world) { w.database() },
+			unknown: func(w *world) {
+				_, pool := ownServer(w, map[string]string{"synchronous_standby_names": "gone"})
+				if _, err := pool.Exec(w.Context(), "SET synchronous_commit = local; CREATE ROLE poor LOGIN"); err != nil {
+					w.Fatal(err)
+				}
+				w.also(Database{Pool: testdb.As(w, pool, "poor")})
+			},
+		},
+		"postgres-connections": {
+			finding: func(w *world) {
+				d, role := w.database(), testdb.Role(w)
+				testdb.Exec(w, "ALTER ROLE "+role+" CONNECTION LIMIT 7")
+				d.Role, d.PoolSize = role, 24
+			}, says: "0 of 7 connections of the role", mends: "CONNECTION LIMIT 48",
+			ok:      func(w *world) { w.database().PoolSize = 5 },
+			unknown: func(w *world) { w.database().Role = "nobody_of_this_name" },
+		},
+		"postgres-pooler": {
+			finding: func(w *world) {
+				w.database()
+				w.config.Databases[0].Pool = testdb.Mode(w, testdb.ThroughPgBouncer(w, w.pool, "transaction"), pgx.QueryExecModeCacheStatement)
+			}, says: "doesn't follow prepared statements", mends: "default_query_exec_mode=exec",
+			ok: func(w *world) {
+				w.database()
+				through := testdb.ThroughPgBouncer(w, w.pool, "transaction")
+				w.also(Database{Pool: testdb.Mode(w, through, pgx.QueryExecModeExec)})
+				session := testdb.ThroughPgBouncer(w, w.pool, "session")
+				w.also(Database{Pool: testdb.Mode(w, session, pgx.QueryExecModeCacheStatement)})
+			},
+			unknown: (*world).away,
+		},
+		"postgres-long-transaction": {
+			finding: func(w *world) {
+				w.database()
+				w.config.Expect.MaxTransaction = time.Microsecond
+				w.begin(w.pool)
+			}, says: "a transaction is open for", mends: "SELECT pg_catalog.pg_terminate_backend(", stays: "other tests have transactions",
+			ok: func(w *world) {
+				w.database()
+				w.config.Expect.MaxTransaction = time.Hour
+			},
+			unknown: (*world).reader,
+		},
+		"postgres-idle-transaction": {
+			finding: func(w *world) {
+				w.database()
+				w.config.Expect.MaxIdle = time.Microsecond
+				w.begin(w.pool)
+			}, says: "a transaction is idle for", mends: "idle_in_transaction_session_timeout", stays: "other tests have transactions",
+			ok: func(w *world) {
+				w.database()
+				w.config.Expect.MaxIdle = time.Hour
+			},
+			unknown: (*world).reader,
+		},
+		"postgres-prepared-transaction": {
+			finding: func(w *world) {
+				_, pool := ownServer(w, map[string]string{"max_prepared_transactions": "2"})
+				if _, err := pool.Exec(w.Context(), "BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'it''s left'", pgx.QueryExecModeSimpleProtocol); err != nil {
+					w.Fatal(err)
+				}
+				w.also(Database{Pool: pool})
+				w.config.Expect.MaxIdle = time.Microsecond
+			}, says: `"it's left"`, mends: "ROLLBACK PREPARED 'it''s left'",
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).away,
+		},
+		"postgres-create": {
+			finding: func(w *world) {
+				w.database()
+				w.also(Database{Pool: testdb.As(w, w.pool, testdb.Role(w)), Schemas: []string{"shop_rocketflow"}})
+			}, says: "schema shop_rocketflow doesn't exist", mends: `CREATE SCHEMA "shop_rocketflow" AUTHORIZATION "role_`,
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).away,
+		},
+		"postgres-migrated": {
+			finding: func(w *world) {
+				w.database()
+				w.exec("ALTER TABLE timeout DROP COLUMN sends")
+			}, says: "lacks timeout.sends", mends: "rocketflow migrate up --schema test_",
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).away,
+		},
+		"postgres-rights": {
+			finding: func(w *world) {
+				d, role := w.database(), testdb.Role(w)
+				w.exec("GRANT USAGE ON SCHEMA " + w.schema + " TO " + role)
+				w.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA " + w.schema + " TO " + role)
+				w.exec("REVOKE UPDATE ON parked FROM " + role)
+				d.Role = role
+			}, says: "lacks UPDATE on parked, EXECUTE on drop_partition(), EXECUTE on make_partition()", mends: "GRANT EXECUTE ON ALL FUNCTIONS",
+			ok:      func(w *world) { w.database() },
+			unknown: func(w *world) { w.database().Role = "nobody_of_this_name" },
+		},
+		"postgres-pool": {
+			finding: func(w *world) {
+				w.database().PoolSize = 24
+				w.consumer("billing", "orders")
+				w.consumer("mailing", "orders")
+				w.consumer("search", "orders")
+			}, says: "30: 8 for each consumer's lanes", mends: "pool_max_conns=40",
+			ok:      func(w *world) { w.database().PoolSize = 6 },
+			unknown: func(w *world) { w.database() },
+		},
+		"postgres-autovacuum": {
+			finding: func(w *world) {
+				w.database()
+				w.exec("ALTER TABLE stream SET (autovacuum_enabled = off)")
+			}, says: "autovacuum is off for stream", mends: `"stream" SET (autovacuum_enabled = on)`,
+			ok:      func(w *world) { w.database() },
+			unknown: (*world).away,
+		},
+		"postgres-partitions": {
+			finding: func(w *world) {
+				w.database()
+				w.partitions()
+				w.exec("DROP TABLE inbox" + time.Now().UTC().AddDate(0, 0, 1).Format("_p20060102"))
+			}, says: "missing: inbox_p", mends: `"make_partition"('inbox', 'inbox_p`,
+			ok: func(w *world) {
+				w.database()
+				w.partitions()
+			},
+			unknown: (*world).poor,
+		},
+		"postgres-default-partition": {
+			finding: func(w *world) {
+				w.database()
+				w.event("orders", 0)
+			}, says: "rows in outbox_default", mends: `"outbox_default"`, stays: "retention deletes the rows",
+			ok: func(w *world) {
+				w.database()
+				w.partitions()
+				w.event("orders", 0)
+				w.exec("INSERT INTO inbox (event_id, consumer) VALUES (gen_random_uuid(), 'billing')") // of another producer: no day
+			},
+			unknown: (*world).poor,
+		},
+	})
+}
+
+// What mends a missing partition mends it.
+func TestMakePartitionMends(t *testing.T) {
+	t.Parallel()
+	w := &world{T: t, config: Config{Only: []string{"postgres-partitions"}}}
+	w.database()
+	findings := w.examine().Findings()
+	if len(findings) != 1 {
+		t.Fatalf("got %+v", findings)
+	}
+	if _, err := w.pool.Exec(context.Background(), findings[0].Mend, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.examine(); len(r.Findings())+len(r.Unknown()) > 0 {
+		t.Errorf("got %+v", r.Results)
+	}
+}

@@ -1,0 +1,43 @@
+package assembly
+
+import (
+	"cmp"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/doctor"
+	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/rocketmq"
+)
+
+// NewDoctor builds the doctor, which examines the service's own schema and broker, and expects what the parts are configured with.
+// Fields of c that the application has set take precedence.
+func (s Shared) NewDoctor(c doctor.Config, mq rocketmq.Config, out outbox.Config, consumers handlers.Config) (*doctor.Doctor, error) {
+	if c.Databases == nil {
+		c.Databases = []doctor.Database{{
+			Pool: s.Pool, Schemas: []string{cmp.Or(s.Schema, rocketflow.DefaultSchema)}, PoolSize: int(s.Pool.Config().MaxConns),
+		}}
+	}
+	if c.Broker == nil {
+		c.Broker = &doctor.Broker{NameServers: mq.NameServers, AccessKey: mq.AccessKey, SecretKey: mq.SecretKey, TLS: mq.TLS, Namespace: mq.Namespace}
+	}
+	e := &c.Expect
+	e.MaxTransaction = cmp.Or(e.MaxTransaction, out.MaxTransaction)
+	e.HalfTimeout = cmp.Or(e.HalfTimeout, out.HalfTimeout)
+	e.MaxBody = cmp.Or(e.MaxBody, out.MaxBody)
+	e.OutboxRetention = cmp.Or(e.OutboxRetention, out.Retention)
+	e.TimerHorizon = cmp.Or(e.TimerHorizon, mq.TimerHorizon)
+	e.Lanes = cmp.Or(e.Lanes, consumers.Lanes)
+	if out.MaxBacklog > 0 { // a negative one is unlimited
+		e.MaxBacklog = cmp.Or(e.MaxBacklog, int64(out.MaxBacklog))
+	}
+	c.Logger = cmp.Or(c.Logger, s.Logger)
+	if c.Clock == nil {
+		c.Clock = s.Clock
+	}
+	d, err := doctor.New(c)
+	if err == nil && s.Metrics != nil {
+		s.Metrics.ObserveDoctor(d)
+	}
+	return d, err
+}

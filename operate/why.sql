@@ -1,0 +1,52 @@
+-- name: Horizon
+-- The oldest events that the outbox keeps, and the longest retentions of consumers.
+SELECT (SELECT id FROM {schema}.outbox ORDER BY id LIMIT 1),
+    (SELECT recorded_at FROM {schema}.outbox ORDER BY id LIMIT 1),
+    COALESCE((SELECT extract(epoch FROM pg_catalog.max(inbox_retention))::float8 FROM {schema}.consumer), 0::float8),
+    COALESCE((SELECT extract(epoch FROM pg_catalog.max(position_retention))::float8 FROM {schema}.consumer), 0::float8)
+
+-- name: EventEvidence
+-- In which transaction an event was published and, if Postgres keeps that, when it committed; and how it reached the broker.
+SELECT o.xid::text,
+    CASE WHEN pg_catalog.current_setting('track_commit_timestamp') = 'on' THEN pg_catalog.pg_xact_commit_timestamp(o.xid::xid) END,
+    COALESCE(a.path, 0::smallint)
+FROM {schema}.outbox o
+LEFT JOIN {schema}.outbox_ack a ON a.id = o.id
+WHERE o.id = $1::text::uuid
+
+-- name: EventReaders
+-- What each consumer of topic $3 has recorded of event $1 of type $6 in stream ($2, $3, $4) at sequence $5. Counts at most $8 events
+-- behind it.
+SELECT c.name, c.group_name, t.born_at, CASE WHEN t.begin_at > '-infinity'::timestamptz THEN t.begin_at END,
+       (SELECT h.registered_at FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = $3::text AND h.type = $6::text),
+       COALESCE(pos.sequence, 0::bigint), pos.handled_at, pos.took_ms, COALESCE(pos.skipped, '{}'::bigint[]), i.handled_at,
+       p.reason, p.attempts, CASE WHEN p.next_at < 'infinity' THEN p.next_at END, p.last_error, p.parked_at,
+       head.event_id, head.reason, COALESCE(head.last_error, ''), COALESCE(head.attempts, 0), head.parked_at,
+       (SELECT pg_catalog.count(*) FROM (
+           SELECT FROM {schema}.parked b
+           WHERE p.event_id IS NOT NULL AND b.consumer = c.name AND b.source = $2::text AND b.topic = $3::text AND b.subject = $4::text
+             AND b.sequence > $5::bigint AND $5::bigint > 0
+           LIMIT $8::bigint
+       ) behind)
+FROM {schema}.consumer c
+LEFT JOIN {schema}.consumer_topic t ON t.consumer = c.name AND t.topic = $3::text
+LEFT JOIN {schema}.position pos
+    ON pos.consumer = c.name AND pos.source = $2::text AND pos.topic = $3::text AND pos.subject = $4::text AND $5::bigint > 0
+LEFT JOIN {schema}.inbox i ON i.event_id = $1::text::uuid AND ($2::text = '' OR i.source = $2::text) AND i.consumer = c.name
+LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1::text::uuid AND ($2::text = '' OR p.source = $2::text)
+LEFT JOIN LATERAL (
+    SELECT event_id, reason, last_error, attempts, parked_at FROM {schema}.parked
+    WHERE consumer = c.name AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0 AND sequence < $5::bigint
+    ORDER BY sequence LIMIT 1
+) head ON p.event_id IS NOT NULL
+WHERE t.topic IS NOT NULL OR i.event_id IS NOT NULL OR p.event_id IS NOT NULL
+ORDER BY c.name
+LIMIT $7::bigint
+
+-- name: CausedTransitions
+-- The transitions of the sagas of a key that an event caused. (The history has no index on causes.)
+SELECT h.name, h.key, h.from_state, h.to_state, h.changed_at
+FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
+WHERE s.key = $1::text AND h.cause_id = $2::text::uuid
+ORDER BY h.changed_at
+LIMIT 100

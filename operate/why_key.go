@@ -1,0 +1,227 @@
+package operate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Bounds of the explanation of a key.
+const (
+	maxKeyEvents = 50 // events of each stream
+	maxKeyParked = 100
+)
+
+// key explains everything with a key: the streams of a subject, the sagas and the timeouts. found is false if no schema has anything.
+func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
+	w.verdicts = nil
+	var newest []explained
+	for i := range w.members {
+		m := &w.members[i]
+		err := m.read(ctx, func(s snapshot) error {
+			var status SubjectStatus
+			if err := s.subjectStatus(ctx, SubjectFilter{Subject: key, Limit: maxKeyEvents}, &status); err != nil {
+				return err
+			}
+			sagas, err := s.sagas(ctx, SagaFilter{Key: key})
+			if err != nil {
+				return err
+			}
+			timeouts, err := s.timeouts(ctx, key, maxSagaTimeouts)
+			if err != nil {
+				return err
+			}
+			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0
+			w.streamEvents(m, &status)
+			newest = append(newest, newestOf(m, key, status.Events)...)
+			w.parkedOf(m, status.Parked)
+			for _, v := range sagas {
+				w.saga(m, v)
+			}
+			for _, v := range timeouts {
+				w.timeout(m, v, "timeout "+v.Name+" of "+v.Key)
+			}
+			return nil
+		})
+		if err != nil {
+			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
+		}
+	}
+	if !found {
+		return false, nil
+	}
+	w.x.Kind, w.x.Title = ExplainsKey, key
+	// The newest event of each stream says how far the consumers are, those included that have never read the stream.
+	for i := range newest {
+		if _, _, err := w.consumers(ctx, &newest[i], w.askBroker(ctx, &newest[i])); err != nil {
+			return false, err
+		}
+	}
+	if len(w.verdicts) == 0 {
+		w.verdicts = append(w.verdicts, Verdict{State: VerdictDone, What: "nothing waits"})
+	}
+	w.x.conclude(w.verdicts)
+	return true, nil
+}
+
+// newestOf returns the newest event of each stream that the schema has published.
+func newestOf(m *member, subject string, events []StreamEvent) (list []explained) {
+	seen := map[string]bool{}
+	for _, e := range events { // the newest of each stream come first
+		if stream := e.Source + "\x00" + e.Topic; !seen[stream] {
+			seen[stream] = true
+			list = append(list, explained{publisher: m, EventStatus: EventStatus{
+				ID: e.ID, Type: e.Type, Source: e.Source, Topic: e.Topic, Subject: subject, Sequence: e.Sequence, RecordedAt: e.RecordedAt,
+				InOutbox: true, AckedAt: e.AckedAt,
+			}})
+		}
+	}
+	return list
+}
+
+// streamEvents adds the events that the schema has published in the streams of the subject.
+func (w *inquiry) streamEvents(m *member, status *SubjectStatus) {
+	owed, oldest := 0, time.Time{}
+	perStream := map[string]int{}
+	for _, e := range status.Events {
+		text := fmt.Sprintf("published %s to topic %s", e.Type, e.Topic)
+		if e.AckedAt.IsZero() {
+			text += ", not confirmed by the broker yet"
+			owed, oldest = owed+1, e.RecordedAt // the newest come first
+		} else if d := e.AckedAt.Sub(e.RecordedAt); d >= time.Second {
+			text += ", confirmed by the broker " + sinceText(e.RecordedAt, e.AckedAt) + " later"
+		}
+		perStream[e.Source+"\x00"+e.Topic]++
+		w.x.Timeline = append(w.x.Timeline, Entry{At: e.RecordedAt, Service: m.service, Text: text, EventID: e.ID, Problem: e.AckedAt.IsZero()})
+	}
+	if owed > 0 {
+		w.verdicts = append(w.verdicts, Verdict{
+			State: VerdictWaiting, For: "the broker's confirmation of " + countOf(owed, "event"), Since: oldest,
+			Because: "they are owed: the sweep sends them while a process of " + m.service + " runs and the broker accepts them",
+			Command: command("rocketflow", "inspect", "backlog", "--schema", m.config.Schema), rank: 1,
+		})
+	}
+	for _, n := range perStream {
+		if n == maxKeyEvents {
+			w.x.Omitted++ // at least
+		}
+	}
+}
+
+// parkedOf adds parked events, and a verdict for the first of each stream and consumer.
+func (w *inquiry) parkedOf(m *member, list []ParkedInStream) {
+	behind := map[string]int{}
+	key := func(p ParkedInStream) string { return p.Consumer + "\x00" + p.Source + "\x00" + p.Topic }
+	for _, p := range list {
+		behind[key(p)]++
+	}
+	seen := map[string]bool{}
+	for _, p := range list {
+		if seen[key(p)] {
+			continue
+		}
+		seen[key(p)] = true
+		held := heldText(behind[key(p)] - 1)
+		w.x.Timeline = append(w.x.Timeline, Entry{
+			At: p.At, Service: m.service, EventID: p.EventID, Problem: true,
+			Text: fmt.Sprintf("%s: %s parked (%s)%s%s", p.Consumer, p.Type, parkedWord(p.Reason), errorText(p.LastError), held),
+		})
+		v := Verdict{State: VerdictWaiting, Since: p.At, Command: command("rocketflow", "why", p.EventID.String())}
+		switch p.Reason {
+		case StateDead:
+			v.State, v.For = VerdictStopped, "an operator"
+			v.Because = fmt.Sprintf("the handler of %s failed for good on %s%s: %s%s", p.Consumer, p.Type, attemptsText(p.Attempts), p.LastError, held)
+			v.Command = command("rocketflow", "redrive", "retry", "--consumer", p.Consumer, "--event", p.EventID.String(), "--schema", m.config.Schema)
+		case StateRetry:
+			v.For = nextAttempt(w.x.Now, p.NextAt) + " of " + p.Consumer
+			v.Because = fmt.Sprintf("its handler failed on %s%s: %s%s", p.Type, attemptsText(p.Attempts), p.LastError, held)
+		case StateUnhandled:
+			v.State, v.For = VerdictStopped, "a process of "+p.Consumer+" that handles "+p.Type
+			v.Because = "no process that received it has the handler" + held
+		case StateBusy:
+			v.For, v.Because = "the handler of an earlier event in "+p.Consumer, "it has not returned"+held
+		default:
+			v.State = VerdictStopped
+			v.For = fmt.Sprintf("sequence %d of its stream in %s", p.Previous, p.Consumer)
+			v.Because = "it has not come" + held
+		}
+		w.verdicts = append(w.verdicts, v)
+	}
+}
+
+func parkedWord(s HandlingState) string {
+	if s == StateDead {
+		return "dead letter"
+	}
+	return string(s)
+}
+
+// saga adds a saga's transitions, its deadline, and the events that wait for it.
+func (w *inquiry) saga(m *member, v Saga) {
+	name := "saga " + v.Name + " of " + v.Key
+	for i, t := range v.Transitions {
+		text := fmt.Sprintf("%s: %s → %s, by %s", name, t.From, t.To, t.CauseType)
+		switch {
+		case t.From == "":
+			text = fmt.Sprintf("%s began in %s, by %s", name, t.To, t.CauseType)
+		case strings.HasPrefix(t.CauseType, sagaDeadline):
+			text = fmt.Sprintf("%s: %s → %s, because its deadline fired", name, t.From, t.To)
+		}
+		if i > 0 {
+			text += ", after " + sinceText(v.Transitions[i-1].At, t.At)
+		}
+		w.x.Timeline = append(w.x.Timeline, Entry{At: t.At, Service: m.service, Text: text, EventID: t.CauseID})
+	}
+	for _, e := range v.Waiting {
+		w.waitingEvent(m, e)
+	}
+	if v.StartedAt.IsZero() {
+		return
+	}
+	if !v.FinishedAt.IsZero() {
+		w.verdicts = append(w.verdicts, Verdict{State: VerdictDone, What: name + " has finished in " + v.State, Since: v.FinishedAt})
+		return
+	}
+	if len(v.Timeouts) == 0 {
+		w.verdicts = append(w.verdicts, Verdict{
+			State: VerdictWaiting, For: "an event that moves " + name, Since: v.ChangedAt, Because: "it is in state " + v.State + ", which has no deadline",
+			Command: command("rocketflow", "inspect", "saga", v.Key, "--schema", m.config.Schema), rank: 3,
+		})
+	}
+	for _, t := range v.Timeouts {
+		w.timeout(m, t, "the deadline of "+name+" in state "+v.State)
+	}
+}
+
+// sagaDeadline begins the types of the events of sagas' deadlines, which package saga makes.
+const sagaDeadline = "saga.deadline."
+
+// timeout adds an armed timeout.
+func (w *inquiry) timeout(m *member, t Timeout, what string) {
+	late := w.x.Now.Sub(t.DueAt)
+	holder := "fires from Postgres"
+	if t.HandedOver {
+		holder = "the broker holds its timer"
+	}
+	add := func(at time.Time, problem bool, text string) {
+		w.x.Timeline = append(w.x.Timeline, Entry{At: at, Service: m.service, Text: text, EventID: t.EventID, Problem: problem})
+	}
+	add(t.ArmedAt, false, fmt.Sprintf("%s: armed for %s; %s", what, t.DueAt.UTC().Format("2006-01-02T15:04:05.000Z"), holder))
+	v := Verdict{State: VerdictWaiting, For: what, Since: t.ArmedAt, Because: fmt.Sprintf("it fires in %s", sinceText(w.x.Now, t.DueAt)), rank: 3,
+		Command: command("rocketflow", "inspect", "timeouts", t.Key, "--schema", m.config.Schema)}
+	switch {
+	case !t.StuckAt.IsZero():
+		add(t.StuckAt, true, fmt.Sprintf("%s: stuck: its event was sent %s and isn't handled", what, times(t.Sends)))
+		v.State, v.Since = VerdictStopped, t.DueAt
+		v.Because = fmt.Sprintf("it was due %s ago and its event was sent %s, but no consumer of topic %s handles it: see that one runs, with the fence of the timeouts before it", sinceText(t.DueAt, w.x.Now), times(t.Sends), t.Topic)
+	case late > 0:
+		v.Since = t.DueAt
+		v.Because = fmt.Sprintf("it is due since %s; its event was sent %s again: see that a consumer of topic %s runs", sinceText(t.DueAt, w.x.Now), times(t.Sends), t.Topic)
+		if t.Sends == 0 {
+			v.Because = fmt.Sprintf("it is due since %s and its event is on the way to topic %s", sinceText(t.DueAt, w.x.Now), t.Topic)
+		}
+		add(t.DueAt, true, what+": due, not fired yet")
+	}
+	w.verdicts = append(w.verdicts, v)
+}

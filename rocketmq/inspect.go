@@ -1,0 +1,178 @@
+package rocketmq
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+var _ broker.Inspector = (*Client)(nil)
+
+// maxFound is the maximum number of messages that a broker returns for a key. Brokers limit it to 32 by default.
+const maxFound = 32
+
+// checkTimes is the property in which a broker counts the check-backs about a half message.
+const checkTimes = "TRANSACTION_CHECK_TIMES"
+
+// FindMessages implements broker.Inspector. With access control the user needs the grant Get or Sub on the topic.
+func (c *Client) FindMessages(ctx context.Context, topic, key string, from, to time.Time) ([]broker.StoredMessage, error) {
+	queues, err := c.inspection("").readableQueues(ctx, c.config.wireName(topic))
+	if err != nil {
+		return nil, fmt.Errorf("find message: %w", err)
+	}
+	request := func() *remoting.Command {
+		return &remoting.Command{Code: remoting.QueryMessage, Ext: map[string]string{
+			"topic": c.config.wireName(topic), "key": key, "maxNum": strconv.Itoa(maxFound),
+			"beginTimestamp": strconv.FormatInt(from.UnixMilli(), 10), "endTimestamp": strconv.FormatInt(to.UnixMilli(), 10),
+		}}
+	}
+	var found []broker.StoredMessage
+	for _, q := range queues {
+		if q.conn == nil {
+			return found, printable.Errorf("find message: %w: broker %s isn't connected", broker.ErrUnavailable, q.Broker)
+		}
+		response, err := q.conn.call(ctx, request())
+		var refused *remoting.ResponseError
+		switch {
+		case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+			continue
+		case err != nil:
+			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
+		}
+		records, err := remoting.DecodeRecords(response.Body)
+		if err != nil {
+			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
+		}
+		for _, r := range records {
+			m := c.storedMessage(q.Broker, r)
+			if m.ID == key || slices.Contains(m.Keys, key) { // the broker's index has only digests of keys
+				found = append(found, m)
+			}
+		}
+	}
+	slices.SortStableFunc(found, func(a, b broker.StoredMessage) int { return a.Stored.Compare(b.Stored) })
+	return found, nil
+}
+
+// MessageByOffsetID implements broker.Inspector.
+func (c *Client) MessageByOffsetID(ctx context.Context, id string) (broker.StoredMessage, error) {
+	host, commitLog, err := remoting.ParseOffsetID(id)
+	if err != nil {
+		return broker.StoredMessage{}, fmt.Errorf("find message: %w", err)
+	}
+	for _, b := range c.allBrokerConns() {
+		if b.address != host.String() {
+			continue
+		}
+		response, err := b.call(ctx, &remoting.Command{Code: remoting.MessageByID, Ext: map[string]string{"offset": strconv.FormatInt(commitLog, 10)}})
+		var refused *remoting.ResponseError
+		switch {
+		case errors.As(err, &refused) && refused.Code == remoting.SystemError:
+			return broker.StoredMessage{}, fmt.Errorf("%w with the id %s", broker.ErrNoMessage, id)
+		case err != nil:
+			return broker.StoredMessage{}, printable.Errorf("find message: broker %s: %w", b.name, err)
+		}
+		records, err := remoting.DecodeRecords(response.Body)
+		if err != nil || len(records) != 1 {
+			return broker.StoredMessage{}, printable.Errorf("find message: broker %s: %w", b.name, cmp.Or(err, errNoRecord))
+		}
+		return c.storedMessage(b.name, records[0]), nil
+	}
+	return broker.StoredMessage{}, fmt.Errorf("%w with the id %s: no broker has the address %s that the id names", broker.ErrNoMessage, id, host)
+}
+
+var errNoRecord = errors.New("the broker's response doesn't have one message")
+
+// QueuePositions implements broker.Inspector. With access control the user needs the grant Sub on the topic and the group.
+func (c *Client) QueuePositions(ctx context.Context, group, topic string) ([]broker.QueuePosition, error) {
+	k := c.inspection(group)
+	topic = c.config.wireName(topic)
+	queues, err := k.readableQueues(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("read offsets of group %s: %w", group, err)
+	}
+	var all []broker.QueuePosition
+	for _, q := range queues {
+		if q.conn == nil {
+			return nil, printable.Errorf("read offsets of group %s: %w: broker %s isn't connected", group, broker.ErrUnavailable, q.Broker)
+		}
+		for id := range q.Read {
+			p, err := k.queuePosition(ctx, q.conn, topic, id)
+			if err != nil {
+				return nil, printable.Errorf("read offsets of group %s: queue %d of broker %s: %w", group, id, q.Broker, err)
+			}
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// inspection returns a consumer that is never started, for requests that name its group.
+func (c *Client) inspection(group string) *consumer {
+	return &consumer{client: c, subscription: broker.Subscription{Group: c.config.wireName(group)}}
+}
+
+func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic string, queue int) (broker.QueuePosition, error) {
+	p := broker.QueuePosition{Broker: b.name, Queue: queue, Committed: -1}
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
+	var refused *remoting.ResponseError
+	switch {
+	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+		// A pull for a group that doesn't exist would create it.
+		if p.End, err = k.bound(ctx, b, remoting.MaxOffset, topic, queue); err != nil {
+			return p, err
+		}
+		p.Begin, err = k.bound(ctx, b, remoting.MinOffset, topic, queue)
+		return p, err // Oldest stays zero: only a pull shows it
+	case err != nil:
+		return p, err
+	}
+	if p.Committed, err = strconv.ParseInt(response.Ext["offset"], 10, 64); err != nil {
+		return p, errNoOffset
+	}
+	pulled, err := k.look(ctx, b, topic, queue, p.Committed)
+	p.Begin, p.End = pulled.begin, pulled.end
+	if err == nil && pulled.stored().IsZero() && p.Committed < p.Begin && p.Begin < p.End { // the unread messages before Begin have expired
+		if pulled, err = k.look(ctx, b, topic, queue, p.Begin); err == nil {
+			p.Begin, p.End = pulled.begin, pulled.end
+		}
+	}
+	p.Unread = pulled.stored()
+	if err == nil && p.Begin > 0 && p.Begin < p.End {
+		var oldest pullResult
+		oldest, err = k.look(ctx, b, topic, queue, p.Begin)
+		p.Oldest = oldest.stored()
+	}
+	return p, err
+}
+
+// bound returns an end of a queue.
+func (k *consumer) bound(ctx context.Context, b *brokerConn, code remoting.Code, topic string, queue int) (int64, error) {
+	response, err := b.call(ctx, &remoting.Command{Code: code, Ext: k.queueFields(b, topic, queue)})
+	if err != nil {
+		return 0, err
+	}
+	offset, err := strconv.ParseInt(response.Ext["offset"], 10, 64)
+	if err != nil {
+		return 0, errNoOffset
+	}
+	return offset, nil
+}
+
+// storedMessage returns a record as the caller sees it: with the topic without its namespace. The body is as it is stored.
+func (c *Client) storedMessage(brokerName string, r *remoting.Record) broker.StoredMessage {
+	m := broker.StoredMessage{Delivery: newDelivery(c.config.topicOf(r.Topic), r.Properties, r.Body)}
+	m.Broker, m.Queue, m.Offset, m.Born, m.Stored = brokerName, r.Queue, r.QueueOffset, r.Born, r.Stored
+	m.OffsetID = remoting.OffsetID(r.StoreHost, r.CommitLog)
+	m.Transactional = r.SysFlag&remoting.FlagTransaction == remoting.TransactionCommit
+	m.Checks, _ = strconv.Atoi(r.Properties[checkTimes]) // 0 if there is none
+	return m
+}
