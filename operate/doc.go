@@ -25,7 +25,11 @@
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
+//	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now
+//
+// Each change is recorded in the audit, in the transaction that makes it: who (WithActor, Config.Actor), when, what was selected, how many
+// things were changed, their first ids, and their state before and after. Config.OnAudit gets each entry. Bodies of events are never in it.
 //
 // A Reconciler compares continuously what was published with what is handled; app.Config.Reconcile runs one in a service.
 //

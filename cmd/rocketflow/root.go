@@ -25,6 +25,7 @@ const (
 // newRoot returns the command line. Each command is in a file of its name.
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
+		newAuditCommand(),
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoServiceCommand(),

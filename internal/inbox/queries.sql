@@ -277,12 +277,12 @@ ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $7::bigint
 
 -- name: RetryFree
--- Retries the dead letters that no handler's transaction has locked, and returns the others: waiting for one while holding
--- locks of others could deadlock.
+-- Retries the dead letters that no handler's transaction has locked, and returns which, with their state before: waiting for one while
+-- holding locks of others could deadlock.
 WITH wanted AS (
     SELECT consumer, source, id::uuid AS event_id FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS w (consumer, source, id)
 ), free AS (
-    SELECT p.consumer, p.source, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
+    SELECT p.consumer, p.source, p.event_id, p.type, p.subject, p.attempts, p.last_error FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
     WHERE p.reason = 'dead'
     FOR UPDATE OF p SKIP LOCKED
 ), retried AS (
@@ -290,11 +290,21 @@ WITH wanted AS (
     FROM free
     WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
 )
-SELECT consumer, source, event_id::text FROM wanted EXCEPT SELECT consumer, source, event_id::text FROM free
+SELECT w.consumer, w.source, w.event_id::text, f.event_id IS NOT NULL, COALESCE(f.type, ''), COALESCE(f.subject, ''), COALESCE(f.attempts, 0),
+    COALESCE(f.last_error, '')
+FROM wanted w LEFT JOIN free f USING (consumer, source, event_id)
 
 -- name: RetryDead
-UPDATE {schema}.parked SET reason = 'retry', attempts = 0, next_at = now()
-WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason = 'dead'
+-- The same for one, which is waited for.
+WITH dead AS (
+    SELECT p.consumer, p.source, p.event_id, p.type, p.subject, p.attempts, p.last_error FROM {schema}.parked p
+    WHERE p.consumer = $1::text AND p.source = $2::text AND p.event_id = $3::text::uuid AND p.reason = 'dead'
+    FOR UPDATE OF p
+)
+UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
+FROM dead
+WHERE p.consumer = dead.consumer AND p.source = dead.source AND p.event_id = dead.event_id
+RETURNING p.consumer, p.source, p.event_id::text, true, dead.type, dead.subject, dead.attempts, dead.last_error
 
 -- name: AcceptGap
 -- Only for the first parked event of a stream: the predecessors of the others are parked.
@@ -307,8 +317,14 @@ WHERE p.consumer = $1::text AND p.event_id = $2::text::uuid AND p.reason = 'gap'
 )
 
 -- name: ResetPosition
-UPDATE {schema}.position SET sequence = $5::bigint
-WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+WITH old AS (
+    SELECT sequence FROM {schema}.position
+    WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+    FOR UPDATE
+)
+UPDATE {schema}.position p SET sequence = $5::bigint FROM old
+WHERE p.consumer = $1::text AND p.source = $2::text AND p.topic = $3::text AND p.subject = $4::text
+RETURNING old.sequence
 
 -- name: Retention
 -- The longest inbox retention of all consumers, at least $1, in seconds.
