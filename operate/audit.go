@@ -65,6 +65,8 @@ const (
 	ActionResend             Action = "events.resend"
 	ActionRetryWaiting       Action = "waiting.retry"
 	ActionDiscardWaiting     Action = "waiting.discard"
+	ActionPause              Action = "pause"
+	ActionResume             Action = "resume"
 )
 
 // AuditEntry is one change: what a transaction of a method of Operator has changed, who made it, and why. It has no bodies of events.

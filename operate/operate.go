@@ -23,7 +23,7 @@ var operateSQL string
 
 // allSQL is every statement of the package.
 func allSQL() string {
-	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL + auditSQL
+	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL + auditSQL + pauseSQL
 }
 
 const (

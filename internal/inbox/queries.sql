@@ -61,6 +61,33 @@ WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = fre
 -- name: Now
 SELECT clock_timestamp()
 
+-- name: Conditions
+-- The time, and what is paused.
+SELECT clock_timestamp(), ARRAY(SELECT ARRAY[kind, topic, type, subject] FROM {schema}.pause WHERE consumer = $1::text)
+
+-- name: Pauses
+SELECT kind, topic, type, subject, paused_at, actor, reason FROM {schema}.pause
+WHERE consumer = $1::text
+ORDER BY kind, topic, type, subject
+LIMIT $2::bigint
+
+-- name: WakePaused
+-- Events whose handler or stream is not paused any more are due. They were next in their streams when they were parked.
+UPDATE {schema}.parked p SET reason = 'retry', next_at = now()
+FROM (
+    SELECT u.consumer, u.source, u.event_id
+    FROM {schema}.parked u
+    WHERE u.consumer = $1::text AND u.reason = 'paused' AND NOT EXISTS (
+        SELECT FROM {schema}.pause x
+        WHERE x.consumer = u.consumer AND x.topic = u.topic
+          AND (x.kind = 'handler' AND x.type = u.type OR x.kind = 'stream' AND x.subject = u.subject)
+    )
+    ORDER BY u.parked_at
+    LIMIT $2::bigint
+    FOR UPDATE OF u SKIP LOCKED
+) free
+WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
+
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
 SELECT k.n::bigint, p.sequence, p.skipped
@@ -169,6 +196,7 @@ UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_inter
 FROM (
     SELECT source, event_id FROM {schema}.parked
     WHERE consumer = $1::text AND reason <> 'dead' AND next_at <= clock_timestamp()
+      AND NOT EXISTS (SELECT FROM {schema}.pause x WHERE x.consumer = $1::text AND x.kind = 'consumer')
     ORDER BY next_at LIMIT $2::bigint
     FOR UPDATE SKIP LOCKED
 ) due
