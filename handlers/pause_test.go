@@ -85,7 +85,9 @@ func TestPausedConsumerHoldsUnderLoad(t *testing.T) {
 	poll.Until(t, "the consumer is at work", func() bool { return b.effectCount() > streams })
 	b.pause(wholeBilling)
 	// The turns that had begun end; then nothing moves.
-	poll.Until(t, "both processes hold", func() bool { return len(routers[0].Paused()) == 1 && len(routers[1].Paused()) == 1 && running.Load() == 0 })
+	poll.Until(t, "both processes hold", func() bool {
+		return len(routers[0].Paused()) == 1 && len(routers[1].Paused()) == 1 && running.Load() == 0
+	})
 	before := b.effectCount()
 	publish(length - length/2)
 	poll.Until(t, "the memory of both processes is full", func() bool {

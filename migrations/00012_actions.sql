@@ -36,7 +36,7 @@ CREATE TABLE pause (
 -- An event that came while its handler or its stream was paused.
 ALTER TABLE parked DROP CONSTRAINT parked_reason_check;
 ALTER TABLE parked ADD CONSTRAINT parked_reason_check CHECK (reason IN ('retry', 'gap', 'busy', 'unhandled', 'paused', 'dead'));
-CREATE INDEX parked_paused_idx ON parked (consumer, parked_at) WHERE reason = 'paused';
+CREATE INDEX parked_paused_idx ON parked (consumer, topic, type, subject) WHERE reason = 'paused';
 
 -- The content of events as it was delivered, where an operator has edited a parked one. Kept as long as the inbox's rows.
 ALTER TABLE parked ADD COLUMN edited boolean NOT NULL DEFAULT false;

@@ -19,7 +19,7 @@
 // A method whose name is a noun reports, and one whose name begins with a verb changes something.
 //
 //	Dead letters, parked events   DeadLetters, RetryDeadLetters, DiscardDeadLetters, ParkedEvents
-//	Streams and handlers          AcceptGap, ResetPosition, RetireHandler
+//	Streams and handlers          AcceptGap, ResetPosition, RetireHandler, Pause, Resume, Pauses
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
@@ -49,6 +49,6 @@
 // # Errors
 //
 // A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
-// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler or ErrUnknownStream where there is nothing to report or to
+// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer or ErrUnknownStream where there is nothing to report or to
 // change.
 package operate

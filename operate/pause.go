@@ -148,6 +148,37 @@ func (o *Operator) Pause(ctx context.Context, t PauseTarget) (bool, error) {
 	return paused, nil
 }
 
+// holds reports whether the pause holds an event.
+func (t PauseTarget) holds(consumer, topic, eventType, subject string) bool {
+	switch {
+	case t.Consumer != consumer:
+		return false
+	case t.Kind == PauseHandler:
+		return t.Topic == topic && t.Type == eventType
+	case t.Kind == PauseStream:
+		return t.Topic == topic && t.Subject == subject
+	}
+	return true
+}
+
+// resumeCommand returns the command that ends the pause.
+func (t PauseTarget) resumeCommand(schema string) string {
+	words := []string{"rocketflow", "resume", "--consumer", t.Consumer}
+	switch t.Kind {
+	case PauseHandler:
+		words = append(words, "--topic", t.Topic, "--type", t.Type)
+	case PauseStream:
+		words = append(words, "--topic", t.Topic, "--subject", t.Subject)
+	}
+	return command(append(words, "--schema", schema)...)
+}
+
+// since returns since when and by whom it is paused, and why.
+func (p Pause) since() string {
+	text := fmt.Sprintf("paused since %s by %s", p.Since.UTC().Format(time.RFC3339), p.By)
+	return text + errorText(p.Reason)
+}
+
 // id is the target in the ids of the audit.
 func (t PauseTarget) id() string {
 	switch t.Kind {
@@ -192,7 +223,7 @@ func (o *Operator) Resume(ctx context.Context, t PauseTarget) (bool, error) {
 // Pauses returns what is paused, of a consumer or, if it is empty, of all; at most 1,000.
 func (o *Operator) Pauses(ctx context.Context, consumer string) (list []Pause, err error) {
 	err = o.read(ctx, func(s snapshot) error {
-		list, err = s.pauses(ctx, consumer)
+		list, err = s.pauses(ctx, consumer, MaxCount)
 		return err
 	})
 	if err != nil {
@@ -201,8 +232,9 @@ func (o *Operator) Pauses(ctx context.Context, consumer string) (list []Pause, e
 	return list, nil
 }
 
-func (s snapshot) pauses(ctx context.Context, consumer string) ([]Pause, error) {
+// pauses returns what is paused, and counts at most so many events of each.
+func (s snapshot) pauses(ctx context.Context, consumer string, count int64) ([]Pause, error) {
 	return collect(ctx, s, "Paused", func(row pgx.CollectableRow, p *Pause) error {
 		return row.Scan(&p.Consumer, &p.Kind, &p.Topic, &p.Type, &p.Subject, &p.Since, &p.By, &p.Reason, &p.Held)
-	}, consumer, maxRows, MaxCount)
+	}, consumer, maxRows, count)
 }

@@ -82,7 +82,6 @@ FROM (
         WHERE x.consumer = u.consumer AND x.topic = u.topic
           AND (x.kind = 'handler' AND x.type = u.type OR x.kind = 'stream' AND x.subject = u.subject)
     )
-    ORDER BY u.parked_at
     LIMIT $2::bigint
     FOR UPDATE OF u SKIP LOCKED
 ) free
