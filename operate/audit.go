@@ -67,6 +67,9 @@ const (
 	ActionDiscardWaiting     Action = "waiting.discard"
 	ActionPause              Action = "pause"
 	ActionResume             Action = "resume"
+	ActionFireTimeout        Action = "timeout.fire"
+	ActionMoveTimeout        Action = "timeout.move"
+	ActionDisarmTimeout      Action = "timeout.disarm"
 )
 
 // AuditEntry is one change: what a transaction of a method of Operator has changed, who made it, and why. It has no bodies of events.

@@ -22,8 +22,9 @@
 //	Streams and handlers          AcceptGap, ResetPosition, RetireHandler, Pause, Resume, Pauses
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
+//	Timeouts                      Timeouts, FireTimeout, MoveTimeout, DisarmTimeout
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
-//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
+//	Reports                       EventStatus, SubjectStatus, Backlog, Usage
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now
@@ -49,6 +50,6 @@
 // # Errors
 //
 // A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
-// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer or ErrUnknownStream where there is nothing to report or to
+// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer, ErrUnknownTimeout or ErrUnknownStream where there is nothing to report or to
 // change.
 package operate

@@ -39,6 +39,7 @@ func newRoot() *cobra.Command {
 		newResendCommand(),
 		newResumeCommand(),
 		newSagaCommand(),
+		newTimeoutsCommand(),
 		newTopicsCommand(),
 		newVersionCommand(),
 		newWhyCommand(),
