@@ -28,11 +28,15 @@ func TestReportsReadByIndex(t *testing.T) {
 		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
 		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
 		"CausedTransitions": {"k", uuid.NewString()},
-		"TimeoutsNext":      {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
+		"MoveTimeout":       {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
+		"Audit":    {"maria", "", "", nil, nil, nil, 0, false, 10},
+		"Pausable": {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
+		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil},
+		"TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
-	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on installation", "Seq Scan on pg_namespace"}
-	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL, schema) {
+	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on pause", "Seq Scan on installation", "Seq Scan on pg_namespace"}
+	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL, schema) {
 		values, ok := args[name]
 		if !ok {
 			if !strings.Contains(name, "Rejected") && name != "Resend" {
