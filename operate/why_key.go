@@ -35,7 +35,9 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0
 			w.streamEvents(m, &status)
 			newest = append(newest, newestOf(m, key, status.Events)...)
-			w.parkedOf(m, status.Parked)
+			if err := w.parkedOf(ctx, s, m, key, status.Parked); err != nil {
+				return err
+			}
 			for _, v := range sagas {
 				w.saga(m, v)
 			}
@@ -110,19 +112,20 @@ func (w *inquiry) streamEvents(m *member, status *SubjectStatus) {
 }
 
 // parkedOf adds parked events, and a verdict for the first of each stream and consumer.
-func (w *inquiry) parkedOf(m *member, list []ParkedInStream) {
-	behind := map[string]int{}
-	key := func(p ParkedInStream) string { return p.Consumer + "\x00" + p.Source + "\x00" + p.Topic }
-	for _, p := range list {
-		behind[key(p)]++
-	}
+func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject string, list []ParkedInStream) error {
 	seen := map[string]bool{}
 	for _, p := range list {
-		if seen[key(p)] {
+		stream := p.Consumer + "\x00" + p.Source + "\x00" + p.Topic
+		if seen[stream] {
 			continue
 		}
-		seen[key(p)] = true
-		held := heldText(behind[key(p)] - 1)
+		seen[stream] = true
+		behind := 0 // the list may end before the stream does
+		err := s.tx.QueryRow(ctx, s.sql.Get("ParkedBehind"), p.Consumer, p.Source, p.Topic, subject, p.Sequence, MaxCount).Scan(&behind)
+		if err != nil {
+			return fmt.Errorf("parked events behind %s: %w", p.EventID, err)
+		}
+		held := heldText(behind)
 		w.x.Timeline = append(w.x.Timeline, Entry{
 			At: p.At, Service: m.service, EventID: p.EventID, Problem: true,
 			Text: fmt.Sprintf("%s: %s parked (%s)%s%s", p.Consumer, p.Type, parkedWord(p.Reason), errorText(p.LastError), held),
@@ -148,6 +151,7 @@ func (w *inquiry) parkedOf(m *member, list []ParkedInStream) {
 		}
 		w.verdicts = append(w.verdicts, v)
 	}
+	return nil
 }
 
 func parkedWord(s HandlingState) string {

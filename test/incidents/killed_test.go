@@ -1,0 +1,5 @@
+package incidents
+
+const envPublisher = "INCIDENTS_PUBLISHER"
+
+func publishUntilKilled() {}
