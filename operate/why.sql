@@ -43,6 +43,10 @@ WHERE t.topic IS NOT NULL OR i.event_id IS NOT NULL OR p.event_id IS NOT NULL
 ORDER BY c.name
 LIMIT $7::bigint
 
+-- name: ServiceRuns
+-- Whether a process of the service runs: one of them holds the lease of the outbox's sweep.
+SELECT EXISTS (SELECT FROM {schema}.lease WHERE name = 'outbox sweep' AND expires_at > clock_timestamp())
+
 -- name: ParkedBehind
 -- How many events of a stream are parked behind one; counts at most $6.
 SELECT pg_catalog.count(*) FROM (

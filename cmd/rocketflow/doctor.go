@@ -75,6 +75,7 @@ ROCKETMQ_SECRET_KEY and ROCKETMQ_TLS_…, as for services.`,
 	flags.DurationVar(&f.expect.MaxTransaction, "max-transaction", 5*time.Minute, "how long a transaction may take: outbox.Config.MaxTransaction")
 	flags.DurationVar(&f.expect.TimerHorizon, "timer-horizon", 71*time.Hour, "how far ahead timers are set: rocketmq.Config.TimerHorizon")
 	flags.DurationVar(&f.expect.MaxAway, "max-away", 24*time.Hour, "how long a consumer may be stopped without losing events")
+	flags.DurationVar(&f.expect.MaxIdleSaga, "max-idle-saga", 7*24*time.Hour, "how long a saga without a deadline may stay in one state")
 	return cmd
 }
 

@@ -21,8 +21,10 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
@@ -67,9 +69,13 @@ type world struct {
 // orders is the topic of the orders.
 var orders = []broker.Topic{{Name: "orders", Queues: 2}}
 
-func newWorld(t *testing.T, config ...rocketflowtest.Config) *world {
+func newWorld(t *testing.T, config rocketflowtest.Config) *world {
 	t.Helper()
-	w := &world{Env: rocketflowtest.New(t, config...), t: t}
+	config.Configure = func(c rocketflowfx.Config) rocketflowfx.Config {
+		c.RocketMQ.Transport = rocketmq.Own // it reads on at once after messages that the broker has deleted
+		return c
+	}
+	w := &world{Env: rocketflowtest.New(t, config), t: t}
 	w.shop = w.Start(rocketflowfx.Config{Service: "shop", Topics: orders})
 	return w
 }
@@ -134,7 +140,7 @@ func (w *world) schemas() (flags string) {
 	return flags
 }
 
-// shows runs a command and fails the test unless its first screen has all parts. It returns that screen.
+// shows runs a command and fails the test unless its first screen has all parts. It returns all that the command prints.
 func (w *world) shows(line string, parts ...string) string {
 	w.t.Helper()
 	out, _ := w.shell(line) // a finding is an exit code
@@ -146,10 +152,10 @@ func (w *world) shows(line string, parts ...string) string {
 			w.t.Errorf("the first screen of `%s` doesn't say %q", line, part)
 		}
 	}
-	return first
+	return out
 }
 
-// mends executes the command of a screen that begins with these words, as it is printed.
+// mends executes the first command that begins with these words among what was shown, as it is printed.
 func (w *world) mends(shown, words string) {
 	w.t.Helper()
 	_, rest, found := strings.Cut(shown, words)
@@ -160,7 +166,9 @@ func (w *world) mends(shown, words string) {
 	command := words + rest
 	var out string
 	var err error
-	if isSQL(command) {
+	if words := strings.Fields(command); words[0] == "mqadmin" { // which is Java; updateBrokerConfig -b BROKER -k NAME -v VALUE
+		w.set(words[5], words[7])
+	} else if isSQL(command) {
 		_, err = w.shop.Pool.Exec(w.t.Context(), command, pgx.QueryExecModeSimpleProtocol)
 	} else {
 		out, err = w.shell(command)
@@ -173,6 +181,50 @@ func (w *world) mends(shown, words string) {
 
 func isSQL(command string) bool {
 	return strings.HasPrefix(command, "GRANT ") || strings.HasPrefix(command, "SELECT ")
+}
+
+// reconciled fails the test unless all is handled and nothing is missing.
+func (w *world) reconciled() {
+	w.t.Helper()
+	var out string
+	poll.Until(w.t, "all events to be handled", func() bool {
+		var err error
+		out, err = w.shell("rocketflow reconcile" + w.schemas())
+		return err == nil && strings.Contains(out, " 0 waiting, 0 missing")
+	})
+	w.t.Logf("%s", out)
+}
+
+// exec executes a statement as an administrator who looks at shop's tables.
+func (w *world) exec(sql string) {
+	w.t.Helper()
+	if _, err := w.shop.Pool.Exec(w.t.Context(), sql); err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// set changes a setting of the broker, as mqadmin updateBrokerConfig does.
+func (w *world) set(name, value string) {
+	w.t.Helper()
+	conn, err := remoting.Dial(w.t.Context(), w.Broker().BrokerAddr(), remoting.Credentials{}, nil)
+	if err == nil {
+		defer conn.Close()
+		_, err = conn.Call(w.t.Context(), &remoting.Command{Code: remoting.UpdateBrokerConfig, Body: []byte(name + "=" + value + "\n")})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// client returns a connection to the broker that ends with the test.
+func (w *world) client() *rocketmq.Client {
+	w.t.Helper()
+	client, err := rocketmq.Open(w.t.Context(), rocketmq.Config{NameServers: []string{w.Broker().Addr()}, Service: "shop", Transport: rocketmq.Own})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = client.Close(context.Background()) })
+	return client
 }
 
 // handlesAll waits until billing has handled so many events.
