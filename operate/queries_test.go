@@ -27,7 +27,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10},
 		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
 		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
-		"CausedTransitions": {"k", uuid.NewString()}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {},
+		"CausedTransitions": {"k", uuid.NewString()}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {}, "RunningSagas": {10, 10},
 		"TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
