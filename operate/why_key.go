@@ -78,7 +78,7 @@ func newestOf(m *member, subject string, events []StreamEvent) (list []explained
 		if stream := e.Source + "\x00" + e.Topic; !seen[stream] {
 			seen[stream] = true
 			list = append(list, explained{publisher: m, EventStatus: EventStatus{
-				ID: e.ID, Type: e.Type, Source: e.Source, Topic: e.Topic, Subject: subject, Sequence: e.Sequence, RecordedAt: e.RecordedAt,
+				ID: e.ID, Type: e.Type, Source: e.Source, Topic: e.Topic, Subject: subject, Sequence: e.Sequence, Previous: e.Previous, RecordedAt: e.RecordedAt,
 				InOutbox: true, AckedAt: e.AckedAt,
 			}})
 		}
@@ -147,7 +147,8 @@ func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject s
 		default:
 			v.State = VerdictStopped
 			v.For = fmt.Sprintf("sequence %d of its stream in %s", p.Previous, p.Consumer)
-			v.Because = "it has not come" + held
+			v.Because = fmt.Sprintf("it has not come: %s requests it from %s, which may not run, or not keep it any more%s", p.Consumer, p.Source, held)
+			v.Command = command("rocketflow", "redrive", "accept", "--consumer", p.Consumer, p.EventID.String(), "--schema", m.config.Schema)
 		}
 		w.verdicts = append(w.verdicts, v)
 	}

@@ -3,6 +3,7 @@ package incidents
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -139,6 +140,39 @@ func TestLostLastEvent(t *testing.T) {
 	w.mends(shown, "rocketflow reconcile --since")
 	w.handlesAll(2)
 	w.reconciled()
+}
+
+// The broker has lost an event of a stream and its publisher keeps it no longer, so that later events wait behind a gap.
+func TestGapThatNobodyCanFill(t *testing.T) {
+	t.Parallel()
+	config := rocketflowtest.Config{}
+	config.Broker.FlushInterval = time.Hour
+	w := newWorld(t, config)
+	w.startBilling()
+	w.publish("order.placed", "4711")
+	w.handlesAll(1)
+	w.Settle()
+	w.billing.Stop()
+	gone := w.publish("order.changed", "4711")
+	w.confirmed()
+	w.RestartBroker(rocketmqtest.LoseUnflushed)
+	w.exec("DELETE FROM outbox WHERE id = '" + gone.String() + "'")
+	w.billing.Start()
+	poll.Until(t, "the consumer to notice that its offsets are beyond the queues", func() bool {
+		positions, err := w.client().QueuePositions(t.Context(), "billing-bills", "orders")
+		return err == nil && !slices.ContainsFunc(positions, func(p broker.QueuePosition) bool { return p.Committed > p.End })
+	})
+	w.publish("order.changed", "4711")
+	poll.Until(t, "the event to be parked", func() bool {
+		var n int
+		err := w.billing.Pool.QueryRow(t.Context(), "SELECT count(*) FROM parked").Scan(&n)
+		return err == nil && n == 1
+	})
+	w.FastForward(2 * time.Hour)
+	w.shows(w.doctor(" --skip host-clock"), "consumer-parked", "1 event parked (gap)")
+	shown := w.shows("rocketflow why 4711"+w.schemas(), "stopped", "of its stream in bills", "it has not come")
+	w.mends(shown, "rocketflow redrive accept")
+	w.handlesAll(2)
 }
 
 // A process dies between its commit and the commit of its half message, and no other process of the service runs.
