@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -52,7 +53,7 @@ type Config struct {
 	// Defaults to false: these calls fail with broker.ErrUnavailable.
 	AwaitBroker bool
 
-	// Transport is how the client sends and consumes. Defaults to ClientGo.
+	// Transport is how the client sends and consumes. Defaults to Own.
 	Transport Transport
 
 	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
@@ -95,6 +96,8 @@ type Config struct {
 	// Clock is the clock by which Schedule and Cancel decide how far ahead an instant is. Brokers have clocks of their own, which
 	// should agree with it. Defaults to the machine's clock.
 	Clock rocketflow.Clock
+
+	lookUpHost func(ctx context.Context, host string) ([]string, error) // for tests; nil: the system's
 
 	jsonHeaders bool // for benchmarks: requests of the driver's own connections have JSON headers, also where brokers take binary ones
 }

@@ -72,7 +72,7 @@ func (f *systemFlags) with(ctx context.Context, fn func(ctx context.Context, y *
 		}
 		if client != nil {
 			for i, o := range found {
-				if found[i], err = operate.New(operate.Config{Pool: pool, Schema: o.Schema(), Broker: client}); err != nil {
+				if found[i], err = operate.New(operate.Config{Pool: pool, Schema: o.Schema(), Broker: client, Actor: osUser()}); err != nil {
 					return err
 				}
 			}

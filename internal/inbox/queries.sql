@@ -38,21 +38,35 @@ UPDATE {schema}.parked SET reason = 'gap', next_at = now()
 WHERE consumer = $1::text AND topic = $2::text AND type = $3::text AND reason = 'unhandled'
 
 -- name: WakeUnhandled
--- Events that wait for a handler that this process has are due: in a stream only the first one, or one whose predecessors were
--- handled.
+-- Events that wait for a handler that this process has are due, and those whose handler isn't recorded any more: they were parked beside
+-- a retirement. In a stream only the first one, or one whose predecessors were handled.
+WITH RECURSIVE waiting AS ( -- each topic and type by one step in the index, however many events wait
+    (SELECT u.topic, u.type FROM {schema}.parked u WHERE u.consumer = $1::text AND u.reason = 'unhandled' ORDER BY u.topic, u.type LIMIT 1)
+    UNION ALL
+    SELECT n.topic, n.type
+    FROM waiting w
+    CROSS JOIN LATERAL (
+        SELECT u.topic, u.type FROM {schema}.parked u
+        WHERE u.consumer = $1::text AND u.reason = 'unhandled' AND (u.topic, u.type) > (w.topic, w.type)
+        ORDER BY u.topic, u.type LIMIT 1
+    ) n
+)
 UPDATE {schema}.parked p SET reason = 'gap', next_at = now()
 FROM (
     SELECT u.consumer, u.source, u.event_id
-    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
+    FROM waiting k
     JOIN {schema}.parked u ON u.consumer = $1::text AND u.topic = k.topic AND u.type = k.type AND u.reason = 'unhandled'
-    WHERE u.sequence = 0 OR NOT EXISTS (
+    WHERE (
+        EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS own (topic, type) WHERE own.topic = k.topic AND own.type = k.type)
+        OR NOT EXISTS (SELECT FROM {schema}.consumer_handler h WHERE h.consumer = $1::text AND h.topic = k.topic AND h.type = k.type)
+    ) AND (u.sequence = 0 OR NOT EXISTS (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = u.consumer AND q.source = u.source AND q.topic = u.topic AND q.subject = u.subject
           AND q.sequence > 0 AND q.sequence < u.sequence
     ) OR EXISTS (
         SELECT FROM {schema}.position o
         WHERE o.consumer = u.consumer AND o.source = u.source AND o.topic = u.topic AND o.subject = u.subject AND o.sequence >= u.previous
-    )
+    ))
     LIMIT $4::bigint
     FOR UPDATE OF u SKIP LOCKED
 ) free
@@ -60,6 +74,32 @@ WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = fre
 
 -- name: Now
 SELECT clock_timestamp()
+
+-- name: Conditions
+-- The time, and what is paused.
+SELECT clock_timestamp(), ARRAY(SELECT ARRAY[kind, topic, type, subject] FROM {schema}.pause WHERE consumer = $1::text)
+
+-- name: Pauses
+SELECT kind, topic, type, subject, paused_at, actor, reason FROM {schema}.pause
+WHERE consumer = $1::text
+ORDER BY kind, topic, type, subject
+LIMIT $2::bigint
+
+-- name: WakePaused
+-- Events whose handler or stream is not paused any more are due. They were next in their streams when they were parked.
+UPDATE {schema}.parked p SET reason = 'retry', next_at = now()
+FROM (
+    SELECT u.consumer, u.source, u.event_id
+    FROM {schema}.parked u
+    WHERE u.consumer = $1::text AND u.reason = 'paused' AND NOT EXISTS (
+        SELECT FROM {schema}.pause x
+        WHERE x.consumer = u.consumer AND x.topic = u.topic
+          AND (x.kind = 'handler' AND x.type = u.type OR x.kind = 'stream' AND x.subject = u.subject)
+    )
+    LIMIT $2::bigint
+    FOR UPDATE OF u SKIP LOCKED
+) free
+WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
 
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
@@ -169,6 +209,7 @@ UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_inter
 FROM (
     SELECT source, event_id FROM {schema}.parked
     WHERE consumer = $1::text AND reason <> 'dead' AND next_at <= clock_timestamp()
+      AND NOT EXISTS (SELECT FROM {schema}.pause x WHERE x.consumer = $1::text AND x.kind = 'consumer')
     ORDER BY next_at LIMIT $2::bigint
     FOR UPDATE SKIP LOCKED
 ) due
@@ -202,7 +243,7 @@ WHERE p.consumer = $1::text AND p.reason IN ('retry', 'gap', 'busy') AND p.next_
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body
+       content_type, headers::text, body, edited
 FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0
 ORDER BY sequence LIMIT $5::bigint
@@ -212,7 +253,7 @@ FOR UPDATE
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body
+       content_type, headers::text, body, edited
 FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 FOR UPDATE
@@ -258,7 +299,7 @@ WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body
+       content_type, headers::text, body, edited
 FROM {schema}.parked
 WHERE (reason = 'dead') = $1::boolean
   AND ($2::text = '' OR consumer = $2::text) AND ($3::text IS NULL OR event_id = $3::text::uuid)
@@ -277,12 +318,12 @@ ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $7::bigint
 
 -- name: RetryFree
--- Retries the dead letters that no handler's transaction has locked, and returns the others: waiting for one while holding
--- locks of others could deadlock.
+-- Retries the dead letters that no handler's transaction has locked, and returns which, with their state before: waiting for one while
+-- holding locks of others could deadlock.
 WITH wanted AS (
     SELECT consumer, source, id::uuid AS event_id FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS w (consumer, source, id)
 ), free AS (
-    SELECT p.consumer, p.source, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
+    SELECT p.consumer, p.source, p.event_id, p.type, p.subject, p.attempts, p.last_error FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
     WHERE p.reason = 'dead'
     FOR UPDATE OF p SKIP LOCKED
 ), retried AS (
@@ -290,11 +331,54 @@ WITH wanted AS (
     FROM free
     WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
 )
-SELECT consumer, source, event_id::text FROM wanted EXCEPT SELECT consumer, source, event_id::text FROM free
+SELECT w.consumer, w.source, w.event_id::text, f.event_id IS NOT NULL, COALESCE(f.type, ''), COALESCE(f.subject, ''), COALESCE(f.attempts, 0),
+    COALESCE(f.last_error, '')
+FROM wanted w LEFT JOIN free f USING (consumer, source, event_id)
 
 -- name: RetryDead
-UPDATE {schema}.parked SET reason = 'retry', attempts = 0, next_at = now()
-WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason = 'dead'
+-- The same for one, which is waited for.
+WITH dead AS (
+    SELECT p.consumer, p.source, p.event_id, p.type, p.subject, p.attempts, p.last_error FROM {schema}.parked p
+    WHERE p.consumer = $1::text AND p.source = $2::text AND p.event_id = $3::text::uuid AND p.reason = 'dead'
+    FOR UPDATE OF p
+)
+UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
+FROM dead
+WHERE p.consumer = dead.consumer AND p.source = dead.source AND p.event_id = dead.event_id
+RETURNING p.consumer, p.source, p.event_id::text, true, dead.type, dead.subject, dead.attempts, dead.last_error
+
+-- name: KeepOriginal
+-- The content of a parked event before it is edited for the first time.
+INSERT INTO {schema}.edited_event (consumer, source, event_id, content_type, headers, body)
+SELECT consumer, source, event_id, content_type, headers, body FROM {schema}.parked
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND NOT edited
+ON CONFLICT (consumer, event_id, source) DO UPDATE SET
+    content_type = excluded.content_type, headers = excluded.headers, body = excluded.body, edited_at = clock_timestamp()
+
+-- name: EditDead
+UPDATE {schema}.parked
+SET content_type = $4::text, headers = $5::text::jsonb, body = $6::bytea, edited = true, reason = 'retry', attempts = 0, next_at = now()
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
+
+-- name: Originals
+SELECT consumer, source, content_type, headers::text, body, edited_at FROM {schema}.edited_event
+WHERE consumer = $1::text AND event_id = $2::text::uuid
+ORDER BY source
+
+-- name: ExpireOriginals
+DELETE FROM {schema}.edited_event
+WHERE ctid = ANY (ARRAY (
+    SELECT e.ctid FROM {schema}.edited_event e
+    WHERE e.edited_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8) AND NOT EXISTS (
+        SELECT FROM {schema}.parked p WHERE p.consumer = e.consumer AND p.event_id = e.event_id AND p.source = e.source
+    )
+    LIMIT $2::bigint
+))
+
+-- name: AttemptOf
+-- What became of an event that was parked; no row: it isn't any more.
+SELECT reason, attempts, last_error FROM {schema}.parked
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 
 -- name: AcceptGap
 -- Only for the first parked event of a stream: the predecessors of the others are parked.
@@ -307,8 +391,14 @@ WHERE p.consumer = $1::text AND p.event_id = $2::text::uuid AND p.reason = 'gap'
 )
 
 -- name: ResetPosition
-UPDATE {schema}.position SET sequence = $5::bigint
-WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+WITH old AS (
+    SELECT sequence FROM {schema}.position
+    WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+    FOR UPDATE
+)
+UPDATE {schema}.position p SET sequence = $5::bigint FROM old
+WHERE p.consumer = $1::text AND p.source = $2::text AND p.topic = $3::text AND p.subject = $4::text
+RETURNING old.sequence
 
 -- name: Retention
 -- The longest inbox retention of all consumers, at least $1, in seconds.
