@@ -25,6 +25,7 @@ const (
 // newRoot returns the command line. Each command is in a file of its name.
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
+		newConsoleCommand(),
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoServiceCommand(),
@@ -49,6 +50,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow doctor                                 # what is wrong, and what mends it
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
   rocketflow inspect event ID                       # what became of an event
+  rocketflow console                                # all of this in a browser
   rocketflow why ID                                 # what an event, an order or a saga waits for
   rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
