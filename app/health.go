@@ -40,6 +40,8 @@ type Report struct {
 	Problems []Problem       `json:"problems,omitempty"` // in the order of the parts' start
 	Backlog  Backlog         `json:"backlog"`            // zero if the database can't be reached
 	Rejected []RejectedTopic `json:"rejected_topics,omitempty"`
+	// Paused is what operators have paused, as this process has noticed it. It is no problem, and doesn't change Status.
+	Paused []handlers.Pause `json:"paused,omitempty"`
 }
 
 // Problem is one reason why a service is not ready, or degraded.
@@ -158,6 +160,7 @@ func (h *Health) Report(ctx context.Context) Report {
 		r.add(PartOutbox, printable.Errorf("the broker rejects events of topic %s: %s", t.Topic, reason))
 	}
 	r.add(PartConsumers, h.config.Router.Err())
+	r.Paused = h.config.Router.Paused()
 	return r
 }
 

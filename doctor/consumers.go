@@ -90,6 +90,14 @@ Mend: rocketflow redrive list shows the errors; rocketflow redrive accept lets a
 Mend: start the version that has the handler; or retire it, so that such events are skipped.`},
 		schema: consumerUnhandled,
 	},
+	{
+		Check: Check{Code: "consumer-paused", Group: Consumers, Severity: Warning,
+			Title: "Nothing is paused",
+			About: `An operator has paused a consumer, one of its handlers, or the streams of a subject. The events of a paused consumer wait at the broker, for fileReservedTime at most; those of a handler or a stream are parked in Postgres.
+
+Mend: resume it, once the reason for the pause is gone: rocketflow resume.`},
+		schema: consumerPaused,
+	},
 }
 
 // eachConsumer calls look for each consumer and broker, and returns its results, or fine if there are none.
@@ -381,8 +389,42 @@ func consumerParked(ctx context.Context, s *schema) []Result {
 	longest := s.database.x.config.Expect.MaxParked
 	return s.parked(ctx, "no event is parked for long", func(p operate.ParkedCount, age time.Duration) (Result, bool) {
 		return found(fmt.Sprintf("%s parked (%s), the oldest for %s", quantity(p.Events, "event"), p.Reason, about(age)), "at most "+about(longest),
-			fmt.Sprintf("rocketflow redrive waiting --consumer %s%s", shell(p.Consumer), s.flag())), p.Reason != operate.StateDead && p.Reason != operate.StateUnhandled && age > longest
+			fmt.Sprintf("rocketflow redrive waiting --consumer %s%s", shell(p.Consumer), s.flag())), p.Reason != operate.StateDead && p.Reason != operate.StateUnhandled && p.Reason != operate.StatePaused && age > longest
 	})
+}
+
+func consumerPaused(ctx context.Context, s *schema) (results []Result) {
+	type pause struct {
+		Consumer, Kind, Topic, Type, Subject string
+		Age                                  float64
+		Actor, Reason                        string
+		Held                                 int64
+	}
+	all, err := list[pause](ctx, s.database, s.sql, "Paused", maxCount, maxList)
+	if err != nil {
+		return one(s.cannot(err))
+	}
+	for _, p := range all {
+		what, flags := "the consumer is", ""
+		switch operate.PauseKind(p.Kind) {
+		case operate.PauseHandler:
+			what = fmt.Sprintf("the handler of type %s of topic %s (%s parked) is", p.Type, p.Topic, quantity(p.Held, "event"))
+			flags = " --topic " + shell(p.Topic) + " --type " + shell(p.Type)
+		case operate.PauseStream:
+			what = fmt.Sprintf("subject %s of topic %s (%s parked) is", p.Subject, p.Topic, quantity(p.Held, "event"))
+			flags = " --topic " + shell(p.Topic) + " --subject " + shell(p.Subject)
+		}
+		why := ""
+		if p.Reason != "" {
+			why = ": " + p.Reason
+		}
+		results = append(results, found(fmt.Sprintf("%s paused for %s, by %s%s", what, about(seconds(p.Age)), p.Actor, why), "not paused",
+			fmt.Sprintf("rocketflow resume --consumer %s%s%s", shell(p.Consumer), flags, s.flag())).about(fmt.Sprintf("consumer %s of %s", p.Consumer, s.subject())))
+	}
+	if len(results) == 0 {
+		return one(ok("nothing is paused"))
+	}
+	return results
 }
 
 func consumerUnhandled(ctx context.Context, s *schema) (results []Result) {

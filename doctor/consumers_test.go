@@ -123,6 +123,20 @@ func init() {
 			},
 			unknown: (*world).poor,
 		},
+		"consumer-paused": {
+			finding: func(w *world) {
+				w.database()
+				w.consumer("billing", "orders")
+				w.exec("INSERT INTO pause (consumer, kind, topic, type, subject, paused_at, actor, reason) VALUES ('billing', 'handler', 'orders', 'order.placed', '', clock_timestamp() - interval '2 hours', 'maria', 'the bank is away')")
+				w.park("paused", time.Minute)
+			}, says: "the handler of type order.placed of topic orders (1 event parked) is paused for 2h0m0s, by maria: the bank is away",
+			mends: "rocketflow resume --consumer billing --topic orders --type order.placed",
+			ok: func(w *world) {
+				w.database()
+				w.consumer("billing", "orders")
+			},
+			unknown: (*world).poor,
+		},
 		"consumer-unhandled": {
 			finding: func(w *world) {
 				w.database()

@@ -231,6 +231,19 @@ GROUP BY c.name, w.topic, w.type
 ORDER BY c.name, w.topic, w.type
 LIMIT $2::bigint
 
+-- name: Paused
+-- What operators have paused. Counts at most $1 parked events of each.
+SELECT p.consumer, p.kind, p.topic, p.type, p.subject, EXTRACT(epoch FROM clock_timestamp() - p.paused_at)::float8, p.actor, p.reason,
+    (SELECT pg_catalog.count(*) FROM (
+        SELECT FROM {schema}.parked e
+        WHERE e.consumer = p.consumer AND e.reason = 'paused' AND e.topic = p.topic
+          AND (p.kind = 'handler' AND e.type = p.type OR p.kind = 'stream' AND e.subject = p.subject)
+        LIMIT $1::bigint
+    ) held)
+FROM {schema}.pause p
+ORDER BY p.consumer, p.kind, p.topic, p.type, p.subject
+LIMIT $2::bigint
+
 -- name: FailedWaiting
 -- The failed and expired events of sagas, of the oldest $1.
 SELECT w.saga, w.status, pg_catalog.count(*), pg_catalog.min(w.key)

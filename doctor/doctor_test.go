@@ -196,12 +196,12 @@ func TestStatementsReadByIndex(t *testing.T) {
 	pool, schema := testdb.Migrated(t)
 	args := map[string][]any{
 		"Schemas": {5}, "Consumers": {5}, "LeaseHeld": {"x"}, "FarthestTimeout": {5}, "PublishedTopics": {5}, "TimeoutTopics": {5}, "Rejected": {5, 5},
-		"IdleSagas": {1.5, 5, 5}, "SagaVersions": {5}, "Unhandled": {5, 5}, "FailedWaiting": {5, 5}, "Sessions": {5}, "Connections": {"x"},
+		"IdleSagas": {1.5, 5, 5}, "SagaVersions": {5}, "Unhandled": {5, 5}, "Paused": {5, 5}, "FailedWaiting": {5, 5}, "Sessions": {5}, "Connections": {"x"},
 		"PreparedTransactions": {5}, "MayCreate": {"x"}, "MissingRights": {"x", "postgres", []string{"x"}, 5}, "WithoutAutovacuum": {"x", 5},
 		"Partitions": {"x", []string{"x"}}, "DefaultPartitions": {5}, "HasStatement": {"x"},
 	}
 	// One row, or a table that holds few, or a read that ends at a limit, or at the first row.
-	small := []string{"installation", "consumer ", "lease", "outbox_rejected_topic", "outbox_retention", "outbox_default", "outbox_ack_default", "inbox_default", "pg_"}
+	small := []string{"installation", "consumer ", "lease", "pause ", "outbox_rejected_topic", "outbox_retention", "outbox_default", "outbox_ack_default", "inbox_default", "pg_"}
 	for name, query := range queries.Parse(doctorSQL, schema) {
 		err := pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(t.Context(), "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"); err != nil {

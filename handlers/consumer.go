@@ -33,8 +33,9 @@ type consumer struct {
 
 	queue    *queue
 	requests *missingRequester
-	retries  atomic.Int64  // parked events that the queue or a lane has
-	wake     chan struct{} // to findDue; buffered
+	retries  atomic.Int64                 // parked events that the queue or a lane has
+	pauses   atomic.Pointer[inbox.Pauses] // as findDue has seen them last; nil: not yet
+	wake     chan struct{}                // to findDue; buffered
 
 	finding  background.Group // loops that find due events, request missing ones and end the waits of early ones; stops first
 	lanes    sync.WaitGroup   // they end when the queue is closed
@@ -186,6 +187,7 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 		case <-c.ended:
 			return errStopped
 		case <-ctx.Done():
+			c.queue.withdraw(it)
 			return ctx.Err()
 		case <-ticker.C:
 		}

@@ -17,6 +17,7 @@ const (
 	run                           // call its handler
 	skip                          // settle it without a handler: none is recorded, or it is older than the consumer's beginning
 	unhandled                     // park it for a process that has its handler
+	paused                        // park it until its handler or its stream is resumed
 	duplicate                     // settle it: it was handled before
 	alreadyParked                 // settle the delivery: the event is parked
 	behind                        // park it: an earlier event of its stream is parked
@@ -58,6 +59,7 @@ type conditions struct {
 	born              time.Time     // when the consumer first read the topic
 	handled           bool          // this process has a handler
 	recorded          bool          // some process has one
+	paused            bool          // an operator has paused the handler or the stream
 }
 
 // decide decides about an event. It is a pure function.
@@ -90,7 +92,7 @@ func decideWaiting(s situation, r conditions) decision {
 		return decideDelivered(e, s.position, r)
 	}
 	d := decideParked(e, s.row.Reason, s.position, r, s.row.Waited)
-	if s.follows && (d == early || d == tooOld || d == unhandled) {
+	if s.follows && (d == early || d == tooOld || d == unhandled || d == paused) {
 		return undecided // it becomes due by itself, and is then the first of a turn
 	}
 	return d
@@ -101,9 +103,9 @@ func decideUnordered(s situation, r conditions) decision {
 	e := s.event
 	d := r.handler(e)
 	switch {
-	case !inbox.UsesInbox(e), d == skip, d == unhandled && s.entry == nil:
+	case !inbox.UsesInbox(e), d == skip, (d == unhandled || d == paused && !r.handled) && s.entry == nil:
 		return d
-	case d == run && s.row == nil && r.expired(e):
+	case (d == run || d == paused) && s.row == nil && r.expired(e):
 		return tooOld
 	case s.entry == nil && s.failure != nil:
 		return run
@@ -147,7 +149,7 @@ func decideParked(e rocketflow.Event, reason inbox.Reason, at inbox.Position, r 
 	case at.PassedOver(e.Sequence), e.Sequence <= at.Last:
 		// It is parked, so it was not handled: only the turn that takes its row handles a parked event.
 		return tooLate
-	case reason == inbox.Retry:
+	case reason == inbox.Retry, reason == inbox.Paused:
 		return r.handler(e) // an earlier turn decided that its predecessors were handled
 	}
 	d := decideInTurn(e, at, r)
@@ -180,12 +182,14 @@ func (r conditions) handler(e rocketflow.Event) decision {
 	switch {
 	case r.beforeBeginning(e):
 		return skip
+	case !r.handled && !r.recorded:
+		return skip
+	case r.paused:
+		return paused
 	case r.handled:
 		return run
-	case r.recorded:
-		return unhandled
 	}
-	return skip
+	return unhandled
 }
 
 // beforeBeginning reports whether e was recorded before the consumer's beginning. It is false for the event of a timeout,

@@ -24,6 +24,7 @@ func TestDecisions(t *testing.T) {
 		parked             inbox.Reason
 		waited             time.Duration
 		unhandled, unknown bool // its handler is recorded and not here; none is recorded
+		paused             bool
 		begin, born        time.Time
 		want               decision
 	}{
@@ -61,12 +62,23 @@ func TestDecisions(t *testing.T) {
 		{name: "moved to Postgres beside a copy that was handled", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Busy, want: duplicate},
 		{name: "parked and older than the consumer", sequence: at(0), previous: at(-2 * time.Hour), parked: inbox.Gap, born: now.Add(-time.Hour), want: early},
 		{name: "adopted", sequence: at(0), previous: at(-2 * time.Hour), parked: inbox.Gap, born: now.Add(-time.Hour), waited: time.Minute, want: run},
+		{name: "paused", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, paused: true, want: paused},
+		{name: "paused, its handler elsewhere", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, paused: true, unhandled: true, want: paused},
+		{name: "paused, without a handler", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, paused: true, unknown: true, want: skip},
+		{name: "paused, before the beginning", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, paused: true, begin: now, want: skip},
+		{name: "paused, behind a gap", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, paused: true, want: early},
+		{name: "paused, behind a paused one", sequence: 14, previous: 12, at: inbox.Position{Last: 10, Head: 12, HeadPrevious: 10}, paused: true, want: behind},
+		{name: "paused, again", sequence: 10, previous: 9, at: inbox.Position{Last: 10}, paused: true, want: duplicate},
+		{name: "paused, to be tried again", sequence: 12, previous: 11, at: inbox.Position{Last: 10}, parked: inbox.Retry, paused: true, want: paused},
+		{name: "paused, its gap filled", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Gap, paused: true, want: paused},
+		{name: "paused, the position moved past it", sequence: 12, previous: 11, at: inbox.Position{Last: 14}, parked: inbox.Paused, want: tooLate},
+		{name: "resumed", sequence: 12, previous: 10, at: inbox.Position{Last: 10}, parked: inbox.Paused, want: run},
 		{name: "never adopted", sequence: at(0), previous: at(-time.Minute), parked: inbox.Gap, born: now.Add(-time.Hour), waited: time.Hour, want: early},
 	} {
 		e := rocketflow.Event{ID: id, Sequence: c.sequence, Previous: c.previous, Time: now.Add(-time.Minute)}
 		r := conditions{
 			now: now, maxAhead: time.Hour, adoptAfter: time.Minute, positionRetention: 30 * 24 * time.Hour, begin: c.begin, born: c.born,
-			handled: !c.unhandled && !c.unknown, recorded: !c.unknown,
+			handled: !c.unhandled && !c.unknown, recorded: !c.unknown, paused: c.paused,
 		}
 		in := situation{event: e, position: c.at}
 		if c.parked != "" {

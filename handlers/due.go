@@ -19,6 +19,8 @@ const (
 	takenMargin = 10 * time.Second
 	// busyRecheck is the pause before a due event behind a slow handler is taken again.
 	busyRecheck = 5 * time.Second
+	// pausedRecheck is the longest pause of findDue while something of the consumer is paused, so that a resume is noticed soon.
+	pausedRecheck = 500 * time.Millisecond
 )
 
 // maxRetries is how many parked events the queue and the lanes may have at a time.
@@ -29,8 +31,9 @@ func (c *consumer) maxRetries() int { return 4 * c.opts.Lanes }
 // claim expires.
 func (c *consumer) findDue(stopping, ctx context.Context) {
 	var checked time.Time
+	var resumed resumption
 	background.Loop{Clock: c.cfg.Clock, Wake: c.wake}.Run(stopping, func(context.Context) time.Duration {
-		pause, err := c.takeDue(ctx)
+		pause, err := c.takeDue(ctx, &resumed)
 		if now := c.now(); err == nil && now.Sub(checked) > strandedInterval {
 			checked = now
 			err = c.wakeStranded(ctx)
@@ -47,19 +50,23 @@ func (c *consumer) findDue(stopping, ctx context.Context) {
 }
 
 // takeDue takes due events and returns how long to pause after it.
-func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
+func (c *consumer) takeDue(ctx context.Context, resumed *resumption) (time.Duration, error) {
 	free := c.maxRetries() - int(c.retries.Load())
-	if free <= 0 {
+	if free <= 0 && !c.queue.isPaused() {
 		return maxPause, nil // a lane that is done with one signals earlier
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	taken, pause, err := c.store.TakeDue(ctx, lazytx.On(c.cfg.Pool), c.routes(), free, c.opts.Timeout+unresponsiveAfter+takenMargin, maxPause)
+	now := c.now()
+	found, err := c.store.TakeDue(ctx, lazytx.On(c.cfg.Pool), inbox.Look{
+		Routes: c.routes(), Limit: max(free, 0), TakenFor: c.opts.Timeout + unresponsiveAfter + takenMargin, Longest: maxPause,
+		Resumed: resumed.looks(now),
+	})
 	if err != nil {
 		return 0, err
 	}
-	due := make([]parkedKey, len(taken))
-	for i, d := range taken {
+	due := make([]parkedKey, len(found.Due))
+	for i, d := range found.Due {
 		due[i] = parkedKey{source: d.Stream.Source, id: d.ID, keyed: d.Sequence > 0 || d.Timeout, subject: d.Stream.Subject}
 		if d.Sequence > 0 {
 			due[i].stream = d.Stream
@@ -68,10 +75,17 @@ func (c *consumer) takeDue(ctx context.Context) (time.Duration, error) {
 	if err := c.giveDue(ctx, due); err != nil {
 		return 0, err
 	}
-	if len(due) == 0 {
-		pause = max(pause, minPause) // the due events are locked by another process
+	resumed.note(now, c.notePauses(found.Pauses), found.More, c.opts.Timeout+unresponsiveAfter+takenMargin)
+	switch pause := found.Next; {
+	case found.Pauses.All():
+		return pausedRecheck, nil
+	case free <= 0:
+		return maxPause, nil
+	case len(due) == 0: // the due events are locked by another process
+		return min(max(pause, minPause), c.longestPause(found)), nil
+	default:
+		return min(pause, c.longestPause(found)), nil
 	}
-	return pause, nil
 }
 
 // giveDue gives due events to the queue. Those whose group has been busy for long are put back, as they would take the room of

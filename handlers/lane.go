@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rocketflow/rocketflow"
@@ -74,6 +75,10 @@ func (l *lane) deliver(ctx context.Context, items []*item, held map[*group]bool)
 			}
 		case ctx.Err() != nil:
 			l.giveUp(items, err)
+			return
+		case errors.Is(err, errPaused):
+			l.holdAll()
+			l.queue.giveBack(items...)
 			return
 		case n == 1:
 			chunk[0].alone, chunk[0].failure = true, l.opts.Retry.outcome(err)
@@ -156,6 +161,9 @@ func (l *lane) retry(ctx context.Context, k parkedKey) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTime)
 		defer cancel()
 		_ = l.putBack(ctx, []parkedKey{k}, 0)
+	case errors.Is(err, errPaused):
+		l.holdAll()
+		_ = l.putBack(ctx, []parkedKey{k}, 0)
 	case err != nil && (t.failed != nil || len(t.ran) > 0):
 		_ = l.dueTurn(k, l.opts.Retry.outcome(err)).execute(ctx) // if ctx ends first, it is due again later
 	case err != nil:
@@ -175,7 +183,7 @@ func (l *lane) follow(ctx context.Context, k parkedKey) {
 		}
 		t := l.followersTurn(k, limit)
 		switch err := t.execute(ctx); {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, errPaused):
 			return
 		case err != nil:
 			failed := t.index(t.failed)

@@ -42,6 +42,8 @@ type Listener struct {
 	Panicked func(PanickedInfo)
 	// Unresponsive is called when a handler has ignored the end of its context and was abandoned.
 	Unresponsive func(UnresponsiveInfo)
+	// Paused is called once after the start, and whenever what is paused of a consumer has changed.
+	Paused func(PausedInfo)
 	// Stalled is called when Postgres can't be used, or the outbox accepts no events. The router tries again by itself.
 	Stalled func(StalledInfo)
 }
@@ -89,7 +91,7 @@ type MissingRequestedInfo struct {
 // ParkedInfo is the argument of Listener.Parked.
 type ParkedInfo struct {
 	EventInfo
-	Reason   Reason        // Retry, Gap, Busy or Unhandled
+	Reason   Reason        // Retry, Gap, Busy, Unhandled or Paused
 	Attempts int           // failed so far
 	After    time.Duration // until the next attempt or check; negative: none is planned, another event or an operator wakes it
 	Err      error         // nil for a gap
@@ -121,6 +123,12 @@ type PanickedInfo struct {
 	Stack []byte
 }
 
+// PausedInfo is the argument of Listener.Paused.
+type PausedInfo struct {
+	Consumer string
+	Pauses   []Pause // all of the consumer; none: nothing is paused any more
+}
+
 // StalledInfo is the argument of Listener.Stalled.
 type StalledInfo struct {
 	Consumer string
@@ -148,6 +156,7 @@ func (l *Listener) withDefaults() *Listener {
 	listen.Default(&full.Dead)
 	listen.Default(&full.Panicked)
 	listen.Default(&full.Unresponsive)
+	listen.Default(&full.Paused)
 	listen.Default(&full.Stalled)
 	return &full
 }
@@ -173,6 +182,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	guard.Listen(r, "Listener.Dead", &own.Dead)
 	guard.Listen(r, "Listener.Panicked", &own.Panicked)
 	guard.Listen(r, "Listener.Unresponsive", &own.Unresponsive)
+	guard.Listen(r, "Listener.Paused", &own.Paused)
 	guard.Listen(r, "Listener.Stalled", &own.Stalled)
 	return own.withDefaults()
 }
@@ -196,6 +206,7 @@ func Tee(listeners ...*Listener) *Listener {
 		listen.Tee(&all.Dead, l.Dead)
 		listen.Tee(&all.Panicked, l.Panicked)
 		listen.Tee(&all.Unresponsive, l.Unresponsive)
+		listen.Tee(&all.Paused, l.Paused)
 		listen.Tee(&all.Stalled, l.Stalled)
 	}
 	return &all

@@ -12,4 +12,7 @@ const (
 	keyError    = "error"
 	keyStack    = "stack"
 	keyRunning  = "running_for"
+	keyPaused   = "paused"
+	keyBy       = "by"
+	keyReason   = "reason"
 )

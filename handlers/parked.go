@@ -25,6 +25,8 @@ const (
 	Busy = Reason(inbox.Busy)
 	// Unhandled is the reason of an event whose handler is recorded, but missing in the processes that received the event.
 	Unhandled = Reason(inbox.Unhandled)
+	// Paused is the reason of an event that came while an operator had paused its handler or its stream.
+	Paused = Reason(inbox.Paused)
 	// DeadLetter is the reason of an event that is not tried again: it waits for an operator.
 	DeadLetter = Reason(inbox.DeadLetter)
 )

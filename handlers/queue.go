@@ -57,6 +57,7 @@ type queue struct {
 	waiting int // deliveries in ready groups
 	lanes   int
 	closed  bool
+	paused  bool // take returns nothing: the consumer is paused
 }
 
 func newQueue(lanes int) *queue {
@@ -147,7 +148,7 @@ func (q *queue) enqueue(g *group) {
 func (q *queue) take(limit int) (w work, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.ready) == 0 && !q.closed {
+	for (len(q.ready) == 0 || q.paused) && !q.closed {
 		q.changed.Wait()
 	}
 	if q.closed {
@@ -173,6 +174,42 @@ func (q *queue) take(limit int) (w work, ok bool) {
 		g.items = slices.Clone(g.items[n:])
 	}
 	return w, true
+}
+
+// pause makes take wait, or ends that.
+func (q *queue) pause(paused bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.paused != paused {
+		q.paused = paused
+		q.changed.Broadcast()
+	}
+}
+
+func (q *queue) isPaused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.paused
+}
+
+// withdraw removes a delivery that no lane has begun: the broker has taken it back.
+func (q *queue) withdraw(it *item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g := it.group
+	i := slices.Index(g.items, it)
+	if i < 0 {
+		return
+	}
+	g.items = slices.Delete(g.items, i, i+1)
+	if g.queued {
+		q.waiting--
+	}
+	if g.queued && len(g.items) == 0 && len(g.due) == 0 {
+		g.queued = false
+		q.ready = slices.DeleteFunc(q.ready, func(other *group) bool { return other == g })
+	}
+	q.settle(g)
 }
 
 // giveBack returns items that a turn has not settled to the queue.

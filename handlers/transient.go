@@ -92,6 +92,8 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 	var pgErr *pgconn.PgError
 	fromHandler, fromPostgres := errors.As(err, &own), errors.As(err, &pgErr)
 	switch {
+	case errors.Is(err, errPaused):
+		return false
 	case errors.Is(err, rocketflow.ErrBackpressure):
 		return true
 	case fromHandler && own.late: // the passed deadline closed the connection

@@ -20,6 +20,7 @@ var (
 	errTooOld     = errors.New("too old to be checked for duplication")
 	errTooLate    = errors.New("came after its followers had been accepted without it")
 	errConflict   = errors.New("another event with other content has the same source and id, or the same place in the stream")
+	errPaused     = errors.New("the consumer is paused")
 	errSuperseded = errors.New("its stream has gone on without it: an event after it is linked to one before it, as after a failover of its publisher's database that lost commits")
 )
 
@@ -63,6 +64,9 @@ const (
 //
 // A turn of a single event whose handler has failed before (failure) doesn't call it again, but records the outcome.
 //
+// A turn reads in its transaction what is paused, after it has locked the streams: no handler is called in a turn that begins after a
+// pause has committed. If the whole consumer is paused, execute returns errPaused, and nothing has happened.
+//
 // It ends early, and commits what ran, when the consumer stops and when its time is up; the decision about the events that
 // are left is undecided.
 type turn struct {
@@ -74,6 +78,7 @@ type turn struct {
 	candidates []*candidate
 
 	now          time.Time
+	pauses       inbox.Pauses
 	streams      []*inbox.LockedStream
 	forked       map[*inbox.LockedStream]bool // streams that went past parked events in this turn
 	recorded     map[inbox.Route]bool         // routes without a handler here that other processes have recorded
@@ -187,7 +192,7 @@ func (t *turn) conditions(e rocketflow.Event) conditions {
 	return conditions{
 		now: t.now, maxAhead: t.cfg.MaxAhead, inboxRetention: t.cfg.InboxRetention, positionRetention: t.cfg.PositionRetention,
 		adoptAfter: t.opts.AdoptAfter, begin: topic.Begin, born: topic.Born,
-		handled: t.handler(e) != nil, recorded: t.recorded[routeOf(e)],
+		handled: t.handler(e) != nil, recorded: t.recorded[routeOf(e)], paused: t.failure == nil && t.pauses.Hold(e),
 	}
 }
 
@@ -264,6 +269,12 @@ func (t *turn) parking(c *candidate) *inbox.Parking {
 	case unhandled:
 		err := fmt.Errorf("no process that met it has the handler of %s on topic %s", cmp.Or(e.Type, "messages without a tag"), e.Topic)
 		return &inbox.Parking{Reason: inbox.Unhandled, Attempts: c.failures(), After: inbox.UntilWoken, Err: err}
+	case paused:
+		p := &inbox.Parking{Reason: inbox.Paused, Attempts: c.failures(), After: inbox.UntilWoken}
+		if c.row != nil {
+			p.Err = c.row.Err()
+		}
+		return p
 	case tooOld:
 		return dead(errTooOld)
 	case tooLate:

@@ -15,7 +15,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	t.recorded, t.entries, t.parkedBefore, t.toRun = map[inbox.Route]bool{}, map[inbox.Key]inbox.Entry{}, map[inbox.Key]bool{}, map[inbox.Key]bool{}
 	t.forked = map[*inbox.LockedStream]bool{}
 	var q pgx.Batch
-	t.store.QueueNow(&q, &t.now)
+	t.store.QueueConditions(&q, &t.now, &t.pauses)
 	if t.source != delivered {
 		return t.loadParked(ctx, tx, &q)
 	}
@@ -53,11 +53,18 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 	if err := t.store.Lock(ctx, tx, t.streams, &q); err != nil {
 		return err
 	}
+	if t.holds() {
+		return errPaused
+	}
 	if err := t.lookBehindHeads(ctx, tx); err != nil {
 		return err
 	}
 	return t.lookForHandled(ctx, tx)
 }
+
+// holds reports whether the turn may not go on because the whole consumer is paused. The outcome of a handler that has run is recorded
+// all the same.
+func (t *turn) holds() bool { return t.failure == nil && t.pauses.All() }
 
 // entersInbox reports whether the turn inserts a row of the inbox for an event: its handler runs in this turn unless there is one,
 // or a failure discards the event.
@@ -147,6 +154,9 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	}
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)
+	}
+	if t.holds() {
+		return errPaused
 	}
 	return t.lookForHandled(ctx, tx)
 }

@@ -40,13 +40,14 @@
 // # Metrics of handlers
 //
 //	rocketflow_handlers_events_total{consumer,outcome}                handled, duplicate, skipped, discarded, gap, parked,
-//	                                                                  unhandled, busy, retried, dead_letter
+//	                                                                  unhandled, busy, paused, retried, dead_letter
 //	rocketflow_handlers_missing_events_requests_total{consumer,outcome}  requests sent to publishers; ok, failed
 //	rocketflow_handlers_handler_duration_seconds{consumer,type}       histogram: calls of handlers
 //	rocketflow_handlers_latency_seconds{consumer}                     histogram: from recording to the handler's commit
 //	rocketflow_handlers_batch_events{consumer}                        histogram: events in one transaction of a lane
 //	rocketflow_handlers_panics_total{consumer}                        calls that panicked
 //	rocketflow_handlers_unresponsive_total{consumer,type}             calls abandoned: they ignored the end of their context
+//	rocketflow_handlers_paused{consumer,kind}                         gauge: what operators have paused; consumer, handler, stream
 //	rocketflow_handlers_stalls_total{consumer}                        times that PostgreSQL could not be used
 //
 // # Metrics of timeouts and sagas

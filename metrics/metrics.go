@@ -257,11 +257,15 @@ func (m *Metrics) Handlers() *handlers.Listener {
 	panics := m.counter("handlers", "panics_total", "Calls of handlers that panicked.", "consumer")
 	unresponsive := m.counter("handlers", "unresponsive_total", "Calls of handlers that were abandoned because they did not return after their context had ended.", "consumer", "type")
 	requests := m.counter("handlers", "missing_events_requests_total", "Missing-events requests sent to publishers.", "consumer", "outcome")
+	paused := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: "handlers", Name: "paused", Help: "Things of a consumer that operators have paused, by kind.",
+	}, []string{"consumer", "kind"})
+	m.registry.MustRegister(paused)
 	stalls := m.counter("handlers", "stalls_total", "Times that a lane waited because PostgreSQL could not be used.", "consumer")
 	count := func(outcome string) func(handlers.EventInfo) {
 		return func(i handlers.EventInfo) { events.WithLabelValues(i.Consumer, outcome).Inc() }
 	}
-	unhandled, busy := count("unhandled"), count("busy")
+	unhandled, busy, held := count("unhandled"), count("busy"), count("paused")
 	duplicate, skipped, discarded, gap, parked, retried, dead := count("duplicate"), count("skipped"), count("discarded"), count("gap"), count("parked"), count("retried"), count("dead_letter")
 	return &handlers.Listener{
 		Committed: func(i handlers.BatchInfo) { batch.WithLabelValues(i.Consumer).Observe(float64(len(i.Events))) },
@@ -283,6 +287,8 @@ func (m *Metrics) Handlers() *handlers.Listener {
 				unhandled(i.EventInfo)
 			case handlers.Busy:
 				busy(i.EventInfo)
+			case handlers.Paused:
+				held(i.EventInfo)
 			default:
 				parked(i.EventInfo)
 			}
@@ -291,7 +297,16 @@ func (m *Metrics) Handlers() *handlers.Listener {
 		Dead:         func(i handlers.FailureInfo) { dead(i.EventInfo) },
 		Unresponsive: func(i handlers.UnresponsiveInfo) { unresponsive.WithLabelValues(i.Consumer, i.Event.Type).Inc() },
 		Panicked:     func(i handlers.PanickedInfo) { panics.WithLabelValues(i.Consumer).Inc() },
-		Stalled:      func(i handlers.StalledInfo) { stalls.WithLabelValues(i.Consumer).Inc() },
+		Paused: func(i handlers.PausedInfo) {
+			number := map[handlers.PauseKind]float64{handlers.PausedConsumer: 0, handlers.PausedHandler: 0, handlers.PausedStream: 0}
+			for _, p := range i.Pauses {
+				number[p.Kind]++
+			}
+			for kind, n := range number {
+				paused.WithLabelValues(i.Consumer, string(kind)).Set(n)
+			}
+		},
+		Stalled: func(i handlers.StalledInfo) { stalls.WithLabelValues(i.Consumer).Inc() },
 	}
 }
 

@@ -59,6 +59,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	h.MissingRequested(handlers.MissingRequestedInfo{Consumer: "billing"})
 	h.Panicked(handlers.PanickedInfo{EventInfo: info})
 	h.Unresponsive(handlers.UnresponsiveInfo{EventInfo: info})
+	h.Paused(handlers.PausedInfo{Consumer: "billing", Pauses: []handlers.Pause{{Kind: handlers.PausedConsumer}}})
 	h.Stalled(handlers.StalledInfo{Consumer: "billing"})
 
 	m.Timeout().Fired(timeout.Info{Late: time.Millisecond})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // ErrNoGap says that an event isn't the first parked event of its stream, or doesn't wait for its predecessor.
@@ -33,18 +34,18 @@ type ParkedEvent struct {
 
 // ParkedFilter selects parked events or dead letters. An event is selected if it matches all fields that are set.
 type ParkedFilter struct {
-	Consumer string
-	EventID  uuid.UUID
-	Source   string
-	Topic    string
-	Type     string
-	Subject  string
-	Error    string // a kind of errors: DeadLetterGroup.Error
+	Consumer string    `json:"consumer,omitempty"`
+	EventID  uuid.UUID `json:"event_id,omitzero"`
+	Source   string    `json:"source,omitempty"`
+	Topic    string    `json:"topic,omitempty"`
+	Type     string    `json:"type,omitempty"`
+	Subject  string    `json:"subject,omitempty"`
+	Error    string    `json:"error,omitempty"` // a kind of errors: DeadLetterGroup.Error
 	// All selects the events of all consumers. A change requires either All or one of the fields above.
-	All bool
+	All bool `json:"all,omitempty"`
 	// Limit is the maximum number of events; those that were parked first are selected first. Defaults to DefaultLimit for
 	// a list and to no limit for a change.
-	Limit int
+	Limit int `json:"limit,omitempty"`
 }
 
 func (f ParkedFilter) checkChange() error {
@@ -91,17 +92,67 @@ func (o *Operator) RetryDeadLetters(ctx context.Context, f ParkedFilter) (n int,
 	if err := f.checkChange(); err != nil {
 		return 0, err
 	}
+	op, err := o.operation(ctx, ActionRetryDeadLetters, f)
+	if err != nil {
+		return 0, err
+	}
 	letters, err := o.inbox.DeadKeys(ctx, o.db(), f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
 	for page := range slices.Chunk(letters, retryPage) {
-		done, err := o.inbox.RetryDead(ctx, o.db(), page)
+		done, err := op.retry(ctx, page)
 		if n += done; err != nil {
 			return n, fmt.Errorf("retry dead letters: %w", err)
 		}
 	}
 	return n, nil
+}
+
+// retry makes dead letters due, and returns how many; with an error, how many before that. Those that a handler's transaction has
+// locked come last, one by one, and are waited for.
+func (op *operation) retry(ctx context.Context, letters []inbox.DeadLetterKey) (n int, err error) {
+	var locked []inbox.DeadLetterKey
+	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+		var retried []inbox.RetriedLetter
+		retried, locked, err = op.inbox.RetryFree(ctx, tx, letters)
+		c = retriedLetters(retried)
+		n = c.n
+		return c, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, k := range locked {
+		done := 0
+		err := op.inTx(ctx, func(tx pgx.Tx) (changed, error) {
+			retried, err := op.inbox.RetryLocked(ctx, tx, k)
+			c := retriedLetters(retried)
+			done = c.n
+			return c, err
+		})
+		if err != nil {
+			return n, err
+		}
+		n += done
+	}
+	return n, nil
+}
+
+// retriedLetters is the audit of dead letters that were made due.
+func retriedLetters(list []inbox.RetriedLetter) (c changed) {
+	var before []parkedState
+	for _, l := range list {
+		c.add(l.EventID)
+		if len(before) < maxStates {
+			before = append(before, parkedState{
+				Consumer: l.Consumer, EventID: l.EventID, Type: l.Type, Subject: l.Subject, Reason: StateDead, Attempts: l.Attempts,
+				LastError: printable.Cut(l.LastError, maxAuditError),
+			})
+		}
+	}
+	c.before, c.after = before, map[string]any{"reason": StateRetry, "attempts": 0}
+	return c
 }
 
 // DiscardDeadLetters records dead letters as handled although they had no effect, deletes them, and returns how many; with an
@@ -111,15 +162,22 @@ func (o *Operator) DiscardDeadLetters(ctx context.Context, f ParkedFilter) (n in
 	if err := f.checkChange(); err != nil {
 		return 0, err
 	}
+	op, err := o.operation(ctx, ActionDiscardDeadLetters, f)
+	if err != nil {
+		return 0, err
+	}
 	letters, err := o.inbox.List(ctx, o.db(), true, f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
 	for _, l := range letters {
 		discarded := false
-		err := o.inTx(ctx, func(tx pgx.Tx) (err error) {
-			discarded, err = o.inbox.Consumer(l.Consumer).DiscardDead(ctx, tx, l.Event)
-			return err
+		err := op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+			if discarded, err = o.inbox.Consumer(l.Consumer).DiscardDead(ctx, tx, l.Event); err == nil && discarded {
+				c.add(l.Event.ID.String())
+				c.before = stateOf(l)
+			}
+			return c, err
 		})
 		if err != nil {
 			return n, fmt.Errorf("discard dead letter %s: %w", l.Event.ID, err)
@@ -135,12 +193,29 @@ func (o *Operator) DiscardDeadLetters(ctx context.Context, f ParkedFilter) (n in
 // again. If the predecessor comes after all, it becomes a dead letter that no event waits for. The error matches ErrNoGap if
 // the event isn't the first parked event of its stream, or waits for something else.
 func (o *Operator) AcceptGap(ctx context.Context, consumer string, event uuid.UUID) error {
-	accepted, err := o.inbox.Consumer(consumer).AcceptGap(ctx, o.db(), event)
-	if err == nil && !accepted {
-		err = ErrNoGap
+	op, err := o.operation(ctx, ActionAcceptGap, ParkedFilter{Consumer: consumer, EventID: event})
+	if err != nil {
+		return err
 	}
+	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+		accepted, err := o.inbox.Consumer(consumer).AcceptGap(ctx, tx, event)
+		if err == nil && !accepted {
+			err = ErrNoGap
+		}
+		c.add(event.String())
+		c.before, c.after = map[string]any{"reason": StateGap}, map[string]any{"reason": StateRetry}
+		return c, err
+	})
 	if err != nil {
 		return fmt.Errorf("accept the gap before event %s: %w", event, err)
 	}
 	return nil
+}
+
+// stateOf is the state of a parked event in the audit.
+func stateOf(r *inbox.Record) parkedState {
+	return parkedState{
+		Consumer: r.Consumer, EventID: r.Event.ID.String(), Type: r.Event.Type, Subject: r.Event.Subject, Reason: HandlingState(r.Reason),
+		Attempts: r.Attempts, LastError: printable.Cut(r.LastError, maxAuditError),
+	}
 }

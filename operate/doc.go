@@ -19,13 +19,18 @@
 // A method whose name is a noun reports, and one whose name begins with a verb changes something.
 //
 //	Dead letters, parked events   DeadLetters, RetryDeadLetters, DiscardDeadLetters, ParkedEvents
-//	Streams and handlers          AcceptGap, ResetPosition, RetireHandler
+//	Streams and handlers          AcceptGap, ResetPosition, RetireHandler, Pause, Resume, Pauses
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
+//	Timeouts                      Timeouts, FireTimeout, MoveTimeout, DisarmTimeout
 //	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
-//	Reports                       EventStatus, SubjectStatus, Timeouts, Backlog, Usage
+//	Reports                       EventStatus, SubjectStatus, Backlog, Usage
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
+//	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now
+//
+// Each change is recorded in the audit, in the transaction that makes it: who (WithActor, Config.Actor), when, what was selected, how many
+// things were changed, their first ids, and their state before and after. Config.OnAudit gets each entry. Bodies of events are never in it.
 //
 // A Reconciler compares continuously what was published with what is handled; app.Config.Reconcile runs one in a service.
 //
@@ -45,6 +50,6 @@
 // # Errors
 //
 // A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
-// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler or ErrUnknownStream where there is nothing to report or to
+// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer, ErrUnknownTimeout or ErrUnknownStream where there is nothing to report or to
 // change.
 package operate

@@ -69,6 +69,7 @@ const (
 	StateRetry     HandlingState = "retry"     // parked until its next attempt
 	StateGap       HandlingState = "gap"       // parked until an event before it is handled
 	StateBusy      HandlingState = "busy"      // parked until the handler of its stream, which takes long, has returned
+	StatePaused    HandlingState = "paused"    // parked until an operator resumes its handler or its stream: see Resume
 	StateUnhandled HandlingState = "unhandled" // parked until a process with its handler takes it: see RetireHandler
 	StateDead      HandlingState = "dead"      // a dead letter
 	StateNotSeen   HandlingState = "not_seen"  // not received; or not ordered, and the consumer has no handler for it

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/outbox"
 )
 
 // examplePool returns a pool that doesn't connect before it is used.
@@ -154,4 +156,35 @@ func ExampleParkedEvent() {
 	//   "last_error": "no such article",
 	//   "parked_at": "2026-01-31T08:00:00Z"
 	// }
+}
+
+// AuditRecorded is the event that tells other systems of a change that an operator has made.
+type AuditRecorded struct{ operate.AuditEntry }
+
+// EventMeta implements rocketflow.Payload.
+func (a AuditRecorded) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "audit", Type: "audit.recorded", Subject: a.Actor}
+}
+
+// Each change of an operator is published as an event, in the transaction of the change.
+func ExampleConfig_onAudit() {
+	open := func(pool *pgxpool.Pool, box *outbox.Outbox) (*operate.Operator, error) {
+		return operate.New(operate.Config{
+			Pool: pool, Schema: "order_rocketflow", Actor: "nightly job",
+			OnAudit: func(ctx context.Context, tx pgx.Tx, e operate.AuditEntry) error {
+				return box.Join(tx).Publish(ctx, AuditRecorded{e})
+			},
+		})
+	}
+	_ = open
+}
+
+// A change is made in the name of a person, with a reason.
+func ExampleWithActor() {
+	retry := func(ctx context.Context, operator *operate.Operator) error {
+		ctx = operate.WithActor(ctx, operate.Actor{Name: "maria@example.com", Reason: "the bank's gateway is back"})
+		_, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing"})
+		return err
+	}
+	_ = retry
 }

@@ -24,7 +24,7 @@ var operateSQL string
 // allSQL is every statement of the package.
 func allSQL() string {
 	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL +
-		overviewSQL + eventPageSQL + parkedPageSQL + sagaPageSQL
+		auditSQL + pauseSQL + overviewSQL + eventPageSQL + parkedPageSQL + sagaPageSQL
 }
 
 const (
@@ -55,6 +55,11 @@ type Config struct {
 	Broker Sender
 	// ResendRate is the maximum number of events that Resend sends per second. Defaults to 500.
 	ResendRate float64
+	// Actor is the name of who makes changes, in the audit, for contexts without one of WithActor. Defaults to the role of Postgres.
+	Actor string
+	// OnAudit is called for each entry of the audit, in the transaction that makes the change and has written the entry: to publish
+	// the entry as an event, for example. If it returns an error, the change is rolled back. Defaults to none.
+	OnAudit func(ctx context.Context, tx pgx.Tx, e AuditEntry) error
 }
 
 func (c Config) withDefaults() Config {

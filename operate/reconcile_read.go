@@ -65,7 +65,16 @@ func (r *reconciling) loadSubscribers(ctx context.Context, m *member) error {
 			v.total = ConsumerReconciliation{Service: m.service, Schema: m.config.Schema, Consumer: v.key.consumer, Group: v.group}
 			return err
 		}, maxRows)
+		if err != nil {
+			return err
+		}
+		paused, err := s.pauses(ctx, "", 0)
 		for i := range list {
+			for _, p := range paused {
+				if p.Consumer == list[i].key.consumer {
+					list[i].total.Paused = append(list[i].total.Paused, p)
+				}
+			}
 			r.subscribers = append(r.subscribers, &list[i])
 		}
 		return err

@@ -48,10 +48,12 @@ type ConsumerReconciliation struct {
 	Skipped  int    `json:"skipped"` // passed over by a stream that went on without them
 	// Parked counts by reason, dead letters included.
 	Parked map[HandlingState]int `json:"parked,omitempty"`
-	Owed   int                   `json:"owed"`    // the broker has not confirmed them yet
-	Unread int                   `json:"unread"`  // in a queue that the consumer has not read so far
-	Never  bool                  `json:"never"`   // its group has never read the topic: it was never started
-	Lost   int                   `json:"missing"` // missing: the broker has lost them, or the consumer's record of them
+	Owed   int                   `json:"owed"` // the broker has not confirmed them yet
+	// Paused is what an operator has paused of the consumer. Events of a paused consumer are unread.
+	Paused []Pause `json:"paused,omitempty"`
+	Unread int     `json:"unread"`  // in a queue that the consumer has not read so far
+	Never  bool    `json:"never"`   // its group has never read the topic: it was never started
+	Lost   int     `json:"missing"` // missing: the broker has lost them, or the consumer's record of them
 	// Unknown counts events that are unread or missing: the broker was not asked, or did not answer.
 	Unknown int       `json:"unknown"`
 	Oldest  time.Time `json:"oldest,omitzero"` // when the oldest that is not handled was recorded

@@ -54,16 +54,16 @@ type RejectedTopic struct {
 
 // RejectedFilter selects rejected events. An event is selected if it matches all fields that are set.
 type RejectedFilter struct {
-	EventID uuid.UUID
-	Source  string
-	Topic   string
-	Type    string
-	Subject string
+	EventID uuid.UUID `json:"event_id,omitzero"`
+	Source  string    `json:"source,omitempty"`
+	Topic   string    `json:"topic,omitempty"`
+	Type    string    `json:"type,omitempty"`
+	Subject string    `json:"subject,omitempty"`
 	// All selects every rejected event. A change requires either All or one of the fields above.
-	All bool
+	All bool `json:"all,omitempty"`
 	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
 	// limit for a change.
-	Limit int
+	Limit int `json:"limit,omitempty"`
 }
 
 func (f RejectedFilter) checkChange() error {
@@ -114,7 +114,7 @@ func (o *Operator) RejectedTopics(ctx context.Context) ([]RejectedTopic, error) 
 // RetryRejected makes rejected events due: the next sweep sends them again. Of a rejected topic one event is tried first. It
 // returns how many events it made due; with an error, how many before that.
 func (o *Operator) RetryRejected(ctx context.Context, f RejectedFilter) (int, error) {
-	return o.changeRejected(ctx, f, "retry", func(ctx context.Context, tx pgx.Tx, ids []string) error {
+	return o.changeRejected(ctx, f, ActionRetryRejected, nil, func(ctx context.Context, tx pgx.Tx, ids []string) error {
 		_, err := tx.Exec(ctx, o.sql.Get("RetryRejected"), ids)
 		return err
 	})
@@ -130,7 +130,7 @@ func (o *Operator) RetryRejected(ctx context.Context, f RejectedFilter) (int, er
 // sending at the same moment may still be delivered unchanged.
 func (o *Operator) DiscardRejected(ctx context.Context, f RejectedFilter, reason string) (int, error) {
 	reason = printable.Text(cmp.Or(reason, "discarded by an operator"), maxReason)
-	return o.changeRejected(ctx, f, "discard", func(ctx context.Context, tx pgx.Tx, ids []string) error {
+	return o.changeRejected(ctx, f, ActionDiscardRejected, map[string]string{"type": DiscardedType, "reason": reason}, func(ctx context.Context, tx pgx.Tx, ids []string) error {
 		_, err := tx.Exec(ctx, o.sql.Get("DiscardRejected"), ids, reason, DiscardedType)
 		return err
 	})
@@ -147,7 +147,7 @@ func (o *Operator) RedirectRejected(ctx context.Context, f RejectedFilter, topic
 	if err := wire.Validate(rocketflow.Event{Topic: topic, Type: DiscardedType}); err != nil {
 		return 0, err
 	}
-	return o.changeRejected(ctx, f, "redirect", func(ctx context.Context, tx pgx.Tx, ids []string) error {
+	return o.changeRejected(ctx, f, ActionRedirectRejected, map[string]string{"topic": topic}, func(ctx context.Context, tx pgx.Tx, ids []string) error {
 		for _, id := range ids {
 			replacement, err := uuid.NewV7()
 			if err != nil {
@@ -163,14 +163,19 @@ func (o *Operator) RedirectRejected(ctx context.Context, f RejectedFilter, topic
 
 // changeRejected calls fn with pages of the events that f selects now, each in a transaction, locked and in the order of
 // streams.
-func (o *Operator) changeRejected(ctx context.Context, f RejectedFilter, what string, fn func(ctx context.Context, tx pgx.Tx, ids []string) error) (n int, err error) {
+func (o *Operator) changeRejected(ctx context.Context, f RejectedFilter, action Action, after any, fn func(ctx context.Context, tx pgx.Tx, ids []string) error) (n int, err error) {
 	if err := f.checkChange(); err != nil {
+		return 0, err
+	}
+	op, err := o.operation(ctx, action, f)
+	if err != nil {
 		return 0, err
 	}
 	list, err := o.rejectedEvents(ctx, f, changeLimit(f.Limit))
 	if err != nil {
 		return 0, err
 	}
+	byID := map[string]RejectedEvent{}
 	slices.SortStableFunc(list, func(a, b RejectedEvent) int {
 		x, y := a.Event, b.Event
 		return cmp.Or(cmp.Compare(x.Source, y.Source), cmp.Compare(x.Subject, y.Subject), cmp.Compare(x.Sequence, y.Sequence))
@@ -179,21 +184,36 @@ func (o *Operator) changeRejected(ctx context.Context, f RejectedFilter, what st
 		ids := make([]string, len(page))
 		for i, e := range page {
 			ids[i] = e.Event.ID.String()
+			byID[ids[i]] = e
 		}
-		err := o.inTx(ctx, func(tx pgx.Tx) error {
+		err := op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
 			rows, err := tx.Query(ctx, o.sql.Get("LockRejected"), ids)
 			if err != nil {
-				return err
+				return c, err
 			}
 			if ids, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-				return err
+				return c, err
 			}
-			return fn(ctx, tx, ids)
+			var before []rejectedState
+			for _, id := range ids[:min(len(ids), maxStates)] {
+				r := byID[id]
+				before = append(before, rejectedState{id, r.Event.Topic, r.Event.Type, r.Event.Subject, printable.Cut(r.Reason, maxAuditError)})
+			}
+			return changed{n: len(ids), ids: ids, before: before, after: after}, fn(ctx, tx, ids)
 		})
 		if err != nil {
-			return n, fmt.Errorf("%s rejected events: %w", what, err)
+			return n, fmt.Errorf("change rejected events (%s): %w", action, err)
 		}
 		n += len(ids)
 	}
 	return n, nil
+}
+
+// rejectedState is the state of a rejected event in the audit.
+type rejectedState struct {
+	EventID string `json:"event_id"`
+	Topic   string `json:"topic"`
+	Type    string `json:"type"`
+	Subject string `json:"subject,omitempty"`
+	Reason  string `json:"reason"`
 }

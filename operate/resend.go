@@ -3,6 +3,7 @@ package operate
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/installation"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/internal/wire"
@@ -21,23 +23,24 @@ import (
 var resendSQL string
 
 const (
-	resendPage  = 50      // rows that are read at once
-	resendBytes = 1 << 20 // a page ends with the event that reaches so many bytes of bodies
+	resendPage  = 50               // rows that are read at once
+	auditTime   = 10 * time.Second // for the entry of the audit after the last event
+	resendBytes = 1 << 20          // a page ends with the event that reaches so many bytes of bodies
 )
 
 // ResendFilter selects events of the outbox. An event is selected if it matches all fields that are set.
 type ResendFilter struct {
-	IDs     []uuid.UUID // of the events
-	Source  string
-	Topic   string
-	Type    string
-	Subject string
-	Since   time.Time // recorded at Since or later
-	Until   time.Time // recorded before Until
+	IDs     []uuid.UUID `json:"ids,omitempty"` // of the events
+	Source  string      `json:"source,omitempty"`
+	Topic   string      `json:"topic,omitempty"`
+	Type    string      `json:"type,omitempty"`
+	Subject string      `json:"subject,omitempty"`
+	Since   time.Time   `json:"since,omitzero"` // recorded at Since or later
+	Until   time.Time   `json:"until,omitzero"` // recorded before Until
 	// All selects every event that the outbox keeps. Resend requires either All or one of the fields above.
-	All bool
+	All bool `json:"all,omitempty"`
 	// Limit is the maximum number of events; the oldest are selected first. Defaults to no limit.
-	Limit int
+	Limit int `json:"limit,omitempty"`
 }
 
 func (f ResendFilter) check() error {
@@ -56,6 +59,9 @@ func (f ResendFilter) check() error {
 // request missing events of a stream by themselves, but can't notice that the last event of a stream, or one that is not
 // ordered, is missing. A consumer that has handled an event recognizes the second copy as a duplicate; if its record of that
 // has expired (handlers.Config.InboxRetention), the copy becomes a dead letter.
+//
+// The audit has two entries of it, as sending isn't part of a transaction: one is written before the first event is sent, and one
+// after the last, with the number.
 func (o *Operator) Resend(ctx context.Context, f ResendFilter) (sent int, err error) {
 	if o.config.Broker == nil {
 		return 0, valid.Field("operate.Config.Broker", "missing: Resend sends to it")
@@ -67,6 +73,31 @@ func (o *Operator) Resend(ctx context.Context, f ResendFilter) (sent int, err er
 	if err != nil {
 		return 0, fmt.Errorf("resend: %w", err)
 	}
+	selected := f
+	selected.IDs = selected.IDs[:min(len(selected.IDs), MaxAuditIDs)]
+	op, err := o.operation(ctx, ActionResend, selected)
+	if err != nil {
+		return 0, err
+	}
+	note := func(ctx context.Context, c changed) error {
+		return op.inTx(ctx, func(pgx.Tx) (changed, error) { return c, nil })
+	}
+	if err := note(ctx, changed{record: true, after: map[string]any{"state": "begun"}}); err != nil {
+		return 0, fmt.Errorf("resend: %w", err)
+	}
+	var done changed
+	defer func() {
+		state := map[string]any{"state": "ended"}
+		if err != nil {
+			state["error"] = printable.Text(err.Error(), maxReason)
+		}
+		done.after, done.record = state, true
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
+		defer cancel()
+		if e := note(ctx, done); e != nil {
+			err = errors.Join(err, fmt.Errorf("resend: %w", e))
+		}
+	}()
 	limiter := rate.NewLimiter(rate.Limit(o.config.ResendRate), max(1, int(o.config.ResendRate/10)))
 	for after := uuid.Nil; ; {
 		limit := resendPage
@@ -86,6 +117,7 @@ func (o *Operator) Resend(ctx context.Context, f ResendFilter) (sent int, err er
 				return sent, fmt.Errorf("resend event %s: %w", e.ID, err)
 			}
 			sent++
+			done.add(e.ID.String())
 			size += len(e.Body)
 			after = e.ID
 		}

@@ -21,7 +21,9 @@ var (
 
 // Handler identifies a handler of a consumer. An empty Type is that of messages without a tag (handlers.Untagged).
 type Handler struct {
-	Consumer, Topic, Type string
+	Consumer string `json:"consumer"`
+	Topic    string `json:"topic"`
+	Type     string `json:"type"`
 }
 
 func (h Handler) check() error {
@@ -42,13 +44,17 @@ func (o *Operator) RetireHandler(ctx context.Context, h Handler) (waited int, er
 	if err := h.check(); err != nil {
 		return 0, err
 	}
-	err = o.inTx(ctx, func(tx pgx.Tx) error {
+	op, err := o.operation(ctx, ActionRetireHandler, h)
+	if err != nil {
+		return 0, err
+	}
+	err = op.inTx(ctx, func(tx pgx.Tx) (changed, error) {
 		n, recorded, err := o.inbox.Consumer(h.Consumer).Retire(ctx, tx, inbox.Route{Topic: h.Topic, Type: h.Type})
 		waited = int(n)
 		if err == nil && !recorded && n == 0 {
 			err = ErrUnknownHandler
 		}
-		return err
+		return changed{n: waited, record: true, before: map[string]any{"registered": recorded}, after: map[string]any{"registered": false}}, err
 	})
 	if err != nil {
 		return 0, printable.Errorf("retire the handler of consumer %s for type %s on topic %s: %w", h.Consumer, h.Type, h.Topic, err)
@@ -64,12 +70,16 @@ func (o *Operator) ResetPosition(ctx context.Context, consumer string, s rocketf
 	if sequence < 0 {
 		return valid.Fieldf("sequence", "%d: want 0 or more", sequence)
 	}
-	err := o.inTx(ctx, func(tx pgx.Tx) error {
-		known, err := o.inbox.Consumer(consumer).ResetPosition(ctx, tx, s, sequence)
+	op, err := o.operation(ctx, ActionResetPosition, map[string]string{"consumer": consumer, "source": s.Source, "topic": s.Topic, "subject": s.Subject})
+	if err != nil {
+		return err
+	}
+	err = op.inTx(ctx, func(tx pgx.Tx) (changed, error) {
+		before, known, err := o.inbox.Consumer(consumer).ResetPosition(ctx, tx, s, sequence)
 		if err == nil && !known {
 			err = ErrUnknownStream
 		}
-		return err
+		return changed{n: 1, ids: []string{s.Subject}, before: map[string]int64{"sequence": before}, after: map[string]int64{"sequence": sequence}}, err
 	})
 	if err != nil {
 		return printable.Errorf("reset the position of consumer %s in stream %v: %w", consumer, s, err)

@@ -4,12 +4,14 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -44,17 +46,17 @@ type WaitingEvent struct {
 
 // WaitingFilter selects events that wait for sagas. An event is selected if it matches all fields that are set.
 type WaitingFilter struct {
-	IDs      []int64
-	Saga     string
-	Key      string
-	Statuses []WaitingStatus // one of them
-	EventID  uuid.UUID
-	After    int64 // those with a higher ID: the next page of a list
+	IDs      []int64         `json:"ids,omitempty"`
+	Saga     string          `json:"saga,omitempty"`
+	Key      string          `json:"key,omitempty"`
+	Statuses []WaitingStatus `json:"statuses,omitempty"` // one of them
+	EventID  uuid.UUID       `json:"event_id,omitzero"`
+	After    int64           `json:"after,omitempty"` // those with a higher ID: the next page of a list
 	// All selects every waiting event. A change requires either All or one of the fields above.
-	All bool
+	All bool `json:"all,omitempty"`
 	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
 	// limit for a change.
-	Limit int
+	Limit int `json:"limit,omitempty"`
 }
 
 func (f WaitingFilter) checkChange() error {
@@ -104,26 +106,57 @@ func (s snapshot) waitingEvents(ctx context.Context, f WaitingFilter) ([]Waiting
 // RetryWaiting makes engines apply waiting events again, with their attempts counted from 0 again, and returns how many. An
 // event that had expired waits as long as it did before, and at least one hour.
 func (o *Operator) RetryWaiting(ctx context.Context, f WaitingFilter) (int, error) {
-	return o.changeWaiting(ctx, f, "retry", "RetryWaiting")
+	return o.changeWaiting(ctx, f, ActionRetryWaiting, "RetryWaiting")
 }
 
 // DiscardWaiting deletes waiting events without applying them and returns how many. Events that wait behind them are
 // processed.
 func (o *Operator) DiscardWaiting(ctx context.Context, f WaitingFilter) (int, error) {
-	return o.changeWaiting(ctx, f, "discard", "DiscardWaiting")
+	return o.changeWaiting(ctx, f, ActionDiscardWaiting, "DiscardWaiting")
 }
 
-func (o *Operator) changeWaiting(ctx context.Context, f WaitingFilter, what, query string) (n int, err error) {
+func (o *Operator) changeWaiting(ctx context.Context, f WaitingFilter, action Action, query string) (n int, err error) {
 	if err := f.checkChange(); err != nil {
 		return 0, err
 	}
-	err = o.inTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, o.sql.Get(query), f.args(changeLimit(f.Limit))...)
-		n = int(tag.RowsAffected())
-		return err
+	selected := f
+	selected.IDs = selected.IDs[:min(len(selected.IDs), MaxAuditIDs)]
+	op, err := o.operation(ctx, action, selected)
+	if err != nil {
+		return 0, err
+	}
+	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+		rows, err := tx.Query(ctx, o.sql.Get(query), f.args(changeLimit(f.Limit))...)
+		if err != nil {
+			return c, err
+		}
+		var v waitingState
+		var before []waitingState
+		_, err = pgx.ForEachRow(rows, []any{&v.ID, &v.Saga, &v.Key, &v.EventID, &v.Type, &v.Status, &v.Attempts, &v.LastError}, func() error {
+			c.add(strconv.FormatInt(v.ID, 10))
+			if len(before) < maxStates {
+				v.LastError = printable.Cut(v.LastError, maxAuditError)
+				before = append(before, v)
+			}
+			return nil
+		})
+		c.before, n = before, c.n
+		return c, err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("%s waiting events: %w", what, err)
+		return 0, fmt.Errorf("change waiting events (%s): %w", action, err)
 	}
 	return n, nil
+}
+
+// waitingState is the state of a waiting event in the audit.
+type waitingState struct {
+	ID        int64         `json:"id"`
+	Saga      string        `json:"saga"`
+	Key       string        `json:"key"`
+	EventID   uuid.UUID     `json:"event_id"`
+	Type      string        `json:"type"`
+	Status    WaitingStatus `json:"status"`
+	Attempts  int           `json:"attempts"`
+	LastError string        `json:"last_error,omitempty"`
 }

@@ -11,7 +11,7 @@ ORDER BY id LIMIT $7::bigint
 -- name: RetryWaiting
 -- What had expired gets its time once more, and an hour at least.
 WITH selected AS MATERIALIZED (
-    SELECT id FROM {schema}.saga_waiting
+    SELECT id, saga, key, event_id, type, status, attempts, last_error FROM {schema}.saga_waiting
     WHERE ($1::text = '' OR saga = $1::text) AND ($2::text = '' OR key = $2::text)
       AND (pg_catalog.cardinality($3::text[]) = 0 OR status = ANY ($3::text[])) AND ($4::text = '' OR event_id = $4::text::uuid)
       AND id > $5::bigint AND (pg_catalog.cardinality($6::bigint[]) = 0 OR id = ANY ($6::bigint[]))
@@ -19,17 +19,18 @@ WITH selected AS MATERIALIZED (
     FOR UPDATE
 )
 UPDATE {schema}.saga_waiting w SET
-    status = CASE WHEN status IN ('failed', 'retry') THEN 'retry' ELSE 'waiting' END, attempts = 0, next_at = clock_timestamp(),
-    retry_at = '-infinity', expires_at = CASE WHEN status = 'expired'
-        THEN clock_timestamp() + GREATEST(expires_at - arrived_at, interval '1 hour') ELSE expires_at END,
+    status = CASE WHEN w.status IN ('failed', 'retry') THEN 'retry' ELSE 'waiting' END, attempts = 0, next_at = clock_timestamp(),
+    retry_at = '-infinity', expires_at = CASE WHEN w.status = 'expired'
+        THEN clock_timestamp() + GREATEST(w.expires_at - w.arrived_at, interval '1 hour') ELSE w.expires_at END,
     changed_at = clock_timestamp()
 FROM selected s
 WHERE w.id = s.id
+RETURNING s.id, s.saga, s.key, s.event_id, s.type, s.status, s.attempts, s.last_error
 
 -- name: DiscardWaiting
 -- Events that may have waited behind them are due.
 WITH selected AS MATERIALIZED (
-    SELECT id FROM {schema}.saga_waiting
+    SELECT id, saga, key, event_id, type, status, attempts, last_error FROM {schema}.saga_waiting
     WHERE ($1::text = '' OR saga = $1::text) AND ($2::text = '' OR key = $2::text)
       AND (pg_catalog.cardinality($3::text[]) = 0 OR status = ANY ($3::text[])) AND ($4::text = '' OR event_id = $4::text::uuid)
       AND id > $5::bigint AND (pg_catalog.cardinality($6::bigint[]) = 0 OR id = ANY ($6::bigint[]))
@@ -43,4 +44,4 @@ WITH selected AS MATERIALIZED (
     FROM (SELECT DISTINCT saga, key FROM gone) g
     WHERE w.saga = g.saga AND w.key = g.key AND w.status = 'waiting' AND w.id NOT IN (SELECT id FROM selected)
 )
-SELECT id FROM gone
+SELECT s.id, s.saga, s.key, s.event_id, s.type, s.status, s.attempts, s.last_error FROM gone JOIN selected s USING (id)

@@ -42,7 +42,7 @@ func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if x.Now, err = members[0].Now(ctx); err != nil {
 		return nil, err
 	}
-	w := &inquiry{System: y, members: members, x: x}
+	w := &inquiry{System: y, members: members, x: x, paused: map[string][]Pause{}}
 	if err := w.answer(ctx, id); err != nil {
 		return nil, printable.Errorf("explain %s: %w", id, err)
 	}
@@ -55,6 +55,7 @@ type inquiry struct {
 	members  []member
 	x        *Explanation
 	verdicts []Verdict
+	paused   map[string][]Pause // by schema
 }
 
 func (w *inquiry) answer(ctx context.Context, id string) error {
@@ -94,6 +95,9 @@ func (w *inquiry) look(ctx context.Context) error {
 			var inbox, position float64
 			err := s.tx.QueryRow(ctx, s.sql.Get("Horizon")).Scan(&oldest, &recorded, &inbox, &position)
 			p.OldestEvent = orZero(recorded)
+			if err == nil {
+				w.paused[m.config.Schema], err = s.pauses(ctx, "", 0)
+			}
 			p.InboxRetention, p.PositionRetention = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
 			return err
 		})

@@ -80,7 +80,19 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		})
 	}
 	open := func(v Verdict) { w.verdicts = append(w.verdicts, v) }
+	pause := w.pauseOf(m, c.Name, e.Topic, e.Type, e.Subject)
+	if pause != nil && c.Parked != nil && c.State != StateDead && (pause.Kind == PauseConsumer || c.State == StatePaused) {
+		add(c.Parked.At, true, "parked (%s), and %s%s", c.State, pause.since(), heldText(c.followed))
+		open(w.pausedVerdict(m, pause, heldText(c.followed)))
+		return nil
+	}
 	switch c.State {
+	case StatePaused:
+		add(c.Parked.At, true, "parked while its handler or its stream was paused%s", heldText(c.followed))
+		open(Verdict{
+			State: VerdictWaiting, For: "a process of " + c.Name, Since: c.Parked.At, Because: "it was paused, and is resumed: a process takes it within seconds",
+			Command: command("rocketflow", "redrive", "waiting", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+		})
 	case StateHandled:
 		w.handled(e, c, add)
 		done := Verdict{State: VerdictDone, What: c.Name + " of " + m.service + " has handled it", Since: c.HandledAt, rank: 5}
@@ -116,9 +128,26 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 	case StateGap, StateBusy:
 		w.behind(m, e, c, add)
 	default:
-		return w.notSeen(ctx, m, e, c, at, add)
+		return w.notSeen(ctx, m, e, c, at, pause, add)
 	}
 	return nil
+}
+
+// pauseOf returns the pause that holds an event in a consumer, that of the whole consumer first; nil: none does.
+func (w *inquiry) pauseOf(m *member, consumer, topic, eventType, subject string) *Pause {
+	list := w.paused[m.config.Schema] // the consumers' come first
+	if i := slices.IndexFunc(list, func(p Pause) bool { return p.holds(consumer, topic, eventType, subject) }); i >= 0 {
+		return &list[i]
+	}
+	return nil
+}
+
+// pausedVerdict says that something waits because of a pause. held says what is behind it.
+func (w *inquiry) pausedVerdict(m *member, p *Pause, held string) Verdict {
+	return Verdict{
+		State: VerdictStopped, For: fmt.Sprintf("an operator to resume %v", p.PauseTarget), Since: p.Since, Because: "it is " + p.since() + held,
+		Command: p.resumeCommand(m.config.Schema),
+	}
 }
 
 // afterEvent is the place in the time line of an entry without a time of its own.
@@ -193,6 +222,9 @@ func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, 
 		v.For = "event " + head.EventID.String() + " of its stream"
 		v.Because = fmt.Sprintf("that one is %s in %s%s%s", headState(head.Reason), c.Name, attemptsText(c.head.Attempts), errorText(c.head.LastError))
 		v.Command = command("rocketflow", "why", head.EventID.String())
+		if head.Reason == StatePaused {
+			v.State = VerdictStopped
+		}
 		if head.Reason == StateDead {
 			v.State = VerdictStopped
 			v.Command = command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", head.EventID.String(), "--schema", schema)
@@ -219,6 +251,8 @@ func headState(s HandlingState) string {
 		return "waiting for its next attempt"
 	case StateGap:
 		return "waiting for an earlier one"
+	case StatePaused:
+		return "held by a pause"
 	}
 	return string(s)
 }
@@ -231,7 +265,7 @@ func errorText(text string) string {
 }
 
 // notSeen explains an event of which a consumer has recorded nothing, by what the broker says.
-func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader, at brokerAnswer, add func(time.Time, bool, string, ...any)) error {
+func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader, at brokerAnswer, pause *Pause, add func(time.Time, bool, string, ...any)) error {
 	switch {
 	case e.Topic == "" || e.TimeoutName != "" || e.publisher == nil || !e.InOutbox:
 		return nil
@@ -263,6 +297,11 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 	}
 	if before && (state == brokerLost || state == brokerPassed) {
 		add(time.Time{}, false, "has no record of it: it was published before the consumer had a handler of %s", e.Type)
+		return nil
+	}
+	if pause != nil && (state == brokerUnknown || state == brokerUnread) {
+		add(time.Time{}, true, "has recorded nothing of it, and %s", pause.since())
+		w.verdicts = append(w.verdicts, w.pausedVerdict(m, pause, ""))
 		return nil
 	}
 	switch state {

@@ -128,7 +128,14 @@ func (w *inquiry) parkedOf(m *member, list []ParkedInStream) {
 			Text: fmt.Sprintf("%s: %s parked (%s)%s%s", p.Consumer, p.Type, parkedWord(p.Reason), errorText(p.LastError), held),
 		})
 		v := Verdict{State: VerdictWaiting, Since: p.At, Command: command("rocketflow", "why", p.EventID.String())}
+		pause := w.pauseOf(m, p.Consumer, p.Topic, p.Type, w.x.ID)
+		if pause != nil && p.Reason != StateDead && (pause.Kind == PauseConsumer || p.Reason == StatePaused) {
+			w.verdicts = append(w.verdicts, w.pausedVerdict(m, pause, held))
+			continue
+		}
 		switch p.Reason {
+		case StatePaused:
+			v.For, v.Because = "a process of "+p.Consumer, "it was paused, and is resumed: a process takes it within seconds"+held
 		case StateDead:
 			v.State, v.For = VerdictStopped, "an operator"
 			v.Because = fmt.Sprintf("the handler of %s failed for good on %s%s: %s%s", p.Consumer, p.Type, attemptsText(p.Attempts), p.LastError, held)

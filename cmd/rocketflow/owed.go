@@ -33,7 +33,7 @@ An event is selected if it matches all of the flags that are set.`
 	cmd.Example = `  rocketflow owed list --schema order_rocketflow    # the example order service
   rocketflow owed redirect --topic order --to orders
   rocketflow owed discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --reason "too large, see ticket 4711"`
-	flags.add(cmd)
+	flags.addChange(cmd)
 	return cmd
 }
 
@@ -152,7 +152,6 @@ topic. In their own topic an event of type ` + operate.DiscardedType + ` replace
 
 func newOwedDiscardCommand(flags *reportFlags) *cobra.Command {
 	var filter eventFlags
-	var reason string
 	var confirm confirmFlag
 	cmd := &cobra.Command{
 		Use:   "discard",
@@ -179,14 +178,13 @@ Prints how many. Asks for confirmation; where there is no terminal, --yes is req
 						return err
 					}
 				}
-				n, err := o.DiscardRejected(ctx, filter.rejected(), reason)
+				n, err := o.DiscardRejected(ctx, filter.rejected(), flags.reason)
 				return flags.printChanged(cmd.OutOrStdout(), "discarded", n, rejectedEvent, err)
 			})
 		},
 	}
 	filter.addChange(cmd, "discard all rejected events", rejectedFlags...)
 	confirm.add(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why the events are discarded, for those who read their streams")
 	return cmd
 }
 

@@ -220,7 +220,7 @@ func waitsFor(x *operate.Reconciliation, c *operate.ConsumerReconciliation) stri
 			parts = append(parts, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	for _, reason := range []operate.HandlingState{operate.StateDead, operate.StateRetry, operate.StateGap, operate.StateBusy, operate.StateUnhandled} {
+	for _, reason := range []operate.HandlingState{operate.StateDead, operate.StateRetry, operate.StateGap, operate.StateBusy, operate.StateUnhandled, operate.StatePaused} {
 		what := "parked (" + string(reason) + ")"
 		if reason == operate.StateDead {
 			what = "dead"
@@ -231,6 +231,9 @@ func waitsFor(x *operate.Reconciliation, c *operate.ConsumerReconciliation) stri
 	unread := "unread"
 	if c.Never {
 		unread = "unread: it was never started"
+	}
+	for _, p := range c.Paused {
+		parts = append(parts, fmt.Sprintf("%v is paused by %s for %s", p.PauseTarget, short(p.By), span(x.To.Sub(p.Since))))
 	}
 	add(c.Unread, unread)
 	add(c.Unknown, "unread or missing")

@@ -32,7 +32,7 @@ An event is selected if it matches all of the flags that are set.`
 	cmd.Example = `  rocketflow redrive list --schema order_rocketflow    # the example order service
   rocketflow redrive retry --consumer billing --schema order_rocketflow
   rocketflow redrive discard --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f`
-	flags.add(cmd)
+	flags.addChange(cmd)
 	return cmd
 }
 

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,12 +25,28 @@ import (
 // reportFlags are the flags of commands that show or change what is in rocketflow's tables.
 type reportFlags struct {
 	databaseFlags
-	json bool
+	json       bool
+	by, reason string // of a change
 }
 
 func (f *reportFlags) add(cmd *cobra.Command) {
 	f.databaseFlags.add(cmd)
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON, for programs")
+}
+
+// addChange adds the flags of commands that change something.
+func (f *reportFlags) addChange(cmd *cobra.Command) {
+	f.add(cmd)
+	cmd.PersistentFlags().StringVar(&f.by, "by", osUser(), "who makes the change, for the audit")
+	cmd.PersistentFlags().StringVar(&f.reason, "reason", "", "why the change is made, for the audit")
+}
+
+// osUser returns the name of the user who runs the command; empty: unknown.
+func osUser() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return os.Getenv("USER")
 }
 
 // operate calls fn with the operator of the schema.
@@ -48,7 +66,7 @@ func (f *reportFlags) operateWith(ctx context.Context, c operate.Config, fn func
 	if err != nil {
 		return err
 	}
-	return fn(ctx, o)
+	return fn(operate.WithActor(ctx, operate.Actor{Name: f.by, Reason: f.reason}), o)
 }
 
 // openMigrated connects to a database whose schema has the tables. The caller closes the pool.

@@ -38,7 +38,7 @@ made, as for services.`,
 		Args: args(cobra.NoArgs),
 		RunE: f.run,
 	}
-	f.reportFlags.add(cmd)
+	f.reportFlags.addChange(cmd)
 	f.filter.addChange(cmd, "send all events that the outbox keeps", "event", "source", "topic", "type", "subject", "since", "until")
 	f.broker.add(cmd)
 	cmd.Flags().Float64Var(&f.rate, "rate", 500, "at most this many events per second")

@@ -25,6 +25,7 @@ const (
 // newRoot returns the command line. Each command is in a file of its name.
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
+		newAuditCommand(),
 		newConsoleCommand(),
 		newDevCommand(),
 		newDemoCommand(),
@@ -33,10 +34,13 @@ func newRoot() *cobra.Command {
 		newInspectCommand(),
 		newMigrateCommand(),
 		newOwedCommand(),
+		newPauseCommand(),
 		newReconcileCommand(),
 		newRedriveCommand(),
 		newResendCommand(),
+		newResumeCommand(),
 		newSagaCommand(),
+		newTimeoutsCommand(),
 		newTopicsCommand(),
 		newVersionCommand(),
 		newWhyCommand(),
@@ -54,6 +58,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow why ID                                 # what an event, an order or a saga waits for
   rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
+  rocketflow pause --consumer billing --reason "the bank is away"
   rocketflow owed redirect --topic order --to orders
   rocketflow topics --service shop --topic orders   # what to create where clients don't
   rocketflow resend --since 2h                      # after a broker lost messages`

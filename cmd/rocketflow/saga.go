@@ -23,7 +23,7 @@ failed for good has failed. Both stay until they are retried or discarded, or un
 inspect saga shows them.`
 	cmd.Example = `  rocketflow saga retry 4711 --schema order_rocketflow
   rocketflow saga discard 4711 --name order --event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --yes`
-	flags.add(cmd)
+	flags.addChange(cmd)
 	return cmd
 }
 

@@ -90,7 +90,7 @@ func (f *systemFlags) withParts(ctx context.Context, fn func(context.Context, sy
 		}
 		if client != nil {
 			for i, o := range found {
-				if found[i], err = operate.New(operate.Config{Pool: pool, Schema: o.Schema(), Broker: client}); err != nil {
+				if found[i], err = operate.New(operate.Config{Pool: pool, Schema: o.Schema(), Broker: client, Actor: osUser()}); err != nil {
 					return err
 				}
 			}

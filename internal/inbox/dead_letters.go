@@ -57,30 +57,50 @@ func (s Store) DeadKeys(ctx context.Context, db DB, f Filter) ([]DeadLetterKey, 
 	return nil, fmt.Errorf("list dead letters: %w", err)
 }
 
-// RetryDead makes dead letters due, with their attempts counted from 0 again, and returns how many; with an error, how many
-// until then. Rows that a handler's transaction has locked come last, one by one, and are waited for.
-func (s Store) RetryDead(ctx context.Context, db DB, letters []DeadLetterKey) (n int, err error) {
+// RetriedLetter is a dead letter as it was before it was retried.
+type RetriedLetter struct {
+	DeadLetterKey
+	Type, Subject string
+	Attempts      int
+	LastError     string
+}
+
+// RetryFree makes dead letters due, with their attempts counted from 0 again, and returns them. Rows that another transaction, such as a
+// handler's, has locked are left out; RetryLocked waits for them.
+func (s Store) RetryFree(ctx context.Context, tx pgx.Tx, letters []DeadLetterKey) (retried []RetriedLetter, locked []DeadLetterKey, err error) {
 	consumers, sources, ids := make([]string, len(letters)), make([]string, len(letters)), make([]string, len(letters))
 	for i, k := range letters {
 		consumers[i], sources[i], ids[i] = k.Consumer, k.Source, k.EventID
 	}
-	rows, err := db.Query(ctx, s.sql.Get("RetryFree"), consumers, sources, ids)
+	rows, err := tx.Query(ctx, s.sql.Get("RetryFree"), consumers, sources, ids)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	locked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetterKey])
+	return collectRetried(rows)
+}
+
+// RetryLocked makes one dead letter due, once no transaction has locked it. It returns none if it is no dead letter any more.
+func (s Store) RetryLocked(ctx context.Context, tx pgx.Tx, k DeadLetterKey) (retried []RetriedLetter, err error) {
+	rows, err := tx.Query(ctx, s.sql.Get("RetryDead"), k.Consumer, k.Source, k.EventID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	n = len(letters) - len(locked)
-	for _, k := range locked {
-		tag, err := db.Exec(ctx, s.sql.Get("RetryDead"), k.Consumer, k.Source, k.EventID)
-		if err != nil {
-			return n, err
+	retried, _, err = collectRetried(rows)
+	return retried, err
+}
+
+func collectRetried(rows pgx.Rows) (retried []RetriedLetter, locked []DeadLetterKey, err error) {
+	var l RetriedLetter
+	var done bool
+	_, err = pgx.ForEachRow(rows, []any{&l.Consumer, &l.Source, &l.EventID, &done, &l.Type, &l.Subject, &l.Attempts, &l.LastError}, func() error {
+		if done {
+			retried = append(retried, l)
+		} else {
+			locked = append(locked, l.DeadLetterKey)
 		}
-		n += int(tag.RowsAffected())
-	}
-	return n, nil
+		return nil
+	})
+	return retried, locked, err
 }
 
 // DiscardDead settles an event without its effect if it still is a dead letter and, in a stream, the first that is parked

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
 )
@@ -20,20 +21,46 @@ type DueEvent struct {
 	Timeout  bool              // it is the event of a timeout
 }
 
-// TakeDue claims up to limit parked events that are due, for takenFor, after which they are due again. It returns them and the
-// time until the next one is due, at most longest. Events that wait for a handler and whose route is among routes become due
-// first.
-func (c Consumer) TakeDue(ctx context.Context, db DB, routes []Route, limit int, takenFor, longest time.Duration) (due []DueEvent, next time.Duration, err error) {
-	next = longest
-	topics, types := routeColumns(routes)
+// Look says how TakeDue looks for due events.
+type Look struct {
+	Routes   []Route       // that the process has handlers for
+	Limit    int           // the maximum number of events
+	TakenFor time.Duration // after which they are due again
+	Longest  time.Duration // the maximum of Found.Next
+	Resumed  bool          // events that were parked because of a pause that has ended become due first
+}
+
+// Found is what TakeDue has found.
+type Found struct {
+	Due    []DueEvent
+	Next   time.Duration // until the next event is due
+	Pauses Pauses        // of the consumer
+	More   bool          // more events of a pause that has ended may have to become due
+}
+
+// wakePage is how many events of a pause that has ended become due at once.
+const wakePage = 1000
+
+// TakeDue claims parked events that are due. Events that wait for a handler and whose route is among the routes become due first. While
+// the whole consumer is paused, none is claimed.
+func (c Consumer) TakeDue(ctx context.Context, db DB, look Look) (found Found, err error) {
+	found.Next = look.Longest
+	topics, types := routeColumns(look.Routes)
 	var q pgx.Batch
-	q.Queue(c.sql.Get("WakeUnhandled"), c.name, topics, types, int64(limit))
-	q.Queue(c.sql.Get("TakeDue"), c.name, int64(limit), takenFor.Seconds()).Query(func(rows pgx.Rows) error {
+	c.queuePauses(&q, &found.Pauses)
+	if look.Resumed {
+		q.Queue(c.sql.Get("WakePaused"), c.name, int64(wakePage)).Exec(func(tag pgconn.CommandTag) error {
+			found.More = tag.RowsAffected() == wakePage
+			return nil
+		})
+	}
+	q.Queue(c.sql.Get("WakeUnhandled"), c.name, topics, types, int64(look.Limit))
+	q.Queue(c.sql.Get("TakeDue"), c.name, int64(look.Limit), look.TakenFor.Seconds()).Query(func(rows pgx.Rows) error {
 		var id string
 		var d DueEvent
 		_, err := pgx.ForEachRow(rows, []any{&id, &d.Stream.Source, &d.Stream.Topic, &d.Stream.Subject, &d.Sequence, &d.Timeout}, func() error {
 			d.ID = uuid.MustParse(id)
-			due = append(due, d)
+			found.Due = append(found.Due, d)
 			return nil
 		})
 		return err
@@ -44,13 +71,13 @@ func (c Consumer) TakeDue(ctx context.Context, db DB, routes []Route, limit int,
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		next = min(next, max(0, time.Duration(wait*float64(time.Second)))+time.Millisecond)
+		found.Next = min(found.Next, max(0, time.Duration(wait*float64(time.Second)))+time.Millisecond)
 		return err
 	})
 	if err := db.SendBatch(ctx, &q).Close(); err != nil {
-		return nil, 0, fmt.Errorf("take due events: %w", err)
+		return Found{}, fmt.Errorf("take due events: %w", err)
 	}
-	return due, next, nil
+	return found, nil
 }
 
 // PutBack releases the claim of events that TakeDue returned: they are due again after a time.

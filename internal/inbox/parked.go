@@ -22,6 +22,7 @@ const (
 	Gap        Reason = "gap"       // an event before it must be handled first
 	Busy       Reason = "busy"      // a handler was taking long with an earlier event of its aggregate
 	Unhandled  Reason = "unhandled" // its handler is recorded, but missing in the process that received it
+	Paused     Reason = "paused"    // its handler or its stream was paused
 	DeadLetter Reason = "dead"      // it is not tried again: it waits for an operator
 )
 

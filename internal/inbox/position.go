@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -159,16 +160,19 @@ func (c Consumer) QueueDeadUnorderedBetween(q *pgx.Batch, of rocketflow.Stream, 
 	})
 }
 
-// ResetPosition sets how far the consumer is in a stream and makes the next parked event there due. It returns false if the
-// consumer has no position in the stream.
-func (c Consumer) ResetPosition(ctx context.Context, tx pgx.Tx, s rocketflow.Stream, sequence int64) (bool, error) {
-	tag, err := tx.Exec(ctx, c.sql.Get("ResetPosition"), c.name, s.Source, s.Topic, s.Subject, sequence)
-	if err != nil || tag.RowsAffected() == 0 {
-		return false, err
+// ResetPosition sets how far the consumer is in a stream and makes the next parked event there due. It returns how far it was
+// before, and false if the consumer has no position in the stream.
+func (c Consumer) ResetPosition(ctx context.Context, tx pgx.Tx, s rocketflow.Stream, sequence int64) (before int64, known bool, err error) {
+	err = tx.QueryRow(ctx, c.sql.Get("ResetPosition"), c.name, s.Source, s.Topic, s.Subject, sequence).Scan(&before)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
 	}
 	var q pgx.Batch
 	c.QueueWake(&q, []*LockedStream{{Stream: s, Position: Position{Last: sequence}}})
-	return true, tx.SendBatch(ctx, &q).Close()
+	return before, true, tx.SendBatch(ctx, &q).Close()
 }
 
 // streamColumns returns the streams' keys as three columns.

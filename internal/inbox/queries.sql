@@ -61,6 +61,32 @@ WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = fre
 -- name: Now
 SELECT clock_timestamp()
 
+-- name: Conditions
+-- The time, and what is paused.
+SELECT clock_timestamp(), ARRAY(SELECT ARRAY[kind, topic, type, subject] FROM {schema}.pause WHERE consumer = $1::text)
+
+-- name: Pauses
+SELECT kind, topic, type, subject, paused_at, actor, reason FROM {schema}.pause
+WHERE consumer = $1::text
+ORDER BY kind, topic, type, subject
+LIMIT $2::bigint
+
+-- name: WakePaused
+-- Events whose handler or stream is not paused any more are due. They were next in their streams when they were parked.
+UPDATE {schema}.parked p SET reason = 'retry', next_at = now()
+FROM (
+    SELECT u.consumer, u.source, u.event_id
+    FROM {schema}.parked u
+    WHERE u.consumer = $1::text AND u.reason = 'paused' AND NOT EXISTS (
+        SELECT FROM {schema}.pause x
+        WHERE x.consumer = u.consumer AND x.topic = u.topic
+          AND (x.kind = 'handler' AND x.type = u.type OR x.kind = 'stream' AND x.subject = u.subject)
+    )
+    LIMIT $2::bigint
+    FOR UPDATE OF u SKIP LOCKED
+) free
+WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
+
 -- name: LockPositions
 -- All in key order, so that two processes can't deadlock on them.
 SELECT k.n::bigint, p.sequence, p.skipped
@@ -169,6 +195,7 @@ UPDATE {schema}.parked p SET next_at = clock_timestamp() + pg_catalog.make_inter
 FROM (
     SELECT source, event_id FROM {schema}.parked
     WHERE consumer = $1::text AND reason <> 'dead' AND next_at <= clock_timestamp()
+      AND NOT EXISTS (SELECT FROM {schema}.pause x WHERE x.consumer = $1::text AND x.kind = 'consumer')
     ORDER BY next_at LIMIT $2::bigint
     FOR UPDATE SKIP LOCKED
 ) due
@@ -279,12 +306,12 @@ ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $7::bigint
 
 -- name: RetryFree
--- Retries the dead letters that no handler's transaction has locked, and returns the others: waiting for one while holding
--- locks of others could deadlock.
+-- Retries the dead letters that no handler's transaction has locked, and returns which, with their state before: waiting for one while
+-- holding locks of others could deadlock.
 WITH wanted AS (
     SELECT consumer, source, id::uuid AS event_id FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS w (consumer, source, id)
 ), free AS (
-    SELECT p.consumer, p.source, p.event_id FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
+    SELECT p.consumer, p.source, p.event_id, p.type, p.subject, p.attempts, p.last_error FROM {schema}.parked p JOIN wanted USING (consumer, source, event_id)
     WHERE p.reason = 'dead'
     FOR UPDATE OF p SKIP LOCKED
 ), retried AS (
@@ -292,11 +319,21 @@ WITH wanted AS (
     FROM free
     WHERE p.consumer = free.consumer AND p.source = free.source AND p.event_id = free.event_id
 )
-SELECT consumer, source, event_id::text FROM wanted EXCEPT SELECT consumer, source, event_id::text FROM free
+SELECT w.consumer, w.source, w.event_id::text, f.event_id IS NOT NULL, COALESCE(f.type, ''), COALESCE(f.subject, ''), COALESCE(f.attempts, 0),
+    COALESCE(f.last_error, '')
+FROM wanted w LEFT JOIN free f USING (consumer, source, event_id)
 
 -- name: RetryDead
-UPDATE {schema}.parked SET reason = 'retry', attempts = 0, next_at = now()
-WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND reason = 'dead'
+-- The same for one, which is waited for.
+WITH dead AS (
+    SELECT p.consumer, p.source, p.event_id, p.type, p.subject, p.attempts, p.last_error FROM {schema}.parked p
+    WHERE p.consumer = $1::text AND p.source = $2::text AND p.event_id = $3::text::uuid AND p.reason = 'dead'
+    FOR UPDATE OF p
+)
+UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
+FROM dead
+WHERE p.consumer = dead.consumer AND p.source = dead.source AND p.event_id = dead.event_id
+RETURNING p.consumer, p.source, p.event_id::text, true, dead.type, dead.subject, dead.attempts, dead.last_error
 
 -- name: AcceptGap
 -- Only for the first parked event of a stream: the predecessors of the others are parked.
@@ -309,8 +346,14 @@ WHERE p.consumer = $1::text AND p.event_id = $2::text::uuid AND p.reason = 'gap'
 )
 
 -- name: ResetPosition
-UPDATE {schema}.position SET sequence = $5::bigint
-WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+WITH old AS (
+    SELECT sequence FROM {schema}.position
+    WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
+    FOR UPDATE
+)
+UPDATE {schema}.position p SET sequence = $5::bigint FROM old
+WHERE p.consumer = $1::text AND p.source = $2::text AND p.topic = $3::text AND p.subject = $4::text
+RETURNING old.sequence
 
 -- name: Retention
 -- The longest inbox retention of all consumers, at least $1, in seconds.

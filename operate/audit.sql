@@ -1,0 +1,15 @@
+-- name: RecordAudit
+INSERT INTO {schema}.audit (operation, actor, role, action, denied, reason, filter, changed, ids, before, after)
+VALUES ($1::text::uuid, COALESCE(NULLIF($2::text, ''), SESSION_USER::text), SESSION_USER::text, $3::text, $4::boolean, $5::text, $6::text::json,
+    $7::bigint, $8::text[], $9::text::json, $10::text::json)
+RETURNING id, at, actor, role
+
+-- name: Audit
+-- Empty text and null mean any; $7 0: from the newest.
+SELECT id, operation, at, actor, role, action, denied, reason, filter::text, changed, ids, before::text, after::text
+FROM {schema}.audit
+WHERE ($1::text = '' OR actor = $1::text) AND ($2::text = '' OR action = $2::text) AND ($3::text = '' OR $3::text = ANY (ids))
+  AND ($4::text IS NULL OR operation = $4::text::uuid) AND ($5::timestamptz IS NULL OR at >= $5::timestamptz)
+  AND ($6::timestamptz IS NULL OR at < $6::timestamptz) AND ($7::bigint = 0 OR id < $7::bigint) AND (NOT $8::boolean OR denied)
+ORDER BY id DESC
+LIMIT $9::bigint
