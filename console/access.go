@@ -29,15 +29,25 @@ type Action string
 
 // The values of Action.
 const (
-	Retry     Action = "retry"     // make dead letters due again
-	Discard   Action = "discard"   // give dead letters up
-	Resend    Action = "resend"    // send an event of the outbox again
-	Examine   Action = "examine"   // have the doctor look now
-	Reconcile Action = "reconcile" // compare what was published with what is handled now
+	Retry         Action = "retry"          // make dead letters due again
+	Discard       Action = "discard"        // give dead letters up
+	Resend        Action = "resend"         // send an event of the outbox again
+	Pause         Action = "pause"          // pause a consumer, a handler or a stream
+	Resume        Action = "resume"         // end a pause
+	FireTimeout   Action = "fire-timeout"   // make a timeout due now
+	MoveTimeout   Action = "move-timeout"   // change when a timeout fires
+	DisarmTimeout Action = "disarm-timeout" // have a timeout never fire
+	Examine       Action = "examine"        // have the doctor look now
+	Reconcile     Action = "reconcile"      // compare what was published with what is handled now
 )
 
 // AllActions returns every Action.
-func AllActions() []Action { return []Action{Retry, Discard, Resend, Examine, Reconcile} }
+func AllActions() []Action {
+	return []Action{Retry, Discard, Resend, Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile}
+}
+
+// unnamed is the name of viewers without one.
+const unnamed = "unknown"
 
 // errNoAnswer is the refusal of a request whose Authorize panicked.
 var errNoAnswer = errors.New("console.Config.Authorize failed")
@@ -65,7 +75,7 @@ func (c *Console) authorized(next http.Handler) http.Handler {
 			return
 		}
 		if viewer.Name == "" {
-			viewer.Name = "unknown"
+			viewer.Name = unnamed
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), viewerKey{}, viewer)))
 	})

@@ -130,6 +130,7 @@ func (c *Console) routes() http.Handler {
 	get("/consumers", (*request).consumersPage)
 	get("/doctor", (*request).doctorPage)
 	get("/reconciliation", (*request).reconciliationPage)
+	get("/audit", (*request).auditPage)
 	get("/act/{action}", (*request).confirmPage)
 	post("/act/{action}", (*request).act)
 	post("/doctor", (*request).examine)

@@ -29,7 +29,7 @@ func pages(s *testconsole.Service) []string {
 	return []string{
 		"", "events", "events?subject=4711", "events?type=order.seen", "why?id=" + s.Poison.String(), "why?id=4711", "why?id=" + s.Loose.String(),
 		"dead", "dead?service=order", "letter?service=order&consumer=billing&event=" + s.Loose.String(), "streams", "sagas", "saga?service=order&name=order&key=4711",
-		"saga?service=order&name=order&key=o3", "timeouts", "timeouts?late=yes", "timeouts?key=order/o3", "consumers", "doctor", "reconciliation",
+		"saga?service=order&name=order&key=o3", "timeouts", "timeouts?late=yes", "timeouts?key=order/o3", "consumers", "doctor", "reconciliation", "audit",
 	}
 }
 
@@ -244,7 +244,7 @@ func TestZeroViewer(t *testing.T) {
 			t.Errorf("%s shows too much: %s", page, text)
 		}
 	}
-	for _, action := range []string{"act/retry", "act/discard", "act/resend", "doctor", "reconciliation"} {
+	for _, action := range []string{"act/retry", "act/discard", "act/resend", "act/pause", "act/resume", "act/fire-timeout", "act/move-timeout", "act/disarm-timeout", "doctor", "reconciliation"} {
 		form := url.Values{"service": {"order"}, "event": {service.Poison.String()}, "reason": {"because"}}
 		if status, text, _ := s.post(action, form); status != http.StatusForbidden {
 			t.Errorf("%s: %d %s", action, status, text)
@@ -258,6 +258,87 @@ func TestZeroViewer(t *testing.T) {
 	if n := service.Value(t, "SELECT count(*) FROM parked WHERE reason = 'dead'"); n != "2" || len(service.Sent.IDs()) > 0 {
 		t.Errorf("%s dead letters are left, sent %v", n, service.Sent.IDs())
 	}
+	if n := service.Value(t, "SELECT count(*) FROM audit"); n != "0" {
+		t.Errorf("somebody without a name has filled the audit with %s entries", n)
+	}
+}
+
+// What a viewer attempts and may not do is recorded, with their name.
+func TestDeniedAttemptsAreRecorded(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	s := serve(t, console.Config{Authorize: as(console.Viewer{Name: "bob", Actions: []console.Action{console.Retry}})}, service)
+	form := url.Values{"service": {"order"}, "event": {service.Poison.String()}, "reason": {"because"}}
+	if status, text, _ := s.post("act/discard", form); status != http.StatusForbidden || !strings.Contains(text, "The attempt was recorded") {
+		t.Errorf("%d %s", status, text)
+	}
+	s.want("audit?denied=yes", "bob", "dead_letters.discard", "refused", service.Poison.String())
+}
+
+// What is changed is recorded, with who did it and why.
+func TestChangesAreRecorded(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	s := serve(t, console.Config{}, service)
+	form := url.Values{"service": {"order"}, "event": {service.Poison.String()}, "reason": {"the article <b>is</b> there"}}
+	if status, text, _ := s.post("act/retry", form); status != http.StatusSeeOther {
+		t.Fatalf("%d %s", status, text)
+	}
+	s.want("audit", "ann", "dead_letters.retry", "the article <b>is</b> there", service.Poison.String())
+	s.want("audit?actor=nobody", "Nothing is recorded")
+}
+
+func TestPauseAndTimeouts(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	s := serve(t, console.Config{}, service)
+	act := func(action string, form url.Values, want int) string {
+		t.Helper()
+		form.Set("service", "order")
+		form.Set("reason", "maintenance")
+		if want == http.StatusSeeOther {
+			s.want("act/"+action+"?"+form.Encode(), "Reason", "<form method=\"post\"")
+		}
+		status, text, header := s.post("act/"+action, form)
+		if status != want {
+			t.Errorf("%s: %d %s", action, status, text)
+		}
+		return strings.TrimPrefix(header.Get("Location"), prefix+"/")
+	}
+	for _, target := range []url.Values{
+		{"kind": {"consumer"}, "consumer": {"billing"}},
+		{"kind": {"handler"}, "consumer": {"billing"}, "topic": {"orders"}, "type": {"order.changed"}},
+		{"kind": {"stream"}, "consumer": {"billing"}, "topic": {"orders"}, "subject": {"4711"}},
+	} {
+		s.want(act("pause", target, http.StatusSeeOther), "1 pause begun")
+	}
+	if n := service.Value(t, "SELECT count(*) FROM pause WHERE actor = 'ann' AND reason = 'maintenance'"); n != "3" {
+		t.Errorf("%s pauses", n)
+	}
+	poll.Within(t, 10*time.Second, "the page of consumers tells of the pauses", func() bool {
+		_, text, _ := s.get("consumers")
+		return strings.Count(text, "Resume…") == 3
+	})
+	s.want(act("resume", url.Values{"kind": {"consumer"}, "consumer": {"billing"}}, http.StatusSeeOther), "1 pause ended")
+	act("pause", url.Values{"kind": {"consumer"}, "consumer": {"nobody"}}, http.StatusConflict)
+	act("pause", url.Values{"kind": {"universe"}, "consumer": {"billing"}}, http.StatusBadRequest)
+
+	due := func(key string) string {
+		return service.Value(t, "SELECT max(due_at) <= now() FROM timeout WHERE key = $1", key)
+	}
+	act("fire-timeout", url.Values{"key": {"order/o20"}, "name": {"deadline"}}, http.StatusSeeOther)
+	if due("order/o20") != "true" {
+		t.Error("it is not due")
+	}
+	move := url.Values{"key": {"order/o21"}, "name": {"deadline"}}
+	act("move-timeout", move, http.StatusUnprocessableEntity)
+	move.Set("at", "2020-01-02T03:04")
+	act("move-timeout", move, http.StatusSeeOther)
+	if due("order/o21") != "true" {
+		t.Error("it has not moved")
+	}
+	act("disarm-timeout", url.Values{"key": {"order/o22"}, "name": {"deadline"}}, http.StatusSeeOther)
+	act("disarm-timeout", url.Values{"key": {"order/o22"}, "name": {"deadline"}}, http.StatusConflict)
 }
 
 func TestRedaction(t *testing.T) {
@@ -319,7 +400,7 @@ func TestActions(t *testing.T) {
 	s.want("act/retry?"+all.Encode(), "Nothing matches any more")
 
 	resend := url.Values{"service": {"order"}, "event": {service.Handled.String()}, "reason": {"the broker lost it"}}
-	s.want("act/resend?"+resend.Encode(), "Send again an event")
+	s.want("act/resend?"+resend.Encode(), "Send again")
 	if status, text, _ := s.post("act/resend", resend); status != http.StatusSeeOther || len(service.Sent.IDs()) != 1 || uuid.MustParse(service.Sent.IDs()[0]) != service.Handled {
 		t.Errorf("%d %s; sent %v", status, text, service.Sent.IDs())
 	}
@@ -340,7 +421,7 @@ func TestActionsAreCapped(t *testing.T) {
 	service.Letters(t, 5)
 	s := serve(t, console.Config{MaxChange: 2}, service)
 	form := url.Values{"service": {"order"}, "consumer": {"mailing"}, "reason": {"again"}}
-	s.want("act/retry?"+form.Encode(), "more than 2 dead letters", "At most 2")
+	s.want("act/retry?"+form.Encode(), "Retry 2 dead letters of more", "At most 2")
 	if status, text, _ := s.post("act/retry", form); status != http.StatusSeeOther {
 		t.Fatalf("%d %s", status, text)
 	}

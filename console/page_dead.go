@@ -24,10 +24,8 @@ func (q *request) deadPage() error {
 		Filter  operate.ParkedPageFilter
 		Page    *operate.ParkedPage // nil: no service is chosen
 		Most    int64
-		Done    string
-		N       int64
 		Now     time.Time
-	}{Most: operate.MaxGrouped, Done: q.arg("done"), N: numberOf(q.arg("n")), Now: time.Now()}
+	}{Most: operate.MaxGrouped, Now: time.Now()}
 	for _, s := range q.config.Services {
 		groups, err := read(q.r.Context(), &q.reads, key("groups", s.Name), s.Operator.DeadLetterGroups)
 		if err != nil {

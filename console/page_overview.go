@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -115,10 +116,20 @@ func (q *request) consumersPage() error {
 	if s == nil {
 		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The first snapshot comes in a moment: load the page again.")
 	}
+	pauses := map[string][]operate.Pause{} // by service
+	for _, v := range q.config.Services {
+		list, err := read(q.r.Context(), &q.reads, key("pauses", v.Name), func(ctx context.Context) ([]operate.Pause, error) { return v.Operator.Pauses(ctx, "") })
+		if err != nil {
+			return err
+		}
+		pauses[v.Name] = list
+	}
 	q.show(http.StatusOK, "consumers", "Consumers", struct {
 		At       time.Time
 		Asked    bool
 		Services []overviewService
-	}{s.at, q.config.Broker != nil, overviewOf(s)})
+		Pauses   map[string][]operate.Pause
+		Now      time.Time
+	}{s.at, q.config.Broker != nil, overviewOf(s), pauses, time.Now()})
 	return nil
 }

@@ -69,6 +69,7 @@ type layout struct {
 	Services []Service
 	Unread   []operate.UnreadSchema
 	Now      time.Time
+	Done     string // what was just done, if something was
 	Data     any
 }
 
@@ -91,6 +92,7 @@ var menu = []menuEntry{
 	{"consumers", "Consumers", []string{"consumers"}},
 	{"doctor", "Doctor", []string{"doctor"}},
 	{"reconciliation", "Reconciliation", []string{"reconciliation"}},
+	{"audit", "Audit", []string{"audit"}},
 }
 
 // live are the pages that refresh themselves, with the seconds in between.
@@ -101,6 +103,7 @@ func (q *request) show(status int, page, title string, data any) {
 	var out bytes.Buffer
 	err := q.pages[page].ExecuteTemplate(&out, "layout", layout{
 		Viewer: q.viewer, Menu: menu, Page: page, Live: live[page], Title: title, Services: q.config.Services, Unread: q.config.Unread, Now: time.Now(), Data: data,
+		Done: done(Action(q.arg("done")), numberOf(q.arg("n"))),
 	})
 	if err != nil {
 		q.config.Logger.Error("a page of the console can't be shown", "page", page, "error", err)
@@ -110,6 +113,23 @@ func (q *request) show(status int, page, title string, data any) {
 	q.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	q.w.WriteHeader(status)
 	_, _ = q.w.Write(out.Bytes()) // the viewer may have left
+}
+
+// done says what an action has done.
+func done(a Action, n int64) string {
+	things := map[Action][2]string{
+		Retry: {"dead letter", "made due: the processes of the consumer handle it within seconds"}, Discard: {"dead letter", "discarded"},
+		Pause: {"pause", "begun"}, Resume: {"pause", "ended"},
+		FireTimeout: {"timeout", "made due"}, MoveTimeout: {"timeout", "moved"}, DisarmTimeout: {"timeout", "disarmed"},
+	}
+	thing, known := things[a]
+	switch {
+	case !known:
+		return ""
+	case n == 1:
+		return "1 " + thing[0] + " " + thing[1] + "."
+	}
+	return count(n) + " " + thing[0] + "s " + strings.Replace(thing[1], " it ", " them ", 1) + "."
 }
 
 // parsePages parses the template of each page with those that all have.
@@ -130,7 +150,8 @@ func parsePages(prefix string) map[string]*template.Template {
 func functions(prefix string) template.FuncMap {
 	return template.FuncMap{
 		// link returns the address of a page: its path and pairs of a parameter and a value, without those that are empty.
-		"link": func(page string, pairs ...any) string { return link(prefix, page, pairs...) },
+		"link":     func(page string, pairs ...any) string { return link(prefix, page, pairs...) },
+		"linkList": func(list []any) string { return link(prefix, fmt.Sprint(list[0]), list[1:]...) },
 		// t shows text from outside on one line.
 		"t":     func(s any) string { return printable.Line(fmt.Sprint(s), 300) },
 		"short": func(s any) string { return printable.Line(fmt.Sprint(s), 80) },
@@ -178,7 +199,7 @@ func stateClass(state any) string {
 		return "good"
 	case "needs action", "dead", "stopped", "lost", "failed", "expired", "rejected", "problem", "critical", "stuck", "passed", "unrecorded", "never started":
 		return "bad"
-	case "late", "warning", "unhandled", "gap", "owed":
+	case "late", "warning", "unhandled", "gap", "owed", "paused", "refused":
 		return "warn"
 	}
 	return "calm"
