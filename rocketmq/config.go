@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -95,6 +96,8 @@ type Config struct {
 	// Clock is the clock by which Schedule and Cancel decide how far ahead an instant is. Brokers have clocks of their own, which
 	// should agree with it. Defaults to the machine's clock.
 	Clock rocketflow.Clock
+
+	lookUpHost func(ctx context.Context, host string) ([]string, error) // for tests; nil: the system's
 
 	jsonHeaders bool // for benchmarks: requests of the driver's own connections have JSON headers, also where brokers take binary ones
 }

@@ -20,6 +20,11 @@ func SendHeartbeat(ctx context.Context, c broker.Consumer) {
 // UseJSONHeaders makes the driver's own connections send JSON headers to all brokers.
 func (c *Config) UseJSONHeaders() { c.jsonHeaders = true }
 
+// LookUpHost replaces the system's lookup of host names.
+func (c *Config) LookUpHost(fn func(ctx context.Context, host string) ([]string, error)) {
+	c.lookUpHost = fn
+}
+
 // UsableNameServers returns the name servers that rocketmq-client-go gets.
 func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }
 

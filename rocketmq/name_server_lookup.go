@@ -105,7 +105,7 @@ func (n *nameServers) lookUp(work context.Context, address string) ([]*nameServe
 	}
 	ctx, cancel := context.WithTimeout(work, nameServerTimeout)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupHost(ctx, host)
+	ips, err := n.lookUpHost(ctx, host)
 
 	n.mu.Lock()
 	defer n.mu.Unlock()

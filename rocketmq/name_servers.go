@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type nameServers struct {
 	tls        *tls.Config
 	log        *slog.Logger
 	work       background.Group // requests; stopped by close
+	lookUpHost func(ctx context.Context, host string) (addresses []string, err error)
 
 	// Where the cluster can't be asked for its brokers, they are those of the routes.
 	listsBrokers bool
@@ -52,9 +54,13 @@ func newNameServers(config Config, log *slog.Logger) *nameServers {
 	n := &nameServers{
 		configured: config.NameServers, tls: config.TLS, log: log, found: map[string][]string{}, lookupErrs: map[string]error{},
 		listsBrokers: config.Profile.Facts().ListsBrokers.Is, newBrokers: func(context.Context) {},
+		lookUpHost: config.lookUpHost,
 	}
 	if !n.listsBrokers {
 		n.learned, n.credentials = map[string]learnedBroker{}, config.credentials()
+	}
+	if n.lookUpHost == nil {
+		n.lookUpHost = net.DefaultResolver.LookupHost
 	}
 	_ = n.work.Start(context.Background(), func(context.Context) error { return nil }) // can't fail
 	return n

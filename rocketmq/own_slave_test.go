@@ -63,7 +63,7 @@ func (r *replicated) server(t *testing.T) *front {
 		case request.Code != remoting.PullMessage:
 		case f == r.slave && r.slaveIs != nil:
 			r.slaveIs(request, response)
-		case f != r.slave && r.suggest.Load():
+		case f != r.slave && r.suggest.Load() && response.Code == remoting.Success:
 			response.Ext["suggestWhichBrokerId"] = "1"
 		}
 	})

@@ -18,6 +18,9 @@ func TestResetReachesTheMembers(t *testing.T) {
 	for _, transport := range []rocketmq.Transport{rocketmq.ClientGo, rocketmq.Own} {
 		t.Run(transport.String(), func(t *testing.T) {
 			t.Parallel()
+			if transport == rocketmq.ClientGo {
+				usesClient(t)
+			}
 			mq := testbroker.Start(t)
 			ctx := deadline(t, 2*time.Minute)
 			c := open(t, at(mq), func(c *rocketmq.Config) { c.Transport = transport })

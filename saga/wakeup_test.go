@@ -52,10 +52,11 @@ func (t *afterTheLastWaitingEvent) Query(ctx context.Context, sql string, args .
 // openTx begins a transaction and, with event, handles it in that transaction.
 func (b *bundle) openTx(t *testing.T, e *rocketflow.Event) *testTx {
 	t.Helper()
-	inner, err := b.pool.Begin(t.Context())
+	inner, err := b.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.ReadCommitted}) // as handlers do
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = inner.Rollback(context.Background()) }) // or closing the pool would wait for ever
 	tx := &testTx{Tx: inner}
 	if e != nil {
 		if err := b.router["sagas-stages "+e.Topic+" "+e.Type](t.Context(), tx, *e); err != nil {

@@ -62,7 +62,8 @@ func NewConn(nc net.Conn, keys Credentials, handler Handler) *Conn {
 }
 
 // Call sends a request and waits for its response. A response other than Success is returned together with a *ResponseError. Without a
-// response the error matches broker.ErrUnavailable, and ctx's error if ctx has ended: the request may have taken effect.
+// response the error matches broker.ErrUnavailable, and ctx's error if ctx has ended: the request may have taken effect. If ctx has
+// ended before the call, nothing is sent and the error is ctx's alone.
 func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

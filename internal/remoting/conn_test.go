@@ -93,7 +93,7 @@ func TestPeerThatTakesNothing(t *testing.T) {
 	for len(c.writing) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), writeTimeout/3)
 	defer cancel()
 	if _, err := c.Call(ctx, &Command{Code: Heartbeat}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, broker.ErrUnavailable) {
 		t.Errorf("got %v", err)
