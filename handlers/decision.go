@@ -110,7 +110,8 @@ func decideUnordered(s situation, r conditions) decision {
 	case s.entry == nil && s.failure != nil:
 		return run
 	case s.entry == nil || !s.entry.Fresh:
-		if s.entry != nil && s.entry.Digest != nil && *s.entry.Digest != 0 && *s.entry.Digest != stored.Digest(e) {
+		edited := s.row != nil && s.row.Edited // then another copy has other content
+		if !edited && s.entry != nil && s.entry.Digest != nil && *s.entry.Digest != 0 && *s.entry.Digest != stored.Digest(e) {
 			return conflict
 		}
 		return duplicate

@@ -76,5 +76,6 @@ func (r *Router) retain(ctx context.Context) error {
 	if err := r.store.ExpireInbox(ctx, r.cfg.Pool, retention); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
+	errs = append(errs, r.store.ExpireOriginals(ctx, r.cfg.Pool, retention))
 	return errors.Join(append(errs, r.store.ExpirePositions(ctx, r.cfg.Pool, r.cfg.Schema, retentionMargin))...)
 }

@@ -45,7 +45,7 @@ func (t *turn) load(ctx context.Context, tx pgx.Tx) error {
 		t.store.QueueRecorded(&q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueInsertEntries(&q, entering, t.entries)
+		t.store.QueueInsertEntries(&q, entering, nil, t.entries)
 	}
 	if len(single) > 0 {
 		t.store.QueueFindParked(&q, single, t.parkedBefore)
@@ -137,8 +137,10 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	}
 	t.candidates = nil
 	var entering []rocketflow.Event
+	edited := map[inbox.Key]bool{}
 	for _, row := range rows {
 		c := &candidate{event: row.Event, row: row}
+		edited[inbox.KeyOf(row.Event)] = row.Edited
 		if row.Event.Ordered() {
 			c.stream = t.streams[0]
 		} else if t.entersInbox(row.Event) {
@@ -150,7 +152,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		t.store.QueueRecorded(q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueInsertEntries(q, entering, t.entries)
+		t.store.QueueInsertEntries(q, entering, edited, t.entries)
 	}
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)

@@ -56,6 +56,7 @@ type Action string
 const (
 	ActionRetryDeadLetters   Action = "dead_letters.retry"
 	ActionDiscardDeadLetters Action = "dead_letters.discard"
+	ActionEditDeadLetter     Action = "dead_letters.edit"
 	ActionAcceptGap          Action = "gap.accept"
 	ActionResetPosition      Action = "position.reset"
 	ActionRetireHandler      Action = "handler.retire"

@@ -30,6 +30,7 @@ type ParkedEvent struct {
 	NextAt    time.Time     // when it is due; zero: when another event or an operator makes it due
 	LastError string
 	ParkedAt  time.Time
+	Edited    bool // an operator has changed its content: see EditDeadLetter and Originals
 }
 
 // ParkedFilter selects parked events or dead letters. An event is selected if it matches all fields that are set.
@@ -81,7 +82,7 @@ func (o *Operator) parked(ctx context.Context, dead bool, f ParkedFilter) ([]Par
 	}
 	list := make([]ParkedEvent, len(records))
 	for i, r := range records {
-		list[i] = ParkedEvent{r.Consumer, r.Event, HandlingState(r.Reason), r.Attempts, r.NextAt, r.LastError, r.ParkedAt}
+		list[i] = ParkedEvent{r.Consumer, r.Event, HandlingState(r.Reason), r.Attempts, r.NextAt, r.LastError, r.ParkedAt, r.Edited}
 	}
 	return list, nil
 }

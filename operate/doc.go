@@ -18,7 +18,8 @@
 //
 // A method whose name is a noun reports, and one whose name begins with a verb changes something.
 //
-//	Dead letters, parked events   DeadLetters, RetryDeadLetters, DiscardDeadLetters, ParkedEvents
+//	Dead letters, parked events   DeadLetters, RetryDeadLetters, RetryCarefully, EditDeadLetter, Originals,
+//	                              DiscardDeadLetters, ParkedEvents
 //	Streams and handlers          AcceptGap, ResetPosition, RetireHandler, Pause, Resume, Pauses
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend

@@ -64,5 +64,6 @@ func (p ParkedEvent) MarshalJSON() ([]byte, error) {
 		NextAt    time.Time     `json:"next_at,omitzero"`
 		LastError string        `json:"last_error,omitempty"`
 		ParkedAt  time.Time     `json:"parked_at"`
-	}{p.Consumer, newEventJSON(p.Event), p.Reason, p.Attempts, p.NextAt, p.LastError, p.ParkedAt})
+		Edited    bool          `json:"edited,omitempty"`
+	}{p.Consumer, newEventJSON(p.Event), p.Reason, p.Attempts, p.NextAt, p.LastError, p.ParkedAt, p.Edited})
 }

@@ -16,10 +16,12 @@ var parkedFlags = []string{"consumer", "source", "topic", "type", "subject", "ev
 
 func newRedriveCommand() *cobra.Command {
 	var flags reportFlags
-	cmd := parent("redrive", "List, retry or discard dead letters, and unblock streams",
+	cmd := parent("redrive", "List, retry, edit or discard dead letters, and unblock streams",
 		newRedriveListCommand(&flags, "list", "List dead letters, those that were parked first first", deadLetter, (*operate.Operator).DeadLetters),
 		newRedriveListCommand(&flags, "waiting", "List parked events: those that wait for an attempt, a predecessor or a handler", "parked event", (*operate.Operator).ParkedEvents),
 		newRedriveRetryCommand(&flags),
+		newRedriveShowCommand(&flags),
+		newRedriveEditCommand(&flags),
 		newRedriveDiscardCommand(&flags),
 		newRedriveAcceptCommand(&flags),
 		newRedriveRetireCommand(&flags),
@@ -38,24 +40,36 @@ An event is selected if it matches all of the flags that are set.`
 
 func newRedriveRetryCommand(flags *reportFlags) *cobra.Command {
 	var filter eventFlags
+	var options operate.RetryOptions
 	cmd := &cobra.Command{
 		Use:   "retry",
 		Short: "Make dead letters due again, with their attempts counted from 0 again",
 		Long: `Makes dead letters due. Processes that run their consumer handle them within seconds. Prints how many. An event whose
-handler fails until the last attempt becomes a dead letter again.`,
-		Example: "  rocketflow redrive retry --consumer billing --type order.closed",
-		Args:    args(cobra.NoArgs),
+handler fails until the last attempt becomes a dead letter again. With --try-first, one is retried first, and the others only
+once it was handled. With --rate, so many become due in a second.`,
+		Example: `  rocketflow redrive retry --consumer billing --type order.closed
+  rocketflow redrive retry --consumer billing --try-first --rate 50`,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := filter.checkChange(cmd, time.Now()); err != nil {
 				return err
 			}
+			if options.Rate < 0 || options.Rate == 0 && cmd.Flags().Changed("rate") {
+				return usagef("--rate %v: want more than 0", options.Rate)
+			}
+			if options.FirstTimeout <= 0 {
+				return usagef("--first-timeout %v: want more than 0", options.FirstTimeout)
+			}
 			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
-				n, err := o.RetryDeadLetters(ctx, filter.parked())
+				n, err := o.RetryCarefully(ctx, filter.parked(), options)
 				return flags.printChanged(cmd.OutOrStdout(), "retried", n, deadLetter, err)
 			})
 		},
 	}
 	filter.addChange(cmd, "retry all dead letters", parkedFlags...)
+	cmd.Flags().BoolVar(&options.TryFirst, "try-first", false, "retry one first, and the others only once it was handled")
+	cmd.Flags().DurationVar(&options.FirstTimeout, "first-timeout", time.Minute, "how long the first may take")
+	cmd.Flags().Float64Var(&options.Rate, "rate", 0, "at most this many per second (default: no limit)")
 	return cmd
 }
 

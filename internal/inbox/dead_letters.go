@@ -2,12 +2,15 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
 // Filter selects parked events. Its fields must all match; an empty one matches any.
@@ -116,7 +119,75 @@ func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event
 	if err != nil || row == nil || row.Reason != DeadLetter {
 		return false, err
 	}
-	return true, c.Discard(ctx, tx, e)
+	return true, c.Discard(ctx, tx, e, row.Edited)
+}
+
+// EditDead changes the content of a dead letter and makes it due, with its attempts counted from 0 again. edit changes the content type,
+// the headers and the body of the event. It keeps the content that was delivered. It returns the dead letter as it was; nil: it is none.
+func (c Consumer) EditDead(ctx context.Context, tx pgx.Tx, k Key, edit func(*rocketflow.Event) error) (*Record, error) {
+	row, err := c.Load(ctx, tx, k)
+	if err != nil || row == nil || row.Reason != DeadLetter {
+		return nil, err
+	}
+	e := row.Event
+	if err := edit(&e); err != nil {
+		return nil, err
+	}
+	headers, err := stored.Headers(e)
+	if err != nil {
+		return nil, err
+	}
+	var q pgx.Batch
+	q.Queue(c.sql.Get("KeepOriginal"), c.name, k.Source, k.ID.String())
+	q.Queue(c.sql.Get("EditDead"), c.name, k.Source, k.ID.String(), Clean(e.ContentType), headers, stored.Body(e))
+	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+		return nil, fmt.Errorf("edit dead letter: %w", err)
+	}
+	return row, nil
+}
+
+// Original is the content of an event as it was delivered to a consumer, before an operator edited it.
+type Original struct {
+	Consumer, Source string
+	Event            rocketflow.Event // its content alone
+	EditedAt         time.Time
+}
+
+// Originals returns the contents of an event before it was edited: one for each source that has used its id.
+func (c Consumer) Originals(ctx context.Context, db DB, event uuid.UUID) ([]Original, error) {
+	rows, err := db.Query(ctx, c.sql.Get("Originals"), c.name, event.String())
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Original, err error) {
+		var headers *string
+		o.Event.ID = event
+		if err := row.Scan(&o.Consumer, &o.Source, &o.Event.ContentType, &headers, &o.Event.Body, &o.EditedAt); err != nil {
+			return o, err
+		}
+		o.Event.Source = o.Source
+		if headers != nil {
+			err = stored.SetHeaders(&o.Event, []byte(*headers))
+		}
+		return o, err
+	})
+}
+
+// Attempt says what became of a parked event that was made due.
+type Attempt struct {
+	Gone      bool // it is parked no more: it was handled or discarded
+	Reason    Reason
+	Attempts  int
+	LastError string
+}
+
+// AttemptOf returns what became of a dead letter that was made due.
+func (s Store) AttemptOf(ctx context.Context, db DB, k DeadLetterKey) (a Attempt, err error) {
+	err = db.QueryRow(ctx, s.sql.Get("AttemptOf"), k.Consumer, k.Source, k.EventID).Scan(&a.Reason, &a.Attempts, &a.LastError)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Attempt{Gone: true}, nil
+	}
+	return a, err
 }
 
 // AcceptGap makes the first parked event of a stream due without its predecessor. It returns false if the event doesn't wait

@@ -36,6 +36,7 @@ type Record struct {
 	LastError string    // empty: none
 	ParkedAt  time.Time
 	Waited    time.Duration // since ParkedAt, by Postgres' clock
+	Edited    bool          // an operator has changed its content
 }
 
 // Err returns LastError as an error; nil if there is none.
@@ -147,8 +148,8 @@ func (c Consumer) Load(ctx context.Context, tx pgx.Tx, k Key) (*Record, error) {
 	return nil, fmt.Errorf("read parked event: %w", err)
 }
 
-// Discard settles an event without its effect, whether it is parked or not.
-func (c Consumer) Discard(ctx context.Context, tx pgx.Tx, e rocketflow.Event) error {
+// Discard settles an event without its effect, whether it is parked or not. edited says that its content isn't the delivered one.
+func (c Consumer) Discard(ctx context.Context, tx pgx.Tx, e rocketflow.Event, edited bool) error {
 	var q pgx.Batch
 	at := &LockedStream{Stream: e.Stream()}
 	if e.Ordered() {
@@ -156,7 +157,7 @@ func (c Consumer) Discard(ctx context.Context, tx pgx.Tx, e rocketflow.Event) er
 			return err
 		}
 	} else if UsesInbox(e) {
-		c.QueueInsertEntries(&q, []rocketflow.Event{e}, map[Key]Entry{})
+		c.QueueInsertEntries(&q, []rocketflow.Event{e}, map[Key]bool{KeyOf(e): edited}, map[Key]Entry{})
 	}
 	c.QueueDelete(&q, e)
 	c.QueueEndTimeout(&q, e)
@@ -183,7 +184,7 @@ func scanRecord(row pgx.CollectableRow) (*Record, error) {
 	e := &r.Event
 	err := row.Scan(&r.Consumer, &id, &reason, &r.Attempts, &next, &r.LastError, &r.ParkedAt, &waited,
 		&e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.Database,
-		&e.TimeoutKey, &e.TimeoutName, &e.ContentType, &headers, &e.Body)
+		&e.TimeoutKey, &e.TimeoutName, &e.ContentType, &headers, &e.Body, &r.Edited)
 	if err != nil {
 		return nil, err
 	}

@@ -229,7 +229,7 @@ WHERE p.consumer = $1::text AND p.reason IN ('retry', 'gap', 'busy') AND p.next_
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body
+       content_type, headers::text, body, edited
 FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0
 ORDER BY sequence LIMIT $5::bigint
@@ -239,7 +239,7 @@ FOR UPDATE
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body
+       content_type, headers::text, body, edited
 FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 FOR UPDATE
@@ -285,7 +285,7 @@ WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body
+       content_type, headers::text, body, edited
 FROM {schema}.parked
 WHERE (reason = 'dead') = $1::boolean
   AND ($2::text = '' OR consumer = $2::text) AND ($3::text IS NULL OR event_id = $3::text::uuid)
@@ -334,6 +334,39 @@ UPDATE {schema}.parked p SET reason = 'retry', attempts = 0, next_at = now()
 FROM dead
 WHERE p.consumer = dead.consumer AND p.source = dead.source AND p.event_id = dead.event_id
 RETURNING p.consumer, p.source, p.event_id::text, true, dead.type, dead.subject, dead.attempts, dead.last_error
+
+-- name: KeepOriginal
+-- The content of a parked event before it is edited for the first time.
+INSERT INTO {schema}.edited_event (consumer, source, event_id, content_type, headers, body)
+SELECT consumer, source, event_id, content_type, headers, body FROM {schema}.parked
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AND NOT edited
+ON CONFLICT (consumer, event_id, source) DO UPDATE SET
+    content_type = excluded.content_type, headers = excluded.headers, body = excluded.body, edited_at = clock_timestamp()
+
+-- name: EditDead
+UPDATE {schema}.parked
+SET content_type = $4::text, headers = $5::text::jsonb, body = $6::bytea, edited = true, reason = 'retry', attempts = 0, next_at = now()
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
+
+-- name: Originals
+SELECT consumer, source, content_type, headers::text, body, edited_at FROM {schema}.edited_event
+WHERE consumer = $1::text AND event_id = $2::text::uuid
+ORDER BY source
+
+-- name: ExpireOriginals
+DELETE FROM {schema}.edited_event
+WHERE ctid = ANY (ARRAY (
+    SELECT e.ctid FROM {schema}.edited_event e
+    WHERE e.edited_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8) AND NOT EXISTS (
+        SELECT FROM {schema}.parked p WHERE p.consumer = e.consumer AND p.event_id = e.event_id AND p.source = e.source
+    )
+    LIMIT $2::bigint
+))
+
+-- name: AttemptOf
+-- What became of an event that was parked; no row: it isn't any more.
+SELECT reason, attempts, last_error FROM {schema}.parked
+WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 
 -- name: AcceptGap
 -- Only for the first parked event of a stream: the predecessors of the others are parked.

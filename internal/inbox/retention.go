@@ -35,6 +35,18 @@ func (s Store) ExpireInbox(ctx context.Context, pool *pgxpool.Pool, retention ti
 	return nil
 }
 
+// ExpireOriginals deletes, in small transactions, the contents of edited events that are older than a retention and not parked.
+func (s Store) ExpireOriginals(ctx context.Context, pool *pgxpool.Pool, retention time.Duration) error {
+	for more := true; more; {
+		rows, err := lazytx.On(pool).Exec(ctx, s.sql.Get("ExpireOriginals"), retention.Seconds(), int64(expireRows))
+		if err != nil {
+			return fmt.Errorf("forget the original contents of edited events: %w", err)
+		}
+		more = rows.RowsAffected() == expireRows
+	}
+	return nil
+}
+
 // ExpirePositions deletes, in small transactions, the positions of a schema that are older than their consumers' retention
 // and a margin.
 func (s Store) ExpirePositions(ctx context.Context, pool *pgxpool.Pool, schema string, margin time.Duration) error {

@@ -64,12 +64,15 @@ type Entry struct {
 // event of a timeout by the timeout's row, which its firing deletes.
 func UsesInbox(e rocketflow.Event) bool { return !e.Ordered() && e.TimeoutName == "" }
 
-// QueueInsertEntries inserts events into the inbox, if they aren't there, and writes their rows to entries.
-func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, entries map[Key]Entry) {
+// QueueInsertEntries inserts events into the inbox, if they aren't there, and writes their rows to entries. Of those in edited no digest is
+// recorded, as another copy has the content from before.
+func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, edited map[Key]bool, entries map[Key]Entry) {
 	ids, sources := keyColumns(events)
 	digests := make([]int64, len(events))
 	for i, e := range events {
-		digests[i] = stored.Digest(e)
+		if !edited[KeyOf(e)] {
+			digests[i] = stored.Digest(e)
+		}
 	}
 	q.Queue(c.sql.Get("InsertInbox"), c.name, ids, sources, digests).Query(func(rows pgx.Rows) error {
 		var id, source string
