@@ -10,6 +10,7 @@ import (
 
 const (
 	snapshotTimeout = 8 * time.Second  // of one service
+	snapshotShare   = 4                // a snapshot takes no more than a fifth of the time
 	samplePause     = 10 * time.Second // between two samples of the history
 	maxSamples      = 180              // half an hour of them
 	lagPause        = 5 * time.Second  // between two questions to the broker
@@ -88,7 +89,7 @@ func (c *Console) refresh(ctx context.Context) time.Duration {
 	c.sample(next)
 	c.last.Store(next)
 	if time.Since(time.Unix(0, c.seen.Load())) < watchedFor {
-		return watchedPause
+		return max(watchedPause, snapshotShare*time.Since(next.at))
 	}
 	return restingPause
 }

@@ -165,7 +165,7 @@ type snapshot struct {
 func (o *Operator) read(ctx context.Context, fn func(snapshot) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return pgx.BeginTxFunc(ctx, o.config.Pool, options, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '"+reportTimeout+"'"); err != nil {
+		if _, err := tx.Exec(ctx, o.sql.Get("ReportSettings"), reportTimeout); err != nil {
 			return fmt.Errorf("set statement_timeout: %w", err)
 		}
 		return fn(snapshot{tx, o.sql})

@@ -134,17 +134,18 @@ func (f *consoleFlags) serve(ctx context.Context, cmd *cobra.Command, parts syst
 	go func() { failed <- serving.Serve(listener) }()
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case err := <-failed:
+		return errors.Join(err, c.Stop(context.WithoutCancel(ctx)))
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if e := serving.Shutdown(stop); e != nil {
 		_ = serving.Close() // a page takes longer than the user waits
 	}
-	if err == nil {
-		<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return errors.Join(err, c.Stop(stop))
 	}
-	return errors.Join(err, c.Stop(stop))
+	return c.Stop(stop)
 }
 
 // servicesOf names services by their schemas; where databases have the same schema, with a number.
