@@ -190,3 +190,36 @@ func TestEditRefusesBadContent(t *testing.T) {
 		t.Errorf("%d rows of refused edits", n)
 	}
 }
+
+// What was delivered of an edited event is kept while the event is parked, and then as long as the inbox's rows.
+func TestOriginalsExpire(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	events, _ := b.deadLetters(2, effect)
+	r := b.router(b.config())
+	for _, e := range events {
+		if err := b.operator.EditDeadLetter(ctx, operate.DeadLetterRef{Consumer: "billing", EventID: e.ID}, operate.Edit{ContentType: "text/plain"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poll.Until(t, "they are dead letters again", func() bool { return b.parkedCount(DeadLetter) == 2 })
+	if _, err := b.pool.Exec(ctx, "DELETE FROM parked WHERE event_id = $1", events[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	kept := func() int {
+		if err := r.retain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return b.count("SELECT count(*) FROM edited_event")
+	}
+	if n := kept(); n != 2 {
+		t.Errorf("%d are kept, want 2 that are young", n)
+	}
+	if _, err := b.pool.Exec(ctx, "UPDATE edited_event SET edited_at = edited_at - interval '30 days'"); err != nil {
+		t.Fatal(err)
+	}
+	if n := kept(); n != 1 {
+		t.Errorf("%d are kept, want the one of the parked event", n)
+	}
+}

@@ -122,6 +122,63 @@ func TestPausedConsumerHoldsUnderLoad(t *testing.T) {
 	}
 }
 
+// A pause holds from the moment that it has committed, before any process has looked for it: an event that comes then is not handled. An
+// attempt that comes due is not made.
+func TestPauseHoldsBeforeItIsNoticed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cfg := b.config()
+	cfg.Retry = RetryPolicy{Attempts: 5, Base: 100 * time.Millisecond, Max: 100 * time.Millisecond}
+	r := b.router(cfg)
+	var fail atomic.Bool
+	fail.Store(true)
+	r.Handle("billing", topic, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		if e.Subject == "failing" && fail.Load() {
+			return errors.New("the bank is away")
+		}
+		return effect(ctx, tx, e)
+	})
+	b.start(r)
+	c := (*r.running.Load())[0]
+	poll.Until(t, "the first look, after which the next is seconds away", func() bool { return c.pauses.Load() != nil })
+	stream := newChain("held")
+	var all []rocketflow.Event
+	for _, target := range []operate.PauseTarget{
+		wholeBilling,
+		{Kind: operate.PauseHandler, Consumer: "billing", Topic: topic, Type: "order.changed"},
+		{Kind: operate.PauseStream, Consumer: "billing", Topic: topic, Subject: "held"},
+	} {
+		poll.Until(t, "nothing is paused", func() bool { return len(r.Paused()) == 0 && b.count("SELECT count(*) FROM parked") == 0 })
+		b.pause(target)
+		events := stream.next(2)
+		b.broker.publish(events...)
+		poll.Until(t, "the pause is noticed", func() bool { return len(r.Paused()) == 1 })
+		b.wantOrder("held", all...)
+		b.resume(target)
+		all = append(all, events...)
+		poll.Until(t, "it goes on", func() bool { return len(b.effects("held")) == len(all) })
+	}
+	b.wantOrder("held", all...)
+
+	b.broker.publish(loose("order.changed", "failing"))
+	poll.Until(t, "it has failed", func() bool { return b.parkedCount(Retry) == 1 })
+	b.pause(wholeBilling)
+	poll.Until(t, "the pause is noticed", func() bool { return len(r.Paused()) == 1 })
+	fail.Store(false)
+	attempts := b.count("SELECT attempts FROM parked")
+	for range 2 {
+		b.looksAgain(r)
+	}
+	if n := b.count("SELECT attempts FROM parked"); n != attempts || len(b.effects("failing")) != 0 {
+		t.Errorf("%d attempts, %d before", n, attempts)
+	}
+	b.resume(wholeBilling)
+	poll.Until(t, "it is tried again", func() bool { return len(b.effects("failing")) == 1 })
+	if got := b.effects("failing")[0].Attempt; got != attempts+1 {
+		t.Errorf("attempt %d after %d failed ones", got, attempts)
+	}
+}
+
 // looksAgain waits for a look of the first consumer for due events.
 func (b *bundle) looksAgain(r *Router) bool {
 	c := (*r.running.Load())[0]

@@ -33,12 +33,16 @@ func TestReportsReadByIndex(t *testing.T) {
 		"EventPage":          {uuid.NewString(), uuid.NewString(), "", "", "", "", 10, 10},
 		"EventPageOfSubject": {uuid.NewString(), uuid.NewString(), "", "", "", "u", 10, int64(1) << 40, uuid.NewString()},
 		"DeadLetterGroups":   {10, 10}, "ParkedStreams": {"", "", "", "", 10, 10}, "SagaPage": {"", "", "", "", nil, 10, 10},
-		"TimeoutPage":  {time.Now(), "", "", false, 10},
+		"TimeoutPage": {time.Now(), "", "", false, 10},
+		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
+		"Audit":    {"maria", "", "", nil, nil, nil, 0, false, 10},
+		"Pausable": {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
+		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil},
 		"TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
-	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on installation", "Seq Scan on pg_namespace"}
-	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
+	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on pause", "Seq Scan on installation", "Seq Scan on pg_namespace"}
+	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
 		values, ok := args[name]
 		if !ok {
 			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "ParkedPage" {
