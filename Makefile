@@ -64,7 +64,7 @@ outage: build ## Kill a real RocketMQ under load and draw the throughput to docs
 	bin/rocketflow dev -- go run ./bench -outage docs/outage.svg
 
 .PHONY: chaos
-chaos: ## Inject faults by seeded schedules for DURATION (30s) and check the promises; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq, TRANSPORT=own|mixed
+chaos: ## Inject faults by seeded schedules for DURATION (30s) and check the promises; SEED=, SCHEDULES=, WORKERS=, FAULTS=, BROKER=rocketmq, TRANSPORT=client-go|mixed
 	@go build -o bin/chaos ./test/chaos
 	@bin/chaos -duration $(or $(DURATION),30s) $(if $(SEED),-seed $(SEED)) $(if $(SCHEDULES),-schedules $(SCHEDULES)) \
 		$(if $(WORKERS),-workers $(WORKERS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(BROKER),-broker $(BROKER)) $(if $(TRANSPORT),-transport $(TRANSPORT))

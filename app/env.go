@@ -116,8 +116,7 @@ func ProfileFromEnv(getenv func(string) string) (rocketmq.Profile, error) {
 }
 
 // TransportFromEnv returns the transport for rocketmq.Config.Transport that getenv, usually os.Getenv, returns as ROCKETMQ_TRANSPORT: Own
-// for own, ClientGo for client. If it isn't set, that is Own if a variable of TLS is set, which only Own has, or if the profile of
-// ROCKETMQ_PROFILE needs it, and else the default of package rocketmq. An error is a *rocketflow.FieldError whose Field is
+// for own and if it isn't set, ClientGo for client, which has no TLS and can't do what some profiles need. An error is a *rocketflow.FieldError whose Field is
 // ROCKETMQ_TRANSPORT. [ConfigFromEnv] calls TransportFromEnv.
 func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
 	usesTLS := slices.ContainsFunc([]string{EnvTLSCA, EnvTLSCert, EnvTLSKey, EnvTLSServerName}, func(name string) bool { return getenv(name) != "" })
@@ -130,7 +129,7 @@ func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
 		reason = refused.Error()
 	}
 	switch v := getenv(EnvTransport); {
-	case v == "own" || v == "" && (usesTLS || reason != ""):
+	case v == "own" || v == "":
 		return rocketmq.Own, nil
 	case v == "client" && usesTLS:
 		return 0, valid.Field(EnvTransport, "client: it has no TLS, which the variables ROCKETMQ_TLS_… ask for: want own")
@@ -138,8 +137,6 @@ func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
 		return 0, valid.Field(EnvTransport, "client: "+reason)
 	case v == "client":
 		return rocketmq.ClientGo, nil
-	case v == "":
-		return 0, nil
 	default:
 		return 0, valid.Fieldf(EnvTransport, "%q: want own or client", v)
 	}

@@ -70,7 +70,7 @@ func TestTransportFromEnv(t *testing.T) {
 		want              rocketmq.Transport
 		refused           bool
 	}{
-		{"", "", other, false},
+		{"", "", rocketmq.Own, false},
 		{"own", "", rocketmq.Own, false},
 		{"client", "", rocketmq.ClientGo, false},
 		{"", "rocketmq.example", rocketmq.Own, false},

@@ -57,10 +57,12 @@ type change struct {
 	Service *Service
 	Cap     int // how many events are changed at most
 	Reason  string
-	At      string // the new time of a timeout, as the form has it
-	Problem string // why the form is shown again
-	Rows    int64  // how many things match
-	More    bool   // there are more than that
+	// TryFirst retries one dead letter, and the others only once that one is handled.
+	TryFirst bool
+	At       string // the new time of a timeout, as the form has it
+	Problem  string // why the form is shown again
+	Rows     int64  // how many things match
+	More     bool   // there are more than that
 
 	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID
 	Pause   operate.PauseTarget
@@ -167,7 +169,7 @@ func (c *change) Home() []any {
 
 // changeOf reads an action from the parameters of an address or a form.
 func (q *request) changeOf(value func(string) string) (*change, error) {
-	c := &change{Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), Rows: 1}
+	c := &change{Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), TryFirst: value("first") == "yes", Rows: 1}
 	if _, known := audited[c.Action]; !known {
 		return nil, refuse(http.StatusNotFound, "No such action", "The console has no action "+printable.Quote(string(c.Action), 100)+".")
 	}
@@ -269,7 +271,10 @@ func (q *request) act() error {
 	n, err := q.change(q.r.Context(), c)
 	q.config.Logger.Info("an operator changed something", "viewer", q.viewer.Name, "action", c.Action, "service", c.Service.Name, "changed", n,
 		"reason", c.Reason, "selected", c.Fields(), "error", err)
+	var first *operate.FirstFailedError
 	switch {
+	case errors.As(err, &first):
+		return refuse(http.StatusConflict, "The first one was not handled", err.Error()+". The others were not retried.")
 	case errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
 		return refuse(http.StatusConflict, "It can't be done", err.Error())
 	case err != nil && n > 0:
@@ -292,7 +297,7 @@ func (q *request) change(ctx context.Context, c *change) (int, error) {
 	f.Limit = c.Cap
 	switch c.Action {
 	case Retry:
-		return o.RetryDeadLetters(ctx, f)
+		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil})
 	case Discard:
 		return o.DiscardDeadLetters(ctx, f)
 	case Resend:

@@ -553,3 +553,26 @@ func TestStartAndStop(t *testing.T) {
 		}
 	}
 }
+
+// A group is retried only once one of it was handled, if the viewer wants that.
+func TestOneIsTriedFirst(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	service.Letters(t, 3)
+	s := serve(t, console.Config{}, service)
+	form := url.Values{"service": {"order"}, "consumer": {"mailing"}, "reason": {"again"}, "first": {"yes"}}
+	s.want("act/retry?"+form.Encode(), "Try one first")
+	answered := make(chan string, 1)
+	go func() {
+		status, text, _ := s.post("act/retry", form)
+		answered <- strings.Join([]string{http.StatusText(status), text}, " ")
+	}()
+	retried := func() string {
+		return service.Value(t, "SELECT count(*) FROM parked WHERE consumer = 'mailing' AND reason = 'retry'")
+	}
+	poll.Within(t, 10*time.Second, "one is retried", func() bool { return retried() == "1" })
+	service.Exec(t, "UPDATE parked SET reason = 'dead', attempts = 8, last_error = 'still full' WHERE consumer = 'mailing' AND reason = 'retry'") // its handler failed
+	if text := <-answered; !strings.Contains(text, "The first one was not handled") || !strings.Contains(text, "still full") || retried() != "0" {
+		t.Errorf("%s; %s are retried", text, retried())
+	}
+}

@@ -219,3 +219,35 @@ func TestRetriesTakeADay(t *testing.T) {
 		t.Errorf("retries take %v in all", all)
 	}
 }
+
+// A turn that found a handler recorded parks its event when the handler has just been retired: the event is skipped all the same, and
+// what follows in its stream runs. Other events that wait for a handler stay.
+func TestParkedBesideARetirement(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	version := func(types ...string) *Router {
+		cfg := b.config()
+		cfg.Listener = p.listener()
+		r := b.router(cfg)
+		for _, eventType := range types {
+			r.Handle("billing", topic, eventType, effect)
+		}
+		b.start(r)
+		return r
+	}
+	b.stop(version("order.seen", "order.closed", "order.paid"))
+	version("order.seen")
+	events := newChain("a").next(2)
+	events[0].Type, events[1].Type = "order.closed", "order.seen"
+	b.broker.publish(append(events, loose("order.paid", "b"))...)
+	poll.Until(t, "they wait", func() bool { return p.get("parked unhandled") >= 2 && b.broker.idle() })
+	// What a retirement leaves that was beside the turn.
+	if _, err := b.pool.Exec(t.Context(), "DELETE FROM consumer_handler WHERE type = 'order.closed'"); err != nil {
+		t.Fatal(err)
+	}
+	poll.Until(t, "the stream goes on", func() bool { return b.effectCount() == 1 })
+	waiting, err := b.operator.ParkedEvents(t.Context(), operate.ParkedFilter{})
+	if err != nil || len(waiting) != 1 || waiting[0].Event.Type != "order.paid" || waiting[0].Reason != operate.StateUnhandled {
+		t.Errorf("parked: %+v, %v", waiting, err)
+	}
+}

@@ -53,7 +53,7 @@ type Config struct {
 	// Defaults to false: these calls fail with broker.ErrUnavailable.
 	AwaitBroker bool
 
-	// Transport is how the client sends and consumes. Defaults to ClientGo.
+	// Transport is how the client sends and consumes. Defaults to Own.
 	Transport Transport
 
 	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for

@@ -27,9 +27,8 @@
 // Config.Transport chooses what sends (Send, SendGroup, Schedule, and the half messages of Prepare) and consumes. Both pass the conformance
 // suite, and processes with either can share a consumer group, as during a rolling upgrade (TestTransportsShareAGroup).
 //
-// [ClientGo] uses rocketmq-client-go v2.1.2, called "the client" below.
-//
-// [Own] uses connections of the driver itself. What differs for its users:
+// [Own], the default, uses connections of the driver itself. [ClientGo] uses rocketmq-client-go v2.1.2, called "the client" below. What
+// differs with Own:
 //
 //   - Bodies compressed with zlib are read up to Config.MaxMessage after decompression, too: see below.
 //   - A record that stays damaged when it is read again is delivered as unreadable, with what can be read of it, and those behind it

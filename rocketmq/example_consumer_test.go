@@ -1,6 +1,4 @@
-//go:build !race
-
-package rocketmq_test // consumers of rocketmq-client-go have data races
+package rocketmq_test
 
 import (
 	"context"

@@ -47,10 +47,10 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// transport is the one that the tests use which don't say: that of rocketmq-client-go, or Own if the environment variable
-// ROCKETFLOW_TRANSPORT is "own". With Own all tests can run under the race detector, and nothing but an import's cache is left behind.
+// transport is the one that the tests use which don't say: Own, or that of rocketmq-client-go if the environment variable
+// ROCKETFLOW_TRANSPORT is "client". With Own all tests can run under the race detector, and nothing but an import's cache is left behind.
 var transport = func() rocketmq.Transport {
-	if os.Getenv("ROCKETFLOW_TRANSPORT") == "own" {
+	if os.Getenv("ROCKETFLOW_TRANSPORT") != "client" {
 		return rocketmq.Own
 	}
 	return rocketmq.ClientGo

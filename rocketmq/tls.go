@@ -15,7 +15,7 @@ const tlsField = "rocketmq.Config.TLS"
 // validateTLS refuses TLS for a Client whose sends and consumers go through rocketmq-client-go.
 func (c Config) validateTLS() error {
 	if c.TLS != nil && c.Transport != Own {
-		return valid.Field(tlsField, "needs the own transport: set rocketmq.Config.Transport to Own (rocketmq-client-go makes no TLS connections that it verifies)")
+		return valid.Field(tlsField, "needs the own transport: leave rocketmq.Config.Transport at its default, Own (rocketmq-client-go makes no TLS connections that it verifies)")
 	}
 	return nil
 }

@@ -12,12 +12,12 @@ import (
 type Transport int
 
 const (
-	// ClientGo sends and consumes with rocketmq-client-go. The package comment lists what the driver does about its problems.
-	ClientGo Transport = iota
 	// Own sends and consumes through connections of the driver itself, without rocketmq-client-go: it reads bodies of every
 	// compression, bounds what it reads, has no data races, consumes again at once after a broker's restart, and leaves a group
 	// at once when a consumer stops.
-	Own
+	Own Transport = iota
+	// ClientGo sends and consumes with rocketmq-client-go. The package comment lists what the driver does about its problems.
+	ClientGo
 )
 
 // String returns "rocketmq-client-go" or "own".

@@ -38,21 +38,35 @@ UPDATE {schema}.parked SET reason = 'gap', next_at = now()
 WHERE consumer = $1::text AND topic = $2::text AND type = $3::text AND reason = 'unhandled'
 
 -- name: WakeUnhandled
--- Events that wait for a handler that this process has are due: in a stream only the first one, or one whose predecessors were
--- handled.
+-- Events that wait for a handler that this process has are due, and those whose handler isn't recorded any more: they were parked beside
+-- a retirement. In a stream only the first one, or one whose predecessors were handled.
+WITH RECURSIVE waiting AS ( -- each topic and type by one step in the index, however many events wait
+    (SELECT u.topic, u.type FROM {schema}.parked u WHERE u.consumer = $1::text AND u.reason = 'unhandled' ORDER BY u.topic, u.type LIMIT 1)
+    UNION ALL
+    SELECT n.topic, n.type
+    FROM waiting w
+    CROSS JOIN LATERAL (
+        SELECT u.topic, u.type FROM {schema}.parked u
+        WHERE u.consumer = $1::text AND u.reason = 'unhandled' AND (u.topic, u.type) > (w.topic, w.type)
+        ORDER BY u.topic, u.type LIMIT 1
+    ) n
+)
 UPDATE {schema}.parked p SET reason = 'gap', next_at = now()
 FROM (
     SELECT u.consumer, u.source, u.event_id
-    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k (topic, type)
+    FROM waiting k
     JOIN {schema}.parked u ON u.consumer = $1::text AND u.topic = k.topic AND u.type = k.type AND u.reason = 'unhandled'
-    WHERE u.sequence = 0 OR NOT EXISTS (
+    WHERE (
+        EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS own (topic, type) WHERE own.topic = k.topic AND own.type = k.type)
+        OR NOT EXISTS (SELECT FROM {schema}.consumer_handler h WHERE h.consumer = $1::text AND h.topic = k.topic AND h.type = k.type)
+    ) AND (u.sequence = 0 OR NOT EXISTS (
         SELECT FROM {schema}.parked q
         WHERE q.consumer = u.consumer AND q.source = u.source AND q.topic = u.topic AND q.subject = u.subject
           AND q.sequence > 0 AND q.sequence < u.sequence
     ) OR EXISTS (
         SELECT FROM {schema}.position o
         WHERE o.consumer = u.consumer AND o.source = u.source AND o.topic = u.topic AND o.subject = u.subject AND o.sequence >= u.previous
-    )
+    ))
     LIMIT $4::bigint
     FOR UPDATE OF u SKIP LOCKED
 ) free

@@ -81,7 +81,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.Uint64Var(&o.seed, "seed", 0, "`seed` of the first schedule; the next ones count up (default random)")
 	flags.IntVar(&o.schedules, "schedules", 0, "number of schedules to run (default as many as the duration allows)")
 	flags.StringVar(&o.broker, "broker", "embedded", "broker to use: embedded or rocketmq")
-	flags.StringVar(&o.transport, "transport", "client-go", "how the processes send and consume: client-go, own, or mixed")
+	flags.StringVar(&o.transport, "transport", "own", "how the processes send and consume: client-go, own, or mixed")
 	flags.IntVar(&o.workers, "workers", 0, "number of worlds in parallel, each with a schema and processes of its own (default 4)")
 	flags.BoolVar(&o.stop, "stop", false, "stop at the first schedule that fails")
 	flags.StringVar(&o.find, "find", "", "stop at the first violation of this `kind`: lost, doubled or misordered")
