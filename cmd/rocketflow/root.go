@@ -26,6 +26,7 @@ const (
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
 		newAuditCommand(),
+		newConsoleCommand(),
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoServiceCommand(),
@@ -52,6 +53,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow migrate up --schema order_rocketflow   # create or update a service's tables
   rocketflow doctor                                 # what is wrong, and what mends it
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
+  rocketflow console                                # all of this in a browser
   rocketflow why ID                                 # what an event, an order or a saga waits for
   rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
