@@ -81,6 +81,10 @@ schemathesis: build ## Test the examples' HTTP interfaces against their OpenAPI 
 kubernetes: ## Check deploy/kubernetes against the schemas of Kubernetes; fetches kubernetes-validate
 	.ci/kubernetes
 
+.PHONY: alerts
+alerts: build ## Check and test the alert rules of deploy/prometheus, also on a real service; fetches promtool
+	bin/rocketflow dev --no-fsync -- .ci/alerts
+
 .PHONY: lint
 lint: $(GOLANGCI) ## Check format, go.mod files, vet, layers and style
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }

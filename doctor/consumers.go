@@ -199,7 +199,7 @@ func consumerLag(ctx context.Context, s *schema, m *cluster) []Result {
 				return nil
 			}
 			recent, err := b.storedSince(ctx, queue, longest)
-			if err == nil && recent > q.committed {
+			if err == nil && recent > max(q.committed, q.first) { // what is deleted is no lag: see consumer-loss
 				behind[topic] += q.end - max(q.committed, q.first)
 			}
 			return err
@@ -252,13 +252,31 @@ func consumerLoss(ctx context.Context, s *schema, m *cluster) []Result {
 		}
 		results := perTopic(lost, func(topic string, n int64) Result {
 			return found(fmt.Sprintf("%s of topic %s deleted by the broker", quantity(n, "unread message"), topic), "every message read before it is deleted",
-				fmt.Sprintf("# on the schema of the publisher:\nrocketflow resend --topic %s --since %s", shell(topic), s.database.x.config.Expect.OutboxRetention))
+				s.database.x.resend(ctx, topic))
 		})
 		return append(results, perTopic(soon, func(topic string, n int64) Result {
 			return found(fmt.Sprintf("%s of topic %s will be deleted within %s", quantity(n, "unread message"), topic, about(kept/4)), "every message read before it is deleted",
 				"# until the consumer has caught up:\n"+b.change("fileReservedTime", hours(2*kept)))
 		})...)
 	})
+}
+
+// resend returns the commands that send the events of a topic again, on the examined schemas that publish them.
+func (x *examination) resend(ctx context.Context, topic string) string {
+	var commands []string
+	resend := fmt.Sprintf("rocketflow resend --topic %s --since %s", shell(topic), x.config.Expect.OutboxRetention)
+	for _, s := range x.schemas() {
+		if s.err != nil {
+			continue
+		}
+		if published, err := list[string](ctx, s.database, s.sql, "PublishedTopics", maxList); err == nil && slices.Contains(published, topic) {
+			commands = append(commands, "# in database "+safe(s.database.name)+":", resend+s.flag())
+		}
+	}
+	if commands == nil {
+		return "# on the schema of the publisher, which was not examined:\n" + resend
+	}
+	return strings.Join(commands, "\n")
 }
 
 func consumerInboxRetention(_ context.Context, s *schema, m *cluster) (results []Result) {

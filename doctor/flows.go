@@ -115,7 +115,7 @@ func sagaIdle(ctx context.Context, s *schema) (results []Result) {
 	for _, i := range all {
 		results = append(results, found(fmt.Sprintf("%s %s version %d in state %s without a deadline, unchanged for up to %s, such as %s",
 			quantity(i.Sagas, "saga"), i.Name, i.Version, i.State, about(seconds(i.Age)), i.Key), "a change, or a deadline, within "+about(longest),
-			fmt.Sprintf("rocketflow inspect saga %s --name %s%s", shell(i.Key), shell(i.Name), s.flag())))
+			"# what it waits for, in all services:\nrocketflow why "+shell(i.Key)))
 	}
 	if len(results) == 0 {
 		return one(ok("none is idle"))

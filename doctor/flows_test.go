@@ -43,7 +43,7 @@ func init() {
 			finding: func(w *world) {
 				w.database()
 				w.saga("o-1", 1, 10*24*time.Hour)
-			}, says: "1 saga order version 1 in state open without a deadline, unchanged for up to 10 days, such as o-1", mends: "rocketflow inspect saga o-1 --name order",
+			}, says: "1 saga order version 1 in state open without a deadline, unchanged for up to 10 days, such as o-1", mends: "rocketflow why o-1",
 			ok: func(w *world) {
 				w.database()
 				w.saga("o-1", 1, time.Hour)

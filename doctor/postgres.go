@@ -441,6 +441,9 @@ func postgresPartitions(ctx context.Context, s *schema) []Result {
 	}
 	var missing, mend []string
 	for _, table := range partitioned {
+		if table == "inbox" && len(s.consumers) == 0 { // nobody makes them, and nothing is written there
+			continue
+		}
 		for ahead := range 2 {
 			day := partition.Table{Schema: s.name, Name: table}.Day(now.AddDate(0, 0, ahead))
 			if has[day.Name] {

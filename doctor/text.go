@@ -12,15 +12,7 @@ import (
 func safe(s string) string { return printable.Line(s, printable.Name) }
 
 // shell returns text as one word of a shell's command. It can't end the line, so that nobody who chooses a name chooses a command.
-func shell(s string) string {
-	s = safe(s)
-	if s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.:/", r))
-	}) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+func shell(s string) string { return printable.Word(safe(s)) }
 
 // sorted joins texts in alphabetical order.
 func sorted(texts []string, separator string) string {

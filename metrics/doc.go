@@ -7,8 +7,8 @@
 //	...
 //	m.ObserveBacklog(box)
 //
-// Alert on rocketflow_outbox_backlog_age_seconds (events do not reach the broker), on the outcome dead_letter of
-// rocketflow_handlers_events_total (a person has to decide), and on rocketflow_broker_up being 0.
+// deploy/prometheus has alert rules on these metrics and deploy/grafana a dashboard, both made by deploy/monitoring; docs/runbook.md has
+// an entry for each alert.
 //
 // # Metrics of the outbox
 //
@@ -44,6 +44,9 @@
 //	rocketflow_handlers_missing_events_requests_total{consumer,outcome}  requests sent to publishers; ok, failed
 //	rocketflow_handlers_handler_duration_seconds{consumer,type}       histogram: calls of handlers
 //	rocketflow_handlers_latency_seconds{consumer}                     histogram: from recording to the handler's commit
+//	rocketflow_handlers_parked_events{consumer,reason}                gauge: parked events, read at each scrape; dead, retry, gap,
+//	                                                                  busy, unhandled
+//	rocketflow_handlers_parked_age_seconds{consumer,reason}           gauge: since the oldest of them was parked
 //	rocketflow_handlers_batch_events{consumer}                        histogram: events in one transaction of a lane
 //	rocketflow_handlers_panics_total{consumer}                        calls that panicked
 //	rocketflow_handlers_unresponsive_total{consumer,type}             calls abandoned: they ignored the end of their context
@@ -55,6 +58,12 @@
 //	rocketflow_timeout_changes_total{change}                          armed, disarmed, handed_over, hand_over_failed,
 //	                                                                  recovered, fired, too_early, stale, stuck
 //	rocketflow_timeout_lateness_seconds                               histogram: from the due instant to the firing
+//	rocketflow_timeout_armed                                          gauge: armed timeouts, read at each scrape
+//	rocketflow_timeout_overdue                                        gauge: those that are due and have not fired
+//	rocketflow_timeout_overdue_age_seconds                            gauge: since the oldest of them was due
+//	rocketflow_timeout_stuck                                          gauge: those whose events were sent often and not handled
+//	rocketflow_saga_running{saga,state}                               gauge: sagas that have not finished
+//	rocketflow_saga_oldest_age_seconds{saga,state}                    gauge: how long a saga has been in the state at most
 //	rocketflow_saga_transitions_total{saga,from,to,cause}             cause: event, deadline
 //	rocketflow_saga_events_ignored_total{saga,reason}                 events that a saga ignored
 //	rocketflow_saga_waiting_events_total{saga,outcome}                waiting, retried, failed, expired

@@ -74,6 +74,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	r.ConsumerRestarted(rocketmq.ConsumerInfo{})
 	r.HandlerFailed(rocketmq.HandlerInfo{Group: "g"})
 	m.ObserveBacklog(startedOutbox(t))
+	m.ObserveWork(unfinishedWork(t))
 	m.ObserveDoctor(startedDoctor(t))
 
 	families, err := registry.Gather()

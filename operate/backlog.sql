@@ -57,3 +57,27 @@ SELECT saga, status, pg_catalog.count(*), pg_catalog.min(arrived_at)
 FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::bigint) w
 GROUP BY saga, status
 ORDER BY saga, status
+
+-- name: RunningSagas
+-- The recursion finds the few names, versions and states with an index lookup each. Looks at $1 sagas of each.
+WITH RECURSIVE known AS (
+    (SELECT name, version, state FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version, state LIMIT 1)
+    UNION ALL
+    SELECT n.name, n.version, n.state FROM known k CROSS JOIN LATERAL (
+        SELECT s.name, s.version, s.state FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND (s.name, s.version, s.state) > (k.name, k.version, k.state)
+        ORDER BY s.name, s.version, s.state LIMIT 1
+    ) n
+)
+SELECT k.name, k.state, pg_catalog.sum(r.sagas)::bigint,
+    GREATEST(EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(r.oldest))::float8, 0::float8)
+FROM known k CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS sagas, pg_catalog.min(c.changed_at) AS oldest FROM (
+        SELECT s.changed_at FROM {schema}.saga s
+        WHERE s.finished_at IS NULL AND s.name = k.name AND s.version = k.version AND s.state = k.state
+        LIMIT $1::bigint
+    ) c
+) r
+GROUP BY k.name, k.state
+ORDER BY k.name, k.state
+LIMIT $2::bigint

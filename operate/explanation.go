@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
 // Explanation says what happened to an event or to everything with a key, what it waits for, and what to do. Times are Postgres'.
@@ -145,12 +147,7 @@ const (
 func command(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		if w == "" || strings.ContainsFunc(w, func(r rune) bool {
-			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@%+=,", r)
-		}) {
-			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-		quoted[i] = w
+		quoted[i] = printable.Word(w)
 	}
 	return strings.Join(quoted, " ")
 }

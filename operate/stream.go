@@ -48,6 +48,7 @@ type StreamEvent struct {
 	ID         uuid.UUID `json:"id"`
 	Type       string    `json:"type"`
 	Sequence   int64     `json:"sequence"`
+	Previous   int64     `json:"previous"`
 	RecordedAt time.Time `json:"recorded_at"`
 	AckedAt    time.Time `json:"acked_at,omitzero"` // zero: it is owed
 }
@@ -106,7 +107,7 @@ func (s snapshot) subjectStatus(ctx context.Context, f SubjectFilter, status *Su
 	}
 	status.Events, err = collect(ctx, s, "StreamEvents", func(row pgx.CollectableRow, v *StreamEvent) error {
 		var acked *time.Time
-		err := row.Scan(&v.Source, &v.Topic, &v.ID, &v.Type, &v.Sequence, &v.RecordedAt, &acked)
+		err := row.Scan(&v.Source, &v.Topic, &v.ID, &v.Type, &v.Sequence, &v.Previous, &v.RecordedAt, &acked)
 		v.AckedAt = orZero(acked)
 		return err
 	}, f.Subject, sources, topics, limit)

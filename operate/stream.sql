@@ -59,10 +59,10 @@ LIMIT $3::bigint
 
 -- name: StreamEvents
 -- The newest events of each stream.
-SELECT k.source, k.topic, o.id, o.type, o.sequence, o.recorded_at, a.acked_at
+SELECT k.source, k.topic, o.id, o.type, o.sequence, o.previous, o.recorded_at, a.acked_at
 FROM unnest($2::text[], $3::text[]) AS k (source, topic)
 CROSS JOIN LATERAL (
-    SELECT id, type, sequence, recorded_at FROM {schema}.outbox
+    SELECT id, type, sequence, previous, recorded_at FROM {schema}.outbox
     WHERE source = k.source AND topic = k.topic AND subject = $1::text AND sequence > 0
     ORDER BY sequence DESC LIMIT $4::bigint
 ) o

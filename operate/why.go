@@ -170,6 +170,23 @@ type explained struct {
 	transaction string  // its id
 	committed   string  // how long after it was recorded
 	confirmed   string  // the path that it took
+	running     bool    // whether a process of the publisher runs
+}
+
+// handover is how long nobody may hold the lease of a service's sweep while one of its processes takes over from another.
+const handover = 10 * time.Second
+
+// owedVerdict is the verdict on owed events of a service.
+func owedVerdict(m *member, running bool, what, subject string, since time.Time) Verdict {
+	v := Verdict{
+		State: VerdictWaiting, For: "the broker's confirmation" + what, Since: since,
+		Because: subject + " owed: the sweep sends what is owed while a process of " + m.service + " runs and the broker accepts it",
+		Command: command("rocketflow", "inspect", "backlog", "--schema", m.config.Schema), rank: 1,
+	}
+	if !running {
+		v.State, v.Because = VerdictStopped, subject+" owed, and no process of "+m.service+" runs that would send what is owed: start one"
+	}
+	return v
 }
 
 // ackPaths says how an event reached the broker, by the column path of outbox_ack.
@@ -271,6 +288,9 @@ func (w *inquiry) findEvent(ctx context.Context, s snapshot, m *member, e *expla
 			e.committed = fmt.Sprintf(", committed %s later", committed.Sub(here.RecordedAt).Round(time.Millisecond))
 		}
 		e.confirmed = ackPaths[path]
+		if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&e.running); err != nil {
+			return err
+		}
 	}
 	var d Discarded
 	switch err := s.tx.QueryRow(ctx, s.sql.Get("Discarded"), e.ID.String()).Scan(&d.Type, &d.Reason, &d.At); {
@@ -330,11 +350,7 @@ func (w *inquiry) publication(e *explained, at brokerAnswer) {
 			Command: command("rocketflow", "owed", "retry", "--event", e.ID.String(), "--schema", schema), rank: 1,
 		})
 	case e.InOutbox && e.Discarded == nil:
-		w.verdicts = append(w.verdicts, Verdict{
-			State: VerdictWaiting, For: "the broker's confirmation", Since: e.RecordedAt,
-			Because: "the event is owed: the sweep sends it while a process of " + m.service + " runs and the broker answers",
-			Command: command("rocketflow", "inspect", "backlog", "--schema", schema), rank: 1,
-		})
+		w.verdicts = append(w.verdicts, owedVerdict(m, e.running || w.x.Now.Sub(e.RecordedAt) < handover, "", "the event is", e.RecordedAt))
 	}
 	if d := e.Discarded; d != nil {
 		add(d.At, true, m.service, "discarded by an operator (type %s): %s", d.Type, d.Reason)

@@ -43,6 +43,18 @@ WHERE t.topic IS NOT NULL OR i.event_id IS NOT NULL OR p.event_id IS NOT NULL
 ORDER BY c.name
 LIMIT $7::bigint
 
+-- name: ServiceRuns
+-- Whether a process of the service runs: one of them holds the lease of the outbox's sweep.
+SELECT EXISTS (SELECT FROM {schema}.lease WHERE name = 'outbox sweep' AND expires_at > clock_timestamp())
+
+-- name: ParkedBehind
+-- How many events of a stream are parked behind one; counts at most $6.
+SELECT pg_catalog.count(*) FROM (
+    SELECT FROM {schema}.parked
+    WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > $5::bigint AND $5::bigint > 0
+    LIMIT $6::bigint
+) behind
+
 -- name: CausedTransitions
 -- The transitions of the sagas of a key that an event caused. (The history has no index on causes.)
 SELECT h.name, h.key, h.from_state, h.to_state, h.changed_at

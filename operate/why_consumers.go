@@ -238,7 +238,7 @@ func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, 
 		v.State = VerdictStopped
 		v.For = fmt.Sprintf("sequence %d of its stream", e.Previous)
 		v.Because = fmt.Sprintf("%s has not received it (position %d) and requests it from %s, which may not run, or not keep it any more", c.Name, c.Position, e.Source)
-		v.Command = command("rocketflow", "redrive", "accept", "--consumer", c.Name, "--event", e.ID.String(), "--schema", schema)
+		v.Command = command("rocketflow", "redrive", "accept", "--consumer", c.Name, e.ID.String(), "--schema", schema)
 	}
 	w.verdicts = append(w.verdicts, v)
 }

@@ -33,14 +33,20 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 				return err
 			}
 			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0
-			w.streamEvents(m, &status)
+			var running bool
+			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
+				return err
+			}
+			w.streamEvents(m, running, &status)
 			newest = append(newest, newestOf(m, key, status.Events)...)
-			w.parkedOf(m, status.Parked)
+			if err := w.parkedOf(ctx, s, m, key, status.Parked); err != nil {
+				return err
+			}
 			for _, v := range sagas {
-				w.saga(m, v)
+				w.saga(m, running, v)
 			}
 			for _, v := range timeouts {
-				w.timeout(m, v, "timeout "+v.Name+" of "+v.Key)
+				w.timeout(m, running, v, "timeout "+v.Name+" of "+v.Key)
 			}
 			return nil
 		})
@@ -72,7 +78,7 @@ func newestOf(m *member, subject string, events []StreamEvent) (list []explained
 		if stream := e.Source + "\x00" + e.Topic; !seen[stream] {
 			seen[stream] = true
 			list = append(list, explained{publisher: m, EventStatus: EventStatus{
-				ID: e.ID, Type: e.Type, Source: e.Source, Topic: e.Topic, Subject: subject, Sequence: e.Sequence, RecordedAt: e.RecordedAt,
+				ID: e.ID, Type: e.Type, Source: e.Source, Topic: e.Topic, Subject: subject, Sequence: e.Sequence, Previous: e.Previous, RecordedAt: e.RecordedAt,
 				InOutbox: true, AckedAt: e.AckedAt,
 			}})
 		}
@@ -81,7 +87,7 @@ func newestOf(m *member, subject string, events []StreamEvent) (list []explained
 }
 
 // streamEvents adds the events that the schema has published in the streams of the subject.
-func (w *inquiry) streamEvents(m *member, status *SubjectStatus) {
+func (w *inquiry) streamEvents(m *member, running bool, status *SubjectStatus) {
 	owed, oldest := 0, time.Time{}
 	perStream := map[string]int{}
 	for _, e := range status.Events {
@@ -96,11 +102,7 @@ func (w *inquiry) streamEvents(m *member, status *SubjectStatus) {
 		w.x.Timeline = append(w.x.Timeline, Entry{At: e.RecordedAt, Service: m.service, Text: text, EventID: e.ID, Problem: e.AckedAt.IsZero()})
 	}
 	if owed > 0 {
-		w.verdicts = append(w.verdicts, Verdict{
-			State: VerdictWaiting, For: "the broker's confirmation of " + countOf(owed, "event"), Since: oldest,
-			Because: "they are owed: the sweep sends them while a process of " + m.service + " runs and the broker accepts them",
-			Command: command("rocketflow", "inspect", "backlog", "--schema", m.config.Schema), rank: 1,
-		})
+		w.verdicts = append(w.verdicts, owedVerdict(m, running || w.x.Now.Sub(oldest) < handover, " of "+countOf(owed, "event"), "they are", oldest))
 	}
 	for _, n := range perStream {
 		if n == maxKeyEvents {
@@ -110,19 +112,20 @@ func (w *inquiry) streamEvents(m *member, status *SubjectStatus) {
 }
 
 // parkedOf adds parked events, and a verdict for the first of each stream and consumer.
-func (w *inquiry) parkedOf(m *member, list []ParkedInStream) {
-	behind := map[string]int{}
-	key := func(p ParkedInStream) string { return p.Consumer + "\x00" + p.Source + "\x00" + p.Topic }
-	for _, p := range list {
-		behind[key(p)]++
-	}
+func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject string, list []ParkedInStream) error {
 	seen := map[string]bool{}
 	for _, p := range list {
-		if seen[key(p)] {
+		stream := p.Consumer + "\x00" + p.Source + "\x00" + p.Topic
+		if seen[stream] {
 			continue
 		}
-		seen[key(p)] = true
-		held := heldText(behind[key(p)] - 1)
+		seen[stream] = true
+		behind := 0 // the list may end before the stream does
+		err := s.tx.QueryRow(ctx, s.sql.Get("ParkedBehind"), p.Consumer, p.Source, p.Topic, subject, p.Sequence, MaxCount).Scan(&behind)
+		if err != nil {
+			return fmt.Errorf("parked events behind %s: %w", p.EventID, err)
+		}
+		held := heldText(behind)
 		w.x.Timeline = append(w.x.Timeline, Entry{
 			At: p.At, Service: m.service, EventID: p.EventID, Problem: true,
 			Text: fmt.Sprintf("%s: %s parked (%s)%s%s", p.Consumer, p.Type, parkedWord(p.Reason), errorText(p.LastError), held),
@@ -151,10 +154,12 @@ func (w *inquiry) parkedOf(m *member, list []ParkedInStream) {
 		default:
 			v.State = VerdictStopped
 			v.For = fmt.Sprintf("sequence %d of its stream in %s", p.Previous, p.Consumer)
-			v.Because = "it has not come" + held
+			v.Because = fmt.Sprintf("it has not come: %s requests it from %s, which may not run, or not keep it any more%s", p.Consumer, p.Source, held)
+			v.Command = command("rocketflow", "redrive", "accept", "--consumer", p.Consumer, p.EventID.String(), "--schema", m.config.Schema)
 		}
 		w.verdicts = append(w.verdicts, v)
 	}
+	return nil
 }
 
 func parkedWord(s HandlingState) string {
@@ -165,7 +170,7 @@ func parkedWord(s HandlingState) string {
 }
 
 // saga adds a saga's transitions, its deadline, and the events that wait for it.
-func (w *inquiry) saga(m *member, v Saga) {
+func (w *inquiry) saga(m *member, running bool, v Saga) {
 	name := "saga " + v.Name + " of " + v.Key
 	for i, t := range v.Transitions {
 		text := fmt.Sprintf("%s: %s → %s, by %s", name, t.From, t.To, t.CauseType)
@@ -197,7 +202,7 @@ func (w *inquiry) saga(m *member, v Saga) {
 		})
 	}
 	for _, t := range v.Timeouts {
-		w.timeout(m, t, "the deadline of "+name+" in state "+v.State)
+		w.timeout(m, running, t, "the deadline of "+name+" in state "+v.State)
 	}
 }
 
@@ -205,7 +210,7 @@ func (w *inquiry) saga(m *member, v Saga) {
 const sagaDeadline = "saga.deadline."
 
 // timeout adds an armed timeout.
-func (w *inquiry) timeout(m *member, t Timeout, what string) {
+func (w *inquiry) timeout(m *member, running bool, t Timeout, what string) {
 	late := w.x.Now.Sub(t.DueAt)
 	holder := "fires from Postgres"
 	if t.HandedOver {
@@ -227,6 +232,10 @@ func (w *inquiry) timeout(m *member, t Timeout, what string) {
 		v.Because = fmt.Sprintf("it is due since %s; its event was sent %s again: see that a consumer of topic %s runs", sinceText(t.DueAt, w.x.Now), times(t.Sends), t.Topic)
 		if t.Sends == 0 {
 			v.Because = fmt.Sprintf("it is due since %s and its event is on the way to topic %s", sinceText(t.DueAt, w.x.Now), t.Topic)
+		}
+		if !running && late > handover {
+			v.State = VerdictStopped
+			v.Because = fmt.Sprintf("it is due since %s, and no process of %s runs in which it could fire: start one", sinceText(t.DueAt, w.x.Now), m.service)
 		}
 		add(t.DueAt, true, what+": due, not fired yet")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +75,7 @@ ROCKETMQ_SECRET_KEY and ROCKETMQ_TLS_…, as for services.`,
 	flags.DurationVar(&f.expect.MaxTransaction, "max-transaction", 5*time.Minute, "how long a transaction may take: outbox.Config.MaxTransaction")
 	flags.DurationVar(&f.expect.TimerHorizon, "timer-horizon", 71*time.Hour, "how far ahead timers are set: rocketmq.Config.TimerHorizon")
 	flags.DurationVar(&f.expect.MaxAway, "max-away", 24*time.Hour, "how long a consumer may be stopped without losing events")
+	flags.DurationVar(&f.expect.MaxIdleSaga, "max-idle-saga", 7*24*time.Hour, "how long a saga without a deadline may stay in one state")
 	return cmd
 }
 
@@ -179,13 +181,19 @@ func (f *doctorFlags) print(w io.Writer, r *doctor.Report) error {
 	if f.json {
 		return printJSON(w, r)
 	}
-	findings, unknown := r.Findings(), r.Unknown()
-	for _, severity := range []doctor.Severity{doctor.Critical, doctor.Warning} {
+	findings, unknown := byUrgency(r.Findings()), r.Unknown()
+	if len(findings) > 1 { // an overview on the first screen
+		table := newTable(w, "")
 		for _, result := range findings {
-			if result.Severity == severity {
-				printFinding(w, result)
-			}
+			table.row(strings.ToUpper(string(result.Severity)), result.Code, short(result.Observed))
 		}
+		if err := table.flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	for _, result := range findings {
+		printFinding(w, result)
 	}
 	printUnknown(w, unknown)
 	if f.all {
@@ -202,6 +210,21 @@ func (f *doctorFlags) print(w io.Writer, r *doctor.Report) error {
 	}
 	_, err := fmt.Fprintf(w, "%s, %d not known, %d ok\n", plural(len(findings), "finding"), len(unknown), len(r.Results)-len(findings)-len(unknown))
 	return err
+}
+
+// byUrgency puts critical findings first and, of equal severity, work that stands still before settings.
+func byUrgency(findings []doctor.Result) []doctor.Result {
+	settings := func(r doctor.Result) int {
+		switch r.Group {
+		case doctor.Outbox, doctor.Consumers, doctor.Flows:
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(findings, func(a, b doctor.Result) int {
+		return cmp.Or(cmp.Compare(a.Severity, b.Severity), cmp.Compare(settings(a), settings(b))) // critical is before warning
+	})
+	return findings
 }
 
 func printFinding(w io.Writer, r doctor.Result) {

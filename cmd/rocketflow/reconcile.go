@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/operate"
 )
 
@@ -96,7 +97,7 @@ func (f *reconcileFlags) run(cmd *cobra.Command, _ []string) error {
 		if f.json {
 			err = printJSON(cmd.OutOrStdout(), x)
 		} else {
-			err = printReconciliation(cmd.OutOrStdout(), x)
+			err = printReconciliation(cmd.OutOrStdout(), x, f.command())
 		}
 		if _, _, _, missing, unknown := x.Totals(); err == nil && missing-x.Mended+unknown > 0 {
 			return &statusError{exitFailure}
@@ -127,7 +128,7 @@ func (f *reconcileFlags) repeat(ctx context.Context, w io.Writer, y *operate.Sys
 			last = line
 			fmt.Fprintf(w, "%s  %s\n", moment(x.To), line)
 			if _, _, _, missing, _ := x.Totals(); missing > 0 {
-				failed = cmp.Or(failed, printReconciliation(w, x))
+				failed = cmp.Or(failed, printReconciliation(w, x, f.command()))
 			}
 		}
 		return f.every
@@ -151,7 +152,23 @@ func totals(x *operate.Reconciliation) string {
 	return line
 }
 
-func printReconciliation(w io.Writer, x *operate.Reconciliation) error {
+// command returns the command line, without what is in the environment: --database may have a password.
+func (f *reconcileFlags) command() string {
+	words := []string{"rocketflow", "reconcile", "--since", f.config.Since.String()}
+	for _, s := range f.schemas {
+		words = append(words, "--schema", s)
+	}
+	for _, e := range f.expect {
+		words = append(words, "--expect", e)
+	}
+	for i, w := range words {
+		words[i] = printable.Word(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// printReconciliation prints a reconciliation. command is the one that mends, but for --mend.
+func printReconciliation(w io.Writer, x *operate.Reconciliation, command string) error {
 	fmt.Fprintf(w, "events published from %s to %s\n", moment(x.From), moment(x.To))
 	table := newTable(w, "  ", "PUBLISHER", "SCHEMA", "PUBLISHED", "OWED", "REJECTED")
 	for _, p := range x.Publishers {
@@ -192,7 +209,8 @@ func printReconciliation(w io.Writer, x *operate.Reconciliation) error {
 			return v.Cause != operate.MissingUnrecorded && v.Cause != operate.MissingExpired && !v.Mended
 		})
 		if lost {
-			fmt.Fprintln(w, "  run: rocketflow reconcile --mend, which sends what is lost or passed again")
+			fmt.Fprintln(w, "what is lost or passed is sent again by")
+			fmt.Fprintf(w, "  run: %s --mend\n", command)
 		}
 		if slices.ContainsFunc(x.Missing, func(v operate.MissingEvent) bool {
 			return v.Cause == operate.MissingUnrecorded || v.Cause == operate.MissingExpired

@@ -57,16 +57,16 @@ It reads by indexes and changes nothing.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().IntVar(&f.lines, "lines", 30, "at most this many lines of the time line, the newest")
+	cmd.Flags().IntVar(&f.lines, "lines", 15, "at most this many lines of the time line, the newest")
 	return cmd
 }
 
 // printExplanation prints a time line and the verdict.
 func printExplanation(w io.Writer, x *operate.Explanation, lines int) error {
 	fmt.Fprintln(w, cell(x.Title, maxCell))
-	omitted, list := x.Omitted, x.Timeline
-	if n := len(list) - lines; n > 0 {
-		omitted, list = omitted+n, list[n:]
+	omitted, list := x.Omitted, alike(x.Timeline)
+	for ; len(list) > lines; list = list[1:] {
+		omitted += list[0].more + 1
 	}
 	if omitted > 0 {
 		fmt.Fprintf(w, "  … %s left out: see --lines\n", plural(omitted, "earlier line"))
@@ -89,6 +89,9 @@ func printExplanation(w io.Writer, x *operate.Explanation, lines int) error {
 			text += " [" + e.EventID.String() + "]"
 		}
 		event = e.EventID
+		if e.more > 0 {
+			text += fmt.Sprintf(", and %d more like it until %s", e.more, e.until.UTC().Format("15:04:05.000"))
+		}
 		table.row(mark+" "+at, short(e.Service), text)
 	}
 	if err := table.flush(); err != nil {
@@ -119,6 +122,28 @@ func printExplanation(w io.Writer, x *operate.Explanation, lines int) error {
 		fmt.Fprintf(w, "not read: schema %s: %s\n", short(u.Schema), cell(u.Reason, maxCell))
 	}
 	return nil
+}
+
+// entries are an entry of a time line and those after it that say the same of other events.
+type entries struct {
+	operate.Entry
+	more  int
+	until time.Time // when the last of them was
+}
+
+// alike merges entries that follow each other and say the same.
+func alike(list []operate.Entry) (merged []entries) {
+	for _, e := range list {
+		if n := len(merged); n > 0 {
+			last := &merged[n-1]
+			if last.Text == e.Text && last.Service == e.Service && last.Problem == e.Problem && !e.At.IsZero() && !last.At.IsZero() {
+				last.more, last.until = last.more+1, e.At
+				continue
+			}
+		}
+		merged = append(merged, entries{Entry: e})
+	}
+	return merged
 }
 
 // printVerdict prints a verdict on a line, and the command that helps on another.

@@ -98,6 +98,11 @@ func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, err
 	}
 	if s.Metrics != nil {
 		s.Metrics.ObserveBacklog(o)
+		operator, err := operate.New(operate.Config{Pool: c.Pool, Schema: c.Schema})
+		if err != nil {
+			return nil, err
+		}
+		s.Metrics.ObserveWork(operator)
 	}
 	return o, nil
 }
