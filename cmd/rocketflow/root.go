@@ -56,9 +56,7 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow console                                # all of this in a browser
   rocketflow why ID                                 # what an event, an order or a saga waits for
   rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
-  rocketflow redrive retry --consumer billing       # dead letters again
-  rocketflow owed redirect --topic order --to orders
-  rocketflow resend --since 2h                      # after a broker lost messages`
+  rocketflow redrive retry --consumer billing       # dead letters again`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
