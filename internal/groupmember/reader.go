@@ -33,8 +33,9 @@ type reader struct {
 	asked   bool         // the lock was requested, so it may be held
 	left    bool         // the lock was released for good
 	locked  atomic.Int64 // when the lock was got or renewed, in nanoseconds since 1970
-	storing sync.Mutex   // held while the offset is stored, and guards stored
+	storing sync.Mutex   // held while the offset is stored, and guards what follows
 	stored  int64        // what the broker knows; -1: unknown
+	begun   bool         // the group had another offset than 0
 
 	// Used by place and pull alone.
 	suspect *suspect // a record that can't be decoded
@@ -185,6 +186,7 @@ func (r *reader) place(ctx context.Context) error {
 		}
 		r.behind = true
 	}
+	r.begun = offset > 0
 	r.window = newWindow(offset, r.member.config.MaxBuffered, r.member.config.MaxBufferedBytes)
 	close(r.placed)
 	return nil
@@ -393,13 +395,14 @@ func (r *reader) store(ctx context.Context) {
 	_ = r.storeOffset(ctx, r.err() != nil)
 }
 
-// storeOffset stores the offset if it isn't 0, and if the master doesn't know it or again is true. It is read under the lock, so that of
-// two calls the later one stores the later offset.
+// storeOffset stores the offset if the master doesn't know it or again is true. 0 isn't stored for a group that has handled nothing, but
+// when the queue has lost all its messages: the group would pass over those that take their places. The offset is read under the lock, so
+// that of two calls the later one stores the later offset.
 func (r *reader) storeOffset(ctx context.Context, again bool) error {
 	r.storing.Lock()
 	defer r.storing.Unlock()
 	offset := r.window.offset()
-	if offset == 0 || offset == r.stored && !again {
+	if offset == 0 && !r.begun || offset == r.stored && !again {
 		return nil
 	}
 	_, err := r.change(ctx, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))
@@ -407,7 +410,7 @@ func (r *reader) storeOffset(ctx context.Context, again bool) error {
 		r.stored = -1
 		return fmt.Errorf("store offset: %w", err)
 	}
-	r.stored = offset
+	r.stored, r.begun = offset, true
 	return nil
 }
 
