@@ -5,7 +5,7 @@ GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 30s
 
 # Modules of their own, for the sake of their dependencies.
-OTHER_MODULES := test/sqljoin bench/peers
+OTHER_MODULES := test/sqljoin test/console bench/peers
 MODULES := . $(OTHER_MODULES) bench/peers/dtmserver
 
 .PHONY: help

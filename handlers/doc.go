@@ -69,9 +69,18 @@
 // # Parked events
 //
 // An event that can't be handled now is copied to the table parked and settled with the broker. It waits for its next
-// attempt, for its predecessor (a gap), for a process that has its handler, behind a handler that takes long, or, dead, for
-// an operator. While an event of a stream is parked, those after it are parked behind it and follow in order: a dead letter
+// attempt, for its predecessor (a gap), for a process that has its handler, behind a handler that takes long, for the end of a pause, or,
+// dead, for an operator. While an event of a stream is parked, those after it are parked behind it and follow in order: a dead letter
 // therefore holds its stream until an operator retries or discards it. Any process that runs the consumer takes what is due.
+//
+// # Pauses
+//
+// An operator can pause a consumer, one of its handlers or one stream (`rocketflow pause`, operate.Operator.Pause). Each turn reads in
+// its transaction what is paused, after it has locked its streams, so no handler is called in a transaction that begins after the pause
+// has committed, in any process. A paused consumer holds what was delivered, MaxInFlight messages at most, and takes no parked
+// event. Events of a paused handler or stream are parked, and those behind them too, while others go on. After a resume, which the
+// processes notice within a second, the parked ones are due and everything goes on in order. No attempt is counted. It is a state and no
+// error: [Router.Paused] and Listener.Paused tell of it, and [Router.Err] doesn't.
 //
 // # Gaps
 //

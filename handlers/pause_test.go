@@ -312,6 +312,31 @@ func TestResumeDuringATurnStrandsNothing(t *testing.T) {
 	b.wantOrder("s", all...)
 }
 
+// A router that holds a paused consumer stops at once, and gives what it holds back to the broker.
+func TestStopWhilePausedGivesBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	start := func() *Router {
+		r := b.router(b.config())
+		r.Handle("billing", topic, "order.changed", effect)
+		b.start(r)
+		return r
+	}
+	first := start()
+	b.pause(wholeBilling)
+	events := newChain("1").next(10)
+	b.broker.publish(events...)
+	poll.Until(t, "it holds them", func() bool { open, _ := b.broker.openDeliveries(); return open == 10 && len(first.Paused()) == 1 })
+	b.stop(first)
+	if open, pending := b.broker.openDeliveries(); open != 0 || pending != 10 || b.effectCount() != 0 {
+		t.Errorf("%d are held, %d are at the broker, %d had an effect", open, pending, b.effectCount())
+	}
+	start()
+	b.resume(wholeBilling)
+	poll.Until(t, "they are handled", func() bool { return b.effectCount() == 10 })
+	b.wantOrder("1", events...)
+}
+
 // What can't be paused is refused.
 func TestPauseRefusesWhatIsNotThere(t *testing.T) {
 	t.Parallel()

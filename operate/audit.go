@@ -66,6 +66,7 @@ const (
 	ActionResend             Action = "events.resend"
 	ActionRetryWaiting       Action = "waiting.retry"
 	ActionDiscardWaiting     Action = "waiting.discard"
+	ActionApplyToSaga        Action = "saga.apply"
 	ActionPause              Action = "pause"
 	ActionResume             Action = "resume"
 	ActionFireTimeout        Action = "timeout.fire"

@@ -41,6 +41,7 @@ type ParkedFilter struct {
 	Topic    string    `json:"topic,omitempty"`
 	Type     string    `json:"type,omitempty"`
 	Subject  string    `json:"subject,omitempty"`
+	Error    string    `json:"error,omitempty"` // a kind of errors: DeadLetterGroup.Error
 	// All selects the events of all consumers. A change requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
 	// Limit is the maximum number of events; those that were parked first are selected first. Defaults to DefaultLimit for
@@ -49,14 +50,14 @@ type ParkedFilter struct {
 }
 
 func (f ParkedFilter) checkChange() error {
-	selects := f.EventID != uuid.Nil || f.Consumer+f.Source+f.Topic+f.Type+f.Subject != ""
+	selects := f.EventID != uuid.Nil || f.Consumer+f.Source+f.Topic+f.Type+f.Subject+f.Error != ""
 	return checkChange("ParkedFilter", selects, f.All, f.Limit)
 }
 
 // rows returns the filter of the tables' package. limit 0 is no limit.
 func (f ParkedFilter) rows(limit int) inbox.Filter {
 	return inbox.Filter{
-		Consumer: f.Consumer, EventID: f.EventID, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Limit: limit,
+		Consumer: f.Consumer, EventID: f.EventID, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Error: f.Error, Limit: limit,
 	}
 }
 

@@ -24,8 +24,9 @@
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
 //	Timeouts                      Timeouts, FireTimeout, MoveTimeout, DisarmTimeout
-//	Sagas                         Sagas, WaitingEvents, RetryWaiting, DiscardWaiting
+//	Sagas                         Sagas, ApplyToSaga, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Backlog, Usage
+//	Pages of lists                EventPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, TimeoutPage, Overview
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now
@@ -51,6 +52,7 @@
 // # Errors
 //
 // A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
-// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer, ErrUnknownTimeout or ErrUnknownStream where there is nothing to report or to
+// error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer, ErrUnknownTimeout, ErrUnknownSaga,
+// ErrUnknownDeadLetter or ErrUnknownStream where there is nothing to report or to
 // change.
 package operate

@@ -23,7 +23,8 @@ var operateSQL string
 
 // allSQL is every statement of the package.
 func allSQL() string {
-	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL + auditSQL + pauseSQL
+	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL +
+		auditSQL + pauseSQL + overviewSQL + eventPageSQL + parkedPageSQL + sagaPageSQL
 }
 
 const (
@@ -164,7 +165,7 @@ type snapshot struct {
 func (o *Operator) read(ctx context.Context, fn func(snapshot) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return pgx.BeginTxFunc(ctx, o.config.Pool, options, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '"+reportTimeout+"'"); err != nil {
+		if _, err := tx.Exec(ctx, o.sql.Get("ReportSettings"), reportTimeout); err != nil {
 			return fmt.Errorf("set statement_timeout: %w", err)
 		}
 		return fn(snapshot{tx, o.sql})

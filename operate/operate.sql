@@ -1,3 +1,7 @@
+-- name: ReportSettings
+-- The statements of reports are short: compiling them takes longer than they do.
+SELECT pg_catalog.set_config('statement_timeout', $1::text, true), pg_catalog.set_config('jit', 'off', true)
+
 -- name: Now
 SELECT now()
 

@@ -3,17 +3,19 @@ package outbox_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/rocketflow/rocketflow/test/poll"
-	"github.com/rocketflow/rocketflow/test/testdb"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/poll"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // What is in memory is bounded by bytes, on the way from a commit and from the sweep.
@@ -72,7 +74,12 @@ func TestMemoryIsBoundedByBytes(t *testing.T) {
 			if most > limit+size {
 				t.Errorf("%d bytes in memory, want at most %d and one event", most, limit)
 			}
-			chain(t, b.broker.events())
+			seen := map[uuid.UUID]bool{}
+			chain(t, slices.DeleteFunc(b.broker.events(), func(e rocketflow.Event) bool { // on a slow machine the sweep sends some again
+				again := seen[e.ID]
+				seen[e.ID] = true
+				return again
+			}))
 		})
 	}
 }

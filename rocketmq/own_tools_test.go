@@ -1,6 +1,7 @@
 package rocketmq_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
@@ -49,6 +51,13 @@ func TestRocketMQsToolsSeeTheConsumer(t *testing.T) {
 			t.Errorf("consumerStatus lacks %q: %s", part, status)
 		}
 	}
+	poll.Succeeds(t, 30*time.Second, func() error { // RocketMQ 4 resets what was committed
+		positions, err := c.QueuePositions(ctx, "group", "topic")
+		if err == nil && positions[0].Committed != 5 {
+			err = fmt.Errorf("committed %d", positions[0].Committed)
+		}
+		return err
+	})
 	admin("resetOffsetByTime", "-g", "group", "-t", "topic", "-s", strconv.FormatInt(began.Add(-time.Minute).UnixMilli(), 10))
 	again := map[string]bool{}
 	for range 5 {

@@ -24,7 +24,13 @@ func (f *brokerFlags) add(cmd *cobra.Command) {
 }
 
 // named reports whether a broker is configured, by a flag or the environment.
-func (f *brokerFlags) named() bool { return cmp.Or(f.nameServers, os.Getenv("ROCKETMQ_NAMESRV")) != "" }
+func (f *brokerFlags) named() bool { return f.servers() != "" }
+
+// servers returns the name servers, as a flag or the environment has them.
+func (f *brokerFlags) servers() string { return cmp.Or(f.nameServers, os.Getenv("ROCKETMQ_NAMESRV")) }
+
+// space returns the namespace, as a flag or the environment has it.
+func (f *brokerFlags) space() string { return cmp.Or(f.namespace, os.Getenv("ROCKETMQ_NAMESPACE")) }
 
 // open connects to the broker. The caller closes the client.
 func (f *brokerFlags) open(ctx context.Context) (*rocketmq.Client, error) {
@@ -41,8 +47,8 @@ func (f *brokerFlags) open(ctx context.Context) (*rocketmq.Client, error) {
 		return nil, err
 	}
 	client, err := rocketmq.Open(ctx, rocketmq.Config{
-		NameServers: strings.Split(cmp.Or(f.nameServers, os.Getenv("ROCKETMQ_NAMESRV")), ";"),
-		Namespace:   cmp.Or(f.namespace, os.Getenv("ROCKETMQ_NAMESPACE")), Service: "rocketflow-cli",
+		NameServers: strings.Split(f.servers(), ";"),
+		Namespace:   f.space(), Service: "rocketflow-cli",
 		AccessKey: os.Getenv("ROCKETMQ_ACCESS_KEY"), SecretKey: os.Getenv("ROCKETMQ_SECRET_KEY"), TLS: config, Profile: profile, Transport: transport,
 	})
 	if err != nil {

@@ -35,6 +35,7 @@ func newInspectEventCommand(flags *reportFlags) *cobra.Command {
   retry      its handler failed and is called again
   gap        it waits until an event before it is handled
   busy       it waits until the handler of its stream, which takes long, has returned
+  paused     it waits until its handler or its stream is resumed: see rocketflow pause list
   unhandled  it waits for a process that has its handler: see rocketflow redrive retire
   dead       its handler failed for good: see rocketflow redrive
   not seen   the consumer has not received it; or it is not ordered and the consumer has no handler for it

@@ -51,12 +51,13 @@ func newPauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause",
 		Short: "Make a consumer, a handler or a stream wait",
-		Long: `Pauses a consumer; with --topic and --type one of its handlers; with --topic and --subject a stream of it. Nothing is lost,
-done twice or done in another order because of that, and no attempt is counted. The pause holds in all processes and across
-restarts, until rocketflow resume. Handlers that run are not interrupted.
+		Long: `Pauses a consumer; with --topic and --type one of its handlers; with --topic and --subject a stream of it. Nothing is
+lost, done twice or done in another order because of that, and no attempt is counted. The pause holds in all processes and
+across restarts, until rocketflow resume. Handlers that run are not interrupted.
 
-The events of a paused consumer wait at the broker: resume it before they are older than the broker keeps messages. Those of
-a handler or a stream, and what is behind them in their streams, are parked in Postgres, and the rest of the consumer goes on.`,
+The events of a paused consumer wait at the broker: resume it before they are older than the broker keeps messages. Those
+of a handler or a stream, and what is behind them in their streams, are parked in Postgres; the rest of the consumer goes
+on.`,
 		Example: `  rocketflow pause --consumer billing --reason "the bank is away" --schema order_rocketflow
   rocketflow pause --consumer billing --topic orders --type order.closed
   rocketflow pause --consumer billing --topic orders --subject 4711
@@ -129,9 +130,10 @@ order. rocketflow pause list shows what is paused.`,
 func newPauseListCommand(flags *reportFlags) *cobra.Command {
 	var consumer string
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List what is paused",
-		Long:    "Lists what is paused, since when, by whom and why. HELD counts the parked events, without those behind them in their streams.",
+		Use:   "list",
+		Short: "List what is paused",
+		Long: `Lists what is paused, since when, by whom and why. HELD counts the parked events, without those behind them in their
+streams.`,
 		Example: "  rocketflow pause list --schema order_rocketflow",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

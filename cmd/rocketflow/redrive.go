@@ -45,8 +45,8 @@ func newRedriveRetryCommand(flags *reportFlags) *cobra.Command {
 		Use:   "retry",
 		Short: "Make dead letters due again, with their attempts counted from 0 again",
 		Long: `Makes dead letters due. Processes that run their consumer handle them within seconds. Prints how many. An event whose
-handler fails until the last attempt becomes a dead letter again. With --try-first, one is retried first, and the others only
-once it was handled. With --rate, so many become due in a second.`,
+handler fails until the last attempt becomes a dead letter again. With --try-first, one is retried first, and the others
+only once it was handled. With --rate, so many become due in a second.`,
 		Example: `  rocketflow redrive retry --consumer billing --type order.closed
   rocketflow redrive retry --consumer billing --try-first --rate 50`,
 		Args: args(cobra.NoArgs),

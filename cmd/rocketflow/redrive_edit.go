@@ -47,9 +47,9 @@ func newRedriveShowCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show EVENT",
 		Short: "Print the content of a dead letter",
-		Long: `Prints a dead letter with its headers and body as JSON and, if it was edited, what was delivered. With --body, prints nothing
-but the body as it is, to edit it in a file. Of an event that is no dead letter any more, --original prints what was delivered, as
-long as the inbox's retention.`,
+		Long: `Prints a dead letter with its headers and body as JSON and, if it was edited, what was delivered. With --body, prints
+nothing but the body as it is, to edit it in a file. Of an event that is no dead letter any more, --original prints what
+was delivered, as long as the inbox's retention.`,
 		Example: "  rocketflow redrive show --consumer billing 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --body >body.json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
@@ -133,10 +133,10 @@ func newRedriveEditCommand(flags *reportFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edit EVENT",
 		Short: "Change the content of a dead letter, and retry it",
-		Long: `Replaces the body, the content type or the headers of a dead letter for one consumer, and makes it due. What was delivered is
-kept and shown by rocketflow redrive show. The event keeps its id and its place in its stream.`,
+		Long: `Replaces the body, the content type or the headers of a dead letter for one consumer, and makes it due. What was
+delivered is kept and shown by rocketflow redrive show. The event keeps its id and its place in its stream.`,
 		Example: `  rocketflow redrive show --consumer billing 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --body >body.json
-  rocketflow redrive edit --consumer billing 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --body-file body.json --reason "ticket 7"`,
+  rocketflow redrive edit --consumer billing 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --body-file body.json`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
 			if err := required(cmd, "consumer"); err != nil {

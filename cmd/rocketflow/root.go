@@ -26,6 +26,7 @@ const (
 func newRoot() *cobra.Command {
 	root := parent("rocketflow", "Event-driven workflows on RocketMQ and PostgreSQL",
 		newAuditCommand(),
+		newConsoleCommand(),
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoServiceCommand(),
@@ -52,13 +53,11 @@ Commands that work on tables take --database-url (default $DATABASE_URL) and --s
   rocketflow migrate up --schema order_rocketflow   # create or update a service's tables
   rocketflow doctor                                 # what is wrong, and what mends it
   rocketflow inspect backlog                        # what is owed, parked, armed and waiting
-  rocketflow inspect event ID                       # what became of an event
+  rocketflow console                                # all of this in a browser
   rocketflow why ID                                 # what an event, an order or a saga waits for
   rocketflow reconcile --since 2h                   # what was published, and what is handled, waits or is missing
   rocketflow redrive retry --consumer billing       # dead letters again
-  rocketflow pause --consumer billing --reason "the bank is away"
   rocketflow owed redirect --topic order --to orders
-  rocketflow topics --service shop --topic orders   # what to create where clients don't
   rocketflow resend --since 2h                      # after a broker lost messages`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true

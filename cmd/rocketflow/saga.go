@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,9 +16,10 @@ const waitingEvent = "waiting event"
 
 func newSagaCommand() *cobra.Command {
 	var flags reportFlags
-	cmd := parent("saga", "Retry or discard events that wait for sagas",
+	cmd := parent("saga", "Retry or discard events that wait for sagas, and apply events to them",
 		newSagaRetryCommand(&flags),
 		newSagaDiscardCommand(&flags),
+		newSagaApplyCommand(&flags),
 	)
 	cmd.Long = `An event that a saga can't take yet waits for it. An event that no state took in time has expired; one whose function
 failed for good has failed. Both stay until they are retried or discarded, or until the retention has passed. rocketflow
@@ -115,6 +118,65 @@ for confirmation; where there is no terminal, --yes is required.`,
 		},
 	}
 	which.add(cmd)
+	confirm.add(cmd)
+	return cmd
+}
+
+func newSagaApplyCommand(flags *reportFlags) *cobra.Command {
+	var event operate.SagaEvent
+	var file string
+	var confirm confirmFlag
+	cmd := &cobra.Command{
+		Use:   "apply KEY",
+		Short: "Give a running saga an event that nobody else gets",
+		Long: `Applies an event to one saga, such as one that another system has lost. A process that runs the saga applies it within
+seconds if the state accepts it, or when a later state does; rocketflow inspect saga shows it until then. Each call
+applies another event. Asks for confirmation; where there is no terminal, --yes is required.`,
+		Example: `  rocketflow saga apply 4711 --name order --topic payments --type payment.received --body-file payment.json`,
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
+			if event.Key = arguments[0]; event.Key == "" {
+				return usagef("KEY is empty")
+			}
+			if err := required(cmd, "name", "topic", "type"); err != nil {
+				return err
+			}
+			if event.Wait <= 0 {
+				return usagef("--wait %v: want more than 0", event.Wait)
+			}
+			if err := confirm.possible(cmd, "an applied event can't be taken back"); err != nil {
+				return err
+			}
+			if file != "" {
+				if event.Body, err = readBody(cmd.InOrStdin(), file); err != nil {
+					return err
+				}
+			}
+			if err := confirm.confirm(cmd, fmt.Sprintf("apply %s to saga %s of %s?", event.Type, event.Saga, event.Key)); err != nil {
+				return err
+			}
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				id, err := o.ApplyToSaga(ctx, event)
+				switch {
+				case errors.Is(err, operate.ErrUnknownSaga):
+					return fmt.Errorf("%w: see rocketflow inspect saga", err)
+				case err != nil:
+					return err
+				case flags.json:
+					return printJSON(cmd.OutOrStdout(), map[string]string{"event_id": id.String()})
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "event %s waits for saga %s of %s\n", id, cell(event.Saga, maxCell), cell(event.Key, maxCell))
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&event.Saga, "name", "", "the name of the saga (required)")
+	cmd.Flags().StringVar(&event.Topic, "topic", "", "the topic of the event (required)")
+	cmd.Flags().StringVar(&event.Type, "type", "", "the type of the event (required)")
+	cmd.Flags().StringVar(&event.Subject, "subject", "", "the subject of the event (default: KEY)")
+	cmd.Flags().StringVar(&event.ContentType, "content-type", "", "the content type of the body (default: application/json)")
+	cmd.Flags().StringVar(&file, "body-file", "", "the file with the body; - is the standard input")
+	cmd.Flags().DurationVar(&event.Wait, "wait", time.Hour, "how long it waits for a state that accepts it")
 	confirm.add(cmd)
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // seedWaiting inserts events that wait for sagas of a key, one of each status.
@@ -111,4 +112,33 @@ func TestInspectTimeoutsMarksStuckOnes(t *testing.T) {
 	_, stdout, _ := s.rf("inspect timeouts")
 	wantLines(t, "inspect timeouts", stdout, `KEY NAME DUE AT THE BROKER EVENT TYPE TOPIC
 order/4711 open TIME overdue for SPAN, sent 17 times, stuck no T1 saga.deadline.order timeouts`)
+}
+
+// An event is applied to a running saga, after a confirmation.
+func TestSagaApply(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	s.seedSaga(t, "4711", false)
+	const paid = "saga apply 4711 --name order --topic payments --type payment.received --subject p-1"
+	for line, want := range map[string]int{
+		"saga apply 4711 --name order --topic payments --yes": exitUsage, paid: exitUsage, paid + " --wait 0s --yes": exitUsage,
+		"saga apply 4712 --name order --topic payments --type payment.received --yes": exitFailure,
+	} {
+		if code, _, stderr := s.rf(line); code != want {
+			t.Errorf("%s: %d %s", line, code, stderr)
+		}
+	}
+	var done struct {
+		EventID uuid.UUID `json:"event_id"`
+	}
+	s.json(t, paid+" --yes --by maria --reason ticket-7", &done)
+	o := testoperator.New(t, s.pool, s.schema)
+	list, err := o.WaitingEvents(t.Context(), operate.WaitingFilter{Saga: "order", Key: "4711"})
+	if err != nil || len(list) != 1 || list[0].Event.ID != done.EventID || list[0].Event.Subject != "p-1" || !list[0].Begun || list[0].State != "open" {
+		t.Errorf("waiting: %+v, %v", list, err)
+	}
+	audit, err := o.Audit(t.Context(), operate.AuditFilter{ID: done.EventID.String()})
+	if err != nil || len(audit) != 1 || audit[0].Action != operate.ActionApplyToSaga || audit[0].Reason != "ticket-7" {
+		t.Errorf("audit: %+v, %v", audit, err)
+	}
 }

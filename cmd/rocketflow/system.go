@@ -33,6 +33,24 @@ func (f *systemFlags) add(cmd *cobra.Command) {
 // with calls fn with the schemas of all databases, and with the broker if one is configured. A broker that can't be reached is no
 // error: brokerProblem says why it isn't asked.
 func (f *systemFlags) with(ctx context.Context, fn func(ctx context.Context, y *operate.System, brokerProblem error) error) error {
+	return f.withParts(ctx, func(ctx context.Context, parts systemParts) error {
+		y, err := operate.NewSystem(parts.config)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, y, parts.problem)
+	})
+}
+
+// systemParts are what a System is made of.
+type systemParts struct {
+	config  operate.SystemConfig
+	pools   []*pgxpool.Pool
+	problem error // why the broker that is configured can't be asked
+}
+
+// withParts calls fn with what a System is made of, and closes it afterwards.
+func (f *systemFlags) withParts(ctx context.Context, fn func(context.Context, systemParts) error) error {
 	urls := f.databases
 	if len(urls) == 0 {
 		urls = []string{os.Getenv("DATABASE_URL")}
@@ -85,11 +103,7 @@ func (f *systemFlags) with(ctx context.Context, fn func(ctx context.Context, y *
 		}
 		return errors.New("no schema has rocketflow's tables: create them with `rocketflow migrate up`, or set --database to another database")
 	}
-	y, err := operate.NewSystem(config)
-	if err != nil {
-		return err
-	}
-	return fn(ctx, y, problem)
+	return fn(ctx, systemParts{config, pools, problem})
 }
 
 // brokerNote says why the broker wasn't asked, for a report that would have asked it; "" if it was or need not have been.

@@ -19,9 +19,9 @@ func newTimeoutsCommand() *cobra.Command {
 		newTimeoutsMoveCommand(&flags),
 		newTimeoutsDisarmCommand(&flags),
 	)
-	cmd.Long = `Changes an armed timeout, which rocketflow inspect timeouts shows. The key of a saga's deadline is the saga's name and key,
-such as order/4711, and its name is the state. This is safe while the service runs: a timeout fires at most once, and not after
-it was disarmed.`
+	cmd.Long = `Changes an armed timeout, which rocketflow inspect timeouts shows. The key of a saga's deadline is the saga's name and
+key, such as order/4711, and its name is the state. This is safe while the service runs: a timeout fires at most once, and
+not after it was disarmed.`
 	cmd.Example = `  rocketflow inspect timeouts order/4711 --schema order_rocketflow
   rocketflow timeouts fire order/4711 pending --reason "paid by phone" --schema order_rocketflow
   rocketflow timeouts move order/4711 pending --to 2h

@@ -17,6 +17,11 @@ func (r *RocketMQ) Admin(ctx context.Context, args ...string) (string, error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return "", fmt.Errorf("run mqadmin: %w", err)
 	}
+	if r.is4() {
+		if err := writeLog4(home, "tools"); err != nil {
+			return "", fmt.Errorf("run mqadmin: %w", err)
+		}
+	}
 	if err := r.dir.chownAll(); err != nil {
 		return "", fmt.Errorf("run mqadmin: %w", err)
 	}

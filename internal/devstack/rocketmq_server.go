@@ -55,7 +55,7 @@ func (s javaServer) start() (*process, error) {
 	return startProcess(s.name, cmd, s.dir.sub(s.home+".log"), syscall.SIGKILL)
 }
 
-// log4 is the configuration of the log of a server of RocketMQ 4, which has none in its jars.
+// log4 is the configuration of the log of a program of RocketMQ 4, which has none in its jars.
 const log4 = `<configuration>
   <appender name="file" class="ch.qos.logback.core.FileAppender">
     <file>${user.home}/logs/rocketmqlogs/%s.log</file>
@@ -65,14 +65,19 @@ const log4 = `<configuration>
 </configuration>
 `
 
+// writeLog4 writes the configuration of the log of a program of RocketMQ 4.
+func writeLog4(home, role string) error {
+	conf := filepath.Join(home, "conf")
+	if err := os.MkdirAll(conf, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(conf, "logback_"+role+".xml"), fmt.Appendf(nil, log4, role), 0o600)
+}
+
 // configureLog writes the configuration of the log if the version needs one.
 func (s javaServer) configureLog(home string) error {
 	if !s.is4() {
 		return nil
 	}
-	conf := filepath.Join(home, "conf")
-	if err := os.MkdirAll(conf, 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(conf, "logback_"+s.role+".xml"), fmt.Appendf(nil, log4, s.role), 0o600)
+	return writeLog4(home, s.role)
 }

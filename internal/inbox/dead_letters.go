@@ -18,7 +18,8 @@ type Filter struct {
 	Consumer                     string
 	EventID                      uuid.UUID
 	Source, Topic, Type, Subject string
-	Limit                        int // the maximum number; 0 or less: no limit
+	Error                        string // a kind of errors, as operate.DeadLetterGroup has it
+	Limit                        int    // the maximum number; 0 or less: no limit
 }
 
 func (f Filter) columns() []any {
@@ -29,7 +30,7 @@ func (f Filter) columns() []any {
 	if f.Limit > 0 {
 		limit = int64(f.Limit)
 	}
-	return []any{f.Consumer, id, f.Source, f.Topic, f.Type, f.Subject, limit}
+	return []any{f.Consumer, id, f.Source, f.Topic, f.Type, f.Subject, limit, f.Error}
 }
 
 // List returns the dead letters (dead) or the waiting events that match f, the longest parked first.

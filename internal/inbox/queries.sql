@@ -305,6 +305,7 @@ WHERE (reason = 'dead') = $1::boolean
   AND ($2::text = '' OR consumer = $2::text) AND ($3::text IS NULL OR event_id = $3::text::uuid)
   AND ($4::text = '' OR source = $4::text) AND ($5::text = '' OR topic = $5::text) AND ($6::text = '' OR type = $6::text)
   AND ($7::text = '' OR subject = $7::text)
+  AND ($9::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $9::text)
 ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $8::bigint
 
@@ -314,6 +315,7 @@ WHERE reason = 'dead'
   AND ($1::text = '' OR consumer = $1::text) AND ($2::text IS NULL OR event_id = $2::text::uuid)
   AND ($3::text = '' OR source = $3::text) AND ($4::text = '' OR topic = $4::text) AND ($5::text = '' OR type = $5::text)
   AND ($6::text = '' OR subject = $6::text)
+  AND ($8::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $8::text)
 ORDER BY parked_at, consumer, sequence, event_id
 LIMIT $7::bigint
 

@@ -58,7 +58,7 @@ func TestCheckFindsUnqualifiedNames(t *testing.T) {
 // notProduction are folders whose SQL runs for tests, demos and measurements alone.
 var notProduction = []string{
 	"bench", "examples", "rocketflowtest", "rocketmqtest", "test/acceptance", "test/chaos", "test/crash", "internal/devstack",
-	"test/testbroker", "test/servicetest", "internal/pgclock", "internal/pgschema", "test/testdb", "docs", "deploy",
+	"test/testbroker", "test/testconsole", "test/servicetest", "internal/pgclock", "internal/pgschema", "test/testdb", "docs", "deploy",
 }
 
 // TestProductionSQLQualifiesNamesAndTypesParameters reads all SQL of production code: each .sql file, and the strings in Go

@@ -68,8 +68,8 @@ var guards = []guard{
 		"	case e.Sequence <= at.Last:\n		return duplicate\n",
 		"	case e.Sequence <= at.Last && !%s:\n		return duplicate\n"},
 	{"registered", "handlers/decision.go", // a type that another process handles is left to that
-		`case r.recorded:`,
-		`case r.recorded && !%s:`},
+		`case !r.handled && !r.recorded:`,
+		`case !r.handled && (!r.recorded || %s):`},
 	{"fork", "handlers/decision.go", // an event passes a parked one whose predecessor is lost
 		`return e.Previous <= at.Last && at.HeadPrevious > at.Last`,
 		`return !%s && e.Previous <= at.Last && at.HeadPrevious > at.Last`},

@@ -1,0 +1,325 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/internal/guard"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/operate"
+)
+
+// redacted returns what is shown of a body.
+func (q *request) redacted(c Content) (data []byte, err error) {
+	if q.config.Redact == nil {
+		return c.Body, nil
+	}
+	if problem := guard.Run(func() { data = q.config.Redact(c) }); problem != nil {
+		q.config.Logger.Error("a function of the application failed; the body is not shown", "function", "console.Config.Redact", "error", problem)
+		return nil, refuse(http.StatusInternalServerError, "The body can't be shown", "console.Config.Redact failed: see the log.")
+	}
+	return data, nil
+}
+
+// redirect sends the browser to a page, so that loading it again repeats nothing.
+func (q *request) redirect(page string, pairs ...any) error {
+	http.Redirect(q.w, q.r, link(q.config.Prefix, page, pairs...), http.StatusSeeOther)
+	return nil
+}
+
+// allowed refuses an action that the viewer may not do, and records the attempt.
+func (q *request) allowed(a Action, s *Service, filter any) error {
+	if q.viewer.May(a) {
+		return nil
+	}
+	text := "Your account may not " + string(a) + "."
+	err := q.recordDenied(a, s, filter)
+	if err == nil {
+		text += " The attempt was recorded."
+	}
+	q.config.Logger.Warn("an action was refused", "viewer", q.viewer.Name, "action", a, "remote", q.r.RemoteAddr, "recorded", err == nil, "error", err)
+	return refuse(http.StatusForbidden, "You may not do this", text)
+}
+
+func numberOf(text string) int64 {
+	n, _ := strconv.ParseInt(text, 10, 64) // 0 for what is no number
+	return n
+}
+
+// change is what an action would do.
+type change struct {
+	Action  Action
+	Service *Service
+	Cap     int // how many events are changed at most
+	Reason  string
+	// TryFirst retries one dead letter, and the others only once that one is handled.
+	TryFirst bool
+	At       string // the new time of a timeout, as the form has it
+	Problem  string // why the form is shown again
+	Rows     int64  // how many things match
+	More     bool   // there are more than that
+
+	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID
+	Pause   operate.PauseTarget
+	Timeout operate.TimeoutRef
+	at      time.Time
+}
+
+// fields are the names of what an action selects, in addresses and forms, with their titles on the page.
+var fields = []struct{ Name, Title string }{
+	{"consumer", "Consumer"}, {"kind", "Kind"}, {"topic", "Topic"}, {"type", "Type"}, {"source", "Source"}, {"subject", "Subject"},
+	{"error", "Error"}, {"event", "Event"}, {"key", "Key"}, {"name", "Name"},
+}
+
+// Field is a part of what an action selects.
+type Field struct{ Name, Title, Value string }
+
+// Fields returns what the action selects, for the page and its form.
+func (c *change) Fields() (list []Field) {
+	value := map[string]string{}
+	id := func(id uuid.UUID) string {
+		if id == uuid.Nil {
+			return ""
+		}
+		return id.String()
+	}
+	switch c.Action {
+	case Retry, Discard, Resend:
+		f := c.Filter
+		value = map[string]string{
+			"consumer": f.Consumer, "topic": f.Topic, "type": f.Type, "source": f.Source, "subject": f.Subject, "error": f.Error, "event": id(f.EventID),
+		}
+	case Pause, Resume:
+		p := c.Pause
+		value = map[string]string{"kind": string(p.Kind), "consumer": p.Consumer, "topic": p.Topic, "type": p.Type, "subject": p.Subject}
+	case FireTimeout, MoveTimeout, DisarmTimeout:
+		value = map[string]string{"key": c.Timeout.Key, "name": c.Timeout.Name, "event": id(c.Timeout.EventID)}
+	}
+	for _, f := range fields {
+		if value[f.Name] != "" {
+			list = append(list, Field{f.Name, f.Title, value[f.Name]})
+		}
+	}
+	return list
+}
+
+// Letters reports whether the action changes dead letters.
+func (c *change) Letters() bool { return c.Action == Retry || c.Action == Discard }
+
+// Verb is what the button of the form says.
+func (c *change) Verb() string {
+	verb := map[Action]string{
+		Retry: "Retry", Discard: "Discard", Resend: "Send again", Pause: "Pause", Resume: "Resume", FireTimeout: "Fire", MoveTimeout: "Move", DisarmTimeout: "Disarm",
+	}[c.Action]
+	switch c.Action {
+	case Retry, Discard:
+		n := min(c.Rows, int64(c.Cap))
+		if n == 1 {
+			return verb + " 1 dead letter"
+		}
+		return verb + " " + count(n) + " dead letters"
+	case Pause, Resume:
+		return verb + " " + string(c.Pause.Kind)
+	case FireTimeout, MoveTimeout, DisarmTimeout:
+		return verb + " the timeout"
+	}
+	return verb
+}
+
+// About says what the action does.
+func (c *change) About() string {
+	return map[Action]string{
+		Retry:         "They are due at once, with their attempts counted from 0. One that fails until its last attempt becomes a dead letter again.",
+		Discard:       "They count as handled although they had no effect, and are deleted. The events that wait behind them are handled then. Of a stream, only a dead letter that is the first parked event is discarded. This can't be undone.",
+		Resend:        "The event goes to the broker once more, unchanged. Consumers that have handled it recognize it as a duplicate, as long as they remember it.",
+		Pause:         "It holds in all processes, also after a restart, until somebody resumes it. Nothing is lost or handled out of order. Events of a paused consumer stay at the broker, which keeps them for a limited time; those of a paused handler or stream are parked in Postgres.",
+		Resume:        "The processes of the service go on within a second, with the events in their order.",
+		FireTimeout:   "It is due now: its event is sent within about a second, and it fires once, as at any time.",
+		MoveTimeout:   "It fires at the new time instead. A time in the past is due at once.",
+		DisarmTimeout: "It never fires. A saga whose deadline is disarmed stays in its state until an event moves it.",
+	}[c.Action]
+}
+
+// Dangerous reports whether the action can't be undone.
+func (c *change) Dangerous() bool { return c.Action == Discard || c.Action == DisarmTimeout }
+
+// Back is where the viewer came from, and goes after the action.
+func (c *change) Back() (page string, pairs []any) {
+	switch c.Action {
+	case Resend:
+		return "why", []any{"id", c.Filter.EventID}
+	case Pause, Resume:
+		return "consumers", nil
+	case FireTimeout, MoveTimeout, DisarmTimeout:
+		return "timeouts", []any{"service", c.Service.Name}
+	}
+	return "dead", []any{"service", c.Service.Name}
+}
+
+// Home is the address of Back, for the template.
+func (c *change) Home() []any {
+	page, pairs := c.Back()
+	return append([]any{page}, pairs...)
+}
+
+// changeOf reads an action from the parameters of an address or a form.
+func (q *request) changeOf(value func(string) string) (*change, error) {
+	c := &change{Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), TryFirst: value("first") == "yes", Rows: 1}
+	if _, known := audited[c.Action]; !known {
+		return nil, refuse(http.StatusNotFound, "No such action", "The console has no action "+printable.Quote(string(c.Action), 100)+".")
+	}
+	var err error
+	if c.Service, err = q.serviceOf(value("service")); err != nil {
+		return nil, err
+	}
+	event := uuid.Nil
+	if text := value("event"); text != "" {
+		if event, err = uuid.Parse(text); err != nil {
+			return nil, refuse(http.StatusBadRequest, "That is no id", "An action on one event needs its id.")
+		}
+	}
+	switch c.Action {
+	case Retry, Discard:
+		c.Filter = operate.ParkedFilter{
+			Consumer: value("consumer"), Source: value("source"), Topic: value("topic"), Type: value("type"), Subject: value("subject"), Error: value("error"), EventID: event,
+		}
+		f := &c.Filter
+		f.All = event == uuid.Nil && f.Consumer+f.Source+f.Topic+f.Type+f.Subject+f.Error == ""
+	case Resend:
+		if c.Filter.EventID = event; event == uuid.Nil {
+			return nil, refuse(http.StatusBadRequest, "Which event?", "The address needs the id of the event.")
+		}
+	case Pause, Resume:
+		c.Pause = operate.PauseTarget{
+			Kind: operate.PauseKind(value("kind")), Consumer: value("consumer"), Topic: value("topic"), Type: value("type"), Subject: value("subject"),
+		}
+	case FireTimeout, MoveTimeout, DisarmTimeout:
+		c.Timeout = operate.TimeoutRef{Key: value("key"), Name: value("name"), EventID: event}
+	}
+	return c, nil
+}
+
+// countRows counts the dead letters that an action would change, up to the cap.
+func (q *request) countRows(ctx context.Context, c *change) error {
+	if !c.Letters() {
+		return nil
+	}
+	f := c.Filter
+	if f.EventID != uuid.Nil {
+		f.Limit = c.Cap + 1
+		list, err := c.Service.Operator.DeadLetters(ctx, f)
+		c.Rows = int64(len(list))
+		return err
+	}
+	page, err := c.Service.Operator.ParkedPage(ctx, operate.ParkedPageFilter{
+		Dead: true, Consumer: f.Consumer, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Error: f.Error, Limit: c.Cap,
+	})
+	if err != nil {
+		return err
+	}
+	c.Rows, c.More = int64(len(page.Events)), page.Next != ""
+	return nil
+}
+
+// confirmPage says what an action would change, and asks for the reason.
+func (q *request) confirmPage() error {
+	c, err := q.changeOf(q.arg)
+	if err != nil {
+		return err
+	}
+	if !q.viewer.May(c.Action) {
+		return refuse(http.StatusForbidden, "You may not do this", "Your account may not "+string(c.Action)+".")
+	}
+	return q.confirm(http.StatusOK, c)
+}
+
+func (q *request) confirm(status int, c *change) error {
+	if err := q.countRows(q.r.Context(), c); err != nil {
+		return err
+	}
+	q.show(status, "confirm", c.Verb(), c)
+	return nil
+}
+
+// act does what was confirmed.
+func (q *request) act() error {
+	if err := q.r.ParseForm(); err != nil {
+		return refuse(http.StatusBadRequest, "The form can't be read", err.Error())
+	}
+	c, err := q.changeOf(func(name string) string { return clean(q.r.PostForm.Get(name)) })
+	if err != nil {
+		return err
+	}
+	if err := q.allowed(c.Action, c.Service, c.Fields()); err != nil {
+		return err
+	}
+	if c.Reason == "" {
+		c.Problem = "Say why: it is recorded with the change."
+		return q.confirm(http.StatusUnprocessableEntity, c)
+	}
+	if c.Action == MoveTimeout {
+		if c.at, err = timeOf(c.At); err != nil || c.At == "" {
+			c.Problem = "Give the new time as 2006-01-02 15:04, in UTC."
+			return q.confirm(http.StatusUnprocessableEntity, c)
+		}
+	}
+	n, err := q.change(q.r.Context(), c)
+	q.config.Logger.Info("an operator changed something", "viewer", q.viewer.Name, "action", c.Action, "service", c.Service.Name, "changed", n,
+		"reason", c.Reason, "selected", c.Fields(), "error", err)
+	var first *operate.FirstFailedError
+	switch {
+	case errors.As(err, &first):
+		return refuse(http.StatusConflict, "The first one was not handled", err.Error()+". The others were not retried.")
+	case errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
+		return refuse(http.StatusConflict, "It can't be done", err.Error())
+	case err != nil && n > 0:
+		return refuse(http.StatusInternalServerError, "Not all was done", strconv.Itoa(n)+" were done, then: "+err.Error())
+	case err != nil:
+		return badFilter(err)
+	}
+	page, pairs := c.Back()
+	if c.Action != Resend {
+		pairs = append(pairs, "done", c.Action, "n", n)
+	}
+	return q.redirect(page, pairs...)
+}
+
+// change does what was confirmed, and returns to how many things.
+func (q *request) change(ctx context.Context, c *change) (int, error) {
+	ctx = q.actor(ctx, c.Reason)
+	o := c.Service.Operator
+	f := c.Filter
+	f.Limit = c.Cap
+	switch c.Action {
+	case Retry:
+		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil})
+	case Discard:
+		return o.DiscardDeadLetters(ctx, f)
+	case Resend:
+		return o.Resend(ctx, operate.ResendFilter{IDs: []uuid.UUID{f.EventID}})
+	case Pause:
+		return one(o.Pause(ctx, c.Pause))
+	case Resume:
+		return one(o.Resume(ctx, c.Pause))
+	case FireTimeout:
+		return one(true, o.FireTimeout(ctx, c.Timeout))
+	case MoveTimeout:
+		return one(true, o.MoveTimeout(ctx, c.Timeout, c.at))
+	case DisarmTimeout:
+		return one(true, o.DisarmTimeout(ctx, c.Timeout))
+	}
+	return 0, errors.New("no such action")
+}
+
+// one is the number of things that were changed, of one.
+func one(changed bool, err error) (int, error) {
+	if err != nil || !changed {
+		return 0, err
+	}
+	return 1, nil
+}

@@ -1,0 +1,125 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow/operate"
+)
+
+// deadGroup is a group of dead letters of a service.
+type deadGroup struct {
+	Service string
+	operate.DeadLetterGroup
+}
+
+// deadPage groups the dead letters of all services and, with a service in the address, lists those that match.
+func (q *request) deadPage() error {
+	view := struct {
+		Groups  []deadGroup
+		Service string
+		Filter  operate.ParkedPageFilter
+		Page    *operate.ParkedPage // nil: no service is chosen
+		Most    int64
+		Now     time.Time
+	}{Most: operate.MaxGrouped, Now: time.Now()}
+	for _, s := range q.config.Services {
+		groups, err := read(q.r.Context(), &q.reads, key("groups", s.Name), s.Operator.DeadLetterGroups)
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
+			view.Groups = append(view.Groups, deadGroup{s.Name, g})
+		}
+	}
+	if q.arg("service") != "" {
+		s, err := q.service()
+		if err != nil {
+			return err
+		}
+		view.Service = s.Name
+		view.Filter = operate.ParkedPageFilter{
+			Dead: true, Consumer: q.arg("consumer"), Source: q.arg("source"), Topic: q.arg("topic"), Type: q.arg("type"), Subject: q.arg("subject"),
+			Error: q.arg("error"), After: operate.Cursor(q.arg("after")),
+		}
+		view.Page, err = read(q.r.Context(), &q.reads, key("dead", s.Name, view.Filter), func(ctx context.Context) (*operate.ParkedPage, error) {
+			return s.Operator.ParkedPage(ctx, view.Filter)
+		})
+		if err != nil {
+			return badFilter(err)
+		}
+	}
+	q.show(http.StatusOK, "dead", "Dead letters", view)
+	return nil
+}
+
+// letterPage shows one dead letter or parked event.
+func (q *request) letterPage() error {
+	s, err := q.service()
+	if err != nil {
+		return err
+	}
+	id, err := uuid.Parse(q.arg("event"))
+	if err != nil {
+		return refuse(http.StatusBadRequest, "That is no id", "The address needs the id of an event.")
+	}
+	f := operate.ParkedFilter{Consumer: q.arg("consumer"), EventID: id, Limit: 1}
+	list, err := s.Operator.DeadLetters(q.r.Context(), f)
+	if err == nil && len(list) == 0 {
+		list, err = s.Operator.ParkedEvents(q.r.Context(), f)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(list) == 0:
+		return refuse(http.StatusNotFound, "It is not parked", "No consumer has this event parked any more: it was handled, retried or discarded.")
+	}
+	letter := list[0]
+	shown, err := q.body(s.Name, letter.Event, letter.Event.Body)
+	if err != nil {
+		return err
+	}
+	letter.Event.Body = nil
+	q.show(http.StatusOK, "letter", "Dead letter", struct {
+		Service string
+		Letter  operate.ParkedEvent
+		Body    *body
+		Dead    bool
+		Now     time.Time
+	}{s.Name, letter, shown, letter.Reason == operate.StateDead, time.Now()})
+	return nil
+}
+
+// streamsPage lists the parked streams of a service.
+func (q *request) streamsPage() error {
+	s, err := q.service()
+	if err != nil {
+		return err
+	}
+	f := operate.ParkedStreamFilter{Consumer: q.arg("consumer"), After: operate.Cursor(q.arg("after"))}
+	page, err := read(q.r.Context(), &q.reads, key("streams", s.Name, f), func(ctx context.Context) (*operate.ParkedStreamPage, error) {
+		return s.Operator.ParkedStreams(ctx, f)
+	})
+	if err != nil {
+		return badFilter(err)
+	}
+	loose := operate.ParkedPageFilter{Consumer: f.Consumer, After: operate.Cursor(q.arg("events_after"))}
+	events, err := read(q.r.Context(), &q.reads, key("parked", s.Name, loose), func(ctx context.Context) (*operate.ParkedPage, error) {
+		return s.Operator.ParkedPage(ctx, loose)
+	})
+	if err != nil {
+		return badFilter(err)
+	}
+	q.show(http.StatusOK, "streams", "Streams", struct {
+		Service string
+		Filter  operate.ParkedStreamFilter
+		Page    *operate.ParkedStreamPage
+		Events  *operate.ParkedPage
+		Most    int64
+		Now     time.Time
+	}{s.Name, f, page, events, operate.MaxBehind, time.Now()})
+	return nil
+}

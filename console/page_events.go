@@ -1,0 +1,180 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/operate"
+)
+
+// timeOf reads a time of a form: as a browser's field sends it, or with a zone; UTC by default.
+func timeOf(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, form := range []string{"2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.Parse(form, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, refuse(http.StatusBadRequest, "That is no time", "Give a time as 2006-01-02 15:04, in UTC.")
+}
+
+func (q *request) eventsPage() error {
+	s, err := q.service()
+	if err != nil {
+		return err
+	}
+	f := operate.EventPageFilter{Topic: q.arg("topic"), Type: q.arg("type"), Subject: q.arg("subject"), After: operate.Cursor(q.arg("after"))}
+	if f.Since, err = timeOf(q.arg("since")); err != nil {
+		return err
+	}
+	if f.Until, err = timeOf(q.arg("until")); err != nil {
+		return err
+	}
+	page, err := read(q.r.Context(), &q.reads, key("events", s.Name, f), func(ctx context.Context) (*operate.EventPage, error) {
+		return s.Operator.EventPage(ctx, f)
+	})
+	if err != nil {
+		return badFilter(err)
+	}
+	q.show(http.StatusOK, "events", "Events", struct {
+		Service string
+		Filter  operate.EventPageFilter
+		Since   string
+		Until   string
+		Page    *operate.EventPage
+	}{s.Name, f, q.arg("since"), q.arg("until"), page})
+	return nil
+}
+
+// badFilter makes the error of a filter one of the request.
+func badFilter(err error) error {
+	var field *rocketflow.FieldError
+	if errors.As(err, &field) {
+		return refuse(http.StatusBadRequest, "The address is wrong", field.Error())
+	}
+	return err
+}
+
+// recorded is what one schema has about an event.
+type recorded struct {
+	Service string
+	Status  *operate.EventStatus
+	Body    *body // nil: the viewer may not see it, or the schema doesn't have it
+}
+
+// whyPage is the page of an event, or of everything with a key.
+func (q *request) whyPage() error {
+	id := q.arg("id")
+	if id == "" {
+		return refuse(http.StatusBadRequest, "What should be explained?", "Give the id of an event or a message, a subject, or the key of a saga or of a timeout.")
+	}
+	x, err := read(q.r.Context(), &q.reads, key("why", id), func(ctx context.Context) (*operate.Explanation, error) { return q.system.Why(ctx, id) })
+	if err != nil {
+		return badFilter(err)
+	}
+	view := struct {
+		*operate.Explanation
+		Event    string // the id of the event; empty: it is no event
+		Recorded []recorded
+		Resend   string      // the service that can send it again
+		Sagas    []sagaOfKey // of the key
+	}{Explanation: x}
+	event, err := uuid.Parse(id)
+	switch {
+	case x.Kind == operate.ExplainsEvent && err == nil:
+		view.Event = event.String()
+		if view.Recorded, view.Resend, err = q.recorded(event); err != nil {
+			return err
+		}
+	case x.Kind == operate.ExplainsKey:
+		if view.Sagas, err = q.sagasOfKey(id); err != nil {
+			return err
+		}
+	}
+	status := http.StatusOK
+	if x.Kind == operate.ExplainsNothing {
+		status = http.StatusNotFound
+	}
+	q.show(status, "why", "Why "+id, view)
+	return nil
+}
+
+// recorded reads what the schemas have about an event.
+func (q *request) recorded(id uuid.UUID) (list []recorded, resend string, err error) {
+	for _, s := range q.config.Services {
+		status, err := read(q.r.Context(), &q.reads, key("event", s.Name, id), func(ctx context.Context) (*operate.EventStatus, error) {
+			status, err := s.Operator.EventStatus(ctx, id)
+			if errors.Is(err, operate.ErrUnknownEvent) {
+				return nil, nil
+			}
+			return status, err
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		if status == nil {
+			continue
+		}
+		if status.InOutbox {
+			resend = s.Name
+		}
+		r := recorded{Service: s.Name, Status: status}
+		if status.Type != "" {
+			r.Body, err = q.body(s.Name, eventOf(status), status.Body)
+			if err != nil {
+				return nil, "", err
+			}
+		}
+		list = append(list, r)
+	}
+	return list, resend, nil
+}
+
+func eventOf(e *operate.EventStatus) rocketflow.Event {
+	return rocketflow.Event{
+		ID: e.ID, Source: e.Source, Topic: e.Topic, Type: e.Type, Subject: e.Subject, Sequence: e.Sequence, Previous: e.Previous,
+		Time: e.RecordedAt, ContentType: e.ContentType, DataSchema: e.DataSchema, Extensions: e.Extensions,
+	}
+}
+
+// body returns what the viewer may see of an event's body; nil: nothing.
+func (q *request) body(service string, e rocketflow.Event, data []byte) (*body, error) {
+	e.Body = nil
+	return q.content(Content{Viewer: q.viewer, Service: service, Event: e, Body: data})
+}
+
+func (q *request) content(c Content) (*body, error) {
+	if !q.viewer.Bodies {
+		return nil, nil
+	}
+	data, err := q.redacted(c)
+	if err != nil {
+		return nil, err
+	}
+	b := newBody(data)
+	return &b, nil
+}
+
+// sagaOfKey is a saga with a key.
+type sagaOfKey struct{ Service, Name, Key, State string }
+
+func (q *request) sagasOfKey(id string) (list []sagaOfKey, err error) {
+	for _, s := range q.config.Services {
+		sagas, err := q.sagas(&s, operate.SagaFilter{Key: id})
+		if err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+		}
+		for _, v := range sagas {
+			list = append(list, sagaOfKey{s.Name, v.Name, v.Key, v.State})
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,135 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/rocketflow/rocketflow/operate"
+)
+
+// overviewService is a service of the overview.
+type overviewService struct {
+	Name     string
+	Overview *operate.Overview // nil: it was never read
+	ReadAt   time.Time
+	Problem  string
+	Owed     operate.OwedCount
+	Parked   int64
+	Dead     int64
+	Waiting  int64 // events that wait for sagas, and need an operator
+	Samples  []sample
+	Lags     map[string]lag
+	State    string // ok, waiting, or stopped
+}
+
+func (q *request) overviewPage() error {
+	s := q.look()
+	if s == nil {
+		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The first snapshot comes in a moment: load the page again.")
+	}
+	q.show(http.StatusOK, "overview", "Overview", struct {
+		At       time.Time
+		Services []overviewService
+	}{s.at, overviewOf(s)})
+	return nil
+}
+
+func overviewOf(s *snapshot) (list []overviewService) {
+	for _, v := range s.services {
+		o := overviewService{Name: v.name, Overview: v.overview, ReadAt: v.readAt, Problem: v.problem, Samples: v.history, Lags: v.lags, State: "not known"}
+		if v.overview != nil {
+			o.Owed = owed(v.overview)
+			o.Parked, o.Dead = parked(v.overview)
+			for _, w := range v.overview.Waiting {
+				if w.Status == operate.WaitingFailed || w.Status == operate.WaitingExpired {
+					o.Waiting += w.Events
+				}
+			}
+			if v.problem == "" {
+				o.State = o.state()
+			}
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+// Limits beyond which work is late, as the doctor has them by default.
+const (
+	lateOwed    = time.Minute
+	lateTimeout = time.Minute
+)
+
+// state is what an operator has to do: nothing, wait, or something.
+func (o *overviewService) state() string {
+	v := o.Overview
+	switch {
+	case o.Dead > 0 || o.Waiting > 0 || v.Timeouts.Stuck > 0:
+		return "needs action"
+	case o.Owed.Events > 0 && v.Now.Sub(o.Owed.Oldest) > lateOwed, !v.Timeouts.OldestDue.IsZero() && v.Now.Sub(v.Timeouts.OldestDue) > lateTimeout:
+		return "late"
+	case o.Parked > 0:
+		return "waiting"
+	}
+	return "ok"
+}
+
+// Lag returns what a consumer has not read, for the template.
+func (o overviewService) Lag(consumer string) *LagView {
+	l, known := o.Lags[consumer]
+	if !known {
+		return &LagView{Problem: "the broker was not asked"}
+	}
+	return &LagView{l.messages, l.oldest, l.problem}
+}
+
+// ParkedOf counts a consumer's parked events that are no dead letters.
+func (o overviewService) ParkedOf(consumer string) (n int64) {
+	for _, p := range o.Overview.Parked {
+		if p.Consumer == consumer && p.Reason != operate.StateDead {
+			n += p.Events
+		}
+	}
+	return n
+}
+
+// DeadOf counts a consumer's dead letters.
+func (o overviewService) DeadOf(consumer string) (n int64) {
+	for _, p := range o.Overview.Parked {
+		if p.Consumer == consumer && p.Reason == operate.StateDead {
+			n += p.Events
+		}
+	}
+	return n
+}
+
+// LagView is what a consumer has not read.
+type LagView struct {
+	Messages int64
+	Oldest   time.Time
+	Problem  string
+}
+
+func (q *request) consumersPage() error {
+	s := q.look()
+	if s == nil {
+		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The first snapshot comes in a moment: load the page again.")
+	}
+	pauses := map[string][]operate.Pause{} // by service
+	for _, v := range q.config.Services {
+		list, err := read(q.r.Context(), &q.reads, key("pauses", v.Name), func(ctx context.Context) ([]operate.Pause, error) { return v.Operator.Pauses(ctx, "") })
+		if err != nil {
+			return err
+		}
+		pauses[v.Name] = list
+	}
+	q.show(http.StatusOK, "consumers", "Consumers", struct {
+		At       time.Time
+		Asked    bool
+		Services []overviewService
+		Pauses   map[string][]operate.Pause
+		Now      time.Time
+	}{s.at, q.config.Broker != nil, overviewOf(s), pauses, time.Now()})
+	return nil
+}

@@ -1,0 +1,111 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/rocketflow/rocketflow/operate"
+)
+
+// sagasPage counts the sagas of a service by state and lists those that match.
+func (q *request) sagasPage() error {
+	s, err := q.service()
+	if err != nil {
+		return err
+	}
+	f := operate.SagaPageFilter{Name: q.arg("name"), State: q.arg("state"), After: operate.Cursor(q.arg("after"))}
+	finished := q.arg("finished")
+	switch finished {
+	case "yes", "no":
+		yes := finished == "yes"
+		f.Finished = &yes
+	}
+	page, err := read(q.r.Context(), &q.reads, key("sagas", s.Name, f.Name, f.State, finished, f.After), func(ctx context.Context) (*operate.SagaPage, error) {
+		return s.Operator.SagaPage(ctx, f)
+	})
+	if err != nil {
+		return badFilter(err)
+	}
+	view := struct {
+		Service  string
+		Filter   operate.SagaPageFilter
+		Finished string
+		Page     *operate.SagaPage
+		Overview *operate.Overview
+		Most     int64
+		Now      time.Time
+	}{s.Name, f, finished, page, nil, operate.MaxOverviewCount, time.Now()}
+	if last := q.look(); last != nil {
+		for _, v := range last.services {
+			if v.name == s.Name {
+				view.Overview = v.overview
+			}
+		}
+	}
+	q.show(http.StatusOK, "sagas", "Sagas", view)
+	return nil
+}
+
+func (q *request) sagas(s *Service, f operate.SagaFilter) ([]operate.Saga, error) {
+	return read(q.r.Context(), &q.reads, key("saga", s.Name, f), func(ctx context.Context) ([]operate.Saga, error) { return s.Operator.Sagas(ctx, f) })
+}
+
+// sagaPage shows one saga.
+func (q *request) sagaPage() error {
+	s, err := q.service()
+	if err != nil {
+		return err
+	}
+	f := operate.SagaFilter{Name: q.arg("name"), Key: q.arg("key")}
+	list, err := q.sagas(s, f)
+	switch {
+	case err != nil:
+		return badFilter(err)
+	case len(list) == 0:
+		return refuse(http.StatusNotFound, "No such saga", "The service has no saga with this name and key: it has not begun, or the retention has removed it.")
+	}
+	v := list[0]
+	shown, err := q.content(Content{Viewer: q.viewer, Service: s.Name, Saga: v.Name, Key: v.Key, Body: v.Data})
+	if err != nil {
+		return err
+	}
+	q.show(http.StatusOK, "saga", "Saga "+v.Name+" "+v.Key, struct {
+		Service string
+		Saga    operate.Saga
+		Data    *body
+		Now     time.Time
+	}{s.Name, v, shown, time.Now()})
+	return nil
+}
+
+// timeoutsPage lists the armed timeouts of a service.
+func (q *request) timeoutsPage() error {
+	s, err := q.service()
+	if err != nil {
+		return err
+	}
+	view := struct {
+		Service string
+		Key     string
+		Filter  operate.TimeoutPageFilter
+		Page    *operate.TimeoutPage
+		Now     time.Time
+	}{Service: s.Name, Key: q.arg("key"), Filter: operate.TimeoutPageFilter{Late: q.arg("late") == "yes", After: operate.Cursor(q.arg("after"))}, Now: time.Now()}
+	if view.Key != "" {
+		list, err := s.Operator.Timeouts(q.r.Context(), operate.TimeoutFilter{Key: view.Key, Limit: 100})
+		if err != nil {
+			return badFilter(err)
+		}
+		view.Page = &operate.TimeoutPage{Timeouts: list}
+	} else {
+		view.Page, err = read(q.r.Context(), &q.reads, key("timeouts", s.Name, view.Filter), func(ctx context.Context) (*operate.TimeoutPage, error) {
+			return s.Operator.TimeoutPage(ctx, view.Filter)
+		})
+		if err != nil {
+			return badFilter(err)
+		}
+	}
+	q.show(http.StatusOK, "timeouts", "Timeouts", view)
+	return nil
+}

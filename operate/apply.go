@@ -1,0 +1,100 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/stored"
+	"github.com/rocketflow/rocketflow/internal/valid"
+	"github.com/rocketflow/rocketflow/internal/wire"
+)
+
+// ErrUnknownSaga means that no such saga has begun, or that it has finished.
+var ErrUnknownSaga = errors.New("no such saga runs")
+
+// SagaEvent is an event that an operator applies to one saga, such as that of a system which has lost its own.
+type SagaEvent struct {
+	Saga        string            `json:"saga"`                   // required: the name of the saga
+	Key         string            `json:"key"`                    // required: its key
+	Topic       string            `json:"topic"`                  // required: the topic and type of one of the saga's transitions
+	Type        string            `json:"type"`                   // required
+	Subject     string            `json:"subject,omitempty"`      // Defaults to Key.
+	ContentType string            `json:"content_type,omitempty"` // Defaults to application/json.
+	Headers     map[string]string `json:"-"`
+	Body        []byte            `json:"-"`
+	// Wait is how long the event waits for a state that accepts it. Defaults to 1 h.
+	Wait time.Duration `json:"wait,omitempty"`
+}
+
+func (e SagaEvent) withDefaults() SagaEvent {
+	e.Subject, e.ContentType = orText(e.Subject, e.Key), orText(e.ContentType, rocketflow.ContentTypeJSON)
+	if e.Wait == 0 {
+		e.Wait = time.Hour
+	}
+	return e
+}
+
+func (e SagaEvent) validate() error {
+	switch {
+	case e.Saga == "":
+		return valid.Field("operate.SagaEvent.Saga", "missing")
+	case e.Key == "":
+		return valid.Field("operate.SagaEvent.Key", "missing")
+	case e.Wait < 0:
+		return valid.Fieldf("operate.SagaEvent.Wait", "%v: want more than 0", e.Wait)
+	case len(e.Body) > maxEditedBody:
+		return valid.Fieldf("operate.SagaEvent.Body", "%d bytes: want at most %d", len(e.Body), maxEditedBody)
+	}
+	return nil
+}
+
+// ApplyToSaga gives a running saga an event, which nobody else gets, and returns the event's id. A process that runs the saga applies it
+// within seconds, once, in a transaction as any waiting event: at once if the saga's state accepts it, or when a later one does. Until
+// then it is among WaitingEvents, where it fails or expires like others. An event that no reachable state accepts is ignored. Two calls
+// apply two events. The error matches ErrUnknownSaga if the saga has not begun, or has finished.
+func (o *Operator) ApplyToSaga(ctx context.Context, e SagaEvent) (uuid.UUID, error) {
+	e = e.withDefaults()
+	if err := e.validate(); err != nil {
+		return uuid.Nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, printable.Errorf("apply an event: draw an id: %w", err)
+	}
+	event := rocketflow.Event{ID: id, Topic: e.Topic, Type: e.Type, Subject: e.Subject, ContentType: e.ContentType, Headers: e.Headers, Body: e.Body}
+	if err := wire.Validate(event); err != nil {
+		return uuid.Nil, err
+	}
+	headers, err := stored.Headers(event)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	op, err := o.operation(ctx, ActionApplyToSaga, e)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+		var waiting int64
+		var state string
+		err = tx.QueryRow(ctx, o.sql.Get("ApplyToSaga"), e.Saga, e.Key, e.Wait.Seconds(), id.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers,
+			stored.Body(event)).Scan(&waiting, &state)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = ErrUnknownSaga
+		}
+		c.add(id.String())
+		c.before = map[string]string{"state": state}
+		c.after = map[string]any{"waiting": strconv.FormatInt(waiting, 10), "event": contentOf(event)}
+		return c, err
+	})
+	if err != nil {
+		return uuid.Nil, printable.Errorf("apply %s to saga %s of %s: %w", e.Type, e.Saga, e.Key, err)
+	}
+	return id, nil
+}

@@ -1,0 +1,55 @@
+-- name: ParkedPage
+-- The next page of dead letters ($1) or waiting events after ($8, $9, $10, $11), the longest parked first, without their bodies. Empty text
+-- means any. $7 is a kind of errors, as DeadLetterGroups makes it.
+SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
+    source, topic, type, subject, sequence, recorded_at, pg_catalog.octet_length(body)
+FROM {schema}.parked
+WHERE (reason = 'dead') = $1::boolean
+  AND ($2::text = '' OR consumer = $2::text) AND ($3::text = '' OR source = $3::text) AND ($4::text = '' OR topic = $4::text)
+  AND ($5::text = '' OR type = $5::text) AND ($6::text = '' OR subject = $6::text)
+  AND ($7::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $7::text)
+  AND (parked_at, consumer, sequence, event_id) > ($8::timestamptz, $9::text, $10::bigint, $11::text::uuid)
+ORDER BY parked_at, consumer, sequence, event_id
+LIMIT $12::bigint
+
+-- name: DeadLetterGroups
+-- The dead letters by consumer, type and kind of error: numbers and ids are left out, as they differ from letter to letter. The oldest $1
+-- are looked at.
+SELECT consumer, topic, type, error, pg_catalog.count(*), pg_catalog.min(parked_at), pg_catalog.max(parked_at), pg_catalog.min(event_id::text)
+FROM (
+    SELECT consumer, topic, type, parked_at, event_id,
+        pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') AS error
+    FROM (
+        SELECT d.* FROM {schema}.consumer c CROSS JOIN LATERAL (
+            SELECT consumer, topic, type, parked_at, event_id, last_error FROM {schema}.parked
+            WHERE consumer = c.name AND reason = 'dead' ORDER BY parked_at LIMIT $1::bigint
+        ) d LIMIT $1::bigint
+    ) letters
+) g
+GROUP BY consumer, topic, type, error
+ORDER BY 5 DESC, consumer, topic, type, error
+LIMIT $2::bigint
+
+-- name: ParkedStreams
+-- The next page of parked streams after ($1, $2, $3, $4), found one after the other by an index: the event that each waits for, and how many
+-- wait behind it, up to $6.
+WITH RECURSIVE heads AS (
+    (SELECT consumer, source, topic, subject, event_id, 1 AS n FROM {schema}.parked
+    WHERE sequence > 0 AND (consumer, source, topic, subject) > ($1::text, $2::text, $3::text, $4::text)
+    ORDER BY consumer, source, topic, subject, sequence LIMIT 1)
+    UNION ALL
+    SELECT n.consumer, n.source, n.topic, n.subject, n.event_id, h.n + 1 FROM heads h CROSS JOIN LATERAL (
+        SELECT consumer, source, topic, subject, event_id FROM {schema}.parked p
+        WHERE p.sequence > 0 AND (p.consumer, p.source, p.topic, p.subject) > (h.consumer, h.source, h.topic, h.subject)
+        ORDER BY consumer, source, topic, subject, sequence LIMIT 1
+    ) n WHERE h.n < $5::bigint
+)
+SELECT h.consumer, h.source, h.topic, h.subject, p.event_id::text, p.type, p.reason, p.attempts,
+    CASE WHEN p.next_at < 'infinity'::timestamptz THEN p.next_at END, p.last_error, p.parked_at,
+    (SELECT pg_catalog.count(*) FROM (
+        SELECT FROM {schema}.parked b
+        WHERE b.consumer = h.consumer AND b.source = h.source AND b.topic = h.topic AND b.subject = h.subject AND b.sequence > p.sequence
+        LIMIT $6::bigint
+    ) behind)
+FROM heads h JOIN {schema}.parked p ON p.consumer = h.consumer AND p.event_id = h.event_id AND p.source = h.source
+ORDER BY h.n

@@ -1,0 +1,133 @@
+package operate
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed saga_page.sql
+var sagaPageSQL string
+
+// SagaPageFilter selects sagas. A saga is selected if it matches all fields that are set.
+type SagaPageFilter struct {
+	Name, State string
+	Finished    *bool  // only finished ones, or only running ones
+	After       Cursor // of the page before
+	Limit       int    // the maximum number of sagas. Defaults to 50.
+}
+
+// SagaRow is a saga of a list.
+type SagaRow struct {
+	Name       string    `json:"name"`
+	Key        string    `json:"key"`
+	Version    int       `json:"version"`
+	State      string    `json:"state"`
+	Revision   int64     `json:"revision"`
+	StartedAt  time.Time `json:"started_at"`
+	ChangedAt  time.Time `json:"changed_at"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+}
+
+// SagaPage is a page of sagas.
+type SagaPage struct {
+	Sagas []SagaRow `json:"sagas"` // by name and key
+	Next  Cursor    `json:"next,omitempty"`
+	// Partial is set if the page is short because enough rows were looked at for it: Next continues.
+	Partial bool `json:"partial,omitempty"`
+}
+
+// SagaPage lists sagas by name and key. It looks at up to 5,000 rows for a page.
+func (o *Operator) SagaPage(ctx context.Context, f SagaPageFilter) (*SagaPage, error) {
+	if err := checkLimit("SagaPageFilter", f.Limit); err != nil {
+		return nil, err
+	}
+	if f.Limit == 0 {
+		f.Limit = defaultPage
+	}
+	key, err := f.After.key("SagaPageFilter", f.Name, "")
+	if err != nil {
+		return nil, err
+	}
+	p := &SagaPage{}
+	var scanned int64
+	var lastName, lastKey *string
+	err = o.read(ctx, func(s snapshot) error {
+		list, err := collect(ctx, s, "SagaPage", func(row pgx.CollectableRow, v *SagaRow) error {
+			var name, key, state *string
+			var version *int
+			var revision *int64
+			var started, changed, finished *time.Time
+			err := row.Scan(&name, &key, &version, &state, &revision, &started, &changed, &finished, &scanned, &lastName, &lastKey)
+			if err == nil && name != nil {
+				*v = SagaRow{*name, *key, *version, *state, *revision, *started, *changed, orZero(finished)}
+			}
+			return err
+		}, key[0], key[1], f.Name, f.State, f.Finished, f.Limit+1, maxScan)
+		if err != nil {
+			return err
+		}
+		if len(list) == 1 && list[0].StartedAt.IsZero() { // the row that says how far it went
+			list = nil
+		}
+		p.Sagas, p.Next = page(list, int64(f.Limit), func(v SagaRow) Cursor { return newCursor(v.Name, v.Key) })
+		if p.Next == "" && scanned == maxScan {
+			p.Next, p.Partial = newCursor(*lastName, *lastKey), true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list sagas: %w", err)
+	}
+	return p, nil
+}
+
+// TimeoutPageFilter selects armed timeouts.
+type TimeoutPageFilter struct {
+	Late  bool   // only those that are due and have not fired
+	After Cursor // of the page before
+	Limit int    // the maximum number of timeouts. Defaults to 50.
+}
+
+// TimeoutPage is a page of armed timeouts.
+type TimeoutPage struct {
+	Timeouts []Timeout `json:"timeouts"` // the next due first
+	Next     Cursor    `json:"next,omitempty"`
+}
+
+// TimeoutPage lists armed timeouts.
+func (o *Operator) TimeoutPage(ctx context.Context, f TimeoutPageFilter) (*TimeoutPage, error) {
+	if err := checkLimit("TimeoutPageFilter", f.Limit); err != nil {
+		return nil, err
+	}
+	if f.Limit == 0 {
+		f.Limit = defaultPage
+	}
+	key, err := f.After.key("TimeoutPageFilter", "-infinity", "", "")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := time.Parse(time.RFC3339Nano, key[0]); err != nil && key[0] != "-infinity" {
+		return nil, cursorError("TimeoutPageFilter")
+	}
+	p := &TimeoutPage{}
+	err = o.read(ctx, func(s snapshot) error {
+		list, err := collect(ctx, s, "TimeoutPage", func(row pgx.CollectableRow, v *Timeout) error {
+			var stuck *time.Time
+			err := row.Scan(&v.Key, &v.Name, &v.EventID, &v.DueAt, &v.ArmedAt, &v.HandedOver, &v.Sends, &stuck, &v.Topic, &v.Type, &v.Subject)
+			v.StuckAt = orZero(stuck)
+			return err
+		}, key[0], key[1], key[2], f.Late, f.Limit+1)
+		p.Timeouts, p.Next = page(list, int64(f.Limit), func(v Timeout) Cursor {
+			return newCursor(v.DueAt.UTC().Format(time.RFC3339Nano), v.Key, v.Name)
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list timeouts: %w", err)
+	}
+	return p, nil
+}

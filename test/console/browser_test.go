@@ -1,0 +1,305 @@
+package console_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/rocketflow/rocketflow/console"
+	"github.com/rocketflow/rocketflow/doctor"
+	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/testconsole"
+)
+
+// chromium returns the path of a Chromium. The test is skipped where there is none, and fails there if CI is set.
+func chromium(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("no chromium is installed")
+	}
+	t.Skip("no chromium is installed")
+	return ""
+}
+
+// browser starts a Chromium and returns the context of its tab.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)), chromedp.NoSandbox, chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(60*time.Second))
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// tab is a tab with what went wrong in it: errors of the console, and violations of the Content-Security-Policy.
+type tab struct {
+	context.Context
+	t  *testing.T
+	mu sync.Mutex
+
+	problems []string
+}
+
+func newTab(t *testing.T) *tab {
+	t.Helper()
+	ctx := browser(t)
+	b := &tab{Context: ctx, t: t}
+	chromedp.ListenTarget(ctx, func(event any) {
+		switch e := event.(type) {
+		case *log.EventEntryAdded:
+			b.problem("log: %s: %s %s", e.Entry.Level, e.Entry.Text, e.Entry.URL)
+		case *runtime.EventExceptionThrown:
+			b.problem("exception: %s", e.ExceptionDetails.Error())
+		case *runtime.EventConsoleAPICalled:
+			b.problem("console: %s", e.Type)
+		case *page.EventJavascriptDialogOpening:
+			b.problem("dialog: %s", e.Message)
+		}
+	})
+	if err := chromedp.Run(ctx, log.Enable(), runtime.Enable()); err != nil { // the tab lives as long as the context of the first call
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *tab) problem(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problems = append(b.problems, fmt.Sprintf(format, args...))
+}
+
+// clean fails if something went wrong since the last call.
+func (b *tab) clean(what string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.problems {
+		b.t.Errorf("%s: %s", what, p)
+	}
+	b.problems = nil
+}
+
+func (b *tab) run(actions ...chromedp.Action) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.Context, 20*time.Second)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// look sets the width and the scheme of colours.
+func (b *tab) look(width int64, scheme string) {
+	b.t.Helper()
+	b.run(chromedp.EmulateViewport(width, 900), emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
+}
+
+// viewers are the people of the tests.
+func authorize(r *http.Request) (console.Viewer, error) {
+	return console.Viewer{Name: "ann", Bodies: true, Actions: console.AllActions()}, nil
+}
+
+type site struct {
+	*httptest.Server
+	service *testconsole.Service
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	service, other := testconsole.New(t, "shop"), testconsole.New(t, "bank")
+	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{{Pool: service.Pool, Schemas: []string{service.Schema}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := testconsole.Start(t, console.Config{Authorize: authorize, Prefix: "/ops", Doctor: d, Reconcile: operate.ReconcileConfig{Grace: 30 * time.Second}}, service, other)
+	mux := http.NewServeMux()
+	mux.Handle("/ops/", c)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	s := &site{server, service}
+	for _, form := range []string{"doctor", "reconciliation"} { // so that their pages have something to show
+		answer, err := http.PostForm(s.URL+"/ops/"+form, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+	}
+	return s
+}
+
+// pages are the pages, by names for files.
+func (s *site) pages() map[string]string {
+	p, l := s.service.Poison.String(), s.service.Loose.String()
+	return map[string]string{
+		"overview": "", "events": "events", "event": "why?id=" + p, "hostile": "why?id=" + l, "key": "why?id=4711", "dead": "dead?service=order",
+		"letter": "letter?service=order&consumer=billing&event=" + l, "streams": "streams", "sagas": "sagas", "saga": "saga?service=order&name=order&key=o3",
+		"timeouts": "timeouts", "consumers": "consumers", "doctor": "doctor", "reconciliation": "reconciliation", "audit": "audit",
+		"confirm": "act/discard?service=order&consumer=billing&event=" + p, "missing": "why?id=nothing-has-this",
+	}
+}
+
+// Each page at each width and in each scheme: no error, no violation of the policy, nothing that is wider than the window, and nothing that
+// keeps people out.
+func TestPagesInABrowser(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	axe := axeScript(t)
+	for name, address := range s.pages() {
+		for _, scheme := range []string{"light", "dark"} {
+			for _, width := range []int64{1280, 390} {
+				what := fmt.Sprintf("%s, %s, %d wide", name, scheme, width)
+				b.look(width, scheme)
+				var tooWide int
+				var ground string
+				b.run(chromedp.Navigate(s.URL+"/ops/"+address), chromedp.WaitReady("main h1"),
+					chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &tooWide),
+					chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &ground))
+				if tooWide > 0 {
+					t.Errorf("%s: %d pixels are beyond the window", what, tooWide)
+				}
+				if light := ground == "rgb(255, 255, 255)"; light != (scheme == "light") {
+					t.Errorf("%s: the ground is %s", what, ground)
+				}
+				if name == "missing" { // its status is 404, which is logged as an error
+					b.problems = nil
+				}
+				b.clean(what)
+				for _, found := range checkAccess(b, axe) {
+					t.Errorf("%s: %s", what, found)
+				}
+				if width == 1280 || name == "overview" {
+					screenshot(b, fmt.Sprintf("%s-%s-%d.png", name, scheme, width))
+				}
+			}
+		}
+	}
+}
+
+// screenshot writes a picture to the folder that ROCKETFLOW_SCREENSHOTS names.
+func screenshot(b *tab, file string) {
+	b.t.Helper()
+	folder := os.Getenv("ROCKETFLOW_SCREENSHOTS")
+	if folder == "" {
+		return
+	}
+	var picture []byte
+	b.run(chromedp.FullScreenshot(&picture, 100))
+	if err := os.WriteFile(filepath.Join(folder, file), picture, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// A dead letter is found and retried by the keyboard alone.
+func TestRetryByKeyboard(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(1280, "light")
+	b.run(chromedp.Navigate(s.URL+"/ops/letter?service=order&consumer=billing&event="+s.service.Poison.String()), chromedp.WaitReady("main h1"))
+	press := func(until string) {
+		t.Helper()
+		for range 60 {
+			var now string
+			var outlined bool
+			b.run(chromedp.KeyEvent(kb.Tab), chromedp.Evaluate(`(document.activeElement.textContent || document.activeElement.id).trim()`, &now),
+				chromedp.Evaluate(`getComputedStyle(document.activeElement).outlineStyle !== "none"`, &outlined))
+			if !outlined {
+				t.Errorf("the focus on %q can't be seen", now)
+			}
+			if now == until {
+				return
+			}
+		}
+		t.Fatalf("no %q is reached by the keyboard", until)
+	}
+	press("Retry…")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady("form.confirm"))
+	press("reason")
+	b.run(chromedp.KeyEvent("the article is there now"))
+	press("Retry 1 dead letter")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(".done"))
+	if reason := s.service.Value(t, "SELECT reason FROM parked WHERE event_id = $1", s.service.Poison); reason != "retry" {
+		t.Errorf("it is %s", reason)
+	}
+	b.clean("retry")
+}
+
+// A live page shows what changes, and doesn't while it is paused.
+func TestLivePage(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(1280, "light")
+	b.run(chromedp.Navigate(s.URL+"/ops/"), chromedp.WaitReady("main h1"), chromedp.WaitVisible(".liveness"))
+	s.service.Letters(t, 37)
+	b.run(chromedp.Poll(`document.querySelector("main").textContent.includes("39")`, nil, chromedp.WithPollingInterval(200*time.Millisecond)))
+	b.run(chromedp.Click("[data-toggle-live]"), chromedp.Evaluate(`document.querySelector("main").dataset.mark = "kept"; document.querySelector("main h1").dataset.mark = "kept"`, nil))
+	s.service.Letters(t, 5)
+	var kept string
+	b.run(chromedp.Sleep(3*time.Second), chromedp.Evaluate(`document.querySelector("main h1").dataset.mark || ""`, &kept))
+	if kept != "kept" {
+		t.Error("a paused page was replaced")
+	}
+	b.clean("live")
+}
+
+// Everything works with JavaScript off.
+func TestWithoutJavaScript(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(1280, "light")
+	b.run(emulation.SetScriptExecutionDisabled(true))
+	b.run(chromedp.Navigate(s.URL+"/ops/"), chromedp.WaitReady("main h1"), chromedp.SendKeys("#find", s.service.Loose.String()+kb.Enter), chromedp.WaitReady(".verdict"))
+	address := url.Values{"service": {"order"}, "consumer": {"billing"}, "event": {s.service.Loose.String()}}
+	b.run(chromedp.Navigate(s.URL+"/ops/act/discard?"+address.Encode()), chromedp.WaitReady("form.confirm"),
+		chromedp.SendKeys("#reason", "it was a test"), chromedp.Click("form.confirm button"), chromedp.WaitReady(".done"))
+	if n := s.service.Value(t, "SELECT count(*) FROM parked WHERE event_id = $1", s.service.Loose); n != "0" {
+		t.Error("it was not discarded")
+	}
+	var shown bool
+	b.run(chromedp.ActionFunc(func(ctx context.Context) error {
+		return chromedp.Query(".liveness", chromedp.ByQuery, chromedp.NodeNotVisible).Do(ctx)
+	}))
+	_ = shown
+	b.clean("without JavaScript")
+}
+
+// Text of events runs nothing, also where the page would let it: the policy stops what escaping should have stopped before.
+func TestPolicyStopsInlineCode(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.run(chromedp.Navigate(s.URL+"/ops/"), chromedp.WaitReady("main h1"))
+	b.clean("overview")
+	var ran bool
+	b.run(network.Enable(), chromedp.Evaluate(`const s = document.createElement("script"); s.textContent = "window.ran = true"; document.body.append(s); window.ran === true`, &ran))
+	if ran {
+		t.Error("an inline script ran")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.problems) == 0 || !strings.Contains(strings.Join(b.problems, " "), "Content Security Policy") {
+		t.Errorf("the violation was not reported: %v", b.problems)
+	}
+}

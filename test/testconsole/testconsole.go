@@ -1,0 +1,179 @@
+// Package testconsole makes services with something of everything for tests of the console.
+package testconsole
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/console"
+	"github.com/rocketflow/rocketflow/internal/partition"
+	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
+)
+
+// Hostile is text that would do something on a page that doesn't escape it: run a script, reorder a line.
+const Hostile = `<script>alert("x")</script><img src=x onerror=alert(1)>` + "\u202e\x1b[31m"
+
+// Secret is in the bodies of events and the data of sagas, and nowhere else.
+const Secret = "4929-1234-5678-9012"
+
+// Service is a schema with rows.
+type Service struct {
+	Pool     *pgxpool.Pool
+	Schema   string
+	Operator *operate.Operator
+	Sent     *Sender
+
+	Poison   uuid.UUID // a dead letter of the consumer billing, the head of stream 4711, with two events behind it
+	Followed uuid.UUID // the first of these
+	Loose    uuid.UUID // a dead letter of billing without order, with a hostile error
+	Owed     uuid.UUID // an event that the broker has not confirmed
+	Handled  uuid.UUID // an event that billing has handled
+}
+
+// Sender keeps the ids of the messages that it is given.
+type Sender struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+// Send keeps the message's id.
+func (s *Sender) Send(_ context.Context, m broker.Message) (broker.Receipt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids = append(s.ids, m.ID)
+	return broker.Receipt{MessageID: m.ID}, nil
+}
+
+// IDs returns the ids of the messages.
+func (s *Sender) IDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string{}, s.ids...)
+}
+
+// New makes a service with the source name in a schema of its own.
+func New(t testing.TB, name string) *Service {
+	t.Helper()
+	pool, schema := testdb.Migrated(t)
+	s := &Service{Pool: pool, Schema: schema, Sent: &Sender{}}
+	s.Operator = testoperator.Of(t, operate.Config{Pool: pool, Schema: schema, Broker: s.Sent})
+	for _, table := range []string{"outbox", "outbox_ack", "inbox"} {
+		if _, err := partition.Ensure(t.Context(), pool, partition.Table{Schema: schema, Name: table}, time.Now(), 7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Exec(t, "UPDATE installation SET source = $1, claimed_at = now()", name)
+	s.Exec(t, `INSERT INTO consumer (name, group_name) VALUES ('billing', 'billing'), ('mailing', 'mailing')`)
+	s.Exec(t, `INSERT INTO consumer_topic (consumer, topic) VALUES ('billing', 'orders'), ('mailing', 'orders')`)
+	s.Exec(t, `INSERT INTO consumer_handler (consumer, topic, type) VALUES ('billing', 'orders', 'order.changed'), ('mailing', 'orders', 'order.closed')`)
+
+	sequence := time.Now().Add(-2 * time.Minute).UnixMicro()
+	first := s.event(t, name, "order.changed", "4711", sequence, 0, true)
+	s.Poison = s.event(t, name, "order.changed", "4711", sequence+1, sequence, true)
+	s.Followed = s.event(t, name, "order.changed", "4711", sequence+2, sequence+1, true)
+	last := s.event(t, name, "order.closed", "4711", sequence+3, sequence+2, true)
+	s.Handled = s.event(t, name, "order.seen", "", 0, 0, true)
+	s.Loose = s.event(t, name, "order.seen", Hostile, 0, 0, true)
+	s.Owed = s.event(t, name, "order.changed", "4712", sequence+4, 0, false)
+	s.Exec(t, `INSERT INTO stream VALUES ($1, 'orders', '4711', $2, $3), ($1, 'orders', '4712', 0, $4)`, name, sequence+2, sequence+3, sequence+4)
+	s.Exec(t, `INSERT INTO position (consumer, source, topic, subject, sequence, handled_at, took_ms) VALUES ('billing', $1, 'orders', '4711', $2, now() - interval '100 s', 7)`, name, sequence)
+	s.Exec(t, `INSERT INTO inbox (event_id, consumer, source) VALUES ($1, 'billing', $2)`, s.Handled, name)
+	_ = first
+	s.park(t, s.Poison, "dead", 8, "insert payment 77: no such article 4711")
+	s.park(t, s.Followed, "gap", 0, "")
+	s.park(t, last, "gap", 0, "")
+	s.park(t, s.Loose, "dead", 8, Hostile)
+
+	s.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision, started_at, changed_at)
+		SELECT 'order', 'o' || n, 1, CASE WHEN n % 3 = 0 THEN 'awaiting_payment' ELSE 'open' END, jsonb_build_object('card', $1::text), 1, now() - interval '1 h', now() - interval '1 h'
+		FROM generate_series(1, 70) n`, Secret)
+	s.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision, finished_at) VALUES ('order', '4711', 1, 'closed', '{}', 2, now())`)
+	s.Exec(t, `INSERT INTO saga_history (name, key, revision, from_state, to_state, cause_type, cause_id) VALUES ('order', 'o3', 1, '', 'awaiting_payment', 'saga.begin', NULL),
+		('order', '4711', 1, '', 'open', 'saga.begin', NULL), ('order', '4711', 2, 'open', 'closed', 'order.closed', $1)`, last)
+	s.Exec(t, `INSERT INTO timeout (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, body)
+		SELECT 'order/o' || n, 'deadline', gen_random_uuid(), now() + (n - 3) * interval '10 min', now(), $1, 'timeouts', 'order.deadline', 'o' || n, 'application/json', '{}'
+		FROM generate_series(1, 70) n`, name)
+	return s
+}
+
+// Exec runs a statement in the schema.
+func (s *Service) Exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	if _, err := s.Pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// Value returns the text of one value.
+func (s *Service) Value(t testing.TB, sql string, args ...any) (text string) {
+	t.Helper()
+	if err := s.Pool.QueryRow(t.Context(), "SELECT ("+sql+")::text", args...).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return text
+}
+
+func (s *Service) event(t testing.TB, source, eventType, subject string, sequence, previous int64, acked bool) uuid.UUID {
+	t.Helper()
+	id := uuid.Must(uuid.NewV7())
+	s.Exec(t, `INSERT INTO outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body)
+		VALUES ($1, $2, 'orders', $3, $4, $5, $6, now() - interval '2 min', 'application/json', $7)`,
+		id, source, eventType, strings.ReplaceAll(subject, "\x00", ""), sequence, previous, fmt.Appendf(nil, `{"card":%q,"note":"<b>bold</b>"}`, Secret))
+	if acked {
+		s.Exec(t, `INSERT INTO outbox_ack (id, path) VALUES ($1, 2)`, id)
+	}
+	return id
+}
+
+// Park makes an event of the outbox a parked one of the consumer billing.
+func (s *Service) park(t testing.TB, id uuid.UUID, reason string, attempts int, lastError string) {
+	t.Helper()
+	s.Exec(t, `INSERT INTO parked (consumer, event_id, reason, attempts, next_at, last_error, parked_at, source, topic, type, subject, sequence, previous, recorded_at,
+			database, timeout_key, timeout_name, content_type, headers, body)
+		SELECT 'billing', id, $2, $3, 'infinity', $4, now() - interval '90 s', source, topic, type, subject, sequence, previous, recorded_at, '', '', '', content_type, headers, body
+		FROM outbox WHERE id = $1`, id, reason, attempts, lastError)
+}
+
+// Letters adds n dead letters of one kind without order.
+func (s *Service) Letters(t testing.TB, n int) {
+	t.Helper()
+	s.Exec(t, `INSERT INTO parked (consumer, event_id, reason, attempts, next_at, last_error, parked_at, source, topic, type, subject, sequence, previous, recorded_at,
+			database, timeout_key, timeout_name, content_type, headers, body)
+		SELECT 'mailing', gen_random_uuid(), 'dead', 8, 'infinity', 'mailbox ' || n || ' is full', now() - interval '60 s', 'shop', 'orders', 'order.closed', 's' || n, 0, 0, now(),
+			'', '', '', 'application/json', NULL, '{}'
+		FROM generate_series(1, $1::bigint) n`, n)
+}
+
+// Start starts a console of services. Its Authorize is required; Services are set.
+func Start(t testing.TB, c console.Config, services ...*Service) *console.Console {
+	t.Helper()
+	names := []string{"order", "payment", "stock"}
+	for i, s := range services {
+		c.Services = append(c.Services, console.Service{Name: names[i], Operator: s.Operator})
+	}
+	x, err := console.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := x.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return x
+}
