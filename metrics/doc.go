@@ -45,7 +45,7 @@
 //	rocketflow_handlers_handler_duration_seconds{consumer,type}       histogram: calls of handlers
 //	rocketflow_handlers_latency_seconds{consumer}                     histogram: from recording to the handler's commit
 //	rocketflow_handlers_parked_events{consumer,reason}                gauge: parked events, read at each scrape; dead, retry, gap,
-//	                                                                  busy, unhandled
+//	                                                                  busy, paused, unhandled
 //	rocketflow_handlers_parked_age_seconds{consumer,reason}           gauge: since the oldest of them was parked
 //	rocketflow_handlers_batch_events{consumer}                        histogram: events in one transaction of a lane
 //	rocketflow_handlers_panics_total{consumer}                        calls that panicked

@@ -17,7 +17,7 @@ func (m *Metrics) ObserveWork(o *operate.Operator) {
 	}
 	m.registry.MustRegister(&work{
 		operator:   o,
-		parked:     desc("handlers_parked_events", "Events that a consumer has parked, by reason: dead, retry, gap, busy, unhandled.", "consumer", "reason"),
+		parked:     desc("handlers_parked_events", "Events that a consumer has parked, by reason: dead, retry, gap, busy, paused, unhandled.", "consumer", "reason"),
 		parkedAge:  desc("handlers_parked_age_seconds", "Time since the oldest parked event was parked.", "consumer", "reason"),
 		armed:      desc("timeout_armed", "Armed timeouts."),
 		overdue:    desc("timeout_overdue", "Timeouts that are due and have not fired."),

@@ -67,11 +67,11 @@ var alerts = []alert{
 	},
 	{
 		Name: "RocketflowStreamParked", Severity: warning, For: "1m",
-		Expr:        `max by (job, consumer, reason) (rocketflow_handlers_parked_age_seconds{reason!="dead"}) > 600`,
+		Expr:        `max by (job, consumer, reason) (rocketflow_handlers_parked_age_seconds{reason!~"dead|paused"}) > 600`,
 		Summary:     "{{ $labels.job }}: consumer {{ $labels.consumer }} has parked events for long ({{ $labels.reason }})",
 		Description: "A stream stands still: its first event fails again and again, its predecessor is missing, or no process has the handler. Run `rocketflow redrive waiting`, and `rocketflow why EVENT` for one of them.",
 		Fires:       []series{{`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="gap"}`, "0+60x30"}},
-		Quiet:       []series{{`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="dead"}`, "0+60x30"}, {`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="retry"}`, steady("30")}},
+		Quiet:       []series{{`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="dead"}`, "0+60x30"}, {`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="paused"}`, "0+60x30"}, {`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="retry"}`, steady("30")}},
 		Labels:      map[string]string{"job": "billing", "consumer": "bills", "reason": "gap"},
 	},
 	{
@@ -99,6 +99,16 @@ var alerts = []alert{
 		Fires:       []series{{`rocketflow_doctor_finding{job="billing",code="consumer-lag",severity="warning"}`, steady("1")}},
 		Quiet:       []series{{`rocketflow_doctor_finding{job="billing",code="consumer-lag",severity="warning"}`, steady("0")}},
 		Labels:      map[string]string{"job": "billing", "code": "consumer-lag"},
+	},
+	{
+		Name: "RocketflowPaused", Severity: warning, For: "1h",
+		Expr:        `max by (job, consumer, kind) (rocketflow_handlers_paused) > 0`,
+		Summary:     "{{ $labels.job }}: a {{ $labels.kind }} of consumer {{ $labels.consumer }} is paused for an hour",
+		Description: "An operator has paused it, and its events wait. Run `rocketflow doctor --only consumer-paused`, which says who and why; end it with `rocketflow resume`.",
+		At:          "75m",
+		Fires:       []series{{`rocketflow_handlers_paused{job="billing",consumer="bills",kind="stream"}`, "1+0x90"}},
+		Quiet:       []series{{`rocketflow_handlers_paused{job="billing",consumer="bills",kind="stream"}`, "0+0x60 1+0x30"}},
+		Labels:      map[string]string{"job": "billing", "consumer": "bills", "kind": "stream"},
 	},
 	{
 		Name: "RocketflowCheckBacks", Severity: warning, For: "10m",
@@ -178,7 +188,7 @@ unless sum by (job) (increase(rocketflow_reconciliation_passes_total{outcome="ok
 	},
 	{
 		Name: "RocketflowDoctorWarning", Severity: warning, For: "1h",
-		Expr:        `max by (job, code) (rocketflow_doctor_finding{severity="warning",code!="consumer-lag"}) > 0`,
+		Expr:        `max by (job, code) (rocketflow_doctor_finding{severity="warning",code!~"consumer-lag|consumer-paused"}) > 0`,
 		Summary:     "{{ $labels.job }}: the doctor found {{ $labels.code }}",
 		Description: "A promise doesn't hold under a fault that may come. Run `rocketflow doctor`, which prints what mends it; docs/doctor.md#{{ $labels.code }} says why.",
 		At:          "75m",

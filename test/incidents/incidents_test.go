@@ -194,6 +194,30 @@ func TestHalfMessageOfAKilledProcess(t *testing.T) {
 	w.shows("rocketflow why 4711"+w.schemas(), "verdict: done")
 }
 
+// An operator has paused the consumer, and has forgotten it.
+func TestPausedConsumer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rocketflowtest.Config{})
+	w.startBilling()
+	w.publish("order.placed", "4711")
+	w.handlesAll(1)
+	if out, err := w.shell("rocketflow pause --consumer bills --reason 'the bank is away' --schema " + w.billing.Schema); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	poll.Until(t, "the consumer to notice", func() bool {
+		out, _ := w.shell("rocketflow doctor --only consumer-paused" + w.schemas())
+		return strings.Contains(out, "1 finding")
+	})
+	id := w.publish("order.changed", "4711")
+	w.confirmed()
+	w.Advance(2 * time.Hour) // it can't settle
+	shown := w.shows(w.doctor(" --skip host-clock"), "consumer-paused", "the consumer is paused for 2h", "the bank is away")
+	w.shows("rocketflow why "+id.String()+w.schemas(), "stopped", "the bank is away", "rocketflow resume --consumer bills")
+	w.shows("rocketflow reconcile --since 3h"+w.schemas(), "is paused by ")
+	w.mends(shown, "rocketflow resume --consumer bills")
+	w.handlesAll(2)
+}
+
 // A right of the service's role was revoked.
 func TestWrongGrant(t *testing.T) {
 	t.Parallel()
