@@ -1,6 +1,7 @@
 package rocketmq_test
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
@@ -61,4 +63,32 @@ func TestResetReachesTheMembers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGroupStepsBackWithItsQueue: a broker has lost all messages of a queue, and the group's offset is beyond them. The group's offset
+// becomes 0, also at the broker: else the group would pass over messages that take the places of the lost ones, when its member has died.
+func TestGroupStepsBackWithItsQueue(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{FlushInterval: time.Hour, OffsetFlushInterval: 100 * time.Millisecond})
+	ctx := deadline(t, time.Minute)
+	c := open(t, func(c *rocketmq.Config) { c.NameServers, c.Transport = []string{mq.Addr()}, rocketmq.Own })
+	createTopic(t, c, broker.Topic{Name: "topic", Queues: 1})
+	came, _ := collect(t, c, "group", "topic")
+	committed := func(want int64) {
+		t.Helper()
+		poll.Succeeds(t, 30*time.Second, func() error {
+			positions, err := c.QueuePositions(ctx, "group", "topic")
+			if err == nil && positions[0].Committed != want {
+				err = fmt.Errorf("committed %d, want %d", positions[0].Committed, want)
+			}
+			return err
+		})
+	}
+	if _, err := c.Send(ctx, broker.Message{Topic: "topic", Body: []byte("lost")}); err != nil {
+		t.Fatal(err)
+	}
+	next(t, came)
+	committed(1)
+	mq.Restart(rocketmqtest.LoseUnflushed)
+	committed(0)
 }
