@@ -375,6 +375,7 @@ func TestHolderOfTheLeaseIsKilled(t *testing.T) {
 	for range 11 {
 		b.waitFired(t)
 	}
+	poll.Until(t, "the listener knows", func() bool { return late.count() == 11 })
 	if p50 := late.quantile(0.5); p50 > time.Second {
 		t.Errorf("half of them were later than %v", p50)
 	}
