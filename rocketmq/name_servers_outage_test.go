@@ -27,11 +27,14 @@ func TestNameServersAreDown(t *testing.T) {
 	ctx := deadline(t, 2*time.Minute)
 	reach := func(c *rocketmq.Config) { c.NameServers = []string{one.Address, two.Address} }
 	c := open(t, reach)
-	got := make(chan string, 100)
+	var mu sync.Mutex
+	got := map[string]bool{}
 	subscribe := func(c *rocketmq.Client, group string) {
 		t.Helper()
 		k, err := c.Subscribe(ctx, broker.Subscription{Group: group, Topics: []string{"orders"}}, func(_ context.Context, d broker.Delivery) error {
-			got <- group + " " + string(d.Body)
+			mu.Lock()
+			defer mu.Unlock()
+			got[group+" "+string(d.Body)] = true
 			return nil
 		})
 		if err != nil {
@@ -47,18 +50,16 @@ func TestNameServersAreDown(t *testing.T) {
 	}
 	receive := func(want ...string) {
 		t.Helper()
-		missing := map[string]bool{}
-		for _, w := range want {
-			missing[w] = true
-		}
-		for len(missing) > 0 {
-			select {
-			case g := <-got:
-				delete(missing, g)
-			case <-ctx.Done():
-				t.Fatalf("%v didn't come", missing)
+		poll.Succeeds(t, time.Minute, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range want {
+				if !got[w] {
+					return fmt.Errorf("%q didn't come", w)
+				}
 			}
-		}
+			return nil
+		})
 	}
 	subscribe(c, "running")
 	send("before")
