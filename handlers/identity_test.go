@@ -41,27 +41,29 @@ func TestIdentityIsSourceAndID(t *testing.T) {
 	}
 }
 
+// version starts a router that has handlers for these types.
+func (b *bundle) version(p *probe, types ...string) *Router {
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	r := b.router(cfg)
+	for _, eventType := range types {
+		r.Handle("billing", topic, eventType, effect)
+	}
+	b.start(r)
+	return r
+}
+
 // A version that lacks the handler meets a copy of an event that a version with the handler has handled: the copy is a
 // duplicate and doesn't wait for that version. Another content with its identity is a dead letter, as it is there.
 func TestCopyOfAHandledEventIsADuplicateWithoutTheHandler(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()
-	version := func(types ...string) *Router {
-		cfg := b.config()
-		cfg.Listener = p.listener()
-		r := b.router(cfg)
-		for _, eventType := range types {
-			r.Handle("billing", topic, eventType, effect)
-		}
-		b.start(r)
-		return r
-	}
 	handled, isNew := loose("order.closed", "a"), loose("order.closed", "b")
-	second := version("order.seen", "order.closed")
+	second := b.version(p, "order.seen", "order.closed")
 	b.broker.publish(handled)
 	poll.Until(t, "it is handled", func() bool { return b.effectCount() == 1 && b.broker.idle() })
 	b.stop(second)
-	version("order.seen")
+	b.version(p, "order.seen")
 	changed := handled
 	changed.Body = []byte(`{"order":"another"}`)
 	b.broker.publish(handled, isNew, changed, loose("order.unknown", "a"))
@@ -225,18 +227,8 @@ func TestRetriesTakeADay(t *testing.T) {
 func TestParkedBesideARetirement(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), newProbe()
-	version := func(types ...string) *Router {
-		cfg := b.config()
-		cfg.Listener = p.listener()
-		r := b.router(cfg)
-		for _, eventType := range types {
-			r.Handle("billing", topic, eventType, effect)
-		}
-		b.start(r)
-		return r
-	}
-	b.stop(version("order.seen", "order.closed", "order.paid"))
-	version("order.seen")
+	b.stop(b.version(p, "order.seen", "order.closed", "order.paid"))
+	b.version(p, "order.seen")
 	events := newChain("a").next(2)
 	events[0].Type, events[1].Type = "order.closed", "order.seen"
 	b.broker.publish(append(events, loose("order.paid", "b"))...)
