@@ -88,7 +88,12 @@ func TestPausedConsumerHoldsUnderLoad(t *testing.T) {
 	poll.Until(t, "both processes hold", func() bool {
 		return len(routers[0].Paused()) == 1 && len(routers[1].Paused()) == 1 && running.Load() == 0
 	})
-	before := b.effectCount()
+	before := 0
+	poll.Until(t, "the turns that had begun have committed", func() bool {
+		last := before
+		before = b.effectCount()
+		return b.looksAgain(routers[0]) && before == last
+	})
 	publish(length - length/2)
 	poll.Until(t, "the memory of both processes is full", func() bool {
 		open, pending := b.broker.openDeliveries()

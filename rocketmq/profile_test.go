@@ -94,7 +94,7 @@ func TestProfileDecidesOtherFields(t *testing.T) {
 		field  string
 		config Config
 	}{
-		{"Transport", Config{Profile: Proxy5}},
+		{"Transport", Config{Profile: Proxy5, Transport: ClientGo}},
 		{"TimerHorizon", Config{Profile: Apache4, TimerHorizon: time.Hour}},
 		{"TimerHorizon", Config{Profile: HuaweiDMS4, TimerHorizon: 366 * 24 * time.Hour}},
 		{"Namespace", Config{Profile: ApsaraMQ5, Namespace: "ns"}},

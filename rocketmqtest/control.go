@@ -53,7 +53,8 @@ type hook struct{ fn func(Request) Action }
 type Request struct {
 	// Code is the request code of the protocol.
 	Code int
-	// Name is RocketMQ's name of the code, such as "SEND_MESSAGE_V2". It is empty for an unknown code.
+	// Name is RocketMQ's name of the code, such as "SEND_MESSAGE_V2", or "SEND_MESSAGE" for a send of rocketmq-client-go. It is
+	// empty for an unknown code.
 	Name string
 
 	// FromBroker is true for requests from the broker to a client: CHECK_TRANSACTION_STATE, NOTIFY_CONSUMER_IDS_CHANGED.

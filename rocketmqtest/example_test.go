@@ -113,7 +113,7 @@ func ExampleOnce() {
 	defer stop()
 
 	const systemError = 1
-	defer mq.Control(rocketmqtest.Once("SEND_MESSAGE", rocketmqtest.Respond(systemError, "disk full")))()
+	defer mq.Control(rocketmqtest.Once("SEND_MESSAGE_V2", rocketmqtest.Respond(systemError, "disk full")))()
 	for range 2 {
 		_, err := client.Send(ctx, broker.Message{Topic: "reminders", Body: []byte("tea")})
 		fmt.Println("sent:", err == nil)
