@@ -26,8 +26,13 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-// doctor examines the services of the test.
-func (w *world) doctor(flags string) string { return "rocketflow doctor" + w.schemas() + flags }
+// doctor examines the services of the test, and not what other tests do on the same servers.
+func (w *world) doctor(flags string) string {
+	return "rocketflow doctor" + w.schemas() + others + flags
+}
+
+// others leaves out what other tests show that run on the same PostgreSQL: their transactions, which are old by a clock that is ahead.
+const others = " --skip postgres-long-transaction --skip postgres-idle-transaction"
 
 // healthy waits until a check has no finding any more.
 func (w *world) healthy(flags, check string) {
