@@ -75,7 +75,11 @@ func TestRocketMQsToolsSeeTheConsumer(t *testing.T) {
 			}
 		}
 	}
-	result := admin("queryMsgById", "-t", "topic", "-i", last.ID, "-g", "group", "-d", ids[0])
+	query := []string{"queryMsgById", "-i", last.ID, "-g", "group", "-d", ids[0]}
+	if !testbroker.Is4() {
+		query = append(query, "-t", "topic")
+	}
+	result := admin(query...)
 	if !strings.Contains(result, "CR_SUCCESS") {
 		t.Errorf("the message was not handled: %s", result)
 	}
