@@ -75,11 +75,7 @@ func TestRocketMQsToolsSeeTheConsumer(t *testing.T) {
 			}
 		}
 	}
-	query := []string{"queryMsgById", "-i", last.ID, "-g", "group", "-d", ids[0]}
-	if !testbroker.Is4() {
-		query = append(query, "-t", "topic")
-	}
-	result := admin(query...)
+	result := admin("queryMsgByUniqueKey", "-t", "topic", "-i", last.ID, "-g", "group", "-d", ids[0])
 	if !strings.Contains(result, "CR_SUCCESS") {
 		t.Errorf("the message was not handled: %s", result)
 	}
