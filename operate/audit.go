@@ -107,7 +107,7 @@ type AuditFilter struct {
 	Limit int
 }
 
-// Audit returns what operators have changed, the latest first. Entries are kept until they are deleted from the table audit by hand.
+// Audit returns what operators have changed, the latest first. Entries are kept for outbox.Config.AuditRetention.
 func (o *Operator) Audit(ctx context.Context, f AuditFilter) (list []AuditEntry, err error) {
 	if err := checkLimit("AuditFilter", f.Limit); err != nil {
 		return nil, err
