@@ -18,6 +18,7 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_actor_idx ON audit (actor, id);
 CREATE INDEX audit_action_idx ON audit (action, id);
+CREATE INDEX audit_denied_idx ON audit (actor, at) WHERE denied; -- bounds the attempts of an actor
 
 -- What is paused: a consumer, one of its handlers, or the streams of a topic with one subject. Columns that don't belong to the kind
 -- are empty.
