@@ -15,11 +15,11 @@ import (
 )
 
 // deadLetters starts a router whose handler fails while broken says so, and makes n dead letters.
-func (b *bundle) deadLetters(n int, handle rocketflow.HandlerFunc) (events []rocketflow.Event, broken *atomic.Bool) {
+func (b *bundle) deadLetters(n int, handle rocketflow.HandlerFunc) (events []rocketflow.Event, broken *atomic.Bool, r *Router) {
 	b.t.Helper()
 	broken = new(atomic.Bool)
 	broken.Store(true)
-	r := b.router(b.config())
+	r = b.router(b.config())
 	r.Handle("billing", topic, "order.seen", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		if broken.Load() {
 			return Dead(errors.New("the bank is away"))
@@ -32,14 +32,14 @@ func (b *bundle) deadLetters(n int, handle rocketflow.HandlerFunc) (events []roc
 	}
 	b.broker.publish(events...)
 	poll.Until(b.t, "they are dead letters", func() bool { return b.parkedCount(DeadLetter) == n })
-	return events, broken
+	return events, broken, r
 }
 
 // One dead letter is tried first. If it fails again, the others stay; if it is handled, they follow, at a rate.
 func TestRetryTriesOneFirst(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, broken := b.deadLetters(20, effect)
+	_, broken, _ := b.deadLetters(20, effect)
 	billing := operate.ParkedFilter{Consumer: "billing"}
 	n, err := b.operator.RetryCarefully(t.Context(), billing, operate.RetryOptions{TryFirst: true})
 	var first *operate.FirstFailedError
@@ -170,7 +170,7 @@ func TestEditedDeadLetterIsHandledOnce(t *testing.T) {
 func TestEditRefusesBadContent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	events, _ := b.deadLetters(1, effect)
+	events, _, _ := b.deadLetters(1, effect)
 	ref := operate.DeadLetterRef{Consumer: "billing", EventID: events[0].ID}
 	var field *rocketflow.FieldError
 	for what, edit := range map[string]operate.Edit{
@@ -196,7 +196,7 @@ func TestOriginalsExpire(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
-	events, _ := b.deadLetters(2, effect)
+	events, _, _ := b.deadLetters(2, effect)
 	r := b.router(b.config())
 	for _, e := range events {
 		if err := b.operator.EditDeadLetter(ctx, operate.DeadLetterRef{Consumer: "billing", EventID: e.ID}, operate.Edit{ContentType: "text/plain"}); err != nil {
