@@ -203,13 +203,7 @@ func TestPauseDuringATurn(t *testing.T) {
 				t.Parallel()
 				b := setup(t)
 				h := newHang()
-				start := func() *Router {
-					r := b.router(b.config())
-					r.Handle("billing", topic, "order.changed", h.handle)
-					b.start(r)
-					return r
-				}
-				r := start()
+				r := b.billing(h.handle)
 				events := newChain("4711").next(2)
 				b.broker.publish(events[0])
 				<-h.began
@@ -219,7 +213,7 @@ func TestPauseDuringATurn(t *testing.T) {
 				if dies {
 					b.kill(r)
 					h.end()
-					r = start()
+					r = b.billing(h.handle)
 				} else {
 					h.release()
 					handled = 1
