@@ -47,7 +47,7 @@ func TestFastForwardRetry(t *testing.T) {
 		poll.Until(t, "it is tried again", func() bool { return p.get("retried") >= n+1 })
 	}
 	poll.Until(t, "it ran", func() bool { return b.effectCount() == 1 && b.broker.idle() })
-	if took := time.Since(began); took > 2*maxPause {
+	if took := time.Since(began); took > 2*maxWait {
 		t.Errorf("three retries took %v: the worker rested", took)
 	}
 }

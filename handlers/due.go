@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// maxPause is the longest pause of findDue. Another process may park an event meanwhile, or an operator retry one.
-	maxPause = 3 * time.Second
-	minPause = 20 * time.Millisecond
+	// maxWait is how long findDue waits at most between two looks. Another process may park an event meanwhile, or an operator retry one.
+	maxWait = 3 * time.Second
+	minWait = 20 * time.Millisecond
 	// strandedInterval is how often findDue looks for parked events whose predecessors were deleted by hand.
 	strandedInterval = time.Minute
 	// takenMargin is added to the handler's timeout for the time that an event waits for a lane.
 	takenMargin = 10 * time.Second
-	// busyRecheck is the pause before a due event behind a slow handler is taken again.
+	// busyRecheck is the time until a due event behind a slow handler is taken again.
 	busyRecheck = 5 * time.Second
-	// pausedRecheck is the longest pause of findDue while something of the consumer is paused, so that a resume is noticed soon.
+	// pausedRecheck is maxWait while something of the consumer is paused, so that a resume is noticed soon.
 	pausedRecheck = 500 * time.Millisecond
 )
 
@@ -33,7 +33,7 @@ func (c *consumer) findDue(stopping, ctx context.Context) {
 	var checked time.Time
 	var resumed resumption
 	background.Loop{Clock: c.cfg.Clock, Wake: c.wake}.Run(stopping, func(context.Context) time.Duration {
-		pause, err := c.takeDue(ctx, &resumed)
+		wait, err := c.takeDue(ctx, &resumed)
 		if now := c.now(); err == nil && now.Sub(checked) > strandedInterval {
 			checked = now
 			err = c.wakeStranded(ctx)
@@ -42,24 +42,24 @@ func (c *consumer) findDue(stopping, ctx context.Context) {
 		case err == nil:
 			c.findStall.end()
 		case ctx.Err() == nil:
-			pause = time.Second
-			c.findStall.begin(err, pause)
+			wait = time.Second
+			c.findStall.begin(err, wait)
 		}
-		return pause
+		return wait
 	})
 }
 
-// takeDue takes due events and returns how long to pause after it.
+// takeDue takes due events and returns how long to wait until the next look.
 func (c *consumer) takeDue(ctx context.Context, resumed *resumption) (time.Duration, error) {
 	free := c.maxRetries() - int(c.retries.Load())
 	if free <= 0 && !c.queue.isPaused() {
-		return maxPause, nil // a lane that is done with one signals earlier
+		return maxWait, nil // a lane that is done with one signals earlier
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	now := c.now()
 	found, err := c.store.TakeDue(ctx, lazytx.On(c.cfg.Pool), inbox.Look{
-		Routes: c.routes(), Limit: max(free, 0), TakenFor: c.opts.Timeout + unresponsiveAfter + takenMargin, Longest: maxPause,
+		Routes: c.routes(), Limit: max(free, 0), TakenFor: c.opts.Timeout + unresponsiveAfter + takenMargin, Longest: maxWait,
 		Resumed: resumed.looks(now),
 	})
 	if err != nil {
@@ -76,15 +76,15 @@ func (c *consumer) takeDue(ctx context.Context, resumed *resumption) (time.Durat
 		return 0, err
 	}
 	resumed.note(now, c.notePauses(found.Pauses), found.More, c.opts.Timeout+unresponsiveAfter+takenMargin)
-	switch pause := found.Next; {
+	switch wait := found.Next; {
 	case found.Pauses.All():
 		return pausedRecheck, nil
 	case free <= 0:
-		return maxPause, nil
+		return maxWait, nil
 	case len(due) == 0: // the due events are locked by another process
-		return min(max(pause, minPause), c.longestPause(found)), nil
+		return min(max(wait, minWait), longestWait(found)), nil
 	default:
-		return min(pause, c.longestPause(found)), nil
+		return min(wait, longestWait(found)), nil
 	}
 }
 

@@ -32,11 +32,11 @@ const (
 )
 
 const (
-	firstRecheck = time.Second // pause before a parked gap is checked first; then doubled
+	firstRecheck = time.Second // wait before a parked gap is checked first; then doubled
 	lastRecheck  = 30 * time.Second
 )
 
-// gapRecheck returns the pause before the next check of a gap that has been parked for the given time.
+// gapRecheck returns the wait before the next check of a gap that has been parked for the given time.
 func gapRecheck(waited time.Duration) time.Duration {
 	return min(max(waited, firstRecheck), lastRecheck)
 }

@@ -101,15 +101,15 @@ func (c *consumer) notePauses(now inbox.Pauses) (resumed bool) {
 	return resumed
 }
 
-// longestPause returns the longest pause of findDue.
-func (c *consumer) longestPause(found inbox.Found) time.Duration {
+// longestWait returns how long findDue waits at most after what it has found.
+func longestWait(found inbox.Found) time.Duration {
 	switch {
 	case found.More:
-		return minPause
+		return minWait
 	case len(found.Pauses) > 0:
 		return pausedRecheck
 	}
-	return maxPause
+	return maxWait
 }
 
 // resumption says when findDue looks for events that were parked because of a pause that has ended: for some time after it has noticed a

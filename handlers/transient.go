@@ -118,7 +118,7 @@ func (c *consumer) isTransient(ctx context.Context, err error, lost bool, try, c
 // partition that was made at that moment.
 func isConflict(err error) bool { return pgerror.IsConflict(err) || pgerror.IsOutsidePartition(err) }
 
-// backoff returns the pause before another try.
+// backoff returns the wait before another try.
 func backoff(try int) time.Duration {
 	wait := min(20*time.Millisecond<<min(try, 8), 5*time.Second)
 	return wait/2 + rand.N(wait/2) //nolint:gosec // jitter needs no secrecy
