@@ -36,22 +36,24 @@ func pages(s *testconsole.Service) []string {
 // site is a console behind a team's own router.
 type site struct {
 	*httptest.Server
-	t      *testing.T
-	client *http.Client
+	t       testing.TB
+	client  *http.Client
+	console *console.Console
 }
 
 const prefix = "/ops/rocketflow"
 
 // serve mounts a console of services below a prefix.
-func serve(t *testing.T, c console.Config, services ...*testconsole.Service) *site {
+func serve(t testing.TB, c console.Config, services ...*testconsole.Service) *site {
 	t.Helper()
 	c.Prefix = prefix
 	if c.Authorize == nil {
 		c.Authorize = as(console.Viewer{Name: "ann", Bodies: true, Actions: console.AllActions()})
 	}
+	started := testconsole.Start(t, c, services...)
 	mux := http.NewServeMux()
-	mux.Handle(prefix+"/", testconsole.Start(t, c, services...))
-	s := &site{httptest.NewServer(mux), t, nil}
+	mux.Handle(prefix+"/", started)
+	s := &site{Server: httptest.NewServer(mux), t: t, console: started}
 	s.client = &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
