@@ -113,7 +113,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Times between two snapshots: while somebody looks at them, and otherwise.
+// Times between two readings of an overview: while somebody looks at them, and otherwise.
 const (
 	watchedPause = time.Second
 	restingPause = 10 * time.Second

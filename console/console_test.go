@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"errors"
 	"html"
 	"io"
@@ -59,7 +60,7 @@ func serve(t testing.TB, c console.Config, services ...*testconsole.Service) *si
 		s.client.CloseIdleConnections()
 		s.Close()
 	})
-	poll.Within(t, 10*time.Second, "the first snapshot", func() bool {
+	poll.Within(t, 10*time.Second, "the first reading", func() bool {
 		status, _, _ := s.get("")
 		return status != http.StatusServiceUnavailable
 	})
@@ -524,6 +525,39 @@ func TestDatabaseAway(t *testing.T) {
 	if status, text, _ := s.get("events"); status != http.StatusInternalServerError || !strings.Contains(text, "could not be read") {
 		t.Errorf("%d %s", status, text)
 	}
+}
+
+// One database of several may go: the others are shown, and as new as ever.
+func TestOneDatabaseAway(t *testing.T) {
+	t.Parallel()
+	shop, bank := testconsole.New(t, "shop"), testconsole.New(t, "bank")
+	s := serve(t, console.Config{}, shop, bank)
+
+	held, err := shop.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := held.Exec(t.Context(), "LOCK TABLE installation"); err != nil { // it answers nothing now
+		t.Fatal(err)
+	}
+	bank.Letters(t, 37)
+	var text string
+	poll.Within(t, 20*time.Second, "the overview shows the letters of the other", func() bool {
+		_, text, _ = s.get("")
+		return strings.Contains(text, ">39<")
+	})
+	if strings.Contains(text, "be read") {
+		t.Errorf("it was shown only when the first was given up: %s", text)
+	}
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	shop.Exec(t, "ALTER SCHEMA "+shop.Schema+" RENAME TO "+shop.Schema+"_away")
+	defer shop.Exec(t, "ALTER SCHEMA "+shop.Schema+"_away RENAME TO "+shop.Schema)
+	s.want("dead", "order can't be read", "mailbox … is full")
+	s.want("consumers", "order can't be read", "order.changed of orders")
 }
 
 // Pages are answered only between Start and Stop, and a Console can start again.
