@@ -126,6 +126,13 @@ func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	pool := testconsole.New(t, "shop").Operator
 	ok := as(console.Viewer{})
+	for _, path := range []string{"//evil.example", "/a/../b", "/{a}", "/a b", "/a?b", "/a#b"} {
+		_, err := console.New(console.Config{Services: []console.Service{{Operator: pool}}, Authorize: ok, Prefix: path})
+		var invalid *rocketflow.FieldError
+		if !errors.As(err, &invalid) || invalid.Field != "console.Config.Prefix" {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
 	for field, c := range map[string]console.Config{
 		"console.Config.Services":  {Authorize: ok},
 		"console.Config.Authorize": {Services: []console.Service{{Operator: pool}}},
@@ -430,6 +437,35 @@ func TestActionsAreCapped(t *testing.T) {
 	}
 	if n := service.Value(t, "SELECT count(*) FROM parked WHERE reason = 'retry'"); n != "2" {
 		t.Errorf("retried %s", n)
+	}
+}
+
+// An action changes no more than what was confirmed, although more has come since.
+func TestActionsChangeWhatWasConfirmed(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	service.Letters(t, 3)
+	s := serve(t, console.Config{}, service)
+	form := url.Values{"service": {"order"}, "consumer": {"mailing"}, "reason": {"nobody reads them"}}
+	shown := regexp.MustCompile(`name="shown" value="(\d+)"`).FindStringSubmatch(s.want("act/discard?"+form.Encode(), "Discard 3 dead letters"))
+	if shown == nil {
+		t.Fatal("the form doesn't send how many it names")
+	}
+	service.Exec(t, "UPDATE parked SET parked_at = parked_at - interval '1 h' WHERE consumer = 'mailing'")
+	service.Letters(t, 5)
+	form.Set("shown", shown[1])
+	status, _, header := s.post("act/discard", form)
+	if status != http.StatusSeeOther {
+		t.Fatalf("status %d", status)
+	}
+	s.want(strings.TrimPrefix(header.Get("Location"), prefix+"/"), "3 dead letters discarded")
+	if n := service.Value(t, "SELECT count(*) FROM parked WHERE consumer = 'mailing' AND parked_at > now() - interval '30 min'"); n != "5" {
+		t.Errorf("%s of 5 new ones are left", n)
+	}
+	form.Set("shown", "1000000")
+	form.Set("consumer", "billing")
+	if status, _, _ := s.post("act/discard", form); status != http.StatusSeeOther {
+		t.Errorf("more than Config.MaxChange: status %d", status)
 	}
 }
 
