@@ -90,6 +90,8 @@ type Expect struct {
 	MaxBody int
 	// OutboxRetention is outbox.Config.Retention. Defaults to 7 days.
 	OutboxRetention time.Duration
+	// AuditRetention is outbox.Config.AuditRetention. If it is negative, the service needs no right to delete from the audit.
+	AuditRetention time.Duration
 	// TimerHorizon is rocketmq.Config.TimerHorizon. Defaults to 71 h.
 	TimerHorizon time.Duration
 	// Lanes is handlers.Config.Lanes. Defaults to 8.

@@ -80,7 +80,7 @@ SELECT n.oid IS NOT NULL, pg_catalog.has_database_privilege(pg_catalog.current_d
 FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::text
 
 -- name: MissingRights
--- What role $2 lacks in schema $1 with tables $3.
+-- What role $2 lacks in schema $1 with tables $3. Nothing updates the audit, and $5: nothing deletes from it.
 SELECT 'USAGE', 'schema ' || n.nspname
 FROM pg_catalog.pg_namespace n
 WHERE n.nspname = $1::text AND NOT pg_catalog.has_schema_privilege($2::text::name, n.oid, 'USAGE')
@@ -90,6 +90,7 @@ FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY ($3::text[])
 CROSS JOIN pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
 WHERE n.nspname = $1::text AND NOT pg_catalog.has_table_privilege($2::text::name, c.oid, p.privilege)
+  AND NOT (c.relname = 'audit' AND (p.privilege = 'UPDATE' OR p.privilege = 'DELETE' AND $5::boolean))
 ORDER BY c.relname, p.privilege
 LIMIT $4::bigint)
 UNION ALL

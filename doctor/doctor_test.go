@@ -197,7 +197,7 @@ func TestStatementsReadByIndex(t *testing.T) {
 	args := map[string][]any{
 		"Schemas": {5}, "Consumers": {5}, "LeaseHeld": {"x"}, "FarthestTimeout": {5}, "PublishedTopics": {5}, "TimeoutTopics": {5}, "Rejected": {5, 5},
 		"IdleSagas": {1.5, 5, 5}, "SagaVersions": {5}, "Unhandled": {5, 5}, "Paused": {5, 5}, "FailedWaiting": {5, 5}, "Sessions": {5}, "Connections": {"x"},
-		"PreparedTransactions": {5}, "MayCreate": {"x"}, "MissingRights": {"x", "postgres", []string{"x"}, 5}, "WithoutAutovacuum": {"x", 5},
+		"PreparedTransactions": {5}, "MayCreate": {"x"}, "MissingRights": {"x", "postgres", []string{"x"}, 5, false}, "WithoutAutovacuum": {"x", 5},
 		"Partitions": {"x", []string{"x"}}, "DefaultPartitions": {5}, "HasStatement": {"x"},
 	}
 	// One row, or a table that holds few, or a read that ends at a limit, or at the first row.

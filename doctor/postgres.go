@@ -368,7 +368,8 @@ func postgresRights(ctx context.Context, s *schema) []Result {
 	}
 	role := s.database.serviceRole()
 	type right struct{ Privilege, Object string }
-	missing, err := list[right](ctx, s.database, s.sql, "MissingRights", s.name, role, migrations.Tables(), maxList)
+	missing, err := list[right](ctx, s.database, s.sql, "MissingRights", s.name, role, migrations.Tables(), maxList,
+		s.database.x.config.Expect.AuditRetention < 0)
 	if err != nil {
 		return one(s.cannot(err))
 	}

@@ -132,9 +132,17 @@ func init() {
 				w.exec("GRANT USAGE ON SCHEMA " + w.schema + " TO " + role)
 				w.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA " + w.schema + " TO " + role)
 				w.exec("REVOKE UPDATE ON parked FROM " + role)
+				w.exec("REVOKE UPDATE, DELETE ON audit FROM " + role)
 				d.Role = role
-			}, says: "lacks UPDATE on parked, EXECUTE on drop_partition(), EXECUTE on make_partition()", mends: "GRANT EXECUTE ON ALL FUNCTIONS",
-			ok:      func(w *world) { w.database() },
+			}, says: "lacks DELETE on audit, UPDATE on parked, EXECUTE on drop_partition(), EXECUTE on make_partition()", mends: "GRANT EXECUTE ON ALL FUNCTIONS",
+			ok: func(w *world) { // nothing deletes from the audit
+				d, role := w.database(), testdb.Role(w)
+				w.exec("GRANT USAGE ON SCHEMA " + w.schema + " TO " + role)
+				w.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA " + w.schema + " TO " + role)
+				w.exec("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA " + w.schema + " TO " + role)
+				w.exec("REVOKE UPDATE, DELETE ON audit FROM " + role)
+				d.Role, w.config.Expect.AuditRetention = role, -1
+			},
 			unknown: func(w *world) { w.database().Role = "nobody_of_this_name" },
 		},
 		"postgres-pool": {

@@ -72,6 +72,15 @@ func (b *bundle) start(r *Router) {
 	b.t.Cleanup(func() { b.stop(r) })
 }
 
+// billing starts a router whose consumer billing handles order.changed.
+func (b *bundle) billing(handle rocketflow.HandlerFunc) *Router {
+	b.t.Helper()
+	r := b.router(b.config())
+	r.Handle("billing", topic, "order.changed", handle)
+	b.start(r)
+	return r
+}
+
 func (b *bundle) stop(r *Router) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,11 +16,11 @@ import (
 )
 
 // deadLetters starts a router whose handler fails while broken says so, and makes n dead letters.
-func (b *bundle) deadLetters(n int, handle rocketflow.HandlerFunc) (events []rocketflow.Event, broken *atomic.Bool) {
+func (b *bundle) deadLetters(n int, handle rocketflow.HandlerFunc) (events []rocketflow.Event, broken *atomic.Bool, r *Router) {
 	b.t.Helper()
 	broken = new(atomic.Bool)
 	broken.Store(true)
-	r := b.router(b.config())
+	r = b.router(b.config())
 	r.Handle("billing", topic, "order.seen", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		if broken.Load() {
 			return Dead(errors.New("the bank is away"))
@@ -32,14 +33,14 @@ func (b *bundle) deadLetters(n int, handle rocketflow.HandlerFunc) (events []roc
 	}
 	b.broker.publish(events...)
 	poll.Until(b.t, "they are dead letters", func() bool { return b.parkedCount(DeadLetter) == n })
-	return events, broken
+	return events, broken, r
 }
 
 // One dead letter is tried first. If it fails again, the others stay; if it is handled, they follow, at a rate.
 func TestRetryTriesOneFirst(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, broken := b.deadLetters(20, effect)
+	_, broken, _ := b.deadLetters(20, effect)
 	billing := operate.ParkedFilter{Consumer: "billing"}
 	n, err := b.operator.RetryCarefully(t.Context(), billing, operate.RetryOptions{TryFirst: true})
 	var first *operate.FirstFailedError
@@ -64,7 +65,7 @@ func TestRetryTriesOneFirst(t *testing.T) {
 		t.Errorf("audit: %+v, %v", audit, err)
 	}
 	var field *rocketflow.FieldError
-	for _, bad := range []operate.RetryOptions{{Rate: -1}, {FirstTimeout: -1}} {
+	for _, bad := range []operate.RetryOptions{{Rate: -1}, {Rate: math.NaN()}, {Rate: math.Inf(1)}, {FirstTimeout: -1}} {
 		if _, err := b.operator.RetryCarefully(t.Context(), billing, bad); !errors.As(err, &field) {
 			t.Errorf("%+v: %v", bad, err)
 		}
@@ -88,6 +89,34 @@ func TestRetryGivesUpWithoutAProcess(t *testing.T) {
 	var first *operate.FirstFailedError
 	if !errors.As(err, &first) || n != 1 || first.State != operate.StateRetry || b.parkedCount(DeadLetter) != 1 {
 		t.Errorf("retried %d, %v", n, err)
+	}
+}
+
+// The first is not waited for while a pause holds it: the others stay.
+func TestRetryGivesUpWhilePaused(t *testing.T) {
+	t.Parallel()
+	for _, target := range []operate.PauseTarget{
+		wholeBilling,
+		{Kind: operate.PauseHandler, Consumer: "billing", Topic: topic, Type: "order.seen"},
+		{Kind: operate.PauseStream, Consumer: "billing", Topic: topic, Subject: subjectN(0)},
+	} {
+		t.Run(string(target.Kind), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			events, broken, _ := b.deadLetters(2, effect)
+			broken.Store(false)
+			if _, err := b.pool.Exec(t.Context(), "UPDATE parked SET parked_at = parked_at - interval '1 minute' WHERE event_id = $1", events[0].ID); err != nil {
+				t.Fatal(err) // it is the first
+			}
+			b.pause(target)
+			n, err := b.operator.RetryCarefully(t.Context(), operate.ParkedFilter{All: true}, operate.RetryOptions{TryFirst: true})
+			var first *operate.FirstFailedError
+			if !errors.As(err, &first) || n != 1 || first.State != operate.StatePaused || first.EventID != events[0].ID.String() || b.parkedCount(DeadLetter) != 1 {
+				t.Errorf("retried %d, %v", n, err)
+			}
+			b.resume(target)
+			poll.Until(t, "the first is handled", func() bool { return b.effectCount() == 1 && b.parkedCount(DeadLetter) == 1 })
+		})
 	}
 }
 
@@ -170,7 +199,7 @@ func TestEditedDeadLetterIsHandledOnce(t *testing.T) {
 func TestEditRefusesBadContent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	events, _ := b.deadLetters(1, effect)
+	events, _, _ := b.deadLetters(1, effect)
 	ref := operate.DeadLetterRef{Consumer: "billing", EventID: events[0].ID}
 	var field *rocketflow.FieldError
 	for what, edit := range map[string]operate.Edit{
@@ -196,7 +225,7 @@ func TestOriginalsExpire(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
-	events, _ := b.deadLetters(2, effect)
+	events, _, _ := b.deadLetters(2, effect)
 	r := b.router(b.config())
 	for _, e := range events {
 		if err := b.operator.EditDeadLetter(ctx, operate.DeadLetterRef{Consumer: "billing", EventID: e.ID}, operate.Edit{ContentType: "text/plain"}); err != nil {

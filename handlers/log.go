@@ -13,6 +13,6 @@ const (
 	keyStack    = "stack"
 	keyRunning  = "running_for"
 	keyPaused   = "paused"
-	keyBy       = "by"
+	keyActor    = "actor"
 	keyReason   = "reason"
 )

@@ -30,7 +30,7 @@ type Pause struct {
 	Type     string    `json:"type,omitempty"`
 	Subject  string    `json:"subject,omitempty"`
 	Since    time.Time `json:"since"`
-	By       string    `json:"by"`
+	Actor    string    `json:"actor"`
 	Reason   string    `json:"reason,omitempty"`
 }
 
@@ -87,19 +87,18 @@ func (c *consumer) notePauses(now inbox.Pauses) (resumed bool) {
 	if known != nil && before.Equal(now) {
 		return false
 	}
-	if len(now)+len(before) > 0 {
-		for _, p := range c.public(now) {
-			if !before.Has(inbox.Pause{Kind: inbox.PauseKind(p.Kind), Topic: p.Topic, Type: p.Type, Subject: p.Subject}) {
-				c.cfg.Logger.Warn("an operator has paused a consumer, a handler or streams; events are kept in order and wait: resume with `rocketflow resume`",
-					keyConsumer, c.name, keyPaused, p.String(), keyBy, printable.Line(p.By, maxLogged), keyReason, printable.Line(p.Reason, maxLogged))
-			}
-		}
-		if before.Lost(now) {
-			c.cfg.Logger.Info("an operator has resumed what was paused; its events are handled again", keyConsumer, c.name, keyPaused, len(now))
+	list := c.public(now)
+	for i, p := range list {
+		if !before.Has(now[i]) {
+			c.cfg.Logger.Warn("an operator has paused a consumer, a handler or streams; events are kept in order and wait: resume with `rocketflow resume`",
+				keyConsumer, c.name, keyPaused, p.String(), keyActor, printable.Line(p.Actor, maxLogged), keyReason, printable.Line(p.Reason, maxLogged))
 		}
 	}
-	c.cfg.Listener.Paused(PausedInfo{c.name, c.public(now)})
-	return before.Lost(now)
+	if resumed = before.Lost(now); resumed {
+		c.cfg.Logger.Info("an operator has resumed what was paused; its events are handled again", keyConsumer, c.name, keyPaused, len(now))
+	}
+	c.cfg.Listener.Paused(PausedInfo{c.name, list})
+	return resumed
 }
 
 // longestPause returns the longest pause of findDue.

@@ -110,7 +110,7 @@ func TestPausedConsumerHoldsUnderLoad(t *testing.T) {
 		t.Errorf("%d effects while the consumer is paused, %d before", n, before)
 	}
 	got := routers[0].Paused()[0]
-	if got.Kind != PausedConsumer || got.By != "maria" || got.Reason != "the bank is away" || got.Since.IsZero() || routers[0].Err() != nil {
+	if got.Kind != PausedConsumer || got.Actor != "maria" || got.Reason != "the bank is away" || got.Since.IsZero() || routers[0].Err() != nil {
 		t.Errorf("the router says %+v, %v", got, routers[0].Err())
 	}
 	b.resume(wholeBilling)
@@ -244,7 +244,7 @@ func TestPausedHandlerHoldsItsEventsOnly(t *testing.T) {
 		t.Errorf("%d events are parked", n)
 	}
 	list, err := b.operator.Pauses(t.Context(), "billing")
-	if err != nil || len(list) != 1 || list[0].Held != 4 || list[0].By != "maria" {
+	if err != nil || len(list) != 1 || list[0].Held != 4 || list[0].Actor != "maria" {
 		t.Errorf("pauses %+v, %v", list, err)
 	}
 	b.resume(target)
@@ -264,13 +264,7 @@ func TestPausedHandlerHoldsItsEventsOnly(t *testing.T) {
 func TestPausedStreamHoldsAcrossARestart(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	start := func() *Router {
-		r := b.router(b.config())
-		r.Handle("billing", topic, "order.changed", effect)
-		b.start(r)
-		return r
-	}
-	first := start()
+	first := b.billing(effect)
 	held, other := newChain("held"), newChain("other")
 	begin := held.next(1)
 	b.broker.publish(begin...)
@@ -281,7 +275,7 @@ func TestPausedStreamHoldsAcrossARestart(t *testing.T) {
 	b.broker.publish(more[:5]...)
 	poll.Until(t, "they are parked", func() bool { return b.count("SELECT count(*) FROM parked") == 5 })
 	b.stop(first)
-	second := start()
+	second := b.billing(effect)
 	b.broker.publish(more[5:]...)
 	free := other.next(10)
 	b.broker.publish(free...)
@@ -292,7 +286,7 @@ func TestPausedStreamHoldsAcrossARestart(t *testing.T) {
 	}
 	b.stop(second)
 	b.resume(target) // while no process runs
-	start()
+	b.billing(effect)
 	poll.Until(t, "it goes on", func() bool { return len(b.effects("held")) == 11 })
 	b.wantOrder("held", append(begin, more...)...)
 }
@@ -301,9 +295,7 @@ func TestPausedStreamHoldsAcrossARestart(t *testing.T) {
 func TestResumeDuringATurnStrandsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	r := b.router(b.config())
-	r.Handle("billing", topic, "order.changed", effect)
-	b.start(r)
+	r := b.billing(effect)
 	target := operate.PauseTarget{Kind: operate.PauseStream, Consumer: "billing", Topic: topic, Subject: "s"}
 	c := newChain("s")
 	var all []rocketflow.Event
@@ -325,13 +317,7 @@ func TestResumeDuringATurnStrandsNothing(t *testing.T) {
 func TestStopWhilePausedGivesBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	start := func() *Router {
-		r := b.router(b.config())
-		r.Handle("billing", topic, "order.changed", effect)
-		b.start(r)
-		return r
-	}
-	first := start()
+	first := b.billing(effect)
 	b.pause(wholeBilling)
 	events := newChain("1").next(10)
 	b.broker.publish(events...)
@@ -340,7 +326,7 @@ func TestStopWhilePausedGivesBack(t *testing.T) {
 	if open, pending := b.broker.openDeliveries(); open != 0 || pending != 10 || b.effectCount() != 0 {
 		t.Errorf("%d are held, %d are at the broker, %d had an effect", open, pending, b.effectCount())
 	}
-	start()
+	b.billing(effect)
 	b.resume(wholeBilling)
 	poll.Until(t, "they are handled", func() bool { return b.effectCount() == 10 })
 	b.wantOrder("1", events...)
@@ -350,9 +336,7 @@ func TestStopWhilePausedGivesBack(t *testing.T) {
 func TestPauseRefusesWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	r := b.router(b.config())
-	r.Handle("billing", topic, "order.changed", effect)
-	b.start(r)
+	b.billing(effect)
 	for _, c := range []struct {
 		target operate.PauseTarget
 		want   error
@@ -393,9 +377,7 @@ func TestPauseRefusesWhatIsNotThere(t *testing.T) {
 func TestPausedConsumerForgetsWhatTheBrokerTakesBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	r := b.router(b.config())
-	r.Handle("billing", topic, "order.changed", effect)
-	b.start(r)
+	r := b.billing(effect)
 	b.pause(wholeBilling)
 	c := (*r.running.Load())[0]
 	poll.Until(t, "the consumer holds", func() bool { return c.queue.isPaused() })

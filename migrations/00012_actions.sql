@@ -18,6 +18,7 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_actor_idx ON audit (actor, id);
 CREATE INDEX audit_action_idx ON audit (action, id);
+CREATE INDEX audit_denied_idx ON audit (actor, at) WHERE denied; -- bounds the attempts of an actor
 
 -- What is paused: a consumer, one of its handlers, or the streams of a topic with one subject. Columns that don't belong to the kind
 -- are empty.
@@ -38,7 +39,8 @@ ALTER TABLE parked DROP CONSTRAINT parked_reason_check;
 ALTER TABLE parked ADD CONSTRAINT parked_reason_check CHECK (reason IN ('retry', 'gap', 'busy', 'unhandled', 'paused', 'dead'));
 CREATE INDEX parked_paused_idx ON parked (consumer, topic, type, subject) WHERE reason = 'paused';
 
--- The content of events as it was delivered, where an operator has edited a parked one. Kept as long as the inbox's rows.
+-- The content of events as it was delivered, where an operator has edited a parked one. Kept as long as the inbox's rows, so that a row
+-- doesn't say whether an event that is parked now, such as one that was delivered again after a reset, was edited: parked.edited does.
 ALTER TABLE parked ADD COLUMN edited boolean NOT NULL DEFAULT false;
 CREATE TABLE edited_event (
     consumer     text        NOT NULL,

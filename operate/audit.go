@@ -27,6 +27,12 @@ const (
 	maxAuditError = 200      // bytes of an event's last error
 )
 
+// MaxDenied is how many refused attempts of an actor RecordDenied records within an hour.
+const MaxDenied = 60
+
+// ErrTooManyDenied means that MaxDenied refused attempts of the actor within an hour are in the audit, and this one is not.
+var ErrTooManyDenied = fmt.Errorf("%d refused attempts of this actor within an hour are in the audit, and more are not recorded", MaxDenied)
+
 // Actor is who makes a change, and why. Both end up in the audit.
 type Actor struct {
 	Name   string // such as the name of a person; cut to 200 bytes. Empty: Config.Actor
@@ -107,7 +113,7 @@ type AuditFilter struct {
 	Limit int
 }
 
-// Audit returns what operators have changed, the latest first. Entries are kept until they are deleted from the table audit by hand.
+// Audit returns what operators have changed, the latest first. Entries are kept for outbox.Config.AuditRetention.
 func (o *Operator) Audit(ctx context.Context, f AuditFilter) (list []AuditEntry, err error) {
 	if err := checkLimit("AuditFilter", f.Limit); err != nil {
 		return nil, err
@@ -143,7 +149,9 @@ func rawJSON(text *string) json.RawMessage {
 
 // RecordDenied writes to the audit that the actor of ctx attempted an action and was refused, and why. filter is what the actor had
 // selected, as a filter of this package or any other value that marshals to JSON without bodies of events. Call it only for actors
-// whose identity is known: anybody else could fill the table.
+// whose identity is known: what they can write is bounded for each actor, not for all. The same attempt within a minute is recorded once.
+// The error matches ErrTooManyDenied if MaxDenied attempts of the actor within an hour are recorded; concurrent calls may exceed that by
+// their number.
 func (o *Operator) RecordDenied(ctx context.Context, action Action, filter any, why string) error {
 	if action == "" {
 		return valid.Field("action", "missing")
@@ -153,7 +161,18 @@ func (o *Operator) RecordDenied(ctx context.Context, action Action, filter any, 
 		return err
 	}
 	op.denied = true
-	err = op.inTx(ctx, func(pgx.Tx) (changed, error) {
+	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+		var recorded int
+		var same bool
+		if err := tx.QueryRow(ctx, o.sql.Get("DeniedBefore"), op.actor.Name, string(action), op.filter, int64(MaxDenied)).Scan(&recorded, &same); err != nil {
+			return c, err
+		}
+		switch {
+		case same:
+			return c, nil
+		case recorded >= MaxDenied:
+			return c, ErrTooManyDenied
+		}
 		return changed{record: true, after: map[string]string{"denied": printable.Text(why, maxReason)}}, nil
 	})
 	if err != nil {

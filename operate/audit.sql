@@ -4,6 +4,17 @@ VALUES ($1::text::uuid, COALESCE(NULLIF($2::text, ''), SESSION_USER::text), SESS
     $7::bigint, $8::text[], $9::text::json, $10::text::json)
 RETURNING id, at, actor, role
 
+-- name: DeniedBefore
+-- How many attempts of an actor were refused in the last hour, at most $4, and whether one of the last minute was the same.
+SELECT pg_catalog.count(*), COALESCE(pg_catalog.bool_or(d.action = $2::text AND d.filter::text = $3::text AND d.at > clock_timestamp() - interval '1 minute'), false)
+FROM (
+    SELECT action, filter, at FROM {schema}.audit
+    WHERE denied AND actor = COALESCE(NULLIF($1::text, ''), SESSION_USER::text) AND at > clock_timestamp() - interval '1 hour'
+      AND at <= clock_timestamp() -- not those from before the clock was set back
+    ORDER BY at DESC
+    LIMIT $4::bigint
+) d
+
 -- name: Audit
 -- Empty text and null mean any; $7 0: from the newest.
 SELECT id, operation, at, actor, role, action, denied, reason, filter::text, changed, ids, before::text, after::text

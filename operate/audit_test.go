@@ -149,8 +149,8 @@ func TestAuditIsBoundedAndPaged(t *testing.T) {
 	if n, err := o.RetryDeadLetters(ctx, operate.ParkedFilter{All: true}); n != 150 || err != nil {
 		t.Fatalf("retried %d, %v", n, err)
 	}
-	for range 4 {
-		if err := o.RecordDenied(operate.WithActor(ctx, operate.Actor{Name: "eve"}), operate.ActionDiscardDeadLetters, operate.ParkedFilter{All: true}, "no right"); err != nil {
+	for _, action := range []operate.Action{operate.ActionRetryRejected, operate.ActionResend, operate.ActionPause, operate.ActionDiscardDeadLetters} {
+		if err := o.RecordDenied(operate.WithActor(ctx, operate.Actor{Name: "eve"}), action, operate.ParkedFilter{All: true}, "no right"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -173,6 +173,64 @@ func TestAuditIsBoundedAndPaged(t *testing.T) {
 	}
 	if list, err := o.Audit(ctx, operate.AuditFilter{ID: e.IDs[3], Operation: e.Operation, Since: e.At, Until: e.At.Add(time.Millisecond)}); err != nil || len(list) != 1 {
 		t.Errorf("of an id: %+v, %v", list, err)
+	}
+}
+
+// Whoever is refused can't fill the audit: neither with the same attempt nor with many, and hides nobody else's.
+func TestDeniedAttemptsAreBounded(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	o := testoperator.New(t, pool, schema)
+	attempt := func(name, consumer string) bool {
+		t.Helper()
+		ctx := operate.WithActor(t.Context(), operate.Actor{Name: name})
+		err := o.RecordDenied(ctx, operate.ActionPause, operate.PauseTarget{Kind: operate.PauseConsumer, Consumer: consumer}, "no right")
+		if err != nil && !errors.Is(err, operate.ErrTooManyDenied) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	recorded := func(actor string) []operate.AuditEntry {
+		t.Helper()
+		list, err := o.Audit(t.Context(), operate.AuditFilter{Actor: actor, Denied: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	later := func(d time.Duration) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), "UPDATE audit SET at = at - make_interval(secs => $1)", d.Seconds()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		attempt("eve", "billing")
+	}
+	if n := len(recorded("eve")); n != 1 {
+		t.Errorf("%d entries of the same attempt", n)
+	}
+	later(2 * time.Minute)
+	attempt("eve", "billing")
+	if n := len(recorded("eve")); n != 2 {
+		t.Errorf("%d entries, want another of the same attempt minutes later", n)
+	}
+	for i := range 100 {
+		if want := i < operate.MaxDenied-2; attempt("eve", fmt.Sprint(i)) != want {
+			t.Errorf("attempt %d was recorded: want %v", i, want)
+		}
+	}
+	if n := len(recorded("eve")); n != operate.MaxDenied {
+		t.Errorf("%d entries of an hour", n)
+	}
+	attempt("mallory", "billing")
+	if n := len(recorded("mallory")); n != 1 {
+		t.Errorf("%d entries of somebody else", n)
+	}
+	later(time.Hour)
+	attempt("eve", "billing")
+	if n := len(recorded("eve")); n != operate.MaxDenied+1 {
+		t.Errorf("%d entries, want one more after an hour", n)
 	}
 }
 

@@ -3,6 +3,7 @@ package operate
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -31,7 +32,7 @@ func (r RetryOptions) withDefaults() RetryOptions {
 
 func (r RetryOptions) validate() error {
 	switch {
-	case r.Rate < 0:
+	case r.Rate < 0, math.IsNaN(r.Rate), math.IsInf(r.Rate, 0):
 		return valid.Fieldf("operate.RetryOptions.Rate", "%v: want events per second, or 0 for no limit", r.Rate)
 	case r.FirstTimeout < 0:
 		return valid.Fieldf("operate.RetryOptions.FirstTimeout", "%v: want more than 0", r.FirstTimeout)
@@ -130,7 +131,7 @@ func (o *Operator) awaitFirst(ctx context.Context, k inbox.DeadLetterKey, limit 
 		case a.Reason == inbox.DeadLetter, a.Attempts > 0:
 			return failed
 		case a.Reason == inbox.Paused:
-			failed.Reason = "its handler or its stream is paused"
+			failed.Reason = "its consumer, its handler or its stream is paused"
 			return failed
 		}
 		select {

@@ -95,7 +95,7 @@ func (t PauseTarget) args() []any {
 type Pause struct {
 	PauseTarget
 	Since  time.Time `json:"since"`
-	By     string    `json:"by"`
+	Actor  string    `json:"actor"`
 	Reason string    `json:"reason,omitempty"`
 	// Held is how many events of a handler or a stream are parked because of the pause, without those that wait behind them; it ends at
 	// MaxCount. The events of a paused consumer are at the broker.
@@ -175,7 +175,7 @@ func (t PauseTarget) resumeCommand(schema string) string {
 
 // since returns since when and by whom it is paused, and why.
 func (p Pause) since() string {
-	text := fmt.Sprintf("paused since %s by %s", p.Since.UTC().Format(time.RFC3339), p.By)
+	text := fmt.Sprintf("paused since %s by %s", p.Since.UTC().Format(time.RFC3339), p.Actor)
 	return text + errorText(p.Reason)
 }
 
@@ -203,13 +203,13 @@ func (o *Operator) Resume(ctx context.Context, t PauseTarget) (bool, error) {
 	resumed := false
 	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
 		var p Pause
-		err = tx.QueryRow(ctx, o.sql.Get("Resume"), t.args()...).Scan(&p.Since, &p.By, &p.Reason)
+		err = tx.QueryRow(ctx, o.sql.Get("Resume"), t.args()...).Scan(&p.Since, &p.Actor, &p.Reason)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return c, nil
 		}
 		if resumed = err == nil; resumed {
 			c.add(t.id())
-			c.before = map[string]any{"paused": true, "since": p.Since, "by": p.By, "reason": p.Reason}
+			c.before = map[string]any{"paused": true, "since": p.Since, "actor": p.Actor, "reason": p.Reason}
 			c.after = map[string]bool{"paused": false}
 		}
 		return c, err
@@ -235,6 +235,6 @@ func (o *Operator) Pauses(ctx context.Context, consumer string) (list []Pause, e
 // pauses returns what is paused, and counts at most so many events of each.
 func (s snapshot) pauses(ctx context.Context, consumer string, count int64) ([]Pause, error) {
 	return collect(ctx, s, "Paused", func(row pgx.CollectableRow, p *Pause) error {
-		return row.Scan(&p.Consumer, &p.Kind, &p.Topic, &p.Type, &p.Subject, &p.Since, &p.By, &p.Reason, &p.Held)
+		return row.Scan(&p.Consumer, &p.Kind, &p.Topic, &p.Type, &p.Subject, &p.Since, &p.Actor, &p.Reason, &p.Held)
 	}, consumer, maxRows, count)
 }

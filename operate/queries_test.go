@@ -38,7 +38,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"Audit":    {"maria", "", "", nil, nil, nil, 0, false, 10},
 		"Pausable": {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
 		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil},
-		"TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
+		"DeniedBefore": {"eve", "pause", "{}", 60}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
 	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on pause", "Seq Scan on installation", "Seq Scan on pg_namespace"}

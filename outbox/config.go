@@ -131,6 +131,10 @@ type Config struct {
 	// notice. Defaults to twice Retention.
 	StreamRetention time.Duration
 
+	// AuditRetention is how long the entries of the schema's audit, of what operators have changed, are kept; at least one day.
+	// Negative: until they are deleted by hand, as for a role without the right to delete them. Defaults to 365 days.
+	AuditRetention time.Duration
+
 	// ResendLimit is how many events are sent again for one missing-events request of a consumer. Defaults to 1000.
 	ResendLimit int
 
@@ -185,6 +189,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
+	c.AuditRetention = cmp.Or(c.AuditRetention, 365*24*time.Hour)
 	c.ResendLimit = cmp.Or(c.ResendLimit, 1000)
 	c.ResendRate = cmp.Or(c.ResendRate, 1000)
 	c.ResendBytes = cmp.Or(c.ResendBytes, 1<<20)
@@ -223,6 +228,8 @@ func (c Config) validate() error {
 		return valid.Field("outbox.Config.Broker", "missing")
 	case c.Retention < 24*time.Hour:
 		return valid.Fieldf("outbox.Config.Retention", "%v: want at least a day", c.Retention)
+	case c.AuditRetention >= 0 && c.AuditRetention < 24*time.Hour:
+		return valid.Fieldf("outbox.Config.AuditRetention", "%v: want at least a day, or less than 0 to keep all", c.AuditRetention)
 	}
 	if err := wire.ValidateSource("outbox.Config.Source", c.Source); err != nil {
 		return err

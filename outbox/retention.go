@@ -26,7 +26,7 @@ const (
 )
 
 // retainer makes partitions ahead, drops those past retention in which no event is owed, and deletes old rows of default
-// partitions and idle streams, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up
+// partitions, idle streams and old entries of the audit, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up
 // in the transaction that drops it.
 type retainer struct {
 	outbox   *Outbox
@@ -207,8 +207,8 @@ func (o *Outbox) quoted(table string) string {
 	return pgx.Identifier{o.config.Schema, table}.Sanitize()
 }
 
-// expire deletes, in small transactions, old rows of default partitions and then idle streams, which stay while an event of
-// theirs does.
+// expire deletes, in small transactions, old rows of default partitions, then idle streams, which stay while an event of
+// theirs does, and old entries of the audit and of discarded events.
 func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
 	tag, err := o.db().Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
 	if err != nil {
@@ -225,7 +225,11 @@ func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err err
 		{"outbox_default", "ExpireDefaultEvents", o.config.Retention},
 		{"outbox_ack_default", "ExpireDefaultAcks", o.config.Retention},
 		{"stream", "ExpireStreams", o.config.StreamRetention},
+		{"audit", "ExpireAudit", o.config.AuditRetention},
 	} {
+		if e.after < 0 {
+			continue // kept
+		}
 		n, err := expire.Walk(ctx, o.config.Pool, o.config.Schema, e.table, o.queries.Get(e.query), now.Add(-e.after).UnixMicro())
 		rows += n
 		errs = append(errs, err)

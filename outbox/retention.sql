@@ -44,3 +44,7 @@ WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < pg_
 DELETE FROM {schema}.outbox_ack_default a
 WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
   AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = a.id OFFSET 0)
+
+-- name: ExpireAudit
+DELETE FROM {schema}.audit
+WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND at < pg_catalog.to_timestamp($3::bigint / 1000000.0)

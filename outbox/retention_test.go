@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/expire"
 	"github.com/rocketflow/rocketflow/internal/partition"
@@ -342,5 +343,41 @@ func TestRetentionKeepsADayWithLateRows(t *testing.T) {
 	dropped, err := partition.Drop(ctx, x.pool, days[:1], func(ctx context.Context, tx pgx.Tx) (bool, error) { return x.hasOwedSince(ctx, tx, days[0], horizon) })
 	if err != nil || dropped {
 		t.Errorf("dropped: %v, %v", dropped, err)
+	}
+}
+
+// What operators have changed is forgotten after a year, or as configured, even of a table of many pages; or never.
+func TestAuditExpires(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	now, day := time.Now(), 24*time.Hour
+	entries := func(n int, at time.Time) {
+		x.exec(`INSERT INTO audit (operation, at, actor, role, action, denied, reason, filter, changed, ids, after)
+			SELECT gen_random_uuid(), $1, 'maria', 'r', 'pause', i % 2 = 0, repeat('w', 500), '{}', 1, '{}', '{}' FROM generate_series(1, $2::int) AS i`, at, n)
+	}
+	left := func() (n int) {
+		if err := x.pool.QueryRow(t.Context(), "SELECT count(*) FROM audit").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	entries(2000, now.Add(-366*day))
+	entries(3, now.Add(-364*day))
+	entries(4, now)
+	x.config.AuditRetention = -1
+	if n := x.at(now); n != 0 || left() != 2007 {
+		t.Errorf("%d rows expired although they are kept", n)
+	}
+	x.config.AuditRetention = Config{}.withDefaults().AuditRetention
+	if n := x.at(now); n != 2000 || left() != 7 {
+		t.Errorf("%d rows expired and %d are left, want the 7 that are younger than a year", n, left())
+	}
+	x.config.AuditRetention = 30 * day
+	if n := x.at(now); n != 3 || left() != 4 {
+		t.Errorf("%d rows expired and %d are left, want the 4 of this month", n, left())
+	}
+	var field *rocketflow.FieldError
+	if _, err := New(Config{Pool: x.pool, Broker: noBroker{}, Source: "s", AuditRetention: time.Hour}); !errors.As(err, &field) {
+		t.Errorf("a retention of an hour: %v", err)
 	}
 }

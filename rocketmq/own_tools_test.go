@@ -66,14 +66,16 @@ func TestRocketMQsToolsSeeTheConsumer(t *testing.T) {
 	if len(again) != 5 {
 		t.Errorf("after the reset came %v", again)
 	}
-	// As Consumer.Err says when a queue can't be read beyond a record.
-	admin("resetOffsetByTime", "-g", "group", "-t", "topic", "-q", "0", "-b", mq.Broker(), "-o", "3", "-s", "now")
-	for range 2 {
-		if d := next(t, came); d.Offset < 3 {
-			t.Errorf("after the reset came offset %d", d.Offset)
+	if !testbroker.Is4() { // whose mqadmin sets no offset of one queue
+		// As Consumer.Err says when a queue can't be read beyond a record.
+		admin("resetOffsetByTime", "-g", "group", "-t", "topic", "-q", "0", "-b", mq.Broker(), "-o", "3", "-s", "now")
+		for range 2 {
+			if d := next(t, came); d.Offset < 3 {
+				t.Errorf("after the reset came offset %d", d.Offset)
+			}
 		}
 	}
-	result := admin("queryMsgById", "-t", "topic", "-i", last.ID, "-g", "group", "-d", ids[0])
+	result := admin("queryMsgByUniqueKey", "-t", "topic", "-i", last.ID, "-g", "group", "-d", ids[0])
 	if !strings.Contains(result, "CR_SUCCESS") {
 		t.Errorf("the message was not handled: %s", result)
 	}

@@ -152,7 +152,7 @@ func printPauses(w io.Writer, now time.Time, list []operate.Pause) error {
 		if p.Kind != operate.PauseConsumer {
 			held = count(p.Held)
 		}
-		t.row(p.Consumer, string(p.Kind), orDash(short(p.Topic)), orDash(short(p.Type)), orDash(short(p.Subject)), momentAgo(now, p.Since), short(p.By), held,
+		t.row(p.Consumer, string(p.Kind), orDash(short(p.Topic)), orDash(short(p.Type)), orDash(short(p.Subject)), momentAgo(now, p.Since), short(p.Actor), held,
 			orDash(short(p.Reason)))
 	}
 	return t.flush()

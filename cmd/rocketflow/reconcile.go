@@ -251,7 +251,7 @@ func waitsFor(x *operate.Reconciliation, c *operate.ConsumerReconciliation) stri
 		unread = "unread: it was never started"
 	}
 	for _, p := range c.Paused {
-		parts = append(parts, fmt.Sprintf("%v is paused by %s for %s", p.PauseTarget, short(p.By), span(x.To.Sub(p.Since))))
+		parts = append(parts, fmt.Sprintf("%v is paused by %s for %s", p.PauseTarget, short(p.Actor), span(x.To.Sub(p.Since))))
 	}
 	add(c.Unread, unread)
 	add(c.Unknown, "unread or missing")

@@ -26,6 +26,7 @@ func (s Shared) NewDoctor(c doctor.Config, mq rocketmq.Config, out outbox.Config
 	e.HalfTimeout = cmp.Or(e.HalfTimeout, out.HalfTimeout)
 	e.MaxBody = cmp.Or(e.MaxBody, out.MaxBody)
 	e.OutboxRetention = cmp.Or(e.OutboxRetention, out.Retention)
+	e.AuditRetention = cmp.Or(e.AuditRetention, out.AuditRetention)
 	e.TimerHorizon = cmp.Or(e.TimerHorizon, mq.TimerHorizon)
 	e.Lanes = cmp.Or(e.Lanes, consumers.Lanes)
 	if out.MaxBacklog > 0 { // a negative one is unlimited

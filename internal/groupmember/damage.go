@@ -50,7 +50,7 @@ func (r *reader) take(offset, next int64, body []byte, replica int) error {
 	record, located := locate(offset, next, body, err)
 	if !located {
 		err = fmt.Errorf("record at offset %d can't be decoded, and the broker doesn't say where the next one begins, so the queue isn't read any further: "+
-			"move the group past the record with mqadmin resetOffsetByTime -g %s -t %s -q %d -b <address of broker %s> -o <offset> -s now: %w",
+			"move the group past the record with mqadmin resetOffsetByTime -g %s -t %s -q %d -b <address of broker %s> -o <offset> -s now (RocketMQ 4: of all queues, with -s <time> alone): %w",
 			offset, r.member.config.Group, r.queue.Topic, r.queue.ID, r.queue.Broker, err)
 		if !s.stuck {
 			s.stuck = true

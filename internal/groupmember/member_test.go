@@ -316,6 +316,39 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 }
 
+// A queue has lost all its messages. The group steps back at the broker before the member pulls what takes their places.
+func TestGroupStepsBackBeforeItGoesOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1)
+	b.join(nil)
+	for i := range 2 {
+		b.send(0, fmt.Sprint(i))
+	}
+	b.await(2)
+	pulls := make(chan bool, 100) // from the beginning, after the loss: whether the offset was stored
+	var lost, stored atomic.Bool
+	defer b.server.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		switch {
+		case !lost.Load():
+		case r.Name == "UPDATE_CONSUMER_OFFSET" && r.Ext["commitOffset"] == "0":
+			stored.Store(true)
+		case r.Name == "PULL_MESSAGE" && r.Ext["queueOffset"] == "0":
+			pulls <- stored.Load()
+		}
+		return rocketmqtest.Pass
+	})()
+	lost.Store(true)
+	b.server.Restart(rocketmqtest.LoseUnflushed)
+	select {
+	case stored := <-pulls:
+		if !stored {
+			t.Error("the member has pulled before")
+		}
+	case <-time.After(time.Minute):
+		t.Error("the member doesn't step back")
+	}
+}
+
 // The member doesn't take more than it may hold.
 func TestFlowControl(t *testing.T) {
 	t.Parallel()

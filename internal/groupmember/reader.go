@@ -40,7 +40,7 @@ type reader struct {
 	// Used by place and pull alone.
 	suspect *suspect // a record that can't be decoded
 	replica int      // which a broker suggested for the next pull
-	behind  bool     // the master may not know how far the group has come, because a slave was read
+	behind  bool     // the master has another offset of the group: a slave was read, or the group has stepped back
 
 	mu      sync.Mutex
 	trouble error
@@ -217,7 +217,8 @@ const emptyPause = 50 * time.Millisecond
 const slaveHold = time.Second
 
 // pull waits until the window has room, pulls once, and takes what comes. After an error, and after a slave was read, the offset is
-// stored before the master is pulled from: it may be a new one that has an older offset.
+// stored before the master is pulled from: it may be a new one that has an older offset. It is so, too, after the group has stepped back:
+// what is handled then would be passed over after a crash.
 func (r *reader) pull(ctx context.Context) error {
 	offset, room, changed := r.window.next()
 	if room <= 0 {
@@ -291,6 +292,7 @@ func (r *reader) pull(ctx context.Context) error {
 	case remoting.PullOffsetMoved:
 		r.logMoved(offset, next, answer.Remark)
 		r.window.move(next)
+		r.behind = next < offset
 	default:
 		if next > offset {
 			r.logMoved(offset, next, answer.Remark)

@@ -175,8 +175,8 @@ func (c Consumer) Originals(ctx context.Context, db DB, event uuid.UUID) ([]Orig
 
 // Attempt says what became of a parked event that was made due.
 type Attempt struct {
-	Gone      bool // it is parked no more: it was handled or discarded
-	Reason    Reason
+	Gone      bool   // it is parked no more: it was handled or discarded
+	Reason    Reason // Paused also for a due event of a consumer that is paused as a whole
 	Attempts  int
 	LastError string
 }

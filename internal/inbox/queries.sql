@@ -378,8 +378,10 @@ WHERE ctid = ANY (ARRAY (
 ))
 
 -- name: AttemptOf
--- What became of an event that was parked; no row: it isn't any more.
-SELECT reason, attempts, last_error FROM {schema}.parked
+-- What became of an event that was parked; no row: it isn't any more. While the whole consumer is paused, nothing takes a due event.
+SELECT CASE WHEN reason = 'retry' AND EXISTS (SELECT FROM {schema}.pause x WHERE x.consumer = $1::text AND x.kind = 'consumer') THEN 'paused' ELSE reason END,
+    attempts, last_error
+FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 
 -- name: AcceptGap

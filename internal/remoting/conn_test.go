@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/test/poll"
 )
 
 // pair returns the two ends of a connection. serve handles requests at the far end, client those that the far end sends.
@@ -90,9 +91,7 @@ func TestPeerThatTakesNothing(t *testing.T) {
 			t.Error("32 MiB were written")
 		}
 	})
-	for len(c.writing) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	poll.Until(t, "it is being written", func() bool { return len(c.writing) > 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), writeTimeout/3)
 	defer cancel()
 	if _, err := c.Call(ctx, &Command{Code: Heartbeat}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, broker.ErrUnavailable) {

@@ -184,7 +184,7 @@ func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 			var out string
 			for try := range tries {
 				seed := strconv.Itoa(c.seed + 1000*try)
-				args := []string{"-database", database, "-seed", seed, "-faults", c.faults, "-workers", "2", "-duration", "30s", "-patience", "2s", "-find", c.want}
+				args := []string{"-database", database, "-seed", seed, "-faults", c.faults, "-workers", "2", "-duration", "90s", "-patience", "2s", "-find", c.want} // ends with what it finds
 				if c.want == "failed" {
 					args = append(args[:len(args)-2], "-stop")
 				}
