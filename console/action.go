@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -56,6 +57,7 @@ type change struct {
 	Action  Action
 	Service *Service
 	Cap     int // how many events are changed at most
+	Shown   int // how many dead letters the confirmed form named, of which no more are changed; 0: it named none
 	Reason  string
 	// TryFirst retries one dead letter, and the others only once that one is handled.
 	TryFirst bool
@@ -170,6 +172,7 @@ func (c *change) Home() []any {
 // changeOf reads an action from the parameters of an address or a form.
 func (q *request) changeOf(value func(string) string) (*change, error) {
 	c := &change{Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), TryFirst: value("first") == "yes", Rows: 1}
+	c.Shown = int(min(max(numberOf(value("shown")), 0), int64(c.Cap)))
 	if _, known := audited[c.Action]; !known {
 		return nil, refuse(http.StatusNotFound, "No such action", "The console has no action "+printable.Quote(string(c.Action), 100)+".")
 	}
@@ -289,12 +292,12 @@ func (q *request) act() error {
 	return q.redirect(page, pairs...)
 }
 
-// change does what was confirmed, and returns to how many things.
+// change does what was confirmed, and returns how many things it has changed.
 func (q *request) change(ctx context.Context, c *change) (int, error) {
 	ctx = q.actor(ctx, c.Reason)
 	o := c.Service.Operator
 	f := c.Filter
-	f.Limit = c.Cap
+	f.Limit = cmp.Or(c.Shown, c.Cap)
 	switch c.Action {
 	case Retry:
 		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil})

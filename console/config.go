@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -93,8 +94,8 @@ func (c Config) validate() error {
 		return valid.Field("console.Config.Services", "missing: want at least one")
 	case c.Authorize == nil:
 		return valid.Field("console.Config.Authorize", "missing: the console is closed unless it says who may see it")
-	case c.Prefix != "" && !strings.HasPrefix(c.Prefix, "/"):
-		return valid.Fieldf("console.Config.Prefix", "%q: want a path that begins with /", c.Prefix)
+	case c.Prefix != "" && (!strings.HasPrefix(c.Prefix, "/") || path.Clean(c.Prefix) != c.Prefix || strings.ContainsAny(c.Prefix, " \t{}?#%")):
+		return valid.Fieldf("console.Config.Prefix", "%q: want a path that begins with /, has nothing to clean or to escape, and no wildcard", c.Prefix)
 	case c.MaxChange < 1:
 		return valid.Fieldf("console.Config.MaxChange", "%d: want at least 1", c.MaxChange)
 	case c.Reconcile.Grace < 0 || c.Reconcile.Since < 0:
@@ -113,7 +114,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Times between two snapshots: while somebody looks at them, and otherwise.
+// Times between two readings of an overview: while somebody looks at them, and otherwise.
 const (
 	watchedPause = time.Second
 	restingPause = 10 * time.Second

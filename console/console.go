@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -31,13 +30,11 @@ type Console struct {
 	origins *http.CrossOriginProtection
 	pages   map[string]*template.Template
 
-	work  background.Group
-	wake  chan struct{} // has a value if somebody looks at a resting console
-	last  atomic.Pointer[snapshot]
-	seen  atomic.Int64 // when somebody last looked at the snapshot, in Unix nanoseconds
-	store history      // of the loop
-	lags  atomic.Pointer[lags]
-	reads shared
+	work    background.Group
+	watches []*watch     // in the order of Config.Services
+	seen    atomic.Int64 // when somebody last looked at what they read, in Unix nanoseconds
+	lags    atomic.Pointer[lags]
+	reads   shared
 
 	examining   sync.Mutex // while the doctor examines on demand
 	examined    atomic.Pointer[doctor.Report]
@@ -67,11 +64,14 @@ func New(c Config) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Console{config: c, system: y, wake: make(chan struct{}, 1), origins: http.NewCrossOriginProtection(), reads: shared{byKey: map[string]*sharedRead{}}}
+	x := &Console{config: c, system: y, origins: http.NewCrossOriginProtection(), reads: shared{byKey: map[string]*sharedRead{}}}
 	for _, origin := range c.TrustedOrigins {
 		if err := x.origins.AddTrustedOrigin(origin); err != nil {
 			return nil, valid.Fieldf("console.Config.TrustedOrigins", "%v", err)
 		}
+	}
+	for _, s := range c.Services {
+		x.watches = append(x.watches, &watch{service: s, wake: make(chan struct{}, 1)})
 	}
 	x.pages = parsePages(c.Prefix)
 	x.handler = x.protected(x.authorized(x.routes()))
@@ -81,9 +81,11 @@ func New(c Config) (*Console, error) {
 // Start begins to read the overview of the services, which the pages need. Starting a started Console does nothing.
 func (c *Console) Start(ctx context.Context) error {
 	return c.work.Start(ctx, func(context.Context) error {
-		c.work.Go(func(ctx context.Context) {
-			background.Loop{Clock: clock.System{}, Wake: c.wake}.Run(ctx, c.refresh)
-		})
+		for _, w := range c.watches {
+			c.work.Go(func(ctx context.Context) {
+				background.Loop{Clock: clock.System{}, Wake: w.wake}.Run(ctx, func(ctx context.Context) time.Duration { return c.refresh(ctx, w) })
+			})
+		}
 		if c.config.Broker != nil {
 			c.work.Go(func(ctx context.Context) { background.Loop{Clock: clock.System{}}.Every(ctx, lagPause, c.askLags) })
 		}
@@ -94,7 +96,9 @@ func (c *Console) Start(ctx context.Context) error {
 // Stop ends the reading, and waits for its end until ctx ends. Requests are refused then; those that are being answered go on.
 func (c *Console) Stop(ctx context.Context) error {
 	err := c.work.Stop(ctx)
-	c.last.Store(nil)
+	for _, w := range c.watches {
+		w.newest.Store(nil)
+	}
 	return err
 }
 
@@ -154,12 +158,18 @@ func (c *Console) routes() http.Handler {
 // maxForm bounds the body of a request, in bytes.
 const maxForm = 64 << 10
 
-// pageTimeout bounds what a page reads.
-const pageTimeout = 15 * time.Second
+const (
+	pageTimeout   = 15 * time.Second // of what a page reads
+	actionTimeout = 2 * time.Minute  // of an action, an examination and a reconciliation
+)
 
 // answer calls a page and answers its error.
 func (c *Console) answer(w http.ResponseWriter, r *http.Request, page func(*request) error) {
-	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(timeoutOf(r), pageTimeout))
+	timeout := pageTimeout
+	if r.Method == http.MethodPost {
+		timeout = actionTimeout
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	q := &request{Console: c, w: w, r: r.WithContext(ctx), viewer: viewerOf(r.Context())}
 	err := page(q)
@@ -173,14 +183,6 @@ func (c *Console) answer(w http.ResponseWriter, r *http.Request, page func(*requ
 		c.config.Logger.Warn("a page of the console failed", "path", r.URL.Path, "error", err)
 		q.show(http.StatusInternalServerError, "message", "", messagePage{Title: "This could not be read", Text: err.Error()})
 	}
-}
-
-// timeoutOf returns how long a request may take that is no page; 0 for a page.
-func timeoutOf(r *http.Request) time.Duration {
-	if r.Method == http.MethodPost {
-		return 2 * time.Minute
-	}
-	return 0
 }
 
 // refusal is the error of a request that can't be answered as it is.

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"errors"
 	"html"
 	"io"
@@ -36,28 +37,30 @@ func pages(s *testconsole.Service) []string {
 // site is a console behind a team's own router.
 type site struct {
 	*httptest.Server
-	t      *testing.T
-	client *http.Client
+	t       testing.TB
+	client  *http.Client
+	console *console.Console
 }
 
 const prefix = "/ops/rocketflow"
 
 // serve mounts a console of services below a prefix.
-func serve(t *testing.T, c console.Config, services ...*testconsole.Service) *site {
+func serve(t testing.TB, c console.Config, services ...*testconsole.Service) *site {
 	t.Helper()
 	c.Prefix = prefix
 	if c.Authorize == nil {
 		c.Authorize = as(console.Viewer{Name: "ann", Bodies: true, Actions: console.AllActions()})
 	}
+	started := testconsole.Start(t, c, services...)
 	mux := http.NewServeMux()
-	mux.Handle(prefix+"/", testconsole.Start(t, c, services...))
-	s := &site{httptest.NewServer(mux), t, nil}
+	mux.Handle(prefix+"/", started)
+	s := &site{Server: httptest.NewServer(mux), t: t, console: started}
 	s.client = &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
 		s.Close()
 	})
-	poll.Within(t, 10*time.Second, "the first snapshot", func() bool {
+	poll.Within(t, 10*time.Second, "the first reading", func() bool {
 		status, _, _ := s.get("")
 		return status != http.StatusServiceUnavailable
 	})
@@ -123,6 +126,13 @@ func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	pool := testconsole.New(t, "shop").Operator
 	ok := as(console.Viewer{})
+	for _, path := range []string{"//evil.example", "/a/../b", "/{a}", "/a b", "/a?b", "/a#b"} {
+		_, err := console.New(console.Config{Services: []console.Service{{Operator: pool}}, Authorize: ok, Prefix: path})
+		var invalid *rocketflow.FieldError
+		if !errors.As(err, &invalid) || invalid.Field != "console.Config.Prefix" {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
 	for field, c := range map[string]console.Config{
 		"console.Config.Services":  {Authorize: ok},
 		"console.Config.Authorize": {Services: []console.Service{{Operator: pool}}},
@@ -430,6 +440,35 @@ func TestActionsAreCapped(t *testing.T) {
 	}
 }
 
+// An action changes no more than what was confirmed, although more has come since.
+func TestActionsChangeWhatWasConfirmed(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	service.Letters(t, 3)
+	s := serve(t, console.Config{}, service)
+	form := url.Values{"service": {"order"}, "consumer": {"mailing"}, "reason": {"nobody reads them"}}
+	shown := regexp.MustCompile(`name="shown" value="(\d+)"`).FindStringSubmatch(s.want("act/discard?"+form.Encode(), "Discard 3 dead letters"))
+	if shown == nil {
+		t.Fatal("the form doesn't send how many it names")
+	}
+	service.Exec(t, "UPDATE parked SET parked_at = parked_at - interval '1 h' WHERE consumer = 'mailing'")
+	service.Letters(t, 5)
+	form.Set("shown", shown[1])
+	status, _, header := s.post("act/discard", form)
+	if status != http.StatusSeeOther {
+		t.Fatalf("status %d", status)
+	}
+	s.want(strings.TrimPrefix(header.Get("Location"), prefix+"/"), "3 dead letters discarded")
+	if n := service.Value(t, "SELECT count(*) FROM parked WHERE consumer = 'mailing' AND parked_at > now() - interval '30 min'"); n != "5" {
+		t.Errorf("%s of 5 new ones are left", n)
+	}
+	form.Set("shown", "1000000")
+	form.Set("consumer", "billing")
+	if status, _, _ := s.post("act/discard", form); status != http.StatusSeeOther {
+		t.Errorf("more than Config.MaxChange: status %d", status)
+	}
+}
+
 // A page of another origin can't have a browser change something, and another host name is refused.
 func TestOtherOriginsAndHosts(t *testing.T) {
 	t.Parallel()
@@ -522,6 +561,39 @@ func TestDatabaseAway(t *testing.T) {
 	if status, text, _ := s.get("events"); status != http.StatusInternalServerError || !strings.Contains(text, "could not be read") {
 		t.Errorf("%d %s", status, text)
 	}
+}
+
+// One database of several may go: the others are shown, and as new as ever.
+func TestOneDatabaseAway(t *testing.T) {
+	t.Parallel()
+	shop, bank := testconsole.New(t, "shop"), testconsole.New(t, "bank")
+	s := serve(t, console.Config{}, shop, bank)
+
+	held, err := shop.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := held.Exec(t.Context(), "LOCK TABLE installation"); err != nil { // it answers nothing now
+		t.Fatal(err)
+	}
+	bank.Letters(t, 37)
+	var text string
+	poll.Within(t, 20*time.Second, "the overview shows the letters of the other", func() bool {
+		_, text, _ = s.get("")
+		return strings.Contains(text, ">39<")
+	})
+	if strings.Contains(text, "be read") {
+		t.Errorf("it was shown only when the first was given up: %s", text)
+	}
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	shop.Exec(t, "ALTER SCHEMA "+shop.Schema+" RENAME TO "+shop.Schema+"_away")
+	defer shop.Exec(t, "ALTER SCHEMA "+shop.Schema+"_away RENAME TO "+shop.Schema)
+	s.want("dead", "order can't be read", "mailbox … is full")
+	s.want("consumers", "order can't be read", "order.changed of orders")
 }
 
 // Pages are answered only between Start and Stop, and a Console can start again.

@@ -25,7 +25,7 @@
 //
 // # Cost
 //
-// The overview of each service is read once a second while somebody looks at it, and every 10 s otherwise, whatever the number of viewers; less often if it takes long.
-// Other reads are shared for a second. Lists are paged by key, and a page looks at a bounded number of rows. There is no SQL here: package
-// operate reads.
+// The overview of each service is read once a second while somebody looks at it, and every 10 s otherwise, whatever the number of viewers;
+// less often if it takes long. Other reads are shared for a second. Lists are paged by key, and a page looks at a bounded number of rows,
+// except that one of parked events looks at all of them. There is no SQL here: package operate reads.
 package console

@@ -20,18 +20,19 @@ type deadGroup struct {
 func (q *request) deadPage() error {
 	view := struct {
 		Groups  []deadGroup
+		Unread  []unreadService
 		Service string
 		Filter  operate.ParkedPageFilter
 		Page    *operate.ParkedPage // nil: no service is chosen
 		Most    int64
 		Now     time.Time
 	}{Most: operate.MaxGrouped, Now: time.Now()}
+	groups, unread := ofServices(q, "groups", func(ctx context.Context, o *operate.Operator) ([]operate.DeadLetterGroup, error) {
+		return o.DeadLetterGroups(ctx)
+	})
+	view.Unread = unread
 	for _, s := range q.config.Services {
-		groups, err := read(q.r.Context(), &q.reads, key("groups", s.Name), s.Operator.DeadLetterGroups)
-		if err != nil {
-			return err
-		}
-		for _, g := range groups {
+		for _, g := range groups[s.Name] {
 			view.Groups = append(view.Groups, deadGroup{s.Name, g})
 		}
 	}

@@ -20,23 +20,22 @@ type overviewService struct {
 	Waiting  int64 // events that wait for sagas, and need an operator
 	Samples  []sample
 	Lags     map[string]lag
-	State    string // ok, waiting, or stopped
+	State    string // not known, needs action, late, waiting, or ok
 }
 
 func (q *request) overviewPage() error {
 	s := q.look()
 	if s == nil {
-		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The first snapshot comes in a moment: load the page again.")
+		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The services are being read for the first time: load the page again.")
 	}
 	q.show(http.StatusOK, "overview", "Overview", struct {
-		At       time.Time
 		Services []overviewService
-	}{s.at, overviewOf(s)})
+	}{overviewOf(s)})
 	return nil
 }
 
-func overviewOf(s *snapshot) (list []overviewService) {
-	for _, v := range s.services {
+func overviewOf(states []serviceState) (list []overviewService) {
+	for _, v := range states {
 		o := overviewService{Name: v.name, Overview: v.overview, ReadAt: v.readAt, Problem: v.problem, Samples: v.history, Lags: v.lags, State: "not known"}
 		if v.overview != nil {
 			o.Owed = owed(v.overview)
@@ -61,7 +60,7 @@ const (
 	lateTimeout = time.Minute
 )
 
-// state is what an operator has to do: nothing, wait, or something.
+// state returns the most urgent of the states of a service that was read.
 func (o *overviewService) state() string {
 	v := o.Overview
 	switch {
@@ -114,22 +113,15 @@ type LagView struct {
 func (q *request) consumersPage() error {
 	s := q.look()
 	if s == nil {
-		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The first snapshot comes in a moment: load the page again.")
+		return refuse(http.StatusServiceUnavailable, "Nothing is read yet", "The services are being read for the first time: load the page again.")
 	}
-	pauses := map[string][]operate.Pause{} // by service
-	for _, v := range q.config.Services {
-		list, err := read(q.r.Context(), &q.reads, key("pauses", v.Name), func(ctx context.Context) ([]operate.Pause, error) { return v.Operator.Pauses(ctx, "") })
-		if err != nil {
-			return err
-		}
-		pauses[v.Name] = list
-	}
+	pauses, unread := ofServices(q, "pauses", func(ctx context.Context, o *operate.Operator) ([]operate.Pause, error) { return o.Pauses(ctx, "") })
 	q.show(http.StatusOK, "consumers", "Consumers", struct {
-		At       time.Time
 		Asked    bool
 		Services []overviewService
-		Pauses   map[string][]operate.Pause
+		Pauses   map[string][]operate.Pause // by service
+		Unread   []unreadService
 		Now      time.Time
-	}{s.at, q.config.Broker != nil, overviewOf(s), pauses, time.Now()})
+	}{q.config.Broker != nil, overviewOf(s), pauses, unread, time.Now()})
 	return nil
 }

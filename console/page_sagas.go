@@ -36,11 +36,9 @@ func (q *request) sagasPage() error {
 		Most     int64
 		Now      time.Time
 	}{s.Name, f, finished, page, nil, operate.MaxOverviewCount, time.Now()}
-	if last := q.look(); last != nil {
-		for _, v := range last.services {
-			if v.name == s.Name {
-				view.Overview = v.overview
-			}
+	for _, v := range q.look() {
+		if v.name == s.Name {
+			view.Overview = v.overview
 		}
 	}
 	q.show(http.StatusOK, "sagas", "Sagas", view)

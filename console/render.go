@@ -220,7 +220,7 @@ func link(prefix, page string, pairs ...any) string {
 	return address
 }
 
-// count shows a number with thin groups; one at the limit of a count ends with +.
+// count shows a number with a thin space between its groups of three digits; one at operate.MaxCount, where counts end, ends with +.
 func count(n any) string {
 	var v int64
 	switch n := n.(type) {

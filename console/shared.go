@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // sharedFor is how long the result of a read is shown to other viewers.
@@ -14,7 +16,7 @@ const sharedFor = time.Second
 const maxShared = 256
 
 // shared keeps results of reads for a moment, so that many viewers of a page cost as much as one. Reads with the same key that
-// run at the same time are one.
+// run at the same time are one, also if it fails: a database that is away is not asked once for each viewer.
 type shared struct {
 	mu    sync.Mutex
 	byKey map[string]*sharedRead
@@ -39,11 +41,11 @@ func read[T any](ctx context.Context, s *shared, key string, fn func(context.Con
 			return none, ctx.Err()
 		case <-r.done:
 		}
-		if r.err == nil {
-			value, _ := r.value.(T) // a key belongs to one type
-			return value, nil
+		if errors.Is(r.err, context.Canceled) { // that viewer has left
+			return read(ctx, s, key, fn)
 		}
-		return fn(ctx) // the other one may have been given up
+		value, _ := r.value.(T) // a key belongs to one type
+		return value, r.err
 	}
 	for k, r := range s.byKey {
 		if !r.until.IsZero() && now.After(r.until) {
@@ -71,3 +73,31 @@ func read[T any](ctx context.Context, s *shared, key string, fn func(context.Con
 }
 
 var errNoResult = errors.New("the read gave no result")
+
+// unreadService is a service that a page of all services could not read.
+type unreadService struct{ Service, Problem string }
+
+// ofServices reads something of each service, at the same time. A page shows what it could read, by the service's name, and what it
+// could not.
+func ofServices[T any](q *request, what string, fn func(context.Context, *operate.Operator) (T, error)) (byService map[string]T, unread []unreadService) {
+	ctx, cancel := context.WithTimeout(q.r.Context(), overviewTimeout)
+	defer cancel()
+	values, errs := make([]T, len(q.config.Services)), make([]error, len(q.config.Services))
+	var reading sync.WaitGroup
+	for i, s := range q.config.Services {
+		reading.Go(func() {
+			values[i], errs[i] = read(ctx, &q.reads, key(what, s.Name), func(ctx context.Context) (T, error) { return fn(ctx, s.Operator) })
+		})
+	}
+	reading.Wait()
+	byService = map[string]T{}
+	for i, s := range q.config.Services {
+		if err := errs[i]; err != nil {
+			q.config.Logger.Warn("a page of the console could not read a service", "path", q.r.URL.Path, "service", s.Name, "error", err)
+			unread = append(unread, unreadService{s.Name, err.Error()})
+			continue
+		}
+		byService[s.Name] = values[i]
+	}
+	return byService, unread
+}

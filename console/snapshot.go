@@ -2,25 +2,32 @@ package console
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketflow/rocketflow/operate"
 )
 
 const (
-	snapshotTimeout = 8 * time.Second  // of one service
-	snapshotShare   = 4                // a snapshot takes no more than a fifth of the time
+	overviewTimeout = 8 * time.Second  // of one service
+	overviewShare   = 4                // reading a service takes no more than a fifth of the time
 	samplePause     = 10 * time.Second // between two samples of the history
 	maxSamples      = 180              // half an hour of them
 	lagPause        = 5 * time.Second  // between two questions to the broker
 	lagTimeout      = 5 * time.Second
+	lagsFor         = 30 * time.Second // after which an answer of the broker is too old to be shown
 )
 
-// snapshot is what all viewers of the overview see.
-type snapshot struct {
-	at       time.Time
-	services []serviceState // in the order of Config.Services
+// watch reads the overview of one service again and again: in a loop of its own, so that a database that doesn't answer delays no other
+// service.
+type watch struct {
+	service Service
+	wake    chan struct{}                // has a value if somebody looks at a resting console
+	newest  atomic.Pointer[serviceState] // nil: no reading has ended
+
+	// Of the loop.
+	samples    []sample
+	nextSample time.Time
 }
 
 // serviceState is the newest that is known of a service.
@@ -29,7 +36,7 @@ type serviceState struct {
 	overview *operate.Overview // nil: it was never read
 	readAt   time.Time         // when overview was read
 	problem  string            // why it couldn't be read again; empty: it was
-	lags     map[string]lag    // by consumer; nil: the broker wasn't asked
+	lags     map[string]lag    // by consumer; nil: the broker wasn't asked lately
 	history  []sample          // the oldest first
 }
 
@@ -46,113 +53,106 @@ type sample struct {
 	owed, parked, dead int64
 }
 
-// history are the samples of each service. Only the loop uses it.
-type history struct {
-	samples map[string][]sample
-	next    time.Time
+// lags are the answers of the broker.
+type lags struct {
+	at        time.Time
+	byService map[string]map[string]lag // by service and consumer
 }
 
-// lags are the answers of the broker, by service and consumer.
-type lags map[string]map[string]lag
-
-// refresh reads a snapshot and returns the pause until the next.
-func (c *Console) refresh(ctx context.Context) time.Duration {
-	before := c.last.Load()
-	next := &snapshot{at: time.Now(), services: make([]serviceState, len(c.config.Services))}
-	var reading sync.WaitGroup
-	for i, s := range c.config.Services {
-		reading.Go(func() {
-			state := &next.services[i]
-			state.name = s.Name
-			ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-			defer cancel()
-			overview, err := s.Operator.Overview(ctx)
-			if err == nil {
-				state.overview, state.readAt = overview, time.Now()
-				return
-			}
-			state.problem = err.Error()
-			if before != nil {
-				state.overview, state.readAt = before.services[i].overview, before.services[i].readAt
-			}
-		})
-	}
-	reading.Wait()
+// refresh reads the overview and returns the pause until the next reading.
+func (c *Console) refresh(ctx context.Context, w *watch) time.Duration {
+	began := time.Now()
+	next := serviceState{name: w.service.Name}
+	reading, cancel := context.WithTimeout(ctx, overviewTimeout)
+	defer cancel()
+	overview, err := w.service.Operator.Overview(reading)
 	if ctx.Err() != nil {
 		return restingPause
 	}
-	if known := c.lags.Load(); known != nil {
-		for i := range next.services {
-			next.services[i].lags = (*known)[next.services[i].name]
+	if err == nil {
+		next.overview, next.readAt = overview, time.Now()
+	} else {
+		next.problem = err.Error()
+		if before := w.newest.Load(); before != nil {
+			next.overview, next.readAt = before.overview, before.readAt
 		}
 	}
-	c.sample(next)
-	c.last.Store(next)
-	if time.Since(time.Unix(0, c.seen.Load())) < watchedFor {
-		return max(watchedPause, snapshotShare*time.Since(next.at))
+	next.history = w.sample(&next)
+	w.newest.Store(&next)
+	if c.watched() {
+		return max(watchedPause, overviewShare*time.Since(began))
 	}
 	return restingPause
 }
 
-// look returns the newest snapshot, nil before the first, and keeps the loop awake.
-func (c *Console) look() *snapshot {
-	resting := time.Since(time.Unix(0, c.seen.Swap(time.Now().UnixNano()))) >= watchedFor
-	if resting {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
-	}
-	return c.last.Load()
-}
+// watched reports whether somebody has looked lately.
+func (c *Console) watched() bool { return time.Since(time.Unix(0, c.seen.Load())) < watchedFor }
 
-// sample adds to the curves.
-func (c *Console) sample(s *snapshot) {
-	if c.store.samples == nil {
-		c.store.samples = map[string][]sample{}
-	}
-	add := !s.at.Before(c.store.next)
-	if add {
-		c.store.next = s.at.Add(samplePause)
-	}
-	for i := range s.services {
-		v := &s.services[i]
-		list := c.store.samples[v.name]
-		if v.overview != nil && v.problem == "" {
-			now := sample{at: s.at, owed: owed(v.overview).Events}
-			now.parked, now.dead = parked(v.overview)
-			if add {
-				list = append(list, now)
-				if n := len(list) - maxSamples; n > 0 {
-					list = append([]sample{}, list[n:]...) // snapshots share the old one
-				}
-				c.store.samples[v.name] = list
-			} else {
-				list = append(list[:len(list):len(list)], now)
+// look returns the newest state of each service in the order of Config.Services, nil until all were read once, and keeps the loops awake.
+func (c *Console) look() []serviceState {
+	resting := !c.watched()
+	c.seen.Store(time.Now().UnixNano())
+	known := c.lags.Load()
+	var list []serviceState
+	for _, w := range c.watches {
+		if resting {
+			select {
+			case w.wake <- struct{}{}:
+			default:
 			}
 		}
-		v.history = list[:len(list):len(list)]
+		newest := w.newest.Load()
+		if newest == nil {
+			continue
+		}
+		state := *newest
+		if known != nil && time.Since(known.at) < lagsFor {
+			state.lags = known.byService[state.name]
+		}
+		list = append(list, state)
 	}
+	if len(list) < len(c.watches) {
+		return nil
+	}
+	return list
+}
+
+// sample returns the curves of a state. A state that was read becomes a part of them every samplePause, and else their end.
+func (w *watch) sample(s *serviceState) []sample {
+	list := w.samples[:len(w.samples):len(w.samples)] // states share it
+	if s.problem != "" {
+		return list
+	}
+	now := sample{at: s.readAt, owed: owed(s.overview).Events}
+	now.parked, now.dead = parked(s.overview)
+	list = append(list, now)
+	if !now.at.Before(w.nextSample) {
+		w.nextSample = now.at.Add(samplePause)
+		w.samples = list[max(len(list)-maxSamples, 0):]
+	}
+	return list
 }
 
 // askLags asks the broker what the consumers have not read, while somebody looks.
 func (c *Console) askLags(ctx context.Context) {
-	s := c.last.Load()
-	if s == nil || time.Since(time.Unix(0, c.seen.Load())) >= watchedFor {
+	if !c.watched() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
-	known := lags{}
-	for _, v := range s.services {
-		if v.overview == nil {
+	known := lags{byService: map[string]map[string]lag{}}
+	for _, w := range c.watches {
+		state := w.newest.Load()
+		if state == nil || state.overview == nil {
 			continue
 		}
-		known[v.name] = map[string]lag{}
-		for _, consumer := range v.overview.Consumers {
-			known[v.name][consumer.Name] = c.lagOf(ctx, consumer)
+		list := map[string]lag{}
+		for _, consumer := range state.overview.Consumers {
+			list[consumer.Name] = c.lagOf(ctx, consumer)
 		}
+		known.byService[state.name] = list
 	}
+	known.at = time.Now()
 	c.lags.Store(&known)
 }
 

@@ -63,11 +63,12 @@ ORDER BY c.name
 LIMIT $1::bigint
 
 -- name: RecentlyHandled
--- The newest events without order that consumers have handled, with ids before $2.
-SELECT consumer, event_id::text, handled_at
-FROM {schema}.inbox
-WHERE event_id < $2::text::uuid
-ORDER BY event_id DESC
+-- The newest events without order that consumers have handled, with ids before $2. (A plain event_id in ORDER BY would be the text,
+-- which no index sorts.)
+SELECT i.consumer, i.event_id::text, i.handled_at
+FROM {schema}.inbox i
+WHERE i.event_id < $2::text::uuid
+ORDER BY i.event_id DESC
 LIMIT $1::bigint
 
 -- name: RecentlyHandledInOrder

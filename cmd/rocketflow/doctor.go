@@ -182,15 +182,10 @@ func (f *doctorFlags) print(w io.Writer, r *doctor.Report) error {
 		return printJSON(w, r)
 	}
 	findings, unknown := byUrgency(r.Findings()), r.Unknown()
-	if len(findings) > 1 { // an overview on the first screen
-		table := newTable(w, "")
-		for _, result := range findings {
-			table.row(strings.ToUpper(string(result.Severity)), result.Code, short(result.Observed))
-		}
-		if err := table.flush(); err != nil {
+	if len(findings) > 1 {
+		if err := printOverview(w, findings); err != nil {
 			return err
 		}
-		fmt.Fprintln(w)
 	}
 	for _, result := range findings {
 		printFinding(w, result)
@@ -209,6 +204,31 @@ func (f *doctorFlags) print(w io.Writer, r *doctor.Report) error {
 		}
 	}
 	_, err := fmt.Fprintf(w, "%s, %d not known, %d ok\n", plural(len(findings), "finding"), len(unknown), len(r.Results)-len(findings)-len(unknown))
+	return err
+}
+
+// maxOverview is how many findings of one check the overview lists, so that one check that finds much doesn't hide the others.
+const maxOverview = 3
+
+// printOverview prints a line for each finding, which together fit on a screen.
+func printOverview(w io.Writer, findings []doctor.Result) error {
+	found, listed := map[string]int{}, map[string]int{} // by the check's code
+	for _, r := range findings {
+		found[r.Code]++
+	}
+	table := newTable(w, "")
+	for _, r := range findings {
+		switch listed[r.Code]++; {
+		case listed[r.Code] <= maxOverview:
+			table.row(strings.ToUpper(string(r.Severity)), r.Code, short(r.Observed))
+		case listed[r.Code] == maxOverview+1:
+			table.row(strings.ToUpper(string(r.Severity)), r.Code, fmt.Sprintf("… and %d more", found[r.Code]-maxOverview))
+		}
+	}
+	if err := table.flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
 	return err
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +48,41 @@ func TestDoctor(t *testing.T) {
 	}
 	if code, stdout, _ := runLine("doctor --list"); code != exitOK || !strings.Contains(stdout, "saga-version") {
 		t.Errorf("list: %d\n%s", code, stdout)
+	}
+}
+
+// The overview has at most three findings of one check; the findings follow in full.
+func TestDoctorOverview(t *testing.T) {
+	t.Parallel()
+	var r doctor.Report
+	add := func(n int, severity doctor.Severity, code string) {
+		for i := range n {
+			seen := fmt.Sprintf("%s %s %d", code, severity, i)
+			r.Results = append(r.Results, doctor.Result{Code: code, Severity: severity, Group: doctor.Flows, Status: doctor.Finding, Observed: seen})
+		}
+	}
+	add(5, doctor.Warning, "saga-idle")
+	add(3, doctor.Warning, "stream-gap")
+	add(1, doctor.Critical, "saga-version")
+	var out strings.Builder
+	if err := (&doctorFlags{}).print(&out, &r); err != nil {
+		t.Fatal(err)
+	}
+	overview, findings, _ := strings.Cut(out.String(), "\n\n")
+	var lines []string
+	for line := range strings.Lines(overview) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"CRITICAL saga-version saga-version critical 0",
+		"WARNING saga-idle saga-idle warning 0", "WARNING saga-idle saga-idle warning 1", "WARNING saga-idle saga-idle warning 2", "WARNING saga-idle … and 2 more",
+		"WARNING stream-gap stream-gap warning 0", "WARNING stream-gap stream-gap warning 1", "WARNING stream-gap stream-gap warning 2",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("the overview is\n%s", overview)
+	}
+	if n := strings.Count(findings, "  seen    "); n != 9 || strings.Contains(findings, "more") {
+		t.Errorf("%d findings follow:\n%s", n, findings)
 	}
 }
 

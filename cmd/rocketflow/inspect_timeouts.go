@@ -36,20 +36,10 @@ its type, and look for a dead letter with rocketflow redrive list.`,
 			}
 			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
 				list, err := o.Timeouts(ctx, operate.TimeoutFilter{Key: key, Limit: limit})
-				switch {
-				case err != nil:
-					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), list)
-				case len(list) == 0:
-					_, err := fmt.Fprintln(cmd.OutOrStdout(), "no armed timeouts")
-					return err
-				}
-				now, err := o.Now(ctx)
 				if err != nil {
 					return err
 				}
-				return printTimeouts(cmd.OutOrStdout(), now, list)
+				return printList(ctx, cmd.OutOrStdout(), flags, o, list, "no armed timeouts", printTimeouts)
 			})
 		},
 	}

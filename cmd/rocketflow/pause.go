@@ -75,14 +75,10 @@ on.`,
 					return fmt.Errorf("%w: see rocketflow doctor, or the names in rocketflow inspect backlog", err)
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]bool{"paused": paused})
 				case !paused:
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is paused already\n", cell(target.String(), maxCell))
-					return err
+					return flags.printDone(cmd.OutOrStdout(), map[string]bool{"paused": false}, "%s is paused already", cell(target.String(), maxCell))
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "paused %s\n", cell(target.String(), maxCell))
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]bool{"paused": true}, "paused %s", cell(target.String(), maxCell))
 			})
 		},
 	}
@@ -112,13 +108,12 @@ order. rocketflow pause list shows what is paused.`,
 				switch {
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]bool{"resumed": resumed})
+				case flags.json && !resumed:
+					return printJSON(cmd.OutOrStdout(), map[string]bool{"resumed": false})
 				case !resumed:
 					return fmt.Errorf("%s is not paused: see rocketflow pause list", cell(target.String(), maxCell))
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "resumed %s\n", cell(target.String(), maxCell))
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]bool{"resumed": true}, "resumed %s", cell(target.String(), maxCell))
 			})
 		},
 	}
@@ -139,20 +134,10 @@ streams.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
 				list, err := o.Pauses(ctx, consumer)
-				switch {
-				case err != nil:
-					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), list)
-				case len(list) == 0:
-					_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing is paused")
-					return err
-				}
-				now, err := o.Now(ctx)
 				if err != nil {
 					return err
 				}
-				return printPauses(cmd.OutOrStdout(), now, list)
+				return printList(ctx, cmd.OutOrStdout(), flags, o, list, "nothing is paused", printPauses)
 			})
 		},
 	}

@@ -179,11 +179,8 @@ delivered is kept and shown by rocketflow redrive show. The event keeps its id a
 					return usagef("events of several sources have the id %s: set --source", ref.EventID)
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]bool{"edited": true})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "edited %s, which is due\n", ref.EventID)
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]bool{"edited": true}, "edited %s, which is due", ref.EventID)
 			})
 		},
 	}

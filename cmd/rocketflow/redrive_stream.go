@@ -37,11 +37,8 @@ schema of the service that published it.`,
 					return fmt.Errorf("consumer %s has no event %s that waits behind a gap as the first of its stream: see rocketflow redrive waiting", consumer, id)
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]bool{"accepted": true})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "accepted %s\n", id)
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]bool{"accepted": true}, "accepted %s", id)
 			})
 		},
 	}
@@ -82,11 +79,8 @@ for confirmation; where there is no terminal, --yes is required.`,
 					return fmt.Errorf("consumer %s has no record of a handler for type %s on topic %s: nothing was changed", handler.Consumer, handler.Type, handler.Topic)
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]int{"waited": waited})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "retired; %s skipped\n", plural(waited, "waiting event"))
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]int{"waited": waited}, "retired; %s skipped", plural(waited, "waiting event"))
 			})
 		},
 	}
@@ -123,11 +117,8 @@ so that genuine events count as duplicates. rocketflow inspect stream SUBJECT sh
 					return fmt.Errorf("consumer %s has no position in stream %s/%s/%s: see rocketflow inspect stream", consumer, stream.Source, stream.Topic, stream.Subject)
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]int64{"sequence": to})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the position of consumer %s is %d\n", consumer, to)
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]int64{"sequence": to}, "the position of consumer %s is %d", consumer, to)
 			})
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
@@ -128,6 +129,31 @@ func (f *reportFlags) printChanged(w io.Writer, done string, n int, thing string
 	}
 	_, err = fmt.Fprintf(w, "%s %s\n", done, plural(n, thing))
 	return err
+}
+
+// printDone prints what a change has done: result for programs, else a line.
+func (f *reportFlags) printDone(w io.Writer, result any, line string, args ...any) error {
+	if f.json {
+		return printJSON(w, result)
+	}
+	_, err := fmt.Fprintf(w, line+"\n", args...)
+	return err
+}
+
+// printList prints a list as JSON or with print, which gets the time by the database's clock, or says that there is none.
+func printList[T any](ctx context.Context, w io.Writer, f *reportFlags, o *operate.Operator, list []T, none string, print func(io.Writer, time.Time, []T) error) error {
+	switch {
+	case f.json:
+		return printJSON(w, list)
+	case len(list) == 0:
+		_, err := fmt.Fprintln(w, none)
+		return err
+	}
+	now, err := o.Now(ctx)
+	if err != nil {
+		return err
+	}
+	return print(w, now, list)
 }
 
 // printListed prints how many things a list has shown.

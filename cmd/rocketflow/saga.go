@@ -162,11 +162,8 @@ applies another event. Asks for confirmation; where there is no terminal, --yes 
 					return fmt.Errorf("%w: see rocketflow inspect saga", err)
 				case err != nil:
 					return err
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), map[string]string{"event_id": id.String()})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "event %s waits for saga %s of %s\n", id, cell(event.Saga, maxCell), cell(event.Key, maxCell))
-				return err
+				return flags.printDone(cmd.OutOrStdout(), map[string]string{"event_id": id.String()}, "event %s waits for saga %s of %s", id, cell(event.Saga, maxCell), cell(event.Key, maxCell))
 			})
 		},
 	}

@@ -59,11 +59,8 @@ func (f *reportFlags) changeTimeout(cmd *cobra.Command, r operate.TimeoutRef, do
 			return fmt.Errorf("%w: see rocketflow inspect timeouts", err)
 		case err != nil:
 			return err
-		case f.json:
-			return printJSON(cmd.OutOrStdout(), map[string]bool{done: true})
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "timeout %s of %s %s\n", cell(r.Name, maxCell), cell(r.Key, maxCell), text)
-		return err
+		return f.printDone(cmd.OutOrStdout(), map[string]bool{done: true}, "timeout %s of %s %s", cell(r.Name, maxCell), cell(r.Key, maxCell), text)
 	})
 }
 

@@ -278,11 +278,7 @@ func TestWithoutJavaScript(t *testing.T) {
 	if n := s.service.Value(t, "SELECT count(*) FROM parked WHERE event_id = $1", s.service.Loose); n != "0" {
 		t.Error("it was not discarded")
 	}
-	var shown bool
-	b.run(chromedp.ActionFunc(func(ctx context.Context) error {
-		return chromedp.Query(".liveness", chromedp.ByQuery, chromedp.NodeNotVisible).Do(ctx)
-	}))
-	_ = shown
+	b.run(chromedp.WaitNotVisible(".liveness"))
 	b.clean("without JavaScript")
 }
 

@@ -78,7 +78,7 @@ func New(t testing.TB, name string) *Service {
 	s.Exec(t, `INSERT INTO consumer_handler (consumer, topic, type) VALUES ('billing', 'orders', 'order.changed'), ('mailing', 'orders', 'order.closed')`)
 
 	sequence := time.Now().Add(-2 * time.Minute).UnixMicro()
-	first := s.event(t, name, "order.changed", "4711", sequence, 0, true)
+	s.event(t, name, "order.changed", "4711", sequence, 0, true)
 	s.Poison = s.event(t, name, "order.changed", "4711", sequence+1, sequence, true)
 	s.Followed = s.event(t, name, "order.changed", "4711", sequence+2, sequence+1, true)
 	last := s.event(t, name, "order.closed", "4711", sequence+3, sequence+2, true)
@@ -88,7 +88,6 @@ func New(t testing.TB, name string) *Service {
 	s.Exec(t, `INSERT INTO stream VALUES ($1, 'orders', '4711', $2, $3), ($1, 'orders', '4712', 0, $4)`, name, sequence+2, sequence+3, sequence+4)
 	s.Exec(t, `INSERT INTO position (consumer, source, topic, subject, sequence, handled_at, took_ms) VALUES ('billing', $1, 'orders', '4711', $2, now() - interval '100 s', 7)`, name, sequence)
 	s.Exec(t, `INSERT INTO inbox (event_id, consumer, source) VALUES ($1, 'billing', $2)`, s.Handled, name)
-	_ = first
 	s.park(t, s.Poison, "dead", 8, "insert payment 77: no such article 4711")
 	s.park(t, s.Followed, "gap", 0, "")
 	s.park(t, last, "gap", 0, "")
@@ -135,7 +134,7 @@ func (s *Service) event(t testing.TB, source, eventType, subject string, sequenc
 	return id
 }
 
-// Park makes an event of the outbox a parked one of the consumer billing.
+// park makes an event of the outbox a parked one of the consumer billing.
 func (s *Service) park(t testing.TB, id uuid.UUID, reason string, attempts int, lastError string) {
 	t.Helper()
 	s.Exec(t, `INSERT INTO parked (consumer, event_id, reason, attempts, next_at, last_error, parked_at, source, topic, type, subject, sequence, previous, recorded_at,
@@ -157,7 +156,7 @@ func (s *Service) Letters(t testing.TB, n int) {
 // Start starts a console of services. Its Authorize is required; Services are set.
 func Start(t testing.TB, c console.Config, services ...*Service) *console.Console {
 	t.Helper()
-	names := []string{"order", "payment", "stock"}
+	names := []string{"order", "payment"}
 	for i, s := range services {
 		c.Services = append(c.Services, console.Service{Name: names[i], Operator: s.Operator})
 	}
