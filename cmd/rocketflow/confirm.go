@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // errDeclined ends a command with exitFailure and no message: the user has just answered no.
@@ -35,6 +37,18 @@ func (f *confirmFlag) confirm(cmd *cobra.Command, question string) error {
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), "nothing was changed")
 	return errDeclined
+}
+
+// discard asks whether the n things that a list with a limit found may be discarded, and returns the limit of what may be: not more than
+// the question named. A list without a limit, 0, ends at operate.DefaultLimit; the question then says that there may be more.
+func (f *confirmFlag) discard(cmd *cobra.Command, n int, thing string, limit int) (int, error) {
+	many := plural(n, thing)
+	if limit == 0 && n == operate.DefaultLimit {
+		many += " or more"
+	} else {
+		limit = n
+	}
+	return limit, f.confirm(cmd, "discard "+many+" without their effect?")
 }
 
 // ask asks a question and reports whether the answer is yes.

@@ -173,12 +173,13 @@ Prints how many. Asks for confirmation; where there is no terminal, --yes is req
 				if err != nil {
 					return err
 				}
+				n := 0
 				if len(list) > 0 {
-					if err := confirm.confirm(cmd, discardQuestion(len(list), rejectedEvent, filter.limit)); err != nil {
+					if filter.limit, err = confirm.discard(cmd, len(list), rejectedEvent, filter.limit); err != nil {
 						return err
 					}
+					n, err = o.DiscardRejected(ctx, filter.rejected(), flags.reason)
 				}
-				n, err := o.DiscardRejected(ctx, filter.rejected(), flags.reason)
 				return flags.printChanged(cmd.OutOrStdout(), "discarded", n, rejectedEvent, err)
 			})
 		},
@@ -186,14 +187,4 @@ Prints how many. Asks for confirmation; where there is no terminal, --yes is req
 	filter.addChange(cmd, "discard all rejected events", rejectedFlags...)
 	confirm.add(cmd)
 	return cmd
-}
-
-// discardQuestion asks whether the n things that a list found are to be discarded. A list without a limit ends at
-// operate.DefaultLimit.
-func discardQuestion(n int, thing string, limit int) string {
-	many := plural(n, thing)
-	if limit == 0 && n == operate.DefaultLimit {
-		many += " or more"
-	}
-	return "discard " + many + " without their effect?"
 }

@@ -95,12 +95,13 @@ handled then. Prints how many. Asks for confirmation; where there is no terminal
 				if err != nil {
 					return err
 				}
+				n := 0
 				if len(list) > 0 {
-					if err := confirm.confirm(cmd, discardQuestion(len(list), deadLetter, filter.limit)); err != nil {
+					if filter.limit, err = confirm.discard(cmd, len(list), deadLetter, filter.limit); err != nil {
 						return err
 					}
+					n, err = o.DiscardDeadLetters(ctx, filter.parked())
 				}
-				n, err := o.DiscardDeadLetters(ctx, filter.parked())
 				return flags.printChanged(cmd.OutOrStdout(), "discarded", n, deadLetter, err)
 			})
 		},

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 func (s *seeded) count(t *testing.T, where string) int {
@@ -137,6 +141,31 @@ func TestConfirmationTakesOnlyYes(t *testing.T) {
 		var out bytes.Buffer
 		if got := ask(strings.NewReader(answer), &out, "discard 2 dead letters?"); got != want || out.String() != "discard 2 dead letters? [y/N] " {
 			t.Errorf("%q: got %v, %q", answer, got, out.String())
+		}
+	}
+}
+
+// Not more is discarded than the question named: other things may fail while it waits for its answer.
+func TestDiscardsWhatTheQuestionNamed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		answer         string
+		n, limit, want int
+		question       string
+		declined       bool
+	}{
+		{answer: "y\n", n: 2, want: 2, question: "discard 2 dead letters without their effect? [y/N] "},
+		{answer: "y\n", n: 2, limit: 10, want: 2, question: "discard 2 dead letters without their effect? [y/N] "},
+		{answer: "y\n", n: operate.DefaultLimit, want: 0, question: fmt.Sprintf("discard %d dead letters or more without their effect? [y/N] ", operate.DefaultLimit)},
+		{answer: "n\n", n: 2, want: 2, question: "discard 2 dead letters without their effect? [y/N] nothing was changed\n", declined: true},
+	} {
+		var asked bytes.Buffer
+		cmd := &cobra.Command{}
+		cmd.SetIn(strings.NewReader(c.answer))
+		cmd.SetErr(&asked)
+		limit, err := new(confirmFlag).discard(cmd, c.n, deadLetter, c.limit)
+		if limit != c.want || asked.String() != c.question || (err != nil) != c.declined {
+			t.Errorf("%+v: got limit %d, %q, %v", c, limit, asked.String(), err)
 		}
 	}
 }

@@ -107,12 +107,13 @@ for confirmation; where there is no terminal, --yes is required.`,
 				if err != nil {
 					return err
 				}
+				n := 0
 				if len(list) > 0 {
-					if err := confirm.confirm(cmd, discardQuestion(len(list), waitingEvent, 0)); err != nil {
+					if filter.Limit, err = confirm.discard(cmd, len(list), waitingEvent, filter.Limit); err != nil {
 						return err
 					}
+					n, err = o.DiscardWaiting(ctx, filter)
 				}
-				n, err := o.DiscardWaiting(ctx, filter)
 				return flags.printChanged(cmd.OutOrStdout(), "discarded", n, waitingEvent, err)
 			})
 		},
