@@ -1,0 +1,125 @@
+package groupmember
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+)
+
+// Bits of a pull's flag. Bit 0, by which a pull stores the group's offset as well, is never set: brokers handle pulls and requests
+// that store an offset in parallel, so a pull could undo what a later request has stored, and a stop would have messages
+// handled again.
+const (
+	pullSuspends   = 1 << 1 // it is held while there is no message
+	pullSubscribes = 1 << 2 // it contains the subscription
+)
+
+const maxPull = 256 // messages that one request asks for; brokers return up to 32
+
+// emptyPause is the least time from one pull to the next while a broker answers at once that there is no message.
+const emptyPause = 50 * time.Millisecond
+
+// slaveHold is how long a slave holds a pull: the master may be back at any time.
+const slaveHold = time.Second
+
+// pull waits until the window has room, pulls once, and takes what comes. After an error, and after a slave was read, the offset is
+// stored before the master is pulled from: it may be a new one that has an older offset. It is so, too, after the group has stepped back:
+// what is handled then would be passed over after a crash.
+func (r *reader) pull(ctx context.Context) error {
+	offset, room, changed := r.window.next()
+	if room <= 0 {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	replica, hold := r.member.config.Network.Replica(r.queue.Broker, r.replica), pullHold
+	switch {
+	case replica != Master:
+		hold, r.behind = slaveHold, true
+	case r.behind || r.err() != nil:
+		if err := r.storeOffset(ctx, true); err != nil {
+			return err
+		}
+		r.behind = false
+	}
+	count := min(room, maxPull)
+	if r.suspect != nil && r.suspect.offset == offset {
+		count = 1 // so that the broker says where the next one begins
+	}
+	began := time.Now()
+	pulling, done := r.beginPull(ctx)
+	answer, err := r.call(pulling, hold+holdSlack+callTimeout, replica, r.request(remoting.PullMessage,
+		"queueOffset", strconv.FormatInt(offset, 10),
+		"maxMsgNums", strconv.Itoa(count),
+		"sysFlag", strconv.Itoa(pullSuspends|pullSubscribes),
+		"commitOffset", "0", // required, and not used
+		"suspendTimeoutMillis", strconv.FormatInt(hold.Milliseconds(), 10),
+		"subscription", "*", "expressionType", "TAG",
+		"subVersion", strconv.FormatInt(r.member.joined.UnixMilli(), 10),
+	))
+	done()
+	r.replica = Master
+	code := remoting.Success
+	var refused *remoting.ResponseError
+	if errors.As(err, &refused) {
+		code = refused.Code
+	} else if err != nil {
+		if ctx.Err() == nil && errors.Is(err, context.Canceled) {
+			return nil // by move
+		}
+		return fmt.Errorf("pull: %w", err)
+	}
+	switch code {
+	case remoting.Success, remoting.PullNotFound, remoting.PullRetryNow, remoting.PullOffsetMoved:
+	default:
+		return fmt.Errorf("pull: %w", err)
+	}
+	next, err := number(answer, "nextBeginOffset")
+	if err == nil && next < 0 {
+		err = fmt.Errorf("%w response: next offset is %d", remoting.ErrMalformed, next)
+	}
+	if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	if id, err := strconv.ParseInt(answer.Ext["suggestWhichBrokerId"], 10, 31); err == nil && id >= 0 && code == remoting.Success {
+		r.replica = int(id)
+	}
+	if replica != Master && code != remoting.Success {
+		if time.Since(began) < emptyPause {
+			background.Sleep(ctx, clock.System{}, emptyPause)
+		}
+		return nil // it may not have yet, or not have any more, what the master has
+	}
+	switch code {
+	case remoting.Success:
+		return r.take(offset, next, answer.Body, replica)
+	case remoting.PullOffsetMoved:
+		r.logMoved(offset, next, answer.Remark)
+		r.window.move(next)
+		r.behind = next < offset
+	default:
+		if next > offset {
+			r.logMoved(offset, next, answer.Remark)
+		}
+		r.window.add(offset, nil, next)
+		if code == remoting.PullNotFound && time.Since(began) < emptyPause {
+			background.Sleep(ctx, clock.System{}, emptyPause)
+		}
+	}
+	return nil
+}
+
+func (r *reader) logMoved(offset, next int64, remark string) {
+	if next != offset {
+		r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
+			"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", remark)
+	}
+}
