@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rocketflow/rocketflow/internal/background"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
@@ -60,15 +62,8 @@ func (r *reader) lock(ctx context.Context) error {
 
 // keepLock renews the lock until the queue is given up.
 func (r *reader) keepLock(ctx context.Context) {
-	tick := time.NewTicker(lockInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			r.retry(ctx, r.lock)
-		case <-ctx.Done():
-			return
-		}
+	for background.Sleep(ctx, clock.System{}, lockInterval) {
+		r.retry(ctx, r.lock)
 	}
 }
 
