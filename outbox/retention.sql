@@ -37,14 +37,14 @@ SELECT FROM gone
 -- name: ExpireDefaultEvents
 -- Acknowledged events of days without a partition. (The OFFSET has acks looked up row by row.)
 DELETE FROM {schema}.outbox_default o
-WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
+WHERE o.ctid >= $1::text::tid AND o.ctid < $2::text::tid AND o.recorded_at < pg_catalog.to_timestamp($3::bigint::float8 / 1000000::float8)
   AND EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
 
 -- name: ExpireDefaultAcks
 DELETE FROM {schema}.outbox_ack_default a
-WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
+WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < pg_catalog.to_timestamp($3::bigint::float8 / 1000000::float8)
   AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.id = a.id OFFSET 0)
 
 -- name: ExpireAudit
 DELETE FROM {schema}.audit
-WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND at < pg_catalog.to_timestamp($3::bigint / 1000000.0)
+WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND at < pg_catalog.to_timestamp($3::bigint::float8 / 1000000::float8)

@@ -136,23 +136,67 @@ func isName(word string) bool {
 	return word != "" && (word[0] == '_' || word[0] >= 'a' && word[0] <= 'z')
 }
 
-// operator checks that a literal beside a value that is no integer isn't one either: no operator takes such a pair as it
-// is, so that another role could make one.
+// operator checks the sides of an operator: no operator of pg_catalog takes an integer and another number as they are, so
+// that another role could make one that does.
 func (c *checker) operator() {
 	next := 1
 	if c.token(1) == "=" { // the second half of <= or >=
 		next = 2
 	}
-	before := c.token(-1)
-	if (before == "float8" || before == "numeric" || before == ")" && c.closed == "extract") && integer.MatchString(c.token(next)) && c.token(next+1) != "::" {
-		c.reject("%s after a value that is no integer: write its type", c.token(next))
-	}
-	if integer.MatchString(before) && parameter.MatchString(c.token(next)) && c.token(next+2) == "float8" {
-		c.reject("%s before a value that is no integer: write its type", before)
+	left, right := numberEnding(c.token(-1), c.token(-2), c.closed), c.numberAt(next)
+	if left != "" && right != "" && (left == "integer") != (right == "integer") {
+		c.reject("%s %s %s: an integer beside a number that is none: write the type of one of them", c.token(-1), c.token(0), c.token(next))
 	}
 }
 
-var integer = regexp.MustCompile(`^\d+$`)
+// numberEnding returns the kind of number that ends with a token, "integer" or another, or "" if it can't be seen.
+func numberEnding(last, before, closed string) string {
+	if last == ")" && closed == "extract" {
+		return "numeric"
+	}
+	if before == "::" {
+		return kindOfNumber(last)
+	}
+	return kindOfLiteral(last)
+}
+
+// numberAt returns the kind of number that begins at a distance.
+func (c *checker) numberAt(distance int) string {
+	kind := kindOfLiteral(c.token(distance))
+	if c.token(distance) == "extract" {
+		kind = "numeric"
+	}
+	for at := distance + 1; c.token(at) == "::"; at += 2 {
+		kind = kindOfNumber(c.token(at + 1))
+	}
+	return kind
+}
+
+func kindOfLiteral(token string) string {
+	switch {
+	case integer.MatchString(token):
+		return "integer"
+	case decimal.MatchString(token):
+		return "numeric"
+	}
+	return ""
+}
+
+// kindOfNumber returns the kind of number of a type, or "" if it is no number.
+func kindOfNumber(name string) string {
+	switch name {
+	case "bigint", "integer", "int", "smallint":
+		return "integer"
+	case "float8", "numeric":
+		return name
+	}
+	return ""
+}
+
+var (
+	integer = regexp.MustCompile(`^\d+$`)
+	decimal = regexp.MustCompile(`^\d*\.\d+$|^\d+\.$`)
+)
 
 // notFunctions stand before a parenthesis and are no functions.
 var notFunctions = strings.Fields(`all and any array as by cast check coalesce conflict exists extract filter from greatest
