@@ -594,6 +594,12 @@ func TestOneDatabaseAway(t *testing.T) {
 	defer shop.Exec(t, "ALTER SCHEMA "+shop.Schema+"_away RENAME TO "+shop.Schema)
 	s.want("dead", "order can't be read", "mailbox … is full")
 	s.want("consumers", "order can't be read", "order.changed of orders")
+	_, letters, _ := s.get("dead?service=payment")
+	event := regexp.MustCompile(`event=([0-9a-f-]{36})`).FindStringSubmatch(letters)
+	if event == nil {
+		t.Fatalf("no letter of the other service: %s", letters)
+	}
+	s.want("why?id="+event[1], "Not read: schema "+shop.Schema, "In payment")
 }
 
 // Pages are answered only between Start and Stop, and a Console can start again.

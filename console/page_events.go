@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -86,7 +85,8 @@ func (q *request) whyPage() error {
 		Recorded []recorded
 		Resend   string      // the service that can send it again
 		Sagas    []sagaOfKey // of the key
-	}{Explanation: x}
+		Away     []operate.UnreadSchema
+	}{Explanation: x, Away: x.Unread[len(q.config.Unread):]} // all pages tell the others
 	event, err := uuid.Parse(id)
 	switch {
 	case x.Kind == operate.ExplainsEvent && err == nil:
@@ -95,9 +95,7 @@ func (q *request) whyPage() error {
 			return err
 		}
 	case x.Kind == operate.ExplainsKey:
-		if view.Sagas, err = q.sagasOfKey(id); err != nil {
-			return err
-		}
+		view.Sagas = q.sagasOfKey(id)
 	}
 	status := http.StatusOK
 	if x.Kind == operate.ExplainsNothing {
@@ -107,19 +105,17 @@ func (q *request) whyPage() error {
 	return nil
 }
 
-// recorded reads what the schemas have about an event.
+// recorded reads what the schemas have about an event. Those that can't be read are among the explanation's.
 func (q *request) recorded(id uuid.UUID) (list []recorded, resend string, err error) {
-	for _, s := range q.config.Services {
-		status, err := read(q.r.Context(), &q.reads, key("event", s.Name, id), func(ctx context.Context) (*operate.EventStatus, error) {
-			status, err := s.Operator.EventStatus(ctx, id)
-			if errors.Is(err, operate.ErrUnknownEvent) {
-				return nil, nil
-			}
-			return status, err
-		})
-		if err != nil {
-			return nil, "", err
+	found, _ := ofServices(q, key("event", id), func(ctx context.Context, o *operate.Operator) (*operate.EventStatus, error) {
+		status, err := o.EventStatus(ctx, id)
+		if errors.Is(err, operate.ErrUnknownEvent) {
+			return nil, nil
 		}
+		return status, err
+	})
+	for _, s := range q.config.Services {
+		status := found[s.Name]
 		if status == nil {
 			continue
 		}
@@ -166,15 +162,15 @@ func (q *request) content(c Content) (*body, error) {
 // sagaOfKey is a saga with a key.
 type sagaOfKey struct{ Service, Name, Key, State string }
 
-func (q *request) sagasOfKey(id string) (list []sagaOfKey, err error) {
+// sagasOfKey reads the sagas with a key. Services that can't be read are among the explanation's unread schemas.
+func (q *request) sagasOfKey(id string) (list []sagaOfKey) {
+	found, _ := ofServices(q, key("sagas", id), func(ctx context.Context, o *operate.Operator) ([]operate.Saga, error) {
+		return o.Sagas(ctx, operate.SagaFilter{Key: id})
+	})
 	for _, s := range q.config.Services {
-		sagas, err := q.sagas(&s, operate.SagaFilter{Key: id})
-		if err != nil {
-			return nil, fmt.Errorf("service %s: %w", s.Name, err)
-		}
-		for _, v := range sagas {
+		for _, v := range found[s.Name] {
 			list = append(list, sagaOfKey{s.Name, v.Name, v.Key, v.State})
 		}
 	}
-	return list, nil
+	return list
 }

@@ -130,11 +130,22 @@ func (x *Explanation) conclude(list []Verdict) {
 	if x.Verdict.State == VerdictDone && done > 1 {
 		x.Verdict.What += fmt.Sprintf(", and %d more are done", done-1)
 	}
+	if x.Verdict.State == VerdictDone {
+		x.Verdict.What += x.butUnread()
+	}
 	slices.SortStableFunc(x.Timeline, func(a, b Entry) int { return a.place().Compare(b.place()) })
 	if n := len(x.Timeline) - maxTimeline; n > 0 {
 		x.Omitted += n
 		x.Timeline = x.Timeline[n:]
 	}
+}
+
+// butUnread is said beside what is true only of the schemas that were read.
+func (x *Explanation) butUnread() string {
+	if len(x.Unread) == 0 {
+		return ""
+	}
+	return "; " + countOf(len(x.Unread), "schema") + " could not be read"
 }
 
 // Bounds of an Explanation.

@@ -39,7 +39,7 @@ type System struct {
 
 // UnreadSchema is a schema with rocketflow's tables that can't be read.
 type UnreadSchema struct {
-	Schema string `json:"schema"`
+	Schema string `json:"schema"` // "*": all schemas of a database, which Reason names
 	Reason string `json:"reason"`
 }
 
@@ -100,12 +100,23 @@ type member struct {
 
 // members reads to which services the schemas belong.
 func (y *System) members(ctx context.Context) ([]member, error) {
+	return y.eachMember(ctx, func(_ *Operator, err error) error { return err })
+}
+
+// eachMember reads to which services the schemas belong. It calls unread for one that can't be read, and returns the error of unread,
+// if any.
+func (y *System) eachMember(ctx context.Context, unread func(*Operator, error) error) ([]member, error) {
 	var list []member
 	seen := map[[2]string]bool{} // the same schema may have been named twice, also through two addresses of the database
 	for _, o := range y.config.Operators {
-		id, owner, err := installation.Read(ctx, o.config.Pool, o.config.Schema)
+		one, cancel := context.WithTimeout(ctx, memberTimeout)
+		id, owner, err := installation.Read(one, o.config.Pool, o.config.Schema)
+		cancel()
 		if err != nil {
-			return nil, err
+			if err := unread(o, err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if key := [2]string{id, o.config.Schema}; !seen[key] {
 			seen[key] = true

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,32 +22,31 @@ import (
 //go:embed why.sql
 var whySQL string
 
-// brokerTimeout bounds each question to the broker.
-const brokerTimeout = 5 * time.Second
+const (
+	brokerTimeout = 5 * time.Second // of each question to the broker
+	memberTimeout = 5 * time.Second // of the first question to each schema
+)
 
 // Why explains what happened to an event, or to everything with a key, what it waits for, and what to do. id is the id of an event;
 // the id of a message, as RocketMQ's tools show it; or a subject, the key of a saga or the key of a timeout. The explanation of an id
 // that is unknown has the kind ExplainsNothing and says where Why looked.
 //
 // It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set,
-// by its index of keys.
+// by its index of keys. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is returned only if
+// none can be read.
 func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if id == "" {
 		return nil, valid.Field("operate.System.Why.id", "missing")
 	}
-	members, err := y.members(ctx)
+	w := &inquiry{System: y, x: &Explanation{ID: id, Unread: slices.Clone(y.config.Unread)}, paused: map[string][]Pause{}}
+	err := w.look(ctx)
+	if err == nil {
+		err = w.answer(ctx, id)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("explain: %w", err)
-	}
-	x := &Explanation{ID: id, Unread: y.config.Unread}
-	if x.Now, err = members[0].Now(ctx); err != nil {
-		return nil, err
-	}
-	w := &inquiry{System: y, members: members, x: x, paused: map[string][]Pause{}}
-	if err := w.answer(ctx, id); err != nil {
 		return nil, printable.Errorf("explain %s: %w", id, err)
 	}
-	return x, nil
+	return w.x, nil
 }
 
 // inquiry is one call of Why.
@@ -59,9 +59,6 @@ type inquiry struct {
 }
 
 func (w *inquiry) answer(ctx context.Context, id string) error {
-	if err := w.look(ctx); err != nil {
-		return err
-	}
 	event, err := uuid.Parse(id) // also in the form of a message id: the unique key of a message is the event's id
 	if err == nil {
 		if found, err := w.event(ctx, event); err != nil || found {
@@ -85,28 +82,67 @@ func isOffsetID(id string) bool {
 	return (len(id) == 32 || len(id) == 56) && !strings.ContainsFunc(id, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) })
 }
 
-// look notes which schemas are read and how far back they go.
+// look notes which schemas are read and how far back they go, and which can't be read.
 func (w *inquiry) look(ctx context.Context) error {
-	for _, m := range w.members {
-		p := Place{Service: m.service, Schema: m.config.Schema}
-		err := m.read(ctx, func(s snapshot) error {
-			var oldest *uuid.UUID
-			var recorded *time.Time
-			var inbox, position float64
-			err := s.tx.QueryRow(ctx, s.sql.Get("Horizon")).Scan(&oldest, &recorded, &inbox, &position)
-			p.OldestEvent = orZero(recorded)
-			if err == nil {
-				w.paused[m.config.Schema], err = s.pauses(ctx, "", 0)
-			}
-			p.InboxRetention, p.PositionRetention = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("schema %s: %w", m.config.Schema, err)
+	var last error
+	members, err := w.eachMember(ctx, func(o *Operator, err error) error {
+		last = err
+		w.x.Unread = append(w.x.Unread, UnreadSchema{o.config.Schema, err.Error()})
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		p, err := w.lookInto(ctx, &m)
+		switch {
+		case err == nil:
+			w.members, w.x.Looked = append(w.members, m), append(w.x.Looked, p)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
+			last = err
+			w.x.Unread = append(w.x.Unread, UnreadSchema{m.config.Schema, err.Error()})
 		}
-		w.x.Looked = append(w.x.Looked, p)
+	}
+	if len(w.members) == 0 {
+		return last
 	}
 	return nil
+}
+
+// lookInto notes how far back a schema goes, and which of its consumers are paused.
+func (w *inquiry) lookInto(ctx context.Context, m *member) (Place, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
+	defer cancel()
+	p := Place{Service: m.service, Schema: m.config.Schema}
+	err := m.read(ctx, func(s snapshot) error {
+		var oldest *uuid.UUID
+		var recorded *time.Time
+		var inbox, position float64
+		var now time.Time
+		if err := s.tx.QueryRow(ctx, s.sql.Get("Now")).Scan(&now); err != nil {
+			return err
+		}
+		if err := s.tx.QueryRow(ctx, s.sql.Get("Horizon")).Scan(&oldest, &recorded, &inbox, &position); err != nil {
+			return err
+		}
+		pauses, err := s.pauses(ctx, "", 0)
+		if err != nil {
+			return err
+		}
+		if w.x.Now.IsZero() {
+			w.x.Now = now
+		}
+		w.paused[m.config.Schema] = pauses
+		p.OldestEvent = orZero(recorded)
+		p.InboxRetention, p.PositionRetention = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
+		return nil
+	})
+	if err != nil {
+		return p, fmt.Errorf("schema %s: %w", m.config.Schema, err)
+	}
+	return p, nil
 }
 
 // message finds the event of a message by the id that the broker gave the message.
@@ -157,9 +193,7 @@ func (w *inquiry) unknown(id string, event uuid.UUID) {
 			v.Because = fmt.Sprintf("the id was made %s ago, when the outboxes that were read kept events: its transaction was rolled back or is still open, or the publisher's schema was not read", sinceText(made, x.Now))
 		}
 	}
-	if len(x.Unread) > 0 {
-		v.Because += "; " + countOf(len(x.Unread), "schema") + " could not be read"
-	}
+	v.Because += x.butUnread()
 	x.conclude([]Verdict{v})
 }
 

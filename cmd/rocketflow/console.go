@@ -58,6 +58,7 @@ rocketflow resend. Ctrl-C ends it.`,
 		},
 	}
 	f.systemFlags.add(cmd)
+	f.partial = true
 	_ = cmd.Flags().MarkHidden("json") // there is nothing to print
 	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8095", "address to listen on; port 0 chooses one")
 	cmd.Flags().BoolVar(&f.anyone, "insecure-listen", false, "allow --listen on other addresses than loopback: anybody who reaches it sees everything")

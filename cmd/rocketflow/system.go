@@ -18,6 +18,7 @@ import (
 type systemFlags struct {
 	databases, schemas []string
 	json               bool
+	partial            bool // one of several databases that can't be read is named, and the others are read
 	broker             brokerFlags
 }
 
@@ -76,15 +77,17 @@ func (f *systemFlags) withParts(ctx context.Context, fn func(context.Context, sy
 		}
 	}()
 	for _, url := range urls {
-		pool, err := (&databaseFlags{url: url, schema: "any"}).open(ctx)
-		if err != nil {
+		pool, found, unread, err := f.discover(ctx, url)
+		var wrong *usageError
+		switch {
+		case err == nil:
+		case f.partial && len(urls) > 1 && ctx.Err() == nil && !errors.As(err, &wrong):
+			config.Unread = append(config.Unread, operate.UnreadSchema{Schema: "*", Reason: err.Error()})
+			continue
+		default:
 			return err
 		}
 		pools = append(pools, pool)
-		found, unread, err := operate.Discover(ctx, pool, f.schemas...)
-		if err != nil {
-			return err
-		}
 		if len(f.schemas) > 0 && len(urls) > 1 { // a schema may be in one of the databases
 			unread = nil
 		}
@@ -104,6 +107,20 @@ func (f *systemFlags) withParts(ctx context.Context, fn func(context.Context, sy
 		return errors.New("no schema has rocketflow's tables: create them with `rocketflow migrate up`, or set --database to another database")
 	}
 	return fn(ctx, systemParts{config, pools, problem})
+}
+
+// discover connects to a database and looks for rocketflow's schemas in it. The caller closes the pool unless there is an error.
+func (f *systemFlags) discover(ctx context.Context, url string) (*pgxpool.Pool, []*operate.Operator, []operate.UnreadSchema, error) {
+	pool, err := (&databaseFlags{url: url, schema: "any"}).open(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	found, unread, err := operate.Discover(ctx, pool, f.schemas...)
+	if err != nil {
+		pool.Close()
+		return nil, nil, nil, err
+	}
+	return pool, found, unread, nil
 }
 
 // brokerNote says why the broker wasn't asked, for a report that would have asked it; "" if it was or need not have been.

@@ -30,7 +30,7 @@ that helps. ID is an event's id; a subject, such as an order's number; a saga's 
 RocketMQ's tools show it.
 By default all schemas of the database with rocketflow's tables are read. What only the broker knows, such as that a
 message is still unread in a queue, it is asked for if --namesrv or ROCKETMQ_NAMESRV is set. Credentials and TLS are
-those of rocketflow resend.
+those of rocketflow resend. A schema, or one of several databases, that can't be read is named at the end.
 It reads by indexes and changes nothing.`,
 		Example: `  rocketflow why 4711
   rocketflow why 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --namesrv 127.0.0.1:9876
@@ -57,6 +57,7 @@ It reads by indexes and changes nothing.`,
 		},
 	}
 	f.add(cmd)
+	f.partial = true
 	cmd.Flags().IntVar(&f.lines, "lines", 15, "at most this many lines of the time line, the newest")
 	return cmd
 }

@@ -94,10 +94,10 @@ func (f *flow) client() *rocketmq.Client {
 	return client
 }
 
-// system reads both schemas, and asks a broker unless it is nil.
-func (f *flow) system(client *rocketmq.Client) *operate.System {
+// system reads both schemas and others, and asks a broker unless it is nil.
+func (f *flow) system(client *rocketmq.Client, others ...*operate.Operator) *operate.System {
 	f.t.Helper()
-	var config operate.SystemConfig
+	config := operate.SystemConfig{Operators: others}
 	if client != nil {
 		config.Broker = client
 	}
@@ -343,6 +343,43 @@ func TestWhyOfAnUnknownID(t *testing.T) {
 	code, out, _ := f.line("why no-such-order")
 	if code != exitOK || !strings.Contains(out, "looked in") || !strings.Contains(out, f.shop.Schema) {
 		t.Errorf("%d\n%s", code, out)
+	}
+}
+
+// What can be read is explained, and what can't be is named: a schema that lost its tables, and a database that doesn't answer.
+func TestWhyGoesOnWithoutWhatCanNotBeRead(t *testing.T) {
+	t.Parallel()
+	f := newFlow(t, nil)
+	id := f.publish("order.placed", "4711")
+	f.Settle()
+	away := "postgres://nobody@127.0.0.1:1/gone?connect_timeout=2"
+	code, out, stderr := f.line("why 4711 --database " + away)
+	if code != exitOK || !strings.Contains(out, "order.placed") || !strings.Contains(out, "not read: schema *: ") || !strings.Contains(out, "127.0.0.1:1") ||
+		!strings.Contains(out, "1 schema could not be read") {
+		t.Errorf("%d\n%s%s", code, out, stderr)
+	}
+	if code, _, stderr := runLine("why 4711 --database " + away + " --database " + away); code == exitOK || !strings.Contains(stderr, "127.0.0.1:1") {
+		t.Errorf("no database can be read: %d\n%s", code, stderr)
+	}
+	if code, _, stderr := f.line("reconcile --database " + away); code == exitOK || !strings.Contains(stderr, "127.0.0.1:1") {
+		t.Errorf("a reconciliation needs all: %d\n%s", code, stderr)
+	}
+
+	// One that could be read when the program began.
+	gone, err := operate.New(operate.Config{Pool: f.shop.Pool, Schema: "never_there"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := f.system(nil, gone).Why(t.Context(), id.String())
+	if err != nil || len(x.Unread) != 1 || x.Unread[0].Schema != "never_there" || len(x.Looked) != 2 || x.Kind != operate.ExplainsEvent {
+		t.Errorf("%v: %+v", err, x)
+	}
+	y, err := operate.NewSystem(operate.SystemConfig{Operators: []*operate.Operator{gone}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := y.Why(t.Context(), id.String()); err == nil || !strings.Contains(err.Error(), "never_there") {
+		t.Errorf("no schema can be read: %v", err)
 	}
 }
 
