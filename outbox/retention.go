@@ -26,12 +26,13 @@ const (
 )
 
 // retainer makes partitions ahead, drops those past retention in which no event is owed, and deletes old rows of default
-// partitions, idle streams and old entries of the audit, all by Postgres' clock. Every process does so: whether a partition may be dropped is looked up
-// in the transaction that drops it.
+// partitions, idle streams and old entries of the audit, all by Postgres' clock. Every process does so: whether a partition may be
+// dropped is looked up in the transaction that drops it.
 type retainer struct {
-	outbox   *Outbox
-	failures failureStreak
-	group    background.Group
+	outbox     *Outbox
+	failures   failureStreak
+	unfinished bool // this process began to expire rows, and failed
+	group      background.Group
 }
 
 // startRetention fails if Postgres' time can't be read: ids of events must not get the time of a wrong clock.
@@ -56,7 +57,7 @@ func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
 	begin := o.config.Clock.Now()
 	now, err := o.postgresTime(ctx)
 	if err == nil {
-		err = o.retain(ctx, now)
+		err = r.pass(ctx, now)
 	}
 	switch {
 	case err == nil:
@@ -117,12 +118,14 @@ func (o *Outbox) makePartitions(ctx context.Context, now time.Time) (made []stri
 	return made, err
 }
 
-func (o *Outbox) retain(ctx context.Context, now time.Time) error {
+// pass makes and drops partitions, and expires rows.
+func (r *retainer) pass(ctx context.Context, now time.Time) error {
+	o := r.outbox
 	info := RetainedInfo{}
 	var dropped, expired error
 	info.Made, info.Err = o.makePartitions(ctx, now)
 	info.Dropped, dropped = o.dropPartitions(ctx, now)
-	info.Expired, expired = o.expire(ctx, now)
+	info.Expired, expired = r.expire(ctx, now)
 	info.Err = errors.Join(info.Err, dropped, expired)
 	if len(info.Made) > 0 || len(info.Dropped) > 0 || info.Expired > 0 || info.Err != nil {
 		o.listener.Retained(info)
@@ -175,7 +178,7 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 	return dropped, errors.Join(errs...)
 }
 
-// isPastRetention reports whether a day is isPastRetention retention.
+// isPastRetention reports whether the retention of all events of a day is over.
 func (o *Outbox) isPastRetention(day partition.Day, now time.Time) bool {
 	return day.Start.AddDate(0, 0, 1).Before(now.Add(-o.config.Retention))
 }
@@ -208,9 +211,15 @@ func (o *Outbox) quoted(table string) string {
 }
 
 // expire deletes, in small transactions, old rows of default partitions, then idle streams, which stay while an event of
-// theirs does, and old entries of the audit and of discarded events.
-func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err error) {
-	tag, err := o.db().Exec(ctx, o.queries.Get("BeginRetention"), (retentionInterval * 9 / 10).Seconds())
+// theirs does, and old entries of the audit and of discarded events. One process of the service does it each hour; where it fails,
+// the same process tries again.
+func (r *retainer) expire(ctx context.Context, now time.Time) (rows int64, err error) {
+	o := r.outbox
+	interval := retentionInterval * 9 / 10
+	if r.unfinished {
+		interval = 0
+	}
+	tag, err := o.db().Exec(ctx, o.queries.Get("BeginRetention"), interval.Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("begin retention: %w", err)
 	}
@@ -235,5 +244,7 @@ func (o *Outbox) expire(ctx context.Context, now time.Time) (rows int64, err err
 		errs = append(errs, err)
 	}
 	tag, err = o.db().Exec(ctx, o.queries.Get("ExpireDiscarded"), now.Add(-o.config.Retention))
-	return rows + tag.RowsAffected(), errors.Join(append(errs, err)...)
+	err = errors.Join(append(errs, err)...)
+	r.unfinished = err != nil
+	return rows + tag.RowsAffected(), err
 }

@@ -37,7 +37,7 @@ func TestAcknowledgedDaysAreDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	if err := o.retain(ctx, now); err != nil {
+	if err := (&retainer{outbox: o}).pass(ctx, now); err != nil {
 		t.Fatal(err)
 	}
 	insert := func(day int, acked bool) {
@@ -61,7 +61,7 @@ func TestAcknowledgedDaysAreDropped(t *testing.T) {
 	insert(1, false) // owed
 	insert(2, true)
 
-	if err := o.retain(ctx, now.AddDate(0, 0, 20)); err != nil {
+	if err := (&retainer{outbox: o}).pass(ctx, now.AddDate(0, 0, 20)); err != nil {
 		t.Fatal(err)
 	}
 	left := func(table string) (n int) {
@@ -119,7 +119,7 @@ func (x *expiry) exec(sql string, args ...any) {
 func (x *expiry) at(now time.Time) int64 {
 	x.t.Helper()
 	x.exec("UPDATE outbox_retention SET begun_at = '-infinity'")
-	rows, err := x.expire(x.t.Context(), now)
+	rows, err := (&retainer{outbox: x.Outbox}).expire(x.t.Context(), now)
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestIdleStreamsExpire(t *testing.T) {
 	if err := publisher.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if rows, err := x.expire(ctx, now); err != nil || rows != 0 {
+	if rows, err := (&retainer{outbox: x.Outbox}).expire(ctx, now); err != nil || rows != 0 {
 		t.Errorf("%d more expired within the hour (%v)", rows, err)
 	}
 	x.at(now)
@@ -379,5 +379,31 @@ func TestAuditExpires(t *testing.T) {
 	var field *rocketflow.FieldError
 	if _, err := New(Config{Pool: x.pool, Broker: noBroker{}, Source: "s", AuditRetention: time.Hour}); !errors.As(err, &field) {
 		t.Errorf("a retention of an hour: %v", err)
+	}
+}
+
+// A process that could not expire all tries again, though the hour in which one process does it isn't over; others don't.
+func TestExpiryIsRepeatedAfterAFailure(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx, now := t.Context(), time.Now()
+	x.exec(`INSERT INTO audit (operation, at, actor, role, action, denied, reason, filter, changed, ids, after)
+		VALUES (gen_random_uuid(), now() - interval '366 days', 'maria', 'r', 'pause', false, '', '{}', 1, '{}', '{}')`)
+	one, other := &retainer{outbox: x.Outbox}, &retainer{outbox: x.Outbox}
+	x.exec("ALTER TABLE stream RENAME TO away")
+	if _, err := one.expire(ctx, now); err == nil {
+		t.Fatal("rows of a table that is away expired")
+	}
+	x.exec(`INSERT INTO outbox_discarded (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, body, reason, discarded_at)
+		VALUES (gen_random_uuid(), 's', 't', 'y', '', 0, 0, now(), '', '', '', now() - interval '1 year')`)
+	x.exec("ALTER TABLE away RENAME TO stream")
+	if rows, err := other.expire(ctx, now); err != nil || rows != 0 {
+		t.Errorf("another process expired %d rows: %v", rows, err)
+	}
+	if rows, err := one.expire(ctx, now); err != nil || rows != 1 {
+		t.Errorf("%d rows expired, want the one that is left: %v", rows, err)
+	}
+	if rows, err := one.expire(ctx, now); err != nil || rows != 0 || one.unfinished {
+		t.Errorf("it was repeated once more: %d, %v", rows, err)
 	}
 }
