@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
@@ -237,18 +238,18 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 func TestGrants(t *testing.T) {
 	testbroker.NeedsReal(t)
 	topic := "Topic:orders*"
-	grants := []devstack.Grant{{Resource: "Group:app*", Actions: []string{"Sub"}}}
+	grants := []rocketmqtest.Grant{{Resource: "Group:app*", Actions: []string{"Sub"}}}
 	if testbroker.Is4() { // no prefixes
 		topic, grants = "Topic:orders", nil
 		for _, group := range []string{"app-1", "app-2", "app-2-at", "app-3", "app-4"} {
-			grants = append(grants, devstack.Grant{Resource: "Group:" + group, Actions: []string{"Sub"}})
+			grants = append(grants, rocketmqtest.Grant{Resource: "Group:" + group, Actions: []string{"Sub"}})
 		}
 	}
 	mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
-		Admin: devstack.User{Name: "admin-user", Secret: "admin-secret"},
-		Users: []devstack.User{
-			{Name: "app-user", Secret: "app-secret", Grants: append(grants, devstack.Grant{Resource: topic, Actions: []string{"Pub", "Sub"}})},
-			{Name: "writer-user", Secret: "writer-secret", Grants: append(grants, devstack.Grant{Resource: topic, Actions: []string{"Pub"}})},
+		Admin: rocketmqtest.User{Name: "admin-user", Secret: "admin-secret"},
+		Users: []rocketmqtest.User{
+			{Name: "app-user", Secret: "app-secret", Grants: append(grants, rocketmqtest.Grant{Resource: topic, Actions: []string{"Pub", "Sub"}})},
+			{Name: "writer-user", Secret: "writer-secret", Grants: append(grants, rocketmqtest.Grant{Resource: topic, Actions: []string{"Pub"}})},
 		},
 	}})
 	ctx := deadline(t, 3*time.Minute)

@@ -20,12 +20,15 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
+// imitated are the versions that this broker behaves as.
+var imitated = map[string]rocketmqtest.Version{"4.9.7": rocketmqtest.RocketMQ49, "5.3.3": rocketmqtest.RocketMQ53, "5.5.0": rocketmqtest.RocketMQ55}
+
 // TestSameResponsesAsRocketMQ sends the same raw requests to this broker and to a real one with the settings of internal/devstack,
 // and compares the responses.
 func TestSameResponsesAsRocketMQ(t *testing.T) {
 	t.Parallel()
 	address := testbroker.NeedsReal(t)
-	version, ok := map[string]rocketmqtest.Version{"4.9.7": rocketmqtest.RocketMQ49, "5.3.3": rocketmqtest.RocketMQ53, "5.5.0": rocketmqtest.RocketMQ55}[testbroker.Version()]
+	version, ok := imitated[testbroker.Version()]
 	if !ok {
 		t.Skipf("the embedded broker doesn't behave as %s", testbroker.Version())
 	}

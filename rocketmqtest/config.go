@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/clock"
@@ -73,9 +74,15 @@ type Config struct {
 	// __CANCEL_SCHEDULED_MSG instead of RocketMQ's timer properties.
 	DMS bool
 
-	// Credentials maps the access key of each user to its secret. Requests to the broker or the proxy that no user has signed are refused.
+	// Credentials maps the access key of each administrator, who may do anything, to its secret. With an administrator or one of Users,
+	// requests to the broker or the proxy that nobody of them has signed are refused.
 	// Defaults to no authentication.
 	Credentials map[string]string
+
+	// Users are users who may do what they have grants for: with it, tests show that a service needs no more than it was given. Refusals
+	// are those of ACL 2.0, with RocketMQ49 those of ACL 1.0.
+	// Defaults to no users besides those of Credentials.
+	Users []User
 
 	// TLS makes the name server and the broker take TLS connections only, as a real one with tls.server.mode=enforcing does. It
 	// needs a certificate: see Certificates or GetCertificate of [tls.Config]. With ClientCAs and ClientAuth clients need one, too.
@@ -213,6 +220,17 @@ func (c Config) validate() error {
 	}
 	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
 		return field("TLS", "has no certificate: set Certificates, GetCertificate or GetConfigForClient")
+	}
+	for i, u := range c.Users {
+		_, twice := c.Credentials[u.Name]
+		if twice = twice || slices.ContainsFunc(c.Users[:i], func(other User) bool { return other.Name == u.Name }); twice || u.Name == "" {
+			return field("Users", "name %q: want one that no other user has", u.Name)
+		}
+		for _, g := range u.Grants {
+			if problem := g.problem(c.Version); problem != "" {
+				return field("Users", "user %s: %s", u.Name, problem)
+			}
+		}
 	}
 	switch {
 	case c.Version < RocketMQ53 || c.Version > RocketMQ55:

@@ -46,7 +46,7 @@
 //   - Recall (370) is always enabled.
 //   - FastForward affects stored messages: timers, delays, the age of half messages. Connections, heartbeats, long polls and
 //     locks follow real time, as the clients do that hold them. The born timestamp of what clients send is translated.
-//   - There are no permissions: a user with valid credentials may do anything.
+//   - Grants of [Config].Users only allow: there is no Deny, no condition on addresses, and no request to change them.
 //   - The proxy of [Config].Proxy is stateless beside the broker, so a restart of the broker removes the members of groups that came
 //     through it, too; and it responds to every request in order.
 //   - With [Config].TLS it takes TLS connections only, without it none. A real one takes both by default, with a certificate of its

@@ -103,7 +103,7 @@ func (s *Server) handle(r *request) *remoting.Command {
 	if s.closed || r.from.generation != e.generation || s.stopped && e == s.broker { // its endpoint was stopped or restarted since
 		return nil
 	}
-	if refusal := s.authenticate(r); refusal != nil {
+	if refusal := s.access(r); refusal != nil {
 		return refusal
 	}
 	defer s.changed()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
@@ -15,8 +16,8 @@ func TestBrokerRequiresCredentials(t *testing.T) {
 	testbroker.NeedsReal(t)
 	ctx := deadline(t, 4*time.Minute)
 	rocketmq, err := devstack.StartRocketMQ(ctx, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
-		Admin: devstack.User{Name: "admin", Secret: "admin-secret"},
-		Users: []devstack.User{{Name: "app", Secret: "app-secret", Grants: []devstack.Grant{
+		Admin: rocketmqtest.User{Name: "admin", Secret: "admin-secret"},
+		Users: []rocketmqtest.User{{Name: "app", Secret: "app-secret", Grants: []rocketmqtest.Grant{
 			{Resource: "Topic:orders*", Actions: []string{"Pub", "Sub"}},
 			{Resource: "Group:*", Actions: []string{"Sub"}},
 		}}},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
@@ -20,7 +21,7 @@ func TestDataIsPrivateToItsOwner(t *testing.T) {
 	config := devstack.Config{Postgres: devstack.PostgresConfig{NoFsync: true}, Embedded: &devstack.EmbeddedConfig{}}
 	if testbroker.Real() {
 		config.Embedded = nil
-		config.RocketMQ.Auth = &devstack.AuthConfig{Admin: devstack.User{Name: "admin", Secret: "secret"}}
+		config.RocketMQ.Auth = &devstack.AuthConfig{Admin: rocketmqtest.User{Name: "admin", Secret: "secret"}}
 	}
 	for what, dir := range map[string]string{"temporary": "", "given": reachable(t)} {
 		t.Run(what, func(t *testing.T) {

@@ -10,26 +10,15 @@ import (
 	"strings"
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 )
 
 // AuthConfig makes a broker require credentials. The name server never does.
 type AuthConfig struct {
 	// Admin is a user who may do anything.
-	Admin User
+	Admin rocketmqtest.User
 	// Users are created at the first start of the broker.
-	Users []User
-}
-
-// User is a user of a broker, with what it may do.
-type User struct {
-	Name, Secret string
-	Grants       []Grant
-}
-
-// Grant allows a user some actions on a resource.
-type Grant struct {
-	Resource string   `json:"resource"` // such as "Topic:orders*" or "Group:*"
-	Actions  []string `json:"actions"`  // such as "Pub", "Sub"
+	Users []rocketmqtest.User
 }
 
 // properties returns the broker settings that enable authentication and authorisation.
@@ -71,12 +60,13 @@ func (a *AuthConfig) createUsers(ctx context.Context, broker string, config *tls
 			continue
 		}
 		type entry struct {
-			Grant
-			Decision string `json:"decision"`
+			Resource string   `json:"resource"`
+			Actions  []string `json:"actions"`
+			Decision string   `json:"decision"`
 		}
 		var entries []entry
 		for _, g := range u.Grants {
-			entries = append(entries, entry{g, "Allow"})
+			entries = append(entries, entry{g.Resource, g.Actions, "Allow"})
 		}
 		subject := "User:" + u.Name
 		if _, err := conn.Call(ctx, &remoting.Command{
@@ -102,7 +92,7 @@ func (a *AuthConfig) writeACL1(dir string) error {
 		Topics       []string `json:"topicPerms,omitempty"`
 		Groups       []string `json:"groupPerms,omitempty"`
 	}
-	for _, u := range append([]User{a.Admin}, a.Users...) {
+	for _, u := range append([]rocketmqtest.User{a.Admin}, a.Users...) {
 		if len(u.Name) <= 6 || len(u.Secret) <= 6 { // else the broker dies with a ClassCastException
 			return fmt.Errorf("user %s: ACL 1.0 wants names and secrets of more than 6 characters", u.Name)
 		}

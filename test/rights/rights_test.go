@@ -1,4 +1,4 @@
-// Package rights tests, on a real RocketMQ that requires credentials, that services work with exactly the rights that docs/security.md
+// Package rights tests, on brokers that require credentials, that services work with exactly the rights that docs/security.md
 // lists, and that what a right is missing for is refused at once with an error that names it. It contains only tests.
 package rights
 
@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -35,15 +36,15 @@ const (
 // roles returns the users of docs/security.md, with names that end with suffix: a service that publishes events on a topic, one that
 // handles them, and one that does both and has timeouts. With operator there is one that creates topics: in RocketMQ 4 it has to be an
 // administrator.
-func roles(suffix string, operator bool) []devstack.User {
-	user := func(name string, grants ...devstack.Grant) devstack.User {
-		return devstack.User{Name: name + suffix, Secret: name + "-secret", Grants: grants}
+func roles(suffix string, operator bool) []rocketmqtest.User {
+	user := func(name string, grants ...rocketmqtest.Grant) rocketmqtest.User {
+		return rocketmqtest.User{Name: name + suffix, Secret: name + "-secret", Grants: grants}
 	}
-	on := func(resource string, actions ...string) devstack.Grant {
-		return devstack.Grant{Resource: resource, Actions: actions}
+	on := func(resource string, actions ...string) rocketmqtest.Grant {
+		return rocketmqtest.Grant{Resource: resource, Actions: actions}
 	}
 	orders := "Topic:orders" + suffix
-	users := []devstack.User{
+	users := []rocketmqtest.User{
 		user("publisher",
 			on(orders, publish),
 			on("Topic:"+rocketflow.MissingEventsTopic, subscribe), on("Group:publisher"+suffix+"_resend", subscribe),
@@ -59,25 +60,49 @@ func roles(suffix string, operator bool) []devstack.User {
 	return users
 }
 
+// TestLeastPrivilege runs on a real RocketMQ, or on the embedded broker with either version of access control.
 func TestLeastPrivilege(t *testing.T) {
-	testbroker.NeedsReal(t)
-	admin := devstack.User{Name: "administrator", Secret: "administrator-secret"}
-	transports := map[string]rocketmq.Transport{"-client": rocketmq.ClientGo, "-own": rocketmq.Own}
-	var users []devstack.User
-	for suffix := range transports {
-		users = append(users, roles(suffix, !testbroker.Is4())...)
+	admin := rocketmqtest.User{Name: "administrator", Secret: "administrator-secret"}
+	if testbroker.Real() {
+		mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{
+			Auth: &devstack.AuthConfig{Admin: admin, Users: users(testbroker.Is4())},
+			// A half message without a decision is discarded after two checks.
+			Properties: map[string]string{"transactionCheckMax": "2"},
+		})
+		leastPrivilege(t, mq.NameServer(), admin, testbroker.Is4())
+		return
 	}
-	mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{
-		Auth: &devstack.AuthConfig{Admin: admin, Users: users},
-		// A half message without a decision is discarded after two checks.
-		Properties: map[string]string{"transactionCheckMax": "2"},
-	})
+	for name, version := range map[string]rocketmqtest.Version{"ACL 1.0": rocketmqtest.RocketMQ49, "ACL 2.0": rocketmqtest.RocketMQ53, "ACL 2.0 of 5.5": rocketmqtest.RocketMQ55} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			acl1 := version == rocketmqtest.RocketMQ49
+			mq := rocketmqtest.RunT(t, rocketmqtest.Config{
+				Version: version, Credentials: map[string]string{admin.Name: admin.Secret}, Users: users(acl1),
+				CheckMax: 2, CheckInterval: time.Second, TransactionTimeout: 2 * time.Second, OpBatchInterval: 100 * time.Millisecond, TimerPrecision: 100 * time.Millisecond,
+			})
+			leastPrivilege(t, mq.Addr(), admin, acl1)
+		})
+	}
+}
+
+var transports = map[string]rocketmq.Transport{"-client": rocketmq.ClientGo, "-own": rocketmq.Own}
+
+// users returns the users of all transports.
+func users(acl1 bool) (all []rocketmqtest.User) {
+	for suffix := range transports {
+		all = append(all, roles(suffix, !acl1)...)
+	}
+	return all
+}
+
+// leastPrivilege checks what each role can do, and can't.
+func leastPrivilege(t *testing.T, nameServer string, admin rocketmqtest.User, acl1 bool) {
 	for suffix, transport := range transports {
 		t.Run(transport.String(), func(t *testing.T) {
-			as := func(name, secret string) *rocketmq.Client { return open(t, mq.NameServer(), transport, name, secret) }
+			as := func(name, secret string) *rocketmq.Client { return open(t, nameServer, transport, name, secret) }
 			operator := admin
-			if !testbroker.Is4() {
-				operator = devstack.User{Name: "operator" + suffix, Secret: "operator-secret"}
+			if !acl1 {
+				operator = rocketmqtest.User{Name: "operator" + suffix, Secret: "operator-secret"}
 			}
 			err := as(operator.Name, operator.Secret).CreateTopics(deadline(t, time.Minute),
 				broker.Topic{Name: "orders" + suffix}, broker.Topic{Name: "timeouts" + suffix}, broker.Topic{Name: "secrets" + suffix},
@@ -88,9 +113,9 @@ func TestLeastPrivilege(t *testing.T) {
 			publisher, consumer := as("publisher"+suffix, "publisher-secret"), as("consumer"+suffix, "consumer-secret")
 			service := as("service"+suffix, "service-secret")
 			t.Run("events", func(t *testing.T) { eventsFlow(t, publisher, consumer, suffix) })
-			t.Run("timeouts", func(t *testing.T) { timeoutsFlow(t, service, suffix) })
+			t.Run("timeouts", func(t *testing.T) { timeoutsFlow(t, service, suffix, acl1) })
 			t.Run("discarded half messages", func(t *testing.T) { discardedAreRead(t, publisher, suffix) })
-			t.Run("refused", func(t *testing.T) { isRefused(t, mq.NameServer(), transport, publisher, consumer, suffix) })
+			t.Run("refused", func(t *testing.T) { isRefused(t, nameServer, transport, publisher, consumer, suffix, acl1) })
 		})
 	}
 }
@@ -168,13 +193,13 @@ func (b *losingBroker) SendGroup(ctx context.Context, ms []broker.Message) []err
 }
 
 // timeoutsFlow checks that a service can schedule messages to itself, and cancel them, where the broker has timers.
-func timeoutsFlow(t *testing.T, c *rocketmq.Client, suffix string) {
+func timeoutsFlow(t *testing.T, c *rocketmq.Client, suffix string, acl1 bool) {
 	ctx := deadline(t, time.Minute)
 	came := make(chan broker.Delivery, 10)
 	subscribeUntilEnd(t, c, broker.Subscription{Group: "service" + suffix + "-timeouts", Topics: []string{"timeouts" + suffix}, Begin: broker.BeginAt(time.Now().Add(-time.Hour))}, came)
 	m := broker.Message{Topic: "timeouts" + suffix, Body: []byte("due")}
 	at := time.Now().Add(time.Second)
-	if testbroker.Is4() {
+	if acl1 {
 		if _, err := c.Send(ctx, m); err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +274,7 @@ func discardedAreRead(t *testing.T, c *rocketmq.Client, suffix string) {
 }
 
 // isRefused checks that each right that is missing is named at once.
-func isRefused(t *testing.T, nameServer string, transport rocketmq.Transport, publisher, consumer *rocketmq.Client, suffix string) {
+func isRefused(t *testing.T, nameServer string, transport rocketmq.Transport, publisher, consumer *rocketmq.Client, suffix string, acl1 bool) {
 	orders, secrets := "orders"+suffix, "secrets"+suffix
 	handler := func(context.Context, broker.Delivery) error { return nil }
 	send := func(c *rocketmq.Client, topic string) func(context.Context) error {
@@ -277,7 +302,7 @@ func isRefused(t *testing.T, nameServer string, transport rocketmq.Transport, pu
 		}
 	}
 	create := "the right Create on topic mine"
-	if testbroker.Is4() {
+	if acl1 {
 		create = "has to be an administrator"
 	}
 	cases := map[string]struct {
@@ -294,7 +319,7 @@ func isRefused(t *testing.T, nameServer string, transport rocketmq.Transport, pu
 		"as a user that isn't there": {connect("nobody", "guessed"), "no such user"},
 		"without credentials":        {connect("", ""), "set AccessKey and SecretKey"},
 	}
-	if !testbroker.Is4() { // ACL 1.0 doesn't check groups of messages
+	if !acl1 { // ACL 1.0 doesn't check groups of messages
 		cases["send a group"] = struct {
 			do   func(context.Context) error
 			want string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/testcert"
 )
 
@@ -51,7 +52,7 @@ func Start(t testing.TB) Broker {
 // StartSecured is Start for a broker that requires credentials. It has one user, who may do anything.
 func StartSecured(t testing.TB, accessKey, secretKey string) Broker {
 	return start(t,
-		devstack.RocketMQConfig{Auth: &devstack.AuthConfig{Admin: devstack.User{Name: accessKey, Secret: secretKey}}},
+		devstack.RocketMQConfig{Auth: &devstack.AuthConfig{Admin: rocketmqtest.User{Name: accessKey, Secret: secretKey}}},
 		devstack.EmbeddedConfig{Credentials: map[string]string{accessKey: secretKey}})
 }
 
