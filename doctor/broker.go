@@ -151,7 +151,7 @@ Mend: switch it off, and create topics with mqadmin updateTopic or rocketflow's 
 			About: `The topics are those that the schema has published to, those that its consumers read, those of its timeouts, and rocketflow-missing-events, by which consumers request missing events. Events to a topic that is missing are owed. If the numbers of a topic's queues differ between brokers, or from reading to writing, or a broker lacks the topic, load is uneven, some queues are never read, or a stream's events change their queue while a broker is away.
 
 Mend: create or change the topic on the whole cluster.`},
-		schema: withCluster(brokerTopics),
+		schema: withRoutes(brokerTopics),
 	},
 	{
 		Check: Check{Code: "broker-permission", Group: RocketMQ, Severity: Critical,
@@ -441,10 +441,20 @@ func withCluster(look func(context.Context, *schema, *cluster) []Result) func(co
 		switch {
 		case m == nil:
 			return one(unknown("no name server is named"))
-		case m.blocked() != "":
-			return one(unknown("%s", m.blocked()))
+		case m.err != nil:
+			return one(unknown("%s", reason(m.err)))
 		}
 		return look(ctx, s, m)
+	}
+}
+
+// withRoutes is withCluster for a check that can look at routes of topics where the brokers aren't listed.
+func withRoutes(look func(context.Context, *schema, *cluster) []Result) func(context.Context, *schema) []Result {
+	return func(ctx context.Context, s *schema) []Result {
+		if m := s.database.x.cluster; m != nil && m.unlisted() {
+			return look(ctx, s, m)
+		}
+		return withCluster(look)(ctx, s)
 	}
 }
 
@@ -462,15 +472,29 @@ func brokerTopics(ctx context.Context, s *schema, m *cluster) (results []Result)
 			results = append(results, unknown("topic %s: %s", name, reason(err)))
 			continue
 		}
-		if fault := topicFault(route, m.names()); fault != "" {
-			results = append(results, found("topic "+name+" "+fault, "the topic on each broker, with the same numbers of queues, and permission 6 (reading and writing)",
-				fmt.Sprintf("mqadmin updateTopic -n %s -c %s -t %s -r %d -w %[4]d -p 6", m.namesrv(), shell(m.clusterName()), shell(m.wire(name)), queuesOf(route))))
+		brokers, mend := m.names(), fmt.Sprintf("mqadmin updateTopic -n %s -c %s -t %s -r %d -w %[4]d -p 6", m.namesrv(), shell(m.clusterName()), shell(m.wire(name)), queuesOf(route))
+		if m.unlisted() {
+			brokers, mend = brokersIn(route), "# create or change it where topics are created; rocketflow topics lists what is needed:\nrocketflow topics"+s.flag()
+		}
+		if fault := topicFault(route, brokers); fault != "" {
+			results = append(results, found("topic "+name+" "+fault, "the topic on each broker, with the same numbers of queues, and permission 6 (reading and writing)", mend))
 		}
 	}
-	if len(results) == 0 {
+	switch {
+	case len(results) == 0 && m.unlisted():
+		return one(unknown("%s found by their routes; whether each broker has them isn't known: %s", quantity(int64(len(topics)), "topic"), reason(m.Unlisted)))
+	case len(results) == 0:
 		return one(ok("%s on all brokers alike", quantity(int64(len(topics)), "topic")))
 	}
 	return results
+}
+
+// brokersIn returns the names of the brokers of a route.
+func brokersIn(route remoting.Route) (names []string) {
+	for _, q := range route.Queues {
+		names = append(names, q.Broker)
+	}
+	return names
 }
 
 // names returns the names of the brokers.

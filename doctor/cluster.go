@@ -78,8 +78,10 @@ func openCluster(ctx context.Context, x *examination, c Broker) *cluster {
 		}
 	}
 	switch {
-	case len(known) == 0 && len(errs) > 0:
+	case len(known) == 0 && len(errs) == len(m.servers), c.Unlisted == nil && len(known) == 0 && len(errs) > 0:
 		m.err = errors.Join(errs...)
+	case c.Unlisted != nil:
+		m.err = c.Unlisted
 	case len(known) == 0:
 		m.err = errors.New("the name servers list no broker")
 	}
@@ -93,12 +95,22 @@ func openCluster(ctx context.Context, x *examination, c Broker) *cluster {
 }
 
 func (s *nameServer) open(ctx context.Context, c Broker) (err error) {
-	// Name servers have no users, so they need not see requests signed with the brokers' credentials.
-	if s.conn, err = remoting.DialTLS(ctx, s.address, c.TLS, remoting.Credentials{}, nil); err != nil {
+	// Name servers have no users, so they need not see requests signed with the brokers' credentials. Proxies have.
+	keys := remoting.Credentials{}
+	if c.Unlisted != nil {
+		keys = c.keys()
+	}
+	if s.conn, err = remoting.DialTLS(ctx, s.address, c.TLS, keys, nil); err != nil {
 		return fmt.Errorf("name server: %w", err)
 	}
+	if c.Unlisted != nil {
+		return nil
+	}
 	response, err := s.conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
-	if err != nil {
+	switch {
+	case refusedWith(err, remoting.NotSupported), refusedWith(err, remoting.VersionNotSupported):
+		return fmt.Errorf("%s lists no brokers, as a proxy or a cloud: say which one with ROCKETMQ_PROFILE: %w", s.address, err)
+	case err != nil:
 		return fmt.Errorf("name server %s: %w", s.address, s.conn.Explain(ctx, err))
 	}
 	return remoting.DecodeJSON(response.Body, &s.cluster)
@@ -108,8 +120,7 @@ func (b *master) open(ctx context.Context, c Broker) (err error) {
 	if b.address == "" {
 		return fmt.Errorf("%w: broker %s has no master", broker.ErrUnavailable, b.name)
 	}
-	keys := remoting.Credentials{AccessKey: c.AccessKey, SecretKey: c.SecretKey}
-	if b.conn, err = remoting.DialTLS(ctx, b.address, c.TLS, keys, nil); err != nil {
+	if b.conn, err = remoting.DialTLS(ctx, b.address, c.TLS, c.keys(), nil); err != nil {
 		return fmt.Errorf("broker %s: %w", b.name, err)
 	}
 	response, err := b.conn.Call(ctx, &remoting.Command{Code: remoting.BrokerConfig})
@@ -159,12 +170,19 @@ func (m *cluster) close() {
 	}
 }
 
-// blocked returns why nothing of the cluster can be examined; empty: something can.
-func (m *cluster) blocked() string {
-	if m.err == nil {
-		return ""
-	}
-	return reason(m.err).String()
+// keys returns the credentials.
+func (b Broker) keys() remoting.Credentials {
+	return remoting.Credentials{AccessKey: b.AccessKey, SecretKey: b.SecretKey}
+}
+
+// unlisted reports whether the cluster answers and can't be asked for its brokers.
+func (m *cluster) unlisted() bool { return m.Unlisted != nil && errors.Is(m.err, m.Unlisted) }
+
+// elsewhere returns how an operator answers a check of brokers that the doctor can't ask. It is the same for all checks of a group, so that
+// it is printed once.
+func (m *cluster) elsewhere(c Check) string {
+	return fmt.Sprintf("# where the name servers themselves can be reached:\nROCKETMQ_PROFILE=apache5 rocketflow doctor --only %s --namesrv <name servers>\n"+
+		"# elsewhere with the tools of who runs the brokers: docs/doctor.md has what each check looks at", c.Group)
 }
 
 // grant returns the command that gives the user the rights that the doctor needs.

@@ -73,6 +73,10 @@ type Broker struct {
 	AccessKey, SecretKey string
 	TLS                  *tls.Config
 	Namespace            string
+	// Unlisted is why the cluster can't be asked for its brokers, as rocketmq.Profile.RefusesListing returns it: NameServers are then those
+	// of a proxy or a cloud. Checks of brokers give Unknown, and what can be looked at instead.
+	// Defaults to nil: the cluster can be asked.
+	Unlisted error
 }
 
 // Expect is what services are configured with. A doctor doesn't see the configuration of a process; give values that differ from

@@ -68,6 +68,13 @@ What a right is missing for is not known, and the answer names the right. All is
   cluster: ` + "`mqadmin createAcl -s User:doctor -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow`" + `. Settings and state any user may read.
   ` + "`--probe`" + ` runs as a user that may publish: the service's own.
 
+## Behind a proxy, and in a cloud
+
+With ROCKETMQ_PROFILE (` + "`doctor.Broker.Unlisted`" + `) set to a [kind of RocketMQ](clouds.md) that doesn't list its brokers, nobody can ask these for
+their settings, state and members. What such a check would look at is not known, with the profile's reason and what to do instead: run
+the doctor where the name servers behind the proxy can be reached, or see with the vendor's tools. Topics that are missing, and queues that
+can't be read or written, are found by their routes all the same. ` + "`--skip broker`" + ` leaves out what will never be known.
+
 ## In a service
 
 A ` + "`doctor.Doctor`" + ` examines again and again between its Start and its Stop, and logs findings that are new or gone. Its last report is

@@ -125,7 +125,10 @@ func (x *examination) tasksOf(k check) (list []task) {
 		if x.cluster == nil {
 			return []task{{k, "broker", "no name server is named", nil, ""}}
 		}
-		return []task{{k, x.cluster.name, x.cluster.blocked(), func(ctx context.Context) []Result { return k.cluster(ctx, x.cluster) }, ""}}
+		if x.cluster.err != nil {
+			return []task{{k, x.cluster.name, "", func(context.Context) []Result { return one(unknown("%s", reason(x.cluster.err))) }, ""}}
+		}
+		return []task{{k, x.cluster.name, "", func(ctx context.Context) []Result { return k.cluster(ctx, x.cluster) }, ""}}
 	case len(x.databases) == 0:
 		return []task{{k, "database", "no database is named", nil, ""}}
 	}
@@ -159,7 +162,11 @@ func (t task) run(ctx context.Context, x *examination) []Result {
 		results = one(unknown("the check gave no answer"))
 	}
 	for i := range results {
-		if errors.Is(results[i].cause, broker.ErrUnauthorized) && results[i].Mend == "" {
+		switch c := results[i].cause; {
+		case c == nil, results[i].Mend != "":
+		case x.cluster != nil && x.cluster.Unlisted != nil && errors.Is(c, x.cluster.Unlisted):
+			results[i].Mend = x.cluster.elsewhere(t.Check)
+		case errors.Is(c, broker.ErrUnauthorized):
 			results[i].Mend = x.cluster.grant()
 		}
 		results[i] = results[i].complete(t.Check, t.subject)

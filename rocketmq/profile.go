@@ -227,6 +227,12 @@ func (p Profile) RefusesCreatingTopics() error {
 	return refuse(p, p.Facts().CreatesTopics, false, "topics are created by its operators: `rocketflow topics` prints which ones are needed")
 }
 
+// RefusesListing returns why the cluster can't be asked for its brokers with the profile, so that nobody can ask these for their settings,
+// state and members of groups, or nil if it can.
+func (p Profile) RefusesListing() error {
+	return refuse(p, p.Facts().ListsBrokers, false, "the cluster can't be asked for its brokers")
+}
+
 // refusesBegin returns why a new group can't begin anywhere but at the oldest message, or nil if it can.
 func (p Profile) refusesBegin(b broker.Begin) error {
 	if b.Oldest() {

@@ -173,7 +173,12 @@ func (f *consoleFlags) doctor(pools []*pgxpool.Pool) (*doctor.Doctor, error) {
 		if err != nil {
 			return nil, err
 		}
+		profile, err := app.ProfileFromEnv(os.Getenv)
+		if err != nil {
+			return nil, err
+		}
 		c.Broker = &doctor.Broker{
+			Unlisted:    profile.RefusesListing(),
 			NameServers: strings.Split(f.broker.servers(), ";"), Namespace: f.broker.space(),
 			AccessKey: os.Getenv(app.EnvAccessKey), SecretKey: os.Getenv(app.EnvSecretKey), TLS: tls,
 		}

@@ -46,8 +46,9 @@ A check that can't look, because a server is away or a right is missing, is not 
 exit code is 0 if all is ok, 1 if there are findings, and 2 if there are none, but something is not known.
 
 --database may repeat, for several services; without it DATABASE_URL is examined, and all of its schemas that have
-rocketflow's tables unless --schema names some. Credentials and TLS are read from ROCKETMQ_ACCESS_KEY,
-ROCKETMQ_SECRET_KEY and ROCKETMQ_TLS_…, as for services.`,
+rocketflow's tables unless --schema names some. Credentials, TLS and the kind of RocketMQ are read from
+ROCKETMQ_ACCESS_KEY, ROCKETMQ_SECRET_KEY, ROCKETMQ_TLS_… and ROCKETMQ_PROFILE, as for services. Behind a proxy, brokers
+can't be asked: what isn't known then comes with what to do instead.`,
 		Example: `  rocketflow doctor
   rocketflow doctor --pre --namesrv mq:9876                  # before installing
   rocketflow doctor --role order_service --skip host         # the rights of a service's role
@@ -144,7 +145,12 @@ func (f *doctorFlags) config(ctx context.Context) (c doctor.Config, closePools f
 		if err != nil {
 			return c, closePools, err
 		}
+		profile, err := app.ProfileFromEnv(os.Getenv)
+		if err != nil {
+			return c, closePools, err
+		}
 		c.Broker = &doctor.Broker{
+			Unlisted:    profile.RefusesListing(),
 			NameServers: strings.Split(nameServers, ";"), Namespace: cmp.Or(f.namespace, os.Getenv(app.EnvNamespace)),
 			AccessKey: os.Getenv(app.EnvAccessKey), SecretKey: os.Getenv(app.EnvSecretKey), TLS: tls,
 		}

@@ -51,6 +51,21 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// Behind a proxy what isn't known comes once with the profile's reason and what to do instead.
+func TestDoctorBehindAProxy(t *testing.T) {
+	t.Setenv("ROCKETMQ_PROFILE", "Proxy5")
+	mq := rocketmqtest.RunT(t, rocketmqtest.Config{Proxy: true})
+	code, stdout, _ := runLine("doctor --pre --only broker --namesrv " + mq.ProxyAddr())
+	if code != exitNotKnown || strings.Count(stdout, "NOT KNOWN") != 1 || !strings.Contains(stdout, "profile proxy5: the cluster can't be asked for its brokers") ||
+		!strings.Contains(stdout, "rocketflow doctor --only broker --namesrv <name servers>") || !strings.Contains(stdout, " 0 ok") {
+		t.Errorf("exit code %d\n%s", code, stdout)
+	}
+	t.Setenv("ROCKETMQ_PROFILE", "nonsense")
+	if code, _, stderr := runLine("doctor --pre --only broker --namesrv " + mq.ProxyAddr()); code == exitNotKnown || !strings.Contains(stderr, "ROCKETMQ_PROFILE") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 // The overview has at most three findings of one check; the findings follow in full.
 func TestDoctorOverview(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,7 @@ func (s Shared) NewDoctor(c doctor.Config, mq rocketmq.Config, out outbox.Config
 		}}
 	}
 	if c.Broker == nil {
-		c.Broker = &doctor.Broker{NameServers: mq.NameServers, AccessKey: mq.AccessKey, SecretKey: mq.SecretKey, TLS: mq.TLS, Namespace: mq.Namespace}
+		c.Broker = &doctor.Broker{NameServers: mq.NameServers, AccessKey: mq.AccessKey, SecretKey: mq.SecretKey, TLS: mq.TLS, Namespace: mq.Namespace, Unlisted: mq.Profile.RefusesListing()}
 	}
 	e := &c.Expect
 	e.MaxTransaction = cmp.Or(e.MaxTransaction, out.MaxTransaction)
