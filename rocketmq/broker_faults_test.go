@@ -234,7 +234,7 @@ func everything(t *testing.T, c *rocketmq.Client, first, last string) broker.Tra
 	return tr
 }
 
-// TestGrants needs a real broker: the embedded one has users, but no grants.
+// TestGrants needs a real broker: TestLeastPrivilege runs on the embedded one.
 func TestGrants(t *testing.T) {
 	testbroker.NeedsReal(t)
 	topic := "Topic:orders*"

@@ -247,8 +247,6 @@ const (
 	// listedInterval is the time between two checks that brokers list the consumers. When a connection of a consumer breaks
 	// while pulls wait on it, only this check shows it: rocketmq-client-go waits 30 s for their responses.
 	listedInterval = time.Second
-	// forgetBrokerAfter is how long a broker that is down and not listed keeps its connection: it may be restarting.
-	forgetBrokerAfter = 10 * time.Minute
 	// recentlyBack is how long the name servers may not list a broker that has come back.
 	recentlyBack = time.Minute
 )
@@ -279,7 +277,7 @@ func (c *Client) watch(ctx context.Context) {
 }
 
 // updateBrokerConns makes a connection to each master that a name server lists, and closes those whose broker has another
-// address or was gone for forgetBrokerAfter.
+// address or was gone for Config.ForgetBrokerAfter.
 func (c *Client) updateBrokerConns(ctx context.Context) error {
 	masters, err := c.nameServers.masters(ctx)
 	if err != nil {
@@ -290,7 +288,7 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 	if !c.closed {
 		for name, b := range c.brokerConns {
 			address, listed := masters[name]
-			forget := !listed && b.downFor(forgetBrokerAfter)
+			forget := !listed && b.downFor(c.config.ForgetBrokerAfter)
 			if listed && address != b.address || forget {
 				gone = append(gone, b)
 				delete(c.brokerConns, name)

@@ -78,6 +78,13 @@ type Config struct {
 	// Listener.StoredLessSafely is called, and the log has a warning.
 	RequireReplication bool
 
+	// ForgetBrokerAfter is how long a broker may be away before others take its place. Until then a send whose sharding key belongs to one
+	// of its queues fails with an error that matches broker.ErrUnavailable, so that the outbox owes the event and a stream stays in one
+	// queue; other keys are not concerned. After it, if no name server lists the broker, all keys are distributed among the queues of the
+	// others, and anew when it is back: consumers of package handlers check the order of each stream, and wait for what is in the queues
+	// of the broker that is away, or request it again. At least 1 s, and longer than a broker takes to restart. Defaults to 10 min.
+	ForgetBrokerAfter time.Duration
+
 	// StopQuietPeriod is the minimum time between the last change of a consumer's queues, or its start, and its disconnect by
 	// Consumer.Stop. After it the heartbeats that follow a change have been answered, so that the broker removes the consumer from
 	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular
@@ -106,11 +113,13 @@ const (
 	defaultSendTimeout     = 3 * time.Second
 	defaultStopQuietPeriod = time.Second
 	defaultMaxAsync        = 256
+	defaultForgetBroker    = 10 * time.Minute
 	defaultMaxMessage      = 16 << 20
 )
 
 func (c Config) withDefaults() Config {
 	c.SendTimeout = cmp.Or(c.SendTimeout, defaultSendTimeout)
+	c.ForgetBrokerAfter = cmp.Or(c.ForgetBrokerAfter, defaultForgetBroker)
 	c.StopQuietPeriod = cmp.Or(c.StopQuietPeriod, defaultStopQuietPeriod)
 	c.MaxAsync = cmp.Or(c.MaxAsync, defaultMaxAsync)
 	c.Profile = c.Profile.orDefault()
@@ -146,6 +155,8 @@ func (c Config) validate() error {
 		return field("Namespace", "%q: want at most 48 letters, digits, _ or -", c.Namespace)
 	case (c.AccessKey == "") != (c.SecretKey == ""):
 		return field("SecretKey", "set AccessKey and SecretKey, or neither")
+	case c.ForgetBrokerAfter < time.Second:
+		return field("ForgetBrokerAfter", "%v: want at least 1s", c.ForgetBrokerAfter)
 	case c.SendTimeout < 0:
 		return field("SendTimeout", "%v: want more than 0", c.SendTimeout)
 	case c.MaxAsync < 0:

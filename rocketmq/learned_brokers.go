@@ -32,13 +32,13 @@ func (n *nameServers) learn(route remoting.Route) (changed bool) {
 	return changed
 }
 
-// learnedMasters returns the addresses of the brokers that routes have shown in the last forgetBrokerAfter.
+// learnedMasters returns the addresses of the brokers that routes have shown in the last Config.ForgetBrokerAfter.
 func (n *nameServers) learnedMasters() map[string]string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	masters := map[string]string{}
 	for name, b := range n.learned {
-		if time.Since(b.seen) > forgetBrokerAfter {
+		if time.Since(b.seen) > n.forgetAfter {
 			delete(n.learned, name)
 			continue
 		}

@@ -39,6 +39,7 @@ type nameServers struct {
 	// Where the cluster can't be asked for its brokers, they are those of the routes.
 	listsBrokers bool
 	credentials  remoting.Credentials      // of requests; none if the cluster lists its brokers: then these are name servers, which have no users
+	forgetAfter  time.Duration             // see Config.ForgetBrokerAfter
 	newBrokers   func(ctx context.Context) // is called when a route has shown a broker or an address that wasn't known
 
 	mu         sync.Mutex
@@ -54,7 +55,7 @@ func newNameServers(config Config, log *slog.Logger) *nameServers {
 	n := &nameServers{
 		configured: config.NameServers, tls: config.TLS, log: log, found: map[string][]string{}, lookupErrs: map[string]error{},
 		listsBrokers: config.Profile.Facts().ListsBrokers.Is, newBrokers: func(context.Context) {},
-		lookUpHost: config.lookUpHost,
+		forgetAfter: config.ForgetBrokerAfter, lookUpHost: config.lookUpHost,
 	}
 	if !n.listsBrokers {
 		n.learned, n.credentials = map[string]learnedBroker{}, config.credentials()

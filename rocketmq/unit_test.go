@@ -19,16 +19,17 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		t.Fatal(err)
 	}
 	for field, change := range map[string]func(*Config){
-		"NameServers":  func(c *Config) { c.NameServers = []string{"h"} },
-		"Service":      func(c *Config) { c.Service = "a b" },
-		"Namespace":    func(c *Config) { c.Namespace = "a%b" },
-		"SecretKey":    func(c *Config) { c.AccessKey = "a" },
-		"SendTimeout":  func(c *Config) { c.SendTimeout = -1 },
-		"MaxAsync":     func(c *Config) { c.MaxAsync = -1 },
-		"TimerHorizon": func(c *Config) { c.TimerHorizon = -1 },
-		"Profile":      func(c *Config) { c.Profile = "kafka" },
-		"Transport":    func(c *Config) { c.Transport = 9 },
-		"MaxMessage":   func(c *Config) { c.MaxMessage = -1 },
+		"NameServers":       func(c *Config) { c.NameServers = []string{"h"} },
+		"Service":           func(c *Config) { c.Service = "a b" },
+		"Namespace":         func(c *Config) { c.Namespace = "a%b" },
+		"SecretKey":         func(c *Config) { c.AccessKey = "a" },
+		"SendTimeout":       func(c *Config) { c.SendTimeout = -1 },
+		"ForgetBrokerAfter": func(c *Config) { c.ForgetBrokerAfter = time.Millisecond },
+		"MaxAsync":          func(c *Config) { c.MaxAsync = -1 },
+		"TimerHorizon":      func(c *Config) { c.TimerHorizon = -1 },
+		"Profile":           func(c *Config) { c.Profile = "kafka" },
+		"Transport":         func(c *Config) { c.Transport = 9 },
+		"MaxMessage":        func(c *Config) { c.MaxMessage = -1 },
 	} {
 		c := good
 		change(&c)

@@ -51,6 +51,63 @@ func TestOneOfTwoMastersIsAway(t *testing.T) {
 	}
 }
 
+// TestOneOfTwoMastersIsAwayForLong kills one of two masters under load for longer than rocketmq.Config.ForgetBrokerAfter. What belongs to it
+// is owed until then and goes to the other master after; queues are added meanwhile; and when it is back, with what handlers have not read
+// there, everything was handled once and in order.
+func TestOneOfTwoMastersIsAwayForLong(t *testing.T) {
+	const forgetAfter = 30 * time.Second
+	for _, transport := range transports() {
+		t.Run(transport.String(), func(t *testing.T) {
+			cluster := start(t, devstack.ClusterConfig{Brokers: []string{"broker-a", "broker-b"}})
+			s := load(t, cluster.NameServerAddresses(), transport, func(c *app.Config) { c.RocketMQ.ForgetBrokerAfter = forgetAfter })
+			s.flowing(time.Now(), time.Minute)
+			away := cluster.Brokers[0]
+			away.Kill()
+			killed := time.Now()
+			most := 0
+			poll.Within(t, 2*time.Minute, "the time until the broker is forgotten", func() bool {
+				most = max(most, s.owed())
+				return time.Since(killed) > forgetAfter
+			})
+			if most < 100 {
+				t.Errorf("at most %d events were owed while a master was away; want those of half of the streams", most)
+			}
+			var gone time.Duration
+			poll.Within(t, 2*time.Minute, "what belonged to the master that is away goes to the other", func() bool {
+				gone = time.Since(killed)
+				return s.owed() < 20 // those of the last moment
+			})
+			addQueues(t, cluster.Brokers[1].Address(), 8)
+			added := time.Now()
+			poll.Within(t, 2*time.Minute, "a while with one master", func() bool { return s.lastEffect.Load() > added.Add(15*time.Second).UnixNano() })
+			if n := s.owed(); n > 100 {
+				t.Errorf("%d events are owed after the keys have moved", n)
+			}
+			if err := away.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cluster.AwaitBrokers(bounded(t, 2*time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("at most %d events were owed, the last until %v after the kill; the master was away for %v", most, gone.Round(time.Second), time.Since(killed).Round(time.Second))
+			addQueues(t, away.Address(), 8)
+			back := time.Now()
+			poll.Within(t, 2*time.Minute, "a while with both masters", func() bool { return s.lastEffect.Load() > back.Add(15*time.Second).UnixNano() })
+			s.settle()
+		})
+	}
+}
+
+// owed returns the number of owed events.
+func (s *service) owed() int {
+	s.t.Helper()
+	n, _, err := s.app.Outbox().Backlog(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return int(n)
+}
+
 // addQueues gives the topic n queues on one broker.
 func addQueues(t *testing.T, address string, n int) {
 	t.Helper()
