@@ -222,6 +222,27 @@ func (c *Cluster) AwaitBrokers(ctx context.Context) error {
 	return nil
 }
 
+// AwaitNameServers waits until every name server lists every broker that runs: brokers register at one that was started again within half
+// a minute.
+func (c *Cluster) AwaitNameServers(ctx context.Context) error {
+	for _, s := range c.NameServers {
+		if err := s.await(ctx, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			brokers, err := brokersOf(ctx, s.Address(), nil)
+			for _, b := range c.Brokers {
+				if data := brokers[b.Name]; err == nil && !b.ended() && data.Master() == "" {
+					err = fmt.Errorf("it lists no master of %s", b.Name)
+				}
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // listed returns nil if a name server lists the broker, and a master of its name.
 func (c *Cluster) listed(ctx context.Context, b *ClusterServer) error {
 	for _, s := range c.NameServers {
