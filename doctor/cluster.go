@@ -96,14 +96,14 @@ func openCluster(ctx context.Context, x *examination, c Broker) *cluster {
 
 func (s *nameServer) open(ctx context.Context, c Broker) (err error) {
 	// Name servers have no users, so they need not see requests signed with the brokers' credentials. Proxies have.
-	keys := remoting.Credentials{}
-	if c.Unlisted != nil {
+	lists, keys := c.Unlisted == nil, remoting.Credentials{}
+	if !lists {
 		keys = c.keys()
 	}
 	if s.conn, err = remoting.DialTLS(ctx, s.address, c.TLS, keys, nil); err != nil {
 		return fmt.Errorf("name server: %w", err)
 	}
-	if c.Unlisted != nil {
+	if !lists {
 		return nil
 	}
 	response, err := s.conn.Call(ctx, &remoting.Command{Code: remoting.ClusterInfo})
