@@ -31,6 +31,7 @@ type Action string
 const (
 	Retry         Action = "retry"          // make dead letters due again
 	Discard       Action = "discard"        // give dead letters up
+	AcceptGap     Action = "accept-gap"     // handle an event although its predecessor is missing
 	Resend        Action = "resend"         // send an event of the outbox again
 	Pause         Action = "pause"          // pause a consumer, a handler or a stream
 	Resume        Action = "resume"         // end a pause
@@ -43,7 +44,7 @@ const (
 
 // AllActions returns every Action.
 func AllActions() []Action {
-	return []Action{Retry, Discard, Resend, Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile}
+	return []Action{Retry, Discard, AcceptGap, Resend, Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile}
 }
 
 // unnamed is the name of viewers without one.

@@ -153,6 +153,18 @@ func (s *Service) Letters(t testing.TB, n int) {
 		FROM generate_series(1, $1::bigint) n`, n)
 }
 
+// Gap adds an event of stream 4713 that waits for a predecessor which nobody has, with one behind it, and returns its id.
+func (s *Service) Gap(t testing.TB) uuid.UUID {
+	t.Helper()
+	sequence := time.Now().Add(-time.Minute).UnixMicro()
+	source := s.Value(t, "SELECT source FROM installation")
+	head := s.event(t, source, "order.changed", "4713", sequence, sequence-1, true)
+	behind := s.event(t, source, "order.changed", "4713", sequence+1, sequence, true)
+	s.park(t, head, "gap", 0, "")
+	s.park(t, behind, "gap", 0, "")
+	return head
+}
+
 // Start starts a console of services. Its Authorize is required; Services are set.
 func Start(t testing.TB, c console.Config, services ...*Service) *console.Console {
 	t.Helper()
