@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/operate"
@@ -70,9 +71,10 @@ type change struct {
 	Rows      int64  // how many things match
 	More      bool   // there are more than that
 
-	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID; of accept-gap, Consumer and EventID
+	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID; of edit and accept-gap, one event
 	Pause   operate.PauseTarget
 	Timeout operate.TimeoutRef
+	Edit    *editing // of edit
 	at      time.Time
 	rate    float64 // 0: no limit
 }
@@ -96,6 +98,8 @@ func (c *change) PacedFor() time.Duration { return pacedFor }
 func (c *change) check() (problem string) {
 	var err error
 	switch {
+	case c.Edit != nil && c.Edit.problem() != "":
+		return c.Edit.problem()
 	case c.Reason == "":
 		return "Say why: it is recorded with the change."
 	case c.Action == MoveTimeout:
@@ -129,7 +133,7 @@ func (c *change) Fields() (list []Field) {
 		return id.String()
 	}
 	switch c.Action {
-	case Retry, Discard, AcceptGap, Resend:
+	case Retry, Edit, Discard, AcceptGap, Resend:
 		f := c.Filter
 		value = map[string]string{
 			"consumer": f.Consumer, "topic": f.Topic, "type": f.Type, "source": f.Source, "subject": f.Subject, "error": f.Error, "event": id(f.EventID),
@@ -154,12 +158,12 @@ func (c *change) Letters() bool { return c.Action == Retry || c.Action == Discar
 // Verb is what the button of the form says.
 func (c *change) Verb() string {
 	verb := map[Action]string{
-		Retry: "Retry", Discard: "Discard", AcceptGap: "Accept the gap", Resend: "Send again", Pause: "Pause", Resume: "Resume", FireTimeout: "Fire", MoveTimeout: "Move", DisarmTimeout: "Disarm",
+		Retry: "Retry", Edit: "Edit and retry", Discard: "Discard", AcceptGap: "Accept the gap", Resend: "Send again", Pause: "Pause", Resume: "Resume", FireTimeout: "Fire", MoveTimeout: "Move", DisarmTimeout: "Disarm",
 	}[c.Action]
 	switch c.Action {
-	case Retry, Discard:
+	case Retry, Edit, Discard:
 		n := min(c.Rows, int64(c.Cap))
-		if n == 1 {
+		if n == 1 || c.Action == Edit {
 			return verb + " 1 dead letter"
 		}
 		return verb + " " + count(n) + " dead letters"
@@ -175,6 +179,7 @@ func (c *change) Verb() string {
 func (c *change) About() string {
 	return map[Action]string{
 		Retry:         "They are due at once, with their attempts counted from 0. One that fails until its last attempt becomes a dead letter again.",
+		Edit:          "The handlers of this consumer get the new content, at once and with the attempts counted from 0; other consumers have the event as it was published. The event keeps its id and its place in its stream. What was delivered is kept beside it.",
 		Discard:       "They count as handled although they had no effect, and are deleted. The events that wait behind them are handled then. Of a stream, only a dead letter that is the first parked event is discarded. This can't be undone.",
 		AcceptGap:     "The event is handled although the one before it in its stream is missing, and so are those that wait behind it. What the missing one would have done is not done. If it comes after all, it becomes a dead letter that no event waits for. Send it again instead if a service still has it. This can't be undone.",
 		Resend:        "The event goes to the broker once more, unchanged. Consumers that have handled it recognize it as a duplicate, as long as they remember it.",
@@ -198,6 +203,8 @@ func (c *change) Back() (page string, pairs []any) {
 		return "why", []any{"id", c.Filter.EventID}
 	case AcceptGap:
 		return "streams", []any{"service", c.Service.Name}
+	case Edit:
+		return "letter", []any{"service", c.Service.Name, "consumer", c.Filter.Consumer, "source", c.Filter.Source, "event", c.Filter.EventID}
 	case Pause, Resume:
 		return "consumers", nil
 	case FireTimeout, MoveTimeout, DisarmTimeout:
@@ -243,9 +250,13 @@ func (q *request) changeOf(value func(string) string) (*change, error) {
 		if c.Filter.EventID = event; event == uuid.Nil {
 			return nil, refuse(http.StatusBadRequest, "Which event?", "The address needs the id of the event.")
 		}
-	case AcceptGap:
+	case Edit, AcceptGap:
 		if c.Filter.Consumer, c.Filter.EventID = value("consumer"), event; event == uuid.Nil || c.Filter.Consumer == "" {
-			return nil, refuse(http.StatusBadRequest, "Which event?", "The address needs the consumer and the id of the event that waits.")
+			return nil, refuse(http.StatusBadRequest, "Which event?", "The address needs the consumer and the id of the event.")
+		}
+		if c.Action == Edit {
+			c.Filter.Source = value("source")
+			c.Edit = &editing{Version: value("version"), ContentType: value("content_type")}
 		}
 	case Pause, Resume:
 		c.Pause = operate.PauseTarget{
@@ -260,6 +271,9 @@ func (q *request) changeOf(value func(string) string) (*change, error) {
 // countRows counts the events that an action would change, up to the cap.
 func (q *request) countRows(ctx context.Context, c *change) error {
 	f := c.Filter
+	if c.Action == Edit {
+		return q.readEdited(ctx, c)
+	}
 	if c.Action == AcceptGap {
 		f.Limit = 2
 		list, err := c.Service.Operator.ParkedEvents(ctx, f)
@@ -317,6 +331,11 @@ func (q *request) act() error {
 	if err := q.allowed(c.Action, c.Service, c.Fields()); err != nil {
 		return err
 	}
+	if c.Edit != nil {
+		if err := q.editFrom(c); err != nil {
+			return err
+		}
+	}
 	if c.Problem = c.check(); c.Problem != "" {
 		return q.confirm(http.StatusUnprocessableEntity, c)
 	}
@@ -324,10 +343,18 @@ func (q *request) act() error {
 	q.config.Logger.Info("an operator changed something", "viewer", q.viewer.Name, "action", c.Action, "service", c.Service.Name, "changed", n,
 		"reason", c.Reason, "selected", c.Fields(), "error", err)
 	var first *operate.FirstFailedError
+	var invalid *rocketflow.FieldError
 	switch {
 	case errors.As(err, &first):
 		return refuse(http.StatusConflict, "The first one was not handled", err.Error()+". The others were not retried.")
-	case errors.Is(err, operate.ErrNoGap), errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
+	case errors.Is(err, operate.ErrDeadLetterChanged):
+		c.Problem = "It has changed since you have read it: what it is now is below, and what you have written is kept. Compare them, and send it again."
+		c.Edit.Version = ""
+		return q.confirm(http.StatusConflict, c)
+	case c.Edit != nil && errors.As(err, &invalid):
+		c.Problem = invalid.Error()
+		return q.confirm(http.StatusUnprocessableEntity, c)
+	case errors.Is(err, operate.ErrNoGap), errors.Is(err, operate.ErrUnknownDeadLetter), errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
 		return refuse(http.StatusConflict, "It can't be done", err.Error())
 	case err != nil && n > 0:
 		return refuse(http.StatusInternalServerError, "Not all was done", strconv.Itoa(n)+" were done, then: "+err.Error())
@@ -356,6 +383,8 @@ func (q *request) change(ctx context.Context, c *change) (int, error) {
 	switch c.Action {
 	case Retry:
 		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil, Rate: c.rate})
+	case Edit:
+		return one(true, o.EditDeadLetter(ctx, operate.DeadLetterRef{Consumer: f.Consumer, EventID: f.EventID, Source: f.Source}, c.Edit.edit()))
 	case Discard:
 		return o.DiscardDeadLetters(ctx, f)
 	case AcceptGap:

@@ -119,6 +119,7 @@ func (q *request) show(status int, page, title string, data any) {
 func done(a Action, n int64, left bool) string {
 	things := map[Action][2]string{
 		Retry: {"dead letter", "made due: the processes of the consumer handle it within seconds"}, Discard: {"dead letter", "discarded"},
+		Edit:      {"dead letter", "edited and made due: the processes of the consumer handle it within seconds"},
 		AcceptGap: {"gap", "accepted: the event is due, and those behind it follow"},
 		Pause:     {"pause", "begun"}, Resume: {"pause", "ended"},
 		FireTimeout: {"timeout", "made due"}, MoveTimeout: {"timeout", "moved"}, DisarmTimeout: {"timeout", "disarmed"},
