@@ -73,7 +73,7 @@ func TestRetryAtARate(t *testing.T) {
 	service.Letters(t, 40)
 	s := serve(t, console.Config{}, service)
 	form := url.Values{"service": {"order"}, "consumer": {"mailing"}, "shown": {"40"}, "reason": {"the mailbox is bigger"}}
-	s.want("act/retry?"+form.Encode(), "per second", "after 30 s at the latest")
+	s.want("act/retry?"+form.Encode(), "per second", "for 30 s at most")
 	retried := func() string {
 		return service.Value(t, "SELECT count(*) FROM parked WHERE consumer = 'mailing' AND reason = 'retry'")
 	}

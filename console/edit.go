@@ -147,5 +147,5 @@ func commands(s *Service, letter operate.ParkedEvent) string {
 	if schema := s.Operator.Schema(); schema != rocketflow.DefaultSchema {
 		which = " --schema " + printable.Word(schema) + which
 	}
-	return "rocketflow redrive show --body" + which + " >body && rocketflow redrive edit --body-file body" + which
+	return "rocketflow redrive show --body" + which + " >body\nrocketflow redrive edit --body-file body" + which
 }

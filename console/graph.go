@@ -180,7 +180,7 @@ const (
 	labelWidth  = 6.7 // of a letter of a label
 	lineHeight  = 15
 	boxHeight   = 42
-	rankGap     = 16
+	rankGap     = 22
 	margin      = 10
 	loopWidth   = 30
 	headLength  = 7

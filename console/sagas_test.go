@@ -16,10 +16,11 @@ import (
 func TestGraphOfADefinition(t *testing.T) {
 	t.Parallel()
 	service := testconsole.New(t, "shop")
-	old := testconsole.Definition().Graph()
+	graphs := testconsole.Graphs()
+	old := graphs[0]
 	old.Version, old.States = 0, []saga.GraphState{{Name: "forgotten"}}
 	service.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision) VALUES ('order', 'old', 1, 'of_old', '{}', 1)`)
-	service.Sagas = []saga.Graph{old, testconsole.Definition().Graph()}
+	service.Sagas = append([]saga.Graph{old}, graphs...)
 	s := serve(t, console.Config{}, service)
 	text := s.want("sagas", "States of order", "as version 2 defines them", "Graph of saga order: 6 states and 8 transitions", "deadline → cancelled", "not in the definition", "1 of another version", "Begin → open")
 	if strings.Contains(text, "forgotten") {

@@ -168,8 +168,8 @@ func (s *Service) Gap(t testing.TB) uuid.UUID {
 	return head
 }
 
-// Order is the data of the saga that Definition defines.
-type Order struct{}
+// order is the data of a saga.
+type order struct{}
 
 type changed struct{}
 
@@ -189,17 +189,17 @@ func (paid) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "payments", Type: "payment.received"}
 }
 
-// Definition is version 2 of the saga order, in which New's sagas are.
-func Definition() *saga.Definition[Order] {
-	soon := func(*Order) time.Time { return time.Now().Add(time.Hour) }
-	d := saga.Define[Order]("order", 2).Initial("open").NoDeadline("open", "paid").Deadline("awaiting_payment", "cancelled", soon, nil).Final("closed", "cancelled")
+// Graphs describes version 2 of the saga order. New makes sagas in some of its states.
+func Graphs() []saga.Graph {
+	soon := func(*order) time.Time { return time.Now().Add(time.Hour) }
+	d := saga.Define[order]("order", 2).Initial("open").NoDeadline("open", "paid").Deadline("awaiting_payment", "cancelled", soon, nil).Final("closed", "cancelled")
 	saga.On[changed](d, "open", "awaiting_payment", nil)
 	saga.On[changed](d, "awaiting_payment", "open", nil)
 	saga.On[paid](d, "awaiting_payment", "paid", nil)
 	saga.On[changed](d, "paid", "paid", nil)
 	saga.On[closed](d, "paid", "closed", nil)
 	saga.On[closed](d, "open", "closed", nil)
-	return d
+	return []saga.Graph{d.Graph()}
 }
 
 // Start starts a console of services. Its Authorize is required; Services are set.
