@@ -100,7 +100,7 @@ func (w *world) open(ctx context.Context) (err error) {
 	if err := w.try(ctx, w.createTables); err != nil {
 		return err
 	}
-	if err := createTopics(ctx, nameServer, namespace); err != nil {
+	if err := w.try(ctx, func(ctx context.Context) error { return createTopics(ctx, nameServer, namespace) }); err != nil {
 		return err
 	}
 	for i := range publishers + consumers {
