@@ -124,19 +124,26 @@ func (o *Operator) Audit(ctx context.Context, f AuditFilter) (list []AuditEntry,
 		operation = &text
 	}
 	err = o.read(ctx, func(s snapshot) error {
-		list, err = collect(ctx, s, "Audit", func(row pgx.CollectableRow, e *AuditEntry) error {
-			var filter string
-			var before, after *string
-			err := row.Scan(&e.ID, &e.Operation, &e.At, &e.Actor, &e.Role, &e.Action, &e.Denied, &e.Reason, &filter, &e.Changed, &e.IDs, &before, &after)
-			e.Filter, e.Before, e.After = json.RawMessage(filter), rawJSON(before), rawJSON(after)
-			return err
-		}, f.Actor, string(f.Action), f.ID, operation, orNull(f.Since), orNull(f.Until), f.Before, f.Denied, listLimit(f.Limit))
+		query := "Audit"
+		if f.ID != "" {
+			query = "AuditOf"
+		}
+		list, err = collect(ctx, s, query, func(row pgx.CollectableRow, e *AuditEntry) error { return e.scan(row) },
+			f.Actor, string(f.Action), f.ID, operation, orNull(f.Since), orNull(f.Until), f.Before, f.Denied, listLimit(f.Limit))
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the audit: %w", err)
 	}
 	return list, nil
+}
+
+func (e *AuditEntry) scan(row pgx.CollectableRow) error {
+	var filter string
+	var before, after *string
+	err := row.Scan(&e.ID, &e.Operation, &e.At, &e.Actor, &e.Role, &e.Action, &e.Denied, &e.Reason, &filter, &e.Changed, &e.IDs, &before, &after)
+	e.Filter, e.Before, e.After = json.RawMessage(filter), rawJSON(before), rawJSON(after)
+	return err
 }
 
 // rawJSON returns JSON, or nil for null.

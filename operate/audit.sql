@@ -19,7 +19,21 @@ FROM (
 -- Empty text and null mean any; $7 0: from the newest.
 SELECT id, operation, at, actor, role, action, denied, reason, filter::text, changed, ids, before::text, after::text
 FROM {schema}.audit
-WHERE ($1::text = '' OR actor = $1::text) AND ($2::text = '' OR action = $2::text) AND ($3::text = '' OR $3::text = ANY (ids))
+WHERE ($1::text = '' OR actor = $1::text) AND ($2::text = '' OR action = $2::text) AND $3::text = ''
+  AND ($4::text IS NULL OR operation = $4::text::uuid) AND ($5::timestamptz IS NULL OR at >= $5::timestamptz)
+  AND ($6::timestamptz IS NULL OR at < $6::timestamptz) AND ($7::bigint = 0 OR id < $7::bigint) AND (NOT $8::boolean OR denied)
+ORDER BY id DESC
+LIMIT $9::bigint
+
+-- name: AuditOf
+-- The same for the entries that name $3. They are materialized so that they are found by the index on ids: Postgres would rather read
+-- the table from its newest entry to find the first $9, and read all of it for an id that few entries name.
+WITH named AS MATERIALIZED (
+    SELECT * FROM {schema}.audit WHERE ids OPERATOR(pg_catalog.@>) ARRAY[$3::text]
+)
+SELECT id, operation, at, actor, role, action, denied, reason, filter::text, changed, ids, before::text, after::text
+FROM named
+WHERE ($1::text = '' OR actor = $1::text) AND ($2::text = '' OR action = $2::text)
   AND ($4::text IS NULL OR operation = $4::text::uuid) AND ($5::timestamptz IS NULL OR at >= $5::timestamptz)
   AND ($6::timestamptz IS NULL OR at < $6::timestamptz) AND ($7::bigint = 0 OR id < $7::bigint) AND (NOT $8::boolean OR denied)
 ORDER BY id DESC

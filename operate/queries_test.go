@@ -35,8 +35,9 @@ func TestReportsReadByIndex(t *testing.T) {
 		"DeadLetterGroups":   {10, 10}, "ParkedStreams": {"", "", "", "", 10, 10}, "SagaPage": {"", "", "", "", nil, 10, 10},
 		"TimeoutPage": {time.Now(), "", "", false, 10},
 		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
-		"Audit":    {"maria", "", "", nil, nil, nil, 0, false, 10},
-		"Pausable": {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
+		"Audit":      {"maria", "", "", nil, nil, nil, 0, false, 10},
+		"ParkedPage": {true, "", "", "", "", "", "", time.Now(), 0, uuid.NewString(), "", "", 10, 10},
+		"Pausable":   {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
 		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil},
 		"DeniedBefore": {"eve", "pause", "{}", 60}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
@@ -45,7 +46,7 @@ func TestReportsReadByIndex(t *testing.T) {
 	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
 		values, ok := args[name]
 		if !ok {
-			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "ParkedPage" {
+			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" {
 				t.Errorf("no arguments for %s", name)
 			}
 			continue

@@ -306,7 +306,7 @@ WHERE (reason = 'dead') = $1::boolean
   AND ($4::text = '' OR source = $4::text) AND ($5::text = '' OR topic = $5::text) AND ($6::text = '' OR type = $6::text)
   AND ($7::text = '' OR subject = $7::text)
   AND ($9::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $9::text)
-ORDER BY parked_at, consumer, sequence, event_id
+ORDER BY parked_at, sequence, event_id, consumer, source
 LIMIT $8::bigint
 
 -- name: Dead
@@ -316,7 +316,7 @@ WHERE reason = 'dead'
   AND ($3::text = '' OR source = $3::text) AND ($4::text = '' OR topic = $4::text) AND ($5::text = '' OR type = $5::text)
   AND ($6::text = '' OR subject = $6::text)
   AND ($8::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $8::text)
-ORDER BY parked_at, consumer, sequence, event_id
+ORDER BY parked_at, sequence, event_id, consumer, source
 LIMIT $7::bigint
 
 -- name: RetryFree
