@@ -73,8 +73,8 @@ func large(t testing.TB, rows int) *testconsole.Service {
 		SELECT 'billing', gen_random_uuid(), 'retry', 1, now() + interval '1 h', 'no answer', now() - n * interval '1 ms', 'shop', 'orders', 'order.changed', 'p' || n % $2::bigint,
 			n + 1, n, now(), '', '', '', 'application/json', NULL, '{}'
 		FROM generate_series(1, $1::bigint) n`, rows, manyStreams)
-	service.Exec(t, `INSERT INTO audit (operation, actor, role, action, denied, reason, filter, changed, ids)
-		SELECT gen_random_uuid(), 'ann', 'ann', 'dead_letters.retry', false, '', '{}', 3, ARRAY['a' || n, 'b' || n % 1000, gen_random_uuid()::text] FROM generate_series(1, $1::bigint) n`, rows)
+	service.Exec(t, `INSERT INTO audit (operation, actor, role, action, denied, reason, filter, changed, ids, names)
+		SELECT gen_random_uuid(), 'ann', 'ann', 'dead_letters.retry', false, '', '{}', 3, '{}', ARRAY['a' || n, 'b' || n % 1000, gen_random_uuid()::text] FROM generate_series(1, $1::bigint) n`, rows)
 	service.Exec(t, "UPDATE outbox_sweep SET mark = pg_current_xact_id(), seen = pg_current_xact_id()")
 	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, timeout, parked, stream, audit")
 	return service

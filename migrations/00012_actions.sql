@@ -13,13 +13,14 @@ CREATE TABLE audit (
     filter       json        NOT NULL, -- what was selected
     changed      bigint      NOT NULL, -- how many things were changed
     ids          text[]      NOT NULL, -- the first of them
+    names        text[]      NOT NULL, -- what the entry is found by: ids, also of what belongs to the things that were changed
     before       json,
     after        json
 );
 CREATE INDEX audit_actor_idx ON audit (actor, id);
 CREATE INDEX audit_action_idx ON audit (action, id);
 CREATE INDEX audit_operation_idx ON audit (operation);
-CREATE INDEX audit_ids_idx ON audit USING gin (ids);
+CREATE INDEX audit_names_idx ON audit USING gin (names);
 CREATE INDEX audit_denied_idx ON audit (actor, at) WHERE denied; -- bounds the attempts of an actor
 
 -- What is paused: a consumer, one of its handlers, or the streams of a topic with one subject. Columns that don't belong to the kind

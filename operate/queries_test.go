@@ -38,7 +38,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"Audit":      {"maria", "", "", nil, nil, nil, 0, false, 10},
 		"ParkedPage": {true, "", "", "", "", "", "", time.Now(), 0, uuid.NewString(), "", "", 10, 10},
 		"Pausable":   {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
-		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil},
+		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil, []string{"c"}},
 		"DeniedBefore": {"eve", "pause", "{}", 60}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
@@ -46,7 +46,7 @@ func TestReportsReadByIndex(t *testing.T) {
 	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
 		values, ok := args[name]
 		if !ok {
-			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" {
+			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" && name != "Acts" {
 				t.Errorf("no arguments for %s", name)
 			}
 			continue

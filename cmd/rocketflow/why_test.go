@@ -243,6 +243,9 @@ func TestWhyNamesTheDeadLetterThatHoldsTheStream(t *testing.T) {
 	f.Settle()
 	wantVerdict(t, f.why(follower.String(), true).Verdict, operate.VerdictDone)
 	wantVerdict(t, f.why("4711", true).Verdict, operate.VerdictDone)
+	for _, id := range []string{poison.String(), "4711"} {
+		wantLine(t, f.why(id, true), "billing", "operator ", " retried the dead letter")
+	}
 }
 
 // An event that no consumer has read is in its queue, or lost: only the broker can tell which, and why says if it wasn't asked.
