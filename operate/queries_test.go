@@ -24,7 +24,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"SweepState":   {}, "OwedByTopic": {"0", []string{}, 10}, "ParkedByConsumer": {10, 10}, "TimeoutCounts": {10}, "WaitingBySaga": {10},
 		"Horizon": {}, "EventEvidence": {uuid.NewString()}, "EventReaders": {uuid.NewString(), "s", "t", "u", int64(1) << 40, "y", 10, 10},
 		"Beginning": {uuid.NewString(), time.Now()}, "PublishedByTransaction": {"5", uuid.NewString(), 10}, "HeldBack": {time.Now()}, "PublishedOf": {[]string{uuid.NewString()}},
-		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10},
+		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10}, "Groups": {10},
 		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
 		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
 		"CausedTransitions": {"k", uuid.NewString()}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {}, "RunningSagas": {10, 10},
