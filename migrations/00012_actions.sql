@@ -62,7 +62,14 @@ CREATE TABLE edited_event (
 );
 CREATE INDEX edited_event_edited_at_idx ON edited_event (edited_at); -- for retention
 
+-- How often the handler had failed before it handled the event, counted since an operator retried it last: of the event that moved the
+-- position, and of the event in the inbox. Null: it had not, or an older version recorded it. For `rocketflow why`.
+ALTER TABLE position ADD COLUMN failed_attempts integer;
+ALTER TABLE inbox ADD COLUMN failed_attempts integer;
+
 -- +goose Down
+ALTER TABLE inbox DROP COLUMN failed_attempts;
+ALTER TABLE position DROP COLUMN failed_attempts;
 DROP TABLE edited_event;
 ALTER TABLE parked DROP COLUMN edited;
 DROP INDEX parked_waiting_idx, parked_dead_idx;
