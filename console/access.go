@@ -22,7 +22,9 @@ type Viewer struct {
 }
 
 // May reports whether a viewer may do something.
-func (v Viewer) May(a Action) bool { return slices.Contains(v.Actions, a) }
+func (v Viewer) May(a Action) bool {
+	return slices.Contains(v.Actions, a) && (a != Edit || v.Bodies) // what can't be seen can't be edited
+}
 
 // Action is something that a viewer may be allowed to do.
 type Action string
@@ -30,7 +32,9 @@ type Action string
 // The values of Action.
 const (
 	Retry         Action = "retry"          // make dead letters due again
+	Edit          Action = "edit"           // change the body of a dead letter, and make it due; it takes Viewer.Bodies, too
 	Discard       Action = "discard"        // give dead letters up
+	AcceptGap     Action = "accept-gap"     // handle an event although its predecessor is missing
 	Resend        Action = "resend"         // send an event of the outbox again
 	Pause         Action = "pause"          // pause a consumer, a handler or a stream
 	Resume        Action = "resume"         // end a pause
@@ -43,7 +47,7 @@ const (
 
 // AllActions returns every Action.
 func AllActions() []Action {
-	return []Action{Retry, Discard, Resend, Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile}
+	return []Action{Retry, Edit, Discard, AcceptGap, Resend, Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile}
 }
 
 // unnamed is the name of viewers without one.

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/operate"
@@ -61,16 +64,55 @@ type change struct {
 	Reason  string
 	// TryFirst retries one dead letter, and the others only once that one is handled.
 	TryFirst bool
-	At       string    // the new time of a timeout, as the form has it
-	Problem  string    // why the form is shown again
-	Rows     int64     // how many things match
-	More     bool      // there are more than that
-	LookedTo time.Time // what was parked later was not looked at; zero: all was
+	// PerSecond is how many dead letters become due per second, as the form has it. Empty: all at once.
+	PerSecond string
+	At        string    // the new time of a timeout, as the form has it
+	Problem   string    // why the form is shown again
+	Rows      int64     // how many things match
+	More      bool      // there are more than that
+	LookedTo  time.Time // what was parked later was not looked at; zero: all was
 
-	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID
+	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID; of edit and accept-gap, one event
 	Pause   operate.PauseTarget
 	Timeout operate.TimeoutRef
+	Edit    *editing // of edit
 	at      time.Time
+	rate    float64 // 0: no limit
+}
+
+// pacedFor is how long an action makes dead letters due at a rate: the browser waits for the answer. What is left then needs another.
+const pacedFor = 30 * time.Second
+
+// limit returns how many dead letters the action changes at most, and whether that is less than was confirmed.
+func (c *change) limit() (n int, paced bool) {
+	n = cmp.Or(c.Shown, c.Cap)
+	if most := c.rate * pacedFor.Seconds(); c.rate > 0 && most < float64(n) {
+		return max(1, int(most)), n > 1
+	}
+	return n, false
+}
+
+// PacedFor is for the page.
+func (c *change) PacedFor() time.Duration { return pacedFor }
+
+// check reads what the viewer has typed into the form, and returns what is wrong with it.
+func (c *change) check() (problem string) {
+	var err error
+	switch {
+	case c.Edit != nil && c.Edit.problem() != "":
+		return c.Edit.problem()
+	case c.Reason == "":
+		return "Say why: it is recorded with the change."
+	case c.Action == MoveTimeout:
+		if c.at, err = timeOf(c.At); err != nil || c.At == "" {
+			return "Give the new time as 2006-01-02 15:04, in UTC."
+		}
+	case c.Action == Retry && c.PerSecond != "":
+		if c.rate, err = strconv.ParseFloat(c.PerSecond, 64); err != nil || !(c.rate > 0) || math.IsInf(c.rate, 0) { // not NaN either
+			return "Give the rate as a number of dead letters per second, such as 5 or 0.5, or leave it empty."
+		}
+	}
+	return ""
 }
 
 // fields are the names of what an action selects, in addresses and forms, with their titles on the page.
@@ -92,7 +134,7 @@ func (c *change) Fields() (list []Field) {
 		return id.String()
 	}
 	switch c.Action {
-	case Retry, Discard, Resend:
+	case Retry, Edit, Discard, AcceptGap, Resend:
 		f := c.Filter
 		value = map[string]string{
 			"consumer": f.Consumer, "topic": f.Topic, "type": f.Type, "source": f.Source, "subject": f.Subject, "error": f.Error, "event": id(f.EventID),
@@ -117,12 +159,12 @@ func (c *change) Letters() bool { return c.Action == Retry || c.Action == Discar
 // Verb is what the button of the form says.
 func (c *change) Verb() string {
 	verb := map[Action]string{
-		Retry: "Retry", Discard: "Discard", Resend: "Send again", Pause: "Pause", Resume: "Resume", FireTimeout: "Fire", MoveTimeout: "Move", DisarmTimeout: "Disarm",
+		Retry: "Retry", Edit: "Edit and retry", Discard: "Discard", AcceptGap: "Accept the gap", Resend: "Send again", Pause: "Pause", Resume: "Resume", FireTimeout: "Fire", MoveTimeout: "Move", DisarmTimeout: "Disarm",
 	}[c.Action]
 	switch c.Action {
-	case Retry, Discard:
+	case Retry, Edit, Discard:
 		n := min(c.Rows, int64(c.Cap))
-		if n == 1 {
+		if n == 1 || c.Action == Edit {
 			return verb + " 1 dead letter"
 		}
 		return verb + " " + count(n) + " dead letters"
@@ -138,7 +180,9 @@ func (c *change) Verb() string {
 func (c *change) About() string {
 	return map[Action]string{
 		Retry:         "They are due at once, with their attempts counted from 0. One that fails until its last attempt becomes a dead letter again.",
+		Edit:          "The handlers of this consumer get the new content, at once and with the attempts counted from 0; other consumers have the event as it was published. The event keeps its id and its place in its stream. What was delivered is kept beside it.",
 		Discard:       "They count as handled although they had no effect, and are deleted. The events that wait behind them are handled then. Of a stream, only a dead letter that is the first parked event is discarded. This can't be undone.",
+		AcceptGap:     "The event is handled although the one before it in its stream is missing, and so are those that wait behind it. What the missing one would have done is not done. If it comes after all, it becomes a dead letter that no event waits for. Send it again instead if a service still has it. This can't be undone.",
 		Resend:        "The event goes to the broker once more, unchanged. Consumers that have handled it recognize it as a duplicate, as long as they remember it.",
 		Pause:         "It holds in all processes, also after a restart, until somebody resumes it. Nothing is lost or handled out of order. Events of a paused consumer stay at the broker, which keeps them for a limited time; those of a paused handler or stream are parked in Postgres.",
 		Resume:        "The processes of the service go on within a second, with the events in their order.",
@@ -149,13 +193,19 @@ func (c *change) About() string {
 }
 
 // Dangerous reports whether the action can't be undone.
-func (c *change) Dangerous() bool { return c.Action == Discard || c.Action == DisarmTimeout }
+func (c *change) Dangerous() bool {
+	return c.Action == Discard || c.Action == AcceptGap || c.Action == DisarmTimeout
+}
 
 // Back is where the viewer came from, and goes after the action.
 func (c *change) Back() (page string, pairs []any) {
 	switch c.Action {
 	case Resend:
 		return "why", []any{"id", c.Filter.EventID}
+	case AcceptGap:
+		return "streams", []any{"service", c.Service.Name}
+	case Edit:
+		return "letter", []any{"service", c.Service.Name, "consumer", c.Filter.Consumer, "source", c.Filter.Source, "event", c.Filter.EventID}
 	case Pause, Resume:
 		return "consumers", nil
 	case FireTimeout, MoveTimeout, DisarmTimeout:
@@ -172,7 +222,10 @@ func (c *change) Home() []any {
 
 // changeOf reads an action from the parameters of an address or a form.
 func (q *request) changeOf(value func(string) string) (*change, error) {
-	c := &change{Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), TryFirst: value("first") == "yes", Rows: 1}
+	c := &change{
+		Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), Rows: 1,
+		TryFirst: value("first") == "yes", PerSecond: value("rate"),
+	}
 	c.Shown = int(min(max(numberOf(value("shown")), 0), int64(c.Cap)))
 	if _, known := audited[c.Action]; !known {
 		return nil, refuse(http.StatusNotFound, "No such action", "The console has no action "+printable.Quote(string(c.Action), 100)+".")
@@ -198,6 +251,14 @@ func (q *request) changeOf(value func(string) string) (*change, error) {
 		if c.Filter.EventID = event; event == uuid.Nil {
 			return nil, refuse(http.StatusBadRequest, "Which event?", "The address needs the id of the event.")
 		}
+	case Edit, AcceptGap:
+		if c.Filter.Consumer, c.Filter.EventID = value("consumer"), event; event == uuid.Nil || c.Filter.Consumer == "" {
+			return nil, refuse(http.StatusBadRequest, "Which event?", "The address needs the consumer and the id of the event.")
+		}
+		if c.Action == Edit {
+			c.Filter.Source = value("source")
+			c.Edit = &editing{Version: value("version"), ContentType: value("content_type")}
+		}
 	case Pause, Resume:
 		c.Pause = operate.PauseTarget{
 			Kind: operate.PauseKind(value("kind")), Consumer: value("consumer"), Topic: value("topic"), Type: value("type"), Subject: value("subject"),
@@ -208,12 +269,21 @@ func (q *request) changeOf(value func(string) string) (*change, error) {
 	return c, nil
 }
 
-// countRows counts the dead letters that an action would change, up to the cap.
+// countRows counts the events that an action would change, up to the cap.
 func (q *request) countRows(ctx context.Context, c *change) error {
+	f := c.Filter
+	if c.Action == Edit {
+		return q.readEdited(ctx, c)
+	}
+	if c.Action == AcceptGap {
+		f.Limit = 2
+		list, err := c.Service.Operator.ParkedEvents(ctx, f)
+		c.Rows = int64(len(slices.DeleteFunc(list, func(e operate.ParkedEvent) bool { return e.Reason != operate.StateGap })))
+		return err
+	}
 	if !c.Letters() {
 		return nil
 	}
-	f := c.Filter
 	if f.EventID != uuid.Nil {
 		f.Limit = c.Cap + 1
 		list, err := c.Service.Operator.DeadLetters(ctx, f)
@@ -276,24 +346,30 @@ func (q *request) act() error {
 	if err := q.allowed(c.Action, c.Service, c.Fields()); err != nil {
 		return err
 	}
-	if c.Reason == "" {
-		c.Problem = "Say why: it is recorded with the change."
-		return q.confirm(http.StatusUnprocessableEntity, c)
-	}
-	if c.Action == MoveTimeout {
-		if c.at, err = timeOf(c.At); err != nil || c.At == "" {
-			c.Problem = "Give the new time as 2006-01-02 15:04, in UTC."
-			return q.confirm(http.StatusUnprocessableEntity, c)
+	if c.Edit != nil {
+		if err := q.editFrom(c); err != nil {
+			return err
 		}
+	}
+	if c.Problem = c.check(); c.Problem != "" {
+		return q.confirm(http.StatusUnprocessableEntity, c)
 	}
 	n, err := q.change(q.r.Context(), c)
 	q.config.Logger.Info("an operator changed something", "viewer", q.viewer.Name, "action", c.Action, "service", c.Service.Name, "changed", n,
 		"reason", c.Reason, "selected", c.Fields(), "error", err)
 	var first *operate.FirstFailedError
+	var invalid *rocketflow.FieldError
 	switch {
 	case errors.As(err, &first):
 		return refuse(http.StatusConflict, "The first one was not handled", err.Error()+". The others were not retried.")
-	case errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
+	case errors.Is(err, operate.ErrDeadLetterChanged):
+		c.Problem = "It has changed since you have read it: what it is now is below, and what you have written is kept. Compare them, and send it again."
+		c.Edit.Version = ""
+		return q.confirm(http.StatusConflict, c)
+	case c.Edit != nil && errors.As(err, &invalid):
+		c.Problem = invalid.Error()
+		return q.confirm(http.StatusUnprocessableEntity, c)
+	case errors.Is(err, operate.ErrNoGap), errors.Is(err, operate.ErrUnknownDeadLetter), errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
 		return refuse(http.StatusConflict, "It can't be done", err.Error())
 	case err != nil && n > 0:
 		return refuse(http.StatusInternalServerError, "Not all was done", strconv.Itoa(n)+" were done, then: "+err.Error())
@@ -301,6 +377,12 @@ func (q *request) act() error {
 		return badFilter(err)
 	}
 	page, pairs := c.Back()
+	if _, paced := c.limit(); paced { // the form of the next action
+		page, pairs = "act/"+string(c.Action), []any{"service", c.Service.Name, "rate", c.PerSecond, "left", "yes"}
+		for _, f := range c.Fields() {
+			pairs = append(pairs, f.Name, f.Value)
+		}
+	}
 	if c.Action != Resend {
 		pairs = append(pairs, "done", c.Action, "n", n)
 	}
@@ -312,12 +394,16 @@ func (q *request) change(ctx context.Context, c *change) (int, error) {
 	ctx = q.actor(ctx, c.Reason)
 	o := c.Service.Operator
 	f := c.Filter
-	f.Limit = cmp.Or(c.Shown, c.Cap)
+	f.Limit, _ = c.limit()
 	switch c.Action {
 	case Retry:
-		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil})
+		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil, Rate: c.rate})
+	case Edit:
+		return one(true, o.EditDeadLetter(ctx, operate.DeadLetterRef{Consumer: f.Consumer, EventID: f.EventID, Source: f.Source}, c.Edit.edit()))
 	case Discard:
 		return o.DiscardDeadLetters(ctx, f)
+	case AcceptGap:
+		return one(true, o.AcceptGap(ctx, f.Consumer, f.EventID))
 	case Resend:
 		return o.Resend(ctx, operate.ResendFilter{IDs: []uuid.UUID{f.EventID}})
 	case Pause:

@@ -21,7 +21,7 @@ func (q *request) actor(ctx context.Context, reason string) context.Context {
 
 // audited are the actions that the audit knows by another name.
 var audited = map[Action]operate.Action{
-	Retry: operate.ActionRetryDeadLetters, Discard: operate.ActionDiscardDeadLetters, Resend: operate.ActionResend,
+	Retry: operate.ActionRetryDeadLetters, Edit: operate.ActionEditDeadLetter, Discard: operate.ActionDiscardDeadLetters, AcceptGap: operate.ActionAcceptGap, Resend: operate.ActionResend,
 	Pause: operate.ActionPause, Resume: operate.ActionResume,
 	FireTimeout: operate.ActionFireTimeout, MoveTimeout: operate.ActionMoveTimeout, DisarmTimeout: operate.ActionDisarmTimeout,
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/logging"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/saga"
 )
 
 // Config configures a Console.
@@ -58,6 +59,10 @@ type Service struct {
 	Name string
 	// Operator reads and changes its schema. Required. It needs operate.Config.Broker for Resend.
 	Operator *operate.Operator
+	// Sagas describe the definitions of the service's sagas, of which the console draws the graphs: saga.Definition.Graph, or all of an
+	// engine by saga.Engine.Graphs. Of several versions the highest is drawn. A saga without one is drawn by the transitions that are
+	// recorded. Defaults to none.
+	Sagas []saga.Graph
 }
 
 // Content is a body that is to be shown.

@@ -155,8 +155,8 @@ func (c *Console) routes() http.Handler {
 	return mux
 }
 
-// maxForm bounds the body of a request, in bytes.
-const maxForm = 64 << 10
+// maxForm bounds the body of a request, in bytes: an edited body, each byte of which may take three, and the other fields.
+const maxForm = 3*maxBody + 64<<10
 
 const (
 	pageTimeout   = 15 * time.Second // of what a page reads

@@ -254,8 +254,8 @@ func TestZeroViewer(t *testing.T) {
 			t.Errorf("%s shows too much: %s", page, text)
 		}
 	}
-	for _, action := range []string{"act/retry", "act/discard", "act/resend", "act/pause", "act/resume", "act/fire-timeout", "act/move-timeout", "act/disarm-timeout", "doctor", "reconciliation"} {
-		form := url.Values{"service": {"order"}, "event": {service.Poison.String()}, "reason": {"because"}}
+	for _, action := range []string{"act/retry", "act/edit", "act/discard", "act/accept-gap", "act/resend", "act/pause", "act/resume", "act/fire-timeout", "act/move-timeout", "act/disarm-timeout", "doctor", "reconciliation"} {
+		form := url.Values{"service": {"order"}, "consumer": {"billing"}, "event": {service.Poison.String()}, "reason": {"because"}}
 		if status, text, _ := s.post(action, form); status != http.StatusForbidden {
 			t.Errorf("%s: %d %s", action, status, text)
 		}

@@ -67,7 +67,7 @@ func (q *request) letterPage() error {
 	if err != nil {
 		return refuse(http.StatusBadRequest, "That is no id", "The address needs the id of an event.")
 	}
-	f := operate.ParkedFilter{Consumer: q.arg("consumer"), EventID: id, Limit: 1}
+	f := operate.ParkedFilter{Consumer: q.arg("consumer"), Source: q.arg("source"), EventID: id, Limit: 1}
 	list, err := s.Operator.DeadLetters(q.r.Context(), f)
 	if err == nil && len(list) == 0 {
 		list, err = s.Operator.ParkedEvents(q.r.Context(), f)
@@ -84,13 +84,20 @@ func (q *request) letterPage() error {
 		return err
 	}
 	letter.Event.Body = nil
+	var delivered *body
+	if letter.Edited && q.viewer.Bodies {
+		if delivered, err = q.delivered(q.r.Context(), s, letter); err != nil {
+			return err
+		}
+	}
 	q.show(http.StatusOK, "letter", "Dead letter", struct {
-		Service string
-		Letter  operate.ParkedEvent
-		Body    *body
-		Dead    bool
-		Now     time.Time
-	}{s.Name, letter, shown, letter.Reason == operate.StateDead, time.Now()})
+		Service   string
+		Letter    operate.ParkedEvent
+		Body      *body
+		Delivered *body // before somebody edited it; nil: nobody did, or it is not kept any more
+		Dead      bool
+		Now       time.Time
+	}{s.Name, letter, shown, delivered, letter.Reason == operate.StateDead, time.Now()})
 	return nil
 }
 

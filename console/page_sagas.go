@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow/operate"
@@ -33,16 +34,40 @@ func (q *request) sagasPage() error {
 		Finished string
 		Page     *operate.SagaPage
 		Overview *operate.Overview
+		Graph    *sagaGraph // of the saga that the filter names, or the only one; nil: none
 		Most     int64
 		Now      time.Time
-	}{s.Name, f, finished, page, nil, operate.MaxOverviewCount, time.Now()}
+	}{s.Name, f, finished, page, nil, nil, operate.MaxOverviewCount, time.Now()}
 	for _, v := range q.look() {
 		if v.name == s.Name {
 			view.Overview = v.overview
 		}
 	}
+	name := f.Name
+	if known := sagaNames(s, view.Overview); name == "" && len(known) == 1 {
+		name = known[0]
+	}
+	if name != "" {
+		if view.Graph, err = q.graphOf(q.r.Context(), s, name, ""); err != nil {
+			return err
+		}
+	}
 	q.show(http.StatusOK, "sagas", "Sagas", view)
 	return nil
+}
+
+// sagaNames returns the names of the sagas that are known of a service.
+func sagaNames(s *Service, v *operate.Overview) (names []string) {
+	for _, d := range s.Sagas {
+		names = append(names, d.Name)
+	}
+	if v != nil {
+		for _, c := range slices.Concat(v.Sagas, v.SagasFinished) {
+			names = append(names, c.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (q *request) sagas(s *Service, f operate.SagaFilter) ([]operate.Saga, error) {
@@ -68,12 +93,19 @@ func (q *request) sagaPage() error {
 	if err != nil {
 		return err
 	}
+	var graph *sagaGraph
+	if !v.StartedAt.IsZero() {
+		if graph, err = q.graphOf(q.r.Context(), s, v.Name, v.State); err != nil {
+			return err
+		}
+	}
 	q.show(http.StatusOK, "saga", "Saga "+v.Name+" "+v.Key, struct {
 		Service string
 		Saga    operate.Saga
 		Data    *body
+		Graph   *sagaGraph
 		Now     time.Time
-	}{s.Name, v, shown, time.Now()})
+	}{s.Name, v, shown, graph, time.Now()})
 	return nil
 }
 

@@ -103,7 +103,7 @@ func (q *request) show(status int, page, title string, data any) {
 	var out bytes.Buffer
 	err := q.pages[page].ExecuteTemplate(&out, "layout", layout{
 		Viewer: q.viewer, Menu: menu, Page: page, Live: live[page], Title: title, Services: q.config.Services, Unread: q.config.Unread, Now: time.Now(), Data: data,
-		Done: done(Action(q.arg("done")), numberOf(q.arg("n"))),
+		Done: done(Action(q.arg("done")), numberOf(q.arg("n")), q.arg("left") == "yes"),
 	})
 	if err != nil {
 		q.config.Logger.Error("a page of the console can't be shown", "page", page, "error", err)
@@ -115,21 +115,27 @@ func (q *request) show(status int, page, title string, data any) {
 	_, _ = q.w.Write(out.Bytes()) // the viewer may have left
 }
 
-// done says what an action has done.
-func done(a Action, n int64) string {
+// done says what an action has done, and whether its time ended before all was done.
+func done(a Action, n int64, left bool) string {
 	things := map[Action][2]string{
 		Retry: {"dead letter", "made due: the processes of the consumer handle it within seconds"}, Discard: {"dead letter", "discarded"},
-		Pause: {"pause", "begun"}, Resume: {"pause", "ended"},
+		Edit:      {"dead letter", "edited and made due: the processes of the consumer handle it within seconds"},
+		AcceptGap: {"gap", "accepted: the event is due, and those behind it follow"},
+		Pause:     {"pause", "begun"}, Resume: {"pause", "ended"},
 		FireTimeout: {"timeout", "made due"}, MoveTimeout: {"timeout", "moved"}, DisarmTimeout: {"timeout", "disarmed"},
 	}
 	thing, known := things[a]
+	text := count(n) + " " + thing[0] + "s " + strings.Replace(thing[1], " it ", " them ", 1) + "."
 	switch {
 	case !known:
 		return ""
 	case n == 1:
-		return "1 " + thing[0] + " " + thing[1] + "."
+		text = "1 " + thing[0] + " " + thing[1] + "."
 	}
-	return count(n) + " " + thing[0] + "s " + strings.Replace(thing[1], " it ", " them ", 1) + "."
+	if left {
+		text += " That took the " + span(pacedFor) + " that an action at a rate takes at most: what is left is below."
+	}
+	return text
 }
 
 // parsePages parses the template of each page with those that all have.

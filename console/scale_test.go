@@ -64,6 +64,7 @@ func large(t testing.TB, rows int) *testconsole.Service {
 	service.Exec(t, `INSERT INTO inbox (event_id, consumer, source) SELECT `+id+`, 'mailing', 'shop' FROM generate_series(1, $1::bigint) n`, rows)
 	service.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision, finished_at)
 		SELECT 'cart', 'c' || n, 1, 's' || n % 2, '{}', 1, CASE WHEN n % 2 = 0 THEN now() - n * interval '1 s' END FROM generate_series(1, $1::bigint) n`, rows)
+	service.Exec(t, `INSERT INTO saga_history (name, key, revision, from_state, to_state, cause_type) SELECT 'cart', 'c' || n, 1, '', 's' || n % 2, 'saga.begin' FROM generate_series(1, $1::bigint) n`, rows)
 	service.Exec(t, `INSERT INTO timeout (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, body)
 		SELECT 'cart/c' || n, 'deadline', gen_random_uuid(), now() + n * interval '1 s', now() + interval '1 d', 'shop', 'timeouts', 'd', 'c', 'application/json', '{}'
 		FROM generate_series(1, $1::bigint) n`, rows)
@@ -76,7 +77,7 @@ func large(t testing.TB, rows int) *testconsole.Service {
 	service.Exec(t, `INSERT INTO audit (operation, actor, role, action, denied, reason, filter, changed, ids, names)
 		SELECT gen_random_uuid(), 'ann', 'ann', 'dead_letters.retry', false, '', '{}', 3, '{}', ARRAY['a' || n, 'b' || n % 1000, gen_random_uuid()::text] FROM generate_series(1, $1::bigint) n`, rows)
 	service.Exec(t, "UPDATE outbox_sweep SET mark = pg_current_xact_id(), seen = pg_current_xact_id()")
-	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, timeout, parked, stream, audit")
+	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, saga_history, timeout, parked, stream, audit")
 	return service
 }
 

@@ -26,7 +26,8 @@
 //	Timeouts                      Timeouts, FireTimeout, MoveTimeout, DisarmTimeout
 //	Sagas                         Sagas, ApplyToSaga, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Backlog, Usage
-//	Pages of lists                EventPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, TimeoutPage, Overview
+//	Pages of lists                EventPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, SagaTransitions, TimeoutPage,
+//	                              Overview
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now

@@ -23,6 +23,9 @@ import (
 // ErrUnknownDeadLetter means that the consumer has no such dead letter.
 var ErrUnknownDeadLetter = errors.New("the consumer has no such dead letter")
 
+// ErrDeadLetterChanged means that a dead letter is not the one that Edit.Version names any more.
+var ErrDeadLetterChanged = errors.New("the dead letter has changed since it was read")
+
 // maxEditedBody bounds an edited body, in bytes.
 const maxEditedBody = 4 << 20
 
@@ -48,6 +51,26 @@ type Edit struct {
 	Body        []byte
 	ContentType string
 	Headers     map[string]string // all of them; empty and not nil: none
+	// Version is the ParkedEvent.Version of the dead letter that was edited: another version is left as it is. Empty: any.
+	Version string
+}
+
+// Version identifies the content of a parked event and its last failure: it is another one after somebody has edited it, or a handler has
+// failed with another error.
+func (e ParkedEvent) Version() string { return versionOf(e.Event, e.LastError) }
+
+func versionOf(e rocketflow.Event, lastError string) string {
+	names := slices.Sorted(maps.Keys(e.Headers))
+	hash := sha256.New()
+	part := func(text string) { fmt.Fprintf(hash, "%d %s", len(text), text) }
+	part(e.ContentType)
+	part(lastError)
+	part(string(e.Body))
+	for _, name := range names {
+		part(name)
+		part(e.Headers[name])
+	}
+	return hex.EncodeToString(hash.Sum(nil))
 }
 
 func (e Edit) check() error {
@@ -99,7 +122,8 @@ func contentOf(e rocketflow.Event) contentState {
 // EditDeadLetter changes the content of a dead letter, and makes it due with its attempts counted from 0 again, in one transaction.
 // Handlers of this consumer get the new content; the identity of the event and its place in its stream stay. Originals returns the
 // content that was delivered, which is kept as long as the inbox's rows. Another copy of the event that is delivered later is a
-// duplicate. The error matches ErrUnknownDeadLetter if there is no such dead letter.
+// duplicate. The error matches ErrUnknownDeadLetter if there is no such dead letter, and ErrDeadLetterChanged if it is another version
+// than the edited one.
 func (o *Operator) EditDeadLetter(ctx context.Context, r DeadLetterRef, edit Edit) error {
 	if err := errors.Join(r.check(), edit.check()); err != nil {
 		return err
@@ -126,6 +150,9 @@ func (o *Operator) EditDeadLetter(ctx context.Context, r DeadLetterRef, edit Edi
 		})
 		if err == nil && before == nil {
 			err = ErrUnknownDeadLetter
+		}
+		if err == nil && edit.Version != "" && edit.Version != versionOf(before.Event, before.LastError) {
+			err = ErrDeadLetterChanged
 		}
 		if err != nil {
 			return c, err

@@ -33,7 +33,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"EventPage":          {uuid.NewString(), uuid.NewString(), "", "", "", "", 10, 10},
 		"EventPageOfSubject": {uuid.NewString(), uuid.NewString(), "", "", "", "u", 10, int64(1) << 40, uuid.NewString()},
 		"DeadLetterGroups":   {10, 10}, "ParkedStreams": {"", "", "", "", 10, 10}, "SagaPage": {"", "", "", "", nil, 10, 10},
-		"TimeoutPage": {time.Now(), "", "", false, 10},
+		"SagaTransitions": {"n", 10, 10}, "TimeoutPage": {time.Now(), "", "", false, 10},
 		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
 		"Audit":      {"maria", "", "", nil, nil, nil, 0, false, 10},
 		"ParkedPage": {true, "", "", "", "", "", "", time.Now(), 0, uuid.NewString(), "", "", 10, 10},

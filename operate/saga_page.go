@@ -85,6 +85,35 @@ func (o *Operator) SagaPage(ctx context.Context, f SagaPageFilter) (*SagaPage, e
 	return p, nil
 }
 
+// MaxTransitions is how many recorded transitions SagaTransitions looks at.
+const MaxTransitions = 5_000
+
+// maxTransitionKinds bounds the kinds of transitions that SagaTransitions returns.
+const maxTransitionKinds = 500
+
+// TransitionCount counts the transitions of sagas from one state to another by one type of event.
+type TransitionCount struct {
+	From  string `json:"from"` // empty: the beginning
+	To    string `json:"to"`
+	Cause string `json:"cause"` // as Transition.CauseType
+	Count int64  `json:"count"`
+}
+
+// SagaTransitions counts the recorded transitions of the sagas with a name, in the order of their states. It looks at those of the last
+// sagas by key: at most MaxTransitions.
+func (o *Operator) SagaTransitions(ctx context.Context, name string) (list []TransitionCount, err error) {
+	err = o.read(ctx, func(s snapshot) error {
+		list, err = collect(ctx, s, "SagaTransitions", func(row pgx.CollectableRow, c *TransitionCount) error {
+			return row.Scan(&c.From, &c.To, &c.Cause, &c.Count)
+		}, name, MaxTransitions, maxTransitionKinds)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count transitions of sagas: %w", err)
+	}
+	return list, nil
+}
+
 // TimeoutPageFilter selects armed timeouts.
 type TimeoutPageFilter struct {
 	Late  bool   // only those that are due and have not fired

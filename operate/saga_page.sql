@@ -18,6 +18,16 @@ SELECT f.name, f.key, f.version, f.state, f.revision, f.started_at, f.changed_at
 FROM (SELECT 1) one LEFT JOIN found f ON true LEFT JOIN (SELECT name, key FROM scanned s ORDER BY s.name DESC, s.key DESC LIMIT 1) last ON true
 ORDER BY f.name, f.key
 
+-- name: SagaTransitions
+-- The kinds of transitions among the last $2 by key of sagas $1.
+SELECT from_state, to_state, cause_type, pg_catalog.count(*)
+FROM (
+    SELECT from_state, to_state, cause_type FROM {schema}.saga_history WHERE name = $1::text ORDER BY key DESC, revision DESC LIMIT $2::bigint
+) h
+GROUP BY from_state, to_state, cause_type
+ORDER BY from_state, to_state, cause_type
+LIMIT $3::bigint
+
 -- name: TimeoutPage
 -- The next page of armed timeouts after ($1, $2, $3), the next due first; with $4 only those that are late.
 SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject

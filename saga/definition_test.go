@@ -1,9 +1,11 @@
 package saga_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +171,45 @@ func TestMermaid(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A definition is described with its beginnings, transitions and deadlines, and an engine describes all that it has.
+func TestGraph(t *testing.T) {
+	t.Parallel()
+	placed := saga.Define[order]("a_placed", 3).Initial("open").NoDeadline("open").Final("done")
+	saga.StartOn(placed, func(context.Context, rocketflow.Tx, paid) (order, error) { return order{}, nil })
+	saga.On[shipped](placed, "open", "done", nil)
+	orders := orderSaga()
+	want := []saga.Graph{
+		{
+			Name: "a_placed", Version: 3, States: []saga.GraphState{{Name: "open"}, {Name: "done", Final: true}},
+			Transitions: []saga.GraphTransition{{To: "open", Event: "payment.received"}, {From: "open", To: "done", Event: "parcel.shipped"}},
+		},
+		{
+			Name: "order", Version: 1, States: []saga.GraphState{{Name: "awaiting_payment"}, {Name: "paid"}, {Name: "shipped", Final: true}, {Name: "closed", Final: true}},
+			Transitions: []saga.GraphTransition{
+				{To: "awaiting_payment"}, {From: "awaiting_payment", To: "paid", Event: "payment.received"}, {From: "awaiting_payment", To: "closed", Deadline: true},
+				{From: "paid", To: "paid", Event: "payment.received"}, {From: "paid", To: "shipped", Event: "parcel.shipped"},
+			},
+		},
+	}
+	if got := []saga.Graph{placed.Graph(), orders.Graph()}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+	e, err := saga.New(saga.Config{Pool: anyPool, Router: router{}, Transactor: transactor{}, Consumer: "c", Timer: anyTimer, TimeoutTopic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, register := range []func() error{
+		func() error { _, err := saga.Register(e, orders); return err }, func() error { _, err := saga.Register(e, placed); return err },
+	} {
+		if err := register(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := e.Graphs(); !reflect.DeepEqual(got, want) {
+		t.Errorf("the engine has\n%+v\nwant\n%+v", got, want)
 	}
 }
 

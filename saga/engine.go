@@ -174,6 +174,7 @@ type registered interface {
 	// has.
 	unknown(version int, state string) (reason UnknownReason, known int)
 	consumer() string
+	graph() Graph
 }
 
 // New returns a stopped Engine. It returns a *rocketflow.FieldError if a field of c can't be used. It doesn't connect to

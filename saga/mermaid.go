@@ -18,30 +18,32 @@ var mermaidWords = map[string]bool{
 // Mermaid returns the definition as a Mermaid state diagram. States and transitions are in the order in which they were
 // added, so the diagram of an unchanged definition stays the same.
 func (d *Definition[S]) Mermaid() string {
+	g := d.Graph()
 	var b strings.Builder
 	b.WriteString("stateDiagram-v2\n")
 	ids := map[string]string{}
-	for n, s := range d.states {
-		ids[s.name] = s.name
-		if !mermaidID.MatchString(s.name) || mermaidWords[s.name] {
-			ids[s.name] = fmt.Sprintf("state_%d", n+1)
-			fmt.Fprintf(&b, "    state %q as %s\n", s.name, ids[s.name])
+	for n, s := range g.States {
+		ids[s.Name] = s.Name
+		if !mermaidID.MatchString(s.Name) || mermaidWords[s.Name] {
+			ids[s.Name] = fmt.Sprintf("state_%d", n+1)
+			fmt.Fprintf(&b, "    state %q as %s\n", s.Name, ids[s.Name])
 		}
 	}
 	for _, name := range d.initial {
 		fmt.Fprintf(&b, "    [*] --> %s\n", ids[name])
 	}
-	for _, s := range d.states {
-		for _, t := range d.transitions {
-			if t.from == s.name {
-				fmt.Fprintf(&b, "    %s --> %s : %s\n", ids[s.name], ids[t.to], t.route.eventType)
+	for _, s := range g.States {
+		for _, t := range g.Transitions {
+			switch {
+			case t.From == "" || t.From != s.Name:
+			case t.Deadline:
+				fmt.Fprintf(&b, "    %s --> %s : deadline\n", ids[s.Name], ids[t.To])
+			default:
+				fmt.Fprintf(&b, "    %s --> %s : %s\n", ids[s.Name], ids[t.To], t.Event)
 			}
 		}
-		for _, l := range s.deadlines {
-			fmt.Fprintf(&b, "    %s --> %s : deadline\n", ids[s.name], ids[l.to])
-		}
-		if s.final {
-			fmt.Fprintf(&b, "    %s --> [*]\n", ids[s.name])
+		if s.Final {
+			fmt.Fprintf(&b, "    %s --> [*]\n", ids[s.Name])
 		}
 	}
 	return b.String()

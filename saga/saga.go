@@ -95,6 +95,8 @@ func (s *Saga[S]) Consumer() string { return s.consumer() }
 
 func (s *Saga[S]) consumer() string { return s.engine.consumerOf(s.latest.name) }
 
+func (s *Saga[S]) graph() Graph { return s.latest.Graph() }
+
 // definition returns the definition that an instance runs on. It returns a *VersionError or an *UnknownStateError if this
 // program doesn't have it.
 func (s *Saga[S]) definition(i Instance[S]) (*Definition[S], error) {

@@ -100,6 +100,11 @@ func (p *process) kill() {
 	if p.ended() {
 		return
 	}
+	// A stopped process starts no child that would be left out. An error means that it has ended.
+	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(time.Second); !p.ended() && !stopped(p.cmd.Process.Pid) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 	descendants := children(p.cmd.Process.Pid)
 	_ = p.cmd.Process.Kill() // before its children: it must not handle their deaths
 	<-p.done

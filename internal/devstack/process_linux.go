@@ -36,6 +36,12 @@ func alive(pid int) bool {
 	return state != "" && state != "Z"
 }
 
+// stopped reports whether SIGSTOP has stopped a process.
+func stopped(pid int) bool {
+	state, _ := status(pid)
+	return state == "T"
+}
+
 // status returns the state and the parent of a process. The state is "" if there is no such process.
 func status(pid int) (state string, parent int) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -34,5 +34,11 @@ func children(pid int) []int {
 // that runs may.
 func worksIn(pid int, _ string) bool { return alive(pid) }
 
+// stopped reports whether SIGSTOP has stopped a process.
+func stopped(pid int) bool {
+	out, err := exec.Command("ps", "-o", "state=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && strings.HasPrefix(strings.TrimSpace(string(out)), "T")
+}
+
 // alive reports whether a process runs.
 func alive(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }

@@ -71,13 +71,20 @@ func (w *world) runSchedule(ctx context.Context, s *schedule) (v verdict, events
 		return v, 0, 0, err
 	}
 	healed := time.Now()
-	left, err := w.waitUntilQuiet(ctx, s.seed, "")
-	if err != nil {
-		return v, 0, 0, err
-	}
-	countFault = time.Since(healed)
-	if v, err = w.judge(ctx, &s.seed); err != nil {
-		return v, left.published, countFault, err
+	var left remaining
+	for range 10 {
+		if left, err = w.waitUntilQuiet(ctx, s.seed, ""); err != nil {
+			return v, 0, 0, err
+		}
+		countFault = time.Since(healed)
+		if v, err = w.judge(ctx, &s.seed); err != nil {
+			return v, left.published, countFault, err
+		}
+		if len(v.lost) == 0 || !left.empty() {
+			break
+		}
+		// All was quiet, and yet something is to be handled: an event of a commit that Postgres has lost, for which nothing waits, came
+		// in between, and its handler published.
 	}
 	v.other = append(v.other, p.violations...)
 	afterCommitted, err := w.judgeAfterCommit(ctx, s.seed)

@@ -130,7 +130,15 @@ func (p *execution) awaitPartitions() error {
 		return err
 	}
 	const daysAhead = 6 // the outbox makes seven, once an hour
+	const look = 5 * time.Second
+	next := time.Now().Add(look)
 	for limit := time.Now().Add(p.w.config.patience); ; time.Sleep(pollInterval) {
+		if time.Now().After(next) { // a fault came between, and the outbox tries again in a minute
+			if err := p.w.jump(p.ctx, time.Minute); err != nil {
+				return err
+			}
+			next = time.Now().Add(look)
+		}
 		var missing []string
 		err := p.w.try(p.ctx, func(ctx context.Context) error {
 			var now time.Time

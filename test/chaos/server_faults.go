@@ -91,7 +91,7 @@ type serverFault struct {
 }
 
 func (b serverFault) inject() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return b.do(ctx)
 }

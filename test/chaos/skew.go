@@ -58,20 +58,18 @@ func (p *execution) resend() error {
 		return err
 	}
 	time.Sleep(300 * time.Millisecond) // nothing reports that retention has run in all processes
-	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
-	defer cancel()
-	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{p.w.nameServer}, Namespace: p.w.namespace, Service: "chaos-resend", Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
-	operator, err := operate.New(operate.Config{Pool: p.w.pool, Schema: p.w.name, Broker: client})
-	if err != nil {
-		return err
-	}
 	// A repeated attempt sends events again that a failed one has sent.
 	var n int
-	err = p.w.try(p.ctx, func(ctx context.Context) (err error) {
+	err := p.w.try(p.ctx, func(ctx context.Context) error {
+		client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: []string{p.w.nameServer}, Namespace: p.w.namespace, Service: "chaos-resend", Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = client.Close(context.WithoutCancel(ctx)) }()
+		operator, err := operate.New(operate.Config{Pool: p.w.pool, Schema: p.w.name, Broker: client})
+		if err != nil {
+			return err
+		}
 		n, err = operator.Resend(ctx, operate.ResendFilter{Since: p.began})
 		return err
 	})

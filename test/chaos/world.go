@@ -57,7 +57,7 @@ type worldConfig struct {
 
 const (
 	pollInterval = 8 * time.Millisecond
-	tryFor       = 60 * time.Second // how long Postgres may be away
+	tryFor       = 4 * time.Minute // how long Postgres and the broker may be away: longer than a restart on a busy machine
 )
 
 var paths = [publishers]outbox.Path{outbox.Auto, outbox.HalfMessages, outbox.Relay}
@@ -100,7 +100,7 @@ func (w *world) open(ctx context.Context) (err error) {
 	if err := w.try(ctx, w.createTables); err != nil {
 		return err
 	}
-	if err := createTopics(ctx, nameServer, namespace); err != nil {
+	if err := w.try(ctx, func(ctx context.Context) error { return createTopics(ctx, nameServer, namespace) }); err != nil {
 		return err
 	}
 	for i := range publishers + consumers {

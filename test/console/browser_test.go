@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -126,11 +127,16 @@ func authorize(r *http.Request) (console.Viewer, error) {
 type site struct {
 	*httptest.Server
 	service *testconsole.Service
+	gap     string // the id of an event that waits for its predecessor
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	service, other := testconsole.New(t, "shop"), testconsole.New(t, "bank")
+	service.Sagas = testconsole.Graphs()
+	gap := service.Gap(t)
+	service.Letters(t, 3)
+	service.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision, finished_at) SELECT 'order', 'c' || n, 2, 'cancelled', '{}', 2, now() FROM generate_series(1, 5) n`)
 	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{{Pool: service.Pool, Schemas: []string{service.Schema}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -138,9 +144,10 @@ func newSite(t *testing.T) *site {
 	c := testconsole.Start(t, console.Config{Authorize: authorize, Prefix: "/ops", Doctor: d, Reconcile: operate.ReconcileConfig{Grace: 30 * time.Second}}, service, other)
 	mux := http.NewServeMux()
 	mux.Handle("/ops/", c)
+	service.Exec(t, `UPDATE parked SET body = '\xff00' WHERE event_id = $1`, service.Loose) // which a browser can't edit
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	s := &site{server, service}
+	s := &site{server, service, gap.String()}
 	for _, form := range []string{"doctor", "reconciliation"} { // so that their pages have something to show
 		answer, err := http.PostForm(s.URL+"/ops/"+form, nil)
 		if err != nil {
@@ -158,7 +165,9 @@ func (s *site) pages() map[string]string {
 		"overview": "", "events": "events", "event": "why?id=" + p, "hostile": "why?id=" + l, "key": "why?id=4711", "dead": "dead?service=order",
 		"letter": "letter?service=order&consumer=billing&event=" + l, "streams": "streams", "sagas": "sagas", "saga": "saga?service=order&name=order&key=o3",
 		"timeouts": "timeouts", "consumers": "consumers", "doctor": "doctor", "reconciliation": "reconciliation", "audit": "audit",
-		"confirm": "act/discard?service=order&consumer=billing&event=" + p, "missing": "why?id=nothing-has-this",
+		"confirm": "act/discard?service=order&consumer=billing&event=" + p, "retry": "act/retry?service=order&consumer=mailing",
+		"edit": "act/edit?service=order&consumer=billing&event=" + p, "cannot": "act/edit?service=order&consumer=billing&event=" + l,
+		"gap": "act/accept-gap?service=order&consumer=billing&event=" + s.gap, "missing": "why?id=nothing-has-this",
 	}
 }
 
@@ -213,33 +222,115 @@ func screenshot(b *tab, file string) {
 	}
 }
 
+// press moves the focus by the keyboard to the element with a text, or without one an id.
+func (b *tab) press(until string) {
+	b.t.Helper()
+	for range 90 {
+		var now string
+		var outlined bool
+		b.run(chromedp.KeyEvent(kb.Tab), chromedp.Evaluate(`(document.activeElement.tagName === "TEXTAREA" ? document.activeElement.id : document.activeElement.textContent || document.activeElement.id).trim()`, &now),
+			chromedp.Evaluate(`getComputedStyle(document.activeElement).outlineStyle !== "none"`, &outlined))
+		if !outlined {
+			b.t.Errorf("the focus on %q can't be seen", now)
+		}
+		if now == until {
+			return
+		}
+	}
+	b.t.Fatalf("no %q is reached by the keyboard", until)
+}
+
+// A dead letter is edited by the keyboard alone: what the browser doesn't change stays as it was, byte by byte.
+func TestEditByKeyboard(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(1280, "light")
+	before := "\n\n{\"note\": \"</textarea> &amp; <b>猫</b>\",\n\t\"article\": 471}\n\n"
+	s.service.Exec(t, "UPDATE parked SET body = $2 WHERE event_id = $1", s.service.Poison, []byte(before))
+	b.run(chromedp.Navigate(s.URL+"/ops/letter?service=order&consumer=billing&event="+s.service.Poison.String()), chromedp.WaitReady("main h1"))
+	b.press("Edit and retry…")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady("form.confirm"))
+	b.press("body")
+	b.run(chromedp.KeyEvent(kb.End, chromedp.KeyModifiers(input.ModifierCtrl)), chromedp.KeyEvent(" "))
+	b.press("reason")
+	b.run(chromedp.KeyEvent("it has another number"))
+	b.press("Edit and retry 1 dead letter")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(".done"))
+	if got := s.service.Value(t, "SELECT reason || convert_from(body, 'UTF8') FROM parked WHERE event_id = $1", s.service.Poison); got != "retry"+before+" " {
+		t.Errorf("it is %q", got)
+	}
+	b.clean("edit")
+}
+
+// A gap is accepted by the keyboard alone.
+func TestAcceptGapByKeyboard(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(390, "dark")
+	b.run(chromedp.Navigate(s.URL+"/ops/streams"), chromedp.WaitReady("main h1"))
+	b.press("Accept the gap…")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady("form.confirm"))
+	b.press("reason")
+	b.run(chromedp.KeyEvent("the old service is gone"))
+	b.press("Accept the gap")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(".done"))
+	if reason := s.service.Value(t, "SELECT reason FROM parked WHERE event_id = $1", s.gap); reason != "retry" {
+		t.Errorf("it is %s", reason)
+	}
+	b.clean("gap")
+}
+
+// Dead letters are retried at a rate, without JavaScript.
+func TestRetryAtARate(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(390, "light")
+	b.run(emulation.SetScriptExecutionDisabled(true))
+	b.run(chromedp.Navigate(s.URL+"/ops/act/retry?service=order&consumer=mailing"), chromedp.WaitReady("form.confirm"),
+		chromedp.SendKeys("#reason", "the mailboxes are bigger"), chromedp.Click("#first"), chromedp.SendKeys("#rate", "20"), chromedp.Click("form.confirm button"), chromedp.WaitReady(".done"))
+	if n := s.service.Value(t, "SELECT count(*) FROM parked WHERE consumer = 'mailing' AND reason = 'retry'"); n != "3" {
+		t.Errorf("%s were retried", n)
+	}
+	b.clean("rate")
+}
+
+// The graph of a saga is an image with a name, is as large as it says, and each of its texts is within its box.
+func TestGraphInABrowser(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(1280, "light")
+	var role, label string
+	var outside []string
+	b.run(chromedp.Navigate(s.URL+"/ops/sagas"), chromedp.WaitReady("svg.graph"),
+		chromedp.Evaluate(`document.querySelector("svg.graph").getAttribute("role")`, &role),
+		chromedp.Evaluate(`document.querySelector("svg.graph").getAttribute("aria-label")`, &label),
+		chromedp.Evaluate(`[...document.querySelectorAll("svg.graph .node")].flatMap(node => {
+			const box = node.querySelector("rect").getBoundingClientRect();
+			return [...node.querySelectorAll("text")].filter(text => {
+				const r = text.getBoundingClientRect();
+				return r.left < box.left || r.right > box.right || r.top < box.top || r.bottom > box.bottom;
+			}).map(text => text.textContent);
+		})`, &outside))
+	if role != "img" || !strings.Contains(label, "Graph of saga order: 5 states") {
+		t.Errorf("%s: %s", role, label)
+	}
+	if len(outside) > 0 {
+		t.Errorf("outside of their boxes: %q", outside)
+	}
+	b.clean("graph")
+}
+
 // A dead letter is found and retried by the keyboard alone.
 func TestRetryByKeyboard(t *testing.T) {
 	s := newSite(t)
 	b := newTab(t)
 	b.look(1280, "light")
 	b.run(chromedp.Navigate(s.URL+"/ops/letter?service=order&consumer=billing&event="+s.service.Poison.String()), chromedp.WaitReady("main h1"))
-	press := func(until string) {
-		t.Helper()
-		for range 60 {
-			var now string
-			var outlined bool
-			b.run(chromedp.KeyEvent(kb.Tab), chromedp.Evaluate(`(document.activeElement.textContent || document.activeElement.id).trim()`, &now),
-				chromedp.Evaluate(`getComputedStyle(document.activeElement).outlineStyle !== "none"`, &outlined))
-			if !outlined {
-				t.Errorf("the focus on %q can't be seen", now)
-			}
-			if now == until {
-				return
-			}
-		}
-		t.Fatalf("no %q is reached by the keyboard", until)
-	}
-	press("Retry…")
+	b.press("Retry…")
 	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady("form.confirm"))
-	press("reason")
+	b.press("reason")
 	b.run(chromedp.KeyEvent("the article is there now"))
-	press("Retry 1 dead letter")
+	b.press("Retry 1 dead letter")
 	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(".done"))
 	if reason := s.service.Value(t, "SELECT reason FROM parked WHERE event_id = $1", s.service.Poison); reason != "retry" {
 		t.Errorf("it is %s", reason)
@@ -254,7 +345,7 @@ func TestLivePage(t *testing.T) {
 	b.look(1280, "light")
 	b.run(chromedp.Navigate(s.URL+"/ops/"), chromedp.WaitReady("main h1"), chromedp.WaitVisible(".liveness"))
 	s.service.Letters(t, 37)
-	b.run(chromedp.Poll(`document.querySelector("main").textContent.includes("39")`, nil, chromedp.WithPollingInterval(200*time.Millisecond)))
+	b.run(chromedp.Poll(`document.querySelector("main").textContent.includes("42")`, nil, chromedp.WithPollingInterval(200*time.Millisecond)))
 	b.run(chromedp.Click("[data-toggle-live]"), chromedp.Evaluate(`document.querySelector("main").dataset.mark = "kept"; document.querySelector("main h1").dataset.mark = "kept"`, nil))
 	s.service.Letters(t, 5)
 	var kept string

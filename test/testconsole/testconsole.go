@@ -12,10 +12,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/console"
 	"github.com/rocketflow/rocketflow/internal/partition"
 	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
@@ -32,6 +34,7 @@ type Service struct {
 	Schema   string
 	Operator *operate.Operator
 	Sent     *Sender
+	Sagas    []saga.Graph // of Start's console.Service
 
 	Poison   uuid.UUID // a dead letter of the consumer billing, the head of stream 4711, with two events behind it
 	Followed uuid.UUID // the first of these
@@ -153,12 +156,58 @@ func (s *Service) Letters(t testing.TB, n int) {
 		FROM generate_series(1, $1::bigint) n`, n)
 }
 
+// Gap adds an event of stream 4713 that waits for a predecessor which nobody has, with one behind it, and returns its id.
+func (s *Service) Gap(t testing.TB) uuid.UUID {
+	t.Helper()
+	sequence := time.Now().Add(-time.Minute).UnixMicro()
+	source := s.Value(t, "SELECT source FROM installation")
+	head := s.event(t, source, "order.changed", "4713", sequence, sequence-1, true)
+	behind := s.event(t, source, "order.changed", "4713", sequence+1, sequence, true)
+	s.park(t, head, "gap", 0, "")
+	s.park(t, behind, "gap", 0, "")
+	return head
+}
+
+// order is the data of a saga.
+type order struct{}
+
+type changed struct{}
+
+func (changed) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "orders", Type: "order.changed"}
+}
+
+type closed struct{}
+
+func (closed) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "orders", Type: "order.closed"}
+}
+
+type paid struct{}
+
+func (paid) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "payments", Type: "payment.received"}
+}
+
+// Graphs describes version 2 of the saga order. New makes sagas in some of its states.
+func Graphs() []saga.Graph {
+	soon := func(*order) time.Time { return time.Now().Add(time.Hour) }
+	d := saga.Define[order]("order", 2).Initial("open").NoDeadline("open", "paid").Deadline("awaiting_payment", "cancelled", soon, nil).Final("closed", "cancelled")
+	saga.On[changed](d, "open", "awaiting_payment", nil)
+	saga.On[changed](d, "awaiting_payment", "open", nil)
+	saga.On[paid](d, "awaiting_payment", "paid", nil)
+	saga.On[changed](d, "paid", "paid", nil)
+	saga.On[closed](d, "paid", "closed", nil)
+	saga.On[closed](d, "open", "closed", nil)
+	return []saga.Graph{d.Graph()}
+}
+
 // Start starts a console of services. Its Authorize is required; Services are set.
 func Start(t testing.TB, c console.Config, services ...*Service) *console.Console {
 	t.Helper()
 	names := []string{"order", "payment"}
 	for i, s := range services {
-		c.Services = append(c.Services, console.Service{Name: names[i], Operator: s.Operator})
+		c.Services = append(c.Services, console.Service{Name: names[i], Operator: s.Operator, Sagas: s.Sagas})
 	}
 	x, err := console.New(c)
 	if err != nil {
