@@ -66,10 +66,11 @@ type change struct {
 	TryFirst bool
 	// PerSecond is how many dead letters become due per second, as the form has it. Empty: all at once.
 	PerSecond string
-	At        string // the new time of a timeout, as the form has it
-	Problem   string // why the form is shown again
-	Rows      int64  // how many things match
-	More      bool   // there are more than that
+	At        string    // the new time of a timeout, as the form has it
+	Problem   string    // why the form is shown again
+	Rows      int64     // how many things match
+	More      bool      // there are more than that
+	LookedTo  time.Time // what was parked later was not looked at; zero: all was
 
 	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID; of edit and accept-gap, one event
 	Pause   operate.PauseTarget
@@ -289,15 +290,29 @@ func (q *request) countRows(ctx context.Context, c *change) error {
 		c.Rows = int64(len(list))
 		return err
 	}
-	page, err := c.Service.Operator.ParkedPage(ctx, operate.ParkedPageFilter{
-		Dead: true, Consumer: f.Consumer, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Error: f.Error, Limit: c.Cap,
-	})
-	if err != nil {
-		return err
+	c.Rows = 0
+	filter := operate.ParkedPageFilter{
+		Dead: true, Consumer: f.Consumer, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Error: f.Error,
 	}
-	c.Rows, c.More = int64(len(page.Events)), page.Next != ""
+	for range maxLooks {
+		filter.Limit = c.Cap - int(c.Rows)
+		page, err := c.Service.Operator.ParkedPage(ctx, filter)
+		if err != nil {
+			return err
+		}
+		c.Rows += int64(len(page.Events))
+		filter.After = page.Next
+		c.More = page.Next != "" && page.ScannedTo.IsZero()
+		c.LookedTo = page.ScannedTo
+		if page.Next == "" || c.More {
+			break
+		}
+	}
 	return nil
 }
+
+// maxLooks is how many pages countRows reads of letters of which few match.
+const maxLooks = 20
 
 // confirmPage says what an action would change, and asks for the reason.
 func (q *request) confirmPage() error {

@@ -296,7 +296,10 @@ func (t *turn) advance(c *candidate) {
 	at := c.stream
 	c.forks = at.Last < at.Head && at.Head < c.event.Sequence
 	t.forked[at] = t.forked[at] || c.forks
-	at.Last = c.event.Sequence
+	at.Last, at.Failed = c.event.Sequence, 0
+	if c.row != nil {
+		at.Failed = c.row.Attempts
+	}
 }
 
 // moved reports whether the turn has advanced a position.

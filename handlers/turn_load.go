@@ -137,10 +137,10 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 	}
 	t.candidates = nil
 	var entering []rocketflow.Event
-	edited := map[inbox.Key]bool{}
+	past := map[inbox.Key]inbox.Past{}
 	for _, row := range rows {
 		c := &candidate{event: row.Event, row: row}
-		edited[inbox.KeyOf(row.Event)] = row.Edited
+		past[inbox.KeyOf(row.Event)] = inbox.Past{Edited: row.Edited, Failed: row.Attempts}
 		if row.Event.Ordered() {
 			c.stream = t.streams[0]
 		} else if t.entersInbox(row.Event) {
@@ -152,7 +152,7 @@ func (t *turn) loadParked(ctx context.Context, tx pgx.Tx, q *pgx.Batch) error {
 		t.store.QueueRecorded(q, routes, t.recorded)
 	}
 	if len(entering) > 0 {
-		t.store.QueueInsertEntries(q, entering, edited, t.entries)
+		t.store.QueueInsertEntries(q, entering, past, t.entries)
 	}
 	if err := tx.SendBatch(ctx, q).Close(); err != nil {
 		return fmt.Errorf("read what is registered: %w", err)

@@ -47,6 +47,10 @@
 //	rocketflow_handlers_parked_events{consumer,reason}                gauge: parked events, read at each scrape; dead, retry, gap,
 //	                                                                  busy, paused, unhandled
 //	rocketflow_handlers_parked_age_seconds{consumer,reason}           gauge: since the oldest of them was parked
+//	rocketflow_handlers_unread_messages{consumer,topic}               gauge: messages that the consumer's group has not read, asked of the
+//	                                                                  broker at each scrape. A topic without an answer within 2 s has none
+//	rocketflow_handlers_unread_age_seconds{consumer,topic}            gauge: since the oldest of them was stored; 0: none is unread. Not
+//	                                                                  known of a group that has never read
 //	rocketflow_handlers_batch_events{consumer}                        histogram: events in one transaction of a lane
 //	rocketflow_handlers_panics_total{consumer}                        calls that panicked
 //	rocketflow_handlers_unresponsive_total{consumer,type}             calls abandoned: they ignored the end of their context

@@ -75,6 +75,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	r.HandlerFailed(rocketmq.HandlerInfo{Group: "g"})
 	m.ObserveBacklog(startedOutbox(t))
 	m.ObserveWork(unfinishedWork(t))
+	m.ObserveUnread(readingOperator(t), openBroker(t))
 	m.ObserveDoctor(startedDoctor(t))
 
 	families, err := registry.Gather()

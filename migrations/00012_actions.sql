@@ -13,11 +13,14 @@ CREATE TABLE audit (
     filter       json        NOT NULL, -- what was selected
     changed      bigint      NOT NULL, -- how many things were changed
     ids          text[]      NOT NULL, -- the first of them
+    names        text[]      NOT NULL, -- what the entry is found by: ids, also of what belongs to the things that were changed
     before       json,
     after        json
 );
 CREATE INDEX audit_actor_idx ON audit (actor, id);
 CREATE INDEX audit_action_idx ON audit (action, id);
+CREATE INDEX audit_operation_idx ON audit (operation);
+CREATE INDEX audit_names_idx ON audit USING gin (names);
 CREATE INDEX audit_denied_idx ON audit (actor, at) WHERE denied; -- bounds the attempts of an actor
 
 -- What is paused: a consumer, one of its handlers, or the streams of a topic with one subject. Columns that don't belong to the kind
@@ -39,6 +42,11 @@ ALTER TABLE parked DROP CONSTRAINT parked_reason_check;
 ALTER TABLE parked ADD CONSTRAINT parked_reason_check CHECK (reason IN ('retry', 'gap', 'busy', 'unhandled', 'paused', 'dead'));
 CREATE INDEX parked_paused_idx ON parked (consumer, topic, type, subject) WHERE reason = 'paused';
 
+-- Dead letters and waiting events of a consumer, the longest parked first: pages of lists continue at any of them.
+DROP INDEX parked_dead_idx;
+CREATE INDEX parked_dead_idx ON parked (consumer, parked_at, sequence, event_id, source) WHERE reason = 'dead';
+CREATE INDEX parked_waiting_idx ON parked (consumer, parked_at, sequence, event_id, source) WHERE reason <> 'dead';
+
 -- The content of events as it was delivered, where an operator has edited a parked one. Kept as long as the inbox's rows, so that a row
 -- doesn't say whether an event that is parked now, such as one that was delivered again after a reset, was edited: parked.edited does.
 ALTER TABLE parked ADD COLUMN edited boolean NOT NULL DEFAULT false;
@@ -54,9 +62,18 @@ CREATE TABLE edited_event (
 );
 CREATE INDEX edited_event_edited_at_idx ON edited_event (edited_at); -- for retention
 
+-- How often the handler had failed before it handled the event, counted since an operator retried it last: of the event that moved the
+-- position, and of the event in the inbox. Null: it had not, or an older version recorded it. For `rocketflow why`.
+ALTER TABLE position ADD COLUMN failed_attempts integer;
+ALTER TABLE inbox ADD COLUMN failed_attempts integer;
+
 -- +goose Down
+ALTER TABLE inbox DROP COLUMN failed_attempts;
+ALTER TABLE position DROP COLUMN failed_attempts;
 DROP TABLE edited_event;
 ALTER TABLE parked DROP COLUMN edited;
+DROP INDEX parked_waiting_idx, parked_dead_idx;
+CREATE INDEX parked_dead_idx ON parked (consumer, parked_at) WHERE reason = 'dead';
 DROP INDEX parked_paused_idx;
 UPDATE parked SET reason = 'retry', next_at = now() WHERE reason = 'paused';
 ALTER TABLE parked DROP CONSTRAINT parked_reason_check;

@@ -88,7 +88,7 @@ func (o *Operator) ApplyToSaga(ctx context.Context, e SagaEvent) (uuid.UUID, err
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = ErrUnknownSaga
 		}
-		c.add(id.String())
+		c.add(id.String(), e.Key)
 		c.before = map[string]string{"state": state}
 		c.after = map[string]any{"waiting": strconv.FormatInt(waiting, 10), "event": contentOf(event)}
 		return c, err

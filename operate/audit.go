@@ -19,9 +19,11 @@ var auditSQL string
 
 // Bounds of an AuditEntry.
 const (
-	// MaxAuditIDs is how many ids an AuditEntry has at most. Changed counts all.
+	// MaxAuditIDs is how many ids an AuditEntry has at most. Changed counts all, and AuditFilter.ID finds an entry also by the others of
+	// its transaction, up to 4,000.
 	MaxAuditIDs = 100
 
+	maxNames      = 4000     // of what an entry is found by
 	maxActor      = 200      // bytes
 	maxAuditState = 16 << 10 // bytes of Filter, Before and After each
 	maxAuditError = 200      // bytes of an event's last error
@@ -101,9 +103,11 @@ type AuditEntry struct {
 
 // AuditFilter selects entries of the audit. An entry is selected if it matches all fields that are set.
 type AuditFilter struct {
-	Actor     string
-	Action    Action
-	ID        string    // of something that was changed, as in AuditEntry.IDs
+	Actor  string
+	Action Action
+	// ID is that of something that was changed, as in AuditEntry.IDs, or of what belongs to it: the key of a timeout and the event that it
+	// fires with, the event that waits for a saga, and the key of the saga.
+	ID        string
 	Operation uuid.UUID // the entries of one call
 	Since     time.Time // made at Since or later
 	Until     time.Time // made before Until
@@ -124,19 +128,26 @@ func (o *Operator) Audit(ctx context.Context, f AuditFilter) (list []AuditEntry,
 		operation = &text
 	}
 	err = o.read(ctx, func(s snapshot) error {
-		list, err = collect(ctx, s, "Audit", func(row pgx.CollectableRow, e *AuditEntry) error {
-			var filter string
-			var before, after *string
-			err := row.Scan(&e.ID, &e.Operation, &e.At, &e.Actor, &e.Role, &e.Action, &e.Denied, &e.Reason, &filter, &e.Changed, &e.IDs, &before, &after)
-			e.Filter, e.Before, e.After = json.RawMessage(filter), rawJSON(before), rawJSON(after)
-			return err
-		}, f.Actor, string(f.Action), f.ID, operation, orNull(f.Since), orNull(f.Until), f.Before, f.Denied, listLimit(f.Limit))
+		query := "Audit"
+		if f.ID != "" {
+			query = "AuditOf"
+		}
+		list, err = collect(ctx, s, query, func(row pgx.CollectableRow, e *AuditEntry) error { return e.scan(row) },
+			f.Actor, string(f.Action), f.ID, operation, orNull(f.Since), orNull(f.Until), f.Before, f.Denied, listLimit(f.Limit))
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the audit: %w", err)
 	}
 	return list, nil
+}
+
+func (e *AuditEntry) scan(row pgx.CollectableRow) error {
+	var filter string
+	var before, after *string
+	err := row.Scan(&e.ID, &e.Operation, &e.At, &e.Actor, &e.Role, &e.Action, &e.Denied, &e.Reason, &filter, &e.Changed, &e.IDs, &before, &after)
+	e.Filter, e.Before, e.After = json.RawMessage(filter), rawJSON(before), rawJSON(after)
+	return err
 }
 
 // rawJSON returns JSON, or nil for null.
@@ -195,14 +206,18 @@ type operation struct {
 type changed struct {
 	n      int
 	ids    []string
-	before any // that marshals to JSON; nil: none
+	names  []string // what it is found by; nil: ids
+	before any      // that marshals to JSON; nil: none
 	after  any
 	record bool // although n is 0
 }
 
-// add counts a thing that was changed.
-func (c *changed) add(id string) {
+// add counts a thing that was changed. also are what it is found by beside its id.
+func (c *changed) add(id string, also ...string) {
 	c.n++
+	if len(c.names)+len(also) < maxNames {
+		c.names = append(append(c.names, id), also...)
+	}
 	if len(c.ids) < MaxAuditIDs {
 		c.ids = append(c.ids, id)
 	}
@@ -243,6 +258,10 @@ func (op *operation) record(ctx context.Context, tx pgx.Tx, c changed) error {
 		Operation: op.id, Action: op.action, Denied: op.denied, Reason: op.actor.Reason, Filter: json.RawMessage(op.filter),
 		Changed: int64(c.n), IDs: append([]string{}, c.ids[:min(len(c.ids), MaxAuditIDs)]...),
 	}
+	names := c.names
+	if names == nil {
+		names = append([]string{}, c.ids...)
+	}
 	before, err := auditJSON(c.before)
 	if err != nil {
 		return err
@@ -253,7 +272,7 @@ func (op *operation) record(ctx context.Context, tx pgx.Tx, c changed) error {
 	}
 	e.Before, e.After = rawJSON(before), rawJSON(after)
 	err = tx.QueryRow(ctx, op.sql.Get("RecordAudit"), op.id.String(), op.actor.Name, string(op.action), op.denied, op.actor.Reason, op.filter, e.Changed,
-		e.IDs, before, after).Scan(&e.ID, &e.At, &e.Actor, &e.Role)
+		e.IDs, before, after, names).Scan(&e.ID, &e.At, &e.Actor, &e.Role)
 	if err != nil {
 		return fmt.Errorf("record the change in the audit: %w", err)
 	}

@@ -44,6 +44,14 @@ GROUP BY c.name, w.reason
 ORDER BY c.name, w.reason
 LIMIT $1::bigint
 
+-- name: Groups
+-- The groups of consumers at the broker, and the topics that they read.
+SELECT c.name, c.group_name, t.topic
+FROM {schema}.consumer c JOIN {schema}.consumer_topic t ON t.consumer = c.name
+WHERE c.group_name <> ''
+ORDER BY c.name, t.topic
+LIMIT $1::bigint
+
 -- name: TimeoutCounts
 SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::bigint) t),
        (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout WHERE due_at <= now() LIMIT $1::bigint) t),

@@ -51,9 +51,13 @@ type ParkedRow struct {
 type ParkedPage struct {
 	Events []ParkedRow `json:"events"` // the longest parked first
 	Next   Cursor      `json:"next,omitempty"`
+	// ScannedTo is set if the page is short because enough rows were looked at for it: the list has come to what was parked at this
+	// time, and Next continues.
+	ScannedTo time.Time `json:"scanned_to,omitzero"`
 }
 
-// ParkedPage lists dead letters or parked events. It reads the table parked, which is small in a healthy service.
+// ParkedPage lists dead letters or parked events. A page of all or of a consumer is found by an index; with other fields set, it looks at
+// up to 5,000 events of each consumer.
 func (o *Operator) ParkedPage(ctx context.Context, f ParkedPageFilter) (*ParkedPage, error) {
 	if err := checkLimit("ParkedPageFilter", f.Limit); err != nil {
 		return nil, err
@@ -61,36 +65,77 @@ func (o *Operator) ParkedPage(ctx context.Context, f ParkedPageFilter) (*ParkedP
 	if f.Limit == 0 {
 		f.Limit = defaultPage
 	}
-	key, err := f.After.key("ParkedPageFilter", "-infinity", "", "-1", uuid.Nil.String())
+	key, err := f.After.key("ParkedPageFilter", "-infinity", "-1", uuid.Nil.String(), "", "")
 	if err != nil {
 		return nil, err
 	}
-	at, id := key[0], key[3]
-	sequence, err := strconv.ParseInt(key[2], 10, 64)
+	at, id := key[0], key[2]
+	sequence, err := strconv.ParseInt(key[1], 10, 64)
 	if _, e := uuid.Parse(id); err != nil || e != nil {
 		return nil, cursorError("ParkedPageFilter")
 	}
 	if _, err := time.Parse(time.RFC3339Nano, at); err != nil && at != "-infinity" {
 		return nil, cursorError("ParkedPageFilter")
 	}
+	look := f.Limit + 1
+	if f.Source+f.Topic+f.Type+f.Subject+f.Error != "" {
+		look = max(look, maxScan)
+	}
 	p := &ParkedPage{}
 	err = o.read(ctx, func(s snapshot) error {
+		var reached parkedReach
 		list, err := collect(ctx, s, "ParkedPage", func(row pgx.CollectableRow, v *ParkedRow) error {
-			var next *time.Time
-			err := row.Scan(&v.Consumer, &v.EventID, &v.Reason, &v.Attempts, &next, &v.LastError, &v.At,
-				&v.Source, &v.Topic, &v.Type, &v.Subject, &v.Sequence, &v.RecordedAt, &v.Size)
-			v.NextAt = orZero(next)
+			return v.scan(row, &reached)
+		}, f.Dead, f.Consumer, f.Source, f.Topic, f.Type, f.Subject, f.Error, at, sequence, id, key[3], key[4], f.Limit+1, look)
+		if err != nil {
 			return err
-		}, f.Dead, f.Consumer, f.Source, f.Topic, f.Type, f.Subject, f.Error, at, key[1], sequence, id, f.Limit+1)
+		}
+		if len(list) == 1 && list[0].EventID == uuid.Nil { // the row that says how far it went
+			list = nil
+		}
 		p.Events, p.Next = page(list, int64(f.Limit), func(v ParkedRow) Cursor {
-			return newCursor(v.At.UTC().Format(time.RFC3339Nano), v.Consumer, strconv.FormatInt(v.Sequence, 10), v.EventID.String())
+			return parkedCursor(v.At, v.Sequence, v.EventID.String(), v.Consumer, v.Source)
 		})
-		return err
+		if p.Next == "" && reached.scanned == look {
+			p.ScannedTo = *reached.at
+			p.Next = parkedCursor(*reached.at, *reached.sequence, *reached.id, *reached.consumer, *reached.source)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list parked events: %w", err)
 	}
 	return p, nil
+}
+
+// parkedReach is how many rows were looked at for a page, and the last of them.
+type parkedReach struct {
+	scanned              int
+	at                   *time.Time
+	sequence             *int64
+	id, consumer, source *string
+}
+
+func parkedCursor(at time.Time, sequence int64, id, consumer, source string) Cursor {
+	return newCursor(at.UTC().Format(time.RFC3339Nano), strconv.FormatInt(sequence, 10), id, consumer, source)
+}
+
+func (v *ParkedRow) scan(row pgx.CollectableRow, r *parkedReach) error {
+	var consumer, id, reason, lastError, source, topic, eventType, subject *string
+	var attempts, size *int
+	var next, at, recorded *time.Time
+	var sequence *int64
+	err := row.Scan(&consumer, &id, &reason, &attempts, &next, &lastError, &at, &source, &topic, &eventType, &subject, &sequence, &recorded, &size,
+		&r.scanned, &r.at, &r.sequence, &r.id, &r.consumer, &r.source)
+	if err != nil || id == nil {
+		return err
+	}
+	*v = ParkedRow{
+		Consumer: *consumer, Source: *source, Topic: *topic, Type: *eventType, Subject: *subject, Sequence: *sequence, RecordedAt: *recorded, Size: *size,
+		Reason: HandlingState(*reason), ParkedStatus: ParkedStatus{At: *at, Attempts: *attempts, NextAt: orZero(next), LastError: *lastError},
+	}
+	v.EventID, err = uuid.Parse(*id)
+	return err
 }
 
 // DeadLetterGroup are the dead letters of a consumer and a type whose errors differ only in numbers and ids.

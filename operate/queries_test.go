@@ -24,7 +24,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"SweepState":   {}, "OwedByTopic": {"0", []string{}, 10}, "ParkedByConsumer": {10, 10}, "TimeoutCounts": {10}, "WaitingBySaga": {10},
 		"Horizon": {}, "EventEvidence": {uuid.NewString()}, "EventReaders": {uuid.NewString(), "s", "t", "u", int64(1) << 40, "y", 10, 10},
 		"Beginning": {uuid.NewString(), time.Now()}, "PublishedByTransaction": {"5", uuid.NewString(), 10}, "HeldBack": {time.Now()}, "PublishedOf": {[]string{uuid.NewString()}},
-		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10},
+		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10}, "Groups": {10},
 		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
 		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
 		"CausedTransitions": {"k", uuid.NewString()}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {}, "RunningSagas": {10, 10},
@@ -35,9 +35,10 @@ func TestReportsReadByIndex(t *testing.T) {
 		"DeadLetterGroups":   {10, 10}, "ParkedStreams": {"", "", "", "", 10, 10}, "SagaPage": {"", "", "", "", nil, 10, 10},
 		"SagaTransitions": {"n", 10, 10}, "TimeoutPage": {time.Now(), "", "", false, 10},
 		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
-		"Audit":    {"maria", "", "", nil, nil, nil, 0, false, 10},
-		"Pausable": {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
-		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil},
+		"Audit":      {"maria", "", "", nil, nil, nil, 0, false, 10},
+		"ParkedPage": {true, "", "", "", "", "", "", time.Now(), 0, uuid.NewString(), "", "", 10, 10},
+		"Pausable":   {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
+		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil, []string{"c"}},
 		"DeniedBefore": {"eve", "pause", "{}", 60}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
 	}
 	// One row, or all rows of a table that holds few.
@@ -45,7 +46,7 @@ func TestReportsReadByIndex(t *testing.T) {
 	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
 		values, ok := args[name]
 		if !ok {
-			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "ParkedPage" {
+			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" && name != "Acts" {
 				t.Errorf("no arguments for %s", name)
 			}
 			continue

@@ -47,6 +47,12 @@ type timeoutState struct {
 	Sends   int       `json:"sends,omitempty"`
 }
 
+// movedTimeout is the state of a timeout after it was moved or fired.
+type movedTimeout struct {
+	EventID uuid.UUID `json:"event_id"`
+	DueAt   time.Time `json:"due_at"`
+}
+
 // FireTimeout makes an armed timeout due now: a process of the service sends its event within about a second, and it fires as at any
 // time, once. The error matches ErrUnknownTimeout if it isn't armed.
 //
@@ -75,25 +81,25 @@ func (o *Operator) moveTimeout(ctx context.Context, action Action, r TimeoutRef,
 	if err != nil {
 		return printable.Errorf("%s: draw epoch: %w", action, err)
 	}
-	return o.changeTimeout(ctx, action, r, func(ctx context.Context, tx pgx.Tx) (before timeoutState, after any, err error) {
+	return o.changeTimeout(ctx, action, r, func(ctx context.Context, tx pgx.Tx) (before timeoutState, after *movedTimeout, err error) {
 		var due time.Time
 		err = tx.QueryRow(ctx, o.sql.Get("MoveTimeout"), r.Key, r.Name, idText(r.EventID), epoch.String(), at).
 			Scan(&before.EventID, &before.DueAt, &before.Type, &before.Topic, &before.Subject, &before.Sends, &due)
-		return before, map[string]any{"event_id": epoch, "due_at": due}, err
+		return before, &movedTimeout{epoch, due}, err
 	})
 }
 
 // DisarmTimeout disarms a timeout: it never fires. The error matches ErrUnknownTimeout if it isn't armed. See FireTimeout. A saga whose
 // deadline is disarmed stays in its state until an event moves it.
 func (o *Operator) DisarmTimeout(ctx context.Context, r TimeoutRef) error {
-	return o.changeTimeout(ctx, ActionDisarmTimeout, r, func(ctx context.Context, tx pgx.Tx) (before timeoutState, after any, err error) {
+	return o.changeTimeout(ctx, ActionDisarmTimeout, r, func(ctx context.Context, tx pgx.Tx) (before timeoutState, after *movedTimeout, err error) {
 		err = tx.QueryRow(ctx, o.sql.Get("DisarmTimeout"), r.Key, r.Name, idText(r.EventID)).
 			Scan(&before.EventID, &before.DueAt, &before.Type, &before.Topic, &before.Subject, &before.Sends)
 		return before, nil, err
 	})
 }
 
-func (o *Operator) changeTimeout(ctx context.Context, action Action, r TimeoutRef, change func(context.Context, pgx.Tx) (timeoutState, any, error)) error {
+func (o *Operator) changeTimeout(ctx context.Context, action Action, r TimeoutRef, change func(context.Context, pgx.Tx) (before timeoutState, after *movedTimeout, err error)) error {
 	if err := r.check(); err != nil {
 		return err
 	}
@@ -106,8 +112,12 @@ func (o *Operator) changeTimeout(ctx context.Context, action Action, r TimeoutRe
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = ErrUnknownTimeout
 		}
-		c.add(r.Key + "/" + r.Name)
-		c.before, c.after = before, after
+		c.add(r.Key+"/"+r.Name, r.Key, before.EventID.String())
+		c.before = before
+		if after != nil {
+			c.after = after
+			c.names = append(c.names, after.EventID.String())
+		}
 		return c, err
 	})
 	if err != nil {

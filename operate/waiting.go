@@ -133,7 +133,7 @@ func (o *Operator) changeWaiting(ctx context.Context, f WaitingFilter, action Ac
 		var v waitingState
 		var before []waitingState
 		_, err = pgx.ForEachRow(rows, []any{&v.ID, &v.Saga, &v.Key, &v.EventID, &v.Type, &v.Status, &v.Attempts, &v.LastError}, func() error {
-			c.add(strconv.FormatInt(v.ID, 10))
+			c.add(strconv.FormatInt(v.ID, 10), v.EventID.String(), v.Key)
 			if len(before) < maxStates {
 				v.LastError = printable.Cut(v.LastError, maxAuditError)
 				before = append(before, v)

@@ -32,7 +32,8 @@ const (
 // that is unknown has the kind ExplainsNothing and says where Why looked.
 //
 // It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set,
-// by its index of keys. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is returned only if
+// by its index of keys. What operators did is read from the audit. Nothing records that a timeout fired, but a saga that it moved, and nothing
+// what the application did to it: its row says when it was armed or moved last, until it fires or is disarmed. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is returned only if
 // none can be read.
 func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if id == "" {
@@ -170,7 +171,7 @@ func (w *inquiry) message(ctx context.Context, id string) (found bool, err error
 func (w *inquiry) unknown(id string, event uuid.UUID) {
 	x := w.x
 	x.Kind, x.Title = ExplainsNothing, id
-	v := Verdict{State: VerdictUnknown, Because: "no schema that was read has an event, a subject, a saga or a timeout with this id"}
+	v := Verdict{State: VerdictUnknown, Because: "no schema that was read has an event, a subject, a saga or an armed timeout with this id. A timeout that has fired leaves no record but that of the saga that it moves, and one that the application disarmed none"}
 	if event != uuid.Nil {
 		v.Because = "no schema that was read has it. Of a handled event of another service's stream only a position is recorded: read the publisher's schema, too"
 	}
@@ -276,9 +277,14 @@ func (w *inquiry) consumers(ctx context.Context, e *explained, at brokerAnswer) 
 			if list, err = s.readers(ctx, &e.EventStatus); err != nil {
 				return err
 			}
-			if w.x.Kind == ExplainsKey { // the sagas of the key are explained already
+			if w.x.Kind == ExplainsKey { // the sagas of the key are explained already, and what operators did
 				return nil
 			}
+			acted, err := w.actsOn(ctx, s, m, e, list)
+			if err != nil {
+				return err
+			}
+			recorded = recorded || acted
 			return w.sagasOf(ctx, s, m, e)
 		})
 		if err != nil {

@@ -20,6 +20,7 @@ WHERE o.id = $1::text::uuid
 SELECT c.name, c.group_name, t.born_at, CASE WHEN t.begin_at > '-infinity'::timestamptz THEN t.begin_at END,
        (SELECT h.registered_at FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = $3::text AND h.type = $6::text),
        COALESCE(pos.sequence, 0::bigint), pos.handled_at, pos.took_ms, COALESCE(pos.skipped, '{}'::bigint[]), i.handled_at,
+       COALESCE(CASE WHEN pos.sequence = $5::bigint THEN pos.failed_attempts ELSE i.failed_attempts END, 0),
        p.reason, p.attempts, CASE WHEN p.next_at < 'infinity' THEN p.next_at END, p.last_error, p.parked_at,
        head.event_id, head.reason, COALESCE(head.last_error, ''), COALESCE(head.attempts, 0), head.parked_at,
        (SELECT pg_catalog.count(*) FROM (

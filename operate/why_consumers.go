@@ -21,6 +21,7 @@ type reader struct {
 	since    time.Time // when that was registered
 	movedAt  time.Time // when the position last moved
 	took     *int      // milliseconds of the turn that moved it
+	failed   int       // attempts of the handler before it handled the event, since an operator retried it last
 	skipped  bool      // the stream was advanced past the event without handling it
 	head     *ParkedStatus
 	followed int // parked events behind it
@@ -38,7 +39,7 @@ func (s snapshot) readers(ctx context.Context, e *EventStatus) ([]reader, error)
 			headError                                                string
 			headAttempts                                             int
 		)
-		err := row.Scan(&r.Name, &r.group, &born, &begin, &since, &r.Position, &moved, &r.took, &skipped, &handled,
+		err := row.Scan(&r.Name, &r.group, &born, &begin, &since, &r.Position, &moved, &r.took, &skipped, &handled, &r.failed,
 			&reason, &attempts, &next, &lastError, &parked, &headID, &headReason, &headError, &headAttempts, &headAt, &r.followed)
 		if err != nil {
 			return err
@@ -187,7 +188,7 @@ func (w *inquiry) handled(e *explained, c reader, add func(time.Time, bool, stri
 	case c.skipped:
 		add(time.Time{}, true, "passed over: a later event of the stream was handled without it (position %d)", c.Position)
 	case !c.HandledAt.IsZero():
-		add(c.HandledAt, false, "handled%s", lagText(e, c.HandledAt))
+		add(c.HandledAt, false, "handled%s%s", c.attempt(), lagText(e, c.HandledAt))
 	case !c.handles && e.Type != "":
 		add(time.Time{}, false, "has no handler of %s and went on (position %d)", e.Type, c.Position)
 	case c.Position == e.Sequence && !c.movedAt.IsZero():
@@ -195,12 +196,20 @@ func (w *inquiry) handled(e *explained, c reader, add func(time.Time, bool, stri
 		if c.took != nil {
 			took = fmt.Sprintf(", in a turn of %s", (time.Duration(*c.took) * time.Millisecond).String())
 		}
-		add(c.movedAt, false, "handled%s%s", took, lagText(e, c.movedAt))
+		add(c.movedAt, false, "handled%s%s%s", c.attempt(), took, lagText(e, c.movedAt))
 	case !c.movedAt.IsZero():
 		add(time.Time{}, false, "handled, before %s, when a later event of the stream was (position %d)", c.movedAt.UTC().Format("15:04:05.000"), c.Position)
 	default:
 		add(time.Time{}, false, "handled (position %d)", c.Position)
 	}
+}
+
+// attempt says which attempt handled the event, unless the first did.
+func (c reader) attempt() string {
+	if c.failed == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" at attempt %d", c.failed+1)
 }
 
 // lagText is how long after its publication an event was handled.

@@ -17,6 +17,7 @@ const (
 func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	w.verdicts = nil
 	var newest []explained
+	acted := []string{key} // what operators may have changed, in any of the schemas
 	for i := range w.members {
 		m := &w.members[i]
 		err := m.read(ctx, func(s snapshot) error {
@@ -33,6 +34,7 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 				return err
 			}
 			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0
+			acted = append(acted, idsOf(&status, sagas)...)
 			var running bool
 			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
 				return err
@@ -49,6 +51,18 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 				w.timeout(m, running, v, "timeout "+v.Name+" of "+v.Key)
 			}
 			return nil
+		})
+		if err != nil {
+			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
+		}
+	}
+	for i := range w.members {
+		m := &w.members[i]
+		err := m.read(ctx, func(s snapshot) error {
+			list, err := s.acts(ctx, acted)
+			w.addActs(m, list)
+			found = found || len(list) > 0
+			return err
 		})
 		if err != nil {
 			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -243,6 +244,39 @@ func TestWhyNamesTheDeadLetterThatHoldsTheStream(t *testing.T) {
 	f.Settle()
 	wantVerdict(t, f.why(follower.String(), true).Verdict, operate.VerdictDone)
 	wantVerdict(t, f.why("4711", true).Verdict, operate.VerdictDone)
+	for _, id := range []string{poison.String(), "4711"} {
+		wantLine(t, f.why(id, true), "billing", "operator ", " retried the dead letter")
+	}
+}
+
+// An event that is handled after failures says at which attempt, and the next one of its stream says nothing of them.
+func TestWhySaysHowManyAttemptsItTook(t *testing.T) {
+	t.Parallel()
+	f := newFlow(t, nil)
+	var failures sync.Map
+	f.fail = func(e rocketflow.Event) error {
+		n, _ := failures.LoadOrStore(e.ID, new(atomic.Int32))
+		if e.Type != "order.changed" && n.(*atomic.Int32).Add(1) <= 2 {
+			return errors.New("no answer")
+		}
+		return nil
+	}
+	ids := []uuid.UUID{f.publish("order.placed", "4711"), f.publish("order.seen", "")}
+	f.Settle()
+	for _, id := range ids {
+		poll.Until(t, "the event to be handled", func() bool {
+			f.FastForward(10 * time.Minute)
+			return f.why(id.String(), false).Verdict.State == operate.VerdictDone
+		})
+		wantLine(t, f.why(id.String(), false), "billing", "bills: handled at attempt 3")
+	}
+	next := f.publish("order.changed", "4711")
+	f.Settle()
+	x := f.why(next.String(), false)
+	wantLine(t, x, "billing", "bills: handled")
+	if slices.ContainsFunc(x.Timeline, func(e operate.Entry) bool { return strings.Contains(e.Text, "at attempt") }) {
+		t.Errorf("the next event was handled at once: %+v", x.Timeline)
+	}
 }
 
 // An event that no consumer has read is in its queue, or lost: only the broker can tell which, and why says if it wasn't asked.

@@ -53,6 +53,8 @@ var dashboardRows = []row{
 		{"Duration of handlers, 99 of 100", seconds, []query{{`histogram_quantile(0.99, sum by (consumer, type, le) (rate(rocketflow_handlers_handler_duration_seconds_bucket{$}[$__rate_interval])))`, "{{consumer}} {{type}}"}}},
 		{"Parked events", count, []query{{`max by (job, consumer, reason) (rocketflow_handlers_parked_events{$})`, "{{job}} {{consumer}} {{reason}}"}}},
 		{"Oldest parked event", seconds, []query{{`max by (job, consumer, reason) (rocketflow_handlers_parked_age_seconds{$})`, "{{job}} {{consumer}} {{reason}}"}}},
+		{"Unread messages", count, []query{{`max by (job, consumer, topic) (rocketflow_handlers_unread_messages{$})`, "{{job}} {{consumer}} {{topic}}"}}},
+		{"Oldest unread message", seconds, []query{{`max by (job, consumer, topic) (rocketflow_handlers_unread_age_seconds{$})`, "{{job}} {{consumer}} {{topic}}"}}},
 		{"Panics, stalls, unresponsive handlers", perSecond, []query{
 			{`sum by (consumer) (rate(rocketflow_handlers_panics_total{$}[$__rate_interval]))`, "panics {{consumer}}"},
 			{`sum by (consumer) (rate(rocketflow_handlers_stalls_total{$}[$__rate_interval]))`, "stalls {{consumer}}"},

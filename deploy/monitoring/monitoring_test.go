@@ -70,6 +70,7 @@ func registered() recorder {
 	m.Reconciliation()
 	m.ObserveBacklog(nil)
 	m.ObserveWork(nil)
+	m.ObserveUnread(nil, nil)
 	m.ObserveDoctor(nil)
 	return r
 }

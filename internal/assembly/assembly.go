@@ -103,6 +103,9 @@ func (s Shared) NewOutbox(c outbox.Config, topics []string) (*outbox.Outbox, err
 			return nil, err
 		}
 		s.Metrics.ObserveWork(operator)
+		if s.Client != nil {
+			s.Metrics.ObserveUnread(operator, s.Client)
+		}
 	}
 	return o, nil
 }

@@ -157,7 +157,7 @@ func (c Consumer) Discard(ctx context.Context, tx pgx.Tx, e rocketflow.Event, ed
 			return err
 		}
 	} else if UsesInbox(e) {
-		c.QueueInsertEntries(&q, []rocketflow.Event{e}, map[Key]bool{KeyOf(e): edited}, map[Key]Entry{})
+		c.QueueInsertEntries(&q, []rocketflow.Event{e}, map[Key]Past{KeyOf(e): {Edited: edited}}, map[Key]Entry{})
 	}
 	c.QueueDelete(&q, e)
 	c.QueueEndTimeout(&q, e)

@@ -50,6 +50,8 @@ type LockedStream struct {
 	rocketflow.Stream
 	Position
 	First int64 // Last when it was locked
+	// Failed is how often the handler had failed with the event that moved the position.
+	Failed int
 }
 
 // SetHead notes that an event of the stream is parked, which becomes the head if it is the first.
@@ -121,14 +123,16 @@ func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, found []bool)
 func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {
 	sources, topics, subjects := streamColumns(moved)
 	last := make([]int64, len(moved))
+	failed := failures{}
 	var parked []*LockedStream
 	for i, m := range moved {
 		last[i] = m.Last
+		failed.add(m.Failed)
 		if m.Head != 0 {
 			parked = append(parked, m)
 		}
 	}
-	q.Queue(c.sql.Get("AdvancePositions"), c.name, sources, topics, subjects, last)
+	q.Queue(c.sql.Get("AdvancePositions"), c.name, sources, topics, subjects, last, failed.column())
 	if len(parked) > 0 {
 		c.QueueWake(q, parked)
 	}

@@ -130,8 +130,9 @@ CROSS JOIN LATERAL (
 -- name: AdvancePositions
 -- now() is when the turn's transaction began.
 UPDATE {schema}.position p SET sequence = k.sequence, handled_at = clock_timestamp(),
-    took_ms = LEAST(GREATEST(extract(epoch FROM clock_timestamp() - now()) * 1000::numeric, 0::numeric), 2147483647::numeric)::integer
-FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[])) AS k (source, topic, subject, sequence)
+    took_ms = LEAST(GREATEST(extract(epoch FROM clock_timestamp() - now()) * 1000::numeric, 0::numeric), 2147483647::numeric)::integer,
+    failed_attempts = k.failed
+FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[]), pg_catalog.unnest($6::integer[])) AS k (source, topic, subject, sequence, failed)
 WHERE p.consumer = $1::text AND p.source = k.source AND p.topic = k.topic AND p.subject = k.subject AND p.sequence < k.sequence
 
 -- name: Skip
@@ -140,13 +141,14 @@ UPDATE {schema}.position SET skipped = $5::bigint[]
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text
 
 -- name: InsertInbox
--- Which of these events are new to the consumer, and the digest of those that are not (null: inserted at this moment).
+-- Which of these events are new to the consumer, and the digest of those that are not (null: inserted at this moment). $5 null: no handler
+-- has failed with any of them.
 WITH event AS (
-    SELECT id::uuid AS event_id, source, digest
-    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::bigint[])) AS k (id, source, digest)
+    SELECT id::uuid AS event_id, source, digest, failed
+    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::bigint[]), pg_catalog.unnest($5::integer[])) AS k (id, source, digest, failed)
 ), entered AS (
-    INSERT INTO {schema}.inbox (event_id, source, consumer, digest)
-    SELECT event_id, source, $1::text, digest FROM event ORDER BY event_id, source
+    INSERT INTO {schema}.inbox (event_id, source, consumer, digest, failed_attempts)
+    SELECT event_id, source, $1::text, digest, failed FROM event ORDER BY event_id, source
     ON CONFLICT DO NOTHING
     RETURNING event_id, source
 )
@@ -306,7 +308,7 @@ WHERE (reason = 'dead') = $1::boolean
   AND ($4::text = '' OR source = $4::text) AND ($5::text = '' OR topic = $5::text) AND ($6::text = '' OR type = $6::text)
   AND ($7::text = '' OR subject = $7::text)
   AND ($9::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $9::text)
-ORDER BY parked_at, consumer, sequence, event_id
+ORDER BY parked_at, sequence, event_id, consumer, source
 LIMIT $8::bigint
 
 -- name: Dead
@@ -316,7 +318,7 @@ WHERE reason = 'dead'
   AND ($3::text = '' OR source = $3::text) AND ($4::text = '' OR topic = $4::text) AND ($5::text = '' OR type = $5::text)
   AND ($6::text = '' OR subject = $6::text)
   AND ($8::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $8::text)
-ORDER BY parked_at, consumer, sequence, event_id
+ORDER BY parked_at, sequence, event_id, consumer, source
 LIMIT $7::bigint
 
 -- name: RetryFree

@@ -64,17 +64,48 @@ type Entry struct {
 // event of a timeout by the timeout's row, which its firing deletes.
 func UsesInbox(e rocketflow.Event) bool { return !e.Ordered() && e.TimeoutName == "" }
 
-// QueueInsertEntries inserts events into the inbox, if they aren't there, and writes their rows to entries. Of those in edited no digest is
-// recorded, as another copy has the content from before.
-func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, edited map[Key]bool, entries map[Key]Entry) {
+// failures are how often handlers have failed with each of some events.
+type failures struct {
+	list []*int
+	any  bool
+}
+
+func (f *failures) add(n int) {
+	if n == 0 {
+		f.list = append(f.list, nil)
+		return
+	}
+	f.list, f.any = append(f.list, &n), true
+}
+
+// column returns them as a column in which null is none; nil if all are null.
+func (f *failures) column() []*int {
+	if !f.any {
+		return nil
+	}
+	return f.list
+}
+
+// Past is what happened to an event while it was parked.
+type Past struct {
+	Edited bool // an operator has changed its content
+	Failed int  // how often its handler has failed
+}
+
+// QueueInsertEntries inserts events into the inbox, if they aren't there, and writes their rows to entries. past is of events that were
+// parked. Of those that were edited no digest is recorded, as another copy has the content from before.
+func (c Consumer) QueueInsertEntries(q *pgx.Batch, events []rocketflow.Event, past map[Key]Past, entries map[Key]Entry) {
 	ids, sources := keyColumns(events)
 	digests := make([]int64, len(events))
+	failed := failures{}
 	for i, e := range events {
-		if !edited[KeyOf(e)] {
+		p := past[KeyOf(e)]
+		if !p.Edited {
 			digests[i] = stored.Digest(e)
 		}
+		failed.add(p.Failed)
 	}
-	q.Queue(c.sql.Get("InsertInbox"), c.name, ids, sources, digests).Query(func(rows pgx.Rows) error {
+	q.Queue(c.sql.Get("InsertInbox"), c.name, ids, sources, digests, failed.column()).Query(func(rows pgx.Rows) error {
 		var id, source string
 		var found Entry
 		_, err := pgx.ForEachRow(rows, []any{&id, &source, &found.Fresh, &found.Digest}, func() error {

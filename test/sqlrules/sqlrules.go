@@ -200,7 +200,7 @@ var (
 
 // notFunctions stand before a parenthesis and are no functions.
 var notFunctions = strings.Fields(`all and any array as by cast check coalesce conflict exists extract filter from greatest
-	in include interval key lateral least materialized not nullif on or over partition range row returning select some
+	in include interval key lateral least materialized not nullif on operator or over partition range row returning select some
 	then unique using values when where with within else case union join into distinct hash list`)
 
 // clock may be called by their bare names.
@@ -218,6 +218,9 @@ func (c *checker) function(name string) {
 		return
 	}
 	if name == "unnest" && c.arguments() > 1 { // a construct of the parser, which takes that of pg_catalog
+		return
+	}
+	if name == "gin" && c.token(-1) == "using" && c.kind == Migration { // a kind of index
 		return
 	}
 	switch c.token(-1) {

@@ -27,11 +27,16 @@ func TestCheckFindsUnqualifiedNames(t *testing.T) {
 		"SELECT EXTRACT(epoch FROM clock_timestamp() - due_at)::float8, a IS DISTINCT FROM b FROM {schema}.timeout FOR UPDATE SKIP LOCKED",
 		"SELECT FROM unnest($1::text[], ARRAY[1, 2]) AS u (a, b)",
 		"SELECT FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS u (a, b)",
+		"SELECT FROM {schema}.x WHERE ids OPERATOR(pg_catalog.@>) ARRAY[$1::text]",
 		"SELECT 'from nowhere' -- count(*) FROM x",
 	} {
 		if wrong := sqlrules.Check(good, sqlrules.Query); len(wrong) > 0 {
 			t.Errorf("%s: %v", good, wrong)
 		}
+	}
+	const index = "CREATE INDEX i ON x USING gin (ids)"
+	if wrong := sqlrules.Check(index, sqlrules.Migration); len(wrong) > 0 {
+		t.Errorf("%s: %v", index, wrong)
 	}
 	for bad, want := range map[string]string{
 		"SELECT count(*) FROM {schema}.outbox":                     "function count",

@@ -1,0 +1,106 @@
+package operate_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
+)
+
+// parkMany parks n events for each of the consumers a, b and c, three of which have the same id and time.
+func parkMany(t *testing.T, pool *pgxpool.Pool, reason string, n int) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), `INSERT INTO parked (consumer, event_id, reason, attempts, next_at, last_error, parked_at, source, topic, type, subject, sequence, previous,
+			recorded_at, database, timeout_key, timeout_name, content_type, headers, body)
+		SELECT c, ('00000000-0000-7000-8000-' || lpad((n / 3)::text, 12, '0'))::uuid, $1, n, 'infinity', 'error ' || n, '2026-01-01'::timestamptz + n / 30 * interval '1 s', 's' || n % 3, 'orders',
+			'order.closed', 'u' || n, 0, 0, now(), '', '', '', '', NULL, 'body'
+		FROM generate_series(0, $2::bigint - 1) n, unnest(ARRAY['a', 'b', 'c']) c`, reason, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// allParked reads all pages of a list, and returns its events, and how many pages were short.
+func allParked(t *testing.T, o *operate.Operator, f operate.ParkedPageFilter) (list []operate.ParkedRow, short int) {
+	t.Helper()
+	for {
+		page, err := o.ParkedPage(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, page.Events...)
+		if !page.ScannedTo.IsZero() {
+			short++
+		}
+		if f.After = page.Next; f.After == "" {
+			return list, short
+		}
+	}
+}
+
+// The pages of a list of parked events have each event once, the longest parked first, whatever they are cut at.
+func TestPagesOfParkedEvents(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	o := testoperator.New(t, pool, schema)
+	const n = 200
+	parkMany(t, pool, "retry", n)
+	type identity struct{ consumer, id, source string }
+	for _, consumer := range []string{"", "b"} {
+		for _, limit := range []int{1, 7, 50} {
+			seen := map[identity]bool{}
+			list, short := allParked(t, o, operate.ParkedPageFilter{Consumer: consumer, Limit: limit})
+			for i, e := range list {
+				seen[identity{e.Consumer, e.EventID.String(), e.Source}] = true
+				if i > 0 && e.At.Before(list[i-1].At) {
+					t.Fatalf("%s was parked at %s, before the event that it follows", e.EventID, e.At)
+				}
+			}
+			want := 3 * n
+			if consumer != "" {
+				want = n
+			}
+			if len(list) != want || len(seen) != want || short != 0 {
+				t.Errorf("pages of %d of consumer %q: %d events, of which %d differ, and %d short pages; want %d", limit, consumer, len(list), len(seen), short, want)
+			}
+		}
+	}
+	if list, _ := allParked(t, o, operate.ParkedPageFilter{Dead: true}); len(list) != 0 {
+		t.Errorf("%d of them are listed as dead letters", len(list))
+	}
+	first, err := o.ParkedPage(t.Context(), operate.ParkedPageFilter{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := first.Events[0]; e.Type != "order.closed" || e.Topic != "orders" || e.Subject != "u0" || e.Size != 4 || e.Reason != operate.StateRetry || e.LastError != "error 0" || !e.NextAt.IsZero() {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// A list of few events of many looks at a bounded number for a page, says so, and its next pages find all.
+func TestPageOfFewDeadLettersOfMany(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	o := testoperator.New(t, pool, schema)
+	parkMany(t, pool, "dead", 4000)
+	f := operate.ParkedPageFilter{Dead: true, Subject: "u3999"}
+	page, err := o.ParkedPage(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Events) != 0 || page.ScannedTo.IsZero() || page.Next == "" {
+		t.Errorf("the first page has %d events, and the list has come to %s", len(page.Events), page.ScannedTo)
+	}
+	if list, short := allParked(t, o, f); len(list) != 3 || short != 2 {
+		t.Errorf("got %d events and %d short pages", len(list), short)
+	}
+	if list, short := allParked(t, o, operate.ParkedPageFilter{Dead: true, Subject: "u3999", Consumer: "b"}); len(list) != 1 || short != 0 {
+		t.Errorf("of one consumer: got %d events and %d short pages", len(list), short)
+	}
+	if list, _ := allParked(t, o, operate.ParkedPageFilter{Dead: true, Error: "error …", Source: "s1", Limit: 500}); len(list) != 3999 {
+		t.Errorf("of one kind of errors and one source: got %d events", len(list))
+	}
+}
