@@ -352,8 +352,8 @@ func TestAuditExpires(t *testing.T) {
 	x := newExpiry(t)
 	now, day := time.Now(), 24*time.Hour
 	entries := func(n int, at time.Time) {
-		x.exec(`INSERT INTO audit (operation, at, actor, role, action, denied, reason, filter, changed, ids, after)
-			SELECT gen_random_uuid(), $1, 'maria', 'r', 'pause', i % 2 = 0, repeat('w', 500), '{}', 1, '{}', '{}' FROM generate_series(1, $2::int) AS i`, at, n)
+		x.exec(`INSERT INTO audit (operation, at, actor, role, action, denied, reason, filter, changed, ids, names, after)
+			SELECT gen_random_uuid(), $1, 'maria', 'r', 'pause', i % 2 = 0, repeat('w', 500), '{}', 1, '{}', '{}', '{}' FROM generate_series(1, $2::int) AS i`, at, n)
 	}
 	left := func() (n int) {
 		if err := x.pool.QueryRow(t.Context(), "SELECT count(*) FROM audit").Scan(&n); err != nil {
@@ -387,8 +387,8 @@ func TestExpiryIsRepeatedAfterAFailure(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
 	ctx, now := t.Context(), time.Now()
-	x.exec(`INSERT INTO audit (operation, at, actor, role, action, denied, reason, filter, changed, ids, after)
-		VALUES (gen_random_uuid(), now() - interval '366 days', 'maria', 'r', 'pause', false, '', '{}', 1, '{}', '{}')`)
+	x.exec(`INSERT INTO audit (operation, at, actor, role, action, denied, reason, filter, changed, ids, names, after)
+		VALUES (gen_random_uuid(), now() - interval '366 days', 'maria', 'r', 'pause', false, '', '{}', 1, '{}', '{}', '{}')`)
 	one, other := &retainer{outbox: x.Outbox}, &retainer{outbox: x.Outbox}
 	x.exec("ALTER TABLE stream RENAME TO away")
 	if _, err := one.expire(ctx, now); err == nil {
