@@ -262,6 +262,11 @@ func TestWrongGrant(t *testing.T) {
 func TestPartitionMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rocketflowtest.Config{})
+	poll.Until(t, "the service has made its partitions, which it does again in an hour", func() bool {
+		var done bool
+		err := w.shop.Pool.QueryRow(t.Context(), "SELECT begun_at > '-infinity' FROM outbox_retention").Scan(&done)
+		return err == nil && done
+	})
 	day := partition.Table{Schema: w.shop.Schema, Name: "outbox"}.Day(time.Now().AddDate(0, 0, 1))
 	w.exec("DROP TABLE " + day.Quoted())
 	shown := w.shows(w.doctor(""), "postgres-partitions", "missing: "+day.Name)
