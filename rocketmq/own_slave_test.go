@@ -126,9 +126,6 @@ func TestSlaveIsReadWhenItsMasterSaysSo(t *testing.T) {
 	r := newReplicated(t)
 	r.mq.CreateTopic("topic", 1)
 	r.suggest.Store(true)
-	for i := range 200 {
-		sendRaw(t, r.mq, "topic", 0, nil, []byte(strconv.Itoa(i)))
-	}
 	c := own(t, r.names.address)
 	came := make(chan broker.Delivery, 1000)
 	k, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}, MaxBuffered: 10}, func(_ context.Context, d broker.Delivery) error {
@@ -137,6 +134,10 @@ func TestSlaveIsReadWhenItsMasterSaysSo(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	poll.Until(t, "a connection to the slave", func() bool { return slices.Contains(r.requested(r.slave), remoting.Heartbeat) })
+	for i := range 200 {
+		sendRaw(t, r.mq, "topic", 0, nil, []byte(strconv.Itoa(i)))
 	}
 	expect(t, came, 0, 199)
 	r.suggest.Store(false)
