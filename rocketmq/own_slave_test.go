@@ -238,6 +238,7 @@ func TestDamagedRecordOfASlaveIsReadFromItsMaster(t *testing.T) {
 	}
 	c := own(t, r.names.address)
 	came, k := collect(t, c, "group", "topic")
+	poll.Until(t, "a connection to the slave", func() bool { return slices.Contains(r.requested(r.slave), remoting.Heartbeat) })
 	for i := range 20 {
 		sendRaw(t, r.mq, "topic", 0, nil, []byte(strconv.Itoa(i)))
 		if d := next(t, came); d.Unreadable != nil || string(d.Body) != strconv.Itoa(i) {
