@@ -83,14 +83,14 @@ func (d *directory) chown(path string) error {
 	return os.Lchown(path, int(d.owner.Uid), int(d.owner.Gid))
 }
 
-// chownAll is chown for everything in the directory.
+// chownAll is chown for everything in the directory. A running server may remove files meanwhile.
 func (d *directory) chownAll() error {
 	return filepath.WalkDir(d.path, func(path string, _ fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // removed by a running server
-			return nil
-		}
 		if err == nil && path != d.path {
 			err = d.chown(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
 		return err
 	})
