@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,7 +188,7 @@ func (m *cluster) elsewhere(c Check) string {
 
 // grant returns the command that gives the user the rights that the doctor needs.
 func (m *cluster) grant() string {
-	return fmt.Sprintf("mqadmin createAcl -n %s -c %s -s %s -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow", m.namesrv(), shell(m.clusterName()), shell("User:"+or(m.AccessKey, "USER")))
+	return fmt.Sprintf("mqadmin createAcl -n %s -c %s -s %s -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow", m.namesrv(), shell(m.clusterName()), shell("User:"+cmp.Or(m.AccessKey, "USER")))
 }
 
 // wire returns the name of a topic or group with the namespace.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -323,7 +324,7 @@ func consumerSubscriptions(ctx context.Context, s *schema, m *cluster) []Result 
 		if slices.Equal(has, wants) {
 			return nil
 		}
-		return one(found(fmt.Sprintf("group %s subscribes to %s", group, or(strings.Join(has, ", "), "nothing")), "the topics that the consumer has registered: "+or(strings.Join(wants, ", "), "none"),
+		return one(found(fmt.Sprintf("group %s subscribes to %s", group, cmp.Or(strings.Join(has, ", "), "nothing")), "the topics that the consumer has registered: "+cmp.Or(strings.Join(wants, ", "), "none"),
 			fmt.Sprintf("# which member differs:\nmqadmin consumerStatus -n %s -g %s", m.namesrv(), shell(group))))
 	})
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -115,7 +116,7 @@ func outboxSweep(ctx context.Context, s *schema) []Result {
 	if owed == 0 {
 		return one(ok("no process sweeps, and nothing is owed"))
 	}
-	return one(found("no process sweeps, and "+quantity(owed, "event")+" owed", "a running process of service "+or(s.source, "?"), "# start a process of service "+safe(or(s.source, "?"))))
+	return one(found("no process sweeps, and "+quantity(owed, "event")+" owed", "a running process of service "+cmp.Or(s.source, "?"), "# start a process of service "+safe(cmp.Or(s.source, "?"))))
 }
 
 // rejection is what the broker rejects of a topic.
