@@ -21,11 +21,11 @@ type editing struct {
 	ContentType string // as the form has it
 	Body        string // as the form has it
 
-	Letter    *operate.ParkedEvent // what is in the tables now, without its body; nil: it is no dead letter any more
-	Now       *body                // its body
-	Delivered *body                // the body that was delivered, if somebody has edited it before
-	Barrier   string               // why a browser can't edit it; empty: it can
-	Commands  string               // what edits it then; empty: nothing does
+	Letter     *operate.ParkedEvent // what is in the tables now, without its body; nil: it is no dead letter any more
+	Now        *body                // its body
+	Delivered  *body                // the body that was delivered, if somebody has edited it before
+	Uneditable string               // why a browser can't edit it; empty: it can
+	Commands   string               // what edits it then; empty: nothing does
 
 	posted  bool
 	changed bool // something is other than in the letter
@@ -35,7 +35,7 @@ type editing struct {
 func (e *editing) problem() string {
 	kind, _, err := mime.ParseMediaType(e.ContentType)
 	switch {
-	case e.Letter == nil || e.Barrier != "":
+	case e.Letter == nil || e.Uneditable != "":
 		return "" // the page says it
 	case !utf8.ValidString(e.Body):
 		return "The body is not UTF-8 text."
@@ -66,8 +66,8 @@ func (q *request) editFrom(c *change) error {
 	switch {
 	case e.Letter == nil:
 		return refuse(http.StatusConflict, "It can't be done", operate.ErrUnknownDeadLetter.Error()+": somebody has retried, edited or discarded it.")
-	case e.Barrier != "":
-		return refuse(http.StatusConflict, "A browser can't edit this body", e.Barrier+" "+e.Commands)
+	case e.Uneditable != "":
+		return refuse(http.StatusConflict, "A browser can't edit this body", e.Uneditable+" "+e.Commands)
 	}
 	return nil
 }
@@ -101,20 +101,20 @@ func (q *request) readEdited(ctx context.Context, c *change) error {
 	whole := string(letter.Event.Body)
 	switch {
 	case len(list) > 1:
-		e.Barrier = "Events of several sources have this id: begin at the page of one of them."
+		e.Uneditable = "Events of several sources have this id: begin at the page of one of them."
 	case wire.Undecoded(letter.Event):
-		e.Barrier = "Its message could not be decoded, so that its content can't be edited at all."
+		e.Uneditable = "Its message could not be decoded, so that its content can't be edited at all."
 	case !bytes.Equal(shown, letter.Event.Body):
-		e.Barrier, e.Commands = "Parts of the body are hidden from you, and would be lost.", commands(c.Service, letter)
+		e.Uneditable, e.Commands = "Parts of the body are hidden from you, and would be lost.", commands(c.Service, letter)
 	case len(whole) > maxBody:
-		e.Barrier, e.Commands = "The body has "+count(len(whole))+" bytes, and a browser edits "+count(maxBody)+".", commands(c.Service, letter)
+		e.Uneditable, e.Commands = "The body has "+count(len(whole))+" bytes, and a browser edits "+count(maxBody)+".", commands(c.Service, letter)
 	case printable.Text(whole, maxBody) != whole:
-		e.Barrier, e.Commands = "The body is no plain UTF-8 text: a browser would change some of its bytes.", commands(c.Service, letter)
+		e.Uneditable, e.Commands = "The body is no plain UTF-8 text: a browser would change some of its bytes.", commands(c.Service, letter)
 	}
 	if !e.posted {
 		e.Body, e.ContentType = whole, letter.Event.ContentType
 	}
-	if e.Barrier != "" {
+	if e.Uneditable != "" {
 		e.Body = ""
 	}
 	if e.Version == "" {

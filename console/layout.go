@@ -18,7 +18,7 @@ type node struct {
 type edge struct {
 	from, to      int // nodes
 	width, height float64
-	// through are the nodes from the upper end to the lower one, the ends included. Edges that close a circle go upwards.
+	// through are the nodes from the upper end to the lower one, the ends included. Edges that close a cycle go upwards.
 	through []int
 	up      bool
 	label   int // the node of through that has the label; -1: none
@@ -42,7 +42,7 @@ const (
 // layOut ranks the nodes, orders each rank so that few edges cross, and places them. The same graph has always the same layout.
 func layOut(nodes []node, edges []edge) *layered {
 	l := &layered{nodes: slices.Clone(nodes), states: len(nodes), edges: slices.Clone(edges)}
-	l.turn()
+	l.breakCycles()
 	l.rank()
 	l.split()
 	l.order()
@@ -50,8 +50,8 @@ func layOut(nodes []node, edges []edge) *layered {
 	return l
 }
 
-// turn finds the edges that close a circle, from the first node on.
-func (l *layered) turn() {
+// breakCycles turns the edges upwards that close a cycle, seen from the first node on.
+func (l *layered) breakCycles() {
 	out := make([][]int, len(l.nodes))
 	for i, e := range l.edges {
 		out[e.from] = append(out[e.from], i)
