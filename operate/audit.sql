@@ -39,7 +39,7 @@ WHERE ($1::text = '' OR actor = $1::text) AND ($2::text = '' OR action = $2::tex
 ORDER BY id DESC
 LIMIT $9::bigint
 
--- name: Acts
+-- name: AuditOfAny
 -- The newest changes that name any of $1, and what of $1 each names. (Materialized as in AuditOf.)
 WITH named AS MATERIALIZED (
     SELECT id, at, actor, action, reason, filter, changed, names, before, after FROM {schema}.audit

@@ -46,7 +46,7 @@ func TestReportsReadByIndex(t *testing.T) {
 	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
 		values, ok := args[name]
 		if !ok {
-			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" && name != "Acts" {
+			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" && name != "AuditOfAny" {
 				t.Errorf("no arguments for %s", name)
 			}
 			continue

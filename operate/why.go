@@ -280,11 +280,11 @@ func (w *inquiry) consumers(ctx context.Context, e *explained, at brokerAnswer) 
 			if w.x.Kind == ExplainsKey { // the sagas of the key are explained already, and what operators did
 				return nil
 			}
-			acted, err := w.actsOn(ctx, s, m, e, list)
+			changed, err := w.addAuditOf(ctx, s, m, e, list)
 			if err != nil {
 				return err
 			}
-			recorded = recorded || acted
+			recorded = recorded || changed
 			return w.sagasOf(ctx, s, m, e)
 		})
 		if err != nil {

@@ -17,7 +17,7 @@ const (
 func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	w.verdicts = nil
 	var newest []explained
-	acted := []string{key} // what operators may have changed, in any of the schemas
+	changed := []string{key} // what operators may have changed, in any of the schemas
 	for i := range w.members {
 		m := &w.members[i]
 		err := m.read(ctx, func(s snapshot) error {
@@ -34,7 +34,7 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 				return err
 			}
 			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0
-			acted = append(acted, idsOf(&status, sagas)...)
+			changed = append(changed, idsOf(&status, sagas)...)
 			var running bool
 			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
 				return err
@@ -59,8 +59,8 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	for i := range w.members {
 		m := &w.members[i]
 		err := m.read(ctx, func(s snapshot) error {
-			list, err := s.acts(ctx, acted)
-			w.addActs(m, list)
+			list, err := s.audited(ctx, changed)
+			w.addAudited(m, list)
 			found = found || len(list) > 0
 			return err
 		})

@@ -11,26 +11,26 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// maxActs bounds the changes by operators in the time line, of each schema.
-const maxActs = 50
+// maxAudited bounds the changes by operators in the time line, of each schema.
+const maxAudited = 50
 
-// act is a change that an operator made, from the audit.
-type act struct {
+// auditedChange is a change that an operator made, from the audit.
+type auditedChange struct {
 	AuditEntry
 	named []string // which of the ids that were asked for it names
 }
 
-// acts reads the changes by operators that name any of the ids, the oldest first. What the audit has no record of is in no time line: what the
+// audited reads the changes by operators that name any of the ids, the oldest first. What the audit has no record of is in no time line: what the
 // application itself did to a timeout, and the firing of a timeout.
-func (s snapshot) acts(ctx context.Context, ids []string) ([]act, error) {
+func (s snapshot) audited(ctx context.Context, ids []string) ([]auditedChange, error) {
 	slices.Sort(ids)
-	list, err := collect(ctx, s, "Acts", func(row pgx.CollectableRow, a *act) error {
+	list, err := collect(ctx, s, "AuditOfAny", func(row pgx.CollectableRow, a *auditedChange) error {
 		var filter string
 		var before, after *string
 		err := row.Scan(&a.ID, &a.At, &a.Actor, &a.Action, &a.Reason, &filter, &a.Changed, &before, &after, &a.named)
 		a.Filter, a.Before, a.After = json.RawMessage(filter), rawJSON(before), rawJSON(after)
 		return err
-	}, slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" }), maxActs)
+	}, slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" }), maxAudited)
 	if err != nil {
 		return nil, fmt.Errorf("changes by operators: %w", err)
 	}
@@ -38,9 +38,9 @@ func (s snapshot) acts(ctx context.Context, ids []string) ([]act, error) {
 	return list, nil
 }
 
-// addActs adds changes by operators to the time line.
-func (w *inquiry) addActs(m *member, list []act) {
-	if len(list) == maxActs {
+// addAudited adds changes by operators to the time line.
+func (w *inquiry) addAudited(m *member, list []auditedChange) {
+	if len(list) == maxAudited {
 		w.x.Omitted++ // at least
 	}
 	for _, a := range list {
@@ -55,7 +55,7 @@ func (w *inquiry) addActs(m *member, list []act) {
 func isUUID(id string) bool { return uuid.Validate(id) == nil }
 
 // text says what was done, in words that follow the actor's name.
-func (a act) text() string {
+func (a auditedChange) text() string {
 	many := ""
 	if a.Changed > 1 {
 		many = fmt.Sprintf(", one of %d", a.Changed)
@@ -95,18 +95,18 @@ func (a act) text() string {
 	return "did " + string(a.Action)
 }
 
-// actState is what the audit says of the things that acts are about.
-type actState struct {
+// auditedState is what the audit says of the things that were changed.
+type auditedState struct {
 	Consumer, Topic, Type, Saga, Key, Name string
 	DueAt                                  time.Time `json:"due_at"`
 }
 
-func (a act) state(from json.RawMessage) (s actState) {
+func (a auditedChange) state(from json.RawMessage) (s auditedState) {
 	_ = json.Unmarshal(from, &s) // the zero state of null, and of what was too long to be recorded
 	return s
 }
 
-func (a act) timeoutText() string {
+func (a auditedChange) timeoutText() string {
 	t := a.state(a.Filter)
 	what := fmt.Sprintf("timeout %s of %s", t.Name, t.Key)
 	due := a.state(a.Before).DueAt.UTC().Format(time.RFC3339)
@@ -119,9 +119,9 @@ func (a act) timeoutText() string {
 	return fmt.Sprintf("disarmed %s, which was due at %s", what, due)
 }
 
-// actsOn adds to the time line what operators did to an event and, until each consumer has handled it, to its stream and to the consumers
+// addAuditOf adds to the time line what operators did to an event and, until each consumer has handled it, to its stream and to the consumers
 // that read it. found is false if nothing names the event.
-func (w *inquiry) actsOn(ctx context.Context, s snapshot, m *member, e *explained, readers []reader) (found bool, err error) {
+func (w *inquiry) addAuditOf(ctx context.Context, s snapshot, m *member, e *explained, readers []reader) (found bool, err error) {
 	ids := []string{e.ID.String()}
 	until := map[string]time.Time{} // when it was handled; zero: it isn't
 	note := func(id string, handled time.Time) {
@@ -141,11 +141,11 @@ func (w *inquiry) actsOn(ctx context.Context, s snapshot, m *member, e *explaine
 	for id := range until {
 		ids = append(ids, id)
 	}
-	list, err := s.acts(ctx, ids)
+	list, err := s.audited(ctx, ids)
 	if err != nil {
 		return false, err
 	}
-	list = slices.DeleteFunc(list, func(a act) bool {
+	list = slices.DeleteFunc(list, func(a auditedChange) bool {
 		if slices.Contains(a.named, e.ID.String()) {
 			found = true
 			return false
@@ -153,12 +153,12 @@ func (w *inquiry) actsOn(ctx context.Context, s snapshot, m *member, e *explaine
 		return a.At.Before(e.RecordedAt) || !slices.ContainsFunc(a.named, func(id string) bool { return until[id].IsZero() || !a.At.After(until[id]) }) ||
 			!a.holds(e, readers)
 	})
-	w.addActs(m, list)
+	w.addAudited(m, list)
 	return found, nil
 }
 
 // holds reports whether a change of a consumer or a stream is about one that an event goes through.
-func (a act) holds(e *explained, readers []reader) bool {
+func (a auditedChange) holds(e *explained, readers []reader) bool {
 	switch a.Action {
 	case ActionPause, ActionResume:
 	case ActionResetPosition:
