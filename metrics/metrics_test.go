@@ -112,6 +112,26 @@ func startedDoctor(t *testing.T) *doctor.Doctor {
 	return d
 }
 
+// gauges returns the values of a registry's gauges by their names, followed by the values of their labels.
+func gauges(t *testing.T, registry *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			key := f.GetName()
+			for _, l := range m.GetLabel() {
+				key += " " + l.GetValue()
+			}
+			got[key] = m.GetGauge().GetValue()
+		}
+	}
+	return got
+}
+
 // Findings and what is not known are counted by check; a check without a finding has the value 0.
 func TestDoctorMetrics(t *testing.T) {
 	t.Parallel()
@@ -134,20 +154,7 @@ func TestDoctorMetrics(t *testing.T) {
 		moving.Advance(time.Minute)
 		return d.Last() != nil
 	})
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			key := f.GetName()
-			for _, l := range m.GetLabel() {
-				key += " " + l.GetValue()
-			}
-			got[key] = m.GetGauge().GetValue()
-		}
-	}
+	got := gauges(t, registry)
 	for key, want := range map[string]float64{
 		"rocketflow_doctor_finding broker-check-window warning": 1, "rocketflow_doctor_finding broker-check-early warning": 0,
 		"rocketflow_doctor_finding postgres-primary critical": 0, "rocketflow_doctor_unknown postgres-primary": 1, "rocketflow_doctor_unknown broker-check-early": 0,

@@ -71,24 +71,7 @@ func TestUnreadMetrics(t *testing.T) {
 	}
 	registry := prometheus.NewRegistry()
 	metrics.New(registry).ObserveUnread(testoperator.New(t, pool, schema), client)
-	gather := func() map[string]float64 {
-		t.Helper()
-		families, err := registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]float64{}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				name := f.GetName()
-				for _, l := range m.GetLabel() {
-					name += " " + l.GetValue()
-				}
-				got[name] = m.GetGauge().GetValue()
-			}
-		}
-		return got
-	}
+	gather := func() map[string]float64 { t.Helper(); return gauges(t, registry) }
 	want := map[string]float64{
 		"rocketflow_handlers_unread_messages bills orders": 0, "rocketflow_handlers_unread_age_seconds bills orders": 0, "rocketflow_handlers_unread_messages mails orders": 3,
 	}

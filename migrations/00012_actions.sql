@@ -64,6 +64,7 @@ CREATE INDEX edited_event_edited_at_idx ON edited_event (edited_at); -- for rete
 
 -- How often the handler had failed before it handled the event, counted since an operator retried it last: of the event that moved the
 -- position, and of the event in the inbox. Null: it had not, or an older version recorded it. For `rocketflow why`.
+-- (Where an older version moves a position that this one has moved before, the number is that of the earlier event.)
 ALTER TABLE position ADD COLUMN failed_attempts integer;
 ALTER TABLE inbox ADD COLUMN failed_attempts integer;
 

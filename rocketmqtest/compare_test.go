@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
@@ -192,11 +193,12 @@ func (c *conversation) call(conn *remoting.Conn, code remoting.Code, ext fields,
 // topics up to 30 s later if a name server could not be reached at once.
 func (c *conversation) until(what string, enough func() bool) {
 	c.t.Helper()
-	for late := time.Now().Add(45 * time.Second); !enough(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(late) {
-			c.t.Fatalf("%s on %s: not in 45s; responses: %v", what, c.namesAddr, c.exchanges)
+	poll.Succeeds(c.t, 45*time.Second, func() error {
+		if !enough() {
+			return fmt.Errorf("%s on %s; responses: %v", what, c.namesAddr, c.exchanges)
 		}
-	}
+		return nil
+	})
 }
 
 func (c *conversation) topic(name string, queues int, more ...string) string {

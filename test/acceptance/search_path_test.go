@@ -15,10 +15,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/internal/pgschema"
 	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
 // hostile fills a schema, {evil}, with what a role could put there that may create in a schema of the search path: it fits
@@ -110,6 +113,62 @@ func TestObjectsOfOtherRolesInTheSearchPathAreNotUsed(t *testing.T) {
 		return pool
 	})
 	f.run()
+	reportAll(t, pool, f.s.Schema)
+}
+
+// reportAll reads all that operators may, of the database with a pool. What it reads is of no matter.
+func reportAll(t *testing.T, pool *pgxpool.Pool, schema string) {
+	t.Helper()
+	ctx, o := t.Context(), testoperator.New(t, pool, schema)
+	y, err := operate.NewSystem(operate.SystemConfig{Operators: []*operate.Operator{o}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{{Pool: pool, Schemas: []string{schema}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := o.EventPage(ctx, operate.EventPageFilter{})
+	at := slices.IndexFunc(page.Events, func(e operate.EventRow) bool { return e.Subject != "" })
+	if err != nil || at < 0 {
+		t.Fatalf("events: %+v, %v", page, err)
+	}
+	event := page.Events[at]
+	for what, report := range map[string]func() error{
+		"why an event":  func() error { _, err := y.Why(ctx, event.ID.String()); return err },
+		"why a subject": func() error { _, err := y.Why(ctx, event.Subject); return err },
+		"reconcile":     func() error { _, err := y.Reconcile(ctx, operate.ReconcileConfig{}); return err },
+		"overview":      func() error { _, err := o.Overview(ctx); return err },
+		"backlog":       func() error { _, err := o.Backlog(ctx); return err },
+		"usage":         func() error { _, err := o.Usage(ctx); return err },
+		"event":         func() error { _, err := o.EventStatus(ctx, event.ID); return err },
+		"subject": func() error {
+			_, err := o.SubjectStatus(ctx, operate.SubjectFilter{Subject: event.Subject})
+			return err
+		},
+		"events of a type": func() error { _, err := o.EventPage(ctx, operate.EventPageFilter{Type: "x", Subject: "y"}); return err },
+		"dead letters": func() error {
+			_, err := o.ParkedPage(ctx, operate.ParkedPageFilter{Dead: true, Error: "x"})
+			return err
+		},
+		"waiting events":    func() error { _, err := o.ParkedPage(ctx, operate.ParkedPageFilter{Consumer: "x"}); return err },
+		"groups":            func() error { _, err := o.DeadLetterGroups(ctx); return err },
+		"streams":           func() error { _, err := o.ParkedStreams(ctx, operate.ParkedStreamFilter{}); return err },
+		"sagas":             func() error { _, err := o.SagaPage(ctx, operate.SagaPageFilter{}); return err },
+		"running sagas":     func() error { _, err := o.RunningSagas(ctx); return err },
+		"saga transitions":  func() error { _, err := o.SagaTransitions(ctx, "x"); return err },
+		"timeouts":          func() error { _, err := o.TimeoutPage(ctx, operate.TimeoutPageFilter{}); return err },
+		"audit":             func() error { _, err := o.Audit(ctx, operate.AuditFilter{}); return err },
+		"audit of an event": func() error { _, err := o.Audit(ctx, operate.AuditFilter{ID: event.ID.String()}); return err },
+		"pauses":            func() error { _, err := o.Pauses(ctx, ""); return err },
+	} {
+		if err := report(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if r := d.Examine(ctx); len(r.Results) == 0 {
+		t.Error("the doctor has examined nothing")
+	}
 }
 
 // hijacks collects what a log says of hostile functions.
