@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
@@ -73,6 +74,7 @@ type Config struct {
 
 	unresponsiveAfter time.Duration // set by tests
 	reporter          *guard.Reporter
+	repeated          *repeat.Logger // of Logger
 }
 
 // ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
@@ -128,6 +130,7 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	c.Logger = logging.Or(c.Logger)
+	c.repeated = repeat.New(c.Logger, repeat.Config{})
 	c.reporter = &guard.Reporter{Logger: c.Logger, Part: "handlers"}
 	c.Listener = c.Listener.guarded(c.reporter)
 	return c
