@@ -7,15 +7,18 @@ import (
 
 // Message is a message that is sent.
 type Message struct {
-	// ID is the broker's unique key of the message. Defaults to one that the driver generates.
+	// ID is the broker's unique key of the message.
+	// Defaults to one that the driver generates.
 	ID string
 	// Topic is the topic to send to. Required.
 	Topic string
-	// Tag is a label by which brokers can filter. Defaults to none.
+	// Tag is a label by which brokers can filter.
+	// Defaults to none.
 	Tag string
 	// Keys are words under which the broker's tools find the message. They contain no spaces.
 	Keys []string
-	// ShardingKey chooses the queue: messages of a topic with the same key are stored in the same queue. Defaults to any queue.
+	// ShardingKey chooses the queue: messages of a topic with the same key are stored in the same queue.
+	// Defaults to any queue.
 	ShardingKey string
 	// Properties are the user's own. A name that is reserved by the broker is refused with a *ReservedPropertyError: see Reserved.
 	Properties map[string]string
@@ -166,16 +169,20 @@ type Subscription struct {
 	// Topics are the topics that the group reads. At least one is required.
 	Topics []string
 	// Serial makes the handler get one message of a queue at a time, in the queue's order. It is RocketMQ's orderly mode: when a
-	// queue moves to another process, it isn't read for up to 80 s. Defaults to false.
+	// queue moves to another process, it isn't read for up to 80 s.
+	// Defaults to false.
 	Serial bool
-	// MaxInFlight is the maximum number of concurrent calls of the handler. Defaults to 256.
+	// MaxInFlight is the maximum number of concurrent calls of the handler.
+	// Defaults to 256.
 	MaxInFlight int
-	// MaxBuffered is the maximum number of messages of one queue that wait in memory. Defaults to 1024.
+	// MaxBuffered is the maximum number of messages of one queue that wait in memory.
+	// Defaults to 1024.
 	MaxBuffered int
-	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when the group's
-	// first consumer starts; their brokers must all respond then, or else Subscribe fails with ErrUnavailable. Queues and brokers that
-	// are added later are read from their oldest message, so that no message is skipped. Where a new group can only begin at the oldest
-	// message, Subscribe fails with ErrBeginsOldest. Defaults to BeginOldest.
+	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when the group's first
+	// consumer starts; their brokers must all respond then, or else Subscribe fails with ErrUnavailable. Queues and brokers that are
+	// added later are read from their oldest message, so that no message is skipped. Where a new group can only begin at the oldest
+	// message, Subscribe fails with ErrBeginsOldest.
+	// Defaults to BeginOldest.
 	Begin Begin
 }
 
@@ -210,8 +217,10 @@ const (
 type Topic struct {
 	// Name is the topic's name. Required.
 	Name string
-	// Queues is the number of queues on each broker. Defaults to 8.
+	// Queues is the number of queues on each broker.
+	// Defaults to 8.
 	Queues int
-	// Kind is the kind of the topic's messages. Defaults to Normal.
+	// Kind is the kind of the topic's messages.
+	// Defaults to Normal.
 	Kind TopicKind
 }

@@ -29,7 +29,8 @@ type SagaEvent struct {
 	ContentType string            `json:"content_type,omitempty"` // Defaults to application/json.
 	Headers     map[string]string `json:"-"`
 	Body        []byte            `json:"-"`
-	// Wait is how long the event waits for a state that accepts it. Defaults to 1 h.
+	// Wait is how long the event waits for a state that accepts it.
+	// Defaults to 1 h.
 	Wait time.Duration `json:"wait,omitempty"`
 }
 

@@ -113,7 +113,8 @@ type AuditFilter struct {
 	Until     time.Time // made before Until
 	Denied    bool      // only attempts that were refused
 	Before    int64     // those with a lower ID: the next page of a list
-	// Limit is the maximum number of entries. Defaults to DefaultLimit.
+	// Limit is the maximum number of entries.
+	// Defaults to DefaultLimit.
 	Limit int
 }
 

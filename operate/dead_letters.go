@@ -44,8 +44,8 @@ type ParkedFilter struct {
 	Error    string    `json:"error,omitempty"` // a kind of errors: DeadLetterGroup.Error
 	// All selects the events of all consumers. A change requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
-	// Limit is the maximum number of events; those that were parked first are selected first. Defaults to DefaultLimit for
-	// a list and to no limit for a change.
+	// Limit is the maximum number of events; those that were parked first are selected first.
+	// Defaults to DefaultLimit for a list and to no limit for a change.
 	Limit int `json:"limit,omitempty"`
 }
 

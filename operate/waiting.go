@@ -54,8 +54,8 @@ type WaitingFilter struct {
 	After    int64           `json:"after,omitempty"` // those with a higher ID: the next page of a list
 	// All selects every waiting event. A change requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
-	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
-	// limit for a change.
+	// Limit is the maximum number of events; the oldest are selected first.
+	// Defaults to DefaultLimit for a list and to no limit for a change.
 	Limit int `json:"limit,omitempty"`
 }
 

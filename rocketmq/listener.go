@@ -10,9 +10,9 @@ import (
 	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
-// Listener has functions that a Client calls when something happens, for metrics and tests. A nil function is not called. They are
-// called concurrently and must return quickly; a panic ends the one call and is logged. The names of groups and topics that they get are those
-// on the wire, with Config.Namespace.
+// Listener has functions that a Client calls when something happens, for metrics and tests. A nil function is not called. They are called
+// concurrently and must return quickly; a panic ends the one call and is logged. The names of groups and topics that they get are those on
+// the wire, with Config.Namespace.
 type Listener struct {
 	// BrokerUp is called when the client's own connection to a broker is up, at the start and after each loss.
 	BrokerUp func(BrokerInfo)

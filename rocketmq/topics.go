@@ -21,9 +21,9 @@ const (
 	routePoll     = 50 * time.Millisecond // pause between two checks whether a new topic has a route
 )
 
-// CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that
-// exists keeps its queues and its kind. A topic that a broker forgets later, as the new master after a switch does whose slave had not
-// copied it yet, is created again when a message is sent to it. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
+// CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that exists keeps
+// its queues and its kind. A topic that a broker forgets later, as the new master after a switch does whose slave had not copied it yet, is
+// created again when a message is sent to it. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
 // created later: see Config.AwaitBroker. If clients can't create topics with the profile the error matches broker.ErrUnauthorized.
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
 	if err := c.config.Profile.RefusesCreatingTopics(); err != nil {

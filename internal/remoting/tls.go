@@ -134,8 +134,8 @@ func explainHandshake(ctx context.Context, address string, config *tls.Config, e
 	if !isNetworkError(err) { // such as that of a function in config
 		return &TLSError{Address: address, Problem: HandshakeRefused, Err: err}
 	}
-	// A server without TLS closes the connection, and so does one that is just stopped. Only the former responds to a request without TLS and closes
-	// again.
+	// A server without TLS closes the connection, and so does one that is just stopped. Only the former responds to a request without TLS
+	// and closes again.
 	if ctx.Err() == nil && speaksPlaintext(ctx, address) {
 		again, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
