@@ -44,8 +44,8 @@ var ErrStopped = errors.New("the app was stopped and can't be started again")
 
 // StartError says which part of an App couldn't be opened or started, and why.
 type StartError struct {
-	Part Part
-	Err  error
+	Part Part  // the part that failed
+	Err  error // the reason
 }
 
 // Error returns the part and the reason.

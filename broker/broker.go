@@ -49,14 +49,14 @@ type Sender interface {
 
 // Half identifies a stored half message. Commit and Rollback need it; callers have no use for its fields but to log them.
 type Half struct {
-	MessageID     string
-	Topic         string
+	MessageID     string // Message.ID, or the generated one
+	Topic         string // the topic that a commit delivers the message to
 	Broker        string // the broker's name
-	Address       string // of the broker
-	Group         string // producer group
-	TransactionID string
-	QueueOffset   int64 // in the broker's internal queue of half messages
-	CommitLog     int64 // offset in the broker's commit log
+	Address       string // the broker's address, host:port
+	Group         string // the producer group
+	TransactionID string // the broker's id of the transaction
+	QueueOffset   int64  // the offset in the broker's internal queue of half messages
+	CommitLog     int64  // the offset in the broker's commit log
 }
 
 // TransactionProducer sends half messages for one producer group and ends them. It is RocketMQ's side of a transactional message; a
@@ -108,7 +108,7 @@ func (d Decision) String() string {
 
 // Check is a check-back: the broker's request for the decision about a half message that is neither committed nor rolled back.
 type Check struct {
-	Half Half
+	Half Half // the half message to decide about
 	// Message is the message as it was prepared, without its body. Its Attempt counts the checks of this half message, beginning
 	// with 1.
 	Message Delivery
@@ -123,8 +123,8 @@ type Checker func(ctx context.Context, c Check) (d Decision, done func(error))
 
 // Timer identifies a scheduled message, so that it can be cancelled.
 type Timer struct {
-	MessageID string
-	Topic     string
+	MessageID string    // Message.ID, or the generated one
+	Topic     string    // the topic of the message
 	Broker    string    // the broker's name
 	Due       time.Time // when the message becomes visible
 }
