@@ -67,18 +67,17 @@ func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 	return err
 }
 
+// compareEvents orders events by stream and sequence, those without order last.
 func compareEvents(x, y rocketflow.Event) int {
-	if !x.Ordered() || !y.Ordered() {
-		return cmp.Compare(b2i(!x.Ordered()), b2i(!y.Ordered()))
+	switch {
+	case x.Ordered() != y.Ordered() && x.Ordered():
+		return -1
+	case x.Ordered() != y.Ordered():
+		return 1
+	case !x.Ordered():
+		return 0
 	}
 	return cmp.Or(
 		cmp.Compare(x.Source, y.Source), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Subject, y.Subject),
 		cmp.Compare(x.Sequence, y.Sequence))
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
