@@ -332,7 +332,7 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-func TestConfigErrors(t *testing.T) {
+func TestConfigErrorsNameTheField(t *testing.T) {
 	t.Parallel()
 	good := app.Config{Service: "shop", Database: &pgxpool.Config{}}
 	for field, change := range map[string]func(*app.Config){

@@ -107,7 +107,7 @@ func docs() string {
 }
 
 // Each check is described, and its code says its group.
-func TestCatalogue(t *testing.T) {
+func TestEachCheckIsDescribed(t *testing.T) {
 	t.Parallel()
 	prefixes := map[Group]string{Host: "host-", Postgres: "postgres-", RocketMQ: "broker-", Outbox: "outbox-", Consumers: "consumer-", Flows: ""}
 	code := regexp.MustCompile(`^[a-z]+(-[a-z]+)+$`)

@@ -72,7 +72,7 @@ func TestStopWhileBusy(t *testing.T) {
 	}
 }
 
-func TestStopCutsOff(t *testing.T) {
+func TestStopCancelsHandlersAfterItsContext(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.router(b.config())

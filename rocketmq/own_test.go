@@ -410,9 +410,9 @@ func TestHeadersAreBinaryWhereTheBrokerTakesThem(t *testing.T) {
 	}
 }
 
-// TestStoredLessSafelyIsTold: a message that is stored, but not as safely as the broker is set to, is sent and told, and an error only
+// TestStoredLessSafelyIsReported: a message that is stored, but not as safely as the broker is set to, is sent and told, and an error only
 // where Config asks for it.
-func TestStoredLessSafelyIsTold(t *testing.T) {
+func TestStoredLessSafelyIsReported(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]rocketmq.StoredReason{10: rocketmq.FlushTimeout, 11: rocketmq.SlaveMissing, 12: rocketmq.SlaveTimeout} {
 		for _, strict := range []bool{false, true} {

@@ -259,7 +259,7 @@ func TestWrongGrant(t *testing.T) {
 }
 
 // The partition of tomorrow is missing.
-func TestPartitionMissing(t *testing.T) {
+func TestMissingPartitionIsNamedAndMade(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rocketflowtest.Config{})
 	poll.Until(t, "the service has made its partitions, which it does again in an hour", func() bool {
