@@ -8,22 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-const (
-	halfTopic    = "RMQ_SYS_TRANS_HALF_TOPIC"
-	checkGroup   = "CID_RMQ_SYS_TRANS" // with which the broker reads half messages
-	discardTopic = "TRANS_CHECK_MAX_TIME_TOPIC"
-	toolsGroup   = "TOOLS_CONSUMER" // that every broker has, for tools
-	deadPrefix   = "%DLQ%"
-)
-
-// Ordinals of broker versions, as the headers of their responses have them.
-const (
-	version500 = 412 // its first snapshot
-	version533 = 479
-	version550 = 511 // its first snapshot
-	version551 = 515
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 var brokerChecks = []check{
@@ -234,10 +220,10 @@ func brokerVersion(_ context.Context, m *cluster) []Result {
 		fault := func(what, mend string) {
 			results = append(results, found(name+": "+what, "a version without this fault", mend))
 		}
-		if b.version >= version533 && b.version < version550 && replicated {
+		if b.version >= remoting.Version533 && b.version < remoting.FirstOf550 && replicated {
 			fault("topics with attributes are lost when a slave becomes master", "# use 5.5.2 or newer once it is released, or create topics without attributes:\nmqadmin updateTopic -c <cluster> -t <topic> # without -a")
 		}
-		if b.version >= version550 && b.version <= version551 {
+		if b.version >= remoting.FirstOf550 && b.version <= remoting.Version551 {
 			fault("burns a core between transactions (apache/rocketmq#10966)", "# use 5.3.3 without replicas, or a version with the correction")
 			if replicated {
 				fault("slaves can't copy the offsets of consumers: groups read everything again after a switch", "# use a version with the correction")
@@ -281,7 +267,7 @@ func brokerCheckEarly(_ context.Context, m *cluster) []Result {
 	const round = time.Second // that a round of checks sleeps before it reads the last markers
 	return m.eachSettings(func(b *master, s *settings) []Result {
 		timeout, markers := s.duration("transactionTimeOut", time.Millisecond), s.duration("transactionOpBatchInterval", time.Millisecond)
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			markers, s.missing = 0, "" // RocketMQ 4 writes markers at once
 		}
 		needed := round + markers + m.x.config.Expect.HalfTimeout
@@ -343,7 +329,7 @@ func brokerDurability(_ context.Context, m *cluster) []Result {
 		flush, role, needed := s.text("flushDiskType"), s.text("brokerRole"), s.number("inSyncReplicas")
 		observed := fmt.Sprintf("%s, %s, %s", flush, role, quantity(int64(b.slaves), "slave"))
 		replicated := b.slaves > 0 && (role == "SYNC_MASTER" || needed > 1)
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			s.missing = ""
 		}
 		if flush == "SYNC_FLUSH" || replicated {
@@ -377,7 +363,7 @@ func brokerTimerHorizon(_ context.Context, m *cluster) (results []Result) {
 		}
 	}
 	return append(results, m.each(func(b *master) []Result {
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			return one(ok("%s has no timers: timeouts fire from Postgres", versionName(b)))
 		}
 		if b.settingsErr != nil {
@@ -400,7 +386,7 @@ func brokerTimerHorizon(_ context.Context, m *cluster) (results []Result) {
 
 func brokerTimerRetention(_ context.Context, m *cluster) []Result {
 	return m.each(func(b *master) []Result {
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			return one(ok("%s has no timers", versionName(b)))
 		}
 		if b.settingsErr != nil {

@@ -178,7 +178,7 @@ func (o *Operator) read(ctx context.Context, fn func(snapshot) error) error {
 
 // inTx calls fn in a transaction that changes something.
 func (o *Operator) inTx(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, o.config.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, fn)
+	return lazytx.InTx(ctx, o.config.Pool, fn)
 }
 
 // collect runs a named query and scans each row with scan.

@@ -342,7 +342,7 @@ func (c *Client) explainNotFound(topic string, err error) error {
 		return err
 	case c.config.Profile.Facts().ListsBrokers.Is && !c.anyBrokerUp():
 		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err)
-	case topic == discardTopic: // only a broker creates it
+	case topic == remoting.DiscardTopic: // only a broker creates it
 		return err
 	case c.config.Profile.RefusesCreatingTopics() != nil:
 		return printable.Errorf("%w: topic %s must be created by an operator of the RocketMQ: `rocketflow topics` prints what a service needs", err, topic)

@@ -80,7 +80,7 @@ func (k *consumer) revealKey(ctx context.Context, d *broker.Delivery) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, revealTimeout)
 	defer cancel()
-	p, err := k.look(ctx, b, d.Topic, d.Queue, d.Offset)
+	p, err := k.pullAsTool(ctx, b, d.Topic, d.Queue, d.Offset)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read a member of a batch again, for its key: %w", err)

@@ -68,7 +68,7 @@ type Config struct {
 	MaxMessage int
 
 	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels.
-	// Defaults to warnings and errors on standard error.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 
 	// Listener is called when something happens.

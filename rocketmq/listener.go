@@ -115,7 +115,7 @@ func logPanic(log *slog.Logger, what string, ended error, args ...any) {
 	if errors.As(ended, &p) {
 		args = append(args, keyStack, string(p.Stack))
 	}
-	log.Error("a function of the application panicked or ended its goroutine; only this call fails: mend the function", args...)
+	log.Error("a function of the application panicked or ended its goroutine; only this call fails: fix the function", args...)
 }
 
 func (c *Client) logPanic(what string, ended error, args ...any) {

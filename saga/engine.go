@@ -105,8 +105,8 @@ type Config struct {
 	// Listener observes what happens to sagas.
 	// Defaults to none.
 	Listener *Listener
-	// Logger receives warnings and errors.
-	// Defaults to one that writes them to stderr.
+	// Logger receives warnings and errors that operators should see.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 

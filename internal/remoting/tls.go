@@ -238,7 +238,7 @@ func speaksPlaintext(ctx context.Context, address string) bool {
 		return false
 	}
 	defer conn.Close()
-	response, _ := conn.Call(ctx, &Command{Code: RouteOfTopic, Ext: map[string]string{"topic": "TBW102"}}) // a refusal is a response, too
+	response, _ := conn.Call(ctx, &Command{Code: RouteOfTopic, Ext: map[string]string{"topic": DefaultTopic}}) // a refusal is a response, too
 	return response != nil
 }
 
