@@ -35,7 +35,7 @@ Mend: start the master, or switch to a slave (mqadmin electMaster in controller 
 			About: `Known faults of versions, as they were seen with rocketflow's tests:
 
 - 5.3.3 to 5.4.0 with replicas: a topic made with attributes, such as its type, is lost when a slave becomes master.
-- 5.5.0 and 5.5.1: the broker burns a core from one transaction to the next; with replicas, slaves can't copy the offsets of consumers, so that a group reads everything again after a switch.
+- 5.5.0 and 5.5.1: the broker uses a whole core from one transaction to the next; with replicas, slaves can't copy the offsets of consumers, so that a group reads everything again after a switch.
 
 Mend: use a version without the fault, or do without what it needs.`},
 		cluster: brokerVersion,
@@ -69,7 +69,7 @@ Mend: switch it off, or set outbox.Config.Path to Relay.`},
 	{
 		Check: Check{Code: "broker-retention-short", Group: RocketMQ, Severity: Critical, Pre: true,
 			Title: "The broker keeps messages for longer than a consumer may be stopped",
-			About: `A broker deletes messages after fileReservedTime, read or not. A consumer that was stopped for longer requests the missing events of each stream from the publisher's outbox when a later event of the stream comes. The last event of a stream, and events without order, it misses in silence.
+			About: `A broker deletes messages after fileReservedTime, read or not. A consumer that was stopped for longer requests the missing events of each stream from the publisher's outbox when a later event of the stream comes. The last event of a stream, and events without order, it misses without notice.
 
 How long a consumer may be stopped is --max-away, a day by default.
 
@@ -144,7 +144,7 @@ Mend: grant Pub on the topic to the user.`},
 	},
 	{
 		Check: Check{Code: "broker-half-messages", Group: RocketMQ, Severity: Warning,
-			Title: "No half message hangs without a decision",
+			Title: "No half message is left without a decision",
 			About: `A half message that is older than outbox.Config.MaxTransaction and was checked back had no answer: no process of its producer group is connected, or its database can't be read. The sweep sends the event all the same. While a half message is open, the broker judges committed ones by their age alone, so that duplicates grow.
 
 Mend: start a process of the service whose group is named; its log says what its check-backs lack.`},
@@ -224,7 +224,7 @@ func brokerVersion(_ context.Context, m *cluster) []Result {
 			fault("topics with attributes are lost when a slave becomes master", "# use 5.5.2 or newer once it is released, or create topics without attributes:\nmqadmin updateTopic -c <cluster> -t <topic> # without -a")
 		}
 		if b.version >= remoting.FirstOf550 && b.version <= remoting.Version551 {
-			fault("burns a core between transactions (apache/rocketmq#10966)", "# use 5.3.3 without replicas, or a version with the correction")
+			fault("uses a whole core between transactions (apache/rocketmq#10966)", "# use 5.3.3 without replicas, or a version with the correction")
 			if replicated {
 				fault("slaves can't copy the offsets of consumers: groups read everything again after a switch", "# use a version with the correction")
 			}

@@ -71,7 +71,7 @@ func init() {
 			},
 		},
 		"broker-version": {
-			finding: func(w *world) { w.broker(rocketmqtest.Config{Version: rocketmqtest.RocketMQ55}) }, says: "RocketMQ 5.5.0: burns a core", mends: "5.3.3",
+			finding: func(w *world) { w.broker(rocketmqtest.Config{Version: rocketmqtest.RocketMQ55}) }, says: "RocketMQ 5.5.0: uses a whole core", mends: "5.3.3",
 			ok:      func(w *world) { w.broker() },
 			unknown: (*world).brokerAway,
 		},

@@ -10,7 +10,7 @@
 //
 //	chaos: schedules=N events=N lost=0 doubled=0 misordered=0
 //
-// duplicated also counts events of transactions that did not commit. The exit status is 1 if one of the three is not 0 or
+// doubled also counts events of transactions that did not commit. The exit status is 1 if one of the three is not 0 or
 // a schedule does not become quiet in time, and 2 for wrong usage. A schedule that fails prints its seed, which runs it again.
 //
 // All schedules lose and repeat requests, cut connections, and crash processes, brokers and PostgreSQL. The flag -faults
