@@ -28,7 +28,7 @@ type RequiredTopic struct {
 	Queues int              `json:"queues"` // on each broker
 }
 
-// Requirements returns topics and groups as the profile and the namespace want them, sorted and each once. The error matches
+// Requirements returns topics and groups as the profile and the namespace require them, sorted and each once. The error matches
 // broker.ErrIllegal and lists the names that the profile doesn't allow.
 func (c Config) Requirements(topics []broker.Topic, groups []string) (Requirements, error) {
 	c = c.withDefaults()

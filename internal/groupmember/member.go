@@ -201,7 +201,7 @@ func (m *Member) Positions() []Position {
 	return positions
 }
 
-// Move continues at another offset of a queue, as an operator wants it. Forward, the messages that wait in memory are still handled.
+// Move continues at another offset of a queue, at an operator's request. Forward, the messages that wait in memory are still handled.
 // It returns false if the member doesn't read the queue.
 func (m *Member) Move(q Queue, offset int64) bool {
 	m.mu.Lock()
