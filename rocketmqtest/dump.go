@@ -51,7 +51,7 @@ type HalfDump struct {
 	Message
 	Group  string        `json:"group"`  // the producer group
 	Checks int           `json:"checks"` // how often it was checked back
-	Age    time.Duration `json:"age"`    // since it was stored first
+	Age    time.Duration `json:"age"`    // since it was sent
 }
 
 // TimerDump is a snapshot of a timer or a delayed message. Topic and queue are those that it is to be delivered to.
