@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -65,19 +64,4 @@ func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 		c.reportParked(e, p)
 	}
 	return err
-}
-
-// compareEvents orders events by stream and sequence, those without order last.
-func compareEvents(x, y rocketflow.Event) int {
-	switch {
-	case x.Ordered() != y.Ordered() && x.Ordered():
-		return -1
-	case x.Ordered() != y.Ordered():
-		return 1
-	case !x.Ordered():
-		return 0
-	}
-	return cmp.Or(
-		cmp.Compare(x.Source, y.Source), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Subject, y.Subject),
-		cmp.Compare(x.Sequence, y.Sequence))
 }
