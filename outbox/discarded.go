@@ -57,7 +57,7 @@ func (o *Outbox) startDiscardReporter(database string) *discardReporter {
 				return
 			}
 			logged = true
-			o.log.Warn("discarded half messages can't be received, so none will be reported; it is retried", keyError, err, keyAfter, discardRetry)
+			o.log.Warn("discarded half messages can't be received, so none will be reported; it is retried", keyError, err, keyRetryAfter, discardRetry)
 		},
 	}
 	d.start()

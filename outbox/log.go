@@ -2,7 +2,6 @@ package outbox
 
 // Keys of log lines.
 const (
-	keyAfter         = "after"
 	keyAfterSequence = "after_sequence"
 	keyAge           = "age"
 	keyAhead         = "ahead"
@@ -16,6 +15,7 @@ const (
 	keyReason        = "reason"
 	keyRecordedTopic = "recorded_topic"
 	keyRecordedType  = "recorded_type"
+	keyRetryAfter    = "retry_after"
 	keySent          = "sent"
 	keySource        = "source"
 	keyStreamTopic   = "stream_topic"

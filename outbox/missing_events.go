@@ -110,7 +110,7 @@ func (o *Outbox) startResender(database string) *resender {
 				o.logRequestsAreOff()
 				return
 			}
-			o.log.Warn("missing-events requests can't be received, so consumers that miss events wait; it is retried", keyError, err, keyAfter, requestRetry)
+			o.log.Warn("missing-events requests can't be received, so consumers that miss events wait; it is retried", keyError, err, keyRetryAfter, requestRetry)
 		},
 	}
 	if o.config.ResendRate >= 0 {

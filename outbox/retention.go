@@ -64,7 +64,7 @@ func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
 		r.failures.end(o.log, "retention is complete again")
 		return min(retentionInterval, retentionInterval-o.config.Clock.Now().Sub(begin))
 	case ctx.Err() == nil && r.failures.begins(err):
-		o.log.Warn("retention is not complete, so tables grow; it is retried", keyError, err, keyAfter, retentionRetry)
+		o.log.Warn("retention is not complete, so tables grow; it is retried", keyError, err, keyRetryAfter, retentionRetry)
 	}
 	return retentionRetry
 }

@@ -86,7 +86,7 @@ func (s *sweeper) sweepAndReport(ctx context.Context) {
 		return
 	}
 	if err != nil && s.failures.begins(err) {
-		log.Warn("the sweep ended early; owed events wait for the next pass", keySent, sent, keyError, err, keyAfter, s.outbox.config.SweepInterval)
+		log.Warn("the sweep ended early; owed events wait for the next pass", keySent, sent, keyError, err, keyRetryAfter, s.outbox.config.SweepInterval)
 	} else if err == nil {
 		s.failures.end(log, "the sweep is complete again")
 	}
