@@ -649,7 +649,7 @@ func TestConsumerUnregistersWhenItStops(t *testing.T) {
 					return err
 				}
 				<-heartbeat
-				if ids, err := testbroker.Members(t.Context(), nameServers(t)[0], group); err != nil || len(ids) > 0 {
+				if ids, err := testbroker.Members(t.Context(), testbroker.NameServers(t)[0], group); err != nil || len(ids) > 0 {
 					return fmt.Errorf("after %d stops the broker lists %v, %w", len(took[w]), ids, err)
 				}
 			}
