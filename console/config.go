@@ -40,8 +40,8 @@ type Config struct {
 	// a login from pages that name its address as their own (DNS rebinding).
 	// Defaults to none: all are accepted.
 	Hosts []string
-	// TrustedOrigins are other origins whose pages may send changes, such as "https://ops.example.com", in front of which a proxy
-	// changes the Host header.
+	// TrustedOrigins are other origins whose pages may send changes, such as "https://ops.example.com" if a proxy of that name changes
+	// the Host header.
 	// Defaults to none.
 	TrustedOrigins []string
 
