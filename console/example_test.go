@@ -59,7 +59,7 @@ func ExampleConsole_ServeHTTP() {
 		fmt.Println(err)
 		return
 	}
-	defer c.Stop(ctx) //nolint:errcheck // the example's context doesn't end
+	defer c.Stop(ctx)
 
 	mux := http.NewServeMux()
 	mux.Handle("/ops/rocketflow/", c)

@@ -37,7 +37,8 @@ var readsMore = map[string]float64{
 	"ParkedByConsumer": 3 * operate.MaxCount,   // of each consumer and kind
 }
 
-// wantedRows returns how many rows each large table has: ROCKETFLOW_ROWS. Defaults to manyRows.
+// wantedRows returns how many rows each large table has: ROCKETFLOW_ROWS.
+// Defaults to manyRows.
 func wantedRows(t testing.TB) int {
 	t.Helper()
 	text := os.Getenv("ROCKETFLOW_ROWS")

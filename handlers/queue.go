@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -308,4 +309,17 @@ func (q *queue) reject(g *group) (due []parkedKey) {
 }
 
 // byStream sorts deliveries by stream and sequence, those without order to the end.
-func byStream(a, b *item) int { return compareEvents(a.event, b.event) }
+func byStream(a, b *item) int {
+	x, y := a.event, b.event
+	switch {
+	case x.Ordered() != y.Ordered() && x.Ordered():
+		return -1
+	case x.Ordered() != y.Ordered():
+		return 1
+	case !x.Ordered():
+		return 0
+	}
+	return cmp.Or(
+		cmp.Compare(x.Source, y.Source), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Subject, y.Subject),
+		cmp.Compare(x.Sequence, y.Sequence))
+}

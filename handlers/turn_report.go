@@ -65,7 +65,7 @@ func (c *consumer) reportParked(e rocketflow.Event, p inbox.Parking) {
 	case p.Reason == inbox.Unhandled:
 		c.repeated(e).Warn("an event waits for a process that has its handler; if the handler was removed for good, retire it with `rocketflow redrive retire`")
 	case p.Err != nil:
-		c.repeated(e).Warn("an event is parked and tried again later", keyAttempt, p.Attempts, keyAfter, p.After, keyError, printable.Error(p.Err, inbox.MaxError))
+		c.repeated(e).Warn("an event is parked and tried again later", keyAttempt, p.Attempts, keyRetryAfter, p.After, keyError, printable.Error(p.Err, inbox.MaxError))
 	}
 	c.cfg.Listener.Parked(ParkedInfo{c.info(e), Reason(p.Reason), p.Attempts, p.After, p.Err})
 	c.signal()

@@ -27,9 +27,10 @@ type SagaEvent struct {
 	Type        string            `json:"type"`                   // required
 	Subject     string            `json:"subject,omitempty"`      // Defaults to Key.
 	ContentType string            `json:"content_type,omitempty"` // Defaults to application/json.
-	Headers     map[string]string `json:"-"`
-	Body        []byte            `json:"-"`
-	// Wait is how long the event waits for a state that accepts it. Defaults to 1 h.
+	Headers     map[string]string `json:"-"`                      // as in rocketflow.Event
+	Body        []byte            `json:"-"`                      // the encoded payload
+	// Wait is how long the event waits for a state that accepts it.
+	// Defaults to 1 h.
 	Wait time.Duration `json:"wait,omitempty"`
 }
 

@@ -11,8 +11,8 @@
 //	n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing", Type: "order.closed"})
 //
 // An Operator works on the tables of one schema, which belongs to one service; a System reads the schemas of several services
-// together. An Operator needs no running service and none of the
-// packages outbox, handlers, saga and timeout: the processes of the service notice its changes within seconds.
+// together. An Operator needs no running service and none of the packages outbox, handlers, saga and timeout: the processes of
+// the service notice its changes within seconds.
 //
 // # Methods
 //
@@ -54,6 +54,5 @@
 //
 // A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
 // error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer, ErrUnknownTimeout, ErrUnknownSaga,
-// ErrUnknownDeadLetter or ErrUnknownStream where there is nothing to report or to
-// change.
+// ErrUnknownDeadLetter or ErrUnknownStream where there is nothing to report or to change.
 package operate

@@ -1,5 +1,5 @@
 -- name: ParkedPage
--- The next page of dead letters ($1) or waiting events after ($8, $9, $10, $11, $12), the longest parked first, without their bodies. Empty
+-- The next page of dead letters ($1) or other parked events after ($8, $9, $10, $11, $12), the longest parked first, without their bodies. Empty
 -- text means any. $7 is a kind of errors, as DeadLetterGroups makes it. The consumers are found by the primary key, one after the other. Of
 -- each, at most $14 rows are looked at, and of all of them the first $14 in the list's order; the last columns of each row, and the row
 -- without an event that comes last, say how far that went. A branch of the union whose kind isn't wanted reads nothing.

@@ -33,7 +33,7 @@ func (f Filter) columns() []any {
 	return []any{f.Consumer, id, f.Source, f.Topic, f.Type, f.Subject, limit, f.Error}
 }
 
-// List returns the dead letters (dead) or the waiting events that match f, the longest parked first.
+// List returns the dead letters (dead) or the other parked events that match f, the longest parked first.
 func (s Store) List(ctx context.Context, db DB, dead bool, f Filter) ([]*Record, error) {
 	rows, err := db.Query(ctx, s.sql.Get("List"), append([]any{dead}, f.columns()...)...)
 	if err == nil {

@@ -297,7 +297,7 @@ USING {schema}.installation i
 WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.id::text = $4::text
 
 -- name: List
--- $1: dead letters (true) or waiting events (false). Empty text and null mean any.
+-- $1: dead letters (true) or other parked events (false). Empty text and null mean any.
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
