@@ -45,7 +45,7 @@ type group struct {
 	queued  bool // in queue.ready
 	held    bool // its items are early; one that they may wait for, or release, makes it ready
 	running bool
-	wake    bool // while it ran, an event came that its early ones may wait for
+	wake    bool      // while it ran, an event came that its early ones may wait for
 	since   time.Time // when its running turn began
 }
 

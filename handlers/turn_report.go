@@ -76,7 +76,9 @@ func (c *consumer) logger(e rocketflow.Event) *slog.Logger { return c.withEvent(
 
 // repeated returns a logger as logger does, for what may happen to many events at once: lines about events of one type with one cause
 // are counted instead.
-func (c *consumer) repeated(e rocketflow.Event) *slog.Logger { return c.withEvent(c.cfg.repeated.Logger, e) }
+func (c *consumer) repeated(e rocketflow.Event) *slog.Logger {
+	return c.withEvent(c.cfg.repeated.Logger, e)
+}
 
 // withEvent adds an event's attributes to each line of a logger. The event may come from any producer, so long texts are cut.
 func (c *consumer) withEvent(log *slog.Logger, e rocketflow.Event) *slog.Logger {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -245,11 +246,14 @@ func TestGrants(t *testing.T) {
 			grants = append(grants, rocketmqtest.Grant{Resource: "Group:" + group, Actions: []string{"Sub"}})
 		}
 	}
+	and := func(actions ...string) []rocketmqtest.Grant {
+		return slices.Concat(grants, []rocketmqtest.Grant{{Resource: topic, Actions: actions}})
+	}
 	mq := testbroker.StartRocketMQ(t, devstack.RocketMQConfig{Auth: &devstack.AuthConfig{
 		Admin: rocketmqtest.User{Name: "admin-user", Secret: "admin-secret"},
 		Users: []rocketmqtest.User{
-			{Name: "app-user", Secret: "app-secret", Grants: append(grants, rocketmqtest.Grant{Resource: topic, Actions: []string{"Pub", "Sub"}})},
-			{Name: "writer-user", Secret: "writer-secret", Grants: append(grants, rocketmqtest.Grant{Resource: topic, Actions: []string{"Pub"}})},
+			{Name: "app-user", Secret: "app-secret", Grants: and("Pub", "Sub")},
+			{Name: "writer-user", Secret: "writer-secret", Grants: and("Pub")},
 		},
 	}})
 	ctx := deadline(t, 3*time.Minute)

@@ -121,22 +121,23 @@ func (c *Client) inspection(group string) *consumer {
 }
 
 func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic string, queue int) (broker.QueuePosition, error) {
-	p := broker.QueuePosition{Broker: b.name, Queue: queue, Committed: -1}
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
-	var refused *remoting.ResponseError
-	switch {
-	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+	p := broker.QueuePosition{Broker: b.name, Queue: queue}
+	var err error
+	if p.Committed, err = k.offset(ctx, b, topic, queue); err != nil {
+		return p, err
+	}
+	if p.Committed == 0 && is4(b.brokerVersion()) {
+		if listed, err := k.listsOffset(ctx, b, topic, queue); err == nil && !listed { // where the list is refused, the 0 stands
+			p.Committed = -1
+		}
+	}
+	if p.Committed < 0 {
 		// A pull for a group that doesn't exist would create it.
 		if p.End, err = k.bound(ctx, b, remoting.MaxOffset, topic, queue); err != nil {
 			return p, err
 		}
 		p.Begin, err = k.bound(ctx, b, remoting.MinOffset, topic, queue)
 		return p, err // Oldest stays zero: only a pull shows it
-	case err != nil:
-		return p, err
-	}
-	if p.Committed, err = strconv.ParseInt(response.Ext["offset"], 10, 64); err != nil {
-		return p, errNoOffset
 	}
 	pulled, err := k.pullAsTool(ctx, b, topic, queue, p.Committed)
 	p.Begin, p.End = pulled.begin, pulled.end

@@ -118,12 +118,14 @@ func TestNamespacesAreSeparate(t *testing.T) {
 	if _, err := tr.Prepare(ctx, broker.Message{Topic: name, Body: []byte("half")}); err != nil {
 		t.Fatal(err)
 	}
-	timer, err := sides[0].client.Schedule(ctx, broker.Message{Topic: name, Body: []byte("cancelled")}, time.Now().Add(2*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sides[0].client.Cancel(ctx, timer); err != nil {
-		t.Fatal(err)
+	if !testbroker.Is4() { // which has no timers
+		timer, err := sides[0].client.Schedule(ctx, broker.Message{Topic: name, Body: []byte("cancelled")}, time.Now().Add(2*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sides[0].client.Cancel(ctx, timer); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if d := <-sides[0].got; string(d.Body) != "half" || d.Topic != name {
 		t.Errorf("got %+v", d)

@@ -100,17 +100,30 @@ func (k *consumer) queueFields(b *brokerConn, topic string, queue int, more ...s
 	return ext
 }
 
-// hasOffset reports whether the broker has an offset of the group in a queue.
-func (k *consumer) hasOffset(ctx context.Context, b *brokerConn, topic string, queue int) (bool, error) {
+// offset returns the group's offset in a queue, as the broker tells it; -1: the broker has none. RocketMQ 4 tells 0 then: see listsOffset.
+func (k *consumer) offset(ctx context.Context, b *brokerConn, topic string, queue int) (int64, error) {
 	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
 	var refused *remoting.ResponseError
-	if errors.As(err, &refused) && refused.Code == remoting.QueryNotFound {
-		return false, nil
+	switch {
+	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+		return -1, nil
+	case err != nil:
+		return 0, err
 	}
-	if err == nil && response.Ext["offset"] == "0" && is4(b.brokerVersion()) {
+	offset, err := strconv.ParseInt(response.Ext["offset"], 10, 64)
+	if err != nil {
+		return 0, errNoOffset
+	}
+	return offset, nil
+}
+
+// hasOffset reports whether the broker has an offset of the group in a queue.
+func (k *consumer) hasOffset(ctx context.Context, b *brokerConn, topic string, queue int) (bool, error) {
+	offset, err := k.offset(ctx, b, topic, queue)
+	if err == nil && offset == 0 && is4(b.brokerVersion()) {
 		return k.listsOffset(ctx, b, topic, queue)
 	}
-	return err == nil, err
+	return err == nil && offset >= 0, err
 }
 
 // listsOffset reports whether the broker lists an offset of the group in a queue. RocketMQ 4 doesn't know setZeroIfNotFound and responds
