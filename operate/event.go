@@ -38,6 +38,9 @@ type EventStatus struct {
 	TimeoutKey  string            `json:"timeout_key,omitempty"`
 	TimeoutName string            `json:"timeout_name,omitempty"`
 	Body        []byte            `json:"-"`
+	// Ended is what became of the timeout that has the event; nil: it has not ended, or that is not kept any more, or it is no
+	// timeout's event. If nothing else has the event, RecordedAt is when the timeout was armed, and there is no body.
+	Ended *EndedTimeout `json:"ended,omitempty"`
 
 	InOutbox  bool             `json:"in_outbox"`           // recorded in this schema
 	AckedAt   time.Time        `json:"acked_at,omitzero"`   // when its acknowledgement was recorded; zero and InOutbox: it is owed
@@ -73,7 +76,7 @@ const (
 	StateUnhandled HandlingState = "unhandled" // parked until a process with its handler takes it: see RetireHandler
 	StateDead      HandlingState = "dead"      // a dead letter
 	StateNotSeen   HandlingState = "not_seen"  // not received; or not ordered, and the consumer has no handler for it
-	StateNoTrace   HandlingState = "no_trace"  // an event of a timeout, which leaves no record once it is handled
+	StateNoTrace   HandlingState = "no_trace"  // an event of a timeout: see EventStatus.Ended for what is recorded of it once it is handled
 )
 
 // ConsumerStatus is the status of an event in one consumer.
@@ -144,6 +147,12 @@ func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err er
 	var reason *string
 	var attempts *int
 	err = s.tx.QueryRow(ctx, s.sql.Get("Event"), e.ID.String()).Scan(append(fields, &acked, &reason, &attempts, &since)...)
+	if errors.Is(err, pgx.ErrNoRows) { // the outbox has no event of a timeout
+		var ended error
+		if e.Ended, ended = s.endedTimeout(ctx, e.ID); ended != nil {
+			return false, ended
+		}
+	}
 	switch {
 	case err == nil:
 		e.InOutbox, e.AckedAt = true, orZero(acked)
@@ -154,7 +163,10 @@ func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err er
 		err = s.tx.QueryRow(ctx, s.sql.Get("ParkedEvent"), e.ID.String()).Scan(append(fields, &e.TimeoutKey, &e.TimeoutName)...)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		if t := e.Ended; t != nil {
+			e.Topic, e.Type, e.Subject, e.RecordedAt, e.TimeoutKey, e.TimeoutName = t.Topic, t.Type, t.Subject, t.ArmedAt, t.Key, t.Name
+		}
+		return e.Ended != nil, nil
 	}
 	if err != nil {
 		return false, err
