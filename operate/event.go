@@ -46,7 +46,14 @@ type EventStatus struct {
 	AckedAt   time.Time        `json:"acked_at,omitzero"`   // when its acknowledgement was recorded; zero and InOutbox: it is owed
 	Rejected  *Rejection       `json:"rejected,omitempty"`  // nil: the broker doesn't reject it
 	Discarded *Discarded       `json:"discarded,omitempty"` // nil: no operator discarded it
+	Cause     *Cause           `json:"cause,omitempty"`     // nil: no handler published it, or an older version did
 	Consumers []ConsumerStatus `json:"consumers"`           // of those that read the topic or have had the event
+}
+
+// Cause says that a handler published an event while it handled another, with the context that it was called with.
+type Cause struct {
+	Consumer string    `json:"consumer"`
+	EventID  uuid.UUID `json:"event_id"` // of what it handled
 }
 
 // Rejection says why the broker rejects an event.
@@ -146,7 +153,9 @@ func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err er
 	var acked, since *time.Time
 	var reason *string
 	var attempts *int
-	err = s.tx.QueryRow(ctx, s.sql.Get("Event"), e.ID.String()).Scan(append(fields, &acked, &reason, &attempts, &since)...)
+	var cause *uuid.UUID
+	var consumer *string
+	err = s.tx.QueryRow(ctx, s.sql.Get("Event"), e.ID.String()).Scan(append(fields, &acked, &reason, &attempts, &since, &cause, &consumer)...)
 	if errors.Is(err, pgx.ErrNoRows) { // the outbox has no event of a timeout
 		var ended error
 		if e.Ended, ended = s.endedTimeout(ctx, e.ID); ended != nil {
@@ -156,6 +165,9 @@ func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err er
 	switch {
 	case err == nil:
 		e.InOutbox, e.AckedAt = true, orZero(acked)
+		if cause != nil && consumer != nil {
+			e.Cause = &Cause{*consumer, *cause}
+		}
 		if reason != nil {
 			e.Rejected = &Rejection{*reason, *attempts, *since}
 		}

@@ -1,6 +1,6 @@
 -- name: Event
 SELECT o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body,
-       a.acked_at, r.reason, r.attempts, r.rejected_at
+       a.acked_at, r.reason, r.attempts, r.rejected_at, o.cause, o.cause_consumer
 FROM {schema}.outbox o
 LEFT JOIN {schema}.outbox_ack a ON a.id = o.id
 LEFT JOIN {schema}.outbox_rejected r ON r.id = o.id

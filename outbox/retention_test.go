@@ -193,7 +193,7 @@ func TestStreamsInUseKeepTheirChain(t *testing.T) {
 			for i := range streams {
 				var id, sequence, previous, at, synced any
 				err := testdb.Retry(func() error {
-					return x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b")).
+					return x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b"), nil, nil).
 						Scan(&id, &sequence, &previous, &at, &synced)
 				})
 				if err != nil {
@@ -240,7 +240,7 @@ func TestSequencesRiseThoughTheClockWasSetBack(t *testing.T) {
 		t.Fatalf("%d streams were forgotten", n)
 	}
 	var id, sequence, previous, at, synced any
-	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", "a", "", nil, []byte("b")).
+	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", "a", "", nil, []byte("b"), nil, nil).
 		Scan(&id, &sequence, &previous, &at, &synced)
 	if err != nil || sequence.(int64) <= ahead.UnixMicro() || previous.(int64) != 0 {
 		t.Errorf("sequence %v after %v (%v)", sequence, previous, err)
@@ -248,7 +248,7 @@ func TestSequencesRiseThoughTheClockWasSetBack(t *testing.T) {
 	two := []uuid.UUID{uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())}
 	twice := func(s string) []string { return []string{s, s} }
 	rows, err := x.pool.Query(t.Context(), x.queries.Get("Record"), "s", texts(two), twice("t"), twice("y"), twice("b"), []bool{true, true},
-		twice(""), []*string{nil, nil}, [][]byte{[]byte("b"), []byte("b")})
+		twice(""), []*string{nil, nil}, [][]byte{[]byte("b"), []byte("b")}, []*string{nil, nil}, []*string{nil, nil})
 	if err != nil {
 		t.Fatal(err)
 	}

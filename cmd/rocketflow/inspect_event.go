@@ -112,6 +112,9 @@ func printEvent(w io.Writer, now time.Time, e eventReport) error {
 		}
 	}
 	head.row("outbox", outboxState(now, e.EventStatus))
+	if c := e.Cause; c != nil {
+		head.row("published", "while "+c.Consumer+" handled event "+c.EventID.String())
+	}
 	if r := e.Rejected; r != nil {
 		head.row("rejected", fmt.Sprintf("%s by the broker since %s: %s", plural(r.Attempts, "time"), momentAgo(now, r.Since), short(r.Reason)))
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
@@ -493,4 +494,50 @@ type unpaid struct{ Order string }
 
 func (u unpaid) EventMeta() rocketflow.Meta {
 	return rocketflow.Meta{Topic: "order-timeouts", Type: "unpaid.late", Subject: u.Order}
+}
+
+// Of an event that a handler published, it is said what the handler handled, also in a batch, a savepoint, and a transaction with others.
+func TestWhySaysWhatTheHandlerHandled(t *testing.T) {
+	t.Parallel()
+	f := &flow{Env: rocketflowtest.New(t), t: t}
+	topics := []broker.Topic{{Name: "orders", Queues: 1}, {Name: "bills"}}
+	f.shop = f.Start(rocketflowfx.Config{Service: "shop", Topics: topics})
+	f.billing = f.Start(rocketflowfx.Config{Service: "billing", Topics: topics}, fx.Invoke(func(r *handlers.Router) {
+		r.Handle("bills", "orders", "order.placed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+			bill := func(kind string) rocketflow.Event {
+				return rocketflow.Event{Topic: "bills", Type: kind, Subject: e.Subject, Body: []byte(`"` + e.ID.String() + `"`)}
+			}
+			return errors.Join(
+				tx.Publish(ctx, bill("bill.made"), bill("bill.printed")),
+				pgx.BeginFunc(ctx, tx, func(sub pgx.Tx) error { return sub.(rocketflow.Tx).Publish(ctx, bill("bill.sent")) }),
+			)
+		})
+	}))
+	f.shop.Within(func(ctx context.Context, tx rocketflow.Tx) error {
+		for i := range 10 {
+			if err := tx.Publish(ctx, rocketflow.Event{Topic: "orders", Type: "order.placed", Subject: fmt.Sprint(4711 + i), Body: []byte(`{}`)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	f.Settle()
+	var right, all int
+	if err := f.billing.Pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE cause_consumer = 'bills' AND '"' || cause || '"' = convert_from(body, 'UTF8')), count(*)
+		FROM outbox WHERE topic = 'bills'`).Scan(&right, &all); err != nil || all != 30 || right != all {
+		t.Errorf("%d of %d events have their cause (%v)", right, all, err)
+	}
+	var placed int
+	if err := f.shop.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE topic = 'orders' AND cause IS NULL AND cause_consumer IS NULL").Scan(&placed); err != nil || placed != 10 {
+		t.Errorf("%d events have no cause (%v)", placed, err)
+	}
+	var id, cause uuid.UUID
+	if err := f.billing.Pool.QueryRow(t.Context(), "SELECT id, cause FROM outbox WHERE topic = 'bills' AND type = 'bill.sent' AND subject = '4711'").Scan(&id, &cause); err != nil {
+		t.Fatal(err)
+	}
+	wantLine(t, f.why(id.String(), true), "billing", "published while bills handled order.placed "+cause.String())
+	code, out, stderr := runLine("inspect event " + id.String() + " --json --schema " + f.billing.Schema)
+	if code != exitOK || !strings.Contains(out, `"cause"`) || !strings.Contains(out, cause.String()) {
+		t.Errorf("%d\n%s%s", code, out, stderr)
+	}
 }
