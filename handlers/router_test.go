@@ -116,7 +116,11 @@ func TestPostgresGoneForAWhile(t *testing.T) {
 	t.Parallel()
 	b, p, r := setupProbed(t)
 	r.Handle("billing", topic, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_sleep(0.002)"); err != nil {
+		sleep := 0.002
+		if p.get("stalled") == 0 {
+			sleep = 0.1 // so that there is something to cut
+		}
+		if _, err := tx.Exec(ctx, "SELECT pg_sleep($1::float8)", sleep); err != nil {
 			return err
 		}
 		return effect(ctx, tx, e)
@@ -137,7 +141,7 @@ func TestPostgresGoneForAWhile(t *testing.T) {
 				break
 			}
 		}
-		if n < streams*length && cuts < 10 {
+		if n < streams*length && (cuts < 10 || p.get("stalled") == 0) {
 			cuts++
 			_, _ = b.pool.Exec(context.Background(), `
 				SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a

@@ -97,8 +97,8 @@ func (m *Metrics) Outbox() *outbox.Listener {
 			}
 		},
 		Committed: func([]rocketflow.Event) { transactions.WithLabelValues("committed").Inc() },
-		RolledBack: func(_ []rocketflow.Event, unknown bool) {
-			if unknown {
+		RolledBack: func(i outbox.RolledBackInfo) {
+			if i.Unknown {
 				transactions.WithLabelValues("unknown").Inc()
 			} else {
 				transactions.WithLabelValues("rolled_back").Inc()
@@ -374,7 +374,7 @@ func (m *Metrics) Reconciliation() func(*operate.Reconciliation, error) {
 		for i := range x.Consumers {
 			c := &x.Consumers[i]
 			events.WithLabelValues(c.Service, c.Consumer, "waiting").Set(float64(c.Waiting()))
-			events.WithLabelValues(c.Service, c.Consumer, "missing").Set(float64(c.Lost))
+			events.WithLabelValues(c.Service, c.Consumer, "missing").Set(float64(c.Missing))
 			events.WithLabelValues(c.Service, c.Consumer, "unknown").Set(float64(c.Unknown))
 		}
 	}

@@ -39,7 +39,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	events := []rocketflow.Event{{Topic: "orders", Type: "order.placed"}}
 	o.Recorded(events)
 	o.Committed(events)
-	o.RolledBack(events, true)
+	o.RolledBack(outbox.RolledBackInfo{Events: events, Unknown: true})
 	o.Prepared(outbox.PreparedInfo{Took: time.Millisecond})
 	o.Ended(outbox.EndedInfo{Err: oops})
 	o.Relayed(outbox.RelayedInfo{Swept: true})
@@ -67,7 +67,7 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	s.Moved(saga.TransitionInfo{Saga: "order", From: "pending", To: "closed", Deadline: true})
 	s.Ignored(saga.IgnoredInfo{Saga: "order", Reason: saga.Finished})
 	s.WaitExpired(saga.WaitInfo{Saga: "order"})
-	m.Reconciliation()(&operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Consumer: "billing", Lost: 1}}}, nil)
+	m.Reconciliation()(&operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Consumer: "billing", Missing: 1}}}, nil)
 	r := m.RocketMQ()
 	r.StoredLessSafely(rocketmq.StoredInfo{Topic: "orders", Reason: rocketmq.FlushTimeout})
 	r.BrokerUp(rocketmq.BrokerInfo{Broker: "broker-a"})

@@ -248,7 +248,7 @@ func (r *reconciling) check(ctx context.Context, o *openEvent) error {
 }
 
 func (r *reconciling) miss(o *openEvent, cause MissingCause) {
-	o.by.total.Lost++
+	o.by.total.Missing++
 	r.missing = append(r.missing, MissingEvent{
 		EventID: o.id, Type: o.eventType, Topic: o.topic, Subject: o.subject, RecordedAt: o.recordedAt,
 		Publisher: r.members[o.publisher].config.Schema, Consumer: o.by.key.consumer, Schema: o.by.key.schema, Cause: cause,
@@ -261,7 +261,7 @@ func (r *reconciling) mend(ctx context.Context) error {
 	// what is stored there now; running consumers correct that within a minute.
 	beyond := map[string]bool{}
 	for _, s := range r.subscribers {
-		if i := slices.IndexFunc(s.positions, func(p broker.QueuePosition) bool { return p.Committed > p.End }); i >= 0 && s.total.Lost > 0 {
+		if i := slices.IndexFunc(s.positions, func(p broker.QueuePosition) bool { return p.Committed > p.End }); i >= 0 && s.total.Missing > 0 {
 			p := s.positions[i]
 			beyond[s.key.topic] = true
 			r.postponed = fmt.Sprintf("events of topic %s are not sent yet: group %s is at offset %d of queue %d of %s, which ends at %d, as the broker has lost messages; its consumers correct that while they run: try again in a minute",
@@ -332,7 +332,7 @@ func mergeTopics(list []*subscriber) []ConsumerReconciliation {
 		} else {
 			c := &all[i]
 			c.Handled, c.Skipped, c.Owed, c.Unread = c.Handled+t.Handled, c.Skipped+t.Skipped, c.Owed+t.Owed, c.Unread+t.Unread
-			c.Lost, c.Unknown, c.Never = c.Lost+t.Lost, c.Unknown+t.Unknown, c.Never || t.Never && t.Unread > 0
+			c.Missing, c.Unknown, c.Never = c.Missing+t.Missing, c.Unknown+t.Unknown, c.Never || t.Never && t.Unread > 0
 			if !t.Oldest.IsZero() && (c.Oldest.IsZero() || t.Oldest.Before(c.Oldest)) {
 				c.Oldest = t.Oldest
 			}
@@ -347,7 +347,7 @@ func mergeTopics(list []*subscriber) []ConsumerReconciliation {
 	for i := range all {
 		c := &all[i]
 		c.Never = c.Never && c.Handled == 0
-		c.Expected = c.Handled + c.Skipped + c.Waiting() + c.Lost + c.Unknown
+		c.Expected = c.Handled + c.Skipped + c.Waiting() + c.Missing + c.Unknown
 	}
 	return all
 }

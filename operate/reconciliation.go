@@ -50,10 +50,10 @@ type ConsumerReconciliation struct {
 	Parked map[HandlingState]int `json:"parked,omitempty"`
 	Owed   int                   `json:"owed"` // the broker has not confirmed them yet
 	// Paused is what an operator has paused of the consumer. Events of a paused consumer are unread.
-	Paused []Pause `json:"paused,omitempty"`
-	Unread int     `json:"unread"`  // in a queue that the consumer has not read so far
-	Never  bool    `json:"never"`   // its group has never read the topic: it was never started
-	Lost   int     `json:"missing"` // missing: the broker has lost them, or the consumer's record of them
+	Paused  []Pause `json:"paused,omitempty"`
+	Unread  int     `json:"unread"`  // in a queue that the consumer has not read so far
+	Never   bool    `json:"never"`   // its group has never read the topic: it was never started
+	Missing int     `json:"missing"` // the broker has lost them, or the consumer's record of them
 	// Unknown counts events that are unread or missing: the broker was not asked, or did not answer.
 	Unknown int       `json:"unknown"`
 	Oldest  time.Time `json:"oldest,omitzero"` // when the oldest that is not handled was recorded
@@ -120,7 +120,7 @@ func (r *Reconciliation) Totals() (published, handled, waiting, missing, unknown
 		c := &r.Consumers[i]
 		handled += c.Handled
 		waiting += c.Waiting()
-		missing += c.Lost
+		missing += c.Missing
 		unknown += c.Unknown
 	}
 	return published, handled, waiting, missing, unknown

@@ -28,8 +28,8 @@ type outcomes struct {
 func (o *outcomes) listener() *outbox.Listener {
 	return &outbox.Listener{
 		Committed: func([]rocketflow.Event) { o.committed.Add(1) },
-		RolledBack: func(_ []rocketflow.Event, unknown bool) {
-			if unknown {
+		RolledBack: func(i outbox.RolledBackInfo) {
+			if i.Unknown {
 				o.unknown.Add(1)
 			} else {
 				o.rolledBack.Add(1)

@@ -28,9 +28,8 @@ type Listener struct {
 	Prepared func(PreparedInfo)
 	// Committed is called when Postgres has confirmed a commit. Its events are not sent yet, unless as half messages.
 	Committed func(events []rocketflow.Event)
-	// RolledBack is called for recorded events whose commit failed. unknown reports that they may be committed all the same,
-	// now or later.
-	RolledBack func(events []rocketflow.Event, unknown bool)
+	// RolledBack is called for recorded events whose commit failed, or may have failed.
+	RolledBack func(RolledBackInfo)
 	// Ended is called when the broker has confirmed the commit of a half message, or has not (Err); then the relay will send
 	// the event.
 	Ended func(EndedInfo)
@@ -70,6 +69,12 @@ type PreparedInfo struct {
 	Event rocketflow.Event // the event that the half message carries
 	Took  time.Duration    // the duration of the request
 	Err   error            // why the half message could not be stored; nil: it is stored
+}
+
+// RolledBackInfo is the argument of Listener.RolledBack.
+type RolledBackInfo struct {
+	Events  []rocketflow.Event
+	Unknown bool // they may be committed all the same, now or later
 }
 
 // EndedInfo is the argument of Listener.Ended.
@@ -171,9 +176,7 @@ func (l *Listener) withDefaults() *Listener {
 	listen.Default(&f.Swept)
 	listen.Default(&f.Resent)
 	listen.Default(&f.Retained)
-	if f.RolledBack == nil {
-		f.RolledBack = func([]rocketflow.Event, bool) {}
-	}
+	listen.Default(&f.RolledBack)
 	return &f
 }
 
@@ -199,11 +202,7 @@ func (l *Listener) guarded(r *guard.Reporter) *Listener {
 	guard.Listen(r, "Listener.Swept", &g.Swept)
 	guard.Listen(r, "Listener.Resent", &g.Resent)
 	guard.Listen(r, "Listener.Retained", &g.Retained)
-	if rolledBack := g.RolledBack; rolledBack != nil {
-		g.RolledBack = func(events []rocketflow.Event, unknown bool) {
-			r.Report("Listener.RolledBack", guard.Run(func() { rolledBack(events, unknown) }))
-		}
-	}
+	guard.Listen(r, "Listener.RolledBack", &g.RolledBack)
 	return &g
 }
 
@@ -230,15 +229,7 @@ func Tee(ls ...*Listener) *Listener {
 		listen.Tee(&all.Swept, l.Swept)
 		listen.Tee(&all.Resent, l.Resent)
 		listen.Tee(&all.Retained, l.Retained)
-		switch first, next := all.RolledBack, l.RolledBack; {
-		case first == nil:
-			all.RolledBack = next
-		case next != nil:
-			all.RolledBack = func(events []rocketflow.Event, unknown bool) {
-				first(events, unknown)
-				next(events, unknown)
-			}
-		}
+		listen.Tee(&all.RolledBack, l.RolledBack)
 	}
 	return all.withDefaults()
 }

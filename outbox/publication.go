@@ -319,7 +319,7 @@ func (p *publication) abandon(ctx context.Context) {
 			}
 		})
 	}
-	p.outbox.listener.RolledBack(p.events, false)
+	p.outbox.listener.RolledBack(RolledBackInfo{Events: p.events})
 }
 
 // unknown ends a publication whose outcome is unknown. No half message is ended: check-backs and the sweep decide by the
@@ -329,7 +329,7 @@ func (p *publication) unknown() { p.outbox.leaveToSweep(p.events) }
 // leaveToSweep reports events that may or may not be committed; the sweep sends those that are.
 func (o *Outbox) leaveToSweep(events []rocketflow.Event) {
 	if len(events) > 0 {
-		o.listener.RolledBack(events, true)
+		o.listener.RolledBack(RolledBackInfo{Events: events, Unknown: true})
 	}
 }
 

@@ -225,7 +225,7 @@ func (s *transaction) dropRolledBack(ctx context.Context) error {
 		if slices.ContainsFunc(gone, func(e rocketflow.Event) bool { return s.lateRows[e.ID] }) {
 			return errRowsRolledBack
 		}
-		s.outbox.listener.RolledBack(gone, false)
+		s.outbox.listener.RolledBack(RolledBackInfo{Events: gone})
 	}
 	has := setOf(strings.Fields(markers))
 	s.callbacks = slices.DeleteFunc(s.callbacks, func(c callback) bool { return c.marker != "" && !has[c.marker] })

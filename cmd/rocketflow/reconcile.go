@@ -183,7 +183,7 @@ func printReconciliation(w io.Writer, x *operate.Reconciliation, command string)
 	for i := range x.Consumers {
 		c := &x.Consumers[i]
 		if c.Expected > 0 || c.Never {
-			table.row(short(c.Consumer), orDash(short(c.Service)), strconv.Itoa(c.Expected), strconv.Itoa(c.Handled), strconv.Itoa(c.Waiting()), strconv.Itoa(c.Lost), waitsFor(x, c))
+			table.row(short(c.Consumer), orDash(short(c.Service)), strconv.Itoa(c.Expected), strconv.Itoa(c.Handled), strconv.Itoa(c.Waiting()), strconv.Itoa(c.Missing), waitsFor(x, c))
 		}
 	}
 	if err := table.flush(); err != nil {

@@ -226,6 +226,25 @@ func FuzzDecodeProperties(f *testing.F) {
 	})
 }
 
+// A broker keeps an offset for whatever queue a client names; that of one group must not keep the offsets of others from being read.
+func TestOffsetsOfAnyQueueAreDecoded(t *testing.T) {
+	t.Parallel()
+	var all struct {
+		Offsets map[string]map[string]int64 `json:"offsetTable"`
+	}
+	const body = `{"dataVersion":{"counter":3},"offsetTable":{"orders@billing":{0:12,1:-5},"orders@other":{-1:7,-2147483648:1,2147483647:3}}}`
+	if err := DecodeJSON([]byte(body), &all); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]map[string]int64{
+		"orders@billing": {"0": 12, "1": -5},
+		"orders@other":   {"-1": 7, "-2147483648": 1, "2147483647": 3},
+	}
+	if !reflect.DeepEqual(all.Offsets, want) {
+		t.Errorf("got %v, want %v", all.Offsets, want)
+	}
+}
+
 func FuzzDecodeJSON(f *testing.F) {
 	f.Add([]byte(`{"brokerDatas":[{"brokerAddrs":{0:"127.0.0.1:1"}}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -63,7 +63,8 @@ func DecodeJSON(body []byte, v any) error {
 	return nil
 }
 
-// quoteKeys puts quotes around keys that are bare numbers.
+// quoteKeys puts quotes around keys that are bare numbers. They may be negative: RocketMQ 4 keeps an offset for whatever queue a client
+// names, and lists it to all.
 func quoteKeys(b []byte) []byte {
 	out := make([]byte, 0, len(b)+16)
 	inString, before := false, byte(0) // before: the last byte that isn't white space
@@ -80,8 +81,8 @@ func quoteKeys(b []byte) []byte {
 			}
 		case ch == '"':
 			inString = true
-		case (before == '{' || before == ',') && ch >= '0' && ch <= '9':
-			end := i
+		case (before == '{' || before == ',') && (ch == '-' || ch >= '0' && ch <= '9'):
+			end := i + 1
 			for end < len(b) && b[end] >= '0' && b[end] <= '9' {
 				end++
 			}
