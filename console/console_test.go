@@ -203,6 +203,7 @@ func TestWhatPagesTell(t *testing.T) {
 	s.want("sagas", "awaiting_payment", "closed")
 	s.want("saga?service=order&name=order&key=4711", "finished", "order.closed")
 	s.want("timeouts?late=yes", "order/o1", "late")
+	s.want("timeouts?key=order/o3", "moved", "by an operator", "2 h ago")
 	s.want("consumers", "order.changed of orders")
 	s.want("doctor", "rocketflow doctor")
 	if status, text, _ := s.get("why?id=" + uuid.NewString()); status != http.StatusNotFound || !strings.Contains(text, "looked for") {

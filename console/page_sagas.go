@@ -109,7 +109,7 @@ func (q *request) sagaPage() error {
 	return nil
 }
 
-// timeoutsPage lists the armed timeouts of a service.
+// timeoutsPage lists the armed timeouts of a service; of one key also what became of those that have ended.
 func (q *request) timeoutsPage() error {
 	s, err := q.service()
 	if err != nil {
@@ -120,6 +120,7 @@ func (q *request) timeoutsPage() error {
 		Key     string
 		Filter  operate.TimeoutPageFilter
 		Page    *operate.TimeoutPage
+		Ended   []operate.EndedTimeout // of Key
 		Now     time.Time
 	}{Service: s.Name, Key: q.arg("key"), Filter: operate.TimeoutPageFilter{Late: q.arg("late") == "yes", After: operate.Cursor(q.arg("after"))}, Now: time.Now()}
 	if view.Key != "" {
@@ -128,6 +129,9 @@ func (q *request) timeoutsPage() error {
 			return badFilter(err)
 		}
 		view.Page = &operate.TimeoutPage{Timeouts: list}
+		if view.Ended, err = s.Operator.EndedTimeouts(q.r.Context(), operate.TimeoutFilter{Key: view.Key, Limit: 100}); err != nil {
+			return badFilter(err)
+		}
 	} else {
 		view.Page, err = read(q.r.Context(), &q.reads, key("timeouts", s.Name, view.Filter), func(ctx context.Context) (*operate.TimeoutPage, error) {
 			return s.Operator.TimeoutPage(ctx, view.Filter)

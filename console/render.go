@@ -201,11 +201,11 @@ func functions(prefix string) template.FuncMap {
 // stateClass returns the class of a state's colour. The word says the same.
 func stateClass(state any) string {
 	switch fmt.Sprint(state) {
-	case "ok", "done", "handled", "confirmed", "finished":
+	case "ok", "done", "handled", "confirmed", "finished", "fired":
 		return "good"
 	case "needs action", "dead", "stopped", "lost", "failed", "expired", "rejected", "problem", "critical", "stuck", "passed", "unrecorded", "never started":
 		return "bad"
-	case "late", "warning", "unhandled", "gap", "owed", "paused", "refused":
+	case "late", "warning", "unhandled", "gap", "owed", "paused", "refused", "settled":
 		return "warn"
 	}
 	return "calm"

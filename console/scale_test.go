@@ -69,6 +69,8 @@ func large(t testing.TB, rows int) *testconsole.Service {
 	service.Exec(t, `INSERT INTO timeout (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, body)
 		SELECT 'cart/c' || n, 'deadline', gen_random_uuid(), now() + n * interval '1 s', now() + interval '1 d', 'shop', 'timeouts', 'd', 'c', 'application/json', '{}'
 		FROM generate_series(1, $1::bigint) n`, rows)
+	service.Exec(t, `INSERT INTO timeout_history (ended, key, name, epoch, armed_at, due_at, topic, type, subject, outcome)
+		SELECT `+id+`, 'cart/c' || n % 10, 'deadline', ('01234567-89ab-7def-8123-' || lpad(n::text, 12, '0'))::uuid, now(), now(), 'timeouts', 'd', 'c' || n % 10, 'fired' FROM generate_series(1, $1::bigint) n`, rows)
 	service.Letters(t, rows)
 	service.Exec(t, `INSERT INTO parked (consumer, event_id, reason, attempts, next_at, last_error, parked_at, source, topic, type, subject, sequence, previous, recorded_at,
 			database, timeout_key, timeout_name, content_type, headers, body)
@@ -78,7 +80,7 @@ func large(t testing.TB, rows int) *testconsole.Service {
 	service.Exec(t, `INSERT INTO audit (operation, actor, role, action, denied, reason, filter, changed, ids, names)
 		SELECT gen_random_uuid(), 'ann', 'ann', 'dead_letters.retry', false, '', '{}', 3, '{}', ARRAY['a' || n, 'b' || n % 1000, gen_random_uuid()::text] FROM generate_series(1, $1::bigint) n`, rows)
 	service.Exec(t, "UPDATE outbox_sweep SET mark = pg_current_xact_id(), seen = pg_current_xact_id()")
-	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, saga_history, timeout, parked, stream, audit")
+	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, saga_history, timeout, timeout_history, parked, stream, audit")
 	return service
 }
 
@@ -87,6 +89,7 @@ func largePages(s *testconsole.Service) []string {
 		"dead?service=order&consumer=mailing&error=mailbox+%E2%80%A6+is+full", "dead?service=order&consumer=mailing", "dead?service=order&subject=s77",
 		"dead?service=order&type=nothing", "streams?consumer=billing", "streams?consumer=mailing", "act/retry?service=order&consumer=mailing",
 		"act/discard?service=order&type=nothing", "act/discard?service=order", "audit?id=a77", "audit?id=b77", "audit?id=nothing", "audit?actor=ann",
+		"timeouts?key=cart/c7", "why?id=cart/c7", "why?id=c7", "why?id=01234567-89ab-7def-8123-000000000007",
 		"audit?operation=01234567-89ab-7def-8123-456789abcdef")
 }
 

@@ -98,10 +98,11 @@ SELECT 'SELECT', c.relname::text
 FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'rocketflow_migration'
 WHERE n.nspname = $1::text AND NOT pg_catalog.has_table_privilege($2::text::name, c.oid, 'SELECT')
 UNION ALL
-SELECT 'EXECUTE', f.proname || '()'
+(SELECT 'EXECUTE', f.proname || '()'
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname IN ('make_partition', 'drop_partition')
 WHERE n.nspname = $1::text AND NOT pg_catalog.has_function_privilege($2::text::name, f.oid, 'EXECUTE')
+ORDER BY f.proname)
 
 -- name: Autovacuum
 SELECT pg_catalog.current_setting('autovacuum')::boolean AND pg_catalog.current_setting('track_counts')::boolean
@@ -129,6 +130,8 @@ WHERE n.nspname = $1::text
 SELECT 'outbox_default' WHERE EXISTS (SELECT FROM {schema}.outbox_default)
 UNION ALL
 SELECT 'outbox_ack_default' WHERE EXISTS (SELECT FROM {schema}.outbox_ack_default)
+UNION ALL
+SELECT 'timeout_history_default' WHERE EXISTS (SELECT FROM {schema}.timeout_history_default)
 UNION ALL
 SELECT 'inbox_default' WHERE EXISTS (
     SELECT FROM (SELECT event_id FROM {schema}.inbox_default LIMIT $1::bigint) i WHERE i.event_id::text LIKE '________-____-7%'

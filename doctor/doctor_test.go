@@ -201,7 +201,7 @@ func TestStatementsReadByIndex(t *testing.T) {
 		"Partitions": {"x", []string{"x"}}, "DefaultPartitions": {5}, "HasStatement": {"x"},
 	}
 	// One row, or a table that holds few, or a read that ends at a limit, or at the first row.
-	small := []string{"installation", "consumer ", "lease", "pause ", "outbox_rejected_topic", "outbox_retention", "outbox_default", "outbox_ack_default", "inbox_default", "pg_"}
+	small := []string{"installation", "consumer ", "lease", "pause ", "outbox_rejected_topic", "outbox_retention", "outbox_default", "outbox_ack_default", "inbox_default", "timeout_history_default", "pg_"}
 	for name, query := range queries.Parse(doctorSQL, schema) {
 		err := pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(t.Context(), "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"); err != nil {

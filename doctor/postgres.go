@@ -424,7 +424,7 @@ func postgresAutovacuum(ctx context.Context, s *schema) []Result {
 }
 
 // partitioned lists the tables with daily partitions.
-var partitioned = []string{"outbox", "outbox_ack", "inbox"}
+var partitioned = []string{"outbox", "outbox_ack", "inbox", "timeout_history"}
 
 func postgresPartitions(ctx context.Context, s *schema) []Result {
 	d := s.database

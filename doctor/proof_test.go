@@ -264,7 +264,7 @@ func (w *world) request(r *remoting.Command) *remoting.Command {
 // partitions makes the daily partitions of the schema, as a running service does.
 func (w *world) partitions() {
 	w.Helper()
-	for _, name := range []string{"outbox", "outbox_ack", "inbox"} {
+	for _, name := range []string{"outbox", "outbox_ack", "inbox", "timeout_history"} {
 		if _, err := partition.Ensure(w.Context(), w.pool, partition.Table{Schema: w.schema, Name: name}, time.Now(), 7); err != nil {
 			w.Fatal(err)
 		}

@@ -9,33 +9,25 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/fencing"
+	"github.com/rocketflow/rocketflow/internal/handling"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
-
-// handling is the value in the context of a handler's call: its event, attempt and consumer.
-type handling struct {
-	consumer string
-	event    rocketflow.Event
-	attempt  int
-}
-
-type handlingKey struct{}
 
 // EventFrom returns the event that a handler was called for, with its id, sequence and headers. ctx must be derived from the
 // handler's context; for any other EventFrom returns false.
 func EventFrom(ctx context.Context) (rocketflow.Event, bool) {
-	h, ok := ctx.Value(handlingKey{}).(*handling)
-	if !ok {
+	c := handling.From(ctx)
+	if c == nil {
 		return rocketflow.Event{}, false
 	}
-	return h.event, true
+	return c.Event, true
 }
 
 // Attempt returns which attempt at its event a handler makes; the first is 1. ctx must be derived from the handler's context;
 // for any other Attempt returns 0.
 func Attempt(ctx context.Context) int {
-	if h, ok := ctx.Value(handlingKey{}).(*handling); ok {
-		return h.attempt
+	if c := handling.From(ctx); c != nil {
+		return c.Attempt
 	}
 	return 0
 }
@@ -43,8 +35,8 @@ func Attempt(ctx context.Context) int {
 // Consumer returns the name of the consumer that a handler belongs to. ctx must be derived from the handler's context; for
 // any other Consumer returns an empty string.
 func Consumer(ctx context.Context) string {
-	if h, ok := ctx.Value(handlingKey{}).(*handling); ok {
-		return h.consumer
+	if c := handling.From(ctx); c != nil {
+		return c.Consumer
 	}
 	return ""
 }
@@ -87,7 +79,7 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 		return 0, &handlerError{err: Dead(fmt.Errorf("%w: its message could not be decoded when it was delivered", rocketflow.ErrUndecodable))}
 	}
 	handler := c.handler(e)
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, handlingKey{}, &handling{c.name, e, attempt}), c.opts.Timeout)
+	ctx, cancel := context.WithTimeout(handling.With(ctx, handling.Call{Consumer: c.name, Event: e, Attempt: attempt}), c.opts.Timeout)
 	defer cancel()
 	var fence *fencing.Record
 	if e.TimeoutName != "" {

@@ -3,6 +3,8 @@ package handlers
 import (
 	"context"
 	"log/slog"
+
+	"github.com/rocketflow/rocketflow/internal/handling"
 )
 
 // NewLogHandler returns a handler that passes records to next and adds, to those that are logged with the context of a
@@ -20,11 +22,11 @@ func NewLogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
 type logHandler struct{ slog.Handler }
 
 func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
-	if v, ok := ctx.Value(handlingKey{}).(*handling); ok {
+	if v := handling.From(ctx); v != nil {
 		r = r.Clone()
 		r.AddAttrs(
-			slog.String("consumer", v.consumer), slog.String("event_id", v.event.ID.String()), slog.String("topic", v.event.Topic),
-			slog.String("type", v.event.Type), slog.String("subject", v.event.Subject), slog.Int("attempt", v.attempt),
+			slog.String("consumer", v.Consumer), slog.String("event_id", v.Event.ID.String()), slog.String("topic", v.Event.Topic),
+			slog.String("type", v.Event.Type), slog.String("subject", v.Event.Subject), slog.Int("attempt", v.Attempt),
 		)
 	}
 	return h.Handler.Handle(ctx, r)

@@ -23,7 +23,7 @@
 //	Streams and handlers          AcceptGap, ResetPosition, RetireHandler, Pause, Resume, Pauses
 //	Rejected events               RejectedEvents, RejectedTopics, RetryRejected, RedirectRejected, DiscardRejected
 //	Outbox                        Resend
-//	Timeouts                      Timeouts, FireTimeout, MoveTimeout, DisarmTimeout
+//	Timeouts                      Timeouts, EndedTimeouts, FireTimeout, MoveTimeout, DisarmTimeout
 //	Sagas                         Sagas, ApplyToSaga, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Backlog, Usage
 //	Pages of lists                EventPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, SagaTransitions, TimeoutPage,

@@ -38,12 +38,22 @@ type EventStatus struct {
 	TimeoutKey  string            `json:"timeout_key,omitempty"`
 	TimeoutName string            `json:"timeout_name,omitempty"`
 	Body        []byte            `json:"-"`
+	// Ended is what became of the timeout that has the event; nil: it has not ended, or that is not kept any more, or it is no
+	// timeout's event. If nothing else has the event, RecordedAt is when the timeout was armed, and there is no body.
+	Ended *EndedTimeout `json:"ended,omitempty"`
 
 	InOutbox  bool             `json:"in_outbox"`           // recorded in this schema
 	AckedAt   time.Time        `json:"acked_at,omitzero"`   // when its acknowledgement was recorded; zero and InOutbox: it is owed
 	Rejected  *Rejection       `json:"rejected,omitempty"`  // nil: the broker doesn't reject it
 	Discarded *Discarded       `json:"discarded,omitempty"` // nil: no operator discarded it
+	Cause     *Cause           `json:"cause,omitempty"`     // nil: no handler published it, or an older version did
 	Consumers []ConsumerStatus `json:"consumers"`           // of those that read the topic or have had the event
+}
+
+// Cause says that a handler published an event while it handled another, with the context that it was called with.
+type Cause struct {
+	Consumer string    `json:"consumer"`
+	EventID  uuid.UUID `json:"event_id"` // of what it handled
 }
 
 // Rejection says why the broker rejects an event.
@@ -73,7 +83,7 @@ const (
 	StateUnhandled HandlingState = "unhandled" // parked until a process with its handler takes it: see RetireHandler
 	StateDead      HandlingState = "dead"      // a dead letter
 	StateNotSeen   HandlingState = "not_seen"  // not received; or not ordered, and the consumer has no handler for it
-	StateNoTrace   HandlingState = "no_trace"  // an event of a timeout, which leaves no record once it is handled
+	StateNoTrace   HandlingState = "no_trace"  // an event of a timeout: see EventStatus.Ended for what is recorded of it once it is handled
 )
 
 // ConsumerStatus is the status of an event in one consumer.
@@ -143,10 +153,21 @@ func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err er
 	var acked, since *time.Time
 	var reason *string
 	var attempts *int
-	err = s.tx.QueryRow(ctx, s.sql.Get("Event"), e.ID.String()).Scan(append(fields, &acked, &reason, &attempts, &since)...)
+	var cause *uuid.UUID
+	var consumer *string
+	err = s.tx.QueryRow(ctx, s.sql.Get("Event"), e.ID.String()).Scan(append(fields, &acked, &reason, &attempts, &since, &cause, &consumer)...)
+	if errors.Is(err, pgx.ErrNoRows) { // the outbox has no event of a timeout
+		var ended error
+		if e.Ended, ended = s.endedTimeout(ctx, e.ID); ended != nil {
+			return false, ended
+		}
+	}
 	switch {
 	case err == nil:
 		e.InOutbox, e.AckedAt = true, orZero(acked)
+		if cause != nil && consumer != nil {
+			e.Cause = &Cause{*consumer, *cause}
+		}
 		if reason != nil {
 			e.Rejected = &Rejection{*reason, *attempts, *since}
 		}
@@ -154,7 +175,10 @@ func (s snapshot) event(ctx context.Context, e *EventStatus) (found bool, err er
 		err = s.tx.QueryRow(ctx, s.sql.Get("ParkedEvent"), e.ID.String()).Scan(append(fields, &e.TimeoutKey, &e.TimeoutName)...)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		if t := e.Ended; t != nil {
+			e.Topic, e.Type, e.Subject, e.RecordedAt, e.TimeoutKey, e.TimeoutName = t.Topic, t.Type, t.Subject, t.ArmedAt, t.Key, t.Name
+		}
+		return e.Ended != nil, nil
 	}
 	if err != nil {
 		return false, err

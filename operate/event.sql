@@ -1,15 +1,16 @@
 -- name: Event
 SELECT o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, o.headers, o.body,
-       a.acked_at, r.reason, r.attempts, r.rejected_at
+       a.acked_at, r.reason, r.attempts, r.rejected_at, o.cause, o.cause_consumer
 FROM {schema}.outbox o
 LEFT JOIN {schema}.outbox_ack a ON a.id = o.id
 LEFT JOIN {schema}.outbox_rejected r ON r.id = o.id
 WHERE o.id = $1::text::uuid
 
 -- name: ParkedEvent
--- The event as one of its consumers has parked it.
+-- The event as one of its consumers has parked it. (Here and below, the OFFSET has parked events looked up consumer by consumer, by the
+-- index: Postgres assumes that a table such as consumer, which is too small to be analyzed, has hundreds of rows.)
 SELECT p.source, p.topic, p.type, p.subject, p.sequence, p.previous, p.recorded_at, p.content_type, p.headers, p.body, p.timeout_key, p.timeout_name
-FROM {schema}.consumer c JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1::text::uuid
+FROM {schema}.consumer c CROSS JOIN LATERAL (SELECT * FROM {schema}.parked WHERE consumer = c.name AND event_id = $1::text::uuid OFFSET 0) p
 LIMIT 1
 
 -- name: EventConsumers
@@ -22,7 +23,9 @@ LEFT JOIN {schema}.consumer_topic t ON t.consumer = c.name AND t.topic = $3::tex
 LEFT JOIN {schema}.position pos
     ON pos.consumer = c.name AND pos.source = $2::text AND pos.topic = $3::text AND pos.subject = $4::text AND $5::bigint > 0
 LEFT JOIN {schema}.inbox i ON i.event_id = $1::text::uuid AND ($2::text = '' OR i.source = $2::text) AND i.consumer = c.name
-LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1::text::uuid AND ($2::text = '' OR p.source = $2::text)
+LEFT JOIN LATERAL (
+    SELECT * FROM {schema}.parked WHERE consumer = c.name AND event_id = $1::text::uuid AND ($2::text = '' OR source = $2::text) OFFSET 0
+) p ON true
 LEFT JOIN LATERAL (
     SELECT event_id, reason FROM {schema}.parked
     WHERE consumer = c.name AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0 AND sequence < $5::bigint

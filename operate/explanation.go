@@ -62,7 +62,8 @@ type Entry struct {
 	EventID uuid.UUID `json:"event_id,omitzero"`
 	Problem bool      `json:"problem,omitempty"` // something failed or is late
 
-	after time.Time // the place in the time line of an entry without a recorded time
+	after   time.Time // the place in the time line of an entry without a recorded time
+	steered uuid.UUID // the event of a timeout that an operator moved or disarmed: the entry of the audit says more, if there is one
 }
 
 func (e Entry) place() time.Time {

@@ -43,6 +43,8 @@ func TestModesOfPgx(t *testing.T) {
 				INSERT INTO stream VALUES ('shop', 'orders', '4711', 3, 4);
 				INSERT INTO position VALUES ('billing', 'shop', 'orders', '4711', 1);
 				INSERT INTO consumer (name) VALUES ('billing');
+				INSERT INTO timeout (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, body)
+				VALUES ('invoice', 'reminder', gen_random_uuid(), now(), now(), 'shop', 'reminders', 'remind', '7', '', '');
 				INSERT INTO saga_waiting (saga, key, status, begun, state, next_at, expires_at, last_error, event_id, source, topic, type, subject,
 					sequence, previous, recorded_at, database, content_type, body)
 				SELECT 'order', '4711', 'failed', true, 'open', 'infinity', now() + interval '1 day', '', gen_random_uuid(), 'shop', 'parcels',
@@ -72,6 +74,17 @@ func TestModesOfPgx(t *testing.T) {
 				if _, err := o.Timeouts(ctx, operate.TimeoutFilter{Key: key}); err != nil {
 					t.Errorf("timeouts: %v", err)
 				}
+			}
+			if err := o.MoveTimeout(ctx, operate.TimeoutRef{Key: "invoice", Name: "reminder"}, time.Now().Add(time.Hour)); err != nil {
+				t.Errorf("move: %v", err)
+			}
+			if err := o.DisarmTimeout(ctx, operate.TimeoutRef{Key: "invoice", Name: "reminder"}); err != nil {
+				t.Errorf("disarm: %v", err)
+			}
+			if list, err := o.EndedTimeouts(ctx, operate.TimeoutFilter{Key: "invoice"}); err != nil || len(list) != 2 {
+				t.Errorf("ended timeouts: %+v, %v", list, err)
+			} else if e, err := o.EventStatus(ctx, list[1].EventID); err != nil || e.Ended == nil || e.Ended.NextEventID != list[0].EventID || e.TimeoutName != "reminder" {
+				t.Errorf("the event of an ended timeout: %+v, %v", e, err)
 			}
 			sagas, err := o.Sagas(ctx, operate.SagaFilter{Key: "4711"})
 			if err != nil || len(sagas) != 1 || len(sagas[0].Waiting) != 3 {

@@ -35,6 +35,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"DeadLetterGroups":   {10, 10}, "ParkedStreams": {"", "", "", "", 10, 10}, "SagaPage": {"", "", "", "", nil, 10, 10},
 		"SagaTransitions": {"n", 10, 10}, "TimeoutPage": {time.Now(), "", "", false, 10},
 		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
+		"EndedTimeout": {uuid.NewString()}, "EndedTimeouts": {"k", true, 10}, "ArmedByEvent": {uuid.NewString(), 10},
 		"Audit":      {"maria", "", "", nil, nil, nil, 0, false, 10},
 		"ParkedPage": {true, "", "", "", "", "", "", time.Now(), 0, uuid.NewString(), "", "", 10, 10},
 		"Pausable":   {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},

@@ -3,6 +3,7 @@ package operate
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +13,10 @@ import (
 
 //go:embed timeouts.sql
 var timeoutsSQL string
+
+// maxArmedByEvent is how many armed timeouts, those that are due first, are searched for an event: somebody who has an id has it from a
+// message that was sent or a line of a log, so the timeout is due, or was handed over.
+const maxArmedByEvent = int64(10_000)
 
 // Timeout is an armed timeout.
 type Timeout struct {
@@ -51,14 +56,29 @@ func (s snapshot) timeouts(ctx context.Context, key string, limit int64) ([]Time
 	if key != "" {
 		query, args = "TimeoutsOf", append(args, key)
 	}
-	list, err := collect(ctx, s, query, func(row pgx.CollectableRow, v *Timeout) error {
-		var stuck *time.Time
-		err := row.Scan(&v.Key, &v.Name, &v.EventID, &v.DueAt, &v.ArmedAt, &v.HandedOver, &v.Sends, &stuck, &v.Topic, &v.Type, &v.Subject)
-		v.StuckAt = orZero(stuck)
-		return err
-	}, args...)
+	list, err := collect(ctx, s, query, func(row pgx.CollectableRow, v *Timeout) error { return v.scan(row) }, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list timeouts: %w", err)
 	}
 	return list, nil
+}
+
+func (t *Timeout) scan(row pgx.Row) error {
+	var stuck *time.Time
+	err := row.Scan(&t.Key, &t.Name, &t.EventID, &t.DueAt, &t.ArmedAt, &t.HandedOver, &t.Sends, &stuck, &t.Topic, &t.Type, &t.Subject)
+	t.StuckAt = orZero(stuck)
+	return err
+}
+
+// armedByEvent returns the timeout that is armed with an event, if it is among the first maxArmedByEvent that are due; nil: none is.
+func (s snapshot) armedByEvent(ctx context.Context, event uuid.UUID) (*Timeout, error) {
+	v := &Timeout{}
+	err := v.scan(s.tx.QueryRow(ctx, s.sql.Get("ArmedByEvent"), event.String(), maxArmedByEvent))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("armed timeout: %w", err)
+	}
+	return v, nil
 }

@@ -32,9 +32,10 @@ const (
 // that is unknown has the kind ExplainsNothing and says where Why looked.
 //
 // It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set, by its
-// index of keys. What operators did is read from the audit. Nothing records that a timeout fired, but a saga that it moved, and nothing
-// what the application did to it: its row says when it was armed or moved last, until it fires or is disarmed. A schema that can't be read
-// within 5 s is among Explanation.Unread; the error of the last is returned only if none can be read.
+// index of keys. What operators did is read from the audit, what became of timeouts from their history, which is kept for
+// outbox.Config.TimeoutHistoryRetention. The event of a timeout that is armed is found by its id if the timeout is among the 10,000 that
+// are due first; by its key it is always found. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is
+// returned only if none can be read.
 func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if id == "" {
 		return nil, valid.Field("operate.System.Why.id", "missing")
@@ -171,7 +172,7 @@ func (w *inquiry) message(ctx context.Context, id string) (found bool, err error
 func (w *inquiry) unknown(id string, event uuid.UUID) {
 	x := w.x
 	x.Kind, x.Title = ExplainsNothing, id
-	v := Verdict{State: VerdictUnknown, Because: "no schema that was read has an event, a subject, a saga or an armed timeout with this id. A timeout that has fired leaves no record but that of the saga that it moves, and one that the application disarmed none"}
+	v := Verdict{State: VerdictUnknown, Because: "no schema that was read has an event, a subject, a saga or a timeout with this id. What became of a timeout is forgotten after outbox.Config.TimeoutHistoryRetention, by default 7 days"}
 	if event != uuid.Nil {
 		v.Because = "no schema that was read has it. Of a handled event of another service's stream only a position is recorded: read the publisher's schema, too"
 	}
@@ -191,7 +192,7 @@ func (w *inquiry) unknown(id string, event uuid.UUID) {
 		case made.Before(kept):
 			v.Because = fmt.Sprintf("the id was made %s ago, and no outbox that was read goes back so far: the retention has removed it", sinceText(made, x.Now))
 		default:
-			v.Because = fmt.Sprintf("the id was made %s ago, when the outboxes that were read kept events: its transaction was rolled back or is still open, or the publisher's schema was not read", sinceText(made, x.Now))
+			v.Because = fmt.Sprintf("the id was made %s ago, when the outboxes that were read kept events: its transaction was rolled back or is still open, or the publisher's schema was not read, or it is the event of a timeout that is armed for later: ask by the timeout's key", sinceText(made, x.Now))
 		}
 	}
 	v.Because += x.butUnread()
@@ -238,6 +239,18 @@ func (w *inquiry) event(ctx context.Context, id uuid.UUID) (found bool, err erro
 			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
 		}
 	}
+	for i := range w.members {
+		m := &w.members[i]
+		if e.Topic != "" {
+			break
+		}
+		if err := m.read(ctx, func(s snapshot) error { return w.findArmed(ctx, s, m, &e, &found) }); err != nil {
+			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
+		}
+	}
+	if err := w.cause(ctx, &e); err != nil {
+		return false, err
+	}
 	// What the broker knows is asked before the consumers' tables are read: what it says was read is recorded there.
 	at := w.askBroker(ctx, &e)
 	w.publication(&e, at)
@@ -253,7 +266,11 @@ func (w *inquiry) event(ctx context.Context, id uuid.UUID) (found bool, err erro
 	x.Kind = ExplainsEvent
 	x.Title = "event " + id.String()
 	if e.Type != "" {
-		x.Title = fmt.Sprintf("event %s: %s of %s, from %s to topic %s", id, e.Type, subjectText(e.Subject), e.Source, e.Topic)
+		from := "from " + e.Source
+		if e.Source == "" { // of what is known of a timeout
+			from = "of timeout " + e.TimeoutName + " of " + e.TimeoutKey
+		}
+		x.Title = fmt.Sprintf("event %s: %s of %s, %s to topic %s", id, e.Type, subjectText(e.Subject), from, e.Topic)
 	}
 	if e.publisher != nil && consumers == 0 {
 		w.verdicts = append(w.verdicts, Verdict{
@@ -317,6 +334,10 @@ func (w *inquiry) findEvent(ctx context.Context, s snapshot, m *member, e *expla
 	if known && (e.Topic == "" || here.InOutbox) && e.publisher == nil {
 		e.EventStatus, *found = here, true
 	}
+	if here.Ended != nil {
+		w.endedTimeouts(m, []EndedTimeout{*here.Ended}, nil)
+		w.verdicts = append(w.verdicts, here.Ended.verdict(true))
+	}
 	if here.InOutbox && e.publisher == nil {
 		e.publisher = m
 		var committed *time.Time
@@ -342,6 +363,52 @@ func (w *inquiry) findEvent(ctx context.Context, s snapshot, m *member, e *expla
 	case !errors.Is(err, pgx.ErrNoRows):
 		return err
 	}
+	return nil
+}
+
+// findArmed looks for the event among those of armed timeouts.
+func (w *inquiry) findArmed(ctx context.Context, s snapshot, m *member, e *explained, found *bool) error {
+	t, err := s.armedByEvent(ctx, e.ID)
+	if err != nil || t == nil {
+		return err
+	}
+	var running bool
+	if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
+		return err
+	}
+	w.timeout(m, running, *t, "timeout "+t.Name+" of "+t.Key)
+	e.Topic, e.Type, e.Subject, e.RecordedAt, e.TimeoutKey, e.TimeoutName = t.Topic, t.Type, t.Subject, t.ArmedAt, t.Key, t.Name
+	*found = true
+	return nil
+}
+
+// cause adds to the time line which event a handler handled when it published this one.
+func (w *inquiry) cause(ctx context.Context, e *explained) error {
+	if e.Cause == nil || e.publisher == nil {
+		return nil
+	}
+	handled := EventStatus{ID: e.Cause.EventID}
+	for i := range w.members {
+		m := &w.members[i]
+		known := false
+		err := m.read(ctx, func(s snapshot) (err error) {
+			known, err = s.event(ctx, &handled)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", m.config.Schema, err)
+		}
+		if known {
+			break
+		}
+	}
+	what := "event"
+	if handled.Type != "" {
+		what = handled.Type
+	}
+	w.x.Timeline = append(w.x.Timeline, Entry{
+		At: e.RecordedAt, Service: e.publisher.service, Text: fmt.Sprintf("published while %s handled %s %s", e.Cause.Consumer, what, e.Cause.EventID), EventID: e.Cause.EventID,
+	})
 	return nil
 }
 

@@ -16,7 +16,7 @@ WHERE o.id = $1::text::uuid
 
 -- name: EventReaders
 -- What each consumer of topic $3 has recorded of event $1 of type $6 in stream ($2, $3, $4) at sequence $5. Counts at most $8 events
--- behind it.
+-- behind it. (As in ParkedEvent, parked events are looked up consumer by consumer.)
 SELECT c.name, c.group_name, t.born_at, CASE WHEN t.begin_at > '-infinity'::timestamptz THEN t.begin_at END,
        (SELECT h.registered_at FROM {schema}.consumer_handler h WHERE h.consumer = c.name AND h.topic = $3::text AND h.type = $6::text),
        COALESCE(pos.sequence, 0::bigint), pos.handled_at, pos.took_ms, COALESCE(pos.skipped, '{}'::bigint[]), i.handled_at,
@@ -34,7 +34,9 @@ LEFT JOIN {schema}.consumer_topic t ON t.consumer = c.name AND t.topic = $3::tex
 LEFT JOIN {schema}.position pos
     ON pos.consumer = c.name AND pos.source = $2::text AND pos.topic = $3::text AND pos.subject = $4::text AND $5::bigint > 0
 LEFT JOIN {schema}.inbox i ON i.event_id = $1::text::uuid AND ($2::text = '' OR i.source = $2::text) AND i.consumer = c.name
-LEFT JOIN {schema}.parked p ON p.consumer = c.name AND p.event_id = $1::text::uuid AND ($2::text = '' OR p.source = $2::text)
+LEFT JOIN LATERAL (
+    SELECT * FROM {schema}.parked WHERE consumer = c.name AND event_id = $1::text::uuid AND ($2::text = '' OR source = $2::text) OFFSET 0
+) p ON true
 LEFT JOIN LATERAL (
     SELECT event_id, reason, last_error, attempts, parked_at FROM {schema}.parked
     WHERE consumer = c.name AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0 AND sequence < $5::bigint

@@ -20,8 +20,7 @@ type auditedChange struct {
 	named []string // which of the ids that were asked for it names
 }
 
-// audited reads the changes by operators that name any of the ids, the oldest first. What the audit has no record of is in no time line:
-// what the application itself did to a timeout, and the firing of a timeout.
+// audited reads the changes by operators that name any of the ids, the oldest first.
 func (s snapshot) audited(ctx context.Context, ids []string) ([]auditedChange, error) {
 	slices.Sort(ids)
 	list, err := collect(ctx, s, "AuditOfAny", func(row pgx.CollectableRow, a *auditedChange) error {
@@ -48,8 +47,15 @@ func (w *inquiry) addAudited(m *member, list []auditedChange) {
 		if i := slices.IndexFunc(a.named, isUUID); i >= 0 {
 			e.EventID = uuid.MustParse(a.named[i])
 		}
+		if id := a.state(a.Before).EventID; a.isOfTimeout() && id != uuid.Nil { // instead of what the history of timeouts says of it
+			w.x.Timeline = slices.DeleteFunc(w.x.Timeline, func(e Entry) bool { return e.steered == id })
+		}
 		w.x.Timeline = append(w.x.Timeline, e)
 	}
+}
+
+func (a auditedChange) isOfTimeout() bool {
+	return a.Action == ActionFireTimeout || a.Action == ActionMoveTimeout || a.Action == ActionDisarmTimeout
 }
 
 func isUUID(id string) bool { return uuid.Validate(id) == nil }
@@ -98,6 +104,7 @@ func (a auditedChange) text() string {
 // auditedState is what the audit says of the things that were changed.
 type auditedState struct {
 	Consumer, Topic, Type, Saga, Key, Name string
+	EventID                                uuid.UUID `json:"event_id"`
 	DueAt                                  time.Time `json:"due_at"`
 }
 

@@ -103,8 +103,7 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		if !c.skipped && (c.handles || e.Type == "") {
 			open(done)
 		}
-	case StateNoTrace:
-		add(time.Time{}, false, "no record: the event of a timeout leaves none once it is handled")
+	case StateNoTrace: // what became of the timeout says it
 	case StateDead:
 		add(c.Parked.At, true, "dead letter after %s: %s%s", countOf(c.Parked.Attempts, "failed attempt"), c.Parked.LastError, heldText(c.followed))
 		open(Verdict{

@@ -3,6 +3,7 @@ package operate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -11,12 +12,14 @@ import (
 const (
 	maxKeyEvents = 50 // events of each stream
 	maxKeyParked = 100
+	maxKeyEnded  = int64(50) // timeouts that have ended
 )
 
 // key explains everything with a key: the streams of a subject, the sagas and the timeouts. found is false if no schema has anything.
 func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	w.verdicts = nil
 	var newest []explained
+	var lastEnded *EndedTimeout
 	changed := []string{key} // what operators may have changed, in any of the schemas
 	for i := range w.members {
 		m := &w.members[i]
@@ -33,7 +36,11 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 			if err != nil {
 				return err
 			}
-			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0
+			ended, err := s.endedTimeouts(ctx, key, true, maxKeyEnded)
+			if err != nil {
+				return err
+			}
+			found = found || !status.Empty() || len(sagas) > 0 || len(timeouts) > 0 || len(ended) > 0
 			changed = append(changed, idsOf(&status, sagas)...)
 			var running bool
 			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
@@ -46,6 +53,17 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 			}
 			for _, v := range sagas {
 				w.saga(m, running, v)
+			}
+			armed := slices.Clone(timeouts)
+			for _, v := range sagas {
+				armed = append(armed, v.Timeouts...)
+			}
+			w.endedTimeouts(m, ended, armed)
+			if len(ended) > 0 && (lastEnded == nil || ended[0].EndedAt.After(lastEnded.EndedAt)) {
+				lastEnded = &ended[0]
+			}
+			if len(ended) == int(maxKeyEnded) {
+				w.x.Omitted++ // at least
 			}
 			for _, v := range timeouts {
 				w.timeout(m, running, v, "timeout "+v.Name+" of "+v.Key)
@@ -77,6 +95,9 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 		if _, _, err := w.consumers(ctx, &newest[i], w.askBroker(ctx, &newest[i])); err != nil {
 			return false, err
 		}
+	}
+	if len(w.verdicts) == 0 && lastEnded != nil {
+		w.verdicts = append(w.verdicts, lastEnded.verdict(false))
 	}
 	if len(w.verdicts) == 0 {
 		w.verdicts = append(w.verdicts, Verdict{State: VerdictDone, What: "nothing waits"})
@@ -233,7 +254,7 @@ func (w *inquiry) timeout(m *member, running bool, t Timeout, what string) {
 	add := func(at time.Time, problem bool, text string) {
 		w.x.Timeline = append(w.x.Timeline, Entry{At: at, Service: m.service, Text: text, EventID: t.EventID, Problem: problem})
 	}
-	add(t.ArmedAt, false, fmt.Sprintf("%s: armed for %s; %s", what, t.DueAt.UTC().Format("2006-01-02T15:04:05.000Z"), holder))
+	add(t.ArmedAt, false, fmt.Sprintf("%s: armed for %s; %s", what, dueText(t.DueAt), holder))
 	v := Verdict{State: VerdictWaiting, For: what, Since: t.ArmedAt, Because: fmt.Sprintf("it fires in %s", sinceText(w.x.Now, t.DueAt)), rank: 3,
 		Command: command("rocketflow", "inspect", "timeouts", t.Key, "--schema", m.config.Schema)}
 	switch {

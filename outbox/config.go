@@ -155,6 +155,11 @@ type Config struct {
 	// Defaults to 365 days.
 	AuditRetention time.Duration
 
+	// TimeoutHistoryRetention is how long it is kept what became of timeouts that are not armed any more, in whole days; at least one
+	// day.
+	// Defaults to 7 days.
+	TimeoutHistoryRetention time.Duration
+
 	// ResendLimit is how many events are sent again for one missing-events request of a consumer.
 	// Defaults to 1000.
 	ResendLimit int
@@ -215,6 +220,7 @@ func (c Config) withDefaults() Config {
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	c.StreamRetention = cmp.Or(c.StreamRetention, 2*c.Retention)
 	c.AuditRetention = cmp.Or(c.AuditRetention, 365*24*time.Hour)
+	c.TimeoutHistoryRetention = cmp.Or(c.TimeoutHistoryRetention, 7*24*time.Hour)
 	c.ResendLimit = cmp.Or(c.ResendLimit, 1000)
 	c.ResendRate = cmp.Or(c.ResendRate, 1000)
 	c.ResendBytes = cmp.Or(c.ResendBytes, 1<<20)
@@ -255,6 +261,8 @@ func (c Config) validate() error {
 		return valid.Fieldf("outbox.Config.Retention", "%v: want at least a day", c.Retention)
 	case c.AuditRetention >= 0 && c.AuditRetention < 24*time.Hour:
 		return valid.Fieldf("outbox.Config.AuditRetention", "%v: want at least a day, or less than 0 to keep all", c.AuditRetention)
+	case c.TimeoutHistoryRetention < 24*time.Hour:
+		return valid.Fieldf("outbox.Config.TimeoutHistoryRetention", "%v: want at least a day", c.TimeoutHistoryRetention)
 	}
 	if err := wire.ValidateSource("outbox.Config.Source", c.Source); err != nil {
 		return err

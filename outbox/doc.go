@@ -183,7 +183,8 @@
 // stays. The last sequence of an idle stream is kept for Config.StreamRetention, and while an event of it is: so a gap is
 // noticed for as long as it can be filled. After that the stream begins anew, above its old sequence even if the clock was
 // set back. A partition is only dropped when no transaction has used the table for a moment: one that published and stays
-// open delays it. Entries of the schema's audit are kept for Config.AuditRetention.
+// open delays it. Entries of the schema's audit are kept for Config.AuditRetention, what became of timeouts
+// for Config.TimeoutHistoryRetention.
 //
 // Nothing depends on a session, so a pooler in transaction mode works. pgx must not keep prepared statements then, unless the
 // pooler supports them: set default_query_exec_mode=cache_describe or exec.

@@ -64,7 +64,7 @@ func (t *SQLTx) Publish(ctx context.Context, payloads ...rocketflow.Payload) err
 		return err
 	}
 	before := len(p.events)
-	p.add(events, unordered)
+	p.add(ctx, events, unordered)
 	if err := p.record(ctx); err != nil {
 		p.truncate(before, before)
 		return fmt.Errorf("publish: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/handling"
 	"github.com/rocketflow/rocketflow/internal/lazytx"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
@@ -40,8 +41,9 @@ type publication struct {
 	watch  streamWatch
 
 	events    []rocketflow.Event
-	unordered map[uuid.UUID]bool // of events that take no place in a stream
-	recorded  int                // events[:recorded] have their rows
+	unordered map[uuid.UUID]bool      // of events that take no place in a stream
+	causes    map[uuid.UUID]handledBy // of events that a handler published
+	recorded  int                     // events[:recorded] have their rows
 
 	services    *services // from reserve on, like what follows
 	reservation *reservation
@@ -57,9 +59,16 @@ type half struct {
 	began, stored time.Time // of the request that stored the half message
 }
 
-// add appends events that take part in the transaction from now on.
-func (p *publication) add(events []rocketflow.Event, unordered []bool) {
+// add appends events that take part in the transaction from now on. ctx is the context of Publish.
+func (p *publication) add(ctx context.Context, events []rocketflow.Event, unordered []bool) {
+	call := handling.From(ctx)
+	if call != nil && p.causes == nil {
+		p.causes = map[uuid.UUID]handledBy{}
+	}
 	for i, e := range events {
+		if call != nil {
+			p.causes[e.ID] = handledBy{call.Event.ID, call.Consumer}
+		}
 		if unordered[i] {
 			if p.unordered == nil {
 				p.unordered = map[uuid.UUID]bool{}
@@ -89,7 +98,7 @@ func (p *publication) record(ctx context.Context) error {
 	if running == nil {
 		return ErrNotStarted
 	}
-	sql, args, err := p.outbox.insertion(events, p.unordered)
+	sql, args, err := p.outbox.insertion(events, p.unordered, p.causes)
 	if err == nil {
 		err = p.rows.read(ctx, sql, args, func(rows resultRows) error { return complete(rows, events) })
 	}
@@ -103,7 +112,7 @@ func (p *publication) record(ctx context.Context) error {
 // recordAndCommit inserts the rows and commits in one round trip, which includes BEGIN if nothing was sent yet.
 // open reports that the transaction is still open and must be rolled back.
 func (p *publication) recordAndCommit(ctx context.Context) (open bool, err error) {
-	sql, args, err := p.outbox.insertion(p.events, p.unordered)
+	sql, args, err := p.outbox.insertion(p.events, p.unordered, p.causes)
 	if err != nil {
 		return true, fmt.Errorf("record events: %w", err)
 	}

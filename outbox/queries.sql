@@ -6,8 +6,9 @@ WITH event AS (
     SELECT *
     FROM ROWS FROM (
         pg_catalog.unnest($2::text[]::uuid[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]),
-        pg_catalog.unnest($6::boolean[]), pg_catalog.unnest($7::text[]), pg_catalog.unnest($8::text[]), pg_catalog.unnest($9::bytea[])
-    ) WITH ORDINALITY AS e (id, topic, type, subject, ordered, content_type, headers, body, n)
+        pg_catalog.unnest($6::boolean[]), pg_catalog.unnest($7::text[]), pg_catalog.unnest($8::text[]), pg_catalog.unnest($9::bytea[]),
+        pg_catalog.unnest($10::text[]), pg_catalog.unnest($11::text[])
+    ) WITH ORDINALITY AS e (id, topic, type, subject, ordered, content_type, headers, body, cause, cause_consumer, n)
 ), run AS (
     SELECT topic, subject, pg_catalog.count(*) AS events FROM event WHERE ordered GROUP BY topic, subject
 ), place AS (
@@ -24,11 +25,11 @@ WITH event AS (
             + (SELECT events FROM run r WHERE r.topic = excluded.topic AND r.subject = excluded.subject)
     RETURNING topic, subject, previous, sequence
 )
-INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body)
+INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, cause, cause_consumer)
 SELECT e.id, $1::text, e.topic, e.type, e.subject,
     coalesce(a.sequence - r.events + p.k, 0::bigint),
     CASE WHEN p.k = 1::bigint THEN a.previous ELSE coalesce(a.sequence - r.events + p.k - 1::bigint, 0::bigint) END,
-    clock_timestamp(), e.content_type, e.headers::jsonb, e.body
+    clock_timestamp(), e.content_type, e.headers::jsonb, e.body, e.cause::uuid, e.cause_consumer
 FROM event e
 LEFT JOIN place p USING (id)
 LEFT JOIN run r ON p.k IS NOT NULL AND r.topic = e.topic AND r.subject = e.subject
@@ -49,8 +50,8 @@ WITH advanced AS (
         sequence = greatest(s.sequence + 1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000::numeric)::bigint)
     RETURNING previous, sequence
 )
-INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body)
-SELECT $2::text::uuid, $1::text, $3::text, $4::text, $5::text, a.sequence, a.previous, clock_timestamp(), $6::text, $7::text::jsonb, $8::bytea
+INSERT INTO {schema}.outbox (id, source, topic, type, subject, sequence, previous, recorded_at, content_type, headers, body, cause, cause_consumer)
+SELECT $2::text::uuid, $1::text, $3::text, $4::text, $5::text, a.sequence, a.previous, clock_timestamp(), $6::text, $7::text::jsonb, $8::bytea, $9::text::uuid, $10::text
 FROM advanced a
 RETURNING id, sequence, previous, recorded_at,
     CASE pg_catalog.current_setting('synchronous_commit'::text) WHEN 'off'::text

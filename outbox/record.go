@@ -37,7 +37,7 @@ func (p pgxRows) read(ctx context.Context, sql string, args []any, fn func(resul
 }
 
 // insertion returns the statement that inserts the rows of events. complete reads its result.
-func (o *Outbox) insertion(events []rocketflow.Event, unordered map[uuid.UUID]bool) (sql string, args []any, err error) {
+func (o *Outbox) insertion(events []rocketflow.Event, unordered map[uuid.UUID]bool, causes map[uuid.UUID]handledBy) (sql string, args []any, err error) {
 	headers := make([]*string, len(events))
 	for i, e := range events {
 		if headers[i], err = stored.Headers(e); err != nil {
@@ -46,16 +46,34 @@ func (o *Outbox) insertion(events []rocketflow.Event, unordered map[uuid.UUID]bo
 	}
 	source := o.config.Source
 	if e := events[0]; len(events) == 1 && !unordered[e.ID] {
-		return o.queries.Get("RecordOne"), []any{source, e.ID.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], stored.Body(e)}, nil
+		cause, consumer := causes[e.ID].columns()
+		return o.queries.Get("RecordOne"), []any{source, e.ID.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers[0], stored.Body(e), cause, consumer}, nil
 	}
 	n := len(events)
 	ids, topics, types, subjects := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	ordered, contentTypes, bodies := make([]bool, n), make([]string, n), make([][]byte, n)
+	causeIDs, consumers := make([]*string, n), make([]*string, n)
 	for i, e := range events {
 		ids[i], topics[i], types[i], subjects[i] = e.ID.String(), e.Topic, e.Type, e.Subject
 		ordered[i], contentTypes[i], bodies[i] = !unordered[e.ID], e.ContentType, stored.Body(e)
+		causeIDs[i], consumers[i] = causes[e.ID].columns()
 	}
-	return o.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies}, nil
+	return o.queries.Get("Record"), []any{source, ids, topics, types, subjects, ordered, contentTypes, headers, bodies, causeIDs, consumers}, nil
+}
+
+// handledBy is what a handler handled, and its consumer, when it published an event; zero: no handler published it.
+type handledBy struct {
+	event    uuid.UUID
+	consumer string
+}
+
+// columns returns the values of the row's columns.
+func (c handledBy) columns() (event, consumer *string) {
+	if c.event == uuid.Nil {
+		return nil, nil
+	}
+	id := c.event.String()
+	return &id, &c.consumer
 }
 
 // complete sets what the database assigned to events: sequence, previous and time.

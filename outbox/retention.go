@@ -111,7 +111,7 @@ func (o *Outbox) table(name string) partition.Table {
 }
 
 func (o *Outbox) makePartitions(ctx context.Context, now time.Time) (made []string, err error) {
-	for _, name := range []string{"outbox", "outbox_ack"} {
+	for _, name := range []string{"outbox", "outbox_ack", "timeout_history"} {
 		m, e := partition.Ensure(ctx, o.config.Pool, o.table(name), now, partitionsAhead)
 		made, err = append(made, m...), errors.Join(err, e)
 	}
@@ -134,7 +134,7 @@ func (r *retainer) pass(ctx context.Context, now time.Time) error {
 }
 
 // dropPartitions drops the partitions of events and of acks of a day in one transaction: without its ack an event would be
-// owed again, and acks without events would stay.
+// owed again, and acks without events would stay. Those of the history of timeouts have a retention of their own.
 func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []string, err error) {
 	days, err := partition.Days(ctx, o.config.Pool, o.table("outbox"))
 	if err != nil {
@@ -157,7 +157,7 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 	withEvents := map[time.Time]bool{}
 	for _, day := range days {
 		withEvents[day.Start] = true
-		if !o.isPastRetention(day, now) {
+		if !isPast(o.config.Retention, day, now) {
 			continue
 		}
 		owed, horizon, err := o.hasOwed(ctx, day)
@@ -168,19 +168,26 @@ func (o *Outbox) dropPartitions(ctx context.Context, now time.Time) (dropped []s
 		drop([]partition.Day{day, acks}, func(ctx context.Context, tx pgx.Tx) (bool, error) { return o.hasOwedSince(ctx, tx, day, horizon) })
 	}
 	for _, day := range ackDays {
-		if o.isPastRetention(day, now) && !withEvents[day.Start] { // acks whose events are or were in the default partition
+		if isPast(o.config.Retention, day, now) && !withEvents[day.Start] { // acks whose events are or were in the default partition
 			drop([]partition.Day{day}, func(ctx context.Context, tx pgx.Tx) (needed bool, err error) {
 				from, to := day.Bounds()
 				return needed, tx.QueryRow(ctx, o.queries.Get("EventsBetween"), from, to).Scan(&needed)
 			})
 		}
 	}
+	historyDays, err := partition.Days(ctx, o.config.Pool, o.table("timeout_history"))
+	errs = append(errs, err)
+	for _, day := range historyDays {
+		if isPast(o.config.TimeoutHistoryRetention, day, now) {
+			drop([]partition.Day{day}, nil)
+		}
+	}
 	return dropped, errors.Join(errs...)
 }
 
-// isPastRetention reports whether the retention of all events of a day is over.
-func (o *Outbox) isPastRetention(day partition.Day, now time.Time) bool {
-	return day.Start.AddDate(0, 0, 1).Before(now.Add(-o.config.Retention))
+// isPast reports whether the retention of all rows of a day is over.
+func isPast(retention time.Duration, day partition.Day, now time.Time) bool {
+	return day.Start.AddDate(0, 0, 1).Before(now.Add(-retention))
 }
 
 // hasOwed looks for owed events of a day without an exclusive lock, since it may take a while. It has seen the rows of all
@@ -211,7 +218,7 @@ func (o *Outbox) quoted(table string) string {
 }
 
 // expire deletes, in small transactions, old rows of default partitions, then idle streams, which stay while an event of
-// theirs does, and old entries of the audit and of discarded events. One process of the service does it each hour; where it fails,
+// theirs does, and old entries of the audit, of discarded events and of the history of timeouts. One process of the service does it each hour; where it fails,
 // the same process tries again.
 func (r *retainer) expire(ctx context.Context, now time.Time) (rows int64, err error) {
 	o := r.outbox
@@ -235,6 +242,7 @@ func (r *retainer) expire(ctx context.Context, now time.Time) (rows int64, err e
 		{"outbox_ack_default", "ExpireDefaultAcks", o.config.Retention},
 		{"stream", "ExpireStreams", o.config.StreamRetention},
 		{"audit", "ExpireAudit", o.config.AuditRetention},
+		{"timeout_history_default", "ExpireDefaultTimeoutHistory", o.config.TimeoutHistoryRetention},
 	} {
 		if e.after < 0 {
 			continue // kept

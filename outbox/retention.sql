@@ -48,3 +48,7 @@ WHERE a.ctid >= $1::text::tid AND a.ctid < $2::text::tid AND a.acked_at < pg_cat
 -- name: ExpireAudit
 DELETE FROM {schema}.audit
 WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND at < pg_catalog.to_timestamp($3::bigint::float8 / 1000000::float8)
+
+-- name: ExpireDefaultTimeoutHistory
+DELETE FROM {schema}.timeout_history_default
+WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND ended_at < pg_catalog.to_timestamp($3::bigint::float8 / 1000000::float8)

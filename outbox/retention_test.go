@@ -193,7 +193,7 @@ func TestStreamsInUseKeepTheirChain(t *testing.T) {
 			for i := range streams {
 				var id, sequence, previous, at, synced any
 				err := testdb.Retry(func() error {
-					return x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b")).
+					return x.pool.QueryRow(ctx, x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", strconv.Itoa(i+1), "", nil, []byte("b"), nil, nil).
 						Scan(&id, &sequence, &previous, &at, &synced)
 				})
 				if err != nil {
@@ -240,7 +240,7 @@ func TestSequencesRiseThoughTheClockWasSetBack(t *testing.T) {
 		t.Fatalf("%d streams were forgotten", n)
 	}
 	var id, sequence, previous, at, synced any
-	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", "a", "", nil, []byte("b")).
+	err := x.pool.QueryRow(t.Context(), x.queries.Get("RecordOne"), "s", uuid.Must(uuid.NewV7()).String(), "t", "y", "a", "", nil, []byte("b"), nil, nil).
 		Scan(&id, &sequence, &previous, &at, &synced)
 	if err != nil || sequence.(int64) <= ahead.UnixMicro() || previous.(int64) != 0 {
 		t.Errorf("sequence %v after %v (%v)", sequence, previous, err)
@@ -248,7 +248,7 @@ func TestSequencesRiseThoughTheClockWasSetBack(t *testing.T) {
 	two := []uuid.UUID{uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())}
 	twice := func(s string) []string { return []string{s, s} }
 	rows, err := x.pool.Query(t.Context(), x.queries.Get("Record"), "s", texts(two), twice("t"), twice("y"), twice("b"), []bool{true, true},
-		twice(""), []*string{nil, nil}, [][]byte{[]byte("b"), []byte("b")})
+		twice(""), []*string{nil, nil}, [][]byte{[]byte("b"), []byte("b")}, []*string{nil, nil}, []*string{nil, nil})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,6 +297,7 @@ func TestDefaultPartitionsExpire(t *testing.T) {
 func TestAcknowledgementsWithoutEventsExpire(t *testing.T) {
 	t.Parallel()
 	x := newExpiry(t)
+	x.config.TimeoutHistoryRetention = 365 * 24 * time.Hour // drops no partition of another table
 	ctx, now := t.Context(), time.Now()
 	if _, err := partition.Ensure(ctx, x.pool, x.table("outbox_ack"), now, 0); err != nil {
 		t.Fatal(err)
@@ -405,5 +406,77 @@ func TestExpiryIsRepeatedAfterAFailure(t *testing.T) {
 	}
 	if rows, err := one.expire(ctx, now); err != nil || rows != 0 || one.unfinished {
 		t.Errorf("it was repeated once more: %d, %v", rows, err)
+	}
+}
+
+// What became of timeouts is forgotten after a week, or as configured: whole days, and what is in the default partition by its age.
+func TestHistoryOfTimeoutsExpires(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx, now, day := t.Context(), time.Now(), 24*time.Hour
+	table := x.table("timeout_history")
+	add := func(age time.Duration, n int) {
+		from, _ := table.Day(now.Add(-age)).Bounds()
+		x.exec(`INSERT INTO timeout_history (ended, ended_at, key, name, epoch, armed_at, due_at, topic, type, subject, outcome)
+			SELECT $1, $2, 'k', 'n', gen_random_uuid(), $2, $2, 't', 'y', '', 'fired' FROM generate_series(1, $3::int)`, from, now.Add(-age), n)
+	}
+	left := func() (n int) {
+		if err := x.pool.QueryRow(ctx, "SELECT count(*) FROM timeout_history").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, age := range []time.Duration{20 * day, 9 * day, 6 * day, 0} {
+		if _, err := partition.Ensure(ctx, x.pool, table, now.Add(-age), 0); err != nil {
+			t.Fatal(err)
+		}
+		add(age, 10)
+	}
+	add(12*day, 3000) // days without a partition
+	add(5*day, 4)
+	retain := func() (dropped []string, expired int64) {
+		dropped, err := x.dropPartitions(ctx, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dropped, x.at(now)
+	}
+	x.config.TimeoutHistoryRetention = 15 * day
+	if dropped, expired := retain(); len(dropped) != 1 || expired != 0 || left() != 3034 {
+		t.Errorf("after 15 days: dropped %v, %d expired, %d left", dropped, expired, left())
+	}
+	x.config.TimeoutHistoryRetention = Config{}.withDefaults().TimeoutHistoryRetention
+	if dropped, expired := retain(); !slices.Equal(dropped, []string{table.Day(now.Add(-9 * day)).Name}) || expired != 3000 || left() != 24 {
+		t.Errorf("after a week: dropped %v, %d expired, %d left", dropped, expired, left())
+	}
+	if made, err := x.makePartitions(ctx, now.Add(day)); err != nil || !slices.Contains(made, table.Day(now.Add(7*day)).Name) {
+		t.Errorf("made %v, %v", made, err)
+	}
+	var field *rocketflow.FieldError
+	if _, err := New(Config{Pool: x.pool, Broker: noBroker{}, Source: "s", TimeoutHistoryRetention: time.Hour}); !errors.As(err, &field) {
+		t.Errorf("a retention of an hour: %v", err)
+	}
+}
+
+// The default of the column by which the history is partitioned is of the day on which the row is written.
+func TestHistoryOfTimeoutsGoesToThePartitionOfItsDay(t *testing.T) {
+	t.Parallel()
+	x := newExpiry(t)
+	ctx := t.Context()
+	var now time.Time
+	if err := x.pool.QueryRow(ctx, "SELECT now()").Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.makePartitions(ctx, now); err != nil {
+		t.Fatal(err)
+	}
+	x.exec(`INSERT INTO timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome)
+		SELECT 'k', 'n', gen_random_uuid(), now(), now(), 't', 'y', '', 'fired' FROM generate_series(1, 1000)`)
+	var elsewhere int
+	var off float64
+	err := x.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE tableoid::regclass::text LIKE '%default'),
+		max(abs(extract(epoch FROM ended_at) * 1000 - ('x' || substr(replace(ended::text, '-', ''), 1, 12))::bit(48)::bigint))::float8 FROM timeout_history`).Scan(&elsewhere, &off)
+	if err != nil || elsewhere != 0 || off > 1000 {
+		t.Errorf("%d rows in the default partition, times off by %v ms (%v)", elsewhere, off, err)
 	}
 }

@@ -45,7 +45,7 @@ func (t *tx) Publish(ctx context.Context, payloads ...rocketflow.Payload) error 
 	}
 	p := &s.publication
 	before := len(p.events)
-	p.add(events, unordered)
+	p.add(ctx, events, unordered)
 	if s.eager {
 		if err := p.record(ctx); err != nil {
 			p.truncate(before, before)

@@ -17,6 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/timeout"
 )
 
 // Seen is an event without order.
@@ -42,8 +43,10 @@ func TestTablesDoNotGrow(t *testing.T) {
 	config := rocketflowfx.Config{Service: "shop", Topics: []broker.Topic{{Name: "parcels", Queues: 2}}}
 	config.Outbox.Retention, config.Outbox.StreamRetention = 3*day, 6*day
 	config.Handlers.InboxRetention, config.Handlers.PositionRetention = 3*day, 10*day
+	config.Outbox.TimeoutHistoryRetention = 3 * day
 	handled := 0
-	s := w.Start(config, fx.Invoke(func(router *handlers.Router) {
+	var timeouts *timeout.Scheduler
+	s := w.Start(config, fx.Populate(&timeouts), fx.Invoke(func(router *handlers.Router) {
 		handlers.On(router, "shop", func(context.Context, rocketflow.Tx, Shipped) error { return nil })
 		handlers.On(router, "shop", func(_ context.Context, tx rocketflow.Tx, _ Seen) error {
 			tx.AfterCommit(func() { handled++ })
@@ -55,6 +58,13 @@ func TestTablesDoNotGrow(t *testing.T) {
 		for i := range 5 {
 			p := fmt.Sprintf("p-%d-%d", d, i)
 			s.Publish(Shipped{p}, Shipped{p}, Seen{p})
+			s.Within(func(ctx context.Context, tx rocketflow.Tx) error {
+				if err := timeouts.Arm(ctx, tx, p, "lost", w.Now().Add(90*day), Seen{p}); err != nil {
+					return err
+				}
+				_, err := timeouts.Disarm(ctx, tx, p, "lost")
+				return err
+			})
 		}
 		w.Settle()
 		for range 4 { // retention looks once an hour, and finds a day in which it did
@@ -115,10 +125,10 @@ func tables(t *testing.T, s *rocketflowtest.Service, w *rocketflowtest.Env) map[
 		}
 		sizes[name] = n
 	}
-	for _, name := range []string{"outbox", "outbox_ack", "stream", "position", "inbox"} {
+	for _, name := range []string{"outbox", "outbox_ack", "stream", "position", "inbox", "timeout_history"} {
 		count(name, "SELECT count(*) FROM "+name)
 	}
-	for _, name := range []string{"outbox", "outbox_ack", "inbox"} {
+	for _, name := range []string{"outbox", "outbox_ack", "inbox", "timeout_history"} {
 		count("partitions of "+name, "SELECT count(*) FROM pg_inherits WHERE inhparent = $1::text::regclass", name)
 	}
 	return sizes

@@ -108,7 +108,7 @@ func (s *Scheduler) arm(ctx context.Context, tx rocketflow.Tx, query string, own
 		headers, stored.Body(e),
 	}
 	if own != nil {
-		args = append(args, own.epochs())
+		args = append(args, own.epochs(), own.epoch.String())
 	}
 	err = tx.QueryRow(ctx, s.sql.Get(query), args...).Scan(&e.Time)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -136,14 +136,16 @@ func (s *Scheduler) Move(ctx context.Context, tx rocketflow.Tx, key, name string
 		return false, printable.Errorf("move timeout %s of %s: draw epoch: %w", name, key, err)
 	}
 	var replaces []string // nil: any epoch
+	var firing *string
 	own := firingOf(ctx, key, name)
 	if own != nil {
-		replaces = own.epochs()
+		id := own.epoch.String()
+		replaces, firing = own.epochs(), &id
 	}
 	e := rocketflow.Event{ID: epoch, TimeoutKey: key, TimeoutName: name}
 	var headers []byte
 	horizon := s.horizon()
-	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.SweepGrace.Seconds(), horizon.Seconds(), at, replaces).
+	err = tx.QueryRow(ctx, s.sql.Get("Move"), key, name, epoch.String(), s.cfg.SweepGrace.Seconds(), horizon.Seconds(), at, replaces, firing).
 		Scan(&e.Time, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.ContentType, &headers, &e.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil

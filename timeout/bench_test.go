@@ -5,16 +5,20 @@ package timeout_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/partition"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
@@ -161,4 +165,91 @@ func thousandPerSecond(b *testing.B, nameServer string, dead, idle int) {
 	b.ReportMetric(float64(early.Load()), "early")
 	b.ReportMetric(float64(copies.Load()), "copies")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkEnds measures the transactions in which a timeout ends, each after the one that arms it: by its event, by Disarm, by Move and
+// Disarm. All run one after the other on one connection; pg-us/op is the CPU time of its server process, where Linux tells it: it depends
+// less on what else the machine does.
+//
+//	bin/rocketflow dev --no-fsync -- go test -run '^$' -bench Ends -benchtime 3000x ./timeout
+func BenchmarkEnds(b *testing.B) {
+	for name, end := range map[string]func(ctx context.Context, s *timeout.Scheduler, tx rocketflow.Tx, key string) error{
+		"armed alone": func(context.Context, *timeout.Scheduler, rocketflow.Tx, string) error { return nil },
+		"disarmed": func(ctx context.Context, s *timeout.Scheduler, tx rocketflow.Tx, key string) error {
+			_, err := s.Disarm(ctx, tx, key, "alarm")
+			return err
+		},
+		"moved": func(ctx context.Context, s *timeout.Scheduler, tx rocketflow.Tx, key string) error {
+			_, err := s.Move(ctx, tx, key, "alarm", time.Now().Add(48*time.Hour))
+			return err
+		},
+		"replaced": func(ctx context.Context, s *timeout.Scheduler, tx rocketflow.Tx, key string) error {
+			return s.Arm(ctx, tx, key, "alarm", time.Now().Add(48*time.Hour), alarm{key, "alarms"})
+		},
+		"fired": func(ctx context.Context, s *timeout.Scheduler, tx rocketflow.Tx, key string) error {
+			a, _, err := s.Get(ctx, tx, key, "alarm")
+			if err != nil {
+				return err
+			}
+			a.Event.Database, err = databaseID(ctx, tx)
+			if err != nil {
+				return err
+			}
+			return s.Fence(func(context.Context, rocketflow.Tx, rocketflow.Event) error { return nil })(ctx, tx, a.Event)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			ctx := b.Context()
+			pool, schema := testdb.Migrated(b)
+			if _, err := partition.Ensure(ctx, pool, partition.Table{Schema: schema, Name: "timeout_history"}, time.Now(), 7); err != nil { // as a service does
+				b.Fatal(err)
+			}
+			s, err := timeout.New(timeout.Config{Pool: pool, Broker: &fakeBroker{horizon: time.Hour}, Schema: schema, Source: "bench"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			due := 24 * time.Hour
+			if name == "fired" {
+				due = -time.Hour
+			}
+			before := serverCPU(b, pool)
+			b.ResetTimer()
+			for n := range b.N {
+				key := fmt.Sprint("order-", n)
+				err := errors.Join(
+					within(ctx, pool, func(tx rocketflow.Tx) error {
+						return s.Arm(ctx, tx, key, "alarm", time.Now().Add(due), alarm{key, "alarms"})
+					}),
+					within(ctx, pool, func(tx rocketflow.Tx) error { return end(ctx, s, tx, key) }),
+				)
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StopTimer()
+			b.ReportMetric(float64((serverCPU(b, pool)-before).Nanoseconds())/1e3/float64(b.N), "pg-us/op")
+		})
+	}
+}
+
+// serverCPU returns the CPU time that the server process of an idle pool's connection has taken; 0: it can't be read.
+func serverCPU(b *testing.B, pool *pgxpool.Pool) time.Duration {
+	b.Helper()
+	var pid int
+	if err := pool.QueryRow(b.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+		b.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	if err != nil {
+		return 0
+	}
+	var spent int64
+	if _, err := fmt.Sscan(string(text), &spent); err != nil {
+		return 0
+	}
+	return time.Duration(spent)
+}
+
+func databaseID(ctx context.Context, tx rocketflow.Tx) (id string, err error) {
+	return id, tx.QueryRow(ctx, "SELECT id::text FROM installation").Scan(&id)
 }

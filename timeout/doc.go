@@ -86,6 +86,13 @@
 // start with [Scheduler.ArmIfAbsent]. [Scheduler.Arm] would move a timeout that came due while the program was down, and that
 // due time would be lost.
 //
+// # History
+//
+// What became of each arming is kept for outbox.Config.TimeoutHistoryRetention in the table timeout_history: that the timeout fired
+// and in which consumer, or was moved, armed again, disarmed or settled without firing, with the time at which it was due. The
+// statement that ends an arming writes it, so it is committed or rolled back with that. `rocketflow why` and `rocketflow inspect
+// timeouts KEY --ended` show it.
+//
 // # Isolation
 //
 // At repeatable read and serializable, the methods may return errors of Postgres after which the caller has to try the

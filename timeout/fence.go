@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/fencing"
+	"github.com/rocketflow/rocketflow/internal/handling"
 	"github.com/rocketflow/rocketflow/internal/listen"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
@@ -36,7 +37,11 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 			return &ForeignError{Key: e.TimeoutKey, Name: e.TimeoutName, Database: e.Database, OwnDatabase: own}
 		}
 		i := Info{Key: e.TimeoutKey, Name: e.TimeoutName, Epoch: e.ID, Topic: e.Topic, Type: e.Type}
-		armed, err := s.readDue(ctx, tx, &i)
+		f := &firing{key: e.TimeoutKey, name: e.TimeoutName, epoch: e.ID}
+		if c := handling.From(ctx); c != nil {
+			f.consumer = c.Consumer
+		}
+		armed, err := s.readDue(ctx, tx, &i, f)
 		switch {
 		case err != nil:
 			return err
@@ -47,12 +52,11 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 			listen.Notify(s.cfg.Listener.TooEarly, i)
 			return &rocketflow.RetryAfterError{After: -i.Late}
 		}
-		f := &firing{key: e.TimeoutKey, name: e.TimeoutName, epoch: e.ID}
 		if err := next(context.WithValue(ctx, firingKey{}, f), tx, e); err != nil {
 			return err
 		}
 		// Last, after the handler's own locks: see Lock order in the package comment.
-		fired, err := s.fire(ctx, tx, f)
+		fired, err := s.fire(ctx, tx, f, e)
 		if err != nil {
 			return err
 		}
@@ -65,11 +69,11 @@ func (s *Scheduler) Fence(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 	}
 }
 
-// readDue reads, without a lock, when the timeout with i's key, name and epoch is due, and sets i.DueAt and i.Late. It
-// returns false if no timeout is armed with this epoch.
-func (s *Scheduler) readDue(ctx context.Context, tx pgx.Tx, i *Info) (bool, error) {
+// readDue reads, without a lock, when the timeout with i's key, name and epoch was armed and is due, and sets i.DueAt, i.Late and
+// the times of f. It returns false if no timeout is armed with this epoch.
+func (s *Scheduler) readDue(ctx context.Context, tx pgx.Tx, i *Info, f *firing) (bool, error) {
 	var micros int64
-	err := tx.QueryRow(ctx, s.sql.Get("ReadDue"), i.Key, i.Name, i.Epoch.String()).Scan(&i.DueAt, &micros)
+	err := tx.QueryRow(ctx, s.sql.Get("ReadDue"), i.Key, i.Name, i.Epoch.String()).Scan(&f.armedAt, &i.DueAt, &micros)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -77,19 +81,21 @@ func (s *Scheduler) readDue(ctx context.Context, tx pgx.Tx, i *Info) (bool, erro
 		return false, printable.Errorf("read timeout %s of %s: %w", i.Name, i.Key, err)
 	}
 	i.Late = time.Duration(micros) * time.Microsecond
+	f.dueAt = i.DueAt
 	return true, nil
 }
 
-// fire deletes the row of the timeout if it still carries the epoch of f, or accepts that the handler armed the timeout
-// again: only a handler whose own epoch was in the row could do that. It returns false if the firing is stale.
-func (s *Scheduler) fire(ctx context.Context, tx pgx.Tx, f *firing) (bool, error) {
-	tag, err := tx.Exec(ctx, s.sql.Get("Fire"), f.key, f.name, f.epoch.String())
-	fired := tag.RowsAffected() == 1
-	if err == nil && !fired && len(f.rearmed) > 0 {
-		err = tx.QueryRow(ctx, s.sql.Get("IsArmed"), f.key, f.name, f.rearmed).Scan(&fired)
+// fire deletes the row of the timeout if it still carries the epoch of f, or accepts that the handler of e armed the timeout
+// again: only a handler whose own epoch was in the row could do that. Both write to the history that the timeout has fired. It
+// returns false if the firing is stale.
+func (s *Scheduler) fire(ctx context.Context, tx pgx.Tx, f *firing, e rocketflow.Event) (bool, error) {
+	args := []any{f.key, f.name, f.epoch.String(), f.armedAt, f.dueAt, f.consumer}
+	tag, err := tx.Exec(ctx, s.sql.Get("Fire"), args...)
+	if err == nil && tag.RowsAffected() == 0 && len(f.rearmed) > 0 {
+		tag, err = tx.Exec(ctx, s.sql.Get("FireRearmed"), append(args, f.rearmed, e.Topic, e.Type, e.Subject)...)
 	}
 	if err != nil {
 		return false, printable.Errorf("fire timeout %s of %s: %w", f.name, f.key, err)
 	}
-	return fired, nil
+	return tag.RowsAffected() == 1, nil
 }

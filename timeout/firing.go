@@ -2,6 +2,7 @@ package timeout
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -13,8 +14,10 @@ import (
 // firing is the timeout whose event a handler handles. The fence puts it into the handler's context, so that the handler
 // can arm, move or disarm this timeout without making its own firing stale.
 type firing struct {
-	key, name string
-	epoch     uuid.UUID
+	consumer       string // whose handler it is; empty: unknown
+	key, name      string
+	epoch          uuid.UUID
+	armedAt, dueAt time.Time
 	// rearmed holds the epochs that the handler drew for the timeout. The row decides which of them counts: a savepoint that
 	// the handler rolls back takes its epoch with it.
 	rearmed []string

@@ -176,5 +176,13 @@ func TestOperatorsRaceWithFiringTimeouts(t *testing.T) {
 	if done != keys || wrong != 0 || disarmed.Load() == 0 || fired.Load() == 0 || moved.Load() == 0 {
 		t.Errorf("%d of %d ended, %d wrongly; %d disarmed, %d fired, %d moved", done, keys, wrong, disarmed.Load(), fired.Load(), moved.Load())
 	}
+	b.wantEachOnce(t, keys+int(fired.Load()+moved.Load()))
+	var by, closed int
+	if err := b.pool.QueryRow(ctx, "SELECT count(*) FILTER (WHERE by_operator), count(*) FILTER (WHERE outcome = 'fired') FROM timeout_history").Scan(&by, &closed); err != nil {
+		t.Fatal(err)
+	}
+	if by != int(disarmed.Load()+fired.Load()+moved.Load()) || closed != keys-int(disarmed.Load()) {
+		t.Errorf("the history has %d changes by operators, and %d that fired", by, closed)
+	}
 	t.Logf("%d disarmed, %d fired, %d moved", disarmed.Load(), fired.Load(), moved.Load())
 }

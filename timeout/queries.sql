@@ -4,18 +4,28 @@ SELECT id::text FROM {schema}.installation
 -- name: Arm
 -- The sweep considers the row when the timeout comes within the horizon ($5). If it is within the horizon already, the
 -- sweep leaves the hand-over to the arming process for the grace ($4).
-INSERT INTO {schema}.timeout AS t
-    (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, headers, body)
-VALUES ($1::text, $2::text, $3::text::uuid, $6::timestamptz,
-    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
-        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
-    $7::text, $8::text, $9::text, $10::text, $11::text, $12::text::jsonb, $13::bytea)
-ON CONFLICT (key, name) DO UPDATE SET
-    epoch = excluded.epoch, due_at = excluded.due_at, handed_over = false, next_sweep_at = excluded.next_sweep_at,
-    armed_at = clock_timestamp(), source = excluded.source, topic = excluded.topic, type = excluded.type,
-    subject = excluded.subject, content_type = excluded.content_type, headers = excluded.headers, body = excluded.body,
-    sends = 0, stuck_at = NULL
-RETURNING armed_at
+-- Here and below, the statement that ends an epoch also writes what became of it to the history.
+WITH armed AS (
+    INSERT INTO {schema}.timeout AS t
+        (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, headers, body)
+    VALUES ($1::text, $2::text, $3::text::uuid, $6::timestamptz,
+        CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+            THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
+        $7::text, $8::text, $9::text, $10::text, $11::text, $12::text::jsonb, $13::bytea)
+    ON CONFLICT (key, name) DO UPDATE SET
+        epoch = excluded.epoch, due_at = excluded.due_at, handed_over = false, next_sweep_at = excluded.next_sweep_at,
+        armed_at = clock_timestamp(), source = excluded.source, topic = excluded.topic, type = excluded.type,
+        subject = excluded.subject, content_type = excluded.content_type, headers = excluded.headers, body = excluded.body,
+        sends = 0, stuck_at = NULL,
+        replaced_epoch = t.epoch, replaced_armed_at = t.armed_at, replaced_due_at = t.due_at,
+        replaced_topic = t.topic, replaced_type = t.type, replaced_subject = t.subject
+    RETURNING key, name, epoch, armed_at, replaced_epoch, replaced_armed_at, replaced_due_at, replaced_topic, replaced_type, replaced_subject
+), ended AS (
+    INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, next_epoch)
+    SELECT key, name, replaced_epoch, replaced_armed_at, replaced_due_at, replaced_topic, replaced_type, replaced_subject, 'replaced', epoch
+    FROM armed WHERE replaced_epoch IS NOT NULL
+)
+SELECT armed_at FROM armed
 
 -- name: ArmIfAbsent
 INSERT INTO {schema}.timeout AS t
@@ -29,46 +39,89 @@ RETURNING armed_at
 
 -- name: Rearm
 -- The handler of the timeout's event arms it again. $14 holds the epochs that it may replace: with another epoch in the
--- row, the firing is stale.
-UPDATE {schema}.timeout SET
-    epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
-    next_sweep_at =
-    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
-        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
-    source = $7::text, topic = $8::text, type = $9::text, subject = $10::text, content_type = $11::text, headers = $12::text::jsonb,
-    body = $13::bytea
-WHERE key = $1::text AND name = $2::text AND epoch = ANY ($14::text[]::uuid[])
-RETURNING armed_at
+-- row, the firing is stale. The epoch of its own event, $15, has not ended by this: the fence writes that it has fired.
+WITH armed AS (
+    UPDATE {schema}.timeout t SET
+        epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
+        next_sweep_at =
+        CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+            THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
+        source = $7::text, topic = $8::text, type = $9::text, subject = $10::text, content_type = $11::text, headers = $12::text::jsonb,
+        body = $13::bytea,
+        replaced_epoch = t.epoch, replaced_armed_at = t.armed_at, replaced_due_at = t.due_at,
+        replaced_topic = t.topic, replaced_type = t.type, replaced_subject = t.subject
+    WHERE key = $1::text AND name = $2::text AND epoch = ANY ($14::text[]::uuid[])
+    RETURNING key, name, epoch, armed_at, replaced_epoch, replaced_armed_at, replaced_due_at, replaced_topic, replaced_type, replaced_subject
+), ended AS (
+    INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, next_epoch)
+    SELECT key, name, replaced_epoch, replaced_armed_at, replaced_due_at, replaced_topic, replaced_type, replaced_subject, 'replaced', epoch
+    FROM armed WHERE replaced_epoch <> $15::text::uuid
+)
+SELECT armed_at FROM armed
 
 -- name: Move
-UPDATE {schema}.timeout SET
-    epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
-    next_sweep_at =
-    CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
-        THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END
-WHERE key = $1::text AND name = $2::text AND ($7::text[] IS NULL OR epoch = ANY ($7::text[]::uuid[]))
-RETURNING armed_at, source, topic, type, subject, content_type, headers, body
+-- $7 and $8, if not null: as $14 and $15 of Rearm.
+WITH moved AS (
+    UPDATE {schema}.timeout t SET
+        epoch = $3::text::uuid, due_at = $6::timestamptz, handed_over = false, armed_at = clock_timestamp(), sends = 0, stuck_at = NULL,
+        next_sweep_at =
+        CASE WHEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) > clock_timestamp()
+            THEN $6::timestamptz - pg_catalog.make_interval(secs => $5::float8) ELSE clock_timestamp() + pg_catalog.make_interval(secs => $4::float8) END,
+        replaced_epoch = t.epoch, replaced_armed_at = t.armed_at, replaced_due_at = t.due_at
+    WHERE key = $1::text AND name = $2::text AND ($7::text[] IS NULL OR epoch = ANY ($7::text[]::uuid[]))
+    RETURNING key, name, epoch, armed_at, source, topic, type, subject, content_type, headers, body, replaced_epoch, replaced_armed_at, replaced_due_at
+), ended AS (
+    INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, next_epoch)
+    SELECT key, name, replaced_epoch, replaced_armed_at, replaced_due_at, topic, type, subject, 'moved', epoch
+    FROM moved WHERE $8::text IS NULL OR replaced_epoch <> $8::text::uuid
+)
+SELECT armed_at, source, topic, type, subject, content_type, headers, body FROM moved
 
 -- name: Get
 SELECT epoch, due_at, armed_at, handed_over, sends, stuck_at, source, topic, type, subject, content_type, headers, body
 FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
 
 -- name: Disarm
-DELETE FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
-RETURNING epoch, due_at
+WITH disarmed AS (
+    DELETE FROM {schema}.timeout WHERE key = $1::text AND name = $2::text
+    RETURNING key, name, epoch, armed_at, due_at, topic, type, subject
+), ended AS (
+    INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome)
+    SELECT key, name, epoch, armed_at, due_at, topic, type, subject, 'disarmed' FROM disarmed
+)
+SELECT epoch, due_at FROM disarmed
 
 -- name: DisarmRearmed
 -- The handler of the timeout's event disarms what it armed again. The fence deletes the row after the handler.
-UPDATE {schema}.timeout SET epoch = $3::text::uuid, due_at = clock_timestamp()
-WHERE key = $1::text AND name = $2::text AND epoch = ANY ($4::text[]::uuid[])
+WITH disarmed AS (
+    UPDATE {schema}.timeout t SET
+        epoch = $3::text::uuid, due_at = clock_timestamp(), replaced_epoch = t.epoch, replaced_armed_at = t.armed_at, replaced_due_at = t.due_at
+    WHERE key = $1::text AND name = $2::text AND epoch = ANY ($4::text[]::uuid[])
+    RETURNING key, name, topic, type, subject, replaced_epoch, replaced_armed_at, replaced_due_at
+)
+INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome)
+SELECT key, name, replaced_epoch, replaced_armed_at, replaced_due_at, topic, type, subject, 'disarmed' FROM disarmed
 
 -- name: ReadDue
-SELECT due_at, (extract(epoch FROM clock_timestamp() - due_at) * 1000000::numeric)::bigint
+SELECT armed_at, due_at, (extract(epoch FROM clock_timestamp() - due_at) * 1000000::numeric)::bigint
 FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid
 
 -- name: Fire
-DELETE FROM {schema}.timeout
-WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid AND due_at <= clock_timestamp()
+-- $4 and $5: when it was armed and due. (The row may not say it any more: see DisarmRearmed.) $6: the handler's consumer.
+WITH fired AS (
+    DELETE FROM {schema}.timeout
+    WHERE key = $1::text AND name = $2::text AND epoch = $3::text::uuid AND due_at <= clock_timestamp()
+    RETURNING key, name, epoch, topic, type, subject
+)
+INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, consumer)
+SELECT key, name, epoch, $4::timestamptz, $5::timestamptz, topic, type, subject, 'fired', $6::text FROM fired
+
+-- name: FireRearmed
+-- The same if the handler has armed the timeout again, so that the row carries one of the epochs $7 that it drew. $8 to $10 are of its event.
+INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, consumer, next_epoch)
+SELECT key, name, $3::text::uuid, $4::timestamptz, $5::timestamptz, $8::text, $9::text, $10::text, 'fired', $6::text, epoch
+FROM {schema}.timeout
+WHERE key = $1::text AND name = $2::text AND epoch = ANY ($7::text[]::uuid[])
 
 -- name: IsArmed
 SELECT EXISTS (SELECT FROM {schema}.timeout WHERE key = $1::text AND name = $2::text AND epoch = ANY ($3::text[]::uuid[]))

@@ -99,4 +99,12 @@ func TestDisarmAndFireExcludeEachOther(t *testing.T) {
 	if n := b.count(t, "true"); n != 0 {
 		t.Errorf("%d rows left", n)
 	}
+	b.wantEachOnce(t, orders)
+	var fired, disarmed int
+	if err := b.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE outcome = 'fired'), count(*) FILTER (WHERE outcome = 'disarmed') FROM timeout_history`).Scan(&fired, &disarmed); err != nil {
+		t.Fatal(err)
+	}
+	if fired != closed || disarmed != paid {
+		t.Errorf("the history has %d that fired and %d that were disarmed", fired, disarmed)
+	}
 }

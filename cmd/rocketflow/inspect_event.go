@@ -39,7 +39,7 @@ func newInspectEventCommand(flags *reportFlags) *cobra.Command {
   unhandled  it waits for a process that has its handler: see rocketflow redrive retire
   dead       its handler failed for good: see rocketflow redrive
   not seen   the consumer has not received it; or it is not ordered and the consumer has no handler for it
-  no trace   it is the event of a timeout, which leaves no record once it is handled
+  no trace   it is the event of a timeout: the line "timeout" says what became of it
 Of an ordered event that another service published and that was handled, only the position of its stream remains, not its
 id: look for it in the publisher's schema, and use rocketflow inspect stream in this one.`,
 		Example: "  rocketflow inspect event 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f --body --schema order_rocketflow",
@@ -90,14 +90,20 @@ func printEvent(w io.Writer, now time.Time, e eventReport) error {
 	if e.Topic != "" {
 		head.row("type", e.Type)
 		head.row("topic", e.Topic)
-		head.row("source", e.Source)
+		head.row("source", orDash(e.Source))
 		head.row("subject", orDash(e.Subject))
 		head.row("sequence", sequence(e.EventStatus))
 		head.row("recorded", momentAgo(now, e.RecordedAt))
 		if e.TimeoutName != "" {
-			head.row("timeout", e.TimeoutName+" of "+e.TimeoutKey)
+			state := ""
+			if t := e.Ended; t != nil {
+				state = fmt.Sprintf(": %s %s; it was due %s", endedText(t), momentAgo(now, t.EndedAt), moment(t.DueAt))
+			}
+			head.row("timeout", e.TimeoutName+" of "+e.TimeoutKey+state)
 		}
-		head.row("content", fmt.Sprintf("%s, %d bytes", e.ContentType, len(e.EventStatus.Body)))
+		if e.ContentType != "" || e.Ended == nil {
+			head.row("content", fmt.Sprintf("%s, %d bytes", e.ContentType, len(e.EventStatus.Body)))
+		}
 		if e.DataSchema != "" {
 			head.row("schema", e.DataSchema)
 		}
@@ -106,6 +112,9 @@ func printEvent(w io.Writer, now time.Time, e eventReport) error {
 		}
 	}
 	head.row("outbox", outboxState(now, e.EventStatus))
+	if c := e.Cause; c != nil {
+		head.row("published", "while "+c.Consumer+" handled event "+c.EventID.String())
+	}
 	if r := e.Rejected; r != nil {
 		head.row("rejected", fmt.Sprintf("%s by the broker since %s: %s", plural(r.Attempts, "time"), momentAgo(now, r.Since), short(r.Reason)))
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/fx"
 
 	"github.com/rocketflow/rocketflow"
@@ -26,6 +27,7 @@ import (
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/timeout"
 )
 
 // flow is two services on an embedded broker: shop publishes orders, and billing bills them.
@@ -349,7 +351,7 @@ func TestWhyOfASaga(t *testing.T) {
 	x := f.why("4711", true)
 	wantLine(t, x, "shop", "saga purchase of 4711 began in open")
 	wantLine(t, x, "shop", "deadline", "armed for")
-	wantVerdict(t, x.Verdict, operate.VerdictWaiting, "the deadline of saga purchase of 4711 in state open", "fires in 1h")
+	wantVerdict(t, x.Verdict, operate.VerdictWaiting, "the deadline of saga purchase of 4711 in state open", "fires in ")
 	f.FastForward(2 * time.Hour)
 	x = f.why("4711", true)
 	wantLine(t, x, "shop", "open → closed, because its deadline fired")
@@ -423,5 +425,119 @@ func TestWhyRefusesWrongArguments(t *testing.T) {
 	}
 	if code, _, stderr := runLine("why x --schema no_such_schema"); code != exitFailure || !strings.Contains(stderr, "no_such_schema") {
 		t.Errorf("%d %s", code, stderr)
+	}
+}
+
+// A timeout's explanation says when it was armed, for when, and what became of it, by its key and by the ids of its events.
+func TestWhyOfTimeouts(t *testing.T) {
+	t.Parallel()
+	f := &flow{Env: rocketflowtest.New(t), t: t}
+	var timeouts *timeout.Scheduler
+	config := rocketflowfx.Config{Service: "shop", Topics: []broker.Topic{{Name: "order-timeouts", Kind: broker.Delay}}}
+	f.shop = f.Start(config, fx.Populate(&timeouts), fx.Invoke(func(r *handlers.Router) {
+		r.Handle("closing", "order-timeouts", "unpaid.late", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return nil })
+	}))
+	f.billing = f.shop
+	in := func(fn func(ctx context.Context, tx rocketflow.Tx) error) { f.shop.Within(fn) }
+	arm := func(key string) {
+		in(func(ctx context.Context, tx rocketflow.Tx) error {
+			return timeouts.Arm(ctx, tx, key, "payment", f.Now().Add(time.Hour), unpaid{key})
+		})
+	}
+	arm("o-1")
+	arm("o-2")
+	in(func(ctx context.Context, tx rocketflow.Tx) error {
+		_, err := timeouts.Move(ctx, tx, "o-1", "payment", f.Now().Add(2*time.Hour))
+		return err
+	})
+	in(func(ctx context.Context, tx rocketflow.Tx) error {
+		_, err := timeouts.Disarm(ctx, tx, "o-2", "payment")
+		return err
+	})
+	x := f.why("o-1", true)
+	wantLine(t, x, "shop", "timeout payment of o-1: moved from")
+	wantVerdict(t, x.Verdict, operate.VerdictWaiting, "it fires in 2h")
+	moved := x.Timeline[0].EventID
+	f.FastForward(3 * time.Hour)
+
+	x = f.why("o-1", true)
+	wantLine(t, x, "shop", "timeout payment of o-1: fired, ", "after it was due, handled by closing")
+	wantVerdict(t, x.Verdict, operate.VerdictDone, "timeout payment of o-1 fired")
+	fired := x.Timeline[len(x.Timeline)-1].EventID
+	x = f.why(fired.String(), true)
+	wantLine(t, x, "shop", "timeout payment of o-1: fired, ")
+	wantVerdict(t, x.Verdict, operate.VerdictDone, "timeout payment of o-1 fired")
+	wantVerdict(t, f.why(moved.String(), true).Verdict, operate.VerdictDone, "was moved before it fired", "why "+fired.String())
+	x = f.why("o-2", true)
+	wantLine(t, x, "shop", "timeout payment of o-2: armed for")
+	wantVerdict(t, x.Verdict, operate.VerdictDone, "timeout payment of o-2 was disarmed")
+	code, out, _ := f.inspect("event " + fired.String())
+	if code != exitOK || !strings.Contains(out, "payment of o-1: fired") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	code, out, _ = f.inspect("timeouts o-2 --ended")
+	if code != exitOK || !strings.Contains(out, "disarmed") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	if code, _, stderr := f.inspect("timeouts --ended"); code != exitUsage || !strings.Contains(stderr, "KEY is missing") {
+		t.Errorf("%d\n%s", code, stderr)
+	}
+}
+
+// inspect runs rocketflow inspect on the schema of shop.
+func (f *flow) inspect(words string) (code int, out, stderr string) {
+	f.t.Helper()
+	return runLine("inspect " + words + " --schema " + f.shop.Schema)
+}
+
+type unpaid struct{ Order string }
+
+func (u unpaid) EventMeta() rocketflow.Meta {
+	return rocketflow.Meta{Topic: "order-timeouts", Type: "unpaid.late", Subject: u.Order}
+}
+
+// Of an event that a handler published, it is said what the handler handled, also in a batch, a savepoint, and a transaction with others.
+func TestWhySaysWhatTheHandlerHandled(t *testing.T) {
+	t.Parallel()
+	f := &flow{Env: rocketflowtest.New(t), t: t}
+	topics := []broker.Topic{{Name: "orders", Queues: 1}, {Name: "bills"}}
+	f.shop = f.Start(rocketflowfx.Config{Service: "shop", Topics: topics})
+	f.billing = f.Start(rocketflowfx.Config{Service: "billing", Topics: topics}, fx.Invoke(func(r *handlers.Router) {
+		r.Handle("bills", "orders", "order.placed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+			bill := func(kind string) rocketflow.Event {
+				return rocketflow.Event{Topic: "bills", Type: kind, Subject: e.Subject, Body: []byte(`"` + e.ID.String() + `"`)}
+			}
+			return errors.Join(
+				tx.Publish(ctx, bill("bill.made"), bill("bill.printed")),
+				pgx.BeginFunc(ctx, tx, func(sub pgx.Tx) error { return sub.(rocketflow.Tx).Publish(ctx, bill("bill.sent")) }),
+			)
+		})
+	}))
+	f.shop.Within(func(ctx context.Context, tx rocketflow.Tx) error {
+		for i := range 10 {
+			if err := tx.Publish(ctx, rocketflow.Event{Topic: "orders", Type: "order.placed", Subject: fmt.Sprint(4711 + i), Body: []byte(`{}`)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	f.Settle()
+	var right, all int
+	if err := f.billing.Pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE cause_consumer = 'bills' AND '"' || cause || '"' = convert_from(body, 'UTF8')), count(*)
+		FROM outbox WHERE topic = 'bills'`).Scan(&right, &all); err != nil || all != 30 || right != all {
+		t.Errorf("%d of %d events have their cause (%v)", right, all, err)
+	}
+	var placed int
+	if err := f.shop.Pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE topic = 'orders' AND cause IS NULL AND cause_consumer IS NULL").Scan(&placed); err != nil || placed != 10 {
+		t.Errorf("%d events have no cause (%v)", placed, err)
+	}
+	var id, cause uuid.UUID
+	if err := f.billing.Pool.QueryRow(t.Context(), "SELECT id, cause FROM outbox WHERE topic = 'bills' AND type = 'bill.sent' AND subject = '4711'").Scan(&id, &cause); err != nil {
+		t.Fatal(err)
+	}
+	wantLine(t, f.why(id.String(), true), "billing", "published while bills handled order.placed "+cause.String())
+	code, out, stderr := runLine("inspect event " + id.String() + " --json --schema " + f.billing.Schema)
+	if code != exitOK || !strings.Contains(out, `"cause"`) || !strings.Contains(out, cause.String()) {
+		t.Errorf("%d\n%s%s", code, out, stderr)
 	}
 }

@@ -104,7 +104,7 @@ func (c Consumer) QueuePostpone(q *pgx.Batch, k Key) {
 // would send the event again and again.
 func (c Consumer) QueueEndTimeout(q *pgx.Batch, e rocketflow.Event) {
 	if e.TimeoutName != "" {
-		q.Queue(c.sql.Get("EndTimeout"), e.TimeoutKey, e.TimeoutName, e.ID.String(), e.Database)
+		q.Queue(c.sql.Get("EndTimeout"), e.TimeoutKey, e.TimeoutName, e.ID.String(), e.Database, c.name)
 	}
 }
 

@@ -292,9 +292,14 @@ WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid AN
 
 -- name: EndTimeout
 -- Ends the epoch of a timeout of this database whose event was settled without firing.
-DELETE FROM {schema}.timeout t
-USING {schema}.installation i
-WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.id::text = $4::text
+WITH settled AS (
+    DELETE FROM {schema}.timeout t
+    USING {schema}.installation i
+    WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.id::text = $4::text
+    RETURNING t.key, t.name, t.epoch, t.armed_at, t.due_at, t.topic, t.type, t.subject
+)
+INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, consumer)
+SELECT key, name, epoch, armed_at, due_at, topic, type, subject, 'settled', $5::text FROM settled
 
 -- name: List
 -- $1: dead letters (true) or other parked events (false). Empty text and null mean any.

@@ -110,7 +110,7 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, tables string) error {
 // them would make them while services write the first rows of the day, which then fail.
 func makePartitions(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
 	var has []string
-	err := pool.QueryRow(ctx, `SELECT ARRAY (SELECT name FROM unnest(ARRAY ['outbox', 'outbox_ack', 'inbox']) AS name
+	err := pool.QueryRow(ctx, `SELECT ARRAY (SELECT name FROM unnest(ARRAY ['outbox', 'outbox_ack', 'inbox', 'timeout_history']) AS name
 		WHERE to_regclass($1 || '.' || name) IS NOT NULL)`, quote(schema)).Scan(&has)
 	if err != nil {
 		return err

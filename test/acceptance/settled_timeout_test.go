@@ -30,6 +30,15 @@ func armSoon(w *rocketflowtest.Env, s *rocketflowtest.Service, timer *timeout.Sc
 	})
 }
 
+// wantSettled checks that the history has the timeout once: it ended without firing.
+func wantSettled(t *testing.T, s *rocketflowtest.Service) {
+	t.Helper()
+	list, err := testoperator.New(t, s.Pool, s.Schema).EndedTimeouts(t.Context(), operate.TimeoutFilter{Key: "o-1"})
+	if err != nil || len(list) != 1 || list[0].Outcome != operate.TimeoutSettled || list[0].Name != "fee" || list[0].Consumer != "fees" {
+		t.Errorf("ended timeouts: %+v, %v", list, err)
+	}
+}
+
 // sixHours has the sweep send what it takes for overdue, again and again.
 func sixHours(w *rocketflowtest.Env) {
 	for range 6 * 12 {
@@ -62,6 +71,7 @@ func TestADiscardedTimeoutDoesNotFireAgain(t *testing.T) {
 			if n, armed := calls.Load(), s.Timeouts(); n != 1 || len(armed) != 0 {
 				t.Errorf("the handler was called %d times, want once; %d timeouts are armed", n, len(armed))
 			}
+			wantSettled(t, s)
 		})
 	}
 }
@@ -97,6 +107,7 @@ func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 	if dead, armed := len(s.DeadLetters()), s.Timeouts(); dead != 0 || len(armed) != 0 || calls.Load() != before {
 		t.Errorf("six hours after it was discarded: %d dead letters, %d timeouts armed, %d more calls", dead, len(armed), calls.Load()-before)
 	}
+	wantSettled(t, s)
 }
 
 // TestATimeoutWithoutItsFenceIsADeadLetter runs a process of the service without a scheduler, so that nothing fences its

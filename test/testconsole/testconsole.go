@@ -70,7 +70,7 @@ func New(t testing.TB, name string) *Service {
 	pool, schema := testdb.Migrated(t)
 	s := &Service{Pool: pool, Schema: schema, Sent: &Sender{}}
 	s.Operator = testoperator.Of(t, operate.Config{Pool: pool, Schema: schema, Broker: s.Sent})
-	for _, table := range []string{"outbox", "outbox_ack", "inbox"} {
+	for _, table := range []string{"outbox", "outbox_ack", "inbox", "timeout_history"} {
 		if _, err := partition.Ensure(t.Context(), pool, partition.Table{Schema: schema, Name: table}, time.Now(), 7); err != nil {
 			t.Fatal(err)
 		}
@@ -105,6 +105,8 @@ func New(t testing.TB, name string) *Service {
 	s.Exec(t, `INSERT INTO timeout (key, name, epoch, due_at, next_sweep_at, source, topic, type, subject, content_type, body)
 		SELECT 'order/o' || n, 'deadline', gen_random_uuid(), now() + (n - 3) * interval '10 min', now(), $1, 'timeouts', 'order.deadline', 'o' || n, 'application/json', '{}'
 		FROM generate_series(1, 70) n`, name)
+	s.Exec(t, `INSERT INTO timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, by_operator, next_epoch)
+		SELECT key, 'deadline', gen_random_uuid(), now() - interval '2 h', now() - interval '1 h', topic, type, subject, 'moved', true, epoch FROM timeout WHERE key = 'order/o3'`)
 	return s
 }
 
