@@ -612,7 +612,7 @@ func TestOneDatabaseAway(t *testing.T) {
 	if event == nil {
 		t.Fatalf("no letter of the other service: %s", letters)
 	}
-	s.want("why?id="+event[1], "Not read: schema "+shop.Schema, "In payment")
+	s.want("why?id="+event[1], "Not read: schema "+shop.Schema, "What service payment has recorded")
 }
 
 // Pages are answered only between Start and Stop, and a Console can start again.

@@ -168,7 +168,7 @@ func functions(prefix string) template.FuncMap {
 		"away":       away,
 		"span":       span,
 		"count":      count,
-		"capped":     func(n int64) string { return capped(n).String() },
+		"capped":     capped,
 		"plural":     plural,
 		"word":       func(s any) string { return strings.ReplaceAll(printable.Line(fmt.Sprint(s), 80), "_", " ") },
 		"stateClass": stateClass,

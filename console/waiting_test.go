@@ -20,7 +20,7 @@ func TestWaitingEventsAreListed(t *testing.T) {
 	service.Wait(t, "o3", "failed", testconsole.Hostile)
 	service.Wait(t, "o4", "expired", "")
 	s := serve(t, console.Config{}, service)
-	s.want("", "needs action", "waiting?saga=order&service=order&status=failed", "1 for saga order")
+	s.want("", "needs action", "waiting?saga=order&service=order&status=failed", "1 event for saga order")
 	rows := func(page string, want int) string {
 		t.Helper()
 		text := s.want(page)
