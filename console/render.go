@@ -85,11 +85,11 @@ func (m menuEntry) Has(page string) bool { return slices.Contains(m.pages, page)
 var menu = []menuEntry{
 	{"", "Overview", []string{"overview"}},
 	{"events", "Events", []string{"events", "why"}},
-	{"rejected", "Rejected events", []string{"rejected"}},
+	{"rejected", "Rejected", []string{"rejected"}},
 	{"dead", "Dead letters", []string{"dead", "letter"}},
 	{"streams", "Streams", []string{"streams"}},
 	{"sagas", "Sagas", []string{"sagas", "saga"}},
-	{"waiting", "Waiting events", []string{"waiting"}},
+	{"waiting", "Waiting", []string{"waiting"}},
 	{"timeouts", "Timeouts", []string{"timeouts"}},
 	{"consumers", "Consumers", []string{"consumers"}},
 	{"doctor", "Doctor", []string{"doctor"}},

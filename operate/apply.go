@@ -78,11 +78,13 @@ func (o *Operator) ApplyToSaga(ctx context.Context, e SagaEvent) (uuid.UUID, err
 	if err := e.validate(); err != nil {
 		return uuid.Nil, err
 	}
-	id, err := e.EventID, error(nil)
+	id := e.EventID
 	if id == uuid.Nil {
-		if id, err = uuid.NewV7(); err != nil {
+		drawn, err := uuid.NewV7()
+		if err != nil {
 			return uuid.Nil, printable.Errorf("apply an event: draw an id: %w", err)
 		}
+		id = drawn
 	}
 	event := rocketflow.Event{ID: id, Topic: e.Topic, Type: e.Type, Subject: e.Subject, ContentType: e.ContentType, Headers: e.Headers, Body: e.Body}
 	if err := wire.Validate(event); err != nil {
