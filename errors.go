@@ -44,8 +44,8 @@ func (e *SchemaOwnedError) Error() string {
 // BackpressureError is returned by Tx.Publish when too many events wait for the broker. It matches ErrBackpressure. Nothing
 // was added to the transaction.
 type BackpressureError struct {
-	Backlog int64         // the number of events that wait
-	Oldest  time.Duration // the age of the oldest one
+	Backlog int64         // the number of owed events
+	Oldest  time.Duration // the age of the oldest of them
 
 	// Topic is set if the broker rejects the events of this topic, and only these are refused. Backlog and Oldest are about
 	// this topic then.
@@ -66,7 +66,9 @@ func (e *BackpressureError) Is(target error) bool { return target == ErrBackpres
 
 // RetryAfterError is returned by a handler to have its event tried again after a pause. The try does not count as an
 // attempt. handlers.RetryAfter makes one.
-type RetryAfterError struct{ After time.Duration }
+type RetryAfterError struct {
+	After time.Duration // the pause before the next try
+}
 
 // Error names the pause.
 func (e *RetryAfterError) Error() string { return fmt.Sprintf("try again after %v", e.After) }

@@ -46,7 +46,7 @@ type Event struct {
 
 	Type    string // such as order.placed
 	Source  string // the service that published it: a URI reference of at most MaxSource bytes
-	Topic   string
+	Topic   string // the topic of the broker
 	Subject string // the id of its aggregate, or empty
 
 	// Sequence increases strictly along the event's stream, and Previous is the sequence of the event before it, 0 for the
@@ -73,7 +73,7 @@ type Event struct {
 // Stream identifies a sequence of events that are delivered in order: those that a service published on a topic about an
 // aggregate.
 type Stream struct {
-	Source, Topic, Subject string
+	Source, Topic, Subject string // as in Event
 }
 
 // Stream returns the stream of e, or the zero value if e has no order.

@@ -8,11 +8,13 @@ const MissingEventsTopic = "rocketflow-missing-events"
 // MissingEvents is a consumer's request for the events of a stream whose sequence lies between After and Until, both
 // exclusive. It is the payload of an event without order, and is sent again for as long as the gap exists.
 type MissingEvents struct {
+	// Source, Topic and Subject identify the stream, as in Event.
 	Source  string `json:"source"`
 	Topic   string `json:"topic"`
 	Subject string `json:"subject"`
-	After   int64  `json:"after"` // 0: from the first event that the publisher still has
-	Until   int64  `json:"until"`
+
+	After int64 `json:"after"` // 0: from the first event that the publisher still has
+	Until int64 `json:"until"` // the sequence of an event that the consumer has
 }
 
 // EventMeta makes MissingEvents a Payload.

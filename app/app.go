@@ -44,8 +44,8 @@ var ErrStopped = errors.New("the app was stopped and can't be started again")
 
 // StartError says which part of an App couldn't be opened or started, and why.
 type StartError struct {
-	Part Part
-	Err  error
+	Part Part  // the part that failed
+	Err  error // the reason
 }
 
 // Error returns the part and the reason.
@@ -157,7 +157,7 @@ func (a *App) Router() *handlers.Router { return a.router }
 // Timeouts returns the scheduler of timeouts.
 func (a *App) Timeouts() *timeout.Scheduler { return a.timeouts }
 
-// Requirements returns the topics and consumer groups that the service needs at the broker, as the profile of Config.RocketMQ wants them:
+// Requirements returns the topics and consumer groups that the service needs at the broker, as the profile of Config.RocketMQ requires them:
 // those of Config and of the handlers and sagas that are registered, and rocketflow's own. Where topics can't be created by clients, print
 // them for whoever creates them. Start isn't needed. The error matches broker.ErrIllegal if the profile doesn't allow a name.
 func (a *App) Requirements() (rocketmq.Requirements, error) {

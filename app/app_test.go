@@ -30,6 +30,7 @@ import (
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -60,10 +61,6 @@ func shop(t *testing.T) app.Config {
 
 func shopIn(t *testing.T, schema string) app.Config {
 	t.Helper()
-	nameServers := os.Getenv("ROCKETMQ_NAMESRV")
-	if nameServers == "" {
-		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-	}
 	return app.Config{
 		Service:      "shop",
 		Schema:       schema,
@@ -72,7 +69,7 @@ func shopIn(t *testing.T, schema string) app.Config {
 		ListenAddr:   "127.0.0.1:0",
 		Logger:       slog.New(slog.DiscardHandler),
 		RocketMQ: rocketmq.Config{
-			NameServers: strings.Split(nameServers, ";"),
+			NameServers: testbroker.NameServers(t),
 			Namespace:   "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12],
 		},
 	}
@@ -332,7 +329,7 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-func TestConfigErrors(t *testing.T) {
+func TestConfigErrorsNameTheField(t *testing.T) {
 	t.Parallel()
 	good := app.Config{Service: "shop", Database: &pgxpool.Config{}}
 	for field, change := range map[string]func(*app.Config){

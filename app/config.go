@@ -33,8 +33,8 @@ type Config struct {
 	// and sagas' consumers begin with it. All processes of a service have the same name and the same database. Required.
 	Service string
 
-	// Schema is the Postgres schema of rocketflow's tables. Each service needs its own. Defaults to
-	// rocketflow.DefaultSchema.
+	// Schema is the Postgres schema of rocketflow's tables. Each service needs its own.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
 
 	// Pool is the application's connection pool. The App uses it and doesn't close it.
@@ -44,32 +44,34 @@ type Config struct {
 	Database *pgxpool.Config
 
 	// Migrate makes Start apply the migrations of rocketflow's tables that are missing. Several processes may do so at the
-	// same time. Defaults to false: tables that are missing or too old are an error that matches
-	// rocketflow.ErrNotMigrated.
+	// same time.
+	// Defaults to false: tables that are missing or too old are an error that matches rocketflow.ErrNotMigrated.
 	Migrate bool
 
-	// Topics are the topics that the application publishes to or reads. Start verifies that they
-	// and Saga.TimeoutTopic exist, and Publish refuses events for other topics with an error that names the known ones. If
-	// Outbox.Topics is set, Publish accepts those instead. Defaults to none: then nothing is checked, and an event for a
-	// topic that doesn't exist stays owed.
+	// Topics are the topics that the application publishes to or reads. Start verifies that they and Saga.TimeoutTopic
+	// exist, and Publish refuses events for other topics with an error that names the known ones. If Outbox.Topics is set,
+	// Publish accepts those instead.
+	// Defaults to none: then nothing is checked, and an event for a topic that doesn't exist stays owed.
 	Topics []broker.Topic
 
-	// CreateTopics makes Start create Topics, Saga.TimeoutTopic and rocketflow.MissingEventsTopic where they are missing.
-	// A profile of RocketMQ with which clients can't create topics (RocketMQ.Profile) refuses it: see App.Requirements.
+	// CreateTopics makes Start create Topics, Saga.TimeoutTopic and rocketflow.MissingEventsTopic where they are missing. A
+	// profile of RocketMQ with which clients can't create topics (RocketMQ.Profile) refuses it: see App.Requirements.
 	// Defaults to false: a missing topic is an error that matches broker.ErrTopicNotFound. rocketflow.MissingEventsTopic is
 	// not verified then; without it consumers can't request events that they miss.
 	CreateTopics bool
 
-	// RequireBroker makes New and Start fail while no broker can be reached. Defaults to false: the service starts,
-	// business transactions commit, their events are owed, and the consumers begin as soon as a broker can be reached.
+	// RequireBroker makes New and Start fail while no broker can be reached.
+	// Defaults to false: the service starts, business transactions commit, their events are owed, and the consumers
+	// begin as soon as a broker can be reached.
 	RequireBroker bool
 
-	// ListenAddr is the address, [host]:port, of the HTTP server that serves the handler given to App.Serve. Defaults to
-	// 127.0.0.1:8080, which other machines can't reach; :8080 listens on all interfaces.
+	// ListenAddr is the address, [host]:port, of the HTTP server that serves the handler given to App.Serve.
+	// Defaults to 127.0.0.1:8080, which other machines can't reach; :8080 listens on all interfaces.
 	ListenAddr string
 
 	// StopTimeout bounds the orderly stop that Run performs at its end. It also bounds the clean-up after a Start that
-	// failed. Defaults to 20 s.
+	// failed.
+	// Defaults to 20 s.
 	StopTimeout time.Duration
 
 	RocketMQ rocketmq.Config // the connection to the broker; NameServers is required
@@ -80,24 +82,29 @@ type Config struct {
 
 	// Doctor makes the process examine its database and broker again and again, log what it finds, and export it if Metrics is set:
 	// see package doctor. Fields that are not set are filled in from this Config. It should have rights that a service needs for
-	// nothing else; what it may not see is not known. Defaults to nil: no examinations.
+	// nothing else; what it may not see is not known.
+	// Defaults to nil: no examinations.
 	Doctor *doctor.Config
 
 	// Reconcile makes one process of the service compare continuously what was published with what consumers have handled, as
-	// `rocketflow reconcile` does. Set Reconcile.Pools if consumers or publishers have other databases. Defaults to nil: off.
+	// `rocketflow reconcile` does. Set Reconcile.Pools if consumers or publishers have other databases.
+	// Defaults to nil: off.
 	Reconcile *operate.ReconcilerConfig
 
-	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs. Defaults to nil:
-	// nothing is counted.
+	// Metrics counts the calls of all parts' listeners, in addition to the Listeners of their Configs.
+	// Defaults to nil: nothing is counted.
 	Metrics *metrics.Metrics
 
-	// Tracing records OpenTelemetry's spans and metrics of all parts. Defaults to nil: none, and events carry no trace context.
+	// Tracing records OpenTelemetry's spans and metrics of all parts.
+	// Defaults to nil: none, and events carry no trace context.
 	Tracing *tracing.Tracing
 
-	// Clock is the clock of all parts. Defaults to the machine's. Tests set it.
+	// Clock is the clock of all parts, which tests set.
+	// Defaults to the machine's.
 	Clock rocketflow.Clock
 
-	// Logger is the log of the App and of all parts. Defaults to warnings and errors on stderr.
+	// Logger is the log of the App and of all parts.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 

@@ -17,11 +17,11 @@
 //
 // # What it connects
 //
-//   - Handlers run in the outbox' transactions, so the events that they publish commit with the rows that they write.
+//   - Handlers run in the outbox's transactions, so the events that they publish commit with the rows that they write.
 //   - The scheduler's fence is the outermost middleware of all handlers: the event of a timeout takes effect once, and not
 //     after the timeout was disarmed.
 //   - When a consumer misses events, the router requests them from their publisher through the outbox.
-//   - Sagas arm their deadlines with the scheduler, and apply waiting events in the outbox' transactions.
+//   - Sagas arm their deadlines with the scheduler, and apply waiting events in the outbox's transactions.
 //   - All parts share the pool, the schema, the clock, the log and the metrics.
 //
 // # Start and stop

@@ -116,8 +116,8 @@ func ProfileFromEnv(getenv func(string) string) (rocketmq.Profile, error) {
 }
 
 // TransportFromEnv returns the transport for rocketmq.Config.Transport that getenv, usually os.Getenv, returns as ROCKETMQ_TRANSPORT: Own
-// for own and if it isn't set, ClientGo for client, which has no TLS and can't do what some profiles need. An error is a *rocketflow.FieldError whose Field is
-// ROCKETMQ_TRANSPORT. [ConfigFromEnv] calls TransportFromEnv.
+// for own and if it isn't set, ClientGo for client, which has no TLS and can't do what some profiles need. An error is a
+// *rocketflow.FieldError whose Field is ROCKETMQ_TRANSPORT. [ConfigFromEnv] calls TransportFromEnv.
 func TransportFromEnv(getenv func(string) string) (rocketmq.Transport, error) {
 	usesTLS := slices.ContainsFunc([]string{EnvTLSCA, EnvTLSCert, EnvTLSKey, EnvTLSServerName}, func(name string) bool { return getenv(name) != "" })
 	profile, err := ProfileFromEnv(getenv)

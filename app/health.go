@@ -35,32 +35,32 @@ const (
 
 // Report describes the present state of a service. Health.ReadyHandler serves it as JSON.
 type Report struct {
-	Service  string          `json:"service"`
-	Status   Status          `json:"status"`
-	Problems []Problem       `json:"problems,omitempty"` // in the order of the parts' start
-	Backlog  Backlog         `json:"backlog"`            // zero if the database can't be reached
-	Rejected []RejectedTopic `json:"rejected_topics,omitempty"`
+	Service  string          `json:"service"`                   // HealthConfig.Service
+	Status   Status          `json:"status"`                    // follows from Problems
+	Problems []Problem       `json:"problems,omitempty"`        // in the order of the parts' start
+	Backlog  Backlog         `json:"backlog"`                   // zero if the database can't be reached
+	Rejected []RejectedTopic `json:"rejected_topics,omitempty"` // topics whose events the broker rejects
 	// Paused is what operators have paused, as this process has noticed it. It is no problem, and doesn't change Status.
 	Paused []handlers.Pause `json:"paused,omitempty"`
 }
 
 // Problem is one reason why a service is not ready, or degraded.
 type Problem struct {
-	Part   Part   `json:"part"`
-	Reason string `json:"reason"`
+	Part   Part   `json:"part"`   // the part that has the problem
+	Reason string `json:"reason"` // what is wrong, in one line
 }
 
 // Backlog describes the events that are owed to the broker.
 type Backlog struct {
-	Events        int64   `json:"events"`
-	OldestSeconds float64 `json:"oldest_seconds"` // age of the oldest
+	Events        int64   `json:"events"`         // the number of owed events, rejected ones included
+	OldestSeconds float64 `json:"oldest_seconds"` // the age of the oldest of them, in seconds
 }
 
 // RejectedTopic describes the owed events of one topic that the broker rejects.
 type RejectedTopic struct {
 	Topic  string    `json:"topic"`
-	Events int64     `json:"events"`
-	Since  time.Time `json:"since"`
+	Events int64     `json:"events"` // the number of owed events of the topic that are rejected
+	Since  time.Time `json:"since"`  // when the broker first rejected the first of them
 	Reason string    `json:"reason"` // why the broker rejected one of them
 }
 

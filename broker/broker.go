@@ -7,15 +7,18 @@ import (
 
 // Message is a message that is sent.
 type Message struct {
-	// ID is the broker's unique key of the message. Defaults to one that the driver generates.
+	// ID is the broker's unique key of the message.
+	// Defaults to one that the driver generates.
 	ID string
 	// Topic is the topic to send to. Required.
 	Topic string
-	// Tag is a label by which brokers can filter. Defaults to none.
+	// Tag is a label by which brokers can filter.
+	// Defaults to none.
 	Tag string
 	// Keys are words under which the broker's tools find the message. They contain no spaces.
 	Keys []string
-	// ShardingKey chooses the queue: messages of a topic with the same key are stored in the same queue. Defaults to any queue.
+	// ShardingKey chooses the queue: messages of a topic with the same key are stored in the same queue.
+	// Defaults to any queue.
 	ShardingKey string
 	// Properties are the user's own. A name that is reserved by the broker is refused with a *ReservedPropertyError: see Reserved.
 	Properties map[string]string
@@ -46,14 +49,14 @@ type Sender interface {
 
 // Half identifies a stored half message. Commit and Rollback need it; callers have no use for its fields but to log them.
 type Half struct {
-	MessageID     string
-	Topic         string
+	MessageID     string // Message.ID, or the generated one
+	Topic         string // the topic that a commit delivers the message to
 	Broker        string // the broker's name
-	Address       string // of the broker
-	Group         string // producer group
-	TransactionID string
-	QueueOffset   int64 // in the broker's internal queue of half messages
-	CommitLog     int64 // offset in the broker's commit log
+	Address       string // the broker's address, host:port
+	Group         string // the producer group
+	TransactionID string // the broker's id of the transaction
+	QueueOffset   int64  // the offset in the broker's internal queue of half messages
+	CommitLog     int64  // the offset in the broker's commit log
 }
 
 // TransactionProducer sends half messages for one producer group and ends them. It is RocketMQ's side of a transactional message; a
@@ -105,7 +108,7 @@ func (d Decision) String() string {
 
 // Check is a check-back: the broker's request for the decision about a half message that is neither committed nor rolled back.
 type Check struct {
-	Half Half
+	Half Half // the half message to decide about
 	// Message is the message as it was prepared, without its body. Its Attempt counts the checks of this half message, beginning
 	// with 1.
 	Message Delivery
@@ -120,8 +123,8 @@ type Checker func(ctx context.Context, c Check) (d Decision, done func(error))
 
 // Timer identifies a scheduled message, so that it can be cancelled.
 type Timer struct {
-	MessageID string
-	Topic     string
+	MessageID string    // Message.ID, or the generated one
+	Topic     string    // the topic of the message
 	Broker    string    // the broker's name
 	Due       time.Time // when the message becomes visible
 }
@@ -166,16 +169,20 @@ type Subscription struct {
 	// Topics are the topics that the group reads. At least one is required.
 	Topics []string
 	// Serial makes the handler get one message of a queue at a time, in the queue's order. It is RocketMQ's orderly mode: when a
-	// queue moves to another process, it isn't read for up to 80 s. Defaults to false.
+	// queue moves to another process, it isn't read for up to 80 s.
+	// Defaults to false.
 	Serial bool
-	// MaxInFlight is the maximum number of concurrent calls of the handler. Defaults to 256.
+	// MaxInFlight is the maximum number of concurrent calls of the handler.
+	// Defaults to 256.
 	MaxInFlight int
-	// MaxBuffered is the maximum number of messages of one queue that wait in memory. Defaults to 1024.
+	// MaxBuffered is the maximum number of messages of one queue that wait in memory.
+	// Defaults to 1024.
 	MaxBuffered int
-	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when the group's
-	// first consumer starts; their brokers must all respond then, or else Subscribe fails with ErrUnavailable. Queues and brokers that
-	// are added later are read from their oldest message, so that no message is skipped. Where a new group can only begin at the oldest
-	// message, Subscribe fails with ErrBeginsOldest. Defaults to BeginOldest.
+	// Begin is where the group begins in each topic that it has never read. It holds for the queues that exist when the group's first
+	// consumer starts; their brokers must all respond then, or else Subscribe fails with ErrUnavailable. Queues and brokers that are
+	// added later are read from their oldest message, so that no message is skipped. Where a new group can only begin at the oldest
+	// message, Subscribe fails with ErrBeginsOldest.
+	// Defaults to BeginOldest.
 	Begin Begin
 }
 
@@ -210,8 +217,10 @@ const (
 type Topic struct {
 	// Name is the topic's name. Required.
 	Name string
-	// Queues is the number of queues on each broker. Defaults to 8.
+	// Queues is the number of queues on each broker.
+	// Defaults to 8.
 	Queues int
-	// Kind is the kind of the topic's messages. Defaults to Normal.
+	// Kind is the kind of the topic's messages.
+	// Defaults to Normal.
 	Kind TopicKind
 }

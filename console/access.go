@@ -13,11 +13,13 @@ import (
 
 // Viewer is who makes a request, and what they may see and do. The zero Viewer may read everything but bodies, and change nothing.
 type Viewer struct {
-	// Name is who it is, for the record of what they do. Defaults to "unknown".
+	// Name is who it is, for the record of what they do.
+	// Defaults to "unknown".
 	Name string
 	// Bodies allows to see the bodies and headers of events and the data of sagas, as Config.Redact returns them.
 	Bodies bool
-	// Actions are what the viewer may do. Defaults to none.
+	// Actions are what the viewer may do.
+	// Defaults to none.
 	Actions []Action
 }
 

@@ -37,10 +37,12 @@ type Config struct {
 	// Defaults to "": the console has all paths.
 	Prefix string
 	// Hosts are the names under which the console is reached, without ports. Others are refused, which protects a console without
-	// a login from pages that name its address as their own (DNS rebinding). Defaults to none: all are accepted.
+	// a login from pages that name its address as their own (DNS rebinding).
+	// Defaults to none: all are accepted.
 	Hosts []string
-	// TrustedOrigins are other origins whose pages may send changes, such as "https://ops.example.com", in front of which a proxy
-	// changes the Host header. Defaults to none.
+	// TrustedOrigins are other origins whose pages may send changes, such as "https://ops.example.com" if a proxy of that name changes
+	// the Host header.
+	// Defaults to none.
 	TrustedOrigins []string
 
 	// Doctor examines on demand; a started one also by itself. nil: the page says that none is configured.
@@ -48,21 +50,25 @@ type Config struct {
 	// Reconcile says what a reconciliation on demand compares. Mend isn't used.
 	Reconcile operate.ReconcileConfig
 
-	// MaxChange is the maximum number of events that one action changes. Defaults to 1000.
+	// MaxChange is the maximum number of events that one action changes.
+	// Defaults to 1000.
 	MaxChange int
-	// Logger gets actions, refused requests and failures. Defaults to warnings and errors on stderr.
+	// Logger gets actions, refused requests and failures.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 
 // Service is a service that a Console shows.
 type Service struct {
-	// Name identifies it in addresses, so it should stay the same. Defaults to the schema of Operator. Must be unique.
+	// Name identifies it in addresses, so it should stay the same. It must be unique.
+	// Defaults to the schema of Operator.
 	Name string
 	// Operator reads and changes its schema. Required. It needs operate.Config.Broker for Resend.
 	Operator *operate.Operator
 	// Sagas describe the definitions of the service's sagas, of which the console draws the graphs: saga.Definition.Graph, or all of an
 	// engine by saga.Engine.Graphs. Of several versions the highest is drawn. A saga without one is drawn by the transitions that are
-	// recorded. Defaults to none.
+	// recorded.
+	// Defaults to none.
 	Sagas []saga.Graph
 }
 

@@ -39,7 +39,8 @@ var readsMore = map[string]float64{
 	"OwedByTopic":      2 * operate.MaxOverviewCount, // rejected events, with their acknowledgements, which they don't have
 }
 
-// wantedRows returns how many rows each large table has: ROCKETFLOW_ROWS. Defaults to manyRows.
+// wantedRows returns how many rows each large table has: ROCKETFLOW_ROWS.
+// Defaults to manyRows.
 func wantedRows(t testing.TB) int {
 	t.Helper()
 	text := os.Getenv("ROCKETFLOW_ROWS")

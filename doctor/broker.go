@@ -8,22 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-const (
-	halfTopic    = "RMQ_SYS_TRANS_HALF_TOPIC"
-	checkGroup   = "CID_RMQ_SYS_TRANS" // with which the broker reads half messages
-	discardTopic = "TRANS_CHECK_MAX_TIME_TOPIC"
-	toolsGroup   = "TOOLS_CONSUMER" // that every broker has, for tools
-	deadPrefix   = "%DLQ%"
-)
-
-// Ordinals of broker versions, as the headers of their responses have them.
-const (
-	version500 = 412 // its first snapshot
-	version533 = 479
-	version550 = 511 // its first snapshot
-	version551 = 515
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 var brokerChecks = []check{
@@ -49,7 +35,7 @@ Mend: start the master, or switch to a slave (mqadmin electMaster in controller 
 			About: `Known faults of versions, as they were seen with rocketflow's tests:
 
 - 5.3.3 to 5.4.0 with replicas: a topic made with attributes, such as its type, is lost when a slave becomes master.
-- 5.5.0 and 5.5.1: the broker burns a core from one transaction to the next; with replicas, slaves can't copy the offsets of consumers, so that a group reads everything again after a switch.
+- 5.5.0 and 5.5.1: the broker uses a whole core from one transaction to the next; with replicas, slaves can't copy the offsets of consumers, so that a group reads everything again after a switch.
 
 Mend: use a version without the fault, or do without what it needs.`},
 		cluster: brokerVersion,
@@ -83,7 +69,7 @@ Mend: switch it off, or set outbox.Config.Path to Relay.`},
 	{
 		Check: Check{Code: "broker-retention-short", Group: RocketMQ, Severity: Critical, Pre: true,
 			Title: "The broker keeps messages for longer than a consumer may be stopped",
-			About: `A broker deletes messages after fileReservedTime, read or not. A consumer that was stopped for longer requests the missing events of each stream from the publisher's outbox when a later event of the stream comes. The last event of a stream, and events without order, it misses in silence.
+			About: `A broker deletes messages after fileReservedTime, read or not. A consumer that was stopped for longer requests the missing events of each stream from the publisher's outbox when a later event of the stream comes. The last event of a stream, and events without order, it misses without notice.
 
 How long a consumer may be stopped is --max-away, a day by default.
 
@@ -158,7 +144,7 @@ Mend: grant Pub on the topic to the user.`},
 	},
 	{
 		Check: Check{Code: "broker-half-messages", Group: RocketMQ, Severity: Warning,
-			Title: "No half message hangs without a decision",
+			Title: "No half message is left without a decision",
 			About: `A half message that is older than outbox.Config.MaxTransaction and was checked back had no answer: no process of its producer group is connected, or its database can't be read. The sweep sends the event all the same. While a half message is open, the broker judges committed ones by their age alone, so that duplicates grow.
 
 Mend: start a process of the service whose group is named; its log says what its check-backs lack.`},
@@ -234,11 +220,11 @@ func brokerVersion(_ context.Context, m *cluster) []Result {
 		fault := func(what, mend string) {
 			results = append(results, found(name+": "+what, "a version without this fault", mend))
 		}
-		if b.version >= version533 && b.version < version550 && replicated {
+		if b.version >= remoting.Version533 && b.version < remoting.FirstOf550 && replicated {
 			fault("topics with attributes are lost when a slave becomes master", "# use 5.5.2 or newer once it is released, or create topics without attributes:\nmqadmin updateTopic -c <cluster> -t <topic> # without -a")
 		}
-		if b.version >= version550 && b.version <= version551 {
-			fault("burns a core between transactions (apache/rocketmq#10966)", "# use 5.3.3 without replicas, or a version with the correction")
+		if b.version >= remoting.FirstOf550 && b.version <= remoting.Version551 {
+			fault("uses a whole core between transactions (apache/rocketmq#10966)", "# use 5.3.3 without replicas, or a version with the correction")
 			if replicated {
 				fault("slaves can't copy the offsets of consumers: groups read everything again after a switch", "# use a version with the correction")
 			}
@@ -281,7 +267,7 @@ func brokerCheckEarly(_ context.Context, m *cluster) []Result {
 	const round = time.Second // that a round of checks sleeps before it reads the last markers
 	return m.eachSettings(func(b *master, s *settings) []Result {
 		timeout, markers := s.duration("transactionTimeOut", time.Millisecond), s.duration("transactionOpBatchInterval", time.Millisecond)
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			markers, s.missing = 0, "" // RocketMQ 4 writes markers at once
 		}
 		needed := round + markers + m.x.config.Expect.HalfTimeout
@@ -343,7 +329,7 @@ func brokerDurability(_ context.Context, m *cluster) []Result {
 		flush, role, needed := s.text("flushDiskType"), s.text("brokerRole"), s.number("inSyncReplicas")
 		observed := fmt.Sprintf("%s, %s, %s", flush, role, quantity(int64(b.slaves), "slave"))
 		replicated := b.slaves > 0 && (role == "SYNC_MASTER" || needed > 1)
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			s.missing = ""
 		}
 		if flush == "SYNC_FLUSH" || replicated {
@@ -377,7 +363,7 @@ func brokerTimerHorizon(_ context.Context, m *cluster) (results []Result) {
 		}
 	}
 	return append(results, m.each(func(b *master) []Result {
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			return one(ok("%s has no timers: timeouts fire from Postgres", versionName(b)))
 		}
 		if b.settingsErr != nil {
@@ -400,7 +386,7 @@ func brokerTimerHorizon(_ context.Context, m *cluster) (results []Result) {
 
 func brokerTimerRetention(_ context.Context, m *cluster) []Result {
 	return m.each(func(b *master) []Result {
-		if b.version < version500 {
+		if b.version < remoting.FirstOf500 {
 			return one(ok("%s has no timers", versionName(b)))
 		}
 		if b.settingsErr != nil {

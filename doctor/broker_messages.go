@@ -55,7 +55,7 @@ type hungHalf struct {
 // halves reads the half messages that the broker has not passed yet, some of which have ended. complete is false if there are more.
 func (b *master) halves(ctx context.Context) (list []*remoting.Record, complete bool, err error) {
 	const pulls = 16
-	queue := map[string]string{"topic": halfTopic, "queueId": "0"}
+	queue := map[string]string{"topic": remoting.HalfTopic, "queueId": "0"}
 	next, err := b.offset(ctx, remoting.MinOffset, queue)
 	if err != nil {
 		return nil, false, err
@@ -64,7 +64,7 @@ func (b *master) halves(ctx context.Context) (list []*remoting.Record, complete 
 	if err != nil {
 		return nil, false, err
 	}
-	passed, err := b.offset(ctx, remoting.QueryConsumerOffset, map[string]string{"topic": halfTopic, "queueId": "0", "consumerGroup": checkGroup, "setZeroIfNotFound": "false"})
+	passed, err := b.offset(ctx, remoting.QueryConsumerOffset, map[string]string{"topic": remoting.HalfTopic, "queueId": "0", "consumerGroup": remoting.CheckGroup, "setZeroIfNotFound": "false"})
 	switch {
 	case err == nil:
 		next = max(next, passed)
@@ -77,7 +77,7 @@ func (b *master) halves(ctx context.Context) (list []*remoting.Record, complete 
 			return list, true, nil
 		}
 		response, err := b.call(ctx, remoting.PullMessage, map[string]string{
-			"consumerGroup": toolsGroup, "topic": halfTopic, "queueId": "0", "queueOffset": strconv.FormatInt(next, 10), "maxMsgNums": "32",
+			"consumerGroup": remoting.ToolsGroup, "topic": remoting.HalfTopic, "queueId": "0", "queueOffset": strconv.FormatInt(next, 10), "maxMsgNums": "32",
 			"sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
 		})
 		switch {
@@ -106,7 +106,7 @@ func refusedWith(err error, code remoting.Code) bool {
 }
 
 func brokerDiscarded(ctx context.Context, m *cluster) []Result {
-	route, err := m.route(ctx, discardTopic)
+	route, err := m.route(ctx, remoting.DiscardTopic)
 	switch {
 	case errors.Is(err, broker.ErrTopicNotFound):
 		return one(ok("no half message was ever discarded"))
@@ -114,7 +114,7 @@ func brokerDiscarded(ctx context.Context, m *cluster) []Result {
 		return one(unknown("%s", reason(err)))
 	}
 	return m.each(func(b *master) []Result {
-		n, err := b.messages(ctx, discardTopic, route)
+		n, err := b.messages(ctx, remoting.DiscardTopic, route)
 		switch {
 		case err != nil:
 			return one(unknown("%s", reason(err)))
@@ -122,7 +122,7 @@ func brokerDiscarded(ctx context.Context, m *cluster) []Result {
 			return one(ok("no half message was discarded"))
 		}
 		return one(found(quantity(n, "half message")+" discarded without a decision", "none",
-			fmt.Sprintf("# look at them, and for who should have answered (see outbox-producer):\nmqadmin printMsg -n %s -t %s -d true", m.namesrv(), discardTopic)))
+			fmt.Sprintf("# look at them, and for who should have answered (see outbox-producer):\nmqadmin printMsg -n %s -t %s -d true", m.namesrv(), remoting.DiscardTopic)))
 	})
 }
 
@@ -150,7 +150,7 @@ func (b *master) messages(ctx context.Context, topic string, route remoting.Rout
 
 func brokerDeadLetters(ctx context.Context, s *schema, m *cluster) (results []Result) {
 	for _, c := range s.consumers {
-		topic := deadPrefix + m.wire(s.group(c))
+		topic := remoting.DeadPrefix + m.wire(s.group(c))
 		route, err := m.route(ctx, topic)
 		if errors.Is(err, broker.ErrTopicNotFound) {
 			continue

@@ -71,7 +71,7 @@ func init() {
 			},
 		},
 		"broker-version": {
-			finding: func(w *world) { w.broker(rocketmqtest.Config{Version: rocketmqtest.RocketMQ55}) }, says: "RocketMQ 5.5.0: burns a core", mends: "5.3.3",
+			finding: func(w *world) { w.broker(rocketmqtest.Config{Version: rocketmqtest.RocketMQ55}) }, says: "RocketMQ 5.5.0: uses a whole core", mends: "5.3.3",
 			ok:      func(w *world) { w.broker() },
 			unknown: (*world).brokerAway,
 		},
@@ -192,7 +192,7 @@ func (w *world) send(topic string, n int, properties map[string]string) {
 		p := map[string]string{"UNIQ_KEY": fmt.Sprintf("%s-%d", topic, i)}
 		maps.Copy(p, properties)
 		if _, err := conn.Call(w.Context(), &remoting.Command{Code: remoting.SendMessage, Body: []byte(strings.Repeat("x", 500)), Ext: map[string]string{
-			"producerGroup": "shop", "topic": topic, "defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "queueId": "0", "sysFlag": "0",
+			"producerGroup": "shop", "topic": topic, "defaultTopic": remoting.DefaultTopic, "defaultTopicQueueNums": "4", "queueId": "0", "sysFlag": "0",
 			"bornTimestamp": strconv.FormatInt(time.Now().UnixMilli(), 10), "flag": "0", "properties": remoting.EncodeProperties(p),
 			"reconsumeTimes": "0", "unitMode": "false", "batch": "false",
 		}}); err != nil {

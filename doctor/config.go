@@ -18,10 +18,12 @@ import (
 
 // Config configures a [Doctor].
 type Config struct {
-	// Databases are examined. Defaults to none: then all checks of them give Unknown.
+	// Databases are examined.
+	// Defaults to none: then all checks of them give Unknown.
 	Databases []Database
 
-	// Broker is the RocketMQ that is examined. Defaults to none: then all checks of it give Unknown.
+	// Broker is the RocketMQ that is examined.
+	// Defaults to none: then all checks of it give Unknown.
 	Broker *Broker
 
 	// Pre is for servers on which rocketflow isn't installed yet: only checks run that need no tables.
@@ -30,24 +32,31 @@ type Config struct {
 	// Probe allows checks that send something: see the package documentation.
 	Probe bool
 
-	// Only and Skip select checks by their codes or groups. Defaults to all checks.
+	// Only and Skip select checks by their codes or groups.
+	// Defaults to all checks.
 	Only, Skip []string
 
 	// Expect is what the examined services are configured with, and what their operator expects of them.
 	Expect Expect
 
-	// CheckTimeout bounds each check of one subject. Defaults to 5 s.
+	// CheckTimeout bounds each check of one subject.
+	// Defaults to 5 s.
 	CheckTimeout time.Duration
-	// Timeout bounds the whole examination. Checks that it leaves no time give Unknown. Defaults to 1 min.
+	// Timeout bounds the whole examination. Checks that it leaves no time give Unknown.
+	// Defaults to 1 min.
 	Timeout time.Duration
 
-	// Interval is the time between two examinations of a started Doctor. At least 10 s. Defaults to 5 min.
+	// Interval is the time between two examinations of a started Doctor. At least 10 s.
+	// Defaults to 5 min.
 	Interval time.Duration
-	// Examined is called after each examination of a started Doctor. It must not block for long. Defaults to none.
+	// Examined is called after each examination of a started Doctor. It must not block for long.
+	// Defaults to none.
 	Examined func(*Report)
-	// Logger gets the findings of a started Doctor that are new or gone. Defaults to warnings and errors on stderr.
+	// Logger gets the findings of a started Doctor that are new or gone.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
-	// Clock times a started Doctor's pauses. Checks read the clocks that they compare themselves. Defaults to the machine's clock.
+	// Clock times a started Doctor's pauses. Checks read the clocks that they compare themselves.
+	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
 
 	oldestVersion int // of PostgreSQL, in tests: at least this one
@@ -57,13 +66,17 @@ type Config struct {
 type Database struct {
 	// Pool connects to it. Required. An examination uses at most 4 of its connections at a time. Whoever made the pool closes it.
 	Pool *pgxpool.Pool
-	// Name is how results call it. Defaults to host:port/database.
+	// Name is how results call it.
+	// Defaults to host:port/database.
 	Name string
-	// Schemas are examined. Defaults to all schemas of the database that have rocketflow's tables.
+	// Schemas are examined.
+	// Defaults to all schemas of the database that have rocketflow's tables.
 	Schemas []string
-	// Role is the role of the running service, whose rights are examined. Defaults to the pool's role.
+	// Role is the role of the running service, whose rights are examined.
+	// Defaults to the pool's role.
 	Role string
-	// PoolSize is the maximum number of connections of one process of the service. Defaults to 0: it is not known.
+	// PoolSize is the maximum number of connections of one process of the service.
+	// Defaults to 0: it is not known.
 	PoolSize int
 }
 
@@ -82,38 +95,52 @@ type Broker struct {
 // Expect is what services are configured with. A doctor doesn't see the configuration of a process; give values that differ from
 // the defaults of packages outbox, handlers, timeout and rocketmq.
 type Expect struct {
-	// MaxTransaction is outbox.Config.MaxTransaction. Defaults to 5 min.
+	// MaxTransaction is outbox.Config.MaxTransaction.
+	// Defaults to 5 min.
 	MaxTransaction time.Duration
-	// MaxIdle is how long a transaction may be open without a statement. Defaults to 1 min.
+	// MaxIdle is how long a transaction may be open without a statement.
+	// Defaults to 1 min.
 	MaxIdle time.Duration
-	// HalfTimeout is outbox.Config.HalfTimeout. Defaults to 500 ms.
+	// HalfTimeout is outbox.Config.HalfTimeout.
+	// Defaults to 500 ms.
 	HalfTimeout time.Duration
-	// MaxBacklog is outbox.Config.MaxBacklog. Defaults to 100,000.
+	// MaxBacklog is outbox.Config.MaxBacklog.
+	// Defaults to 100,000.
 	MaxBacklog int64
-	// MaxBody is outbox.Config.MaxBody. Defaults to 1 MiB.
+	// MaxBody is outbox.Config.MaxBody.
+	// Defaults to 1 MiB.
 	MaxBody int
-	// OutboxRetention is outbox.Config.Retention. Defaults to 7 days.
+	// OutboxRetention is outbox.Config.Retention.
+	// Defaults to 7 days.
 	OutboxRetention time.Duration
 	// AuditRetention is outbox.Config.AuditRetention. If it is negative, the service needs no right to delete from the audit.
 	AuditRetention time.Duration
-	// TimerHorizon is rocketmq.Config.TimerHorizon. Defaults to 71 h.
+	// TimerHorizon is rocketmq.Config.TimerHorizon.
+	// Defaults to 71 h.
 	TimerHorizon time.Duration
-	// Lanes is handlers.Config.Lanes. Defaults to 8.
+	// Lanes is handlers.Config.Lanes.
+	// Defaults to 8.
 	Lanes int
 
-	// MaxAway is how long a consumer may be stopped without losing events. Defaults to 24 h.
+	// MaxAway is how long a consumer may be stopped without losing events.
+	// Defaults to 24 h.
 	MaxAway time.Duration
 	// MaxOwed is the age of the oldest owed event, MaxLag that of the oldest event that a consumer has not handled, and MaxOverdue
-	// that of the oldest timeout that is due, at which something is wrong. Defaults to 1 min, 5 min and 1 min.
+	// that of the oldest timeout that is due, at which something is wrong.
+	// Defaults to 1 min, 5 min and 1 min.
 	MaxOwed, MaxLag, MaxOverdue time.Duration
-	// MaxParked is how long an event may be parked before it is a finding. Defaults to 1 h.
+	// MaxParked is how long an event may be parked before it is a finding.
+	// Defaults to 1 h.
 	MaxParked time.Duration
-	// MaxIdleSaga is how long a running saga without a deadline may stay in one state. Defaults to 7 days.
+	// MaxIdleSaga is how long a running saga without a deadline may stay in one state.
+	// Defaults to 7 days.
 	MaxIdleSaga time.Duration
-	// MaxSkew is how far two clocks may be apart. Defaults to 1 s.
+	// MaxSkew is how far two clocks may be apart.
+	// Defaults to 1 s.
 	MaxSkew time.Duration
 
-	// Sagas are the versions of saga definitions that processes register. Defaults to none: the check of it gives Unknown.
+	// Sagas are the versions of saga definitions that processes register.
+	// Defaults to none: the check of it gives Unknown.
 	Sagas []SagaVersion
 }
 

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 var update = flag.Bool("update", false, "write docs/doctor.md")
@@ -64,7 +66,7 @@ What a right is missing for is not known, and the answer names the right. All is
 
 - ` + "`USAGE`" + ` on the schemas and ` + "`SELECT`" + ` on their tables;
 - ` + "`pg_read_all_stats`" + `, to see the transactions of other roles;
-- at a RocketMQ 5 with ACL: ` + "`Sub`" + ` and ` + "`Get`" + ` on the topics (` + "`" + halfTopic + "`" + ` and ` + "`%DLQ%…`" + ` too) and on the groups, and ` + "`Get`" + ` on the
+- at a RocketMQ 5 with ACL: ` + "`Sub`" + ` and ` + "`Get`" + ` on the topics (` + "`" + remoting.HalfTopic + "`" + ` and ` + "`%DLQ%…`" + ` too) and on the groups, and ` + "`Get`" + ` on the
   cluster: ` + "`mqadmin createAcl -s User:doctor -r 'Topic:*,Group:*,Cluster:*' -a Sub,Get -d Allow`" + `. Settings and state any user may read.
   ` + "`--probe`" + ` runs as a user that may publish: the service's own.
 
@@ -107,7 +109,7 @@ func docs() string {
 }
 
 // Each check is described, and its code says its group.
-func TestCatalogue(t *testing.T) {
+func TestEachCheckIsDescribed(t *testing.T) {
 	t.Parallel()
 	prefixes := map[Group]string{Host: "host-", Postgres: "postgres-", RocketMQ: "broker-", Outbox: "outbox-", Consumers: "consumer-", Flows: ""}
 	code := regexp.MustCompile(`^[a-z]+(-[a-z]+)+$`)

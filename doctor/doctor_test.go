@@ -143,7 +143,7 @@ func TestMissingRightInPostgresIsNamed(t *testing.T) {
 }
 
 // Before an installation, what needs tables isn't looked at.
-func TestPre(t *testing.T) {
+func TestPreLeavesOutChecksThatNeedTables(t *testing.T) {
 	t.Parallel()
 	pool, _ := testdb.Schema(t)
 	w := &world{T: t, config: Config{Pre: true}}
@@ -234,7 +234,7 @@ func TestStatementsReadByIndex(t *testing.T) {
 }
 
 // An examination changes nothing, even by mistake.
-func TestReadsOnly(t *testing.T) {
+func TestExaminationOnlyReads(t *testing.T) {
 	t.Parallel()
 	w := &world{T: t}
 	w.database()

@@ -18,7 +18,7 @@ Mend: see outbox-sweep and consumer-absent; rocketflow inspect timeouts lists th
 	{
 		Check: Check{Code: "timeout-stuck", Group: Flows, Severity: Critical,
 			Title: "The events of timeouts are handled",
-			About: `The event of a stuck timeout was sent many times, and no handler took it: nobody consumes its topic and type, or its handler fails, or has no fence (timeout.Scheduler.Middleware).
+			About: `The event of a stuck timeout was sent many times, and no handler took it: nobody consumes its topic and type, or its handler fails, or has no fence (timeout.Scheduler.Fence).
 
 Mend: start the consumer of the timeouts' topic; see consumer-dead-letters for its errors.`},
 		schema: timeoutStuck,

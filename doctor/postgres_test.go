@@ -194,7 +194,7 @@ func init() {
 }
 
 // What mends a missing partition mends it.
-func TestMakePartitionMends(t *testing.T) {
+func TestMakePartitionMendsAMissingPartition(t *testing.T) {
 	t.Parallel()
 	w := &world{T: t, config: Config{Only: []string{"postgres-partitions"}}}
 	w.database()

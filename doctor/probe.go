@@ -15,7 +15,7 @@ import (
 func (b *master) probe(ctx context.Context, topic, group string) error {
 	key := uuid.Must(uuid.NewV7()).String()
 	response, err := b.conn.Call(ctx, &remoting.Command{Code: remoting.SendMessage, Body: []byte("rocketflow doctor"), Ext: map[string]string{
-		"producerGroup": group, "topic": topic, "defaultTopic": "TBW102", "defaultTopicQueueNums": "4", "queueId": "0",
+		"producerGroup": group, "topic": topic, "defaultTopic": remoting.DefaultTopic, "defaultTopicQueueNums": "4", "queueId": "0",
 		"sysFlag": strconv.Itoa(remoting.TransactionPrepared), "bornTimestamp": strconv.FormatInt(time.Now().UnixMilli(), 10), "flag": "0",
 		"properties":     remoting.EncodeProperties(map[string]string{"UNIQ_KEY": key, "TRAN_MSG": "true", "PGROUP": group, "CE_id": key}),
 		"reconsumeTimes": "0", "unitMode": "false", "maxReconsumeTimes": "0", "batch": "false", "bname": b.name,

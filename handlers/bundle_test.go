@@ -37,6 +37,15 @@ func setup(t testing.TB) *bundle {
 	return setupIn(t, pool, schema)
 }
 
+// setupProbed also returns a router with the bundle's configuration, and a probe that listens to it.
+func setupProbed(t testing.TB) (*bundle, *probe, *Router) {
+	t.Helper()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener = p.listener()
+	return b, p, b.router(cfg)
+}
+
 func setupIn(t testing.TB, pool *pgxpool.Pool, schema string) *bundle {
 	t.Helper()
 	if _, err := pool.Exec(context.Background(), "CREATE TABLE effect (n bigserial, consumer text, event uuid, type text, subject text, sequence bigint, attempt int)"); err != nil {

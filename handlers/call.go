@@ -51,8 +51,8 @@ func Consumer(ctx context.Context) string {
 
 // PanicError is the error of a handler that panicked.
 type PanicError struct {
-	Value any // what the handler panicked with
-	Stack []byte
+	Value any    // what the handler panicked with
+	Stack []byte // of the goroutine that panicked
 }
 
 // Error returns the value as text, without the stack.

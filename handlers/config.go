@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/logging"
+	"github.com/rocketflow/rocketflow/internal/repeat"
 	"github.com/rocketflow/rocketflow/internal/valid"
 )
 
@@ -28,14 +29,16 @@ type Config struct {
 	// Source is the service's name, as in outbox.Config: the schema belongs to it, and the names of its groups begin with it.
 	Source string
 
-	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	// Schema is the Postgres schema of rocketflow's tables.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
-	// Requester requests events that a consumer misses from their publisher. Defaults to Transactor, if that is one, as the
-	// *outbox.Outbox is. Without one New fails; [NoRequester] turns such requests off.
+	// Requester requests events that a consumer misses from their publisher.
+	// Defaults to Transactor, if that is one, as the *outbox.Outbox is. Without one New fails; [NoRequester] turns such
+	// requests off.
 	Requester Requester
 
-	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows. Defaults to Source and a
-	// hyphen, with characters that a group's name can't have replaced by hyphens.
+	// GroupPrefix begins the name of a consumer's group at the broker; the consumer's name follows.
+	// Defaults to Source and a hyphen, with characters that a group's name can't have replaced by hyphens.
 	GroupPrefix string
 
 	// Lanes, BatchSize, MaxInFlight, RateLimit, Timeout, GapWait, AdoptAfter, Retry and Begin are the defaults of all
@@ -53,7 +56,8 @@ type Config struct {
 
 	// InboxRetention is how long the inbox records that an event without order was handled. An older event can't be
 	// distinguished from a duplicate and becomes a dead letter, so it must be longer than the broker keeps messages. At least
-	// 1 h. Defaults to 7 days.
+	// 1 h.
+	// Defaults to 7 days.
 	InboxRetention time.Duration
 	// PositionRetention is how long the position in a stream is kept after the stream's last event, as one row. At least 1 h.
 	// Defaults to 30 days.
@@ -63,16 +67,19 @@ type Config struct {
 	// Defaults to 1 h.
 	MaxAhead time.Duration
 
-	// Clock times the pauses between two searches for due work; what is due or too old is decided by Postgres' clock. Defaults
-	// to the machine's clock.
+	// Clock times the pauses between two searches for due work; what is due or too old is decided by Postgres' clock.
+	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
-	// Listener is called when something happens to events, for metrics and tests. Defaults to none.
+	// Listener is called when something happens to events, for metrics and tests.
+	// Defaults to none.
 	Listener *Listener
-	// Logger gets warnings and errors that operators should see. Defaults to warnings and errors on stderr.
+	// Logger gets warnings and errors that operators should see.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 
 	unresponsiveAfter time.Duration // set by tests
 	reporter          *guard.Reporter
+	repeated          *repeat.Logger // of Logger
 }
 
 // ConsumerConfig configures one consumer of a Router. A zero field takes the Router's value.
@@ -128,6 +135,7 @@ func (c Config) withDefaults() Config {
 		c.Clock = clock.System{}
 	}
 	c.Logger = logging.Or(c.Logger)
+	c.repeated = repeat.New(c.Logger, repeat.Config{})
 	c.reporter = &guard.Reporter{Logger: c.Logger, Part: "handlers"}
 	c.Listener = c.Listener.guarded(c.reporter)
 	return c

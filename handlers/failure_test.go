@@ -67,10 +67,8 @@ func TestFailureHoldsOnlyItsStream(t *testing.T) {
 
 func TestRetrySucceedsWithFollowersInOrder(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b := setup(t)
+	r := b.router(b.config())
 	r.Handle("billing", topic, "order.changed", failing("bad", 2, errBroken))
 	b.start(r)
 	events := newChain("bad").next(6)
@@ -198,10 +196,7 @@ func TestAcceptGap(t *testing.T) {
 
 func TestUnreadableMessagesAreDeadLetters(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b, p, r := setupProbed(t)
 	On(r, "billing", func(ctx context.Context, tx rocketflow.Tx, o placed) error {
 		e, _ := EventFrom(ctx)
 		return effect(ctx, tx, e)
@@ -346,10 +341,7 @@ func (p placed) EventMeta() rocketflow.Meta {
 
 func TestOwnEndOfTransactionIsRefused(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b, p, r := setupProbed(t)
 	r.Handle("billing", topic, "order.seen", func(ctx context.Context, tx rocketflow.Tx, _ rocketflow.Event) error {
 		_, err := tx.Exec(ctx, "ROLLBACK")
 		return err

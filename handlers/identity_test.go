@@ -16,10 +16,7 @@ import (
 // An id belongs to a source. Another content under the same source and id is a dead letter.
 func TestIdentityIsSourceAndID(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b, p, r := setupProbed(t)
 	r.Handle("billing", topic, "order.seen", effect)
 	b.start(r)
 	mine := loose("order.seen", "a")
@@ -122,10 +119,8 @@ func TestDeliveredAgainWhileParked(t *testing.T) {
 // A sequence far ahead of the clock is a dead letter: were it the position, all genuine ones would be duplicates.
 func TestForgedSequenceIsADeadLetter(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b := setup(t)
+	r := b.router(b.config())
 	r.Handle("billing", topic, "order.changed", effect)
 	b.start(r)
 	chain := newChain("a")

@@ -50,8 +50,8 @@ type Listener struct {
 
 // EventInfo names an event and its consumer.
 type EventInfo struct {
-	Consumer string
-	Event    rocketflow.Event
+	Consumer string           // the name of the consumer
+	Event    rocketflow.Event // as the consumer has received it
 }
 
 // ReceivedInfo is the argument of Listener.Received.
@@ -62,7 +62,7 @@ type ReceivedInfo struct {
 
 // BatchInfo is the argument of Listener.Ran and Listener.Committed.
 type BatchInfo struct {
-	Consumer string
+	Consumer string             // the name of the consumer
 	Events   []rocketflow.Event // those whose handlers ran, in this order
 }
 
@@ -83,9 +83,9 @@ type GapInfo struct {
 
 // MissingRequestedInfo is the argument of Listener.MissingRequested.
 type MissingRequestedInfo struct {
-	Consumer string
-	Gap      rocketflow.MissingEvents
-	Err      error // nil: the request was sent
+	Consumer string                   // the name of the consumer
+	Gap      rocketflow.MissingEvents // the request
+	Err      error                    // why it was not sent; nil: it was
 }
 
 // ParkedInfo is the argument of Listener.Parked.
@@ -106,8 +106,8 @@ type RetriedInfo struct {
 // FailureInfo is the argument of Listener.Dead and Listener.Discarded.
 type FailureInfo struct {
 	EventInfo
-	Attempts int // failed so far; 0 for Discarded
-	Err      error
+	Attempts int   // failed so far; 0 for Discarded
+	Err      error // why the event is a dead letter, or was discarded
 }
 
 // UnresponsiveInfo is the argument of Listener.Unresponsive.
@@ -119,20 +119,20 @@ type UnresponsiveInfo struct {
 // PanickedInfo is the argument of Listener.Panicked.
 type PanickedInfo struct {
 	EventInfo
-	Value any // what the handler panicked with
-	Stack []byte
+	Value any    // what the handler panicked with
+	Stack []byte // of the goroutine that panicked
 }
 
 // PausedInfo is the argument of Listener.Paused.
 type PausedInfo struct {
-	Consumer string
+	Consumer string  // the name of the consumer
 	Pauses   []Pause // all of the consumer; none: nothing is paused any more
 }
 
 // StalledInfo is the argument of Listener.Stalled.
 type StalledInfo struct {
-	Consumer string
-	Err      error
+	Consumer string        // the name of the consumer
+	Err      error         // why Postgres or the outbox can't be used
 	After    time.Duration // until the next try
 }
 

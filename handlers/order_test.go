@@ -118,10 +118,7 @@ func TestGapRaceBetweenProcesses(t *testing.T) {
 
 func TestUnknownTypeIsSkipped(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b, p, r := setupProbed(t)
 	r.Handle("billing", topic, "order.changed", effect)
 	b.start(r)
 	events := newChain("a").next(4)

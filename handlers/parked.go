@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -65,20 +64,4 @@ func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
 		c.reportParked(e, p)
 	}
 	return err
-}
-
-func compareEvents(x, y rocketflow.Event) int {
-	if !x.Ordered() || !y.Ordered() {
-		return cmp.Compare(b2i(!x.Ordered()), b2i(!y.Ordered()))
-	}
-	return cmp.Or(
-		cmp.Compare(x.Source, y.Source), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Subject, y.Subject),
-		cmp.Compare(x.Sequence, y.Sequence))
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -24,14 +24,14 @@ const (
 
 // Pause is something of a consumer that an operator has paused. Fields that don't belong to the kind are empty.
 type Pause struct {
-	Consumer string    `json:"consumer"`
-	Kind     PauseKind `json:"kind"`
-	Topic    string    `json:"topic,omitempty"`
-	Type     string    `json:"type,omitempty"`
-	Subject  string    `json:"subject,omitempty"`
-	Since    time.Time `json:"since"`
-	Actor    string    `json:"actor"`
-	Reason   string    `json:"reason,omitempty"`
+	Consumer string    `json:"consumer"`          // the name of the consumer
+	Kind     PauseKind `json:"kind"`              // what is paused of it
+	Topic    string    `json:"topic,omitempty"`   // of a handler or a stream
+	Type     string    `json:"type,omitempty"`    // of a handler
+	Subject  string    `json:"subject,omitempty"` // of a stream
+	Since    time.Time `json:"since"`             // when it was paused, by Postgres' clock
+	Actor    string    `json:"actor"`             // who paused it
+	Reason   string    `json:"reason,omitempty"`  // why
 }
 
 // String returns what is paused.

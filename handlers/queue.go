@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -42,8 +43,9 @@ type group struct {
 	items   []*item
 	due     []parkedKey
 	queued  bool // in queue.ready
-	held    bool // its items are early; a new one, or the end of their wait, makes it ready
+	held    bool // its items are early; one that they may wait for, or release, makes it ready
 	running bool
+	wake    bool // while it ran, an event came that its early ones may wait for
 	since   time.Time // when its running turn began
 }
 
@@ -86,8 +88,9 @@ func (q *queue) add(it *item) bool {
 		g = q.group(e.Subject)
 	}
 	it.group = g
-	q.insert(g, it)
-	g.held = false
+	if !q.insert(g, it) {
+		g.held, g.wake = false, g.running
+	}
 	q.enqueue(g)
 	return true
 }
@@ -120,8 +123,9 @@ func (q *queue) group(subject string) *group {
 	return g
 }
 
-// insert adds an item to a group, in the order of the streams.
-func (q *queue) insert(g *group, it *item) {
+// insert adds an item to a group, in the order of the streams. It reports whether the item is behind another of its stream: then
+// no early item of the group waits for it.
+func (q *queue) insert(g *group, it *item) (behind bool) {
 	at, _ := slices.BinarySearchFunc(g.items, it, byStream)
 	for at < len(g.items) && byStream(g.items[at], it) == 0 {
 		at++
@@ -130,6 +134,7 @@ func (q *queue) insert(g *group, it *item) {
 	if g.queued {
 		q.waiting++
 	}
+	return at > 0 && it.event.Ordered() && it.event.Stream() == g.items[at-1].event.Stream()
 }
 
 // enqueue makes a group ready if it has events and is not running.
@@ -225,13 +230,14 @@ func (q *queue) giveBack(items ...*item) {
 	}
 }
 
-// done ends the turn of groups. Those in held wait until another event comes for them or release is called.
+// done ends the turn of groups. Those in held wait until an event comes that their early ones may wait for, or release is called.
 func (q *queue) done(groups []*group, held map[*group]bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, g := range groups {
 		g.running = false
-		g.held = held[g]
+		g.held = held[g] && !g.wake
+		g.wake = false
 		q.settle(g)
 	}
 }
@@ -303,4 +309,17 @@ func (q *queue) reject(g *group) (due []parkedKey) {
 }
 
 // byStream sorts deliveries by stream and sequence, those without order to the end.
-func byStream(a, b *item) int { return compareEvents(a.event, b.event) }
+func byStream(a, b *item) int {
+	x, y := a.event, b.event
+	switch {
+	case x.Ordered() != y.Ordered() && x.Ordered():
+		return -1
+	case x.Ordered() != y.Ordered():
+		return 1
+	case !x.Ordered():
+		return 0
+	}
+	return cmp.Or(
+		cmp.Compare(x.Source, y.Source), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Subject, y.Subject),
+		cmp.Compare(x.Sequence, y.Sequence))
+}

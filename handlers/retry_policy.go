@@ -17,17 +17,21 @@ import (
 // RetryPolicy says when a failed event is tried again, and when it becomes a dead letter. The wait after a failure doubles
 // with each further one, from Base up to Max.
 type RetryPolicy struct {
-	// Attempts is the number of attempts in all, the first included. After the last one the event is a dead letter. Defaults
-	// to 110, which with the other defaults takes about a day.
+	// Attempts is the number of attempts in all, the first included. After the last one the event is a dead letter.
+	// Defaults to 110, which with the other defaults takes about a day.
 	Attempts int
-	// Base is the wait after the first failure. Defaults to 1 s.
+	// Base is the wait after the first failure.
+	// Defaults to 1 s.
 	Base time.Duration
-	// Max is the longest wait. Defaults to 15 min, or to Base if that is more.
+	// Max is the longest wait.
+	// Defaults to 15 min, or to Base if that is more.
 	Max time.Duration
-	// Jitter is the part of a wait that is random, from 0 to 1; negative: none. Defaults to 0.2.
+	// Jitter is the part of a wait that is random, from 0 to 1; negative: none.
+	// Defaults to 0.2.
 	Jitter float64
 	// Rules are exceptions by the error of the handler. The first that matches applies; without a match the fields above
-	// apply. Defaults to none.
+	// apply.
+	// Defaults to none.
 	Rules []RetryRule
 }
 
@@ -41,7 +45,8 @@ type RetryRule struct {
 	// Match matches an error for which it returns true; [ErrorAs] makes one for a type of error. It must be quick and is
 	// called by several goroutines at once. One that panics matches nothing.
 	Match func(err error) bool
-	// Action is what to do with the event. Defaults to ActionRetry.
+	// Action is what to do with the event.
+	// Defaults to ActionRetry.
 	Action RetryAction
 	// Wait is the time until the next attempt, for ActionWait.
 	Wait time.Duration

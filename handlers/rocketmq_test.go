@@ -6,8 +6,6 @@ package handlers
 import (
 	"context"
 	"errors"
-	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -60,20 +59,7 @@ func setupRocketMQ(t *testing.T) *rocketmqBundle {
 // open returns a client, which is closed when the test ends.
 func (b *rocketmqBundle) open() *rocketmq.Client {
 	b.t.Helper()
-	servers := os.Getenv("ROCKETMQ_NAMESRV")
-	if servers == "" {
-		b.t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-	}
-	client, err := rocketmq.Open(b.ctx, rocketmq.Config{NameServers: strings.Split(servers, ";"), Service: "handlers-test"})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() {
-		if err := client.Close(context.Background()); err != nil {
-			b.t.Error(err)
-		}
-	})
-	return client
+	return testbroker.Open(b.t, rocketmq.Config{NameServers: testbroker.NameServers(b.t), Service: "handlers-test"})
 }
 
 // publishTo publishes a number of events to each of some streams, concurrently.

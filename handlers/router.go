@@ -285,6 +285,7 @@ func (r *Router) prepare(ctx context.Context) ([]*consumer, error) {
 // were received and not begun go back to the broker. When ctx ends before that, the handlers' contexts are cancelled, and
 // their events are delivered again. Stopping a stopped router does nothing. It may be started again.
 func (r *Router) Stop(ctx context.Context) error {
+	defer r.cfg.repeated.Flush()
 	return r.background.StopAfter(ctx, func(ctx context.Context) error { return drain(ctx, *r.running.Swap(nil)) })
 }
 

@@ -72,7 +72,7 @@ func TestStopWhileBusy(t *testing.T) {
 	}
 }
 
-func TestStopCutsOff(t *testing.T) {
+func TestStopCancelsHandlersAfterItsContext(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.router(b.config())
@@ -114,10 +114,7 @@ func TestStopCutsOff(t *testing.T) {
 
 func TestPostgresGoneForAWhile(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b, p, r := setupProbed(t)
 	r.Handle("billing", topic, "order.changed", func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_sleep(0.002)"); err != nil {
 			return err
@@ -246,10 +243,7 @@ func TestMiddlewareAndSeveralConsumers(t *testing.T) {
 
 func TestTimeoutEventsLeaveNoInbox(t *testing.T) {
 	t.Parallel()
-	b, p := setup(t), newProbe()
-	cfg := b.config()
-	cfg.Listener = p.listener()
-	r := b.router(cfg)
+	b, p, r := setupProbed(t)
 	var fired sync.Map
 	r.Use(func(next rocketflow.HandlerFunc) rocketflow.HandlerFunc { // a fence
 		return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {

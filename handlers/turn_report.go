@@ -63,18 +63,24 @@ func (c *consumer) reportParked(e rocketflow.Event, p inbox.Parking) {
 		c.cfg.Listener.Dead(FailureInfo{c.info(e), p.Attempts, p.Err})
 		return
 	case p.Reason == inbox.Unhandled:
-		c.logger(e).Warn("an event waits for a process that has its handler; if the handler was removed for good, retire it with `rocketflow redrive retire`")
+		c.repeated(e).Warn("an event waits for a process that has its handler; if the handler was removed for good, retire it with `rocketflow redrive retire`")
 	case p.Err != nil:
-		c.logger(e).Warn("an event is parked and tried again later", keyAttempt, p.Attempts, keyAfter, p.After, keyError, logText(p.Err))
+		c.repeated(e).Warn("an event is parked and tried again later", keyAttempt, p.Attempts, keyRetryAfter, p.After, keyError, printable.Error(p.Err, inbox.MaxError))
 	}
 	c.cfg.Listener.Parked(ParkedInfo{c.info(e), Reason(p.Reason), p.Attempts, p.After, p.Err})
 	c.signal()
 }
 
-// logger returns a logger that adds an event's attributes to each line. The event may come from any producer, so long texts
-// are cut.
-func (c *consumer) logger(e rocketflow.Event) *slog.Logger {
-	return c.cfg.Logger.With(keyConsumer, c.name, keyEvent, e.ID, keyTopic, printable.Text(e.Topic, maxLogged),
+// logger returns a logger that adds an event's attributes to each line.
+func (c *consumer) logger(e rocketflow.Event) *slog.Logger { return c.withEvent(c.cfg.Logger, e) }
+
+// repeated returns a logger as logger does, for what may happen to many events at once: lines about events of one type with one cause
+// are counted instead.
+func (c *consumer) repeated(e rocketflow.Event) *slog.Logger { return c.withEvent(c.cfg.repeated.Logger, e) }
+
+// withEvent adds an event's attributes to each line of a logger. The event may come from any producer, so long texts are cut.
+func (c *consumer) withEvent(log *slog.Logger, e rocketflow.Event) *slog.Logger {
+	return log.With(keyConsumer, c.name, keyEvent, e.ID, keyTopic, printable.Text(e.Topic, maxLogged),
 		keyType, printable.Text(e.Type, maxLogged), keySubject, printable.Text(e.Subject, maxLogged))
 }
 

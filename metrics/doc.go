@@ -85,7 +85,8 @@
 //	rocketflow_broker_up{broker}                                      gauge: 1 while the driver's own connection is open
 //	rocketflow_broker_consumer_restarts_total                         consumers restarted, such as after a broker came back
 //	rocketflow_broker_deliveries_held_total{group}                    messages held for another attempt
-//	rocketflow_broker_stored_less_safely_total{broker,reason}         messages that a broker has stored, but not flushed or replicated as it is set to
+//	rocketflow_broker_stored_less_safely_total{broker,reason}         messages that a broker has stored, but not flushed or
+//	                                                                  replicated as it is set to
 //
 // # Metrics of the doctor
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
@@ -20,11 +21,7 @@ import (
 // openBroker returns a client of an embedded broker that has the topic orders.
 func openBroker(t *testing.T) *rocketmq.Client {
 	t.Helper()
-	client, err := rocketmq.Open(t.Context(), rocketmq.Config{NameServers: []string{rocketmqtest.RunT(t).Addr()}, Service: "test", Transport: rocketmq.Own})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close(context.Background()) })
+	client := testbroker.Open(t, rocketmq.Config{NameServers: []string{rocketmqtest.RunT(t).Addr()}, Service: "test", Transport: rocketmq.Own})
 	if err := client.CreateTopics(t.Context(), broker.Topic{Name: "orders", Queues: 2}); err != nil {
 		t.Fatal(err)
 	}

@@ -33,13 +33,15 @@ type SagaEvent struct {
 	Type        string            `json:"type"`                   // required
 	Subject     string            `json:"subject,omitempty"`      // Defaults to Key.
 	ContentType string            `json:"content_type,omitempty"` // Defaults to application/json.
-	Headers     map[string]string `json:"-"`
-	Body        []byte            `json:"-"`
-	// EventID is the id of the event, so that a request that is repeated applies it once. Defaults to a new one.
+	Headers     map[string]string `json:"-"`                      // as in rocketflow.Event
+	Body        []byte            `json:"-"`                      // the encoded payload
+	// EventID is the id of the event, so that a request that is repeated applies it once.
+	// Defaults to a new one.
 	EventID uuid.UUID `json:"event_id,omitzero"`
 	// Revision is the Saga.Revision that was read: the event isn't applied to a saga that has changed since. 0: to any.
 	Revision int64 `json:"revision,omitempty"`
-	// Wait is how long the event waits for a state that accepts it. Defaults to 1 h.
+	// Wait is how long the event waits for a state that accepts it.
+	// Defaults to 1 h.
 	Wait time.Duration `json:"wait,omitempty"`
 }
 

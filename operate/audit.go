@@ -84,14 +84,14 @@ const (
 
 // AuditEntry is one change: what a transaction of a method of Operator has changed, who made it, and why. It has no bodies of events.
 type AuditEntry struct {
-	ID        int64     `json:"id"`        // a later entry has a higher one
-	Operation uuid.UUID `json:"operation"` // of all entries of one call
-	At        time.Time `json:"at"`        // by Postgres' clock
-	Actor     string    `json:"actor"`
-	Role      string    `json:"role"` // the role of Postgres, by which the change was made
-	Action    Action    `json:"action"`
+	ID        int64     `json:"id"`               // a later entry has a higher one
+	Operation uuid.UUID `json:"operation"`        // of all entries of one call
+	At        time.Time `json:"at"`               // by Postgres' clock
+	Actor     string    `json:"actor"`            // who made the change: Actor.Name or Config.Actor
+	Role      string    `json:"role"`             // the role of Postgres, by which the change was made
+	Action    Action    `json:"action"`           // what was done
 	Denied    bool      `json:"denied,omitempty"` // an attempt that was refused, and changed nothing
-	Reason    string    `json:"reason,omitempty"`
+	Reason    string    `json:"reason,omitempty"` // why: Actor.Reason
 	// Filter is what was selected: the filter or the arguments of the method.
 	Filter  json.RawMessage `json:"filter"`
 	Changed int64           `json:"changed"` // how many things were changed
@@ -113,7 +113,8 @@ type AuditFilter struct {
 	Until     time.Time // made before Until
 	Denied    bool      // only attempts that were refused
 	Before    int64     // those with a lower ID: the next page of a list
-	// Limit is the maximum number of entries. Defaults to DefaultLimit.
+	// Limit is the maximum number of entries.
+	// Defaults to DefaultLimit.
 	Limit int
 }
 

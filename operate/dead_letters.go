@@ -30,9 +30,9 @@ type ParkedEvent struct {
 	Reason    HandlingState // StateRetry, StateGap, StateBusy, StateUnhandled or StateDead
 	Attempts  int           // failed so far
 	NextAt    time.Time     // when it is due; zero: when another event or an operator makes it due
-	LastError string
-	ParkedAt  time.Time
-	Edited    bool // an operator has changed its content: see EditDeadLetter and Originals
+	LastError string        // why its handler failed, or why it is parked; empty: none
+	ParkedAt  time.Time     // when it was parked
+	Edited    bool          // an operator has changed its content: see EditDeadLetter and Originals
 }
 
 // ParkedFilter selects parked events or dead letters. An event is selected if it matches all fields that are set.
@@ -46,8 +46,8 @@ type ParkedFilter struct {
 	Error    string    `json:"error,omitempty"` // a kind of errors: DeadLetterGroup.Error
 	// All selects the events of all consumers. A change requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
-	// Limit is the maximum number of events; those that were parked first are selected first. Defaults to DefaultLimit for
-	// a list and to no limit for a change.
+	// Limit is the maximum number of events; those that were parked first are selected first.
+	// Defaults to DefaultLimit for a list and to no limit for a change.
 	Limit int `json:"limit,omitempty"`
 }
 

@@ -84,7 +84,7 @@ func TestRetryDeadLettersMakesThemDue(t *testing.T) {
 }
 
 // What can't be repaired because it isn't there is an error that can be matched, and changes nothing.
-func TestRepairsOfWhatIsNotThere(t *testing.T) {
+func TestRepairsOfUnknownThingsAreErrors(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool, schema := testdb.Migrated(t)

@@ -11,8 +11,8 @@
 //	n, err := operator.RetryDeadLetters(ctx, operate.ParkedFilter{Consumer: "billing", Type: "order.closed"})
 //
 // An Operator works on the tables of one schema, which belongs to one service; a System reads the schemas of several services
-// together. An Operator needs no running service and none of the
-// packages outbox, handlers, saga and timeout: the processes of the service notice its changes within seconds.
+// together. An Operator needs no running service and none of the packages outbox, handlers, saga and timeout: the processes of
+// the service notice its changes within seconds.
 //
 // # Methods
 //

@@ -48,8 +48,8 @@ func (r DeadLetterRef) check() error {
 
 // Edit is a change of an event's content. What is nil or empty stays as it is; at least one field is required.
 type Edit struct {
-	Body        []byte
-	ContentType string
+	Body        []byte            // the new encoded payload
+	ContentType string            // the media type of the body
 	Headers     map[string]string // all of them; empty and not nil: none
 	// Version is the ParkedEvent.Version of the dead letter that was edited: another version is left as it is. Empty: any.
 	Version string

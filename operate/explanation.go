@@ -14,10 +14,10 @@ import (
 
 // Explanation says what happened to an event or to everything with a key, what it waits for, and what to do. Times are Postgres'.
 type Explanation struct {
-	ID    string          `json:"id"`
-	Kind  ExplanationKind `json:"kind"`
-	Title string          `json:"title"`
-	Now   time.Time       `json:"now"`
+	ID    string          `json:"id"`    // what was asked for
+	Kind  ExplanationKind `json:"kind"`  // what that is
+	Title string          `json:"title"` // the same in a line for people
+	Now   time.Time       `json:"now"`   // when it was explained
 	// Timeline says what is recorded, the oldest first. What has no recorded time comes after what came before it at the latest.
 	Timeline []Entry `json:"timeline"`
 	// Omitted is how many entries are left out because there are too many: the oldest of streams and of histories.
@@ -58,7 +58,7 @@ type Place struct {
 type Entry struct {
 	At      time.Time `json:"at,omitzero"` // zero: not recorded
 	Service string    `json:"service"`     // or "broker"
-	Text    string    `json:"text"`
+	Text    string    `json:"text"`        // what happened, in a line for people
 	EventID uuid.UUID `json:"event_id,omitzero"`
 	Problem bool      `json:"problem,omitempty"` // something failed or is late
 

@@ -49,16 +49,20 @@ type Config struct {
 	// Pool connects to the database of the service. Required. Methods that only read work with a role that has USAGE on
 	// the schema and SELECT on its tables.
 	Pool *pgxpool.Pool
-	// Schema is the Postgres schema of the service's rocketflow tables. Defaults to rocketflow.DefaultSchema.
+	// Schema is the Postgres schema of the service's rocketflow tables.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
 	// Broker is where Resend sends events. Only Resend requires it.
 	Broker Sender
-	// ResendRate is the maximum number of events that Resend sends per second. Defaults to 500.
+	// ResendRate is the maximum number of events that Resend sends per second.
+	// Defaults to 500.
 	ResendRate float64
-	// Actor is the name of who makes changes, in the audit, for contexts without one of WithActor. Defaults to the role of Postgres.
+	// Actor is the name of who makes changes, in the audit, for contexts without one of WithActor.
+	// Defaults to the role of Postgres.
 	Actor string
 	// OnAudit is called for each entry of the audit, in the transaction that makes the change and has written the entry: to publish
-	// the entry as an event, for example. If it returns an error, the change is rolled back. Defaults to none.
+	// the entry as an event, for example. If it returns an error, the change is rolled back.
+	// Defaults to none.
 	OnAudit func(ctx context.Context, tx pgx.Tx, e AuditEntry) error
 }
 
@@ -174,7 +178,7 @@ func (o *Operator) read(ctx context.Context, fn func(snapshot) error) error {
 
 // inTx calls fn in a transaction that changes something.
 func (o *Operator) inTx(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, o.config.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, fn)
+	return lazytx.InTx(ctx, o.config.Pool, fn)
 }
 
 // collect runs a named query and scans each row with scan.

@@ -26,7 +26,7 @@ const (
 	maxGroups = 200
 )
 
-// ParkedPageFilter selects dead letters or waiting events. An event is selected if it matches all fields that are set.
+// ParkedPageFilter selects dead letters or other parked events. An event is selected if it matches all fields that are set.
 type ParkedPageFilter struct {
 	Dead                                   bool // dead letters; false: parked events that aren't
 	Consumer, Source, Topic, Type, Subject string

@@ -19,7 +19,8 @@ var reconcileSQL string
 
 // ReconcileConfig says which events a reconciliation compares, and what it does about those that are missing.
 type ReconcileConfig struct {
-	// Since is how far back it goes. Defaults to 1 h.
+	// Since is how far back it goes.
+	// Defaults to 1 h.
 	Since time.Duration
 	// Grace is how long after its publication an event may be unhandled without being looked for. At least 10 s.
 	// Defaults to 1 min.
@@ -28,7 +29,8 @@ type ReconcileConfig struct {
 	Expect []ExpectedConsumer
 	// Mend sends the events again that the broker has lost, by the Config.Broker of their publisher's Operator.
 	Mend bool
-	// Limit is the maximum length of Reconciliation.Missing. Defaults to 100.
+	// Limit is the maximum length of Reconciliation.Missing.
+	// Defaults to 100.
 	Limit int
 }
 

@@ -31,23 +31,30 @@ type ReconcilerConfig struct {
 	Reconcile ReconcileConfig
 	// Pool connects to the database with Schema. Required.
 	Pool *pgxpool.Pool
-	// Schema has the lease by which one process at a time reconciles. Defaults to rocketflow.DefaultSchema.
+	// Schema has the lease by which one process at a time reconciles.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
 	// Pools connect to further databases that have schemas of publishers or consumers. All schemas with rocketflow's tables that
-	// the role may read are compared, in the database of Pool as well. Defaults to none.
+	// the role may read are compared, in the database of Pool as well.
+	// Defaults to none.
 	Pools []*pgxpool.Pool
-	// Schemas restricts which schemas are compared. Defaults to all.
+	// Schemas restricts which schemas are compared.
+	// Defaults to all.
 	Schemas []string
 	// Broker is asked what is unread. nil: what nothing is recorded of is counted as unknown.
 	Broker ReconcilerBroker
-	// Every is the time between two passes. At least 1 s. Defaults to 1 min.
+	// Every is the time between two passes. At least 1 s.
+	// Defaults to 1 min.
 	Every time.Duration
 	// Report gets the result of each pass, or the error by which it failed, in the one process that reconciles; and nil and nil
-	// when that process has lost the lease. Calls don't overlap. Defaults to none; what is missing is logged in any case.
+	// when that process has lost the lease. Calls don't overlap.
+	// Defaults to none; what is missing is logged in any case.
 	Report func(*Reconciliation, error)
-	// Clock says when the next pass is due. Defaults to the machine's.
+	// Clock says when the next pass is due.
+	// Defaults to the machine's.
 	Clock rocketflow.Clock
-	// Logger gets what is missing, once, and passes that failed. Defaults to warnings and errors on stderr.
+	// Logger gets what is missing, once, and passes that failed.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 

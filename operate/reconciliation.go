@@ -97,10 +97,10 @@ type MissingEvent struct {
 	Topic      string       `json:"topic"`
 	Subject    string       `json:"subject,omitempty"`
 	RecordedAt time.Time    `json:"recorded_at"`
-	Publisher  string       `json:"publisher"`        // its schema
-	Consumer   string       `json:"consumer"`         // and its schema:
-	Schema     string       `json:"schema"`           //
-	Cause      MissingCause `json:"cause"`            //
+	Publisher  string       `json:"publisher"`        // the schema of the service that published it
+	Consumer   string       `json:"consumer"`         // the consumer that should have handled it
+	Schema     string       `json:"schema"`           // the schema of the consumer
+	Cause      MissingCause `json:"cause"`            // why it is missing
 	Mended     bool         `json:"mended,omitempty"` // it was sent again
 }
 

@@ -61,8 +61,8 @@ type RejectedFilter struct {
 	Subject string    `json:"subject,omitempty"`
 	// All selects every rejected event. A change requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
-	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
-	// limit for a change.
+	// Limit is the maximum number of events; the oldest are selected first.
+	// Defaults to DefaultLimit for a list and to no limit for a change.
 	Limit int `json:"limit,omitempty"`
 }
 
@@ -209,8 +209,10 @@ func (o *Operator) RetryRejected(ctx context.Context, f RejectedFilter) (int, er
 // outbox.Config.Retention for consumers that request missing events. The discarded events are kept unchanged in the table
 // outbox_discarded for the same time.
 //
-// reason is part of the body of the replacing event. Defaults to "discarded by an operator". An event that the sweep is
-// sending at the same moment may still be delivered unchanged.
+// An event that the sweep is sending at the same moment may still be delivered unchanged.
+//
+// reason is part of the body of the replacing event.
+// Defaults to "discarded by an operator".
 func (o *Operator) DiscardRejected(ctx context.Context, f RejectedFilter, reason string) (int, error) {
 	reason = printable.Text(cmp.Or(reason, "discarded by an operator"), maxReason)
 	return o.changeRejected(ctx, f, ActionDiscardRejected, map[string]string{"type": DiscardedType, "reason": reason}, func(ctx context.Context, tx pgx.Tx, ids []string) error {

@@ -39,7 +39,8 @@ type ResendFilter struct {
 	Until   time.Time   `json:"until,omitzero"` // recorded before Until
 	// All selects every event that the outbox keeps. Resend requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
-	// Limit is the maximum number of events; the oldest are selected first. Defaults to no limit.
+	// Limit is the maximum number of events; the oldest are selected first.
+	// Defaults to no limit.
 	Limit int `json:"limit,omitempty"`
 }
 

@@ -20,7 +20,8 @@ var streamSQL string
 type SubjectFilter struct {
 	Subject string // required
 	Topic   string // empty: streams of all topics
-	// Limit is the maximum number of events of each stream, and of parked events. Defaults to DefaultLimit.
+	// Limit is the maximum number of events of each stream, and of parked events.
+	// Defaults to DefaultLimit.
 	Limit int
 }
 

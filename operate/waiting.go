@@ -31,16 +31,16 @@ const (
 
 // WaitingEvent is an event that came before its saga could accept it.
 type WaitingEvent struct {
-	ID        int64 // identifies it in a WaitingFilter
-	Saga, Key string
-	Status    WaitingStatus
-	Begun     bool      // an engine has seen that its saga has begun
-	State     string    // of the saga when the event came; empty: the saga had not begun
-	Attempts  int       // failed so far
-	NextAt    time.Time // when it is due; zero: when its saga changes
-	ExpiresAt time.Time // when a waiting event expires
-	LastError string
-	ArrivedAt time.Time
+	ID        int64         // identifies it in a WaitingFilter
+	Saga, Key string        // the saga that it waits for
+	Status    WaitingStatus // what it waits for
+	Begun     bool          // an engine has seen that its saga has begun
+	State     string        // of the saga when the event came; empty: the saga had not begun
+	Attempts  int           // failed so far
+	NextAt    time.Time     // when it is due; zero: when its saga changes
+	ExpiresAt time.Time     // when a waiting event expires
+	LastError string        // of its function; empty: none
+	ArrivedAt time.Time     // when it began to wait
 	Event     rocketflow.Event
 }
 
@@ -54,8 +54,8 @@ type WaitingFilter struct {
 	After    int64           `json:"after,omitempty"` // those with a higher ID: the next page of a list
 	// All selects every waiting event. A change requires either All or one of the fields above.
 	All bool `json:"all,omitempty"`
-	// Limit is the maximum number of events; the oldest are selected first. Defaults to DefaultLimit for a list and to no
-	// limit for a change.
+	// Limit is the maximum number of events; the oldest are selected first.
+	// Defaults to DefaultLimit for a list and to no limit for a change.
 	Limit int `json:"limit,omitempty"`
 }
 

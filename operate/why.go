@@ -31,10 +31,10 @@ const (
 // the id of a message, as RocketMQ's tools show it; or a subject, the key of a saga or the key of a timeout. The explanation of an id
 // that is unknown has the kind ExplainsNothing and says where Why looked.
 //
-// It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set,
-// by its index of keys. What operators did is read from the audit. Nothing records that a timeout fired, but a saga that it moved, and nothing
-// what the application did to it: its row says when it was armed or moved last, until it fires or is disarmed. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is returned only if
-// none can be read.
+// It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set, by its
+// index of keys. What operators did is read from the audit. Nothing records that a timeout fired, but a saga that it moved, and nothing
+// what the application did to it: its row says when it was armed or moved last, until it fires or is disarmed. A schema that can't be read
+// within 5 s is among Explanation.Unread; the error of the last is returned only if none can be read.
 func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if id == "" {
 		return nil, valid.Field("operate.System.Why.id", "missing")

@@ -20,8 +20,8 @@ type auditedChange struct {
 	named []string // which of the ids that were asked for it names
 }
 
-// audited reads the changes by operators that name any of the ids, the oldest first. What the audit has no record of is in no time line: what the
-// application itself did to a timeout, and the firing of a timeout.
+// audited reads the changes by operators that name any of the ids, the oldest first. What the audit has no record of is in no time line:
+// what the application itself did to a timeout, and the firing of a timeout.
 func (s snapshot) audited(ctx context.Context, ids []string) ([]auditedChange, error) {
 	slices.Sort(ids)
 	list, err := collect(ctx, s, "AuditOfAny", func(row pgx.CollectableRow, a *auditedChange) error {

@@ -34,7 +34,7 @@ func (o *Outbox) startAcks() *acker {
 		err := o.ack(ctx, events)
 		if err != nil && failures.begins(err) {
 			o.log.Warn("acknowledgements can't be written and are retried; if this process ends before, their events are sent twice",
-				"events", len(events), "error", err)
+				keyEvents, len(events), keyError, err)
 		} else if err == nil {
 			failures.end(o.log, "acknowledgements are written again")
 		}

@@ -53,7 +53,7 @@ func (o *Outbox) readBacklog(ctx context.Context) error {
 func (o *Outbox) updateBacklog(state sweepState) {
 	rejected := o.backlog.update(o.config.Clock.Now(), state)
 	for _, topic := range o.loggedReasons.forget(rejected) {
-		o.log.Info("the broker rejects no event of the topic any more", "topic", topic)
+		o.log.Info("the broker rejects no event of the topic any more", keyTopic, topic)
 	}
 }
 
@@ -189,8 +189,8 @@ func (o *Outbox) admitTopic(topic string) error {
 
 // RejectedTopic counts the owed events of a topic that the broker rejects.
 type RejectedTopic struct {
-	Topic  string
-	Events int64
+	Topic  string    // the topic's name
+	Events int64     // the number of rejected events
 	Since  time.Time // when the broker first rejected the first of them
 	Reason string    // the broker's error for one of them
 }

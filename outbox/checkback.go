@@ -108,7 +108,7 @@ func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decisi
 		return d, func(err error) {
 			defer r.checking.end(event.ID)
 			if err != nil {
-				o.log.Warn("the commit of a half message after its check-back failed; the broker checks back again, or the sweep sends the event", "event_id", event.ID, "error", err)
+				o.log.Warn("the commit of a half message after its check-back failed; the broker checks back again, or the sweep sends the event", keyEvent, event.ID, keyError, err)
 				return
 			}
 			// Acknowledged before another check-back of this event can look it up.
@@ -126,7 +126,7 @@ func (o *Outbox) check(ctx context.Context, r *services, c broker.Check) (decisi
 		return decide(broker.Rollback, CheckAcknowledged, nil), nil
 	case found.recorded && !ours:
 		o.log.Warn("a half message differs from the event that is recorded under its id and is rolled back: another program made it, or an operator redirected or discarded the event",
-			"event_id", event.ID, "topic", event.Topic, "type", event.Type, "recorded_topic", found.topic, "recorded_type", found.kind)
+			keyEvent, event.ID, keyTopic, event.Topic, keyType, event.Type, keyRecordedTopic, found.topic, keyRecordedType, found.kind)
 		return decide(broker.Rollback, CheckNotRecorded, nil), nil
 	case found.now.Sub(clock.TimeOf(event.ID)) < o.config.MaxTransaction:
 		return decide(broker.Unknown, CheckMaybeOpen, nil), nil
@@ -191,7 +191,7 @@ func (l *checkLog) log(log *slog.Logger, i CheckedInfo, database string) {
 	case i.Err != nil:
 		if l.failures.begins(i.Err) {
 			log.Warn("a check-back can't be decided; the broker repeats it, and the sweep sends the event if its transaction committed",
-				"event_id", i.EventID, "reason", i.Reason, "times", i.Times, "error", i.Err)
+				keyEvent, i.EventID, keyReason, i.Reason, keyTimes, i.Times, keyError, i.Err)
 		}
 	case i.Reason == CheckOtherDatabase:
 		if database = printable.Text(database, 100); !l.foreign[database] && len(l.foreign) < maxForeign {
@@ -200,7 +200,7 @@ func (l *checkLog) log(log *slog.Logger, i CheckedInfo, database string) {
 			}
 			l.foreign[database] = true
 			log.Warn("a check-back is for an event of another database, so this process can't decide it: give services of different databases different outbox.Config.Group",
-				"event_id", i.EventID, "database", database)
+				keyEvent, i.EventID, keyDatabase, database)
 		}
 	default:
 		l.failures.end(log, "check-backs are decided again")

@@ -41,81 +41,98 @@ type Config struct {
 	// streams' names. All processes of a service use the same source and the same database. Required.
 	Source string
 
-	// Schema is the schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	// Schema is the schema of rocketflow's tables.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
 
 	// Group is the producer group. The broker checks back with any of its members, so all of them must use the same database.
 	// Defaults to Source, with a hyphen for each character that a group's name can't have.
 	Group string
 
-	// Topics are the topics that may be published to: Start verifies that they exist, and Publish refuses others. Defaults to
-	// any topic; then an event of a topic that doesn't exist is owed until it does.
+	// Topics are the topics that may be published to: Start verifies that they exist, and Publish refuses others.
+	// Defaults to any topic; then an event of a topic that doesn't exist is owed until it does.
 	Topics []string
 
-	// HalfTimeout is how long Commit waits for half messages, with the rows of its streams locked. Defaults to 500 ms.
+	// HalfTimeout is how long Commit waits for half messages, with the rows of its streams locked.
+	// Defaults to 500 ms.
 	HalfTimeout time.Duration
 
 	// EndTimeout is how long Commit waits for the broker to confirm the commits of half messages, after Postgres has
-	// committed. Defaults to 500 ms.
+	// committed.
+	// Defaults to 500 ms.
 	EndTimeout time.Duration
 
 	// MaxTransaction is how long a transaction may be open before check-backs of its half messages are decided with rollback.
-	// Events of transactions that commit later are sent by the sweep. Defaults to 5 min.
+	// Events of transactions that commit later are sent by the sweep.
+	// Defaults to 5 min.
 	MaxTransaction time.Duration
 
 	// MaxBody is the size limit of an encoded body, in bytes; Publish refuses larger ones. It must be below the broker's
-	// maxMessageSize (4 MiB unless it is configured otherwise). Defaults to 1 MiB.
+	// maxMessageSize (4 MiB unless it is configured otherwise).
+	// Defaults to 1 MiB.
 	MaxBody int
 
 	// Path says how events reach the broker: by half messages or by the relay. With a broker without half messages Auto is Relay, and
-	// Start refuses HalfMessages. Defaults to Auto.
+	// Start refuses HalfMessages.
+	// Defaults to Auto.
 	Path Path
 
 	// MaxHalfMessages is the maximum number of events in flight with which Auto chooses the half-message path for a
 	// transaction. In flight are the transaction's own events, those of other commits, those whose half messages are not
-	// ended, and those in requests of the relay. Defaults to 4.
+	// ended, and those in requests of the relay.
+	// Defaults to 4.
 	MaxHalfMessages int
 
 	// RelayBuffer is the maximum number of events that the relay holds in memory. Further events are read back from Postgres
-	// when there is room. Defaults to 4096.
+	// when there is room.
+	// Defaults to 4096.
 	RelayBuffer int
 
-	// RelayBytes is the maximum size of the bodies that the relay holds in memory, in bytes. Defaults to 64 MiB.
+	// RelayBytes is the maximum size of the bodies that the relay holds in memory, in bytes.
+	// Defaults to 64 MiB.
 	RelayBytes int
 
-	// RelayGroup is the maximum number of events that the relay sends in one request. Defaults to 64.
+	// RelayGroup is the maximum number of events that the relay sends in one request.
+	// Defaults to 64.
 	RelayGroup int
 
-	// RelayWorkers is the maximum number of concurrent requests of the relay, each to another queue. Defaults to 4.
+	// RelayWorkers is the maximum number of concurrent requests of the relay, each to another queue.
+	// Defaults to 4.
 	RelayWorkers int
 
 	// RelayPace is the minimum time between two requests of the relay to the same queue, unless RelayGroup events wait for
 	// it. Under load it makes events gather, so that the broker and the consumers get fewer requests. A negative pace doesn't
-	// wait. Defaults to 5 ms.
+	// wait.
+	// Defaults to 5 ms.
 	RelayPace time.Duration
 
-	// SweepInterval is the time between two passes of the sweep. Defaults to 1 s.
+	// SweepInterval is the time between two passes of the sweep.
+	// Defaults to 1 s.
 	SweepInterval time.Duration
 
 	// SweepGrace is the minimum age of an owed event that the sweep sends: until then its half message, or the relay, usually
-	// sends it. It must be longer than HalfTimeout. Defaults to 5 s.
+	// sends it. It must be longer than HalfTimeout.
+	// Defaults to 5 s.
 	SweepGrace time.Duration
 
-	// SweepPage is how many rows the sweep reads at a time. Defaults to 1000.
+	// SweepPage is how many rows the sweep reads at a time.
+	// Defaults to 1000.
 	SweepPage int
 
 	// DrainRate is how many events the sweep sends in a second, so that a broker that was away is not overloaded; new events
-	// don't wait for it. A negative rate is unlimited. Defaults to 2000.
+	// don't wait for it. A negative rate is unlimited.
+	// Defaults to 2000.
 	DrainRate int
 
 	// MaxBacklog is how many events may be owed. Beyond it Publish returns a *rocketflow.BackpressureError, in all processes
-	// within a second or two, until a fifth is drained. A negative number is unlimited. Defaults to 100,000.
+	// within a second or two, until a fifth is drained. A negative number is unlimited.
+	// Defaults to 100,000.
 	MaxBacklog int
 
 	// MaxRejected is how many events of one topic may be owed that the broker rejects, because a topic or a right is missing
 	// or an event is too large. Beyond it Publish returns a *rocketflow.BackpressureError that names the topic, for events of
-	// that topic only. Rejected events don't count against MaxBacklog. A negative number is unlimited. Defaults to 10,000, or
-	// to MaxBacklog if that is less.
+	// that topic only. Rejected events don't count against MaxBacklog. A negative number is unlimited.
+	// Defaults to 10,000, or to MaxBacklog if that is less.
 	MaxRejected int
 
 	// IgnoreDiscarded turns off the consumer that reports half messages which the broker gave up (Listener.Discarded). That
@@ -123,43 +140,51 @@ type Config struct {
 	// half message.
 	IgnoreDiscarded bool
 
-	// Retention is how long acknowledged events are kept, in whole days; at least one day. Defaults to 7 days.
+	// Retention is how long acknowledged events are kept, in whole days; at least one day.
+	// Defaults to 7 days.
 	Retention time.Duration
 
 	// StreamRetention is how long the last sequence of an idle stream is kept. It must be at least a day longer than
 	// Retention. The next event of a stream begins a new chain then, and consumers that miss the end of the old chain don't
-	// notice. Defaults to twice Retention.
+	// notice.
+	// Defaults to twice Retention.
 	StreamRetention time.Duration
 
 	// AuditRetention is how long the entries of the schema's audit, of what operators have changed, are kept; at least one day.
-	// Negative: until they are deleted by hand, as for a role without the right to delete them. Defaults to 365 days.
+	// Negative: until they are deleted by hand, as for a role without the right to delete them.
+	// Defaults to 365 days.
 	AuditRetention time.Duration
 
-	// ResendLimit is how many events are sent again for one missing-events request of a consumer. Defaults to 1000.
+	// ResendLimit is how many events are sent again for one missing-events request of a consumer.
+	// Defaults to 1000.
 	ResendLimit int
 
-	// ResendRate is how many events are sent again in a second for such requests. A negative rate turns resends off. Defaults
-	// to 1000.
+	// ResendRate is how many events are sent again in a second for such requests. A negative rate turns resends off.
+	// Defaults to 1000.
 	ResendRate float64
 
 	// ResendBytes is how many bytes of events are sent again for one request (but at least one event), and in a second for
 	// one requester. It bounds what a user with the right to publish to rocketflow.MissingEventsTopic can make the publisher
-	// send. Defaults to 1 MiB.
+	// send.
+	// Defaults to 1 MiB.
 	ResendBytes int
 
 	// OnPublish is called by Publish with each event that it accepts, and the context of the call, before the event is recorded.
 	// It may set Extensions and Headers, as package tracing does; it must replace the maps instead of changing them. It must be
-	// quick. A result that can't be published is an error of Publish. Defaults to none.
+	// quick. A result that can't be published is an error of Publish.
+	// Defaults to none.
 	OnPublish func(ctx context.Context, e *rocketflow.Event)
 
 	// Clock gives the ids of events their time, and times the pauses of background work; Postgres' clock decides what is due.
 	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
 
-	// Listener is called when something happens to events, for metrics and tests. Defaults to none.
+	// Listener is called when something happens to events, for metrics and tests.
+	// Defaults to none.
 	Listener *Listener
 
-	// Logger gets warnings and errors that operators should see. Defaults to warnings and errors on stderr.
+	// Logger gets warnings and errors that operators should see.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 

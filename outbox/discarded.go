@@ -21,9 +21,9 @@ type DiscardReader interface {
 
 // DiscardedInfo is the argument of Listener.Discarded.
 type DiscardedInfo struct {
-	EventID uuid.UUID
-	Topic   string
-	Type    string
+	EventID uuid.UUID     // the id of the event that the half message carries
+	Topic   string        // the topic of the event
+	Type    string        // the type of the event
 	Age     time.Duration // since the half message was sent
 }
 
@@ -57,7 +57,7 @@ func (o *Outbox) startDiscardReporter(database string) *discardReporter {
 				return
 			}
 			logged = true
-			o.log.Warn("discarded half messages can't be received, so none will be reported; it is retried", "error", err, "after", discardRetry)
+			o.log.Warn("discarded half messages can't be received, so none will be reported; it is retried", keyError, err, keyRetryAfter, discardRetry)
 		},
 	}
 	d.start()
@@ -79,7 +79,7 @@ func (d *discardReporter) receive(_ context.Context, m broker.Delivery) error {
 	}
 	info := DiscardedInfo{EventID: e.ID, Topic: e.Topic, Type: e.Type, Age: o.config.Clock.Now().Sub(m.Born)}
 	o.log.Error("the broker gave up a half message because no process responded to its check-backs: if the transaction committed, the sweep sends the event; find out why no process of the producer group responded",
-		"event_id", info.EventID, "topic", info.Topic, "type", info.Type, "age", info.Age)
+		keyEvent, info.EventID, keyTopic, info.Topic, keyType, info.Type, keyAge, info.Age)
 	o.listener.Discarded(info)
 	return nil
 }

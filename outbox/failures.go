@@ -35,7 +35,7 @@ func (f *failureStreak) begins(err error) bool {
 // end ends the streak; if there was one, it logs message with the number of failures and their duration.
 func (f *failureStreak) end(log *slog.Logger, message string) {
 	if f.cause != "" {
-		log.Info(message, "failures", f.times, "for", time.Since(f.since).Round(time.Millisecond))
+		log.Info(message, keyFailures, f.times, keyFor, time.Since(f.since).Round(time.Millisecond))
 	}
 	*f = failureStreak{}
 }

@@ -91,7 +91,7 @@ func (s *transaction) commitUnproven(ctx context.Context) error {
 				return s.rollback(ctx, s.withCause(err))
 			}
 			s.callbacks, s.logged = nil, cmp.Or(s.logged, err)
-			s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up which parts of a joined transaction were rolled back", "error", err)
+			s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up which parts of a joined transaction were rolled back", keyError, err)
 		}
 	}
 	if err := s.base.Commit(ctx); err != nil {
@@ -107,7 +107,7 @@ func (s *transaction) commitUnproven(ctx context.Context) error {
 	if s.stillOpen() {
 		p.unknown()
 		if len(callbacks) > 0 {
-			s.outbox.log.Debug("functions of AfterCommit are not called: Commit released a savepoint", "functions", len(callbacks))
+			s.outbox.log.Debug("functions of AfterCommit are not called: Commit released a savepoint", keyFunctions, len(callbacks))
 		}
 		return nil
 	}
@@ -151,7 +151,7 @@ func (p *publication) finishVisible(ctx context.Context) {
 	}
 	committed, err := o.committed(ctx, p.events)
 	if err != nil {
-		o.log.Warn("it can't be looked up which events of a joined transaction are committed; the sweep sends those that are", "events", len(p.events), "error", err)
+		o.log.Warn("it can't be looked up which events of a joined transaction are committed; the sweep sends those that are", keyEvents, len(p.events), keyError, err)
 	}
 	those, others := split(p.events, func(e rocketflow.Event) bool { return committed[e.ID] })
 	o.leaveToSweep(others)
@@ -168,7 +168,7 @@ func (s *transaction) wasCommitted(ctx context.Context) (committed bool) {
 		return s.lazy != nil || isPgx(s.base)
 	}
 	if err := s.outbox.db().QueryRow(ctx, s.outbox.queries.Get("WasCommitted"), s.xid).Scan(&committed); err != nil {
-		s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up whether a joined transaction is committed", "error", err)
+		s.outbox.log.Warn("functions of AfterCommit are not called: it can't be looked up whether a joined transaction is committed", keyError, err)
 		return false
 	}
 	return committed

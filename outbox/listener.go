@@ -61,39 +61,39 @@ type Listener struct {
 
 // PathInfo is the argument of Listener.PathChanged.
 type PathInfo struct {
-	From, To Path
-	Reason   PathReason
+	From, To Path       // HalfMessages or Relay
+	Reason   PathReason // why it has changed
 }
 
 // PreparedInfo is the argument of Listener.Prepared.
 type PreparedInfo struct {
-	Event rocketflow.Event
-	Took  time.Duration
-	Err   error
+	Event rocketflow.Event // the event that the half message carries
+	Took  time.Duration    // the duration of the request
+	Err   error            // why the half message could not be stored; nil: it is stored
 }
 
 // EndedInfo is the argument of Listener.Ended.
 type EndedInfo struct {
-	Event rocketflow.Event
-	Took  time.Duration
-	Err   error
+	Event rocketflow.Event // the event that the half message carries
+	Took  time.Duration    // the duration of the request
+	Err   error            // why the broker has not confirmed the commit; nil: it has
 }
 
 // RelayedInfo is the argument of Listener.Relayed.
 type RelayedInfo struct {
-	Event rocketflow.Event
-	Swept bool // the event was found by the sweep
-	Group int  // how many events shared the request
-	Took  time.Duration
-	Err   error
+	Event rocketflow.Event // the event that was sent, or could not be
+	Swept bool             // the event was found by the sweep
+	Group int              // how many events shared the request
+	Took  time.Duration    // the duration of the request
+	Err   error            // why the event could not be sent; nil: it was sent
 }
 
 // SentInfo is the argument of Listener.Sent.
 type SentInfo struct {
-	Events []rocketflow.Event
-	Errs   []error // of each event, in the same order; nil: all were sent
-	Path   Path    // HalfMessages or Relay
-	Swept  bool    // the sweep found the first of the events
+	Events []rocketflow.Event // the events of the request
+	Errs   []error            // of each event, in the same order; nil: all were sent
+	Path   Path               // HalfMessages or Relay
+	Swept  bool               // the sweep found the first of the events
 
 	// When the request, or that of the half message, began; when the half message was stored, and when Postgres had committed,
 	// on the half-message path; and when the broker's last response came. By the machine's clock.
@@ -102,51 +102,51 @@ type SentInfo struct {
 
 // RejectedInfo is the argument of Listener.Rejected.
 type RejectedInfo struct {
-	Topic  string
+	Topic  string // the topic of the events
 	Reason string // the broker's error for the last of the events
-	Events int
+	Events int    // the number of events
 }
 
 // AckedInfo is the argument of Listener.Acked.
 type AckedInfo struct {
-	IDs  []uuid.UUID
-	Took time.Duration
-	Err  error
+	IDs  []uuid.UUID   // of the events
+	Took time.Duration // the duration of the statement
+	Err  error         // why the acknowledgements could not be written; nil: they are written
 }
 
 // CheckedInfo is the argument of Listener.Checked.
 type CheckedInfo struct {
-	EventID  uuid.UUID
+	EventID  uuid.UUID        // the id of the event that the half message carries
 	Event    rocketflow.Event // as the half message has it, without Body; zero if it is unreadable
-	Decision broker.Decision
-	Reason   CheckReason
-	Times    int // how often the broker says that it has checked back for this half message
-	Err      error
+	Decision broker.Decision  // what the broker is told
+	Reason   CheckReason      // why
+	Times    int              // how often the broker says that it has checked back for this half message
+	Err      error            // what prevented a decision, for CheckDatabaseError and CheckUnreadable
 }
 
 // SweptInfo is the argument of Listener.Swept.
 type SweptInfo struct {
-	Sent int // owed events that were sent
-	Left int // owed events that were not sent, because they are too young or the broker is away; at most a page of them
-	Took time.Duration
-	Err  error
+	Sent int           // owed events that were sent
+	Left int           // owed events that were not sent, because they are too young or the broker is away; at most a page of them
+	Took time.Duration // the duration of the pass
+	Err  error         // why the pass ended early; nil: it is complete
 }
 
 // ResentInfo is the argument of Listener.Resent.
 type ResentInfo struct {
-	Requester string // the source that the request names
-	Missing   rocketflow.MissingEvents
-	Sent      int   // events sent again
-	Gone      bool  // the first of the missing events are no longer kept
-	Refused   bool  // a limit was reached, which Err names; nothing was looked up
-	Err       error // why not all events were sent
+	Requester string                   // the source that the request names
+	Missing   rocketflow.MissingEvents // the request
+	Sent      int                      // events sent again
+	Gone      bool                     // the first of the missing events are no longer kept
+	Refused   bool                     // a limit was reached, which Err names; nothing was looked up
+	Err       error                    // why not all events were sent
 }
 
 // RetainedInfo is the argument of Listener.Retained.
 type RetainedInfo struct {
 	Made, Dropped []string // names of partitions
 	Expired       int64    // deleted rows
-	Err           error
+	Err           error    // why the pass is not complete; nil: it is
 }
 
 // withDefaults returns a listener whose functions are not nil.

@@ -60,7 +60,7 @@ func (o *Outbox) RequestMissing(ctx context.Context, missing rocketflow.MissingE
 // logRequestsAreOff logs, once in a process, that the topic of missing-events requests doesn't exist.
 func (o *Outbox) logRequestsAreOff() {
 	o.requestsAreOff.Do(func() {
-		o.log.Warn("the topic of missing-events requests doesn't exist: consumers can't request events that the broker lost; create it", "topic", rocketflow.MissingEventsTopic)
+		o.log.Warn("the topic of missing-events requests doesn't exist: consumers can't request events that the broker lost; create it", keyTopic, rocketflow.MissingEventsTopic)
 	})
 }
 
@@ -110,7 +110,7 @@ func (o *Outbox) startResender(database string) *resender {
 				o.logRequestsAreOff()
 				return
 			}
-			o.log.Warn("missing-events requests can't be received, so consumers that miss events wait; it is retried", "error", err, "after", requestRetry)
+			o.log.Warn("missing-events requests can't be received, so consumers that miss events wait; it is retried", keyError, err, keyRetryAfter, requestRetry)
 		},
 	}
 	if o.config.ResendRate >= 0 {
@@ -151,11 +151,11 @@ func (r *resender) report(i ResentInfo) {
 	switch {
 	case i.Refused:
 		r.log.Warn("a missing-events request was refused; a consumer that misses events repeats it. If no consumer misses events, check who may publish to the topic of these requests",
-			"source", i.Requester, "error", i.Err, "stream_topic", m.Topic, "subject", m.Subject)
+			keySource, i.Requester, keyError, i.Err, keyStreamTopic, m.Topic, keySubject, m.Subject)
 	case i.Err != nil:
-		r.log.Warn("missing events were not all sent again; the consumer repeats its request", "topic", m.Topic, "subject", m.Subject, "source", i.Requester, "sent", i.Sent, "error", i.Err)
+		r.log.Warn("missing events were not all sent again; the consumer repeats its request", keyTopic, m.Topic, keySubject, m.Subject, keySource, i.Requester, keySent, i.Sent, keyError, i.Err)
 	case i.Gone:
-		r.log.Warn("a consumer misses events that are no longer kept, so its stream waits: look at the consumer's parked events", "topic", m.Topic, "subject", m.Subject, "source", i.Requester, "after", m.After, "until", m.Until)
+		r.log.Warn("a consumer misses events that are no longer kept, so its stream waits: look at the consumer's parked events", keyTopic, m.Topic, keySubject, m.Subject, keySource, i.Requester, keyAfterSequence, m.After, keyUntilSequence, m.Until)
 	}
 	r.outbox.listener.Resent(i)
 }

@@ -162,7 +162,7 @@ func (o *Outbox) acceptRelay(reason error) error {
 	if o.config.Path == HalfMessages {
 		return valid.Wrap("outbox.Config.Path", "half messages can't be used: want Auto or Relay", reason)
 	}
-	o.log.Info("half messages aren't used with this broker; events are sent after their commit", "error", reason)
+	o.log.Info("half messages aren't used with this broker; events are sent after their commit", keyError, reason)
 	return nil
 }
 

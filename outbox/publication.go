@@ -186,7 +186,7 @@ func (p *publication) commitDatabase(ctx context.Context) (open bool, err error)
 	return false, p.base.Commit(ctx)
 }
 
-// rollback rolls the transaction back because of cause, which it returns; nil: because the caller wants so.
+// rollback rolls the transaction back because of cause, which it returns; nil: at the caller's request.
 func (p *publication) rollback(ctx context.Context, cause error) error {
 	p.leaveStreams()
 	err := p.base.Rollback(ctx)

@@ -44,7 +44,7 @@ func (o *Outbox) startRejections() *batcher[rejectedEvent] {
 		if err == nil {
 			failures.end(o.log, "rejections are recorded again")
 		} else if failures.begins(err) {
-			o.log.Warn("rejections can't be recorded and are retried; until then the sweep sends these events in every pass", "events", len(batch), "error", err)
+			o.log.Warn("rejections can't be recorded and are retried; until then the sweep sends these events in every pass", keyEvents, len(batch), keyError, err)
 		}
 		return err
 	})
@@ -68,7 +68,7 @@ func (o *Outbox) recordRejections(ctx context.Context, all []rejectedEvent, rela
 		info := topic[name]
 		if o.loggedReasons.add(name, info.Reason) {
 			o.log.Error("the broker rejects events of a topic: they stay owed and are retried; remove the cause, or list, redirect or discard them (rocketflow owed)",
-				"topic", name, "events", info.Events, "event_id", firstOf(all, name), "error", info.Reason)
+				keyTopic, name, keyEvents, info.Events, keyEvent, firstOf(all, name), keyError, info.Reason)
 		}
 		o.listener.Rejected(info)
 	}

@@ -141,7 +141,7 @@ func (r *relay) putWhenRoom(e relayed) bool {
 // put adds an event to its buffer; called with mu held.
 func (r *relay) put(e relayed) {
 	b := r.buffer(e.event)
-	b.events = append(b.events, e)
+	b.events = slices.Insert(b.events, b.place(e), e)
 	r.held++
 	r.bytes += len(e.event.Body)
 	switch {
@@ -153,6 +153,25 @@ func (r *relay) put(e relayed) {
 	if b.state == idle || b.state == paused && len(b.events) >= r.outbox.config.RelayGroup {
 		r.makeReady(b)
 	}
+}
+
+// lookBack is the maximum number of events before which place puts one: those of transactions that committed at the same time.
+const lookBack = 512
+
+// place returns where an event of a transaction belongs among those that wait: transactions that commit one after the other may offer
+// their events in another order, and an event that a consumer gets before its predecessor costs it time. Events of the sweep come in
+// order, and before all others if they were in order with them, so they go to the end.
+func (b *queueBuffer) place(e relayed) int {
+	end := len(b.events)
+	if e.done != nil {
+		return end
+	}
+	for at := end; at >= max(0, end-lookBack); at-- {
+		if at == 0 || sendPosition(b.events[at-1].event) <= sendPosition(e.event) {
+			return at
+		}
+	}
+	return end
 }
 
 // makeReady hands a buffer to the workers; called with mu held.

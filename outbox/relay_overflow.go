@@ -66,7 +66,7 @@ func (r *relay) readBack() {
 		r.mu.Lock()
 		if err != nil {
 			if !r.quit {
-				r.outbox.log.Warn("events that had no room in the relay can't be read back; the sweep sends them after SweepGrace", "events", len(r.overflowing), "error", err)
+				r.outbox.log.Warn("events that had no room in the relay can't be read back; the sweep sends them after SweepGrace", keyEvents, len(r.overflowing), keyError, err)
 			}
 			r.overflowing = nil
 			continue

@@ -42,7 +42,7 @@ func (o *Outbox) startRetention(ctx context.Context) (*retainer, error) {
 		return nil, err
 	}
 	if _, err := o.makePartitions(ctx, now); err != nil {
-		o.log.Warn("partitions of the outbox can't be made and the default partitions take their rows; it is retried", "error", err)
+		o.log.Warn("partitions of the outbox can't be made and the default partitions take their rows; it is retried", keyError, err)
 	}
 	r := &retainer{outbox: o}
 	_ = r.group.Start(ctx, func(context.Context) error {
@@ -64,7 +64,7 @@ func (r *retainer) retain(ctx context.Context) (pause time.Duration) {
 		r.failures.end(o.log, "retention is complete again")
 		return min(retentionInterval, retentionInterval-o.config.Clock.Now().Sub(begin))
 	case ctx.Err() == nil && r.failures.begins(err):
-		o.log.Warn("retention is not complete, so tables grow; it is retried", "error", err, "after", retentionRetry)
+		o.log.Warn("retention is not complete, so tables grow; it is retried", keyError, err, keyRetryAfter, retentionRetry)
 	}
 	return retentionRetry
 }
@@ -85,7 +85,7 @@ func (o *Outbox) postgresTime(ctx context.Context) (now time.Time, err error) {
 	skewed := now.Before(begin.Add(-maxSkew)) || now.After(end.Add(maxSkew))
 	if skewed && !o.skewed.Swap(true) {
 		o.log.Warn("this machine's clock differs from Postgres' clock, which is used for ages and ids of events: set the machine's clock",
-			"ahead", begin.Sub(now).Round(time.Second))
+			keyAhead, begin.Sub(now).Round(time.Second))
 	} else if !skewed {
 		o.skewed.Store(false)
 	}

@@ -45,7 +45,7 @@ func (s *subscriber) run(ctx context.Context) {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), unsubscribeTimeout)
 		defer cancel()
 		if err := consumer.Stop(end); err != nil {
-			s.outbox.log.Warn("a subscription could not be ended in time and ends later", "what", s.what, "error", err)
+			s.outbox.log.Warn("a subscription could not be ended in time and ends later", keyWhat, s.what, keyError, err)
 		}
 		return 0
 	})

@@ -86,7 +86,7 @@ func (s *sweeper) sweepAndReport(ctx context.Context) {
 		return
 	}
 	if err != nil && s.failures.begins(err) {
-		log.Warn("the sweep ended early; owed events wait for the next pass", "sent", sent, "error", err, "after", s.outbox.config.SweepInterval)
+		log.Warn("the sweep ended early; owed events wait for the next pass", keySent, sent, keyError, err, keyRetryAfter, s.outbox.config.SweepInterval)
 	} else if err == nil {
 		s.failures.end(log, "the sweep is complete again")
 	}
@@ -192,7 +192,7 @@ func (s *sweeper) pass(ctx context.Context, state sweepState) (sent, left int, e
 			o.expedited.dropNotOwed(expedited, page)
 		}
 		if err := count.page(ctx, page, all); err != nil && ctx.Err() == nil {
-			o.log.Warn("owed events can't be counted, so the backlog is an old estimate; they are sent all the same", "error", err)
+			o.log.Warn("owed events can't be counted, so the backlog is an old estimate; they are sent all the same", keyError, err)
 		}
 		due := make([]owedRow, 0, len(page))
 		young := false

@@ -45,7 +45,7 @@ func TestSweepFindsWhatBecomesVisibleLate(t *testing.T) {
 }
 
 // Without events the watermark follows the oldest transaction, so the sweep reads no row twice.
-func TestWatermarkMoves(t *testing.T) {
+func TestWatermarkMovesWithoutEvents(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t, nil)

@@ -281,7 +281,7 @@ func (s *transaction) withCause(err error) error {
 	return err
 }
 
-// rollback ends a transaction that will not commit because of cause, which it returns; nil: because the caller wants so.
+// rollback ends a transaction that will not commit because of cause, which it returns; nil: at the caller's request.
 func (s *transaction) rollback(ctx context.Context, cause error) error {
 	s.hideConn()
 	err := s.publication.rollback(ctx, cause)

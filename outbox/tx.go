@@ -70,7 +70,7 @@ func (t *tx) AfterCommit(fn func()) {
 		s.logged = cmp.Or(s.logged, err)
 	}
 	if err != nil {
-		s.outbox.log.Error("a function of AfterCommit will not be called: register it before the transaction ends", "error", err)
+		s.outbox.log.Error("a function of AfterCommit will not be called: register it before the transaction ends", keyError, err)
 		return
 	}
 	s.callbacks = append(s.callbacks, c)

@@ -14,14 +14,19 @@
 //
 // Each module provides one type, starts and stops it with the application, and builds it only if something depends on it:
 //
-//	RocketMQ  *rocketmq.Client
-//	Outbox    *outbox.Outbox, also as rocketflow.Transactor
-//	Handlers  *handlers.Router, fenced by the scheduler if Timeout is there
-//	Timeout   *timeout.Scheduler
-//	Saga      *saga.Engine
-//	Metrics   *metrics.Metrics, to which the others report, if there is a prometheus.Registerer
-//	Health    *app.Health, readiness and report
-//	Database  *pgxpool.Pool, opened by Config.Database; the only one that isn't in Module
+//	RocketMQ   *rocketmq.Client
+//	Outbox     *outbox.Outbox, also as rocketflow.Transactor
+//	Handlers   *handlers.Router, fenced by the scheduler if Timeout is there
+//	Timeout    *timeout.Scheduler
+//	Saga       *saga.Engine
+//	Metrics    *metrics.Metrics, to which the others report, if there is a prometheus.Registerer
+//	Health     *app.Health, readiness and report
+//
+// Module is all of these. Add to it what a service needs besides:
+//
+//	Database   *pgxpool.Pool, opened by Config.Database
+//	Doctor     *doctor.Doctor, by Config.Doctor; it runs whether or not something depends on it
+//	Reconcile  *operate.Reconciler, by Config.Reconcile; it runs whether or not something depends on it
 //
 // The application supplies a [Config] and, without Database, a *pgxpool.Pool.
 //

@@ -2,7 +2,6 @@ package rocketflowfx_test
 
 import (
 	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -32,17 +32,13 @@ func shop(t *testing.T) (*pgxpool.Pool, rocketflowfx.Config) {
 
 func shopIn(t *testing.T, schema string) rocketflowfx.Config {
 	t.Helper()
-	nameServers := os.Getenv("ROCKETMQ_NAMESRV")
-	if nameServers == "" {
-		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-	}
 	return rocketflowfx.Config{
 		Service:      "shop",
 		Schema:       schema,
 		Topics:       []broker.Topic{{Name: "parcels", Queues: 2}},
 		CreateTopics: true,
 		RocketMQ: rocketmq.Config{
-			NameServers: strings.Split(nameServers, ";"),
+			NameServers: testbroker.NameServers(t),
 			Namespace:   "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12],
 		},
 	}

@@ -3,7 +3,6 @@ package rocketflowfx_test
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 type toTopic string
@@ -70,13 +70,7 @@ func TestPublishRefusesAnUnknownTopic(t *testing.T) {
 func TestMissingTimeoutTopicIsAnError(t *testing.T) {
 	t.Parallel()
 	pool, config := shop(t)
-	client, err := rocketmq.Open(t.Context(), rocketmq.Config{
-		NameServers: strings.Split(os.Getenv("ROCKETMQ_NAMESRV"), ";"), Service: "test", Namespace: config.RocketMQ.Namespace,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = client.Close(context.Background()) }()
+	client := testbroker.Open(t, rocketmq.Config{NameServers: testbroker.NameServers(t), Service: "test", Namespace: config.RocketMQ.Namespace})
 	if err := client.CreateTopics(t.Context(), config.Topics...); err != nil {
 		t.Fatal(err)
 	}

@@ -58,11 +58,11 @@ var errClientClosed = fmt.Errorf("%w: client is closed", broker.ErrUnavailable)
 // Open connects to a name server and to the brokers that it lists, and checks that a broker accepts the credentials. ctx
 // bounds Open only.
 //
-// An invalid Config is a *rocketflow.FieldError, and so is a Config.TLS with which no name server or no broker can be connected to,
-// such as one that doesn't trust their certificates, or none where they require TLS. If no broker can be reached the error matches broker.ErrUnavailable and names
-// the address, unless Config.AwaitBroker is set: then Open succeeds, and the client connects as soon as a broker can be
-// reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized. Where the cluster can't be asked for its brokers
-// (see Facts.ListsBrokers) Open needs a name server only, and connects to brokers as the first topics are used.
+// An invalid Config is a *rocketflow.FieldError, and so is a Config.TLS with which no name server or no broker can be connected to, such as
+// one that doesn't trust their certificates, or none where they require TLS. If no broker can be reached the error matches
+// broker.ErrUnavailable and names the address, unless Config.AwaitBroker is set: then Open succeeds, and the client connects as soon as a
+// broker can be reached. If all brokers refuse the credentials the error matches broker.ErrUnauthorized. Where the cluster can't be asked
+// for its brokers (see Facts.ListsBrokers) Open needs a name server only, and connects to brokers as the first topics are used.
 func Open(ctx context.Context, config Config) (*Client, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
@@ -342,7 +342,7 @@ func (c *Client) explainNotFound(topic string, err error) error {
 		return err
 	case c.config.Profile.Facts().ListsBrokers.Is && !c.anyBrokerUp():
 		return printable.Errorf("%w: no broker is up: %v", broker.ErrUnavailable, err)
-	case topic == discardTopic: // only a broker creates it
+	case topic == remoting.DiscardTopic: // only a broker creates it
 		return err
 	case c.config.Profile.RefusesCreatingTopics() != nil:
 		return printable.Errorf("%w: topic %s must be created by an operator of the RocketMQ: `rocketflow topics` prints what a service needs", err, topic)

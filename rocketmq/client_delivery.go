@@ -48,7 +48,8 @@ var propertiesOfClient = map[string]bool{
 
 // hidesAKey reports whether the message may have a unique key that the client doesn't show: brokers such as 4.9.7 and 5.3.3 append the
 // properties of a batch to those of each member, and of a name that occurs twice the client keeps the last value, the batch's key. The
-// stored message is then longer than its parts. Members of batches are never compressed, and what was sent back to the broker has each name once.
+// stored message is then longer than its parts. Members of batches are never compressed, and what was sent back to the broker has each name
+// once.
 func hidesAKey(m *primitive.MessageExt) bool {
 	if m.SysFlag&remoting.FlagCompressed != 0 || m.ReconsumeTimes > 0 {
 		return false
@@ -79,7 +80,7 @@ func (k *consumer) revealKey(ctx context.Context, d *broker.Delivery) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, revealTimeout)
 	defer cancel()
-	p, err := k.look(ctx, b, d.Topic, d.Queue, d.Offset)
+	p, err := k.pullAsTool(ctx, b, d.Topic, d.Queue, d.Offset)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read a member of a batch again, for its key: %w", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/outbox"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -154,7 +155,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 		})
 	}
 
-	p, err := rmq.NewProducer(producer.WithNameServer(nameServers(t)), producer.WithGroupName(unique("p")), producer.WithInstanceName(unique("plain")))
+	p, err := rmq.NewProducer(producer.WithNameServer(testbroker.NameServers(t)), producer.WithGroupName(unique("p")), producer.WithInstanceName(unique("plain")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 func plainConsumer(t *testing.T, topic string) <-chan *primitive.MessageExt {
 	t.Helper()
 	messages := make(chan *primitive.MessageExt, 10)
-	consumer, err := rmq.NewPushConsumer(rmqconsumer.WithNameServer(nameServers(t)), rmqconsumer.WithGroupName(unique("theirs")),
+	consumer, err := rmq.NewPushConsumer(rmqconsumer.WithNameServer(testbroker.NameServers(t)), rmqconsumer.WithGroupName(unique("theirs")),
 		rmqconsumer.WithInstance(unique("plain")), rmqconsumer.WithConsumeFromWhere(rmqconsumer.ConsumeFromFirstOffset))
 	if err != nil {
 		t.Fatal(err)

@@ -23,10 +23,12 @@ type Config struct {
 	NameServers []string
 
 	// Profile is the kind of RocketMQ that NameServers lead to: Apache RocketMQ, its proxy, or a cloud's. What it can't do is refused
-	// with the reason, or done in another way. Defaults to Apache5.
+	// with the reason, or done in another way.
+	// Defaults to Apache5.
 	Profile Profile
 
-	// AccessKey and SecretKey sign every request to a broker. Set both or neither. Defaults to unsigned requests.
+	// AccessKey and SecretKey sign every request to a broker. Set both or neither.
+	// Defaults to unsigned requests.
 	AccessKey, SecretKey string
 
 	// TLS makes the client use TLS for all of its connections, to name servers and to brokers. Certificates are verified unless
@@ -35,7 +37,8 @@ type Config struct {
 	// rule. So set ServerName to a name that is in the certificates of all servers, or let each broker's certificate have its IP
 	// address. TLS.Certificates or TLS.GetClientCertificate is for servers that require a certificate of the client. The client
 	// doesn't change the tls.Config, and the caller must not after Open. TLS needs Transport Own: rocketmq-client-go makes no TLS
-	// connections that it verifies. Defaults to connections without TLS.
+	// connections that it verifies.
+	// Defaults to connections without TLS.
 	TLS *tls.Config
 
 	// Service is the name of the program. RocketMQ's tools show it in the names of the client's connections. Required; 1 to 64
@@ -43,7 +46,8 @@ type Config struct {
 	Service string
 
 	// Namespace is a prefix of all topics and groups on the wire, with which several installations can share one RocketMQ. Callers
-	// use names without it. At most 48 letters, digits, _ and -. Defaults to none.
+	// use names without it. At most 48 letters, digits, _ and -.
+	// Defaults to none.
 	Namespace string
 
 	// AwaitBroker is for programs that start while no broker can be reached. With it Open, OpenTransactionProducer, Subscribe,
@@ -53,55 +57,64 @@ type Config struct {
 	// Defaults to false: these calls fail with broker.ErrUnavailable.
 	AwaitBroker bool
 
-	// Transport is how the client sends and consumes. Defaults to Own.
+	// Transport is how the client sends and consumes.
+	// Defaults to Own.
 	Transport Transport
 
-	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for
-	// gigabytes. A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. With the transport ClientGo it
-	// doesn't hold for zlib, which rocketmq-client-go decompresses without a limit. Defaults to 16 MiB, four times what brokers with default settings take.
+	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for gigabytes.
+	// A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. With the transport ClientGo it doesn't hold for
+	// zlib, which rocketmq-client-go decompresses without a limit.
+	// Defaults to 16 MiB, four times what brokers with default settings take.
 	MaxMessage int
 
-	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels. Defaults to warnings and errors on
-	// standard error.
+	// Logger gets what the client logs, and what rocketmq-client-go logs at lower levels.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 
-	// Listener is called when something happens. Defaults to none.
+	// Listener is called when something happens.
+	// Defaults to none.
 	Listener *Listener
 
 	// SendTimeout bounds the wait for the response to a send, or to the end of a half message, in addition to the caller's context.
-	// rocketmq-client-go waits no longer than 3 s for a send. Defaults to 3 s.
+	// rocketmq-client-go waits no longer than 3 s for a send.
+	// Defaults to 3 s.
 	SendTimeout time.Duration
 
 	// RequireReplication makes a send fail, with an error that matches broker.ErrUnavailable, if the broker has stored the message but not
-	// flushed or replicated it as it is set to: a synchronous slave is missing or late, or the disk is. The outbox then sends the
-	// message again, and again until it is as safe as the broker promises. Defaults to false: the message is sent,
-	// Listener.StoredLessSafely is called, and the log has a warning.
+	// flushed or replicated it as it is set to: a synchronous slave is missing or late, or the disk is. The outbox then sends the message
+	// again, and again until it is as safe as the broker promises.
+	// Defaults to false: the message is sent, Listener.StoredLessSafely is called, and the log has a warning.
 	RequireReplication bool
 
 	// ForgetBrokerAfter is how long a broker may be away before others take its place. Until then a send whose sharding key belongs to one
 	// of its queues fails with an error that matches broker.ErrUnavailable, so that the outbox owes the event and a stream stays in one
 	// queue; other keys are not concerned. After it, if no name server lists the broker, all keys are distributed among the queues of the
 	// others, and anew when it is back: consumers of package handlers check the order of each stream, and wait for what is in the queues
-	// of the broker that is away, or request it again. At least 1 s, and longer than a broker takes to restart. Defaults to 10 min.
+	// of the broker that is away, or request it again. At least 1 s, and longer than a broker takes to restart.
+	// Defaults to 10 min.
 	ForgetBrokerAfter time.Duration
 
 	// StopQuietPeriod is the minimum time between the last change of a consumer's queues, or its start, and its disconnect by
 	// Consumer.Stop. After it the heartbeats that follow a change have been answered, so that the broker removes the consumer from
 	// its group at once and assigns its queues to others. A consumer also doesn't disconnect for half a second around its regular
 	// heartbeats, one in 30 s. A negative value makes a consumer disconnect at once: brokers that handle a connection's end and its
-	// heartbeats in parallel, as RocketMQ does, may then list it for two more minutes, and the embedded broker never does. Defaults
-	// to 1 s. The transport Own needs none and ignores it.
+	// heartbeats in parallel, as RocketMQ does, may then list it for two more minutes, and the embedded broker never does. The
+	// transport Own needs none and ignores it.
+	// Defaults to 1 s.
 	StopQuietPeriod time.Duration
 
-	// MaxAsync is the maximum number of sends of SendAsync in flight. Defaults to 256.
+	// MaxAsync is the maximum number of sends of SendAsync in flight.
+	// Defaults to 256.
 	MaxAsync int
 
 	// TimerHorizon is how far ahead Schedule accepts an instant. With Apache5 it must be less than the broker's timerMaxDelaySec, which
-	// is 3 days by default. With a profile that has no timers it can't be set. Defaults to the profile's, which is 71 h for Apache5.
+	// is 3 days by default. With a profile that has no timers it can't be set.
+	// Defaults to the profile's, which is 71 h for Apache5.
 	TimerHorizon time.Duration
 
 	// Clock is the clock by which Schedule and Cancel decide how far ahead an instant is. Brokers have clocks of their own, which
-	// should agree with it. Defaults to the machine's clock.
+	// should agree with it.
+	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
 
 	lookUpHost func(ctx context.Context, host string) ([]string, error) // for tests; nil: the system's

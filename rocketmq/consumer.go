@@ -141,7 +141,7 @@ const noQueue = math.MaxInt32
 // broker refuses that, whereas a consumer of rocketmq-client-go starts without an error and never gets a message.
 //
 // ACL 1.0, of RocketMQ 4 and the first 5, checks no grants for the offset. But a pull may take from the group's members what RocketMQ 5
-// tells only once, see look: there it names a queue that doesn't exist, and only at the start, because brokers log it.
+// tells only once, see pullAsTool: there it names a queue that doesn't exist, and only at the start, because brokers log it.
 func (k *consumer) checkGrants(ctx context.Context, starting bool) error {
 	ctx, cancel := context.WithTimeout(ctx, grantsTimeout)
 	defer cancel()

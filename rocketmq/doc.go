@@ -16,7 +16,8 @@
 //		})
 //
 // With [Config].TLS all connections use TLS, verified, if need be with a certificate of the client; docs/security.md has the settings of
-// RocketMQ. What only an operator can fix, such as an authority that is not trusted, is an error of [Open] that says which (TestOpenSaysWhatPreventsTLS).
+// RocketMQ. What only an operator can fix, such as an authority that is not trusted, is an error of [Open] that says which
+// (TestOpenSaysWhatPreventsTLS).
 //
 // Topics must exist: create them with [Client.CreateTopics], or with `mqadmin updateTopic`. A program opens one Client. For a readiness
 // probe there is [Client.Ping]; for metrics, [Listener]. The delivery contract is in package broker; tests can use the embedded broker in
@@ -68,14 +69,14 @@
 // # Messages of other clients
 //
 // Messages of RocketMQ's other clients are delivered with what they say: without a tag, keys or properties, delayed, transactional, members
-// of a batch (package neighbours in test, with the client in Java). Bodies compressed with zlib, lz4 or zstd are read, up to Config.MaxMessage
-// after decompression; with ClientGo there is no limit for zlib. What can't be read is delivered with the reason, and package handlers makes it a
-// dead letter that has it (TestEveryCompressionIsRead).
+// of a batch (package neighbours in test, with the client in Java). Bodies compressed with zlib, lz4 or zstd are read, up to
+// Config.MaxMessage after decompression; with ClientGo there is no limit for zlib. What can't be read is delivered with the reason, and
+// package handlers makes it a dead letter that has it (TestEveryCompressionIsRead).
 //
 // Brokers such as 4.9.7 and 5.3.3 append the properties of a batch to those of each member, so that each has two unique keys, its own and
-// then the batch's. Clients read the last one, with which the members of a batch look like copies of one message. The driver delivers the first;
-// with ClientGo it reads such a member once more on its own connection, because the client doesn't show that key (TestBatchMembersHaveTheirOwnKeys,
-// TestBatchMemberWaitsForItsKey).
+// then the batch's. Clients read the last one, with which the members of a batch look like copies of one message. The driver delivers the
+// first; with ClientGo it reads such a member once more on its own connection, because the client doesn't show that key
+// (TestBatchMembersHaveTheirOwnKeys, TestBatchMemberWaitsForItsKey).
 //
 // # Order
 //
@@ -87,7 +88,8 @@
 //
 // # Problems of the client that the driver solves
 //
-// This section is about the transport ClientGo. In parentheses: the tests, in this package or in the conformance suite (package brokertest), that show it.
+// This section is about the transport ClientGo. In parentheses: the tests, in this package or in the conformance suite (package
+// brokertest), that show it.
 //
 // Instance names. Clients with the same instance name in a process share one connection, the first one's credentials and the first one's
 // request handler. The driver gives each producer and consumer a unique name. (Nearly every case of the conformance suite opens two.)
@@ -161,15 +163,15 @@
 //
 // # Known limits
 //
-// With ClientGo, each consumer that ends leaves sleeping goroutines of the client, some for an hour, one for 72 hours: let consumers live as long as the
-// process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race detector. The
-// client makes no TLS connections that it verifies: Config.TLS needs the transport Own, and Open refuses it with ClientGo.
+// With ClientGo, each consumer that ends leaves sleeping goroutines of the client, some for an hour, one for 72 hours: let consumers live
+// as long as the process. (TestMain lists them.) The client's consumers have data races, so tests that consume can't run under the race
+// detector. The client makes no TLS connections that it verifies: Config.TLS needs the transport Own, and Open refuses it with ClientGo.
 //
 // A process that is killed within about a millisecond of a heartbeat of its consumers may stay a member of their groups until the broker
-// has missed its heartbeats for two minutes, and its queues are not read until then: the broker has handled the end of the connection before
-// the heartbeat (TestDeadMembersStayListed in package rocketmqtest). The messages of these queues are late, not lost. It often happens to a process that
-// is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout shortens the two minutes:
-// 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.
+// has missed its heartbeats for two minutes, and its queues are not read until then: the broker has handled the end of the connection
+// before the heartbeat (TestDeadMembersStayListed in package rocketmqtest). The messages of these queues are late, not lost. It often
+// happens to a process that is killed by its first messages, because they follow its heartbeat. The broker's setting channelExpiredTimeout
+// shortens the two minutes: 45000 ms, as in deploy/broker.conf, is still one and a half of the client's heartbeats.
 //
 // With Own, topics of type BatchCQ aren't read: their messages are delivered as unreadable.
 //

@@ -138,17 +138,17 @@ func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic strin
 	if p.Committed, err = strconv.ParseInt(response.Ext["offset"], 10, 64); err != nil {
 		return p, errNoOffset
 	}
-	pulled, err := k.look(ctx, b, topic, queue, p.Committed)
+	pulled, err := k.pullAsTool(ctx, b, topic, queue, p.Committed)
 	p.Begin, p.End = pulled.begin, pulled.end
 	if err == nil && pulled.stored().IsZero() && p.Committed < p.Begin && p.Begin < p.End { // the unread messages before Begin have expired
-		if pulled, err = k.look(ctx, b, topic, queue, p.Begin); err == nil {
+		if pulled, err = k.pullAsTool(ctx, b, topic, queue, p.Begin); err == nil {
 			p.Begin, p.End = pulled.begin, pulled.end
 		}
 	}
 	p.Unread = pulled.stored()
 	if err == nil && p.Begin > 0 && p.Begin < p.End {
 		var oldest pullResult
-		oldest, err = k.look(ctx, b, topic, queue, p.Begin)
+		oldest, err = k.pullAsTool(ctx, b, topic, queue, p.Begin)
 		p.Oldest = oldest.stored()
 	}
 	return p, err

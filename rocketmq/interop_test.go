@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // TestInteroperatesWithPlainClients: messages of rocketmq-client-go alone are delivered, and it gets those of this package.
@@ -38,7 +39,7 @@ func interop(t *testing.T, transport rocketmq.Transport) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	consumer, err := rmq.NewPushConsumer(rmqconsumer.WithNameServer(nameServers(t)), rmqconsumer.WithGroupName(unique("theirs")),
+	consumer, err := rmq.NewPushConsumer(rmqconsumer.WithNameServer(testbroker.NameServers(t)), rmqconsumer.WithGroupName(unique("theirs")),
 		rmqconsumer.WithInstance(unique("interop")), rmqconsumer.WithConsumeFromWhere(rmqconsumer.ConsumeFromFirstOffset))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func interop(t *testing.T, transport rocketmq.Transport) {
 		t.Fatal(err)
 	}
 	defer consumer.Shutdown()
-	p, err := rmq.NewProducer(producer.WithNameServer(nameServers(t)), producer.WithGroupName(unique("p")), producer.WithInstanceName(unique("interop")))
+	p, err := rmq.NewProducer(producer.WithNameServer(testbroker.NameServers(t)), producer.WithGroupName(unique("p")), producer.WithInstanceName(unique("interop")))
 	if err != nil {
 		t.Fatal(err)
 	}

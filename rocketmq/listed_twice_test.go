@@ -38,7 +38,7 @@ func TestConsumerListedTwiceReadsAllQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer consumer.Stop(ctx)
-	nameServer := nameServers(t)[0]
+	nameServer := testbroker.NameServers(t)[0]
 	ids, err := testbroker.Members(ctx, nameServer, topic)
 	if err != nil || len(ids) != 1 {
 		t.Fatalf("listed: %v, %v; want one", ids, err)

@@ -10,9 +10,9 @@ import (
 	"github.com/rocketflow/rocketflow/internal/listen"
 )
 
-// Listener has functions that a Client calls when something happens, for metrics and tests. A nil function is not called. They are
-// called concurrently and must return quickly; a panic ends the one call and is logged. The names of groups and topics that they get are those
-// on the wire, with Config.Namespace.
+// Listener has functions that a Client calls when something happens, for metrics and tests. A nil function is not called. They are called
+// concurrently and must return quickly; a panic ends the one call and is logged. The names of groups and topics that they get are those on
+// the wire, with Config.Namespace.
 type Listener struct {
 	// BrokerUp is called when the client's own connection to a broker is up, at the start and after each loss.
 	BrokerUp func(BrokerInfo)
@@ -33,31 +33,31 @@ type Listener struct {
 
 // BrokerInfo describes the client's own connection to a broker.
 type BrokerInfo struct {
-	Broker, Address string
-	Err             error // why the connection is down; nil: it is up
+	Broker, Address string // the broker's name, and its address as host:port
+	Err             error  // why the connection is down; nil: it is up
 }
 
 // CheckInfo describes a check of a half message.
 type CheckInfo struct {
-	Group, Topic, MessageID string
-	Decision                broker.Decision
-	Attempt                 int // counts the checks of the half message, beginning with 1
-	Took                    time.Duration
-	Err                     error // why the decision was not taken; nil: the broker has taken it, or it is Unknown
+	Group, Topic, MessageID string          // the producer group, and the topic and unique key of the half message
+	Decision                broker.Decision // what the Checker decided
+	Attempt                 int             // counts the checks of the half message, beginning with 1
+	Took                    time.Duration   // from the check's arrival at the Checker to the broker's response
+	Err                     error           // why the decision was not taken; nil: the broker has taken it, or it is Unknown
 }
 
 // HandlerInfo describes a call of a handler that has not settled a message.
 type HandlerInfo struct {
-	Group, Topic, MessageID string
-	Attempt                 int // as in broker.Delivery
-	Err                     error
+	Group, Topic, MessageID string // the consumer group, and the topic and unique key of the message
+	Attempt                 int    // as in broker.Delivery
+	Err                     error  // the handler's error
 }
 
 // StoredInfo describes messages that a broker has stored less safely than it is set to.
 type StoredInfo struct {
-	Broker, Topic string
-	Messages      int
-	Reason        StoredReason
+	Broker, Topic string       // the broker's name, and the topic of the messages
+	Messages      int          // the number of messages
+	Reason        StoredReason // what the broker didn't wait for
 }
 
 // StoredReason says what a broker didn't wait for.
@@ -74,9 +74,9 @@ const (
 
 // ConsumerInfo describes a consumer that was restarted.
 type ConsumerInfo struct {
-	Group  string
-	Topics []string
-	Reason RestartReason
+	Group  string        // the consumer group
+	Topics []string      // the topics that it reads
+	Reason RestartReason // why it was restarted
 	Took   time.Duration // from the first attempt to the new consumer's start
 }
 
@@ -115,7 +115,7 @@ func logPanic(log *slog.Logger, what string, ended error, args ...any) {
 	if errors.As(ended, &p) {
 		args = append(args, keyStack, string(p.Stack))
 	}
-	log.Error("a function of the application panicked or ended its goroutine; only this call fails: mend the function", args...)
+	log.Error("a function of the application panicked or ended its goroutine; only this call fails: fix the function", args...)
 }
 
 func (c *Client) logPanic(what string, ended error, args ...any) {

@@ -100,7 +100,7 @@ func newDelivery(topic string, props map[string]string, body []byte) broker.Deli
 		Properties:  map[string]string{},
 		Body:        body,
 	}}
-	if topic == discardTopic {
+	if topic == remoting.DiscardTopic {
 		d.Topic = props[realTopic]
 	}
 	for name, value := range props {

@@ -11,11 +11,12 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // probeTopic is the topic whose route is requested to see whether a name server responds. Most have it; one that doesn't says so, which
 // is a response as well.
-const probeTopic = "TBW102"
+const probeTopic = remoting.DefaultTopic
 
 // find looks up the name servers' hosts and sends a request to each of their addresses, all concurrently. It returns when each has
 // responded or failed, or hedgeDelay after the first has responded, or when ctx ends. It fails if none has responded.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 // separator stands between the namespace and a name, as in RocketMQ's own namespaces.
@@ -13,7 +14,7 @@ const separator = "%"
 // wireName returns the name of a topic or a group on the wire: with the namespace. Callers see names without it, except for those
 // in a broker.Half, which callers don't read.
 func (c Config) wireName(name string) string {
-	if c.Namespace == "" || name == "" || name == discardTopic {
+	if c.Namespace == "" || name == "" || name == remoting.DiscardTopic {
 		return name
 	}
 	return c.Namespace + separator + name

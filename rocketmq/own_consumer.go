@@ -31,7 +31,7 @@ type ownConsumer struct {
 	version  int64 // of the subscription, for the broker
 	member   *groupmember.Member
 
-	direct chan struct{} // one token for each message that is handled because an operator wants it
+	direct chan struct{} // one token for each message that is handled at an operator's request
 
 	mu      sync.Mutex
 	leaving sync.WaitGroup // connections that are given up; Add with mu held, and not after stopped

@@ -140,10 +140,10 @@ func (o *ownConsumer) runningInfo(request *remoting.Command) *remoting.Command {
 	return answer
 }
 
-// maxDirect is how many messages a consumer handles at once because operators want it.
+// maxDirect is how many messages a consumer handles at once at operators' requests.
 const maxDirect = 16
 
-// consumeDirectly calls the handler for one message, which the request contains, because an operator wants it (309), and responds with the
+// consumeDirectly calls the handler for one message, which the request contains, at an operator's request (309), and responds with the
 // result. The message isn't settled by it, nor held after an error.
 func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, request *remoting.Command) *remoting.Command {
 	if id := request.Ext["clientId"]; id != "" && id != o.clientID {

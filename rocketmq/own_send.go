@@ -110,7 +110,7 @@ func (s *ownSender) request(q queue, messages []outgoing) (*remoting.Command, er
 	return &remoting.Command{Code: code, Body: body, Ext: map[string]string{
 		"a": s.client.senderGroupOf(first),
 		"b": first.topic,
-		"c": defaultTopic, "d": "4", // for brokers that create missing topics
+		"c": remoting.DefaultTopic, "d": "4", // for brokers that create missing topics
 		"e": strconv.Itoa(q.id),
 		"f": strconv.Itoa(flag),
 		"g": strconv.FormatInt(time.Now().UnixMilli(), 10),
@@ -121,9 +121,6 @@ func (s *ownSender) request(q queue, messages []outgoing) (*remoting.Command, er
 		"n": q.broker,
 	}}, nil
 }
-
-// defaultTopic is the topic of whose settings brokers make a missing topic, if they create topics at all.
-const defaultTopic = "TBW102"
 
 // senderGroup returns the producer group of messages that aren't half messages.
 func (c *Client) senderGroup() string { return c.config.Service + "-sender" }

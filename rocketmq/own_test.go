@@ -410,9 +410,9 @@ func TestHeadersAreBinaryWhereTheBrokerTakesThem(t *testing.T) {
 	}
 }
 
-// TestStoredLessSafelyIsTold: a message that is stored, but not as safely as the broker is set to, is sent and told, and an error only
+// TestStoredLessSafelyIsReported: a message that is stored, but not as safely as the broker is set to, is sent and told, and an error only
 // where Config asks for it.
-func TestStoredLessSafelyIsTold(t *testing.T) {
+func TestStoredLessSafelyIsReported(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]rocketmq.StoredReason{10: rocketmq.FlushTimeout, 11: rocketmq.SlaveMissing, 12: rocketmq.SlaveTimeout} {
 		for _, strict := range []bool{false, true} {
@@ -649,7 +649,7 @@ func TestConsumerUnregistersWhenItStops(t *testing.T) {
 					return err
 				}
 				<-heartbeat
-				if ids, err := testbroker.Members(t.Context(), nameServers(t)[0], group); err != nil || len(ids) > 0 {
+				if ids, err := testbroker.Members(t.Context(), testbroker.NameServers(t)[0], group); err != nil || len(ids) > 0 {
 					return fmt.Errorf("after %d stops the broker lists %v, %w", len(took[w]), ids, err)
 				}
 			}

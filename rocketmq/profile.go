@@ -111,13 +111,13 @@ type Facts struct {
 
 // Fact is one thing that is known, and from where.
 type Fact[T any] struct {
-	Is     T
-	Source Source
+	Is     T      // what is known
+	Source Source // from where
 }
 
 // Source says from where something is known.
 type Source struct {
-	Basis Basis
+	Basis Basis  // how reliable it is
 	Text  string // on what it was tried, or the document's title and address, or why it is assumed
 }
 

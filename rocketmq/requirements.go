@@ -16,19 +16,19 @@ import (
 // Requirements are the topics and the consumer groups that a service needs, by their names on the wire. Where clients don't create them
 // (see Facts.CreatesTopics and Facts.CreatesGroups) an operator of the RocketMQ does. `rocketflow topics` prints them.
 type Requirements struct {
-	Profile Profile         `json:"profile"`
-	Topics  []RequiredTopic `json:"topics"`
-	Groups  []string        `json:"groups"`
+	Profile Profile         `json:"profile"` // whose rules the names follow
+	Topics  []RequiredTopic `json:"topics"`  // sorted by name
+	Groups  []string        `json:"groups"`  // sorted
 }
 
 // RequiredTopic is a topic that a service needs.
 type RequiredTopic struct {
-	Name   string           `json:"name"`
+	Name   string           `json:"name"`   // on the wire: with the namespace
 	Kind   broker.TopicKind `json:"type"`   // empty where topics have no type
 	Queues int              `json:"queues"` // on each broker
 }
 
-// Requirements returns topics and groups as the profile and the namespace want them, sorted and each once. The error matches
+// Requirements returns topics and groups as the profile and the namespace require them, sorted and each once. The error matches
 // broker.ErrIllegal and lists the names that the profile doesn't allow.
 func (c Config) Requirements(topics []broker.Topic, groups []string) (Requirements, error) {
 	c = c.withDefaults()

@@ -212,14 +212,12 @@ const pullWithSubscription = 1 << 2
 
 var errNoOffset = errors.New("the broker's response has no offset")
 
-// toolsGroup is a group that every broker has, for tools.
-const toolsGroup = "TOOLS_CONSUMER"
-
-// look is pullOne for who doesn't consume. A broker of RocketMQ 5 tells that the offset of a group was reset only once, to the next pull in
-// the name of the group, whoever sends it. So this pull has another name, unless the broker refuses that: a user may lack the grant.
-func (k *consumer) look(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (pullResult, error) {
+// pullAsTool is pullOne for callers that don't consume. A broker of RocketMQ 5 tells that the offset of a group was reset only once, to the
+// next pull in the name of the group, whoever sends it. So this pull has another name, unless the broker refuses that: a user may lack the
+// grant.
+func (k *consumer) pullAsTool(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (pullResult, error) {
 	if !b.refusesTools.Load() {
-		tools := &consumer{client: k.client, subscription: broker.Subscription{Group: toolsGroup}}
+		tools := &consumer{client: k.client, subscription: broker.Subscription{Group: remoting.ToolsGroup}}
 		p, err := tools.pullOne(ctx, b, topic, queue, offset)
 		var refused *remoting.ResponseError
 		if !errors.As(err, &refused) {

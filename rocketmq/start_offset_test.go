@@ -50,7 +50,7 @@ func TestQueuesAddedLaterAreReadFromTheirOldestMessage(t *testing.T) {
 
 	conn := testbroker.DialBroker(t, mq.NameServer())
 	if _, err := conn.Call(ctx, &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
-		"topic": topic, "defaultTopic": "TBW102", "readQueueNums": "4", "writeQueueNums": "4", "perm": strconv.Itoa(remoting.PermRead | remoting.PermWrite),
+		"topic": topic, "defaultTopic": remoting.DefaultTopic, "readQueueNums": "4", "writeQueueNums": "4", "perm": strconv.Itoa(remoting.PermRead | remoting.PermWrite),
 		"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
 	}}); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func TestStopRemovesConsumersFromTheirGroup(t *testing.T) {
 	if err := c.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 4}); err != nil {
 		t.Fatal(err)
 	}
-	nameServer := nameServers(t)[0]
+	nameServer := testbroker.NameServers(t)[0]
 	const groups, rounds, members = 8, 10, 2
 	group := func(g, round int) string { return fmt.Sprint(topic, g, "-", round) }
 	var all errgroup.Group

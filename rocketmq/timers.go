@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/printable"
+	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
 const (
@@ -31,21 +32,13 @@ func (f TimerFormat) cancelProperties(t broker.Timer, version int) []map[string]
 	plain := map[string]string{f.Deliver: ms, f.Cancel: t.MessageID}
 	withTopic := map[string]string{f.Deliver: ms, f.Cancel: t.Topic + "+" + t.MessageID}
 	switch {
-	case f.Cancel != timerDelete || version > 0 && version < version532:
+	case f.Cancel != timerDelete || version > 0 && version < remoting.Version532:
 		return []map[string]string{plain}
-	case version >= version532 && version < version540:
+	case version >= remoting.Version532 && version < remoting.Version540:
 		return []map[string]string{withTopic}
 	}
 	return []map[string]string{plain, withTopic}
 }
-
-// Ordinals of broker versions, as the headers of their responses have them.
-const (
-	version500 = 412 // its first snapshot
-	version532 = 477
-	version540 = 493
-	version550 = 513
-)
 
 // dueMillis returns an instant in Unix milliseconds, rounded up: a message must not be early.
 func dueMillis(at time.Time) int64 {
@@ -57,7 +50,7 @@ func dueMillis(at time.Time) int64 {
 }
 
 // is4 reports whether a version is known to be one of RocketMQ 4, which has no timers.
-func is4(version int) bool { return version > 0 && version < version500 }
+func is4(version int) bool { return version > 0 && version < remoting.FirstOf500 }
 
 // Horizon implements [broker.Scheduler]. It returns Config.TimerHorizon, or 0 if the profile has no timers that are used, or a broker
 // is known to have none.

@@ -294,7 +294,7 @@ func TestTLSOnRocketMQ(t *testing.T) {
 	}
 	t.Run("certificate of RocketMQ's own making", func(t *testing.T) {
 		// Without tls.server.mode and certificates RocketMQ takes both kinds of connections.
-		_, err := openOwn(t, nameServers(t)[0], func(config *rocketmq.Config) { config.TLS = good })
+		_, err := openOwn(t, testbroker.NameServers(t)[0], func(config *rocketmq.Config) { config.TLS = good })
 		checkTLSError(t, err, "presents a certificate")
 	})
 	for name, client := range map[string]*tls.Config{

@@ -21,9 +21,9 @@ const (
 	routePoll     = 50 * time.Millisecond // pause between two checks whether a new topic has a route
 )
 
-// CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that
-// exists keeps its queues and its kind. A topic that a broker forgets later, as the new master after a switch does whose slave had not
-// copied it yet, is created again when a message is sent to it. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
+// CreateTopics creates topics on every broker that is up, and returns once the name servers know a route to each. A topic that exists keeps
+// its queues and its kind. A topic that a broker forgets later, as the new master after a switch does whose slave had not copied it yet, is
+// created again when a message is sent to it. If no broker can be reached the error matches broker.ErrUnavailable, or the topics are
 // created later: see Config.AwaitBroker. If clients can't create topics with the profile the error matches broker.ErrUnauthorized.
 func (c *Client) CreateTopics(ctx context.Context, topics ...broker.Topic) error {
 	if err := c.config.Profile.RefusesCreatingTopics(); err != nil {
@@ -104,7 +104,7 @@ func (c *Client) createAgain(ctx context.Context, topic string, b *brokerConn) b
 func (c *Client) createTopicOn(ctx context.Context, t broker.Topic, on ...*brokerConn) error {
 	queues := strconv.Itoa(cmp.Or(t.Queues, defaultQueues))
 	request := &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
-		"topic": t.Name, "defaultTopic": "TBW102",
+		"topic": t.Name, "defaultTopic": remoting.DefaultTopic,
 		"readQueueNums": queues, "writeQueueNums": queues, "perm": strconv.Itoa(remoting.PermRead | remoting.PermWrite),
 		"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
 	}}
@@ -122,7 +122,7 @@ func (c *Client) createTopicOn(ctx context.Context, t broker.Topic, on ...*broke
 			continue
 		}
 		request := request
-		if replicated[b.name] && b.brokerVersion() < version550 {
+		if replicated[b.name] && b.brokerVersion() < remoting.Version550 {
 			// Slaves of these versions can't copy topics that have attributes: after a switch to one the topic would be gone.
 			request = &remoting.Command{Code: request.Code, Ext: maps.Clone(request.Ext)}
 			delete(request.Ext, "attributes")

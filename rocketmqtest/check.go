@@ -98,7 +98,7 @@ func (s *Server) keepImmune(r *remoting.Record) bool {
 func (s *Server) putBack(r *remoting.Record) bool {
 	r.Topic, r.Queue = halfTopic, 0
 	if _, err := s.deliver(r); err != nil {
-		s.config.Logger.Error("a half message could not be stored again; it is not checked any more", "err", err)
+		s.config.Logger.Error("a half message could not be stored again; it is not checked any more", "error", err)
 		return false
 	}
 	return true
@@ -113,7 +113,7 @@ func (s *Server) discard(r *remoting.Record) {
 	r.Queue = 0
 	s.config.Logger.Info("a half message was discarded after its last check-back", "key", r.Properties[propertyUniqueKey], "topic", r.Properties[propertyRealTopic])
 	if _, err := s.put(t, r); err != nil {
-		s.config.Logger.Error("a discarded half message could not be stored; it is lost", "err", err)
+		s.config.Logger.Error("a discarded half message could not be stored; it is lost", "error", err)
 	}
 }
 
@@ -138,7 +138,7 @@ func (s *Server) sendCheck(r *remoting.Record) {
 	r.Properties[propertyWait] = "false"
 	body, err := r.Append(nil)
 	if err != nil {
-		s.config.Logger.Error("a check-back could not be encoded and is skipped", "err", err)
+		s.config.Logger.Error("a check-back could not be encoded and is skipped", "error", err)
 		return
 	}
 	key := r.Properties[propertyUniqueKey]

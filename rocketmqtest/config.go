@@ -34,7 +34,7 @@ func (v Version) ordinal() int {
 	case RocketMQ49:
 		return 407
 	case RocketMQ55:
-		return 513
+		return remoting.Version550
 	}
 	return remoting.Version
 }

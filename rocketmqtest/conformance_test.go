@@ -12,6 +12,7 @@ import (
 	"github.com/rocketflow/rocketflow/broker/brokertest"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // TestConformance runs the suite that the driver passes on a real broker, for each kind of broker.
@@ -105,22 +106,9 @@ func open(t testing.TB, mq *rocketmqtest.Server) *rocketmq.Client {
 
 func openProfile(t testing.TB, mq *rocketmqtest.Server, profile rocketmq.Profile) *rocketmq.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	config := rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", Profile: profile, SendTimeout: 20 * time.Second}
 	if profile == rocketmq.Proxy5 {
 		config.NameServers, config.Transport = []string{mq.ProxyAddr()}, rocketmq.Own
 	}
-	c, err := rocketmq.Open(ctx, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := c.Close(ctx); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return c
+	return testbroker.Open(t, config)
 }

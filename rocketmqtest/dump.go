@@ -24,12 +24,12 @@ type Dump struct {
 
 // BrokerStatus is the state of the broker itself.
 type BrokerStatus struct {
-	Stopped     bool `json:"stopped"`
-	Paused      bool `json:"paused"`
-	Connections int  `json:"connections"`
-	Silent      int  `json:"silent"` // number of Connections that a pause or a partition silences
-	Held        int  `json:"held"`   // number of requests that hooks hold back
-	Bytes       int  `json:"bytes"`  // size of all stored messages
+	Stopped     bool `json:"stopped"`     // by Stop
+	Paused      bool `json:"paused"`      // by Pause
+	Connections int  `json:"connections"` // number of open connections, those to the name server not counted
+	Silent      int  `json:"silent"`      // number of Connections that a pause or a partition silences
+	Held        int  `json:"held"`        // number of requests that hooks hold back
+	Bytes       int  `json:"bytes"`       // size of all stored messages
 }
 
 // TopicDump is a snapshot of a topic.
@@ -49,9 +49,9 @@ type QueueDump struct {
 // HalfDump is a snapshot of an open half message. Topic and queue of the message are those that it is to be delivered to.
 type HalfDump struct {
 	Message
-	Group  string        `json:"group"`
-	Checks int           `json:"checks"`
-	Age    time.Duration `json:"age"`
+	Group  string        `json:"group"`  // the producer group
+	Checks int           `json:"checks"` // how often it was checked back
+	Age    time.Duration `json:"age"`    // since it was sent
 }
 
 // TimerDump is a snapshot of a timer or a delayed message. Topic and queue are those that it is to be delivered to.
@@ -64,9 +64,9 @@ type TimerDump struct {
 // GroupDump is a snapshot of a consumer group.
 type GroupDump struct {
 	Name    string       `json:"name"`
-	Members []MemberDump `json:"members"`
-	Queues  []GroupQueue `json:"queues"`
-	Lag     int64        `json:"lag"`
+	Members []MemberDump `json:"members"` // the consumers of the group
+	Queues  []GroupQueue `json:"queues"`  // those of the topics that it subscribes to or has offsets for
+	Lag     int64        `json:"lag"`     // messages after the committed offsets
 }
 
 // MemberDump is a snapshot of a consumer of a group.

@@ -21,9 +21,9 @@ type Message struct {
 	ShardingKey string            `json:"sharding_key,omitempty"`
 	Properties  map[string]string `json:"properties,omitempty"` // including the broker's own
 	Body        []byte            `json:"body"`                 // as the producer sent it, decompressed
-	Born        time.Time         `json:"born"`
-	Stored      time.Time         `json:"stored"`
-	Reconsumed  int               `json:"reconsumed,omitempty"`
+	Born        time.Time         `json:"born"`                 // when it was sent, by the server's clock
+	Stored      time.Time         `json:"stored"`               // when it was stored, by the server's clock
+	Reconsumed  int               `json:"reconsumed,omitempty"` // how often a consumer has sent it back
 }
 
 // newMessage copies a record.

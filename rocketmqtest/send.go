@@ -210,7 +210,7 @@ func (s *Server) place(r *request, record *remoting.Record) (*entry, *remoting.C
 	}
 	e, err := put(record)
 	if err != nil { // it can't be encoded
-		s.config.Logger.Warn("a message could not be encoded and was refused", "topic", record.Topic, "err", err)
+		s.config.Logger.Warn("a message could not be encoded and was refused", "topic", record.Topic, "error", err)
 		return nil, s.tooLarge(r)
 	}
 	return e, nil
@@ -242,7 +242,7 @@ func (s *Server) deliverWaiting(e *entry, further ...string) {
 		_, err = s.deliver(r)
 	}
 	if err != nil {
-		s.config.Logger.Warn("a message that waited is lost", "err", err, "topic", r.Topic, "key", r.Properties[propertyUniqueKey])
+		s.config.Logger.Warn("a message that waited is lost", "error", err, "topic", r.Topic, "key", r.Properties[propertyUniqueKey])
 	}
 }
 

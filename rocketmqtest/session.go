@@ -159,7 +159,7 @@ func (c *session) writeAll() {
 			for range times {
 				next, err := cmd.Append(b)
 				if err != nil {
-					c.endpoint.server.config.Logger.Error("a response could not be encoded; the client gets none", "code", cmd.Code, "err", err)
+					c.endpoint.server.config.Logger.Error("a response could not be encoded; the client gets none", "code", cmd.Code, "error", err)
 					next = b
 				}
 				b = next

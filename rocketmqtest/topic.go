@@ -12,15 +12,15 @@ import (
 
 // Names of the broker's own topics, and prefixes of topics that belong to a group.
 const (
-	defaultTopic  = "TBW102" // the pattern of automatically created topics
-	halfTopic     = "RMQ_SYS_TRANS_HALF_TOPIC"
+	defaultTopic  = remoting.DefaultTopic // the pattern of automatically created topics
+	halfTopic     = remoting.HalfTopic
 	opTopic       = "RMQ_SYS_TRANS_OP_HALF_TOPIC"
-	discardTopic  = "TRANS_CHECK_MAX_TIME_TOPIC"
+	discardTopic  = remoting.DiscardTopic
 	scheduleTopic = "SCHEDULE_TOPIC_XXXX"
 	timerTopic    = "rmq_sys_wheel_timer"
 
-	retryPrefix = "%RETRY%"
-	deadPrefix  = "%DLQ%"
+	retryPrefix = remoting.RetryPrefix
+	deadPrefix  = remoting.DeadPrefix
 )
 
 // maxQueues is the maximum number of queues of a topic. More are a mistake, and each takes memory.

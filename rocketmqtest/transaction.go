@@ -188,7 +188,7 @@ func (s *Server) writeMarkers() {
 		Born: s.clock.Now(), BornHost: s.broker.address, Properties: map[string]string{propertyTag: "d", propertyWait: "true"}, Body: body,
 	})
 	if err != nil {
-		s.config.Logger.Error("markers could not be written; the half messages are checked again", "err", err)
+		s.config.Logger.Error("markers could not be written; the half messages are checked again", "error", err)
 	}
 }
 

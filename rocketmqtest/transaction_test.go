@@ -171,7 +171,7 @@ func TestWhichMessagesAreHalfMessages(t *testing.T) {
 	want(t, "delivered", w.delivered(), "retry")
 }
 
-func TestImmunityOver(t *testing.T) {
+func TestEndAfterTheImmunityIsRefused(t *testing.T) {
 	t.Parallel()
 	w := run(t, rocketmqtest.Config{})
 	in, late := w.half("in time", "CHECK_IMMUNITY_TIME_IN_SECONDS", "20"), w.half("late", "CHECK_IMMUNITY_TIME_IN_SECONDS", "5")

@@ -176,7 +176,7 @@ func (s *Saga[S]) recordFailure(ctx context.Context, tx rocketflow.Tx, i Instanc
 		return nil
 	}
 	if panicked := (*guard.PanicError)(nil); errors.As(failure, &panicked) {
-		s.engine.cfg.Logger.Error("the function of a saga panicked on a waiting event; the event is tried again, or fails after Config.WaitAttempts attempts. Correct the function",
+		s.engine.cfg.Logger.Error("the function of a saga panicked on a waiting event; the event is tried again, or fails after Config.WaitAttempts attempts: fix the function",
 			keySaga, i.Name, keyKey, i.Key, keyType, w.event.Type, keyEvent, w.event.ID, keyError, panicked.Value, keyStack, string(panicked.Stack))
 	}
 	info.Attempts = d.attempts

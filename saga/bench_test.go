@@ -31,9 +31,9 @@ func BenchmarkSaga(b *testing.B) {
 	for b.Loop() {
 		ctx, key := b.Context(), uuid.NewString()
 		err := errors.Join(
-			within(ctx, pool, func(tx *testTx) error { return s.Begin(ctx, tx, key, order{PayBy: time.Now().Add(time.Hour)}) }),
-			within(ctx, pool, func(tx *testTx) error { return s.Apply(ctx, tx, key, paid{key, 1}) }),
-			within(ctx, pool, func(tx *testTx) error { return s.Apply(ctx, tx, key, shipped{"p", key}) }),
+			within(ctx, pool, func(tx *testdb.Tx) error { return s.Begin(ctx, tx, key, order{PayBy: time.Now().Add(time.Hour)}) }),
+			within(ctx, pool, func(tx *testdb.Tx) error { return s.Apply(ctx, tx, key, paid{key, 1}) }),
+			within(ctx, pool, func(tx *testdb.Tx) error { return s.Apply(ctx, tx, key, shipped{"p", key}) }),
 		)
 		if err != nil {
 			b.Fatal(err)

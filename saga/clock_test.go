@@ -22,7 +22,7 @@ func TestRetentionFollowsTheClock(t *testing.T) {
 	ctx := t.Context()
 	for _, start := range []bool{true, false} { // before the first deletion, and during a pause
 		b.begin(t, s, "o1", order{})
-		if err := within(ctx, b.pool, func(tx *testTx) error {
+		if err := within(ctx, b.pool, func(tx *testdb.Tx) error {
 			return errors.Join(s.Apply(ctx, tx, "o1", paid{}), s.Apply(ctx, tx, "o1", shipped{}))
 		}); err != nil {
 			t.Fatal(err)

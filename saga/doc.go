@@ -9,7 +9,9 @@
 //		func(ctx context.Context, tx rocketflow.Tx, o *Order, p PaymentReceived) error {
 //			return tx.Publish(ctx, OrderConfirmed{OrderID: o.ID})
 //		})
-//	engine, err := saga.New(saga.Config{Pool: pool, Router: router, Transactor: box, Consumer: "orders", Timer: timeouts, TimeoutTopic: "order-timeouts"})
+//	engine, err := saga.New(saga.Config{
+//		Pool: pool, Router: router, Transactor: box, Consumer: "orders", Timer: timeouts, TimeoutTopic: "order-timeouts",
+//	})
 //	orders, err := saga.Register(engine, d)
 //	err = engine.Start(ctx) // before the router
 //

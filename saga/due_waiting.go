@@ -28,7 +28,7 @@ func (e *Engine) applyDueLoop(ctx context.Context) {
 		for name, s := range e.registry() {
 			again, err := e.applyDue(ctx, name, s)
 			if err != nil && ctx.Err() == nil {
-				e.cfg.Logger.Warn("waiting events of a saga could not be read; the next attempt follows", keySaga, name, keyAfter, e.cfg.PollInterval, keyError, err)
+				e.cfg.Logger.Warn("waiting events of a saga could not be read; the next attempt follows", keySaga, name, keyRetryAfter, e.cfg.PollInterval, keyError, err)
 			}
 			more = more || again && err == nil
 		}
@@ -140,7 +140,7 @@ func (e *Engine) recheckLoop(ctx context.Context) {
 		case k := <-e.rechecks:
 			if err := e.recheckSagas(ctx, k); err != nil && ctx.Err() == nil {
 				e.cfg.Logger.Warn("waiting events of sagas could not be applied; they wait for the next attempt",
-					keyAfter, e.cfg.PollInterval, keyError, err)
+					keyRetryAfter, e.cfg.PollInterval, keyError, err)
 			}
 		}
 	}

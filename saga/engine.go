@@ -67,37 +67,46 @@ type Config struct {
 	// missing.
 	TimeoutTopic string
 
-	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	// Schema is the Postgres schema of rocketflow's tables.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
 
 	// WaitLimit is how long an event waits for a state that accepts it. [Wait] sets another limit for a type of event.
 	// Defaults to 7 days.
 	WaitLimit time.Duration
-	// UnbegunLimit is how long an event waits for its saga to begin. [Wait] sets another limit for a type of event. Defaults
-	// to 24 h.
+	// UnbegunLimit is how long an event waits for its saga to begin. [Wait] sets another limit for a type of event.
+	// Defaults to 24 h.
 	UnbegunLimit time.Duration
 	// WaitAttempts is the number of attempts to apply a waiting event whose function fails. After the last of them the event
-	// has failed, and an operator has to retry or discard it. Defaults to 36, which takes about a day.
+	// has failed, and an operator has to retry or discard it.
+	// Defaults to 36, which takes about a day.
 	WaitAttempts int
 
 	// Retention is how long a finished saga is kept, with its history, and a waiting event that failed or expired. A negative
-	// value keeps them for ever. Defaults to 30 days.
+	// value keeps them for ever.
+	// Defaults to 30 days.
 	Retention time.Duration
-	// RetentionInterval is the pause between two deletions of what is older than Retention. Defaults to 1 min.
+	// RetentionInterval is the pause between two deletions of what is older than Retention.
+	// Defaults to 1 min.
 	RetentionInterval time.Duration
-	// PollInterval is the pause between two queries for waiting events that are due. Defaults to 1 s.
+	// PollInterval is the pause between two queries for waiting events that are due.
+	// Defaults to 1 s.
 	PollInterval time.Duration
 
 	// Around is called for each transition, and each beginning of a saga, and must call run once, with ctx or a context derived
 	// from it, and return its error: run calls the definition's function and writes the saga's row. Age is not set yet. Package
-	// tracing uses it. Defaults to calling run.
+	// tracing uses it.
+	// Defaults to calling run.
 	Around func(ctx context.Context, t TransitionInfo, run func(ctx context.Context) error) error
 
-	// Clock times the pauses. Whether something is due is decided by the clock of Postgres. Defaults to the machine's clock.
+	// Clock times the pauses. Whether something is due is decided by the clock of Postgres.
+	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
-	// Listener observes what happens to sagas. Defaults to none.
+	// Listener observes what happens to sagas.
+	// Defaults to none.
 	Listener *Listener
-	// Logger receives warnings and errors. Defaults to one that writes them to stderr.
+	// Logger receives warnings and errors that operators should see.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 

@@ -8,23 +8,24 @@ import (
 // Graph describes a definition without its functions: its states, and what leads from one to another. [Definition.Graph] and
 // [Engine.Graphs] return it; package console draws it.
 type Graph struct {
-	Name        string
-	Version     int
-	States      []GraphState
-	Transitions []GraphTransition
+	Name        string            // of the definition
+	Version     int               // of the definition
+	States      []GraphState      // in the order in which they were added
+	Transitions []GraphTransition // beginnings first
 }
 
 // GraphState is a state of a Graph.
 type GraphState struct {
 	Name  string
-	Final bool
+	Final bool // a saga in it is finished
 }
 
 // GraphTransition is a beginning or a transition of a Graph.
 type GraphTransition struct {
 	// From is the state that the saga leaves. Empty: the saga begins.
 	From string
-	To   string
+	// To is the state that the saga enters.
+	To string
 	// Event is the type of the event that causes it. Empty: a deadline, or a beginning by [Saga.Begin].
 	Event    string
 	Topic    string // of Event

@@ -27,44 +27,9 @@ var (
 	_ saga.Timer = (*timeout.Scheduler)(nil)
 )
 
-// testTx is a rocketflow.Tx without an outbox.
-type testTx struct {
-	pgx.Tx
-	published []rocketflow.Payload
-	after     []func()
-}
-
-func (t *testTx) Publish(_ context.Context, events ...rocketflow.Payload) error {
-	t.published = append(t.published, events...)
-	return nil
-}
-func (t *testTx) AfterCommit(fn func()) { t.after = append(t.after, fn) }
-
-// within runs a transaction, and runs it again after a serialization failure.
-func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testTx) error) error {
-	return withOptions(ctx, pool, pgx.TxOptions{}, fn)
-}
-
-func withOptions(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(tx *testTx) error) error {
-	return testdb.Retry(func() error { return once(ctx, pool, options, fn) })
-}
-
-func once(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, fn func(tx *testTx) error) error {
-	tx, err := pool.BeginTx(ctx, options)
-	if err != nil {
-		return err
-	}
-	wrapped := &testTx{Tx: tx}
-	if err := fn(wrapped); err != nil {
-		return errors.Join(err, tx.Rollback(ctx))
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return err
-	}
-	for _, fn := range wrapped.after {
-		fn()
-	}
-	return nil
+// within runs a transaction at the database's isolation level.
+func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx *testdb.Tx) error) error {
+	return testdb.Within(ctx, pool, pgx.TxOptions{}, fn)
 }
 
 // router holds handlers by consumer, topic and type. The test calls them.
@@ -188,9 +153,9 @@ func (b *bundle) handle(e rocketflow.Event) (published []rocketflow.Payload, err
 func (b *bundle) handleAs(name string, e rocketflow.Event) (published []rocketflow.Payload, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err = withOptions(ctx, b.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx *testTx) error { // as the router has it
+	err = testdb.Within(ctx, b.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx *testdb.Tx) error { // as the router has it
 		err := b.router[name](ctx, tx, e)
-		published = tx.published
+		published = tx.Published
 		return err
 	})
 	if errors.Is(err, rocketflow.ErrStale) {
@@ -307,7 +272,7 @@ func (b *bundle) begin(t *testing.T, s *saga.Saga[order], key string, o order) {
 	if o.PayBy.IsZero() {
 		o.PayBy = time.Now().Add(time.Hour)
 	}
-	if err := within(t.Context(), b.pool, func(tx *testTx) error { return s.Begin(t.Context(), tx, key, o) }); err != nil {
+	if err := within(t.Context(), b.pool, func(tx *testdb.Tx) error { return s.Begin(t.Context(), tx, key, o) }); err != nil {
 		t.Fatal(err)
 	}
 }

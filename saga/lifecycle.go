@@ -86,16 +86,10 @@ func (e *Engine) checkRunningSagas(ctx context.Context) error {
 	return nil
 }
 
-// readCommitted runs fn in a transaction at read committed, whatever the database's default is: at this isolation a row
-// that another transaction changes at the same time is no error.
-func (e *Engine) readCommitted(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, e.cfg.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, fn)
-}
-
 // forEachRow runs a statement in a transaction of its own, scans each row into dest, and calls fn. It returns the number of
 // rows.
 func (e *Engine) forEachRow(ctx context.Context, query string, args, dest []any, fn func() error) (n int64, err error) {
-	err = e.readCommitted(ctx, func(tx pgx.Tx) error {
+	err = lazytx.InTx(ctx, e.cfg.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, e.sql.Get(query), args...)
 		if err != nil {
 			return err

@@ -96,7 +96,7 @@ func TestSagasInEachExecModeAndIsolation(t *testing.T) {
 		if err != nil || len(records) != 1 || records[0].State != "done" || len(records[0].Transitions) != 5 {
 			t.Errorf("got %+v, %v", records, err)
 		}
-		if err := within(ctx, pool, func(tx *testTx) error { return s.Begin(ctx, tx, "o1", steps{}) }); !errors.Is(err, saga.ErrExists) {
+		if err := within(ctx, pool, func(tx *testdb.Tx) error { return s.Begin(ctx, tx, "o1", steps{}) }); !errors.Is(err, saga.ErrExists) {
 			t.Errorf("got %v", err)
 		}
 		e2, err := b.deadline(ctx, "stages/o1", "awaiting_payment")

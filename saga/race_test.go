@@ -17,6 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // The event of a payment and the deadline reach the same saga at the same time, many times. One of them makes its transition,
@@ -49,7 +50,7 @@ func TestEventAndDeadlineExcludeEachOther(t *testing.T) {
 		group.Go(func() error {
 			for n := range sagas / workers {
 				key := uuid.NewString()
-				if err := within(ctx, b.pool, func(tx *testTx) error { return s.Begin(ctx, tx, key, data{key}) }); err != nil {
+				if err := within(ctx, b.pool, func(tx *testdb.Tx) error { return s.Begin(ctx, tx, key, data{key}) }); err != nil {
 					return err
 				}
 				e, err := b.deadline(ctx, "race/"+key, "unpaid")
@@ -151,7 +152,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 	for range sagas {
 		key := uuid.NewString()
 		steps = append(steps, func() error {
-			return within(ctx, b.pool, func(tx *testTx) error { return s.Begin(ctx, tx, key, data{key}) })
+			return within(ctx, b.pool, func(tx *testdb.Tx) error { return s.Begin(ctx, tx, key, data{key}) })
 		})
 		for _, p := range []rocketflow.Payload{reserved{key}, paid{key, 1}, shipped{"p", key}} {
 			e, err := wire.NewEvent(p)

@@ -22,7 +22,7 @@ func (e *Engine) retentionLoop(ctx context.Context) {
 		case ctx.Err() != nil:
 			return 0
 		case err != nil:
-			e.cfg.Logger.Warn("finished sagas could not be deleted; the next attempt follows", keyAfter, e.cfg.RetentionInterval, keyError, err)
+			e.cfg.Logger.Warn("finished sagas could not be deleted; the next attempt follows", keyRetryAfter, e.cfg.RetentionInterval, keyError, err)
 		case n > 0 && e.cfg.Listener.Expired != nil:
 			e.cfg.Listener.Expired(n)
 		}
@@ -30,7 +30,7 @@ func (e *Engine) retentionLoop(ctx context.Context) {
 			return 0
 		}
 		if err := e.deleteOldWaiting(ctx); err != nil && ctx.Err() == nil {
-			e.cfg.Logger.Warn("old waiting events could not be deleted; the next attempt follows", keyAfter, e.cfg.RetentionInterval, keyError, err)
+			e.cfg.Logger.Warn("old waiting events could not be deleted; the next attempt follows", keyRetryAfter, e.cfg.RetentionInterval, keyError, err)
 		}
 		return e.cfg.RetentionInterval
 	})

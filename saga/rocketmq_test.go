@@ -5,8 +5,6 @@ package saga_test
 
 import (
 	"context"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
@@ -47,10 +46,6 @@ func (p expired) EventMeta() rocketflow.Meta {
 // All parts together on a broker: some carts are bought, the others expire, some of both at the same time.
 func TestOnRocketMQ(t *testing.T) {
 	t.Parallel()
-	servers := os.Getenv("ROCKETMQ_NAMESRV")
-	if servers == "" {
-		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	pool, schema := testdb.Migrated(t)
@@ -60,9 +55,7 @@ func TestOnRocketMQ(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: strings.Split(servers, ";"), Service: "saga-test"})
-	check(err)
-	t.Cleanup(func() { check(client.Close(context.Background())) })
+	client := testbroker.Open(t, rocketmq.Config{NameServers: testbroker.NameServers(t), Service: "saga-test"})
 	check(client.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 2}))
 
 	box, err := outbox.New(outbox.Config{Pool: pool, Broker: client, Source: topic, Schema: schema})

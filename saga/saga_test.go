@@ -17,6 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
@@ -164,7 +165,7 @@ func TestBeginStoresOneSaga(t *testing.T) {
 	s := registerOrder(t, b)
 	ctx := t.Context()
 	b.begin(t, s, "o1", order{})
-	err := within(ctx, b.pool, func(tx *testTx) error {
+	err := within(ctx, b.pool, func(tx *testdb.Tx) error {
 		err := s.Begin(ctx, tx, "o1", order{PayBy: time.Now()})
 		if !errors.Is(err, saga.ErrExists) {
 			t.Errorf("got %v, want ErrExists", err)
@@ -194,7 +195,7 @@ func TestApplyMakesTheTransitionOrFails(t *testing.T) {
 	s := registerOrder(t, b)
 	ctx := t.Context()
 	b.begin(t, s, "o1", order{})
-	err := within(ctx, b.pool, func(tx *testTx) error {
+	err := within(ctx, b.pool, func(tx *testdb.Tx) error {
 		if err := s.Apply(ctx, tx, "o2", paid{"o2", 1}); !errors.Is(err, saga.ErrNotFound) {
 			t.Errorf("got %v, want ErrNotFound", err)
 		}
@@ -303,7 +304,7 @@ func TestDeadlineOfItsOwnStateRecurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := within(ctx, b.pool, func(tx *testTx) error { return s.Begin(ctx, tx, "o1", data{}) }); err != nil {
+	if err := within(ctx, b.pool, func(tx *testdb.Tx) error { return s.Begin(ctx, tx, "o1", data{}) }); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[uuid.UUID]bool{}
@@ -429,7 +430,7 @@ func TestRetentionDeletesFinishedSagas(t *testing.T) {
 	for _, key := range []string{"old", "new", "running"} {
 		b.begin(t, s, key, order{})
 		if key != "running" {
-			if err := within(ctx, b.pool, func(tx *testTx) error {
+			if err := within(ctx, b.pool, func(tx *testdb.Tx) error {
 				return errors.Join(s.Apply(ctx, tx, key, paid{}), s.Apply(ctx, tx, key, shipped{}))
 			}); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // without is the definition stages in another version of the program: without the state paid, or with another version.
@@ -58,7 +59,7 @@ func TestStartRefusesUnknownVersionsAndStates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = within(ctx, b.pool, func(tx *testTx) error { return h(ctx, tx, event) })
+			err = within(ctx, b.pool, func(tx *testdb.Tx) error { return h(ctx, tx, event) })
 			var state *saga.UnknownStateError
 			var other *saga.VersionError
 			if !errors.As(err, &state) && !errors.As(err, &other) {

@@ -18,6 +18,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/test/testoperator"
 )
 
@@ -29,7 +30,7 @@ func (t transactor) Within(ctx context.Context, fn func(ctx context.Context, tx 
 }
 
 func (t transactor) WithinTx(ctx context.Context, options pgx.TxOptions, fn func(ctx context.Context, tx rocketflow.Tx) error) error {
-	return withOptions(ctx, t.b.pool, options, func(tx *testTx) error { return fn(ctx, tx) })
+	return testdb.Within(ctx, t.b.pool, options, func(tx *testdb.Tx) error { return fn(ctx, tx) })
 }
 
 type reserved struct{ OrderID string }
@@ -79,7 +80,7 @@ func register[S any](t *testing.T, b *bundle, d *saga.Definition[S]) *saga.Saga[
 
 func beginSteps(t *testing.T, b *bundle, s *saga.Saga[steps], key string) {
 	t.Helper()
-	err := within(t.Context(), b.pool, func(tx *testTx) error {
+	err := within(t.Context(), b.pool, func(tx *testdb.Tx) error {
 		return s.Begin(t.Context(), tx, key, steps{PayBy: time.Now().Add(time.Hour)})
 	})
 	if err != nil {
@@ -173,7 +174,7 @@ func TestApplyAndDeadlineApplyWaitingEvents(t *testing.T) {
 	s := register(t, b, stages(nil))
 	beginSteps(t, b, s, "applied")
 	b.must(t, paid{"applied", 1})
-	if err := within(ctx, b.pool, func(tx *testTx) error { return s.Apply(ctx, tx, "applied", reserved{}) }); err != nil {
+	if err := within(ctx, b.pool, func(tx *testdb.Tx) error { return s.Apply(ctx, tx, "applied", reserved{}) }); err != nil {
 		t.Fatal(err)
 	}
 	if i := get(t, b, s, "applied"); i.State != "paid" {
@@ -447,13 +448,13 @@ func TestEventBesideABeginIsApplied(t *testing.T) {
 	t.Cleanup(func() { _ = b.Stop(context.Background()) })
 	for _, eventLast := range []bool{true, false} {
 		key := fmt.Sprint("event last: ", eventLast)
-		var began, came *testTx
-		for _, tx := range []**testTx{&began, &came} {
+		var began, came *testdb.Tx
+		for _, tx := range []**testdb.Tx{&began, &came} {
 			inner, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 			if err != nil {
 				t.Fatal(err)
 			}
-			*tx = &testTx{Tx: inner}
+			*tx = &testdb.Tx{Tx: inner}
 		}
 		if err := s.Begin(ctx, began, key, steps{PayBy: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
@@ -465,7 +466,7 @@ func TestEventBesideABeginIsApplied(t *testing.T) {
 		if err := b.router["sagas-stages "+e.Topic+" "+e.Type](ctx, came, e); err != nil {
 			t.Fatal(err)
 		}
-		order := []*testTx{began, came}
+		order := []*testdb.Tx{began, came}
 		if !eventLast {
 			slices.Reverse(order)
 		}
@@ -474,7 +475,7 @@ func TestEventBesideABeginIsApplied(t *testing.T) {
 			if err := tx.Commit(ctx); err != nil {
 				t.Fatal(err)
 			}
-			for _, fn := range tx.after {
+			for _, fn := range tx.After {
 				fn()
 			}
 		}
@@ -499,7 +500,7 @@ func TestTransitionBesideAnEarlyEventAtRepeatableRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.must(t, paid{"o1", 1})
-	if err := s.Apply(ctx, &testTx{Tx: inner}, "o1", reserved{"o1"}); err == nil || !strings.Contains(err.Error(), "40001") {
+	if err := s.Apply(ctx, &testdb.Tx{Tx: inner}, "o1", reserved{"o1"}); err == nil || !strings.Contains(err.Error(), "40001") {
 		t.Fatalf("got %v, want a serialization failure", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // startWithoutPolling starts an engine whose query for due events comes only once, at the start.
@@ -37,7 +38,7 @@ func startWithoutPolling[S any](t *testing.T, b *bundle, d *saga.Definition[S]) 
 
 // afterTheLastWaitingEvent is a transaction that calls then when applyAll has found no further event that it may apply.
 type afterTheLastWaitingEvent struct {
-	*testTx
+	*testdb.Tx
 	then func()
 }
 
@@ -46,34 +47,24 @@ func (t *afterTheLastWaitingEvent) Query(ctx context.Context, sql string, args .
 		t.then()
 		t.then = nil
 	}
-	return t.testTx.Query(ctx, sql, args...)
+	return t.Tx.Query(ctx, sql, args...)
 }
 
 // openTx begins a transaction and, with event, handles it in that transaction.
-func (b *bundle) openTx(t *testing.T, e *rocketflow.Event) *testTx {
+func (b *bundle) openTx(t *testing.T, e *rocketflow.Event) *testdb.Tx {
 	t.Helper()
 	inner, err := b.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.ReadCommitted}) // as handlers do
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = inner.Rollback(context.Background()) }) // or closing the pool would wait for ever
-	tx := &testTx{Tx: inner}
+	tx := &testdb.Tx{Tx: inner}
 	if e != nil {
 		if err := b.router["sagas-stages "+e.Topic+" "+e.Type](t.Context(), tx, *e); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return tx
-}
-
-func (t *testTx) end() error {
-	if err := t.Tx.Commit(context.Background()); err != nil {
-		return err
-	}
-	for _, fn := range t.after {
-		fn()
-	}
-	return nil
 }
 
 func event(t *testing.T, p rocketflow.Payload) rocketflow.Event {
@@ -111,7 +102,7 @@ func TestEventBesideATransitionIsApplied(t *testing.T) {
 						return b.router["sagas-stages "+reserves.Topic+" "+reserves.Type](ctx, tx, reserves)
 					}
 				}
-				tx := &afterTheLastWaitingEvent{testTx: b.openTx(t, nil), then: func() {
+				tx := &afterTheLastWaitingEvent{Tx: b.openTx(t, nil), then: func() {
 					if err := came.Commit(ctx); err != nil {
 						t.Error(err)
 					}
@@ -125,7 +116,7 @@ func TestEventBesideATransitionIsApplied(t *testing.T) {
 				if err := tx.Commit(ctx); err != nil {
 					t.Fatal(err)
 				}
-				after := [][]func(){tx.after, came.after}
+				after := [][]func(){tx.After, came.After}
 				if !eventLast {
 					slices.Reverse(after)
 				}
@@ -148,11 +139,14 @@ func TestEventDoesNotOvertakeOneThatDidNotSeeTheSaga(t *testing.T) {
 	first.Sequence, second.Sequence, second.Previous = 1, 2, 1
 	came := b.openTx(t, &first)
 	beginSteps(t, b, s, "o1")
-	if err := within(ctx, b.pool, func(tx *testTx) error { return s.Apply(ctx, tx, "o1", reserved{}) }); err != nil {
+	if err := within(ctx, b.pool, func(tx *testdb.Tx) error { return s.Apply(ctx, tx, "o1", reserved{}) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := came.end(); err != nil {
+	if err := came.Commit(ctx); err != nil {
 		t.Fatal(err)
+	}
+	for _, fn := range came.After {
+		fn()
 	}
 	if _, err := b.handle(second); err != nil {
 		t.Fatal(err)

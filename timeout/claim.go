@@ -58,7 +58,7 @@ func (s *Scheduler) claimPage(ctx context.Context, from *time.Time, look bool) (
 		}
 		return nil
 	}
-	err = lazytx.Retry(ctx, func() error { return s.readCommitted(ctx, claim) })
+	err = lazytx.Retry(ctx, func() error { return s.inTx(ctx, claim) })
 	page.took = time.Since(began)
 	if err != nil {
 		return claimedPage{}, fmt.Errorf("claim timeouts: %w", err)

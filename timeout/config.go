@@ -38,57 +38,71 @@ type Config struct {
 	Broker Broker
 	// Timers is what delivers the events of timeouts when they are due: BrokerTimers, or PostgresTimers if the broker's timers
 	// are not to be used, for example because the topics have a type that excludes them. A broker without timers needs no
-	// setting. Defaults to BrokerTimers.
+	// setting.
+	// Defaults to BrokerTimers.
 	Timers Timers
 	// Source is the name of the service, and the Source of the events of its timeouts. Required.
 	Source string
-	// Schema is the Postgres schema of rocketflow's tables. Defaults to rocketflow.DefaultSchema.
+	// Schema is the Postgres schema of rocketflow's tables.
+	// Defaults to rocketflow.DefaultSchema.
 	Schema string
 
-	// Horizon is how long before its due time a timeout is handed over to the broker. A short horizon saves messages for
-	// timeouts that are disarmed early, and leaves more of the work to the sweep. It must not exceed the broker's horizon. It has
-	// no meaning for timeouts that fire from Postgres. Defaults to 24 h, or to the broker's horizon if that is shorter.
+	// Horizon is how long before its due time a timeout is handed over to the broker. A short horizon saves messages for timeouts
+	// that are disarmed early, and leaves more of the work to the sweep. It must not exceed the broker's horizon. It has no
+	// meaning for timeouts that fire from Postgres.
+	// Defaults to 24 h, or to the broker's horizon if that is shorter.
 	Horizon time.Duration
 
 	// SweepInterval is the longest pause between two sweeps, which find the timeouts that have to be handed over or sent. The
 	// process that holds the lease of the sweep also sweeps when the next timeout is due; where timeouts fire from Postgres, it
-	// looks for the next one at least every 200 ms. Defaults to 1 s.
+	// looks for the next one at least every 200 ms.
+	// Defaults to 1 s.
 	SweepInterval time.Duration
 	// SweepGrace is how long the sweep leaves a timeout alone: after it was armed, while the arming process hands it over; after
 	// it came due, while the broker delivers its event and a consumer handles it; and after it was claimed by a process that may
-	// have died. Defaults to 5 s.
+	// have died.
+	// Defaults to 5 s.
 	SweepGrace time.Duration
-	// SweepPage is the number of rows that one sweep reads at a time. Defaults to 256.
+	// SweepPage is the number of rows that one sweep reads at a time.
+	// Defaults to 256.
 	SweepPage int
 	// RetryInterval is the pause after which the sweep sends the event of an overdue timeout for the second time. The pause
 	// doubles with each further time, up to six hours. A timeout that fires from Postgres is also sent once after SweepGrace
-	// before that. Defaults to 30 s.
+	// before that.
+	// Defaults to 30 s.
 	RetryInterval time.Duration
 	// StuckAfter is how long a timeout must be overdue, after its event was sent ten times, to be reported as stuck. The event
-	// of a stuck timeout is sent once a day. Defaults to 24 h.
+	// of a stuck timeout is sent once a day.
+	// Defaults to 24 h.
 	StuckAfter time.Duration
 
-	// Workers is the number of concurrent requests to the broker. Defaults to 8.
+	// Workers is the number of concurrent requests to the broker.
+	// Defaults to 8.
 	Workers int
 	// MaxPending is the number of timeouts that may wait in memory for their hand-over to the broker. The sweep hands over
-	// what exceeds it. Defaults to 4096.
+	// what exceeds it.
+	// Defaults to 4096.
 	MaxPending int
 	// SendTimeout is the longest time that one request to the broker, or one of the scheduler's own transactions, may take.
 	// Defaults to 5 s.
 	SendTimeout time.Duration
-	// MaxBody is the largest encoded body of an event, in bytes. Defaults to 1 MiB.
+	// MaxBody is the largest encoded body of an event, in bytes.
+	// Defaults to 1 MiB.
 	MaxBody int
 
 	// OnArm is called with each event that is armed, and the context of the call, before it is stored. It may set Extensions and
-	// Headers, as package tracing does; it must replace the maps instead of changing them. Defaults to none.
+	// Headers, as package tracing does; it must replace the maps instead of changing them.
+	// Defaults to none.
 	OnArm func(ctx context.Context, e *rocketflow.Event)
 
-	// Clock times the pauses between sweeps. Whether a timeout is due is decided by the clock of Postgres. Defaults to the
-	// machine's clock.
+	// Clock times the pauses between sweeps. Whether a timeout is due is decided by the clock of Postgres.
+	// Defaults to the machine's clock.
 	Clock rocketflow.Clock
-	// Listener observes what happens to timeouts. Defaults to none.
+	// Listener observes what happens to timeouts.
+	// Defaults to none.
 	Listener *Listener
-	// Logger receives warnings and errors. Defaults to one that writes them to stderr.
+	// Logger receives warnings and errors that operators should see.
+	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
 

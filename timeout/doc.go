@@ -93,8 +93,8 @@
 //
 // # What is not promised
 //
-// A timeout is late by the precision of the timers and by the consumer's backlog, and by the grace if the broker lost its
-// message or if the process that was about to send it died. Timeouts have no order, among each other or with the events of their aggregate. One firing is for one consumer:
-// the first handler that commits fires the timeout, and any other finds it stale. A handler publishes an event of its own for
+// A timeout is late by the precision of the timers and by the consumer's backlog, and by the grace if the broker lost its message or if the
+// process that was about to send it died. Timeouts have no order, among each other or with the events of their aggregate. One firing is for
+// one consumer: the first handler that commits fires the timeout, and any other finds it stale. A handler publishes an event of its own for
 // what several consumers need to know.
 package timeout

@@ -214,11 +214,9 @@ func (s *Scheduler) update(ctx context.Context, query string, batch []timeoutID,
 	return err
 }
 
-// readCommitted runs fn in a transaction at read committed, whatever the database's default is: at this isolation a row
-// that another transaction changes at the same time is no error.
-func (s *Scheduler) readCommitted(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+// inTx is lazytx.InTx on the scheduler's pool, for at most Config.SendTimeout.
+func (s *Scheduler) inTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
-	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
-	return pgx.BeginTxFunc(ctx, s.cfg.Pool, options, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	return lazytx.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error { return fn(ctx, tx) })
 }

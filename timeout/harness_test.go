@@ -18,36 +18,9 @@ import (
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-// testTx is a rocketflow.Tx without an outbox.
-type testTx struct {
-	pgx.Tx
-	after []func()
-}
-
-func (t *testTx) Publish(context.Context, ...rocketflow.Payload) error { return nil }
-func (t *testTx) AfterCommit(fn func())                                { t.after = append(t.after, fn) }
-
-// within runs a transaction, and runs it again after a serialization failure.
+// within runs a transaction at the database's isolation level.
 func within(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
-	return testdb.Retry(func() error { return once(ctx, pool, fn) })
-}
-
-func once(ctx context.Context, pool *pgxpool.Pool, fn func(tx rocketflow.Tx) error) error {
-	tx, err := pool.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	wrapped := &testTx{Tx: tx}
-	if err := fn(wrapped); err != nil {
-		return errors.Join(err, tx.Rollback(ctx))
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return err
-	}
-	for _, fn := range wrapped.after {
-		fn()
-	}
-	return nil
+	return testdb.Within(ctx, pool, pgx.TxOptions{}, func(tx *testdb.Tx) error { return fn(tx) })
 }
 
 // fakeBroker is a broker in memory that delivers to one handler, as package handlers would.

@@ -5,8 +5,6 @@ package timeout_test
 
 import (
 	"context"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -31,11 +30,7 @@ func (a alarm) EventMeta() rocketflow.Meta {
 // On a broker: an armed timeout fires once and not early, a disarmed one doesn't fire, a moved one fires at the new time.
 func TestOnRocketMQ(t *testing.T) {
 	t.Parallel()
-	servers := os.Getenv("ROCKETMQ_NAMESRV")
-	if servers == "" {
-		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-	}
-	if n := fireOn(t, strings.Split(servers, ";")); n == 0 {
+	if n := fireOn(t, testbroker.NameServers(t)); n == 0 {
 		t.Error("no timer at the broker")
 	}
 }
@@ -58,15 +53,7 @@ func fireOn(t *testing.T, servers []string) (timers int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: servers, Service: "timeout-test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := client.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	client := testbroker.Open(t, rocketmq.Config{NameServers: servers, Service: "timeout-test"})
 	topic := "timeout-test-" + uuid.NewString()[:8]
 	if err := client.CreateTopics(ctx, broker.Topic{Name: topic, Queues: 2, Kind: broker.Delay}); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func (s *Scheduler) runSweeps(stopping, requests context.Context) {
 			return rest
 		}
 		if err := w.sweep(stopping, requests); err != nil && requests.Err() == nil {
-			s.cfg.Logger.Warn("the sweep of timeouts failed; timeouts that are due wait for a later sweep", keyError, err, keyAfter, s.cfg.SweepInterval)
+			s.cfg.Logger.Warn("the sweep of timeouts failed; timeouts that are due wait for a later sweep", keyError, err, keyRetryAfter, s.cfg.SweepInterval)
 		}
 		return s.next.rest(s.cfg.Clock.Now())
 	})

@@ -345,7 +345,7 @@ func TestHandlerArmsItsOwnTimeoutAgain(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := b.Arm(ctx, &testTx{Tx: sub}, "o1", "payment", time.Now(), closeOrder{"o1"}); err != nil {
+		if err := b.Arm(ctx, &testdb.Tx{Tx: sub}, "o1", "payment", time.Now(), closeOrder{"o1"}); err != nil {
 			return err
 		}
 		if err := sub.Rollback(ctx); err != nil {

@@ -46,7 +46,7 @@ func (s *Scheduler) rememberRejection(topic string, err error) {
 	}
 	if s.rejections.add(s.cfg.Clock.Now(), topic) {
 		s.cfg.Logger.Warn("the broker rejected a timer; timeouts fire from Postgres, those of this topic or, if it is empty, of all topics; later timers are tried again",
-			keyTopic, topic, keyError, err, keyAfter, rejectionTime)
+			keyTopic, topic, keyError, err, keyRetryAfter, rejectionTime)
 	}
 }
 

@@ -29,14 +29,16 @@ const scope = "github.com/rocketflow/rocketflow"
 
 // Config configures a Tracing. The zero value uses OpenTelemetry's global providers.
 type Config struct {
-	// TracerProvider makes the spans. Defaults to the global one, which may be set later.
+	// TracerProvider makes the spans.
+	// Defaults to the global one, which may be set later.
 	TracerProvider trace.TracerProvider
 
-	// MeterProvider makes the metrics. Defaults to the global one, which may be set later.
+	// MeterProvider makes the metrics.
+	// Defaults to the global one, which may be set later.
 	MeterProvider metric.MeterProvider
 
-	// Parent makes the span of a handler the child of the event's create span, so that a whole flow is one trace. Defaults to
-	// a trace for each handling, with a link.
+	// Parent makes the span of a handler the child of the event's create span, so that a whole flow is one trace.
+	// Defaults to a trace for each handling, with a link.
 	Parent bool
 }
 

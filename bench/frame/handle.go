@@ -76,7 +76,7 @@ func (b *Bed) measureHandling(ctx context.Context, o Options, kind, streams int)
 	router, err := handlers.New(handlers.Config{
 		Pool: b.Pool, Source: "bench", Transactor: box, Broker: b.Client, Schema: b.Schema, GroupPrefix: topic + "-",
 		Listener: &handlers.Listener{Committed: func(i handlers.BatchInfo) {
-			if done.Add(int64(len(i.Events))) == int64(o.Events) {
+			if n := int64(len(i.Events)); n > 0 && done.Add(n) == int64(o.Events) { // a turn may have handled none
 				close(finished)
 			}
 		}},

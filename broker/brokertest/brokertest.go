@@ -52,7 +52,8 @@ type Harness struct {
 	BrokersByTopic bool
 	// OneType says that all topics are of the kind broker.Normal, because a topic takes messages of one kind.
 	OneType bool
-	// MaxBody is the size of the largest body that the broker takes, in bytes. Defaults to 4 MiB.
+	// MaxBody is the size of the largest body that the broker takes, in bytes.
+	// Defaults to 4 MiB.
 	MaxBody int
 }
 

@@ -89,7 +89,7 @@ late. But an event that it had acknowledged and no handler had received is lost,
 type stackFlags struct {
 	dir                                 string
 	keep, noFsync                       bool
-	broker                              brokerFlag
+	broker                              brokerKind
 	postgresVersion, rocketmqVersion    string
 	postgresPort, namesPort, brokerPort int
 }

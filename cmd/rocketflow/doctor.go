@@ -45,7 +45,7 @@ each topic, rolled back at once.
 A check that can't look, because a server is away or a right is missing, is not known, which is never shown as ok. The
 exit code is 0 if all is ok, 1 if there are findings, and 2 if there are none, but something is not known.
 
---database may repeat, for several services; without it DATABASE_URL is examined, and all of its schemas that have
+--database may be repeated, for several services; without it DATABASE_URL is examined, and all of its schemas that have
 rocketflow's tables unless --schema names some. Credentials, TLS and the kind of RocketMQ are read from
 ROCKETMQ_ACCESS_KEY, ROCKETMQ_SECRET_KEY, ROCKETMQ_TLS_… and ROCKETMQ_PROFILE, as for services. Behind a proxy, brokers
 can't be asked: what isn't known then comes with what to do instead.`,
@@ -58,16 +58,16 @@ can't be asked: what isn't known then comes with what to do instead.`,
 		RunE: f.run,
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.databases, "database", nil, "a Postgres to examine; may repeat (default $DATABASE_URL)")
-	flags.StringArrayVar(&f.schemas, "schema", nil, "a schema to examine; may repeat (default all with rocketflow's tables)")
+	flags.StringArrayVar(&f.databases, "database", nil, "a Postgres to examine; may be repeated (default $DATABASE_URL)")
+	flags.StringArrayVar(&f.schemas, "schema", nil, "a schema to examine; may be repeated (default all with rocketflow's tables)")
 	flags.StringVar(&f.role, "role", "", "role of the service, whose rights are examined (default that of the connection)")
 	flags.StringVar(&f.nameServers, "namesrv", "", "name servers of RocketMQ, host:port;host:port (default $ROCKETMQ_NAMESRV)")
 	flags.StringVar(&f.namespace, "namespace", "", "namespace of the topics and groups (default $ROCKETMQ_NAMESPACE)")
-	flags.StringArrayVar(&f.sagas, "saga", nil, "a saga's version that processes register, name=version; may repeat")
+	flags.StringArrayVar(&f.sagas, "saga", nil, "a saga's version that processes register, name=version; may be repeated")
 	flags.BoolVar(&f.pre, "pre", false, "only what can be checked before rocketflow is installed")
 	flags.BoolVar(&f.probe, "probe", false, "also send a half message to each topic, and roll it back, to prove the right to publish")
-	flags.StringArrayVar(&f.only, "only", nil, "run only this check or group; may repeat")
-	flags.StringArrayVar(&f.skip, "skip", nil, "don't run this check or group; may repeat")
+	flags.StringArrayVar(&f.only, "only", nil, "run only this check or group; may be repeated")
+	flags.StringArrayVar(&f.skip, "skip", nil, "don't run this check or group; may be repeated")
 	flags.BoolVar(&f.all, "all", false, "show what is ok, too")
 	flags.BoolVar(&f.list, "list", false, "list the checks, and run none")
 	flags.BoolVar(&f.json, "json", false, "print JSON, for programs")

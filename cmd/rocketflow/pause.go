@@ -50,7 +50,7 @@ func newPauseCommand() *cobra.Command {
 	var which pauseFlags
 	cmd := &cobra.Command{
 		Use:   "pause",
-		Short: "Make a consumer, a handler or a stream wait",
+		Short: "Pause a consumer, a handler or a stream",
 		Long: `Pauses a consumer; with --topic and --type one of its handlers; with --topic and --subject a stream of it. Nothing is
 lost, done twice or done in another order because of that, and no attempt is counted. The pause holds in all processes and
 across restarts, until rocketflow resume. Handlers that run are not interrupted.

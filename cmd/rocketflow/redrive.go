@@ -69,7 +69,7 @@ only once it was handled. With --rate, so many become due in a second.`,
 	filter.addChange(cmd, "retry all dead letters", parkedFlags...)
 	cmd.Flags().BoolVar(&options.TryFirst, "try-first", false, "retry one first, and the others only once it was handled")
 	cmd.Flags().DurationVar(&options.FirstTimeout, "first-timeout", time.Minute, "how long the first may take")
-	cmd.Flags().Float64Var(&options.Rate, "rate", 0, "at most this many per second (default: no limit)")
+	cmd.Flags().Float64Var(&options.Rate, "rate", 0, "at most this many per second (default no limit)")
 	return cmd
 }
 

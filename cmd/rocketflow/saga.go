@@ -39,7 +39,7 @@ type waitingFlags struct {
 func (f *waitingFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.name, "name", "", "only events for the saga of this name")
 	f.filter.add(cmd, "event")
-	cmd.Flags().Lookup("event").Usage = "only the event with this id, whatever its status (default: all that failed or expired)"
+	cmd.Flags().Lookup("event").Usage = "only the event with this id, whatever its status (default all that failed or expired)"
 }
 
 // check returns the filter for a key.
@@ -171,8 +171,8 @@ applies another event. Asks for confirmation; where there is no terminal, --yes 
 	cmd.Flags().StringVar(&event.Saga, "name", "", "the name of the saga (required)")
 	cmd.Flags().StringVar(&event.Topic, "topic", "", "the topic of the event (required)")
 	cmd.Flags().StringVar(&event.Type, "type", "", "the type of the event (required)")
-	cmd.Flags().StringVar(&event.Subject, "subject", "", "the subject of the event (default: KEY)")
-	cmd.Flags().StringVar(&event.ContentType, "content-type", "", "the content type of the body (default: application/json)")
+	cmd.Flags().StringVar(&event.Subject, "subject", "", "the subject of the event (default KEY)")
+	cmd.Flags().StringVar(&event.ContentType, "content-type", "", "the content type of the body (default application/json)")
 	cmd.Flags().StringVar(&file, "body-file", "", "the file with the body; - is the standard input")
 	cmd.Flags().DurationVar(&event.Wait, "wait", time.Hour, "how long it waits for a state that accepts it")
 	confirm.add(cmd)

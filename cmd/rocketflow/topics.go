@@ -51,8 +51,8 @@ The commands of --format mqadmin read the address of the name server from $NAMES
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.service, "service", "", "name of the service (default the owner of the schema)")
-	cmd.Flags().StringArrayVar(&f.topics, "topic", nil, "topic that the service publishes to or reads, as name[:queues[:type]]; several times")
-	cmd.Flags().StringArrayVar(&f.consumers, "consumer", nil, "consumer of the service; several times")
+	cmd.Flags().StringArrayVar(&f.topics, "topic", nil, "topic that the service publishes to or reads, as name[:queues[:type]]; may be repeated")
+	cmd.Flags().StringArrayVar(&f.consumers, "consumer", nil, "consumer of the service; may be repeated")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "kind of RocketMQ: "+profileNames())
 	cmd.Flags().StringVar(&f.namespace, "namespace", "", "prefix of all names: rocketmq.Config.Namespace")
 	cmd.Flags().StringVar(&f.format, "format", string(rocketmq.FormatList), "list, mqadmin or json")

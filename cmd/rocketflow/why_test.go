@@ -25,6 +25,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/poll"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // flow is two services on an embedded broker: shop publishes orders, and billing bills them.
@@ -87,12 +88,7 @@ func (f *flow) line(words string) (code int, out, stderr string) {
 // client returns a connection to the broker that ends with the test.
 func (f *flow) client() *rocketmq.Client {
 	f.t.Helper()
-	client, err := rocketmq.Open(f.t.Context(), rocketmq.Config{NameServers: []string{f.Broker().Addr()}, Service: "test", Transport: rocketmq.Own})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = client.Close(context.Background()) })
-	return client
+	return testbroker.Open(f.t, rocketmq.Config{NameServers: []string{f.Broker().Addr()}, Service: "test", Transport: rocketmq.Own})
 }
 
 // system reads both schemas and others, and asks a broker unless it is nil.

@@ -219,7 +219,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-func TestOperations(t *testing.T) {
+func TestProbesMetricsAndDocumentedPathsAreServed(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	c.Want(http.StatusOK, "GET", "/healthz", nil)

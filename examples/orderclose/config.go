@@ -14,7 +14,8 @@ type Config struct {
 	PaymentURLs []string // and of the payment service's; required
 	DatabaseURL string   // where both keep their tables; required
 
-	// Schemas of the two services: their own tables and rocketflow's. Defaults to those of the services.
+	// Schemas of the two services: their own tables and rocketflow's.
+	// Defaults to those of the services.
 	OrderSchema, OrderRocketflowSchema     string
 	PaymentSchema, PaymentRocketflowSchema string
 

@@ -37,7 +37,7 @@ SELECT coalesce(sum(n - 1), 0) FROM (
 ) effects;
 
 -- name: Misordered
--- Effects of an aggregate that came after those of a later event. Alarms have no order.
+-- Effects of an aggregate that came after those of a later event. Timeouts have no order.
 SELECT count(*) FROM (
     SELECT sequence < lag(sequence) OVER (PARTITION BY consumer, order_id ORDER BY n) AS wrong
     FROM {order}.effects WHERE order_id = ANY ($1) AND sequence > 0
@@ -56,7 +56,7 @@ FROM {order}.orders o LEFT JOIN {payment}.payments p ON p.order_id = o.id
 WHERE o.id = ANY ($1::uuid[]);
 
 -- name: Lateness
--- How late alarms went off, in microseconds.
+-- How late timeouts fired, in microseconds.
 SELECT (extract(epoch FROM finished_at - pay_by) * 1e6)::bigint
 FROM {order}.orders WHERE id = ANY ($1::uuid[]) AND reason = 'timeout';
 
@@ -68,10 +68,10 @@ SELECT (extract(epoch FROM handled_at - recorded_at) * 1e6)::bigint FROM (
     SELECT handled_at, recorded_at FROM {payment}.effects WHERE order_id = ANY ($1) AND sequence > 0
 ) effects;
 
--- name: ArmedAlarms
+-- name: ArmedTimeouts
 SELECT count(*) FROM {order_rocketflow}.timeout WHERE key IN (SELECT 'order/' || id FROM unnest($1::text[]) AS id);
 
--- name: Stories
+-- name: EventsAgainstRows
 -- Orders whose events don't match their rows: placed once, finished once, and the same amounts.
 SELECT count(*) FROM (
     SELECT o.id, o.state, p.state AS paid,

@@ -16,9 +16,9 @@ type Summary struct {
 	Misordered int // effects of an aggregate out of the order of its events
 	Early      int // orders closed for timeout before their time
 
-	Broken []string // laws that don't hold, each with how often: stock, money, events against rows
+	Broken []string // invariants that don't hold, each with how often: stock, money, events against rows
 
-	Lateness Spread // of alarms: from pay_by to the close
+	Lateness Spread // of timeouts: from pay_by to the close
 	Latency  Spread // of events: from their recording to their effect
 }
 
@@ -36,10 +36,10 @@ func (s Summary) String() string {
 func (s Summary) print(w io.Writer, took time.Duration) {
 	fmt.Fprintf(w, "%d orders in %v: %d confirmed, %d closed (%d not paid in time, %d declined, %d cancelled), %d payments refunded\n",
 		s.Orders, took.Round(100*time.Millisecond), s.Confirmed, s.Closed, s.TimedOut, s.Declined, s.Cancelled, s.Refunded)
-	fmt.Fprintf(w, "alarms late by    %v\n", s.Lateness)
+	fmt.Fprintf(w, "timeouts late by  %v\n", s.Lateness)
 	fmt.Fprintf(w, "publish to effect %v\n", s.Latency)
-	for _, law := range s.Broken {
-		fmt.Fprintf(w, "BROKEN: %s\n", law)
+	for _, invariant := range s.Broken {
+		fmt.Fprintf(w, "BROKEN: %s\n", invariant)
 	}
 	fmt.Fprintln(w, s)
 }

@@ -51,8 +51,8 @@ func (s shop) wantReserved(t *testing.T, n float64) {
 	}
 }
 
-// TestHalfAnHour is the life of orders whose customers have half an hour, in a moment.
-func TestHalfAnHour(t *testing.T) {
+// TestUnpaidOrdersCloseAfterHalfAnHour is the life of orders whose customers have half an hour, in a moment.
+func TestUnpaidOrdersCloseAfterHalfAnHour(t *testing.T) {
 	t.Parallel()
 	s := openShop(t)
 	unpaid, paid, late := s.place(), s.place(), s.place()

@@ -38,21 +38,21 @@ func (r *run) verify(ctx context.Context) (s Summary, err error) {
 	}
 	s.Lost += unfinished + len(orders) - s.Orders
 
-	for _, law := range []struct {
+	for _, invariant := range []struct {
 		name, broken string
 		args         []any
 	}{
-		{"Stories", "orders whose events don't match their rows", []any{orders}},
-		{"ArmedAlarms", "timeouts still armed for finished orders", []any{orders}},
+		{"EventsAgainstRows", "orders whose events don't match their rows", []any{orders}},
+		{"ArmedTimeouts", "timeouts still armed for finished orders", []any{orders}},
 		{"Stock", "articles of which there is not what there should be", []any{r.skus, OnHand}},
 		{"Money", "cents captured too much", []any{orders}},
 	} {
-		n, err := r.database.number(ctx, law.name, law.args...)
+		n, err := r.database.number(ctx, invariant.name, invariant.args...)
 		if err != nil {
 			return s, err
 		}
 		if n != 0 {
-			s.Broken = append(s.Broken, fmt.Sprintf("%d %s", n, law.broken))
+			s.Broken = append(s.Broken, fmt.Sprintf("%d %s", n, invariant.broken))
 		}
 	}
 

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	servicetest.Main(m)
 }
 
-func TestOrdersEnd(t *testing.T) {
+func TestPaidOrderIsConfirmedAndUnpaidOneClosed(t *testing.T) {
 	t.Parallel()
 	want := []string{
 		"the paid order is confirmed", "the unpaid order is closed",

@@ -84,7 +84,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (*Cluster, error) {
 	if err := c.start(ctx, installed); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
-	config.Logger.Info("cluster started", "version", config.Version, "nameServers", c.NameServerAddresses(), "dir", c.dir.path)
+	config.Logger.Info("cluster started", "version", config.Version, "name_servers", c.NameServerAddresses(), "dir", c.dir.path)
 	return c, nil
 }
 

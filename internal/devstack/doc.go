@@ -9,8 +9,7 @@
 //	pool, err := pgxpool.New(ctx, stack.DatabaseURL())
 //
 // PostgreSQL is the installed one. It is downloaded once, from Maven Central, if none is installed or if PostgresConfig.Version
-// names a version. RocketMQ is downloaded once by Maven and needs an installed
-// Java 17 or newer. Downloads are kept in CacheDir.
+// names a version. RocketMQ is downloaded once by Maven and needs an installed Java 17 or newer. Downloads are kept in CacheDir.
 //
 // # Security
 //

@@ -63,7 +63,7 @@ func StartEmbedded(config EmbeddedConfig) (*Embedded, error) {
 		return nil, errors.Join(fmt.Errorf("start the embedded broker: %w", err), e.end())
 	}
 	cmp.Or(config.Logger, slog.New(slog.DiscardHandler)).
-		Info("embedded broker started", "nameServer", e.NameServer(), "broker", e.Broker())
+		Info("embedded broker started", "name_server", e.NameServer(), "broker", e.Broker())
 	return e, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
+	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
 // parentEnv makes the test binary a program that starts a Postgres and then waits to be killed.
@@ -24,5 +25,5 @@ func TestMain(m *testing.M) {
 		fmt.Println(p.Dir())
 		select {}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, testbroker.Leaks()...)
 }

@@ -87,8 +87,8 @@ func majorIn(dir string) int {
 	return v
 }
 
-// fetchPostgres puts the programs of a release into dir. They come from Maven Central. The library only starts whole servers, and never as root; a data directory
-// that holds nothing but a version makes it fail right after it has unpacked the programs.
+// fetchPostgres puts the programs of a release into dir. They come from Maven Central. The library only starts whole servers, and never as
+// root; a data directory that holds nothing but a version makes it fail right after it has unpacked the programs.
 func fetchPostgres(ctx context.Context, version, dir string) error {
 	port, err := choosePort(0, postgresBand)
 	if err != nil {

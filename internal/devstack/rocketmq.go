@@ -85,7 +85,7 @@ func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error
 		r.kill()
 		return nil, errors.Join(err, r.dir.close())
 	}
-	r.config.Logger.Info("RocketMQ started", "version", r.version, "nameServer", r.NameServer(), "broker", r.Broker(), "java", r.java, "dir", r.dir.path)
+	r.config.Logger.Info("RocketMQ started", "version", r.version, "name_server", r.NameServer(), "broker", r.Broker(), "java", r.java, "dir", r.dir.path)
 	return r, nil
 }
 

@@ -58,8 +58,8 @@ type Config struct {
 	MaxBufferedBytes int // bytes of their bodies. Defaults to 32 MiB.
 
 	// Handle handles a message and returns true when it is settled for the group. It returns false, without having settled
-	// it, when stop is closed and the message can be left to the next reader of the queue. ctx ends when the patience of Stop
-	// ends.
+	// it, when stop is closed and the message can be left to the next reader of the queue. ctx ends when the context of Stop
+	// does.
 	Handle func(ctx context.Context, stop <-chan struct{}, m Message) bool
 
 	Logger *slog.Logger // required
@@ -86,21 +86,21 @@ type Member struct {
 	wake   chan struct{}
 	joined time.Time
 
-	handlers context.Context // of Handle; ends with the patience of Stop
-	give     context.CancelFunc
+	handlers       context.Context // of Handle; ends when the context of Stop does
+	cancelHandlers context.CancelFunc
 
 	mu       sync.Mutex
 	stopping bool
 	readers  map[Queue]*reader // a queue that is given up stays until its offset was stored
-	trouble  map[string]error  // why the queues of a topic could not be divided, by topic
+	problems map[string]error  // why the queues of a topic could not be divided, by topic
 }
 
 // New returns a Member that isn't started.
 func New(c Config) *Member {
 	c.MaxBuffered = cmp.Or(c.MaxBuffered, 1024)
 	c.MaxBufferedBytes = cmp.Or(c.MaxBufferedBytes, 32<<20)
-	m := &Member{config: c, wake: make(chan struct{}, 1), joined: time.Now(), readers: map[Queue]*reader{}, trouble: map[string]error{}}
-	m.handlers, m.give = context.WithCancel(context.Background())
+	m := &Member{config: c, wake: make(chan struct{}, 1), joined: time.Now(), readers: map[Queue]*reader{}, problems: map[string]error{}}
+	m.handlers, m.cancelHandlers = context.WithCancel(context.Background())
 	return m
 }
 
@@ -141,7 +141,7 @@ func (m *Member) Stop(ctx context.Context) error {
 		waiting.Go(func() { <-r.handled })
 	}
 	err := background.Wait(ctx, &waiting)
-	m.give()
+	m.cancelHandlers()
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	var storing sync.WaitGroup
@@ -155,7 +155,7 @@ func (m *Member) Stop(ctx context.Context) error {
 // Err returns why queues aren't read at present, or nil.
 func (m *Member) Err() error {
 	m.mu.Lock()
-	errs := slices.Collect(maps.Values(m.trouble))
+	errs := slices.Collect(maps.Values(m.problems))
 	m.mu.Unlock()
 	for _, r := range m.all() {
 		if err := r.err(); err != nil {
@@ -201,7 +201,7 @@ func (m *Member) Positions() []Position {
 	return positions
 }
 
-// Move continues at another offset of a queue, as an operator wants it. Forward, the messages that wait in memory are still handled.
+// Move continues at another offset of a queue, at an operator's request. Forward, the messages that wait in memory are still handled.
 // It returns false if the member doesn't read the queue.
 func (m *Member) Move(q Queue, offset int64) bool {
 	m.mu.Lock()
@@ -233,9 +233,9 @@ func (m *Member) rebalance(ctx context.Context) time.Duration {
 		}
 		m.mu.Lock()
 		if err != nil {
-			m.trouble[topic] = err
+			m.problems[topic] = err
 		} else {
-			delete(m.trouble, topic)
+			delete(m.problems, topic)
 		}
 		m.mu.Unlock()
 	}

@@ -41,7 +41,7 @@ func TestAllocate(t *testing.T) {
 	}
 }
 
-func TestAllocateNothingToAStranger(t *testing.T) {
+func TestAllocateGivesNonMembersNothing(t *testing.T) {
 	t.Parallel()
 	if q := Allocate([]Queue{{"orders", "a", 0}}, []string{"other"}, "self"); len(q) > 0 {
 		t.Errorf("got %v", q)

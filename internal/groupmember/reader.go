@@ -42,7 +42,7 @@ type reader struct {
 	behind  bool     // the master has another offset of the group: a slave was read, or the group has stepped back
 
 	mu      sync.Mutex
-	trouble error
+	problem error              // why the queue isn't read; nil: it is
 	pulling context.CancelFunc // of the pull under way; nil: none
 }
 
@@ -64,13 +64,13 @@ func (r *reader) ending() bool {
 func (r *reader) err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.trouble
+	return r.problem
 }
 
 func (r *reader) setErr(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.trouble = err
+	r.problem = err
 }
 
 // run reads the queue until it is given up.

@@ -56,7 +56,7 @@ func TestWindowIsFull(t *testing.T) {
 }
 
 // A second copy of what is there, as after a pull that was answered twice, isn't handled twice.
-func TestWindowIgnoresWhatItHas(t *testing.T) {
+func TestWindowIgnoresMessagesThatItHas(t *testing.T) {
 	t.Parallel()
 	w := newWindow(5, 10, 100)
 	w.add(5, []*remoting.Record{record(4, 1), record(5, 1)}, 6)

@@ -43,7 +43,7 @@ type Page struct {
 	Partial bool
 }
 
-// Page returns the next dead letters (dead) or waiting events after a place that match f: at most f.Limit of them, and 5,000. It looks at
+// Page returns the next dead letters (dead) or other parked events after a place that match f: at most f.Limit of them, and 5,000. It looks at
 // up to 5,000 rows of each consumer.
 func (s Store) Page(ctx context.Context, db DB, dead bool, f Filter, after Place) (p Page, err error) {
 	if f.Limit <= 0 || f.Limit > maxScan {
@@ -100,7 +100,7 @@ func (p *place) place() Place {
 	return Place{ParkedKey{*p.consumer, *p.source, *p.event}, *p.at, *p.sequence}
 }
 
-// Keys returns the keys of the dead letters (dead) or the waiting events that match f, the longest parked first. It reads them page by
+// Keys returns the keys of the dead letters (dead) or the other parked events that match f, the longest parked first. It reads them page by
 // page: what is parked or settled meanwhile may be among them.
 func (s Store) Keys(ctx context.Context, db DB, dead bool, f Filter) (keys []ParkedKey, err error) {
 	limit := f.Limit

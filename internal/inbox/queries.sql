@@ -297,7 +297,7 @@ USING {schema}.installation i
 WHERE t.key = $1::text AND t.name = $2::text AND t.epoch = $3::text::uuid AND i.id::text = $4::text
 
 -- name: ParkedPage
--- The keys of the next dead letters ($1) or waiting events after ($9, $10, $11, $12, $13), the longest parked first. Null: from the
+-- The keys of the next dead letters ($1) or other parked events after ($9, $10, $11, $12, $13), the longest parked first. Null: from the
 -- beginning. Empty text and null mean any. $8 is a kind of errors, as operate.DeadLetterGroups makes it. The consumers are found by the
 -- primary key, one after the other, and an event with an id by that key. Of each consumer, at most $15 rows are looked at, and of all of
 -- them the first $15 in the list's order; the last columns of each row, and the row without an event that comes last, say how far that

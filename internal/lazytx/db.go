@@ -50,6 +50,13 @@ func Within(ctx context.Context, transactor rocketflow.Transactor, fn func(ctx c
 	return transactor.Within(ctx, fn)
 }
 
+// InTx runs fn in a transaction of its own on pool that takes writes, at read committed, whatever the database's defaults are: at this
+// isolation level a row that another transaction changes at the same time is no error. It commits if fn returns nil, and rolls back
+// otherwise.
+func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, fn)
+}
+
 // Exec runs a statement. An error doesn't always mean that it took no effect, see NotCommitted.
 func (d DB) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	err = d.run(ctx, sql, args, func(q *pgx.QueuedQuery) {

@@ -49,7 +49,8 @@ type Conn struct {
 	err     error // why the connection ended; set once, before done is closed
 }
 
-// Dial connects to a name server or broker. Every request is signed with keys. handler handles the peer's requests; with nil they are ignored.
+// Dial connects to a name server or broker. Every request is signed with keys. handler handles the peer's requests; with nil they are
+// ignored.
 func Dial(ctx context.Context, address string, keys Credentials, handler Handler) (*Conn, error) {
 	return DialTLS(ctx, address, nil, keys, handler)
 }

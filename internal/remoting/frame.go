@@ -11,9 +11,6 @@ import (
 // settings.
 const MaxFrame = 64 << 20
 
-// Version is the protocol version that is sent by default: that of RocketMQ 5.3.3.
-const Version = 479
-
 const (
 	flagResponse = 1 << 0
 	flagOneway   = 1 << 1

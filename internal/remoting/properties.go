@@ -34,9 +34,10 @@ func EncodeProperties(p map[string]string) string {
 // PropertyUniqueKey is the name of the property with the unique key that a client gives a message.
 const PropertyUniqueKey = "UNIQ_KEY"
 
-// DecodeProperties decodes properties that EncodeProperties or a Java client has encoded. It skips entries without a name or a separator, as the
-// Java client does. Of a name that occurs twice the last value counts, but the first of the unique key: brokers such as 4.9.7 and 5.3.3 append the
-// properties of a batch, with the batch's key, to those of each member, with the member's own, by which alone the members can be told apart.
+// DecodeProperties decodes properties that EncodeProperties or a Java client has encoded. It skips entries without a name or a separator,
+// as the Java client does. Of a name that occurs twice the last value counts, but the first of the unique key: brokers such as 4.9.7 and
+// 5.3.3 append the properties of a batch, with the batch's key, to those of each member, with the member's own, by which alone the members
+// can be told apart.
 func DecodeProperties(s string) map[string]string {
 	p, _ := decodeProperties(s)
 	return p

@@ -134,8 +134,8 @@ func explainHandshake(ctx context.Context, address string, config *tls.Config, e
 	if !isNetworkError(err) { // such as that of a function in config
 		return &TLSError{Address: address, Problem: HandshakeRefused, Err: err}
 	}
-	// A server without TLS closes the connection, and so does one that is just stopped. Only the former responds to a request without TLS and closes
-	// again.
+	// A server without TLS closes the connection, and so does one that is just stopped. Only the former responds to a request without TLS
+	// and closes again.
 	if ctx.Err() == nil && speaksPlaintext(ctx, address) {
 		again, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
@@ -238,7 +238,7 @@ func speaksPlaintext(ctx context.Context, address string) bool {
 		return false
 	}
 	defer conn.Close()
-	response, _ := conn.Call(ctx, &Command{Code: RouteOfTopic, Ext: map[string]string{"topic": "TBW102"}}) // a refusal is a response, too
+	response, _ := conn.Call(ctx, &Command{Code: RouteOfTopic, Ext: map[string]string{"topic": DefaultTopic}}) // a refusal is a response, too
 	return response != nil
 }
 

@@ -28,10 +28,12 @@ import (
 
 // Config configures a Logger.
 type Config struct {
-	// Window is the length of the first window. Defaults to 1 min.
+	// Window is the length of the first window.
+	// Defaults to 1 min.
 	Window time.Duration
 
-	// Keys are the names of the attributes that distinguish messages. Defaults to DefaultKeys.
+	// Keys are the names of the attributes that distinguish messages.
+	// Defaults to DefaultKeys.
 	Keys []string
 }
 

@@ -192,7 +192,7 @@ func TestOptionalAttributes(t *testing.T) {
 }
 
 // What belongs to rocketflow is no header of a message that is no CloudEvent.
-func TestForeignMessageOfOurOwn(t *testing.T) {
+func TestForeignMessageWithReservedPropertiesIsUndecodable(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(*broker.Message){
 		"rf_timeout_name": func(m *broker.Message) { m.Properties = map[string]string{"rf_timeout_name": "x"} },

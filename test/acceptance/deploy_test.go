@@ -46,7 +46,7 @@ func newDeployment(t *testing.T) *deployment {
 	w := rocketflowtest.New(t)
 	schema := "deploy_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
 	d := &deployment{t: t, w: w, pool: w.Database(schema)}
-	d.config = rocketflowfx.Config{Service: "orders", Topics: worldTopics, Schema: schema, CreateTopics: true}
+	d.config = rocketflowfx.Config{Service: "orders", Topics: envTopics, Schema: schema, CreateTopics: true}
 	return d
 }
 
@@ -54,11 +54,11 @@ func newDeployment(t *testing.T) *deployment {
 func (d *deployment) start(version int) *rocketflowtest.Service {
 	d.t.Helper()
 	s := d.w.Run(rocketflowfx.Module, fx.Supply(d.config, d.pool), fx.Populate(&d.client), fx.Invoke(func(r *handlers.Router) {
-		r.Handle("ledger", worldTopic, oldType, recordAs(oldType))
+		r.Handle("ledger", envTopic, oldType, recordAs(oldType))
 		if version < 2 {
 			return
 		}
-		r.Handle("ledger", worldTopic, newType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		r.Handle("ledger", envTopic, newType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			switch {
 			case d.dead.Load():
 				return handlers.Dead(errors.New("this can't be closed"))

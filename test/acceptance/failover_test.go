@@ -45,8 +45,8 @@ func TestStreamsGoOnAfterAFailoverThatLostCommits(t *testing.T) {
 				mu     sync.Mutex
 				got    []string
 			)
-			s := w.Start(rocketflowfx.Config{Service: "orders", Topics: worldTopics}, fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
-				r.Handle("ledger", worldTopic, oldType, func(_ context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+			s := w.Start(rocketflowfx.Config{Service: "orders", Topics: envTopics}, fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
+				r.Handle("ledger", envTopic, oldType, func(_ context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 					tx.AfterCommit(func() {
 						mu.Lock()
 						defer mu.Unlock()
@@ -59,7 +59,7 @@ func TestStreamsGoOnAfterAFailoverThatLostCommits(t *testing.T) {
 			send := func(links []link) {
 				t.Helper()
 				for _, l := range links {
-					e, err := wire.NewEvent(rocketflow.Event{Topic: worldTopic, Type: oldType, Subject: "o-1", Body: fmt.Append(nil, l.n)})
+					e, err := wire.NewEvent(rocketflow.Event{Topic: envTopic, Type: oldType, Subject: "o-1", Body: fmt.Append(nil, l.n)})
 					if err != nil {
 						t.Fatal(err)
 					}

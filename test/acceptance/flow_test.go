@@ -80,8 +80,8 @@ type flow struct {
 
 const day = 24 * time.Hour
 
-// newFlow runs the service on a schema that the World has, or that migrate makes: it gets a pool to the World's database
-// that goes by its clock, and returns the service's.
+// newFlow runs the service on a schema that the Env has, or that migrate makes: it gets a pool to the Env's database that
+// goes by its clock, and returns the service's.
 func newFlow(t *testing.T, w *rocketflowtest.Env, open func(schema string) *pgxpool.Pool) *flow {
 	t.Helper()
 	f := &flow{t: t, w: w}
@@ -267,7 +267,7 @@ func (f *flow) run() {
 	}
 }
 
-// onPath returns open of newFlow: a schema of the World's own, and a pool to it that is changed.
+// onPath returns open of newFlow: a schema of the Env's own, and a pool to it that is changed.
 func onPath(t *testing.T, w *rocketflowtest.Env, change func(*pgxpool.Config)) func(schema string) *pgxpool.Pool {
 	return func(schema string) *pgxpool.Pool { return testdb.Like(t, w.Database(schema), change) }
 }

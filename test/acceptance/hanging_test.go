@@ -30,10 +30,10 @@ func TestAHandlerThatHangsHoldsOnlyItsAggregate(t *testing.T) {
 		calls  atomic.Int32
 	)
 	never := make(chan struct{})
-	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics}
+	config := rocketflowfx.Config{Service: "orders", Topics: envTopics}
 	config.Handlers.Timeout = time.Second
 	s := startServiceWith(t, w, config, fx.Populate(&router), fx.Invoke(func(r *handlers.Router) {
-		r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		r.Handle("ledger", envTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			if e.Subject == "deaf" {
 				calls.Add(1)
 				<-never
@@ -87,10 +87,10 @@ func TestAHandlerThatExitsItsGoroutineFailsOnlyItsEvent(t *testing.T) {
 	w := rocketflowtest.New(t)
 	var exits atomic.Bool
 	exits.Store(true)
-	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics}
+	config := rocketflowfx.Config{Service: "orders", Topics: envTopics}
 	config.Handlers.Lanes = 1
 	s := startServiceWith(t, w, config, fx.Invoke(func(r *handlers.Router) {
-		r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		r.Handle("ledger", envTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			if e.Subject == "bad" && exits.Load() {
 				runtime.Goexit()
 			}

@@ -2,8 +2,6 @@ package acceptance
 
 import (
 	"context"
-	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,11 +38,7 @@ type service struct {
 func setup(t *testing.T, nameServers ...string) *service {
 	t.Helper()
 	if len(nameServers) == 0 {
-		servers := os.Getenv("ROCKETMQ_NAMESRV")
-		if servers == "" {
-			t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-		}
-		nameServers = strings.Split(servers, ";")
+		nameServers = testbroker.NameServers(t)
 	}
 	s := &service{t: t, topic: "acceptance-" + uuid.NewString()[:8], nameServers: nameServers}
 	s.pool, s.schema = testdb.Migrated(t)
@@ -57,16 +51,7 @@ func setup(t *testing.T, nameServers ...string) *service {
 
 func connect(t *testing.T, nameServers []string) *rocketmq.Client {
 	t.Helper()
-	client, err := rocketmq.Open(bounded(t, 20*time.Second), rocketmq.Config{NameServers: nameServers, Service: "acceptance"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := client.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return client
+	return testbroker.Open(t, rocketmq.Config{NameServers: nameServers, Service: "acceptance"})
 }
 
 func (s *service) createTopic(name string, queues int) {

@@ -32,7 +32,7 @@ func TestOutagesOfMinutesAndHoursNeedNoOperator(t *testing.T) {
 			w := rocketflowtest.New(t)
 			back := w.Now().Add(away)
 			s := startService(t, w, "orders", fx.Invoke(func(r *handlers.Router) {
-				r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+				r.Handle("ledger", envTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 					if w.Now().Before(back) {
 						return errors.New("the bank is away")
 					}
@@ -61,7 +61,7 @@ func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 	var fails atomic.Bool
 	fails.Store(true)
 	s := startService(t, w, "orders", fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
-		r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		r.Handle("ledger", envTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			if fails.Load() {
 				return errors.New("the bank is away")
 			}
@@ -86,11 +86,11 @@ func TestAnEventDeliveredAgainWhileParkedHasItsEffectOnce(t *testing.T) {
 func TestUnorderedEventsWithSlowHandlersAllHaveTheirEffect(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
-	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics}
+	config := rocketflowfx.Config{Service: "orders", Topics: envTopics}
 	config.Handlers.Lanes = 1
 	began := make(chan struct{}, 100)
 	s := startServiceWith(t, w, config, fx.Invoke(func(r *handlers.Router) {
-		r.Handle("ledger", worldTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
+		r.Handle("ledger", envTopic, oldType, func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
 			began <- struct{}{}
 			if _, err := tx.Exec(ctx, "SELECT pg_sleep(0.4)"); err != nil { // what such a handler does, if slowly
 				return err

@@ -50,7 +50,7 @@ func TestADiscardedTimeoutDoesNotFireAgain(t *testing.T) {
 			w := rocketflowtest.New(t)
 			var timer *timeout.Scheduler
 			var calls atomic.Int32
-			s := w.Start(rocketflowfx.Config{Service: "orders", Topics: worldTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
+			s := w.Start(rocketflowfx.Config{Service: "orders", Topics: envTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
 				handlers.On(r, "fees", func(context.Context, rocketflow.Tx, deadline) error {
 					calls.Add(1)
 					return result
@@ -73,7 +73,7 @@ func TestADeadTimeoutIsNotSentAgain(t *testing.T) {
 	w := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
 	var calls atomic.Int32
-	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: worldTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
+	s := w.Start(rocketflowfx.Config{Service: "orders", Topics: envTopics}, fx.Populate(&timer), fx.Invoke(func(r *handlers.Router) {
 		handlers.On(r, "fees", func(context.Context, rocketflow.Tx, deadline) error {
 			calls.Add(1)
 			return handlers.Dead(errors.New("no fee can be charged"))
@@ -106,9 +106,9 @@ func TestATimeoutWithoutItsFenceIsADeadLetter(t *testing.T) {
 	w := rocketflowtest.New(t)
 	var timer *timeout.Scheduler
 	s := startService(t, w, "orders", fx.Populate(&timer))
-	config := rocketflowfx.Config{Service: "orders", Topics: worldTopics, Schema: s.Schema, CreateTopics: true}
+	config := rocketflowfx.Config{Service: "orders", Topics: envTopics, Schema: s.Schema, CreateTopics: true}
 	w.Run(rocketflowfx.RocketMQ, rocketflowfx.Outbox, rocketflowfx.Handlers, fx.Supply(config, s.Pool), fx.Invoke(func(r *handlers.Router) {
-		r.Handle("fees", worldDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
+		r.Handle("fees", envDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
 	}))
 	armSoon(w, s, timer)
 	poll.Within(t, 20*time.Second, "the event is a dead letter that names the fence", func() bool {
@@ -130,7 +130,7 @@ func TestAForgedTimeoutHasNoEffect(t *testing.T) {
 	w := rocketflowtest.New(t)
 	var client *rocketmq.Client
 	s := startService(t, w, "orders", fx.Populate(&client), fx.Invoke(func(r *handlers.Router) {
-		r.Handle("fees", worldDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
+		r.Handle("fees", envDeadlineTopic, deadline{}.EventMeta().Type, recordAs("fee"))
 	}))
 	e, err := wire.NewEvent(deadline{"o-1"})
 	if err != nil {

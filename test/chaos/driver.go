@@ -37,8 +37,8 @@ type driver struct {
 
 // slowSchedule is a schedule and how long it took to become quiet after the last fault had ended.
 type slowSchedule struct {
-	seed       uint64
-	countFault time.Duration
+	seed uint64
+	took time.Duration
 }
 
 // schedulesPerWorld bounds the rows and messages that a world collects.
@@ -144,14 +144,14 @@ func (d *driver) runInWorld(ctx, begin context.Context, w *world) error {
 		}
 		s := generate(seed, injection(d.injection), w.server == nil, d.faults)
 		w.takeLog()
-		v, events, countFault, err := w.runSchedule(ctx, s)
+		v, events, took, err := w.runSchedule(ctx, s)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return fmt.Errorf("schedule of seed %d: %w\n%s\n%s", seed, err, s, strings.Join(w.takeLog(), "\n"))
 		}
-		d.count(s, w, v, events, countFault)
+		d.count(s, w, v, events, took)
 		if !v.ok() {
 			return nil
 		}
@@ -189,11 +189,11 @@ func (d *driver) take(begin context.Context) (seed uint64, ok bool) {
 }
 
 // count adds a schedule to the results, and prints it if it failed.
-func (d *driver) count(s *schedule, w *world, v verdict, events int64, countFault time.Duration) {
+func (d *driver) count(s *schedule, w *world, v verdict, events int64, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if countFault > d.slowest.countFault {
-		d.slowest = slowSchedule{s.seed, countFault}
+	if took > d.slowest.took {
+		d.slowest = slowSchedule{s.seed, took}
 	}
 	d.played++
 	d.events += events
@@ -236,9 +236,9 @@ func (d *driver) done() bool {
 func (d *driver) summary() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	countFault := time.Since(d.began)
+	took := time.Since(d.began)
 	fmt.Fprintf(d.out, "seeds from %d on, %.1f schedules a second, failed=%d; slowest to become quiet: seed %d in %v; duplicates at the broker, which the inbox dropped: copies=%d; additional faults: %s\n",
-		d.seed, float64(d.played)/countFault.Seconds(), d.failed, d.slowest.seed, d.slowest.countFault.Round(time.Millisecond), d.copies, formatFaultCounts(d.faultCounts))
+		d.seed, float64(d.played)/took.Seconds(), d.failed, d.slowest.seed, d.slowest.took.Round(time.Millisecond), d.copies, formatFaultCounts(d.faultCounts))
 	fmt.Fprintf(d.out, "chaos: schedules=%d events=%d lost=%d doubled=%d misordered=%d\n",
 		d.played, d.events, len(d.found.lost), len(d.found.duplicated), len(d.found.misordered))
 	if d.failed > 0 {

@@ -50,7 +50,7 @@ const transactionTimeout = 5 * time.Second
 
 // runSchedule runs a schedule and checks the invariants. took is the time from the end of the last fault until all was quiet.
 // An error means that the schedule could not be run or checked.
-func (w *world) runSchedule(ctx context.Context, s *schedule) (v verdict, events int64, countFault time.Duration, err error) {
+func (w *world) runSchedule(ctx context.Context, s *schedule) (v verdict, events int64, took time.Duration, err error) {
 	p := &execution{schedule: s, w: w, ctx: ctx, heldLocks: map[int64]*pgxpool.Conn{}, changed: map[int]bool{}}
 	if err := w.try(ctx, func(ctx context.Context) error {
 		return w.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&p.began)
@@ -76,9 +76,9 @@ func (w *world) runSchedule(ctx context.Context, s *schedule) (v verdict, events
 		if left, err = w.waitUntilQuiet(ctx, s.seed, ""); err != nil {
 			return v, 0, 0, err
 		}
-		countFault = time.Since(healed)
+		took = time.Since(healed)
 		if v, err = w.judge(ctx, &s.seed); err != nil {
-			return v, left.published, countFault, err
+			return v, left.published, took, err
 		}
 		if len(v.lost) == 0 || !left.empty() {
 			break
@@ -96,7 +96,7 @@ func (w *world) runSchedule(ctx context.Context, s *schedule) (v verdict, events
 	if err == nil && v.ok() {
 		err = p.restore(ctx)
 	}
-	return v, left.published, countFault, err
+	return v, left.published, took, err
 }
 
 // end ends all faults and waits for the transactions.

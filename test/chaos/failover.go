@@ -46,7 +46,7 @@ func (d *generator) failover() {
 var publishersTables = []string{"outbox", "outbox_ack", "stream", "outbox_sweep", "outbox_retention", "published", "counter"}
 
 // keptTables are the test's own tables, which no failover restores.
-var keptTables = []string{"lost_commit", "opened", "nobody", "doomed", "slow"}
+var keptTables = []string{"lost_commit", "opened", "no_rows", "commit_fails", "commit_waits"}
 
 func (w *world) snapshotSchema() string { return pgx.Identifier{w.name + "_snapshot"}.Sanitize() }
 

@@ -158,7 +158,7 @@ func (m *inProcessInstance) await(context.Context) error {
 	return nil
 }
 
-// freeze blocks the process's traffic with Postgres and the broker. Its sessions stay open, so both believe it alive.
+// freeze blocks the process's traffic with Postgres and the broker. Its sessions stay open, so both regard it as alive.
 func (m *inProcessInstance) freeze() {
 	m.freezing.Lock()
 	defer m.freezing.Unlock()

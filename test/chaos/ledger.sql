@@ -14,13 +14,14 @@ CREATE INDEX ON lost_commit (schedule);
 CREATE TABLE retired (event text, schedule bigint);
 -- A transaction that writes a row here has a transaction id from then on.
 CREATE TABLE opened (transaction text);
--- A deferred constraint that fails in COMMIT, and one that makes COMMIT wait for a lock.
-CREATE TABLE nobody (id int PRIMARY KEY);
-CREATE TABLE doomed (id int REFERENCES nobody DEFERRABLE INITIALLY DEFERRED);
-CREATE TABLE slow (lock bigint);
-CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+-- A row of commit_fails makes COMMIT fail, by a deferred constraint; one of commit_waits makes it wait for a lock.
+CREATE TABLE no_rows (id int PRIMARY KEY);
+CREATE TABLE commit_fails (id int REFERENCES no_rows DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE commit_waits (lock bigint);
+CREATE FUNCTION commit_waits() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_advisory_xact_lock_shared(NEW.lock); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow();
+CREATE CONSTRAINT TRIGGER commit_waits AFTER INSERT ON commit_waits DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION commit_waits();
 
 -- name: Count
 INSERT INTO counter AS c VALUES ($1, 1) ON CONFLICT (stream) DO UPDATE SET n = c.n + 1 RETURNING n

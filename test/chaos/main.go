@@ -10,7 +10,7 @@
 //
 //	chaos: schedules=N events=N lost=0 doubled=0 misordered=0
 //
-// duplicated also counts events of transactions that did not commit. The exit status is 1 if one of the three is not 0 or
+// doubled also counts events of transactions that did not commit. The exit status is 1 if one of the three is not 0 or
 // a schedule does not become quiet in time, and 2 for wrong usage. A schedule that fails prints its seed, which runs it again.
 //
 // All schedules lose and repeat requests, cut connections, and crash processes, brokers and PostgreSQL. The flag -faults
@@ -89,8 +89,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	faults := flags.String("faults", "default", "additional kinds of faults: default, none, all, or a list of "+joinKinds(allFaults))
 	flags.StringVar(&o.serverFault, "server-fault", "", "inject only the faults of the servers whose description contains this `text`, and more often: killed, paused, Postgres, RocketMQ")
 	flags.DurationVar(&o.patience, "patience", 0, "how long a schedule may take to become quiet after its last fault (default 40s, on a real broker 3m30s)")
-	flags.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL to use, into which no fault is injected (default: starts its own, which is killed and restarted)")
-	flags.StringVar(&o.nameServer, "nameserver", "", "`address` of a RocketMQ to use, into which no fault is injected (default: starts its own, which is killed and paused)")
+	flags.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL to use, into which no fault is injected (default starts its own, which is killed and restarted)")
+	flags.StringVar(&o.nameServer, "nameserver", "", "`address` of a RocketMQ to use, into which no fault is injected (default starts its own, which is killed and paused)")
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "usage: chaos [flags]\n\nIn the last line doubled also counts events of transactions that did not commit.")
 		flags.PrintDefaults()

@@ -20,7 +20,7 @@ type pgLink struct {
 
 // connFault cuts the connection that makes the nth read or write from now on.
 type connFault struct {
-	write bool // true: before a write is sent; false: after an response was received, which is lost
+	write bool // true: before a write is sent; false: after a response was received, which is lost
 	left  int  // 0: not armed
 }
 

@@ -361,9 +361,9 @@ func (p *process) run(ctx context.Context, tx rocketflow.Tx, t transaction) erro
 	case panics:
 		panic(errOnPurpose)
 	case failsInCommit:
-		_, err = tx.Exec(ctx, "INSERT INTO doomed VALUES ($1)", 1)
+		_, err = tx.Exec(ctx, "INSERT INTO commit_fails VALUES ($1)", 1)
 	case hangsInCommit, hangsInCommitAborted:
-		_, err = tx.Exec(ctx, "INSERT INTO slow VALUES ($1)", t.Lock)
+		_, err = tx.Exec(ctx, "INSERT INTO commit_waits VALUES ($1)", t.Lock)
 	case savepoint:
 		err = pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
 			n := t.Events[0]

@@ -41,7 +41,7 @@ type world struct {
 
 	mu             sync.Mutex
 	log            []string          // for the report of a schedule that fails
-	types          map[string]bool   // event types besides noteType that a process has handled
+	types          map[string]bool   // event types besides baseEventType that a process has handled
 	afterCommitted map[string]int    // how often AfterCommit was called for an event
 	faultCounts    map[faultKind]int // how often a kind of fault took effect, since takeFaultCounts
 }

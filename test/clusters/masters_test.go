@@ -124,9 +124,9 @@ func addQueues(t *testing.T, address string, n int) {
 	}
 }
 
-// TestAMissingSlaveIsToldAndNothingIsSentAgain runs a synchronous master without its slave: messages are stored, which is counted and
+// TestAMissingSlaveIsReportedAndNothingIsSentAgain runs a synchronous master without its slave: messages are stored, which is counted and
 // logged. With RequireReplication sends fail until the slave is there.
-func TestAMissingSlaveIsToldAndNothingIsSentAgain(t *testing.T) {
+func TestAMissingSlaveIsReportedAndNothingIsSentAgain(t *testing.T) {
 	for _, transport := range transports() {
 		t.Run(transport.String(), func(t *testing.T) {
 			cluster := start(t, devstack.ClusterConfig{

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,15 +36,12 @@ type bundle struct {
 func setup(t *testing.T) *bundle {
 	t.Helper()
 	ctx := context.Background()
-	if os.Getenv("ROCKETMQ_NAMESRV") == "" {
-		t.Fatal("ROCKETMQ_NAMESRV is not set: run `make test`, or start servers with `make dev` and export the two variables that it prints")
-	}
 	pool, schema := testdb.Migrated(t)
 	if _, err := pool.Exec(ctx, tables); err != nil {
 		t.Fatal(err)
 	}
 	topic := "crash-" + schema
-	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: strings.Split(os.Getenv("ROCKETMQ_NAMESRV"), ";"), Service: "crash"})
+	client, err := rocketmq.Open(ctx, rocketmq.Config{NameServers: testbroker.NameServers(t), Service: "crash"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,7 +90,8 @@ func TestConsumerNeverStarted(t *testing.T) {
 	w.shows("rocketflow why "+id.String()+w.schemas(), "verdict: done")
 }
 
-// The broker keeps messages for two hours, and its limit stands for their end: it has deleted some before billing, which was stopped, could read them.
+// The broker keeps messages for two hours, and its limit stands for their end: it has deleted some before billing, which was stopped, could
+// read them.
 func TestBrokerRetentionTooShort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rocketflowtest.Config{Broker: rocketmqtest.Config{MaxMessageSize: 64 << 10, MaxBytes: 160 << 10}})
@@ -259,7 +260,7 @@ func TestWrongGrant(t *testing.T) {
 }
 
 // The partition of tomorrow is missing.
-func TestPartitionMissing(t *testing.T) {
+func TestMissingPartitionIsNamedAndMade(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rocketflowtest.Config{})
 	poll.Until(t, "the service has made its partitions, which it does again in an hour", func() bool {

@@ -219,12 +219,7 @@ func (w *world) set(name, value string) {
 // client returns a connection to the broker that ends with the test.
 func (w *world) client() *rocketmq.Client {
 	w.t.Helper()
-	client, err := rocketmq.Open(w.t.Context(), rocketmq.Config{NameServers: []string{w.Broker().Addr()}, Service: "shop", Transport: rocketmq.Own})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = client.Close(context.Background()) })
-	return client
+	return testbroker.Open(w.t, rocketmq.Config{NameServers: []string{w.Broker().Addr()}, Service: "shop", Transport: rocketmq.Own})
 }
 
 // handlesAll waits until billing has handled so many events.

@@ -121,8 +121,8 @@ func tlc(t *testing.T, c constants, check string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	// TLC has been seen to wait for its worker, and the worker for it, for ever (StateQueue.suspendAll and isAvail) when it stopped the worker
-	// for a checkpoint or a check of liveness in between. So there are none: liveness is checked at the end, and a run is short.
+	// TLC has been seen to wait for its worker, and the worker for it, for ever (StateQueue.suspendAll and isAvail) when it stopped the
+	// worker for a checkpoint or a check of liveness in between. So there are none: liveness is checked at the end, and a run is short.
 	cmd := exec.CommandContext(ctx, java, "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.io.tmpdir="+dir, "-cp", jar, "tlc2.TLC",
 		"-checkpoint", "0", "-lncheck", "final", "-deadlock", "-metadir", filepath.Join(dir, "states"), "-config", path, "Outbox.tla")
 	out, err := cmd.CombinedOutput()

@@ -4,7 +4,6 @@ package neighbours
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
@@ -47,22 +46,11 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 // open opens a client with a transport.
 func open(t *testing.T, transport rocketmq.Transport) *rocketmq.Client {
 	t.Helper()
-	c, err := rocketmq.Open(deadline(t, 20*time.Second), rocketmq.Config{
-		NameServers: []string{os.Getenv("ROCKETMQ_NAMESRV")}, Service: "neighbours", SendTimeout: 20 * time.Second, Transport: transport,
+	return testbroker.Open(t, rocketmq.Config{
+		NameServers: testbroker.NameServers(t), Service: "neighbours", SendTimeout: 20 * time.Second, Transport: transport,
 		// Some test bodies decompress to more than that.
 		MaxMessage: maxMessage,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := c.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
 }
 
 const maxMessage = 1 << 20

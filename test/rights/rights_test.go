@@ -365,18 +365,7 @@ func config(nameServer string, transport rocketmq.Transport, name, secret string
 
 func open(t *testing.T, nameServer string, transport rocketmq.Transport, name, secret string) *rocketmq.Client {
 	t.Helper()
-	c, err := rocketmq.Open(deadline(t, 30*time.Second), config(nameServer, transport, name, secret))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := c.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
+	return testbroker.Open(t, config(nameServer, transport, name, secret))
 }
 
 func subscribeUntilEnd(t *testing.T, c *rocketmq.Client, s broker.Subscription, came chan<- broker.Delivery) {

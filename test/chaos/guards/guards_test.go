@@ -161,7 +161,7 @@ func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 	for _, c := range []struct {
 		off    string // the guard, and what covers for it
 		faults string // the kinds of faults that are on
-		want   string // what is found: lost, duplicated or misordered; or failed, where it is none of these
+		want   string // what is found: lost, doubled or misordered; or failed, where it is none of these
 		seed   int
 	}{
 		{"visible", "none", "doubled", 8},

@@ -25,10 +25,10 @@ type systemFlags struct {
 func (f *systemFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.databases, "database", nil, "Postgres to read; may be repeated (default $DATABASE_URL)")
 	cmd.Flags().StringArrayVar(&f.databases, "database-url", nil, "the same as --database")
-	cmd.Flags().StringArrayVar(&f.schemas, "schema", nil, "schema to read; may be repeated (default: all with rocketflow's tables)")
+	cmd.Flags().StringArrayVar(&f.schemas, "schema", nil, "schema to read; may be repeated (default all with rocketflow's tables)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, for programs")
 	f.broker.add(cmd)
-	_ = cmd.Flags().MarkHidden("database-url") // it exists: other commands have it
+	_ = cmd.Flags().MarkHidden("database-url") // for those who know it from other commands
 }
 
 // with calls fn with the schemas of all databases, and with the broker if one is configured. A broker that can't be reached is no

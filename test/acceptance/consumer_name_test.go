@@ -16,7 +16,7 @@ func TestServicesWithOneConsumerNameGetAllEvents(t *testing.T) {
 	t.Parallel()
 	w := rocketflowtest.New(t)
 	mail := startService(t, w, "mail", handle("notifications", oldType))
-	sms := startServiceWith(t, w, rocketflowfx.Config{Service: "sms", Topics: worldTopics}, handle("notifications", oldType))
+	sms := startServiceWith(t, w, rocketflowfx.Config{Service: "sms", Topics: envTopics}, handle("notifications", oldType))
 	const events = 40
 	for i := range events {
 		mail.Publish(typed(oldType, fmt.Sprintf("o-%d", i%20), i), typed(oldType, "", i))

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/migrations"
+	"github.com/rocketflow/rocketflow/operate"
 )
 
 // databaseFlags are the flags of commands that work on rocketflow's tables.
@@ -52,4 +56,37 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("connect to Postgres: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
 	return pool, nil
+}
+
+// openMigrated connects to a database whose schema has the tables. The caller closes the pool.
+func (f *databaseFlags) openMigrated(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrations.Check(ctx, pool, f.schema); err != nil {
+		defer pool.Close()
+		return nil, f.withOtherSchemas(ctx, pool, err)
+	}
+	return pool, nil
+}
+
+// withOtherSchemas adds to the error that a schema is not migrated which other schemas are: --schema is often forgotten.
+func (f *databaseFlags) withOtherSchemas(ctx context.Context, pool *pgxpool.Pool, err error) error {
+	if !errors.Is(err, rocketflow.ErrNotMigrated) {
+		return err
+	}
+	const most = 5
+	o, e := operate.New(operate.Config{Pool: pool, Schema: f.schema})
+	if e != nil {
+		return err
+	}
+	schemas, e := o.Schemas(ctx, most+1)
+	if e != nil || len(schemas) == 0 || slices.Contains(schemas, f.schema) {
+		return err
+	}
+	if len(schemas) > most {
+		schemas[most] = "…"
+	}
+	return fmt.Errorf("%w; or set --schema: this database has %s", err, strings.Join(schemas, ", "))
 }

@@ -66,7 +66,7 @@ func (b *bundle) kill(r *Router) {
 
 // An operator's program and the service die while a careful retry has tried one dead letter and not yet the others. A restart finds
 // that one due and the others as they were; a second retry takes the others, and each has its effect once.
-func TestCarefulRetryDiesAfterTheFirst(t *testing.T) {
+func TestCarefulRetryIsRepeatedAfterACrash(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	h := newHang()
@@ -117,7 +117,7 @@ func TestCarefulRetryDiesAfterTheFirst(t *testing.T) {
 
 // An edit that doesn't commit leaves the dead letter as it was. One that has committed is found by a restart, before and after a process
 // that dies in its handler; copies of what was delivered don't bring the old content back.
-func TestEditOutlivesWhoDies(t *testing.T) {
+func TestEditSurvivesADeadProcess(t *testing.T) {
 	t.Parallel()
 	for name, ordered := range map[string]bool{"ordered": true, "without order": false} {
 		t.Run(name, func(t *testing.T) {

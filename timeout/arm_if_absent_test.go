@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
@@ -75,7 +76,7 @@ func TestArmIfAbsentInTheTimeoutsOwnHandler(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		inner := &testTx{Tx: sp}
+		inner := &testdb.Tx{Tx: sp}
 		if err := b.Arm(ctx, inner, "o1", "payment", time.Now().Add(time.Hour), closeOrder{"o1"}); err != nil {
 			return err
 		}

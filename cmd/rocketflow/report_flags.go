@@ -4,22 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/user"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/printable"
-	"github.com/rocketflow/rocketflow/migrations"
 	"github.com/rocketflow/rocketflow/operate"
 )
 
@@ -68,39 +62,6 @@ func (f *reportFlags) operateWith(ctx context.Context, c operate.Config, fn func
 		return err
 	}
 	return fn(operate.WithActor(ctx, operate.Actor{Name: f.by, Reason: f.reason}), o)
-}
-
-// openMigrated connects to a database whose schema has the tables. The caller closes the pool.
-func (f *databaseFlags) openMigrated(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := f.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := migrations.Check(ctx, pool, f.schema); err != nil {
-		defer pool.Close()
-		return nil, f.withOtherSchemas(ctx, pool, err)
-	}
-	return pool, nil
-}
-
-// withOtherSchemas adds to the error that a schema is not migrated which other schemas are: --schema is often forgotten.
-func (f *databaseFlags) withOtherSchemas(ctx context.Context, pool *pgxpool.Pool, err error) error {
-	if !errors.Is(err, rocketflow.ErrNotMigrated) {
-		return err
-	}
-	const most = 5
-	o, e := operate.New(operate.Config{Pool: pool, Schema: f.schema})
-	if e != nil {
-		return err
-	}
-	schemas, e := o.Schemas(ctx, most+1)
-	if e != nil || len(schemas) == 0 || slices.Contains(schemas, f.schema) {
-		return err
-	}
-	if len(schemas) > most {
-		schemas[most] = "…"
-	}
-	return fmt.Errorf("%w; or set --schema: this database has %s", err, strings.Join(schemas, ", "))
 }
 
 // printJSON prints a value as indented JSON that changes nothing about a terminal.

@@ -19,7 +19,8 @@ type RetryOptions struct {
 	Rate float64
 	// TryFirst retries one dead letter first, and the others only once that one is handled.
 	TryFirst bool
-	// FirstTimeout is how long the first one may take. Defaults to 1 min.
+	// FirstTimeout is how long the first one may take.
+	// Defaults to 1 min.
 	FirstTimeout time.Duration
 }
 

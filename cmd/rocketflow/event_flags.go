@@ -55,7 +55,7 @@ func (f *eventFlags) addList(cmd *cobra.Command, names ...string) {
 func (f *eventFlags) addChange(cmd *cobra.Command, what string, names ...string) {
 	f.add(cmd, names...)
 	cmd.Flags().BoolVar(&f.all, "all", false, what)
-	limitFlag(cmd, &f.limit, 0, "at most this many, the oldest first (default: no limit)")
+	limitFlag(cmd, &f.limit, 0, "at most this many, the oldest first (default no limit)")
 }
 
 // check reads the values of the flags. A flag that is set to nothing, most likely from a variable that is empty, would

@@ -15,17 +15,17 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 )
 
-// The topics of the tests that run in a rocketflowtest.World.
+// The topics of the tests that run in a rocketflowtest.Env.
 const (
-	worldTopic         = "orders"
-	worldDeadlineTopic = "order-deadlines"
+	envTopic         = "orders"
+	envDeadlineTopic = "order-deadlines"
 )
 
-var worldTopics = []broker.Topic{{Name: worldTopic, Queues: 4}, {Name: worldDeadlineTopic, Queues: 4}}
+var envTopics = []broker.Topic{{Name: envTopic, Queues: 4}, {Name: envDeadlineTopic, Queues: 4}}
 
 // typed is event number n of an aggregate, of a type that tests vary. Without a subject it has no order.
 func typed(eventType, subject string, n int) rocketflow.Event {
-	return rocketflow.Event{Topic: worldTopic, Type: eventType, Subject: subject, Body: fmt.Appendf(nil, `{"key":%q,"number":%d}`, subject, n)}
+	return rocketflow.Event{Topic: envTopic, Type: eventType, Subject: subject, Body: fmt.Appendf(nil, `{"key":%q,"number":%d}`, subject, n)}
 }
 
 // deadline is what a timeout of the tests fires.
@@ -34,13 +34,13 @@ type deadline struct {
 }
 
 func (d deadline) EventMeta() rocketflow.Meta {
-	return rocketflow.Meta{Topic: worldDeadlineTopic, Type: "order.deadline"}
+	return rocketflow.Meta{Topic: envDeadlineTopic, Type: "order.deadline"}
 }
 
 // startService starts a service with a table effect for its handlers.
 func startService(t *testing.T, w *rocketflowtest.Env, name string, options ...fx.Option) *rocketflowtest.Service {
 	t.Helper()
-	return startServiceWith(t, w, rocketflowfx.Config{Service: name, Topics: worldTopics}, options...)
+	return startServiceWith(t, w, rocketflowfx.Config{Service: name, Topics: envTopics}, options...)
 }
 
 func startServiceWith(t *testing.T, w *rocketflowtest.Env, config rocketflowfx.Config, options ...fx.Option) *rocketflowtest.Service {
@@ -74,7 +74,7 @@ func recordAs(kind string) rocketflow.HandlerFunc {
 func handle(consumer string, types ...string) fx.Option {
 	return fx.Invoke(func(r *handlers.Router) {
 		for _, eventType := range types {
-			r.Handle(consumer, worldTopic, eventType, recordAs(eventType))
+			r.Handle(consumer, envTopic, eventType, recordAs(eventType))
 		}
 	})
 }
