@@ -133,7 +133,10 @@ func (o *Operator) RejectedPage(ctx context.Context, f RejectedPageFilter) (*Rej
 
 // rejectedPage reads the next page after an event; empty: from the beginning.
 func (o *Operator) rejectedPage(ctx context.Context, f RejectedFilter, after string, limit int) (*RejectedPage, error) {
-	look := max(limit+1, maxScan)
+	look := limit + 1
+	if f.Source+f.Type+f.Subject != "" {
+		look = max(look, maxScan)
+	}
 	p := &RejectedPage{}
 	rows, err := o.db().Query(ctx, o.sql.Get("RejectedEvents"), idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, cmp.Or(after, uuid.Nil.String()), limit+1, look)
 	if err != nil {

@@ -76,7 +76,10 @@ func (o *Operator) WaitingPage(ctx context.Context, f WaitingPageFilter) (*Waiti
 		}
 		at = &t
 	}
-	look := max(f.Limit+1, maxScan)
+	look := f.Limit + 1
+	if f.Saga != "" || f.Status != "" {
+		look = max(look, maxScan)
+	}
 	cursor := func(at time.Time, id int64) Cursor {
 		return newCursor(at.UTC().Format(time.RFC3339Nano), strconv.FormatInt(id, 10))
 	}
