@@ -138,13 +138,16 @@ func (o *Operator) rejectedPage(ctx context.Context, f RejectedFilter, after str
 		look = max(look, maxScan)
 	}
 	p := &RejectedPage{}
-	rows, err := o.db().Query(ctx, o.sql.Get("RejectedEvents"), idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, cmp.Or(after, uuid.Nil.String()), limit+1, look)
-	if err != nil {
-		return nil, fmt.Errorf("list rejected events: %w", err)
-	}
 	var scanned int
 	var last *string
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*RejectedEvent, error) { return scanRejected(row, &scanned, &last) })
+	var list []*RejectedEvent
+	err := o.read(ctx, func(s snapshot) (err error) {
+		list, err = collect(ctx, s, "RejectedEvents", func(row pgx.CollectableRow, v **RejectedEvent) (err error) {
+			*v, err = scanRejected(row, &scanned, &last)
+			return err
+		}, idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, cmp.Or(after, uuid.Nil.String()), limit+1, look)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list rejected events: %w", err)
 	}
