@@ -16,7 +16,7 @@ type Viewer struct {
 	// Name is who it is, for the record of what they do.
 	// Defaults to "unknown".
 	Name string
-	// Bodies allows to see the bodies of events and the data of sagas, as Config.Redact returns them.
+	// Bodies allows to see the bodies and headers of events and the data of sagas, as Config.Redact returns them.
 	Bodies bool
 	// Actions are what the viewer may do.
 	// Defaults to none.
@@ -33,11 +33,20 @@ type Action string
 
 // The values of Action.
 const (
-	Retry         Action = "retry"          // make dead letters due again
-	Edit          Action = "edit"           // change the body of a dead letter, and make it due; it takes Viewer.Bodies, too
-	Discard       Action = "discard"        // give dead letters up
-	AcceptGap     Action = "accept-gap"     // handle an event although its predecessor is missing
-	Resend        Action = "resend"         // send an event of the outbox again
+	Retry     Action = "retry"      // make dead letters due again
+	Edit      Action = "edit"       // change the content of a dead letter, and make it due; it takes Viewer.Bodies, too
+	Discard   Action = "discard"    // give dead letters up
+	AcceptGap Action = "accept-gap" // handle an event although its predecessor is missing
+	Resend    Action = "resend"     // send an event of the outbox again
+	// Owed events that the broker rejects: make them due, move them to another topic, give them up.
+	RetryRejected    Action = "retry-rejected"
+	RedirectRejected Action = "redirect-rejected"
+	DiscardRejected  Action = "discard-rejected"
+	// A saga: give it an event; make those that wait for it due again, give them up.
+	ApplyEvent     Action = "apply-event"
+	RetryWaiting   Action = "retry-waiting"
+	DiscardWaiting Action = "discard-waiting"
+
 	Pause         Action = "pause"          // pause a consumer, a handler or a stream
 	Resume        Action = "resume"         // end a pause
 	FireTimeout   Action = "fire-timeout"   // make a timeout due now
@@ -49,7 +58,10 @@ const (
 
 // AllActions returns every Action.
 func AllActions() []Action {
-	return []Action{Retry, Edit, Discard, AcceptGap, Resend, Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile}
+	return []Action{
+		Retry, Edit, Discard, AcceptGap, Resend, RetryRejected, RedirectRejected, DiscardRejected, ApplyEvent, RetryWaiting, DiscardWaiting,
+		Pause, Resume, FireTimeout, MoveTimeout, DisarmTimeout, Examine, Reconcile,
+	}
 }
 
 // unnamed is the name of viewers without one.

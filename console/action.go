@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/guard"
 	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/operate"
@@ -59,31 +61,38 @@ func numberOf(text string) int64 {
 type change struct {
 	Action  Action
 	Service *Service
-	Cap     int // how many events are changed at most
-	Shown   int // how many dead letters the confirmed form named, of which no more are changed; 0: it named none
+	Cap     int // how many things are changed at most
+	Shown   int // how many the confirmed form named, of which no more are changed; 0: it named none
 	Reason  string
 	// TryFirst retries one dead letter, and the others only once that one is handled.
 	TryFirst bool
 	// PerSecond is how many dead letters become due per second, as the form has it. Empty: all at once.
 	PerSecond string
 	At        string    // the new time of a timeout, as the form has it
+	To        string    // the new topic of rejected events, as the form has it
 	Problem   string    // why the form is shown again
 	Rows      int64     // how many things match
 	More      bool      // there are more than that
-	LookedTo  time.Time // what was parked later was not looked at; zero: all was
+	Partial   bool      // not all were looked at
+	LookedTo  time.Time // of dead letters: what was parked later was not looked at; zero: all was
+	Facts     []Field   // about the only thing that matches, for the page
+	LastError string    // of it
 
-	Filter  operate.ParkedFilter // of retry and discard; of resend, its EventID; of edit and accept-gap, one event
-	Pause   operate.PauseTarget
-	Timeout operate.TimeoutRef
-	Edit    *editing // of edit
-	at      time.Time
-	rate    float64 // 0: no limit
+	Filter   operate.ParkedFilter // of retry and discard; of resend, its EventID; of edit and accept-gap, one event
+	Rejected operate.RejectedFilter
+	Waiting  operate.WaitingFilter
+	Pause    operate.PauseTarget
+	Timeout  operate.TimeoutRef
+	Edit     *editing  // of edit
+	Apply    *applying // of apply-event
+	at       time.Time
+	rate     float64 // 0: no limit
 }
 
 // pacedFor is how long an action makes dead letters due at a rate: the browser waits for the answer. What is left then needs another.
 const pacedFor = 30 * time.Second
 
-// limit returns how many dead letters the action changes at most, and whether that is less than was confirmed.
+// limit returns how many things the action changes at most, and whether that is less than was confirmed.
 func (c *change) limit() (n int, paced bool) {
 	n = cmp.Or(c.Shown, c.Cap)
 	if most := c.rate * pacedFor.Seconds(); c.rate > 0 && most < float64(n) {
@@ -101,6 +110,10 @@ func (c *change) check() (problem string) {
 	switch {
 	case c.Edit != nil && c.Edit.problem() != "":
 		return c.Edit.problem()
+	case c.Apply != nil && c.Apply.problem() != "":
+		return c.Apply.problem()
+	case c.Action == RedirectRejected && (c.To == "" || c.To == c.Rejected.Topic):
+		return "Name the topic to which they go instead."
 	case c.Reason == "":
 		return "Say why: it is recorded with the change."
 	case c.Action == MoveTimeout:
@@ -117,11 +130,11 @@ func (c *change) check() (problem string) {
 
 // fields are the names of what an action selects, in addresses and forms, with their titles on the page.
 var fields = []struct{ Name, Title string }{
-	{"consumer", "Consumer"}, {"kind", "Kind"}, {"topic", "Topic"}, {"type", "Type"}, {"source", "Source"}, {"subject", "Subject"},
-	{"error", "Error"}, {"event", "Event"}, {"key", "Key"}, {"name", "Name"},
+	{"consumer", "Consumer"}, {"kind", "Kind"}, {"saga", "Saga"}, {"topic", "Topic"}, {"type", "Type"}, {"source", "Source"}, {"subject", "Subject"},
+	{"error", "Error"}, {"event", "Event"}, {"key", "Key"}, {"name", "Name"}, {"waiting", "Number"}, {"status", "Status"},
 }
 
-// Field is a part of what an action selects.
+// Field is a part of what an action selects, or a fact about it.
 type Field struct{ Name, Title, Value string }
 
 // Fields returns what the action selects, for the page and its form.
@@ -139,6 +152,20 @@ func (c *change) Fields() (list []Field) {
 		value = map[string]string{
 			"consumer": f.Consumer, "topic": f.Topic, "type": f.Type, "source": f.Source, "subject": f.Subject, "error": f.Error, "event": id(f.EventID),
 		}
+	case RetryRejected, RedirectRejected, DiscardRejected:
+		f := c.Rejected
+		value = map[string]string{"topic": f.Topic, "type": f.Type, "source": f.Source, "subject": f.Subject, "event": id(f.EventID)}
+	case RetryWaiting, DiscardWaiting:
+		f := c.Waiting
+		value = map[string]string{"saga": f.Saga, "key": f.Key}
+		if len(f.IDs) == 1 {
+			value["waiting"] = strconv.FormatInt(f.IDs[0], 10)
+		}
+		if len(f.Statuses) == 1 {
+			value["status"] = string(f.Statuses[0])
+		}
+	case ApplyEvent:
+		value = map[string]string{"saga": c.Apply.Event.Saga, "key": c.Apply.Event.Key}
 	case Pause, Resume:
 		p := c.Pause
 		value = map[string]string{"kind": string(p.Kind), "consumer": p.Consumer, "topic": p.Topic, "type": p.Type, "subject": p.Subject}
@@ -153,49 +180,39 @@ func (c *change) Fields() (list []Field) {
 	return list
 }
 
-// Letters reports whether the action changes dead letters.
-func (c *change) Letters() bool { return c.Action == Retry || c.Action == Discard }
+// All reports whether the action selects all of its service.
+func (c *change) All() bool {
+	return c.Filter.All || c.Rejected.All || c.Action.many() && len(c.Fields()) == 0
+}
+
+// Many reports whether the action changes all that its filter matches.
+func (c *change) Many() bool { return c.Action.many() }
+
+// Thing names what the action changes: one of them.
+func (c *change) Thing() string { return kinds[c.Action].thing }
 
 // Verb is what the button of the form says.
 func (c *change) Verb() string {
-	verb := map[Action]string{
-		Retry: "Retry", Edit: "Edit and retry", Discard: "Discard", AcceptGap: "Accept the gap", Resend: "Send again", Pause: "Pause", Resume: "Resume", FireTimeout: "Fire", MoveTimeout: "Move", DisarmTimeout: "Disarm",
-	}[c.Action]
+	k := kinds[c.Action]
 	switch c.Action {
-	case Retry, Edit, Discard:
-		n := min(c.Rows, int64(c.Cap))
-		if n == 1 || c.Action == Edit {
-			return verb + " 1 dead letter"
-		}
-		return verb + " " + count(n) + " dead letters"
 	case Pause, Resume:
-		return verb + " " + string(c.Pause.Kind)
+		return k.verb + " " + string(c.Pause.Kind)
 	case FireTimeout, MoveTimeout, DisarmTimeout:
-		return verb + " the timeout"
+		return k.verb + " the timeout"
+	case Edit:
+		return k.verb + " " + plural(1, k.thing)
 	}
-	return verb
+	if c.Action.many() {
+		return k.verb + " " + plural(min(c.Rows, int64(c.Cap)), k.thing)
+	}
+	return k.verb
 }
 
 // About says what the action does.
-func (c *change) About() string {
-	return map[Action]string{
-		Retry:         "They are due at once, with their attempts counted from 0. One that fails until its last attempt becomes a dead letter again.",
-		Edit:          "The handlers of this consumer get the new content, at once and with the attempts counted from 0; other consumers have the event as it was published. The event keeps its id and its place in its stream. What was delivered is kept beside it.",
-		Discard:       "They count as handled although they had no effect, and are deleted. The events that wait behind them are handled then. Of a stream, only a dead letter that is the first parked event is discarded. This can't be undone.",
-		AcceptGap:     "The event is handled although the one before it in its stream is missing, and so are those that wait behind it. What the missing one would have done is not done. If it comes after all, it becomes a dead letter that no event waits for. Send it again instead if a service still has it. This can't be undone.",
-		Resend:        "The event goes to the broker once more, unchanged. Consumers that have handled it recognize it as a duplicate, as long as they remember it.",
-		Pause:         "It holds in all processes, also after a restart, until somebody resumes it. Nothing is lost or handled out of order. Events of a paused consumer stay at the broker, which keeps them for a limited time; those of a paused handler or stream are parked in Postgres.",
-		Resume:        "The processes of the service go on within a second, with the events in their order.",
-		FireTimeout:   "It is due now: its event is sent within about a second, and it fires once, as at any time.",
-		MoveTimeout:   "It fires at the new time instead. A time in the past is due at once.",
-		DisarmTimeout: "It never fires. A saga whose deadline is disarmed stays in its state until an event moves it.",
-	}[c.Action]
-}
+func (c *change) About() string { return kinds[c.Action].about }
 
 // Dangerous reports whether the action can't be undone.
-func (c *change) Dangerous() bool {
-	return c.Action == Discard || c.Action == AcceptGap || c.Action == DisarmTimeout
-}
+func (c *change) Dangerous() bool { return kinds[c.Action].final }
 
 // Back is where the viewer came from, and goes after the action.
 func (c *change) Back() (page string, pairs []any) {
@@ -206,6 +223,15 @@ func (c *change) Back() (page string, pairs []any) {
 		return "streams", []any{"service", c.Service.Name}
 	case Edit:
 		return "letter", []any{"service", c.Service.Name, "consumer", c.Filter.Consumer, "source", c.Filter.Source, "event", c.Filter.EventID}
+	case RetryRejected, RedirectRejected, DiscardRejected:
+		return "rejected", []any{"service", c.Service.Name}
+	case ApplyEvent:
+		return "saga", []any{"service", c.Service.Name, "name", c.Apply.Event.Saga, "key", c.Apply.Event.Key}
+	case RetryWaiting, DiscardWaiting:
+		if c.Waiting.Saga != "" && c.Waiting.Key != "" {
+			return "saga", []any{"service", c.Service.Name, "name", c.Waiting.Saga, "key", c.Waiting.Key}
+		}
+		return "waiting", []any{"service", c.Service.Name}
 	case Pause, Resume:
 		return "consumers", nil
 	case FireTimeout, MoveTimeout, DisarmTimeout:
@@ -223,11 +249,11 @@ func (c *change) Home() []any {
 // changeOf reads an action from the parameters of an address or a form.
 func (q *request) changeOf(value func(string) string) (*change, error) {
 	c := &change{
-		Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), Rows: 1,
+		Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), To: value("to"), Rows: 1,
 		TryFirst: value("first") == "yes", PerSecond: value("rate"),
 	}
 	c.Shown = int(min(max(numberOf(value("shown")), 0), int64(c.Cap)))
-	if _, known := audited[c.Action]; !known {
+	if _, known := kinds[c.Action]; !known {
 		return nil, refuse(http.StatusNotFound, "No such action", "The console has no action "+printable.Quote(string(c.Action), 100)+".")
 	}
 	var err error
@@ -259,6 +285,14 @@ func (q *request) changeOf(value func(string) string) (*change, error) {
 			c.Filter.Source = value("source")
 			c.Edit = &editing{Version: value("version"), ContentType: value("content_type")}
 		}
+	case RetryRejected, RedirectRejected, DiscardRejected:
+		f := operate.RejectedFilter{Source: value("source"), Topic: value("topic"), Type: value("type"), Subject: value("subject"), EventID: event}
+		f.All = event == uuid.Nil && f.Source+f.Topic+f.Type+f.Subject == ""
+		c.Rejected = f
+	case RetryWaiting, DiscardWaiting:
+		return c, c.waitingOf(value)
+	case ApplyEvent:
+		return c, c.applyOf(value)
 	case Pause, Resume:
 		c.Pause = operate.PauseTarget{
 			Kind: operate.PauseKind(value("kind")), Consumer: value("consumer"), Topic: value("topic"), Type: value("type"), Subject: value("subject"),
@@ -269,50 +303,29 @@ func (q *request) changeOf(value func(string) string) (*change, error) {
 	return c, nil
 }
 
-// countRows counts the events that an action would change, up to the cap.
-func (q *request) countRows(ctx context.Context, c *change) error {
-	f := c.Filter
-	if c.Action == Edit {
-		return q.readEdited(ctx, c)
-	}
-	if c.Action == AcceptGap {
-		f.Limit = 2
-		list, err := c.Service.Operator.ParkedEvents(ctx, f)
-		c.Rows = int64(len(slices.DeleteFunc(list, func(e operate.ParkedEvent) bool { return e.Reason != operate.StateGap })))
-		return err
-	}
-	if !c.Letters() {
-		return nil
-	}
-	if f.EventID != uuid.Nil {
-		f.Limit = c.Cap + 1
-		list, err := c.Service.Operator.DeadLetters(ctx, f)
-		c.Rows = int64(len(list))
-		return err
-	}
-	c.Rows = 0
-	filter := operate.ParkedPageFilter{
-		Dead: true, Consumer: f.Consumer, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Error: f.Error,
-	}
-	for range maxLooks {
-		filter.Limit = c.Cap - int(c.Rows)
-		page, err := c.Service.Operator.ParkedPage(ctx, filter)
-		if err != nil {
-			return err
+// waitingOf reads which waiting events are selected: one by its number, whatever its status is, or those that failed or expired.
+func (c *change) waitingOf(value func(string) string) error {
+	f := &c.Waiting
+	f.Saga, f.Key = value("saga"), value("key")
+	stopped := []operate.WaitingStatus{operate.WaitingFailed, operate.WaitingExpired}
+	known := stopped
+	if text := value("waiting"); text != "" {
+		id := numberOf(text)
+		if id < 1 {
+			return refuse(http.StatusBadRequest, "That is no number", "An action on one waiting event needs its number.")
 		}
-		c.Rows += int64(len(page.Events))
-		filter.After = page.Next
-		c.More = page.Next != "" && page.ScannedTo.IsZero()
-		c.LookedTo = page.ScannedTo
-		if page.Next == "" || c.More {
-			break
+		f.IDs, known = []int64{id}, append(known, operate.WaitingForState, operate.WaitingForRetry)
+	} else {
+		f.Statuses = stopped
+	}
+	if status := operate.WaitingStatus(value("status")); status != "" {
+		if !slices.Contains(known, status) {
+			return refuse(http.StatusBadRequest, "No such status", "Waiting events are changed together if they failed or expired; others one by one.")
 		}
+		f.Statuses = []operate.WaitingStatus{status}
 	}
 	return nil
 }
-
-// maxLooks is how many pages countRows reads of letters of which few match.
-const maxLooks = 20
 
 // confirmPage says what an action would change, and asks for the reason.
 func (q *request) confirmPage() error {
@@ -346,35 +359,24 @@ func (q *request) act() error {
 	if err := q.allowed(c.Action, c.Service, c.Fields()); err != nil {
 		return err
 	}
-	if c.Edit != nil {
-		if err := q.editFrom(c); err != nil {
-			return err
-		}
+	switch {
+	case c.Edit != nil:
+		err = q.editFrom(c)
+	case c.Apply != nil:
+		err = q.applyFrom(c)
+	}
+	if err != nil {
+		return err
 	}
 	if c.Problem = c.check(); c.Problem != "" {
 		return q.confirm(http.StatusUnprocessableEntity, c)
 	}
 	n, err := q.change(q.r.Context(), c)
+	q.reads.forget() // the next page tells what has become of it
 	q.config.Logger.Info("an operator changed something", "viewer", q.viewer.Name, "action", c.Action, "service", c.Service.Name, "changed", n,
 		"reason", c.Reason, "selected", c.Fields(), "error", err)
-	var first *operate.FirstFailedError
-	var invalid *rocketflow.FieldError
-	switch {
-	case errors.As(err, &first):
-		return refuse(http.StatusConflict, "The first one was not handled", err.Error()+". The others were not retried.")
-	case errors.Is(err, operate.ErrDeadLetterChanged):
-		c.Problem = "It has changed since you have read it: what it is now is below, and what you have written is kept. Compare them, and send it again."
-		c.Edit.Version = ""
-		return q.confirm(http.StatusConflict, c)
-	case c.Edit != nil && errors.As(err, &invalid):
-		c.Problem = invalid.Error()
-		return q.confirm(http.StatusUnprocessableEntity, c)
-	case errors.Is(err, operate.ErrNoGap), errors.Is(err, operate.ErrUnknownDeadLetter), errors.Is(err, operate.ErrUnknownTimeout), errors.Is(err, operate.ErrUnknownConsumer), errors.Is(err, operate.ErrUnknownHandler), errors.Is(err, operate.ErrTooManyPauses):
-		return refuse(http.StatusConflict, "It can't be done", err.Error())
-	case err != nil && n > 0:
-		return refuse(http.StatusInternalServerError, "Not all was done", strconv.Itoa(n)+" were done, then: "+err.Error())
-	case err != nil:
-		return badFilter(err)
+	if err != nil {
+		return q.failed(c, n, err)
 	}
 	page, pairs := c.Back()
 	if _, paced := c.limit(); paced { // the form of the next action
@@ -383,10 +385,46 @@ func (q *request) act() error {
 			pairs = append(pairs, f.Name, f.Value)
 		}
 	}
-	if c.Action != Resend {
-		pairs = append(pairs, "done", c.Action, "n", n)
+	return q.redirect(page, append(pairs, "done", c.Action, "n", n)...)
+}
+
+// failed answers an action that ended with an error after n things.
+func (q *request) failed(c *change, n int, err error) error {
+	var first *operate.FirstFailedError
+	var invalid *rocketflow.FieldError
+	var reserved *broker.ReservedPropertyError
+	written := c.Edit != nil || c.Apply != nil || c.Action == RedirectRejected // the form has more than a reason
+	switch {
+	case errors.As(err, &first):
+		return refuse(http.StatusConflict, "The first one was not handled", err.Error()+". The others were not retried.")
+	case errors.Is(err, operate.ErrDeadLetterChanged):
+		c.Problem = "It has changed since you have read it: what it is now is below, and what you have written is kept. Compare them, and send it again."
+		c.Edit.Version = ""
+		return q.confirm(http.StatusConflict, c)
+	case errors.Is(err, operate.ErrSagaChanged):
+		c.Problem = "The saga has changed since you have read it: see its state below. What you have written is kept. If the event still fits, send it again."
+		c.Apply.Event.Revision = 0
+		return q.confirm(http.StatusConflict, c)
+	case errors.Is(err, operate.ErrEventApplied):
+		return refuse(http.StatusConflict, "This form was sent before", "Its event is applied already, and was not applied a second time. See the history and the waiting events on the saga's page. To apply another event, begin there.")
+	case written && errors.As(err, &invalid):
+		c.Problem = invalid.Error()
+		return q.confirm(http.StatusUnprocessableEntity, c)
+	case written && errors.As(err, &reserved):
+		c.Problem = reserved.Error()
+		return q.confirm(http.StatusUnprocessableEntity, c)
+	case n > 0:
+		return refuse(http.StatusInternalServerError, "Not all was done", fmt.Sprintf("%d were done, then: %v", n, err))
 	}
-	return q.redirect(page, pairs...)
+	for _, known := range []error{
+		operate.ErrNoGap, operate.ErrUnknownDeadLetter, operate.ErrUnknownTimeout, operate.ErrUnknownConsumer, operate.ErrUnknownHandler, operate.ErrTooManyPauses,
+		operate.ErrUnknownSaga,
+	} {
+		if errors.Is(err, known) {
+			return refuse(http.StatusConflict, "It can't be done", err.Error())
+		}
+	}
+	return badFilter(err)
 }
 
 // change does what was confirmed, and returns how many things it has changed.
@@ -395,6 +433,7 @@ func (q *request) change(ctx context.Context, c *change) (int, error) {
 	o := c.Service.Operator
 	f := c.Filter
 	f.Limit, _ = c.limit()
+	c.Rejected.Limit, c.Waiting.Limit = f.Limit, f.Limit
 	switch c.Action {
 	case Retry:
 		return o.RetryCarefully(ctx, f, operate.RetryOptions{TryFirst: c.TryFirst && f.EventID == uuid.Nil, Rate: c.rate})
@@ -406,6 +445,19 @@ func (q *request) change(ctx context.Context, c *change) (int, error) {
 		return one(true, o.AcceptGap(ctx, f.Consumer, f.EventID))
 	case Resend:
 		return o.Resend(ctx, operate.ResendFilter{IDs: []uuid.UUID{f.EventID}})
+	case RetryRejected:
+		return o.RetryRejected(ctx, c.Rejected)
+	case RedirectRejected:
+		return o.RedirectRejected(ctx, c.Rejected, c.To)
+	case DiscardRejected:
+		return o.DiscardRejected(ctx, c.Rejected, c.Reason)
+	case ApplyEvent:
+		_, err := o.ApplyToSaga(ctx, c.Apply.Event)
+		return one(true, err)
+	case RetryWaiting:
+		return o.RetryWaiting(ctx, c.Waiting)
+	case DiscardWaiting:
+		return o.DiscardWaiting(ctx, c.Waiting)
 	case Pause:
 		return one(o.Pause(ctx, c.Pause))
 	case Resume:

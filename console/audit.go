@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,26 +20,28 @@ func (q *request) actor(ctx context.Context, reason string) context.Context {
 	return operate.WithActor(ctx, operate.Actor{Name: q.viewer.Name, Reason: reason})
 }
 
-// audited are the actions that the audit knows by another name.
-var audited = map[Action]operate.Action{
-	Retry: operate.ActionRetryDeadLetters, Edit: operate.ActionEditDeadLetter, Discard: operate.ActionDiscardDeadLetters, AcceptGap: operate.ActionAcceptGap, Resend: operate.ActionResend,
-	Pause: operate.ActionPause, Resume: operate.ActionResume,
-	FireTimeout: operate.ActionFireTimeout, MoveTimeout: operate.ActionMoveTimeout, DisarmTimeout: operate.ActionDisarmTimeout,
-}
-
 // recordDenied records an attempt at what the viewer may not do. Only viewers with a name are recorded, so that nobody unknown fills
 // the table.
 func (q *request) recordDenied(a Action, s *Service, filter any) error {
-	action, known := audited[a]
+	action, known := kinds[a]
 	if !known || s == nil || q.viewer.Name == unnamed {
 		return errNotRecorded
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), auditTimeout)
 	defer cancel()
-	return s.Operator.RecordDenied(q.actor(ctx, ""), action, filter, "the viewer of the console may not do this")
+	return s.Operator.RecordDenied(q.actor(ctx, ""), action.audited, filter, "the viewer of the console may not do this")
 }
 
 var errNotRecorded = errors.New("not an action of the audit, or a viewer without a name")
+
+// auditedActions returns the names that the audit has for the actions of the console.
+func auditedActions() (list []operate.Action) {
+	for _, k := range kinds {
+		list = append(list, k.audited)
+	}
+	slices.Sort(list)
+	return list
+}
 
 // auditPage lists what operators have changed in a service.
 func (q *request) auditPage() error {
@@ -67,9 +70,10 @@ func (q *request) auditPage() error {
 	q.show(http.StatusOK, "audit", "Audit", struct {
 		Service string
 		Filter  operate.AuditFilter
+		Actions []operate.Action // for the filter
 		Entries []operate.AuditEntry
 		Next    int64
 		Now     time.Time
-	}{s.Name, f, list, next, time.Now()})
+	}{s.Name, f, auditedActions(), list, next, time.Now()})
 	return nil
 }

@@ -29,7 +29,7 @@ type Config struct {
 
 	// Authorize says who makes a request. An error refuses it; its text is logged and not sent. Required.
 	Authorize func(*http.Request) (Viewer, error)
-	// Redact returns what is shown of a body to viewers that may see bodies. It must not change Content.Body.
+	// Redact returns what is shown of a body, or of the value of a header, to viewers that may see bodies. It must not change Content.Body.
 	// Defaults to all of it.
 	Redact func(Content) []byte
 
@@ -50,7 +50,7 @@ type Config struct {
 	// Reconcile says what a reconciliation on demand compares. Mend isn't used.
 	Reconcile operate.ReconcileConfig
 
-	// MaxChange is the maximum number of dead letters that one action changes.
+	// MaxChange is the maximum number of events that one action changes.
 	// Defaults to 1000.
 	MaxChange int
 	// Logger gets actions, refused requests and failures.
@@ -79,6 +79,7 @@ type Content struct {
 	Event   rocketflow.Event // of which Body is the body; its own Body is empty. With Saga: empty
 	Saga    string           // the name of the saga of which Body is the data, as JSON. Empty: it is of an event
 	Key     string           // of the saga
+	Header  string           // the name of the event's header of which Body is the value. Empty: it is no header
 	Body    []byte
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/clock"
@@ -125,11 +126,13 @@ func (c *Console) routes() http.Handler {
 	get("/{$}", (*request).overviewPage)
 	get("/events", (*request).eventsPage)
 	get("/why", (*request).whyPage)
+	get("/rejected", (*request).rejectedPage)
 	get("/dead", (*request).deadPage)
 	get("/letter", (*request).letterPage)
 	get("/streams", (*request).streamsPage)
 	get("/sagas", (*request).sagasPage)
 	get("/saga", (*request).sagaPage)
+	get("/waiting", (*request).waitingPage)
 	get("/timeouts", (*request).timeoutsPage)
 	get("/consumers", (*request).consumersPage)
 	get("/doctor", (*request).doctorPage)
@@ -155,8 +158,8 @@ func (c *Console) routes() http.Handler {
 	return mux
 }
 
-// maxForm bounds the body of a request, in bytes: an edited body, each byte of which may take three, and the other fields.
-const maxForm = 3*maxBody + 64<<10
+// maxForm bounds the body of a request, in bytes: an edited body and headers, each byte of which may take three, and the other fields.
+const maxForm = 3*(maxBody+rocketflow.MaxHeaders) + 64<<10
 
 const (
 	pageTimeout   = 15 * time.Second // of what a page reads

@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"html"
 	"io"
 	"net/http"
@@ -30,7 +31,8 @@ func pages(s *testconsole.Service) []string {
 	return []string{
 		"", "events", "events?subject=4711", "events?type=order.seen", "why?id=" + s.Poison.String(), "why?id=4711", "why?id=" + s.Loose.String(),
 		"dead", "dead?service=order", "letter?service=order&consumer=billing&event=" + s.Loose.String(), "streams", "sagas", "saga?service=order&name=order&key=4711",
-		"saga?service=order&name=order&key=o3", "timeouts", "timeouts?late=yes", "timeouts?key=order/o3", "consumers", "doctor", "reconciliation", "audit",
+		"saga?service=order&name=order&key=o3", "timeouts", "timeouts?late=yes", "timeouts?key=order/o3", "consumers", "doctor", "reconciliation", "audit", "rejected", "rejected?topic=order&type=x", "waiting", "waiting?status=any&saga=order",
+		"waiting?key=o3&status=failed",
 	}
 }
 
@@ -155,8 +157,11 @@ func TestConfigIsChecked(t *testing.T) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	service, other := testconsole.New(t, "shop"), testconsole.New(t, "bank")
+	large := service.Reject(t, "order", 3)
+	waiting := service.Wait(t, "o3", "failed", testconsole.Hostile)
 	s := serve(t, console.Config{}, service, other)
-	for _, page := range pages(service) {
+	for _, page := range append(pages(service), "act/discard-rejected?service=order&event="+large.String(), "act/retry-waiting?service=order&status=failed&waiting="+waiting,
+		"act/discard?service=order&consumer=billing&event="+service.Loose.String()) {
 		status, text, header := s.get(page)
 		switch {
 		case status != http.StatusOK:
@@ -255,8 +260,8 @@ func TestZeroViewer(t *testing.T) {
 			t.Errorf("%s shows too much: %s", page, text)
 		}
 	}
-	for _, action := range []string{"act/retry", "act/edit", "act/discard", "act/accept-gap", "act/resend", "act/pause", "act/resume", "act/fire-timeout", "act/move-timeout", "act/disarm-timeout", "doctor", "reconciliation"} {
-		form := url.Values{"service": {"order"}, "consumer": {"billing"}, "event": {service.Poison.String()}, "reason": {"because"}}
+	for _, action := range []string{"act/retry", "act/edit", "act/discard", "act/accept-gap", "act/resend", "act/retry-rejected", "act/redirect-rejected", "act/discard-rejected", "act/retry-waiting", "act/discard-waiting", "act/apply-event", "act/pause", "act/resume", "act/fire-timeout", "act/move-timeout", "act/disarm-timeout", "doctor", "reconciliation"} {
+		form := url.Values{"service": {"order"}, "consumer": {"billing"}, "event": {service.Poison.String()}, "reason": {"because"}, "saga": {"order"}, "key": {"o3"}, "to": {"x"}}
 		if status, text, _ := s.post(action, form); status != http.StatusForbidden {
 			t.Errorf("%s: %d %s", action, status, text)
 		}
@@ -505,11 +510,19 @@ func TestPaging(t *testing.T) {
 	t.Parallel()
 	service := testconsole.New(t, "shop")
 	service.Letters(t, 120)
+	service.Reject(t, "order", 120)
+	service.Exec(t, "DELETE FROM outbox_rejected WHERE topic = 'orders'")
+	for i := range 140 {
+		service.Wait(t, fmt.Sprintf("w%d", i), []string{"failed", "waiting"}[i%2], "")
+	}
 	s := serve(t, console.Config{}, service)
 	for first, want := range map[string]struct {
 		pattern string
 		rows    int
 	}{
+		"rejected":                            {`event=([0-9a-f-]{36})&amp;service=order&amp;topic=order">Retry`, 120},
+		"waiting":                             {`name=order&amp;service=order">order (\w+)`, 70},
+		"waiting?status=any":                  {`name=order&amp;service=order">order (\w+)`, 140},
 		"dead?service=order&consumer=mailing": {`letter\?consumer=mailing&(?:amp;)?event=([0-9a-f-]{36})`, 120},
 		"sagas":                               {`saga\?key=(\w+)&`, 71},
 		"timeouts":                            {`why\?id=order%2F(\w+)`, 70},
@@ -600,7 +613,7 @@ func TestOneDatabaseAway(t *testing.T) {
 	if event == nil {
 		t.Fatalf("no letter of the other service: %s", letters)
 	}
-	s.want("why?id="+event[1], "Not read: schema "+shop.Schema, "In payment")
+	s.want("why?id="+event[1], "Not read: schema "+shop.Schema, "What service payment has recorded")
 }
 
 // Pages are answered only between Start and Stop, and a Console can start again.

@@ -18,7 +18,7 @@
 // # Access
 //
 // It is closed by default: Config.Authorize decides about each request, and New fails without it. The zero Viewer may read everything
-// but the bodies of events and the data of sagas. What it may change is a list of actions.
+// but the bodies and headers of events and the data of sagas. What it may change is a list of actions.
 //
 // Pages have no inline script or style and say so by a Content-Security-Policy. A request of another origin that would change something is
 // refused. Text of events is shown as text: neither HTML nor characters that reorder a line have an effect.
@@ -26,6 +26,6 @@
 // # Cost
 //
 // The overview of each service is read once a second while somebody looks at it, and every 10 s otherwise, whatever the number of viewers;
-// less often if it takes long. Other reads are shared for a second. Lists are paged by key, and a page looks at a bounded number of rows,
-// except that one of parked events looks at all of them. There is no SQL here: package operate reads.
+// less often if it takes long. Other reads are shared for a second. Lists are paged by key, and a page looks at a bounded number of rows.
+// There is no SQL here: package operate reads.
 package console

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"errors"
+	"fmt"
 	"html"
 	"net/http"
 	"net/url"
@@ -19,16 +20,10 @@ import (
 // editForm is the form of a dead letter as a browser would send it.
 func (s *site) editForm(address url.Values) url.Values {
 	s.t.Helper()
-	text := s.want("act/edit?" + address.Encode())
-	form := url.Values{}
-	for _, field := range regexp.MustCompile(`<input[^>]* name="([a-z_]+)" value="([^"]*)"`).FindAllStringSubmatch(text, -1) {
-		form.Set(field[1], html.UnescapeString(field[2]))
+	form := s.form("act/edit?" + address.Encode())
+	if !form.Has("body") {
+		s.t.Fatalf("no field for the body: %v", form)
 	}
-	area := regexp.MustCompile(`(?s)<textarea[^>]*>\n(.*)</textarea>`).FindStringSubmatch(text)
-	if area == nil {
-		s.t.Fatalf("no field for the body: %s", text)
-	}
-	form.Set("body", strings.ReplaceAll(html.UnescapeString(area[1]), "\n", "\r\n"))
 	return form
 }
 
@@ -67,7 +62,7 @@ func TestEdit(t *testing.T) {
 	refused(func(f url.Values) { f.Set("content_type", "a\nb") }, http.StatusUnprocessableEntity, "content type")
 	refused(func(f url.Values) { f.Del("version") }, http.StatusBadRequest, "incomplete")
 	refused(func(f url.Values) { f.Del("body") }, http.StatusBadRequest, "incomplete")
-	refused(func(f url.Values) { f.Set("body", strings.Repeat("x", 300<<10)) }, http.StatusBadRequest, "can't be read")
+	refused(func(f url.Values) { f.Set("body", strings.Repeat("x", 400<<10)) }, http.StatusBadRequest, "can't be read")
 	if reason := service.Value(t, "SELECT reason FROM parked WHERE event_id = $1", service.Poison); reason != "dead" {
 		t.Fatalf("it is %s", reason)
 	}
@@ -80,7 +75,7 @@ func TestEdit(t *testing.T) {
 	if got := service.Value(t, "SELECT reason || ' ' || attempts || ' ' || convert_from(body, 'UTF8') FROM parked WHERE event_id = $1", service.Poison); got != "retry 0 \n{\"article\": 4712}\n" {
 		t.Errorf("it is %q", got)
 	}
-	s.want(strings.TrimPrefix(header.Get("Location"), prefix+"/"), "1 dead letter edited and made due", "an operator has edited it", "Body as it was delivered", "4712", "4711")
+	s.want(strings.TrimPrefix(header.Get("Location"), prefix+"/"), "1 dead letter edited and made due", "an operator has edited it", "Content as it was delivered", "4712", "4711")
 	s.want("audit", "ann", "dead_letters.edit", "it has another number", service.Poison.String())
 	if status, text, _ := s.post("act/edit", form); status != http.StatusConflict {
 		t.Errorf("what is no dead letter any more: %d %s", status, text)
@@ -206,5 +201,92 @@ func TestEditNeedsBodiesAndThePermission(t *testing.T) {
 	}
 	if reason := service.Value(t, "SELECT reason FROM parked WHERE event_id = $1", service.Poison); reason != "dead" {
 		t.Errorf("it is %s", reason)
+	}
+}
+
+// Headers are edited with the body: what isn't touched stays, and what can't be edited in a browser without harm isn't.
+func TestEditHeaders(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	service.Exec(t, `UPDATE parked SET headers = '{"tenant":"acme","note":"a=b, <b>c</b>"}' WHERE event_id = $1`, service.Poison)
+	s := serve(t, console.Config{}, service)
+	address := letter(service, service.Poison)
+	headers := func() string {
+		t.Helper()
+		list, err := service.Operator.DeadLetters(t.Context(), operate.ParkedFilter{EventID: service.Poison})
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return fmt.Sprint(list[0].Event.Headers)
+	}
+	if got := headers(); got != "map[note:a=b, <b>c</b> tenant:acme]" {
+		t.Fatalf("the headers are %s", got)
+	}
+	s.want("letter?"+address.Encode(), "Header tenant", "acme")
+	form := s.editForm(address)
+	if form.Get("headers") != "note=a=b, <b>c</b>\r\ntenant=acme\r\n" {
+		t.Fatalf("the form has %q", form.Get("headers"))
+	}
+	form.Set("reason", "it has another tenant")
+	for bad, says := range map[string]string{
+		"tenant": "NAME=VALUE", "=x": "NAME=VALUE", "tenant=": "NAME=VALUE", "a=1\r\na=2": "twice", "a b=1": "headers", "rf_x=1": "reserved", "KEYS=1": "reserved",
+		"a=" + strings.Repeat("x", 17<<10): "at most",
+	} {
+		form.Set("headers", bad)
+		if status, text, _ := s.post("act/edit", form); status != http.StatusUnprocessableEntity || !strings.Contains(html.UnescapeString(text), says) {
+			t.Errorf("%.20q: %d, want %s: %s", bad, status, says, text)
+		}
+	}
+	edit := func(change func(url.Values)) {
+		t.Helper()
+		service.Exec(t, "UPDATE parked SET reason = 'dead' WHERE event_id = $1", service.Poison)
+		form := s.editForm(address)
+		form.Set("reason", "it has another tenant")
+		change(form)
+		if status, text, _ := s.post("act/edit", form); status != http.StatusSeeOther {
+			t.Fatalf("%d %s", status, text)
+		}
+		service.Exec(t, "UPDATE parked SET reason = 'dead' WHERE event_id = $1", service.Poison)
+	}
+	edit(func(f url.Values) { f.Set("body", "{}") })
+	if got := headers(); got != "map[note:a=b, <b>c</b> tenant:acme]" {
+		t.Errorf("the headers have become %s", got)
+	}
+	edit(func(f url.Values) { f.Set("headers", " tenant = umbrella \r\n\r\n") })
+	if got := headers(); got != "map[tenant:umbrella]" {
+		t.Errorf("the headers have become %s", got)
+	}
+	s.want("letter?"+address.Encode(), "umbrella", "Content as it was delivered", "acme")
+	edit(func(f url.Values) { f.Set("headers", "") })
+	if got := headers(); got != "map[]" {
+		t.Errorf("the headers have become %s", got)
+	}
+
+	// What is hidden or odd stays as it is; the body can be edited all the same.
+	service.Exec(t, `UPDATE parked SET headers = '{"card":"number 77"}' WHERE event_id = $1`, service.Poison)
+	hidden := serve(t, console.Config{Redact: func(c console.Content) []byte {
+		if c.Header == "card" {
+			return []byte("****")
+		}
+		return c.Body
+	}}, service)
+	if text := hidden.want("letter?"+address.Encode(), "Header card", "****"); strings.Contains(text, "number 77") {
+		t.Error("the page shows the header")
+	}
+	if text := hidden.want("act/edit?"+address.Encode(), "hidden from you. They stay"); strings.Contains(text, "number 77") || strings.Contains(text, `name="headers"`) {
+		t.Error(text)
+	}
+	s = hidden
+	edit(func(f url.Values) { f.Set("body", "[]"); f.Set("headers", "card=1") })
+	if got := headers(); got != "map[card:number 77]" {
+		t.Errorf("the headers have become %s", got)
+	}
+	service.Exec(t, `UPDATE parked SET headers = '{"odd":" x\u202e"}', body = '{}' WHERE event_id = $1`, service.Poison)
+	if text := serve(t, console.Config{}, service).want("act/edit?"+address.Encode(), "would change some of the headers"); strings.Contains(text, "\u202e") || !strings.Contains(text, `name="body"`) {
+		t.Error(text)
+	}
+	blind := serve(t, console.Config{Authorize: as(console.Viewer{Name: "bob"})}, service)
+	if text := blind.want("letter?"+address.Encode(), "You may not see bodies"); strings.Contains(text, "Header odd") {
+		t.Error("somebody who may not see bodies sees headers")
 	}
 }

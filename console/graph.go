@@ -49,10 +49,8 @@ func (s sagaState) Title() string {
 // of the recorded transitions. current is the state of the saga that is shown, if one is. nil: nothing is known of such sagas.
 func (q *request) graphOf(ctx context.Context, s *Service, name, current string) (*sagaGraph, error) {
 	g := &sagaGraph{Name: name}
-	for _, d := range s.Sagas {
-		if d.Name == name && (!g.Defined || d.Version > g.Version) {
-			*g = *ofDefinition(d)
-		}
+	if d := definitionOf(s, name); d != nil {
+		g = ofDefinition(*d)
 	}
 	if !g.Defined {
 		list, err := read(ctx, &q.reads, key("transitions", s.Name, name), func(ctx context.Context) ([]operate.TransitionCount, error) {
@@ -167,17 +165,11 @@ func (l sagaLead) Label() string {
 
 // counting says how many sagas are in a state.
 func (s sagaState) counting() string {
-	number := func(n int64) string {
-		if n == operate.MaxOverviewCount {
-			return count(n) + "+"
-		}
-		return count(n)
-	}
 	switch {
 	case s.Unknown:
-		return number(s.Running) + " of another version"
+		return capped(s.Running).String() + " of another version"
 	case s.Final && s.Running == 0:
-		return number(s.Finished) + " in the last hour"
+		return capped(s.Finished).String() + " in the last hour"
 	}
-	return number(s.Running) + " running"
+	return capped(s.Running).String() + " running"
 }

@@ -79,12 +79,12 @@ func (q *request) letterPage() error {
 		return refuse(http.StatusNotFound, "It is not parked", "No consumer has this event parked any more: it was handled, retried or discarded.")
 	}
 	letter := list[0]
-	shown, err := q.body(s.Name, letter.Event, letter.Event.Body)
+	shown, err := q.contentOf(s.Name, letter.Event)
 	if err != nil {
 		return err
 	}
 	letter.Event.Body = nil
-	var delivered *body
+	var delivered *content
 	if letter.Edited && q.viewer.Bodies {
 		if delivered, err = q.delivered(q.r.Context(), s, letter); err != nil {
 			return err
@@ -93,8 +93,8 @@ func (q *request) letterPage() error {
 	q.show(http.StatusOK, "letter", "Dead letter", struct {
 		Service   string
 		Letter    operate.ParkedEvent
-		Body      *body
-		Delivered *body // before somebody edited it; nil: nobody did, or it is not kept any more
+		Content   *content
+		Delivered *content // before somebody edited it; nil: nobody did, or it is not kept any more
 		Dead      bool
 		Now       time.Time
 	}{s.Name, letter, shown, delivered, letter.Reason == operate.StateDead, time.Now()})

@@ -3,7 +3,9 @@ package console
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -143,11 +145,16 @@ func eventOf(e *operate.EventStatus) rocketflow.Event {
 
 // body returns what the viewer may see of an event's body; nil: nothing.
 func (q *request) body(service string, e rocketflow.Event, data []byte) (*body, error) {
-	e.Body = nil
-	return q.content(Content{Viewer: q.viewer, Service: service, Event: e, Body: data})
+	return q.shown(Content{Viewer: q.viewer, Service: service, Event: withoutBody(e), Body: data})
 }
 
-func (q *request) content(c Content) (*body, error) {
+func withoutBody(e rocketflow.Event) rocketflow.Event {
+	e.Body = nil
+	return e
+}
+
+// shown returns what the viewer may see; nil: nothing.
+func (q *request) shown(c Content) (*body, error) {
 	if !q.viewer.Bodies {
 		return nil, nil
 	}
@@ -157,6 +164,44 @@ func (q *request) content(c Content) (*body, error) {
 	}
 	b := newBody(data)
 	return &b, nil
+}
+
+// content is the content of an event as it is shown.
+type content struct {
+	ContentType string
+	Headers     []header
+	Body        *body // nil: the viewer may not see it, nor the headers
+}
+
+// header is a header of an event as it is shown.
+type header struct{ Name, Value string }
+
+// contentOf returns what the viewer may see of an event's content.
+func (q *request) contentOf(service string, e rocketflow.Event) (*content, error) {
+	shown, err := q.body(service, e, e.Body)
+	if err != nil {
+		return nil, err
+	}
+	c := &content{ContentType: e.ContentType, Body: shown}
+	c.Headers, _, err = q.headers(service, e)
+	return c, err
+}
+
+// headers returns what the viewer may see of an event's headers, by name, and whether that is all.
+func (q *request) headers(service string, e rocketflow.Event) (list []header, all bool, err error) {
+	if !q.viewer.Bodies {
+		return nil, len(e.Headers) == 0, nil
+	}
+	all = true
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		value, err := q.redacted(Content{Viewer: q.viewer, Service: service, Event: withoutBody(e), Header: name, Body: []byte(e.Headers[name])})
+		if err != nil {
+			return nil, false, err
+		}
+		all = all && string(value) == e.Headers[name]
+		list = append(list, header{name, string(value)})
+	}
+	return list, all, nil
 }
 
 // sagaOfKey is a saga with a key.

@@ -14,10 +14,11 @@ type overviewService struct {
 	Overview *operate.Overview // nil: it was never read
 	ReadAt   time.Time
 	Problem  string
-	Owed     operate.OwedCount
-	Parked   int64
-	Dead     int64
-	Waiting  int64 // events that wait for sagas, and need an operator
+	Owed     tally
+	Oldest   time.Time // when the oldest owed event was recorded
+	Parked   tally
+	Dead     tally
+	Stopped  int64 // events that wait for sagas, and failed or expired
 	Samples  []sample
 	Lags     map[string]lag
 	State    string // not known, needs action, late, waiting, or ok
@@ -38,11 +39,11 @@ func overviewOf(states []serviceState) (list []overviewService) {
 	for _, v := range states {
 		o := overviewService{Name: v.name, Overview: v.overview, ReadAt: v.readAt, Problem: v.problem, Samples: v.history, Lags: v.lags, State: "not known"}
 		if v.overview != nil {
-			o.Owed = owed(v.overview)
+			o.Owed, o.Oldest = owed(v.overview)
 			o.Parked, o.Dead = parked(v.overview)
 			for _, w := range v.overview.Waiting {
 				if w.Status == operate.WaitingFailed || w.Status == operate.WaitingExpired {
-					o.Waiting += w.Events
+					o.Stopped += w.Events
 				}
 			}
 			if v.problem == "" {
@@ -64,11 +65,11 @@ const (
 func (o *overviewService) state() string {
 	v := o.Overview
 	switch {
-	case o.Dead > 0 || o.Waiting > 0 || v.Timeouts.Stuck > 0:
+	case o.Dead.N > 0 || v.Rejected > 0 || o.Stopped > 0 || v.Timeouts.Stuck > 0:
 		return "needs action"
-	case o.Owed.Events > 0 && v.Now.Sub(o.Owed.Oldest) > lateOwed, !v.Timeouts.OldestDue.IsZero() && v.Now.Sub(v.Timeouts.OldestDue) > lateTimeout:
+	case o.Owed.N > 0 && v.Now.Sub(o.Oldest) > lateOwed, !v.Timeouts.OldestDue.IsZero() && v.Now.Sub(v.Timeouts.OldestDue) > lateTimeout:
 		return "late"
-	case o.Parked > 0:
+	case o.Parked.N > 0:
 		return "waiting"
 	}
 	return "ok"
@@ -83,24 +84,9 @@ func (o overviewService) Lag(consumer string) *LagView {
 	return &LagView{l.messages, l.oldest, l.problem}
 }
 
-// ParkedOf counts a consumer's parked events that are no dead letters.
-func (o overviewService) ParkedOf(consumer string) (n int64) {
-	for _, p := range o.Overview.Parked {
-		if p.Consumer == consumer && p.Reason != operate.StateDead {
-			n += p.Events
-		}
-	}
-	return n
-}
-
-// DeadOf counts a consumer's dead letters.
-func (o overviewService) DeadOf(consumer string) (n int64) {
-	for _, p := range o.Overview.Parked {
-		if p.Consumer == consumer && p.Reason == operate.StateDead {
-			n += p.Events
-		}
-	}
-	return n
+// Streams counts the parked streams, for the template.
+func (o overviewService) Streams() tally {
+	return tally{o.Overview.ParkedStreams, o.Overview.ParkedStreams >= operate.MaxParkedStreams}
 }
 
 // LagView is what a consumer has not read.

@@ -89,7 +89,7 @@ func (q *request) sagaPage() error {
 		return refuse(http.StatusNotFound, "No such saga", "The service has no saga with this name and key: it has not begun, or the retention has removed it.")
 	}
 	v := list[0]
-	shown, err := q.content(Content{Viewer: q.viewer, Service: s.Name, Saga: v.Name, Key: v.Key, Body: v.Data})
+	shown, err := q.shown(Content{Viewer: q.viewer, Service: s.Name, Saga: v.Name, Key: v.Key, Body: v.Data})
 	if err != nil {
 		return err
 	}

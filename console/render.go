@@ -85,9 +85,11 @@ func (m menuEntry) Has(page string) bool { return slices.Contains(m.pages, page)
 var menu = []menuEntry{
 	{"", "Overview", []string{"overview"}},
 	{"events", "Events", []string{"events", "why"}},
+	{"rejected", "Rejected", []string{"rejected"}},
 	{"dead", "Dead letters", []string{"dead", "letter"}},
 	{"streams", "Streams", []string{"streams"}},
 	{"sagas", "Sagas", []string{"sagas", "saga"}},
+	{"waiting", "Waiting", []string{"waiting"}},
 	{"timeouts", "Timeouts", []string{"timeouts"}},
 	{"consumers", "Consumers", []string{"consumers"}},
 	{"doctor", "Doctor", []string{"doctor"}},
@@ -96,7 +98,7 @@ var menu = []menuEntry{
 }
 
 // live are the pages that refresh themselves, with the seconds in between.
-var live = map[string]int{"overview": 2, "dead": 5, "streams": 5, "timeouts": 5, "consumers": 5}
+var live = map[string]int{"overview": 2, "rejected": 5, "dead": 5, "streams": 5, "waiting": 5, "timeouts": 5, "consumers": 5}
 
 // show writes a page.
 func (q *request) show(status int, page, title string, data any) {
@@ -117,20 +119,17 @@ func (q *request) show(status int, page, title string, data any) {
 
 // done says what an action has done, and whether its time ended before all was done.
 func done(a Action, n int64, left bool) string {
-	things := map[Action][2]string{
-		Retry: {"dead letter", "made due: the processes of the consumer handle it within seconds"}, Discard: {"dead letter", "discarded"},
-		Edit:      {"dead letter", "edited and made due: the processes of the consumer handle it within seconds"},
-		AcceptGap: {"gap", "accepted: the event is due, and those behind it follow"},
-		Pause:     {"pause", "begun"}, Resume: {"pause", "ended"},
-		FireTimeout: {"timeout", "made due"}, MoveTimeout: {"timeout", "moved"}, DisarmTimeout: {"timeout", "disarmed"},
-	}
-	thing, known := things[a]
-	text := count(n) + " " + thing[0] + "s " + strings.Replace(thing[1], " it ", " them ", 1) + "."
+	k, known := kinds[a]
+	var text string
 	switch {
 	case !known:
 		return ""
+	case n == 0:
+		text = "Nothing was changed: somebody has done it before, or what was selected has changed."
 	case n == 1:
-		text = "1 " + thing[0] + " " + thing[1] + "."
+		text = "1 " + k.thing + " " + k.done + "."
+	default:
+		text = plural(n, k.thing) + " " + strings.NewReplacer(" it ", " them ", " has ", " have ").Replace(k.done) + "."
 	}
 	if left {
 		text += " That took the " + span(pacedFor) + " that an action at a rate takes at most: what is left is below."
@@ -159,25 +158,21 @@ func functions(prefix string) template.FuncMap {
 		"link":     func(page string, pairs ...any) string { return link(prefix, page, pairs...) },
 		"linkList": func(list []any) string { return link(prefix, fmt.Sprint(list[0]), list[1:]...) },
 		// t shows text from outside on one line.
-		"t":     func(s any) string { return printable.Line(fmt.Sprint(s), 300) },
-		"short": func(s any) string { return printable.Line(fmt.Sprint(s), 80) },
-		"text":  func(s string) string { return printable.Text(s, 8<<10) },
-		"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
-		"utc":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
-		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
-		"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02") },
-		"away":  away,
-		"span":  span,
-		"count": count,
-		"plural": func(n any, thing string) string {
-			text := count(n)
-			if text == "1" {
-				return "1 " + thing
-			}
-			return text + " " + thing + "s"
-		},
+		"t":          func(s any) string { return printable.Line(fmt.Sprint(s), 300) },
+		"short":      func(s any) string { return printable.Line(fmt.Sprint(s), 80) },
+		"text":       func(s string) string { return printable.Text(s, 8<<10) },
+		"stamp":      func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+		"utc":        func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"clock":      func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
+		"day":        func(t time.Time) string { return t.UTC().Format("2006-01-02") },
+		"away":       away,
+		"span":       span,
+		"count":      count,
+		"capped":     capped,
+		"plural":     plural,
 		"word":       func(s any) string { return strings.ReplaceAll(printable.Line(fmt.Sprint(s), 80), "_", " ") },
 		"stateClass": stateClass,
+		"parkedFor":  parkedFor,
 		"hasID":      func(id uuid.UUID) bool { return id != uuid.Nil },
 		"yes": func(b bool) string {
 			if b {
@@ -196,6 +191,25 @@ func functions(prefix string) template.FuncMap {
 			return d
 		},
 	}
+}
+
+// parkedFor says why an event is parked, and what ends it.
+func parkedFor(reason operate.HandlingState) string {
+	switch reason {
+	case operate.StateDead:
+		return "Its handler failed until the last attempt, or can't handle it: it waits for an operator."
+	case operate.StateRetry:
+		return "Its handler failed, and is called again by itself."
+	case operate.StateGap:
+		return "It waits for the event before it in its stream, which is missing or not handled yet."
+	case operate.StateBusy:
+		return "It waits for the handler of an earlier event of its stream, which takes long."
+	case operate.StateUnhandled:
+		return "It waits for a process that has its handler: none has taken it yet."
+	case operate.StatePaused:
+		return "Its handler or its stream is paused: it waits until somebody resumes that."
+	}
+	return ""
 }
 
 // stateClass returns the class of a state's colour. The word says the same.
@@ -234,12 +248,44 @@ func count(n any) string {
 		v = int64(n)
 	case int64:
 		v = n
+	case tally:
+		return n.String()
 	}
 	text := fmt.Sprint(v)
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "\u202f" + text[i:]
 	}
 	if v == operate.MaxCount {
+		text += "+"
+	}
+	return text
+}
+
+// plural shows a number with what it counts.
+func plural(n any, thing string) string {
+	text := count(n)
+	if text == "1" {
+		return "1 " + thing
+	}
+	return text + " " + thing + "s"
+}
+
+// tally is a count of an overview, or the sum of some.
+type tally struct {
+	N    int64
+	More bool // it is that many or more
+}
+
+// capped returns a count that ends at operate.MaxOverviewCount.
+func capped(n int64) tally { return tally{n, n >= operate.MaxOverviewCount} }
+
+// add adds a count that ends at operate.MaxOverviewCount.
+func (t *tally) add(n int64) { t.N, t.More = t.N+n, t.More || capped(n).More }
+
+// String shows the number, with + if it is that many or more.
+func (t tally) String() string {
+	text := count(t.N)
+	if t.More && !strings.HasSuffix(text, "+") {
 		text += "+"
 	}
 	return text

@@ -30,11 +30,13 @@ const (
 
 // readsMore are the statements that read more, by how many rows.
 var readsMore = map[string]float64{
-	"TimeoutCounts":    operate.MaxCount,
-	"ParkedPage":       5_000,                  // of each of two consumers
-	"DeadLetterGroups": operate.MaxGrouped,     // of each of two consumers
-	"ParkedStreams":    50 * operate.MaxBehind, // behind each stream of the page
-	"ParkedByConsumer": 3 * operate.MaxCount,   // of each consumer and kind
+	"ParkedPage":       5_000,                        // of each of two consumers
+	"DeadLetterGroups": operate.MaxGrouped,           // of each of two consumers
+	"ParkedStreams":    50 * operate.MaxBehind,       // behind each stream of the page
+	"Consumers":        operate.MaxOverviewCount,     // parked events of one consumer, dead letters of another
+	"WaitingBySaga":    operate.MaxOverviewCount,     // those that failed or expired, and others
+	"RejectedEvents":   operate.MaxOverviewCount,     // 5,000, and the event of each
+	"OwedByTopic":      2 * operate.MaxOverviewCount, // rejected events, with their acknowledgements, which they don't have
 }
 
 // wantedRows returns how many rows each large table has: ROCKETFLOW_ROWS.
@@ -79,8 +81,16 @@ func large(t testing.TB, rows int) *testconsole.Service {
 		FROM generate_series(1, $1::bigint) n`, rows, manyStreams)
 	service.Exec(t, `INSERT INTO audit (operation, actor, role, action, denied, reason, filter, changed, ids, names)
 		SELECT gen_random_uuid(), 'ann', 'ann', 'dead_letters.retry', false, '', '{}', 3, '{}', ARRAY['a' || n, 'b' || n % 1000, gen_random_uuid()::text] FROM generate_series(1, $1::bigint) n`, rows)
+	// Some of the acknowledged events are owed and rejected instead.
+	service.Exec(t, `DELETE FROM outbox_ack WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1::bigint)`, rows/2)
+	service.Exec(t, `INSERT INTO outbox_rejected (id, topic, reason, next_at) SELECT id, topic, 'no such topic', 'infinity' FROM outbox ORDER BY id LIMIT $1::bigint`, rows/2)
+	service.Exec(t, `INSERT INTO saga_waiting (saga, key, status, begun, state, next_at, expires_at, changed_at, event_id, source, topic, type, subject, sequence, previous, recorded_at,
+			database, content_type, body)
+		SELECT 'cart', 'c' || n, CASE n % 4 WHEN 0 THEN 'failed' ELSE 'waiting' END, true, 's1', 'infinity', now(), now() - n * interval '1 ms', gen_random_uuid(), 'shop', 'payments',
+			'payment.received', 'c' || n, 0, 0, now(), '', 'application/json', '{}'
+		FROM generate_series(1, $1::bigint) n`, rows)
 	service.Exec(t, "UPDATE outbox_sweep SET mark = pg_current_xact_id(), seen = pg_current_xact_id()")
-	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, saga_history, timeout, timeout_history, parked, stream, audit")
+	service.Exec(t, "ANALYZE outbox, outbox_ack, inbox, saga, saga_history, timeout, timeout_history, parked, stream, audit, outbox_rejected, saga_waiting")
 	return service
 }
 
@@ -90,7 +100,10 @@ func largePages(s *testconsole.Service) []string {
 		"dead?service=order&type=nothing", "streams?consumer=billing", "streams?consumer=mailing", "act/retry?service=order&consumer=mailing",
 		"act/discard?service=order&type=nothing", "act/discard?service=order", "audit?id=a77", "audit?id=b77", "audit?id=nothing", "audit?actor=ann",
 		"timeouts?key=cart/c7", "why?id=cart/c7", "why?id=c7", "why?id=01234567-89ab-7def-8123-000000000007",
-		"audit?operation=01234567-89ab-7def-8123-456789abcdef")
+		"audit?operation=01234567-89ab-7def-8123-456789abcdef",
+		"rejected?topic=orders", "rejected?topic=nothing", "rejected?type=nothing", "rejected?subject=s77", "act/discard-rejected?service=order", "act/retry-rejected?service=order&type=nothing",
+		"waiting?saga=cart", "waiting?saga=nothing", "waiting?key=c77&status=any", "waiting?status=waiting", "waiting?status=retry", "act/retry-waiting?service=order",
+		"act/retry-waiting?service=order&saga=nothing", "act/apply-event?service=order&saga=cart&key=c77")
 }
 
 // statements keeps the statements that a pool's connections run, each with its arguments once.

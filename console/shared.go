@@ -72,6 +72,13 @@ func read[T any](ctx context.Context, s *shared, key string, fn func(context.Con
 	return value, err
 }
 
+// forget has what was read before be read again: something has changed.
+func (s *shared) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.byKey)
+}
+
 var errNoResult = errors.New("the read gave no result")
 
 // unreadService is a service that a page of all services could not read.

@@ -123,8 +123,9 @@ func (w *watch) sample(s *serviceState) []sample {
 	if s.problem != "" {
 		return list
 	}
-	now := sample{at: s.readAt, owed: owed(s.overview).Events}
-	now.parked, now.dead = parked(s.overview)
+	waiting, dead := parked(s.overview)
+	total, _ := owed(s.overview)
+	now := sample{at: s.readAt, owed: total.N, parked: waiting.N, dead: dead.N}
 	list = append(list, now)
 	if !now.at.Before(w.nextSample) {
 		w.nextSample = now.at.Add(samplePause)
@@ -175,25 +176,23 @@ func (c *Console) lagOf(ctx context.Context, consumer operate.ConsumerReport) (l
 	return l
 }
 
-// owed sums the owed events of all topics.
-func owed(v *operate.Overview) (sum operate.OwedCount) {
+// owed sums the owed events of all topics, and returns when the oldest was recorded.
+func owed(v *operate.Overview) (sum tally, oldest time.Time) {
 	for _, o := range v.Owed {
-		sum.Events += o.Events
-		if sum.Oldest.IsZero() || o.Oldest.Before(sum.Oldest) {
-			sum.Oldest = o.Oldest
+		sum.N += o.Events
+		if oldest.IsZero() || o.Oldest.Before(oldest) {
+			oldest = o.Oldest
 		}
 	}
-	return sum
+	sum.More = sum.N >= operate.MaxOverviewCount // of all together
+	return sum, oldest
 }
 
 // parked counts the parked events and the dead letters.
-func parked(v *operate.Overview) (waiting, dead int64) {
-	for _, p := range v.Parked {
-		if p.Reason == operate.StateDead {
-			dead += p.Events
-		} else {
-			waiting += p.Events
-		}
+func parked(v *operate.Overview) (waiting, dead tally) {
+	for _, c := range v.Consumers {
+		waiting.add(c.Parked)
+		dead.add(c.Dead)
 	}
 	return waiting, dead
 }

@@ -17,9 +17,9 @@ func (m *Metrics) ObserveWork(o *operate.Operator) {
 	}
 	m.registry.MustRegister(&work{
 		operator:   o,
-		parked:     desc("handlers_parked_events", "Events that a consumer has parked, by reason: dead, retry, gap, busy, paused, unhandled.", "consumer", "reason"),
+		parked:     desc("handlers_parked_events", "Events that a consumer has parked, by reason: dead, retry, gap, busy, paused, unhandled. Exact up to 100,000 dead letters of a consumer, and as many others.", "consumer", "reason"),
 		parkedAge:  desc("handlers_parked_age_seconds", "Time since the oldest parked event was parked.", "consumer", "reason"),
-		armed:      desc("timeout_armed", "Armed timeouts."),
+		armed:      desc("timeout_armed", "Armed timeouts. Exact up to 100,000, as are the other counts of timeouts."),
 		overdue:    desc("timeout_overdue", "Timeouts that are due and have not fired."),
 		overdueAge: desc("timeout_overdue_age_seconds", "Time since the oldest overdue timeout was due."),
 		stuck:      desc("timeout_stuck", "Overdue timeouts whose events were sent many times and not handled."),

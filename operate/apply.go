@@ -19,6 +19,12 @@ import (
 // ErrUnknownSaga means that no such saga has begun, or that it has finished.
 var ErrUnknownSaga = errors.New("no such saga runs")
 
+// ErrSagaChanged means that a saga has made a transition since SagaEvent.Revision was read.
+var ErrSagaChanged = errors.New("the saga has changed since it was read")
+
+// ErrEventApplied means that an event with this id was applied to a saga before.
+var ErrEventApplied = errors.New("an event with this id was applied before")
+
 // SagaEvent is an event that an operator applies to one saga, such as that of a system which has lost its own.
 type SagaEvent struct {
 	Saga        string            `json:"saga"`                   // required: the name of the saga
@@ -29,6 +35,11 @@ type SagaEvent struct {
 	ContentType string            `json:"content_type,omitempty"` // Defaults to application/json.
 	Headers     map[string]string `json:"-"`                      // as in rocketflow.Event
 	Body        []byte            `json:"-"`                      // the encoded payload
+	// EventID is the id of the event, so that a request that is repeated applies it once.
+	// Defaults to a new one.
+	EventID uuid.UUID `json:"event_id,omitzero"`
+	// Revision is the Saga.Revision that was read: the event isn't applied to a saga that has changed since. 0: to any.
+	Revision int64 `json:"revision,omitempty"`
 	// Wait is how long the event waits for a state that accepts it.
 	// Defaults to 1 h.
 	Wait time.Duration `json:"wait,omitempty"`
@@ -48,6 +59,8 @@ func (e SagaEvent) validate() error {
 		return valid.Field("operate.SagaEvent.Saga", "missing")
 	case e.Key == "":
 		return valid.Field("operate.SagaEvent.Key", "missing")
+	case e.Revision < 0:
+		return valid.Fieldf("operate.SagaEvent.Revision", "%d: want 0 for any, or more", e.Revision)
 	case e.Wait < 0:
 		return valid.Fieldf("operate.SagaEvent.Wait", "%v: want more than 0", e.Wait)
 	case len(e.Body) > maxEditedBody:
@@ -59,15 +72,21 @@ func (e SagaEvent) validate() error {
 // ApplyToSaga gives a running saga an event, which nobody else gets, and returns the event's id. A process that runs the saga applies it
 // within seconds, once, in a transaction as any waiting event: at once if the saga's state accepts it, or when a later one does. Until
 // then it is among WaitingEvents, where it fails or expires like others. An event that no reachable state accepts is ignored. Two calls
-// apply two events. The error matches ErrUnknownSaga if the saga has not begun, or has finished.
+// apply two events, unless they have the same EventID. The error matches ErrUnknownSaga if the saga has not begun, or has finished;
+// ErrSagaChanged if it has not the Revision; and ErrEventApplied if an event with the EventID was applied before, as far back as the audit
+// goes.
 func (o *Operator) ApplyToSaga(ctx context.Context, e SagaEvent) (uuid.UUID, error) {
 	e = e.withDefaults()
 	if err := e.validate(); err != nil {
 		return uuid.Nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return uuid.Nil, printable.Errorf("apply an event: draw an id: %w", err)
+	id := e.EventID
+	if id == uuid.Nil {
+		drawn, err := uuid.NewV7()
+		if err != nil {
+			return uuid.Nil, printable.Errorf("apply an event: draw an id: %w", err)
+		}
+		id = drawn
 	}
 	event := rocketflow.Event{ID: id, Topic: e.Topic, Type: e.Type, Subject: e.Subject, ContentType: e.ContentType, Headers: e.Headers, Body: e.Body}
 	if err := wire.Validate(event); err != nil {
@@ -82,13 +101,30 @@ func (o *Operator) ApplyToSaga(ctx context.Context, e SagaEvent) (uuid.UUID, err
 		return uuid.Nil, err
 	}
 	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
-		var waiting int64
 		var state string
-		err = tx.QueryRow(ctx, o.sql.Get("ApplyToSaga"), e.Saga, e.Key, e.Wait.Seconds(), id.String(), e.Topic, e.Type, e.Subject, e.ContentType, headers,
-			stored.Body(event)).Scan(&waiting, &state)
+		var revision, waiting int64
+		var applied bool
+		// The saga's row comes first, as for the engine. Once it is locked, the audit has what others have applied.
+		err = tx.QueryRow(ctx, o.sql.Get("LockSaga"), e.Saga, e.Key).Scan(&state, &revision)
 		if errors.Is(err, pgx.ErrNoRows) {
-			err = ErrUnknownSaga
+			return c, ErrUnknownSaga
 		}
+		if err != nil {
+			return c, err
+		}
+		if e.EventID != uuid.Nil {
+			if err := tx.QueryRow(ctx, o.sql.Get("AppliedBefore"), id.String(), string(ActionApplyToSaga)).Scan(&applied); err != nil {
+				return c, err
+			}
+		}
+		switch {
+		case applied:
+			return c, ErrEventApplied
+		case e.Revision != 0 && e.Revision != revision:
+			return c, ErrSagaChanged
+		}
+		err = tx.QueryRow(ctx, o.sql.Get("ApplyToSaga"), e.Saga, e.Key, state, e.Wait.Seconds(), id.String(), e.Topic, e.Type, e.Subject, e.ContentType,
+			headers, stored.Body(event)).Scan(&waiting)
 		c.add(id.String(), e.Key)
 		c.before = map[string]string{"state": state}
 		c.after = map[string]any{"waiting": strconv.FormatInt(waiting, 10), "event": contentOf(event)}

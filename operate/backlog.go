@@ -32,12 +32,13 @@ type OwedCount struct {
 	Oldest time.Time `json:"oldest"` // when the oldest was recorded
 }
 
-// ParkedCount counts the events that a consumer has parked for one reason.
+// ParkedCount counts the events that a consumer has parked for one reason. Of a consumer, the MaxCount dead letters that were parked first
+// are counted, and as many of its other parked events.
 type ParkedCount struct {
 	Consumer string        `json:"consumer"`
 	Reason   HandlingState `json:"reason"`
 	Events   int64         `json:"events"`
-	Oldest   time.Time     `json:"oldest"`           // when the oldest was parked
+	Oldest   time.Time     `json:"oldest"`           // when the oldest of them was parked
 	NextAt   time.Time     `json:"next_at,omitzero"` // of the next attempt; zero: none is planned
 }
 
@@ -50,7 +51,7 @@ type TimeoutCount struct {
 	NextDue   time.Time `json:"next_due,omitzero"`   // of those that are not due yet; zero: there are none
 }
 
-// WaitingCount counts the events that wait for sagas of one name.
+// WaitingCount counts the events that wait for sagas of one name: all that failed or expired, and the others of those that came first.
 type WaitingCount struct {
 	Saga   string        `json:"saga"`
 	Status WaitingStatus `json:"status"`
@@ -61,13 +62,20 @@ type WaitingCount struct {
 // Backlog counts what is owed to the broker, parked by consumers, armed, and waiting for sagas.
 func (o *Operator) Backlog(ctx context.Context) (*Backlog, error) {
 	var b Backlog
-	if err := o.read(ctx, func(s snapshot) error { return s.backlog(ctx, &b) }); err != nil {
+	err := o.read(ctx, func(s snapshot) error {
+		if err := s.openWork(ctx, &b, MaxCount); err != nil {
+			return err
+		}
+		return s.parkedByConsumer(ctx, &b)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &b, nil
 }
 
-func (s snapshot) backlog(ctx context.Context, b *Backlog) error {
+// openWork counts, up to most, what is owed, armed and waiting.
+func (s snapshot) openWork(ctx context.Context, b *Backlog, most int) error {
 	var seen string // the transaction id below which all events are acknowledged or rejected, except those of the transactions in again
 	var again []string
 	if err := s.tx.QueryRow(ctx, s.sql.Get("SweepState")).Scan(&b.Watermark, &seen, &again, &b.WatermarkMovedAt); err != nil {
@@ -76,10 +84,27 @@ func (s snapshot) backlog(ctx context.Context, b *Backlog) error {
 	var err error
 	b.Owed, err = collect(ctx, s, "OwedByTopic", func(row pgx.CollectableRow, v *OwedCount) error {
 		return row.Scan(&v.Topic, &v.Events, &v.Oldest)
-	}, seen, again, MaxCount)
+	}, seen, again, most)
 	if err != nil {
 		return fmt.Errorf("count owed events: %w", err)
 	}
+	var oldest, next *time.Time
+	t := &b.Timeouts
+	if err := s.tx.QueryRow(ctx, s.sql.Get("TimeoutCounts"), most).Scan(&t.Armed, &t.Overdue, &t.Stuck, &oldest, &next); err != nil {
+		return fmt.Errorf("count timeouts: %w", err)
+	}
+	t.OldestDue, t.NextDue = orZero(oldest), orZero(next)
+	b.Waiting, err = collect(ctx, s, "WaitingBySaga", func(row pgx.CollectableRow, v *WaitingCount) error {
+		return row.Scan(&v.Saga, &v.Status, &v.Events, &v.Oldest)
+	}, most)
+	if err != nil {
+		return fmt.Errorf("count waiting events: %w", err)
+	}
+	return nil
+}
+
+// parkedByConsumer counts what is parked, by consumer and reason.
+func (s snapshot) parkedByConsumer(ctx context.Context, b *Backlog) (err error) {
 	b.Parked, err = collect(ctx, s, "ParkedByConsumer", func(row pgx.CollectableRow, v *ParkedCount) error {
 		var next *time.Time
 		err := row.Scan(&v.Consumer, &v.Reason, &v.Events, &v.Oldest, &next)
@@ -88,18 +113,6 @@ func (s snapshot) backlog(ctx context.Context, b *Backlog) error {
 	}, maxRows, MaxCount)
 	if err != nil {
 		return fmt.Errorf("count parked events: %w", err)
-	}
-	var oldest, next *time.Time
-	t := &b.Timeouts
-	if err := s.tx.QueryRow(ctx, s.sql.Get("TimeoutCounts"), MaxCount).Scan(&t.Armed, &t.Overdue, &t.Stuck, &oldest, &next); err != nil {
-		return fmt.Errorf("count timeouts: %w", err)
-	}
-	t.OldestDue, t.NextDue = orZero(oldest), orZero(next)
-	b.Waiting, err = collect(ctx, s, "WaitingBySaga", func(row pgx.CollectableRow, v *WaitingCount) error {
-		return row.Scan(&v.Saga, &v.Status, &v.Events, &v.Oldest)
-	}, MaxCount)
-	if err != nil {
-		return fmt.Errorf("count waiting events: %w", err)
 	}
 	return nil
 }

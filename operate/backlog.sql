@@ -32,11 +32,11 @@ GROUP BY topic
 ORDER BY topic
 
 -- name: ParkedByConsumer
--- Counts at most $2 events of each consumer and kind, which bounds the cost.
+-- Counts at most $2 dead letters of each consumer and $2 other events, the longest parked, which bounds the cost.
 SELECT c.name, w.reason, pg_catalog.count(*), pg_catalog.min(w.parked_at), pg_catalog.min(w.next_at) FILTER (WHERE w.next_at < 'infinity')
 FROM {schema}.consumer c
 CROSS JOIN LATERAL (
-    (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason <> 'dead' ORDER BY next_at LIMIT $2::bigint)
+    (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason <> 'dead' ORDER BY parked_at LIMIT $2::bigint)
     UNION ALL
     (SELECT reason, parked_at, next_at FROM {schema}.parked WHERE consumer = c.name AND reason = 'dead' ORDER BY parked_at LIMIT $2::bigint)
 ) w
@@ -60,9 +60,14 @@ SELECT (SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.timeout LIMIT $1::
        (SELECT due_at FROM {schema}.timeout WHERE due_at > now() ORDER BY due_at LIMIT 1)
 
 -- name: WaitingBySaga
--- Counts the first $1.
+-- Counts those that failed or expired, up to $1, and the others of the first $1.
 SELECT saga, status, pg_catalog.count(*), pg_catalog.min(arrived_at)
-FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::bigint) w
+FROM (
+    (SELECT saga, status, arrived_at FROM {schema}.saga_waiting WHERE status IN ('failed', 'expired') ORDER BY changed_at LIMIT $1::bigint)
+    UNION ALL
+    (SELECT saga, status, arrived_at FROM (SELECT saga, status, arrived_at FROM {schema}.saga_waiting ORDER BY id LIMIT $1::bigint) f
+    WHERE status IN ('waiting', 'retry'))
+) w
 GROUP BY saga, status
 ORDER BY saga, status
 

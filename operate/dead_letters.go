@@ -18,8 +18,10 @@ import (
 // ErrNoGap says that an event isn't the first parked event of its stream, or doesn't wait for its predecessor.
 var ErrNoGap = errors.New("the event does not wait behind a gap as the first of its stream")
 
-// retryPage is how many dead letters are made due by one statement.
-const retryPage = 1000
+const (
+	retryPage   = 1000 // dead letters that are made due by one statement
+	discardPage = 200  // dead letters that are read at once to be discarded
+)
 
 // ParkedEvent is an event that waits in Postgres for its consumer, or a dead letter.
 type ParkedEvent struct {
@@ -97,7 +99,7 @@ func (o *Operator) RetryDeadLetters(ctx context.Context, f ParkedFilter) (n int,
 	if err != nil {
 		return 0, err
 	}
-	letters, err := o.inbox.DeadKeys(ctx, o.db(), f.rows(f.Limit))
+	letters, err := o.inbox.Keys(ctx, o.db(), true, f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
@@ -112,8 +114,8 @@ func (o *Operator) RetryDeadLetters(ctx context.Context, f ParkedFilter) (n int,
 
 // retry makes dead letters due, and returns how many; with an error, how many before that. Those that a handler's transaction has
 // locked come last, one by one, and are waited for.
-func (op *operation) retry(ctx context.Context, letters []inbox.DeadLetterKey) (n int, err error) {
-	var locked []inbox.DeadLetterKey
+func (op *operation) retry(ctx context.Context, letters []inbox.ParkedKey) (n int, err error) {
+	var locked []inbox.ParkedKey
 	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
 		var retried []inbox.RetriedLetter
 		retried, locked, err = op.inbox.RetryFree(ctx, tx, letters)
@@ -167,27 +169,38 @@ func (o *Operator) DiscardDeadLetters(ctx context.Context, f ParkedFilter) (n in
 	if err != nil {
 		return 0, err
 	}
-	letters, err := o.inbox.List(ctx, o.db(), true, f.rows(f.Limit))
+	letters, err := o.inbox.Keys(ctx, o.db(), true, f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
-	for _, l := range letters {
-		discarded := false
-		err := op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
-			if discarded, err = o.inbox.Consumer(l.Consumer).DiscardDead(ctx, tx, l.Event); err == nil && discarded {
-				c.add(l.Event.ID.String())
-				c.before = stateOf(l)
-			}
-			return c, err
-		})
+	for page := range slices.Chunk(letters, discardPage) {
+		list, err := o.inbox.Records(ctx, o.db(), page, false)
 		if err != nil {
-			return n, fmt.Errorf("discard dead letter %s: %w", l.Event.ID, err)
+			return n, err
 		}
-		if discarded {
-			n++
+		for _, l := range list {
+			discarded, err := op.discard(ctx, l)
+			if err != nil {
+				return n, fmt.Errorf("discard dead letter %s: %w", l.Event.ID, err)
+			}
+			if discarded {
+				n++
+			}
 		}
 	}
 	return n, nil
+}
+
+// discard gives up a dead letter, and reports whether it still was one and could be.
+func (op *operation) discard(ctx context.Context, l *inbox.Record) (done bool, err error) {
+	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
+		if done, err = op.inbox.Consumer(l.Consumer).DiscardDead(ctx, tx, l.Event); err == nil && done {
+			c.add(l.Event.ID.String())
+			c.before = stateOf(l)
+		}
+		return c, err
+	})
+	return done, err
 }
 
 // AcceptGap makes an event due although its predecessor is missing. Use it if the predecessor is lost and Resend can't send it

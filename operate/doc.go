@@ -26,8 +26,8 @@
 //	Timeouts                      Timeouts, EndedTimeouts, FireTimeout, MoveTimeout, DisarmTimeout
 //	Sagas                         Sagas, ApplyToSaga, WaitingEvents, RetryWaiting, DiscardWaiting
 //	Reports                       EventStatus, SubjectStatus, Backlog, Usage
-//	Pages of lists                EventPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, SagaTransitions, TimeoutPage,
-//	                              Overview
+//	Pages of lists                EventPage, RejectedPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, SagaTransitions,
+//	                              WaitingPage, TimeoutPage, Overview
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now
@@ -46,13 +46,14 @@
 // # Reports
 //
 // A report reads one consistent snapshot in a read-only transaction. It waits for no lock, its statements use indexes, and
-// counts end at MaxCount, so it is safe on a database under load. Listing or selecting waiting, rejected or parked events
-// by filter reads the whole of those tables, which are small in a healthy service. All types marshal to the JSON that the
-// command prints with --json.
+// counts end at MaxCount, so it is safe on a database under load. A list of parked, dead or rejected events is read page by page, each
+// by an index. If few of many match its filter, it reads the whole table, as one of waiting events does; a method that returns a page looks
+// at a bounded number of rows instead. All types marshal to the JSON that the command prints with --json.
 //
 // # Errors
 //
 // A configuration, filter or argument that can't be used is a *rocketflow.FieldError, with the full path of the field. An
 // error matches ErrUnknownEvent, ErrNoGap, ErrUnknownHandler, ErrUnknownConsumer, ErrUnknownTimeout, ErrUnknownSaga,
-// ErrUnknownDeadLetter or ErrUnknownStream where there is nothing to report or to change.
+// ErrUnknownDeadLetter or ErrUnknownStream where there is nothing to report or to
+// change, and ErrDeadLetterChanged, ErrSagaChanged or ErrEventApplied where it is not what the caller has read any more.
 package operate

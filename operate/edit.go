@@ -133,7 +133,7 @@ func (o *Operator) EditDeadLetter(ctx context.Context, r DeadLetterRef, edit Edi
 		return err
 	}
 	err = op.inTx(ctx, func(tx pgx.Tx) (c changed, err error) {
-		found, err := o.inbox.DeadKeys(ctx, tx, inbox.Filter{Consumer: r.Consumer, EventID: r.EventID, Source: r.Source, Limit: 2})
+		found, err := o.inbox.Keys(ctx, tx, true, inbox.Filter{Consumer: r.Consumer, EventID: r.EventID, Source: r.Source, Limit: 2})
 		switch {
 		case err != nil:
 			return c, err

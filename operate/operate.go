@@ -24,7 +24,7 @@ var operateSQL string
 // allSQL is every statement of the package.
 func allSQL() string {
 	return operateSQL + eventSQL + streamSQL + timeoutsSQL + backlogSQL + rejectedSQL + resendSQL + sagaSQL + waitingSQL + whySQL + reconcileSQL +
-		auditSQL + pauseSQL + overviewSQL + eventPageSQL + parkedPageSQL + sagaPageSQL
+		auditSQL + pauseSQL + overviewSQL + eventPageSQL + parkedPageSQL + sagaPageSQL + waitingPageSQL
 }
 
 const (

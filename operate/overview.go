@@ -18,27 +18,30 @@ import (
 var overviewSQL string
 
 const (
-	// MaxOverviewCount is the highest value of a count of sagas or streams in an Overview. A count of MaxOverviewCount means that many
-	// or more.
+	// MaxOverviewCount is where a count in an Overview ends: it means that many or more.
 	MaxOverviewCount = 10_000
+	// MaxParkedStreams is where the counts of streams in an Overview end.
+	MaxParkedStreams = 1000
 
-	maxParkedStreams = 1000 // that an Overview counts
-	recentEvents     = 200  // that critical times and paths are taken from
-	finishedWindow   = time.Hour
+	recentEvents   = 200 // that critical times and paths are taken from
+	finishedWindow = time.Hour
 )
 
-// Overview is what a schema's tables say about its service as a whole, at one moment.
+// Overview is what a schema's tables say about its service as a whole, at one moment. It is read every second, so each of its counts ends
+// at MaxOverviewCount, but for those of streams; a Backlog counts further.
 type Overview struct {
-	Service string    `json:"service"` // empty: none has claimed the schema
-	Now     time.Time `json:"now"`     // by the database's clock
-	Backlog
+	Service  string         `json:"service"`  // empty: none has claimed the schema
+	Now      time.Time      `json:"now"`      // by the database's clock
+	Owed     []OwedCount    `json:"owed"`     // by topic; the MaxOverviewCount oldest of all are counted
+	Rejected int64          `json:"rejected"` // owed events that the broker rejects
+	Timeouts TimeoutCount   `json:"timeouts"`
+	Waiting  []WaitingCount `json:"waiting_for_sagas"` // by saga and status; the MaxOverviewCount that came first are counted
 	// Paths says how the newest 200 confirmed events reached the broker, by the name of the path, such as "half message" or "relay".
 	Paths []PathCount `json:"paths"`
-	// ParkedStreams counts the streams that are parked, up to 1,000, and ParkedDead those of them that a dead letter holds.
+	// ParkedStreams counts the streams that are parked, up to MaxParkedStreams, and ParkedDead those of them that a dead letter holds.
 	ParkedStreams int64 `json:"parked_streams"`
 	ParkedDead    int64 `json:"parked_streams_dead"`
-	// Sagas counts running sagas by state, and SagasFinished those that finished in the last hour by their last state; each count ends
-	// at MaxOverviewCount.
+	// Sagas counts running sagas by state, and SagasFinished those that finished in the last hour by their last state.
 	Sagas         []SagaCount      `json:"sagas"`
 	SagasFinished []SagaCount      `json:"sagas_finished"`
 	Consumers     []ConsumerReport `json:"consumers"`
@@ -67,6 +70,8 @@ type ConsumerReport struct {
 	PositionRetention time.Duration `json:"position_retention"`
 	Topics            []string      `json:"topics"`
 	Handlers          []HandledType `json:"handlers"`
+	Parked            int64         `json:"parked"` // events that wait; without dead letters
+	Dead              int64         `json:"dead"`   // dead letters
 	// Recent is how many of the newest events it has handled, of which CriticalTime is the 99th percentile of the time from the publication
 	// to the end of the handling. Of ordered events only those of this schema's outbox are known. 0: none is known.
 	Recent       int           `json:"recent"`
@@ -95,8 +100,13 @@ func (s snapshot) overview(ctx context.Context, v *Overview) (err error) {
 	if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceName")).Scan(&v.Service, &v.Now); err != nil {
 		return err
 	}
-	if err := s.backlog(ctx, &v.Backlog); err != nil {
+	var b Backlog
+	if err := s.openWork(ctx, &b, MaxOverviewCount); err != nil {
 		return err
+	}
+	v.Owed, v.Timeouts, v.Waiting = b.Owed, b.Timeouts, b.Waiting
+	if err := s.tx.QueryRow(ctx, s.sql.Get("RejectedCount"), MaxOverviewCount).Scan(&v.Rejected); err != nil {
+		return fmt.Errorf("count rejected events: %w", err)
 	}
 	v.Paths, err = collect(ctx, s, "AckPaths", func(row pgx.CollectableRow, c *PathCount) error {
 		var path int16
@@ -107,7 +117,7 @@ func (s snapshot) overview(ctx context.Context, v *Overview) (err error) {
 	if err != nil {
 		return fmt.Errorf("paths: %w", err)
 	}
-	if err := s.tx.QueryRow(ctx, s.sql.Get("ParkedStreamCount"), maxParkedStreams).Scan(&v.ParkedStreams, &v.ParkedDead); err != nil {
+	if err := s.tx.QueryRow(ctx, s.sql.Get("ParkedStreamCount"), MaxParkedStreams).Scan(&v.ParkedStreams, &v.ParkedDead); err != nil {
 		return fmt.Errorf("count parked streams: %w", err)
 	}
 	v.Sagas, err = collect(ctx, s, "SagaStates", func(row pgx.CollectableRow, c *SagaCount) error {
@@ -131,13 +141,13 @@ func (s snapshot) consumers(ctx context.Context, now time.Time) ([]ConsumerRepor
 	list, err := collect(ctx, s, "Consumers", func(row pgx.CollectableRow, c *ConsumerReport) error {
 		var inbox, position float64
 		var topics, types []string
-		err := row.Scan(&c.Name, &c.Group, &c.BornAt, &inbox, &position, &c.Topics, &topics, &types)
+		err := row.Scan(&c.Name, &c.Group, &c.BornAt, &inbox, &position, &c.Topics, &topics, &types, &c.Parked, &c.Dead)
 		c.InboxRetention, c.PositionRetention = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
 		for i := range topics {
 			c.Handlers = append(c.Handlers, HandledType{topics[i], types[i]})
 		}
 		return err
-	}, maxRows)
+	}, maxRows, MaxOverviewCount)
 	if err != nil {
 		return nil, fmt.Errorf("list consumers: %w", err)
 	}

@@ -1,6 +1,9 @@
 -- name: ServiceName
 SELECT COALESCE(source, ''), now() FROM {schema}.installation LIMIT 1
 
+-- name: RejectedCount
+SELECT pg_catalog.count(*) FROM (SELECT FROM {schema}.outbox_rejected ORDER BY id LIMIT $1::bigint) r
+
 -- name: AckPaths
 -- How the newest confirmed events reached the broker.
 SELECT a.path, pg_catalog.count(*)
@@ -54,10 +57,17 @@ WITH RECURSIVE heads AS (
 SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE reason = 'dead') FROM heads
 
 -- name: Consumers
+-- Events are counted up to $2 by indexes that have all that is needed, so that their rows are hardly read.
 SELECT c.name, c.group_name, c.born_at, extract(epoch FROM c.inbox_retention)::float8, extract(epoch FROM c.position_retention)::float8,
     ARRAY(SELECT t.topic FROM {schema}.consumer_topic t WHERE t.consumer = c.name ORDER BY t.topic),
     ARRAY(SELECT h.topic FROM {schema}.consumer_handler h WHERE h.consumer = c.name ORDER BY h.topic, h.type),
-    ARRAY(SELECT h.type FROM {schema}.consumer_handler h WHERE h.consumer = c.name ORDER BY h.topic, h.type)
+    ARRAY(SELECT h.type FROM {schema}.consumer_handler h WHERE h.consumer = c.name ORDER BY h.topic, h.type),
+    (SELECT pg_catalog.count(*) FROM (
+        SELECT FROM {schema}.parked p WHERE p.consumer = c.name AND p.reason <> 'dead' ORDER BY p.parked_at LIMIT $2::bigint
+    ) waiting),
+    (SELECT pg_catalog.count(*) FROM (
+        SELECT FROM {schema}.parked p WHERE p.consumer = c.name AND p.reason = 'dead' ORDER BY p.parked_at LIMIT $2::bigint
+    ) dead)
 FROM {schema}.consumer c
 ORDER BY c.name
 LIMIT $1::bigint

@@ -3,12 +3,15 @@ package operate
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketflow/rocketflow/internal/inbox"
 )
 
 //go:embed parked_page.sql
@@ -27,6 +30,7 @@ const (
 type ParkedPageFilter struct {
 	Dead                                   bool // dead letters; false: parked events that aren't
 	Consumer, Source, Topic, Type, Subject string
+	EventID                                uuid.UUID
 	Error                                  string // a kind of errors: DeadLetterGroup.Error
 	After                                  Cursor // of the page before
 	Limit                                  int    // the maximum number of events. Defaults to 50.
@@ -65,42 +69,32 @@ func (o *Operator) ParkedPage(ctx context.Context, f ParkedPageFilter) (*ParkedP
 	if f.Limit == 0 {
 		f.Limit = defaultPage
 	}
-	key, err := f.After.key("ParkedPageFilter", "-infinity", "-1", uuid.Nil.String(), "", "")
+	after, err := f.place()
 	if err != nil {
 		return nil, err
 	}
-	at, id := key[0], key[2]
-	sequence, err := strconv.ParseInt(key[1], 10, 64)
-	if _, e := uuid.Parse(id); err != nil || e != nil {
-		return nil, cursorError("ParkedPageFilter")
-	}
-	if _, err := time.Parse(time.RFC3339Nano, at); err != nil && at != "-infinity" {
-		return nil, cursorError("ParkedPageFilter")
-	}
-	look := f.Limit + 1
-	if f.Source+f.Topic+f.Type+f.Subject+f.Error != "" {
-		look = max(look, maxScan)
-	}
+	filter := inbox.Filter{Consumer: f.Consumer, EventID: f.EventID, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject, Error: f.Error, Limit: f.Limit}
 	p := &ParkedPage{}
 	err = o.read(ctx, func(s snapshot) error {
-		var reached parkedReach
-		list, err := collect(ctx, s, "ParkedPage", func(row pgx.CollectableRow, v *ParkedRow) error {
-			return v.scan(row, &reached)
-		}, f.Dead, f.Consumer, f.Source, f.Topic, f.Type, f.Subject, f.Error, at, sequence, id, key[3], key[4], f.Limit+1, look)
+		page, err := o.inbox.Page(ctx, s.tx, f.Dead, filter, after)
 		if err != nil {
 			return err
 		}
-		if len(list) == 1 && list[0].EventID == uuid.Nil { // the row that says how far it went
-			list = nil
+		if page.Next.EventID != "" {
+			p.Next = parkedCursor(page.Next)
 		}
-		p.Events, p.Next = page(list, int64(f.Limit), func(v ParkedRow) Cursor {
-			return parkedCursor(v.At, v.Sequence, v.EventID.String(), v.Consumer, v.Source)
-		})
-		if p.Next == "" && reached.scanned == look {
-			p.ScannedTo = *reached.at
-			p.Next = parkedCursor(*reached.at, *reached.sequence, *reached.id, *reached.consumer, *reached.source)
+		if page.Partial {
+			p.ScannedTo = page.Next.At
 		}
-		return nil
+		keys := make([]inbox.ParkedKey, len(page.Places))
+		for i, place := range page.Places {
+			keys[i] = place.ParkedKey
+		}
+		records, err := o.inbox.Records(ctx, s.tx, keys, false)
+		for _, r := range records {
+			p.Events = append(p.Events, parkedRow(r))
+		}
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list parked events: %w", err)
@@ -108,34 +102,34 @@ func (o *Operator) ParkedPage(ctx context.Context, f ParkedPageFilter) (*ParkedP
 	return p, nil
 }
 
-// parkedReach is how many rows were looked at for a page, and the last of them.
-type parkedReach struct {
-	scanned              int
-	at                   *time.Time
-	sequence             *int64
-	id, consumer, source *string
+// place returns where the page begins.
+func (f ParkedPageFilter) place() (p inbox.Place, err error) {
+	if f.After == "" {
+		return p, nil
+	}
+	key, err := f.After.key("ParkedPageFilter", "", "", "", "", "")
+	if err != nil {
+		return p, err
+	}
+	at, errAt := time.Parse(time.RFC3339Nano, key[0])
+	sequence, errSequence := strconv.ParseInt(key[1], 10, 64)
+	id, errID := uuid.Parse(key[2])
+	if errors.Join(errAt, errSequence, errID) != nil {
+		return p, cursorError("ParkedPageFilter")
+	}
+	return inbox.Place{ParkedKey: inbox.ParkedKey{Consumer: key[3], Source: key[4], EventID: id.String()}, At: at, Sequence: sequence}, nil
 }
 
-func parkedCursor(at time.Time, sequence int64, id, consumer, source string) Cursor {
-	return newCursor(at.UTC().Format(time.RFC3339Nano), strconv.FormatInt(sequence, 10), id, consumer, source)
+func parkedCursor(p inbox.Place) Cursor {
+	return newCursor(p.At.UTC().Format(time.RFC3339Nano), strconv.FormatInt(p.Sequence, 10), p.EventID, p.Consumer, p.Source)
 }
 
-func (v *ParkedRow) scan(row pgx.CollectableRow, r *parkedReach) error {
-	var consumer, id, reason, lastError, source, topic, eventType, subject *string
-	var attempts, size *int
-	var next, at, recorded *time.Time
-	var sequence *int64
-	err := row.Scan(&consumer, &id, &reason, &attempts, &next, &lastError, &at, &source, &topic, &eventType, &subject, &sequence, &recorded, &size,
-		&r.scanned, &r.at, &r.sequence, &r.id, &r.consumer, &r.source)
-	if err != nil || id == nil {
-		return err
+func parkedRow(r *inbox.Record) ParkedRow {
+	e := r.Event
+	return ParkedRow{
+		Consumer: r.Consumer, EventID: e.ID, Source: e.Source, Topic: e.Topic, Type: e.Type, Subject: e.Subject, Sequence: e.Sequence, RecordedAt: e.Time, Size: r.Size,
+		Reason: HandlingState(r.Reason), ParkedStatus: ParkedStatus{At: r.ParkedAt, Attempts: r.Attempts, NextAt: r.NextAt, LastError: r.LastError},
 	}
-	*v = ParkedRow{
-		Consumer: *consumer, Source: *source, Topic: *topic, Type: *eventType, Subject: *subject, Sequence: *sequence, RecordedAt: *recorded, Size: *size,
-		Reason: HandlingState(*reason), ParkedStatus: ParkedStatus{At: *at, Attempts: *attempts, NextAt: orZero(next), LastError: *lastError},
-	}
-	v.EventID, err = uuid.Parse(*id)
-	return err
 }
 
 // DeadLetterGroup are the dead letters of a consumer and a type whose errors differ only in numbers and ids.

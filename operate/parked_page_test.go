@@ -3,8 +3,10 @@ package operate_test
 import (
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/internal/stored"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/test/testoperator"
@@ -102,5 +104,59 @@ func TestPageOfFewDeadLettersOfMany(t *testing.T) {
 	}
 	if list, _ := allParked(t, o, operate.ParkedPageFilter{Dead: true, Error: "error …", Source: "s1", Limit: 500}); len(list) != 3999 {
 		t.Errorf("of one kind of errors and one source: got %d events", len(list))
+	}
+}
+
+// Lists and changes of all consumers go through the pages of the same list: each event once, the longest parked first, up to the limit.
+func TestListsOfAllConsumers(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	o := testoperator.New(t, pool, schema)
+	const n = 2000 // more than one page of all three
+	parkMany(t, pool, "dead", n)
+	for limit, want := range map[int]int{0: operate.DefaultLimit, 1: 1, 5500: 5500, 10_000: 3 * n} {
+		list, err := o.DeadLetters(t.Context(), operate.ParkedFilter{Limit: limit})
+		if err != nil || len(list) != want {
+			t.Fatalf("limit %d: %d dead letters, %v; want %d", limit, len(list), err, want)
+		}
+		seen := map[string]bool{}
+		for i, l := range list {
+			seen[l.Consumer+l.Event.Source+l.Event.ID.String()] = true
+			if i > 0 && l.ParkedAt.Before(list[i-1].ParkedAt) {
+				t.Fatalf("%s was parked before the one that it follows", l.Event.ID)
+			}
+		}
+		if first := list[0]; len(seen) != want || first.Consumer != "a" || string(first.Event.Body) != "body" || first.Reason != operate.StateDead || first.LastError != "error 0" {
+			t.Errorf("limit %d: %d of %d differ; the first is %+v", limit, len(seen), want, first)
+		}
+	}
+	id := uuid.MustParse("00000000-0000-7000-8000-000000000007")
+	for want, f := range map[int]operate.ParkedFilter{
+		9: {EventID: id}, 3: {EventID: id, Source: "s1"}, 1: {EventID: id, Source: "s1", Consumer: "c"}, 0: {EventID: uuid.New()}, 2: {Subject: "u1999", Limit: 2},
+	} {
+		if list, err := o.DeadLetters(t.Context(), f); err != nil || len(list) != want {
+			t.Errorf("%+v: %d dead letters, %v; want %d", f, len(list), err, want)
+		}
+	}
+	if list, err := o.ParkedEvents(t.Context(), operate.ParkedFilter{}); err != nil || len(list) != 0 {
+		t.Errorf("%d dead letters are listed as parked events: %v", len(list), err)
+	}
+	if retried, err := o.RetryDeadLetters(t.Context(), operate.ParkedFilter{Subject: "u1999"}); err != nil || retried != 3 {
+		t.Errorf("retried %d: %v", retried, err)
+	}
+	first, err := o.DeadLetters(t.Context(), operate.ParkedFilter{Limit: 1})
+	if err != nil || len(first) != 1 {
+		t.Fatal(first, err)
+	}
+	if discarded, err := o.DiscardDeadLetters(t.Context(), operate.ParkedFilter{All: true, Limit: 450}); err != nil || discarded != 450 {
+		t.Errorf("discarded %d: %v", discarded, err)
+	}
+	var left int
+	var digest int64
+	e := first[0].Event
+	err = pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM parked WHERE reason = 'dead'), digest FROM inbox WHERE consumer = $1 AND event_id = $2 AND source = $3`,
+		first[0].Consumer, e.ID, e.Source).Scan(&left, &digest)
+	if err != nil || left != 3*n-3-450 || digest != stored.Digest(e) {
+		t.Errorf("%d are left, and a discarded one has the digest %d, want %d: %v", left, digest, stored.Digest(e), err)
 	}
 }

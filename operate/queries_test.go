@@ -28,7 +28,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
 		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
 		"CausedTransitions": {"k", uuid.NewString()}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {}, "RunningSagas": {10, 10},
-		"ServiceName": {}, "AckPaths": {10}, "SagaStates": {10, 10}, "SagasFinished": {3600.0, 10}, "ParkedStreamCount": {10}, "Consumers": {10},
+		"ServiceName": {}, "AckPaths": {10}, "SagaStates": {10, 10}, "SagasFinished": {3600.0, 10}, "ParkedStreamCount": {10}, "Consumers": {10, 10},
 		"RecentlyHandled": {10, uuid.NewString()}, "RecentlyHandledInOrder": {10},
 		"EventPage":          {uuid.NewString(), uuid.NewString(), "", "", "", "", 10, 10},
 		"EventPageOfSubject": {uuid.NewString(), uuid.NewString(), "", "", "", "u", 10, int64(1) << 40, uuid.NewString()},
@@ -36,15 +36,15 @@ func TestReportsReadByIndex(t *testing.T) {
 		"SagaTransitions": {"n", 10, 10}, "TimeoutPage": {time.Now(), "", "", false, 10},
 		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},
 		"EndedTimeout": {uuid.NewString()}, "EndedTimeouts": {"k", true, 10}, "ArmedByEvent": {uuid.NewString(), 10},
-		"Audit":      {"maria", "", "", nil, nil, nil, 0, false, 10},
-		"ParkedPage": {true, "", "", "", "", "", "", time.Now(), 0, uuid.NewString(), "", "", 10, 10},
-		"Pausable":   {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
+		"Audit":    {"maria", "", "", nil, nil, nil, 0, false, 10},
+		"Pausable": {"c", "t", "y"}, "Pause": {"c", "handler", "t", "y", "", "maria", ""}, "Resume": {"c", "handler", "t", "y", ""}, "Paused": {"", 10, 10},
 		"RecordAudit":  {uuid.NewString(), "maria", "pause", false, "", "{}", 1, []string{"c"}, nil, nil, []string{"c"}},
 		"DeniedBefore": {"eve", "pause", "{}", 60}, "TimeoutsNext": {10}, "TimeoutsOf": {10, "k"}, "RejectedTopics": {10, 10},
+		"RejectedCount": {10}, "RejectedEvents": {"", "", "", "", "", uuid.NewString(), 10, 10}, "WaitingPage": {true, "", "", "", time.Now(), 0, 10, 10},
 	}
 	// One row, or all rows of a table that holds few.
 	small := []string{"Seq Scan on outbox_sweep", "Seq Scan on consumer_handler", "Seq Scan on consumer", "Seq Scan on pause", "Seq Scan on installation", "Seq Scan on pg_namespace"}
-	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL, schema) {
+	for name, query := range queries.Parse(operateSQL+eventSQL+streamSQL+timeoutsSQL+backlogSQL+rejectedSQL+whySQL+reconcileSQL+resendSQL+auditSQL+pauseSQL+overviewSQL+eventPageSQL+parkedPageSQL+sagaPageSQL+waitingPageSQL, schema) {
 		values, ok := args[name]
 		if !ok {
 			if !strings.Contains(name, "Rejected") && name != "Resend" && name != "AuditOf" && name != "AuditOfAny" {

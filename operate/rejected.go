@@ -79,23 +79,112 @@ func (o *Operator) RejectedEvents(ctx context.Context, f RejectedFilter) ([]Reje
 	return o.rejectedEvents(ctx, f, listLimit(f.Limit))
 }
 
-func (o *Operator) rejectedEvents(ctx context.Context, f RejectedFilter, limit int64) ([]RejectedEvent, error) {
-	rows, err := o.db().Query(ctx, o.sql.Get("RejectedEvents"), idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list rejected events: %w", err)
+// rejectedEvents reads the pages of a list.
+func (o *Operator) rejectedEvents(ctx context.Context, f RejectedFilter, limit int64) (list []RejectedEvent, err error) {
+	for after := ""; ; {
+		p, err := o.rejectedPage(ctx, f, after, int(min(limit-int64(len(list)), maxScan)))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p.Events...)
+		if after = p.after; after == "" || int64(len(list)) >= limit {
+			return list, nil
+		}
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r RejectedEvent, err error) {
-		e := &r.Event
-		var next *time.Time
-		err = row.Scan(&e.ID, &e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.ContentType, &r.Size,
-			&r.Reason, &r.Attempts, &r.RejectedAt, &next)
-		r.NextAt = orZero(next)
-		return r, err
+}
+
+// RejectedPageFilter selects rejected events. An event is selected if it matches all fields that are set.
+type RejectedPageFilter struct {
+	Source, Topic, Type, Subject string
+	EventID                      uuid.UUID
+	After                        Cursor // of the page before
+	Limit                        int    // the maximum number of events. Defaults to 50.
+}
+
+// RejectedPage is a page of rejected events.
+type RejectedPage struct {
+	Events []RejectedEvent // the oldest first
+	Next   Cursor
+	// Partial is set if the page is short because enough rows were looked at for it: Next continues.
+	Partial bool
+
+	after string // the id of the event after which the next page begins; empty: there is none
+}
+
+// RejectedPage lists rejected events. It looks at up to 5,000 of them for a page, those of a topic by an index.
+func (o *Operator) RejectedPage(ctx context.Context, f RejectedPageFilter) (*RejectedPage, error) {
+	if err := checkLimit("RejectedPageFilter", f.Limit); err != nil {
+		return nil, err
+	}
+	key, err := f.After.key("RejectedPageFilter", uuid.Nil.String())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := uuid.Parse(key[0]); err != nil {
+		return nil, cursorError("RejectedPageFilter")
+	}
+	filter := RejectedFilter{EventID: f.EventID, Source: f.Source, Topic: f.Topic, Type: f.Type, Subject: f.Subject}
+	p, err := o.rejectedPage(ctx, filter, key[0], cmp.Or(f.Limit, defaultPage))
+	if err == nil && p.after != "" {
+		p.Next = newCursor(p.after)
+	}
+	return p, err
+}
+
+// rejectedPage reads the next page after an event; empty: from the beginning.
+func (o *Operator) rejectedPage(ctx context.Context, f RejectedFilter, after string, limit int) (*RejectedPage, error) {
+	look := limit + 1
+	if f.Source+f.Type+f.Subject != "" {
+		look = max(look, maxScan)
+	}
+	p := &RejectedPage{}
+	var scanned int
+	var last *string
+	var list []*RejectedEvent
+	err := o.read(ctx, func(s snapshot) (err error) {
+		list, err = collect(ctx, s, "RejectedEvents", func(row pgx.CollectableRow, v **RejectedEvent) (err error) {
+			*v, err = scanRejected(row, &scanned, &last)
+			return err
+		}, idText(f.EventID), f.Source, f.Topic, f.Type, f.Subject, cmp.Or(after, uuid.Nil.String()), limit+1, look)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list rejected events: %w", err)
 	}
-	return list, nil
+	for _, r := range list {
+		if r != nil { // not the row that says how far it went
+			p.Events = append(p.Events, *r)
+		}
+	}
+	switch {
+	case len(p.Events) > limit:
+		p.Events = p.Events[:limit]
+		p.after = p.Events[limit-1].Event.ID.String()
+	case scanned == look:
+		p.after, p.Partial = *last, true
+	}
+	return p, nil
+}
+
+// scanRejected reads a row of RejectedEvents; nil: it has no event.
+func scanRejected(row pgx.Row, more ...any) (*RejectedEvent, error) {
+	var id, source, topic, eventType, subject, contentType, reason *string
+	var sequence, previous *int64
+	var recorded, rejected, next *time.Time
+	var size, attempts *int
+	err := row.Scan(append([]any{&id, &source, &topic, &eventType, &subject, &sequence, &previous, &recorded, &contentType, &size, &reason, &attempts, &rejected, &next},
+		more...)...)
+	if err != nil || id == nil {
+		return nil, err
+	}
+	r := &RejectedEvent{
+		Event: rocketflow.Event{
+			Source: *source, Topic: *topic, Type: *eventType, Subject: *subject, Sequence: *sequence, Previous: *previous, Time: *recorded, ContentType: *contentType,
+		},
+		Size: *size, Reason: *reason, Attempts: *attempts, RejectedAt: *rejected, NextAt: orZero(next),
+	}
+	r.Event.ID, err = uuid.Parse(*id)
+	return r, err
 }
 
 // RejectedTopics returns the topics whose events the broker rejects, in alphabetical order and at most 1,000.

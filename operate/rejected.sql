@@ -1,12 +1,34 @@
 -- name: RejectedEvents
--- Empty text means any.
-SELECT o.id::text, o.source, o.topic, o.type, o.subject, o.sequence, o.previous, o.recorded_at, o.content_type, pg_catalog.octet_length(o.body),
-    r.reason, r.attempts, r.rejected_at, CASE WHEN r.next_at < 'infinity' THEN r.next_at END
-FROM {schema}.outbox_rejected r JOIN {schema}.outbox o ON o.id = r.id
-WHERE ($1::text = '' OR o.id = $1::text::uuid) AND ($2::text = '' OR o.source = $2::text) AND ($3::text = '' OR o.topic = $3::text)
-  AND ($4::text = '' OR o.type = $4::text) AND ($5::text = '' OR o.subject = $5::text)
-ORDER BY r.id
-LIMIT $6::bigint
+-- The next rejected events after id $6, the oldest first, without their bodies. Empty text means any. Those of a topic and with an id are
+-- found by an index. At most $8 rows are looked at; the last columns of each row, and the row without an event that comes last, say how
+-- far that went. A branch of the union that isn't wanted reads nothing. (The OFFSET has events looked up one by one.)
+WITH scanned AS MATERIALIZED (
+    (SELECT id, reason, attempts, rejected_at, next_at FROM {schema}.outbox_rejected
+    WHERE $1::text = '' AND $3::text = '' AND id > $6::text::uuid
+    ORDER BY id LIMIT $8::bigint)
+    UNION ALL
+    (SELECT id, reason, attempts, rejected_at, next_at FROM {schema}.outbox_rejected
+    WHERE $1::text = '' AND $3::text <> '' AND topic = $3::text AND id > $6::text::uuid
+    ORDER BY id LIMIT $8::bigint)
+    UNION ALL
+    (SELECT id, reason, attempts, rejected_at, next_at FROM {schema}.outbox_rejected
+    WHERE $1::text <> '' AND id = NULLIF($1::text, '')::uuid AND id > $6::text::uuid)
+), found AS (
+    SELECT o.*, r.reason, r.attempts, r.rejected_at, r.next_at
+    FROM scanned r CROSS JOIN LATERAL (
+        SELECT id, source, topic, type, subject, sequence, previous, recorded_at, content_type, pg_catalog.octet_length(body) AS size
+        FROM {schema}.outbox WHERE id = r.id OFFSET 0
+    ) o
+    WHERE ($2::text = '' OR o.source = $2::text) AND ($3::text = '' OR o.topic = $3::text) AND ($4::text = '' OR o.type = $4::text)
+      AND ($5::text = '' OR o.subject = $5::text)
+    ORDER BY r.id
+    LIMIT $7::bigint
+)
+SELECT f.id::text, f.source, f.topic, f.type, f.subject, f.sequence, f.previous, f.recorded_at, f.content_type, f.size,
+    f.reason, f.attempts, f.rejected_at, CASE WHEN f.next_at < 'infinity'::timestamptz THEN f.next_at END,
+    (SELECT pg_catalog.count(*) FROM scanned), (SELECT s.id::text FROM scanned s ORDER BY s.id DESC LIMIT 1)
+FROM (SELECT 1) one LEFT JOIN found f ON true
+ORDER BY f.id
 
 -- name: LockRejected
 -- Those of $1 that are still rejected, in the order of streams, which is the order of locks.

@@ -2,6 +2,7 @@ package operate_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -213,5 +214,66 @@ func TestResendLeavesNothingOut(t *testing.T) {
 	s.broker.setMissing("accounts")
 	if n, err := s.operator.Resend(ctx, operate.ResendFilter{All: true}); err == nil || n != 0 {
 		t.Errorf("sent %d, %v to a topic that is missing", n, err)
+	}
+}
+
+// The pages of rejected events have each event once, the oldest first; those of a topic and with an id are found as well.
+func TestPagesOfRejectedEvents(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := startService(t, nil)
+	s.broker.setMissing("missing")
+	const n = 60
+	err := s.outbox.Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
+		for i := range n {
+			if err := tx.Publish(ctx, seen(fmt.Sprint(i%20))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll.Until(t, "the rejections are recorded", func() bool { return s.count(t, "outbox_rejected") == n })
+	all := func(f operate.RejectedPageFilter) (list []operate.RejectedEvent) {
+		t.Helper()
+		for {
+			page, err := s.operator.RejectedPage(ctx, f)
+			if err != nil || page.Partial {
+				t.Fatal(page, err)
+			}
+			list = append(list, page.Events...)
+			if f.After = page.Next; f.After == "" {
+				return list
+			}
+		}
+	}
+	for _, limit := range []int{1, 7, 50, 100} {
+		for want, f := range map[int]operate.RejectedPageFilter{n: {Topic: "missing", Type: "seen"}, n / 20: {Subject: "7"}, 0: {Topic: "other"}} {
+			f.Limit = limit
+			list := all(f)
+			known := map[string]bool{}
+			for i, r := range list {
+				known[r.Event.ID.String()] = true
+				if i > 0 && r.Event.ID.String() <= list[i-1].Event.ID.String() {
+					t.Errorf("%+v: %s follows %s", f, r.Event.ID, list[i-1].Event.ID)
+				}
+			}
+			if len(list) != want || len(known) != want {
+				t.Errorf("%+v: %d events, of which %d differ, want %d", f, len(list), len(known), want)
+			}
+		}
+	}
+	list, err := s.operator.RejectedEvents(ctx, operate.RejectedFilter{Limit: 3})
+	if err != nil || len(list) != 3 {
+		t.Fatal(list, err)
+	}
+	one := all(operate.RejectedPageFilter{EventID: list[1].Event.ID})
+	if len(one) != 1 || one[0].Event.ID != list[1].Event.ID || one[0].Event.Topic != "missing" || one[0].Size != 2 || one[0].Reason == "" || one[0].RejectedAt.IsZero() {
+		t.Errorf("got %+v", one)
+	}
+	if v, err := s.operator.Overview(ctx); err != nil || v.Rejected != n {
+		t.Errorf("the overview has %+v: %v", v, err)
 	}
 }

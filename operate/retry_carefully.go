@@ -79,7 +79,7 @@ func (o *Operator) RetryCarefully(ctx context.Context, f ParkedFilter, options R
 	if err != nil {
 		return 0, err
 	}
-	letters, err := o.inbox.DeadKeys(ctx, o.db(), f.rows(f.Limit))
+	letters, err := o.inbox.Keys(ctx, o.db(), true, f.rows(f.Limit))
 	if err != nil {
 		return 0, err
 	}
@@ -116,7 +116,7 @@ func (o *Operator) RetryCarefully(ctx context.Context, f ParkedFilter, options R
 }
 
 // awaitFirst waits until a dead letter that was made due is handled.
-func (o *Operator) awaitFirst(ctx context.Context, k inbox.DeadLetterKey, limit time.Duration) error {
+func (o *Operator) awaitFirst(ctx context.Context, k inbox.ParkedKey, limit time.Duration) error {
 	late := time.NewTimer(limit)
 	defer late.Stop()
 	tick := time.NewTicker(firstPoll)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/test/poll"
@@ -50,11 +52,31 @@ func TestOperatorAppliesEvents(t *testing.T) {
 	if _, err := o.ApplyToSaga(ctx, operate.SagaEvent{Saga: "stages", Key: "4712", Topic: "stock", Type: "stock.reserved"}); !errors.Is(err, operate.ErrUnknownSaga) {
 		t.Errorf("unknown saga: %v", err)
 	}
+	// An event with an id is applied once, and to the revision that its sender has seen.
+	again := operate.SagaEvent{Saga: "stages", Key: "4713", Topic: "stock", Type: "stock.reserved", Body: []byte(`{"OrderID":"4713"}`), EventID: uuid.New(), Revision: 7}
+	beginSteps(t, b, s, "4713")
+	if _, err := o.ApplyToSaga(ctx, again); !errors.Is(err, operate.ErrSagaChanged) {
+		t.Errorf("another revision: %v", err)
+	}
+	again.Revision = get(t, b, s, "4713").Revision
+	if id, err := o.ApplyToSaga(ctx, again); err != nil || id != again.EventID {
+		t.Errorf("applied %s: %v", id, err)
+	}
+	if _, err := o.ApplyToSaga(ctx, again); !errors.Is(err, operate.ErrEventApplied) {
+		t.Errorf("a second time: %v", err)
+	}
+	poll.Until(t, "it is applied", func() bool { return get(t, b, s, "4713").State != "awaiting_stock" })
+	if _, err := o.ApplyToSaga(ctx, again); !errors.Is(err, operate.ErrEventApplied) {
+		t.Errorf("after it was applied: %v", err)
+	}
+	if notes := get(t, b, s, "4713").Data.Notes; !slices.Equal(notes, []string{"reserved"}) {
+		t.Errorf("notes: %v", notes)
+	}
 	var field *rocketflow.FieldError
 	for _, bad := range []operate.SagaEvent{
 		{Key: "4711", Topic: "stock", Type: "x"}, {Saga: "stages", Topic: "stock", Type: "x"}, {Saga: "stages", Key: "4711", Type: "x"},
 		{Saga: "stages", Key: "4711", Topic: "stock"}, {Saga: "stages", Key: "4711", Topic: "stock", Type: "x", Wait: -1},
-		{Saga: "stages", Key: "4711", Topic: "stock", Type: "x", Body: make([]byte, 5<<20)},
+		{Saga: "stages", Key: "4711", Topic: "stock", Type: "x", Body: make([]byte, 5<<20)}, {Saga: "stages", Key: "4711", Topic: "stock", Type: "x", Revision: -1},
 	} {
 		if _, err := o.ApplyToSaga(context.WithoutCancel(ctx), bad); !errors.As(err, &field) {
 			t.Errorf("%+v: %v", bad.Type, err)

@@ -184,13 +184,13 @@ func TestGraph(t *testing.T) {
 	want := []saga.Graph{
 		{
 			Name: "a_placed", Version: 3, States: []saga.GraphState{{Name: "open"}, {Name: "done", Final: true}},
-			Transitions: []saga.GraphTransition{{To: "open", Event: "payment.received"}, {From: "open", To: "done", Event: "parcel.shipped"}},
+			Transitions: []saga.GraphTransition{{To: "open", Event: "payment.received", Topic: "payments"}, {From: "open", To: "done", Event: "parcel.shipped", Topic: "parcels"}},
 		},
 		{
 			Name: "order", Version: 1, States: []saga.GraphState{{Name: "awaiting_payment"}, {Name: "paid"}, {Name: "shipped", Final: true}, {Name: "closed", Final: true}},
 			Transitions: []saga.GraphTransition{
-				{To: "awaiting_payment"}, {From: "awaiting_payment", To: "paid", Event: "payment.received"}, {From: "awaiting_payment", To: "closed", Deadline: true},
-				{From: "paid", To: "paid", Event: "payment.received"}, {From: "paid", To: "shipped", Event: "parcel.shipped"},
+				{To: "awaiting_payment"}, {From: "awaiting_payment", To: "paid", Event: "payment.received", Topic: "payments"}, {From: "awaiting_payment", To: "closed", Deadline: true},
+				{From: "paid", To: "paid", Event: "payment.received", Topic: "payments"}, {From: "paid", To: "shipped", Event: "parcel.shipped", Topic: "parcels"},
 			},
 		},
 	}

@@ -28,7 +28,8 @@ type GraphTransition struct {
 	To string
 	// Event is the type of the event that causes it. Empty: a deadline, or a beginning by [Saga.Begin].
 	Event    string
-	Deadline bool // a deadline causes it
+	Topic    string // of Event
+	Deadline bool   // a deadline causes it
 }
 
 // Graph describes the definition. States and what leads from each are in the order in which they were added, and the beginnings come
@@ -37,7 +38,7 @@ func (d *Definition[S]) Graph() Graph {
 	g := Graph{Name: d.name, Version: d.version}
 	for _, name := range d.initial {
 		for _, s := range d.starts {
-			g.Transitions = append(g.Transitions, GraphTransition{To: name, Event: s.route.eventType})
+			g.Transitions = append(g.Transitions, GraphTransition{To: name, Event: s.route.eventType, Topic: s.route.topic})
 		}
 		if len(d.starts) == 0 {
 			g.Transitions = append(g.Transitions, GraphTransition{To: name})
@@ -47,7 +48,7 @@ func (d *Definition[S]) Graph() Graph {
 		g.States = append(g.States, GraphState{s.name, s.final})
 		for _, t := range d.transitions {
 			if t.from == s.name {
-				g.Transitions = append(g.Transitions, GraphTransition{From: s.name, To: t.to, Event: t.route.eventType})
+				g.Transitions = append(g.Transitions, GraphTransition{From: s.name, To: t.to, Event: t.route.eventType, Topic: t.route.topic})
 			}
 		}
 		for _, l := range s.deadlines {

@@ -46,7 +46,7 @@
 			const answer = await fetch(address, { headers: { Accept: "text/html" } });
 			if (!answer.ok) throw new Error(answer.statusText);
 			const page = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
-			if (busy() || !page) return;
+			if (!on || busy() || !page) return;
 			const places = [...main.querySelectorAll(".scroll")].map((part) => part.scrollLeft);
 			main.replaceChildren(...page.childNodes);
 			main.querySelectorAll(".scroll").forEach((part, i) => { part.scrollLeft = places[i] || 0; });

@@ -13,56 +13,9 @@ import (
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
-// Filter selects parked events. Its fields must all match; an empty one matches any.
-type Filter struct {
-	Consumer                     string
-	EventID                      uuid.UUID
-	Source, Topic, Type, Subject string
-	Error                        string // a kind of errors, as operate.DeadLetterGroup has it
-	Limit                        int    // the maximum number; 0 or less: no limit
-}
-
-func (f Filter) columns() []any {
-	var id, limit any // null: any, and none
-	if f.EventID != uuid.Nil {
-		id = f.EventID.String()
-	}
-	if f.Limit > 0 {
-		limit = int64(f.Limit)
-	}
-	return []any{f.Consumer, id, f.Source, f.Topic, f.Type, f.Subject, limit, f.Error}
-}
-
-// List returns the dead letters (dead) or the other parked events that match f, the longest parked first.
-func (s Store) List(ctx context.Context, db DB, dead bool, f Filter) ([]*Record, error) {
-	rows, err := db.Query(ctx, s.sql.Get("List"), append([]any{dead}, f.columns()...)...)
-	if err == nil {
-		var list []*Record
-		if list, err = pgx.CollectRows(rows, scanRecord); err == nil {
-			return list, nil
-		}
-	}
-	return nil, fmt.Errorf("list parked events: %w", err)
-}
-
-// DeadLetterKey identifies a dead letter of a schema.
-type DeadLetterKey struct{ Consumer, Source, EventID string }
-
-// DeadKeys returns the keys of the dead letters that match f, the longest parked first.
-func (s Store) DeadKeys(ctx context.Context, db DB, f Filter) ([]DeadLetterKey, error) {
-	rows, err := db.Query(ctx, s.sql.Get("Dead"), f.columns()...)
-	if err == nil {
-		var list []DeadLetterKey
-		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetterKey]); err == nil {
-			return list, nil
-		}
-	}
-	return nil, fmt.Errorf("list dead letters: %w", err)
-}
-
 // RetriedLetter is a dead letter as it was before it was retried.
 type RetriedLetter struct {
-	DeadLetterKey
+	ParkedKey
 	Type, Subject string
 	Attempts      int
 	LastError     string
@@ -70,11 +23,8 @@ type RetriedLetter struct {
 
 // RetryFree makes dead letters due, with their attempts counted from 0 again, and returns them. Rows that another transaction, such as a
 // handler's, has locked are left out; RetryLocked waits for them.
-func (s Store) RetryFree(ctx context.Context, tx pgx.Tx, letters []DeadLetterKey) (retried []RetriedLetter, locked []DeadLetterKey, err error) {
-	consumers, sources, ids := make([]string, len(letters)), make([]string, len(letters)), make([]string, len(letters))
-	for i, k := range letters {
-		consumers[i], sources[i], ids[i] = k.Consumer, k.Source, k.EventID
-	}
+func (s Store) RetryFree(ctx context.Context, tx pgx.Tx, letters []ParkedKey) (retried []RetriedLetter, locked []ParkedKey, err error) {
+	consumers, sources, ids := columnsOf(letters)
 	rows, err := tx.Query(ctx, s.sql.Get("RetryFree"), consumers, sources, ids)
 	if err != nil {
 		return nil, nil, err
@@ -83,7 +33,7 @@ func (s Store) RetryFree(ctx context.Context, tx pgx.Tx, letters []DeadLetterKey
 }
 
 // RetryLocked makes one dead letter due, once no transaction has locked it. It returns none if it is no dead letter any more.
-func (s Store) RetryLocked(ctx context.Context, tx pgx.Tx, k DeadLetterKey) (retried []RetriedLetter, err error) {
+func (s Store) RetryLocked(ctx context.Context, tx pgx.Tx, k ParkedKey) (retried []RetriedLetter, err error) {
 	rows, err := tx.Query(ctx, s.sql.Get("RetryDead"), k.Consumer, k.Source, k.EventID)
 	if err != nil {
 		return nil, err
@@ -92,14 +42,14 @@ func (s Store) RetryLocked(ctx context.Context, tx pgx.Tx, k DeadLetterKey) (ret
 	return retried, err
 }
 
-func collectRetried(rows pgx.Rows) (retried []RetriedLetter, locked []DeadLetterKey, err error) {
+func collectRetried(rows pgx.Rows) (retried []RetriedLetter, locked []ParkedKey, err error) {
 	var l RetriedLetter
 	var done bool
 	_, err = pgx.ForEachRow(rows, []any{&l.Consumer, &l.Source, &l.EventID, &done, &l.Type, &l.Subject, &l.Attempts, &l.LastError}, func() error {
 		if done {
 			retried = append(retried, l)
 		} else {
-			locked = append(locked, l.DeadLetterKey)
+			locked = append(locked, l.ParkedKey)
 		}
 		return nil
 	})
@@ -107,7 +57,7 @@ func collectRetried(rows pgx.Rows) (retried []RetriedLetter, locked []DeadLetter
 }
 
 // DiscardDead settles an event without its effect if it still is a dead letter and, in a stream, the first that is parked
-// (otherwise those parked before it would be lost). It reports whether it did.
+// (otherwise those parked before it would be lost). It needs e without its body, and reports whether it did.
 func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event) (bool, error) {
 	if e.Ordered() {
 		at := &LockedStream{Stream: e.Stream()}
@@ -119,7 +69,7 @@ func (c Consumer) DiscardDead(ctx context.Context, tx pgx.Tx, e rocketflow.Event
 	if err != nil || row == nil || row.Reason != DeadLetter {
 		return false, err
 	}
-	return true, c.Discard(ctx, tx, e, row.Edited)
+	return true, c.Discard(ctx, tx, row.Event, row.Edited) // the inbox has the digest of what is parked now
 }
 
 // EditDead changes the content of a dead letter and makes it due, with its attempts counted from 0 again. edit changes the content type,
@@ -182,7 +132,7 @@ type Attempt struct {
 }
 
 // AttemptOf returns what became of a dead letter that was made due.
-func (s Store) AttemptOf(ctx context.Context, db DB, k DeadLetterKey) (a Attempt, err error) {
+func (s Store) AttemptOf(ctx context.Context, db DB, k ParkedKey) (a Attempt, err error) {
 	err = db.QueryRow(ctx, s.sql.Get("AttemptOf"), k.Consumer, k.Source, k.EventID).Scan(&a.Reason, &a.Attempts, &a.LastError)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Attempt{Gone: true}, nil

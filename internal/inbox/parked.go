@@ -37,6 +37,7 @@ type Record struct {
 	ParkedAt  time.Time
 	Waited    time.Duration // since ParkedAt, by Postgres' clock
 	Edited    bool          // an operator has changed its content
+	Size      int           // of its body, in bytes
 }
 
 // Err returns LastError as an error; nil if there is none.
@@ -174,7 +175,7 @@ func (c Consumer) Discard(ctx context.Context, tx pgx.Tx, e rocketflow.Event, ed
 	return nil
 }
 
-// scanRecord reads a row of LoadStream, LoadParked or List.
+// scanRecord reads a row of LoadStream, LoadParked or ParkedRows.
 func scanRecord(row pgx.CollectableRow) (*Record, error) {
 	var r Record
 	var id, reason string
@@ -184,7 +185,7 @@ func scanRecord(row pgx.CollectableRow) (*Record, error) {
 	e := &r.Event
 	err := row.Scan(&r.Consumer, &id, &reason, &r.Attempts, &next, &r.LastError, &r.ParkedAt, &waited,
 		&e.Source, &e.Topic, &e.Type, &e.Subject, &e.Sequence, &e.Previous, &e.Time, &e.Database,
-		&e.TimeoutKey, &e.TimeoutName, &e.ContentType, &headers, &e.Body, &r.Edited)
+		&e.TimeoutKey, &e.TimeoutName, &e.ContentType, &headers, &e.Body, &r.Edited, &r.Size)
 	if err != nil {
 		return nil, err
 	}

@@ -245,7 +245,7 @@ WHERE p.consumer = $1::text AND p.reason IN ('retry', 'gap', 'busy') AND p.next_
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body, edited
+       content_type, headers::text, body, edited, pg_catalog.octet_length(body)
 FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND topic = $3::text AND subject = $4::text AND sequence > 0
 ORDER BY sequence LIMIT $5::bigint
@@ -255,7 +255,7 @@ FOR UPDATE
 SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
        extract(epoch FROM clock_timestamp() - parked_at)::float8,
        source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body, edited
+       content_type, headers::text, body, edited, pg_catalog.octet_length(body)
 FROM {schema}.parked
 WHERE consumer = $1::text AND source = $2::text AND event_id = $3::text::uuid
 FOR UPDATE
@@ -301,30 +301,68 @@ WITH settled AS (
 INSERT INTO {schema}.timeout_history (key, name, epoch, armed_at, due_at, topic, type, subject, outcome, consumer)
 SELECT key, name, epoch, armed_at, due_at, topic, type, subject, 'settled', $5::text FROM settled
 
--- name: List
--- $1: dead letters (true) or other parked events (false). Empty text and null mean any.
-SELECT consumer, event_id::text, reason, attempts, CASE WHEN next_at < 'infinity'::timestamptz THEN next_at END, last_error, parked_at,
-       extract(epoch FROM clock_timestamp() - parked_at)::float8,
-       source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name,
-       content_type, headers::text, body, edited
-FROM {schema}.parked
-WHERE (reason = 'dead') = $1::boolean
-  AND ($2::text = '' OR consumer = $2::text) AND ($3::text IS NULL OR event_id = $3::text::uuid)
-  AND ($4::text = '' OR source = $4::text) AND ($5::text = '' OR topic = $5::text) AND ($6::text = '' OR type = $6::text)
-  AND ($7::text = '' OR subject = $7::text)
-  AND ($9::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $9::text)
-ORDER BY parked_at, sequence, event_id, consumer, source
-LIMIT $8::bigint
+-- name: ParkedPage
+-- The keys of the next dead letters ($1) or other parked events after ($9, $10, $11, $12, $13), the longest parked first. Null: from the
+-- beginning. Empty text and null mean any. $8 is a kind of errors, as operate.DeadLetterGroups makes it. The consumers are found by the
+-- primary key, one after the other, and an event with an id by that key. Of each consumer, at most $15 rows are looked at, and of all of
+-- them the first $15 in the list's order; the last columns of each row, and the row without an event that comes last, say how far that
+-- went. A branch of the union that isn't wanted reads nothing.
+WITH RECURSIVE every AS (
+    (SELECT consumer FROM {schema}.parked WHERE $2::text = '' ORDER BY consumer LIMIT 1)
+    UNION ALL
+    SELECT n.consumer FROM every e CROSS JOIN LATERAL (
+        SELECT consumer FROM {schema}.parked p WHERE p.consumer > e.consumer ORDER BY consumer LIMIT 1
+    ) n
+), wanted AS (
+    SELECT consumer FROM every
+    UNION ALL
+    SELECT $2::text WHERE $2::text <> ''
+), scanned AS MATERIALIZED (
+    SELECT s.* FROM wanted w CROSS JOIN LATERAL (
+        (SELECT parked_at, sequence, event_id, consumer, source, topic, type, subject, pg_catalog.left(last_error, 200) AS error FROM {schema}.parked
+        WHERE $1::boolean AND $3::text IS NULL AND reason = 'dead' AND consumer = w.consumer
+          AND (parked_at, sequence, event_id, consumer, source) > (COALESCE($9::timestamptz, '-infinity'::timestamptz), $10::bigint, $11::text::uuid, $12::text, $13::text)
+        ORDER BY parked_at, sequence, event_id, source LIMIT $15::bigint)
+        UNION ALL
+        (SELECT parked_at, sequence, event_id, consumer, source, topic, type, subject, pg_catalog.left(last_error, 200) AS error FROM {schema}.parked
+        WHERE NOT $1::boolean AND $3::text IS NULL AND reason <> 'dead' AND consumer = w.consumer
+          AND (parked_at, sequence, event_id, consumer, source) > (COALESCE($9::timestamptz, '-infinity'::timestamptz), $10::bigint, $11::text::uuid, $12::text, $13::text)
+        ORDER BY parked_at, sequence, event_id, source LIMIT $15::bigint)
+        UNION ALL
+        (SELECT parked_at, sequence, event_id, consumer, source, topic, type, subject, pg_catalog.left(last_error, 200) AS error FROM {schema}.parked
+        WHERE $3::text IS NOT NULL AND (reason = 'dead') = $1::boolean AND consumer = w.consumer AND event_id = $3::text::uuid
+          AND (parked_at, sequence, event_id, consumer, source) > (COALESCE($9::timestamptz, '-infinity'::timestamptz), $10::bigint, $11::text::uuid, $12::text, $13::text)
+        ORDER BY parked_at, sequence, source LIMIT $15::bigint)
+    ) s
+    ORDER BY parked_at, sequence, event_id, consumer, source
+    LIMIT $15::bigint
+), found AS (
+    SELECT parked_at, sequence, event_id, consumer, source FROM scanned
+    WHERE ($4::text = '' OR source = $4::text) AND ($5::text = '' OR topic = $5::text) AND ($6::text = '' OR type = $6::text)
+      AND ($7::text = '' OR subject = $7::text)
+      AND ($8::text = '' OR pg_catalog.regexp_replace(error, '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $8::text)
+    ORDER BY parked_at, sequence, event_id, consumer, source
+    LIMIT $14::bigint
+), reached AS (
+    SELECT parked_at, sequence, event_id, consumer, source FROM scanned
+    ORDER BY parked_at DESC, sequence DESC, event_id DESC, consumer DESC, source DESC LIMIT 1
+)
+SELECT f.parked_at, f.sequence, f.event_id::text, f.consumer, f.source,
+    (SELECT pg_catalog.count(*) FROM scanned), r.parked_at, r.sequence, r.event_id::text, r.consumer, r.source
+FROM (SELECT 1) one LEFT JOIN reached r ON true LEFT JOIN found f ON true
+ORDER BY f.parked_at, f.sequence, f.event_id, f.consumer, f.source
 
--- name: Dead
-SELECT consumer, source, event_id::text FROM {schema}.parked
-WHERE reason = 'dead'
-  AND ($1::text = '' OR consumer = $1::text) AND ($2::text IS NULL OR event_id = $2::text::uuid)
-  AND ($3::text = '' OR source = $3::text) AND ($4::text = '' OR topic = $4::text) AND ($5::text = '' OR type = $5::text)
-  AND ($6::text = '' OR subject = $6::text)
-  AND ($8::text = '' OR pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') = $8::text)
-ORDER BY parked_at, sequence, event_id, consumer, source
-LIMIT $7::bigint
+-- name: ParkedRows
+-- The parked events with keys, in the order of the keys, with their bodies only if $4. (The OFFSET has rows looked up one by one.)
+SELECT p.consumer, p.event_id::text, p.reason, p.attempts, CASE WHEN p.next_at < 'infinity'::timestamptz THEN p.next_at END, p.last_error, p.parked_at,
+       extract(epoch FROM clock_timestamp() - p.parked_at)::float8,
+       p.source, p.topic, p.type, p.subject, p.sequence, p.previous, p.recorded_at, p.database, p.timeout_key, p.timeout_name,
+       p.content_type, p.headers::text, CASE WHEN $4::boolean THEN p.body END, p.edited, pg_catalog.octet_length(p.body)
+FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) WITH ORDINALITY AS k (consumer, source, id, n)
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.parked WHERE consumer = k.consumer AND source = k.source AND event_id = k.id::uuid OFFSET 0
+) p
+ORDER BY k.n
 
 -- name: RetryFree
 -- Retries the dead letters that no handler's transaction has locked, and returns which, with their state before: waiting for one while

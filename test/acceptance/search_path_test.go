@@ -152,6 +152,10 @@ func reportAll(t *testing.T, pool *pgxpool.Pool, schema string) {
 			return err
 		},
 		"waiting events":    func() error { _, err := o.ParkedPage(ctx, operate.ParkedPageFilter{Consumer: "x"}); return err },
+		"parked events":     func() error { _, err := o.ParkedEvents(ctx, operate.ParkedFilter{Limit: 10}); return err },
+		"rejected events":   func() error { _, err := o.RejectedPage(ctx, operate.RejectedPageFilter{Topic: "x"}); return err },
+		"rejected topics":   func() error { _, err := o.RejectedTopics(ctx); return err },
+		"waiting for sagas": func() error { _, err := o.WaitingPage(ctx, operate.WaitingPageFilter{Stopped: true}); return err },
 		"groups":            func() error { _, err := o.DeadLetterGroups(ctx); return err },
 		"streams":           func() error { _, err := o.ParkedStreams(ctx, operate.ParkedStreamFilter{}); return err },
 		"sagas":             func() error { _, err := o.SagaPage(ctx, operate.SagaPageFilter{}); return err },

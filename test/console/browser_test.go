@@ -128,6 +128,8 @@ type site struct {
 	*httptest.Server
 	service *testconsole.Service
 	gap     string // the id of an event that waits for its predecessor
+	large   string // the id of a rejected event
+	failed  string // the number of a waiting event that has failed
 }
 
 func newSite(t *testing.T) *site {
@@ -135,6 +137,8 @@ func newSite(t *testing.T) *site {
 	service, other := testconsole.New(t, "shop"), testconsole.New(t, "bank")
 	service.Sagas = testconsole.Graphs()
 	gap := service.Gap(t)
+	large, failed := service.Reject(t, "order", 3), service.Wait(t, "o3", "failed", "no such article 4711")
+	service.Wait(t, "o6", "expired", "")
 	service.Letters(t, 3)
 	service.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision, finished_at) SELECT 'order', 'c' || n, 2, 'cancelled', '{}', 2, now() FROM generate_series(1, 5) n`)
 	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{{Pool: service.Pool, Schemas: []string{service.Schema}}}})
@@ -145,9 +149,10 @@ func newSite(t *testing.T) *site {
 	mux := http.NewServeMux()
 	mux.Handle("/ops/", c)
 	service.Exec(t, `UPDATE parked SET body = '\xff00' WHERE event_id = $1`, service.Loose) // which a browser can't edit
+	service.Exec(t, `UPDATE parked SET headers = '{"tenant":"acme"}' WHERE event_id = $1`, service.Poison)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	s := &site{server, service, gap.String()}
+	s := &site{server, service, gap.String(), large.String(), failed}
 	for _, form := range []string{"doctor", "reconciliation"} { // so that their pages have something to show
 		answer, err := http.PostForm(s.URL+"/ops/"+form, nil)
 		if err != nil {
@@ -168,6 +173,9 @@ func (s *site) pages() map[string]string {
 		"confirm": "act/discard?service=order&consumer=billing&event=" + p, "retry": "act/retry?service=order&consumer=mailing",
 		"edit": "act/edit?service=order&consumer=billing&event=" + p, "cannot": "act/edit?service=order&consumer=billing&event=" + l,
 		"gap": "act/accept-gap?service=order&consumer=billing&event=" + s.gap, "missing": "why?id=nothing-has-this",
+		"rejected": "rejected?service=order", "redirect": "act/redirect-rejected?service=order&topic=order", "discard-one": "act/discard-rejected?service=order&event=" + s.large,
+		"waiting": "waiting?service=order", "retry-waiting": "act/retry-waiting?service=order&waiting=" + s.failed, "apply": "act/apply-event?service=order&saga=order&key=o3",
+		"waits": "saga?service=order&name=order&key=o6",
 	}
 }
 
@@ -280,6 +288,67 @@ func TestAcceptGapByKeyboard(t *testing.T) {
 	b.clean("gap")
 }
 
+// Rejected events are redirected by the keyboard alone.
+func TestRedirectByKeyboard(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(390, "dark")
+	b.run(chromedp.Navigate(s.URL+"/ops/rejected?service=order&topic=order"), chromedp.WaitReady("main h1"))
+	b.press("Redirect all that match…")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady("form.confirm"))
+	b.press("to")
+	b.run(chromedp.KeyEvent("orders"))
+	b.press("reason")
+	b.run(chromedp.KeyEvent("the topic has another name"))
+	b.press("Redirect 3 rejected events")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(".done"))
+	if n := s.service.Value(t, "SELECT count(*) FROM outbox WHERE topic = 'orders' AND subject LIKE 'r%' AND type = 'order.changed'"); n != "3" {
+		t.Errorf("%s have the new topic", n)
+	}
+	b.clean("redirect")
+}
+
+// An event is applied to a saga by the keyboard alone: one that the definition names is chosen.
+func TestApplyByKeyboard(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(1280, "light")
+	b.run(chromedp.Navigate(s.URL+"/ops/saga?service=order&name=order&key=o3"), chromedp.WaitReady("main h1"))
+	b.press("Apply an event…")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady("form.confirm"))
+	b.press("Choose")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(`#type[value="order.changed"]`))
+	b.press("body")
+	b.run(chromedp.KeyEvent(`{"cents": 7}`))
+	b.press("reason")
+	b.run(chromedp.KeyEvent("the shop has lost it"))
+	b.press("Apply the event")
+	b.run(chromedp.KeyEvent(kb.Enter), chromedp.WaitReady(".done"))
+	if got := s.service.Value(t, "SELECT type || ' ' || convert_from(body, 'UTF8') FROM saga_waiting WHERE key = 'o3' AND status = 'waiting'"); got != `order.changed {"cents": 7}` {
+		t.Errorf("it is %q", got)
+	}
+	b.clean("apply")
+}
+
+// Waiting events are discarded, and an event is applied, without JavaScript.
+func TestSagasWithoutJavaScript(t *testing.T) {
+	s := newSite(t)
+	b := newTab(t)
+	b.look(390, "light")
+	b.run(emulation.SetScriptExecutionDisabled(true))
+	b.run(chromedp.Navigate(s.URL+"/ops/act/discard-waiting?service=order&status=failed"), chromedp.WaitReady("form.confirm"),
+		chromedp.SendKeys("#reason", "nobody needs it"), chromedp.Click("form.confirm button"), chromedp.WaitReady(".done"))
+	if left := s.service.Value(t, "SELECT string_agg(status, ' ') FROM saga_waiting"); left != "expired" {
+		t.Errorf("%s are left", left)
+	}
+	b.run(chromedp.Navigate(s.URL+"/ops/act/apply-event?service=order&saga=order&key=o3&topic=payments&type=payment.received"), chromedp.WaitReady("form.confirm"),
+		chromedp.SendKeys("#body", "{}"), chromedp.SendKeys("#reason", "the bank has lost it"), chromedp.Click("form.confirm button"), chromedp.WaitReady(".done"))
+	if n := s.service.Value(t, "SELECT count(*) FROM saga_waiting WHERE key = 'o3'"); n != "1" {
+		t.Errorf("%s events wait", n)
+	}
+	b.clean("sagas without JavaScript")
+}
+
 // Dead letters are retried at a rate, without JavaScript.
 func TestRetryAtARate(t *testing.T) {
 	s := newSite(t)
@@ -343,16 +412,29 @@ func TestLivePage(t *testing.T) {
 	s := newSite(t)
 	b := newTab(t)
 	b.look(1280, "light")
+	shown := func(text string) {
+		t.Helper()
+		b.run(chromedp.Poll(`[...document.querySelectorAll(".figures b")].some(b => b.textContent === "`+text+`")`, nil, chromedp.WithPollingInterval(200*time.Millisecond)))
+	}
 	b.run(chromedp.Navigate(s.URL+"/ops/"), chromedp.WaitReady("main h1"), chromedp.WaitVisible(".liveness"))
 	s.service.Letters(t, 37)
-	b.run(chromedp.Poll(`document.querySelector("main").textContent.includes("42")`, nil, chromedp.WithPollingInterval(200*time.Millisecond)))
-	b.run(chromedp.Click("[data-toggle-live]"), chromedp.Evaluate(`document.querySelector("main").dataset.mark = "kept"; document.querySelector("main h1").dataset.mark = "kept"`, nil))
-	s.service.Letters(t, 5)
+	shown("42")
+	// Count how often the page thinks of its refresh, every 2 s.
+	b.run(chromedp.Evaluate(`window.turns = 0;
+		const original = window.setTimeout;
+		window.setTimeout = (fn, ms, ...more) => { if (ms === 2000) window.turns++; return original(fn, ms, ...more); };
+		document.querySelector("[data-toggle-live]").click();
+		window.turns = 0;
+		document.querySelector("main h1").dataset.mark = "kept"`, nil))
+	s.service.Letters(t, 6)
 	var kept string
-	b.run(chromedp.Sleep(3*time.Second), chromedp.Evaluate(`document.querySelector("main h1").dataset.mark || ""`, &kept))
+	b.run(chromedp.Poll(`window.turns >= 2`, nil, chromedp.WithPollingInterval(100*time.Millisecond)),
+		chromedp.Evaluate(`document.querySelector("main h1").dataset.mark || ""`, &kept))
 	if kept != "kept" {
 		t.Error("a paused page was replaced")
 	}
+	b.run(chromedp.Click("[data-toggle-live]"), chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	shown("48")
 	b.clean("live")
 }
 

@@ -4,6 +4,7 @@ package testconsole
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -168,6 +169,38 @@ func (s *Service) Gap(t testing.TB) uuid.UUID {
 	s.park(t, head, "gap", 0, "")
 	s.park(t, behind, "gap", 0, "")
 	return head
+}
+
+// Reject adds n ordered events of a topic of which the broker rejects all, and one of the topic orders that is too large, and returns the
+// id of that one.
+func (s *Service) Reject(t testing.TB, topic string, n int) uuid.UUID {
+	t.Helper()
+	source := s.Value(t, "SELECT source FROM installation")
+	for i := range n {
+		id := s.event(t, source, "order.changed", fmt.Sprintf("r%d", i), time.Now().UnixMicro(), 0, false)
+		s.Exec(t, "UPDATE outbox SET topic = $2 WHERE id = $1", id, topic)
+		s.Exec(t, "INSERT INTO outbox_rejected (id, topic, reason, next_at) VALUES ($1, $2, 'no such topic', 'infinity')", id, topic)
+	}
+	s.Exec(t, "INSERT INTO outbox_rejected_topic (topic, reason, next_at) VALUES ($1, 'no such topic', now() + interval '5 min')", topic)
+	large := s.event(t, source, "order.closed", "large", time.Now().UnixMicro(), 0, false)
+	s.Exec(t, "INSERT INTO outbox_rejected (id, topic, reason, attempts, next_at) VALUES ($1, 'orders', $2, 3, now() + interval '2 min')", large, "the body is too large: "+Hostile)
+	return large
+}
+
+// Wait adds an event that waits for a saga order, and returns its number.
+func (s *Service) Wait(t testing.TB, key, status, lastError string) string {
+	t.Helper()
+	var id int64
+	err := s.Pool.QueryRow(t.Context(), `
+		INSERT INTO saga_waiting (saga, key, status, begun, state, attempts, next_at, expires_at, last_error, arrived_at, event_id, source, topic, type, subject, sequence, previous,
+			recorded_at, database, content_type, body)
+		VALUES ('order', $1, $2, true, 'open', 3, 'infinity', now() + interval '10 min', $3, now() - interval '5 min', $4, 'shop', 'payments', 'payment.received', $1, 0, 0, now(), '',
+			'application/json', '{}')
+		RETURNING id`, key, status, lastError, uuid.New()).Scan(&id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.FormatInt(id, 10)
 }
 
 // order is the data of a saga.
