@@ -195,9 +195,11 @@ func (s *Server) place(r *request, record *remoting.Record) (*entry, *remoting.C
 	}
 	put := s.deliver
 	if n > 0 {
-		delete(record.Properties, propertyTimerDeliver)
-		delete(record.Properties, propertyTimerDelaySeconds)
-		delete(record.Properties, propertyTimerDelayMillis)
+		if !s.is4() { // which knows no timers
+			delete(record.Properties, propertyTimerDeliver)
+			delete(record.Properties, propertyTimerDelaySeconds)
+			delete(record.Properties, propertyTimerDelayMillis)
+		}
 		put = func(record *remoting.Record) (*entry, error) { return s.putDelayed(record, n) }
 	} else {
 		slot, refusal := s.slotOf(r, record)

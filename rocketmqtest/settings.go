@@ -32,8 +32,10 @@ var defaultSettings = map[string]string{
 // settings returns the broker's settings by RocketMQ's names.
 func (s *Server) settings() map[string]string {
 	all := maps.Clone(defaultSettings)
-	if s.config.Version == RocketMQ49 {
-		maps.DeleteFunc(all, func(name, _ string) bool { return strings.HasPrefix(name, "timer") })
+	if s.is4() {
+		maps.DeleteFunc(all, func(name, _ string) bool {
+			return strings.HasPrefix(name, "timer") || name == "enableControllerMode" || name == "inSyncReplicas"
+		})
 	}
 	maps.Copy(all, s.changedSettings)
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -47,7 +49,7 @@ func (s *Server) settings() map[string]string {
 		"transactionCheckMax":        strconv.Itoa(s.config.CheckMax),
 		"transactionOpBatchInterval": ms(s.config.OpBatchInterval),
 	})
-	if s.config.Version != RocketMQ49 {
+	if !s.is4() {
 		maps.Copy(all, map[string]string{
 			"timerWheelEnable": strconv.FormatBool(!s.config.NoTimers),
 			"timerMaxDelaySec": strconv.FormatInt(int64(s.config.TimerMaxDelay/time.Second), 10),
@@ -111,12 +113,15 @@ func (s *Server) changeSetting(name, value string) {
 func (s *Server) brokerRuntime(r *request) *remoting.Command {
 	began := s.halves.began
 	ran := int64(s.clock.Now().Sub(began) / time.Second)
-	return r.respondJSON(map[string]any{"table": map[string]string{
+	table := map[string]string{
 		"bootTimestamp":      strconv.FormatInt(began.UnixMilli(), 10),
 		"runtime":            fmt.Sprintf("[ %d days, %d hours, %d minutes, %d seconds ]", ran/86400, ran/3600%24, ran/60%60, ran%60),
 		"brokerVersion":      strconv.Itoa(s.config.Version.ordinal()),
 		"brokerVersionDesc":  s.config.Version.description(),
 		"commitLogDiskRatio": "0.0",
-		"timerReadBehind":    "0",
-	}})
+	}
+	if !s.is4() {
+		table["timerReadBehind"] = "0"
+	}
+	return r.respondJSON(map[string]any{"table": table})
 }

@@ -30,8 +30,8 @@ func (a alarm) EventMeta() rocketflow.Meta {
 // On a broker: an armed timeout fires once and not early, a disarmed one doesn't fire, a moved one fires at the new time.
 func TestOnRocketMQ(t *testing.T) {
 	t.Parallel()
-	if n := fireOn(t, testbroker.NameServers(t)); n == 0 {
-		t.Error("no timer at the broker")
+	if n := fireOn(t, testbroker.NameServers(t)); (n == 0) != testbroker.Is4() { // which has no timers
+		t.Errorf("%d timers at the broker", n)
 	}
 }
 
