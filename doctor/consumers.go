@@ -408,7 +408,7 @@ func consumerParked(ctx context.Context, s *schema) []Result {
 	longest := s.database.x.config.Expect.MaxParked
 	return s.parked(ctx, "no event is parked for long", func(p operate.ParkedCount, age time.Duration) (Result, bool) {
 		return found(fmt.Sprintf("%s parked (%s), the oldest for %s", quantity(p.Events, "event"), p.Reason, about(age)), "at most "+about(longest),
-			fmt.Sprintf("rocketflow redrive waiting --consumer %s%s", shell(p.Consumer), s.flag())), p.Reason != operate.StateDead && p.Reason != operate.StateUnhandled && p.Reason != operate.StatePaused && age > longest
+			fmt.Sprintf("rocketflow redrive parked --consumer %s%s", shell(p.Consumer), s.flag())), p.Reason != operate.StateDead && p.Reason != operate.StateUnhandled && p.Reason != operate.StatePaused && age > longest
 	})
 }
 

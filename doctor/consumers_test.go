@@ -115,7 +115,7 @@ func init() {
 				w.database()
 				w.consumer("billing", "orders")
 				w.park("gap", 2*time.Hour)
-			}, says: "1 event parked (gap), the oldest for 2h0m", mends: "rocketflow redrive waiting --consumer billing",
+			}, says: "1 event parked (gap), the oldest for 2h0m", mends: "rocketflow redrive parked --consumer billing",
 			ok: func(w *world) {
 				w.database()
 				w.consumer("billing", "orders")

@@ -92,8 +92,10 @@ func about(d time.Duration) string {
 		return d.Round(time.Millisecond).String()
 	case d < time.Minute:
 		return d.Round(100 * time.Millisecond).String()
-	case d < 48*time.Hour:
+	case d < time.Hour:
 		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return d.Round(time.Minute).String()
 	}
 	return fmt.Sprintf("%d days", int64(d.Round(24*time.Hour)/(24*time.Hour)))
 }

@@ -92,7 +92,7 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		add(c.Parked.At, true, "parked while its handler or its stream was paused%s", heldText(c.followed))
 		open(Verdict{
 			State: VerdictWaiting, For: "a process of " + c.Name, Since: c.Parked.At, Because: "it was paused, and is resumed: a process takes it within seconds",
-			Command: command("rocketflow", "redrive", "waiting", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+			Command: command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
 		})
 	case StateHandled:
 		w.handled(e, c, add)
@@ -116,7 +116,7 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		open(Verdict{
 			State: VerdictWaiting, For: nextAttempt(w.x.Now, c.Parked.NextAt) + " of " + c.Name, Since: c.Parked.At,
 			Because: fmt.Sprintf("its handler failed%s: %s%s", attemptsText(c.Parked.Attempts), c.Parked.LastError, heldText(c.followed)),
-			Command: command("rocketflow", "redrive", "waiting", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+			Command: command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
 		})
 	case StateUnhandled:
 		add(c.Parked.At, true, "parked: the process that received it has no handler of %s", e.Type)
@@ -240,7 +240,7 @@ func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, 
 	case c.State == StateBusy:
 		add(c.Parked.At, false, "parked while the handler of an earlier event takes long")
 		v.For, v.Because = "the handler of an earlier event of its stream in "+c.Name, "it has not returned"
-		v.Command = command("rocketflow", "redrive", "waiting", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema)
+		v.Command = command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema)
 	default:
 		add(c.Parked.At, true, "parked: sequence %d of its stream is missing, the position is %d", e.Previous, c.Position)
 		v.State = VerdictStopped

@@ -31,7 +31,7 @@ func TestOutputIsHarmless(t *testing.T) {
 	s.exec(t, "UPDATE saga SET state = $1, data = jsonb_build_object($2::text, $2::text)", short, "\u009b\u202e")
 	s.exec(t, "UPDATE saga_history SET from_state = $1, to_state = $1, cause_type = $1", short)
 	for _, line := range []string{
-		"redrive list", "redrive waiting", "inspect event --body " + e.first.ID.String(), "inspect event " + e.poison.ID.String(), "inspect event " + e.bad.ID.String(),
+		"redrive list", "redrive parked", "inspect event --body " + e.first.ID.String(), "inspect event " + e.poison.ID.String(), "inspect event " + e.bad.ID.String(),
 		"inspect stream 4711", "inspect backlog", "inspect timeouts", "inspect saga cart-1",
 		"why " + e.first.ID.String(), "why " + e.poison.ID.String(), "why " + e.bad.ID.String(), "why 4711", "why cart-1",
 	} {

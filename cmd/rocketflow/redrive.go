@@ -18,7 +18,7 @@ func newRedriveCommand() *cobra.Command {
 	var flags reportFlags
 	cmd := parent("redrive", "List, retry, edit or discard dead letters, and unblock streams",
 		newRedriveListCommand(&flags, "list", "List dead letters, those that were parked first first", deadLetter, (*operate.Operator).DeadLetters),
-		newRedriveListCommand(&flags, "waiting", "List parked events: those that wait for an attempt, a predecessor or a handler", "parked event", (*operate.Operator).ParkedEvents),
+		newRedriveListCommand(&flags, "parked", "List parked events: those that wait for an attempt, a predecessor or a handler", "parked event", (*operate.Operator).ParkedEvents),
 		newRedriveRetryCommand(&flags),
 		newRedriveShowCommand(&flags),
 		newRedriveEditCommand(&flags),

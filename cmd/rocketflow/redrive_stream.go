@@ -19,7 +19,7 @@ func newRedriveAcceptCommand(flags *reportFlags) *cobra.Command {
 		Long: `Makes the first event of a stream that waits behind a gap due without its predecessor. Should the predecessor come after
 all, it becomes a dead letter that no event waits for. First try to get the predecessor: run rocketflow resend on the
 schema of the service that published it.`,
-		Example: `  rocketflow redrive waiting --consumer billing
+		Example: `  rocketflow redrive parked --consumer billing
   rocketflow redrive accept --consumer billing 0190b6a5-7c1e-7d3a-9b6e-3f5d2c1a0e4f`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
@@ -34,7 +34,7 @@ schema of the service that published it.`,
 				err := o.AcceptGap(ctx, consumer, id)
 				switch {
 				case errors.Is(err, operate.ErrNoGap):
-					return fmt.Errorf("consumer %s has no event %s that waits behind a gap as the first of its stream: see rocketflow redrive waiting", consumer, id)
+					return fmt.Errorf("consumer %s has no event %s that waits behind a gap as the first of its stream: see rocketflow redrive parked", consumer, id)
 				case err != nil:
 					return err
 				}
@@ -80,7 +80,7 @@ for confirmation; where there is no terminal, --yes is required.`,
 				case err != nil:
 					return err
 				}
-				return flags.printDone(cmd.OutOrStdout(), map[string]int{"waited": waited}, "retired; %s skipped", plural(waited, "waiting event"))
+				return flags.printDone(cmd.OutOrStdout(), map[string]int{"waited": waited}, "retired; %s skipped", plural(waited, "parked event"))
 			})
 		},
 	}

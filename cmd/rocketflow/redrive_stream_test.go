@@ -41,7 +41,7 @@ func TestRedriveRetireReleasesWaitingEvents(t *testing.T) {
 	if code, _, stderr := s.rf(retire); code == exitOK || !strings.Contains(stderr, "--yes") {
 		t.Errorf("without a terminal: exit code %d: %s", code, stderr)
 	}
-	if code, stdout, stderr := s.rf(retire + " --yes"); code != exitOK || !strings.Contains(stdout, "1 waiting event skipped") {
+	if code, stdout, stderr := s.rf(retire + " --yes"); code != exitOK || !strings.Contains(stdout, "1 parked event skipped") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	if n := s.count(t, "reason = 'unhandled'"); n != 0 {

@@ -36,7 +36,7 @@ func TestRedriveListsWhatIsSelected(t *testing.T) {
 		"redrive list --subject 4711 --topic orders --consumer billing --source shop": heads + poison + "1 dead letter",
 		"redrive list --event " + e.bad.ID.String():                                   heads + bad + "1 dead letter",
 		"redrive list --consumer nobody":                                              "0 dead letters",
-		"redrive waiting":                                                             heads + "billing E3 order.changed orders 4711 gap 0 TIME - -\n1 parked event",
+		"redrive parked":                                                              heads + "billing E3 order.changed orders 4711 gap 0 TIME - -\n1 parked event",
 	} {
 		code, stdout, stderr := s.rf(line)
 		if code != exitOK {

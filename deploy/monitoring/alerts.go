@@ -69,7 +69,7 @@ var alerts = []alert{
 		Name: "RocketflowStreamParked", Severity: warning, For: "1m",
 		Expr:        `max by (job, consumer, reason) (rocketflow_handlers_parked_age_seconds{reason!~"dead|paused"}) > 600`,
 		Summary:     "{{ $labels.job }}: consumer {{ $labels.consumer }} has parked events for long ({{ $labels.reason }})",
-		Description: "A stream stands still: its first event fails again and again, its predecessor is missing, or no process has the handler. Run `rocketflow redrive waiting`, and `rocketflow why EVENT` for one of them.",
+		Description: "A stream stands still: its first event fails again and again, its predecessor is missing, or no process has the handler. Run `rocketflow redrive parked`, and `rocketflow why EVENT` for one of them.",
 		Fires:       []series{{`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="gap"}`, "0+60x30"}},
 		Quiet:       []series{{`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="dead"}`, "0+60x30"}, {`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="paused"}`, "0+60x30"}, {`rocketflow_handlers_parked_age_seconds{job="billing",consumer="bills",reason="retry"}`, steady("30")}},
 		Labels:      map[string]string{"job": "billing", "consumer": "bills", "reason": "gap"},

@@ -35,7 +35,7 @@ func main() {
 	config.Topics = []broker.Topic{{Name: "session-timeouts", Kind: broker.Delay}}
 	a, err := app.New(config)
 	check(err)
-	began, expired := time.Now(), make(chan SessionExpired, 10)
+	expired := make(chan SessionExpired, 10)
 	handlers.On(a.Router(), "sessions", func(_ context.Context, tx rocketflow.Tx, p SessionExpired) error {
 		tx.AfterCommit(func() { expired <- p }) // for this demonstration; a real handler changes the session's row
 		return nil
@@ -43,6 +43,7 @@ func main() {
 	ctx := context.Background()
 	check(a.Start(ctx))
 
+	began := time.Now()
 	used, closed, idle := uuid.NewString(), uuid.NewString(), uuid.NewString()
 	check(a.Outbox().Within(ctx, func(ctx context.Context, tx rocketflow.Tx) error {
 		for session, name := range map[string]string{used: "used", closed: "closed", idle: "idle"} {
