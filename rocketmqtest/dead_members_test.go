@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/remoting"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
@@ -31,11 +32,7 @@ func TestDeadMembersStayListed(t *testing.T) {
 		if n == 0 {
 			continue
 		}
-		for late := time.Now().Add(expired); n > 0; time.Sleep(200 * time.Millisecond) {
-			if n = listed(t, real, group); time.Now().After(late) {
-				t.Fatalf("%d dead members are still listed", n)
-			}
-		}
+		poll.Within(t, expired, "dead members to be listed no more", func() bool { return listed(t, real, group) == 0 })
 		return
 	}
 	t.Error("a real broker lists no dead members: rocketmq/doc.go says otherwise")

@@ -16,6 +16,7 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/saga"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
@@ -119,10 +120,11 @@ func TestOnRocketMQ(t *testing.T) {
 	reported := map[string]bool{}
 	for i, key := range keys {
 		var at saga.Instance[cart]
-		for end := time.Now().Add(30 * time.Second); !at.Finished() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		poll.Within(t, 30*time.Second, key+" to finish", func() bool {
 			at, err = carts.Get(ctx, pool, key)
 			check(err)
-		}
+			return at.Finished()
+		})
 		states[at.State]++
 		switch {
 		case at.Revision != 2:
