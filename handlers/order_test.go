@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,52 @@ func TestOrderUnderShuffleAndDuplicates(t *testing.T) {
 		if n := b.count("SELECT count(DISTINCT event) FROM effect WHERE subject = 'unordered'"); n != 200 || len(b.effects("unordered")) != 200 {
 			t.Errorf("%d unordered events had %d effects, want 200", n, len(b.effects("unordered")))
 		}
+	}
+}
+
+// Retention deletes positions of which nothing was handled; the first events of streams run once each all the same.
+func TestStreamsBeginBesideRetention(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.broker.shuffle, b.broker.duplicate = true, 0.5
+	var routers []*Router
+	for range 2 {
+		cfg := b.config()
+		cfg.GapWait, cfg.MaxInFlight = 5*time.Millisecond, 64
+		r := b.router(cfg)
+		r.Handle("billing", topic, "order.changed", effect)
+		b.start(r)
+		routers = append(routers, r)
+	}
+	stop := make(chan struct{})
+	var retaining sync.WaitGroup
+	for _, r := range routers {
+		retaining.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := r.store.ExpirePositions(t.Context(), b.pool, b.schema, retentionMargin); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	const streams, length = 150, 3
+	want := map[string][]rocketflow.Event{}
+	for i := range streams {
+		events := newChain(subjectN(i)).next(length)
+		want[subjectN(i)] = events
+		b.broker.publish(events...)
+	}
+	poll.Until(t, "all had their effect", func() bool { return b.effectCount() >= streams*length && b.broker.idle() })
+	close(stop)
+	retaining.Wait()
+	for subject, events := range want {
+		b.wantOrder(subject, events...)
 	}
 }
 

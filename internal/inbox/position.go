@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketflow/rocketflow"
 )
@@ -65,9 +66,9 @@ func (s *LockedStream) SetHead(e rocketflow.Event) {
 // that has no row gets one first, so that two processes can't both begin it.
 func (c Consumer) Lock(ctx context.Context, tx pgx.Tx, streams []*LockedStream, more *pgx.Batch) error {
 	var q pgx.Batch
-	found := make([]bool, len(streams))
+	locked := make([]bool, len(streams))
 	if len(streams) > 0 {
-		c.queueLock(&q, streams, found)
+		c.queueLock(&q, streams, locked)
 	}
 	q.QueuedQueries = append(q.QueuedQueries, more.QueuedQueries...)
 	if q.Len() == 0 {
@@ -76,32 +77,41 @@ func (c Consumer) Lock(ctx context.Context, tx pgx.Tx, streams []*LockedStream, 
 	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
 		return fmt.Errorf("lock positions: %w", err)
 	}
-	var begun []*LockedStream
-	for i, ok := range found {
-		if !ok {
-			begun = append(begun, streams[i])
+	// A row that another process has made meanwhile isn't locked by the claim, and retention may delete it before it is: then it is
+	// claimed again. Without the lock two processes could handle the stream's first event.
+	for {
+		streams, locked = missing(streams, locked)
+		if len(streams) == 0 {
+			return nil
+		}
+		q = pgx.Batch{}
+		sources, topics, subjects := streamColumns(streams)
+		q.Queue(c.sql.Get("ClaimPositions"), c.name, sources, topics, subjects)
+		c.queueLock(&q, streams, locked)
+		if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+			return fmt.Errorf("claim positions: %w", err)
 		}
 	}
-	if len(begun) == 0 {
-		return nil
-	}
-	q = pgx.Batch{}
-	sources, topics, subjects := streamColumns(begun)
-	q.Queue(c.sql.Get("ClaimPositions"), c.name, sources, topics, subjects)
-	c.queueLock(&q, begun, make([]bool, len(begun)))
-	if err := tx.SendBatch(ctx, &q).Close(); err != nil {
-		return fmt.Errorf("claim positions: %w", err)
-	}
-	return nil
 }
 
-func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, found []bool) {
+// missing returns the streams that are not locked, and a slice to note in which of them are.
+func missing(streams []*LockedStream, locked []bool) (rest []*LockedStream, none []bool) {
+	for i, ok := range locked {
+		if !ok {
+			rest = append(rest, streams[i])
+		}
+	}
+	return rest, make([]bool, len(rest))
+}
+
+// queueLock locks the positions that there are, and notes in locked which.
+func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, locked []bool) {
 	sources, topics, subjects := streamColumns(streams)
 	q.Queue(c.sql.Get("LockPositions"), c.name, sources, topics, subjects).Query(func(rows pgx.Rows) error {
 		var n int64
 		var at Position
 		_, err := pgx.ForEachRow(rows, []any{&n, &at.Last, &at.Skipped}, func() error {
-			streams[n-1].Position, streams[n-1].First, found[n-1] = at, at.Last, true
+			streams[n-1].Position, streams[n-1].First, locked[n-1] = at, at.Last, true
 			at = Position{}
 			return nil
 		})
@@ -119,6 +129,9 @@ func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, found []bool)
 	})
 }
 
+// errNotLocked rolls a transaction back that has handled an event whose position would not be written: it would be handled again.
+var errNotLocked = errors.New("the position of a stream was deleted or moved although it is locked")
+
 // QueueAdvance writes the positions of streams, and makes the next parked events in them due.
 func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {
 	sources, topics, subjects := streamColumns(moved)
@@ -132,7 +145,12 @@ func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {
 			parked = append(parked, m)
 		}
 	}
-	q.Queue(c.sql.Get("AdvancePositions"), c.name, sources, topics, subjects, last, failed.column())
+	q.Queue(c.sql.Get("AdvancePositions"), c.name, sources, topics, subjects, last, failed.column()).Exec(func(tag pgconn.CommandTag) error {
+		if int(tag.RowsAffected()) != len(moved) {
+			return errNotLocked
+		}
+		return nil
+	})
 	if len(parked) > 0 {
 		c.QueueWake(q, parked)
 	}
