@@ -54,6 +54,10 @@ test-clusters: build ## Only the tests of RocketMQ clusters whose servers die; R
 	ROCKETFLOW_CLUSTERS=1 ROCKETMQ=$(ROCKETMQ) KILLS=$(KILLS) bin/rocketflow dev --no-fsync -- \
 		go test -count=1 -timeout 90m -v -run '$(or $(RUN),^Test)' ./test/clusters
 
+.PHONY: test-orderclose
+test-orderclose: build ## Only the random schedules of the order-close flow, more of them; SCHEDULES= is how many (3000)
+	bin/rocketflow dev --no-fsync -- go test -count=1 -timeout 60m -run '^TestSchedules$$' ./test/orderclose -schedules $(or $(SCHEDULES),3000)
+
 .PHONY: bench
 bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute
 	go vet -C bench/peers ./...

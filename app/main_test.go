@@ -6,10 +6,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/test/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}, testbroker.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}, leaks.Known()...) }
 
 // closing closes the connections of the tests' own requests.
 type closing struct{ m *testing.M }

@@ -5,8 +5,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/test/leaks"
 )
 
 // TestMain looks for goroutines left behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leaks.Known()...) }

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/test/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leaks.Known()...) }

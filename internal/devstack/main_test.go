@@ -9,7 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rocketflow/rocketflow/internal/devstack"
-	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/test/leaks"
 )
 
 // parentEnv makes the test binary a program that starts a Postgres and then waits to be killed.
@@ -25,5 +25,5 @@ func TestMain(m *testing.M) {
 		fmt.Println(p.Dir())
 		select {}
 	}
-	goleak.VerifyTestMain(m, testbroker.Leaks()...)
+	goleak.VerifyTestMain(m, leaks.Known()...)
 }

@@ -16,12 +16,13 @@ import (
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/leaks"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 	"github.com/rocketflow/rocketflow/timeout"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leaks.Known()...) }
 
 // service is one service as an application wires it, with a topic and a database schema of its own.
 type service struct {

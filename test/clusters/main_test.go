@@ -21,8 +21,8 @@ import (
 	"github.com/rocketflow/rocketflow/internal/devstack"
 	"github.com/rocketflow/rocketflow/internal/wire"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/leaks"
 	"github.com/rocketflow/rocketflow/test/poll"
-	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(clustersVariable) == "" {
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m, testbroker.Leaks()...)
+	goleak.VerifyTestMain(m, leaks.Known()...)
 }
 
 // version is the version of RocketMQ: that of ROCKETMQ, as in `make test-clusters ROCKETMQ=5.3.3`.

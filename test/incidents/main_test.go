@@ -25,6 +25,7 @@ import (
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/leaks"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
@@ -47,7 +48,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, append(testbroker.Leaks(), goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, append(leaks.Known(), goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir)
 		os.Exit(code)
 	}))...)

@@ -90,6 +90,24 @@ func TestProductionImportsNothingForDevelopmentOrTests(t *testing.T) {
 	}
 }
 
+// The tests of the packages that hold the promises run under the race detector: .ci/test leaves out those that depend on the RocketMQ
+// client, so their files that need a broker have the constraint !race, and their helpers don't import it.
+func TestRaceDetectorWatchesThePromises(t *testing.T) {
+	t.Parallel()
+	for _, part := range append([]string{"doctor"}, siblings...) {
+		cmd := exec.CommandContext(t.Context(), "go", "list", "-race", "-test", "-f", `{{if eq .Name "main"}}{{join .Deps "\n"}}{{end}}`, module+"/"+part)
+		out, err := cmd.Output()
+		if err != nil || len(out) == 0 {
+			t.Fatalf("go list: %v", err)
+		}
+		for dependency := range strings.Lines(string(out)) {
+			if within(dependency, "github.com/apache/rocketmq-client-go/v2") {
+				t.Errorf("the tests of %s depend on %s with -race, too: they run without the race detector", part, strings.TrimSpace(dependency))
+			}
+		}
+	}
+}
+
 // listed is a package without its tests, as `go list` prints it.
 type listed struct {
 	ImportPath string

@@ -13,12 +13,13 @@ import (
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/test/leaks"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leaks.Known()...) }
 
 // TestJava runs with one client in Java and both transports.
 func TestJava(t *testing.T) {

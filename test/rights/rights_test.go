@@ -19,12 +19,13 @@ import (
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
+	"github.com/rocketflow/rocketflow/test/leaks"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testbroker"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbroker.Leaks()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leaks.Known()...) }
 
 const (
 	publish   = "Pub"

@@ -6,12 +6,12 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rocketflow/rocketflow/test/testbroker"
+	"github.com/rocketflow/rocketflow/test/leaks"
 )
 
 // Main runs the tests of a package and looks for goroutines that they left behind.
 func Main(m *testing.M) {
-	goleak.VerifyTestMain(closing{m}, testbroker.Leaks()...)
+	goleak.VerifyTestMain(closing{m}, leaks.Known()...)
 }
 
 // closing closes the connections of the tests' own requests.
