@@ -42,8 +42,8 @@ test-postgres: build ## Only the tests of outbox, handlers, saga, timeout and mi
 	.ci/postgres $(VERSION)
 
 .PHONY: test-real
-test-real: build ## Only the part of the tests that a real RocketMQ matters for; ROCKETMQ= is its version (4.9.7, 5.3.3, 5.4.0 or 5.5.0)
-	bin/rocketflow dev --no-fsync --broker=rocketmq $(if $(ROCKETMQ),--rocketmq-version=$(ROCKETMQ)) -- .ci/test real
+test-real: build ## All tests that use the client, on a real RocketMQ; ROCKETMQ= is its version (4.9.7, 5.3.3, 5.4.0 or 5.5.0)
+	bin/rocketflow dev --no-fsync --broker=rocketmq $(if $(ROCKETMQ),--rocketmq-version=$(ROCKETMQ)) -- .ci/test real-all
 
 .PHONY: test-real-own
 test-real-own: build ## All tests of the driver with its own transport, on a real RocketMQ; ROCKETMQ= is its version
