@@ -66,10 +66,10 @@ func (s *Server) groupsOfTopic(r *request) *remoting.Command {
 	found := map[string]struct{}{}
 	for _, g := range s.groups {
 		if _, subscribes := g.subscribed[name]; subscribes && len(g.members) > 0 {
-			if s.config.Version == RocketMQ49 {
-				found[g.name] = struct{}{}
-			} else {
+			if s.config.Version == RocketMQ53 { // whose real one takes the topic's name for the group's
 				found[name] = struct{}{}
+			} else {
+				found[g.name] = struct{}{}
 			}
 		}
 		for q := range g.offsets {

@@ -116,12 +116,14 @@ func (s *Server) brokerRuntime(r *request) *remoting.Command {
 	table := map[string]string{
 		"bootTimestamp":      strconv.FormatInt(began.UnixMilli(), 10),
 		"runtime":            fmt.Sprintf("[ %d days, %d hours, %d minutes, %d seconds ]", ran/86400, ran/3600%24, ran/60%60, ran%60),
-		"brokerVersion":      strconv.Itoa(s.config.Version.ordinal()),
 		"brokerVersionDesc":  s.config.Version.description(),
 		"commitLogDiskRatio": "0.0",
 	}
 	if !s.is4() {
 		table["timerReadBehind"] = "0"
+	}
+	if s.config.Version != RocketMQ55 {
+		table["brokerVersion"] = strconv.Itoa(s.config.Version.ordinal())
 	}
 	return r.respondJSON(map[string]any{"table": table})
 }
