@@ -16,7 +16,7 @@ import (
 
 var (
 	oneSeed   = flag.Uint64("seed", 0, "play only the schedule of this seed")
-	schedules = flag.Int("schedules", 0, "how many schedules to play (default 300; with -short 100)")
+	schedules = flag.Int("schedules", 0, "how many schedules to play (default 200; with -short 100)")
 )
 
 // Random schedules of customers, faults and outages, by seed, in several environments side by side: no promise is broken.
@@ -30,7 +30,7 @@ func TestSchedules(t *testing.T) {
 	case count == 0 && testing.Short():
 		count = 100
 	case count == 0:
-		count = 300
+		count = 200
 	}
 	var next atomic.Uint64
 	var failures atomic.Int32
