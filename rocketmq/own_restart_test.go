@@ -127,10 +127,7 @@ func TestConsumesAgainAfterKills(t *testing.T) {
 	slices.Sort(took)
 	p99 := took[len(took)*99/100]
 	t.Logf("%d kills: handled again after p50 %v, p99 %v; %d messages", kills, took[len(took)/2], p99, len(handled))
-	switch {
-	case os.Getenv("ROCKETFLOW_KILLS") != "" && p99 > 3*time.Second: // on a machine that does nothing else
+	if p99 > 3*time.Second {
 		t.Errorf("p99 is %v: %v", p99, took)
-	case took[0] > 3*time.Second:
-		t.Errorf("after no kill it was less than 3 s: %v", took)
 	}
 }

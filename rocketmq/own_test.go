@@ -661,7 +661,7 @@ func TestConsumerUnregistersWhenItStops(t *testing.T) {
 	}
 	sorted := slices.Sorted(slices.Values(slices.Concat(took[:]...)))
 	t.Logf("%d stops: p50 %v, p99 %v, longest %v", len(sorted), sorted[len(sorted)/2], sorted[len(sorted)*99/100], sorted[len(sorted)-1])
-	if median := sorted[len(sorted)/2]; median > time.Second {
-		t.Errorf("half of the stops took more than %v", median)
+	if p99 := sorted[len(sorted)*99/100]; p99 > time.Second {
+		t.Errorf("p99 of a stop is %v", p99)
 	}
 }

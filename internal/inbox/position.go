@@ -130,7 +130,7 @@ func (c Consumer) queueLock(q *pgx.Batch, streams []*LockedStream, locked []bool
 }
 
 // errNotLocked rolls a transaction back that has handled an event whose position would not be written: it would be handled again.
-var errNotLocked = errors.New("the position of a stream was deleted or moved although it is locked")
+var errNotLocked = errors.New("the position of a stream that was handled could not be written: its row is gone or has moved on although the transaction locked it")
 
 // QueueAdvance writes the positions of streams, and makes the next parked events in them due.
 func (c Consumer) QueueAdvance(q *pgx.Batch, moved []*LockedStream) {

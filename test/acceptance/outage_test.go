@@ -3,7 +3,6 @@ package acceptance
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -56,13 +55,12 @@ func TestABrokerOutageLosesAndDoublesNothing(t *testing.T) {
 	poll.Within(t, 30*time.Second, "events are handled and acked before the outage", func() bool { return handled() == sent && owed() == 0 })
 
 	mq.Kill()
-	var took []time.Duration
+	var slowest time.Duration
 	for range keys * each {
-		took = append(took, business())
+		slowest = max(slowest, business())
 	}
-	slices.Sort(took)
-	if median := took[len(took)/2]; median > time.Second { // none waits for the broker
-		t.Errorf("half of the transactions took more than %v while the broker was down", median)
+	if slowest > 1500*time.Millisecond {
+		t.Errorf("a transaction took %v while the broker was down", slowest)
 	}
 	if n := owed(); n != keys*each {
 		t.Errorf("%d events are owed, want %d", n, keys*each)
@@ -72,7 +70,7 @@ func TestABrokerOutageLosesAndDoublesNothing(t *testing.T) {
 	}
 	back := time.Now()
 	poll.Within(t, 30*time.Second, "the events of the outage are handled", func() bool { return handled() == sent })
-	t.Logf("the slowest transaction took %v; all was handled %v after the broker was back", took[len(took)-1], time.Since(back))
+	t.Logf("the slowest transaction took %v; all was handled %v after the broker was back", slowest, time.Since(back))
 
 	for range keys {
 		business()

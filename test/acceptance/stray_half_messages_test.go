@@ -131,10 +131,10 @@ func TestHalfMessagesOfACrashAreAllDecided(t *testing.T) {
 		t.Errorf("%d events delivered, %d of them more than once; want %d once", len(copies), doubled, strays/2+len(times))
 	}
 	slices.Sort(times)
-	median := times[len(times)/2]
-	t.Logf("%d strays decided in %v (%d commits, %d rollbacks, %d unknown); of %d other transactions p50 took %v, p99 %v",
-		strays, took, commits, rollbacks, unknowns, len(times), median, times[len(times)*99/100])
-	if median > time.Second { // they don't queue behind the strays
-		t.Errorf("half of the other transactions took more than %v", median)
+	p90, p99 := times[len(times)*90/100], times[len(times)*99/100]
+	t.Logf("%d strays decided in %v (%d commits, %d rollbacks, %d unknown); of %d other transactions p50 took %v, p90 %v, p99 %v",
+		strays, took, commits, rollbacks, unknowns, len(times), times[len(times)/2], p90, p99)
+	if p90 > time.Second { // p99 of some thirty is the slowest, which may have met the start of a JVM
+		t.Errorf("p90 of other transactions is %v", p90)
 	}
 }
