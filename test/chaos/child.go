@@ -47,12 +47,14 @@ type childReport struct {
 
 // child is an instance that is a child process. SIGKILL ends it.
 type child struct {
-	cmd      *exec.Cmd
-	commands *json.Encoder
-	input    io.Closer
-	ended    chan struct{}
+	cmd   *exec.Cmd
+	input io.Closer
+	ended chan struct{}
 
-	mu      sync.Mutex // guards commands and the fields below
+	sending  sync.Mutex // isn't mu, as writing to a frozen process may wait until thaw
+	commands *json.Encoder
+
+	mu      sync.Mutex // guards the fields below
 	next    int64
 	waiting map[int64]chan error
 	stopped bool // frozen until thaw
@@ -156,8 +158,8 @@ func (c *child) finishCall(id int64, err error) {
 }
 
 func (c *child) send(o childCommand) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	return c.commands.Encode(o)
 }
 

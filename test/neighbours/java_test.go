@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +20,12 @@ import (
 // javaClient is a client in Java, in a process of its own: see java/src/main/java/rocketflow/Neighbour.java. Its methods are safe
 // for concurrent use.
 type javaClient struct {
-	stdin interface{ Write([]byte) (int, error) }
-	log   *lockedBuffer
+	log *lockedBuffer
+
+	// sending is held while a command is written, which waits while the process executes another. It isn't mu: what the process
+	// writes meanwhile has to be read, or it waits for its reader and executes nothing.
+	sending sync.Mutex
+	stdin   io.Writer
 
 	mu      sync.Mutex
 	number  int
@@ -72,17 +77,7 @@ func startJava(t *testing.T, nameServer string) *javaClient {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	j := &javaClient{stdin: stdin, log: log, answers: map[int]chan javaAnswer{}, heard: map[string]chan heard{}}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		lines := bufio.NewScanner(stdout)
-		lines.Buffer(nil, 16<<20)
-		for lines.Scan() {
-			j.dispatch(lines.Bytes())
-		}
-		j.end()
-	}()
+	j, read := newJavaClient(stdin, stdout, log)
 	t.Cleanup(func() {
 		_ = stdin.Close() // it ends
 		timer := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
@@ -94,6 +89,46 @@ func startJava(t *testing.T, nameServer string) *javaClient {
 		}
 	})
 	return j
+}
+
+// newJavaClient returns a client that writes to the standard input of a process and reads its standard output, and a channel that is closed
+// when that has ended.
+func newJavaClient(stdin io.Writer, stdout io.Reader, log *lockedBuffer) (*javaClient, <-chan struct{}) {
+	j := &javaClient{stdin: stdin, log: log, answers: map[int]chan javaAnswer{}, heard: map[string]chan heard{}}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		lines := bufio.NewScanner(stdout)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			j.dispatch(lines.Bytes())
+		}
+		j.end()
+	}()
+	return j, read
+}
+
+// TestMessagesAreReadWhileACommandIsWritten has a process that reads a command only when its messages were read.
+func TestMessagesAreReadWhileACommandIsWritten(t *testing.T) {
+	t.Parallel()
+	stdin, commands := io.Pipe() // without a buffer
+	messages, stdout := io.Pipe()
+	j, read := newJavaClient(commands, messages, &lockedBuffer{})
+	heardOf := make(chan heard, 10)
+	j.heard["group"] = heardOf
+	go func() {
+		_, _ = stdin.Read(make([]byte, 1))
+		for range cap(heardOf) {
+			_, _ = io.WriteString(stdout, `{"group":"group"}`+"\n")
+		}
+		_, _ = bufio.NewReader(stdin).ReadString('\n')
+		_, _ = io.WriteString(stdout, `{"done":1,"ids":"a,b"}`+"\n")
+		_ = stdout.Close()
+	}()
+	if ids := j.do(t, map[string]any{"op": "send"}); len(ids) != 2 || len(heardOf) != cap(heardOf) {
+		t.Errorf("got ids %q and %d messages", ids, len(heardOf))
+	}
+	<-read
 }
 
 // canBuild reports whether Maven and a compiler are there.
@@ -144,9 +179,13 @@ func (j *javaClient) do(t *testing.T, command map[string]any) []string {
 	}
 	if err == nil {
 		j.answers[j.number] = answer
-		_, err = j.stdin.Write(append(line, '\n'))
 	}
 	j.mu.Unlock()
+	if err == nil {
+		j.sending.Lock()
+		_, err = j.stdin.Write(append(line, '\n'))
+		j.sending.Unlock()
+	}
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", line, err, j.log)
 	}
