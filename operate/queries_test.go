@@ -27,7 +27,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"PublishedByID": {uuid.NewString(), uuid.NewString(), time.Now(), time.Now(), "0", 10}, "Subscribers": {10}, "Groups": {10},
 		"Judge":             {"c", "t", []string{uuid.NewString()}, []string{"s"}, []string{"u"}, []int64{1}},
 		"ResendByID":        {uuid.NewString(), "", "", "", "", nil, nil, 10, 10, []string{uuid.NewString()}},
-		"CausedTransitions": {"k", uuid.NewString()}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {}, "RunningSagas": {10, 10},
+		"CausedTransitions": {"k", uuid.NewString()}, "PublishedWhileHandled": {uuid.NewString(), 10}, "ParkedBehind": {"c", "s", "t", "u", int64(1), 10}, "ServiceRuns": {}, "RunningSagas": {10, 10},
 		"ServiceName": {}, "AckPaths": {10}, "SagaStates": {10, 10}, "SagasFinished": {3600.0, 10}, "ParkedStreamCount": {10}, "Consumers": {10, 10},
 		"RecentlyHandled": {10, uuid.NewString()}, "RecentlyHandledInOrder": {10},
 		"EventPage":          {uuid.NewString(), uuid.NewString(), "", "", "", "", 10, 10},

@@ -277,6 +277,9 @@ func (w *inquiry) event(ctx context.Context, id uuid.UUID) (found bool, err erro
 			State: VerdictUnknown, For: "a consumer", Since: e.RecordedAt, Because: "no consumer of the schemas that were read reads topic " + e.Topic + ": start one, or read its schema, too",
 		})
 	}
+	if err := w.effects(ctx, id); err != nil {
+		return false, err
+	}
 	if len(w.verdicts) == 0 {
 		w.verdicts = append(w.verdicts, Verdict{State: VerdictDone, What: "nothing waits for it"})
 	}
@@ -379,36 +382,6 @@ func (w *inquiry) findArmed(ctx context.Context, s snapshot, m *member, e *expla
 	w.timeout(m, running, *t, "timeout "+t.Name+" of "+t.Key)
 	e.Topic, e.Type, e.Subject, e.RecordedAt, e.TimeoutKey, e.TimeoutName = t.Topic, t.Type, t.Subject, t.ArmedAt, t.Key, t.Name
 	*found = true
-	return nil
-}
-
-// cause adds to the time line which event a handler handled when it published this one.
-func (w *inquiry) cause(ctx context.Context, e *explained) error {
-	if e.Cause == nil || e.publisher == nil {
-		return nil
-	}
-	handled := EventStatus{ID: e.Cause.EventID}
-	for i := range w.members {
-		m := &w.members[i]
-		known := false
-		err := m.read(ctx, func(s snapshot) (err error) {
-			known, err = s.event(ctx, &handled)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("schema %s: %w", m.config.Schema, err)
-		}
-		if known {
-			break
-		}
-	}
-	what := "event"
-	if handled.Type != "" {
-		what = handled.Type
-	}
-	w.x.Timeline = append(w.x.Timeline, Entry{
-		At: e.RecordedAt, Service: e.publisher.service, Text: fmt.Sprintf("published while %s handled %s %s", e.Cause.Consumer, what, e.Cause.EventID), EventID: e.Cause.EventID,
-	})
 	return nil
 }
 

@@ -65,3 +65,9 @@ FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
 WHERE s.key = $1::text AND h.cause_id = $2::text::uuid
 ORDER BY h.changed_at
 LIMIT 100
+
+-- name: PublishedWhileHandled
+-- The events that handlers published while they handled event $1; at most $2.
+SELECT id, recorded_at, COALESCE(cause_consumer, ''), type, topic, subject
+FROM (SELECT * FROM {schema}.outbox WHERE cause = $1::text::uuid LIMIT $2::bigint) caused
+ORDER BY id

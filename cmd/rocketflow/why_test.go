@@ -536,6 +536,10 @@ func TestWhySaysWhatTheHandlerHandled(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantLine(t, f.why(id.String(), true), "billing", "published while bills handled order.placed "+cause.String())
+	explained := f.why(cause.String(), true)
+	for _, kind := range []string{"bill.made", "bill.printed", "bill.sent"} {
+		wantLine(t, explained, "billing", "bills: published "+kind+" of 4711 to topic bills while it handled this")
+	}
 	code, out, stderr := runLine("inspect event " + id.String() + " --json --schema " + f.billing.Schema)
 	if code != exitOK || !strings.Contains(out, `"cause"`) || !strings.Contains(out, cause.String()) {
 		t.Errorf("%d\n%s%s", code, out, stderr)
