@@ -39,12 +39,11 @@ func (b *bundle) creditAs(t *testing.T, o *outbox.Outbox, account string) {
 	}
 }
 
-// Transactions that wait for each other's row locks don't wait for the broker, too: almost all of them take the relay.
+// Transactions that wait for each other's row locks don't wait for the broker, too: almost all of them take the relay. That they wait for
+// those of other processes is seen by how closely they follow each other, so no other test runs beside this one.
 func TestHotStreamsTakeTheRelay(t *testing.T) {
-	t.Parallel()
 	for name, processes := range map[string]int{"one process": 1, "eight processes": 8} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			b, halves, edit := hotBundle(t)
 			outboxes := []*outbox.Outbox{b.outbox}
 			for len(outboxes) < processes {

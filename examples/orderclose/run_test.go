@@ -25,6 +25,7 @@ func TestRun(t *testing.T) {
 		OrderSchema: orders.Config.Tables, OrderRocketflowSchema: orders.Config.Schema,
 		PaymentSchema: payments.Config.Tables, PaymentRocketflowSchema: payments.Config.Schema,
 		Orders: 60, Out: &out,
+		PayWithin: 3 * time.Second, // so that on a busy machine, too, payments are requested in time
 	})
 	t.Log(out.String())
 	if err != nil {

@@ -2,8 +2,11 @@
 // But SQL calls clock_timestamp() and now() by their unqualified names, and Postgres finds functions of these names first in
 // the schema that stands before pg_catalog in the search path.
 //
+// How far the time is ahead is the value of a sequence, because that is read outside of snapshots and can be set without a change of a
+// function: that would make each connection plan its statements again.
+//
 // CURRENT_TIMESTAMP and its like are no functions and show the time of the machine, as do functions that are called by their
-// qualified names. A transaction that is open while the time is set may continue with the old time.
+// qualified names.
 package pgclock
 
 import (
@@ -19,8 +22,7 @@ import (
 	"github.com/rocketflow/rocketflow/internal/partition"
 )
 
-// functions are the functions that return the time. Each replacement has the volatility of the original, so that it is
-// inlined.
+// functions are the functions that return the time. Each replacement has the volatility of the original.
 var functions = []struct{ name, volatility string }{
 	{"clock_timestamp", "VOLATILE"},
 	{"statement_timestamp", "STABLE"},
@@ -35,7 +37,16 @@ func SearchPath(schema string) string { return quote(schema) + ", pg_catalog" }
 // pool must have the SearchPath. Tables that are created on such a connection use the clock in their columns' defaults; for
 // other tables call Adopt.
 func Install(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-	if err := replace(ctx, pool, schema, 0); err != nil {
+	var ddl strings.Builder
+	offset := quote(schema) + ".clock_offset" // in microseconds
+	fmt.Fprintf(&ddl, `CREATE SEQUENCE %[1]s MINVALUE 0; GRANT SELECT ON SEQUENCE %[1]s TO PUBLIC; SELECT pg_catalog.setval('%[2]s', 0);`, offset, literal(offset))
+	for _, f := range functions {
+		// The product is of microseconds, not of days: a day on which summer time begins or ends doesn't have 24 hours.
+		fmt.Fprintf(&ddl, `CREATE FUNCTION %[1]s.%[2]s() RETURNS pg_catalog.timestamptz LANGUAGE sql %[3]s
+			AS $$SELECT pg_catalog.%[2]s() OPERATOR(pg_catalog.+) (pg_catalog.pg_sequence_last_value('%[4]s') OPERATOR(pg_catalog.*) INTERVAL '1 microsecond')$$;`,
+			quote(schema), f.name, f.volatility, literal(offset))
+	}
+	if _, err := pool.Exec(ctx, ddl.String()); err != nil { // without parameters: one round trip and one transaction
 		return fmt.Errorf("install clock in schema %s: %w", schema, err)
 	}
 	var ours bool
@@ -66,7 +77,7 @@ func Set(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Dur
 			return fmt.Errorf("set clock of schema %s: %w", schema, err)
 		}
 	}
-	if err := replace(ctx, pool, schema, offset); err != nil {
+	if _, err := pool.Exec(ctx, "SELECT pg_catalog.setval($1::text::regclass, $2::bigint)", quote(schema)+".clock_offset", offset.Microseconds()); err != nil {
 		return fmt.Errorf("set clock of schema %s: %w", schema, err)
 	}
 	return nil
@@ -80,11 +91,14 @@ func Adopt(ctx context.Context, pool *pgxpool.Pool, tables string) error {
 	for i, f := range functions {
 		names[i] = f.name
 	}
-	// pg_get_expr qualifies a function that the search path doesn't find first.
-	rows, err := pool.Query(ctx, `SELECT c.relname, a.attname, pg_get_expr(d.adbin, d.adrelid)
-		FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-		WHERE c.relnamespace = to_regnamespace($1) AND NOT c.relispartition
-			AND pg_get_expr(d.adbin, d.adrelid) ~ ('\mpg_catalog\.(' || $2 || ')\(')`, quote(tables), strings.Join(names, "|"))
+	// pg_get_expr qualifies a function that the search path doesn't find first. It is called for this schema's columns alone.
+	rows, err := pool.Query(ctx, `SELECT relname, attname, expression FROM (
+			SELECT c.relname, a.attname, pg_get_expr(d.adbin, d.adrelid) AS expression
+			FROM (SELECT oid, relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p') AND NOT relispartition OFFSET 0) c
+			JOIN pg_attrdef d ON d.adrelid = c.oid JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+			OFFSET 0
+		) columns
+		WHERE expression ~ ('\mpg_catalog\.(' || $2 || ')\(')`, quote(tables), strings.Join(names, "|"))
 	if err != nil {
 		return fmt.Errorf("adopt the tables of schema %s: %w", tables, err)
 	}
@@ -124,19 +138,7 @@ func makePartitions(ctx context.Context, pool *pgxpool.Pool, schema string, offs
 	return nil
 }
 
-func replace(ctx context.Context, pool *pgxpool.Pool, schema string, offset time.Duration) error {
-	var ddl strings.Builder
-	// Concurrent replacements of a function fail.
-	fmt.Fprintf(&ddl, "SELECT pg_advisory_xact_lock(hashtextextended('rocketflow clock %s', 0));", strings.ReplaceAll(schema, "'", "''"))
-	// Seconds, not days: a day on which summer time begins or ends doesn't have 24 hours.
-	microseconds := offset.Microseconds()
-	for _, f := range functions {
-		fmt.Fprintf(&ddl, `CREATE OR REPLACE FUNCTION %[1]s.%[2]s() RETURNS pg_catalog.timestamptz LANGUAGE sql %[3]s PARALLEL SAFE
-			AS $$SELECT pg_catalog.%[2]s() OPERATOR(pg_catalog.+) INTERVAL '%[4]d.%06[5]d seconds'$$;`,
-			quote(schema), f.name, f.volatility, microseconds/1e6, microseconds%1e6)
-	}
-	_, err := pool.Exec(ctx, ddl.String()) // without parameters: one round trip and one transaction
-	return err
-}
-
 func quote(schema string) string { return pgx.Identifier{schema}.Sanitize() }
+
+// literal escapes text for a string of SQL.
+func literal(text string) string { return strings.ReplaceAll(text, "'", "''") }

@@ -16,7 +16,7 @@ import (
 
 var (
 	oneSeed   = flag.Uint64("seed", 0, "play only the schedule of this seed")
-	schedules = flag.Int("schedules", 0, "how many schedules to play (default 200; with -short 100)")
+	schedules = flag.Int("schedules", 0, "how many schedules to play (default 100)")
 )
 
 // Random schedules of customers, faults and outages, by seed, in several environments side by side: no promise is broken.
@@ -27,10 +27,8 @@ func TestSchedules(t *testing.T) {
 	switch {
 	case *oneSeed != 0:
 		first, count = *oneSeed, 1
-	case count == 0 && testing.Short():
-		count = 100
 	case count == 0:
-		count = 200
+		count = 100
 	}
 	var next atomic.Uint64
 	var failures atomic.Int32

@@ -30,11 +30,12 @@ type Config struct {
 	// settings to its Env, and sets its Stdin, whose end stops the process, its Stdout and its Stderr. Required.
 	Command func(service string) *exec.Cmd
 
-	Orders    int       // Defaults to 300.
-	Processes int       // of each service. Defaults to 1.
-	Kill      bool      // kill one process of each service when half of the orders are placed; needs at least 2 Processes
-	Began     time.Time // the beginning for the reported time of the first close. Defaults to the call of Run.
-	Out       io.Writer // progress and result. Defaults to nowhere.
+	Orders    int           // Defaults to 300.
+	PayWithin time.Duration // the shortest time to pay; the longest is three times that. Defaults to 1 s.
+	Processes int           // of each service. Defaults to 1.
+	Kill      bool          // kill one process of each service when half of the orders are placed; needs at least 2 Processes
+	Began     time.Time     // the beginning for the reported time of the first close. Defaults to the call of Run.
+	Out       io.Writer     // progress and result. Defaults to nowhere.
 }
 
 // stopTimeout is how long a process may take to finish what it has begun.
@@ -110,7 +111,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 	return orderclose.Run(ctx, orderclose.Config{
 		OrderURLs: urls["order"], PaymentURLs: urls["payment"], DatabaseURL: c.DatabaseURL,
 		OrderSchema: schemas[0], OrderRocketflowSchema: schemas[1], PaymentSchema: schemas[2], PaymentRocketflowSchema: schemas[3],
-		Orders: c.Orders, Began: c.Began, Out: c.Out,
+		Orders: c.Orders, PayWithin: c.PayWithin, Began: c.Began, Out: c.Out,
 		Halfway: func() {
 			for _, p := range victims {
 				p.kill()

@@ -16,10 +16,13 @@ import (
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
+// payWithin is longer than a busy machine takes to request a payment: then the customers of each kind have their time.
+const payWithin = 3 * time.Second
+
 // TestRun plays the flow with two processes of each service: what one begins, the other may finish.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	summary := run(t, stage.Config{Orders: 60})
+	summary := run(t, stage.Config{Orders: 60, PayWithin: payWithin})
 	if summary.Orders != 60 || summary.Confirmed == 0 || summary.TimedOut == 0 || summary.Declined == 0 || summary.Cancelled == 0 || summary.Refunded == 0 {
 		t.Errorf("not every way was gone: %+v", summary)
 	}
