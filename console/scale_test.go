@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	manyRows    = 40_000 // of each large table
+	manyRows    = 60_000 // of each large table
 	manyStreams = 10_000
 
 	// maxRead is the maximum number of rows that a statement of a page reads: a list looks at 5,000, and counts end at 10,000.
