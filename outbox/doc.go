@@ -159,7 +159,7 @@
 // streams locked. It never fails because of the broker, except for a message that the broker will never accept (too large).
 // Only rows of streams are updated, so a long transaction elsewhere doesn't slow the outbox down.
 //
-// Tables are partitioned by the day of the event's id; partitions are made two days ahead. Ids follow Config.Clock; Postgres'
+// Tables are partitioned by the day of the event's id; partitions are made a week ahead. Ids follow Config.Clock; Postgres'
 // clock decides which partitions are made and dropped. A process whose clock differs by more than a minute warns. If a day
 // has no partition, the default partition takes its rows.
 //

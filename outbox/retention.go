@@ -20,7 +20,7 @@ import (
 var retentionSQL string
 
 const (
-	partitionsAhead   = 2 // days
+	partitionsAhead   = 7 // days
 	retentionInterval = time.Hour
 	retentionRetry    = time.Minute // a table was in use, or Postgres is away
 )

@@ -86,7 +86,7 @@ func TestAcknowledgedDaysAreDropped(t *testing.T) {
 		names = append(names, name)
 	}
 	today := "outbox_p" + now.UTC().Format("20060102")
-	if slices.Contains(names, today) || !slices.Contains(names, "outbox_p"+now.UTC().AddDate(0, 0, 22).Format("20060102")) {
+	if slices.Contains(names, today) || !slices.Contains(names, "outbox_p"+now.UTC().AddDate(0, 0, 27).Format("20060102")) {
 		t.Errorf("partitions %v", names)
 	}
 }
@@ -449,7 +449,7 @@ func TestHistoryOfTimeoutsExpires(t *testing.T) {
 	if dropped, expired := retain(); !slices.Equal(dropped, []string{table.Day(now.Add(-9 * day)).Name}) || expired != 3000 || left() != 24 {
 		t.Errorf("after a week: dropped %v, %d expired, %d left", dropped, expired, left())
 	}
-	if made, err := x.makePartitions(ctx, now.Add(day)); err != nil || !slices.Contains(made, table.Day(now.Add(3*day)).Name) {
+	if made, err := x.makePartitions(ctx, now.Add(day)); err != nil || !slices.Contains(made, table.Day(now.Add(7*day)).Name) {
 		t.Errorf("made %v, %v", made, err)
 	}
 	var field *rocketflow.FieldError

@@ -237,9 +237,10 @@ func TestPausesBetweenSendsGrow(t *testing.T) {
 	b.broker.handler = nil
 	b.start(t)
 	begin := time.Now()
-	b.arm(t, "o1", 0)
+	b.arm(t, "o1", time.Second) // so that it is handed over before it is due
+	poll.Until(t, "handed over", func() bool { return b.count(t, "handed_over") == 1 })
 	poll.Until(t, "sent three times", func() bool { _, sent := b.broker.counts(); return sent == 3 })
-	if took := time.Since(begin); took < 300*time.Millisecond { // 50 ms, +100 ms, +150 ms or more
+	if took := time.Since(begin); took < 1300*time.Millisecond { // a second, then 50 ms, 100 ms and 200 ms
 		t.Errorf("sent 3 times in %v", took)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/partition"
+	"github.com/rocketflow/rocketflow/internal/pgerror"
 )
 
 // functions are the functions that return the time. Each replacement has the volatility of the original.
@@ -131,7 +132,9 @@ func makePartitions(ctx context.Context, pool *pgxpool.Pool, schema string, offs
 	}
 	for _, name := range has {
 		_, err := partition.Ensure(ctx, pool, partition.Table{Schema: schema, Name: name}, time.Now().Add(offset), 1)
-		if err != nil && !errors.Is(err, partition.ErrBusy) { // then the default partition takes the rows
+		// Where a partition can't be made because the table is in use, or because the default partition has rows of its day, as of a
+		// process whose clock is ahead, the default partition takes the rows.
+		if err != nil && !errors.Is(err, partition.ErrBusy) && !pgerror.IsOutsidePartition(err) {
 			return err
 		}
 	}

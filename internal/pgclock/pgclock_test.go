@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
@@ -134,6 +135,21 @@ func TestOffsetAcrossSummerTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// The time is set although the default partition has rows of the new day, so that its partition can't be made.
+func TestSetBesideRowsOfTheNewDay(t *testing.T) {
+	t.Parallel()
+	pool, _, clock := testdb.Clocked(t)
+	id := uuid.Must(uuid.NewV7())
+	ms := time.Now().Add(30 * day).UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	if _, err := pool.Exec(t.Context(), "INSERT INTO inbox (event_id, consumer) VALUES ($1, 'c')", id); err != nil {
+		t.Fatal(err)
+	}
+	clock.FastForward(30 * day)
 }
 
 // Install returns an error if the schema isn't before pg_catalog: the clock would have no effect.

@@ -129,7 +129,7 @@ func (p *execution) awaitPartitions() error {
 	if err := p.w.jump(p.ctx, 25*time.Hour); err != nil {
 		return err
 	}
-	const daysAhead = 1 // the outbox makes two, once an hour
+	const daysAhead = 6 // the outbox makes seven, once an hour
 	const look = 5 * time.Second
 	next := time.Now().Add(look)
 	for limit := time.Now().Add(p.w.config.patience); ; time.Sleep(pollInterval) {
