@@ -22,7 +22,7 @@ var (
 // Random schedules of customers, faults and outages, by seed, in several environments side by side: no promise is broken.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
-	const worlds = 8
+	const worlds = 4
 	first, count := uint64(1), *schedules
 	switch {
 	case *oneSeed != 0:

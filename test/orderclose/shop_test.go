@@ -38,8 +38,13 @@ type shop struct {
 	log            *log // of the services
 }
 
+// opening has a value for each shop that is being opened. To open one takes the processor: of many at once none would start in time.
+var opening = make(chan struct{}, 2)
+
 func openShop(t *testing.T, config rocketflowtest.Config) *shop {
 	t.Helper()
+	opening <- struct{}{}
+	defer func() { <-opening }()
 	change := config.Configure
 	config.Configure = func(c rocketflowfx.Config) rocketflowfx.Config {
 		if c = withShortTimeouts(c); change != nil {
