@@ -58,10 +58,6 @@ test-clusters: build ## Only the tests of RocketMQ clusters whose servers die; R
 test-orderclose: build ## Only the random schedules of the order-close flow, more of them; SCHEDULES= is how many (3000)
 	bin/rocketflow dev --no-fsync -- go test -count=1 -timeout 60m -run '^TestSchedules$$' ./test/orderclose -schedules $(or $(SCHEDULES),3000)
 
-.PHONY: test-guards
-test-guards: build ## Remove each guard of outbox and handlers in turn: chaos finds what it prevents
-	ROCKETFLOW_ALL_GUARDS=1 bin/rocketflow dev --no-fsync -- go test -count=1 -timeout 30m -v ./test/chaos/guards
-
 .PHONY: bench
 bench: build ## Run the benchmarks beside their peers, on a real RocketMQ; BENCH=-short for half a minute
 	go vet -C bench/peers ./...

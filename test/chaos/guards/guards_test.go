@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -155,44 +154,17 @@ func build(t *testing.T) (program string) {
 // tries is how many seeds are tried: a seed determines the steps, not their timing.
 const tries = 3
 
-// allVariable is set where all guards are removed, in turn: `make test-guards`. Elsewhere only those whose violation is found within
-// seconds are.
-const allVariable = "ROCKETFLOW_ALL_GUARDS"
-
-// removed is a run of chaos without a guard.
-type removed struct {
-	off    string // the guard, and what covers for it
-	faults string // the kinds of faults that are on
-	want   string // what is found: lost, doubled or misordered; or failed, where it is none of these
-	seed   int
-}
-
-var (
-	quick = []removed{
-		{"visible", "none", "doubled", 8},
-		{"unknown-commit", "none", "doubled", 1},
-		{"unknown-rollback sweep", "none", "lost", 1},
-		{"sweep", "none", "lost", 2},
-		{"inbox", "none", "doubled", 1},
-		{"link", "none", "lost", 1},
-		{"rows settle", "join", "doubled", 1},
-		{"after", "join", "doubled", 1},
-		{"lease", "freeze", "failed", 1},
-	}
-	slow = []removed{
-		{"watermark check", "none", "lost", 1015},
-		{"link position", "none", "misordered", 1},
-		{"registered", "deploy", "lost", 1},
-		{"clock", "skew", "doubled", 1},
-		{"fork", "failover", "lost", 1},
-	}
-)
-
 // TestChaosFindsWhatEachGuardPrevents runs chaos without a guard, and without the guards that cover for it.
 func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 	t.Parallel()
 	database := testdb.URL(t)
 	program := build(t)
+	type removed struct {
+		off    string // the guard, and what covers for it
+		faults string // the kinds of faults that are on
+		want   string // what is found: lost, doubled or misordered; or failed, where it is none of these
+		seed   int
+	}
 	find := func(c removed) {
 		t.Run(c.off, func(t *testing.T) {
 			var out string
@@ -212,12 +184,23 @@ func TestChaosFindsWhatEachGuardPrevents(t *testing.T) {
 	}
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	list := quick
-	if os.Getenv(allVariable) != "" {
-		list = slices.Concat(quick, slow)
-		waiting.Go(func() { find(removed{"deadline", "hang", "failed", 1}) }) // waits for a minute
-	}
-	for _, c := range list {
+	waiting.Go(func() { find(removed{"deadline", "hang", "failed", 1}) }) // waits for a minute
+	for _, c := range []removed{
+		{"visible", "none", "doubled", 8},
+		{"unknown-commit", "none", "doubled", 1},
+		{"unknown-rollback sweep", "none", "lost", 1},
+		{"sweep", "none", "lost", 2},
+		{"watermark check", "none", "lost", 1015},
+		{"inbox", "none", "doubled", 1},
+		{"link", "none", "lost", 1},
+		{"link position", "none", "misordered", 1},
+		{"registered", "deploy", "lost", 1},
+		{"rows settle", "join", "doubled", 1},
+		{"after", "join", "doubled", 1},
+		{"lease", "freeze", "failed", 1},
+		{"clock", "skew", "doubled", 1},
+		{"fork", "failover", "lost", 1},
+	} {
 		find(c) // one after the other: what is found depends on who is fast
 	}
 	// The acknowledgement that a check-back reads prevents duplicates at the broker after it has forgotten that it delivered. The
