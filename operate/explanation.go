@@ -20,7 +20,8 @@ type Explanation struct {
 	Now   time.Time       `json:"now"`   // when it was explained
 	// Timeline says what is recorded, the oldest first. What has no recorded time comes after what came before it at the latest.
 	Timeline []Entry `json:"timeline"`
-	// Omitted is how many entries are left out because there are too many: the oldest of streams and of histories.
+	// Omitted is how many entries are left out, at least, because there are too many: the oldest of streams and of histories, and what
+	// handlers published while they handled an event beyond 50 in a schema.
 	Omitted int `json:"omitted,omitempty"`
 	// Verdict is what matters most.
 	Verdict Verdict `json:"verdict"`

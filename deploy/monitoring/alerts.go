@@ -197,7 +197,7 @@ unless sum by (job) (increase(rocketflow_reconciliation_passes_total{outcome="ok
 	},
 	{
 		Name: "RocketflowDoctorWarning", Severity: warning, For: "1h",
-		Expr:        `max by (job, code) (rocketflow_doctor_finding{severity="warning",code!~"consumer-lag|consumer-paused"}) > 0`,
+		Expr:        `max by (job, code) (rocketflow_doctor_finding{severity="warning",code!="consumer-paused"}) > 0`,
 		Summary:     "{{ $labels.job }}: the doctor found {{ $labels.code }}",
 		Description: "A promise doesn't hold under a fault that may come. Run `rocketflow doctor`, which prints what mends it; docs/doctor.md#{{ $labels.code }} says why.",
 		At:          "75m",

@@ -16,7 +16,7 @@ import (
 
 var (
 	oneSeed   = flag.Uint64("seed", 0, "play only the schedule of this seed")
-	schedules = flag.Int("schedules", 0, "how many schedules to play (default 100)")
+	schedules = flag.Int("schedules", 0, "how many schedules to play (default 200)")
 )
 
 // Random schedules of customers, faults and outages, by seed, in several environments side by side: no promise is broken.
@@ -28,7 +28,7 @@ func TestSchedules(t *testing.T) {
 	case *oneSeed != 0:
 		first, count = *oneSeed, 1
 	case count == 0:
-		count = 100
+		count = 200
 	}
 	var next atomic.Uint64
 	var failures atomic.Int32
