@@ -145,7 +145,7 @@ func TestPostgresGoneForAWhile(t *testing.T) {
 			cuts++
 			_, _ = b.pool.Exec(context.Background(), `
 				SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
-				WHERE a.pid <> pg_backend_pid() AND EXISTS (
+				WHERE a.pid <> pg_backend_pid() AND a.datname = current_database() AND EXISTS (
 					SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE l.pid = a.pid AND c.relnamespace = $1::regnamespace)`, b.schema)
 		}
 		return n == streams*length

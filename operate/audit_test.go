@@ -125,7 +125,7 @@ func TestAuditIsInTheTransactionOfTheChange(t *testing.T) {
 	if n, err := o.DiscardWaiting(ctx, operate.WaitingFilter{All: true}); n != 0 || err != nil || audited() != 0 {
 		t.Errorf("%d entries of a change of nothing (%v)", audited(), err)
 	}
-	testdb.Exec(t, "DROP TABLE "+schema+".audit")
+	testdb.ExecIn(t, pool.Config().ConnString(), "DROP TABLE "+schema+".audit")
 	if n, err := testoperator.New(t, pool, schema).RetryDeadLetters(ctx, operate.ParkedFilter{All: true}); n != 0 || err == nil {
 		t.Errorf("retried %d without an entry, %v", n, err)
 	}

@@ -165,7 +165,7 @@ func TestReportsNeedOnlySelect(t *testing.T) {
 	ctx := t.Context()
 	pool, schema := testdb.Migrated(t)
 	role := testdb.Role(t)
-	testdb.Exec(t, "GRANT USAGE ON SCHEMA "+schema+" TO "+role, "GRANT SELECT ON ALL TABLES IN SCHEMA "+schema+" TO "+role)
+	testdb.ExecIn(t, pool.Config().ConnString(), "GRANT USAGE ON SCHEMA "+schema+" TO "+role, "GRANT SELECT ON ALL TABLES IN SCHEMA "+schema+" TO "+role)
 	o := testoperator.New(t, testdb.As(t, pool, role), schema)
 	_, backlog := o.Backlog(ctx)
 	_, subject := o.SubjectStatus(ctx, operate.SubjectFilter{Subject: "4711"})

@@ -8,13 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketflow/rocketflow/test/poll"
-
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketflow/rocketflow"
+	"github.com/rocketflow/rocketflow/migrations"
 	"github.com/rocketflow/rocketflow/outbox"
-	"github.com/rocketflow/rocketflow/test/testdb"
+	"github.com/rocketflow/rocketflow/test/poll"
 )
 
 // trial is a transaction of a test, in which events are published whose accounts determine what must become of them.
@@ -292,8 +291,8 @@ func TestEventsFollowTheirRows(t *testing.T) {
 			}
 		}},
 		"join of another outbox's, rolled back": {run: func(x *trial) {
-			_, schema := testdb.Migrated(x.t)
-			other := x.start(x.t, func(c *outbox.Config) { c.Source, c.Schema = "other", schema })
+			must(x, migrations.Up(x.ctx, x.pool, "other"))
+			other := x.start(x.t, func(c *outbox.Config) { c.Source, c.Schema = "other", "other" })
 			no := errors.New("no")
 			if err := other.Within(x.ctx, func(_ context.Context, tx rocketflow.Tx) error {
 				part := x.outbox.Join(x.begin(tx))

@@ -150,12 +150,12 @@ func (e *Env) open(schema string) *pgxpool.Pool {
 	defer cancel()
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err == nil {
+		e.t.Cleanup(pool.Close)
 		err = pool.Ping(ctx)
 	}
 	if err != nil {
 		e.t.Fatalf("connect to PostgreSQL: %v", err)
 	}
-	e.t.Cleanup(pool.Close)
 	return pool
 }
 

@@ -78,7 +78,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (*Cluster, error) {
 		return nil, fmt.Errorf("start a cluster: RocketMQ %s has no controller and no proxy", config.Version)
 	}
 	c := &Cluster{config: config}
-	if c.dir, err = openDirectory("", false); err != nil {
+	if c.dir, err = openDirectory("", "", false); err != nil {
 		return nil, err
 	}
 	if err := c.start(ctx, installed); err != nil {

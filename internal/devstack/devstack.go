@@ -78,7 +78,7 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 		return s, nil
 	}
 	var err error
-	if s.dir, err = openDirectory(s.config.Dir, s.config.Keep); err != nil {
+	if s.dir, err = openDirectory(s.config.Dir, "", s.config.Keep); err != nil {
 		return nil, err
 	}
 	group, starting := errgroup.WithContext(ctx)
@@ -86,6 +86,9 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 		group.Go(func() (err error) {
 			c := s.config.Postgres
 			c.Dir, c.Logger = s.dir.sub("postgres"), s.config.Logger
+			if s.config.Dir == "" && !s.config.Keep && c.NoFsync {
+				c.Dir = "" // a temporary one in memory
+			}
 			s.Postgres, err = StartPostgres(starting, c)
 			return err
 		})
@@ -166,10 +169,13 @@ func (s *Stack) Dir() string {
 	return s.dir.path
 }
 
-// Keep makes Stop keep the temporary directory, for the analysis of a failure.
+// Keep makes Stop keep the temporary directories, for the analysis of a failure.
 func (s *Stack) Keep() {
 	if s.dir != nil {
 		s.dir.keep()
+	}
+	if s.Postgres != nil {
+		s.Postgres.dir.keep()
 	}
 }
 

@@ -22,12 +22,15 @@ type directory struct {
 	lock *os.File // nil once closed
 }
 
+// temporaryPrefix begins the names of temporary directories.
+const temporaryPrefix = "rocketflow-"
+
 // lockFile is in each directory that openDirectory has created or used.
 const lockFile = "lock"
 
-// openDirectory creates path and locks it. If path is empty, it creates a temporary directory, which close removes unless keep
-// is set.
-func openDirectory(path string, keep bool) (*directory, error) {
+// openDirectory creates path and locks it. If path is empty, it creates a temporary directory in parent, or in the default one if that is
+// empty, too; close removes it unless keep is set.
+func openDirectory(path, parent string, keep bool) (*directory, error) {
 	d := &directory{path: path}
 	var err error
 	if d.owner, err = unprivileged(); err != nil {
@@ -35,7 +38,7 @@ func openDirectory(path string, keep bool) (*directory, error) {
 	}
 	if path == "" {
 		d.temporary = !keep
-		d.path, err = os.MkdirTemp("", "rocketflow-")
+		d.path, err = os.MkdirTemp(parent, temporaryPrefix)
 	} else if d.path, err = filepath.Abs(path); err == nil {
 		err = os.MkdirAll(d.path, 0o700)
 	}

@@ -30,7 +30,8 @@ type PostgresConfig struct {
 	// Version is the version of the programs, such as "14.19", which is downloaded once.
 	// Defaults to the installed version, or to a downloaded one if none is installed.
 	Version string
-	// NoFsync makes the server faster, but a crash of the machine may corrupt its data. For tests.
+	// NoFsync makes the server faster, but a crash of the machine may corrupt its data. A temporary directory is then in memory, where there
+	// is room. For tests.
 	NoFsync bool
 	// Settings are server parameters that replace those of this package.
 	Settings map[string]string
@@ -62,7 +63,11 @@ func StartPostgres(ctx context.Context, config PostgresConfig) (*Postgres, error
 	if p.programs, err = postgresPrograms(ctx, config.Version, config.CacheDir, log); err != nil {
 		return nil, err
 	}
-	if p.dir, err = openDirectory(config.Dir, false); err != nil {
+	parent := ""
+	if config.NoFsync {
+		parent = inMemory()
+	}
+	if p.dir, err = openDirectory(config.Dir, parent, false); err != nil {
 		return nil, err
 	}
 	p.settings = map[string]string{

@@ -78,7 +78,7 @@ func StartRocketMQ(ctx context.Context, config RocketMQConfig) (*RocketMQ, error
 	if r.installation, err = install(ctx, config.Version, config.CacheDir, config.Logger, brokerArtifacts...); err != nil {
 		return nil, err
 	}
-	if r.dir, err = openDirectory(config.Dir, false); err != nil {
+	if r.dir, err = openDirectory(config.Dir, "", false); err != nil {
 		return nil, err
 	}
 	if err := r.start(ctx); err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/pgclock"
-	"github.com/rocketflow/rocketflow/migrations"
 )
 
 // Clock is the time of a test: a rocketflow.Clock for configurations, and the time that SQL in the test's schema reads.
@@ -23,19 +22,8 @@ type Clock struct {
 // Clocked is Migrated with a Clock.
 func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	t.Helper()
-	schema := name()
-	pool := open(t, URL(t), pgclock.SearchPath(schema))
-	create(t, pool, schema)
-	ctx := context.Background()
-	if err := pgclock.Install(ctx, pool, schema); err != nil {
-		t.Fatal(err)
-	}
-	if err := migrations.Up(ctx, pool, schema); err != nil {
-		t.Fatal(err)
-	}
-	if err := pgclock.Adopt(ctx, pool, schema); err != nil {
-		t.Fatal(err)
-	}
+	database, schema := clocked.copy(t)
+	pool := open(t, database, pgclock.SearchPath(schema))
 	return pool, schema, &Clock{t: t, pool: pool, schema: schema}
 }
 

@@ -10,20 +10,51 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Role creates a role that may only log in, and returns its name. The role is dropped with all that it owns when the test ends.
+// Role creates a role that may only log in, and returns its name. The role is dropped with all that it owns, in each database, when the
+// test ends.
 func Role(t testing.TB) string {
 	t.Helper()
 	role := "role_" + strings.TrimPrefix(name(), "test_")
 	Exec(t, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%[1]s'", role))
-	t.Cleanup(func() { Exec(t, "DROP OWNED BY "+role+" CASCADE", "DROP ROLE "+role) })
+	t.Cleanup(func() {
+		for _, database := range strings.Fields(query(t, "SELECT string_agg(DISTINCT datname, ' ') FROM pg_database d JOIN pg_shdepend s ON s.dbid = d.oid WHERE s.refobjid = '"+role+"'::regrole")) {
+			ExecIn(t, withDatabase(t, database), "DROP OWNED BY "+role+" CASCADE")
+		}
+		Exec(t, "DROP OWNED BY "+role+" CASCADE", "DROP ROLE "+role)
+	})
 	return role
 }
 
-// Exec executes statements as the role of DATABASE_URL, and fails the test at the first error.
-func Exec(t testing.TB, statements ...string) {
+// query returns the text that a statement selects as the role of DATABASE_URL, "" for null.
+func query(t testing.TB, statement string) string {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, URL(t))
+	if err != nil {
+		t.Fatalf("connect to Postgres: %v", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var text *string
+	if err := conn.QueryRow(ctx, statement).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	if text == nil {
+		return ""
+	}
+	return *text
+}
+
+// Exec executes statements on the database of DATABASE_URL as its role, and fails the test at the first error.
+func Exec(t testing.TB, statements ...string) {
+	t.Helper()
+	ExecIn(t, URL(t), statements...)
+}
+
+// ExecIn is Exec on another database.
+func ExecIn(t testing.TB, databaseURL string, statements ...string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		t.Fatalf("connect to Postgres: %v", err)
 	}

@@ -1,5 +1,5 @@
 // Package testdb gives a test a database schema of its own, on the PostgreSQL server that DATABASE_URL names. Use Migrated for
-// a schema with rocketflow's tables, Clocked if the test also moves the time, and Schema for an empty one. Pools with other
+// one with rocketflow's tables, in a database of its own, Clocked if the test also moves the time, and Schema for an empty one. Pools with other
 // roles, settings or a PgBouncer are derived from the returned pool by As, With, Mode and ThroughPgBouncer.
 package testdb
 
@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/pgschema"
-	"github.com/rocketflow/rocketflow/migrations"
 )
 
 // URL returns DATABASE_URL, and fails the test where it isn't set.
@@ -57,14 +56,12 @@ func create(t testing.TB, pool *pgxpool.Pool, schema string) {
 	})
 }
 
-// Migrated is Schema with rocketflow's tables in the schema.
+// Migrated creates a database with one schema that has rocketflow's tables, and returns a pool, whose search path is the schema, and the
+// schema's name. The database's URL is that of the pool's configuration: [pgxpool.Config.ConnString]. It is dropped when the test ends.
 func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
-	pool, schema := Schema(t)
-	if err := migrations.Up(context.Background(), pool, schema); err != nil {
-		t.Fatal(err)
-	}
-	return pool, schema
+	database, schema := migrated.copy(t)
+	return Open(t, database, schema), schema
 }
 
 // Open returns a pool whose search path is schema. The pool is closed when the test ends.
@@ -88,10 +85,10 @@ func open(t testing.TB, url, searchPath string) *pgxpool.Pool {
 	if err != nil {
 		t.Fatalf("connect to Postgres: %v", err)
 	}
+	t.Cleanup(pool.Close)
 	if err := pool.Ping(ctx); err != nil {
 		t.Fatalf("connect to Postgres: %v", err)
 	}
-	t.Cleanup(pool.Close)
 	return pool
 }
 
