@@ -53,7 +53,7 @@ func (p Overdue) EventMeta() rocketflow.Meta {
 // shop returns the configuration of a service that shares nothing with other tests and has its tables.
 func shop(t *testing.T) app.Config {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	c := shopIn(t, schema)
 	c.Pool = pool
 	return c

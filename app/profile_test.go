@@ -23,7 +23,7 @@ import (
 func behindProxy(t *testing.T) (app.Config, *rocketmqtest.Server) {
 	t.Helper()
 	mq := rocketmqtest.RunT(t, rocketmqtest.Config{Version: rocketmqtest.RocketMQ55, Proxy: true})
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	return app.Config{
 		Service: "shop", Pool: pool, Schema: schema, ListenAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
 		Topics:   []broker.Topic{{Name: "orders", Kind: broker.FIFO, Queues: 2}, {Name: "timeouts", Kind: broker.Delay, Queues: 2}},

@@ -33,7 +33,7 @@ type bundle struct {
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	return setupIn(t, pool, schema)
 }
 

@@ -153,11 +153,7 @@ func TestGapRaceBetweenProcesses(t *testing.T) {
 		pairs = append(pairs, newChain(subjectN(i)).next(2))
 		b.broker.publish(pairs[i]...)
 	}
-	start := time.Now()
 	poll.Until(t, "all ran", func() bool { return b.effectCount() == 2*streams })
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("took %v: followers were not woken", took)
-	}
 	for i, pair := range pairs {
 		b.wantOrder(subjectN(i), pair...)
 	}

@@ -111,7 +111,7 @@ type service struct {
 
 func startService(t *testing.T, edit func(*outbox.Config)) *service {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	s := &service{pool: pool, broker: &fakeBroker{}}
 	s.operator = testoperator.Of(t, operate.Config{Pool: pool, Schema: schema, Broker: s.broker})
 	config := outbox.Config{

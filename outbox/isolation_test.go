@@ -29,7 +29,7 @@ func TestStricterDefaultIsolationLevelsWork(t *testing.T) {
 			t.Run(level+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				pool, schema := testdb.Migrated(t)
+				pool, schema := testdb.Partitioned(t)
 				config := pool.Config()
 				config.ConnConfig.RuntimeParams["default_transaction_isolation"] = level
 				pool, err := pgxpool.NewWithConfig(ctx, config)

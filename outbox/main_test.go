@@ -227,7 +227,7 @@ const sweepGrace = 2 * time.Second
 // setup returns a started outbox on a schema of its own.
 func setup(t testing.TB, edit func(*outbox.Config)) *bundle {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	return setupIn(t, pool, schema, edit)
 }
 

@@ -21,7 +21,7 @@ func TestAllExecModesWork(t *testing.T) {
 			t.Run(mode.String()+", "+path.String(), func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				pool, schema := testdb.Migrated(t)
+				pool, schema := testdb.Partitioned(t)
 				pool = testdb.Mode(t, pool, mode)
 				b := setupIn(t, pool, schema, func(c *outbox.Config) { c.Path = path; noSweep(c) })
 				x := &trial{bundle: b, t: t, ctx: ctx}

@@ -20,7 +20,7 @@ import (
 func TestNothingIsSentWhilePostgresIsReadOnly(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	var readOnly atomic.Bool
 	config := pool.Config()
 	config.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) {

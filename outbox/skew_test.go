@@ -34,7 +34,7 @@ func TestWrongClockIsReportedAndCorrected(t *testing.T) {
 	for name, by := range map[string]time.Duration{"ahead": 32 * 24 * time.Hour, "behind": -32 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pool, schema := testdb.Migrated(t)
+			pool, schema := testdb.Partitioned(t)
 			b := setupIn(t, pool, schema, nil)
 			if err := b.credit(t.Context(), "a", 1); err != nil {
 				t.Fatal(err)
@@ -104,7 +104,7 @@ func (*timeless) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData
 // would take its events for too old.
 func TestStartNeedsPostgresTime(t *testing.T) {
 	t.Parallel()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	b := setupIn(t, pool, schema, nil)
 	broken := &timeless{}
 	config := pool.Config()

@@ -20,7 +20,7 @@ func TestSweepWorksInAllExecModes(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			direct, schema := testdb.Migrated(t)
+			direct, schema := testdb.Partitioned(t)
 			pool := testdb.Mode(t, direct, mode)
 			var failed atomic.Value
 			b := setupIn(t, direct, schema, func(c *outbox.Config) {

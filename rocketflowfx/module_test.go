@@ -26,7 +26,7 @@ import (
 // shop returns the configuration of a service that shares nothing with other tests.
 func shop(t *testing.T) (*pgxpool.Pool, rocketflowfx.Config) {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	return pool, shopIn(t, schema)
 }
 

@@ -53,7 +53,7 @@ func TestPlainConsumerReadsCloudEvents(t *testing.T) {
 			topic, source := unique("plain"), unique("parcels")
 			createTopic(t, c, broker.Topic{Name: topic})
 			theirs := plainConsumer(t, topic)
-			pool, schema := testdb.Migrated(t)
+			pool, schema := testdb.Partitioned(t)
 			box, err := outbox.New(outbox.Config{Pool: pool, Broker: c, Source: source, Schema: schema, Path: path})
 			if err != nil {
 				t.Fatal(err)
@@ -109,7 +109,7 @@ func TestPlainProducerReachesHandlers(t *testing.T) {
 	ctx := deadline(t, 90*time.Second)
 	c := open(t)
 	createTopic(t, c, broker.Topic{Name: shippedTopic})
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	if _, err := pool.Exec(ctx, "CREATE TABLE effect (parcel int)"); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func TestOnRocketMQ(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	check := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -173,7 +173,7 @@ type bundle struct {
 
 func setup(t *testing.T, change func(*timeout.Config, *fakeBroker)) *bundle {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	return setupIn(t, pool, schema, change)
 }
 

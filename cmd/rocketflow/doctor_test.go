@@ -9,7 +9,6 @@ import (
 
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
-	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // The exit code says whether there are findings, or something is not known; what is not known is never shown as ok.
@@ -111,7 +110,7 @@ func TestDoctorNamesCommandsThatExist(t *testing.T) {
 	s.exec(t, "UPDATE timeout SET due_at = now() - interval '1 day', stuck_at = now()")
 	s.exec(t, "INSERT INTO outbox_rejected_topic (topic, reason, next_at) VALUES ('orders', 'topic not found', now())")
 	s.exec(t, "ALTER TABLE saga_waiting ADD COLUMN extra text") // what is new is no finding
-	code, stdout, stderr := runLine("doctor --skip postgres --skip broker --json --schema " + s.schema + " --database " + testdb.URL(t))
+	code, stdout, stderr := runLine("doctor --skip postgres --skip broker --json --schema " + s.schema + " --database " + s.pool.Config().ConnString())
 	var report doctor.Report
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != exitFailure {
 		t.Fatalf("%d, %v\n%s%s", code, err, stdout, stderr)

@@ -157,7 +157,7 @@ func TestSlowCheckBacksDeliverNoEventTwice(t *testing.T) {
 		c.Broker = halfDeaf{s.client}
 		onlyChecks(c, log.listener(t))
 	})
-	lock, err := testdb.Open(t, testdb.URL(t), s.schema).Begin(t.Context()) // not from the pool that waits for it
+	lock, err := testdb.Open(t, s.pool.Config().ConnString(), s.schema).Begin(t.Context()) // not from the pool that waits for it
 	if err != nil {
 		t.Fatal(err)
 	}

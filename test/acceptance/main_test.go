@@ -42,7 +42,7 @@ func setup(t *testing.T, nameServers ...string) *service {
 		nameServers = testbroker.NameServers(t)
 	}
 	s := &service{t: t, topic: "acceptance-" + uuid.NewString()[:8], nameServers: nameServers}
-	s.pool, s.schema = testdb.Migrated(t)
+	s.pool, s.schema = testdb.Partitioned(t)
 	s.client = connect(t, nameServers)
 	s.createTopic(s.topic, 4)
 	s.exec(`CREATE TABLE effect (n bigserial PRIMARY KEY, kind text NOT NULL, key text NOT NULL, number int NOT NULL DEFAULT 0,

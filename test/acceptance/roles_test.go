@@ -123,7 +123,7 @@ func TestRolesWithoutGrantsCannotMakePartitions(t *testing.T) {
 	ctx := context.Background()
 	pool, schema := testdb.Migrated(t)
 	stranger := testdb.Role(t)
-	testdb.Exec(t, "GRANT USAGE ON SCHEMA "+schema+" TO "+stranger)
+	testdb.ExecIn(t, pool.Config().ConnString(), "GRANT USAGE ON SCHEMA "+schema+" TO "+stranger)
 	_, err := testdb.As(t, pool, stranger).Exec(ctx, "SELECT "+schema+".drop_partition('outbox', 'outbox_p20200101')")
 	if err == nil || !strings.Contains(err.Error(), "permission denied for function drop_partition") {
 		t.Errorf("got %v, want that it is denied", err)

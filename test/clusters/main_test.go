@@ -109,7 +109,7 @@ const publishers = 2
 func load(t *testing.T, nameServers []string, transport rocketmq.Transport, change ...func(*app.Config)) *service {
 	t.Helper()
 	s := &service{t: t}
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	s.pool = pool
 	config := app.Config{
 		Service: "shop", Schema: schema, Pool: pool, CreateTopics: true, Topics: []broker.Topic{{Name: topic, Queues: 4}, {Name: "probes", Queues: 4}},

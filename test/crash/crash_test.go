@@ -36,7 +36,7 @@ type bundle struct {
 func setup(t *testing.T) *bundle {
 	t.Helper()
 	ctx := context.Background()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	if _, err := pool.Exec(ctx, tables); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	return &bundle{pool: pool, schema: schema, env: map[string]string{
-		envSchema: schema, envTopic: topic, envEach: "8", envAccounts: "4", envGrace: "1s",
+		"DATABASE_URL": pool.Config().ConnString(), envSchema: schema, envTopic: topic, envEach: "8", envAccounts: "4", envGrace: "1s",
 	}}
 }
 

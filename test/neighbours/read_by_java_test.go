@@ -40,7 +40,7 @@ func javaReads(t *testing.T, java *javaClient, transport rocketmq.Transport) {
 			for _, kind := range []string{"plain", "ordered", "cloudevents"} {
 				listeners[kind] = java.listen(t, kind, unique(kind), topic)
 			}
-			pool, schema := testdb.Migrated(t)
+			pool, schema := testdb.Partitioned(t)
 			box := newOutbox(t, c, pool, schema, source, path)
 			for i := range inStream {
 				publish(t, box, rocketflow.Event{Topic: topic, Type: "order.changed", Subject: "o-1", Body: []byte(strconv.Itoa(i))})

@@ -49,7 +49,7 @@ func javaIsHandled(t *testing.T, java *javaClient, transport rocketmq.Transport)
 	}
 	java.listen(t, "plain", unique("announce"), topic) // its heartbeat has the broker ask the producer about the open transaction
 
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	if _, err := pool.Exec(t.Context(), "CREATE TABLE effect (name text, type text, subject text, source text, content_type text, original text, n text, headers jsonb, body bytea)"); err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ func leastPrivilege(t *testing.T, nameServer string, admin rocketmqtest.User, ac
 // eventsFlow checks that a service publishes events on both paths, that another handles them, and that what the broker has lost is
 // requested and sent again.
 func eventsFlow(t *testing.T, publisher, consumer *rocketmq.Client, suffix string) {
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	publishing := func(path outbox.Path, b outbox.Broker) *outbox.Outbox {
 		t.Helper()
 		box, err := outbox.New(outbox.Config{Pool: pool, Schema: schema, Broker: b, Source: "publisher" + suffix, Path: path})
@@ -133,7 +133,7 @@ func eventsFlow(t *testing.T, publisher, consumer *rocketmq.Client, suffix strin
 		}
 		return box
 	}
-	theirPool, theirSchema := testdb.Migrated(t)
+	theirPool, theirSchema := testdb.Partitioned(t)
 	theirs, err := outbox.New(outbox.Config{Pool: theirPool, Schema: theirSchema, Broker: consumer, Source: "consumer" + suffix})
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func (c credited) EventMeta() rocketflow.Meta {
 
 func setup(t *testing.T) (*pgxpool.Pool, *collector, *outbox.Outbox) {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	if _, err := pool.Exec(t.Context(), "CREATE TABLE account (id text PRIMARY KEY)"); err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (s *Sender) IDs() []string {
 // New makes a service with the source name in a schema of its own.
 func New(t testing.TB, name string) *Service {
 	t.Helper()
-	pool, schema := testdb.Migrated(t)
+	pool, schema := testdb.Partitioned(t)
 	s := &Service{Pool: pool, Schema: schema, Sent: &Sender{}}
 	s.Operator = testoperator.Of(t, operate.Config{Pool: pool, Schema: schema, Broker: s.Sent})
 	for _, table := range []string{"outbox", "outbox_ack", "inbox", "timeout_history"} {

@@ -17,35 +17,31 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/internal/partition"
 	"github.com/rocketflow/rocketflow/internal/pgclock"
 	"github.com/rocketflow/rocketflow/migrations"
 )
 
-// template is a database with one migrated schema, of which tests get copies: a copy takes a fifth of the time of the migrations, and
-// what a test changes in its tables concerns no connection of another test. Where a copy is made, the schema gets a name of its own, so
-// that names derived from it stay unique at the broker.
+// template is a database with one migrated schema, of which tests get copies: a copy takes a fifth of the time of the migrations, and what
+// a test changes in its tables concerns no connection of another test. Where a copy is made, the schema gets a name of its own, so that
+// names derived from it stay unique at the broker.
 type template struct {
-	kind    string // a part of its name
-	prepare func(ctx context.Context, pool *pgxpool.Pool, schema string) error
+	kind       string // a part of its name
+	partitions bool   // it has those that a service makes when it starts
+	clock      bool   // it has a clock
 
 	mu   sync.Mutex
 	name string // "" until this process has made or found it
 }
 
 var (
-	migrated = &template{kind: "migrated", prepare: func(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-		return migrations.Up(ctx, pool, schema)
-	}}
-	clocked = &template{kind: "clocked", prepare: func(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-		if err := pgclock.Install(ctx, pool, schema); err != nil {
-			return err
-		}
-		if err := migrations.Up(ctx, pool, schema); err != nil {
-			return err
-		}
-		return pgclock.Adopt(ctx, pool, schema)
-	}}
+	migrated    = &template{kind: "migrated"}
+	partitioned = &template{kind: "partitioned", partitions: true}
+	clocked     = &template{kind: "clocked", partitions: true, clock: true}
 )
+
+// partitionsAhead are the partitioned tables, and for how many days after today services make their partitions.
+var partitionsAhead = map[string]int{"outbox": 7, "outbox_ack": 7, "timeout_history": 7, "inbox": 2}
 
 // templateSchema is the name of the schema in each template. No other text in the bodies of its functions contains it.
 const templateSchema = "test_template"
@@ -98,7 +94,7 @@ func (tp *template) copyAs(ctx context.Context, t testing.TB, schema, databaseUR
 }
 
 // make creates the template, unless another process has, and returns its name. There is one for each state of the migrations, and for
-// each day, because migrations make partitions of theirs.
+// each day, because partitions are those of days.
 func (tp *template) make(ctx context.Context, t testing.TB, server *pgx.Conn) (string, error) {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
@@ -154,7 +150,7 @@ func (tp *template) create(ctx context.Context, t testing.TB, server *pgx.Conn, 
 		return err
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = templateSchema
-	if tp == clocked {
+	if tp.clock {
 		config.ConnConfig.RuntimeParams["search_path"] = pgclock.SearchPath(templateSchema)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -165,8 +161,25 @@ func (tp *template) create(ctx context.Context, t testing.TB, server *pgx.Conn, 
 	if _, err := pool.Exec(ctx, "CREATE SCHEMA "+templateSchema); err != nil {
 		return err
 	}
-	if err := tp.prepare(ctx, pool, templateSchema); err != nil {
+	if tp.clock {
+		if err := pgclock.Install(ctx, pool, templateSchema); err != nil {
+			return err
+		}
+	}
+	if err := migrations.Up(ctx, pool, templateSchema); err != nil {
 		return err
+	}
+	if tp.clock {
+		if err := pgclock.Adopt(ctx, pool, templateSchema); err != nil {
+			return err
+		}
+	}
+	if tp.partitions {
+		for table, days := range partitionsAhead {
+			if _, err := partition.Ensure(ctx, pool, partition.Table{Schema: templateSchema, Name: table}, time.Now(), days); err != nil {
+				return err
+			}
+		}
 	}
 	pool.Close() // a database with connections can't be a template
 	_, err = server.Exec(ctx, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")

@@ -64,6 +64,13 @@ func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	return Open(t, database, schema), schema
 }
 
+// Partitioned is Migrated with the partitions that a service makes when it starts, which takes a service a quarter of a second.
+func Partitioned(t testing.TB) (*pgxpool.Pool, string) {
+	t.Helper()
+	database, schema := partitioned.copy(t)
+	return Open(t, database, schema), schema
+}
+
 // Open returns a pool whose search path is schema. The pool is closed when the test ends.
 func Open(t testing.TB, url, schema string) *pgxpool.Pool {
 	t.Helper()
