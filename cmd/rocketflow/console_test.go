@@ -42,7 +42,7 @@ func TestConsole(t *testing.T) {
 		var stdout, stderr lockedBuffer
 		ended := make(chan int, 1)
 		go func() {
-			ended <- run(ctx, strings.Fields("console --listen 127.0.0.1:0 --schema "+s.Schema+flags), &stdout, &stderr)
+			ended <- run(ctx, strings.Fields("console --listen 127.0.0.1:0 --database "+s.Pool.Config().ConnString()+" --schema "+s.Schema+flags), &stdout, &stderr)
 		}()
 		address := ""
 		poll.Within(t, 20*time.Second, "its address", func() bool {

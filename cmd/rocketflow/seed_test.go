@@ -34,7 +34,7 @@ type seeded struct {
 
 func seed(t *testing.T) *seeded {
 	t.Helper()
-	pool, schema := testdb.Partitioned(t)
+	pool, schema := testdb.Shared(t)
 	return &seeded{pool: pool, schema: schema, names: []string{schema, "SCHEMA"}}
 }
 
@@ -47,7 +47,7 @@ func (s *seeded) exec(t *testing.T, sql string, args ...any) {
 
 // rf runs a command line on the schema. Text that differs from run to run is replaced, and columns are one space apart.
 func (s *seeded) rf(line string) (code int, stdout, stderr string) {
-	code, stdout, stderr = runLine(line + " --schema " + s.schema + " --database " + s.pool.Config().ConnString())
+	code, stdout, stderr = runLine(line + " --schema " + s.schema)
 	return code, s.normal(stdout), s.normal(stderr)
 }
 

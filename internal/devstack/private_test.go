@@ -36,12 +36,14 @@ func TestDataIsPrivateToItsOwner(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			wantPrivate(t, stack.Dir())
-			if running := owners(t, stack.Dir()); len(running) == 0 {
-				t.Error("no server was found")
-			} else if os.Geteuid() == 0 {
+			for _, dir := range []string{stack.Dir(), stack.Postgres.Dir()} {
+				wantPrivate(t, dir)
+				running := owners(t, dir)
+				if len(running) == 0 && dir == stack.Postgres.Dir() {
+					t.Error("no server was found")
+				}
 				for command, uid := range running {
-					if uid == 0 {
+					if os.Geteuid() == 0 && uid == 0 {
 						t.Errorf("%s runs as root", command)
 					}
 				}
@@ -81,7 +83,7 @@ func TestConfiguredDirectoryKeepsItsFiles(t *testing.T) {
 // wantPrivate checks a directory that servers were given, with all that we wrote into it.
 func wantPrivate(t *testing.T, dir string) {
 	t.Helper()
-	patterns := []string{dir, dir + "/postgres", dir + "/postgres/*", dir + "/embedded", dir + "/embedded/*", dir + "/rocketmq", dir + "/rocketmq/*.conf", dir + "/rocketmq/*.log"}
+	patterns := []string{dir, dir + "/*.log", dir + "/postgres", dir + "/postgres/*", dir + "/embedded", dir + "/embedded/*", dir + "/rocketmq", dir + "/rocketmq/*.conf", dir + "/rocketmq/*.log"}
 	for _, pattern := range patterns {
 		paths, _ := filepath.Glob(pattern) // the patterns are well formed
 		for _, path := range paths {

@@ -16,7 +16,6 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/console"
-	"github.com/rocketflow/rocketflow/internal/partition"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/saga"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -71,11 +70,6 @@ func New(t testing.TB, name string) *Service {
 	pool, schema := testdb.Partitioned(t)
 	s := &Service{Pool: pool, Schema: schema, Sent: &Sender{}}
 	s.Operator = testoperator.Of(t, operate.Config{Pool: pool, Schema: schema, Broker: s.Sent})
-	for _, table := range []string{"outbox", "outbox_ack", "inbox", "timeout_history"} {
-		if _, err := partition.Ensure(t.Context(), pool, partition.Table{Schema: schema, Name: table}, time.Now(), 7); err != nil {
-			t.Fatal(err)
-		}
-	}
 	s.Exec(t, "UPDATE installation SET source = $1, claimed_at = now()", name)
 	s.Exec(t, `INSERT INTO consumer (name, group_name) VALUES ('billing', 'billing'), ('mailing', 'mailing')`)
 	s.Exec(t, `INSERT INTO consumer_topic (consumer, topic) VALUES ('billing', 'orders'), ('mailing', 'orders')`)

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow/internal/pgschema"
+	"github.com/rocketflow/rocketflow/migrations"
 )
 
 // URL returns DATABASE_URL, and fails the test where it isn't set.
@@ -62,6 +63,16 @@ func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
 	database, schema := migrated.copy(t)
 	return Open(t, database, schema), schema
+}
+
+// Shared is Migrated in the database of DATABASE_URL, which programs use that a test runs.
+func Shared(t testing.TB) (*pgxpool.Pool, string) {
+	t.Helper()
+	pool, schema := Schema(t)
+	if err := migrations.Up(context.Background(), pool, schema); err != nil {
+		t.Fatal(err)
+	}
+	return pool, schema
 }
 
 // Partitioned is Migrated with the partitions that a service makes when it starts, which takes a service a quarter of a second.
