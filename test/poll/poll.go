@@ -1,4 +1,5 @@
-// Package poll has tests wait for a condition that nothing signals: it is checked every few milliseconds, up to a limit.
+// Package poll has tests wait for a condition that nothing signals: it is checked every few milliseconds, and less often the longer it
+// takes, up to a limit.
 package poll
 
 import (
@@ -10,7 +11,12 @@ import (
 // limit is how long Until waits: far longer than any condition takes on a busy machine.
 const limit = time.Minute
 
-const interval = 5 * time.Millisecond
+// A condition is checked again after a twentieth of the time that it has taken so far, within these bounds: what takes seconds is found
+// a little later, and checks, most of which are statements, don't keep the machine from what the test waits for.
+const (
+	minInterval = 5 * time.Millisecond
+	maxInterval = 100 * time.Millisecond
+)
 
 // Until waits until ok returns true, and fails the test after a minute. what names the condition in the failure.
 func Until(t testing.TB, what string, ok func() bool) {
@@ -34,15 +40,13 @@ func Succeeds(t testing.TB, limit time.Duration, fn func() error) {
 	t.Helper()
 	late := time.NewTimer(limit)
 	defer late.Stop()
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
+	for begin := time.Now(); ; {
 		err := fn()
 		if err == nil {
 			return
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(min(max(time.Since(begin)/20, minInterval), maxInterval)):
 		case <-late.C:
 			t.Fatalf("not within %v: %v", limit, err)
 		}
