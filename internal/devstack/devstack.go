@@ -106,6 +106,9 @@ func Start(ctx context.Context, config Config) (*Stack, error) {
 		group.Go(func() (err error) {
 			c := s.config.RocketMQ
 			c.Dir, c.Logger = s.dir.sub("rocketmq"), s.config.Logger
+			if !s.config.Postgres.NoFsync { // not for tests
+				c.JavaOptions = append([]string{fullSpeed}, c.JavaOptions...)
+			}
 			s.RocketMQ, err = StartRocketMQ(starting, c)
 			return err
 		})

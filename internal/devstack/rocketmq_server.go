@@ -29,6 +29,10 @@ var mainClasses = map[string]string{
 // configFlags are the flags with which the classes take their configuration.
 var configFlags = map[string]string{"namesrv": "-c", "broker": "-c", "proxy": "-pc"}
 
+// fullSpeed is the option of a JVM that compiles what it runs often a second time, and better. Servers of tests live for a minute or two,
+// in which that costs more than it gains: a quarter of all CPU where several start at the same time.
+const fullSpeed = "-XX:TieredStopAtLevel=4"
+
 // start starts the server and doesn't wait until it is ready.
 func (s javaServer) start() (*process, error) {
 	home := s.dir.sub(s.home)
@@ -42,6 +46,7 @@ func (s javaServer) start() (*process, error) {
 		"--add-opens", "java.base/java.lang=ALL-UNNAMED",
 		"--add-exports", "java.base/sun.nio.ch=ALL-UNNAMED",
 		"-XX:+UseSerialGC",
+		"-XX:TieredStopAtLevel=1", // see fullSpeed
 		"-Duser.home=" + home, // for its logs
 		"-Drocketmq.home.dir=" + home,
 		"-Drmq.logback.configurationFile=rmq." + s.role + ".logback.xml",
