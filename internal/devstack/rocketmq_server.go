@@ -47,7 +47,7 @@ func (s javaServer) start() (*process, error) {
 		"--add-exports", "java.base/sun.nio.ch=ALL-UNNAMED",
 		"-XX:+UseSerialGC",
 		"-XX:TieredStopAtLevel=1", // see fullSpeed
-		"-Duser.home=" + home, // for its logs
+		"-Duser.home=" + home,     // for its logs
 		"-Drocketmq.home.dir=" + home,
 		"-Drmq.logback.configurationFile=rmq." + s.role + ".logback.xml",
 	}
