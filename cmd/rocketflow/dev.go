@@ -96,7 +96,7 @@ type stackFlags struct {
 
 func (f *stackFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "directory for data and logs, not of the embedded broker (default a temporary one)")
-	cmd.Flags().BoolVar(&f.noFsync, "no-fsync", false, "for tests: PostgreSQL's data is in memory where there is room and doesn't wait for the disk; RocketMQ's JVM starts faster")
+	cmd.Flags().BoolVar(&f.noFsync, "no-fsync", false, "for tests: PostgreSQL's data is in memory where there is room, and not flushed")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the temporary directory, and print its name")
 	f.addServers(cmd)
 }
