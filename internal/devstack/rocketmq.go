@@ -38,7 +38,8 @@ type RocketMQConfig struct {
 	// TLS makes the name server and the broker require TLS.
 	// Defaults to RocketMQ's own default: both accept TLS, with certificates that they make themselves, and plain connections.
 	TLS *TLSConfig
-	// JavaOptions are options of the broker's JVM. They replace those of this package: {"-Xmx2g"}.
+	// JavaOptions are options of the broker's JVM. They replace those of this package: {"-Xmx2g"}. By default the JVM compiles once, for a
+	// fast start; Start lets it run at full speed, except with NoFsync.
 	JavaOptions []string
 	// CacheDir is the directory of the downloaded jars.
 	// Defaults to a directory in the user's cache.

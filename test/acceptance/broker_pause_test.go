@@ -78,18 +78,18 @@ func throughAPause(t *testing.T, path outbox.Path) {
 		stop    atomic.Bool
 		sent    atomic.Int64
 		slow    atomic.Int64
-		pause   atomic.Int64 // of each caller
+		pace    atomic.Int64 // the time from the end of a transaction to the next of its caller
 		publish errgroup.Group
 	)
-	pause.Store(int64(10 * time.Millisecond))
-	// On a slow machine the callers keep the broker busy, and Auto tries no half messages: they pause longer until it does.
+	pace.Store(int64(10 * time.Millisecond))
+	// On a slow machine the callers keep the broker busy, and Auto tries no half messages: they go slower until it does.
 	var seen, looked = int64(0), time.Now()
 	useHalves := func() {
 		if time.Since(looked) < 2*time.Second {
 			return
 		}
 		if n := halves.Load(); n < seen+5 {
-			pause.Store(min(2*pause.Load(), int64(160*time.Millisecond)))
+			pace.Store(min(2*pace.Load(), int64(160*time.Millisecond)))
 		}
 		seen, looked = halves.Load(), time.Now()
 	}
@@ -104,7 +104,7 @@ func throughAPause(t *testing.T, path outbox.Path) {
 				if time.Since(begin) > halfTimeout {
 					slow.Add(1)
 				}
-				time.Sleep(time.Duration(pause.Load())) // so that most find few events on their way, and some don't
+				time.Sleep(time.Duration(pace.Load())) // so that most find few events on their way, and some don't
 			}
 			return nil
 		})

@@ -119,7 +119,7 @@ func tlc(t *testing.T, c constants, check string, jvm ...string) (string, error)
 	if err := os.WriteFile(path, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 14*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 35*time.Minute) // it may get few processors
 	defer cancel()
 	// TLC has been seen to wait for its worker, and the worker for it, for ever (StateQueue.suspendAll and isAvail) when it stopped the
 	// worker for a checkpoint or a check of liveness in between. So there are none: liveness is checked at the end, and a run is short.

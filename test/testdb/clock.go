@@ -19,7 +19,7 @@ type Clock struct {
 	schema string
 }
 
-// Clocked is Migrated with a Clock.
+// Clocked is Partitioned with a Clock.
 func Clocked(t testing.TB) (*pgxpool.Pool, string, *Clock) {
 	t.Helper()
 	database, schema := clocked.copy(t)

@@ -1,6 +1,7 @@
-// Package testdb gives a test a database schema of its own, on the PostgreSQL server that DATABASE_URL names. Use Migrated for
-// one with rocketflow's tables, in a database of its own, Clocked if the test also moves the time, and Schema for an empty one. Pools with other
-// roles, settings or a PgBouncer are derived from the returned pool by As, With, Mode and ThroughPgBouncer.
+// Package testdb gives a test tables of its own on the PostgreSQL server that DATABASE_URL names. Use Migrated for a database with
+// rocketflow's tables, Partitioned for one that has also the partitions of a running service, Clocked if the test also moves the time,
+// Shared for a program that takes DATABASE_URL, and Schema for an empty schema. Pools with other roles, settings or a PgBouncer are
+// derived from the returned pool by As, With, Mode and ThroughPgBouncer.
 package testdb
 
 import (
@@ -65,7 +66,7 @@ func Migrated(t testing.TB) (*pgxpool.Pool, string) {
 	return Open(t, database, schema), schema
 }
 
-// Shared is Migrated in the database of DATABASE_URL, which programs use that a test runs.
+// Shared is Migrated in a schema of the database of DATABASE_URL, for tests of programs that take that variable.
 func Shared(t testing.TB) (*pgxpool.Pool, string) {
 	t.Helper()
 	pool, schema := Schema(t)
