@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -34,6 +35,7 @@ func main() {
 	check(err)
 	config.Migrate, config.CreateTopics = true, true
 	config.Topics = []broker.Topic{{Name: "accounts"}}
+	config.Logger = slog.Default()
 	a, err := app.New(config)
 	check(err)
 	_, err = a.Pool().Exec(context.Background(), table)

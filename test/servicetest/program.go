@@ -2,11 +2,12 @@ package servicetest
 
 import (
 	"bufio"
-	"net"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,12 +21,13 @@ import (
 
 // Program is a main that runs as a process of its own: the test's binary, whose TestMain calls main if IsChild.
 type Program struct {
-	URL    string        // of its HTTP interface, if it has one
+	URL    string        // of its HTTP interface, if it has one; set by Ready
 	Pool   *pgxpool.Pool // finds the program's tables
 	Output <-chan string // lines that it writes to stdout; closed at its end
 
-	t       testing.TB
-	command *exec.Cmd
+	t         testing.TB
+	command   *exec.Cmd
+	listening chan string // the address of its HTTP interface
 }
 
 // StartProgram starts the main of an example with a schema, a namespace at the broker, and an address of its own. Wait or
@@ -33,7 +35,6 @@ type Program struct {
 func StartProgram(t testing.TB) *Program {
 	t.Helper()
 	pool, schema := testdb.Schema(t)
-	address := freeAddress(t)
 	database, err := url.Parse(testdb.URL(t))
 	if err != nil {
 		t.Fatal(err)
@@ -41,12 +42,12 @@ func StartProgram(t testing.TB) *Program {
 	query := database.Query()
 	query.Set("search_path", schema)
 	database.RawQuery = query.Encode()
-	p := &Program{URL: "http://" + address, Pool: pool, t: t}
+	p := &Program{Pool: pool, t: t, listening: make(chan string, 1)}
 	p.command = command(t.Context(), []string{
 		"DATABASE_URL=" + database.String(), "ROCKETFLOW_SCHEMA=" + schema, "ROCKETMQ_NAMESRV=" + os.Getenv("ROCKETMQ_NAMESRV"),
-		"ROCKETMQ_NAMESPACE=test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], "LISTEN_ADDR=" + address,
+		"ROCKETMQ_NAMESPACE=test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12], "LISTEN_ADDR=127.0.0.1:0",
 	})
-	p.command.Stderr = t.Output()
+	p.command.Stderr = io.MultiWriter(t.Output(), &logReader{found: p.listening})
 	stdout, err := p.command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +69,12 @@ func StartProgram(t testing.TB) *Program {
 // Ready waits until the program's GET /readyz responds with 200.
 func (p *Program) Ready() {
 	p.t.Helper()
+	select {
+	case address := <-p.listening:
+		p.URL = "http://" + address
+	case <-time.After(40 * time.Second):
+		p.t.Fatal("the program doesn't listen")
+	}
 	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		response, err := http.Get(p.URL + "/readyz")
 		if err == nil {
@@ -136,12 +143,22 @@ func (p *Program) Wait() []string {
 	return lines
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// logReader reads a log for the address that the program listens on. The program chooses its port: another one could take a
+// port that was chosen for it, and would be asked in its place.
+type logReader struct {
+	found chan<- string
+	text  []byte // not yet understood
+}
+
+var listening = regexp.MustCompile(`HTTP server listens.* address=(\S+)\n`)
+
+func (r *logReader) Write(text []byte) (int, error) {
+	if r.found != nil {
+		r.text = append(r.text, text...)
+		if match := listening.FindSubmatch(r.text); match != nil {
+			r.found <- string(match[1])
+			*r = logReader{}
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return len(text), nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,7 +30,6 @@ func ThroughPgBouncer(t testing.TB, pool *pgxpool.Pool, mode string) *pgxpool.Po
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	port := freePort(t)
 	password := "" // PgBouncer rejects an empty one
 	if server.Password != "" {
 		password = " password='" + strings.ReplaceAll(server.Password, "'", "''") + "'"
@@ -39,15 +37,15 @@ func ThroughPgBouncer(t testing.TB, pool *pgxpool.Pool, mode string) *pgxpool.Po
 	config := fmt.Sprintf(`[databases]
 %s = host=%s port=%d user=%s%s
 [pgbouncer]
-listen_addr = 127.0.0.1
+listen_addr =
 listen_port = %d
 auth_type = any
-unix_socket_dir =
+unix_socket_dir = %s
 pool_mode = %s
 max_client_conn = 200
 default_pool_size = 20
 logfile = %s
-`, server.Database, server.Host, server.Port, server.User, password, port, mode, filepath.Join(dir, "log"))
+`, server.Database, server.Host, server.Port, server.User, password, pgBouncerPort, dir, mode, filepath.Join(dir, "log"))
 	file := filepath.Join(dir, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
@@ -73,7 +71,7 @@ logfile = %s
 		}
 	})
 	through := Like(t, pool, func(c *pgxpool.Config) {
-		c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Fallbacks, c.ConnConfig.TLSConfig = "127.0.0.1", port, nil, nil
+		c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Fallbacks, c.ConnConfig.TLSConfig = dir, pgBouncerPort, nil, nil
 		clear(c.ConnConfig.RuntimeParams)
 		if mode == "transaction" {
 			c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -91,6 +89,9 @@ logfile = %s
 	}
 }
 
+// pgBouncerPort names the socket in PgBouncer's directory. It listens on no TCP port, which another program might have taken.
+const pgBouncerPort = 6432
+
 // pgBouncerProgram returns the path of pgbouncer.
 func pgBouncerProgram(t testing.TB) string {
 	t.Helper()
@@ -104,15 +105,4 @@ func pgBouncerProgram(t testing.TB) string {
 	}
 	t.Skip("pgbouncer is not installed: apt-get install pgbouncer")
 	return ""
-}
-
-// freePort returns a port on loopback that nothing listens on.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
 }

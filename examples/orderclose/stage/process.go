@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"syscall"
 	"time"
 )
@@ -22,7 +22,7 @@ const (
 // process is a running service.
 type process struct {
 	command *exec.Cmd
-	url     string
+	url     string // of its HTTP interface; set by ready
 	log     string
 	stdin   io.Closer
 	done    chan struct{} // closed once it has ended
@@ -30,16 +30,12 @@ type process struct {
 }
 
 func start(command *exec.Cmd, log string, env ...string) (*process, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
 	file, err := os.Create(log)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close() // the child has its own
-	command.Env = append(append(os.Environ(), command.Env...), append(env, "LISTEN_ADDR="+address)...)
+	command.Env = append(append(os.Environ(), command.Env...), append(env, "LISTEN_ADDR=127.0.0.1:0")...)
 	command.Stdout, command.Stderr = file, file
 	stdin, err := command.StdinPipe()
 	if err != nil {
@@ -48,7 +44,7 @@ func start(command *exec.Cmd, log string, env ...string) (*process, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{command: command, url: "http://" + address, log: log, stdin: stdin, done: make(chan struct{})}
+	p := &process{command: command, log: log, stdin: stdin, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		p.err = command.Wait()
@@ -56,28 +52,23 @@ func start(command *exec.Cmd, log string, env ...string) (*process, error) {
 	return p, nil
 }
 
-// freeAddress returns an address without a listener at this moment.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
-}
+// listening matches what a service logs once it listens.
+var listening = regexp.MustCompile(`HTTP server listens.* address=(\S+)\n`)
 
-// ready waits until GET /readyz responds with 200.
+// ready waits until GET /readyz responds with 200, and sets the URL. The service chooses its port: another program could take one
+// that was chosen for it, and would be asked in its place.
 func (p *process) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
-		if request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/readyz", nil); err == nil {
-			if response, err := http.DefaultClient.Do(request); err == nil {
-				response.Body.Close()
-				if response.StatusCode == http.StatusOK {
-					return nil
-				}
+		if p.url == "" {
+			text, _ := os.ReadFile(p.log) // what there is of it
+			if match := listening.FindSubmatch(text); match != nil {
+				p.url = "http://" + string(match[1])
 			}
+		}
+		if p.url != "" && p.respondsReady(ctx) {
+			return nil
 		}
 		select {
 		case <-p.done:
@@ -88,6 +79,19 @@ func (p *process) ready(ctx context.Context) error {
 		case <-time.After(readyInterval):
 		}
 	}
+}
+
+func (p *process) respondsReady(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK
 }
 
 func lastLine(text []byte) []byte {

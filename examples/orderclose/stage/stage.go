@@ -76,7 +76,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 			err = stopErr
 		}
 	}()
-	urls := map[string][]string{}
+	byService := map[string][]*process{}
 	var victims []*process
 	for i, service := range []string{"order", "payment"} {
 		for n := range c.Processes {
@@ -94,7 +94,7 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 			if c.Kill && n == 0 {
 				victims = append(victims, p)
 			}
-			urls[service] = append(urls[service], p.url)
+			byService[service] = append(byService[service], p)
 		}
 	}
 	group, waiting := errgroup.WithContext(ctx)
@@ -103,6 +103,12 @@ func Run(ctx context.Context, c Config) (summary orderclose.Summary, err error) 
 	}
 	if err := group.Wait(); err != nil {
 		return summary, err
+	}
+	urls := map[string][]string{}
+	for service, processes := range byService {
+		for _, p := range processes {
+			urls[service] = append(urls[service], p.url)
+		}
 	}
 	fmt.Fprintf(c.Out, "services are up: order %s, payment %s\n", strings.Join(urls["order"], " "), strings.Join(urls["payment"], " "))
 	if c.Kill {
