@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -138,6 +139,49 @@ func TestRejectionsDontOpenTheBreaker(t *testing.T) {
 	}
 	if n := j.waits(); n != 30 || len(j.changes()) != 1 { // that it is pinned
 		t.Errorf("%d half messages were tried, listener got %v", n, j.changes())
+	}
+}
+
+// A broker that is known to be away fails at once, with the error of the heartbeat that took too long.
+func TestFailuresAtOnceOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	for name, cause := range map[string]error{"deadline": context.DeadlineExceeded, "cancel": context.Canceled, "other": errors.New("connection refused")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := &journal{}
+			b := setup(t, func(c *outbox.Config) { c.Path, c.Listener = outbox.HalfMessages, j.listener() })
+			b.broker.set("prepare", fmt.Errorf("heartbeat: %w: %w", broker.ErrUnavailable, cause))
+			for range 10 {
+				if err := b.credit(t.Context(), "a", 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := j.waits(); n < 3 || n > 5 { // a slow machine takes so long that there are two probes
+				t.Errorf("%d half messages were tried, want 3", n)
+			}
+		})
+	}
+}
+
+// A caller whose own context ends says nothing about the broker.
+func TestCallersContextsDontOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	b := setup(t, func(c *outbox.Config) {
+		c.Path, c.HalfTimeout, c.SweepGrace, c.Listener = outbox.HalfMessages, 10*time.Second, 20*time.Second, j.listener()
+	})
+	b.broker.mu.Lock()
+	b.broker.hang["prepare"] = true
+	b.broker.mu.Unlock()
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if err := b.credit(ctx, "a", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := j.waits(); n != 5 {
+		t.Errorf("%d half messages were tried, want 5", n)
 	}
 }
 

@@ -4,6 +4,7 @@ package acceptance
 
 import (
 	"fmt"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,8 @@ func TestTransactionsGoOnWhileTheBrokerIsPaused(t *testing.T) {
 	t.Run("half messages", func(t *testing.T) { throughAPause(t, outbox.HalfMessages) })
 }
 
+var digits = regexp.MustCompile(`[0-9A-F]*[0-9][0-9A-F]*`)
+
 func throughAPause(t *testing.T, path outbox.Path) {
 	mq := testbroker.Start(t)
 	s := setup(t, mq.NameServer())
@@ -35,7 +38,8 @@ func throughAPause(t *testing.T, path outbox.Path) {
 		changes []outbox.PathInfo
 		opened  atomic.Bool  // the breaker is open
 		opens   atomic.Int64 // how often it has opened
-		inVain  atomic.Int64 // half messages
+		inVain  atomic.Int64       // half messages
+		reasons = map[string]int{} // how often each, without numbers
 		halves  atomic.Int64
 		relayed atomic.Int64
 	)
@@ -54,9 +58,13 @@ func throughAPause(t *testing.T, path outbox.Path) {
 				}
 			},
 			Prepared: func(i outbox.PreparedInfo) {
-				if i.Err != nil {
-					inVain.Add(1)
+				if i.Err == nil {
+					return
 				}
+				inVain.Add(1)
+				mu.Lock()
+				defer mu.Unlock()
+				reasons[digits.ReplaceAllString(i.Err.Error(), "…")]++
 			},
 			Ended: func(i outbox.EndedInfo) {
 				if i.Err == nil {
@@ -151,6 +159,6 @@ func throughAPause(t *testing.T, path outbox.Path) {
 		most += callers
 	}
 	if n := inVain.Load(); n > most {
-		t.Errorf("%d half messages were waited for in vain", n)
+		t.Errorf("%d half messages were waited for in vain: %v", n, reasons)
 	}
 }
