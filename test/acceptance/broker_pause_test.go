@@ -36,8 +36,8 @@ func throughAPause(t *testing.T, path outbox.Path) {
 	var (
 		mu      sync.Mutex
 		changes []outbox.PathInfo
-		opened  atomic.Bool  // the breaker is open
-		opens   atomic.Int64 // how often it has opened
+		opened  atomic.Bool        // the breaker is open
+		opens   atomic.Int64       // how often it has opened
 		inVain  atomic.Int64       // half messages
 		reasons = map[string]int{} // how often each, without numbers
 		halves  atomic.Int64
