@@ -163,22 +163,31 @@ func TestFailuresAtOnceOpenTheBreaker(t *testing.T) {
 	}
 }
 
-// A caller whose own context ends says nothing about the broker.
+// A caller whose own context ends says nothing about the broker: after as many of them as would open the breaker, half messages are
+// still tried.
 func TestCallersContextsDontOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
 	b := setup(t, func(c *outbox.Config) {
-		c.Path, c.HalfTimeout, c.SweepGrace, c.Listener = outbox.HalfMessages, 10*time.Second, 20*time.Second, j.listener()
+		c.Path, c.HalfTimeout, c.SweepGrace, c.Listener = outbox.HalfMessages, 20*time.Second, 40*time.Second, j.listener()
 	})
 	b.broker.mu.Lock()
 	b.broker.hang["prepare"] = true
 	b.broker.mu.Unlock()
-	for range 5 {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	credit := func(account string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second) // half of it is for the half message
 		defer cancel()
-		if err := b.credit(ctx, "a", 1); err != nil {
-			t.Fatal(err)
-		}
+		return b.credit(ctx, account, 1)
+	}
+	var callers errgroup.Group
+	for i := range 4 {
+		callers.Go(func() error { return credit(fmt.Sprint(i)) })
+	}
+	if err := callers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := credit("last"); err != nil {
+		t.Fatal(err)
 	}
 	if n := j.waits(); n != 5 {
 		t.Errorf("%d half messages were tried, want 5", n)
