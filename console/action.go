@@ -68,15 +68,17 @@ type change struct {
 	TryFirst bool
 	// PerSecond is how many dead letters become due per second, as the form has it. Empty: all at once.
 	PerSecond string
-	At        string    // the new time of a timeout, as the form has it
-	To        string    // the new topic of rejected events, as the form has it
-	Problem   string    // why the form is shown again
-	Rows      int64     // how many things match
-	More      bool      // there are more than that
-	Partial   bool      // not all were looked at
-	LookedTo  time.Time // of dead letters: what was parked later was not looked at; zero: all was
-	Facts     []Field   // about the only thing that matches, for the page
-	LastError string    // of it
+	At        string         // the new time of a timeout, as the form has it
+	To        string         // the new topic of rejected events, as the form has it
+	Problem   string         // why the form is shown again
+	Rows      int64          // how many things match
+	More      bool           // there are more than that
+	Partial   bool           // not all were looked at
+	LookedTo  time.Time      // of dead letters: what was parked later was not looked at; zero: all was
+	After     operate.Cursor // where looking for what matches began: before it nothing does. Empty: at the beginning
+	Next      operate.Cursor // where it goes on, if nothing was found so far
+	Facts     []Field        // about the only thing that matches, for the page
+	LastError string         // of it
 
 	Filter   operate.ParkedFilter // of retry and discard; of resend, its EventID; of edit and accept-gap, one event
 	Rejected operate.RejectedFilter
@@ -240,6 +242,21 @@ func (c *change) Back() (page string, pairs []any) {
 	return "dead", []any{"service", c.Service.Name}
 }
 
+// form returns the page that asks for the action, with what it selects and other parameters.
+func (c *change) form(more ...any) (page string, pairs []any) {
+	pairs = append([]any{"service", c.Service.Name}, more...)
+	for _, f := range c.Fields() {
+		pairs = append(pairs, f.Name, f.Value)
+	}
+	return "act/" + string(c.Action), pairs
+}
+
+// Further is the address of the form that looks for what matches from Next on, for the template.
+func (c *change) Further() []any {
+	page, pairs := c.form("after", c.Next)
+	return append([]any{page}, pairs...)
+}
+
 // Home is the address of Back, for the template.
 func (c *change) Home() []any {
 	page, pairs := c.Back()
@@ -250,7 +267,7 @@ func (c *change) Home() []any {
 func (q *request) changeOf(value func(string) string) (*change, error) {
 	c := &change{
 		Action: Action(q.r.PathValue("action")), Cap: q.config.MaxChange, Reason: value("reason"), At: value("at"), To: value("to"), Rows: 1,
-		TryFirst: value("first") == "yes", PerSecond: value("rate"),
+		TryFirst: value("first") == "yes", PerSecond: value("rate"), After: operate.Cursor(value("after")),
 	}
 	c.Shown = int(min(max(numberOf(value("shown")), 0), int64(c.Cap)))
 	if _, known := kinds[c.Action]; !known {
@@ -341,7 +358,7 @@ func (q *request) confirmPage() error {
 
 func (q *request) confirm(status int, c *change) error {
 	if err := q.countRows(q.r.Context(), c); err != nil {
-		return err
+		return badFilter(err)
 	}
 	q.show(status, "confirm", c.Verb(), c)
 	return nil
@@ -380,10 +397,7 @@ func (q *request) act() error {
 	}
 	page, pairs := c.Back()
 	if _, paced := c.limit(); paced { // the form of the next action
-		page, pairs = "act/"+string(c.Action), []any{"service", c.Service.Name, "rate", c.PerSecond, "left", "yes"}
-		for _, f := range c.Fields() {
-			pairs = append(pairs, f.Name, f.Value)
-		}
+		page, pairs = c.form("rate", c.PerSecond, "left", "yes")
 	}
 	return q.redirect(page, append(pairs, "done", c.Action, "n", n)...)
 }

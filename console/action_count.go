@@ -9,8 +9,11 @@ import (
 	"github.com/rocketflow/rocketflow/operate"
 )
 
-// maxLooks is how many pages are read to count things of which few match.
-const maxLooks = 20
+// The page before an action answers soon, however long the list is: it looks at maxLooks pages of it, of at most maxPage things.
+const (
+	maxLooks = 2
+	maxPage  = 5000
+)
 
 // countRows counts what an action would change, up to the cap.
 func (q *request) countRows(ctx context.Context, c *change) error {
@@ -106,23 +109,28 @@ func (c *change) countWaiting(ctx context.Context) error {
 	})
 }
 
-// countPages counts what pages of a list have. page reads at most limit things after a cursor, and returns how many it has found, where the
-// next page begins, and whether it stopped because it had looked at enough rows.
+// countPages counts what pages of a list have, from c.After. page reads at most limit things after a cursor, and returns how many it has
+// found, where the next page begins, and whether it stopped because it had looked at enough rows.
 func (c *change) countPages(page func(limit int, after operate.Cursor) (n int, next operate.Cursor, partial bool, err error)) error {
 	c.Rows = 0
-	var next operate.Cursor
+	next := c.After
 	for range maxLooks {
-		n, following, partial, err := page(c.Cap-int(c.Rows), next)
+		n, following, partial, err := page(min(c.Cap-int(c.Rows), maxPage), next)
 		if err != nil {
 			return err
 		}
 		c.Rows += int64(n)
-		c.Partial = partial
-		if next = following; next == "" || c.Rows >= int64(c.Cap) {
+		next = following
+		enough := c.Rows >= int64(c.Cap)
+		c.More = next != "" && enough && !partial
+		c.Partial = next != "" && !c.More
+		if next == "" || enough {
 			break
 		}
 	}
-	c.More = next != "" && !c.Partial
+	if c.Rows == 0 {
+		c.Next = next
+	}
 	return nil
 }
 

@@ -475,6 +475,53 @@ func TestActionsChangeWhatWasConfirmed(t *testing.T) {
 	}
 }
 
+// What matches is found behind many rows that don't: the form looks at some of them, and its link at the next.
+func TestActionsLookFurther(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	service.Letters(t, 15_000)
+	service.Exec(t, "UPDATE parked SET type = 'order.rare', parked_at = clock_timestamp() WHERE consumer = 'mailing' AND last_error = 'mailbox 77 is full'")
+	service.Exec(t, `INSERT INTO saga_waiting (saga, key, status, begun, state, next_at, expires_at, changed_at, event_id, source, topic, type, subject, sequence, previous,
+			recorded_at, database, content_type, body)
+		SELECT CASE n WHEN 1 THEN 'rare' ELSE 'cart' END, 'c', 'failed', true, 's', 'infinity', now(), now() - n * interval '1 ms', gen_random_uuid(), 'shop', 'payments',
+			'payment.received', 'c', 0, 0, now(), '', 'application/json', '{}'
+		FROM generate_series(1, 15000) n`)
+	s := serve(t, console.Config{}, service)
+	further := regexp.MustCompile(`href="/ops/rocketflow/([^"]+)">Look further`)
+	for action, c := range map[string]struct {
+		form  url.Values
+		thing string
+		left  string
+	}{
+		"retry":         {url.Values{"service": {"order"}, "type": {"order.rare"}}, "dead letter", "SELECT count(*) FROM parked WHERE type = 'order.rare' AND reason = 'dead'"},
+		"retry-waiting": {url.Values{"service": {"order"}, "saga": {"rare"}}, "waiting event", "SELECT count(*) FROM saga_waiting WHERE saga = 'rare' AND status = 'failed'"},
+	} {
+		text := s.want("act/"+action+"?"+c.form.Encode(), "No "+c.thing+" matches so far", "Look further")
+		address := further.FindStringSubmatch(text)
+		if address == nil {
+			t.Fatalf("%s: no link in %s", action, text)
+		}
+		text = s.want(html.UnescapeString(address[1]), "Retry 1 "+c.thing)
+		after := regexp.MustCompile(`name="after" value="([^"]+)"`).FindStringSubmatch(text)
+		if after == nil {
+			t.Fatalf("%s: the form forgets where it has looked", action)
+		}
+		c.form.Set("after", html.UnescapeString(after[1]))
+		if status, text, _ := s.post("act/"+action, c.form); status != http.StatusUnprocessableEntity || !strings.Contains(text, "Retry 1 "+c.thing) {
+			t.Errorf("%s: without a reason: %d %s", action, status, text)
+		}
+		c.form.Set("reason", "again")
+		if status, text, _ := s.post("act/"+action, c.form); status != http.StatusSeeOther || service.Value(t, c.left) != "0" {
+			t.Errorf("%s: %d %s", action, status, text)
+		}
+		s.want("act/"+action+"?"+c.form.Encode(), "No "+c.thing+" matches.")
+		c.form.Set("after", "nonsense")
+		if status, _, _ := s.get("act/" + action + "?" + c.form.Encode()); status != http.StatusBadRequest {
+			t.Errorf("%s: a place that is none: status %d", action, status)
+		}
+	}
+}
+
 // A page of another origin can't have a browser change something, and another host name is refused.
 func TestOtherOriginsAndHosts(t *testing.T) {
 	t.Parallel()

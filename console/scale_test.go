@@ -188,6 +188,9 @@ func TestPagesOfLargeTables(t *testing.T) {
 			read := plans[0].Plan.read()
 			t.Logf("%6.0f rows  %s  %s", read, name, page)
 			most := maxRead + readsMore[name]
+			if name == "ParkedStreams" && page == "streams?consumer=mailing" {
+				most = 10 // it has none
+			}
 			if read > most {
 				t.Errorf("%s: statement %s reads %.0f rows:\n%s", page, name, read, text)
 			}

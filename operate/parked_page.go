@@ -19,7 +19,7 @@ var parkedPageSQL string
 
 const (
 	// MaxGrouped is how many dead letters DeadLetterGroups looks at.
-	MaxGrouped = 10_000
+	MaxGrouped = 5_000
 	// MaxBehind is the highest value of ParkedStream.Behind, which means that many or more.
 	MaxBehind = 1000
 
@@ -203,17 +203,9 @@ func (o *Operator) ParkedStreams(ctx context.Context, f ParkedStreamFilter) (*Pa
 			err := row.Scan(&v.Consumer, &v.Source, &v.Topic, &v.Subject, &v.EventID, &v.Type, &v.Reason, &v.Attempts, &next, &v.LastError, &v.ParkedStatus.At, &v.Held)
 			v.NextAt = orZero(next)
 			return err
-		}, key[0], key[1], key[2], key[3], f.Limit+1, MaxBehind)
+		}, key[0], key[1], key[2], key[3], f.Limit+1, MaxBehind, f.Consumer)
 		if err != nil {
 			return err
-		}
-		if f.Consumer != "" {
-			for i, v := range list { // they follow each other
-				if v.Consumer != f.Consumer {
-					list = list[:i]
-					break
-				}
-			}
 		}
 		p.Streams, p.Next = page(list, int64(f.Limit), func(v ParkedStream) Cursor { return newCursor(v.Consumer, v.Source, v.Topic, v.Subject) })
 		return nil

@@ -18,17 +18,20 @@ LIMIT $2::bigint
 
 -- name: ParkedStreams
 -- The next page of parked streams after ($1, $2, $3, $4), found one after the other by an index: the event that each waits for, and how many
--- wait behind it, up to $6.
+-- wait behind it, up to $6. With $7, only those of a consumer, at which ($1, $2, $3, $4) is: they follow each other, so the next stream of
+-- another one ends the list.
 WITH RECURSIVE heads AS (
-    (SELECT consumer, source, topic, subject, event_id, 1 AS n FROM {schema}.parked
-    WHERE sequence > 0 AND (consumer, source, topic, subject) > ($1::text, $2::text, $3::text, $4::text)
-    ORDER BY consumer, source, topic, subject, sequence LIMIT 1)
+    SELECT f.consumer, f.source, f.topic, f.subject, f.event_id, 1 AS n FROM (
+        SELECT consumer, source, topic, subject, event_id FROM {schema}.parked
+        WHERE sequence > 0 AND (consumer, source, topic, subject) > ($1::text, $2::text, $3::text, $4::text)
+        ORDER BY consumer, source, topic, subject, sequence LIMIT 1
+    ) f WHERE $7::text = '' OR f.consumer = $7::text
     UNION ALL
     SELECT n.consumer, n.source, n.topic, n.subject, n.event_id, h.n + 1 FROM heads h CROSS JOIN LATERAL (
         SELECT consumer, source, topic, subject, event_id FROM {schema}.parked p
         WHERE p.sequence > 0 AND (p.consumer, p.source, p.topic, p.subject) > (h.consumer, h.source, h.topic, h.subject)
         ORDER BY consumer, source, topic, subject, sequence LIMIT 1
-    ) n WHERE h.n < $5::bigint
+    ) n WHERE h.n < $5::bigint AND ($7::text = '' OR n.consumer = $7::text)
 )
 SELECT h.consumer, h.source, h.topic, h.subject, p.event_id::text, p.type, p.reason, p.attempts,
     CASE WHEN p.next_at < 'infinity'::timestamptz THEN p.next_at END, p.last_error, p.parked_at,

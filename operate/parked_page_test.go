@@ -82,6 +82,44 @@ func TestPagesOfParkedEvents(t *testing.T) {
 	}
 }
 
+// Parked streams are listed page by page, also those of one consumer, which may have none.
+func TestParkedStreamsOfAConsumer(t *testing.T) {
+	t.Parallel()
+	pool, schema := testdb.Migrated(t)
+	o := testoperator.New(t, pool, schema)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO parked (consumer, event_id, reason, next_at, source, topic, type, subject, sequence, previous, recorded_at, database, timeout_key, timeout_name, content_type, body)
+		SELECT c, gen_random_uuid(), 'gap', 'infinity', 'shop', 'orders', 'order.changed', 's' || n, b + 2, b + 1, now(), '', '', '', '', ''
+		FROM unnest(ARRAY['billing', 'stock']) c, generate_series(1, 5) n, generate_series(1, 3) b`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for consumer, want := range map[string]int{"": 10, "billing": 5, "mailing": 0, "stock": 5, "zebra": 0} {
+		for _, limit := range []int{1, 2, 5, 50} {
+			f := operate.ParkedStreamFilter{Consumer: consumer, Limit: limit}
+			seen := map[string]bool{}
+			for {
+				page, err := o.ParkedStreams(t.Context(), f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range page.Streams {
+					if seen[v.Consumer+v.Subject] || v.Held != 2 || consumer != "" && v.Consumer != consumer {
+						t.Errorf("of %q, by %d: %+v", consumer, limit, v)
+					}
+					seen[v.Consumer+v.Subject] = true
+				}
+				if f.After = page.Next; f.After == "" {
+					break
+				}
+			}
+			if len(seen) != want {
+				t.Errorf("of %q, by %d: %d streams, want %d", consumer, limit, len(seen), want)
+			}
+		}
+	}
+}
+
 // A list of few events of many looks at a bounded number for a page, says so, and its next pages find all.
 func TestPageOfFewDeadLettersOfMany(t *testing.T) {
 	t.Parallel()
