@@ -159,6 +159,24 @@ func TestGapRaceBetweenProcesses(t *testing.T) {
 	}
 }
 
+// The process that handles an event wakes what another one has parked behind it, whenever that would have been looked at again.
+func TestParkedFollowersAreWokenByAnotherProcess(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	events := newChain("a").next(3)
+	first := b.billing(effect)
+	b.broker.publish(events[1:]...)
+	poll.Until(t, "they are parked", func() bool { return b.parkedCount(Gap) == 2 && b.broker.idle() })
+	b.stop(first)
+	if _, err := b.pool.Exec(t.Context(), "UPDATE parked SET next_at = now() + interval '1 h'"); err != nil {
+		t.Fatal(err)
+	}
+	b.billing(effect)
+	b.broker.publish(events[0])
+	poll.Until(t, "all ran", func() bool { return b.effectCount() == 3 })
+	b.wantOrder("a", events...)
+}
+
 func TestUnknownTypeIsSkipped(t *testing.T) {
 	t.Parallel()
 	b, p, r := setupProbed(t)
