@@ -1,0 +1,76 @@
+package operate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// sagasOf adds the transitions that the event caused, and the saga that it waits for.
+func (w *inquiry) sagasOf(ctx context.Context, s snapshot, m *member, e *explained) error {
+	if e.Subject == "" {
+		return nil
+	}
+	type transition struct {
+		saga, key, from, to string
+		at                  time.Time
+	}
+	list, err := collect(ctx, s, "CausedTransitions", func(row pgx.CollectableRow, t *transition) error {
+		return row.Scan(&t.saga, &t.key, &t.from, &t.to, &t.at)
+	}, e.Subject, e.ID.String())
+	if err != nil {
+		return fmt.Errorf("sagas: %w", err)
+	}
+	for _, t := range list {
+		text := fmt.Sprintf("saga %s of %s: %s → %s", t.saga, t.key, t.from, t.to)
+		if t.from == "" {
+			text = fmt.Sprintf("saga %s of %s began in %s", t.saga, t.key, t.to)
+		}
+		w.x.Timeline = append(w.x.Timeline, Entry{At: t.at, Service: m.service, Text: text, EventID: e.ID})
+	}
+	waiting, err := s.waitingEvents(ctx, WaitingFilter{Key: e.Subject, EventID: e.ID, Limit: 10})
+	if err != nil {
+		return fmt.Errorf("waiting events: %w", err)
+	}
+	for _, v := range waiting {
+		w.waitingEvent(m, v)
+	}
+	return nil
+}
+
+// waitingEvent adds an event that waits for a saga.
+func (w *inquiry) waitingEvent(m *member, e WaitingEvent) {
+	state := e.State
+	if state == "" {
+		state = "not begun"
+	}
+	w.x.Timeline = append(w.x.Timeline, Entry{
+		At: e.ArrivedAt, Service: m.service, EventID: e.Event.ID, Problem: true,
+		Text: fmt.Sprintf("saga %s of %s (%s): %s waits, status %s%s", e.Saga, e.Key, state, e.Event.Type, e.Status, errorText(e.LastError)),
+	})
+	v := Verdict{State: VerdictWaiting, For: "saga " + e.Saga + " of " + e.Key, Since: e.ArrivedAt, rank: 2}
+	retry := command("rocketflow", "saga", "retry", e.Key, "--event", e.Event.ID.String(), "--schema", m.config.Schema)
+	switch e.Status {
+	case WaitingForState:
+		v.Because = fmt.Sprintf("in state %s it doesn't accept %s; the event expires in %s", state, e.Event.Type, sinceText(w.x.Now, e.ExpiresAt))
+		if !e.Begun {
+			v.Because = fmt.Sprintf("it has not begun; the event expires in %s", sinceText(w.x.Now, e.ExpiresAt))
+		}
+		v.Command = command("rocketflow", "inspect", "saga", e.Key, "--schema", m.config.Schema)
+	case WaitingForRetry:
+		v.For = nextAttempt(w.x.Now, e.NextAt) + " of " + v.For
+		v.Because = fmt.Sprintf("its function failed%s: %s", attemptsText(e.Attempts), e.LastError)
+		v.Command = retry
+	case WaitingFailed:
+		v.State, v.For = VerdictStopped, "an operator"
+		v.Because = fmt.Sprintf("the function of saga %s failed for good%s: %s", e.Saga, attemptsText(e.Attempts), e.LastError)
+		v.Command = retry
+	case WaitingExpired:
+		v.State, v.For = VerdictStopped, "an operator"
+		v.Because = fmt.Sprintf("no state of saga %s of %s accepted %s in time", e.Saga, e.Key, e.Event.Type)
+		v.Command = retry
+	}
+	w.verdicts = append(w.verdicts, v)
+}
