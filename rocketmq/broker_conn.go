@@ -47,11 +47,16 @@ type brokerConn struct {
 
 	mu      sync.Mutex
 	conn    *remoting.Conn // nil while down
+	number  int64          // of the connection, among all of the process
 	err     error          // why it is down
 	since   time.Time      // of the present state
+	listed  time.Time      // when a name server listed the broker last
 	version int            // of the broker
 	tried   chan struct{}  // closed after the first attempt to connect
 }
+
+// connections counts the connections of the process.
+var connections atomic.Int64
 
 // connUser is what a connection is for.
 type connUser interface {
@@ -129,7 +134,7 @@ func (b *brokerConn) connect(ctx context.Context) (*remoting.Conn, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.conn, b.err, b.version, b.since = conn, nil, response.Version, time.Now()
+	b.conn, b.number, b.err, b.version, b.since = conn, connections.Add(1), nil, response.Version, time.Now()
 	return conn, nil
 }
 
@@ -225,11 +230,28 @@ func (b *brokerConn) downFor(d time.Duration) bool {
 	return b.conn == nil && time.Since(b.since) > d
 }
 
-// downOrUpSince reports whether the connection is down, or has been up only since after t.
-func (b *brokerConn) downOrUpSince(t time.Time) bool {
+// present returns the number of the connection; 0 while it is down.
+func (b *brokerConn) present() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.conn == nil || b.since.After(t)
+	if b.conn == nil {
+		return 0
+	}
+	return b.number
+}
+
+// isListed keeps that a name server lists the broker at this moment.
+func (b *brokerConn) isListed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.listed = time.Now()
+}
+
+// mayReturn reports whether the connection is down, or has been up only since after t, or no name server has listed the broker since.
+func (b *brokerConn) mayReturn(t time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.conn == nil || b.since.After(t) || b.listed.Before(b.since)
 }
 
 func (b *brokerConn) brokerVersion() int {

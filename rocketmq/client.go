@@ -247,7 +247,7 @@ const (
 	// listedInterval is the time between two checks that brokers list the consumers. When a connection of a consumer breaks
 	// while pulls wait on it, only this check shows it: rocketmq-client-go waits 30 s for their responses.
 	listedInterval = time.Second
-	// recentlyBack is how long the name servers may not list a broker that has come back.
+	// recentlyBack is how long the name servers may not list the topics of a broker that has come back.
 	recentlyBack = time.Minute
 )
 
@@ -298,6 +298,7 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 			if c.brokerConns[name] == nil {
 				c.brokerConns[name] = c.newBrokerConn(c, name, address)
 			}
+			c.brokerConns[name].isListed()
 		}
 	}
 	var consumers []*consumer
@@ -314,11 +315,12 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 	return nil
 }
 
-// mayReturn reports whether a broker that the name servers don't list is down, or has come back so recently that they may not
-// list it yet.
+// mayReturn reports whether a broker whose queues the name servers don't list is down, or has come back so recently that they may not
+// list them yet, or hasn't been listed at all since: it is one of the cluster that can't reach them. Queues of a broker that they do list
+// were deleted.
 func (c *Client) mayReturn(name string) bool {
 	b := c.brokerConn(name)
-	return b != nil && b.downOrUpSince(time.Now().Add(-recentlyBack))
+	return b != nil && b.mayReturn(time.Now().Add(-recentlyBack))
 }
 
 func (c *Client) isUp(name string) bool {

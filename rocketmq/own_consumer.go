@@ -37,7 +37,7 @@ type ownConsumer struct {
 	leaving sync.WaitGroup // connections that are given up; Add with mu held, and not after stopped
 	stopped bool
 	conns   map[replica]*brokerConn
-	known   map[string][]groupmember.Queue // by topic: the queues that a name server listed last, and those that are missing for a while
+	known   map[string][]groupmember.Queue // by topic: the queues that a name server listed last, and those of brokers that may return
 }
 
 // replica is one of the servers of a broker.
@@ -118,7 +118,8 @@ func (o *ownConsumer) allConns() []*brokerConn {
 
 // Queues implements groupmember.Network. It connects to the brokers of the topic.
 //
-// A broker that has come back a moment ago answers before the name servers list its topics again: its queues stay as they were.
+// A broker that has come back a moment ago answers before the name servers list its topics again: its queues are as they were before it was
+// away. They are kept while it is away, too, when other brokers have others.
 func (o *ownConsumer) Queues(ctx context.Context, topic string) ([]groupmember.Queue, error) {
 	c := o.consumer.client
 	route, err := c.nameServers.route(ctx, topic)
@@ -139,17 +140,18 @@ func (o *ownConsumer) Queues(ctx context.Context, topic string) ([]groupmember.Q
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	known := slices.Clone(queues)
 	for _, q := range o.known[topic] {
-		if !listed[q.Broker] && c.isUp(q.Broker) && c.mayReturn(q.Broker) {
-			queues = append(queues, q)
+		if !listed[q.Broker] && c.mayReturn(q.Broker) {
+			known = append(known, q)
 		}
 	}
-	slices.SortFunc(queues, func(a, b groupmember.Queue) int {
+	slices.SortFunc(known, func(a, b groupmember.Queue) int {
 		return cmp.Or(strings.Compare(a.Broker, b.Broker), cmp.Compare(a.ID, b.ID))
 	})
-	queues = slices.Compact(queues)
-	o.known[topic] = queues
-	return queues, nil
+	known = slices.Compact(known)
+	o.known[topic] = known
+	return slices.DeleteFunc(slices.Clone(known), func(q groupmember.Queue) bool { return !listed[q.Broker] && !c.isUp(q.Broker) }), nil
 }
 
 // maxReplicas is how many servers of one broker are connected to, whatever a name server lists.
@@ -242,6 +244,17 @@ func (o *ownConsumer) Call(ctx context.Context, name string, id int, request *re
 	case <-ctx.Done():
 		return nil, printable.Errorf("%w: %w", b.down(), context.Cause(ctx))
 	}
+}
+
+// Connection implements groupmember.Network.
+func (o *ownConsumer) Connection(name string) int64 {
+	o.mu.Lock()
+	b := o.conns[replica{name, groupmember.Master}]
+	o.mu.Unlock()
+	if b == nil {
+		return 0
+	}
+	return b.present()
 }
 
 // heartbeat implements connUser.

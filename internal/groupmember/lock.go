@@ -63,7 +63,7 @@ func (r *reader) lock(ctx context.Context) error {
 // keepLock renews the lock until the queue is given up.
 func (r *reader) keepLock(ctx context.Context) {
 	for background.Sleep(ctx, clock.System{}, lockInterval) {
-		r.retry(ctx, r.lock)
+		r.retry(ctx, &r.lockLost, r.lock)
 	}
 }
 

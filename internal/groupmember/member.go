@@ -29,6 +29,10 @@ type Network interface {
 	// Call sends a request to a replica of a broker and waits for the response. A response other than success is returned
 	// together with a *remoting.ResponseError. While the replica can't be reached Call fails at once.
 	Call(ctx context.Context, broker string, replica int, request *remoting.Command) (*remoting.Command, error)
+
+	// Connection returns the number of the present connection to a broker's master. It is another one for each connection: behind a new one
+	// may be a new master. 0: there is none.
+	Connection(broker string) int64
 }
 
 // Master is the number of a broker's master among its replicas. All changes go to it, and locks: slaves have copies.

@@ -33,8 +33,9 @@ type network struct {
 	id      string
 	changed func()
 
-	mu   sync.Mutex
-	conn *remoting.Conn
+	mu     sync.Mutex
+	conn   *remoting.Conn
+	dialed int64 // how many connections were made
 }
 
 func (n *network) Queues(ctx context.Context, topic string) ([]groupmember.Queue, error) {
@@ -64,6 +65,15 @@ func (n *network) Replica(string, int) int { return groupmember.Master }
 
 func (n *network) Call(ctx context.Context, _ string, _ int, request *remoting.Command) (*remoting.Command, error) {
 	return n.call(ctx, request)
+}
+
+func (n *network) Connection(string) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn == nil || n.conn.Err() != nil {
+		return 0
+	}
+	return n.dialed
 }
 
 func (n *network) call(ctx context.Context, request *remoting.Command) (*remoting.Command, error) {
@@ -106,6 +116,7 @@ func (n *network) connection(ctx context.Context) (*remoting.Conn, error) {
 		n.conn.Close()
 	}
 	n.conn = conn
+	n.dialed++
 	return conn, nil
 }
 
@@ -130,9 +141,9 @@ type bundle struct {
 	changed chan struct{}
 }
 
-func setup(t *testing.T, queues int) *bundle {
+func setup(t *testing.T, queues int, config ...rocketmqtest.Config) *bundle {
 	t.Helper()
-	b := &bundle{T: t, server: rocketmqtest.RunT(t), group: "group-" + uuid.NewString(), handled: map[string]int{}, order: map[int][]int64{}, changed: make(chan struct{})}
+	b := &bundle{T: t, server: rocketmqtest.RunT(t, config...), group: "group-" + uuid.NewString(), handled: map[string]int{}, order: map[int][]int64{}, changed: make(chan struct{})}
 	b.sender = &network{names: b.server.Addr(), address: b.server.BrokerAddr()}
 	t.Cleanup(b.sender.close)
 	_, err := b.sender.call(t.Context(), &remoting.Command{Code: remoting.UpdateTopic, Ext: map[string]string{
@@ -198,6 +209,16 @@ func (b *bundle) send(queue int, body string) {
 		}})
 		return err
 	})
+}
+
+// place stores an offset of the group.
+func (b *bundle) place(offset string) {
+	b.Helper()
+	if _, err := b.sender.call(b.Context(), &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: map[string]string{
+		"consumerGroup": b.group, "topic": topic, "queueId": "0", "commitOffset": offset,
+	}}); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // await waits until all of n messages were handled.
@@ -346,6 +367,54 @@ func TestGroupStepsBackBeforeItGoesOn(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Error("the member doesn't step back")
+	}
+}
+
+// A new master may have no offset of the group. It is told also where the group doesn't move: while its handlers hang, and where it is at the
+// beginning, for a group that begins at the newest message would begin there again, and pass over what is not handled.
+func TestNewMasterIsToldTheOffset(t *testing.T) {
+	t.Parallel()
+	for name, sent := range map[string]int{"handlers hang": 3, "nothing has come": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, 1, rocketmqtest.Config{OffsetFlushInterval: time.Hour})
+			offset := func() string {
+				answer, _ := b.sender.call(t.Context(), &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: map[string]string{
+					"consumerGroup": b.group, "topic": topic, "queueId": "0", "setZeroIfNotFound": "false",
+				}})
+				if answer == nil {
+					return "none"
+				}
+				return answer.Ext["offset"]
+			}
+			for i := range sent {
+				b.send(0, fmt.Sprint(i))
+			}
+			hang := make(chan struct{})
+			want := "1"
+			if sent == 0 {
+				want = "0"
+				b.join(nil).leave() // the broker makes the group
+				b.place("0")
+			}
+			m := b.join(func(c *groupmember.Config) {
+				handle := c.Handle
+				c.MaxBuffered = 1
+				c.Handle = func(ctx context.Context, stop <-chan struct{}, m groupmember.Message) bool {
+					if m.QueueOffset > 0 {
+						<-hang
+					}
+					return handle(ctx, stop, m)
+				}
+			})
+			t.Cleanup(func() { close(hang) }) // before the member stops
+			poll.Until(t, "the offset is stored", func() bool { return offset() == want && len(m.Positions()) == 1 })
+			b.server.Stop(rocketmqtest.LoseMemory)
+			if err := b.server.Start(); err != nil {
+				t.Fatal(err)
+			}
+			poll.Until(t, "the broker that is back is told the offset", func() bool { return offset() == want })
+		})
 	}
 }
 

@@ -28,10 +28,11 @@ const emptyPause = 50 * time.Millisecond
 // slaveHold is how long a slave holds a pull: the master may be back at any time.
 const slaveHold = time.Second
 
-// pull waits until the window has room, pulls once, and takes what comes. After an error, and after a slave was read, the offset is
-// stored before the master is pulled from: it may be a new one that has an older offset. It is so, too, after the group has stepped back:
-// what is handled then would be passed over after a crash.
-func (r *reader) pull(ctx context.Context) error {
+// pull waits until the window has room, pulls once, and takes what comes. After an error, on another connection, and after a slave was
+// read, the offset is stored before the master is pulled from: it may be a new one that has an older offset. It is so, too, after the group
+// has stepped back: what is handled then would be passed over after a crash.
+func (r *reader) pull(ctx context.Context) (err error) {
+	defer func() { r.behind = r.behind || err != nil }()
 	offset, room, changed := r.window.next()
 	if room <= 0 {
 		select {
@@ -44,7 +45,7 @@ func (r *reader) pull(ctx context.Context) error {
 	switch {
 	case replica != Master:
 		hold, r.behind = slaveHold, true
-	case r.behind || r.err() != nil:
+	case r.behind || r.isNew(r.member.config.Network.Connection(r.queue.Broker)):
 		if err := r.storeOffset(ctx, true); err != nil {
 			return err
 		}

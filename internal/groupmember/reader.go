@@ -33,17 +33,19 @@ type reader struct {
 	left    bool         // the lock was released for good
 	locked  atomic.Int64 // when the lock was got or renewed, in nanoseconds since 1970
 	storing sync.Mutex   // held while the offset is stored, and guards what follows
-	stored  int64        // what the broker knows; -1: unknown
-	begun   bool         // the group had another offset than 0
+	stored  int64        // what the master knows; -1: unknown
+	told    int64        // the connection to the master that knows it
+	begun   bool         // the group has an offset, or had another one than 0
 
 	// Used by place and pull alone.
 	suspect *suspect // a record that can't be decoded
 	replica int      // which a broker suggested for the next pull
-	behind  bool     // the master has another offset of the group: a slave was read, or the group has stepped back
+	behind  bool     // the master may have another offset of the group: a slave was read, a pull failed, or the group has stepped back
 
-	mu      sync.Mutex
-	problem error              // why the queue isn't read; nil: it is
-	pulling context.CancelFunc // of the pull under way; nil: none
+	mu       sync.Mutex
+	problem  error              // why the queue isn't read; nil: it is
+	lockLost error              // why it isn't locked; nil: it is, or needs no lock
+	pulling  context.CancelFunc // of the pull under way; nil: none
 }
 
 func newReader(m *Member, q Queue, shared bool) *reader {
@@ -64,13 +66,10 @@ func (r *reader) ending() bool {
 func (r *reader) err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.lockLost != nil {
+		return r.lockLost
+	}
 	return r.problem
-}
-
-func (r *reader) setErr(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.problem = err
 }
 
 // run reads the queue until it is given up.
@@ -86,13 +85,13 @@ func (r *reader) run(ctx context.Context) {
 		cancel()
 	})
 	if r.member.config.Serial {
-		r.retry(ctx, r.lock)
+		r.retry(ctx, &r.lockLost, r.lock)
 		parts.Go(func() { r.keepLock(ctx) })
 	}
 	if r.shared {
 		background.Sleep(ctx, clock.System{}, takeOver)
 	}
-	r.retry(ctx, r.place)
+	r.retry(ctx, &r.problem, r.place)
 	if r.window == nil { // given up before
 		close(r.handled)
 		parts.Wait()
@@ -103,7 +102,7 @@ func (r *reader) run(ctx context.Context) {
 		r.dispatch()
 	})
 	for ctx.Err() == nil {
-		r.retry(ctx, r.pull)
+		r.retry(ctx, &r.problem, r.pull)
 	}
 	r.end() // if the member was stopped without
 	parts.Wait()
@@ -114,14 +113,16 @@ const (
 	maxRetry = time.Second
 )
 
-// retry does something until it succeeds or ctx ends.
-func (r *reader) retry(ctx context.Context, do func(ctx context.Context) error) {
+// retry does something until it succeeds or ctx ends. why is where its error is kept meanwhile: what is done beside it has another.
+func (r *reader) retry(ctx context.Context, why *error, do func(ctx context.Context) error) {
 	for pause := minRetry; ; pause = min(2*pause, maxRetry) {
 		err := do(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		r.setErr(err)
+		r.mu.Lock()
+		*why = err
+		r.mu.Unlock()
 		if err == nil {
 			return
 		}
@@ -165,7 +166,7 @@ func (r *reader) change(ctx context.Context, request *remoting.Command) (*remoti
 // place learns where the group goes on in the queue: behind what it has settled, or at the oldest message. While the master is away, that is
 // where its slave knows that the group was.
 func (r *reader) place(ctx context.Context) error {
-	replica := r.member.config.Network.Replica(r.queue.Broker, Master)
+	replica, connection := r.member.config.Network.Replica(r.queue.Broker, Master), r.member.config.Network.Connection(r.queue.Broker)
 	answer, err := r.call(ctx, callTimeout, replica, r.request(remoting.QueryConsumerOffset, "setZeroIfNotFound", "false"))
 	var refused *remoting.ResponseError
 	offset := int64(0) // a broker that no longer has it names its oldest
@@ -177,6 +178,10 @@ func (r *reader) place(ctx context.Context) error {
 		if offset, err = number(answer, "offset"); err != nil {
 			return fmt.Errorf("query offset: %w", err)
 		}
+		r.begun = true
+		if offset >= 0 && replica == Master {
+			r.stored, r.told = offset, connection
+		}
 		offset = max(offset, 0) // clients are known to store -1
 	}
 	if replica != Master {
@@ -185,7 +190,6 @@ func (r *reader) place(ctx context.Context) error {
 		}
 		r.behind = true
 	}
-	r.begun = offset > 0
 	r.window = newWindow(offset, r.member.config.MaxBuffered, r.member.config.MaxBufferedBytes)
 	close(r.placed)
 	return nil
@@ -274,7 +278,7 @@ func (r *reader) dispatch() {
 	}
 }
 
-// store stores the offset if it has changed. What fails is stored the next time.
+// store stores the offset if the master may not know it. What fails is stored the next time.
 func (r *reader) store(ctx context.Context) {
 	select {
 	case <-r.placed:
@@ -284,14 +288,15 @@ func (r *reader) store(ctx context.Context) {
 	_ = r.storeOffset(ctx, r.err() != nil)
 }
 
-// storeOffset stores the offset if the master doesn't know it or again is true. 0 isn't stored for a group that has handled nothing, but
-// when the queue has lost all its messages: the group would pass over those that take their places. The offset is read under the lock, so
-// that of two calls the later one stores the later offset.
+// storeOffset stores the offset if the master doesn't know it or again is true. Behind another connection may be another master, which may
+// have no offset of the group: it is told also where the group has not moved, for a group that begins at the newest message would find none,
+// and begin again. So 0 is stored, too, for a group that has it, and when the queue has lost all its messages: the group would pass over
+// those that take their places. The offset is read under the lock, so that of two calls the later one stores the later offset.
 func (r *reader) storeOffset(ctx context.Context, again bool) error {
 	r.storing.Lock()
 	defer r.storing.Unlock()
-	offset := r.window.offset()
-	if offset == 0 && !r.begun || offset == r.stored && !again {
+	offset, connection := r.window.offset(), r.member.config.Network.Connection(r.queue.Broker)
+	if offset == 0 && !r.begun || offset == r.stored && connection == r.told && !again {
 		return nil
 	}
 	_, err := r.change(ctx, r.request(remoting.UpdateConsumerOffset, "commitOffset", strconv.FormatInt(offset, 10)))
@@ -299,8 +304,15 @@ func (r *reader) storeOffset(ctx context.Context, again bool) error {
 		r.stored = -1
 		return fmt.Errorf("store offset: %w", err)
 	}
-	r.stored, r.begun = offset, true
+	r.stored, r.told, r.begun = offset, connection, true
 	return nil
+}
+
+// isNew reports whether the master was not told the offset on a connection to it.
+func (r *reader) isNew(connection int64) bool {
+	r.storing.Lock()
+	defer r.storing.Unlock()
+	return r.told != connection
 }
 
 // leave stores the offset and releases the lock.
