@@ -33,7 +33,7 @@ type Conn struct {
 	keys    Credentials
 	handler Handler
 	done    chan struct{}
-	read    sync.WaitGroup
+	work    sync.WaitGroup // what reads, and what writes for a Call: added with mu held while err is nil, so while it reads
 
 	dialled   string      // the address given to Dial; empty after NewConn
 	tls       *tls.Config // that given to DialTLS
@@ -58,7 +58,7 @@ func Dial(ctx context.Context, address string, keys Credentials, handler Handler
 // NewConn returns a Conn that uses nc, a client's or a server's end of a connection, and closes it.
 func NewConn(nc net.Conn, keys Credentials, handler Handler) *Conn {
 	c := &Conn{net: nc, keys: keys, handler: handler, done: make(chan struct{}), writing: make(chan struct{}, 1), pending: map[int32]chan *Command{}}
-	c.read.Go(c.readAll)
+	c.work.Go(c.readAll)
 	return c
 }
 
@@ -97,9 +97,20 @@ func (c *Conn) Call(ctx context.Context, request *Command) (*Command, error) {
 		}
 		c.keys.Sign(&signed)
 	}
-	if err := c.write(ctx, &signed); err != nil {
+	// It is written beside the wait for the response: ctx bounds how long the caller waits, also for a peer that takes no bytes, but a command
+	// is written whole, or the connection ends.
+	b, err := c.begin(ctx, &signed)
+	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		<-c.writing
+		return nil, c.broken()
+	}
+	c.work.Go(func() { _ = c.send(b) }) // an error ends the connection
+	c.mu.Unlock()
 	select {
 	case r := <-response:
 		return r, r.errorOf(request.Code)
@@ -126,28 +137,42 @@ func (c *Conn) Notify(request *Command) error {
 // Respond sends a response, made with [Command.Answer], to a request whose Handler returned nil.
 func (c *Conn) Respond(response *Command) error { return c.write(context.Background(), response) }
 
-// write writes a command. ctx bounds the wait until other commands are written; once it has begun the command is written whole, or the
-// connection ends.
+// write writes a command. ctx bounds the wait until other commands are written.
 func (c *Conn) write(ctx context.Context, cmd *Command) error {
+	b, err := c.begin(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	return c.send(b)
+}
+
+// begin waits until other commands are written, and returns the bytes of this one, which send must be given.
+func (c *Conn) begin(ctx context.Context, cmd *Command) ([]byte, error) {
 	select {
 	case c.writing <- struct{}{}:
 	default:
 		select {
 		case c.writing <- struct{}{}:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: request %d to %s was not sent: %w", broker.ErrUnavailable, cmd.Code, c.net.RemoteAddr(), context.Cause(ctx))
+			return nil, fmt.Errorf("%w: request %d to %s was not sent: %w", broker.ErrUnavailable, cmd.Code, c.net.RemoteAddr(), context.Cause(ctx))
 		case <-c.done:
-			return c.broken()
+			return nil, c.broken()
 		}
 	}
-	defer func() { <-c.writing }()
 	b, err := cmd.Append(c.buffer[:0])
 	if err != nil {
-		return err
+		<-c.writing
+		return nil, err
 	}
 	if cap(b) <= 1<<20 {
 		c.buffer = b
 	}
+	return b, nil
+}
+
+// send writes the bytes of a command.
+func (c *Conn) send(b []byte) (err error) {
+	defer func() { <-c.writing }()
 	for len(b) > 0 && err == nil {
 		n := min(len(b), writeStep)
 		if err = c.net.SetWriteDeadline(time.Now().Add(writeTimeout)); err == nil {
@@ -213,10 +238,10 @@ func (c *Conn) broken() error {
 	return fmt.Errorf("%w: connection to %s: %w", broker.ErrUnavailable, c.net.RemoteAddr(), c.err)
 }
 
-// Close closes the connection and waits for its goroutine. It must not be called by the Handler.
+// Close closes the connection and waits for its goroutines. It must not be called by the Handler.
 func (c *Conn) Close() {
 	c.end(ErrClosed)
-	c.read.Wait()
+	c.work.Wait()
 }
 
 // Done returns a channel that is closed when the connection has ended.

@@ -66,7 +66,8 @@ func TestCallsRunConcurrently(t *testing.T) {
 	all.Wait()
 }
 
-// TestPeerThatTakesNothing: a request that waits for its turn ends with its context, and the connection ends when the peer takes nothing.
+// TestPeerThatTakesNothing: a request ends with its context, whether it is being written or waits for its turn, and the connection ends when
+// the peer takes nothing.
 func TestPeerThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -86,14 +87,17 @@ func TestPeerThatTakesNothing(t *testing.T) {
 	defer peer.Close()
 	began := time.Now()
 	var full sync.WaitGroup
+	ctx, cancel := context.WithTimeout(t.Context(), writeTimeout/3)
+	defer cancel()
 	full.Go(func() {
-		if err := c.Notify(&Command{Code: SendMessage, Body: make([]byte, 32<<20)}); err == nil {
-			t.Error("32 MiB were written")
+		if _, err := c.Call(ctx, &Command{Code: SendMessage, Body: make([]byte, 32<<20)}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("32 MiB: %v", err)
+		}
+		if took := time.Since(began); took > writeTimeout*2/3 {
+			t.Errorf("the call whose request is being written took %v", took)
 		}
 	})
 	poll.Until(t, "it is being written", func() bool { return len(c.writing) > 0 })
-	ctx, cancel := context.WithTimeout(t.Context(), writeTimeout/3)
-	defer cancel()
 	if _, err := c.Call(ctx, &Command{Code: Heartbeat}); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, broker.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
