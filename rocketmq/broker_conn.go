@@ -185,13 +185,25 @@ func (b *brokerConn) register(ctx context.Context, conn *remoting.Conn) (*remoti
 	return conn.Call(ctx, b.user.heartbeat())
 }
 
-// unregister sends a request that unregisters the user, once the response to a heartbeat in flight has come, and waits for the
-// response. No heartbeat follows: brokers handle heartbeats and other requests in parallel, and would list the user again. While the
-// connection is down nothing is registered.
+// unregister sends a request that unregisters the user, and waits for the response. No heartbeat follows.
 func (b *brokerConn) unregister(ctx context.Context, request *remoting.Command) error {
 	b.registering.Lock()
 	defer b.registering.Unlock()
 	b.left = true
+	return b.afterHeartbeat(ctx, request)
+}
+
+// unregisterGroup does so for a group that the user's heartbeats no longer name.
+func (b *brokerConn) unregisterGroup(ctx context.Context, request *remoting.Command) error {
+	b.registering.Lock()
+	defer b.registering.Unlock()
+	return b.afterHeartbeat(ctx, request)
+}
+
+// afterHeartbeat sends a request that unregisters something. The caller holds registering, so the response to a heartbeat in flight has come:
+// brokers handle heartbeats and other requests in parallel, and would list again what an earlier heartbeat names. While the connection is
+// down nothing is registered.
+func (b *brokerConn) afterHeartbeat(ctx context.Context, request *remoting.Command) error {
 	if b.down() != nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,5 +130,52 @@ func TestStopWaitsForHeartbeats(t *testing.T) {
 		if early > 0 {
 			t.Errorf("disconnected %v before the response to a heartbeat", early)
 		}
+	}
+}
+
+// A producer group leaves its brokers behind a heartbeat that names it: the broker would list it again, and go on to send checks to it.
+func TestProducersLeaveBehindTheirHeartbeat(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	c := open(t, func(c *rocketmq.Config) { c.NameServers = []string{mq.Addr()} })
+	check := func(context.Context, broker.Check) (broker.Decision, func(error)) { return broker.Unknown, nil }
+	first, err := c.OpenTransactionProducer(t.Context(), "first", check)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held, early atomic.Bool
+	beats, release := make(chan struct{}, 1), make(chan struct{})
+	defer mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		switch {
+		case r.Name == "HEART_BEAT" && bytes.Contains(r.Body, []byte(`"groupName":"second"`)) && held.CompareAndSwap(false, true):
+			beats <- struct{}{}
+			return rocketmqtest.HoldUntil(release)
+		case r.Name == "UNREGISTER_CLIENT":
+			select {
+			case <-release:
+			default:
+				early.Store(true)
+			}
+		}
+		return rocketmqtest.Pass
+	})()
+	var all errgroup.Group
+	all.Go(func() error {
+		second, err := c.OpenTransactionProducer(t.Context(), "second", check)
+		if err == nil {
+			err = second.Close(t.Context())
+		}
+		return err
+	})
+	<-beats // it names both
+	time.AfterFunc(300*time.Millisecond, func() { close(release) })
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+	if early.Load() {
+		t.Error("a group has left while a heartbeat that names it was under way")
 	}
 }

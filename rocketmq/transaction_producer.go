@@ -175,10 +175,7 @@ func (p *transactionProducer) Close(ctx context.Context) error {
 	c.mu.Unlock()
 	// Unregistered, the group's checks go to its other members. Otherwise brokers would go on to send them here, and count each.
 	for _, b := range c.allBrokerConns() {
-		if b.down() != nil {
-			continue
-		}
-		if _, err := b.call(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
+		if err := b.unregisterGroup(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
 			"clientID": c.clientID, "producerGroup": p.group, "bname": b.name,
 		}}); err != nil {
 			c.log.Warn("a producer group could not be unregistered from a broker; until the broker notices it sends checks of the group's "+
