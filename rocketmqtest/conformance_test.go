@@ -15,7 +15,7 @@ import (
 	"github.com/rocketflow/rocketflow/test/testbroker"
 )
 
-// TestConformance runs the suite that the driver passes on a real broker, for each kind of broker.
+// TestConformance runs the suite that the driver passes on a real broker, for each kind of broker and with each transport that it takes.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -30,16 +30,21 @@ func TestConformance(t *testing.T) {
 		{"DMS", func(c *rocketmqtest.Config) { c.DMS, c.TimerMaxDelay = true, 365*24*time.Hour }, rocketmq.HuaweiDMS4},
 		{"proxy", func(c *rocketmqtest.Config) { c.Version, c.Proxy = rocketmqtest.RocketMQ55, true }, rocketmq.Proxy5},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			config := rocketmqtest.Config{
-				MaxMessageSize:     2 << 20,
-				TransactionTimeout: 500 * time.Millisecond, CheckInterval: 250 * time.Millisecond, CheckMax: 240, OpBatchInterval: 100 * time.Millisecond,
-				TimerPrecision: 100 * time.Millisecond,
+		for _, transport := range []rocketmq.Transport{rocketmq.Own, rocketmq.ClientGo} {
+			if c.profile == rocketmq.Proxy5 && transport == rocketmq.ClientGo {
+				continue // it is refused
 			}
-			c.change(&config)
-			conformance(t, rocketmqtest.RunT(t, config), c.profile)
-		})
+			t.Run(c.name+"/"+transport.String(), func(t *testing.T) {
+				t.Parallel()
+				config := rocketmqtest.Config{
+					MaxMessageSize:     2 << 20,
+					TransactionTimeout: 500 * time.Millisecond, CheckInterval: 250 * time.Millisecond, CheckMax: 240, OpBatchInterval: 100 * time.Millisecond,
+					TimerPrecision: 100 * time.Millisecond,
+				}
+				c.change(&config)
+				conformance(t, rocketmqtest.RunT(t, config), c.profile, transport)
+			})
+		}
 	}
 }
 
@@ -73,11 +78,11 @@ func TestDriverReportsMissingTimers(t *testing.T) {
 	}
 }
 
-func conformance(t *testing.T, mq *rocketmqtest.Server, profile rocketmq.Profile) {
+func conformance(t *testing.T, mq *rocketmqtest.Server, profile rocketmq.Profile, transport rocketmq.Transport) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
 		admin := open(t, mq)
 		return brokertest.Harness{
-			Open: func(t *testing.T) brokertest.Driver { return openProfile(t, mq, profile) },
+			Open: func(t *testing.T) brokertest.Driver { return openProfile(t, mq, profile, transport) },
 			Close: func(t *testing.T, d brokertest.Driver) {
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				defer cancel()
@@ -101,14 +106,14 @@ func conformance(t *testing.T, mq *rocketmqtest.Server, profile rocketmq.Profile
 
 func open(t testing.TB, mq *rocketmqtest.Server) *rocketmq.Client {
 	t.Helper()
-	return openProfile(t, mq, rocketmq.Apache5)
+	return openProfile(t, mq, rocketmq.Apache5, rocketmq.Own)
 }
 
-func openProfile(t testing.TB, mq *rocketmqtest.Server, profile rocketmq.Profile) *rocketmq.Client {
+func openProfile(t testing.TB, mq *rocketmqtest.Server, profile rocketmq.Profile, transport rocketmq.Transport) *rocketmq.Client {
 	t.Helper()
-	config := rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", Profile: profile, SendTimeout: 20 * time.Second}
+	config := rocketmq.Config{NameServers: []string{mq.Addr()}, Service: "conformance", Profile: profile, Transport: transport, SendTimeout: 20 * time.Second}
 	if profile == rocketmq.Proxy5 {
-		config.NameServers, config.Transport = []string{mq.ProxyAddr()}, rocketmq.Own
+		config.NameServers = []string{mq.ProxyAddr()}
 	}
 	return testbroker.Open(t, config)
 }
