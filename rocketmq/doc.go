@@ -148,8 +148,8 @@
 // Starting. A consumer without grants starts without an error and gets no messages. Subscribe checks the grants first (TestCredentials,
 // TestGrants), and returns when a broker lists the consumer. A new group that asks for the newest messages would get the oldest of a young
 // queue, and would skip messages of queues that are added later. The driver sets the group's offsets before the start (BeginNewest,
-// BeginAt, TestQueuesAddedLaterAreReadFromTheirOldestMessage). RocketMQ 4.9 doesn't distinguish a new group from one at offset 0; there the
-// group begins at the oldest message.
+// BeginAt, TestQueuesAddedLaterAreReadFromTheirOldestMessage). RocketMQ 4.9 responds alike about a new group and one at offset 0;
+// there the list of the offsets of all groups shows the difference (TestConformance).
 //
 // Restarts of brokers. The client's consumers would get no messages for up to a minute. The driver restarts them (TestBrokerRestart). It
 // also restarts a consumer that no broker lists any more because only its own connection broke: the client waits 30 s for the responses

@@ -10,7 +10,8 @@
 //
 // A queue is read from its broker's master, and from a slave when the master says so or can't be reached. A slave may lack the newest
 // messages, and its offsets may be old, so it never decides what is passed over: only messages that it returns move the position. Offsets
-// and locks are the master's alone; when it is back, the offsets are stored before the next pull.
+// and locks are the master's alone. Each new connection may lead to another master: it is told the offsets before the first pull, and also
+// where nothing is pulled.
 //
 // The package makes no connections: the driver provides a [Network], sends the heartbeats that make it known to the
 // brokers, and calls [Member.Rebalance] when the group, the topics or a connection changed.
