@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,7 @@ func (b *brokerConn) register(ctx context.Context, conn *remoting.Conn) (*remoti
 	if b.left {
 		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, remoting.ErrClosed)
 	}
-	return conn.Call(ctx, b.user.heartbeat())
+	return conn.Call(ctx, b.named(b.user.heartbeat()))
 }
 
 // unregister sends a request that unregisters the user, and waits for the response. No heartbeat follows.
@@ -272,6 +273,20 @@ func (b *brokerConn) brokerVersion() int {
 	return b.version
 }
 
+// named returns a request with the name of the broker, by which a proxy knows for whom it is: bname, or n in what has short names.
+func (b *brokerConn) named(request *remoting.Command) *remoting.Command {
+	if request.Ext["bname"] != "" || request.Ext["n"] != "" {
+		return request
+	}
+	named := *request
+	named.Ext = maps.Clone(request.Ext)
+	if named.Ext == nil {
+		named.Ext = map[string]string{}
+	}
+	named.Ext["bname"] = b.name
+	return &named
+}
+
 // call sends a request and waits for its response. While the connection is down it fails at once.
 func (b *brokerConn) call(ctx context.Context, request *remoting.Command) (*remoting.Command, error) {
 	b.mu.Lock()
@@ -280,7 +295,7 @@ func (b *brokerConn) call(ctx context.Context, request *remoting.Command) (*remo
 	if conn == nil {
 		return nil, err
 	}
-	response, err := conn.Call(ctx, request)
+	response, err := conn.Call(ctx, b.named(request))
 	if response == nil && errors.Is(err, context.DeadlineExceeded) {
 		select {
 		case b.doubt <- struct{}{}:

@@ -157,7 +157,7 @@ func (k *consumer) queuePosition(ctx context.Context, b *brokerConn, topic strin
 
 // bound returns an end of a queue.
 func (k *consumer) bound(ctx context.Context, b *brokerConn, code remoting.Code, topic string, queue int) (int64, error) {
-	response, err := b.call(ctx, &remoting.Command{Code: code, Ext: k.queueFields(b, topic, queue)})
+	response, err := b.call(ctx, &remoting.Command{Code: code, Ext: k.queueFields(topic, queue)})
 	if err != nil {
 		return 0, err
 	}

@@ -62,7 +62,7 @@ func (k *consumer) listed(ctx context.Context, i instance) (bool, error) {
 
 // members returns the client ids of the consumers that the broker lists in a group.
 func (b *brokerConn) members(ctx context.Context, group string) ([]string, error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group, "bname": b.name}})
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.ConsumerList, Ext: map[string]string{"consumerGroup": group}})
 	var refused *remoting.ResponseError
 	if errors.As(err, &refused) && refused.Code == remoting.SystemError {
 		return nil, nil // the group has no consumer there

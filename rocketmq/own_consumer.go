@@ -102,7 +102,7 @@ func (o *ownConsumer) stop(ctx context.Context) error {
 // leave unregisters from a broker, whose connection it closes.
 func (o *ownConsumer) leave(ctx context.Context, b *brokerConn) {
 	if err := b.unregister(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
-		"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group, "bname": b.name,
+		"clientID": o.clientID, "consumerGroup": o.consumer.subscription.Group,
 	}}); err != nil {
 		o.consumer.client.log.Info("a consumer could not unregister from a broker, which removes it when it notices the end of the connection",
 			keyGroup, o.consumer.subscription.Group, keyBroker, b.name, keyError, err)

@@ -92,8 +92,8 @@ func (k *consumer) readableQueues(ctx context.Context, topic string) ([]readable
 }
 
 // queueFields returns the header fields that name the group and a queue of a broker, and the pairs of more.
-func (k *consumer) queueFields(b *brokerConn, topic string, queue int, more ...string) map[string]string {
-	ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(queue), "bname": b.name}
+func (k *consumer) queueFields(topic string, queue int, more ...string) map[string]string {
+	ext := map[string]string{"consumerGroup": k.subscription.Group, "topic": topic, "queueId": strconv.Itoa(queue)}
 	for i := 0; i < len(more); i += 2 {
 		ext[more[i]] = more[i+1]
 	}
@@ -102,7 +102,7 @@ func (k *consumer) queueFields(b *brokerConn, topic string, queue int, more ...s
 
 // offset returns the group's offset in a queue, as the broker tells it; -1: the broker has none. RocketMQ 4 tells 0 then: see listsOffset.
 func (k *consumer) offset(ctx context.Context, b *brokerConn, topic string, queue int) (int64, error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(b, topic, queue, "setZeroIfNotFound", "false")})
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryConsumerOffset, Ext: k.queueFields(topic, queue, "setZeroIfNotFound", "false")})
 	var refused *remoting.ResponseError
 	switch {
 	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
@@ -129,7 +129,7 @@ func (k *consumer) hasOffset(ctx context.Context, b *brokerConn, topic string, q
 // listsOffset reports whether the broker lists an offset of the group in a queue. RocketMQ 4 doesn't know setZeroIfNotFound and responds
 // with 0 also to a group without an offset, so only the list of the offsets of all groups, which its slaves copy, shows the difference.
 func (k *consumer) listsOffset(ctx context.Context, b *brokerConn, topic string, queue int) (bool, error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.AllConsumerOffsets, Ext: map[string]string{"bname": b.name}})
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.AllConsumerOffsets})
 	if err != nil {
 		return false, fmt.Errorf("list the offsets of all groups, without which RocketMQ 4 doesn't show whether the group is new: %w", err)
 	}
@@ -161,7 +161,7 @@ func (k *consumer) setFirstOffset(ctx context.Context, b *brokerConn, topic stri
 	if has, err := k.hasOffset(ctx, b, topic, queue); err != nil || has {
 		return err
 	}
-	_, err = b.call(ctx, &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: k.queueFields(b, topic, queue, "commitOffset", strconv.FormatInt(offset, 10))})
+	_, err = b.call(ctx, &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: k.queueFields(topic, queue, "commitOffset", strconv.FormatInt(offset, 10))})
 	return err
 }
 
@@ -172,7 +172,7 @@ func (k *consumer) searchOffset(ctx context.Context, b *brokerConn, topic string
 	if is4(b.brokerVersion()) {
 		return k.searchByPulls(ctx, b, topic, queue, bounds, t)
 	}
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.SearchOffset, Ext: k.queueFields(b, topic, queue, "timestamp", strconv.FormatInt(t.UnixMilli(), 10))})
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.SearchOffset, Ext: k.queueFields(topic, queue, "timestamp", strconv.FormatInt(t.UnixMilli(), 10))})
 	if err == nil {
 		offset, err := strconv.ParseInt(response.Ext["offset"], 10, 64)
 		if err != nil {
@@ -243,7 +243,7 @@ func (k *consumer) pullAsTool(ctx context.Context, b *brokerConn, topic string, 
 
 // pullOne pulls at most one message, in the name of the group.
 func (k *consumer) pullOne(ctx context.Context, b *brokerConn, topic string, queue int, offset int64) (p pullResult, err error) {
-	response, err := b.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: k.queueFields(b, topic, queue,
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.PullMessage, Ext: k.queueFields(topic, queue,
 		"queueOffset", strconv.FormatInt(offset, 10), "maxMsgNums", "1", "sysFlag", strconv.Itoa(pullWithSubscription), "commitOffset", "0",
 		"suspendTimeoutMillis", "0", "subscription", "*", "subVersion", "0", "expressionType", "TAG")})
 	if response == nil {

@@ -176,7 +176,7 @@ func (p *transactionProducer) Close(ctx context.Context) error {
 	// Unregistered, the group's checks go to its other members. Otherwise brokers would go on to send them here, and count each.
 	for _, b := range c.allBrokerConns() {
 		if err := b.unregisterGroup(ctx, &remoting.Command{Code: remoting.UnregisterClient, Ext: map[string]string{
-			"clientID": c.clientID, "producerGroup": p.group, "bname": b.name,
+			"clientID": c.clientID, "producerGroup": p.group,
 		}}); err != nil {
 			c.log.Warn("a producer group could not be unregistered from a broker; until the broker notices it sends checks of the group's "+
 				"half messages to this process, where they are ignored", keyGroup, p.group, keyBroker, b.name, keyError, err)
