@@ -23,7 +23,7 @@ func deliveryOf(ctx context.Context, m *primitive.MessageExt, maxBody int) broke
 		body, err = bodyOf(m.SysFlag, m.Body, maxBody)
 	}
 	d := newDelivery(m.Topic, props, body)
-	d.Offset, d.Born, d.Stored = m.QueueOffset, time.UnixMilli(m.BornTimestamp), time.UnixMilli(m.StoreTimestamp)
+	d.Offset, d.Born, d.Stored = m.QueueOffset, remoting.Instant(m.BornTimestamp), remoting.Instant(m.StoreTimestamp)
 	d.Attempt = attemptOf(m.ReconsumeTimes, props)
 	d.Unreadable = err
 	if m.Queue != nil {

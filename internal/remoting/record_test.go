@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -47,6 +48,25 @@ func TestRecordRoundTrip(t *testing.T) {
 	bytes[len(bytes)/4]++ // the first record's body checksum no longer holds, or a field is off
 	if r, err := DecodeRecords(bytes[:len(bytes)-1]); err == nil {
 		t.Errorf("a cut record was decoded: %+v", r)
+	}
+}
+
+// A sender may name any number of milliseconds. What isn't a time that the rest of the world can express is none.
+func TestTimesAreInstants(t *testing.T) {
+	t.Parallel()
+	for ms, want := range map[int64]time.Time{
+		0: time.Unix(0, 0), 253402300799999: time.UnixMilli(253402300799999), 253402300800000: {}, 1 << 62: {}, math.MinInt64: {}, -300_000_000_000_000: {},
+	} {
+		r := sample()
+		r.Born, r.Stored = time.UnixMilli(ms), time.UnixMilli(ms)
+		b, err := r.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := DecodeRecords(b)
+		if err != nil || !got[0].Born.Equal(want) || !got[0].Stored.Equal(want) {
+			t.Errorf("%d: born %v, stored %v (%v), want %v", ms, got[0].Born, got[0].Stored, err, want)
+		}
 	}
 }
 

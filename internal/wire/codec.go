@@ -99,8 +99,8 @@ func MessageOf(e rocketflow.Event) broker.Message {
 func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 
 // EventOf returns the event that a message carries. A message of another producer that is no CloudEvent becomes an event
-// without order: Type is its tag, Subject its sharding key or else its first key, Time its creation time, and ID is derived
-// from topic and unique key, so that each delivery of the message yields the same event.
+// without order: Type is its tag, Subject its sharding key or else its first key, Time its creation time or else when it was stored, and ID
+// is derived from topic and unique key, so that each delivery of the message yields the same event.
 //
 // An error matches rocketflow.ErrUndecodable and names the property or attribute: an event is read completely or not at
 // all. With an error, EventOf returns what a dead letter can store of the message: an event without order, whose Headers are
@@ -218,7 +218,7 @@ func binary(d broker.Delivery, attributes map[string]string) (rocketflow.Event, 
 func foreign(d broker.Delivery) (rocketflow.Event, error) {
 	e := rocketflow.Event{
 		ID: messageIdentity(d), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
-		Time: d.Born, ContentType: rocketflow.ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
+		Time: timeOf(d), ContentType: rocketflow.ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
 	}
 	if e.Subject == "" && len(d.Keys) > 0 {
 		e.Subject = d.Keys[0]
@@ -242,7 +242,7 @@ func undecoded(d broker.Delivery) rocketflow.Event {
 	p := d.Properties
 	e := rocketflow.Event{
 		ID: messageIdentity(d), OriginalID: asText(p[propID]), Type: asText(cmp.Or(p[propType], d.Tag)), Source: asText(p[propSource]),
-		Topic: d.Topic, Subject: asText(cmp.Or(p[propSubject], d.ShardingKey)), Time: d.Born, Headers: map[string]string{}, Body: d.Body,
+		Topic: d.Topic, Subject: asText(cmp.Or(p[propSubject], d.ShardingKey)), Time: timeOf(d), Headers: map[string]string{}, Body: d.Body,
 	}
 	if contentType := p[propContentType]; isMediaType(contentType) {
 		e.ContentType = contentType
@@ -255,6 +255,12 @@ func undecoded(d broker.Delivery) rocketflow.Event {
 	if !Undecoded(e) {
 		e.Headers[propUndecoded] = "1"
 	}
+	return e
+}
+
+// CutDown returns e as an event for which Undecoded is true.
+func CutDown(e rocketflow.Event) rocketflow.Event {
+	e.Headers = map[string]string{propUndecoded: "1"}
 	return e
 }
 
