@@ -124,7 +124,7 @@ func (t *turn) execute(ctx context.Context) error {
 	}
 	var err error
 	if t.failure != nil {
-		err = t.untilCommitted(ctx, begin)
+		err = t.untilCommitted(ctx, t.replace, begin)
 	} else {
 		conflicts := maxConflicts
 		if t.limit > 1 {
@@ -136,6 +136,17 @@ func (t *turn) execute(ctx context.Context) error {
 		t.report()
 	}
 	return err
+}
+
+// replace changes what a turn of one event stores: Postgres can't store it as it is.
+func (t *turn) replace(why error) {
+	if t.source == delivered {
+		t.candidates[0].item.cutDown(why)
+		return
+	}
+	failure := *t.failure
+	failure.err = errors.New(plain(why.Error(), inbox.MaxError))
+	t.failure = &failure
 }
 
 func (t *turn) run(ctx context.Context, tx pgx.Tx) error {
