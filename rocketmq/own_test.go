@@ -279,6 +279,9 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 		"negative queues":    `{"queueDatas":[{"brokerName":"b","readQueueNums":-5,"writeQueueNums":-5,"perm":6}],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
 		"many times many": `{"queueDatas":[` + strings.TrimSuffix(strings.Repeat(`{"brokerName":"b","readQueueNums":65536,"writeQueueNums":65536,"perm":6},`, 1000), ",") +
 			`],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
+		"queues without end": `{"queueDatas":[` + strings.Repeat(`{},`, 1<<20) + `{}]}`,
+		"one broker, often": `{"queueDatas":[{"brokerName":"b","readQueueNums":1,"writeQueueNums":1,"perm":6}],"brokerDatas":[` +
+			strings.TrimSuffix(strings.Repeat(`{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}},`, 5000), ",") + `]}`,
 		"no JSON":    `{"queueDatas":[`,
 		"no queues":  `{}`,
 		"other JSON": `[1,2,3]`,

@@ -266,11 +266,29 @@ func TestOffsetsOfAnyQueueAreDecoded(t *testing.T) {
 }
 
 func FuzzDecodeJSON(f *testing.F) {
-	f.Add([]byte(`{"brokerDatas":[{"brokerAddrs":{0:"127.0.0.1:1"}}]}`))
+	f.Add([]byte(`{"brokerDatas":[{"brokerAddrs":{0:"127.0.0.1:1"}},{}],"queueDatas":[{"readQueueNums":65536},{"readQueueNums":1}]}`))
+	f.Add([]byte(`{"brokerAddrTable":{"b":{"brokerAddrs":{0:"127.0.0.1:1"}}},"consumerIdList":["a"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var route Route
-		if err := DecodeJSON(b, &route); err != nil && !errors.Is(err, ErrMalformed) {
-			t.Errorf("error %v is not ErrMalformed", err)
+		route, err := DecodeRoute(b)
+		cluster, clusterErr := DecodeCluster(b)
+		members, membersErr := DecodeMembers(b)
+		for _, err := range []error{err, clusterErr, membersErr} {
+			if err != nil && !errors.Is(err, ErrMalformed) {
+				t.Errorf("error %v is not ErrMalformed", err)
+			}
+		}
+		names, queues := map[string]bool{}, 0
+		for _, q := range route.Queues {
+			queues += q.Read
+		}
+		for _, broker := range route.Brokers {
+			if names[broker.Name] || len(broker.Addresses) > maxAddresses {
+				t.Errorf("broker %q with %d addresses, listed before: %v", broker.Name, len(broker.Addresses), names[broker.Name])
+			}
+			names[broker.Name] = true
+		}
+		if max(len(names), len(route.Queues), len(cluster.Brokers)) > MaxBrokers || queues > maxQueues || len(members) > maxMembers {
+			t.Errorf("%d brokers, %d queues in %d parts, %d in the cluster, %d members", len(names), queues, len(route.Queues), len(cluster.Brokers), len(members))
 		}
 	})
 }
