@@ -247,6 +247,12 @@ func (n *nameServers) ranked() ([]rankedServer, error) {
 	return all, nil
 }
 
+// failing reports whether the last request to each server failed.
+func (n *nameServers) failing() bool {
+	servers, err := n.ranked()
+	return err != nil || servers[0].state == failing
+}
+
 // route returns the route of a topic. If the topic doesn't exist the error matches broker.ErrTopicNotFound.
 func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, error) {
 	r, err := n.call(ctx, routeOf(topic))

@@ -380,6 +380,45 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 	}
 }
 
+// TestOneRouteKeepsNoOtherFromBeingRefreshed: a topic that takes no messages, or whose route is nonsense, is one topic's matter.
+func TestOneRouteKeepsNoOtherFromBeingRefreshed(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	routes := map[string]string{"nonsense": "[", "read-only": `{"queueDatas":[{"brokerName":"b","readQueueNums":1,"writeQueueNums":1,"perm":4}]}`}
+	var sent atomic.Bool
+	var mu sync.Mutex
+	fetched := map[string]int{}
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		topic := request.Ext["topic"]
+		if body, odd := routes[topic]; request.Code == remoting.RouteOfTopic && sent.Load() {
+			mu.Lock()
+			defer mu.Unlock()
+			if fetched[topic]++; odd {
+				response.Body = []byte(body)
+			}
+		}
+	})
+	c := own(t, f.address)
+	topics := []string{"nonsense", "read-only", "a", "b", "c"}
+	for _, topic := range topics {
+		mq.CreateTopic(topic, 1)
+		if _, err := c.Send(t.Context(), broker.Message{Topic: topic, Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent.Store(true)
+	for range 5 { // in any order
+		c.RefreshRoutes(t.Context())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, topic := range topics {
+		if fetched[topic] < 5 {
+			t.Errorf("route of %s was fetched %d times, want 5", topic, fetched[topic])
+		}
+	}
+}
+
 // TestHeadersAreBinaryWhereTheBrokerTakesThem: after its first response a broker in Java gets binary headers, another JSON.
 func TestHeadersAreBinaryWhereTheBrokerTakesThem(t *testing.T) {
 	t.Parallel()
