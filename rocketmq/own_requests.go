@@ -160,7 +160,6 @@ func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, reques
 	}
 	r, k := records[0], o.consumer
 	broker := cmp.Or(request.Ext["brokerName"], b.name)
-	d := deliveryOfRecord(groupmember.Message{Queue: groupmember.Queue{Topic: r.Topic, Broker: broker, ID: r.Queue}, Record: r}, k.client.config.MaxMessage)
 	started := k.work.Go(func(ctx context.Context) {
 		defer func() { <-o.direct }()
 		select {
@@ -168,6 +167,12 @@ func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, reques
 			defer func() { <-k.slots }()
 		case <-ctx.Done():
 			return // the consumer stops
+		}
+		m := groupmember.Message{Queue: groupmember.Queue{Topic: r.Topic, Broker: broker, ID: r.Queue}, Record: r}
+		d, release, ok := k.unpackRecord(ctx.Done(), m)
+		defer release()
+		if !ok {
+			return
 		}
 		k.client.log.Info("an operator has the consumer handle a message", keyGroup, k.subscription.Group, keyTopic, d.Topic, keyMessageID, d.ID)
 		began := time.Now()

@@ -119,6 +119,52 @@ func TestEveryCompressionIsRead(t *testing.T) {
 	eachTransport(t, everyCompressionIsRead)
 }
 
+// TestDecompressedBodiesAreBounded: however many messages are handled at once, few large bodies are in memory, and all are handled.
+func TestDecompressedBodiesAreBounded(t *testing.T) {
+	eachTransport(t, func(t *testing.T, transport rocketmq.Transport) {
+		t.Helper()
+		for _, serial := range []bool{false, true} {
+			mq := rocketmqtest.RunT(t)
+			const limit, messages, most = 4 << 20, 30, 9 // 32 MiB and one
+			mq.CreateTopic("topic", 1)
+			c := open(t, func(c *rocketmq.Config) {
+				c.NameServers, c.Transport, c.MaxMessage = []string{mq.Addr()}, transport, limit
+			})
+			bomb := compressed(t, "lz4", make([]byte, limit))
+			for range messages {
+				sendRaw(t, mq, "topic", 0x101, nil, bomb)
+			}
+			var now, peak, all atomic.Int64
+			enough := make(chan struct{})
+			_, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}, Serial: serial}, func(_ context.Context, d broker.Delivery) error {
+				defer now.Add(-1)
+				n := now.Add(1)
+				for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
+				}
+				if len(d.Body) != limit {
+					t.Errorf("%d bytes: %v", len(d.Body), d.Unreadable)
+				}
+				<-enough
+				all.Add(1)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := int64(most)
+			if serial {
+				want = 1
+			}
+			poll.Until(t, "handlers", func() bool { return now.Load() == want })
+			close(enough)
+			poll.Until(t, "all messages", func() bool { return all.Load() == messages })
+			if peak.Load() > want {
+				t.Errorf("%d bodies were in memory at once, want %d", peak.Load(), want)
+			}
+		}
+	})
+}
+
 func everyCompressionIsRead(t *testing.T, transport rocketmq.Transport) {
 	t.Helper()
 	mq := rocketmqtest.RunT(t)
