@@ -366,11 +366,25 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 		"negative offset":          func(request, response *remoting.Command) { response.Ext["nextBeginOffset"] = "-9" },
 		"offset that is no number": func(request, response *remoting.Command) { response.Ext["nextBeginOffset"] = "1e9" },
 		"unknown code":             func(request, response *remoting.Command) { response.Code = 4242 },
+		"offset beyond the end": func(request, response *remoting.Command) {
+			response.Ext["nextBeginOffset"], response.Body = "1000000", nil
+		},
+		"nothing": func(request, response *remoting.Command) {
+			response.Body, response.Ext["nextBeginOffset"] = nil, request.Ext["queueOffset"]
+		},
+		"the request to pull again": func(request, response *remoting.Command) {
+			response.Code, response.Body, response.Ext["nextBeginOffset"] = remoting.PullRetryNow, nil, request.Ext["queueOffset"]
+		},
+		"a move to the same offset": func(request, response *remoting.Command) {
+			response.Code, response.Body, response.Ext["nextBeginOffset"] = remoting.PullOffsetMoved, nil, request.Ext["queueOffset"]
+		},
 	} {
 		altered := make(chan struct{}, 100)
+		began, count := time.Now(), atomic.Int64{}
 		pulls := func(request, response *remoting.Command) {
 			if request.Code == remoting.PullMessage && response.Code == remoting.Success {
 				alter(request, response)
+				count.Add(1)
 				select {
 				case altered <- struct{}{}:
 				default:
@@ -389,6 +403,9 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 			return nil
 		})
 		answer.Store(nil)
+		if most := 10 + int64(time.Since(began)/(25*time.Millisecond)); count.Load() > most {
+			t.Errorf("%s: pulled %d times in %v", what, count.Load(), time.Since(began))
+		}
 		if d := next(t, came); string(d.Body) != "not yet" {
 			t.Errorf("%s: got %q", what, d.Body)
 		}

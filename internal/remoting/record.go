@@ -128,9 +128,12 @@ func appendHost(b []byte, a netip.AddrPort) []byte {
 
 // DecodeRecords decodes consecutive records. Their bodies are parts of b. The error is about the first that can't be decoded; the
 // records before it are returned with it.
-func DecodeRecords(b []byte) ([]*Record, error) {
+func DecodeRecords(b []byte) ([]*Record, error) { return DecodeFirstRecords(b, math.MaxInt) }
+
+// DecodeFirstRecords is DecodeRecords for at most most records. What follows them isn't looked at.
+func DecodeFirstRecords(b []byte, most int) ([]*Record, error) {
 	var records []*Record
-	for len(b) > 0 {
+	for len(b) > 0 && len(records) < most {
 		r, n, err := decodeRecord(b)
 		if err != nil {
 			return records, err
