@@ -88,13 +88,14 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight)}
 	k.unpacked = semaphore.NewWeighted(maxUnpacked + int64(c.config.MaxMessage))
+	_ = k.work.Start(ctx, func(context.Context) error { return nil }) // can't fail; a broker that lists the consumer may have requests for it
 	first, err := k.start(ctx)
 	deferred := c.config.AwaitBroker && errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected)
 	if err != nil && !deferred {
+		_ = k.work.Stop(ctx) // the subscription has failed, whatever this says
 		return fail(err)
 	}
 	k.setCurrent(first)
-	_ = k.work.Start(ctx, func(context.Context) error { return nil }) // can't fail
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {

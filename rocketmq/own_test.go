@@ -615,7 +615,24 @@ func TestOperatorsHaveAMessageHandled(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("topic", 1)
-	f := newFront(t, mq, nil)
+	ask := func(f *front, body string) []*remoting.Command {
+		record, err := (&remoting.Record{Topic: "topic", QueueOffset: 7, Body: []byte(body), Properties: map[string]string{"UNIQ_KEY": "key"}}).Append(nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return f.request(t.Context(), &remoting.Command{Code: remoting.ConsumeDirectly, Body: record, Ext: map[string]string{
+			"consumerGroup": "group", "brokerName": "broker-a", "msgId": "key",
+		}})
+	}
+	var inFront atomic.Pointer[front]
+	var starting sync.Once
+	first := make(chan []*remoting.Command, 1)
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		if request.Code == remoting.ConsumerList && bytes.Contains(response.Body, []byte("-consumer-")) { // before its start can end
+			starting.Do(func() { first <- ask(inFront.Load(), "at the start") })
+		}
+	})
+	inFront.Store(f)
 	c := own(t, f.address)
 	came := make(chan broker.Delivery, 10)
 	if _, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}}, func(_ context.Context, d broker.Delivery) error {
@@ -630,19 +647,16 @@ func TestOperatorsHaveAMessageHandled(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if answers := <-first; len(answers) != 1 || !strings.Contains(string(answers[0].Body), "CR_SUCCESS") || string(next(t, came).Body) != "at the start" {
+		t.Errorf("a request during the start has %d answers", len(answers))
+	}
 	for _, step := range []struct{ body, result string }{
 		{"ok", `"consumeResult":"CR_SUCCESS"`},
 		{"fail", `"consumeResult":"CR_THROW_EXCEPTION","order":false,"remark":"no such order"`},
 		{"panic", `"consumeResult":"CR_THROW_EXCEPTION"`},
 		{"ok", `"consumeResult":"CR_SUCCESS"`},
 	} {
-		record, err := (&remoting.Record{Topic: "topic", QueueOffset: 7, Body: []byte(step.body), Properties: map[string]string{"UNIQ_KEY": "key"}}).Append(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers := f.request(t.Context(), &remoting.Command{Code: remoting.ConsumeDirectly, Body: record, Ext: map[string]string{
-			"consumerGroup": "group", "brokerName": "broker-a", "msgId": "key",
-		}})
+		answers := ask(f, step.body)
 		if len(answers) != 1 || !strings.Contains(string(answers[0].Body), step.result) {
 			t.Fatalf("%s: got %d answers, %s", step.body, len(answers), answers[0].Body)
 		}
