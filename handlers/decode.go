@@ -11,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
@@ -39,25 +40,11 @@ func decode(d broker.Delivery) (rocketflow.Event, error) {
 	return e, err
 }
 
-// cutDown makes an event that Postgres can't store a dead letter that it can: with its body, but of the rest only what identifies it.
+// cutDown makes an event that Postgres can't store a dead letter that it can.
 func (it *item) cutDown(why error) {
-	const name = 100 // bytes of each, fewer than any index allows
-	e := it.event
-	it.event = wire.CutDown(rocketflow.Event{
-		ID: e.ID, Source: plain(e.Source, name), Topic: plain(e.Topic, name), Type: plain(e.Type, name), Subject: plain(e.Subject, name), Body: e.Body,
-	})
-	it.unreadable = fmt.Errorf("%w: Postgres can't store it, so only its body and the beginning of its names are kept: %s", rocketflow.ErrUndecodable,
-		plain(why.Error(), inbox.MaxError/2))
-}
-
-// plain returns the first bytes of s with ? in place of what isn't printable ASCII, which a database of any encoding has.
-func plain(s string, most int) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s[:min(len(s), most)])
+	it.event = wire.CutDown(it.event)
+	it.unreadable = fmt.Errorf("%w: Postgres can't store it as it is, so all but its body is in the header rf_undecoded: %s", rocketflow.ErrUndecodable,
+		printable.ASCII(why.Error()))
 }
 
 // digestID returns a UUID of version 8 that is always the same for the same parts.

@@ -41,7 +41,7 @@ func (c *consumer) untilCommitted(ctx context.Context, replace func(why error), 
 			return err
 		}
 		if replace != nil && pgerror.IsUnstorable(err) {
-			c.cfg.Logger.Error("Postgres can't store an event's outcome; a dead letter with the event's body and without its other parts takes its place", keyConsumer, c.name, keyError, logText(err))
+			c.cfg.Logger.Error("Postgres can't store an event or its outcome as it is; what it can store takes its place", keyConsumer, c.name, keyError, logText(err))
 			replace(err)
 			replace = nil
 			continue

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -145,7 +146,7 @@ func (t *turn) replace(why error) {
 		return
 	}
 	failure := *t.failure
-	failure.err = errors.New(plain(why.Error(), inbox.MaxError))
+	failure.err = errors.New(printable.ASCII(t.failure.err.Error()))
 	t.failure = &failure
 }
 

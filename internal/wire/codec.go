@@ -258,10 +258,21 @@ func undecoded(d broker.Delivery) rocketflow.Event {
 	return e
 }
 
-// CutDown returns e as an event for which Undecoded is true.
+// CutDown returns what a dead letter can store of an event that a database refuses: its id and body as they are, the beginning of its names
+// in ASCII, which every encoding has, and all its parts in one header, for operators. Undecoded is true for it.
 func CutDown(e rocketflow.Event) rocketflow.Event {
-	e.Headers = map[string]string{propUndecoded: "1"}
-	return e
+	const most = 100 // bytes of a name, fewer than any index allows
+	name := func(s string) string {
+		s = printable.ASCII(s)
+		return s[:min(len(s), most)]
+	}
+	parts := fmt.Sprintf("source=%+q id=%+q type=%+q topic=%+q subject=%+q sequence=%d previous=%d time=%v database=%+q timeout=%+q/%+q contenttype=%+q schema=%+q extensions=%+q headers=%+q",
+		e.Source, e.OriginalID, e.Type, e.Topic, e.Subject, e.Sequence, e.Previous, e.Time.UTC(), e.Database, e.TimeoutKey, e.TimeoutName, e.ContentType,
+		e.DataSchema, e.Extensions, e.Headers)
+	return rocketflow.Event{
+		ID: e.ID, Source: name(e.Source), Topic: name(e.Topic), Type: name(e.Type), Subject: name(e.Subject), Body: e.Body,
+		Headers: map[string]string{propUndecoded: parts},
+	}
 }
 
 // Undecoded reports whether e is an event that EventOf returned with an error, also after it was stored: its headers include

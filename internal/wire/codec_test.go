@@ -70,6 +70,26 @@ func TestTimeOfAMessageIsAnInstant(t *testing.T) {
 	}
 }
 
+// What is cut down can be stored in any database, and tells operators what it was.
+func TestCutDownKeepsAllParts(t *testing.T) {
+	t.Parallel()
+	e := sample()
+	e.Source, e.Subject, e.Headers = strings.Repeat("s", 5000), "é\x00", map[string]string{"tenant": "\xff"}
+	got := wire.CutDown(e)
+	all := got.Headers["rf_undecoded"]
+	if !wire.Undecoded(got) || got.ID != e.ID || string(got.Body) != string(e.Body) || got.Ordered() || got.Type != e.Type || got.Topic != e.Topic || len(got.Source) != 100 {
+		t.Errorf("got %+v", got)
+	}
+	for _, part := range []string{e.Source, `"\u00e9\x00"`, `"tenant":"\xff"`, "1795239261468301"} {
+		if !strings.Contains(all, part) {
+			t.Errorf("%.300s has no %.40s", all, part)
+		}
+	}
+	if text := got.Subject + all; strings.ContainsFunc(text, func(r rune) bool { return r > '~' || r < ' ' }) {
+		t.Errorf("%q is no ASCII", text)
+	}
+}
+
 // Anyone who reads CloudEvents reads ours: these names are those of the RocketMQ binding.
 func TestMessageIsACloudEvent(t *testing.T) {
 	t.Parallel()
