@@ -170,6 +170,11 @@ func FuzzDecodeRecords(f *testing.F) {
 		}
 		for _, r := range records {
 			r.Payload()
+			for _, at := range []time.Time{r.Born, r.Stored} {
+				if _, err := at.UTC().MarshalJSON(); err != nil {
+					t.Errorf("time %v", at)
+				}
+			}
 			again, err := r.Append(nil)
 			if err != nil {
 				continue
