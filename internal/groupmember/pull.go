@@ -123,7 +123,8 @@ func (r *reader) pull(ctx context.Context) error {
 		r.window.move(next)
 		r.behind = next < offset
 		if r.moves++; r.moves > maxMoves {
-			return fmt.Errorf("pull: %w response: the group is moved from offset %d to %d, the %d. move in sequence without a message", remoting.ErrMalformed, offset, next, r.moves)
+			return fmt.Errorf("pull: %w response: the group is moved from offset %d to %d, the %d. move in sequence without a message",
+				remoting.ErrMalformed, offset, next, r.moves)
 		}
 	default:
 		if next > offset {

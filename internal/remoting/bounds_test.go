@@ -21,18 +21,20 @@ func TestListsAreBounded(t *testing.T) {
 	route := func(body []byte) error { _, err := DecodeRoute(body); return err }
 	cluster := func(body []byte) error { _, err := DecodeCluster(body); return err }
 	members := func(body []byte) error { _, err := DecodeMembers(body); return err }
+	const largeQueues = `{"brokerName":"broker-%04d","perm":6,"readQueueNums":16,"topicSysFlag":0,"writeQueueNums":16}`
+	const largeBroker = `{"brokerAddrs":{0:"10.0.0.1:10911",1:"10.0.0.2:10911",2:"10.0.0.3:10911"},"brokerName":"broker-%04d","cluster":"DefaultCluster","enableActingMaster":false}`
+	twice := `{"brokerDatas":[{"brokerAddrs":{` + numbered(200, `"%d":"h:1"`) + `}},{"brokerAddrs":{` + numbered(200, `"1%03d":"h:1"`) + `}}]}`
 	for what, c := range map[string]struct {
 		decode func(body []byte) error
 		body   string
 		want   string // in the error; empty: none
 	}{
-		"a large route": {route, `{"queueDatas":[` + numbered(MaxBrokers, `{"brokerName":"broker-%04d","perm":6,"readQueueNums":16,"topicSysFlag":0,"writeQueueNums":16}`) +
-			`],"brokerDatas":[` + numbered(MaxBrokers, `{"brokerAddrs":{0:"10.0.0.1:10911",1:"10.0.0.2:10911",2:"10.0.0.3:10911"},"brokerName":"broker-%04d","cluster":"DefaultCluster","enableActingMaster":false}`) + `]}`, ""},
+		"a large route":            {route, `{"queueDatas":[` + numbered(MaxBrokers, largeQueues) + `],"brokerDatas":[` + numbered(MaxBrokers, largeBroker) + `]}`, ""},
 		"queues of many parts":     {route, `{"queueDatas":[` + many(MaxBrokers+1, "{}") + `]}`, "4097 queueDatas"},
 		"queues in sum":            {route, `{"queueDatas":[` + many(2, `{"writeQueueNums":65535}`) + `]}`, "131070 queues"},
 		"brokers of one name":      {route, `{"brokerDatas":[` + many(MaxBrokers+1, `{"brokerName":"b","brokerAddrs":{"0":"h:1"}}`) + `]}`, "4097 brokers"},
 		"addresses":                {route, `{"brokerDatas":[{"brokerAddrs":{` + numbered(maxAddresses+1, `"%d":"h:1"`) + `}}]}`, "257 addresses"},
-		"addresses of the same":    {route, `{"brokerDatas":[{"brokerAddrs":{` + numbered(200, `"%d":"h:1"`) + `}},{"brokerAddrs":{` + numbered(200, `"1%03d":"h:1"`) + `}}]}`, "400 addresses"},
+		"addresses of the same":    {route, twice, "400 addresses"},
 		"more than is decoded":     {route, `{"queueDatas":[` + many(maxListParts+1, "{}") + `]}`, "about 262144 values"},
 		"longer than is decoded":   {route, `{"queueDatas":[` + strings.Repeat(" ", maxListBody) + `]}`, "bytes, want at most"},
 		"a large cluster":          {cluster, `{"brokerAddrTable":{` + numbered(MaxBrokers, `"b-%04d":{"brokerAddrs":{0:"10.0.0.1:10911"}}`) + `}}`, ""},

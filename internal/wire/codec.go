@@ -266,7 +266,8 @@ func CutDown(e rocketflow.Event) rocketflow.Event {
 		s = printable.ASCII(s)
 		return s[:min(len(s), most)]
 	}
-	parts := fmt.Sprintf("source=%+q id=%+q type=%+q topic=%+q subject=%+q sequence=%d previous=%d time=%v database=%+q timeout=%+q/%+q contenttype=%+q schema=%+q extensions=%+q headers=%+q",
+	parts := fmt.Sprintf("source=%+q id=%+q type=%+q topic=%+q subject=%+q sequence=%d previous=%d time=%v database=%+q "+
+		"timeout=%+q/%+q contenttype=%+q schema=%+q extensions=%+q headers=%+q",
 		e.Source, e.OriginalID, e.Type, e.Topic, e.Subject, e.Sequence, e.Previous, e.Time.UTC(), e.Database, e.TimeoutKey, e.TimeoutName, e.ContentType,
 		e.DataSchema, e.Extensions, e.Headers)
 	return rocketflow.Event{

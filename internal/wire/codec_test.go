@@ -77,7 +77,8 @@ func TestCutDownKeepsAllParts(t *testing.T) {
 	e.Source, e.Subject, e.Headers = strings.Repeat("s", 5000), "é\x00", map[string]string{"tenant": "\xff"}
 	got := wire.CutDown(e)
 	all := got.Headers["rf_undecoded"]
-	if !wire.Undecoded(got) || got.ID != e.ID || string(got.Body) != string(e.Body) || got.Ordered() || got.Type != e.Type || got.Topic != e.Topic || len(got.Source) != 100 {
+	if !wire.Undecoded(got) || got.ID != e.ID || string(got.Body) != string(e.Body) || got.Ordered() ||
+		got.Type != e.Type || got.Topic != e.Topic || len(got.Source) != 100 {
 		t.Errorf("got %+v", got)
 	}
 	for _, part := range []string{e.Source, `"\u00e9\x00"`, `"tenant":"\xff"`, "1795239261468301"} {
