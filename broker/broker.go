@@ -149,8 +149,8 @@ type Delivery struct {
 	Broker  string    // the broker's name
 	Queue   int       // the queue's number
 	Offset  int64     // the message's position in the queue
-	Born    time.Time // when it was sent, by the sender's clock
-	Stored  time.Time // when it was stored, by the broker's clock
+	Born    time.Time // when it was sent, by the sender's clock; zero if that is no time in the years 1 to 9999
+	Stored  time.Time // when it was stored, by the broker's clock; zero likewise
 	Attempt int       // the broker's count of deliveries, beginning with 1
 
 	// Unreadable is why the message can't be read, such as that its body is larger than the driver's limit when it is decompressed, or

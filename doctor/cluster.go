@@ -114,7 +114,8 @@ func (s *nameServer) open(ctx context.Context, c Broker) (err error) {
 	case err != nil:
 		return fmt.Errorf("name server %s: %w", s.address, s.conn.Explain(ctx, err))
 	}
-	return remoting.DecodeJSON(response.Body, &s.cluster)
+	s.cluster, err = remoting.DecodeCluster(response.Body)
+	return err
 }
 
 func (b *master) open(ctx context.Context, c Broker) (err error) {
@@ -211,7 +212,7 @@ func (m *cluster) route(ctx context.Context, topic string) (route remoting.Route
 		response, err = s.conn.Call(ctx, &remoting.Command{Code: remoting.RouteOfTopic, Ext: map[string]string{"topic": topic}})
 		switch {
 		case err == nil:
-			return route, remoting.DecodeJSON(response.Body, &route)
+			return remoting.DecodeRoute(response.Body)
 		case errors.Is(err, broker.ErrTopicNotFound):
 			return route, err
 		}

@@ -193,7 +193,7 @@ func (c *consumer) receive(ctx context.Context, d broker.Delivery) error {
 		}
 		// Events that wait for a slow handler move to Postgres, so that they don't take the room of other aggregates' events.
 		if c.laneStall.err() == nil && c.queue.divert(it, c.share()) {
-			return c.parkBusy(ctx, it.event)
+			return c.parkBusy(ctx, it)
 		}
 	}
 }

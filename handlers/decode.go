@@ -11,6 +11,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/wire"
 )
 
@@ -36,10 +37,14 @@ func decode(d broker.Delivery) (rocketflow.Event, error) {
 		e.ID = digestID(d.Topic, name)
 	}
 	e.Topic, e.Body, e.Sequence, e.Previous = d.Topic, d.Body, 0, 0
-	if e.Time.IsZero() {
-		e.Time = d.Born
-	}
 	return e, err
+}
+
+// cutDown makes an event that Postgres can't store a dead letter that it can.
+func (it *item) cutDown(why error) {
+	it.event = wire.CutDown(it.event)
+	it.unreadable = fmt.Errorf("%w: Postgres can't store it as it is, so all but its body is in the header rf_undecoded: %s", rocketflow.ErrUndecodable,
+		printable.ASCII(why.Error()))
 }
 
 // digestID returns a UUID of version 8 that is always the same for the same parts.

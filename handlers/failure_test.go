@@ -1,9 +1,14 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -228,6 +233,57 @@ func TestUnreadableMessagesAreDeadLetters(t *testing.T) {
 	list, err := b.operator.DeadLetters(context.Background(), operate.ParkedFilter{Type: ""})
 	if err != nil || !slices.ContainsFunc(list, func(d operate.ParkedEvent) bool { return string(d.Event.Body) == "raw\x00" && d.Event.ID != uuid.Nil }) {
 		t.Errorf("raw body is not kept: %v, %v", list, err)
+	}
+}
+
+// Whatever a message contains, it holds back no other: what Postgres can't store becomes a dead letter that it can.
+func TestOddMessagesAreDeadLetters(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), newProbe()
+	cfg := b.config()
+	cfg.Listener, cfg.Lanes = p.listener(), 1
+	r := b.router(cfg)
+	r.Handle("billing", topic, "order.changed", func(context.Context, rocketflow.Tx, rocketflow.Event) error { return Dead(errors.New("no")) })
+	r.Handle("billing", topic, "order.placed", effect)
+	b.start(r)
+	long := func() string { // which an index can't compress
+		random := make([]byte, 2000)
+		_, _ = rand.Read(random)
+		return hex.EncodeToString(random)
+	}
+	receive := func(d broker.Delivery) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := (*r.running.Load())[0].receive(ctx, d); err != nil {
+			t.Errorf("%.80q isn't settled: %v", d.ID, err)
+		}
+	}
+	for _, d := range []broker.Delivery{
+		{Message: broker.Message{ID: "early"}, Born: time.UnixMilli(-300_000_000_000_000)},
+		{Message: broker.Message{ID: "late"}, Born: time.UnixMilli(1 << 60), Stored: time.UnixMilli(1 << 61)},
+		{Message: broker.Message{ID: "long", Topic: long(), ShardingKey: long(), Properties: map[string]string{"CE_source": long(), "CE_type": long()}}},
+		{Message: broker.Message{ID: "\x00\xff", Keys: []string{"\x00\xff"}, Properties: map[string]string{"CE_subject": "\x00\xff", "\x00": "\xff\x00"}}},
+	} {
+		d.Topic, d.Body = cmp.Or(d.Topic, topic), []byte(d.ID)
+		d.Tag = cmp.Or(d.Tag, "order.changed")
+		for range 2 { // the second is known
+			receive(d)
+		}
+	}
+	receive(broker.Delivery{Message: wire.MessageOf(loose("order.placed", "next"))})
+	if n := p.get("handled"); n != 1 {
+		t.Errorf("%d events handled, want the next one", n)
+	}
+	list, err := b.operator.DeadLetters(t.Context(), operate.ParkedFilter{})
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%d dead letters, want 4: %v", len(list), err)
+	}
+	for _, d := range list {
+		_, err := json.Marshal(d)
+		if err != nil || string(d.Event.Body) == "long" != strings.Contains(d.LastError, "Postgres can't store it") {
+			t.Errorf("dead letter %q because %s: %v", d.Event.Body, d.LastError, err)
+		}
 	}
 }
 

@@ -51,9 +51,13 @@ var errBusy = errors.New("the handler of its aggregate has been running for long
 
 // parkBusy parks an event behind a handler that takes long. That handler's transaction has locked the position, so it can't be
 // read: the event becomes due by itself, and is decided about then.
-func (c *consumer) parkBusy(ctx context.Context, e rocketflow.Event) error {
-	p := inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
-	err := c.untilCommitted(ctx, func(ctx context.Context, tx pgx.Tx) error {
+func (c *consumer) parkBusy(ctx context.Context, it *item) error {
+	e, p := it.event, inbox.Parking{Reason: inbox.Busy, After: firstRecheck, Err: errBusy}
+	replace := func(why error) {
+		it.cutDown(why)
+		e, p = it.event, inbox.Dead(it.unreadable)
+	}
+	err := c.untilCommitted(ctx, replace, func(ctx context.Context, tx pgx.Tx) error {
 		var q pgx.Batch
 		if err := c.store.QueuePark(&q, e, p); err != nil {
 			return err

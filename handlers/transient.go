@@ -33,12 +33,18 @@ func (c *consumer) inTransaction(ctx context.Context, fn func(ctx context.Contex
 }
 
 // untilCommitted is inTransaction for work that no other process could do instead: it is repeated until it succeeds or ctx
-// ends.
-func (c *consumer) untilCommitted(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+// ends. When Postgres can't store what fn stores, replace is called, once, after which fn must store something else.
+func (c *consumer) untilCommitted(ctx context.Context, replace func(why error), fn func(ctx context.Context, tx pgx.Tx) error) error {
 	for try := 0; ; try++ {
 		err := c.inTransaction(ctx, fn)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if replace != nil && pgerror.IsUnstorable(err) {
+			c.cfg.Logger.Error("Postgres can't store an event or its outcome as it is; what it can store takes its place", keyConsumer, c.name, keyError, logText(err))
+			replace(err)
+			replace = nil
+			continue
 		}
 		c.laneStall.begin(fmt.Errorf("settle an event: %w", err), backoff(try))
 		if err := c.sleep(ctx, backoff(try)); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/internal/inbox"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/stored"
 )
 
@@ -124,7 +125,7 @@ func (t *turn) execute(ctx context.Context) error {
 	}
 	var err error
 	if t.failure != nil {
-		err = t.untilCommitted(ctx, begin)
+		err = t.untilCommitted(ctx, t.replace, begin)
 	} else {
 		conflicts := maxConflicts
 		if t.limit > 1 {
@@ -136,6 +137,17 @@ func (t *turn) execute(ctx context.Context) error {
 		t.report()
 	}
 	return err
+}
+
+// replace changes what a turn of one event stores: Postgres can't store it as it is.
+func (t *turn) replace(why error) {
+	if t.source == delivered {
+		t.candidates[0].item.cutDown(why)
+		return
+	}
+	failure := *t.failure
+	failure.err = errors.New(printable.ASCII(t.failure.err.Error()))
+	t.failure = &failure
 }
 
 func (t *turn) run(ctx context.Context, tx pgx.Tx) error {

@@ -149,12 +149,12 @@ func (c *Client) handleRequest(b *brokerConn, _ *remoting.Conn, request *remotin
 // be large or impossible to decompress.
 func decodeCheck(b *brokerConn, request *remoting.Command) (broker.Check, error) {
 	var check broker.Check
-	records, err := remoting.DecodeRecords(request.Body)
+	records, err := remoting.DecodeFirstRecords(request.Body, 2)
 	if err != nil {
 		return check, err
 	}
 	if len(records) != 1 {
-		return check, fmt.Errorf("%d records, want 1", len(records))
+		return check, fmt.Errorf("%d records or more, want 1", len(records))
 	}
 	r := records[0]
 	m := newDelivery(r.Topic, r.Properties, nil)

@@ -106,23 +106,30 @@ func (cc *clientConsumer) register(context.Context) bool { return false }
 // shut down, ignores it; or to a serial consumer.
 func (cc *clientConsumer) consume(ctx context.Context, messages ...*primitive.MessageExt) (rmqconsumer.ConsumeResult, error) {
 	for _, m := range messages { // one, by ConsumeMessageBatchMaxSize
-		d := deliveryOf(ctx, m, cc.consumer.client.config.MaxMessage)
-		call := caller(cc.consumer.call)
-		if hidesAKey(m) {
-			call = cc.consumer.callRevealed
-		}
-		if cc.consumer.subscription.Serial {
-			if !cc.settleSerial(ctx, d, call) {
-				return rmqconsumer.SuspendCurrentQueueAMoment, nil
-			}
-			continue
-		}
-		if !cc.settle(d, call) {
-			<-cc.released
-			return rmqconsumer.ConsumeRetryLater, nil
+		if result := cc.consumeOne(ctx, m); result != rmqconsumer.ConsumeSuccess {
+			return result, nil
 		}
 	}
 	return rmqconsumer.ConsumeSuccess, nil
+}
+
+func (cc *clientConsumer) consumeOne(ctx context.Context, m *primitive.MessageExt) rmqconsumer.ConsumeResult {
+	packed := isPacked(m)
+	d, release, _ := cc.consumer.unpack(cc.draining.Done(), packed, func(maxBody int) broker.Delivery { return deliveryOf(ctx, m, packed, maxBody) })
+	defer release() // while the consumer drains there may be no delivery: the gate is closed
+	call := caller(cc.consumer.call)
+	if hidesAKey(m) {
+		call = cc.consumer.callRevealed
+	}
+	if cc.consumer.subscription.Serial {
+		if !cc.settleSerial(ctx, d, call) {
+			return rmqconsumer.SuspendCurrentQueueAMoment
+		}
+	} else if !cc.settle(d, call) {
+		<-cc.released
+		return rmqconsumer.ConsumeRetryLater
+	}
+	return rmqconsumer.ConsumeSuccess
 }
 
 // settle calls the handler until it settles the message. It returns false when the gate closes first.

@@ -14,17 +14,16 @@ import (
 	"github.com/rocketflow/rocketflow/internal/remoting"
 )
 
-// deliveryOf returns the delivery of a message whose body, when it is decompressed, may have maxBody bytes, unless the client has
-// decompressed it.
-func deliveryOf(ctx context.Context, m *primitive.MessageExt, maxBody int) broker.Delivery {
+// deliveryOf returns the delivery of a message whose body, if it is packed, may have maxBody bytes when it is decompressed.
+func deliveryOf(ctx context.Context, m *primitive.MessageExt, packed bool, maxBody int) broker.Delivery {
 	props := m.GetProperties()
 	body, err := m.Body, error(nil)
-	if m.SysFlag&remoting.FlagCompressed != 0 && isStoredBody(m) {
+	if packed {
 		body, err = bodyOf(m.SysFlag, m.Body, maxBody)
 	}
 	d := newDelivery(m.Topic, props, body)
-	d.Offset, d.Born, d.Stored = m.QueueOffset, time.UnixMilli(m.BornTimestamp), time.UnixMilli(m.StoreTimestamp)
-	d.Attempt = attemptOf(m.ReconsumeTimes, props)
+	d.Offset, d.Born, d.Stored = m.QueueOffset, remoting.Instant(m.BornTimestamp), remoting.Instant(m.StoreTimestamp)
+	d.Attempt = attemptOf(int(m.ReconsumeTimes), props)
 	d.Unreadable = err
 	if m.Queue != nil {
 		d.Queue = m.Queue.QueueId
@@ -35,10 +34,10 @@ func deliveryOf(ctx context.Context, m *primitive.MessageExt, maxBody int) broke
 	return d
 }
 
-// isStoredBody reports whether the body is as the broker stores it: the client decompresses only what is compressed with zlib, and leaves
-// alone without an error what it can't decompress.
-func isStoredBody(m *primitive.MessageExt) bool {
-	return uint32(m.BodyCRC) == crc32.ChecksumIEEE(m.Body)&math.MaxInt32
+// isPacked reports whether the body is compressed, as the broker stores it: the client decompresses only what is compressed with zlib, and
+// leaves alone without an error what it can't decompress.
+func isPacked(m *primitive.MessageExt) bool {
+	return m.SysFlag&remoting.FlagCompressed != 0 && uint32(m.BodyCRC) == crc32.ChecksumIEEE(m.Body)&math.MaxInt32
 }
 
 // propertiesOfClient are those that the client adds to a message that it has received.

@@ -62,8 +62,9 @@ type Config struct {
 	Transport Transport
 
 	// MaxMessage is the size of the largest body that a consumer reads after decompression, in bytes: a few bytes can stand for gigabytes.
-	// A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. With the transport ClientGo it doesn't hold for
-	// zlib, which rocketmq-client-go decompresses without a limit.
+	// A larger body isn't read, and its delivery says so: see broker.Delivery.Unreadable. All decompressed bodies that a consumer's handlers
+	// have at once take at most 32 MiB and one MaxMessage; further ones wait. With the transport ClientGo neither holds for zlib, which
+	// rocketmq-client-go decompresses without a limit.
 	// Defaults to 16 MiB, four times what brokers with default settings take.
 	MaxMessage int
 

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/background"
 	"github.com/rocketflow/rocketflow/internal/guard"
@@ -37,8 +39,9 @@ type consumer struct {
 	client       *Client
 	subscription broker.Subscription
 	handler      broker.Handler
-	slots        chan struct{}    // one token for each call of handler in progress
-	work         background.Group // restarts; stopped by Stop
+	slots        chan struct{}       // one token for each call of handler in progress
+	unpacked     *semaphore.Weighted // bytes of decompressed bodies: see unpack
+	work         background.Group    // restarts; stopped by Stop
 
 	replacing      sync.Mutex  // held while current is replaced, stopped or checked; guards the fields up to startSet
 	current        instance    // nil after Stop, and while a restart has not succeeded yet
@@ -84,13 +87,15 @@ func (c *Client) Subscribe(ctx context.Context, s broker.Subscription, h broker.
 		return fail(fmt.Errorf("%w: %w", broker.ErrBeginsOldest, err))
 	}
 	k := &consumer{client: c, subscription: s, handler: h, slots: make(chan struct{}, s.MaxInFlight)}
+	k.unpacked = semaphore.NewWeighted(maxUnpacked + int64(c.config.MaxMessage))
+	_ = k.work.Start(ctx, func(context.Context) error { return nil }) // can't fail; a broker that lists the consumer may have requests for it
 	first, err := k.start(ctx)
 	deferred := c.config.AwaitBroker && errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, broker.ErrRejected)
 	if err != nil && !deferred {
+		_ = k.work.Stop(ctx) // the subscription has failed, whatever this says
 		return fail(err)
 	}
 	k.setCurrent(first)
-	_ = k.work.Start(ctx, func(context.Context) error { return nil }) // can't fail
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {
@@ -307,10 +312,11 @@ func flowControl(s broker.Subscription) (count int64, mebibytes, span int) {
 	return int64(s.MaxBuffered), 32, 65_535
 }
 
-func attemptOf(reconsumed int32, props map[string]string) int {
-	n := int(reconsumed) + 1
-	if v, err := strconv.Atoi(props["RECONSUME_TIME"]); err == nil && v+1 > n {
-		n = v + 1
-	}
-	return n
+// maxAttempt is the highest count of deliveries that is told: the count comes with the message, and can be any number.
+const maxAttempt = 1_000_000
+
+// attemptOf returns the broker's count of deliveries, beginning with 1.
+func attemptOf(reconsumed int, props map[string]string) int {
+	counted, _ := strconv.Atoi(props["RECONSUME_TIME"]) // what is no number counts nothing
+	return 1 + min(max(0, reconsumed, counted), maxAttempt-1)
 }

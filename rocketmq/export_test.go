@@ -25,6 +25,9 @@ func (c *Config) LookUpHost(fn func(ctx context.Context, host string) ([]string,
 	c.lookUpHost = fn
 }
 
+// RefreshRoutes fetches the routes of all topics to which the client has sent.
+func (c *Client) RefreshRoutes(ctx context.Context) { c.routes.refresh(ctx) }
+
 // UsableNameServers returns the name servers that rocketmq-client-go gets.
 func (c *Client) UsableNameServers() []string { return c.nameServers.Resolve() }
 

@@ -47,7 +47,7 @@ func (c *Client) FindMessages(ctx context.Context, topic, key string, from, to t
 		case err != nil:
 			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
 		}
-		records, err := remoting.DecodeRecords(response.Body)
+		records, err := remoting.DecodeFirstRecords(response.Body, maxFound)
 		if err != nil {
 			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
 		}
@@ -80,7 +80,7 @@ func (c *Client) MessageByOffsetID(ctx context.Context, id string) (broker.Store
 		case err != nil:
 			return broker.StoredMessage{}, printable.Errorf("find message: broker %s: %w", b.name, err)
 		}
-		records, err := remoting.DecodeRecords(response.Body)
+		records, err := remoting.DecodeFirstRecords(response.Body, 2)
 		if err != nil || len(records) != 1 {
 			return broker.StoredMessage{}, printable.Errorf("find message: broker %s: %w", b.name, cmp.Or(err, errNoRecord))
 		}

@@ -22,7 +22,7 @@ func (n *nameServers) learn(route remoting.Route) (changed bool) {
 	defer n.mu.Unlock()
 	for _, b := range route.Brokers {
 		address := b.Master()
-		if known, ok := n.learned[b.Name]; address == "" || !ok && len(n.learned) >= maxBrokers {
+		if known, ok := n.learned[b.Name]; address == "" || !ok && len(n.learned) >= remoting.MaxBrokers {
 			continue
 		} else if known.address != address {
 			changed = true

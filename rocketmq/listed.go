@@ -70,11 +70,5 @@ func (b *brokerConn) members(ctx context.Context, group string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	var list struct {
-		IDs []string `json:"consumerIdList"`
-	}
-	if err := remoting.DecodeJSON(response.Body, &list); err != nil {
-		return nil, err
-	}
-	return list.IDs, nil
+	return remoting.DecodeMembers(response.Body)
 }

@@ -3,9 +3,14 @@ package rocketmq
 import (
 	"errors"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
@@ -60,6 +65,69 @@ func TestRouteKeepsQueuesOfARestartingBroker(t *testing.T) {
 	got := r.merge(old, []queue{{"a", 0}, {"a", 1}})
 	if want := []queue{{"a", 0}, {"a", 1}, {"b", 0}}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// The count of deliveries comes with the message: whatever it is, a pause is computed from it.
+func TestAttemptIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		reconsumed int
+		property   string
+		want       int
+	}{
+		{0, "", 1}, {3, "", 4}, {3, "5", 6}, {5, "3", 6}, {0, "x", 1}, {-5, "", 1}, {math.MinInt32, "-9", 1},
+		{math.MaxInt32, "", maxAttempt}, {0, strconv.Itoa(math.MaxInt), maxAttempt}, {0, strings.Repeat("9", 30), maxAttempt},
+	} {
+		got := attemptOf(c.reconsumed, map[string]string{"RECONSUME_TIME": c.property})
+		if pause := backoff(got-1, minHandlerPause, maxHandlerPause); got != c.want || pause <= 0 || pause > maxHandlerPause {
+			t.Errorf("%d, %q: attempt %d, want %d; pause %v", c.reconsumed, c.property, got, c.want, pause)
+		}
+	}
+}
+
+// What decompressed bodies take is bounded for the whole consumer, and one always fits.
+func TestRoomForDecompressedBodies(t *testing.T) {
+	t.Parallel()
+	const most = 4 << 20
+	k := &consumer{client: &Client{config: Config{MaxMessage: most}}, unpacked: semaphore.NewWeighted(maxUnpacked + most)}
+	never, now := make(chan struct{}), make(chan struct{})
+	close(now)
+	reads := 0
+	take := func(stop <-chan struct{}, d broker.Delivery) (func(), bool) {
+		_, release, ok := k.unpack(stop, true, func(int) broker.Delivery { reads++; return d })
+		return release, ok
+	}
+	large := broker.Delivery{Message: broker.Message{Body: make([]byte, most)}}
+	var releases []func()
+	for range maxUnpacked/most + 1 {
+		release, ok := take(never, large)
+		if releases = append(releases, release); !ok {
+			t.Fatal("no room")
+		}
+	}
+	if _, ok := take(now, large); ok || reads != len(releases) {
+		t.Errorf("%d bodies of %d bytes were decompressed, want %d", reads, most, len(releases))
+	}
+	if _, _, ok := k.unpack(now, false, func(int) broker.Delivery { return large }); !ok {
+		t.Error("a body that isn't compressed waits")
+	}
+	came := make(chan func())
+	go func() {
+		release, _ := take(never, large)
+		came <- release
+	}()
+	releases[0]()
+	releases = append(releases[1:], <-came)
+	for _, release := range releases {
+		release()
+	}
+	for range 1000 { // small ones, and those that can't be read, take little or nothing
+		for _, d := range []broker.Delivery{{Message: broker.Message{Body: make([]byte, 1000)}}, {Unreadable: remoting.ErrTooLong, Message: large.Message}} {
+			if _, ok := take(now, d); !ok {
+				t.Fatal("no room for small bodies")
+			}
+		}
 	}
 }
 

@@ -247,52 +247,26 @@ func (n *nameServers) ranked() ([]rankedServer, error) {
 	return all, nil
 }
 
+// failing reports whether the last request to each server failed.
+func (n *nameServers) failing() bool {
+	servers, err := n.ranked()
+	return err != nil || servers[0].state == failing
+}
+
 // route returns the route of a topic. If the topic doesn't exist the error matches broker.ErrTopicNotFound.
 func (n *nameServers) route(ctx context.Context, topic string) (remoting.Route, error) {
-	var route remoting.Route
 	r, err := n.call(ctx, routeOf(topic))
 	if err != nil {
-		return route, printable.Errorf("route of topic %s: %w", topic, err)
-	}
-	if err := remoting.DecodeJSON(r.Body, &route); err != nil {
-		return route, printable.Errorf("route of topic %s: %w: %w", topic, broker.ErrUnavailable, err)
-	}
-	if err := boundRoute(route); err != nil {
 		return remoting.Route{}, printable.Errorf("route of topic %s: %w", topic, err)
+	}
+	route, err := remoting.DecodeRoute(r.Body)
+	if err != nil {
+		return route, printable.Errorf("route of topic %s: %w: %w", topic, broker.ErrUnavailable, err)
 	}
 	if n.learn(route) {
 		n.newBrokers(ctx)
 	}
 	return route, nil
-}
-
-// What a name server may name. More costs the request, rather than memory or connections.
-const (
-	maxQueues  = 1 << 16 // of a topic
-	maxBrokers = 1 << 12
-)
-
-// boundRoute returns an error that matches broker.ErrUnavailable for a route that has more than a topic can have.
-func boundRoute(route remoting.Route) error {
-	read, write := 0, 0
-	for _, q := range route.Queues {
-		if q.Read < 0 || q.Write < 0 || q.Read > maxQueues || q.Write > maxQueues {
-			return printable.Errorf("%w: %w route: broker %s has %d and %d queues, want 0 to %d", broker.ErrUnavailable, remoting.ErrMalformed,
-				q.Broker, q.Read, q.Write, maxQueues)
-		}
-		read, write = min(read+q.Read, maxQueues+1), min(write+q.Write, maxQueues+1)
-	}
-	if read > maxQueues || write > maxQueues {
-		return fmt.Errorf("%w: %w route: more than %d queues", broker.ErrUnavailable, remoting.ErrMalformed, maxQueues)
-	}
-	masters := map[string]bool{}
-	for _, b := range route.Brokers {
-		masters[b.Name] = true
-	}
-	if len(masters) > maxBrokers {
-		return fmt.Errorf("%w: %w route: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(masters), maxBrokers)
-	}
-	return nil
 }
 
 func routeOf(topic string) *remoting.Command {
@@ -340,11 +314,8 @@ func (n *nameServers) cluster(ctx context.Context) (cluster remoting.Cluster, er
 	if err != nil {
 		return cluster, fmt.Errorf("list brokers: %w", err)
 	}
-	if err := remoting.DecodeJSON(r.Body, &cluster); err != nil {
+	if cluster, err = remoting.DecodeCluster(r.Body); err != nil {
 		return cluster, fmt.Errorf("list brokers: %w: %w", broker.ErrUnavailable, err)
-	}
-	if len(cluster.Brokers) > maxBrokers {
-		return cluster, fmt.Errorf("list brokers: %w: %w response: %d brokers, want at most %d", broker.ErrUnavailable, remoting.ErrMalformed, len(cluster.Brokers), maxBrokers)
 	}
 	return cluster, nil
 }

@@ -295,7 +295,14 @@ func (o *ownConsumer) onBrokerDown(b *brokerConn, err error) {
 
 // handle calls the handler until it settles the message. It returns false when stop is closed first.
 func (o *ownConsumer) handle(ctx context.Context, stop <-chan struct{}, m groupmember.Message) bool {
-	return o.consumer.handle(ctx, stop, deliveryOfRecord(m, o.consumer.client.config.MaxMessage), o.consumer.call)
+	d, release, ok := o.consumer.unpackRecord(stop, m)
+	defer release()
+	return ok && o.consumer.handle(ctx, stop, d, o.consumer.call)
+}
+
+// unpackRecord is unpack for a stored message.
+func (k *consumer) unpackRecord(stop <-chan struct{}, m groupmember.Message) (d broker.Delivery, release func(), ok bool) {
+	return k.unpack(stop, m.SysFlag&remoting.FlagCompressed != 0, func(maxBody int) broker.Delivery { return deliveryOfRecord(m, maxBody) })
 }
 
 // deliveryOfRecord returns the delivery of a stored message whose body, when it is decompressed, may have maxBody bytes.
@@ -311,7 +318,7 @@ func deliveryOfRecord(m groupmember.Message, maxBody int) broker.Delivery {
 	}
 	d := newDelivery(m.Queue.Topic, m.Properties, body)
 	d.Broker, d.Queue, d.Offset, d.Born, d.Stored = m.Broker, m.ID, m.QueueOffset, m.Born, m.Stored
-	d.Attempt = attemptOf(int32(m.Reconsumed), m.Properties)
+	d.Attempt = attemptOf(m.Reconsumed, m.Properties)
 	d.Unreadable = err
 	return d
 }

@@ -38,8 +38,14 @@ func (o *ownConsumer) handleRequest(b *brokerConn, conn *remoting.Conn, request 
 // which isn't JSON, and for other clients a list.
 var resetTarget = regexp.MustCompile(`\{"brokerName":"([^"]{1,255})","queueId":(\d{1,9}),"topic":"([^"]{1,255})"\}:(-?\d{1,19})`)
 
+// maxReset is the size of the longest list of new offsets that is read, in bytes: that of a topic with 65,536 queues has about as many.
+const maxReset = 8 << 20
+
 // resetOffset continues at other offsets (220). Brokers don't expect a response.
 func (o *ownConsumer) resetOffset(b *brokerConn, request *remoting.Command) *remoting.Command {
+	if len(request.Body) > maxReset {
+		return request.Answer(remoting.SystemError, fmt.Sprintf("offsets of %d bytes, want at most %d", len(request.Body), maxReset))
+	}
 	moved := 0
 	move := func(topic, broker string, queue int, offset int64) {
 		if o.member.Move(groupmember.Queue{Topic: topic, Broker: broker, ID: queue}, offset) {
@@ -149,9 +155,9 @@ func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, reques
 	if id := request.Ext["clientId"]; id != "" && id != o.clientID {
 		return request.Answer(remoting.SystemError, "no consumer with this client id is here")
 	}
-	records, err := remoting.DecodeRecords(request.Body)
+	records, err := remoting.DecodeFirstRecords(request.Body, 2)
 	if err != nil || len(records) != 1 {
-		return request.Answer(remoting.SystemError, printable.Line(fmt.Sprintf("want one message, got %d: %v", len(records), err), 500))
+		return request.Answer(remoting.SystemError, printable.Line(fmt.Sprintf("want one message, got %d or more: %v", len(records), err), 500))
 	}
 	select {
 	case o.direct <- struct{}{}:
@@ -160,7 +166,6 @@ func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, reques
 	}
 	r, k := records[0], o.consumer
 	broker := cmp.Or(request.Ext["brokerName"], b.name)
-	d := deliveryOfRecord(groupmember.Message{Queue: groupmember.Queue{Topic: r.Topic, Broker: broker, ID: r.Queue}, Record: r}, k.client.config.MaxMessage)
 	started := k.work.Go(func(ctx context.Context) {
 		defer func() { <-o.direct }()
 		select {
@@ -168,6 +173,12 @@ func (o *ownConsumer) consumeDirectly(b *brokerConn, conn *remoting.Conn, reques
 			defer func() { <-k.slots }()
 		case <-ctx.Done():
 			return // the consumer stops
+		}
+		m := groupmember.Message{Queue: groupmember.Queue{Topic: r.Topic, Broker: broker, ID: r.Queue}, Record: r}
+		d, release, ok := k.unpackRecord(ctx.Done(), m)
+		defer release()
+		if !ok {
+			return
 		}
 		k.client.log.Info("an operator has the consumer handle a message", keyGroup, k.subscription.Group, keyTopic, d.Topic, keyMessageID, d.ID)
 		began := time.Now()

@@ -119,6 +119,52 @@ func TestEveryCompressionIsRead(t *testing.T) {
 	eachTransport(t, everyCompressionIsRead)
 }
 
+// TestDecompressedBodiesAreBounded: however many messages are handled at once, few large bodies are in memory, and all are handled.
+func TestDecompressedBodiesAreBounded(t *testing.T) {
+	eachTransport(t, func(t *testing.T, transport rocketmq.Transport) {
+		t.Helper()
+		for _, serial := range []bool{false, true} {
+			mq := rocketmqtest.RunT(t)
+			const limit, messages, most = 4 << 20, 30, 9 // 32 MiB and one
+			mq.CreateTopic("topic", 1)
+			c := open(t, func(c *rocketmq.Config) {
+				c.NameServers, c.Transport, c.MaxMessage = []string{mq.Addr()}, transport, limit
+			})
+			bomb := compressed(t, "lz4", make([]byte, limit))
+			for range messages {
+				sendRaw(t, mq, "topic", 0x101, nil, bomb)
+			}
+			var now, peak, all atomic.Int64
+			enough := make(chan struct{})
+			_, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}, Serial: serial}, func(_ context.Context, d broker.Delivery) error {
+				defer now.Add(-1)
+				n := now.Add(1)
+				for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
+				}
+				if len(d.Body) != limit {
+					t.Errorf("%d bytes: %v", len(d.Body), d.Unreadable)
+				}
+				<-enough
+				all.Add(1)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := int64(most)
+			if serial {
+				want = 1
+			}
+			poll.Until(t, "handlers", func() bool { return now.Load() == want })
+			close(enough)
+			poll.Until(t, "all messages", func() bool { return all.Load() == messages })
+			if peak.Load() > want {
+				t.Errorf("%d bodies were in memory at once, want %d", peak.Load(), want)
+			}
+		}
+	})
+}
+
 func everyCompressionIsRead(t *testing.T, transport rocketmq.Transport) {
 	t.Helper()
 	mq := rocketmqtest.RunT(t)
@@ -279,6 +325,9 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 		"negative queues":    `{"queueDatas":[{"brokerName":"b","readQueueNums":-5,"writeQueueNums":-5,"perm":6}],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
 		"many times many": `{"queueDatas":[` + strings.TrimSuffix(strings.Repeat(`{"brokerName":"b","readQueueNums":65536,"writeQueueNums":65536,"perm":6},`, 1000), ",") +
 			`],"brokerDatas":[{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}}]}`,
+		"queues without end": `{"queueDatas":[` + strings.Repeat(`{},`, 1<<20) + `{}]}`,
+		"one broker, often": `{"queueDatas":[{"brokerName":"b","readQueueNums":1,"writeQueueNums":1,"perm":6}],"brokerDatas":[` +
+			strings.TrimSuffix(strings.Repeat(`{"brokerName":"b","brokerAddrs":{"0":"127.0.0.1:1"}},`, 5000), ",") + `]}`,
 		"no JSON":    `{"queueDatas":[`,
 		"no queues":  `{}`,
 		"other JSON": `[1,2,3]`,
@@ -317,11 +366,25 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 		"negative offset":          func(request, response *remoting.Command) { response.Ext["nextBeginOffset"] = "-9" },
 		"offset that is no number": func(request, response *remoting.Command) { response.Ext["nextBeginOffset"] = "1e9" },
 		"unknown code":             func(request, response *remoting.Command) { response.Code = 4242 },
+		"offset beyond the end": func(request, response *remoting.Command) {
+			response.Ext["nextBeginOffset"], response.Body = "1000000", nil
+		},
+		"nothing": func(request, response *remoting.Command) {
+			response.Body, response.Ext["nextBeginOffset"] = nil, request.Ext["queueOffset"]
+		},
+		"the request to pull again": func(request, response *remoting.Command) {
+			response.Code, response.Body, response.Ext["nextBeginOffset"] = remoting.PullRetryNow, nil, request.Ext["queueOffset"]
+		},
+		"a move to the same offset": func(request, response *remoting.Command) {
+			response.Code, response.Body, response.Ext["nextBeginOffset"] = remoting.PullOffsetMoved, nil, request.Ext["queueOffset"]
+		},
 	} {
 		altered := make(chan struct{}, 100)
+		began, count := time.Now(), atomic.Int64{}
 		pulls := func(request, response *remoting.Command) {
 			if request.Code == remoting.PullMessage && response.Code == remoting.Success {
 				alter(request, response)
+				count.Add(1)
 				select {
 				case altered <- struct{}{}:
 				default:
@@ -340,6 +403,9 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 			return nil
 		})
 		answer.Store(nil)
+		if most := 10 + int64(time.Since(began)/(25*time.Millisecond)); count.Load() > most {
+			t.Errorf("%s: pulled %d times in %v", what, count.Load(), time.Since(began))
+		}
 		if d := next(t, came); string(d.Body) != "not yet" {
 			t.Errorf("%s: got %q", what, d.Body)
 		}
@@ -374,6 +440,45 @@ func TestNonsenseCostsTheRequest(t *testing.T) {
 		answer.Store(&lists)
 		f.request(t.Context(), &remoting.Command{Code: remoting.ConsumersChanged, Ext: map[string]string{"consumerGroup": "group"}})
 		works(what + " as the list of members")
+	}
+}
+
+// TestOneRouteKeepsNoOtherFromBeingRefreshed: a topic that takes no messages, or whose route is nonsense, is one topic's matter.
+func TestOneRouteKeepsNoOtherFromBeingRefreshed(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	routes := map[string]string{"nonsense": "[", "read-only": `{"queueDatas":[{"brokerName":"b","readQueueNums":1,"writeQueueNums":1,"perm":4}]}`}
+	var sent atomic.Bool
+	var mu sync.Mutex
+	fetched := map[string]int{}
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		topic := request.Ext["topic"]
+		if body, odd := routes[topic]; request.Code == remoting.RouteOfTopic && sent.Load() {
+			mu.Lock()
+			defer mu.Unlock()
+			if fetched[topic]++; odd {
+				response.Body = []byte(body)
+			}
+		}
+	})
+	c := own(t, f.address)
+	topics := []string{"nonsense", "read-only", "a", "b", "c"}
+	for _, topic := range topics {
+		mq.CreateTopic(topic, 1)
+		if _, err := c.Send(t.Context(), broker.Message{Topic: topic, Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent.Store(true)
+	for range 5 { // in any order
+		c.RefreshRoutes(t.Context())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, topic := range topics {
+		if fetched[topic] < 5 {
+			t.Errorf("route of %s was fetched %d times, want 5", topic, fetched[topic])
+		}
 	}
 }
 
@@ -510,7 +615,24 @@ func TestOperatorsHaveAMessageHandled(t *testing.T) {
 	t.Parallel()
 	mq := rocketmqtest.RunT(t)
 	mq.CreateTopic("topic", 1)
-	f := newFront(t, mq, nil)
+	ask := func(f *front, body string) []*remoting.Command {
+		record, err := (&remoting.Record{Topic: "topic", QueueOffset: 7, Body: []byte(body), Properties: map[string]string{"UNIQ_KEY": "key"}}).Append(nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return f.request(t.Context(), &remoting.Command{Code: remoting.ConsumeDirectly, Body: record, Ext: map[string]string{
+			"consumerGroup": "group", "brokerName": "broker-a", "msgId": "key",
+		}})
+	}
+	var inFront atomic.Pointer[front]
+	var starting sync.Once
+	first := make(chan []*remoting.Command, 1)
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		if request.Code == remoting.ConsumerList && bytes.Contains(response.Body, []byte("-consumer-")) { // before its start can end
+			starting.Do(func() { first <- ask(inFront.Load(), "at the start") })
+		}
+	})
+	inFront.Store(f)
 	c := own(t, f.address)
 	came := make(chan broker.Delivery, 10)
 	if _, err := c.Subscribe(t.Context(), broker.Subscription{Group: "group", Topics: []string{"topic"}}, func(_ context.Context, d broker.Delivery) error {
@@ -525,19 +647,16 @@ func TestOperatorsHaveAMessageHandled(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if answers := <-first; len(answers) != 1 || !strings.Contains(string(answers[0].Body), "CR_SUCCESS") || string(next(t, came).Body) != "at the start" {
+		t.Errorf("a request during the start has %d answers", len(answers))
+	}
 	for _, step := range []struct{ body, result string }{
 		{"ok", `"consumeResult":"CR_SUCCESS"`},
 		{"fail", `"consumeResult":"CR_THROW_EXCEPTION","order":false,"remark":"no such order"`},
 		{"panic", `"consumeResult":"CR_THROW_EXCEPTION"`},
 		{"ok", `"consumeResult":"CR_SUCCESS"`},
 	} {
-		record, err := (&remoting.Record{Topic: "topic", QueueOffset: 7, Body: []byte(step.body), Properties: map[string]string{"UNIQ_KEY": "key"}}).Append(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers := f.request(t.Context(), &remoting.Command{Code: remoting.ConsumeDirectly, Body: record, Ext: map[string]string{
-			"consumerGroup": "group", "brokerName": "broker-a", "msgId": "key",
-		}})
+		answers := ask(f, step.body)
 		if len(answers) != 1 || !strings.Contains(string(answers[0].Body), step.result) {
 			t.Fatalf("%s: got %d answers, %s", step.body, len(answers), answers[0].Body)
 		}

@@ -3,7 +3,6 @@ package rocketmq
 import (
 	"cmp"
 	"context"
-	"errors"
 	"hash/fnv"
 	"slices"
 	"sync"
@@ -86,8 +85,8 @@ func (r *routes) forget(topic string) {
 	delete(r.topics, topic)
 }
 
-// refresh fetches all cached routes. A topic that isn't found keeps its route: the name servers don't know it while its broker
-// restarts.
+// refresh fetches all cached routes, unless no name server responds. A topic that isn't found keeps its route: the name servers don't
+// know it while its broker restarts. So does one that has no writable queue, or whose route can't be read.
 func (r *routes) refresh(ctx context.Context) {
 	r.mu.Lock()
 	var topics []string
@@ -96,8 +95,8 @@ func (r *routes) refresh(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	for _, topic := range topics {
-		if _, err := r.fetch(ctx, topic); errors.Is(err, broker.ErrUnavailable) {
-			return
+		if _, err := r.fetch(ctx, topic); err != nil && (ctx.Err() != nil || r.nameServers.failing()) {
+			return // the rest would wait for the same
 		}
 	}
 }

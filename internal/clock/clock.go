@@ -20,6 +20,10 @@ func (System) After(d time.Duration) (<-chan time.Time, func()) {
 	return t.C, func() { t.Stop() }
 }
 
+// IsInstant reports whether t is in the years 1 to 9999 UTC, which RFC 3339, JSON and Postgres can all express. A time from outside that isn't
+// is no time.
+func IsInstant(t time.Time) bool { return t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 }
+
 // Virtual is the clock of the machine plus an offset that tests increase. The zero value is ready to use. All methods are safe
 // for concurrent use.
 type Virtual struct {

@@ -21,21 +21,40 @@ type suspect struct {
 	stuck  bool // it was logged that the queue can't be read beyond it
 }
 
-// take takes the response to a pull at offset: its records up to the first that can't be decoded. That one is read again, alone. If it
-// stays as it is, it is taken as what can be read of it, with the reason, so that its handler can put it aside. What a slave returns is
-// read again from the master.
-func (r *reader) take(offset, next int64, body []byte, replica int) error {
-	records, err := r.decode(offset, next, body)
-	if err == nil {
+// pulled is the response to a pull at offset.
+type pulled struct {
+	offset, next int64 // next: where the broker says that the next pull begins
+	end          int64 // where the broker says that the queue ends; 0: it doesn't
+	body         []byte
+	replica      int // that was read
+	most         int // how many messages were requested
+}
+
+// take takes the response to a pull: its records up to the first that can't be decoded, and no more than were requested. That one is read
+// again, alone. If it stays as it is, it is taken as what can be read of it, with the reason, so that its handler can put it aside. What a
+// slave returns is read again from the master.
+func (r *reader) take(p pulled) error {
+	offset, next, body := p.offset, p.next, p.body
+	records, whole, err := r.decode(p)
+	if whole {
 		r.suspect = nil
+		r.logPassedOver(offset, next, records)
 		r.window.add(offset, records, next)
 		return nil
 	}
 	if len(records) > 0 {
-		r.window.add(offset, records, records[len(records)-1].QueueOffset+1)
-		return fmt.Errorf("record at offset %d, which is read again: %w", r.window.pulledTo(), err)
+		for _, record := range records { // not to hold the rest of the response as long as one of them waits
+			record.Body = bytes.Clone(record.Body)
+		}
+		behind := records[len(records)-1].QueueOffset + 1
+		r.logPassedOver(offset, behind, records)
+		r.window.add(offset, records, behind)
+		if err != nil {
+			err = fmt.Errorf("record at offset %d, which is read again: %w", r.window.pulledTo(), err)
+		}
+		return err
 	}
-	if replica != Master {
+	if p.replica != Master {
 		r.replica = Master
 		return fmt.Errorf("record at offset %d of a slave, which is read from the master: %w", offset, err)
 	}
@@ -47,7 +66,7 @@ func (r *reader) take(offset, next int64, body []byte, replica int) error {
 	if time.Since(s.since) < confirmDamage {
 		return fmt.Errorf("record at offset %d, which is read again: %w", offset, err)
 	}
-	record, located := locate(offset, next, body, err)
+	record, located := locate(p, err)
 	if !located {
 		err = fmt.Errorf("record at offset %d can't be decoded, and the broker doesn't say where the next one begins, so the queue isn't read any further: "+
 			"move the group past the record with mqadmin resetOffsetByTime -g %s -t %s -q %d -b <address of broker %s> -o <offset> -s now (RocketMQ 4: of all queues, with -s <time> alone): %w",
@@ -64,38 +83,70 @@ func (r *reader) take(offset, next int64, body []byte, replica int) error {
 	return nil
 }
 
-// decode returns the records of a response up to the first that can't be decoded or can't be the queue's next, and why it can't.
-func (r *reader) decode(offset, next int64, body []byte) ([]*remoting.Record, error) {
-	records, err := remoting.DecodeRecords(body)
+// logPassedOver logs where the records of a response leave out offsets. A broker leaves out what its retention has removed meanwhile, and a
+// topic that is compacted keeps the latest message of each key. A batch that is stored as one has several offsets.
+func (r *reader) logPassedOver(offset, next int64, records []*remoting.Record) {
+	for _, record := range records {
+		if record.SysFlag&remoting.FlagInnerBatch != 0 {
+			return
+		}
+		if record.QueueOffset > offset {
+			break
+		}
+		offset = record.QueueOffset + 1
+	}
+	if offset < next {
+		r.logJump("broker returns messages without some between them, as after its retention has removed these; the group goes on", offset, next, "")
+	}
+}
+
+// decode returns the records of a response up to the first that can't be decoded or can't be the queue's next, and why it can't. whole is
+// false, too, if the response has more than was requested.
+func (r *reader) decode(p pulled) (records []*remoting.Record, whole bool, err error) {
+	offset, next := p.offset, p.next
+	records, err = remoting.DecodeFirstRecords(p.body, p.most+1)
+	bad := func(i int, text string, more ...any) ([]*remoting.Record, bool, error) {
+		return records[:i], false, fmt.Errorf("%w "+text, append([]any{remoting.ErrMalformed}, more...)...)
+	}
 	for i, record := range records {
 		switch at := record.QueueOffset; {
+		case i == p.most:
+			return records[:i], false, nil
 		case record.Topic != r.queue.Topic:
-			return records[:i], fmt.Errorf("%w record: it names topic %.80q", remoting.ErrMalformed, record.Topic)
+			return bad(i, "record: it names topic %.80q", record.Topic)
 		case at >= next:
-			return records[:i], fmt.Errorf("%w record: it names offset %d, though the next message is at %d", remoting.ErrMalformed, at, next)
+			return bad(i, "record: it names offset %d, though the next message is at %d", at, next)
 		case record.SysFlag&remoting.FlagInnerBatch != 0: // it may begin before the offset that was requested, and stands for several
 			offset = max(offset, at)
 		case at < offset:
-			return records[:i], fmt.Errorf("%w record: it names offset %d, in the place of %d or a later one", remoting.ErrMalformed, at, offset)
+			return bad(i, "record: it names offset %d, in the place of %d or a later one", at, offset)
 		default:
 			offset = at + 1
 		}
 	}
-	if err == nil && len(records) == 0 && next > offset {
-		err = fmt.Errorf("%w response: no record, though the next message is at %d", remoting.ErrMalformed, next)
+	switch {
+	case err != nil:
+		return records, false, err
+	case len(records) == 0 && next > offset:
+		return bad(0, "response: no record, though the next message is at %d", next)
+	case p.end > 0 && next > max(p.end, offset): // what has come since the broker looked for the end is among the records
+		return bad(len(records), "response: the next message is at %d, though the queue ends at %d", next, p.end)
 	}
-	return records, err
+	return records, true, nil
 }
 
-// locate returns what can be read of the first record in the response to a pull of one message at offset. It returns false if it isn't
+// locate returns what can be read of the first record in the response to a pull of one message. It returns false if it isn't
 // certain where the record ends in the queue: then a message that follows could be passed over.
-func locate(offset, next int64, body []byte, damage error) (record *remoting.Record, located bool) {
-	record, size := remoting.Salvage(body, damage)
+func locate(p pulled, damage error) (record *remoting.Record, located bool) {
+	offset, next := p.offset, p.next
+	record, size := remoting.Salvage(p.body, damage)
 	switch at := record.QueueOffset; {
 	case next == offset+1:
 		record.QueueOffset = offset
+	case p.end > 0 && next > p.end: // nothing that the broker says can be trusted
+		return nil, false
 	case size > 0 && at >= offset && at < next: // it says itself where it is
-	case size > 0 && size == len(body) && next > offset: // it is the only one
+	case size > 0 && size == len(p.body) && next > offset: // it is the only one
 		record.QueueOffset = next - 1
 	default:
 		return nil, false

@@ -281,14 +281,12 @@ func (m *Member) members(ctx context.Context, queues []Queue) ([]string, error) 
 		if errors.As(err, &refused) && refused.Code == remoting.SystemError {
 			return nil, nil // nobody yet
 		}
-		var list struct {
-			IDs []string `json:"consumerIdList"`
+		var ids []string
+		if err == nil {
+			ids, err = remoting.DecodeMembers(answer.Body)
 		}
 		if err == nil {
-			err = remoting.DecodeJSON(answer.Body, &list)
-		}
-		if err == nil {
-			return list.IDs, nil
+			return ids, nil
 		}
 		errs = append(errs, fmt.Errorf("list members at broker %s: %w", name, err))
 	}

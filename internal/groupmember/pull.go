@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -90,6 +91,10 @@ func (r *reader) pull(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
+	got := pulled{offset: offset, next: next, body: answer.Body, replica: replica, most: count}
+	if got.end, err = number(answer, "maxOffset"); err != nil {
+		got.end = 0
+	}
 	if id, err := strconv.ParseInt(answer.Ext["suggestWhichBrokerId"], 10, 31); err == nil && id >= 0 && code == remoting.Success {
 		r.replica = int(id)
 	}
@@ -99,28 +104,60 @@ func (r *reader) pull(ctx context.Context) (err error) {
 		}
 		return nil // it may not have yet, or not have any more, what the master has
 	}
+	if code != remoting.PullOffsetMoved {
+		r.moves = 0
+	}
 	switch code {
-	case remoting.Success:
-		return r.take(offset, next, answer.Body, replica)
+	case remoting.Success, remoting.PullRetryNow:
+		switch {
+		case next <= offset && len(got.body) == 0: // the next pull would come at once, and so on
+			return fmt.Errorf("pull: %w response: neither a message nor a later offset than %d", remoting.ErrMalformed, offset)
+		case code == remoting.Success:
+			return r.take(got)
+		case got.end > 0 && next > got.end:
+			return fmt.Errorf("pull: %w response: the next message is at %d, though the queue ends at %d", remoting.ErrMalformed, next, got.end)
+		}
+		r.logMoved(offset, next, answer.Remark)
+		r.window.add(offset, nil, next)
 	case remoting.PullOffsetMoved:
 		r.logMoved(offset, next, answer.Remark)
 		r.window.move(next)
 		r.behind = next < offset
+		if r.moves++; r.moves > maxMoves {
+			return fmt.Errorf("pull: %w response: the group is moved from offset %d to %d, the %d. move in sequence without a message",
+				remoting.ErrMalformed, offset, next, r.moves)
+		}
 	default:
 		if next > offset {
 			r.logMoved(offset, next, answer.Remark)
 		}
 		r.window.add(offset, nil, next)
-		if code == remoting.PullNotFound && time.Since(began) < emptyPause {
+		if time.Since(began) < emptyPause {
 			background.Sleep(ctx, clock.System{}, emptyPause)
 		}
 	}
 	return nil
 }
 
+// maxMoves is how often in sequence a broker may have the group go on elsewhere before that is an error: from what it no longer has to what
+// it has, and once more if it is a new one or an operator has moved the group.
+const maxMoves = 3
+
 func (r *reader) logMoved(offset, next int64, remark string) {
 	if next != offset {
-		r.member.config.Logger.Warn("broker doesn't have the group's next message; the group goes on where the broker says",
-			"group", r.member.config.Group, "topic", r.queue.Topic, "broker", r.queue.Broker, "queue", r.queue.ID, "offset", offset, "next", next, "remark", remark)
+		r.logJump("broker doesn't have the group's next message; the group goes on where the broker says", offset, next, remark)
 	}
+}
+
+// jumpInterval is the least time from one warning about messages that are passed over to the next of the same queue.
+const jumpInterval = time.Minute
+
+func (r *reader) logJump(message string, offset, next int64, remark string) {
+	level := slog.LevelWarn
+	if now := time.Now(); now.Sub(r.jumped) < jumpInterval {
+		level = slog.LevelDebug
+	} else {
+		r.jumped = now
+	}
+	r.log(level, message, "offset", offset, "next", next, "remark", remark)
 }

@@ -38,9 +38,11 @@ type reader struct {
 	begun   bool         // the group has an offset, or had another one than 0
 
 	// Used by place and pull alone.
-	suspect *suspect // a record that can't be decoded
-	replica int      // which a broker suggested for the next pull
-	behind  bool     // the master may have another offset of the group: a slave was read, a pull failed, or the group has stepped back
+	suspect *suspect  // a record that can't be decoded
+	replica int       // which a broker suggested for the next pull
+	behind  bool      // the master may have another offset of the group: a slave was read, a pull failed, or the group has stepped back
+	moves   int       // how often in sequence the broker has named another offset in place of messages
+	jumped  time.Time // when it was last logged that messages were passed over
 
 	mu       sync.Mutex
 	problem  error              // why the queue isn't read; nil: it is

@@ -47,6 +47,13 @@ func IsUnavailable(err error) bool {
 	return e.Code == readOnly || e.Code != queryCanceled && slices.Contains(unavailableClasses, e.Code[:2])
 }
 
+// IsUnstorable reports whether err means that Postgres can't store a value whenever it is asked to: a data exception, such as a time out of
+// range or text that the database's encoding lacks, or a limit of Postgres itself, such as the length of an index's row.
+func IsUnstorable(err error) bool {
+	e, ok := of(err)
+	return ok && len(e.Code) >= 2 && (e.Code[:2] == "22" || e.Code[:2] == "54")
+}
+
 // IsOfFailedTransaction reports whether err only means that an earlier statement of the transaction failed.
 func IsOfFailedTransaction(err error) bool {
 	e, ok := of(err)

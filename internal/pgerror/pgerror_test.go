@@ -40,6 +40,11 @@ func TestErrorsAreClassifiedByTheirCode(t *testing.T) {
 		{"query_canceled", code("57014"), ""},
 		{"idle_in_transaction_session_timeout", code("25P03"), ""},
 
+		{"numeric_value_out_of_range", code("22003"), "unstorable"},
+		{"datetime_field_overflow", code("22008"), "unstorable"},
+		{"character_not_in_repertoire", code("22021"), "unstorable"},
+		{"program_limit_exceeded", code("54000"), "unstorable"},
+
 		{"unique_violation", code("23505"), ""},
 		{"undefined_table", code("42P01"), ""},
 		{"syntax_error", code("42601"), ""},
@@ -53,7 +58,7 @@ func TestErrorsAreClassifiedByTheirCode(t *testing.T) {
 	} {
 		for name, is := range map[string]func(error) bool{
 			"conflict": pgerror.IsConflict, "outside partition": pgerror.IsOutsidePartition, "unavailable": pgerror.IsUnavailable,
-			"failed transaction": pgerror.IsOfFailedTransaction,
+			"unstorable": pgerror.IsUnstorable, "failed transaction": pgerror.IsOfFailedTransaction,
 		} {
 			if want := name == c.want; is(c.err) != want {
 				t.Errorf("%s: %s is %v", c.name, name, !want)

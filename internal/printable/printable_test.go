@@ -108,6 +108,15 @@ type codeError struct{ text string }
 
 func (e *codeError) Error() string { return e.text }
 
+func TestASCII(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{"": "", `as "it" is`: `as "it" is`, "é€😀": `\u00e9\u20ac\U0001f600`, "\x00\xff\n": `\x00\ufffd\n`} {
+		if got := printable.ASCII(s); got != want {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	long := &codeError{strings.Repeat(hostile, 1<<16)}

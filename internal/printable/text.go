@@ -3,6 +3,8 @@ package printable
 import (
 	"bytes"
 	"fmt"
+	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -38,4 +40,17 @@ func JSON(text []byte) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// ASCII returns s with all but printable ASCII escaped: text that a database of any encoding stores.
+func ASCII(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r >= ' ' && r <= '~' {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+	}
+	return b.String()
 }

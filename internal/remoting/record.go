@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rocketflow/rocketflow/internal/clock"
 )
 
 const (
@@ -46,7 +48,7 @@ type Record struct {
 	CommitLog      int64
 	Flag           int32
 	SysFlag        int32
-	Born, Stored   time.Time // when it was sent and when it was stored, in milliseconds
+	Born, Stored   time.Time // when it was sent and when it was stored, in milliseconds; decoded by Instant
 	BornHost       netip.AddrPort
 	StoreHost      netip.AddrPort
 	Reconsumed     int
@@ -126,9 +128,12 @@ func appendHost(b []byte, a netip.AddrPort) []byte {
 
 // DecodeRecords decodes consecutive records. Their bodies are parts of b. The error is about the first that can't be decoded; the
 // records before it are returned with it.
-func DecodeRecords(b []byte) ([]*Record, error) {
+func DecodeRecords(b []byte) ([]*Record, error) { return DecodeFirstRecords(b, math.MaxInt) }
+
+// DecodeFirstRecords is DecodeRecords for at most most records. What follows them isn't looked at.
+func DecodeFirstRecords(b []byte, most int) ([]*Record, error) {
 	var records []*Record
-	for len(b) > 0 {
+	for len(b) > 0 && len(records) < most {
 		r, n, err := decodeRecord(b)
 		if err != nil {
 			return records, err
@@ -171,9 +176,9 @@ func decodeFields(b []byte) (r *Record, c *cursor, crc uint32) {
 	c.next(8) // size and magic
 	crc = uint32(c.int32())
 	r = &Record{Queue: int(c.int32()), Flag: c.int32(), QueueOffset: c.int64(), CommitLog: c.int64(), SysFlag: c.int32()}
-	r.Born = time.UnixMilli(c.int64())
+	r.Born = Instant(c.int64())
 	r.BornHost = decodeHost(c, r.SysFlag&flagBornV6 != 0)
-	r.Stored = time.UnixMilli(c.int64())
+	r.Stored = Instant(c.int64())
 	r.StoreHost = decodeHost(c, r.SysFlag&flagStoreV6 != 0)
 	r.Reconsumed = int(c.int32())
 	r.PreparedOffset = c.int64()
@@ -185,6 +190,14 @@ func decodeFields(b []byte) (r *Record, c *cursor, crc uint32) {
 		r.Damage = fmt.Errorf("%w record: properties with an entry that has no name or no value", ErrMalformed)
 	}
 	return r, c, crc
+}
+
+// Instant returns the time of a number of milliseconds since 1970 that a client or broker has sent: zero if it isn't in the years 1 to 9999.
+func Instant(ms int64) time.Time {
+	if t := time.UnixMilli(ms); clock.IsInstant(t) {
+		return t
+	}
+	return time.Time{}
 }
 
 func decodeRecord(b []byte) (*Record, int, error) {

@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -47,6 +48,25 @@ func TestRecordRoundTrip(t *testing.T) {
 	bytes[len(bytes)/4]++ // the first record's body checksum no longer holds, or a field is off
 	if r, err := DecodeRecords(bytes[:len(bytes)-1]); err == nil {
 		t.Errorf("a cut record was decoded: %+v", r)
+	}
+}
+
+// A sender may name any number of milliseconds. What isn't a time that the rest of the world can express is none.
+func TestTimesAreInstants(t *testing.T) {
+	t.Parallel()
+	for ms, want := range map[int64]time.Time{
+		0: time.Unix(0, 0), 253402300799999: time.UnixMilli(253402300799999), 253402300800000: {}, 1 << 62: {}, math.MinInt64: {}, -300_000_000_000_000: {},
+	} {
+		r := sample()
+		r.Born, r.Stored = time.UnixMilli(ms), time.UnixMilli(ms)
+		b, err := r.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := DecodeRecords(b)
+		if err != nil || !got[0].Born.Equal(want) || !got[0].Stored.Equal(want) {
+			t.Errorf("%d: born %v, stored %v (%v), want %v", ms, got[0].Born, got[0].Stored, err, want)
+		}
 	}
 }
 
@@ -150,6 +170,11 @@ func FuzzDecodeRecords(f *testing.F) {
 		}
 		for _, r := range records {
 			r.Payload()
+			for _, at := range []time.Time{r.Born, r.Stored} {
+				if _, err := at.UTC().MarshalJSON(); err != nil {
+					t.Errorf("time %v", at)
+				}
+			}
 			again, err := r.Append(nil)
 			if err != nil {
 				continue
@@ -246,11 +271,29 @@ func TestOffsetsOfAnyQueueAreDecoded(t *testing.T) {
 }
 
 func FuzzDecodeJSON(f *testing.F) {
-	f.Add([]byte(`{"brokerDatas":[{"brokerAddrs":{0:"127.0.0.1:1"}}]}`))
+	f.Add([]byte(`{"brokerDatas":[{"brokerAddrs":{0:"127.0.0.1:1"}},{}],"queueDatas":[{"readQueueNums":65536},{"readQueueNums":1}]}`))
+	f.Add([]byte(`{"brokerAddrTable":{"b":{"brokerAddrs":{0:"127.0.0.1:1"}}},"consumerIdList":["a"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var route Route
-		if err := DecodeJSON(b, &route); err != nil && !errors.Is(err, ErrMalformed) {
-			t.Errorf("error %v is not ErrMalformed", err)
+		route, err := DecodeRoute(b)
+		cluster, clusterErr := DecodeCluster(b)
+		members, membersErr := DecodeMembers(b)
+		for _, err := range []error{err, clusterErr, membersErr} {
+			if err != nil && !errors.Is(err, ErrMalformed) {
+				t.Errorf("error %v is not ErrMalformed", err)
+			}
+		}
+		names, queues := map[string]bool{}, 0
+		for _, q := range route.Queues {
+			queues += q.Read
+		}
+		for _, broker := range route.Brokers {
+			if names[broker.Name] || len(broker.Addresses) > maxAddresses {
+				t.Errorf("broker %q with %d addresses, listed before: %v", broker.Name, len(broker.Addresses), names[broker.Name])
+			}
+			names[broker.Name] = true
+		}
+		if max(len(names), len(route.Queues), len(cluster.Brokers)) > MaxBrokers || queues > maxQueues || len(members) > maxMembers {
+			t.Errorf("%d brokers, %d queues in %d parts, %d in the cluster, %d members", len(names), queues, len(route.Queues), len(cluster.Brokers), len(members))
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketflow/rocketflow"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/printable"
 )
 
@@ -78,7 +79,7 @@ func setAttributes(e *rocketflow.Event, attributes map[string]string, d broker.D
 	e.Type, e.Source, e.Subject = attributes[attrType], attributes[attrSource], attributes[attrSubject]
 	e.ID, e.OriginalID = identity(e.Source, attributes[attrID])
 	e.DataSchema = attributes[attrDataSchema]
-	e.Time = d.Born
+	e.Time = timeOf(d)
 	if v := attributes[attrTime]; v != "" {
 		var ok bool
 		if e.Time, ok = parseTime(v); !ok {
@@ -125,7 +126,17 @@ func parseTime(s string) (time.Time, bool) {
 		return time.Time{}, false // what time.Parse takes beside the RFC
 	}
 	t = t.Add(leap).UTC()
-	return t, t.Year() >= 1 && t.Year() <= 9999
+	return t, clock.IsInstant(t)
+}
+
+// timeOf returns when a message was sent: as its sender says, or else as its broker, or zero if neither names an instant.
+func timeOf(d broker.Delivery) time.Time {
+	for _, t := range [...]time.Time{d.Born, d.Stored} {
+		if clock.IsInstant(t) && !t.IsZero() {
+			return t
+		}
+	}
+	return time.Time{}
 }
 
 // isURIReference reports whether s is a URI reference by RFC 3986. url.Parse alone accepts more than that.

@@ -99,8 +99,8 @@ func MessageOf(e rocketflow.Event) broker.Message {
 func messageID(id uuid.UUID) string { return fmt.Sprintf("%X", id[:]) }
 
 // EventOf returns the event that a message carries. A message of another producer that is no CloudEvent becomes an event
-// without order: Type is its tag, Subject its sharding key or else its first key, Time its creation time, and ID is derived
-// from topic and unique key, so that each delivery of the message yields the same event.
+// without order: Type is its tag, Subject its sharding key or else its first key, Time its creation time or else when it was stored, and ID
+// is derived from topic and unique key, so that each delivery of the message yields the same event.
 //
 // An error matches rocketflow.ErrUndecodable and names the property or attribute: an event is read completely or not at
 // all. With an error, EventOf returns what a dead letter can store of the message: an event without order, whose Headers are
@@ -218,7 +218,7 @@ func binary(d broker.Delivery, attributes map[string]string) (rocketflow.Event, 
 func foreign(d broker.Delivery) (rocketflow.Event, error) {
 	e := rocketflow.Event{
 		ID: messageIdentity(d), Type: d.Tag, Topic: d.Topic, Subject: d.ShardingKey,
-		Time: d.Born, ContentType: rocketflow.ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
+		Time: timeOf(d), ContentType: rocketflow.ContentTypeJSON, Headers: userHeaders(d.Properties), Body: d.Body,
 	}
 	if e.Subject == "" && len(d.Keys) > 0 {
 		e.Subject = d.Keys[0]
@@ -242,7 +242,7 @@ func undecoded(d broker.Delivery) rocketflow.Event {
 	p := d.Properties
 	e := rocketflow.Event{
 		ID: messageIdentity(d), OriginalID: asText(p[propID]), Type: asText(cmp.Or(p[propType], d.Tag)), Source: asText(p[propSource]),
-		Topic: d.Topic, Subject: asText(cmp.Or(p[propSubject], d.ShardingKey)), Time: d.Born, Headers: map[string]string{}, Body: d.Body,
+		Topic: d.Topic, Subject: asText(cmp.Or(p[propSubject], d.ShardingKey)), Time: timeOf(d), Headers: map[string]string{}, Body: d.Body,
 	}
 	if contentType := p[propContentType]; isMediaType(contentType) {
 		e.ContentType = contentType
@@ -256,6 +256,24 @@ func undecoded(d broker.Delivery) rocketflow.Event {
 		e.Headers[propUndecoded] = "1"
 	}
 	return e
+}
+
+// CutDown returns what a dead letter can store of an event that a database refuses: its id and body as they are, the beginning of its names
+// in ASCII, which every encoding has, and all its parts in one header, for operators. Undecoded is true for it.
+func CutDown(e rocketflow.Event) rocketflow.Event {
+	const most = 100 // bytes of a name, fewer than any index allows
+	name := func(s string) string {
+		s = printable.ASCII(s)
+		return s[:min(len(s), most)]
+	}
+	parts := fmt.Sprintf("source=%+q id=%+q type=%+q topic=%+q subject=%+q sequence=%d previous=%d time=%v database=%+q "+
+		"timeout=%+q/%+q contenttype=%+q schema=%+q extensions=%+q headers=%+q",
+		e.Source, e.OriginalID, e.Type, e.Topic, e.Subject, e.Sequence, e.Previous, e.Time.UTC(), e.Database, e.TimeoutKey, e.TimeoutName, e.ContentType,
+		e.DataSchema, e.Extensions, e.Headers)
+	return rocketflow.Event{
+		ID: e.ID, Source: name(e.Source), Topic: name(e.Topic), Type: name(e.Type), Subject: name(e.Subject), Body: e.Body,
+		Headers: map[string]string{propUndecoded: parts},
+	}
 }
 
 // Undecoded reports whether e is an event that EventOf returned with an error, also after it was stored: its headers include

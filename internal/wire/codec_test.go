@@ -49,6 +49,48 @@ func TestMessageRoundTrip(t *testing.T) {
 	}
 }
 
+// A message's own times can be any number of milliseconds. An event's time can always be stored and shown.
+func TestTimeOfAMessageIsAnInstant(t *testing.T) {
+	t.Parallel()
+	early, late, stored := time.UnixMilli(-300_000_000_000_000), time.UnixMilli(1<<60), time.Unix(7, 0)
+	event := wire.MessageOf(sample())
+	delete(event.Properties, "CE_time")
+	unreadable := event
+	unreadable.Properties = maps.Clone(event.Properties)
+	delete(unreadable.Properties, "CE_id")
+	for name, m := range map[string]broker.Message{"event": event, "unreadable": unreadable, "no event": {ID: "1", Topic: "orders"}} {
+		for _, c := range []struct{ born, stored, want time.Time }{
+			{time.Unix(5, 0), stored, time.Unix(5, 0)}, {early, stored, stored}, {late, stored, stored}, {time.Time{}, stored, stored},
+			{late, early, time.Time{}},
+		} {
+			if e, err := wire.EventOf(broker.Delivery{Message: m, Born: c.born, Stored: c.stored}); !e.Time.Equal(c.want) {
+				t.Errorf("%s, born %d, stored %d: time %v (%v), want %v", name, c.born.UnixMilli(), c.stored.UnixMilli(), e.Time, err, c.want)
+			}
+		}
+	}
+}
+
+// What is cut down can be stored in any database, and tells operators what it was.
+func TestCutDownKeepsAllParts(t *testing.T) {
+	t.Parallel()
+	e := sample()
+	e.Source, e.Subject, e.Headers = strings.Repeat("s", 5000), "é\x00", map[string]string{"tenant": "\xff"}
+	got := wire.CutDown(e)
+	all := got.Headers["rf_undecoded"]
+	if !wire.Undecoded(got) || got.ID != e.ID || string(got.Body) != string(e.Body) || got.Ordered() ||
+		got.Type != e.Type || got.Topic != e.Topic || len(got.Source) != 100 {
+		t.Errorf("got %+v", got)
+	}
+	for _, part := range []string{e.Source, `"\u00e9\x00"`, `"tenant":"\xff"`, "1795239261468301"} {
+		if !strings.Contains(all, part) {
+			t.Errorf("%.300s has no %.40s", all, part)
+		}
+	}
+	if text := got.Subject + all; strings.ContainsFunc(text, func(r rune) bool { return r > '~' || r < ' ' }) {
+		t.Errorf("%q is no ASCII", text)
+	}
+}
+
 // Anyone who reads CloudEvents reads ours: these names are those of the RocketMQ binding.
 func TestMessageIsACloudEvent(t *testing.T) {
 	t.Parallel()
