@@ -14,7 +14,7 @@ SELECT id::text, COALESCE(source, '') FROM {schema}.installation
 
 -- name: Consumers
 -- Those with a handler: one whose handlers are all retired is gone.
-SELECT c.name, EXTRACT(epoch FROM c.inbox_retention)::float8, h.topics, h.types
+SELECT c.name, c.group_name, EXTRACT(epoch FROM c.inbox_retention)::float8, h.topics, h.types
 FROM {schema}.consumer c
 CROSS JOIN LATERAL (
     SELECT pg_catalog.array_agg(topic ORDER BY topic, type) AS topics, pg_catalog.array_agg(type ORDER BY topic, type) AS types

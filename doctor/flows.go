@@ -44,7 +44,7 @@ Mend: look at what the saga waits for; give the state a deadline in its definiti
 			Title: "Processes register all versions of sagas that still run",
 			About: `A saga goes on with the version of its definition that it began with. If no process registers that version any more, its events are parked as unhandled, and its deadlines don't move it.
 
-Which versions are registered is known to a process alone: the check needs Expect.Sagas, and the command --saga name=version.
+Which versions are registered is known to a process alone. The doctor of a service knows those of its own process; the command needs --saga name=version for each, Expect.Sagas has those of several processes.
 
 Mend: register the old version until its sagas have finished.`},
 		schema: sagaVersion,
@@ -130,6 +130,10 @@ func sagaVersion(ctx context.Context, s *schema) (results []Result) {
 	}
 	all, err := list[running](ctx, s.database, s.sql, "SagaVersions", maxList)
 	registered := s.database.x.config.Expect.Sagas
+	own := len(registered) == 0 && s.database.x.config.Sagas != nil // another process may register others
+	if own {
+		registered = s.database.x.config.Sagas()
+	}
 	switch {
 	case err != nil:
 		return one(s.cannot(err))
@@ -139,7 +143,11 @@ func sagaVersion(ctx context.Context, s *schema) (results []Result) {
 		return one(unknown("which versions processes register is not known: set Expect.Sagas, or --saga name=version"))
 	}
 	for _, r := range all {
-		if !slices.Contains(registered, SagaVersion(r)) {
+		switch {
+		case slices.Contains(registered, SagaVersion(r)):
+		case own && !slices.ContainsFunc(registered, func(v SagaVersion) bool { return v.Name == r.Name }):
+			results = append(results, unknown("sagas %s of version %d run, and this process registers no version of it: Expect.Sagas has what all processes register", r.Name, r.Version))
+		default:
 			results = append(results, found(fmt.Sprintf("sagas %s of version %d run, and no process registers it", r.Name, r.Version), "a process that registers it",
 				fmt.Sprintf("# register saga %s version %d until its sagas have finished", safe(r.Name), r.Version)))
 		}

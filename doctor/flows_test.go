@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"maps"
+	"strings"
+	"testing"
 	"time"
 )
 
@@ -69,6 +71,28 @@ func init() {
 			},
 		},
 	})
+}
+
+// A process knows the sagas that it registers itself, and nothing of others.
+func TestSagaVersionsOfTheProcess(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]Status{"order=1": OK, "order=2": Finding, "payment=1": Unknown, "": Unknown} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &world{T: t, config: Config{Only: []string{"saga-version"}}}
+			w.database()
+			w.saga("o-1", 1, time.Hour)
+			w.config.Sagas = func() (versions []SagaVersion) {
+				if saga, version, ok := strings.Cut(name, "="); ok {
+					versions = append(versions, SagaVersion{saga, int(version[0] - '0')})
+				}
+				return versions
+			}
+			if r := w.examine().Results; len(r) != 1 || r[0].Status != want {
+				t.Errorf("want %s, got %+v", want, r)
+			}
+		})
+	}
 }
 
 // timeout arms a timeout that is due for so long.

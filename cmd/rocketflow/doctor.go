@@ -27,6 +27,7 @@ type doctorFlags struct {
 	databases, schemas, only, skip []string
 	sagas                          []string
 	nameServers, namespace, role   string
+	producerGroup                  string
 	pre, probe, json, list, all    bool
 	timeout, checkTimeout          time.Duration
 	expect                         doctor.Expect
@@ -61,6 +62,7 @@ can't be asked: what isn't known then comes with what to do instead.`,
 	flags.StringArrayVar(&f.databases, "database", nil, "a Postgres to examine; may be repeated (default $DATABASE_URL)")
 	flags.StringArrayVar(&f.schemas, "schema", nil, "a schema to examine; may be repeated (default all with rocketflow's tables)")
 	flags.StringVar(&f.role, "role", "", "role of the service, whose rights are examined (default that of the connection)")
+	flags.StringVar(&f.producerGroup, "producer-group", "", "producer group of the service: outbox.Config.Group (default that named after the service)")
 	flags.StringVar(&f.nameServers, "namesrv", "", "name servers of RocketMQ, host:port;host:port (default $ROCKETMQ_NAMESRV)")
 	flags.StringVar(&f.namespace, "namespace", "", "namespace of the topics and groups (default $ROCKETMQ_NAMESPACE)")
 	flags.StringArrayVar(&f.sagas, "saga", nil, "a saga's version that processes register, name=version; may be repeated")
@@ -138,7 +140,7 @@ func (f *doctorFlags) config(ctx context.Context) (c doctor.Config, closePools f
 		if err != nil {
 			return c, closePools, fmt.Errorf("connect to Postgres: %w", err)
 		}
-		c.Databases = append(c.Databases, doctor.Database{Pool: pool, Schemas: f.schemas, Role: f.role, PoolSize: size})
+		c.Databases = append(c.Databases, doctor.Database{Pool: pool, Schemas: f.schemas, Role: f.role, ProducerGroup: f.producerGroup, PoolSize: size})
 	}
 	if nameServers != "" {
 		tls, err := app.TLSFromEnv(os.Getenv)
