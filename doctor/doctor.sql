@@ -52,9 +52,9 @@ WHERE a.datid IS NOT NULL AND a.query = '<insufficient privilege>'
 SELECT pg_catalog.current_setting('fsync')::boolean, pg_catalog.current_setting('full_page_writes')::boolean
 
 -- name: Standby
+-- The state of other roles' replicas is null without pg_read_all_stats.
 SELECT pg_catalog.current_setting('synchronous_standby_names'),
-    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')),
-    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IS NOT NULL)
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum'))
 
 -- name: Connections
 -- The limits of role $1: what is limited, the maximum, and how many are used.
