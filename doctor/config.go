@@ -65,6 +65,7 @@ type Config struct {
 	Clock rocketflow.Clock
 
 	oldestVersion int // of PostgreSQL, in tests: at least this one
+	mostSagas     int // that are looked at of one state, in tests; 0: 100,000
 }
 
 // Database is a database with schemas of rocketflow.
@@ -157,6 +158,9 @@ type SagaVersion struct {
 	Name    string
 	Version int
 }
+
+// maxSagas returns how many sagas of one state are looked at.
+func (c Config) maxSagas() int { return cmp.Or(c.mostSagas, 100_000) }
 
 func (c Config) withDefaults() Config {
 	c.CheckTimeout = cmp.Or(c.CheckTimeout, 5*time.Second)

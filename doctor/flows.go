@@ -103,17 +103,24 @@ func sagaIdle(ctx context.Context, s *schema) (results []Result) {
 		Name    string
 		Version int
 		State   string
+		All     bool // there are no more than were looked at
 		Sagas   int64
 		Key     string
 		Age     float64
 	}
 	longest := s.database.x.config.Expect.MaxIdleSaga
-	all, err := list[idle](ctx, s.database, s.sql, "IdleSagas", longest.Seconds(), maxCount, maxList)
+	all, err := list[idle](ctx, s.database, s.sql, "IdleSagas", longest.Seconds(), s.database.x.config.maxSagas(), maxList)
 	if err != nil {
 		return one(s.cannot(err))
 	}
 	for _, i := range all {
-		results = append(results, found(fmt.Sprintf("%s %s version %d in state %s without a deadline, unchanged for up to %s, such as %s",
+		if !i.All {
+			results = append(results, unknown("more than %d sagas %s version %d in state %s: the others were not looked at", s.database.x.config.maxSagas(), i.Name, i.Version, i.State))
+		}
+		if i.Sagas == 0 {
+			continue
+		}
+		results = append(results, found(fmt.Sprintf("%s %s version %d in state %s without a deadline, unchanged for up to %s: %s",
 			quantity(i.Sagas, "saga"), i.Name, i.Version, i.State, about(seconds(i.Age)), i.Key), "a change, or a deadline, within "+about(longest),
 			"# what it waits for, in all services:\nrocketflow why "+shell(i.Key)))
 	}

@@ -161,7 +161,7 @@ var alerts = []alert{
 and max by (job, saga, state) (rocketflow_saga_oldest_age_seconds)
   > 2 * max by (job, saga, state) (quantile_over_time(0.95, rocketflow_saga_oldest_age_seconds[7d] offset 1h))`,
 		Summary:     "{{ $labels.job }}: a saga {{ $labels.saga }} is in state {{ $labels.state }} beyond the usual time",
-		Description: "The oldest one has been there for more than twice as long as is usual in a week. Run `rocketflow doctor --only flows --max-idle-saga 10m` for its key, then `rocketflow why KEY`.",
+		Description: "The oldest one has been there for more than twice as long as is usual in a week. Run `rocketflow inspect sagas` for its key, then `rocketflow why KEY`.",
 		Interval:    "5m", At: "10150m",
 		Fires:  []series{{`rocketflow_saga_oldest_age_seconds{job="shop",saga="purchase",state="open"}`, "300+0x2000 2000+0x40"}},
 		Quiet:  []series{{`rocketflow_saga_oldest_age_seconds{job="shop",saga="purchase",state="open"}`, "1500+0x2000 2000+0x40"}},
