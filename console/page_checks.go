@@ -45,7 +45,7 @@ func (q *request) doctorPage() error {
 
 // examine has the doctor look now.
 func (q *request) examine() error {
-	if err := q.allowed(Examine, nil, nil); err != nil {
+	if err := q.allowed(Examine, q.config.Services, nil); err != nil {
 		return err
 	}
 	if q.config.Doctor == nil {
@@ -91,7 +91,7 @@ func (q *request) reconciliationPage() error {
 
 // reconcile compares now.
 func (q *request) reconcile() error {
-	if err := q.allowed(Reconcile, nil, nil); err != nil {
+	if err := q.allowed(Reconcile, q.config.Services, nil); err != nil {
 		return err
 	}
 	if !q.reconciling.TryLock() {

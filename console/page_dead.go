@@ -83,6 +83,10 @@ func (q *request) letterPage() error {
 	if err != nil {
 		return err
 	}
+	extensions, err := q.extensions(s.Name, letter.Event)
+	if err != nil {
+		return err
+	}
 	letter.Event.Body = nil
 	var delivered *content
 	if letter.Edited && q.viewer.Bodies {
@@ -91,13 +95,14 @@ func (q *request) letterPage() error {
 		}
 	}
 	q.show(http.StatusOK, "letter", "Dead letter", struct {
-		Service   string
-		Letter    operate.ParkedEvent
-		Content   *content
-		Delivered *content // before somebody edited it; nil: nobody did, or it is not kept any more
-		Dead      bool
-		Now       time.Time
-	}{s.Name, letter, shown, delivered, letter.Reason == operate.StateDead, time.Now()})
+		Service    string
+		Letter     operate.ParkedEvent
+		Extensions []header
+		Content    *content
+		Delivered  *content // before somebody edited it; nil: nobody did, or it is not kept any more
+		Dead       bool
+		Now        time.Time
+	}{s.Name, letter, extensions, shown, delivered, letter.Reason == operate.StateDead, time.Now()})
 	return nil
 }
 
