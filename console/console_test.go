@@ -691,7 +691,7 @@ func TestDoctorPageNamesTheMissingRight(t *testing.T) {
 	if status, text, _ := s.post("doctor", nil); status != http.StatusSeeOther {
 		t.Fatalf("%d %s", status, text)
 	}
-	s.want("doctor", "Not known", "a right is missing", "GRANT SELECT ON ALL TABLES IN SCHEMA")
+	s.want("doctor", "Not known", "a right is missing", "What lets it look", "GRANT SELECT ON ALL TABLES IN SCHEMA")
 }
 
 // The database may go: the overview shows what it knew, and says so.

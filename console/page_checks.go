@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow/doctor"
@@ -21,11 +22,17 @@ func (q *request) doctorPage() error {
 		Report     *doctor.Report
 		Findings   []doctor.Result
 		Unknown    []doctor.Result
+		Mends      []string // of Unknown, each once
 		OK         []doctor.Result
 		Now        time.Time
 	}{Configured: q.config.Doctor != nil, Report: report, Now: time.Now()}
 	if report != nil {
 		view.Unknown = report.Unknown()
+		for _, r := range view.Unknown {
+			if r.Mend != "" && !slices.Contains(view.Mends, r.Mend) {
+				view.Mends = append(view.Mends, r.Mend)
+			}
+		}
 		for _, severity := range []doctor.Severity{doctor.Critical, doctor.Warning} {
 			for _, r := range report.Findings() {
 				if r.Severity == severity {
