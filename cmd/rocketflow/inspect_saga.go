@@ -57,8 +57,8 @@ func newInspectSagasCommand(flags *reportFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "sagas",
 		Short: "Count running sagas by state, with the one that has been there for longest",
-		Long: `Counts the sagas that have not finished, by name and state, and names the one of each that has been in its state for the longest
-time. Of one name, version and state at most 10000 are looked at. What that saga waits for: rocketflow why KEY.`,
+		Long: `Counts the sagas that have not finished, by name and state, and names the one that has been in its state for the
+longest time. Of one name, version and state at most 10000 are looked at. What a saga waits for: rocketflow why KEY.`,
 		Example: "  rocketflow inspect sagas --schema order_rocketflow",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
