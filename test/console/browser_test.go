@@ -156,7 +156,8 @@ func newSite(t *testing.T) *site {
 	service.Exec(t, `UPDATE outbox SET cause = (SELECT cause_id FROM saga_history WHERE key = '4711' AND revision = 2), cause_consumer = 'order' WHERE id = $1`, service.Owed)
 	service.Exec(t, `UPDATE parked SET body = '\xff00' WHERE event_id = $1`, service.Loose) // which a browser can't edit
 	service.Exec(t, `UPDATE parked SET headers = '{"tenant":"acme"}' WHERE event_id = $1`, service.Poison)
-	service.Exec(t, `UPDATE parked SET headers = headers || '{"CE_region":"north"}' WHERE event_id = $1`, service.Poison)
+	service.Exec(t, `UPDATE parked SET headers = '{"CE_region":"north"}' WHERE event_id = $1`, service.Loose)
+	service.Exec(t, `UPDATE outbox SET headers = '{"CE_region":"north"}' WHERE id = $1`, service.Loose)
 	s := start(t, service, other)
 	s.gap, s.large, s.failed = gap.String(), large.String(), failed
 	for _, form := range []string{"doctor", "reconciliation"} { // so that their pages have something to show
