@@ -27,7 +27,7 @@ Mend: start the process that registers the consumer. If it is gone for good, ret
 	{
 		Check: Check{Code: "consumer-lag", Group: Consumers, Severity: Warning,
 			Title: "Consumers are up to date",
-			About: `There are messages in the broker that are older than --max-lag (5 min) and that the group hasn't committed. A consumer commits what it has handled or parked, so it is slow, stopped or paused, waits for Postgres, or the broker refuses its reads. A group that has never committed has read nothing.
+			About: `There are messages in the broker that are older than 5 minutes (Expect.MaxLag) and that the group hasn't committed. A consumer commits what it has handled or parked, so it is slow, stopped or paused, waits for Postgres, or the broker refuses its reads. A group that has never committed has read nothing.
 
 Mend: see consumer-absent; else more lanes or processes, or faster handlers.`},
 		schema: withCluster(consumerLag),
@@ -263,8 +263,10 @@ func consumerLoss(ctx context.Context, s *schema, m *cluster) []Result {
 		})
 		maps.DeleteFunc(never, func(_ string, deleted int64) bool { return deleted == 0 })
 		results = append(results, perTopic(never, func(topic string, n int64) Result {
-			r := unknown("group %s has never committed an offset in a queue of topic %s, of which the broker has deleted %s: nobody knows whether the consumer should have read them", group, topic, quantity(n, "message"))
-			r.Mend = "# see in the service's log whether the broker refuses its reads; a member that reads commits within seconds:\n" + fmt.Sprintf("mqadmin consumerProgress -n %s -g %s", m.namesrv(), shell(group))
+			r := unknown("group %s has never committed an offset in a queue of topic %s, of which the broker has deleted %s: nobody knows whether the consumer should have read them",
+				group, topic, quantity(n, "message"))
+			r.Mend = "# see in the service's log whether the broker refuses its reads; a member that reads commits within seconds:\n" +
+				fmt.Sprintf("mqadmin consumerProgress -n %s -g %s", m.namesrv(), shell(group))
 			return r
 		})...)
 		return append(results, perTopic(soon, func(topic string, n int64) Result {

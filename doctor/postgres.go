@@ -212,7 +212,8 @@ func postgresStandby(ctx context.Context, d *database) []Result {
 	case !d.stats:
 		return one(d.needsStats("whether replicas are connected"))
 	}
-	return one(found(fmt.Sprintf("synchronous_standby_names is %q, and %s connected: commits hang", names, quantity(connected, "such replica")), quantity(needed, "connected synchronous replica"),
+	observed := fmt.Sprintf("synchronous_standby_names is %q, and %s connected: commits hang", names, quantity(connected, "such replica"))
+	return one(found(observed, quantity(needed, "connected synchronous replica"),
 		"# start the replica, or:\nALTER SYSTEM SET synchronous_standby_names = '';\nSELECT pg_catalog.pg_reload_conf();"))
 }
 

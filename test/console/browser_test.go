@@ -218,7 +218,8 @@ func (s *site) pages() map[string]string {
 		"gap": "act/accept-gap?service=order&consumer=billing&event=" + s.gap, "missing": "why?id=nothing-has-this",
 		"rejected": "rejected?service=order", "redirect": "act/redirect-rejected?service=order&topic=order", "discard-one": "act/discard-rejected?service=order&event=" + s.large,
 		"waiting": "waiting?service=order", "retry-waiting": "act/retry-waiting?service=order&waiting=" + s.failed, "apply": "act/apply-event?service=order&saga=order&key=o3",
-		"waits": "saga?service=order&name=order&key=o6", "out": "saga?service=order&name=order&key=4711", "group": "streams?service=order&consumer=billing&topic=orders&type=order.changed",
+		"waits": "saga?service=order&name=order&key=o6", "out": "saga?service=order&name=order&key=4711",
+		"group": "streams?service=order&consumer=billing&topic=orders&type=order.changed",
 	}
 }
 

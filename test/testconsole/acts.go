@@ -29,8 +29,9 @@ func (s *Service) Acts(t testing.TB) []Act {
 	gap, large := s.Gap(t).String(), s.Reject(t, "order", 2).String()
 	retried, discarded := s.Wait(t, "o3", "failed", "no such article"), s.Wait(t, "o6", "failed", "no such article")
 	source := s.Value(t, "SELECT source FROM installation")
-	ordered := s.event(t, source, "order.changed", "4714", time.Now().UnixMicro(), 0, true)
-	s.park(t, ordered, "dead", 8, "no such article")
+	first := s.event(t, source, "order.changed", "4714", time.Now().UnixMicro(), 0, true)
+	s.park(t, first, "dead", 8, "no such article")
+	ordered := first.String()
 	of := func(pairs ...string) url.Values {
 		v := url.Values{"service": {"order"}}
 		for i := 0; i < len(pairs); i += 2 {
@@ -54,11 +55,12 @@ func (s *Service) Acts(t testing.TB) []Act {
 		{console.Edit, "letter?service=order&consumer=billing&event=" + poison, of("consumer", "billing", "event", poison, "source", source),
 			map[string]string{"body": `{"article": 4712}`}, isParked(poison, "convert_from(body, 'UTF8') = '{\"article\": 4712}'")},
 		{console.Discard, "letter?service=order&consumer=billing&event=" + loose, of("consumer", "billing", "event", loose), nil, "NOT " + isParked(loose, "true")},
-		{console.Discard, "letter?service=order&consumer=billing&event=" + ordered.String(), of("consumer", "billing", "event", ordered.String()), nil, "NOT " + isParked(ordered.String(), "true")},
+		{console.Discard, "letter?service=order&consumer=billing&event=" + ordered, of("consumer", "billing", "event", ordered), nil, "NOT " + isParked(ordered, "true")},
 		{console.AcceptGap, "streams", of("consumer", "billing", "event", gap), nil, isParked(gap, "reason = 'retry'")},
 		{console.Resend, "why?id=" + handled, of("event", handled), nil, isAudited("events.resend")},
 		{console.RetryRejected, "rejected?service=order", of("topic", "order"), nil, "(SELECT next_at <= now() FROM outbox_rejected_topic)"},
-		{console.RedirectRejected, "rejected?service=order", of("topic", "orders", "event", large), map[string]string{"to": "parcels"}, "EXISTS (SELECT FROM outbox WHERE topic = 'parcels')"},
+		{console.RedirectRejected, "rejected?service=order", of("topic", "orders", "event", large),
+			map[string]string{"to": "parcels"}, "EXISTS (SELECT FROM outbox WHERE topic = 'parcels')"},
 		{console.DiscardRejected, "rejected?service=order", of("topic", "order"), nil, "NOT EXISTS (SELECT FROM outbox_rejected WHERE topic = 'order')"},
 		{console.ApplyEvent, "saga?service=order&name=order&key=o9", of("saga", "order", "key", "o9"),
 			map[string]string{"topic": "payments", "type": "payment.received", "body": "{}"}, "EXISTS (SELECT FROM saga_waiting WHERE key = 'o9')"},
@@ -67,7 +69,8 @@ func (s *Service) Acts(t testing.TB) []Act {
 		{console.Pause, "consumers", paused, nil, "EXISTS (SELECT FROM pause)"},
 		{console.Resume, "consumers", paused, nil, "NOT EXISTS (SELECT FROM pause)"},
 		{console.FireTimeout, "timeouts?service=order", timeout("order/o10"), nil, "(SELECT due_at <= clock_timestamp() FROM timeout WHERE key = 'order/o10')"},
-		{console.MoveTimeout, "timeouts?service=order", timeout("order/o11"), map[string]string{"at": "2051-02-03T10:11:12"}, "(SELECT due_at = '2051-02-03 10:11:12Z' FROM timeout WHERE key = 'order/o11')"},
+		{console.MoveTimeout, "timeouts?service=order", timeout("order/o11"),
+			map[string]string{"at": "2051-02-03T10:11:12"}, "(SELECT due_at = '2051-02-03 10:11:12Z' FROM timeout WHERE key = 'order/o11')"},
 		{console.DisarmTimeout, "timeouts?service=order", timeout("order/o12"), nil, "NOT EXISTS (SELECT FROM timeout WHERE key = 'order/o12')"},
 	}
 }
