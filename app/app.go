@@ -133,7 +133,7 @@ func (a *App) build() (err error) {
 		return &StartError{PartSagas, err}
 	}
 	if c.Doctor != nil {
-		if a.doctor, err = shared.NewDoctor(*c.Doctor, c.RocketMQ, c.Outbox, c.Handlers); err != nil {
+		if a.doctor, err = shared.NewDoctor(*c.Doctor, c.RocketMQ, c.Outbox, c.Handlers, a.sagas); err != nil {
 			return &StartError{PartDoctor, err}
 		}
 	}

@@ -16,7 +16,7 @@ type Viewer struct {
 	// Name is who it is, for the record of what they do.
 	// Defaults to "unknown".
 	Name string
-	// Bodies allows to see the bodies and headers of events and the data of sagas, as Config.Redact returns them.
+	// Bodies allows to see the bodies, headers and extension attributes of events and the data of sagas, as Config.Redact returns them.
 	Bodies bool
 	// Actions are what the viewer may do.
 	// Defaults to none.

@@ -32,13 +32,13 @@ func (q *request) redirect(page string, pairs ...any) error {
 	return nil
 }
 
-// allowed refuses an action that the viewer may not do, and records the attempt.
-func (q *request) allowed(a Action, s *Service, filter any) error {
+// allowed refuses an action on services that the viewer may not do, and records the attempt.
+func (q *request) allowed(a Action, services []Service, filter any) error {
 	if q.viewer.May(a) {
 		return nil
 	}
 	text := "Your account may not " + string(a) + "."
-	err := q.recordDenied(a, s, filter)
+	err := q.recordDenied(a, services, filter)
 	if err == nil {
 		text += " The attempt was recorded."
 	}
@@ -75,7 +75,7 @@ func (q *request) act() error {
 	if err != nil {
 		return err
 	}
-	if err := q.allowed(c.Action, c.Service, c.Fields()); err != nil {
+	if err := q.allowed(c.Action, []Service{*c.Service}, c.Fields()); err != nil {
 		return err
 	}
 	switch {

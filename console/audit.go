@@ -3,8 +3,10 @@ package console
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,25 +22,40 @@ func (q *request) actor(ctx context.Context, reason string) context.Context {
 	return operate.WithActor(ctx, operate.Actor{Name: q.viewer.Name, Reason: reason})
 }
 
-// recordDenied records an attempt at what the viewer may not do. Only viewers with a name are recorded, so that nobody unknown fills
-// the table.
-func (q *request) recordDenied(a Action, s *Service, filter any) error {
-	action, known := kinds[a]
-	if !known || s == nil || q.viewer.Name == unnamed {
+// looks are the actions that change no rows, as the audit names refused attempts at them.
+var looks = map[Action]operate.Action{Examine: operate.ActionExamine, Reconcile: operate.ActionReconcile}
+
+// recordDenied records an attempt at what the viewer may not do, in each of the services that it was about. Only viewers with a name are
+// recorded, so that nobody unknown fills the table.
+func (q *request) recordDenied(a Action, services []Service, filter any) error {
+	action, known := looks[a]
+	if !known {
+		action = kinds[a].audited
+	}
+	if q.viewer.Name == unnamed {
 		return errNotRecorded
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), auditTimeout)
 	defer cancel()
-	return s.Operator.RecordDenied(q.actor(ctx, ""), action.audited, filter, "the viewer of the console may not do this")
+	errs := make([]error, len(services))
+	var recording sync.WaitGroup
+	for i, s := range services {
+		recording.Go(func() {
+			errs[i] = s.Operator.RecordDenied(q.actor(ctx, ""), action, filter, "the viewer of the console may not do this")
+		})
+	}
+	recording.Wait()
+	return errors.Join(errs...)
 }
 
-var errNotRecorded = errors.New("not an action of the audit, or a viewer without a name")
+var errNotRecorded = errors.New("a viewer without a name")
 
 // auditedActions returns the names that the audit has for the actions of the console.
 func auditedActions() (list []operate.Action) {
 	for _, k := range kinds {
 		list = append(list, k.audited)
 	}
+	list = slices.AppendSeq(list, maps.Values(looks))
 	slices.Sort(list)
 	return list
 }

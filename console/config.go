@@ -29,7 +29,7 @@ type Config struct {
 
 	// Authorize says who makes a request. An error refuses it; its text is logged and not sent. Required.
 	Authorize func(*http.Request) (Viewer, error)
-	// Redact returns what is shown of a body, or of the value of a header, to viewers that may see bodies. It must not change Content.Body.
+	// Redact returns what is shown of a body, or of the value of a header or of an extension attribute, to viewers that may see bodies. It must not change Content.Body.
 	// Defaults to all of it.
 	Redact func(Content) []byte
 
@@ -79,7 +79,7 @@ type Content struct {
 	Event   rocketflow.Event // of which Body is the body; its own Body is empty. With Saga: empty
 	Saga    string           // the name of the saga of which Body is the data, as JSON. Empty: it is of an event
 	Key     string           // of the saga
-	Header  string           // the name of the event's header of which Body is the value. Empty: it is no header
+	Header  string           // the name of the event's header or extension attribute of which Body is the value. Empty: it is none
 	Body    []byte
 }
 

@@ -19,9 +19,11 @@ import (
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/console"
+	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testconsole"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -283,12 +285,81 @@ func TestZeroViewer(t *testing.T) {
 func TestDeniedAttemptsAreRecorded(t *testing.T) {
 	t.Parallel()
 	service := testconsole.New(t, "shop")
-	s := serve(t, console.Config{Authorize: as(console.Viewer{Name: "bob", Actions: []console.Action{console.Retry}})}, service)
+	s := serve(t, console.Config{Authorize: as(console.Viewer{Name: "bob", Actions: []console.Action{console.Retry}})}, service, testconsole.New(t, "bank"))
 	form := url.Values{"service": {"order"}, "event": {service.Poison.String()}, "reason": {"because"}}
 	if status, text, _ := s.post("act/discard", form); status != http.StatusForbidden || !strings.Contains(text, "The attempt was recorded") {
 		t.Errorf("%d %s", status, text)
 	}
 	s.want("audit?denied=yes", "bob", "dead_letters.discard", "refused", service.Poison.String())
+	for page, action := range map[string]string{"doctor": "doctor.examine", "reconciliation": "reconcile"} {
+		if status, text, _ := s.post(page, nil); status != http.StatusForbidden || !strings.Contains(text, "The attempt was recorded") {
+			t.Errorf("%s: %d %s", page, status, text)
+		}
+		s.want("audit?denied=yes&action="+action, "bob", "refused")
+		s.want("audit?denied=yes&service=payment&action="+action, "bob", "refused")
+	}
+}
+
+// Two pages whose addresses differ in a number alone are two, also within the second in which one is shown to several viewers.
+func TestPagesOfHighNumbersAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	s := serve(t, console.Config{}, service)
+	service.Exec(t, "SELECT setval(pg_get_serial_sequence('audit', 'id'), 1114111)") // above are no runes
+	if _, err := service.Operator.RetryDeadLetters(t.Context(), operate.ParkedFilter{EventID: service.Poison}); err != nil {
+		t.Fatal(err)
+	}
+	poll.Within(t, 10*time.Second, "the pages differ within the time that one is kept", func() bool {
+		console.ForgetReads(s.console)
+		began := time.Now()
+		_, before, _ := s.get("audit?before=1114112")
+		_, after, _ := s.get("audit?before=1114113")
+		if time.Since(began) > 500*time.Millisecond {
+			return false // too slow to say
+		}
+		if strings.Contains(before, service.Poison.String()) || !strings.Contains(after, service.Poison.String()) {
+			t.Error("the page is that of another number")
+		}
+		return true
+	})
+}
+
+// Extension attributes are content: only viewers who may see bodies see their values, redacted.
+func TestExtensionsAreContent(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	for _, table := range []string{"outbox", "parked"} {
+		id := map[string]string{"outbox": "id", "parked": "event_id"}[table]
+		service.Exec(t, "UPDATE "+table+` SET headers = '{"CE_customer": "Ann Miller", "CE_iban": "DE02"}' WHERE `+id+" = $1", service.Poison)
+	}
+	pages := []string{"why?id=" + service.Poison.String(), "letter?service=order&consumer=billing&event=" + service.Poison.String()}
+	redact := func(c console.Content) []byte {
+		if c.Header == "iban" {
+			return []byte("(an account)")
+		}
+		return c.Body
+	}
+	s := serve(t, console.Config{Redact: redact}, service)
+	poor := serve(t, console.Config{Authorize: as(console.Viewer{}), Redact: redact}, service)
+	for _, page := range pages {
+		if text := s.want(page, "customer", "Ann Miller", "iban", "(an account)"); strings.Contains(text, "DE02") {
+			t.Errorf("%s: it is not redacted", page)
+		}
+		if text := poor.want(page, "customer", "iban", "You may not see it"); strings.Contains(text, "Ann Miller") || strings.Contains(text, "DE02") {
+			t.Errorf("%s: a viewer who may see no bodies sees it", page)
+		}
+	}
+}
+
+// What comes after a long error in a verdict is shown.
+func TestLongErrorsLeaveTheVerdictWhole(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	service.Exec(t, "UPDATE parked SET last_error = $2 WHERE event_id = $1", service.Poison, "insert payment: "+strings.Repeat("ä very long error ", 40))
+	s := serve(t, console.Config{}, service)
+	for _, id := range []string{service.Poison.String(), "4711"} {
+		s.want("why?id="+id, "failed for good", "held behind it")
+	}
 }
 
 // What is changed is recorded, with who did it and why.
@@ -605,6 +676,22 @@ func TestReconciliationOnDemand(t *testing.T) {
 		t.Fatalf("%d %s", status, text)
 	}
 	s.want("reconciliation", "Published", "by ann", "billing")
+}
+
+// What the doctor can't know is shown with what lets it know.
+func TestDoctorPageNamesTheMissingRight(t *testing.T) {
+	t.Parallel()
+	service := testconsole.New(t, "shop")
+	poor := testdb.As(t, service.Pool, testdb.Role(t))
+	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{{Pool: poor, Schemas: []string{service.Schema}}}, Only: []string{"outbox-owed"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, console.Config{Doctor: d}, service)
+	if status, text, _ := s.post("doctor", nil); status != http.StatusSeeOther {
+		t.Fatalf("%d %s", status, text)
+	}
+	s.want("doctor", "Not known", "a right is missing", "What lets it look", "GRANT SELECT ON ALL TABLES IN SCHEMA")
 }
 
 // The database may go: the overview shows what it knew, and says so.

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/rocketflow/rocketflow/doctor"
@@ -21,11 +22,17 @@ func (q *request) doctorPage() error {
 		Report     *doctor.Report
 		Findings   []doctor.Result
 		Unknown    []doctor.Result
+		Mends      []string // of Unknown, each once
 		OK         []doctor.Result
 		Now        time.Time
 	}{Configured: q.config.Doctor != nil, Report: report, Now: time.Now()}
 	if report != nil {
 		view.Unknown = report.Unknown()
+		for _, r := range view.Unknown {
+			if r.Mend != "" && !slices.Contains(view.Mends, r.Mend) {
+				view.Mends = append(view.Mends, r.Mend)
+			}
+		}
 		for _, severity := range []doctor.Severity{doctor.Critical, doctor.Warning} {
 			for _, r := range report.Findings() {
 				if r.Severity == severity {
@@ -45,7 +52,7 @@ func (q *request) doctorPage() error {
 
 // examine has the doctor look now.
 func (q *request) examine() error {
-	if err := q.allowed(Examine, nil, nil); err != nil {
+	if err := q.allowed(Examine, q.config.Services, nil); err != nil {
 		return err
 	}
 	if q.config.Doctor == nil {
@@ -91,7 +98,7 @@ func (q *request) reconciliationPage() error {
 
 // reconcile compares now.
 func (q *request) reconcile() error {
-	if err := q.allowed(Reconcile, nil, nil); err != nil {
+	if err := q.allowed(Reconcile, q.config.Services, nil); err != nil {
 		return err
 	}
 	if !q.reconciling.TryLock() {

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,6 +84,10 @@ func (q *request) letterPage() error {
 	if err != nil {
 		return err
 	}
+	extensions, err := q.extensions(s.Name, letter.Event)
+	if err != nil {
+		return err
+	}
 	letter.Event.Body = nil
 	var delivered *content
 	if letter.Edited && q.viewer.Bodies {
@@ -91,13 +96,14 @@ func (q *request) letterPage() error {
 		}
 	}
 	q.show(http.StatusOK, "letter", "Dead letter", struct {
-		Service   string
-		Letter    operate.ParkedEvent
-		Content   *content
-		Delivered *content // before somebody edited it; nil: nobody did, or it is not kept any more
-		Dead      bool
-		Now       time.Time
-	}{s.Name, letter, shown, delivered, letter.Reason == operate.StateDead, time.Now()})
+		Service    string
+		Letter     operate.ParkedEvent
+		Extensions []header
+		Content    *content
+		Delivered  *content // before somebody edited it; nil: nobody did, or it is not kept any more
+		Dead       bool
+		Now        time.Time
+	}{s.Name, letter, extensions, shown, delivered, letter.Reason == operate.StateDead, time.Now()})
 	return nil
 }
 
@@ -114,7 +120,18 @@ func (q *request) streamsPage() error {
 	if err != nil {
 		return badFilter(err)
 	}
-	loose := operate.ParkedPageFilter{Consumer: f.Consumer, After: operate.Cursor(q.arg("events_after"))}
+	groups, err := read(q.r.Context(), &q.reads, key("parked groups", s.Name), func(ctx context.Context) ([]operate.ParkedGroup, error) {
+		return s.Operator.ParkedGroups(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	if f.Consumer != "" {
+		groups = slices.DeleteFunc(slices.Clone(groups), func(g operate.ParkedGroup) bool { return g.Consumer != f.Consumer }) // others share the list
+	}
+	loose := operate.ParkedPageFilter{
+		Consumer: f.Consumer, Topic: q.arg("topic"), Type: q.arg("type"), Error: q.arg("error"), After: operate.Cursor(q.arg("events_after")),
+	}
 	events, err := read(q.r.Context(), &q.reads, key("parked", s.Name, loose), func(ctx context.Context) (*operate.ParkedPage, error) {
 		return s.Operator.ParkedPage(ctx, loose)
 	})
@@ -125,9 +142,12 @@ func (q *request) streamsPage() error {
 		Service string
 		Filter  operate.ParkedStreamFilter
 		Page    *operate.ParkedStreamPage
+		Groups  []operate.ParkedGroup
+		Loose   operate.ParkedPageFilter
 		Events  *operate.ParkedPage
 		Most    int64
+		Grouped int
 		Now     time.Time
-	}{s.Name, f, page, events, operate.MaxBehind, time.Now()})
+	}{s.Name, f, page, groups, loose, events, operate.MaxBehind, operate.MaxGrouped, time.Now()})
 	return nil
 }

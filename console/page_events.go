@@ -66,9 +66,10 @@ func badFilter(err error) error {
 
 // recorded is what one schema has about an event.
 type recorded struct {
-	Service string
-	Status  *operate.EventStatus
-	Body    *body // nil: the viewer may not see it, or the schema doesn't have it
+	Service    string
+	Status     *operate.EventStatus
+	Extensions []header
+	Body       *body // nil: the viewer may not see it, or the schema doesn't have it
 }
 
 // whyPage is the page of an event, or of everything with a key.
@@ -126,8 +127,10 @@ func (q *request) recorded(id uuid.UUID) (list []recorded, resend string, err er
 		}
 		r := recorded{Service: s.Name, Status: status}
 		if status.Type != "" {
-			r.Body, err = q.body(s.Name, eventOf(status), status.Body)
-			if err != nil {
+			if r.Body, err = q.body(s.Name, eventOf(status), status.Body); err != nil {
+				return nil, "", err
+			}
+			if r.Extensions, err = q.extensions(s.Name, eventOf(status)); err != nil {
 				return nil, "", err
 			}
 		}
@@ -173,8 +176,11 @@ type content struct {
 	Body        *body // nil: the viewer may not see it, nor the headers
 }
 
-// header is a header of an event as it is shown.
-type header struct{ Name, Value string }
+// header is a header of an event, or one of its extension attributes, as it is shown.
+type header struct {
+	Name, Value string
+	Hidden      bool // the viewer may not see the value
+}
 
 // contentOf returns what the viewer may see of an event's content.
 func (q *request) contentOf(service string, e rocketflow.Event) (*content, error) {
@@ -199,9 +205,26 @@ func (q *request) headers(service string, e rocketflow.Event) (list []header, al
 			return nil, false, err
 		}
 		all = all && string(value) == e.Headers[name]
-		list = append(list, header{name, string(value)})
+		list = append(list, header{Name: name, Value: string(value)})
 	}
 	return list, all, nil
+}
+
+// extensions returns what the viewer may see of the extension attributes of an event, by name: to a viewer that may not see headers the
+// names alone.
+func (q *request) extensions(service string, e rocketflow.Event) (list []header, err error) {
+	for _, name := range slices.Sorted(maps.Keys(e.Extensions)) {
+		h := header{Name: name, Hidden: !q.viewer.Bodies}
+		if !h.Hidden {
+			value, err := q.redacted(Content{Viewer: q.viewer, Service: service, Event: withoutBody(e), Header: name, Body: []byte(e.Extensions[name])})
+			if err != nil {
+				return nil, err
+			}
+			h.Value = string(value)
+		}
+		list = append(list, h)
+	}
+	return list, nil
 }
 
 // sagaOfKey is a saga with a key.

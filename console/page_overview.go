@@ -81,7 +81,7 @@ func (o overviewService) Lag(consumer string) *LagView {
 	if !known {
 		return &LagView{Problem: "the broker was not asked"}
 	}
-	return &LagView{l.messages, l.oldest, l.problem}
+	return &LagView{Messages: l.messages, Oldest: l.oldest, Queues: l.queues, Behind: l.behind, Problem: l.problem}
 }
 
 // Streams counts the parked streams, for the template.
@@ -93,8 +93,16 @@ func (o overviewService) Streams() tally {
 type LagView struct {
 	Messages int64
 	Oldest   time.Time
+	Queues   int
+	Behind   []queueLag
 	Problem  string
 }
+
+// maxBehind is how many queues of a consumer a page lists.
+const maxBehind = 20
+
+// Listed returns the queues that the page lists.
+func (l *LagView) Listed() []queueLag { return l.Behind[:min(len(l.Behind), maxBehind)] }
 
 func (q *request) consumersPage() error {
 	s := q.look()

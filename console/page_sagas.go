@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/rocketflow/rocketflow/operate"
 )
 
@@ -93,6 +95,10 @@ func (q *request) sagaPage() error {
 	if err != nil {
 		return err
 	}
+	out, err := q.eventsOut(s, v)
+	if err != nil {
+		return err
+	}
 	var graph *sagaGraph
 	if !v.StartedAt.IsZero() {
 		if graph, err = q.graphOf(q.r.Context(), s, v.Name, v.State); err != nil {
@@ -102,11 +108,29 @@ func (q *request) sagaPage() error {
 	q.show(http.StatusOK, "saga", "Saga "+v.Name+" "+v.Key, struct {
 		Service string
 		Saga    operate.Saga
+		Out     []operate.EventOut
+		MostOut int
 		Data    *body
 		Graph   *sagaGraph
 		Now     time.Time
-	}{s.Name, v, shown, graph, time.Now()})
+	}{s.Name, v, out, operate.MaxEventsOut, shown, graph, time.Now()})
 	return nil
+}
+
+// eventsOut reads what was published while the events of a saga's history were handled.
+func (q *request) eventsOut(s *Service, v operate.Saga) ([]operate.EventOut, error) {
+	var causes []uuid.UUID
+	for _, t := range v.Transitions {
+		if t.CauseID != uuid.Nil {
+			causes = append(causes, t.CauseID)
+		}
+	}
+	if len(causes) == 0 {
+		return nil, nil
+	}
+	return read(q.r.Context(), &q.reads, key("out", s.Name, v.Name, v.Key, v.Revision), func(ctx context.Context) ([]operate.EventOut, error) {
+		return s.Operator.EventsOut(ctx, causes)
+	})
 }
 
 // timeoutsPage lists the armed timeouts of a service; of one key also what became of those that have ended.

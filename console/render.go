@@ -56,8 +56,8 @@ func (q *request) serviceOf(name string) (*Service, error) {
 	return nil, refuse(http.StatusNotFound, "No such service", "The console doesn't show a service "+printable.Quote(name, 100)+".")
 }
 
-// key identifies what a page reads, for read.
-func key(parts ...any) string { return fmt.Sprintf("%q", parts) }
+// key identifies what a page reads, for read: different parts have different keys. (%q would show numbers as runes.)
+func key(parts ...any) string { return fmt.Sprintf("%#v", parts) }
 
 // layout is what all pages have.
 type layout struct {
@@ -158,7 +158,9 @@ func functions(prefix string) template.FuncMap {
 		"link":     func(page string, pairs ...any) string { return link(prefix, page, pairs...) },
 		"linkList": func(list []any) string { return link(prefix, fmt.Sprint(list[0]), list[1:]...) },
 		// t shows text from outside on one line.
-		"t":          func(s any) string { return printable.Line(fmt.Sprint(s), 300) },
+		"t": func(s any) string { return printable.Line(fmt.Sprint(s), 300) },
+		// gist is t for text with an error in it, of which what comes after the error is kept.
+		"gist":       gist,
 		"short":      func(s any) string { return printable.Line(fmt.Sprint(s), 80) },
 		"text":       func(s string) string { return printable.Text(s, 8<<10) },
 		"stamp":      func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
@@ -191,6 +193,20 @@ func functions(prefix string) template.FuncMap {
 			return d
 		},
 	}
+}
+
+// gist shows text from outside on one line, and leaves out the middle of a long one.
+func gist(s any) string {
+	const half = 300
+	text := printable.Line(fmt.Sprint(s), 64<<10)
+	if len(text) <= 2*half {
+		return text
+	}
+	end := len(text) - half
+	for !utf8.RuneStart(text[end]) {
+		end++
+	}
+	return printable.Cut(text, half) + " … " + text[end:]
 }
 
 // parkedFor says why an event is parked, and what ends it.

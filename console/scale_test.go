@@ -32,6 +32,7 @@ const (
 var readsMore = map[string]float64{
 	"ParkedPage":       5_000,                        // of each of two consumers
 	"DeadLetterGroups": operate.MaxGrouped,           // of each of two consumers
+	"ParkedGroups":     operate.MaxGrouped,           // of each of two consumers
 	"ParkedStreams":    50 * operate.MaxBehind,       // behind each stream of the page
 	"Consumers":        operate.MaxOverviewCount,     // parked events of one consumer, dead letters of another
 	"WaitingBySaga":    operate.MaxOverviewCount,     // those that failed or expired, and others

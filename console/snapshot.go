@@ -1,10 +1,13 @@
 package console
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/operate"
 )
 
@@ -43,8 +46,16 @@ type serviceState struct {
 // lag is what a consumer has not read of its topics.
 type lag struct {
 	messages int64
-	oldest   time.Time // when the oldest of them was stored
-	problem  string    // why it isn't known
+	oldest   time.Time  // when the oldest of them was stored
+	queues   int        // of its topics
+	behind   []queueLag // the queues that it has not read to their end, the farthest behind first
+	problem  string     // why it isn't known
+}
+
+// queueLag is what a consumer has not read of a queue.
+type queueLag struct {
+	Topic string
+	broker.QueuePosition
 }
 
 // sample is one moment of a service for the curves.
@@ -166,13 +177,17 @@ func (c *Console) lagOf(ctx context.Context, consumer operate.ConsumerReport) (l
 		if err != nil {
 			return lag{problem: err.Error()}
 		}
+		l.queues += len(queues)
 		for _, q := range queues {
-			l.messages += q.Lag()
+			if l.messages += q.Lag(); q.Lag() > 0 {
+				l.behind = append(l.behind, queueLag{topic, q})
+			}
 			if !q.Unread.IsZero() && (l.oldest.IsZero() || q.Unread.Before(l.oldest)) {
 				l.oldest = q.Unread
 			}
 		}
 	}
+	slices.SortStableFunc(l.behind, func(a, b queueLag) int { return cmp.Compare(b.Lag(), a.Lag()) })
 	return l
 }
 

@@ -150,7 +150,7 @@ func (b *master) messages(ctx context.Context, topic string, route remoting.Rout
 
 func brokerDeadLetters(ctx context.Context, s *schema, m *cluster) (results []Result) {
 	for _, c := range s.consumers {
-		topic := remoting.DeadPrefix + m.wire(s.group(c))
+		topic := remoting.DeadPrefix + m.wire(c.group)
 		route, err := m.route(ctx, topic)
 		if errors.Is(err, broker.ErrTopicNotFound) {
 			continue
@@ -168,7 +168,7 @@ func brokerDeadLetters(ctx context.Context, s *schema, m *cluster) (results []Re
 				return nil
 			}
 			return one(found(fmt.Sprintf("%s in %s", quantity(n, "message"), topic), "none: rocketflow parks what can't be handled in Postgres",
-				fmt.Sprintf("mqadmin printMsg -n %s -t %s -d true\nmqadmin consumerConnection -n %[1]s -g %[3]s", m.namesrv(), shell(topic), shell(m.wire(s.group(c))))))
+				fmt.Sprintf("mqadmin printMsg -n %s -t %s -d true\nmqadmin consumerConnection -n %[1]s -g %[3]s", m.namesrv(), shell(topic), shell(m.wire(c.group)))))
 		})...)
 	}
 	if len(results) == 0 {

@@ -39,6 +39,11 @@ type Config struct {
 	// Expect is what the examined services are configured with, and what their operator expects of them.
 	Expect Expect
 
+	// Sagas returns the versions of saga definitions that this process registers, unless Expect.Sagas has those of all processes. It is
+	// called at each examination, because they are registered after the doctor is made. Of a saga that it doesn't name nothing is known.
+	// Defaults to none: the check of the versions gives Unknown.
+	Sagas func() []SagaVersion
+
 	// CheckTimeout bounds each check of one subject.
 	// Defaults to 5 s.
 	CheckTimeout time.Duration
@@ -60,6 +65,7 @@ type Config struct {
 	Clock rocketflow.Clock
 
 	oldestVersion int // of PostgreSQL, in tests: at least this one
+	mostSagas     int // that are looked at of one state, in tests; 0: 100,000
 }
 
 // Database is a database with schemas of rocketflow.
@@ -75,6 +81,9 @@ type Database struct {
 	// Role is the role of the running service, whose rights are examined.
 	// Defaults to the pool's role.
 	Role string
+	// ProducerGroup is outbox.Config.Group of the service.
+	// Defaults to the group that is named after the service.
+	ProducerGroup string
 	// PoolSize is the maximum number of connections of one process of the service.
 	// Defaults to 0: it is not known.
 	PoolSize int
@@ -139,8 +148,8 @@ type Expect struct {
 	// Defaults to 1 s.
 	MaxSkew time.Duration
 
-	// Sagas are the versions of saga definitions that processes register.
-	// Defaults to none: the check of it gives Unknown.
+	// Sagas are the versions of saga definitions that processes register, all of them.
+	// Defaults to none: see Config.Sagas.
 	Sagas []SagaVersion
 }
 
@@ -149,6 +158,9 @@ type SagaVersion struct {
 	Name    string
 	Version int
 }
+
+// maxSagas returns how many sagas of one state are looked at.
+func (c Config) maxSagas() int { return cmp.Or(c.mostSagas, 100_000) }
 
 func (c Config) withDefaults() Config {
 	c.CheckTimeout = cmp.Or(c.CheckTimeout, 5*time.Second)

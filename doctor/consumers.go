@@ -19,7 +19,7 @@ var consumerChecks = []check{
 	{
 		Check: Check{Code: "consumer-absent", Group: Consumers, Severity: Critical,
 			Title: "Each consumer has a member at each broker",
-			About: `A consumer that the schema has a row of is in no process now: its events wait at the broker, for fileReservedTime at most. Its group is named after the service and the consumer unless handlers.Config.GroupPrefix says otherwise.
+			About: `A consumer that the schema has a row of is in no process now: its events wait at the broker, for fileReservedTime at most.
 
 Mend: start the process that registers the consumer. If it is gone for good, retire its handlers: rocketflow redrive retire.`},
 		schema: withCluster(consumerAbsent),
@@ -27,7 +27,7 @@ Mend: start the process that registers the consumer. If it is gone for good, ret
 	{
 		Check: Check{Code: "consumer-lag", Group: Consumers, Severity: Warning,
 			Title: "Consumers are up to date",
-			About: `There are messages in the broker that are older than --max-lag (5 min) and that the group hasn't committed. A consumer commits what it has handled or parked, so it is slow, stopped or paused, or waits for Postgres.
+			About: `There are messages in the broker that are older than 5 minutes (Expect.MaxLag) and that the group hasn't committed. A consumer commits what it has handled or parked, so it is slow, stopped or paused, waits for Postgres, or the broker refuses its reads. A group that has never committed has read nothing.
 
 Mend: see consumer-absent; else more lanes or processes, or faster handlers.`},
 		schema: withCluster(consumerLag),
@@ -103,7 +103,7 @@ Mend: resume it, once the reason for the pause is gone: rocketflow resume.`},
 // eachConsumer calls look for each consumer and broker, and returns its results, or fine if there are none.
 func eachConsumer(s *schema, m *cluster, fine string, look func(c consumer, group string, b *master) []Result) (results []Result) {
 	for _, c := range s.consumers {
-		group := m.wire(s.group(c))
+		group := m.wire(c.group)
 		for _, r := range m.each(func(b *master) []Result { return look(c, group, b) }) {
 			results = append(results, r.about(fmt.Sprintf("consumer %s of %s at %s", c.name, s.subject(), r.Subject)))
 		}
@@ -143,7 +143,7 @@ func consumerAbsent(ctx context.Context, s *schema, m *cluster) []Result {
 // queueState is how far a group is in a queue.
 type queueState struct {
 	first, end, committed int64
-	known                 bool // the group has committed an offset
+	known                 bool // the group has committed an offset, else committed is first: there a member would begin
 }
 
 // queues calls look for each queue of a consumer's topics on a broker.
@@ -167,12 +167,16 @@ func (m *cluster) queues(ctx context.Context, c consumer, group string, b *maste
 				if err != nil && !refusedWith(err, remoting.QueryNotFound) {
 					return err
 				}
-				q.known = err == nil && q.committed >= 0
+				// RocketMQ 4 answers 0 where the group has none; consumers commit no 0.
+				q.known = err == nil && q.committed >= 0 && (q.committed > 0 || b.version >= remoting.FirstOf500)
 				if q.first, err = b.offset(ctx, remoting.MinOffset, queue); err != nil {
 					return err
 				}
 				if q.end, err = b.offset(ctx, remoting.MaxOffset, queue); err != nil {
 					return err
+				}
+				if !q.known {
+					q.committed = q.first
 				}
 				if err := look(name, queue, q); err != nil {
 					return err
@@ -195,7 +199,7 @@ func consumerLag(ctx context.Context, s *schema, m *cluster) []Result {
 	return eachConsumer(s, m, "all up to date", func(c consumer, group string, b *master) []Result {
 		behind := map[string]int64{}
 		err := m.queues(ctx, c, group, b, func(topic string, queue map[string]string, q queueState) error {
-			if !q.known || q.committed >= q.end {
+			if q.committed >= q.end {
 				return nil
 			}
 			recent, err := b.storedSince(ctx, queue, longest)
@@ -232,9 +236,12 @@ func consumerLoss(ctx context.Context, s *schema, m *cluster) []Result {
 		if set.missing != "" {
 			return one(unknown("the broker has no setting %s", set.missing))
 		}
-		lost, soon := map[string]int64{}, map[string]int64{}
+		lost, soon, never := map[string]int64{}, map[string]int64{}, map[string]int64{}
 		err := m.queues(ctx, c, group, b, func(topic string, queue map[string]string, q queueState) error {
-			if !q.known || q.committed >= q.end {
+			if !q.known {
+				never[topic] += q.first
+			}
+			if q.committed >= q.end {
 				return nil
 			}
 			if q.committed < q.first {
@@ -254,6 +261,14 @@ func consumerLoss(ctx context.Context, s *schema, m *cluster) []Result {
 			return found(fmt.Sprintf("%s of topic %s deleted by the broker", quantity(n, "unread message"), topic), "every message read before it is deleted",
 				s.database.x.resend(ctx, topic))
 		})
+		maps.DeleteFunc(never, func(_ string, deleted int64) bool { return deleted == 0 })
+		results = append(results, perTopic(never, func(topic string, n int64) Result {
+			r := unknown("group %s has never committed an offset in a queue of topic %s, of which the broker has deleted %s: nobody knows whether the consumer should have read them",
+				group, topic, quantity(n, "message"))
+			r.Mend = "# see in the service's log whether the broker refuses its reads; a member that reads commits within seconds:\n" +
+				fmt.Sprintf("mqadmin consumerProgress -n %s -g %s", m.namesrv(), shell(group))
+			return r
+		})...)
 		return append(results, perTopic(soon, func(topic string, n int64) Result {
 			return found(fmt.Sprintf("%s of topic %s will be deleted within %s", quantity(n, "unread message"), topic, about(kept/4)), "every message read before it is deleted",
 				"# until the consumer has caught up:\n"+b.change("fileReservedTime", hours(2*kept)))
@@ -332,8 +347,8 @@ func consumerGroupShared(ctx context.Context, s *schema, m *cluster) []Result {
 	var results []Result
 	for _, c := range s.consumers {
 		for _, other := range s.database.x.schemas() {
-			if other.err == nil && other.id != s.id && other.hasGroup(s.group(c)) {
-				results = append(results, found(fmt.Sprintf("group %s is also that of a consumer of %s", s.group(c), other.subject()), "a group for one service",
+			if other.err == nil && other.id != s.id && other.hasGroup(c.group) {
+				results = append(results, found(fmt.Sprintf("group %s is also that of a consumer of %s", c.group, other.subject()), "a group for one service",
 					"# give the two installations a namespace each:\nROCKETMQ_NAMESPACE=<name>").about(fmt.Sprintf("consumer %s of %s", c.name, s.subject())))
 			}
 		}
@@ -360,7 +375,7 @@ func consumerGroupShared(ctx context.Context, s *schema, m *cluster) []Result {
 }
 
 func (s *schema) hasGroup(group string) bool {
-	return slices.ContainsFunc(s.consumers, func(c consumer) bool { return s.group(c) == group })
+	return slices.ContainsFunc(s.consumers, func(c consumer) bool { return c.group == group })
 }
 
 // serviceOf returns the name of the service in the id of a client of rocketflow, [host@]service-consumer-uuid, or else the whole id.

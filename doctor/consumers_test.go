@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -156,10 +157,16 @@ func init() {
 // behind sends messages to orders, of which the group of billing has committed some.
 func (w *world) behind(sent, committed int) {
 	w.Helper()
-	conn := w.join("shop-billing", "127.0.0.1@shop-consumer-"+uuid.NewString(), "orders")
+	w.behindIn("shop-billing", sent, committed)
+}
+
+// behindIn is behind for a group of another name.
+func (w *world) behindIn(group string, sent, committed int) {
+	w.Helper()
+	conn := w.join(group, "127.0.0.1@shop-consumer-"+uuid.NewString(), "orders")
 	w.send("orders", sent, nil)
 	if _, err := conn.Call(w.Context(), &remoting.Command{Code: remoting.UpdateConsumerOffset, Ext: map[string]string{
-		"consumerGroup": "shop-billing", "topic": "orders", "queueId": "0", "commitOffset": strconv.Itoa(committed),
+		"consumerGroup": group, "topic": "orders", "queueId": "0", "commitOffset": strconv.Itoa(committed),
 	}}); err != nil {
 		w.Fatal(err)
 	}
@@ -185,6 +192,69 @@ func TestConsumerLossOfDeletedMessages(t *testing.T) {
 	findings := w.examine().Findings()
 	if len(findings) != 1 || !strings.Contains(findings[0].Observed, "deleted by the broker") || !strings.Contains(findings[0].Mend, "rocketflow resend --topic orders") {
 		t.Errorf("got %+v", findings)
+	}
+}
+
+// The group is the one that the consumer has recorded, whatever its name.
+func TestGroupOfAConsumerIsRead(t *testing.T) {
+	t.Parallel()
+	w := &world{T: t, config: Config{Only: []string{"consumer-absent", "consumer-lag", "consumer-group-shared", "consumer-subscriptions"}}}
+	w.database()
+	w.broker()
+	w.mq.CreateTopic("orders", 1)
+	w.consumer("billing", "orders")
+	w.exec("UPDATE consumer SET group_name = 'acme_billing'")
+	w.behindIn("acme_billing", 3, 1)
+	w.mq.FastForward(10 * time.Minute)
+	r := w.examine()
+	if findings := r.Findings(); len(findings) != 1 || findings[0].Code != "consumer-lag" || !strings.Contains(findings[0].Mend, "-g acme_billing") {
+		t.Errorf("got %+v", findings)
+	}
+	if unknown := r.Unknown(); len(unknown) > 0 {
+		t.Errorf("got %+v", unknown)
+	}
+}
+
+// A group that has never committed is never up to date where there is, or was, something to read.
+func TestGroupThatNeverCommitted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sent    int
+		later   time.Duration
+		small   bool   // the broker deletes what is too much
+		finding string // of the two checks: code and text
+		unknown string
+	}{
+		"an empty topic":        {},
+		"young messages":        {sent: 3},
+		"old messages":          {sent: 3, later: 10 * time.Minute, finding: "consumer-lag: 3 unread messages of topic orders, some older than"},
+		"soon deleted messages": {sent: 3, later: 60 * time.Hour, finding: "unread messages of topic orders will be deleted"},
+		"deleted messages":      {sent: 20, small: true, unknown: "consumer-loss: group shop-billing has never committed an offset in a queue of topic orders"},
+	} {
+		for on, version := range map[string]rocketmqtest.Version{"5.3": rocketmqtest.RocketMQ53, "4.9": rocketmqtest.RocketMQ49} {
+			t.Run(name+" on "+on, func(t *testing.T) {
+				t.Parallel()
+				w := &world{T: t, config: Config{Only: []string{"consumer-lag", "consumer-loss"}}}
+				w.database()
+				config := rocketmqtest.Config{Version: version}
+				if c.small {
+					config.MaxMessageSize, config.MaxBytes = 1<<10, 4<<10
+				}
+				w.broker(config)
+				w.mq.CreateTopic("orders", 1)
+				w.consumer("billing", "orders")
+				w.join("shop-billing", "127.0.0.1@shop-consumer-"+uuid.NewString(), "orders")
+				w.send("orders", c.sent, nil)
+				w.mq.FastForward(c.later)
+				r := w.examine()
+				for want, got := range map[string][]Result{c.finding: r.Findings(), c.unknown: r.Unknown()} {
+					is := func(r Result) bool { return strings.Contains(r.Code+": "+r.Observed, want) }
+					if want == "" && len(got) > 0 && c.finding+c.unknown == "" || want != "" && !slices.ContainsFunc(got, is) {
+						t.Errorf("want %q, got %+v", want, got)
+					}
+				}
+			})
+		}
 	}
 }
 

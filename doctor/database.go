@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -75,6 +76,7 @@ type schema struct {
 // consumer is a consumer that a service has registered.
 type consumer struct {
 	name      string
+	group     string        // at the broker, without the namespace
 	retention time.Duration // of its inbox
 	topics    []string
 	handlers  []handler
@@ -182,7 +184,8 @@ func (s *schema) identify(ctx context.Context) error {
 		s.consumers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c consumer, err error) {
 			var kept float64
 			var types []string
-			err = row.Scan(&c.name, &kept, &c.topics, &types)
+			err = row.Scan(&c.name, &c.group, &kept, &c.topics, &types)
+			c.group = cmp.Or(c.group, valid.GroupName(s.source)+"-"+c.name) // an older version recorded none: as handlers.Config names it by default
 			c.retention = seconds(kept)
 			for i := range min(len(types), len(c.topics)) {
 				c.handlers = append(c.handlers, handler{c.topics[i], types[i]})
@@ -203,11 +206,10 @@ func (s *schema) identify(ctx context.Context) error {
 	})
 }
 
-// group returns the name of a consumer's group, as handlers.Config names it by default.
-func (s *schema) group(c consumer) string { return valid.GroupName(s.source) + "-" + c.name }
-
-// producerGroup returns the name of the service's producer group, as outbox.Config names it by default.
-func (s *schema) producerGroup() string { return valid.GroupName(s.source) }
+// producerGroup returns the name of the service's producer group, which no table has.
+func (s *schema) producerGroup() string {
+	return cmp.Or(s.database.ProducerGroup, valid.GroupName(s.source))
+}
 
 // topics returns the topics that the schema publishes to, reads, and fires timeouts to.
 func (s *schema) topics(ctx context.Context) ([]string, error) {

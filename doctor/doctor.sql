@@ -14,7 +14,7 @@ SELECT id::text, COALESCE(source, '') FROM {schema}.installation
 
 -- name: Consumers
 -- Those with a handler: one whose handlers are all retired is gone.
-SELECT c.name, EXTRACT(epoch FROM c.inbox_retention)::float8, h.topics, h.types
+SELECT c.name, c.group_name, EXTRACT(epoch FROM c.inbox_retention)::float8, h.topics, h.types
 FROM {schema}.consumer c
 CROSS JOIN LATERAL (
     SELECT pg_catalog.array_agg(topic ORDER BY topic, type) AS topics, pg_catalog.array_agg(type ORDER BY topic, type) AS types
@@ -52,9 +52,9 @@ WHERE a.datid IS NOT NULL AND a.query = '<insufficient privilege>'
 SELECT pg_catalog.current_setting('fsync')::boolean, pg_catalog.current_setting('full_page_writes')::boolean
 
 -- name: Standby
+-- The state of other roles' replicas is null without pg_read_all_stats.
 SELECT pg_catalog.current_setting('synchronous_standby_names'),
-    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')),
-    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IS NOT NULL)
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum'))
 
 -- name: Connections
 -- The limits of role $1: what is limited, the maximum, and how many are used.
@@ -187,8 +187,8 @@ FROM {schema}.outbox_retention
 SELECT COALESCE(EXTRACT(epoch FROM clock_timestamp() - claimed_at)::float8, 0::float8) FROM {schema}.installation
 
 -- name: IdleSagas
--- Running sagas that have been in one state for more than $1 seconds, without a deadline: by name, version and state, of the oldest
--- $2 of each.
+-- Running sagas that have been in one state for more than $1 seconds, without a deadline, and the one that has been there for longest: by
+-- name, version and state. Looks at $2 of each, in no order, as no index has the time; all: these are all that there are.
 WITH RECURSIVE known AS (
     (SELECT name, version, state FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version, state LIMIT 1)
     UNION ALL
@@ -198,18 +198,22 @@ WITH RECURSIVE known AS (
         ORDER BY s.name, s.version, s.state LIMIT 1
     ) n
 )
-SELECT k.name, k.version, k.state, i.sagas, i.key, i.age
+SELECT k.name, k.version, k.state, i.looked < $2::bigint AS all, i.sagas, COALESCE(i.keys[1], ''), COALESCE(i.age, 0::float8)
 FROM known k CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) AS sagas, pg_catalog.min(c.key) AS key, EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(c.changed_at))::float8 AS age
+    SELECT pg_catalog.count(*) AS looked, pg_catalog.count(*) FILTER (WHERE c.idle) AS sagas,
+        pg_catalog.array_agg(c.key ORDER BY c.changed_at) FILTER (WHERE c.idle) AS keys,
+        EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(c.changed_at) FILTER (WHERE c.idle))::float8 AS age
     FROM (
-        SELECT s.key, s.changed_at FROM {schema}.saga s
-        WHERE s.finished_at IS NULL AND s.name = k.name AND s.version = k.version AND s.state = k.state
-        LIMIT $2::bigint
+        SELECT f.key, f.changed_at, f.changed_at < now() - pg_catalog.make_interval(secs => $1::float8)
+            AND NOT EXISTS (SELECT FROM {schema}.timeout t WHERE t.key = k.name || '/' || f.key) AS idle
+        FROM (
+            SELECT s.key, s.changed_at FROM {schema}.saga s
+            WHERE s.finished_at IS NULL AND s.name = k.name AND s.version = k.version AND s.state = k.state
+            LIMIT $2::bigint
+        ) f
     ) c
-    WHERE c.changed_at < clock_timestamp() - pg_catalog.make_interval(secs => $1::float8)
-      AND NOT EXISTS (SELECT FROM {schema}.timeout t WHERE t.key = k.name || '/' || c.key)
 ) i
-WHERE i.sagas > 0
+WHERE i.sagas > 0 OR i.looked = $2::bigint
 LIMIT $3::bigint
 
 -- name: SagaVersions

@@ -44,7 +44,7 @@ Mend: look at what the saga waits for; give the state a deadline in its definiti
 			Title: "Processes register all versions of sagas that still run",
 			About: `A saga goes on with the version of its definition that it began with. If no process registers that version any more, its events are parked as unhandled, and its deadlines don't move it.
 
-Which versions are registered is known to a process alone: the check needs Expect.Sagas, and the command --saga name=version.
+Which versions are registered is known to a process alone. The doctor of a service knows those of its own process; the command needs --saga name=version for each, Expect.Sagas has those of several processes.
 
 Mend: register the old version until its sagas have finished.`},
 		schema: sagaVersion,
@@ -103,17 +103,24 @@ func sagaIdle(ctx context.Context, s *schema) (results []Result) {
 		Name    string
 		Version int
 		State   string
+		All     bool // there are no more than were looked at
 		Sagas   int64
 		Key     string
 		Age     float64
 	}
 	longest := s.database.x.config.Expect.MaxIdleSaga
-	all, err := list[idle](ctx, s.database, s.sql, "IdleSagas", longest.Seconds(), maxCount, maxList)
+	all, err := list[idle](ctx, s.database, s.sql, "IdleSagas", longest.Seconds(), s.database.x.config.maxSagas(), maxList)
 	if err != nil {
 		return one(s.cannot(err))
 	}
 	for _, i := range all {
-		results = append(results, found(fmt.Sprintf("%s %s version %d in state %s without a deadline, unchanged for up to %s, such as %s",
+		if !i.All {
+			results = append(results, unknown("more than %d sagas %s version %d in state %s: the others were not looked at", s.database.x.config.maxSagas(), i.Name, i.Version, i.State))
+		}
+		if i.Sagas == 0 {
+			continue
+		}
+		results = append(results, found(fmt.Sprintf("%s %s version %d in state %s without a deadline, unchanged for up to %s: %s",
 			quantity(i.Sagas, "saga"), i.Name, i.Version, i.State, about(seconds(i.Age)), i.Key), "a change, or a deadline, within "+about(longest),
 			"# what it waits for, in all services:\nrocketflow why "+shell(i.Key)))
 	}
@@ -130,6 +137,10 @@ func sagaVersion(ctx context.Context, s *schema) (results []Result) {
 	}
 	all, err := list[running](ctx, s.database, s.sql, "SagaVersions", maxList)
 	registered := s.database.x.config.Expect.Sagas
+	own := len(registered) == 0 && s.database.x.config.Sagas != nil // another process may register others
+	if own {
+		registered = s.database.x.config.Sagas()
+	}
 	switch {
 	case err != nil:
 		return one(s.cannot(err))
@@ -139,7 +150,11 @@ func sagaVersion(ctx context.Context, s *schema) (results []Result) {
 		return one(unknown("which versions processes register is not known: set Expect.Sagas, or --saga name=version"))
 	}
 	for _, r := range all {
-		if !slices.Contains(registered, SagaVersion(r)) {
+		switch {
+		case slices.Contains(registered, SagaVersion(r)):
+		case own && !slices.ContainsFunc(registered, func(v SagaVersion) bool { return v.Name == r.Name }):
+			results = append(results, unknown("sagas %s of version %d run, and this process registers no version of it: Expect.Sagas has what all processes register", r.Name, r.Version))
+		default:
 			results = append(results, found(fmt.Sprintf("sagas %s of version %d run, and no process registers it", r.Name, r.Version), "a process that registers it",
 				fmt.Sprintf("# register saga %s version %d until its sagas have finished", safe(r.Name), r.Version)))
 		}

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"maps"
+	"strings"
+	"testing"
 	"time"
 )
 
@@ -42,8 +44,9 @@ func init() {
 		"saga-idle": {
 			finding: func(w *world) {
 				w.database()
+				w.saga("a-2", 1, 8*24*time.Hour)
 				w.saga("o-1", 1, 10*24*time.Hour)
-			}, says: "1 saga order version 1 in state open without a deadline, unchanged for up to 10 days, such as o-1", mends: "rocketflow why o-1",
+			}, says: "2 sagas order version 1 in state open without a deadline, unchanged for up to 10 days: o-1", mends: "rocketflow why o-1",
 			ok: func(w *world) {
 				w.database()
 				w.saga("o-1", 1, time.Hour)
@@ -69,6 +72,47 @@ func init() {
 			},
 		},
 	})
+}
+
+// A process knows the sagas that it registers itself, and nothing of others.
+func TestSagaVersionsOfTheProcess(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]Status{"order=1": OK, "order=2": Finding, "payment=1": Unknown, "": Unknown} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &world{T: t, config: Config{Only: []string{"saga-version"}}}
+			w.database()
+			w.saga("o-1", 1, time.Hour)
+			w.config.Sagas = func() (versions []SagaVersion) {
+				if saga, version, ok := strings.Cut(name, "="); ok {
+					versions = append(versions, SagaVersion{saga, int(version[0] - '0')})
+				}
+				return versions
+			}
+			if r := w.examine().Results; len(r) != 1 || r[0].Status != want {
+				t.Errorf("want %s, got %+v", want, r)
+			}
+		})
+	}
+}
+
+// Where there are more sagas than are looked at, the rest is not known.
+func TestManySagasAreNotAllLookedAt(t *testing.T) {
+	t.Parallel()
+	w := &world{T: t, config: Config{Only: []string{"saga-idle"}, mostSagas: 2}}
+	w.database()
+	w.saga("o-1", 1, time.Hour)
+	if r := w.examine(); len(r.Findings())+len(r.Unknown()) > 0 {
+		t.Errorf("got %+v", r.Results)
+	}
+	w.saga("o-2", 1, time.Hour)
+	if r := w.examine().Results; len(r) != 1 || r[0].Status != Unknown || !strings.Contains(r[0].Observed, "more than 2 sagas order version 1 in state open") {
+		t.Errorf("got %+v", r)
+	}
+	w.exec("UPDATE saga SET changed_at = now() - interval '10 d'")
+	if r := w.examine(); len(r.Findings()) != 1 || len(r.Unknown()) != 1 {
+		t.Errorf("got %+v", r.Results)
+	}
 }
 
 // timeout arms a timeout that is due for so long.

@@ -56,7 +56,7 @@ Mend: see the log of the service for why retention fails; often EXECUTE on drop_
 			Title: "A running service answers check-backs",
 			About: `The broker asks the service's producer group about half messages that a process has left. If no process of the group is connected, nobody answers: the sweep sends what committed, later, and after transactionCheckMax check-backs the broker gives up.
 
-The group is named after the service unless outbox.Config.Group says otherwise; then this check finds nobody: skip it.
+The group is named after the service. One that outbox.Config.Group names is known to a running service's doctor; elsewhere --producer-group, or Database.ProducerGroup, names it.
 
 Mend: see the log of the service for why it isn't connected to the broker.`},
 		schema: withCluster(outboxProducer),

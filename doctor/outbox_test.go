@@ -78,6 +78,9 @@ func init() {
 				w.broker()
 				w.lease("outbox sweep")
 				w.produce("shop")
+				w.database().ProducerGroup = "acme" // another service
+				w.lease("outbox sweep")
+				w.produce("acme")
 			},
 			unknown: func(w *world) {
 				w.database()

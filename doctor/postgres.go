@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -46,7 +48,7 @@ Mend: switch both on, and reload the configuration.`},
 	{
 		Check: Check{Code: "postgres-standby", Group: Postgres, Severity: Critical, Pre: true,
 			Title: "Commits don't wait for a replica that isn't there",
-			About: `synchronous_standby_names makes each commit wait for a replica. If none of the names is connected, every transaction hangs in COMMIT.
+			About: `synchronous_standby_names makes each commit wait for replicas: for one of the names, or for as many as FIRST or ANY says. If fewer are connected, every transaction hangs in COMMIT.
 
 Mend: start the replica, or take its name out of synchronous_standby_names.`},
 		database: postgresStandby,
@@ -197,20 +199,38 @@ func postgresDurability(ctx context.Context, d *database) []Result {
 
 func postgresStandby(ctx context.Context, d *database) []Result {
 	var names string
-	var connected, visible int64
-	if err := d.row(ctx, d.sql, "Standby", nil, &names, &connected, &visible); err != nil {
+	var connected int64
+	if err := d.row(ctx, d.sql, "Standby", nil, &names, &connected); err != nil {
 		return one(d.cannot(err))
 	}
+	needed := neededStandbys(names)
 	switch {
-	case names == "":
+	case needed == 0:
 		return one(ok("commits wait for no replica"))
-	case connected > 0:
-		return one(ok("%s", quantity(connected, "synchronous replica")+" connected"))
-	case visible == 0 && !d.stats:
-		return one(d.needsStats("whether a replica is connected"))
+	case connected >= needed:
+		return one(ok("%s connected, commits wait for %d", quantity(connected, "synchronous replica"), needed))
+	case !d.stats:
+		return one(d.needsStats("whether replicas are connected"))
 	}
-	return one(found(fmt.Sprintf("synchronous_standby_names is %q, and no such replica is connected: commits hang", names), "a connected synchronous replica",
+	observed := fmt.Sprintf("synchronous_standby_names is %q, and %s connected: commits hang", names, quantity(connected, "such replica"))
+	return one(found(observed, quantity(needed, "connected synchronous replica"),
 		"# start the replica, or:\nALTER SYSTEM SET synchronous_standby_names = '';\nSELECT pg_catalog.pg_reload_conf();"))
+}
+
+// standbyCount finds the number in synchronous_standby_names, as in FIRST 2 (a, b), ANY 2 (a, b) and 2 (a, b).
+var standbyCount = regexp.MustCompile(`(?i)^\s*(?:(?:FIRST|ANY)\s*)?(\d+)\s*\(`)
+
+// neededStandbys returns for how many replicas commits wait by synchronous_standby_names. A list of names alone is one of them.
+func neededStandbys(names string) int64 {
+	if strings.TrimSpace(names) == "" {
+		return 0
+	}
+	if match := standbyCount.FindStringSubmatch(names); match != nil {
+		if n, err := strconv.ParseInt(match[1], 10, 32); err == nil {
+			return n
+		}
+	}
+	return 1
 }
 
 // needsStats returns the answer of a check that must see other roles' sessions.

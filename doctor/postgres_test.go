@@ -2,12 +2,19 @@ package doctor
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
@@ -41,7 +48,7 @@ func init() {
 			finding: func(w *world) {
 				_, pool := ownServer(w, map[string]string{"synchronous_standby_names": "gone"})
 				w.also(Database{Pool: pool})
-			}, says: `"gone"`, mends: "synchronous_standby_names = ''", stays: "the server's command line has it",
+			}, says: `"gone", and 0 such replicas connected`, mends: "synchronous_standby_names = ''", stays: "the server's command line has it",
 			ok: func(w *world) { w.database() },
 			unknown: func(w *world) {
 				_, pool := ownServer(w, map[string]string{"synchronous_standby_names": "gone"})
@@ -191,6 +198,77 @@ func init() {
 			unknown: (*world).poor,
 		},
 	})
+}
+
+func TestNeededStandbys(t *testing.T) {
+	t.Parallel()
+	for names, want := range map[string]int64{
+		"": 0, " ": 0, "a": 1, "*": 1, "a, b": 1, "1 (a)": 1, "2 (a, b)": 2, "FIRST 2 (a,b,c)": 2, "any 3(a,b,c)": 3, "ANY 12 (*)": 12, `"2 (a)"`: 1, "first": 1, "any, first": 1,
+	} {
+		if got := neededStandbys(names); got != want {
+			t.Errorf("%q: got %d, want %d", names, got, want)
+		}
+	}
+}
+
+// One replica is not enough where commits wait for two.
+func TestStandbysAreCounted(t *testing.T) {
+	t.Parallel()
+	for names, want := range map[string]Status{"a": OK, "FIRST 1 (a, b)": OK, "2 (a, b)": Finding, "ANY 2 (a, b)": Finding} {
+		t.Run(names, func(t *testing.T) {
+			t.Parallel()
+			w := &world{T: t, config: Config{Only: []string{"postgres-standby"}}}
+			_, pool := ownServer(w, map[string]string{"synchronous_standby_names": names})
+			w.also(Database{Pool: pool})
+			w.follow(pool, "a")
+			poll.Until(t, "the replica counts", func() bool {
+				r := w.examine().Results
+				return len(r) == 1 && r[0].Status == want && strings.Contains(r[0].Observed, "1 s")
+			})
+		})
+	}
+}
+
+// follow connects to a server as a replica does, until the test ends.
+func (w *world) follow(pool *pgxpool.Pool, name string) {
+	w.Helper()
+	config := pool.Config().ConnConfig.Config
+	config.RuntimeParams = map[string]string{"replication": "true", "application_name": name}
+	conn, err := pgconn.ConnectConfig(w.Context(), &config)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = conn.Close(context.Background()) })
+	identity, err := conn.Exec(w.Context(), "IDENTIFY_SYSTEM").ReadAll()
+	if err != nil {
+		w.Fatal(err)
+	}
+	timeline, position := string(identity[0].Rows[0][1]), string(identity[0].Rows[0][2])
+	conn.Frontend().Send(&pgproto3.Query{String: "START_REPLICATION PHYSICAL " + position + " TIMELINE " + timeline})
+	for started := false; !started; {
+		if err := conn.Frontend().Flush(); err != nil {
+			w.Fatal(err)
+		}
+		message, err := conn.ReceiveMessage(w.Context())
+		if err != nil {
+			w.Fatal(err)
+		}
+		_, started = message.(*pgproto3.CopyBothResponse)
+	}
+	// Standby status update: all that was sent is written, flushed and applied.
+	var high, low uint32
+	if _, err := fmt.Sscanf(position, "%X/%X", &high, &low); err != nil {
+		w.Fatal(err)
+	}
+	status := []byte{'r'}
+	for range 3 {
+		status = binary.BigEndian.AppendUint64(status, uint64(high)<<32|uint64(low))
+	}
+	status = append(status, make([]byte, 9)...) // its time, and no wish for an answer
+	conn.Frontend().Send(&pgproto3.CopyData{Data: status})
+	if err := conn.Frontend().Flush(); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // What mends a missing partition mends it.

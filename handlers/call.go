@@ -41,6 +41,15 @@ func Consumer(ctx context.Context) string {
 	return ""
 }
 
+// Group returns the name of the consumer group, at the broker, of the consumer that a handler belongs to, without a namespace. ctx must be
+// derived from the handler's context; for any other Group returns an empty string.
+func Group(ctx context.Context) string {
+	if c := handling.From(ctx); c != nil {
+		return c.Group
+	}
+	return ""
+}
+
 // PanicError is the error of a handler that panicked.
 type PanicError struct {
 	Value any    // what the handler panicked with
@@ -79,7 +88,7 @@ func (c *consumer) call(ctx context.Context, tx rocketflow.Tx, e rocketflow.Even
 		return 0, &handlerError{err: Dead(fmt.Errorf("%w: its message could not be decoded when it was delivered", rocketflow.ErrUndecodable))}
 	}
 	handler := c.handler(e)
-	ctx, cancel := context.WithTimeout(handling.With(ctx, handling.Call{Consumer: c.name, Event: e, Attempt: attempt}), c.opts.Timeout)
+	ctx, cancel := context.WithTimeout(handling.With(ctx, handling.Call{Consumer: c.name, Group: c.cfg.GroupPrefix + c.name, Event: e, Attempt: attempt}), c.opts.Timeout)
 	defer cancel()
 	var fence *fencing.Record
 	if e.TimeoutName != "" {

@@ -80,6 +80,10 @@ const (
 	ActionFireTimeout        Action = "timeout.fire"
 	ActionMoveTimeout        Action = "timeout.move"
 	ActionDisarmTimeout      Action = "timeout.disarm"
+
+	// These change nothing: only refused attempts are recorded, by package console.
+	ActionExamine   Action = "doctor.examine"
+	ActionReconcile Action = "reconcile"
 )
 
 // AuditEntry is one change: what a transaction of a method of Operator has changed, who made it, and why. It has no bodies of events.

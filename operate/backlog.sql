@@ -72,7 +72,8 @@ GROUP BY saga, status
 ORDER BY saga, status
 
 -- name: RunningSagas
--- The recursion finds the few names, versions and states with an index lookup each. Looks at $1 sagas of each.
+-- The recursion finds the few names, versions and states with an index lookup each. Looks at $1 sagas of each, in no order, as no index has
+-- the time.
 WITH RECURSIVE known AS (
     (SELECT name, version, state FROM {schema}.saga WHERE finished_at IS NULL ORDER BY name, version, state LIMIT 1)
     UNION ALL
@@ -83,10 +84,11 @@ WITH RECURSIVE known AS (
     ) n
 )
 SELECT k.name, k.state, pg_catalog.sum(r.sagas)::bigint,
-    GREATEST(EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(r.oldest))::float8, 0::float8)
+    GREATEST(EXTRACT(epoch FROM clock_timestamp() - pg_catalog.min(r.oldest))::float8, 0::float8),
+    (pg_catalog.array_agg(r.keys[1] ORDER BY r.oldest))[1]
 FROM known k CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) AS sagas, pg_catalog.min(c.changed_at) AS oldest FROM (
-        SELECT s.changed_at FROM {schema}.saga s
+    SELECT pg_catalog.count(*) AS sagas, pg_catalog.min(c.changed_at) AS oldest, pg_catalog.array_agg(c.key ORDER BY c.changed_at) AS keys FROM (
+        SELECT s.key, s.changed_at FROM {schema}.saga s
         WHERE s.finished_at IS NULL AND s.name = k.name AND s.version = k.version AND s.state = k.state
         LIMIT $1::bigint
     ) c

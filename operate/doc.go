@@ -25,9 +25,9 @@
 //	Outbox                        Resend
 //	Timeouts                      Timeouts, EndedTimeouts, FireTimeout, MoveTimeout, DisarmTimeout
 //	Sagas                         Sagas, ApplyToSaga, WaitingEvents, RetryWaiting, DiscardWaiting
-//	Reports                       EventStatus, SubjectStatus, Backlog, Usage
-//	Pages of lists                EventPage, RejectedPage, ParkedPage, DeadLetterGroups, ParkedStreams, SagaPage, SagaTransitions,
-//	                              WaitingPage, TimeoutPage, Overview
+//	Reports                       EventStatus, SubjectStatus, Backlog, RunningSagas, Usage
+//	Pages of lists                EventPage, RejectedPage, ParkedPage, DeadLetterGroups, ParkedGroups, ParkedStreams, SagaPage,
+//	                              SagaTransitions, EventsOut, WaitingPage, TimeoutPage, Overview
 //	Several services              System.Why, System.Reconcile, System.Watch, Reconciler
 //	Audit                         Audit, RecordDenied
 //	Database                      Schemas, Discover, Schema, Now

@@ -18,7 +18,7 @@ import (
 var parkedPageSQL string
 
 const (
-	// MaxGrouped is how many dead letters DeadLetterGroups looks at.
+	// MaxGrouped is how many dead letters DeadLetterGroups looks at, and how many parked events ParkedGroups.
 	MaxGrouped = 5_000
 	// MaxBehind is the highest value of ParkedStream.Behind, which means that many or more.
 	MaxBehind = 1000
@@ -154,6 +154,34 @@ func (o *Operator) DeadLetterGroups(ctx context.Context) (list []DeadLetterGroup
 	})
 	if err != nil {
 		return nil, fmt.Errorf("group dead letters: %w", err)
+	}
+	return list, nil
+}
+
+// ParkedGroup are the parked events of a consumer and a type that are parked for the same reason, and whose errors differ only in numbers
+// and ids.
+type ParkedGroup struct {
+	Consumer string        `json:"consumer"`
+	Topic    string        `json:"topic"`
+	Type     string        `json:"type"`
+	Reason   HandlingState `json:"reason"`
+	Error    string        `json:"error,omitempty"` // as DeadLetterGroup.Error; empty: no attempt has failed
+	Events   int64         `json:"events"`
+	Oldest   time.Time     `json:"oldest"` // when it was parked
+	Newest   time.Time     `json:"newest"`
+	Example  uuid.UUID     `json:"example"` // the id of one of the events
+}
+
+// ParkedGroups groups the parked events that are no dead letters, the largest group first; up to 200 groups of up to MaxGrouped events.
+func (o *Operator) ParkedGroups(ctx context.Context) (list []ParkedGroup, err error) {
+	err = o.read(ctx, func(s snapshot) error {
+		list, err = collect(ctx, s, "ParkedGroups", func(row pgx.CollectableRow, g *ParkedGroup) error {
+			return row.Scan(&g.Consumer, &g.Topic, &g.Type, &g.Reason, &g.Error, &g.Events, &g.Oldest, &g.Newest, &g.Example)
+		}, MaxGrouped, maxGroups)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("group parked events: %w", err)
 	}
 	return list, nil
 }

@@ -16,6 +16,24 @@ GROUP BY consumer, topic, type, error
 ORDER BY 5 DESC, consumer, topic, type, error
 LIMIT $2::bigint
 
+-- name: ParkedGroups
+-- The parked events that are no dead letters, as DeadLetterGroups groups these, and by reason. The oldest $1 of each consumer are looked at,
+-- and $1 altogether.
+SELECT consumer, topic, type, reason, error, pg_catalog.count(*), pg_catalog.min(parked_at), pg_catalog.max(parked_at), pg_catalog.min(event_id::text)
+FROM (
+    SELECT consumer, topic, type, reason, parked_at, event_id,
+        pg_catalog.regexp_replace(pg_catalog.left(last_error, 200), '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]+', '…', 'g') AS error
+    FROM (
+        SELECT d.* FROM {schema}.consumer c CROSS JOIN LATERAL (
+            SELECT consumer, topic, type, reason, parked_at, event_id, last_error FROM {schema}.parked
+            WHERE consumer = c.name AND reason <> 'dead' ORDER BY parked_at LIMIT $1::bigint
+        ) d LIMIT $1::bigint
+    ) events
+) g
+GROUP BY consumer, topic, type, reason, error
+ORDER BY 6 DESC, consumer, topic, type, reason, error
+LIMIT $2::bigint
+
 -- name: ParkedStreams
 -- The next page of parked streams after ($1, $2, $3, $4), found one after the other by an index: the event that each waits for, and how many
 -- wait behind it, up to $6. With $7, only those of a consumer, at which ($1, $2, $3, $4) is: they follow each other, so the next stream of

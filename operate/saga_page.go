@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -110,6 +111,46 @@ func (o *Operator) SagaTransitions(ctx context.Context, name string) (list []Tra
 	})
 	if err != nil {
 		return nil, fmt.Errorf("count transitions of sagas: %w", err)
+	}
+	return list, nil
+}
+
+// Limits of EventsOut.
+const (
+	// MaxEventsOut is how many events EventsOut returns at most.
+	MaxEventsOut = 200
+
+	maxCauses   = 100
+	maxOfACause = 50
+)
+
+// EventOut is an event that a handler, such as a transition of a saga, published while it handled another.
+type EventOut struct {
+	EventID    uuid.UUID `json:"event_id"`
+	RecordedAt time.Time `json:"recorded_at"`
+	Cause      uuid.UUID `json:"cause"`              // the event that was handled
+	Consumer   string    `json:"consumer,omitempty"` // of the handler
+	Type       string    `json:"type"`
+	Topic      string    `json:"topic"`
+	Subject    string    `json:"subject,omitempty"`
+}
+
+// EventsOut lists the events that the service's handlers published while they handled one of the last 100 of some events, as far as the
+// outbox keeps them: in the order in which they were published, up to 50 of each and MaxEventsOut altogether. With the events of its
+// transitions, these are what a saga has published.
+func (o *Operator) EventsOut(ctx context.Context, causes []uuid.UUID) (list []EventOut, err error) {
+	ids := make([]string, 0, maxCauses)
+	for _, id := range causes[max(len(causes)-maxCauses, 0):] {
+		ids = append(ids, id.String())
+	}
+	err = o.read(ctx, func(s snapshot) error {
+		list, err = collect(ctx, s, "EventsOut", func(row pgx.CollectableRow, e *EventOut) error {
+			return row.Scan(&e.EventID, &e.RecordedAt, &e.Cause, &e.Consumer, &e.Type, &e.Topic, &e.Subject)
+		}, ids, maxOfACause, MaxEventsOut)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list events that were published while others were handled: %w", err)
 	}
 	return list, nil
 }

@@ -28,6 +28,15 @@ GROUP BY from_state, to_state, cause_type
 ORDER BY from_state, to_state, cause_type
 LIMIT $3::bigint
 
+-- name: EventsOut
+-- The events that handlers of this service published while they handled one of the events $1: at most $2 of each, and $3 altogether.
+SELECT e.id::text, e.recorded_at, e.cause::text, e.consumer, e.type, e.topic, e.subject
+FROM (SELECT DISTINCT id::uuid AS id FROM pg_catalog.unnest($1::text[]) AS c (id)) c CROSS JOIN LATERAL (
+    SELECT id, recorded_at, cause, COALESCE(cause_consumer, '') AS consumer, type, topic, subject FROM {schema}.outbox WHERE cause = c.id LIMIT $2::bigint
+) e
+ORDER BY e.id
+LIMIT $3::bigint
+
 -- name: TimeoutPage
 -- The next page of armed timeouts after ($1, $2, $3), the next due first; with $4 only those that are late.
 SELECT key, name, epoch, due_at, armed_at, handed_over, sends, stuck_at, topic, type, subject

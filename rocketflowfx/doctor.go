@@ -7,6 +7,7 @@ import (
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/metrics"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
 )
 
 // Doctor provides *doctor.Doctor and runs it, by Config.Doctor or its defaults. It is not part of Module: add it to the services that
@@ -19,6 +20,7 @@ type doctorParams struct {
 	Config    Config
 	Pool      *pgxpool.Pool
 	Client    *rocketmq.Client
+	Sagas     *saga.Engine     `optional:"true"`
 	Metrics   *metrics.Metrics `optional:"true"`
 }
 
@@ -27,7 +29,7 @@ func newDoctor(p doctorParams) (*doctor.Doctor, error) {
 	if p.Config.Doctor != nil {
 		c = *p.Config.Doctor
 	}
-	d, err := shared(p.Config, p.Pool, p.Client, p.Metrics).NewDoctor(c, p.Config.RocketMQ, p.Config.Outbox, p.Config.Handlers)
+	d, err := shared(p.Config, p.Pool, p.Client, p.Metrics).NewDoctor(c, p.Config.RocketMQ, p.Config.Outbox, p.Config.Handlers, p.Sagas)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,8 @@
 //
 // # Spans
 //
-// Names and attributes follow OpenTelemetry's semantic conventions of messaging, with messaging.system = rocketmq.
+// Names and attributes follow OpenTelemetry's semantic conventions of messaging, with messaging.system = rocketmq. The consumer group is the
+// group at the broker, without a namespace; rocketflow.handler.consumer is the consumer's own name.
 //
 //	create TOPIC        producer   Publish, or Arm; a child of the caller's span. Its context travels with the event
 //	send TOPIC          producer   a request to the broker, linked to the events that it carries. The request of one event is a

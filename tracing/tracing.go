@@ -175,9 +175,9 @@ func (t *Tracing) onChecked(i outbox.CheckedInfo) {
 // middleware, so that their time is part of it.
 func (t *Tracing) Middleware(next rocketflow.HandlerFunc) rocketflow.HandlerFunc {
 	return func(ctx context.Context, tx rocketflow.Tx, e rocketflow.Event) error {
-		consumer, attempt, began := handlers.Consumer(ctx), handlers.Attempt(ctx), time.Now()
+		group, attempt, began := handlers.Group(ctx), handlers.Attempt(ctx), time.Now()
 		attributes := append(eventAttributes(e, "process", semconv.MessagingOperationTypeProcess),
-			semconv.MessagingConsumerGroupName(consumer), attributeAttempt.Int(attempt))
+			semconv.MessagingConsumerGroupName(group), attributeConsumer.String(handlers.Consumer(ctx)), attributeAttempt.Int(attempt))
 		options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(links(e)...), trace.WithAttributes(attributes...)}
 		if t.parent && attempt <= 1 {
 			ctx = trace.ContextWithRemoteSpanContext(ctx, contextOf(e))
@@ -192,9 +192,9 @@ func (t *Tracing) Middleware(next rocketflow.HandlerFunc) rocketflow.HandlerFunc
 			}
 			span.End()
 			t.process.Record(ctx, time.Since(began).Seconds(), "process", messagingconv.SystemRocketMQ,
-				t.process.AttrConsumerGroupName(consumer), t.process.AttrDestinationName(e.Topic))
+				t.process.AttrConsumerGroupName(group), t.process.AttrDestinationName(e.Topic))
 			t.consumed.Add(ctx, 1, "process", messagingconv.SystemRocketMQ,
-				t.consumed.AttrConsumerGroupName(consumer), t.consumed.AttrDestinationName(e.Topic))
+				t.consumed.AttrConsumerGroupName(group), t.consumed.AttrDestinationName(e.Topic))
 		}()
 		err = next(ctx, tx, e)
 		return err
@@ -224,6 +224,7 @@ const (
 	attributeDecision = attribute.Key("rocketflow.check.decision")
 	attributeReason   = attribute.Key("rocketflow.check.reason")
 	attributeTimes    = attribute.Key("rocketflow.check.times")
+	attributeConsumer = attribute.Key("rocketflow.handler.consumer")
 	attributeAttempt  = attribute.Key("rocketflow.handler.attempt")
 	attributeSequence = attribute.Key("rocketflow.stream.sequence")
 	attributeTimeout  = attribute.Key("rocketflow.timeout.name")

@@ -158,7 +158,7 @@ func TestAnOrderIsFollowedThroughTwoServices(t *testing.T) {
 	root := r.one(t, "POST /orders", "", "")
 	create := r.one(t, "create orders", kind, "order.placed")
 	send := r.one(t, "send orders", kind, "order.placed")
-	pay := r.one(t, "process orders", "messaging.consumer.group.name", "payment")
+	pay := r.one(t, "process orders", "messaging.consumer.group.name", "payment-payment")
 	createReserved := r.one(t, "create payments", kind, "payment.reserved")
 	onReserved := r.one(t, "process payments", kind, "payment.reserved")
 	armed := r.one(t, "create deadlines", "", "")
@@ -195,7 +195,7 @@ func TestAnOrderIsFollowedThroughTwoServices(t *testing.T) {
 	a := attributes(pay)
 	for key, want := range map[string]string{
 		"messaging.system": "rocketmq", "messaging.operation.type": "process", "messaging.destination.name": "orders",
-		"messaging.rocketmq.message.tag": "order.placed", "cloudevents.event_subject": "o-1", "rocketflow.handler.attempt": "1",
+		"messaging.rocketmq.message.tag": "order.placed", "cloudevents.event_subject": "o-1", "rocketflow.handler.attempt": "1", "rocketflow.handler.consumer": "payment",
 	} {
 		if a[key] != want {
 			t.Errorf("%s is %q, want %q", key, a[key], want)
@@ -233,8 +233,10 @@ func TestRetriesAreTracesOfTheirOwn(t *testing.T) {
 		orders.Publish(placed{"o-1"})
 		env.FastForward(30 * time.Minute)
 		create := r.one(t, "create orders", "cloudevents.event_type", "order.placed")
-		poll.Until(t, "both attempts ended", func() bool { return len(r.find("process orders", "messaging.consumer.group.name", "payment")) == 2 })
-		for i, s := range r.find("process orders", "messaging.consumer.group.name", "payment") {
+		poll.Until(t, "both attempts ended", func() bool {
+			return len(r.find("process orders", "messaging.consumer.group.name", "payment-payment")) == 2
+		})
+		for i, s := range r.find("process orders", "messaging.consumer.group.name", "payment-payment") {
 			if want := parent && i == 0; childOf(s, create) != want || !linkedTo(s, create) {
 				t.Errorf("Parent=%v, attempt %d: child %v, links %v", parent, i+1, childOf(s, create), s.Links)
 			}

@@ -27,6 +27,7 @@ type doctorFlags struct {
 	databases, schemas, only, skip []string
 	sagas                          []string
 	nameServers, namespace, role   string
+	producerGroup                  string
 	pre, probe, json, list, all    bool
 	timeout, checkTimeout          time.Duration
 	expect                         doctor.Expect
@@ -46,9 +47,8 @@ A check that can't look, because a server is away or a right is missing, is not 
 exit code is 0 if all is ok, 1 if there are findings, and 2 if there are none, but something is not known.
 
 --database may be repeated, for several services; without it DATABASE_URL is examined, and all of its schemas that have
-rocketflow's tables unless --schema names some. Credentials, TLS and the kind of RocketMQ are read from
-ROCKETMQ_ACCESS_KEY, ROCKETMQ_SECRET_KEY, ROCKETMQ_TLS_… and ROCKETMQ_PROFILE, as for services. Behind a proxy, brokers
-can't be asked: what isn't known then comes with what to do instead.`,
+rocketflow's tables unless --schema names some. Credentials, TLS and the kind of RocketMQ are read from ROCKETMQ_…, as
+for services. Behind a proxy, brokers can't be asked: what isn't known then comes with what to do instead.`,
 		Example: `  rocketflow doctor
   rocketflow doctor --pre --namesrv mq:9876                  # before installing
   rocketflow doctor --role order_service --skip host         # the rights of a service's role
@@ -61,6 +61,7 @@ can't be asked: what isn't known then comes with what to do instead.`,
 	flags.StringArrayVar(&f.databases, "database", nil, "a Postgres to examine; may be repeated (default $DATABASE_URL)")
 	flags.StringArrayVar(&f.schemas, "schema", nil, "a schema to examine; may be repeated (default all with rocketflow's tables)")
 	flags.StringVar(&f.role, "role", "", "role of the service, whose rights are examined (default that of the connection)")
+	flags.StringVar(&f.producerGroup, "producer-group", "", "producer group of the service (default its name)")
 	flags.StringVar(&f.nameServers, "namesrv", "", "name servers of RocketMQ, host:port;host:port (default $ROCKETMQ_NAMESRV)")
 	flags.StringVar(&f.namespace, "namespace", "", "namespace of the topics and groups (default $ROCKETMQ_NAMESPACE)")
 	flags.StringArrayVar(&f.sagas, "saga", nil, "a saga's version that processes register, name=version; may be repeated")
@@ -138,7 +139,7 @@ func (f *doctorFlags) config(ctx context.Context) (c doctor.Config, closePools f
 		if err != nil {
 			return c, closePools, fmt.Errorf("connect to Postgres: %w", err)
 		}
-		c.Databases = append(c.Databases, doctor.Database{Pool: pool, Schemas: f.schemas, Role: f.role, PoolSize: size})
+		c.Databases = append(c.Databases, doctor.Database{Pool: pool, Schemas: f.schemas, Role: f.role, ProducerGroup: f.producerGroup, PoolSize: size})
 	}
 	if nameServers != "" {
 		tls, err := app.TLSFromEnv(os.Getenv)

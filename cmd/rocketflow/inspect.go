@@ -6,6 +6,7 @@ func newInspectCommand() *cobra.Command {
 	var flags reportFlags
 	cmd := parent("inspect", "Show events, streams, sagas, timeouts and the backlog",
 		newInspectSagaCommand(&flags),
+		newInspectSagasCommand(&flags),
 		newInspectEventCommand(&flags),
 		newInspectStreamCommand(&flags),
 		newInspectBacklogCommand(&flags),

@@ -53,6 +53,36 @@ func newInspectSagaCommand(flags *reportFlags) *cobra.Command {
 	return cmd
 }
 
+func newInspectSagasCommand(flags *reportFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "sagas",
+		Short: "Count running sagas by state, with the one that has been there for longest",
+		Long: `Counts the sagas that have not finished, by name and state, and names the one that has been in its state for the
+longest time. Of one name, version and state at most 10000 are looked at. What a saga waits for: rocketflow why KEY.`,
+		Example: "  rocketflow inspect sagas --schema order_rocketflow",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return flags.operate(cmd.Context(), func(ctx context.Context, o *operate.Operator) error {
+				list, err := o.RunningSagas(ctx)
+				switch {
+				case err != nil:
+					return err
+				case flags.json:
+					return printJSON(cmd.OutOrStdout(), list)
+				case len(list) == 0:
+					fmt.Fprintln(cmd.OutOrStdout(), "no saga runs")
+					return nil
+				}
+				table := newTable(cmd.OutOrStdout(), "", "SAGA", "STATE", "RUNNING", "LONGEST IN STATE", "KEY OF THAT ONE")
+				for _, s := range list {
+					table.row(s.Saga, s.State, count(s.Sagas), span(s.Oldest), s.OldestKey)
+				}
+				return table.flush()
+			})
+		},
+	}
+}
+
 func printSagas(w io.Writer, now time.Time, list []operate.Saga) error {
 	for i, s := range list {
 		if i > 0 {

@@ -81,6 +81,28 @@ history
 	}
 }
 
+// The saga that has been in its state for the longest time is named, also one with a deadline.
+func TestInspectSagasNamesTheOldest(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	if _, stdout, _ := s.rf("inspect sagas"); stdout != "no saga runs\n" {
+		t.Errorf("got %s", stdout)
+	}
+	for _, key := range []string{"4711", "4712", "4713"} {
+		s.seedSaga(t, key, false)
+	}
+	s.exec(t, "UPDATE saga SET changed_at = changed_at - interval '1 hour' WHERE key = '4712'")
+	_, stdout, _ := s.rf("inspect sagas")
+	wantLines(t, "inspect sagas", stdout, `
+SAGA STATE RUNNING LONGEST IN STATE KEY OF THAT ONE
+order open 3 SPAN 4712`)
+	var list []operate.RunningSagas
+	s.json(t, "inspect sagas", &list)
+	if len(list) != 1 || list[0].OldestKey != "4712" || list[0].Sagas != 3 {
+		t.Errorf("JSON: %+v", list)
+	}
+}
+
 func (s *seeded) json(t *testing.T, line string, v any) {
 	t.Helper()
 	code, stdout, stderr := runLine(line + " --json --schema " + s.schema)

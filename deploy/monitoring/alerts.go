@@ -161,7 +161,7 @@ var alerts = []alert{
 and max by (job, saga, state) (rocketflow_saga_oldest_age_seconds)
   > 2 * max by (job, saga, state) (quantile_over_time(0.95, rocketflow_saga_oldest_age_seconds[7d] offset 1h))`,
 		Summary:     "{{ $labels.job }}: a saga {{ $labels.saga }} is in state {{ $labels.state }} beyond the usual time",
-		Description: "The oldest one has been there for more than twice as long as is usual in a week. Run `rocketflow doctor --only flows --max-idle-saga 10m` for its key, then `rocketflow why KEY`.",
+		Description: "The oldest one has been there for more than twice as long as is usual in a week. Run `rocketflow inspect sagas` for its key, then `rocketflow why KEY`.",
 		Interval:    "5m", At: "10150m",
 		Fires:  []series{{`rocketflow_saga_oldest_age_seconds{job="shop",saga="purchase",state="open"}`, "300+0x2000 2000+0x40"}},
 		Quiet:  []series{{`rocketflow_saga_oldest_age_seconds{job="shop",saga="purchase",state="open"}`, "1500+0x2000 2000+0x40"}},
@@ -207,12 +207,12 @@ unless sum by (job) (increase(rocketflow_reconciliation_passes_total{outcome="ok
 	},
 	{
 		Name: "RocketflowDoctorCannotLook", Severity: warning, For: "30m",
-		Expr:        `max by (job, code) (rocketflow_doctor_unknown{code!="saga-version"}) > 0`,
+		Expr:        `max by (job, code) (rocketflow_doctor_unknown) > 0`,
 		Summary:     "{{ $labels.job }}: the doctor can't look at {{ $labels.code }}",
 		Description: "A server is away or a right is missing, so that nobody knows whether all is well. Run `rocketflow doctor`, which names the right.",
 		At:          "45m",
 		Fires:       []series{{`rocketflow_doctor_unknown{job="shop",code="broker-disk"}`, "1+0x60"}},
-		Quiet:       []series{{`rocketflow_doctor_unknown{job="shop",code="saga-version"}`, "1+0x60"}},
+		Quiet:       []series{{`rocketflow_doctor_unknown{job="shop",code="broker-disk"}`, "0+0x30 1+0x10 0+0x20"}},
 		Labels:      map[string]string{"job": "shop", "code": "broker-disk"},
 	},
 	{

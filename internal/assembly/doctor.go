@@ -8,14 +8,15 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/outbox"
 	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/saga"
 )
 
 // NewDoctor builds the doctor, which examines the service's own schema and broker, and expects what the parts are configured with.
-// Fields of c that the application has set take precedence.
-func (s Shared) NewDoctor(c doctor.Config, mq rocketmq.Config, out outbox.Config, consumers handlers.Config) (*doctor.Doctor, error) {
+// Fields of c that the application has set take precedence. sagas may be nil.
+func (s Shared) NewDoctor(c doctor.Config, mq rocketmq.Config, out outbox.Config, consumers handlers.Config, sagas *saga.Engine) (*doctor.Doctor, error) {
 	if c.Databases == nil {
 		c.Databases = []doctor.Database{{
-			Pool: s.Pool, Schemas: []string{cmp.Or(s.Schema, rocketflow.DefaultSchema)}, PoolSize: int(s.Pool.Config().MaxConns),
+			Pool: s.Pool, Schemas: []string{cmp.Or(s.Schema, rocketflow.DefaultSchema)}, ProducerGroup: out.Group, PoolSize: int(s.Pool.Config().MaxConns),
 		}}
 	}
 	if c.Broker == nil {
@@ -31,6 +32,14 @@ func (s Shared) NewDoctor(c doctor.Config, mq rocketmq.Config, out outbox.Config
 	e.Lanes = cmp.Or(e.Lanes, consumers.Lanes)
 	if out.MaxBacklog > 0 { // a negative one is unlimited
 		e.MaxBacklog = cmp.Or(e.MaxBacklog, int64(out.MaxBacklog))
+	}
+	if c.Sagas == nil && sagas != nil {
+		c.Sagas = func() (versions []doctor.SagaVersion) {
+			for _, g := range sagas.Graphs() {
+				versions = append(versions, doctor.SagaVersion{Name: g.Name, Version: g.Version})
+			}
+			return versions
+		}
 	}
 	c.Logger = cmp.Or(c.Logger, s.Logger)
 	if c.Clock == nil {

@@ -11,6 +11,7 @@ import (
 // Call is one call of a handler.
 type Call struct {
 	Consumer string
+	Group    string // of the consumer, as handlers.Config names it: without a namespace
 	Event    rocketflow.Event
 	Attempt  int // the first is 1
 }

@@ -157,6 +157,8 @@ func reportAll(t *testing.T, pool *pgxpool.Pool, schema string) {
 		"rejected topics":   func() error { _, err := o.RejectedTopics(ctx); return err },
 		"waiting for sagas": func() error { _, err := o.WaitingPage(ctx, operate.WaitingPageFilter{Stopped: true}); return err },
 		"groups":            func() error { _, err := o.DeadLetterGroups(ctx); return err },
+		"parked groups":     func() error { _, err := o.ParkedGroups(ctx); return err },
+		"events out":        func() error { _, err := o.EventsOut(ctx, []uuid.UUID{uuid.New()}); return err },
 		"streams":           func() error { _, err := o.ParkedStreams(ctx, operate.ParkedStreamFilter{}); return err },
 		"sagas":             func() error { _, err := o.SagaPage(ctx, operate.SagaPageFilter{}); return err },
 		"running sagas":     func() error { _, err := o.RunningSagas(ctx); return err },

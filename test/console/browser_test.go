@@ -1,14 +1,23 @@
 package console_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,10 +32,13 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/console"
 	"github.com/rocketflow/rocketflow/doctor"
 	"github.com/rocketflow/rocketflow/operate"
+	"github.com/rocketflow/rocketflow/test/poll"
 	"github.com/rocketflow/rocketflow/test/testconsole"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // chromium returns the path of a Chromium. The test is skipped where there is none, and fails there if CI is set.
@@ -141,18 +153,13 @@ func newSite(t *testing.T) *site {
 	service.Wait(t, "o6", "expired", "")
 	service.Letters(t, 3)
 	service.Exec(t, `INSERT INTO saga (name, key, version, state, data, revision, finished_at) SELECT 'order', 'c' || n, 2, 'cancelled', '{}', 2, now() FROM generate_series(1, 5) n`)
-	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{{Pool: service.Pool, Schemas: []string{service.Schema}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := testconsole.Start(t, console.Config{Authorize: authorize, Prefix: "/ops", Doctor: d, Reconcile: operate.ReconcileConfig{Grace: 30 * time.Second}}, service, other)
-	mux := http.NewServeMux()
-	mux.Handle("/ops/", c)
+	service.Exec(t, `UPDATE outbox SET cause = (SELECT cause_id FROM saga_history WHERE key = '4711' AND revision = 2), cause_consumer = 'order' WHERE id = $1`, service.Owed)
 	service.Exec(t, `UPDATE parked SET body = '\xff00' WHERE event_id = $1`, service.Loose) // which a browser can't edit
 	service.Exec(t, `UPDATE parked SET headers = '{"tenant":"acme"}' WHERE event_id = $1`, service.Poison)
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	s := &site{server, service, gap.String(), large.String(), failed}
+	service.Exec(t, `UPDATE parked SET headers = '{"CE_region":"north"}' WHERE event_id = $1`, service.Loose)
+	service.Exec(t, `UPDATE outbox SET headers = '{"CE_region":"north"}' WHERE id = $1`, service.Loose)
+	s := start(t, service, other)
+	s.gap, s.large, s.failed = gap.String(), large.String(), failed
 	for _, form := range []string{"doctor", "reconciliation"} { // so that their pages have something to show
 		answer, err := http.PostForm(s.URL+"/ops/"+form, nil)
 		if err != nil {
@@ -161,6 +168,42 @@ func newSite(t *testing.T) *site {
 		answer.Body.Close()
 	}
 	return s
+}
+
+// start serves a console of services.
+func start(t *testing.T, services ...*testconsole.Service) *site {
+	t.Helper()
+	service := services[0]
+	d, err := doctor.New(doctor.Config{Databases: []doctor.Database{
+		{Pool: service.Pool, Schemas: []string{service.Schema}},
+		{Name: "the same without rights", Pool: testdb.As(t, service.Pool, testdb.Role(t)), Schemas: []string{service.Schema}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := testconsole.Start(t, console.Config{
+		Authorize: authorize, Prefix: "/ops", Doctor: d, Reconcile: operate.ReconcileConfig{Grace: 30 * time.Second}, Broker: queues{},
+	}, services...)
+	mux := http.NewServeMux()
+	mux.Handle("/ops/", c)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return &site{Server: server, service: service}
+}
+
+// queues is a broker of which the group mailing has not read all.
+type queues struct{ broker.Inspector }
+
+func (queues) QueuePositions(_ context.Context, group, _ string) ([]broker.QueuePosition, error) {
+	list := []broker.QueuePosition{{Broker: "broker-a", Queue: 0, End: 120, Committed: 120}, {Broker: "broker-a", Queue: 1, End: 80, Committed: 80}}
+	if group == "mailing" {
+		list[1].Committed, list[1].Unread = 71, time.Now().Add(-3*time.Second)
+	}
+	return list, nil
+}
+
+func (queues) FindMessages(context.Context, string, string, time.Time, time.Time) ([]broker.StoredMessage, error) {
+	return nil, nil
 }
 
 // pages are the pages, by names for files.
@@ -175,7 +218,8 @@ func (s *site) pages() map[string]string {
 		"gap": "act/accept-gap?service=order&consumer=billing&event=" + s.gap, "missing": "why?id=nothing-has-this",
 		"rejected": "rejected?service=order", "redirect": "act/redirect-rejected?service=order&topic=order", "discard-one": "act/discard-rejected?service=order&event=" + s.large,
 		"waiting": "waiting?service=order", "retry-waiting": "act/retry-waiting?service=order&waiting=" + s.failed, "apply": "act/apply-event?service=order&saga=order&key=o3",
-		"waits": "saga?service=order&name=order&key=o6",
+		"waits": "saga?service=order&name=order&key=o6", "out": "saga?service=order&name=order&key=4711",
+		"group": "streams?service=order&consumer=billing&topic=orders&type=order.changed",
 	}
 }
 
@@ -185,33 +229,91 @@ func TestPagesInABrowser(t *testing.T) {
 	s := newSite(t)
 	b := newTab(t)
 	axe := axeScript(t)
+	poll.Within(t, 30*time.Second, "the broker was asked what is unread", func() bool {
+		answer, err := http.Get(s.URL + "/ops/consumers")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return err == nil && strings.Contains(string(text), "not read to the end")
+	})
 	for name, address := range s.pages() {
-		for _, scheme := range []string{"light", "dark"} {
-			for _, width := range []int64{1280, 390} {
-				what := fmt.Sprintf("%s, %s, %d wide", name, scheme, width)
-				b.look(width, scheme)
-				var tooWide int
-				var ground string
-				b.run(chromedp.Navigate(s.URL+"/ops/"+address), chromedp.WaitReady("main h1"),
-					chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &tooWide),
-					chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &ground))
-				if tooWide > 0 {
-					t.Errorf("%s: %d pixels are beyond the window", what, tooWide)
-				}
-				if light := ground == "rgb(255, 255, 255)"; light != (scheme == "light") {
-					t.Errorf("%s: the ground is %s", what, ground)
-				}
-				if name == "missing" { // its status is 404, which is logged as an error
-					b.problems = nil
-				}
-				b.clean(what)
-				for _, found := range checkAccess(b, axe) {
-					t.Errorf("%s: %s", what, found)
-				}
-				if width == 1280 || name == "overview" {
-					screenshot(b, fmt.Sprintf("%s-%s-%d.png", name, scheme, width))
-				}
+		b.inAllLooks(name, s.URL+"/ops/"+address, axe, name == "missing") // whose status is 404
+	}
+}
+
+// inAllLooks opens a page in each scheme of colours and at each width: no error, no violation of the policy, nothing that is wider than the
+// window, and nothing that keeps people out. An error of loading is none if refused is true.
+func (b *tab) inAllLooks(name, address, axe string, refused bool) {
+	t := b.t
+	t.Helper()
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{1280, 390} {
+			what := fmt.Sprintf("%s, %s, %d wide", name, scheme, width)
+			b.look(width, scheme)
+			var tooWide int
+			var ground string
+			b.run(chromedp.Navigate(address), chromedp.WaitReady("main h1"),
+				chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &tooWide),
+				chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &ground))
+			if tooWide > 0 {
+				t.Errorf("%s: %d pixels are beyond the window", what, tooWide)
 			}
+			if light := ground == "rgb(255, 255, 255)"; light != (scheme == "light") {
+				t.Errorf("%s: the ground is %s", what, ground)
+			}
+			if refused {
+				b.problems = nil
+			}
+			b.clean(what)
+			for _, found := range checkAccess(b, axe) {
+				t.Errorf("%s: %s", what, found)
+			}
+			if width == 1280 || name == "overview" {
+				screenshot(b, fmt.Sprintf("%s-%s-%d.png", name, scheme, width))
+			}
+		}
+	}
+}
+
+// Each action is done by clicking: its page leads to its form, which is as accessible as a page, and what the form says happens.
+func TestActionsInABrowser(t *testing.T) {
+	service := testconsole.New(t, "shop")
+	service.Sagas = testconsole.Graphs()
+	acts := service.Acts(t)
+	s := start(t, service)
+	b := newTab(t)
+	axe := axeScript(t)
+	for _, a := range acts {
+		b.inAllLooks(string(a.Action), s.URL+"/ops/"+a.Form(), axe, false)
+		b.look(1280, "light")
+		if done := service.Value(t, a.Done); done != "false" {
+			t.Errorf("%s is done before", a.Action)
+		}
+		b.run(chromedp.Navigate(s.URL+"/ops/"+a.Page), chromedp.WaitReady("main h1"),
+			chromedp.Click(`main a[href="/ops/`+a.Form()+`"]`), chromedp.WaitReady("form.confirm"))
+		for name, value := range a.Fill {
+			b.run(chromedp.SetValue(`form.confirm [name="`+name+`"]`, value))
+		}
+		b.run(chromedp.SendKeys("#reason", "it was agreed with the customer"), chromedp.Click("form.confirm button"), chromedp.WaitReady(".done"))
+		if done := service.Value(t, a.Done); done != "true" {
+			t.Errorf("%s is not done", a.Action)
+		}
+		b.clean(string(a.Action))
+	}
+	for page, result := range map[string]string{"doctor": "section.finding", "reconciliation": "main table"} {
+		b.run(chromedp.Navigate(s.URL+"/ops/"+page), chromedp.WaitReady("main h1"), chromedp.WaitNotPresent(result),
+			chromedp.Click(`main form[method="post"] button`), chromedp.WaitReady(result))
+		b.clean(page)
+	}
+	done := map[console.Action]bool{console.Examine: true, console.Reconcile: true}
+	for _, a := range acts {
+		done[a.Action] = true
+	}
+	for _, a := range console.AllActions() {
+		if !done[a] {
+			t.Errorf("%s was not done", a)
 		}
 	}
 }
@@ -228,6 +330,43 @@ func screenshot(b *tab, file string) {
 	if err := os.WriteFile(filepath.Join(folder, file), picture, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
+	if name, is := documented[file]; is {
+		if err := os.WriteFile(filepath.Join(folder, name), b.cut(picture), 0o644); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// documented are the pictures of docs/console, by the names of the others.
+var documented = map[string]string{
+	"overview-light-1280.png": "overview.png", "event-dark-1280.png": "event.png", "edit-light-1280.png": "edit.png", "sagas-light-1280.png": "saga.png",
+	"apply-light-1280.png": "apply.png",
+}
+
+// cut returns the upper part of a picture, with as many colours as a small file has.
+func (b *tab) cut(picture []byte) []byte {
+	b.t.Helper()
+	const most = 1240
+	full, err := png.Decode(bytes.NewReader(picture))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	part := full.Bounds()
+	part.Max.Y = min(part.Max.Y, most)
+	seen := map[color.Color]int{}
+	for y := part.Min.Y; y < part.Max.Y; y++ {
+		for x := part.Min.X; x < part.Max.X; x++ {
+			seen[full.At(x, y)]++
+		}
+	}
+	colours := slices.SortedFunc(maps.Keys(seen), func(a, b color.Color) int { return cmp.Compare(seen[b], seen[a]) })
+	small := image.NewPaletted(part, colours[:min(len(colours), 256)])
+	draw.Draw(small, part, full, part.Min, draw.Src)
+	var out bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, small); err != nil {
+		b.t.Fatal(err)
+	}
+	return out.Bytes()
 }
 
 // press moves the focus by the keyboard to the element with a text, or without one an id.
