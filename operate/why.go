@@ -45,7 +45,18 @@ func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if err != nil {
 		return nil, printable.Errorf("explain %s: %w", id, err)
 	}
+	w.x.Verdict.readAll(w.members[0].database)
+	for i := range w.x.Also {
+		w.x.Also[i].readAll(w.members[0].database)
+	}
 	return w.x, nil
+}
+
+// readAll says that a command that reads all schemas needs all databases. database is empty if there is one only.
+func (v *Verdict) readAll(database string) {
+	if database != "" && strings.HasPrefix(v.Command, "rocketflow why ") {
+		v.Command += "  # with the same --database"
+	}
 }
 
 // inquiry is one call of Why.
@@ -54,7 +65,7 @@ type inquiry struct {
 	members  []member
 	x        *Explanation
 	verdicts []Verdict
-	paused   map[string][]Pause // by schema
+	paused   map[string][]Pause // by member
 }
 
 func (w *inquiry) answer(ctx context.Context, id string) error {
@@ -133,7 +144,7 @@ func (w *inquiry) lookInto(ctx context.Context, m *member) (Place, error) {
 		if w.x.Now.IsZero() {
 			w.x.Now = now
 		}
-		w.paused[m.config.Schema] = pauses
+		w.paused[m.key] = pauses
 		p.OldestEvent = orZero(recorded)
 		p.InboxRetention, p.PositionRetention = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
 		return nil

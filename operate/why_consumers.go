@@ -72,7 +72,7 @@ func (s snapshot) readers(ctx context.Context, e *EventStatus) ([]reader, error)
 
 // reader adds to the time line what a consumer has done with the event, and to the verdicts what it waits for.
 func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader, at brokerAnswer) error {
-	schema, id := m.config.Schema, e.ID.String()
+	id := e.ID.String()
 	add := func(t time.Time, problem bool, format string, args ...any) {
 		w.x.Timeline = append(w.x.Timeline, Entry{
 			At: t, Service: m.service, Text: c.Name + ": " + fmt.Sprintf(format, args...), EventID: e.ID, Problem: problem, after: afterEvent(e),
@@ -90,7 +90,7 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		add(c.Parked.At, true, "parked while its handler or its stream was paused%s", heldText(c.followed))
 		open(Verdict{
 			State: VerdictWaiting, For: "a process of " + c.Name, Since: c.Parked.At, Because: "it was paused, and is resumed: a process takes it within seconds",
-			Command: command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject),
 		})
 	case StateHandled:
 		w.handled(e, c, add)
@@ -107,21 +107,21 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		open(Verdict{
 			State: VerdictStopped, For: "an operator", Since: c.Parked.At,
 			Because: fmt.Sprintf("the handler of %s failed for good%s: %s%s", c.Name, attemptsText(c.Parked.Attempts), c.Parked.LastError, heldText(c.followed)),
-			Command: command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", id, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", id),
 		})
 	case StateRetry:
 		add(c.Parked.At, true, "parked after %s: %s%s", countOf(c.Parked.Attempts, "failed attempt"), c.Parked.LastError, heldText(c.followed))
 		open(Verdict{
 			State: VerdictWaiting, For: nextAttempt(w.x.Now, c.Parked.NextAt) + " of " + c.Name, Since: c.Parked.At,
 			Because: fmt.Sprintf("its handler failed%s: %s%s", attemptsText(c.Parked.Attempts), c.Parked.LastError, heldText(c.followed)),
-			Command: command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject),
 		})
 	case StateUnhandled:
 		add(c.Parked.At, true, "parked: the process that received it has no handler of %s", e.Type)
 		open(Verdict{
 			State: VerdictStopped, For: "a process of " + c.Name + " that handles " + e.Type, Since: c.Parked.At,
 			Because: "only a process of an older or newer version has the handler: start one, or retire the handler",
-			Command: command("rocketflow", "redrive", "retire", "--consumer", c.Name, "--topic", e.Topic, "--type", e.Type, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "retire", "--consumer", c.Name, "--topic", e.Topic, "--type", e.Type),
 		})
 	case StateGap, StateBusy:
 		w.behind(m, e, c, add)
@@ -133,7 +133,7 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 
 // pauseOf returns the pause that holds an event in a consumer, that of the whole consumer first; nil: none does.
 func (w *inquiry) pauseOf(m *member, consumer, topic, eventType, subject string) *Pause {
-	list := w.paused[m.config.Schema] // the consumers' come first
+	list := w.paused[m.key] // the consumers' come first
 	if i := slices.IndexFunc(list, func(p Pause) bool { return p.holds(consumer, topic, eventType, subject) }); i >= 0 {
 		return &list[i]
 	}
@@ -144,7 +144,7 @@ func (w *inquiry) pauseOf(m *member, consumer, topic, eventType, subject string)
 func (w *inquiry) pausedVerdict(m *member, p *Pause, held string) Verdict {
 	return Verdict{
 		State: VerdictStopped, For: fmt.Sprintf("an operator to resume %v", p.PauseTarget), Since: p.Since, Because: "it is " + p.since() + held,
-		Command: p.resumeCommand(m.config.Schema),
+		Command: m.command(p.resumeCommand()...),
 	}
 }
 
@@ -219,7 +219,6 @@ func lagText(e *explained, at time.Time) string {
 
 // behind explains an event that waits for others of its stream.
 func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, bool, string, ...any)) {
-	schema := m.config.Schema
 	v := Verdict{State: VerdictWaiting, Since: c.Parked.At}
 	head := c.Parked.Behind
 	switch {
@@ -233,18 +232,18 @@ func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, 
 		}
 		if head.Reason == StateDead {
 			v.State = VerdictStopped
-			v.Command = command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", head.EventID.String(), "--schema", schema)
+			v.Command = m.command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", head.EventID.String())
 		}
 	case c.State == StateBusy:
 		add(c.Parked.At, false, "parked while the handler of an earlier event takes long")
 		v.For, v.Because = "the handler of an earlier event of its stream in "+c.Name, "it has not returned"
-		v.Command = command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema)
+		v.Command = m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject)
 	default:
 		add(c.Parked.At, true, "parked: sequence %d of its stream is missing, the position is %d", e.Previous, c.Position)
 		v.State = VerdictStopped
 		v.For = fmt.Sprintf("sequence %d of its stream", e.Previous)
 		v.Because = fmt.Sprintf("%s has not received it (position %d) and requests it from %s, which may not run, or not keep it any more", c.Name, c.Position, e.Source)
-		v.Command = command("rocketflow", "redrive", "accept", "--consumer", c.Name, e.ID.String(), "--schema", schema)
+		v.Command = m.command("rocketflow", "redrive", "accept", "--consumer", c.Name, e.ID.String())
 	}
 	w.verdicts = append(w.verdicts, v)
 }

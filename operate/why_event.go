@@ -30,7 +30,7 @@ func owedVerdict(m *member, running bool, what, subject string, since time.Time)
 	v := Verdict{
 		State: VerdictWaiting, For: "the broker's confirmation" + what, Since: since,
 		Because: subject + " owed: the sweep sends what is owed while a process of " + m.service + " runs and the broker accepts it",
-		Command: command("rocketflow", "inspect", "backlog", "--schema", m.config.Schema), rank: 1,
+		Command: m.command("rocketflow", "inspect", "backlog"), rank: 1,
 	}
 	if !running {
 		v.State, v.Because = VerdictStopped, subject+" owed, and no process of "+m.service+" runs that would send what is owed: start one"
@@ -208,7 +208,6 @@ func (w *inquiry) publication(e *explained, at brokerAnswer) {
 	if m == nil {
 		return
 	}
-	schema := m.config.Schema
 	if e.InOutbox {
 		place := "without order"
 		if e.Sequence > 0 && e.Previous == 0 {
@@ -240,7 +239,7 @@ func (w *inquiry) publication(e *explained, at brokerAnswer) {
 		add(r.Since, true, m.service, "rejected by the broker %s: %s", times(r.Attempts), r.Reason)
 		w.verdicts = append(w.verdicts, Verdict{
 			State: VerdictStopped, For: "the broker to accept it", Since: r.Since, Because: r.Reason,
-			Command: command("rocketflow", "owed", "retry", "--event", e.ID.String(), "--schema", schema), rank: 1,
+			Command: m.command("rocketflow", "owed", "retry", "--event", e.ID.String()), rank: 1,
 		})
 	case e.InOutbox && e.Discarded == nil:
 		w.verdicts = append(w.verdicts, owedVerdict(m, e.running || w.x.Now.Sub(e.RecordedAt) < handover, "", "the event is", e.RecordedAt))

@@ -177,7 +177,7 @@ func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject s
 		case StateDead:
 			v.State, v.For = VerdictStopped, "an operator"
 			v.Because = fmt.Sprintf("the handler of %s failed for good on %s%s: %s%s", p.Consumer, p.Type, attemptsText(p.Attempts), p.LastError, held)
-			v.Command = command("rocketflow", "redrive", "retry", "--consumer", p.Consumer, "--event", p.EventID.String(), "--schema", m.config.Schema)
+			v.Command = m.command("rocketflow", "redrive", "retry", "--consumer", p.Consumer, "--event", p.EventID.String())
 		case StateRetry:
 			v.For = nextAttempt(w.x.Now, p.NextAt) + " of " + p.Consumer
 			v.Because = fmt.Sprintf("its handler failed on %s%s: %s%s", p.Type, attemptsText(p.Attempts), p.LastError, held)
@@ -190,7 +190,7 @@ func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject s
 			v.State = VerdictStopped
 			v.For = fmt.Sprintf("sequence %d of its stream in %s", p.Previous, p.Consumer)
 			v.Because = fmt.Sprintf("it has not come: %s requests it from %s, which may not run, or not keep it any more%s", p.Consumer, p.Source, held)
-			v.Command = command("rocketflow", "redrive", "accept", "--consumer", p.Consumer, p.EventID.String(), "--schema", m.config.Schema)
+			v.Command = m.command("rocketflow", "redrive", "accept", "--consumer", p.Consumer, p.EventID.String())
 		}
 		w.verdicts = append(w.verdicts, v)
 	}
@@ -233,7 +233,7 @@ func (w *inquiry) saga(m *member, running bool, v Saga) {
 	if len(v.Timeouts) == 0 {
 		w.verdicts = append(w.verdicts, Verdict{
 			State: VerdictWaiting, For: "an event that moves " + name, Since: v.ChangedAt, Because: "it is in state " + v.State + ", which has no deadline",
-			Command: command("rocketflow", "inspect", "saga", v.Key, "--schema", m.config.Schema), rank: 3,
+			Command: m.command("rocketflow", "inspect", "saga", v.Key), rank: 3,
 		})
 	}
 	for _, t := range v.Timeouts {
@@ -256,7 +256,7 @@ func (w *inquiry) timeout(m *member, running bool, t Timeout, what string) {
 	}
 	add(t.ArmedAt, false, fmt.Sprintf("%s: armed for %s; %s", what, dueText(t.DueAt), holder))
 	v := Verdict{State: VerdictWaiting, For: what, Since: t.ArmedAt, Because: fmt.Sprintf("it fires in %s", sinceText(w.x.Now, t.DueAt)), rank: 3,
-		Command: command("rocketflow", "inspect", "timeouts", t.Key, "--schema", m.config.Schema)}
+		Command: m.command("rocketflow", "inspect", "timeouts", t.Key)}
 	switch {
 	case !t.StuckAt.IsZero():
 		add(t.StuckAt, true, fmt.Sprintf("%s: stuck: its event was sent %s and isn't handled", what, times(t.Sends)))

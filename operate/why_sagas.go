@@ -51,14 +51,14 @@ func (w *inquiry) waitingEvent(m *member, e WaitingEvent) {
 		Text: fmt.Sprintf("saga %s of %s (%s): %s waits, status %s%s", e.Saga, e.Key, state, e.Event.Type, e.Status, errorText(e.LastError)),
 	})
 	v := Verdict{State: VerdictWaiting, For: "saga " + e.Saga + " of " + e.Key, Since: e.ArrivedAt, rank: 2}
-	retry := command("rocketflow", "saga", "retry", e.Key, "--event", e.Event.ID.String(), "--schema", m.config.Schema)
+	retry := m.command("rocketflow", "saga", "retry", e.Key, "--event", e.Event.ID.String())
 	switch e.Status {
 	case WaitingForState:
 		v.Because = fmt.Sprintf("in state %s it doesn't accept %s; the event expires in %s", state, e.Event.Type, sinceText(w.x.Now, e.ExpiresAt))
 		if !e.Begun {
 			v.Because = fmt.Sprintf("it has not begun; the event expires in %s", sinceText(w.x.Now, e.ExpiresAt))
 		}
-		v.Command = command("rocketflow", "inspect", "saga", e.Key, "--schema", m.config.Schema)
+		v.Command = m.command("rocketflow", "inspect", "saga", e.Key)
 	case WaitingForRetry:
 		v.For = nextAttempt(w.x.Now, e.NextAt) + " of " + v.For
 		v.Because = fmt.Sprintf("its function failed%s: %s", attemptsText(e.Attempts), e.LastError)

@@ -25,10 +25,9 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 		return nil
 	}
 	before := e.RecordedAt.Before(c.since) || e.RecordedAt.Before(c.BornAt) // then it need not have handled it
-	schema := m.config.Schema
 	v := Verdict{State: VerdictWaiting, For: c.Name + " of " + m.service + " to read it", Since: e.AckedAt}
-	v.Command = command("rocketflow", "inspect", "backlog", "--schema", schema)
-	resend := command("rocketflow", "resend", "--event", e.ID.String(), "--schema", e.publisher.config.Schema)
+	v.Command = m.command("rocketflow", "inspect", "backlog")
+	resend := e.publisher.command("rocketflow", "resend", "--event", e.ID.String())
 	position, state := w.queueOf(ctx, c, e, at)
 	if state == brokerPassed {
 		// It may have been handled since the table was read.
