@@ -59,12 +59,32 @@ SELECT pg_catalog.count(*) FROM (
 ) behind
 
 -- name: CausedTransitions
--- The transitions of the sagas of a key that an event caused. (The history has no index on causes.)
+-- The transitions of the sagas of the keys $1 that an event caused. (The history has no index on causes.)
 SELECT h.name, h.key, h.from_state, h.to_state, h.changed_at
 FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
-WHERE s.key = $1::text AND h.cause_id = $2::text::uuid
+WHERE s.key = ANY ($1::text[]) AND h.cause_id = $2::text::uuid
 ORDER BY h.changed_at
 LIMIT 100
+
+-- name: WaitingOf
+-- The rows of what waits for sagas because of event $1: those of key $2, and those among the newest $3, as there is no index by event. How
+-- many of these were looked at.
+WITH newest AS MATERIALIZED (
+    SELECT id, event_id FROM {schema}.saga_waiting ORDER BY id DESC LIMIT $3::bigint
+)
+SELECT ARRAY(SELECT id FROM {schema}.saga_waiting WHERE $2::text <> '' AND key = $2::text AND event_id = $1::text::uuid
+        UNION SELECT id FROM newest WHERE event_id = $1::text::uuid ORDER BY id LIMIT 10),
+    (SELECT pg_catalog.count(*) FROM newest)
+
+-- name: Rejections
+-- Why the broker rejects those of the events $1 that it rejects.
+SELECT id, reason, attempts, rejected_at FROM {schema}.outbox_rejected WHERE id = ANY ($1::text[]::uuid[])
+ORDER BY id
+
+-- name: EventAt
+-- The event of a stream with a sequence.
+SELECT id FROM {schema}.outbox
+WHERE source = $1::text AND topic = $2::text AND subject = $3::text AND sequence = $4::bigint AND sequence > 0
 
 -- name: PublishedWhileHandled
 -- The events that handlers published while they handled event $1; at most $2.

@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,7 +21,7 @@ type reader struct {
 	movedAt  time.Time // when the position last moved
 	took     *int      // milliseconds of the turn that moved it
 	failed   int       // attempts of the handler before it handled the event, since an operator retried it last
-	skipped  bool      // the stream was advanced past the event without handling it
+	without  int64     // the sequence of the event with which the stream went on without this one; 0: it did not
 	head     *ParkedStatus
 	followed int // parked events behind it
 }
@@ -45,7 +46,9 @@ func (s snapshot) readers(ctx context.Context, e *EventStatus) ([]reader, error)
 		r.handles, r.since = since != nil, orZero(since)
 		r.BornAt, r.begin, r.movedAt, r.HandledAt = orZero(born), orZero(begin), orZero(moved), orZero(handled)
 		for i := 0; i+1 < len(skipped); i += 2 {
-			r.skipped = r.skipped || skipped[i] < e.Sequence && e.Sequence < skipped[i+1]
+			if skipped[i] < e.Sequence && e.Sequence < skipped[i+1] {
+				r.without = skipped[i+1]
+			}
 		}
 		switch {
 		case reason != nil:
@@ -93,12 +96,15 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 			Command: m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject),
 		})
 	case StateHandled:
+		if c.without > 0 {
+			return w.passedOver(ctx, m, e, c, add)
+		}
 		w.handled(e, c, add)
 		done := Verdict{State: VerdictDone, What: c.Name + " of " + m.service + " has handled it", Since: c.HandledAt, rank: 5}
 		if c.Position == e.Sequence && e.Sequence > 0 {
 			done.Since = c.movedAt
 		}
-		if !c.skipped && (c.handles || e.Type == "") {
+		if c.handles || e.Type == "" {
 			open(done)
 		}
 	case StateNoTrace: // what became of the timeout says it
@@ -182,8 +188,6 @@ func nextAttempt(now, next time.Time) string {
 
 func (w *inquiry) handled(e *explained, c reader, add func(time.Time, bool, string, ...any)) {
 	switch {
-	case c.skipped:
-		add(time.Time{}, true, "passed over: a later event of the stream was handled without it (position %d)", c.Position)
 	case !c.HandledAt.IsZero():
 		add(c.HandledAt, false, "handled%s%s", c.attempt(), lagText(e, c.HandledAt))
 	case !c.handles && e.Type != "":
@@ -199,6 +203,49 @@ func (w *inquiry) handled(e *explained, c reader, add func(time.Time, bool, stri
 	default:
 		add(time.Time{}, false, "handled (position %d)", c.Position)
 	}
+}
+
+// passedOver explains an event without which the stream went on, because an operator accepted the gap.
+func (w *inquiry) passedOver(ctx context.Context, m *member, e *explained, c reader, add func(time.Time, bool, string, ...any)) error {
+	by := "an operator"
+	since := time.Time{}
+	if e.publisher != nil {
+		var next uuid.UUID
+		err := e.publisher.read(ctx, func(s snapshot) error {
+			return s.tx.QueryRow(ctx, s.sql.Get("EventAt"), e.Source, e.Topic, e.Subject, c.without).Scan(&next)
+		})
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("event after the gap: %w", err)
+		}
+		err = m.read(ctx, func(s snapshot) error {
+			list, err := s.audited(ctx, []string{next.String()})
+			for _, a := range list {
+				if a.Action == ActionAcceptGap && a.state(a.Filter).Consumer == c.Name {
+					by, since = a.Actor, a.At
+					if a.Reason != "" {
+						by += " (" + a.Reason + ")"
+					}
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	add(since, true, "passed over: the stream went on without it with sequence %d, because %s accepted the gap", c.without, by)
+	if !c.handles && e.Type != "" {
+		return nil
+	}
+	v := Verdict{
+		State: VerdictStopped, For: "an operator to decide whether " + c.Name + " has to handle it", Since: since,
+		Because: fmt.Sprintf("%s accepted the gap, so its stream went on without it (sequence %d); sent again, it becomes a dead letter that can be retried", by, c.without),
+	}
+	if e.publisher != nil {
+		v.Command = e.publisher.command("rocketflow", "resend", "--event", e.ID.String())
+	}
+	w.verdicts = append(w.verdicts, v)
+	return nil
 }
 
 // attempt says which attempt handled the event, unless the first did.

@@ -38,6 +38,14 @@ func owedVerdict(m *member, running bool, what, subject string, since time.Time)
 	return v
 }
 
+// rejectedVerdict is the verdict on an event that the broker rejects.
+func (m *member) rejectedVerdict(id uuid.UUID, r Rejection) Verdict {
+	return Verdict{
+		State: VerdictStopped, For: "the broker to accept it", Since: r.Since, Because: r.Reason,
+		Command: m.command("rocketflow", "owed", "retry", "--event", id.String()), rank: 1,
+	}
+}
+
 // ackPaths says how an event reached the broker, by the column path of outbox_ack.
 var ackPaths = map[int16]string{1: "by half message", 2: "by the relay, after the commit", 3: "by the sweep", 4: "by half message, which a check-back committed"}
 
@@ -73,7 +81,7 @@ func (w *inquiry) event(ctx context.Context, id uuid.UUID) (found bool, err erro
 	}
 	found = found || recorded
 	if !found {
-		w.x.Timeline, w.verdicts = nil, nil
+		w.x.Timeline, w.x.Omitted, w.verdicts = nil, 0, nil
 		return false, nil
 	}
 	x.Kind = ExplainsEvent
@@ -113,12 +121,12 @@ func (w *inquiry) consumers(ctx context.Context, e *explained, at brokerAnswer) 
 			if w.x.Kind == ExplainsKey { // the sagas of the key are explained already, and what operators did
 				return nil
 			}
-			changed, err := w.addAuditOf(ctx, s, m, e, list)
-			if err != nil {
+			if err := w.addAuditOf(ctx, s, m, e, list); err != nil {
 				return err
 			}
-			recorded = recorded || changed
-			return w.sagasOf(ctx, s, m, e)
+			waits, err := w.sagasOf(ctx, s, m, e)
+			recorded = recorded || waits
+			return err
 		})
 		if err != nil {
 			return 0, false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
@@ -237,10 +245,7 @@ func (w *inquiry) publication(e *explained, at brokerAnswer) {
 	case e.Rejected != nil:
 		r := e.Rejected
 		add(r.Since, true, m.service, "rejected by the broker %s: %s", times(r.Attempts), r.Reason)
-		w.verdicts = append(w.verdicts, Verdict{
-			State: VerdictStopped, For: "the broker to accept it", Since: r.Since, Because: r.Reason,
-			Command: m.command("rocketflow", "owed", "retry", "--event", e.ID.String()), rank: 1,
-		})
+		w.verdicts = append(w.verdicts, m.rejectedVerdict(e.ID, *r))
 	case e.InOutbox && e.Discarded == nil:
 		w.verdicts = append(w.verdicts, owedVerdict(m, e.running || w.x.Now.Sub(e.RecordedAt) < handover, "", "the event is", e.RecordedAt))
 	}

@@ -6,12 +6,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // Bounds of the explanation of a key.
 const (
-	maxKeyEvents = 50 // events of each stream
-	maxKeyParked = 100
+	maxKeyEvents = 50        // events of each stream
+	maxKeyParked = 20        // parked events of each stream and consumer; the first says what the others wait for
 	maxKeyEnded  = int64(50) // timeouts that have ended
 )
 
@@ -20,15 +23,16 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	w.verdicts = nil
 	var newest []explained
 	var lastEnded *EndedTimeout
+	audited := 0
 	changed := []string{key} // what operators may have changed, in any of the schemas
 	for i := range w.members {
 		m := &w.members[i]
 		err := m.read(ctx, func(s snapshot) error {
 			var status SubjectStatus
-			if err := s.subjectStatus(ctx, SubjectFilter{Subject: key, Limit: maxKeyEvents}, &status); err != nil {
+			if err := s.subjectStatus(ctx, SubjectFilter{Subject: key, Limit: maxKeyEvents}, maxKeyParked, &status); err != nil {
 				return err
 			}
-			sagas, err := s.sagas(ctx, SagaFilter{Key: key})
+			sagas, err := s.sagas(ctx, SagaFilter{Key: key}, false)
 			if err != nil {
 				return err
 			}
@@ -46,7 +50,9 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
 				return err
 			}
-			w.streamEvents(m, running, &status)
+			if err := w.streamEvents(ctx, s, m, running, &status); err != nil {
+				return err
+			}
 			newest = append(newest, newestOf(m, key, status.Events)...)
 			if err := w.parkedOf(ctx, s, m, key, status.Parked); err != nil {
 				return err
@@ -79,14 +85,14 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 		err := m.read(ctx, func(s snapshot) error {
 			list, err := s.audited(ctx, changed)
 			w.addAudited(m, list)
-			found = found || len(list) > 0
+			audited += len(list)
 			return err
 		})
 		if err != nil {
 			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
 		}
 	}
-	if !found {
+	if !found && audited == 0 {
 		return false, nil
 	}
 	w.x.Kind, w.x.Title = ExplainsKey, key
@@ -99,8 +105,12 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	if len(w.verdicts) == 0 && lastEnded != nil {
 		w.verdicts = append(w.verdicts, lastEnded.verdict(false))
 	}
-	if len(w.verdicts) == 0 {
+	switch {
+	case len(w.verdicts) > 0:
+	case found:
 		w.verdicts = append(w.verdicts, Verdict{State: VerdictDone, What: "nothing waits"})
+	default:
+		w.verdicts = append(w.verdicts, Verdict{State: VerdictUnknown, Because: "only what operators did is recorded; what it was about is in no schema that was read, or not any more"})
 	}
 	w.x.conclude(w.verdicts)
 	return true, nil
@@ -122,14 +132,21 @@ func newestOf(m *member, subject string, events []StreamEvent) (list []explained
 }
 
 // streamEvents adds the events that the schema has published in the streams of the subject.
-func (w *inquiry) streamEvents(m *member, running bool, status *SubjectStatus) {
+func (w *inquiry) streamEvents(ctx context.Context, s snapshot, m *member, running bool, status *SubjectStatus) error {
+	rejected, err := s.rejections(ctx, status.Events)
+	if err != nil {
+		return err
+	}
 	owed, oldest := 0, time.Time{}
 	perStream := map[string]int{}
 	for _, e := range status.Events {
 		text := fmt.Sprintf("published %s to topic %s", e.Type, e.Topic)
-		if e.AckedAt.IsZero() {
+		if r, ok := rejected[e.ID]; ok {
+			text += fmt.Sprintf(", rejected by the broker %s: %s", times(r.Attempts), r.Reason)
+			w.verdicts = append(w.verdicts, m.rejectedVerdict(e.ID, r))
+		} else if e.AckedAt.IsZero() {
 			text += ", not confirmed by the broker yet"
-			owed, oldest = owed+1, e.RecordedAt // the newest come first
+			owed, oldest = owed+1, earlier(oldest, e.RecordedAt)
 		} else if d := e.AckedAt.Sub(e.RecordedAt); d >= time.Second {
 			text += ", confirmed by the broker " + sinceText(e.RecordedAt, e.AckedAt) + " later"
 		}
@@ -144,17 +161,42 @@ func (w *inquiry) streamEvents(m *member, running bool, status *SubjectStatus) {
 			w.x.Omitted++ // at least
 		}
 	}
+	return nil
 }
 
-// parkedOf adds parked events, and a verdict for the first of each stream and consumer.
+// rejections returns why the broker rejects those of the events that it rejects.
+func (s snapshot) rejections(ctx context.Context, events []StreamEvent) (map[uuid.UUID]Rejection, error) {
+	var owed []string
+	for _, e := range events {
+		if e.AckedAt.IsZero() {
+			owed = append(owed, e.ID.String())
+		}
+	}
+	found := map[uuid.UUID]Rejection{}
+	if len(owed) == 0 {
+		return found, nil
+	}
+	_, err := collect(ctx, s, "Rejections", func(row pgx.CollectableRow, r *Rejection) error {
+		var id uuid.UUID
+		err := row.Scan(&id, &r.Reason, &r.Attempts, &r.Since)
+		found[id] = *r
+		return err
+	}, owed)
+	if err != nil {
+		return nil, fmt.Errorf("rejected events: %w", err)
+	}
+	return found, nil
+}
+
+// parkedOf adds parked events, and a verdict for the first of each stream and consumer, and for each without order.
 func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject string, list []ParkedInStream) error {
 	seen := map[string]bool{}
 	for _, p := range list {
 		stream := p.Consumer + "\x00" + p.Source + "\x00" + p.Topic
-		if seen[stream] {
+		if p.Sequence > 0 && seen[stream] {
 			continue
 		}
-		seen[stream] = true
+		seen[stream] = p.Sequence > 0
 		behind := 0 // the list may end before the stream does
 		err := s.tx.QueryRow(ctx, s.sql.Get("ParkedBehind"), p.Consumer, p.Source, p.Topic, subject, p.Sequence, MaxCount).Scan(&behind)
 		if err != nil {
