@@ -79,6 +79,9 @@ func TestWhyOfAKeyWithRejectedAndOwedEvents(t *testing.T) {
 	if !hasLine(x, "rejected by the broker 3 times: too large") {
 		t.Errorf("%+v", x.Timeline)
 	}
+	if len(x.Also) == 0 {
+		t.Fatal("it says nothing of what is owed")
+	}
 	wantVerdict(t, x.Also[0], operate.VerdictWaiting, "confirmation of 2 events")
 	if age := x.Now.Sub(x.Also[0].Since).Round(time.Minute); age != 2*time.Hour {
 		t.Errorf("the oldest is owed for %v", age)
