@@ -230,9 +230,11 @@ func (r *Reconciler) logUncompared(x *Reconciliation) {
 	unknown := fmt.Sprint(schemas, types, x.Partial)
 	switch {
 	case unknown == r.unknown:
-	case len(schemas)+len(types) > 0 || x.Partial:
+	case len(schemas) > 0 || x.Partial:
 		r.config.Logger.Warn("not everything is compared, so events may be missing that aren't reported; let the reconciler's role read the schemas of all consumers, or name their databases in Pools, and see `rocketflow reconcile`",
 			"unread_schemas", schemas, "types_without_consumer", types, "partial", x.Partial)
+	case len(types) > 0: // as of events that nobody wants
+		r.config.Logger.Info("no consumer of the schemas that are compared handles events of these types", "types", types)
 	case r.unknown != "":
 		r.config.Logger.Info("everything is compared again")
 	}
