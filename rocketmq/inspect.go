@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -24,7 +25,7 @@ const checkTimes = "TRANSACTION_CHECK_TIMES"
 
 // FindMessages implements broker.Inspector. With access control the user needs the grant Get or Sub on the topic.
 func (c *Client) FindMessages(ctx context.Context, topic, key string, from, to time.Time) ([]broker.StoredMessage, error) {
-	queues, err := c.inspection("").readableQueues(ctx, c.config.wireName(topic))
+	queues, err := c.inspection("").allQueues(ctx, c.config.wireName(topic))
 	if err != nil {
 		return nil, fmt.Errorf("find message: %w", err)
 	}
@@ -95,7 +96,7 @@ var errNoRecord = errors.New("the broker's response doesn't have one message")
 func (c *Client) QueuePositions(ctx context.Context, group, topic string) ([]broker.QueuePosition, error) {
 	k := c.inspection(group)
 	topic = c.config.wireName(topic)
-	queues, err := k.readableQueues(ctx, topic)
+	queues, err := k.allQueues(ctx, topic)
 	if err != nil {
 		return nil, fmt.Errorf("read offsets of group %s: %w", group, err)
 	}
@@ -113,6 +114,47 @@ func (c *Client) QueuePositions(ctx context.Context, group, topic string) ([]bro
 		}
 	}
 	return all, nil
+}
+
+// allQueues returns the queues of a topic on all of its brokers. Name servers drop a broker that is away from the route, and what it holds
+// would seem to be lost: so the error matches broker.ErrUnavailable if the client knows of one.
+func (k *consumer) allQueues(ctx context.Context, topic string) ([]readableQueues, error) {
+	queues, err := k.readableQueues(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if name := k.client.awayFrom(topic, queues); name != "" {
+		return nil, printable.Errorf("%w: broker %s, which may hold messages of topic %s, is away; restart this process if it was removed for good", broker.ErrUnavailable, name, topic)
+	}
+	return queues, nil
+}
+
+// awayFrom returns the name of a broker that is down, not in the route of a topic, and may hold messages of it; empty: none is known. It may
+// if it was in the route before, or if it was up once and is not forgotten: the topic may not have been looked at since.
+func (c *Client) awayFrom(topic string, route []readableQueues) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.inspected[topic]
+	if known == nil {
+		known = map[string]bool{}
+		c.inspected[topic] = known
+	}
+	listed := map[string]bool{}
+	for _, q := range route {
+		known[q.Broker], listed[q.Broker] = true, true
+	}
+	isDown := func(name string) bool { b := c.brokerConns[name]; return b == nil || b.down() != nil }
+	names := slices.Collect(maps.Keys(known))
+	for name, b := range c.brokerConns {
+		if b.brokerVersion() != 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if i := slices.IndexFunc(names, func(name string) bool { return !listed[name] && isDown(name) }); i >= 0 {
+		return names[i]
+	}
+	return ""
 }
 
 // inspection returns a consumer that is never started, for requests that name its group.

@@ -1,14 +1,19 @@
 package rocketmq_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
 )
 
@@ -115,5 +120,37 @@ func TestBrokerTellsWhatItHoldsAndWhatAGroupHasRead(t *testing.T) {
 	}
 	if _, err := c.QueuePositions(ctx, group, unique("no-topic")); !errors.Is(err, broker.ErrTopicNotFound) {
 		t.Errorf("a topic that doesn't exist: %v", err)
+	}
+}
+
+// Name servers drop a broker that is away from the routes of its topics. What it holds is not lost then: the client doesn't say that nothing
+// is there, while it knows of the broker.
+func TestInspectionNoticesABrokerThatIsAway(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 1)
+	var two atomic.Bool
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		if request.Code == remoting.RouteOfTopic && two.Load() {
+			response.Body = bytes.Replace(response.Body, []byte(`"queueDatas":[`), []byte(`"queueDatas":[{"brokerName":"other","readQueueNums":1,"writeQueueNums":1,"perm":6},`), 1)
+		}
+	})
+	c := own(t, f.address)
+	look := func() error {
+		_, err := c.FindMessages(t.Context(), "topic", "key", time.Now().Add(-time.Hour), time.Now())
+		_, positions := c.QueuePositions(t.Context(), "group", "topic")
+		if (err == nil) != (positions == nil) {
+			t.Errorf("messages: %v, positions: %v", err, positions)
+		}
+		return err
+	}
+	if err := look(); err != nil {
+		t.Fatal(err)
+	}
+	for _, listed := range []bool{true, false} {
+		two.Store(listed)
+		if err := look(); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "broker other") {
+			t.Errorf("listed %v: got %v", listed, err)
+		}
 	}
 }
