@@ -68,7 +68,7 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 	case brokerLost:
 		v.State = VerdictLost
 		v.For = "the event to be sent again"
-		v.Because = fmt.Sprintf("the broker confirmed it and holds it no more, and %s has no record of it", c.Name)
+		v.Because = fmt.Sprintf("the broker confirmed it and holds it no more, unless a master is away, and %s has no record of it", c.Name)
 		v.Command = resend
 		if position.Committed > position.End {
 			v.Because += fmt.Sprintf("; before it is sent again, a consumer of group %s must run for a minute: the group is beyond the end of queue %d of %s and would not read it", c.group, position.Queue, position.Broker)

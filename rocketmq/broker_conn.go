@@ -41,6 +41,8 @@ type brokerConn struct {
 	work          background.Group
 	doubt         chan struct{} // a request was not answered in time
 	refusesTools  atomic.Bool   // the broker lets the user not pull as a tool
+	indexes       atomic.Bool   // it was seen to find messages by their keys
+	nothingAt     sync.Map      // when a topic had no message that could be looked for, by topic
 
 	registering sync.Mutex // held from a heartbeat until its response
 	left        bool       // no more heartbeats: the user has unregistered; guarded by registering

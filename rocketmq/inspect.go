@@ -29,39 +29,87 @@ func (c *Client) FindMessages(ctx context.Context, topic, key string, from, to t
 	if err != nil {
 		return nil, fmt.Errorf("find message: %w", err)
 	}
-	request := func() *remoting.Command {
-		return &remoting.Command{Code: remoting.QueryMessage, Ext: map[string]string{
-			"topic": c.config.wireName(topic), "key": key, "maxNum": strconv.Itoa(maxFound),
-			"beginTimestamp": strconv.FormatInt(from.UnixMilli(), 10), "endTimestamp": strconv.FormatInt(to.UnixMilli(), 10),
-		}}
-	}
 	var found []broker.StoredMessage
 	for _, q := range queues {
 		if q.conn == nil {
 			return found, printable.Errorf("find message: %w: broker %s isn't connected", broker.ErrUnavailable, q.Broker)
 		}
-		response, err := q.conn.call(ctx, request())
-		var refused *remoting.ResponseError
-		switch {
-		case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
-			continue
-		case err != nil:
-			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
+		here, err := c.findAt(ctx, q.conn, topic, key, from, to)
+		if err == nil && len(here) == 0 {
+			err = c.checkIndex(ctx, q, topic)
 		}
-		records, err := remoting.DecodeRecords(response.Body)
 		if err != nil {
 			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
 		}
-		for _, r := range records {
-			m := c.storedMessage(q.Broker, r)
-			if m.ID == key || slices.Contains(m.Keys, key) { // the broker's index has only digests of keys
-				found = append(found, m)
-			}
-		}
+		found = append(found, here...)
 	}
 	slices.SortStableFunc(found, func(a, b broker.StoredMessage) int { return a.Stored.Compare(b.Stored) })
 	return found, nil
 }
+
+// findAt returns the messages of one broker that have a key.
+func (c *Client) findAt(ctx context.Context, b *brokerConn, topic, key string, from, to time.Time) (found []broker.StoredMessage, err error) {
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryMessage, Ext: map[string]string{
+		"topic": c.config.wireName(topic), "key": key, "maxNum": strconv.Itoa(maxFound),
+		"beginTimestamp": strconv.FormatInt(from.UnixMilli(), 10), "endTimestamp": strconv.FormatInt(to.UnixMilli(), 10),
+	}})
+	var refused *remoting.ResponseError
+	switch {
+	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	records, err := remoting.DecodeRecords(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		m := c.storedMessage(b.name, r)
+		if m.ID == key || slices.Contains(m.Keys, key) { // the broker's index has only digests of keys
+			found = append(found, m)
+		}
+	}
+	return found, nil
+}
+
+// checkIndex returns an error if a broker doesn't find messages by their keys, as with messageIndexEnable=false: then all that is looked for
+// would seem to be lost. It looks for the oldest message of a queue, once for each connection. If the topic has none that can be looked for,
+// it returns nil, and looks again after a minute.
+func (c *Client) checkIndex(ctx context.Context, q readableQueues, topic string) error {
+	k, name := c.inspection(""), c.config.wireName(topic)
+	if at, ok := q.conn.nothingAt.Load(topic); ok && time.Since(at.(time.Time)) < time.Minute {
+		return nil
+	}
+	for id := 0; id < q.Read && !q.conn.indexes.Load(); id++ {
+		begin, err := k.bound(ctx, q.conn, remoting.MinOffset, name, id)
+		if err != nil {
+			return nil //nolint:nilerr // the right to look may be missing
+		}
+		oldest, err := k.pullAsTool(ctx, q.conn, name, id, begin)
+		if err != nil || oldest.record == nil {
+			continue
+		}
+		m := c.storedMessage(q.Broker, oldest.record)
+		if m.ID == "" || c.config.Clock.Now().Sub(m.Stored) < time.Minute { // the index may be late
+			continue
+		}
+		here, err := c.findAt(ctx, q.conn, topic, m.ID, m.Stored.Add(-time.Hour), m.Stored.Add(time.Hour))
+		switch {
+		case err != nil:
+			return err
+		case len(here) == 0:
+			return errNoIndex
+		}
+		q.conn.indexes.Store(true)
+	}
+	if !q.conn.indexes.Load() {
+		q.conn.nothingAt.Store(topic, time.Now())
+	}
+	return nil
+}
+
+var errNoIndex = errors.New("it doesn't find messages by their keys: set messageIndexEnable=true")
 
 // MessageByOffsetID implements broker.Inspector.
 func (c *Client) MessageByOffsetID(ctx context.Context, id string) (broker.StoredMessage, error) {

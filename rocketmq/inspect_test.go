@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmq"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
 )
@@ -151,6 +152,44 @@ func TestInspectionNoticesABrokerThatIsAway(t *testing.T) {
 		two.Store(listed)
 		if err := look(); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "broker other") {
 			t.Errorf("listed %v: got %v", listed, err)
+		}
+	}
+}
+
+// A broker without an index of keys finds nothing. The client notices that, and doesn't say that nothing is there.
+func TestInspectionNoticesAMissingIndex(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 2)
+	later := new(rocketmqtest.Clock) // than when the message is stored: the index of a young one may be late
+	later.Advance(time.Hour)
+	c := own(t, mq.Addr(), func(c *rocketmq.Config) { c.Clock = later })
+	find := func(key string) (int, error) {
+		found, err := c.FindMessages(t.Context(), "topic", key, time.Now().Add(-2*time.Hour), time.Now())
+		return len(found), err
+	}
+	mq.CreateTopic("empty", 2)
+	if found, err := c.FindMessages(t.Context(), "empty", "key", time.Now().Add(-time.Hour), time.Now()); len(found) != 0 || err != nil {
+		t.Errorf("of an empty topic: %v, %v", found, err)
+	}
+	if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Keys: []string{"key"}, Body: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	remove := mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if r.Code == int(remoting.QueryMessage) {
+			return rocketmqtest.Respond(int(remoting.QueryNotFound), "")
+		}
+		return rocketmqtest.Pass
+	})
+	for range 2 {
+		if n, err := find("key"); n != 0 || err == nil || !strings.Contains(err.Error(), "messageIndexEnable") {
+			t.Errorf("without an index: %d, %v", n, err)
+		}
+	}
+	remove()
+	for key, want := range map[string]int{"key": 1, "absent": 0} {
+		if n, err := find(key); n != want || err != nil {
+			t.Errorf("%s: %d, %v", key, n, err)
 		}
 	}
 }

@@ -42,8 +42,7 @@ owed, unread in a queue, and missing. Missing are:
 unread and missing events are counted as unknown, and so are those that it was not asked about within 2 minutes: reconcile
 again, which goes on. A consumer that has never started has left no trace: name it with --expect.
 Use --mend while all masters are there: the name servers don't list a master that is away, so what is unread on it looks
-lost to a command that is started meanwhile. Sent again, it is handled once all the same. Brokers must index messages
-(messageIndexEnable, as by default): what nothing is recorded of looks lost where they don't.
+lost to a command that is started meanwhile. Sent again, it is handled once all the same.
 Cost: a read of each event of the period by its key, and of each record of it. Of each consumer up to 20,000 events that
 are not handled are looked at; the others are counted as unread or unknown.
 The exit code is 1 if something is missing and was not sent again, or can't be known, schemas that can't be read included.`,
