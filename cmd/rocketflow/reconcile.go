@@ -166,7 +166,7 @@ func totals(x *operate.Reconciliation) string {
 
 // mendCommand returns the command line that mends, without what is in the environment: --database may have a password.
 func (f *reconcileFlags) mendCommand() string {
-	words := []string{"rocketflow", "reconcile", "--mend", "--since", f.config.Since.String(), "--grace", f.config.Grace.String()}
+	words := []string{"rocketflow", "reconcile", "--since", f.config.Since.String(), "--grace", f.config.Grace.String()}
 	for _, flag := range [][2]string{{"--namesrv", f.broker.nameServers}, {"--namespace", f.broker.namespace}} {
 		if flag[1] != "" {
 			words = append(words, flag[0], flag[1])
@@ -178,6 +178,7 @@ func (f *reconcileFlags) mendCommand() string {
 	for _, e := range f.expect {
 		words = append(words, "--expect", e)
 	}
+	words = append(words, "--mend")
 	for i, w := range words {
 		words[i] = printable.Word(w)
 	}

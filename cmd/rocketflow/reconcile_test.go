@@ -427,12 +427,12 @@ func TestReconcileExitCode(t *testing.T) {
 func TestReconcileNamesTheCommandThatMends(t *testing.T) {
 	t.Parallel()
 	f := reconcileFlags{expect: []string{"mailing=orders"}, config: operate.ReconcileConfig{Since: 2 * time.Hour, Grace: 30 * time.Second}}
-	const want = "rocketflow reconcile --mend --since 2h0m0s --grace 30s"
-	if got := f.mendCommand(); got != want+" --expect mailing=orders" {
+	const want = "rocketflow reconcile --since 2h0m0s --grace 30s"
+	if got := f.mendCommand(); got != want+" --expect mailing=orders --mend" {
 		t.Errorf("got %s", got)
 	}
 	f.databases, f.schemas, f.broker = []string{"postgres://shop:secret@db/shop"}, []string{"shop"}, brokerFlags{"mq:9876;mq2:9876", "test"}
-	if got := f.mendCommand(); got != want+" --namesrv 'mq:9876;mq2:9876' --namespace test --schema shop --expect mailing=orders  # with the same --database" {
+	if got := f.mendCommand(); got != want+" --namesrv 'mq:9876;mq2:9876' --namespace test --schema shop --expect mailing=orders --mend  # with the same --database" {
 		t.Errorf("got %s", got)
 	}
 }
