@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	_ "embed"
@@ -361,7 +362,8 @@ func (r *reconciling) mend(ctx context.Context) error {
 				lost[v.EventID] = append(lost[v.EventID], v)
 			}
 		}
-		for page := range slices.Chunk(slices.Collect(maps.Keys(lost)), reconcilePage) {
+		byAge := slices.SortedFunc(maps.Keys(lost), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+		for page := range slices.Chunk(byAge, reconcilePage) {
 			if err := r.stillAlone(ctx); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -257,6 +258,11 @@ func (r *Reconciler) system(ctx context.Context) (*System, error) {
 			c.Operators = append(c.Operators, o)
 		}
 		c.Unread = append(c.Unread, unread...)
+	}
+	if len(r.config.Schemas) > 0 { // each may be in one of the databases
+		c.Unread = slices.DeleteFunc(c.Unread, func(u UnreadSchema) bool {
+			return slices.ContainsFunc(c.Operators, func(o *Operator) bool { return o.config.Schema == u.Schema })
+		})
 	}
 	return NewSystem(c)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketflow/rocketflow/internal/clock"
 	"github.com/rocketflow/rocketflow/internal/lease"
 	"github.com/rocketflow/rocketflow/test/testdb"
@@ -69,10 +71,11 @@ func TestPassEndsWithTheLease(t *testing.T) {
 func TestReconcilerLogsWhatIsNotCompared(t *testing.T) {
 	t.Parallel()
 	pool, schema := testdb.Migrated(t)
+	further, other := testdb.Migrated(t)
 	passes := make(chan error, 100)
 	var log bytes.Buffer // written before a pass is reported, and read after the last
 	r, err := NewReconciler(ReconcilerConfig{
-		Pool: pool, Schema: schema, Schemas: []string{schema, "never_there"}, Every: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Pool: pool, Schema: schema, Schemas: []string{schema, "never_there", other}, Pools: []*pgxpool.Pool{further}, Every: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		Report: func(_ *Reconciliation, err error) { passes <- err },
 	})
 	if err != nil {
@@ -89,7 +92,7 @@ func TestReconcilerLogsWhatIsNotCompared(t *testing.T) {
 	if err := r.Stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if text := log.String(); strings.Count(text, "not everything is compared") != 1 || !strings.Contains(text, "never_there") {
+	if text := log.String(); strings.Count(text, "not everything is compared") != 1 || !strings.Contains(text, "never_there") || strings.Contains(text, other) {
 		t.Errorf("%s", text)
 	}
 }

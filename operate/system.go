@@ -124,9 +124,10 @@ func (y *System) members(ctx context.Context) ([]member, error) {
 // if any.
 func (y *System) eachMember(ctx context.Context, unread func(*Operator, error) error) ([]member, error) {
 	var list []member
-	seen := map[string]bool{} // the same schema may have been named twice, also through two addresses of the database
-	databases := map[string]bool{}
+	seen := map[string]bool{}      // the same schema may have been named twice, also through two addresses of the database
+	databases := map[string]bool{} // also of what can't be read
 	for _, o := range y.config.Operators {
+		databases[o.database()] = true
 		one, cancel := context.WithTimeout(ctx, memberTimeout)
 		id, owner, err := installation.Read(one, o.config.Pool, o.config.Schema)
 		cancel()
@@ -138,9 +139,7 @@ func (y *System) eachMember(ctx context.Context, unread func(*Operator, error) e
 		}
 		if key := id + "/" + o.config.Schema; !seen[key] {
 			seen[key] = true
-			m := member{o, cmp.Or(owner, o.config.Schema), key, o.database()}
-			databases[m.database] = true
-			list = append(list, m)
+			list = append(list, member{o, cmp.Or(owner, o.config.Schema), key, o.database()})
 		}
 	}
 	if len(databases) == 1 {

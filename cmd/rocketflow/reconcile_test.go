@@ -20,6 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // reconcile runs the command and returns its result.
@@ -417,6 +418,14 @@ func TestReconcileExitCode(t *testing.T) {
 	s := seed(t)
 	if code, out, stderr := s.rf("reconcile"); code != exitOK {
 		t.Errorf("%d\n%s%s", code, out, stderr)
+	}
+	further, other := testdb.Migrated(t)
+	both := "reconcile --database " + testdb.URL(t) + " --database " + further.Config().ConnString() + " --schema " + other
+	if code, out, stderr := s.rf(both); code != exitOK {
+		t.Errorf("each schema is in one of the databases: %d\n%s%s", code, out, stderr)
+	}
+	if code, out, _ := s.rf(both + " --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") {
+		t.Errorf("a schema is in none of the databases: %d\n%s", code, out)
 	}
 	if code, out, _ := s.rf("reconcile --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") {
 		t.Errorf("%d\n%s", code, out)
