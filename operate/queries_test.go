@@ -32,7 +32,7 @@ func TestReportsReadByIndex(t *testing.T) {
 		"RecentlyHandled": {10, uuid.NewString()}, "RecentlyHandledInOrder": {10},
 		"EventPage":          {uuid.NewString(), uuid.NewString(), "", "", "", "", 10, 10},
 		"EventPageOfSubject": {uuid.NewString(), uuid.NewString(), "", "", "", "u", 10, int64(1) << 40, uuid.NewString(), 10},
-		"WaitingOf":          {uuid.NewString(), "k", 10}, "Rejections": {[]string{uuid.NewString()}}, "EventAt": {"s", "t", "u", int64(1)},
+		"WaitingOf":          {uuid.NewString(), "k", 10}, "RejectedOf": {"k", []string{uuid.NewString()}, 10, 10}, "EventAt": {"s", "t", "u", int64(1)},
 		"DeadLetterGroups": {10, 10}, "ParkedStreams": {"", "", "", "", 10, 10, ""}, "SagaPage": {"", "", "", "", nil, 10, 10},
 		"SagaTransitions": {"n", 10, 10}, "TimeoutPage": {time.Now(), "", "", false, 10},
 		"MoveTimeout": {"k", "n", "", uuid.NewString(), nil}, "DisarmTimeout": {"k", "n", ""},

@@ -226,6 +226,9 @@ func (r *reconciling) judge(ctx context.Context, publisher int, s *subscriber, e
 	if len(events) == 0 {
 		return nil
 	}
+	if err := r.stillAlone(ctx); err != nil {
+		return err
+	}
 	add := func(e publishedEvent, unseen bool, position int64) {
 		if s.total.Oldest.IsZero() || e.recordedAt.Before(s.total.Oldest) {
 			s.total.Oldest = e.recordedAt

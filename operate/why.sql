@@ -76,10 +76,21 @@ SELECT ARRAY(SELECT id FROM {schema}.saga_waiting WHERE $2::text <> '' AND key =
         UNION SELECT id FROM newest WHERE event_id = $1::text::uuid ORDER BY id LIMIT 10),
     (SELECT pg_catalog.count(*) FROM newest)
 
--- name: Rejections
--- Why the broker rejects those of the events $1 that it rejects.
-SELECT id, reason, attempts, rejected_at FROM {schema}.outbox_rejected WHERE id = ANY ($1::text[]::uuid[])
-ORDER BY id
+-- name: RejectedOf
+-- The first $4 events of subject $1 that the broker rejects, among the events $2 and the first $3 that are rejected. (The OFFSET has events
+-- looked up one by one.)
+WITH rejected AS MATERIALIZED (
+    (SELECT id FROM {schema}.outbox_rejected WHERE id = ANY ($2::text[]::uuid[]))
+    UNION
+    (SELECT id FROM {schema}.outbox_rejected ORDER BY id LIMIT $3::bigint)
+)
+SELECT o.id, o.type, o.topic, o.recorded_at, r.reason, r.attempts, r.rejected_at
+FROM rejected k
+JOIN {schema}.outbox_rejected r ON r.id = k.id
+CROSS JOIN LATERAL (SELECT id, type, topic, subject, recorded_at FROM {schema}.outbox WHERE id = k.id OFFSET 0) o
+WHERE o.subject = $1::text AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = k.id OFFSET 0)
+ORDER BY o.id
+LIMIT $4::bigint
 
 -- name: EventAt
 -- The event of a stream with a sequence.

@@ -16,6 +16,7 @@ const (
 	maxKeyEvents = 50        // events of each stream
 	maxKeyParked = 20        // parked events of each stream and consumer; the first says what the others wait for
 	maxKeyEnded  = int64(50) // timeouts that have ended
+	maxRejected  = 10        // events that the broker rejects
 )
 
 // key explains everything with a key: the streams of a subject, the sagas and the timeouts. found is false if no schema has anything.
@@ -50,9 +51,11 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
 				return err
 			}
-			if err := w.streamEvents(ctx, s, m, running, &status); err != nil {
+			rejected, err := w.streamEvents(ctx, s, m, running, &status)
+			if err != nil {
 				return err
 			}
+			found = found || rejected
 			newest = append(newest, newestOf(m, key, status.Events)...)
 			if err := w.parkedOf(ctx, s, m, key, status.Parked); err != nil {
 				return err
@@ -131,26 +134,36 @@ func newestOf(m *member, subject string, events []StreamEvent) (list []explained
 	return list
 }
 
-// streamEvents adds the events that the schema has published in the streams of the subject.
-func (w *inquiry) streamEvents(ctx context.Context, s snapshot, m *member, running bool, status *SubjectStatus) error {
-	rejected, err := s.rejections(ctx, status.Events)
+// streamEvents adds the events that the schema has published in the streams of the subject, and those of the subject that the broker rejects,
+// which may have no order; rejected is true if there are any.
+func (w *inquiry) streamEvents(ctx context.Context, s snapshot, m *member, running bool, status *SubjectStatus) (rejected bool, err error) {
+	list, err := s.rejectedOf(ctx, status.Events, w.x.ID)
 	if err != nil {
-		return err
+		return false, err
+	}
+	of := map[uuid.UUID]bool{}
+	for _, r := range list {
+		of[r.EventID] = true
+		w.x.Timeline = append(w.x.Timeline, Entry{
+			At: r.RecordedAt, Service: m.service, EventID: r.EventID, Problem: true,
+			Text: fmt.Sprintf("published %s to topic %s, rejected by the broker %s: %s", r.Type, r.Topic, times(r.Attempts), r.Reason),
+		})
+		w.verdicts = append(w.verdicts, m.rejectedVerdict(r.EventID, r.Rejection))
 	}
 	owed, oldest := 0, time.Time{}
 	perStream := map[string]int{}
 	for _, e := range status.Events {
+		perStream[e.Source+"\x00"+e.Topic]++
+		if of[e.ID] {
+			continue
+		}
 		text := fmt.Sprintf("published %s to topic %s", e.Type, e.Topic)
-		if r, ok := rejected[e.ID]; ok {
-			text += fmt.Sprintf(", rejected by the broker %s: %s", times(r.Attempts), r.Reason)
-			w.verdicts = append(w.verdicts, m.rejectedVerdict(e.ID, r))
-		} else if e.AckedAt.IsZero() {
+		if e.AckedAt.IsZero() {
 			text += ", not confirmed by the broker yet"
 			owed, oldest = owed+1, earlier(oldest, e.RecordedAt)
 		} else if d := e.AckedAt.Sub(e.RecordedAt); d >= time.Second {
 			text += ", confirmed by the broker " + sinceText(e.RecordedAt, e.AckedAt) + " later"
 		}
-		perStream[e.Source+"\x00"+e.Topic]++
 		w.x.Timeline = append(w.x.Timeline, Entry{At: e.RecordedAt, Service: m.service, Text: text, EventID: e.ID, Problem: e.AckedAt.IsZero()})
 	}
 	if owed > 0 {
@@ -161,31 +174,33 @@ func (w *inquiry) streamEvents(ctx context.Context, s snapshot, m *member, runni
 			w.x.Omitted++ // at least
 		}
 	}
-	return nil
+	return len(list) > 0, nil
 }
 
-// rejections returns why the broker rejects those of the events that it rejects.
-func (s snapshot) rejections(ctx context.Context, events []StreamEvent) (map[uuid.UUID]Rejection, error) {
-	var owed []string
+// rejectedEvent is an event that the broker rejects.
+type rejectedEvent struct {
+	EventID     uuid.UUID
+	Type, Topic string
+	RecordedAt  time.Time
+	Rejection
+}
+
+// rejectedOf returns the first events of a subject that the broker rejects: those of the events given, and older ones, which are searched
+// among the first that are rejected.
+func (s snapshot) rejectedOf(ctx context.Context, events []StreamEvent, subject string) ([]rejectedEvent, error) {
+	owed := []string{}
 	for _, e := range events {
 		if e.AckedAt.IsZero() {
 			owed = append(owed, e.ID.String())
 		}
 	}
-	found := map[uuid.UUID]Rejection{}
-	if len(owed) == 0 {
-		return found, nil
-	}
-	_, err := collect(ctx, s, "Rejections", func(row pgx.CollectableRow, r *Rejection) error {
-		var id uuid.UUID
-		err := row.Scan(&id, &r.Reason, &r.Attempts, &r.Since)
-		found[id] = *r
-		return err
-	}, owed)
+	list, err := collect(ctx, s, "RejectedOf", func(row pgx.CollectableRow, r *rejectedEvent) error {
+		return row.Scan(&r.EventID, &r.Type, &r.Topic, &r.RecordedAt, &r.Reason, &r.Attempts, &r.Since)
+	}, subject, owed, maxScan, maxRejected)
 	if err != nil {
 		return nil, fmt.Errorf("rejected events: %w", err)
 	}
-	return found, nil
+	return list, nil
 }
 
 // parkedOf adds parked events, and a verdict for the first of each stream and consumer, and for each without order.

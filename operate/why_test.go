@@ -73,12 +73,15 @@ func TestWhyOfAKeyWithRejectedAndOwedEvents(t *testing.T) {
 		SELECT gen_random_uuid(), 'shop', topic, 'other', '4711', 9, 0, now() - age, '', '' FROM (VALUES ('bills', interval '2 hours'), ('parcels', interval '1 hour')) AS v (topic, age)`)
 	b.exec("DELETE FROM outbox_ack")
 	b.exec("INSERT INTO outbox_rejected (id, topic, reason, attempts, next_at) VALUES ($1, 'orders', 'too large', 3, now())", id)
+	b.publish("order.changed", "4711", 60, 5*time.Minute) // which hide the one before
 	b.exec("INSERT INTO lease (name, holder, expires_at) VALUES ('outbox sweep', gen_random_uuid(), now() + interval '1 hour')")
 	x := explainer(t, b.operator(nil))("4711")
 	wantVerdict(t, x.Verdict, operate.VerdictStopped, "the broker to accept it", "too large", "rocketflow owed retry --event "+id.String())
 	if !hasLine(x, "rejected by the broker 3 times: too large") {
 		t.Errorf("%+v", x.Timeline)
 	}
+	b.exec("UPDATE outbox SET subject = 'no order', sequence = 0 WHERE id = $1", id)
+	wantVerdict(t, explainer(t, b.operator(nil))("no order").Verdict, operate.VerdictStopped, "too large")
 	if len(x.Also) == 0 {
 		t.Fatal("it says nothing of what is owed")
 	}

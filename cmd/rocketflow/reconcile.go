@@ -156,7 +156,7 @@ func totals(x *operate.Reconciliation) string {
 		line += fmt.Sprintf(", %d not known", unknown)
 	}
 	if x.Partial {
-		line += "; not all are compared, because a consumer has not handled more than 20,000, or newer events are not read yet, as a transaction has been open for long"
+		line += "; not all are compared: a consumer has not handled more than 20,000, or a transaction that has been open for long holds newer ones back"
 	}
 	if x.Mended > 0 {
 		line += fmt.Sprintf("; sent again: %d", x.Mended)
