@@ -30,7 +30,7 @@ const (
 //
 // It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set, by its
 // index of keys. What operators did is read from the audit, what became of timeouts from their history, which is kept for
-// outbox.Config.TimeoutHistoryRetention. What a saga has not accepted of an event, or has failed with, is found among the 10,000 events that
+// outbox.Config.TimeoutHistoryRetention. What a saga has not accepted of an event, or has failed with, is found among the 5,000 events that
 // came last of those that wait for sagas; the transitions that an event caused, where its subject is the saga's key or it waits for the saga.
 // The event of a timeout that is armed is found by its id if the timeout is among the 10,000 that
 // are due first; by its key it is always found. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is

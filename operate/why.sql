@@ -80,15 +80,15 @@ SELECT ARRAY(SELECT id FROM {schema}.saga_waiting WHERE $2::text <> '' AND key =
 -- The first $4 events of subject $1 that the broker rejects, among the events $2 and the first $3 that are rejected. (The OFFSET has events
 -- looked up one by one.)
 WITH rejected AS MATERIALIZED (
-    (SELECT id FROM {schema}.outbox_rejected WHERE id = ANY ($2::text[]::uuid[]))
-    UNION
-    (SELECT id FROM {schema}.outbox_rejected ORDER BY id LIMIT $3::bigint)
+    (SELECT id, reason, attempts, rejected_at FROM {schema}.outbox_rejected WHERE id = ANY ($2::text[]::uuid[]))
+    UNION ALL
+    (SELECT id, reason, attempts, rejected_at FROM (SELECT * FROM {schema}.outbox_rejected ORDER BY id LIMIT $3::bigint) f
+    WHERE id <> ALL ($2::text[]::uuid[]))
 )
 SELECT o.id, o.type, o.topic, o.recorded_at, r.reason, r.attempts, r.rejected_at
-FROM rejected k
-JOIN {schema}.outbox_rejected r ON r.id = k.id
-CROSS JOIN LATERAL (SELECT id, type, topic, subject, recorded_at FROM {schema}.outbox WHERE id = k.id OFFSET 0) o
-WHERE o.subject = $1::text AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = k.id OFFSET 0)
+FROM rejected r
+CROSS JOIN LATERAL (SELECT id, type, topic, subject, recorded_at FROM {schema}.outbox WHERE id = r.id OFFSET 0) o
+WHERE o.subject = $1::text AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = r.id OFFSET 0)
 ORDER BY o.id
 LIMIT $4::bigint
 

@@ -17,6 +17,7 @@ const (
 	maxKeyParked = 20        // parked events of each stream and consumer; the first says what the others wait for
 	maxKeyEnded  = int64(50) // timeouts that have ended
 	maxRejected  = 10        // events that the broker rejects
+	rejectedScan = 1000      // rejected events among which older ones are searched
 )
 
 // key explains everything with a key: the streams of a subject, the sagas and the timeouts. found is false if no schema has anything.
@@ -196,7 +197,7 @@ func (s snapshot) rejectedOf(ctx context.Context, events []StreamEvent, subject 
 	}
 	list, err := collect(ctx, s, "RejectedOf", func(row pgx.CollectableRow, r *rejectedEvent) error {
 		return row.Scan(&r.EventID, &r.Type, &r.Topic, &r.RecordedAt, &r.Reason, &r.Attempts, &r.Since)
-	}, subject, owed, maxScan, maxRejected)
+	}, subject, owed, rejectedScan, maxRejected)
 	if err != nil {
 		return nil, fmt.Errorf("rejected events: %w", err)
 	}

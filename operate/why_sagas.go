@@ -9,7 +9,7 @@ import (
 )
 
 // maxWaiting is how many of the events that wait for sagas, the newest, are searched for one by its id.
-const maxWaiting = 10_000
+const maxWaiting = maxScan
 
 // sagasOf adds the transitions that the event caused, and the sagas that it waits for, whatever their keys are: found is true if it waits for
 // any. A transition is found if the event waits for the saga, or if its subject is the saga's key.
