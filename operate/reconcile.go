@@ -30,7 +30,7 @@ type ReconcileConfig struct {
 	Grace time.Duration
 	// Expect are consumers that must exist. One that has never started has left nothing by which it could be known otherwise.
 	Expect []ExpectedConsumer
-	// Mend sends the events again that the broker has lost, by the Config.Broker of their publisher's Operator.
+	// Mend sends the events again that the broker was asked about and has lost, by the Config.Broker of their publisher's Operator.
 	Mend bool
 	// Limit is the maximum length of Reconciliation.Missing.
 	// Defaults to 100.

@@ -56,7 +56,7 @@ type ReconcilerConfig struct {
 	// Clock says when the next pass is due.
 	// Defaults to the machine's.
 	Clock rocketflow.Clock
-	// Logger gets what is missing, once, and passes that failed.
+	// Logger gets what is missing and what could not be compared, once, and passes that failed.
 	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }

@@ -158,6 +158,9 @@ func totals(x *operate.Reconciliation) string {
 	if x.Partial {
 		line += "; not all are compared: a consumer has not handled more than 20,000, or a transaction that has been open for long holds newer ones back"
 	}
+	if len(x.Unread) > 0 {
+		line += "; not read: " + plural(len(x.Unread), "schema")
+	}
 	if x.Mended > 0 {
 		line += fmt.Sprintf("; sent again: %d", x.Mended)
 	}

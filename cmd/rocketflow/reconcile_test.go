@@ -427,7 +427,7 @@ func TestReconcileExitCode(t *testing.T) {
 	if code, out, _ := s.rf(both + " --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") {
 		t.Errorf("a schema is in none of the databases: %d\n%s", code, out)
 	}
-	if code, out, _ := s.rf("reconcile --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") {
+	if code, out, _ := s.rf("reconcile --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") || !strings.Contains(out, "0 missing; not read: 1 schema") {
 		t.Errorf("%d\n%s", code, out)
 	}
 }
