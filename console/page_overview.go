@@ -81,7 +81,7 @@ func (o overviewService) Lag(consumer string) *LagView {
 	if !known {
 		return &LagView{Problem: "the broker was not asked"}
 	}
-	return &LagView{Messages: l.messages, Oldest: l.oldest, Queues: l.queues, Behind: l.behind, Problem: l.problem}
+	return &LagView{Messages: l.messages, Oldest: l.oldest, Queues: l.queues, Behind: l.behind, Listed: l.behind[:min(len(l.behind), maxBehind)], Problem: l.problem}
 }
 
 // Streams counts the parked streams, for the template.
@@ -94,15 +94,13 @@ type LagView struct {
 	Messages int64
 	Oldest   time.Time
 	Queues   int
-	Behind   []queueLag
+	Behind   []queueLag // those that it has not read to their end
+	Listed   []queueLag // of these, the ones that the page lists
 	Problem  string
 }
 
 // maxBehind is how many queues of a consumer a page lists.
 const maxBehind = 20
-
-// Listed returns the queues that the page lists.
-func (l *LagView) Listed() []queueLag { return l.Behind[:min(len(l.Behind), maxBehind)] }
 
 func (q *request) consumersPage() error {
 	s := q.look()

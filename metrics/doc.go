@@ -78,6 +78,9 @@
 //
 //	rocketflow_reconciliation_events{service,consumer,state}          gauge: events that are not handled; waiting, missing,
 //	                                                                  unknown (waiting or missing). Alert on missing > 0
+//	rocketflow_reconciliation_uncompared{what}                        gauge: what could not be compared; schemas that can't be
+//	                                                                  read, events that are unknown, types without a consumer
+//	                                                                  that was read, partial: 1 if not all events were read
 //	rocketflow_reconciliation_passes_total{outcome}                   ok, failed
 //
 // # Metrics of the driver

@@ -359,7 +359,11 @@ func (m *Metrics) Reconciliation() func(*operate.Reconciliation, error) {
 		Namespace: namespace, Subsystem: "reconciliation", Name: "events",
 		Help: "Events that a consumer has not handled, by state: waiting, missing, unknown (waiting or missing). See `rocketflow reconcile`.",
 	}, []string{"service", "consumer", "state"})
-	m.registry.MustRegister(events)
+	uncompared := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: "reconciliation", Name: "uncompared",
+		Help: "What the last pass could not compare: schemas that can't be read, events of which it is unknown whether they are missing, types of events without a consumer in the schemas that were read, and partial: 1 if not all events were looked at.",
+	}, []string{"what"})
+	m.registry.MustRegister(events, uncompared)
 	return func(x *operate.Reconciliation, err error) {
 		switch {
 		case err != nil:
@@ -367,7 +371,16 @@ func (m *Metrics) Reconciliation() func(*operate.Reconciliation, error) {
 			return
 		case x == nil: // another process reconciles
 			events.Reset()
+			uncompared.Reset()
 			return
+		}
+		_, _, _, _, unknown := x.Totals()
+		partial := 0
+		if x.Partial {
+			partial = 1
+		}
+		for what, n := range map[string]int{"schemas": len(x.Unread), "events": unknown, "types": len(x.Unclaimed), "partial": partial} {
+			uncompared.WithLabelValues(what).Set(float64(n))
 		}
 		passes.WithLabelValues(outcome(nil)).Inc()
 		events.Reset() // of consumers that are gone

@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -90,6 +91,42 @@ func TestDocumentationListsAllMetrics(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("collected %q\nbut the package documentation lists %q", got, want)
+	}
+}
+
+// What a reconciliation could not compare is counted, and ends with the process that reconciles.
+func TestReconciliationCountsWhatItCouldNotCompare(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	report := metrics.New(registry).Reconciliation()
+	values := func() map[string]float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "rocketflow_reconciliation_uncompared" {
+					found[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+				}
+			}
+		}
+		return found
+	}
+	report(&operate.Reconciliation{
+		Consumers: []operate.ConsumerReconciliation{{Unknown: 3}}, Partial: true,
+		Unread: []operate.UnreadSchema{{Schema: "billing"}}, Unclaimed: []operate.UnclaimedType{{Type: "a", Events: 7}, {Type: "b", Events: 7}},
+	}, nil)
+	if got, want := values(), map[string]float64{"schemas": 1, "events": 3, "types": 2, "partial": 1}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	report(&operate.Reconciliation{}, nil)
+	if got, want := values(), map[string]float64{"schemas": 0, "events": 0, "types": 0, "partial": 0}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if report(nil, nil); len(values()) > 0 {
+		t.Errorf("another process reconciles: %v", values())
 	}
 }
 

@@ -53,8 +53,8 @@ type EventPage struct {
 	ScannedTo time.Time `json:"scanned_to,omitzero"`
 }
 
-// EventPage searches the outbox, the newest events first. The streams of a subject are found by an index; other searches look at up to
-// 5,000 events for a page.
+// EventPage searches the outbox, the newest events first. The streams of a subject are found by an index. A search looks at up to 5,000
+// events for a page, those of a subject at as many of each of its streams.
 func (o *Operator) EventPage(ctx context.Context, f EventPageFilter) (*EventPage, error) {
 	if err := checkLimit("EventPageFilter", f.Limit); err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (o *Operator) EventPage(ctx context.Context, f EventPageFilter) (*EventPage
 	err = o.read(ctx, func(s snapshot) error {
 		args := []any{id.String(), lowest.String(), f.Topic, f.Type, f.Source, f.Subject, f.Limit + 1}
 		if f.Subject != "" && key[2] != "scan" {
-			if ordered, err := s.eventsOfSubject(ctx, p, append(args, sequence, end), f.Limit); err != nil || ordered || f.After != "" {
+			if ordered, err := s.eventsOfSubject(ctx, p, append(args, sequence, end, f.scanOfSubject()), f.Limit); err != nil || ordered || f.After != "" {
 				return err
 			}
 		}
@@ -99,18 +99,35 @@ func (o *Operator) EventPage(ctx context.Context, f EventPageFilter) (*EventPage
 	return p, nil
 }
 
+// scanOfSubject is how many events of each stream are looked at: no more than are wanted if each matches.
+func (f *EventPageFilter) scanOfSubject() int {
+	if f.Type == "" && f.Since.IsZero() && f.Until.IsZero() {
+		return f.Limit + 1
+	}
+	return max(maxScan, f.Limit+1)
+}
+
 // eventsOfSubject reads a page of the streams of a subject. ordered is false if there are none.
 func (s snapshot) eventsOfSubject(ctx context.Context, p *EventPage, args []any, limit int) (ordered bool, err error) {
+	var sequence *int64
+	var last *string
+	var reached *time.Time
 	list, err := collect(ctx, s, "EventPageOfSubject", func(row pgx.CollectableRow, e *EventRow) error {
-		return e.scan(row)
+		return e.scan(row, &sequence, &last, &reached)
 	}, args...)
 	if err != nil {
 		return false, err
 	}
+	if len(list) == 1 && list[0].ID == uuid.Nil { // the row that says how far it went
+		list = nil
+	}
 	p.Events, p.Next = page(list, int64(limit), func(e EventRow) Cursor {
 		return newCursor(e.ID.String(), strconv.FormatInt(e.Sequence, 10), "stream")
 	})
-	return len(list) > 0, nil
+	if p.Next == "" && last != nil {
+		p.Next, p.ScannedTo = newCursor(*last, strconv.FormatInt(*sequence, 10), "stream"), *reached
+	}
+	return len(list) > 0 || last != nil, nil
 }
 
 // scanEvents reads a page by looking at the next rows.

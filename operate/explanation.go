@@ -199,11 +199,19 @@ func sinceText(from, to time.Time) string {
 	case d < time.Minute:
 		return d.Round(100 * time.Millisecond).String()
 	case d < time.Hour:
-		text := d.Round(time.Second).String()
-		if d >= time.Minute {
-			text = strings.TrimSuffix(text, "0s")
-		}
-		return text
+		return shortened(d.Round(time.Second))
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(d.Round(time.Minute).String(), "0s"), "0m")
+	return shortened(d.Round(time.Minute))
+}
+
+// shortened is a duration of a minute or more without what is zero: 12m0s is 12m, and 12m30s stays.
+func shortened(d time.Duration) string {
+	text := d.String()
+	if cut, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = cut + "m"
+	}
+	if cut, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = cut + "h"
+	}
+	return text
 }

@@ -12,8 +12,9 @@ import (
 // ledger is what a continuous reconciliation remembers between two passes.
 type ledger struct {
 	from    time.Time
-	cursors map[string]cursor // by schema
-	open    map[string]map[uuid.UUID]map[consumerKey]bool
+	cursors map[string]cursor // by member, as in the next
+	open    map[string]map[uuid.UUID]map[consumerKey]MissingCause
+	surplus map[consumerKey]surplus
 	// Sums of what is settled.
 	published map[string]int
 	settled   map[consumerKey]settled
@@ -28,24 +29,35 @@ type cursor struct {
 
 type settled struct{ handled, skipped int }
 
-// maxOpen bounds the open events that a ledger remembers. While there are more, no new events are read.
-const maxOpen = 100_000
+// surplus counts the open events of a consumer that are not remembered one by one.
+type surplus struct {
+	events int
+	since  time.Time // when the oldest was recorded
+}
 
 func newLedger() *ledger {
 	return &ledger{
-		cursors: map[string]cursor{}, open: map[string]map[uuid.UUID]map[consumerKey]bool{}, published: map[string]int{},
+		cursors: map[string]cursor{}, open: map[string]map[uuid.UUID]map[consumerKey]MissingCause{}, surplus: map[consumerKey]surplus{}, published: map[string]int{},
 		settled: map[consumerKey]settled{}, unclaimed: map[UnclaimedType]int{},
 	}
 }
 
 // reconcileNew compares the events that are new to the ledger, and those that were open.
-func (y *System) reconcileNew(ctx context.Context, c ReconcileConfig, l *ledger) (*Reconciliation, error) {
-	r, err := y.newReconciling(ctx, c)
+func (y *System) reconcileNew(ctx context.Context, c ReconcileConfig, l *ledger, keep func(context.Context) error) (*Reconciliation, error) {
+	r, err := y.newReconciling(ctx, c, keep)
 	if err != nil {
+		return nil, err
+	}
+	r.asking = 20 * time.Second // the next pass goes on
+	if err := r.askAllPositions(ctx); err != nil {
 		return nil, err
 	}
 	if l.from.IsZero() {
 		l.from = r.from
+	}
+	r.from = l.from
+	for _, s := range r.subscribers {
+		s.surplus, s.surplusSince = l.surplus[s.key].events, l.surplus[s.key].since
 	}
 	for i := range r.members {
 		if err := r.readNew(ctx, i, l); err != nil {
@@ -57,19 +69,45 @@ func (y *System) reconcileNew(ctx context.Context, c ReconcileConfig, l *ledger)
 	}
 	l.note(r)
 	x := r.result()
-	x.From = l.from
+	if from, again := l.again(r); again {
+		*l = *newLedger()
+		l.from = from
+	}
 	return x, nil
+}
+
+// again reports whether the ledger has to begin anew, and from when: a consumer has handled so much that what was only counted can be
+// compared.
+func (l *ledger) again(r *reconciling) (from time.Time, again bool) {
+	for _, s := range r.subscribers {
+		if s.surplus > 0 {
+			again = again || s.kept <= maxOpen/2 && s.lag() <= maxOpen/2
+			from = earlier(from, s.surplusSince)
+		}
+	}
+	for i := range r.open {
+		from = earlier(from, r.open[i].recordedAt)
+	}
+	return from, again
+}
+
+// earlier returns the earlier of two times; the zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // readNew compares the open events of a schema, and then its new ones.
 func (r *reconciling) readNew(ctx context.Context, publisher int, l *ledger) error {
-	schema := r.members[publisher].config.Schema
-	ids := make([]string, 0, len(l.open[schema]))
-	for id := range l.open[schema] {
+	member := r.members[publisher].key
+	ids := make([]string, 0, len(l.open[member]))
+	for id := range l.open[member] {
 		ids = append(ids, id.String())
 	}
 	slices.Sort(ids)
-	r.only = l.open[schema]
+	r.only = l.open[member]
 	for chunk := range slices.Chunk(ids, reconcilePage) {
 		page, err := r.page(ctx, publisher, "PublishedOf", chunk)
 		if err == nil {
@@ -80,7 +118,7 @@ func (r *reconciling) readNew(ctx context.Context, publisher int, l *ledger) err
 		}
 	}
 	r.only = nil
-	at, begun := l.cursors[schema]
+	at, begun := l.cursors[member]
 	if !begun {
 		var err error
 		if at.transaction, err = r.beginning(ctx, publisher); err != nil {
@@ -89,13 +127,9 @@ func (r *reconciling) readNew(ctx context.Context, publisher int, l *ledger) err
 		if err := r.readWindow(ctx, publisher, at.transaction); err != nil {
 			return err
 		}
-		l.cursors[schema] = at
+		l.cursors[member] = at
 	}
 	for {
-		if len(r.open) > maxOpen {
-			r.partial = true
-			return nil
-		}
 		page, err := r.page(ctx, publisher, "PublishedByTransaction", at.transaction, at.id.String(), reconcilePage)
 		if err != nil {
 			return err
@@ -111,7 +145,7 @@ func (r *reconciling) readNew(ctx context.Context, publisher int, l *ledger) err
 		if len(page) > 0 {
 			last := page[len(page)-1]
 			at = cursor{last.transaction, last.id}
-			l.cursors[schema] = at
+			l.cursors[member] = at
 		}
 		if all {
 			return r.members[publisher].read(ctx, func(s snapshot) error {
@@ -136,9 +170,9 @@ func (r *reconciling) beginning(ctx context.Context, publisher int) (transaction
 // note adds what a pass has found, and completes the totals of the pass.
 func (l *ledger) note(r *reconciling) {
 	for i := range r.publishers {
-		p := &r.publishers[i]
-		l.published[p.Schema] += p.Published
-		p.Published = l.published[p.Schema]
+		p, member := &r.publishers[i], r.members[i].key
+		l.published[member] += p.Published
+		p.Published = l.published[member]
 	}
 	for _, s := range r.subscribers {
 		sum := l.settled[s.key]
@@ -146,33 +180,42 @@ func (l *ledger) note(r *reconciling) {
 		sum.skipped += s.total.Skipped
 		l.settled[s.key] = sum
 		s.total.Handled, s.total.Skipped = sum.handled, sum.skipped
+		l.surplus[s.key] = surplus{s.surplus, s.surplusSince}
 	}
 	for key, n := range r.unclaimed {
 		l.unclaimed[key] += n
 	}
 	r.unclaimed = l.unclaimed
-	l.open = map[string]map[uuid.UUID]map[consumerKey]bool{}
-	for _, o := range r.open {
+	l.open = map[string]map[uuid.UUID]map[consumerKey]MissingCause{}
+	for i := range r.open {
+		o := &r.open[i]
 		if o.dropped {
 			continue
 		}
-		schema := r.members[o.publisher].config.Schema
-		if l.open[schema] == nil {
-			l.open[schema] = map[uuid.UUID]map[consumerKey]bool{}
+		member := r.members[o.publisher].key
+		if l.open[member] == nil {
+			l.open[member] = map[uuid.UUID]map[consumerKey]MissingCause{}
 		}
-		if l.open[schema][o.id] == nil {
-			l.open[schema][o.id] = map[consumerKey]bool{}
+		if l.open[member][o.id] == nil {
+			l.open[member][o.id] = map[consumerKey]MissingCause{}
 		}
-		l.open[schema][o.id][o.by.key] = true
+		cause := o.missing
+		if cause.mendable() { // it ends with the event being sent again
+			cause = ""
+		}
+		l.open[member][o.id][o.by.key] = cause
 	}
 }
 
-// Watch is a reconciliation that goes on: each pass compares the events that are new and those that were open. Use it from one
-// goroutine; a Reconciler does so in the background of a service.
+// Watch is a reconciliation that goes on: each pass compares the events that are new and those that were open, of which there may be as
+// many as in Reconcile. It asks the broker for 20 s of each pass; the next pass goes on with what is unknown after that. Use it from one
+// goroutine; a Reconciler does so in the background of a service. If a consumer had more open events than are looked at, it begins anew with
+// the oldest that is open or was only counted, as soon as the consumer has handled most of them.
 type Watch struct {
 	system *System
 	config ReconcileConfig
 	ledger *ledger
+	keep   func(context.Context) error // see reconciling
 }
 
 // Watch returns a Watch that begins with the events of the last Since.
@@ -186,7 +229,7 @@ func (w *Watch) Next(ctx context.Context) (*Reconciliation, error) {
 	if w.ledger == nil {
 		w.ledger = newLedger()
 	}
-	x, err := w.system.reconcileNew(ctx, w.config, w.ledger)
+	x, err := w.system.reconcileNew(ctx, w.config, w.ledger, w.keep)
 	if err != nil {
 		w.ledger = nil // it may have counted a part of the pass
 		return nil, fmt.Errorf("reconcile: %w", err)

@@ -161,8 +161,8 @@ func (t PauseTarget) holds(consumer, topic, eventType, subject string) bool {
 	return true
 }
 
-// resumeCommand returns the command that ends the pause.
-func (t PauseTarget) resumeCommand(schema string) string {
+// resumeCommand returns the words of the command that ends the pause, without the schema.
+func (t PauseTarget) resumeCommand() []string {
 	words := []string{"rocketflow", "resume", "--consumer", t.Consumer}
 	switch t.Kind {
 	case PauseHandler:
@@ -170,7 +170,7 @@ func (t PauseTarget) resumeCommand(schema string) string {
 	case PauseStream:
 		words = append(words, "--topic", t.Topic, "--subject", t.Subject)
 	}
-	return command(append(words, "--schema", schema)...)
+	return words
 }
 
 // since returns since when and by whom it is paused, and why.

@@ -1,10 +1,13 @@
 package operate
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,7 +30,7 @@ type ReconcileConfig struct {
 	Grace time.Duration
 	// Expect are consumers that must exist. One that has never started has left nothing by which it could be known otherwise.
 	Expect []ExpectedConsumer
-	// Mend sends the events again that the broker has lost, by the Config.Broker of their publisher's Operator.
+	// Mend sends the events again that the broker was asked about and has lost, by the Config.Broker of their publisher's Operator.
 	Mend bool
 	// Limit is the maximum length of Reconciliation.Missing.
 	// Defaults to 100.
@@ -59,14 +62,21 @@ func (c ReconcileConfig) validate() error {
 // Reconcile compares the events of the last Since, apart from those of the last Grace, with what consumers have recorded. It reads
 // the outbox in pages by its key and looks up the records of each event, so its cost follows the number of those events. Of events
 // of which nothing is recorded, the broker tells which are unread; for up to 100 of each consumer and topic exactly, for others by
-// the age of the oldest unread message.
+// the age of the oldest unread message. Those that can't be unread are looked up one by one. After 2 min of questions the broker is asked
+// no more, nor about a topic after a question that failed; the rest is unknown. Of each consumer at most 20,000 events that
+// it has not handled are looked at, the oldest first: the others are counted as unread if it has unread messages, or else as unknown.
+// What is unknown is never sent again: with Mend, the next reconciliation goes on where one has ended.
 func (y *System) Reconcile(ctx context.Context, c ReconcileConfig) (*Reconciliation, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	r, err := y.newReconciling(ctx, c)
+	r, err := y.newReconciling(ctx, c, nil)
 	if err != nil {
+		return nil, fmt.Errorf("reconcile: %w", err)
+	}
+	r.asking = 2 * time.Minute
+	if err := r.askAllPositions(ctx); err != nil {
 		return nil, fmt.Errorf("reconcile: %w", err)
 	}
 	for i := range r.members {
@@ -90,37 +100,46 @@ type reconciling struct {
 	publishers  []PublisherTotal // of members
 	subscribers []*subscriber
 	unclaimed   map[UnclaimedType]int // Events is 0 in keys
-	open        []openEvent           // not settled
+	open        []openEvent           // not settled; at most maxOpen of each subscriber
 	missing     []MissingEvent
 	mended      int
 	postponed   string
 	brokerNote  string
 	partial     bool
-	// only restricts which consumers an event is compared with; nil: all.
-	only map[uuid.UUID]map[consumerKey]bool
+	asking      time.Duration    // how much longer the broker is asked
+	silent      map[string]error // topics of which the broker can't find messages, and why
+	// only restricts which consumers an event is compared with; nil: all. It has the causes for which it was found to be missing, where
+	// those last.
+	only map[uuid.UUID]map[consumerKey]MissingCause
+	// keep returns an error if another process may reconcile by now; nil: none does.
+	keep func(context.Context) error
 }
 
-// consumerKey identifies a consumer of a topic.
-type consumerKey struct{ schema, consumer, topic string }
+// maxOpen is how many events that it has not settled are kept in memory for each consumer of a topic. It counts the others.
+const maxOpen = 20_000
+
+// consumerKey identifies a consumer of a topic. member is the key of its member; empty: it is in no schema.
+type consumerKey struct{ member, consumer, topic string }
 
 // openEvent is an event that a consumer has not settled.
 type openEvent struct {
 	publishedEvent
 	publisher int // in members
 	by        *subscriber
-	unseen    bool  // nothing is recorded of it
-	dropped   bool  // it need not be handled
-	position  int64 // of the consumer in its stream; -1: none
+	unseen    bool         // nothing is recorded of it
+	known     MissingCause // for which it was missing in the last pass, where that lasts
+	missing   MissingCause // for which it is missing
+	dropped   bool         // it need not be handled
+	position  int64        // of the consumer in its stream; -1: none
 }
 
-// newReconciling prepares a pass. What the consumers' groups have read is asked before their tables are: what it says was read is
-// recorded there.
-func (y *System) newReconciling(ctx context.Context, c ReconcileConfig) (*reconciling, error) {
+// newReconciling prepares a pass.
+func (y *System) newReconciling(ctx context.Context, c ReconcileConfig, keep func(context.Context) error) (*reconciling, error) {
 	members, err := y.members(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r := &reconciling{System: y, config: c, members: members, unclaimed: map[UnclaimedType]int{}}
+	r := &reconciling{System: y, config: c, members: members, unclaimed: map[UnclaimedType]int{}, silent: map[string]error{}, keep: keep}
 	if r.now, err = members[0].Now(ctx); err != nil {
 		return nil, err
 	}
@@ -138,10 +157,47 @@ func (y *System) newReconciling(ctx context.Context, c ReconcileConfig) (*reconc
 			})
 		}
 	}
+	return r, nil
+}
+
+// askAllPositions asks the broker how far the consumers' groups have read. Their tables are read afterwards: what the broker says was read
+// is recorded there.
+func (r *reconciling) askAllPositions(ctx context.Context) error {
 	for _, s := range r.subscribers {
+		if err := r.stillAlone(ctx); err != nil {
+			return err
+		}
 		r.askPositions(ctx, s)
 	}
-	return r, ctx.Err()
+	return ctx.Err()
+}
+
+// stillAlone returns an error if another process may reconcile by now.
+func (r *reconciling) stillAlone(ctx context.Context) error {
+	if r.keep == nil {
+		return nil
+	}
+	return r.keep(ctx)
+}
+
+// errAskedEnough ends the questions of a pass to the broker.
+var errAskedEnough = errors.New("not asked about all events, as its answers took too long: reconcile again")
+
+// ask asks the broker something, within the time for that.
+func (r *reconciling) ask(ctx context.Context, question func(context.Context) error) error {
+	if r.asking <= 0 {
+		r.brokerNote = errAskedEnough.Error()
+		return errAskedEnough
+	}
+	one, cancel := context.WithTimeout(ctx, min(brokerTimeout, r.asking))
+	defer cancel()
+	begun := time.Now()
+	err := question(one)
+	r.asking -= time.Since(begun)
+	if err != nil {
+		r.brokerNote = err.Error()
+	}
+	return err
 }
 
 // askPositions asks the broker how far the group of a consumer has read the topic.
@@ -156,11 +212,12 @@ func (r *reconciling) askPositions(ctx context.Context, s *subscriber) {
 		r.brokerNote = "not asked about consumer " + s.key.consumer + ", whose group is not recorded until its service starts with this version"
 		return
 	}
-	ask, cancel := context.WithTimeout(ctx, brokerTimeout)
-	defer cancel()
-	positions, err := r.System.config.Broker.QueuePositions(ask, s.group, s.key.topic)
+	var positions []broker.QueuePosition
+	err := r.ask(ctx, func(ctx context.Context) (err error) {
+		positions, err = r.System.config.Broker.QueuePositions(ctx, s.group, s.key.topic)
+		return err
+	})
 	if err != nil {
-		r.brokerNote = err.Error()
 		return
 	}
 	s.asked, s.positions = true, positions
@@ -176,26 +233,35 @@ func (r *reconciling) conclude(ctx context.Context) error {
 			continue
 		}
 		s := o.by
+		unread := s.mayBeUnread(o.ackedAt)
 		switch {
 		case s.absent:
 			s.total.Unread++
 		case o.ackedAt.IsZero():
 			s.total.Owed++
-		case !s.asked && s.wasBornAfter(o): // it need not have been there when the consumer began
+		case !unread && s.wasBornAfter(o): // it need not have been there when the consumer began
 			o.dropped = true
 		case !s.asked:
 			s.total.Unknown++
-		case checked[s.key] < maxChecked:
-			checked[s.key]++
+		case o.known != "":
+			r.miss(o, o.known)
+		case unread && checked[s.key] == maxChecked:
+			s.total.Unread++
+		default:
+			if unread {
+				checked[s.key]++
+			}
 			if err := r.check(ctx, o); err != nil {
 				return err
 			}
-		case s.mayBeUnread(o.ackedAt):
-			s.total.Unread++
-		case s.wasBornAfter(o):
-			o.dropped = true
-		default:
-			r.miss(o, MissingLost)
+		}
+	}
+	for _, s := range r.subscribers {
+		r.partial = r.partial || s.surplus > 0
+		if s.absent || s.lag() > 0 {
+			s.total.Unread += s.surplus
+		} else {
+			s.total.Unknown += s.surplus
 		}
 	}
 	if r.config.Mend {
@@ -204,20 +270,20 @@ func (r *reconciling) conclude(ctx context.Context) error {
 	return nil
 }
 
-// maxChecked is how many events of each consumer and topic are looked for at the broker one by one.
+// maxChecked is how many of the events of each consumer and topic that may be unread are looked for at the broker one by one.
 const maxChecked = 100
 
 // check asks the broker where an event is.
 func (r *reconciling) check(ctx context.Context, o *openEvent) error {
+	if err := r.stillAlone(ctx); err != nil {
+		return err
+	}
 	s := o.by
-	ask, cancel := context.WithTimeout(ctx, brokerTimeout)
-	defer cancel()
-	stored, err := r.System.config.Broker.FindMessages(ask, s.key.topic, o.id.String(), o.recordedAt.Add(-time.Hour), r.now.Add(time.Hour))
+	stored, err := r.find(ctx, o)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		r.brokerNote = err.Error()
 		s.total.Unknown++
 		return nil
 	case len(stored) == 0 && s.wasBornAfter(o):
@@ -247,11 +313,28 @@ func (r *reconciling) check(ctx context.Context, o *openEvent) error {
 	return nil
 }
 
+// find returns the copies of an event that the broker holds. After an error it asks no more about the topic: a broker that doesn't answer
+// would take up the time of all questions.
+func (r *reconciling) find(ctx context.Context, o *openEvent) (stored []broker.StoredMessage, err error) {
+	topic := o.by.key.topic
+	if err := r.silent[topic]; err != nil {
+		return nil, err
+	}
+	err = r.ask(ctx, func(ctx context.Context) (err error) {
+		stored, err = r.System.config.Broker.FindMessages(ctx, topic, o.id.String(), o.recordedAt.Add(-time.Hour), r.now.Add(time.Hour))
+		return err
+	})
+	r.silent[topic] = err
+	return stored, err
+}
+
 func (r *reconciling) miss(o *openEvent, cause MissingCause) {
 	o.by.total.Missing++
+	o.missing = cause
 	r.missing = append(r.missing, MissingEvent{
 		EventID: o.id, Type: o.eventType, Topic: o.topic, Subject: o.subject, RecordedAt: o.recordedAt,
-		Publisher: r.members[o.publisher].config.Schema, Consumer: o.by.key.consumer, Schema: o.by.key.schema, Cause: cause,
+		Publisher: r.members[o.publisher].config.Schema, Consumer: o.by.key.consumer, Schema: o.by.total.Schema, Cause: cause,
+		publisher: o.publisher, by: o.by,
 	})
 }
 
@@ -273,25 +356,28 @@ func (r *reconciling) mend(ctx context.Context) error {
 		if m.config.Broker == nil {
 			continue
 		}
-		ids := map[uuid.UUID]bool{}
-		for _, v := range r.missing {
-			if v.Cause.mendable() && v.Publisher == m.config.Schema && !beyond[v.Topic] {
-				ids[v.EventID] = true
+		lost := map[uuid.UUID][]*MissingEvent{}
+		for j := range r.missing {
+			if v := &r.missing[j]; v.Cause.mendable() && v.publisher == i && !beyond[v.Topic] {
+				lost[v.EventID] = append(lost[v.EventID], v)
 			}
 		}
-		list := make([]uuid.UUID, 0, len(ids))
-		for id := range ids {
-			list = append(list, id)
-		}
-		for page := range slices.Chunk(list, reconcilePage) {
+		byAge := slices.SortedFunc(maps.Keys(lost), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+		for page := range slices.Chunk(byAge, reconcilePage) {
+			if err := r.stillAlone(ctx); err != nil {
+				return err
+			}
 			n, err := m.Resend(ctx, ResendFilter{IDs: page})
 			r.mended += n
 			if err != nil {
 				return err
 			}
-		}
-		for j, v := range r.missing {
-			r.missing[j].Mended = v.Mended || v.Publisher == m.config.Schema && ids[v.EventID]
+			for _, id := range page {
+				for _, v := range lost[id] {
+					v.Mended = true
+					v.by.total.Mended++
+				}
+			}
 		}
 	}
 	return nil
@@ -321,18 +407,21 @@ func (r *reconciling) result() *Reconciliation {
 // mergeTopics sums the topics of each consumer.
 func mergeTopics(list []*subscriber) []ConsumerReconciliation {
 	var all []ConsumerReconciliation
+	type consumer struct{ member, name string }
+	at := map[consumer]int{}
 	for _, s := range list {
-		t := s.total
-		i := slices.IndexFunc(all, func(c ConsumerReconciliation) bool { return c.Schema == t.Schema && c.Consumer == t.Consumer })
-		if i < 0 {
+		t, key := s.total, consumer{s.key.member, s.key.consumer}
+		i, merged := at[key]
+		if !merged {
 			t.Never = t.Never && t.Unread > 0
 			t.Parked = nil
+			i = len(all)
+			at[key] = i
 			all = append(all, t)
-			i = len(all) - 1
 		} else {
 			c := &all[i]
 			c.Handled, c.Skipped, c.Owed, c.Unread = c.Handled+t.Handled, c.Skipped+t.Skipped, c.Owed+t.Owed, c.Unread+t.Unread
-			c.Missing, c.Unknown, c.Never = c.Missing+t.Missing, c.Unknown+t.Unknown, c.Never || t.Never && t.Unread > 0
+			c.Missing, c.Mended, c.Unknown, c.Never = c.Missing+t.Missing, c.Mended+t.Mended, c.Unknown+t.Unknown, c.Never || t.Never && t.Unread > 0
 			if !t.Oldest.IsZero() && (c.Oldest.IsZero() || t.Oldest.Before(c.Oldest)) {
 				c.Oldest = t.Oldest
 			}

@@ -46,6 +46,17 @@ type subscriber struct {
 	asked        bool                 // the broker has answered
 	positions    []broker.QueuePosition
 	total        ConsumerReconciliation
+	kept         int       // events in reconciling.open
+	surplus      int       // events beyond maxOpen that it had not settled when they were read
+	surplusSince time.Time // when the oldest of these was recorded
+}
+
+// lag returns how many messages the group has not read, as far as the broker was asked.
+func (s *subscriber) lag() (n int64) {
+	for _, p := range s.positions {
+		n += p.Lag()
+	}
+	return n
 }
 
 func (r *reconciling) loadSubscribers(ctx context.Context, m *member) error {
@@ -56,7 +67,7 @@ func (r *reconciling) loadSubscribers(ctx context.Context, m *member) error {
 			var types []string
 			var registered []time.Time
 			err := row.Scan(&v.key.consumer, &v.group, &v.key.topic, &v.born, &begin, &inbox, &position, &types, &registered)
-			v.m, v.key.schema, v.begin = m, m.config.Schema, orZero(begin)
+			v.m, v.key.member, v.begin = m, m.key, orZero(begin)
 			v.inboxKept, v.positionKept = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
 			v.types = map[string]time.Time{}
 			for i, t := range types {
@@ -149,6 +160,9 @@ func idAt(t time.Time) (id uuid.UUID) {
 
 // page reads events of a schema.
 func (r *reconciling) page(ctx context.Context, publisher int, query string, args ...any) (page []publishedEvent, err error) {
+	if err := r.stillAlone(ctx); err != nil {
+		return nil, err
+	}
 	err = r.members[publisher].read(ctx, func(s snapshot) error {
 		page, err = collect(ctx, s, query, func(row pgx.CollectableRow, e *publishedEvent) error {
 			var id string
@@ -176,13 +190,13 @@ func (r *reconciling) compare(ctx context.Context, publisher int, page []publish
 	for _, s := range r.subscribers {
 		var mine []publishedEvent
 		for i, e := range page {
-			if s.handles(e, r.now) && (r.only == nil || r.only[e.id][s.key]) {
+			if _, listed := r.only[e.id][s.key]; s.handles(e, r.now) && (r.only == nil || listed) {
 				mine = append(mine, e)
 				claimed[i] = true
 			}
 		}
 		if err := r.judge(ctx, publisher, s, mine); err != nil {
-			return fmt.Errorf("consumer %s of schema %s: %w", s.key.consumer, s.key.schema, err)
+			return fmt.Errorf("consumer %s of schema %s: %w", s.key.consumer, s.total.Schema, err)
 		}
 	}
 	for i, e := range page {
@@ -212,11 +226,21 @@ func (r *reconciling) judge(ctx context.Context, publisher int, s *subscriber, e
 	if len(events) == 0 {
 		return nil
 	}
+	if err := r.stillAlone(ctx); err != nil {
+		return err
+	}
 	add := func(e publishedEvent, unseen bool, position int64) {
 		if s.total.Oldest.IsZero() || e.recordedAt.Before(s.total.Oldest) {
 			s.total.Oldest = e.recordedAt
 		}
-		r.open = append(r.open, openEvent{publishedEvent: e, publisher: publisher, by: s, unseen: unseen, position: position})
+		if s.kept == maxOpen {
+			if s.surplus++; s.surplusSince.IsZero() || e.recordedAt.Before(s.surplusSince) {
+				s.surplusSince = e.recordedAt
+			}
+			return
+		}
+		s.kept++
+		r.open = append(r.open, openEvent{publishedEvent: e, publisher: publisher, by: s, unseen: unseen, position: position, known: r.only[e.id][s.key]})
 	}
 	if s.absent {
 		for _, e := range events {
@@ -249,10 +273,12 @@ func (r *reconciling) judge(ctx context.Context, publisher int, s *subscriber, e
 		e := events[v.n-1]
 		switch {
 		case v.reason != nil:
-			if s.total.Parked == nil {
-				s.total.Parked = map[HandlingState]int{}
+			if s.kept < maxOpen { // or else it is counted with the others beyond that
+				if s.total.Parked == nil {
+					s.total.Parked = map[HandlingState]int{}
+				}
+				s.total.Parked[HandlingState(*v.reason)]++
 			}
-			s.total.Parked[HandlingState(*v.reason)]++
 			add(e, false, v.position)
 		case passedOver(v.skipped, e.sequence):
 			s.total.Skipped++

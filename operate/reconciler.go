@@ -3,7 +3,10 @@ package operate
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -53,7 +56,7 @@ type ReconcilerConfig struct {
 	// Clock says when the next pass is due.
 	// Defaults to the machine's.
 	Clock rocketflow.Clock
-	// Logger gets what is missing, once, and passes that failed.
+	// Logger gets what is missing and what could not be compared, once, and passes that failed.
 	// Defaults to warnings and errors on stderr.
 	Logger *slog.Logger
 }
@@ -95,6 +98,8 @@ type Reconciler struct {
 	// Used by the loop alone.
 	watch    *Watch
 	reported map[uuid.UUID]bool // missing events that were logged
+	unknown  string             // what was logged as not compared
+	heldAt   time.Time          // when the lease was held at the latest
 	failing  bool
 	panics   guard.Reporter
 }
@@ -114,7 +119,7 @@ func NewReconciler(c ReconcilerConfig) (*Reconciler, error) {
 // Start begins to reconcile in the background. A started Reconciler stays as it is.
 func (r *Reconciler) Start(ctx context.Context) error {
 	return r.group.Start(ctx, func(context.Context) error {
-		r.watch, r.reported = nil, map[uuid.UUID]bool{}
+		r.watch, r.reported, r.unknown = nil, map[uuid.UUID]bool{}, ""
 		r.group.Go(func(ctx context.Context) {
 			background.Loop{Clock: r.config.Clock}.Every(ctx, r.config.Every, r.turn)
 			release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -128,10 +133,41 @@ func (r *Reconciler) Start(ctx context.Context) error {
 // Stop ends a pass that is under way, and lets another process take over. It waits until ctx ends.
 func (r *Reconciler) Stop(ctx context.Context) error { return r.group.Stop(ctx) }
 
+// leaseTime is how long the lease is held without being renewed.
+func (r *Reconciler) leaseTime() time.Duration { return max(30*time.Second, 3*r.config.Every) }
+
+// acquire takes or renews the lease.
+func (r *Reconciler) acquire(ctx context.Context) (held bool, err error) {
+	at := r.config.Clock.Now()
+	held, err = lease.Acquire(ctx, r.config.Pool, r.config.Schema, reconcilerLease, r.holder, r.leaseTime())
+	if err == nil && held {
+		r.heldAt = at
+	}
+	return held, err
+}
+
+// errLeaseLost ends a pass during which another process may have begun one: it may have sent again what this one has found to be missing.
+var errLeaseLost = errors.New("the pass took so long that another process may reconcile")
+
+// keep renews the lease during a pass.
+func (r *Reconciler) keep(ctx context.Context) error {
+	switch since := r.config.Clock.Now().Sub(r.heldAt); {
+	case since < r.leaseTime()/4:
+		return nil
+	case since > r.leaseTime()/2: // at least as much was left: see lease.Acquire
+		return errLeaseLost
+	}
+	held, err := r.acquire(ctx)
+	if err == nil && !held {
+		err = errLeaseLost
+	}
+	return err
+}
+
 // turn makes a pass, if this process holds the lease.
 func (r *Reconciler) turn(ctx context.Context) {
 	c := r.config
-	held, err := lease.Acquire(ctx, c.Pool, c.Schema, reconcilerLease, r.holder, max(30*time.Second, 3*c.Every))
+	held, err := r.acquire(ctx)
 	if err == nil && !held {
 		if r.watch != nil {
 			r.watch = nil
@@ -180,6 +216,30 @@ func (r *Reconciler) log(x *Reconciliation) {
 		r.config.Logger.Error("events are missing: consumers should have handled them and have no record of them; see `rocketflow reconcile`, and `rocketflow why` for each",
 			"events", n, "event_id", first.EventID, "type", first.Type, "consumer", first.Consumer, "cause", first.Cause, "sent_again", x.Mended)
 	}
+	r.logUncompared(x)
+}
+
+// logUncompared logs what could not be compared, when that has changed.
+func (r *Reconciler) logUncompared(x *Reconciliation) {
+	var schemas, types []string
+	for _, u := range x.Unread {
+		schemas = append(schemas, u.Schema)
+	}
+	for _, u := range x.Unclaimed {
+		types = append(types, u.Type+" of "+u.Topic)
+	}
+	unknown := fmt.Sprint(schemas, types, x.Partial)
+	switch {
+	case unknown == r.unknown:
+	case len(schemas) > 0 || x.Partial:
+		r.config.Logger.Warn("not everything is compared, so events may be missing that aren't reported; let the reconciler's role read the schemas of all consumers, or name their databases in Pools, and see `rocketflow reconcile`",
+			"unread_schemas", schemas, "types_without_consumer", types, "partial", x.Partial)
+	case len(types) > 0: // as of events that nobody wants
+		r.config.Logger.Info("no consumer of the schemas that are compared handles events of these types", "types", types)
+	case r.unknown != "":
+		r.config.Logger.Info("everything is compared again")
+	}
+	r.unknown = unknown
 }
 
 // system discovers the schemas.
@@ -199,6 +259,11 @@ func (r *Reconciler) system(ctx context.Context) (*System, error) {
 		}
 		c.Unread = append(c.Unread, unread...)
 	}
+	if len(r.config.Schemas) > 0 { // each may be in one of the databases
+		c.Unread = slices.DeleteFunc(c.Unread, func(u UnreadSchema) bool {
+			return slices.ContainsFunc(c.Operators, func(o *Operator) bool { return o.config.Schema == u.Schema })
+		})
+	}
 	return NewSystem(c)
 }
 
@@ -211,6 +276,6 @@ func (r *Reconciler) pass(ctx context.Context) (*Reconciliation, error) {
 	if r.watch == nil {
 		r.watch = y.Watch(r.config.Reconcile)
 	}
-	r.watch.system = y
+	r.watch.system, r.watch.keep = y, r.keep
 	return r.watch.Next(ctx)
 }

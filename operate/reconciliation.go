@@ -20,11 +20,13 @@ type Reconciliation struct {
 	Mended int `json:"mended,omitempty"`
 	// Postponed says why events that are lost were not sent again yet.
 	Postponed string `json:"postponed,omitempty"`
-	// Broker says why the broker was not asked, or what it could not answer. Then Unknown counts what would be unread or missing.
+	// Broker says why the broker was not asked, or not about all, or what it could not answer. Then Unknown counts what would be unread or
+	// missing.
 	Broker string         `json:"broker,omitempty"`
 	Unread []UnreadSchema `json:"unread,omitempty"` // schemas that could not be read
-	// Partial says that a continuous reconciliation has not read all new events, because too many are open or because a transaction
-	// of the database server has been open for longer than Grace.
+	// Partial says that not all events are compared. A consumer has not handled more than 20,000 events, so of it only the oldest of these
+	// are looked at and the others are counted as unread or unknown; or a continuous reconciliation has not read all new events, because a
+	// transaction of the database server has been open for longer than Grace.
 	Partial bool `json:"partial,omitempty"`
 }
 
@@ -51,10 +53,11 @@ type ConsumerReconciliation struct {
 	Owed   int                   `json:"owed"` // the broker has not confirmed them yet
 	// Paused is what an operator has paused of the consumer. Events of a paused consumer are unread.
 	Paused  []Pause `json:"paused,omitempty"`
-	Unread  int     `json:"unread"`  // in a queue that the consumer has not read so far
-	Never   bool    `json:"never"`   // its group has never read the topic: it was never started
-	Missing int     `json:"missing"` // the broker has lost them, or the consumer's record of them
-	// Unknown counts events that are unread or missing: the broker was not asked, or did not answer.
+	Unread  int     `json:"unread"`           // in a queue that the consumer has not read so far
+	Never   bool    `json:"never"`            // its group has never read the topic: it was never started
+	Missing int     `json:"missing"`          // the broker has lost them, or the consumer's record of them
+	Mended  int     `json:"mended,omitempty"` // those of the missing that were sent again
+	// Unknown counts events that are unread or missing: the broker was not asked about them, or did not answer.
 	Unknown int       `json:"unknown"`
 	Oldest  time.Time `json:"oldest,omitzero"` // when the oldest that is not handled was recorded
 }
@@ -102,6 +105,9 @@ type MissingEvent struct {
 	Schema     string       `json:"schema"`           // the schema of the consumer
 	Cause      MissingCause `json:"cause"`            // why it is missing
 	Mended     bool         `json:"mended,omitempty"` // it was sent again
+
+	publisher int // in the members of the pass
+	by        *subscriber
 }
 
 // UnclaimedType is a type of events that no consumer handles.

@@ -20,6 +20,9 @@ var sagaSQL string
 // maxSagaTimeouts bounds the list of a saga's armed timeouts. A saga has one at most.
 const maxSagaTimeouts = 100
 
+// maxTransitions bounds the history of a saga.
+const maxTransitions = 1000
+
 // Saga is a saga instance with its history, as a report shows it.
 type Saga struct {
 	Name        string          `json:"name"`
@@ -32,7 +35,7 @@ type Saga struct {
 	FinishedAt  time.Time       `json:"finished_at,omitzero"` // zero: it has not finished
 	Data        json.RawMessage `json:"data"`
 	Timeouts    []Timeout       `json:"timeouts"` // the deadline of its state, if one is armed
-	Transitions []Transition    `json:"history"`  // the oldest first; the first is the beginning
+	Transitions []Transition    `json:"history"`  // the newest 1,000, the oldest of them first; that of revision 1 is the beginning
 	Waiting     []WaitingEvent  `json:"waiting"`  // its waiting events, the oldest first, at most 1,000
 }
 
@@ -59,7 +62,7 @@ func (o *Operator) Sagas(ctx context.Context, f SagaFilter) (list []Saga, err er
 		return nil, valid.Field("operate.SagaFilter.Key", "missing")
 	}
 	err = o.read(ctx, func(s snapshot) error {
-		list, err = s.sagas(ctx, f)
+		list, err = s.sagas(ctx, f, true)
 		return err
 	})
 	if err != nil {
@@ -68,13 +71,14 @@ func (o *Operator) Sagas(ctx context.Context, f SagaFilter) (list []Saga, err er
 	return list, nil
 }
 
-func (s snapshot) sagas(ctx context.Context, f SagaFilter) ([]Saga, error) {
+// sagas reads the sagas of a key. bodies says whether the waiting events have theirs.
+func (s snapshot) sagas(ctx context.Context, f SagaFilter, bodies bool) ([]Saga, error) {
 	list, err := collect(ctx, s, "Sagas", func(row pgx.CollectableRow, v *Saga) error {
 		var finished *time.Time
 		err := row.Scan(&v.Name, &v.Key, &v.Version, &v.State, &v.Data, &v.Revision, &v.StartedAt, &v.ChangedAt, &finished)
 		v.FinishedAt = orZero(finished)
 		return err
-	}, f.Key, f.Name)
+	}, f.Key, f.Name, maxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +93,11 @@ func (s snapshot) sagas(ctx context.Context, f SagaFilter) ([]Saga, error) {
 			v.CauseID = *cause
 		}
 		return err
-	}, f.Key, f.Name)
+	}, f.Key, f.Name, maxRows, maxTransitions)
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := s.waitingEvents(ctx, WaitingFilter{Saga: f.Name, Key: f.Key})
+	waiting, err := s.waitingEvents(ctx, WaitingFilter{Saga: f.Name, Key: f.Key}, bodies)
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,18 @@
 SELECT name, key, version, state, data, revision, started_at, changed_at, finished_at
 FROM {schema}.saga WHERE key = $1::text AND ($2::text = '' OR name = $2::text)
 ORDER BY started_at, name
+LIMIT $3::bigint
 
 -- name: SagaHistory
-SELECT h.name, h.revision, h.from_state, h.to_state, h.cause_type, h.cause_id, h.changed_at
-FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
-WHERE s.key = $1::text AND ($2::text = '' OR s.name = $2::text)
-ORDER BY h.name, h.revision
+-- The newest $4 transitions of each saga.
+SELECT s.name, h.revision, h.from_state, h.to_state, h.cause_type, h.cause_id, h.changed_at
+FROM (SELECT name, key FROM {schema}.saga WHERE key = $1::text AND ($2::text = '' OR name = $2::text) ORDER BY started_at, name LIMIT $3::bigint) s
+CROSS JOIN LATERAL (
+    SELECT revision, from_state, to_state, cause_type, cause_id, changed_at FROM {schema}.saga_history
+    WHERE name = s.name AND key = s.key
+    ORDER BY revision DESC LIMIT $4::bigint
+) h
+ORDER BY s.name, h.revision
 
 -- name: LockSaga
 SELECT state, revision FROM {schema}.saga WHERE name = $1::text AND key = $2::text AND finished_at IS NULL

@@ -87,14 +87,15 @@ func (o *Operator) SubjectStatus(ctx context.Context, f SubjectFilter) (*Subject
 		return nil, err
 	}
 	var status SubjectStatus
-	err := o.read(ctx, func(s snapshot) error { return s.subjectStatus(ctx, f, &status) })
+	err := o.read(ctx, func(s snapshot) error { return s.subjectStatus(ctx, f, listLimit(f.Limit), &status) })
 	if err != nil {
 		return nil, printable.Errorf("read streams of %s: %w", f.Subject, err)
 	}
 	return &status, nil
 }
 
-func (s snapshot) subjectStatus(ctx context.Context, f SubjectFilter, status *SubjectStatus) (err error) {
+// subjectStatus reads the report. parked is the maximum number of parked events of each stream and consumer.
+func (s snapshot) subjectStatus(ctx context.Context, f SubjectFilter, parked int64, status *SubjectStatus) (err error) {
 	limit := listLimit(f.Limit)
 	status.Streams, err = collect(ctx, s, "Streams", func(row pgx.CollectableRow, v *Stream) error {
 		return row.Scan(&v.Source, &v.Topic, &v.Sequence, &v.Previous)
@@ -127,7 +128,7 @@ func (s snapshot) subjectStatus(ctx context.Context, f SubjectFilter, status *Su
 			&v.Attempts, &next, &v.LastError, &v.At)
 		v.NextAt = orZero(next)
 		return err
-	}, f.Subject, f.Topic, limit)
+	}, f.Subject, f.Topic, max(limit, parked), parked)
 	if err != nil {
 		return fmt.Errorf("parked events: %w", err)
 	}

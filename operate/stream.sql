@@ -39,7 +39,7 @@ ORDER BY p.consumer, p.source, p.topic
 LIMIT $3::bigint
 
 -- name: ParkedInStream
--- The recursion is that of Streams.
+-- The first $4 of each stream, and of what has no order; $3 at most. The recursion is that of Streams.
 WITH RECURSIVE known AS (
     (SELECT consumer, source, topic FROM {schema}.parked ORDER BY consumer, source, topic LIMIT 1)
     UNION ALL
@@ -49,12 +49,20 @@ WITH RECURSIVE known AS (
         ORDER BY consumer, source, topic LIMIT 1
     ) n
 )
-SELECT p.consumer, p.source, p.topic, p.event_id, p.type, p.sequence, p.previous, p.reason, p.attempts,
+SELECT k.consumer, k.source, k.topic, p.event_id, p.type, p.sequence, p.previous, p.reason, p.attempts,
        CASE WHEN p.next_at < 'infinity' THEN p.next_at END, p.last_error, p.parked_at
 FROM known k
-JOIN {schema}.parked p ON p.consumer = k.consumer AND p.source = k.source AND p.topic = k.topic AND p.subject = $1::text
-WHERE $2::text = '' OR p.topic = $2::text
-ORDER BY p.consumer, p.source, p.topic, p.sequence
+CROSS JOIN LATERAL (
+    (SELECT * FROM {schema}.parked
+    WHERE consumer = k.consumer AND source = k.source AND topic = k.topic AND subject = $1::text AND sequence > 0
+    ORDER BY sequence LIMIT $4::bigint)
+    UNION ALL
+    (SELECT * FROM {schema}.parked
+    WHERE consumer = k.consumer AND source = k.source AND topic = k.topic AND subject = $1::text AND sequence = 0
+    LIMIT $4::bigint)
+) p
+WHERE $2::text = '' OR k.topic = $2::text
+ORDER BY k.consumer, k.source, k.topic, p.sequence, p.event_id
 LIMIT $3::bigint
 
 -- name: StreamEvents

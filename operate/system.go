@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketflow/rocketflow"
 	"github.com/rocketflow/rocketflow/broker"
 	"github.com/rocketflow/rocketflow/internal/installation"
+	"github.com/rocketflow/rocketflow/internal/printable"
 	"github.com/rocketflow/rocketflow/internal/valid"
 	"github.com/rocketflow/rocketflow/migrations"
 )
@@ -96,6 +99,20 @@ func Discover(ctx context.Context, pool *pgxpool.Pool, schemas ...string) (found
 type member struct {
 	*Operator
 	service string // the source that the schema belongs to; the schema's name before the service's first start
+	// key tells it from other schemas: that of another database may have the same name, which by default all have.
+	key string
+	// database is where the schema is, host:port/name; empty if all that are read are in one database.
+	database string
+}
+
+// command returns a command line that works on the schema. The connection of its database may have a password, so a comment says which it
+// is, unless there is one only.
+func (m *member) command(words ...string) string {
+	line := command(append(words, "--schema", m.config.Schema)...)
+	if m.database != "" {
+		line += "  # in database " + printable.Word(m.database)
+	}
+	return line
 }
 
 // members reads to which services the schemas belong.
@@ -107,8 +124,10 @@ func (y *System) members(ctx context.Context) ([]member, error) {
 // if any.
 func (y *System) eachMember(ctx context.Context, unread func(*Operator, error) error) ([]member, error) {
 	var list []member
-	seen := map[[2]string]bool{} // the same schema may have been named twice, also through two addresses of the database
+	seen := map[string]bool{}      // the same schema may have been named twice, also through two addresses of the database
+	databases := map[string]bool{} // also of what can't be read
 	for _, o := range y.config.Operators {
+		databases[o.database()] = true
 		one, cancel := context.WithTimeout(ctx, memberTimeout)
 		id, owner, err := installation.Read(one, o.config.Pool, o.config.Schema)
 		cancel()
@@ -118,11 +137,22 @@ func (y *System) eachMember(ctx context.Context, unread func(*Operator, error) e
 			}
 			continue
 		}
-		if key := [2]string{id, o.config.Schema}; !seen[key] {
+		if key := id + "/" + o.config.Schema; !seen[key] {
 			seen[key] = true
-			list = append(list, member{o, cmp.Or(owner, o.config.Schema)})
+			list = append(list, member{o, cmp.Or(owner, o.config.Schema), key, o.database()})
+		}
+	}
+	if len(databases) == 1 {
+		for i := range list {
+			list[i].database = ""
 		}
 	}
 	slices.SortStableFunc(list, func(a, b member) int { return cmp.Compare(a.service, b.service) })
 	return list, nil
+}
+
+// database returns the name of the Operator's database, with its server and without credentials.
+func (o *Operator) database() string {
+	c := o.config.Pool.Config().ConnConfig
+	return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database
 }

@@ -79,7 +79,7 @@ func (o *Operator) WaitingEvents(ctx context.Context, f WaitingFilter) (list []W
 		return nil, err
 	}
 	err = o.read(ctx, func(s snapshot) error {
-		list, err = s.waitingEvents(ctx, f)
+		list, err = s.waitingEvents(ctx, f, true)
 		return err
 	})
 	if err != nil {
@@ -88,7 +88,7 @@ func (o *Operator) WaitingEvents(ctx context.Context, f WaitingFilter) (list []W
 	return list, nil
 }
 
-func (s snapshot) waitingEvents(ctx context.Context, f WaitingFilter) ([]WaitingEvent, error) {
+func (s snapshot) waitingEvents(ctx context.Context, f WaitingFilter, bodies bool) ([]WaitingEvent, error) {
 	return collect(ctx, s, "WaitingEvents", func(row pgx.CollectableRow, v *WaitingEvent) error {
 		e := &v.Event
 		var headers []byte
@@ -100,7 +100,7 @@ func (s snapshot) waitingEvents(ctx context.Context, f WaitingFilter) ([]Waiting
 		}
 		v.NextAt = orZero(next)
 		return stored.SetHeaders(e, headers)
-	}, f.args(listLimit(f.Limit))...)
+	}, append(f.args(listLimit(f.Limit)), bodies)...)
 }
 
 // RetryWaiting makes engines apply waiting events again, with their attempts counted from 0 again, and returns how many. An

@@ -1,7 +1,7 @@
 -- name: WaitingEvents
--- Empty text and empty arrays mean any.
+-- Empty text and empty arrays mean any. $8 false: without bodies.
 SELECT id, saga, key, status, begun, state, attempts, CASE WHEN next_at < 'infinity' THEN next_at END, expires_at, last_error,
-    arrived_at, event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, body
+    arrived_at, event_id, source, topic, type, subject, sequence, previous, recorded_at, database, content_type, headers, CASE WHEN $8::boolean THEN body ELSE ''::bytea END
 FROM {schema}.saga_waiting
 WHERE ($1::text = '' OR saga = $1::text) AND ($2::text = '' OR key = $2::text)
   AND (pg_catalog.cardinality($3::text[]) = 0 OR status = ANY ($3::text[])) AND ($4::text = '' OR event_id = $4::text::uuid)

@@ -30,7 +30,9 @@ const (
 //
 // It reads each schema in one read-only snapshot, by indexes and with capped lists, and the broker, if SystemConfig.Broker is set, by its
 // index of keys. What operators did is read from the audit, what became of timeouts from their history, which is kept for
-// outbox.Config.TimeoutHistoryRetention. The event of a timeout that is armed is found by its id if the timeout is among the 10,000 that
+// outbox.Config.TimeoutHistoryRetention. What a saga has not accepted of an event, or has failed with, is found among the 5,000 events that
+// came last of those that wait for sagas; the transitions that an event caused, where its subject is the saga's key or it waits for the saga.
+// The event of a timeout that is armed is found by its id if the timeout is among the 10,000 that
 // are due first; by its key it is always found. A schema that can't be read within 5 s is among Explanation.Unread; the error of the last is
 // returned only if none can be read.
 func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
@@ -45,7 +47,18 @@ func (y *System) Why(ctx context.Context, id string) (*Explanation, error) {
 	if err != nil {
 		return nil, printable.Errorf("explain %s: %w", id, err)
 	}
+	w.x.Verdict.readAll(w.members[0].database)
+	for i := range w.x.Also {
+		w.x.Also[i].readAll(w.members[0].database)
+	}
 	return w.x, nil
+}
+
+// readAll says that a command that reads all schemas needs all databases. database is empty if there is one only.
+func (v *Verdict) readAll(database string) {
+	if database != "" && strings.HasPrefix(v.Command, "rocketflow why ") {
+		v.Command += "  # with the same --database"
+	}
 }
 
 // inquiry is one call of Why.
@@ -54,7 +67,7 @@ type inquiry struct {
 	members  []member
 	x        *Explanation
 	verdicts []Verdict
-	paused   map[string][]Pause // by schema
+	paused   map[string][]Pause // by member
 }
 
 func (w *inquiry) answer(ctx context.Context, id string) error {
@@ -133,7 +146,7 @@ func (w *inquiry) lookInto(ctx context.Context, m *member) (Place, error) {
 		if w.x.Now.IsZero() {
 			w.x.Now = now
 		}
-		w.paused[m.config.Schema] = pauses
+		w.paused[m.key] = pauses
 		p.OldestEvent = orZero(recorded)
 		p.InboxRetention, p.PositionRetention = time.Duration(inbox*float64(time.Second)), time.Duration(position*float64(time.Second))
 		return nil

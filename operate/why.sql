@@ -59,12 +59,43 @@ SELECT pg_catalog.count(*) FROM (
 ) behind
 
 -- name: CausedTransitions
--- The transitions of the sagas of a key that an event caused. (The history has no index on causes.)
+-- The transitions of the sagas of the keys $1 that an event caused. (The history has no index on causes.)
 SELECT h.name, h.key, h.from_state, h.to_state, h.changed_at
 FROM {schema}.saga s JOIN {schema}.saga_history h USING (name, key)
-WHERE s.key = $1::text AND h.cause_id = $2::text::uuid
+WHERE s.key = ANY ($1::text[]) AND h.cause_id = $2::text::uuid
 ORDER BY h.changed_at
 LIMIT 100
+
+-- name: WaitingOf
+-- The rows of what waits for sagas because of event $1: those of key $2, and those among the newest $3, as there is no index by event. How
+-- many of these were looked at.
+WITH newest AS MATERIALIZED (
+    SELECT id, event_id FROM {schema}.saga_waiting ORDER BY id DESC LIMIT $3::bigint
+)
+SELECT ARRAY(SELECT id FROM {schema}.saga_waiting WHERE $2::text <> '' AND key = $2::text AND event_id = $1::text::uuid
+        UNION SELECT id FROM newest WHERE event_id = $1::text::uuid ORDER BY id LIMIT 10),
+    (SELECT pg_catalog.count(*) FROM newest)
+
+-- name: RejectedOf
+-- The first $4 events of subject $1 that the broker rejects, among the events $2 and the first $3 that are rejected. (The OFFSET has events
+-- looked up one by one.)
+WITH rejected AS MATERIALIZED (
+    (SELECT id, reason, attempts, rejected_at FROM {schema}.outbox_rejected WHERE id = ANY ($2::text[]::uuid[]))
+    UNION ALL
+    (SELECT id, reason, attempts, rejected_at FROM (SELECT * FROM {schema}.outbox_rejected ORDER BY id LIMIT $3::bigint) f
+    WHERE id <> ALL ($2::text[]::uuid[]))
+)
+SELECT o.id, o.type, o.topic, o.recorded_at, r.reason, r.attempts, r.rejected_at
+FROM rejected r
+CROSS JOIN LATERAL (SELECT id, type, topic, subject, recorded_at FROM {schema}.outbox WHERE id = r.id OFFSET 0) o
+WHERE o.subject = $1::text AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = r.id OFFSET 0)
+ORDER BY o.id
+LIMIT $4::bigint
+
+-- name: EventAt
+-- The event of a stream with a sequence.
+SELECT id FROM {schema}.outbox
+WHERE source = $1::text AND topic = $2::text AND subject = $3::text AND sequence = $4::bigint AND sequence > 0
 
 -- name: PublishedWhileHandled
 -- The events that handlers published while they handled event $1; at most $2.

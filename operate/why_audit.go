@@ -127,8 +127,8 @@ func (a auditedChange) timeoutText() string {
 }
 
 // addAuditOf adds to the time line what operators did to an event and, until each consumer has handled it, to its stream and to the consumers
-// that read it. found is false if nothing names the event.
-func (w *inquiry) addAuditOf(ctx context.Context, s snapshot, m *member, e *explained, readers []reader) (found bool, err error) {
+// that read it. The event may be known from the audit alone, or its id may be a key that the audit names.
+func (w *inquiry) addAuditOf(ctx context.Context, s snapshot, m *member, e *explained, readers []reader) error {
 	ids := []string{e.ID.String()}
 	until := map[string]time.Time{} // when it was handled; zero: it isn't
 	note := func(id string, handled time.Time) {
@@ -150,18 +150,17 @@ func (w *inquiry) addAuditOf(ctx context.Context, s snapshot, m *member, e *expl
 	}
 	list, err := s.audited(ctx, ids)
 	if err != nil {
-		return false, err
+		return err
 	}
 	list = slices.DeleteFunc(list, func(a auditedChange) bool {
 		if slices.Contains(a.named, e.ID.String()) {
-			found = true
 			return false
 		}
 		return a.At.Before(e.RecordedAt) || !slices.ContainsFunc(a.named, func(id string) bool { return until[id].IsZero() || !a.At.After(until[id]) }) ||
 			!a.holds(e, readers)
 	})
 	w.addAudited(m, list)
-	return found, nil
+	return nil
 }
 
 // holds reports whether a change of a consumer or a stream is about one that an event goes through.

@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,7 +21,7 @@ type reader struct {
 	movedAt  time.Time // when the position last moved
 	took     *int      // milliseconds of the turn that moved it
 	failed   int       // attempts of the handler before it handled the event, since an operator retried it last
-	skipped  bool      // the stream was advanced past the event without handling it
+	without  int64     // the sequence of the event with which the stream went on without this one; 0: it did not
 	head     *ParkedStatus
 	followed int // parked events behind it
 }
@@ -45,7 +46,9 @@ func (s snapshot) readers(ctx context.Context, e *EventStatus) ([]reader, error)
 		r.handles, r.since = since != nil, orZero(since)
 		r.BornAt, r.begin, r.movedAt, r.HandledAt = orZero(born), orZero(begin), orZero(moved), orZero(handled)
 		for i := 0; i+1 < len(skipped); i += 2 {
-			r.skipped = r.skipped || skipped[i] < e.Sequence && e.Sequence < skipped[i+1]
+			if skipped[i] < e.Sequence && e.Sequence < skipped[i+1] {
+				r.without = skipped[i+1]
+			}
 		}
 		switch {
 		case reason != nil:
@@ -72,7 +75,7 @@ func (s snapshot) readers(ctx context.Context, e *EventStatus) ([]reader, error)
 
 // reader adds to the time line what a consumer has done with the event, and to the verdicts what it waits for.
 func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader, at brokerAnswer) error {
-	schema, id := m.config.Schema, e.ID.String()
+	id := e.ID.String()
 	add := func(t time.Time, problem bool, format string, args ...any) {
 		w.x.Timeline = append(w.x.Timeline, Entry{
 			At: t, Service: m.service, Text: c.Name + ": " + fmt.Sprintf(format, args...), EventID: e.ID, Problem: problem, after: afterEvent(e),
@@ -90,15 +93,18 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		add(c.Parked.At, true, "parked while its handler or its stream was paused%s", heldText(c.followed))
 		open(Verdict{
 			State: VerdictWaiting, For: "a process of " + c.Name, Since: c.Parked.At, Because: "it was paused, and is resumed: a process takes it within seconds",
-			Command: command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject),
 		})
 	case StateHandled:
+		if c.without > 0 {
+			return w.passedOver(ctx, m, e, c, add)
+		}
 		w.handled(e, c, add)
 		done := Verdict{State: VerdictDone, What: c.Name + " of " + m.service + " has handled it", Since: c.HandledAt, rank: 5}
 		if c.Position == e.Sequence && e.Sequence > 0 {
 			done.Since = c.movedAt
 		}
-		if !c.skipped && (c.handles || e.Type == "") {
+		if c.handles || e.Type == "" {
 			open(done)
 		}
 	case StateNoTrace: // what became of the timeout says it
@@ -107,21 +113,21 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 		open(Verdict{
 			State: VerdictStopped, For: "an operator", Since: c.Parked.At,
 			Because: fmt.Sprintf("the handler of %s failed for good%s: %s%s", c.Name, attemptsText(c.Parked.Attempts), c.Parked.LastError, heldText(c.followed)),
-			Command: command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", id, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", id),
 		})
 	case StateRetry:
 		add(c.Parked.At, true, "parked after %s: %s%s", countOf(c.Parked.Attempts, "failed attempt"), c.Parked.LastError, heldText(c.followed))
 		open(Verdict{
 			State: VerdictWaiting, For: nextAttempt(w.x.Now, c.Parked.NextAt) + " of " + c.Name, Since: c.Parked.At,
 			Because: fmt.Sprintf("its handler failed%s: %s%s", attemptsText(c.Parked.Attempts), c.Parked.LastError, heldText(c.followed)),
-			Command: command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject),
 		})
 	case StateUnhandled:
 		add(c.Parked.At, true, "parked: the process that received it has no handler of %s", e.Type)
 		open(Verdict{
 			State: VerdictStopped, For: "a process of " + c.Name + " that handles " + e.Type, Since: c.Parked.At,
 			Because: "only a process of an older or newer version has the handler: start one, or retire the handler",
-			Command: command("rocketflow", "redrive", "retire", "--consumer", c.Name, "--topic", e.Topic, "--type", e.Type, "--schema", schema),
+			Command: m.command("rocketflow", "redrive", "retire", "--consumer", c.Name, "--topic", e.Topic, "--type", e.Type),
 		})
 	case StateGap, StateBusy:
 		w.behind(m, e, c, add)
@@ -133,7 +139,7 @@ func (w *inquiry) reader(ctx context.Context, m *member, e *explained, c reader,
 
 // pauseOf returns the pause that holds an event in a consumer, that of the whole consumer first; nil: none does.
 func (w *inquiry) pauseOf(m *member, consumer, topic, eventType, subject string) *Pause {
-	list := w.paused[m.config.Schema] // the consumers' come first
+	list := w.paused[m.key] // the consumers' come first
 	if i := slices.IndexFunc(list, func(p Pause) bool { return p.holds(consumer, topic, eventType, subject) }); i >= 0 {
 		return &list[i]
 	}
@@ -144,7 +150,7 @@ func (w *inquiry) pauseOf(m *member, consumer, topic, eventType, subject string)
 func (w *inquiry) pausedVerdict(m *member, p *Pause, held string) Verdict {
 	return Verdict{
 		State: VerdictStopped, For: fmt.Sprintf("an operator to resume %v", p.PauseTarget), Since: p.Since, Because: "it is " + p.since() + held,
-		Command: p.resumeCommand(m.config.Schema),
+		Command: m.command(p.resumeCommand()...),
 	}
 }
 
@@ -182,8 +188,6 @@ func nextAttempt(now, next time.Time) string {
 
 func (w *inquiry) handled(e *explained, c reader, add func(time.Time, bool, string, ...any)) {
 	switch {
-	case c.skipped:
-		add(time.Time{}, true, "passed over: a later event of the stream was handled without it (position %d)", c.Position)
 	case !c.HandledAt.IsZero():
 		add(c.HandledAt, false, "handled%s%s", c.attempt(), lagText(e, c.HandledAt))
 	case !c.handles && e.Type != "":
@@ -199,6 +203,49 @@ func (w *inquiry) handled(e *explained, c reader, add func(time.Time, bool, stri
 	default:
 		add(time.Time{}, false, "handled (position %d)", c.Position)
 	}
+}
+
+// passedOver explains an event without which the stream went on, because an operator accepted the gap.
+func (w *inquiry) passedOver(ctx context.Context, m *member, e *explained, c reader, add func(time.Time, bool, string, ...any)) error {
+	by := "an operator"
+	since := time.Time{}
+	if e.publisher != nil {
+		var next uuid.UUID
+		err := e.publisher.read(ctx, func(s snapshot) error {
+			return s.tx.QueryRow(ctx, s.sql.Get("EventAt"), e.Source, e.Topic, e.Subject, c.without).Scan(&next)
+		})
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("event after the gap: %w", err)
+		}
+		err = m.read(ctx, func(s snapshot) error {
+			list, err := s.audited(ctx, []string{next.String()})
+			for _, a := range list {
+				if a.Action == ActionAcceptGap && a.state(a.Filter).Consumer == c.Name {
+					by, since = a.Actor, a.At
+					if a.Reason != "" {
+						by += " (" + a.Reason + ")"
+					}
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	add(since, true, "passed over: the stream went on without it with sequence %d, because %s accepted the gap", c.without, by)
+	if !c.handles && e.Type != "" {
+		return nil
+	}
+	v := Verdict{
+		State: VerdictStopped, For: "an operator to decide whether " + c.Name + " has to handle it", Since: since,
+		Because: fmt.Sprintf("%s accepted the gap, so its stream went on without it (sequence %d); sent again, it becomes a dead letter that can be retried", by, c.without),
+	}
+	if e.publisher != nil {
+		v.Command = e.publisher.command("rocketflow", "resend", "--event", e.ID.String())
+	}
+	w.verdicts = append(w.verdicts, v)
+	return nil
 }
 
 // attempt says which attempt handled the event, unless the first did.
@@ -219,7 +266,6 @@ func lagText(e *explained, at time.Time) string {
 
 // behind explains an event that waits for others of its stream.
 func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, bool, string, ...any)) {
-	schema := m.config.Schema
 	v := Verdict{State: VerdictWaiting, Since: c.Parked.At}
 	head := c.Parked.Behind
 	switch {
@@ -233,18 +279,18 @@ func (w *inquiry) behind(m *member, e *explained, c reader, add func(time.Time, 
 		}
 		if head.Reason == StateDead {
 			v.State = VerdictStopped
-			v.Command = command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", head.EventID.String(), "--schema", schema)
+			v.Command = m.command("rocketflow", "redrive", "retry", "--consumer", c.Name, "--event", head.EventID.String())
 		}
 	case c.State == StateBusy:
 		add(c.Parked.At, false, "parked while the handler of an earlier event takes long")
 		v.For, v.Because = "the handler of an earlier event of its stream in "+c.Name, "it has not returned"
-		v.Command = command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject, "--schema", schema)
+		v.Command = m.command("rocketflow", "redrive", "parked", "--consumer", c.Name, "--subject", e.Subject)
 	default:
 		add(c.Parked.At, true, "parked: sequence %d of its stream is missing, the position is %d", e.Previous, c.Position)
 		v.State = VerdictStopped
 		v.For = fmt.Sprintf("sequence %d of its stream", e.Previous)
 		v.Because = fmt.Sprintf("%s has not received it (position %d) and requests it from %s, which may not run, or not keep it any more", c.Name, c.Position, e.Source)
-		v.Command = command("rocketflow", "redrive", "accept", "--consumer", c.Name, e.ID.String(), "--schema", schema)
+		v.Command = m.command("rocketflow", "redrive", "accept", "--consumer", c.Name, e.ID.String())
 	}
 	w.verdicts = append(w.verdicts, v)
 }

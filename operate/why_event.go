@@ -30,12 +30,20 @@ func owedVerdict(m *member, running bool, what, subject string, since time.Time)
 	v := Verdict{
 		State: VerdictWaiting, For: "the broker's confirmation" + what, Since: since,
 		Because: subject + " owed: the sweep sends what is owed while a process of " + m.service + " runs and the broker accepts it",
-		Command: command("rocketflow", "inspect", "backlog", "--schema", m.config.Schema), rank: 1,
+		Command: m.command("rocketflow", "inspect", "backlog"), rank: 1,
 	}
 	if !running {
 		v.State, v.Because = VerdictStopped, subject+" owed, and no process of "+m.service+" runs that would send what is owed: start one"
 	}
 	return v
+}
+
+// rejectedVerdict is the verdict on an event that the broker rejects.
+func (m *member) rejectedVerdict(id uuid.UUID, r Rejection) Verdict {
+	return Verdict{
+		State: VerdictStopped, For: "the broker to accept it", Since: r.Since, Because: r.Reason,
+		Command: m.command("rocketflow", "owed", "retry", "--event", id.String()), rank: 1,
+	}
 }
 
 // ackPaths says how an event reached the broker, by the column path of outbox_ack.
@@ -73,7 +81,7 @@ func (w *inquiry) event(ctx context.Context, id uuid.UUID) (found bool, err erro
 	}
 	found = found || recorded
 	if !found {
-		w.x.Timeline, w.verdicts = nil, nil
+		w.x.Timeline, w.x.Omitted, w.verdicts = nil, 0, nil
 		return false, nil
 	}
 	x.Kind = ExplainsEvent
@@ -113,12 +121,12 @@ func (w *inquiry) consumers(ctx context.Context, e *explained, at brokerAnswer) 
 			if w.x.Kind == ExplainsKey { // the sagas of the key are explained already, and what operators did
 				return nil
 			}
-			changed, err := w.addAuditOf(ctx, s, m, e, list)
-			if err != nil {
+			if err := w.addAuditOf(ctx, s, m, e, list); err != nil {
 				return err
 			}
-			recorded = recorded || changed
-			return w.sagasOf(ctx, s, m, e)
+			waits, err := w.sagasOf(ctx, s, m, e)
+			recorded = recorded || waits
+			return err
 		})
 		if err != nil {
 			return 0, false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
@@ -208,7 +216,6 @@ func (w *inquiry) publication(e *explained, at brokerAnswer) {
 	if m == nil {
 		return
 	}
-	schema := m.config.Schema
 	if e.InOutbox {
 		place := "without order"
 		if e.Sequence > 0 && e.Previous == 0 {
@@ -238,10 +245,7 @@ func (w *inquiry) publication(e *explained, at brokerAnswer) {
 	case e.Rejected != nil:
 		r := e.Rejected
 		add(r.Since, true, m.service, "rejected by the broker %s: %s", times(r.Attempts), r.Reason)
-		w.verdicts = append(w.verdicts, Verdict{
-			State: VerdictStopped, For: "the broker to accept it", Since: r.Since, Because: r.Reason,
-			Command: command("rocketflow", "owed", "retry", "--event", e.ID.String(), "--schema", schema), rank: 1,
-		})
+		w.verdicts = append(w.verdicts, m.rejectedVerdict(e.ID, *r))
 	case e.InOutbox && e.Discarded == nil:
 		w.verdicts = append(w.verdicts, owedVerdict(m, e.running || w.x.Now.Sub(e.RecordedAt) < handover, "", "the event is", e.RecordedAt))
 	}

@@ -6,13 +6,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // Bounds of the explanation of a key.
 const (
-	maxKeyEvents = 50 // events of each stream
-	maxKeyParked = 100
+	maxKeyEvents = 50        // events of each stream
+	maxKeyParked = 20        // parked events of each stream and consumer; the first says what the others wait for
 	maxKeyEnded  = int64(50) // timeouts that have ended
+	maxRejected  = 10        // events that the broker rejects
+	rejectedScan = 1000      // rejected events among which older ones are searched
 )
 
 // key explains everything with a key: the streams of a subject, the sagas and the timeouts. found is false if no schema has anything.
@@ -20,15 +25,16 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	w.verdicts = nil
 	var newest []explained
 	var lastEnded *EndedTimeout
+	audited := 0
 	changed := []string{key} // what operators may have changed, in any of the schemas
 	for i := range w.members {
 		m := &w.members[i]
 		err := m.read(ctx, func(s snapshot) error {
 			var status SubjectStatus
-			if err := s.subjectStatus(ctx, SubjectFilter{Subject: key, Limit: maxKeyEvents}, &status); err != nil {
+			if err := s.subjectStatus(ctx, SubjectFilter{Subject: key, Limit: maxKeyEvents}, maxKeyParked, &status); err != nil {
 				return err
 			}
-			sagas, err := s.sagas(ctx, SagaFilter{Key: key})
+			sagas, err := s.sagas(ctx, SagaFilter{Key: key}, false)
 			if err != nil {
 				return err
 			}
@@ -46,7 +52,11 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 			if err := s.tx.QueryRow(ctx, s.sql.Get("ServiceRuns")).Scan(&running); err != nil {
 				return err
 			}
-			w.streamEvents(m, running, &status)
+			rejected, err := w.streamEvents(ctx, s, m, running, &status)
+			if err != nil {
+				return err
+			}
+			found = found || rejected
 			newest = append(newest, newestOf(m, key, status.Events)...)
 			if err := w.parkedOf(ctx, s, m, key, status.Parked); err != nil {
 				return err
@@ -79,14 +89,14 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 		err := m.read(ctx, func(s snapshot) error {
 			list, err := s.audited(ctx, changed)
 			w.addAudited(m, list)
-			found = found || len(list) > 0
+			audited += len(list)
 			return err
 		})
 		if err != nil {
 			return false, fmt.Errorf("schema %s: %w", m.config.Schema, err)
 		}
 	}
-	if !found {
+	if !found && audited == 0 {
 		return false, nil
 	}
 	w.x.Kind, w.x.Title = ExplainsKey, key
@@ -99,8 +109,12 @@ func (w *inquiry) key(ctx context.Context, key string) (found bool, err error) {
 	if len(w.verdicts) == 0 && lastEnded != nil {
 		w.verdicts = append(w.verdicts, lastEnded.verdict(false))
 	}
-	if len(w.verdicts) == 0 {
+	switch {
+	case len(w.verdicts) > 0:
+	case found:
 		w.verdicts = append(w.verdicts, Verdict{State: VerdictDone, What: "nothing waits"})
+	default:
+		w.verdicts = append(w.verdicts, Verdict{State: VerdictUnknown, Because: "only what operators did is recorded; what it was about is in no schema that was read, or not any more"})
 	}
 	w.x.conclude(w.verdicts)
 	return true, nil
@@ -121,19 +135,36 @@ func newestOf(m *member, subject string, events []StreamEvent) (list []explained
 	return list
 }
 
-// streamEvents adds the events that the schema has published in the streams of the subject.
-func (w *inquiry) streamEvents(m *member, running bool, status *SubjectStatus) {
+// streamEvents adds the events that the schema has published in the streams of the subject, and those of the subject that the broker rejects,
+// which may have no order; rejected is true if there are any.
+func (w *inquiry) streamEvents(ctx context.Context, s snapshot, m *member, running bool, status *SubjectStatus) (rejected bool, err error) {
+	list, err := s.rejectedOf(ctx, status.Events, w.x.ID)
+	if err != nil {
+		return false, err
+	}
+	of := map[uuid.UUID]bool{}
+	for _, r := range list {
+		of[r.EventID] = true
+		w.x.Timeline = append(w.x.Timeline, Entry{
+			At: r.RecordedAt, Service: m.service, EventID: r.EventID, Problem: true,
+			Text: fmt.Sprintf("published %s to topic %s, rejected by the broker %s: %s", r.Type, r.Topic, times(r.Attempts), r.Reason),
+		})
+		w.verdicts = append(w.verdicts, m.rejectedVerdict(r.EventID, r.Rejection))
+	}
 	owed, oldest := 0, time.Time{}
 	perStream := map[string]int{}
 	for _, e := range status.Events {
+		perStream[e.Source+"\x00"+e.Topic]++
+		if of[e.ID] {
+			continue
+		}
 		text := fmt.Sprintf("published %s to topic %s", e.Type, e.Topic)
 		if e.AckedAt.IsZero() {
 			text += ", not confirmed by the broker yet"
-			owed, oldest = owed+1, e.RecordedAt // the newest come first
+			owed, oldest = owed+1, earlier(oldest, e.RecordedAt)
 		} else if d := e.AckedAt.Sub(e.RecordedAt); d >= time.Second {
 			text += ", confirmed by the broker " + sinceText(e.RecordedAt, e.AckedAt) + " later"
 		}
-		perStream[e.Source+"\x00"+e.Topic]++
 		w.x.Timeline = append(w.x.Timeline, Entry{At: e.RecordedAt, Service: m.service, Text: text, EventID: e.ID, Problem: e.AckedAt.IsZero()})
 	}
 	if owed > 0 {
@@ -144,17 +175,44 @@ func (w *inquiry) streamEvents(m *member, running bool, status *SubjectStatus) {
 			w.x.Omitted++ // at least
 		}
 	}
+	return len(list) > 0, nil
 }
 
-// parkedOf adds parked events, and a verdict for the first of each stream and consumer.
+// rejectedEvent is an event that the broker rejects.
+type rejectedEvent struct {
+	EventID     uuid.UUID
+	Type, Topic string
+	RecordedAt  time.Time
+	Rejection
+}
+
+// rejectedOf returns the first events of a subject that the broker rejects: those of the events given, and older ones, which are searched
+// among the first that are rejected.
+func (s snapshot) rejectedOf(ctx context.Context, events []StreamEvent, subject string) ([]rejectedEvent, error) {
+	owed := []string{}
+	for _, e := range events {
+		if e.AckedAt.IsZero() {
+			owed = append(owed, e.ID.String())
+		}
+	}
+	list, err := collect(ctx, s, "RejectedOf", func(row pgx.CollectableRow, r *rejectedEvent) error {
+		return row.Scan(&r.EventID, &r.Type, &r.Topic, &r.RecordedAt, &r.Reason, &r.Attempts, &r.Since)
+	}, subject, owed, rejectedScan, maxRejected)
+	if err != nil {
+		return nil, fmt.Errorf("rejected events: %w", err)
+	}
+	return list, nil
+}
+
+// parkedOf adds parked events, and a verdict for the first of each stream and consumer, and for each without order.
 func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject string, list []ParkedInStream) error {
 	seen := map[string]bool{}
 	for _, p := range list {
 		stream := p.Consumer + "\x00" + p.Source + "\x00" + p.Topic
-		if seen[stream] {
+		if p.Sequence > 0 && seen[stream] {
 			continue
 		}
-		seen[stream] = true
+		seen[stream] = p.Sequence > 0
 		behind := 0 // the list may end before the stream does
 		err := s.tx.QueryRow(ctx, s.sql.Get("ParkedBehind"), p.Consumer, p.Source, p.Topic, subject, p.Sequence, MaxCount).Scan(&behind)
 		if err != nil {
@@ -177,7 +235,7 @@ func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject s
 		case StateDead:
 			v.State, v.For = VerdictStopped, "an operator"
 			v.Because = fmt.Sprintf("the handler of %s failed for good on %s%s: %s%s", p.Consumer, p.Type, attemptsText(p.Attempts), p.LastError, held)
-			v.Command = command("rocketflow", "redrive", "retry", "--consumer", p.Consumer, "--event", p.EventID.String(), "--schema", m.config.Schema)
+			v.Command = m.command("rocketflow", "redrive", "retry", "--consumer", p.Consumer, "--event", p.EventID.String())
 		case StateRetry:
 			v.For = nextAttempt(w.x.Now, p.NextAt) + " of " + p.Consumer
 			v.Because = fmt.Sprintf("its handler failed on %s%s: %s%s", p.Type, attemptsText(p.Attempts), p.LastError, held)
@@ -190,7 +248,7 @@ func (w *inquiry) parkedOf(ctx context.Context, s snapshot, m *member, subject s
 			v.State = VerdictStopped
 			v.For = fmt.Sprintf("sequence %d of its stream in %s", p.Previous, p.Consumer)
 			v.Because = fmt.Sprintf("it has not come: %s requests it from %s, which may not run, or not keep it any more%s", p.Consumer, p.Source, held)
-			v.Command = command("rocketflow", "redrive", "accept", "--consumer", p.Consumer, p.EventID.String(), "--schema", m.config.Schema)
+			v.Command = m.command("rocketflow", "redrive", "accept", "--consumer", p.Consumer, p.EventID.String())
 		}
 		w.verdicts = append(w.verdicts, v)
 	}
@@ -233,7 +291,7 @@ func (w *inquiry) saga(m *member, running bool, v Saga) {
 	if len(v.Timeouts) == 0 {
 		w.verdicts = append(w.verdicts, Verdict{
 			State: VerdictWaiting, For: "an event that moves " + name, Since: v.ChangedAt, Because: "it is in state " + v.State + ", which has no deadline",
-			Command: command("rocketflow", "inspect", "saga", v.Key, "--schema", m.config.Schema), rank: 3,
+			Command: m.command("rocketflow", "inspect", "saga", v.Key), rank: 3,
 		})
 	}
 	for _, t := range v.Timeouts {
@@ -256,7 +314,7 @@ func (w *inquiry) timeout(m *member, running bool, t Timeout, what string) {
 	}
 	add(t.ArmedAt, false, fmt.Sprintf("%s: armed for %s; %s", what, dueText(t.DueAt), holder))
 	v := Verdict{State: VerdictWaiting, For: what, Since: t.ArmedAt, Because: fmt.Sprintf("it fires in %s", sinceText(w.x.Now, t.DueAt)), rank: 3,
-		Command: command("rocketflow", "inspect", "timeouts", t.Key, "--schema", m.config.Schema)}
+		Command: m.command("rocketflow", "inspect", "timeouts", t.Key)}
 	switch {
 	case !t.StuckAt.IsZero():
 		add(t.StuckAt, true, fmt.Sprintf("%s: stuck: its event was sent %s and isn't handled", what, times(t.Sends)))

@@ -8,10 +8,32 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// sagasOf adds the transitions that the event caused, and the saga that it waits for.
-func (w *inquiry) sagasOf(ctx context.Context, s snapshot, m *member, e *explained) error {
-	if e.Subject == "" {
-		return nil
+// maxWaiting is how many of the events that wait for sagas, the newest, are searched for one by its id.
+const maxWaiting = maxScan
+
+// sagasOf adds the transitions that the event caused, and the sagas that it waits for, whatever their keys are: found is true if it waits for
+// any. A transition is found if the event waits for the saga, or if its subject is the saga's key.
+func (w *inquiry) sagasOf(ctx context.Context, s snapshot, m *member, e *explained) (found bool, err error) {
+	var ids []int64
+	var looked int
+	if err := s.tx.QueryRow(ctx, s.sql.Get("WaitingOf"), e.ID.String(), e.Subject, maxWaiting).Scan(&ids, &looked); err != nil {
+		return false, fmt.Errorf("waiting events: %w", err)
+	}
+	keys := []string{e.Subject}
+	if len(ids) > 0 {
+		waiting, err := s.waitingEvents(ctx, WaitingFilter{IDs: ids}, false)
+		if err != nil {
+			return false, fmt.Errorf("waiting events: %w", err)
+		}
+		for _, v := range waiting {
+			w.waitingEvent(m, v)
+			keys = append(keys, v.Key)
+		}
+	} else if looked == maxWaiting {
+		w.verdicts = append(w.verdicts, Verdict{
+			State: VerdictUnknown, For: "somebody to look whether a saga of " + m.service + " holds it",
+			Because: fmt.Sprintf("more than %d events wait for sagas there, and only the newest were looked at", maxWaiting), Command: m.command("rocketflow", "inspect", "backlog"),
+		})
 	}
 	type transition struct {
 		saga, key, from, to string
@@ -19,9 +41,9 @@ func (w *inquiry) sagasOf(ctx context.Context, s snapshot, m *member, e *explain
 	}
 	list, err := collect(ctx, s, "CausedTransitions", func(row pgx.CollectableRow, t *transition) error {
 		return row.Scan(&t.saga, &t.key, &t.from, &t.to, &t.at)
-	}, e.Subject, e.ID.String())
+	}, keys, e.ID.String())
 	if err != nil {
-		return fmt.Errorf("sagas: %w", err)
+		return false, fmt.Errorf("sagas: %w", err)
 	}
 	for _, t := range list {
 		text := fmt.Sprintf("saga %s of %s: %s → %s", t.saga, t.key, t.from, t.to)
@@ -30,14 +52,7 @@ func (w *inquiry) sagasOf(ctx context.Context, s snapshot, m *member, e *explain
 		}
 		w.x.Timeline = append(w.x.Timeline, Entry{At: t.at, Service: m.service, Text: text, EventID: e.ID})
 	}
-	waiting, err := s.waitingEvents(ctx, WaitingFilter{Key: e.Subject, EventID: e.ID, Limit: 10})
-	if err != nil {
-		return fmt.Errorf("waiting events: %w", err)
-	}
-	for _, v := range waiting {
-		w.waitingEvent(m, v)
-	}
-	return nil
+	return len(ids) > 0, nil
 }
 
 // waitingEvent adds an event that waits for a saga.
@@ -51,14 +66,14 @@ func (w *inquiry) waitingEvent(m *member, e WaitingEvent) {
 		Text: fmt.Sprintf("saga %s of %s (%s): %s waits, status %s%s", e.Saga, e.Key, state, e.Event.Type, e.Status, errorText(e.LastError)),
 	})
 	v := Verdict{State: VerdictWaiting, For: "saga " + e.Saga + " of " + e.Key, Since: e.ArrivedAt, rank: 2}
-	retry := command("rocketflow", "saga", "retry", e.Key, "--event", e.Event.ID.String(), "--schema", m.config.Schema)
+	retry := m.command("rocketflow", "saga", "retry", e.Key, "--event", e.Event.ID.String())
 	switch e.Status {
 	case WaitingForState:
 		v.Because = fmt.Sprintf("in state %s it doesn't accept %s; the event expires in %s", state, e.Event.Type, sinceText(w.x.Now, e.ExpiresAt))
 		if !e.Begun {
 			v.Because = fmt.Sprintf("it has not begun; the event expires in %s", sinceText(w.x.Now, e.ExpiresAt))
 		}
-		v.Command = command("rocketflow", "inspect", "saga", e.Key, "--schema", m.config.Schema)
+		v.Command = m.command("rocketflow", "inspect", "saga", e.Key)
 	case WaitingForRetry:
 		v.For = nextAttempt(w.x.Now, e.NextAt) + " of " + v.For
 		v.Because = fmt.Sprintf("its function failed%s: %s", attemptsText(e.Attempts), e.LastError)

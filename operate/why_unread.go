@@ -25,10 +25,9 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 		return nil
 	}
 	before := e.RecordedAt.Before(c.since) || e.RecordedAt.Before(c.BornAt) // then it need not have handled it
-	schema := m.config.Schema
 	v := Verdict{State: VerdictWaiting, For: c.Name + " of " + m.service + " to read it", Since: e.AckedAt}
-	v.Command = command("rocketflow", "inspect", "backlog", "--schema", schema)
-	resend := command("rocketflow", "resend", "--event", e.ID.String(), "--schema", e.publisher.config.Schema)
+	v.Command = m.command("rocketflow", "inspect", "backlog")
+	resend := e.publisher.command("rocketflow", "resend", "--event", e.ID.String())
 	position, state := w.queueOf(ctx, c, e, at)
 	if state == brokerPassed {
 		// It may have been handled since the table was read.
@@ -69,7 +68,7 @@ func (w *inquiry) notSeen(ctx context.Context, m *member, e *explained, c reader
 	case brokerLost:
 		v.State = VerdictLost
 		v.For = "the event to be sent again"
-		v.Because = fmt.Sprintf("the broker confirmed it and holds it no more, and %s has no record of it", c.Name)
+		v.Because = fmt.Sprintf("the broker confirmed it and holds it no more, unless a master is away, and %s has no record of it", c.Name)
 		v.Command = resend
 		if position.Committed > position.End {
 			v.Because += fmt.Sprintf("; before it is sent again, a consumer of group %s must run for a minute: the group is beyond the end of queue %d of %s and would not read it", c.group, position.Queue, position.Broker)

@@ -42,6 +42,8 @@ type brokerConn struct {
 	work          background.Group
 	doubt         chan struct{} // a request was not answered in time
 	refusesTools  atomic.Bool   // the broker lets the user not pull as a tool
+	indexes       atomic.Bool   // it was seen to find messages by their keys
+	nothingAt     sync.Map      // when a topic had no message that could be looked for, by topic
 
 	registering sync.Mutex // held from a heartbeat until its response
 	left        bool       // no more heartbeats: the user has unregistered; guarded by registering
@@ -205,7 +207,7 @@ func (b *brokerConn) unregisterGroup(ctx context.Context, request *remoting.Comm
 // brokers handle heartbeats and other requests in parallel, and would list again what an earlier heartbeat names. While the connection is
 // down nothing is registered.
 func (b *brokerConn) afterHeartbeat(ctx context.Context, request *remoting.Command) error {
-	if b.down() != nil {
+	if b.present() == 0 {
 		return nil
 	}
 	_, err := b.call(ctx, request)

@@ -42,6 +42,7 @@ type Client struct {
 	ensured              map[string]broker.Topic         // the topics of CreateTopics, by their names on the wire
 	sender               sender                          // nil until a broker was reached
 	brokerConns          map[string]*brokerConn          // by the broker's name
+	inspected            map[string]map[string]bool      // the brokers of topics that were inspected, by their names on the wire
 	transactionProducers map[string]*transactionProducer // by the producer group's name on the wire
 	consumers            map[*consumer]struct{}
 }
@@ -80,6 +81,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 		deferred:             deferredCalls{added: make(chan struct{}, 1)},
 		ensured:              map[string]broker.Topic{},
 		brokerConns:          map[string]*brokerConn{},
+		inspected:            map[string]map[string]bool{},
 		transactionProducers: map[string]*transactionProducer{},
 		consumers:            map[*consumer]struct{}{},
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -24,43 +25,91 @@ const checkTimes = "TRANSACTION_CHECK_TIMES"
 
 // FindMessages implements broker.Inspector. With access control the user needs the grant Get or Sub on the topic.
 func (c *Client) FindMessages(ctx context.Context, topic, key string, from, to time.Time) ([]broker.StoredMessage, error) {
-	queues, err := c.inspection("").readableQueues(ctx, c.config.wireName(topic))
+	queues, err := c.inspection("").allQueues(ctx, c.config.wireName(topic))
 	if err != nil {
 		return nil, fmt.Errorf("find message: %w", err)
-	}
-	request := func() *remoting.Command {
-		return &remoting.Command{Code: remoting.QueryMessage, Ext: map[string]string{
-			"topic": c.config.wireName(topic), "key": key, "maxNum": strconv.Itoa(maxFound),
-			"beginTimestamp": strconv.FormatInt(from.UnixMilli(), 10), "endTimestamp": strconv.FormatInt(to.UnixMilli(), 10),
-		}}
 	}
 	var found []broker.StoredMessage
 	for _, q := range queues {
 		if q.conn == nil {
 			return found, printable.Errorf("find message: %w: broker %s isn't connected", broker.ErrUnavailable, q.Broker)
 		}
-		response, err := q.conn.call(ctx, request())
-		var refused *remoting.ResponseError
-		switch {
-		case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
-			continue
-		case err != nil:
-			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
+		here, err := c.findAt(ctx, q.conn, topic, key, from, to)
+		if err == nil && len(here) == 0 {
+			err = c.checkIndex(ctx, q, topic)
 		}
-		records, err := remoting.DecodeFirstRecords(response.Body, maxFound)
 		if err != nil {
 			return found, printable.Errorf("find message: broker %s: %w", q.Broker, err)
 		}
-		for _, r := range records {
-			m := c.storedMessage(q.Broker, r)
-			if m.ID == key || slices.Contains(m.Keys, key) { // the broker's index has only digests of keys
-				found = append(found, m)
-			}
-		}
+		found = append(found, here...)
 	}
 	slices.SortStableFunc(found, func(a, b broker.StoredMessage) int { return a.Stored.Compare(b.Stored) })
 	return found, nil
 }
+
+// findAt returns the messages of one broker that have a key.
+func (c *Client) findAt(ctx context.Context, b *brokerConn, topic, key string, from, to time.Time) (found []broker.StoredMessage, err error) {
+	response, err := b.call(ctx, &remoting.Command{Code: remoting.QueryMessage, Ext: map[string]string{
+		"topic": c.config.wireName(topic), "key": key, "maxNum": strconv.Itoa(maxFound),
+		"beginTimestamp": strconv.FormatInt(from.UnixMilli(), 10), "endTimestamp": strconv.FormatInt(to.UnixMilli(), 10),
+	}})
+	var refused *remoting.ResponseError
+	switch {
+	case errors.As(err, &refused) && refused.Code == remoting.QueryNotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	records, err := remoting.DecodeFirstRecords(response.Body, maxFound)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		m := c.storedMessage(b.name, r)
+		if m.ID == key || slices.Contains(m.Keys, key) { // the broker's index has only digests of keys
+			found = append(found, m)
+		}
+	}
+	return found, nil
+}
+
+// checkIndex returns an error if a broker doesn't find messages by their keys, as with messageIndexEnable=false: then all that is looked for
+// would seem to be lost. It looks for the oldest message of a queue, once for each connection. If the topic has none that can be looked for,
+// it returns nil, and looks again after a minute.
+func (c *Client) checkIndex(ctx context.Context, q readableQueues, topic string) error {
+	k, name := c.inspection(""), c.config.wireName(topic)
+	if at, ok := q.conn.nothingAt.Load(topic); ok && time.Since(at.(time.Time)) < time.Minute {
+		return nil
+	}
+	for id := 0; id < q.Read && !q.conn.indexes.Load(); id++ {
+		begin, err := k.bound(ctx, q.conn, remoting.MinOffset, name, id)
+		if err != nil {
+			return nil //nolint:nilerr // the right to look may be missing
+		}
+		oldest, err := k.pullAsTool(ctx, q.conn, name, id, begin)
+		if err != nil || oldest.record == nil {
+			continue
+		}
+		m := c.storedMessage(q.Broker, oldest.record)
+		if m.ID == "" || c.config.Clock.Now().Sub(m.Stored) < time.Minute { // the index may be late
+			continue
+		}
+		here, err := c.findAt(ctx, q.conn, topic, m.ID, m.Stored.Add(-time.Hour), m.Stored.Add(time.Hour))
+		switch {
+		case err != nil:
+			return err
+		case len(here) == 0:
+			return errNoIndex
+		}
+		q.conn.indexes.Store(true)
+	}
+	if !q.conn.indexes.Load() {
+		q.conn.nothingAt.Store(topic, time.Now())
+	}
+	return nil
+}
+
+var errNoIndex = errors.New("it doesn't find messages by their keys: set messageIndexEnable=true")
 
 // MessageByOffsetID implements broker.Inspector.
 func (c *Client) MessageByOffsetID(ctx context.Context, id string) (broker.StoredMessage, error) {
@@ -95,7 +144,7 @@ var errNoRecord = errors.New("the broker's response doesn't have one message")
 func (c *Client) QueuePositions(ctx context.Context, group, topic string) ([]broker.QueuePosition, error) {
 	k := c.inspection(group)
 	topic = c.config.wireName(topic)
-	queues, err := k.readableQueues(ctx, topic)
+	queues, err := k.allQueues(ctx, topic)
 	if err != nil {
 		return nil, fmt.Errorf("read offsets of group %s: %w", group, err)
 	}
@@ -113,6 +162,47 @@ func (c *Client) QueuePositions(ctx context.Context, group, topic string) ([]bro
 		}
 	}
 	return all, nil
+}
+
+// allQueues returns the queues of a topic on all of its brokers. Name servers drop a broker that is away from the route, and what it holds
+// would seem to be lost: so the error matches broker.ErrUnavailable if the client knows of one.
+func (k *consumer) allQueues(ctx context.Context, topic string) ([]readableQueues, error) {
+	queues, err := k.readableQueues(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if name := k.client.awayFrom(topic, queues); name != "" {
+		return nil, printable.Errorf("%w: broker %s, which may hold messages of topic %s, is away; restart this process if it was removed for good", broker.ErrUnavailable, name, topic)
+	}
+	return queues, nil
+}
+
+// awayFrom returns the name of a broker that is down, not in the route of a topic, and may hold messages of it; empty: none is known. It may
+// if it was in the route before, or if it was up once and is not forgotten: the topic may not have been looked at since.
+func (c *Client) awayFrom(topic string, route []readableQueues) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.inspected[topic]
+	if known == nil {
+		known = map[string]bool{}
+		c.inspected[topic] = known
+	}
+	listed := map[string]bool{}
+	for _, q := range route {
+		known[q.Broker], listed[q.Broker] = true, true
+	}
+	isDown := func(name string) bool { b := c.brokerConns[name]; return b == nil || b.down() != nil }
+	names := slices.Collect(maps.Keys(known))
+	for name, b := range c.brokerConns {
+		if b.brokerVersion() != 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if i := slices.IndexFunc(names, func(name string) bool { return !listed[name] && isDown(name) }); i >= 0 {
+		return names[i]
+	}
+	return ""
 }
 
 // inspection returns a consumer that is never started, for requests that name its group.

@@ -1,14 +1,20 @@
 package rocketmq_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rocketflow/rocketflow/broker"
+	"github.com/rocketflow/rocketflow/internal/remoting"
+	"github.com/rocketflow/rocketflow/rocketmq"
+	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
 )
 
@@ -115,5 +121,75 @@ func TestBrokerTellsWhatItHoldsAndWhatAGroupHasRead(t *testing.T) {
 	}
 	if _, err := c.QueuePositions(ctx, group, unique("no-topic")); !errors.Is(err, broker.ErrTopicNotFound) {
 		t.Errorf("a topic that doesn't exist: %v", err)
+	}
+}
+
+// Name servers drop a broker that is away from the routes of its topics. What it holds is not lost then: the client doesn't say that nothing
+// is there, while it knows of the broker.
+func TestInspectionNoticesABrokerThatIsAway(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 1)
+	var two atomic.Bool
+	f := newFront(t, mq, func(request, response *remoting.Command) {
+		if request.Code == remoting.RouteOfTopic && two.Load() {
+			response.Body = bytes.Replace(response.Body, []byte(`"queueDatas":[`), []byte(`"queueDatas":[{"brokerName":"other","readQueueNums":1,"writeQueueNums":1,"perm":6},`), 1)
+		}
+	})
+	c := own(t, f.address)
+	look := func() error {
+		_, err := c.FindMessages(t.Context(), "topic", "key", time.Now().Add(-time.Hour), time.Now())
+		_, positions := c.QueuePositions(t.Context(), "group", "topic")
+		if (err == nil) != (positions == nil) {
+			t.Errorf("messages: %v, positions: %v", err, positions)
+		}
+		return err
+	}
+	if err := look(); err != nil {
+		t.Fatal(err)
+	}
+	for _, listed := range []bool{true, false} {
+		two.Store(listed)
+		if err := look(); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "broker other") {
+			t.Errorf("listed %v: got %v", listed, err)
+		}
+	}
+}
+
+// A broker without an index of keys finds nothing. The client notices that, and doesn't say that nothing is there.
+func TestInspectionNoticesAMissingIndex(t *testing.T) {
+	t.Parallel()
+	mq := rocketmqtest.RunT(t)
+	mq.CreateTopic("topic", 2)
+	later := new(rocketmqtest.Clock) // than when the message is stored: the index of a young one may be late
+	later.Advance(time.Hour)
+	c := own(t, mq.Addr(), func(c *rocketmq.Config) { c.Clock = later })
+	find := func(key string) (int, error) {
+		found, err := c.FindMessages(t.Context(), "topic", key, time.Now().Add(-2*time.Hour), time.Now())
+		return len(found), err
+	}
+	mq.CreateTopic("empty", 2)
+	if found, err := c.FindMessages(t.Context(), "empty", "key", time.Now().Add(-time.Hour), time.Now()); len(found) != 0 || err != nil {
+		t.Errorf("of an empty topic: %v, %v", found, err)
+	}
+	if _, err := c.Send(t.Context(), broker.Message{Topic: "topic", Keys: []string{"key"}, Body: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	remove := mq.Control(func(r rocketmqtest.Request) rocketmqtest.Action {
+		if r.Code == int(remoting.QueryMessage) {
+			return rocketmqtest.Respond(int(remoting.QueryNotFound), "")
+		}
+		return rocketmqtest.Pass
+	})
+	for range 2 {
+		if n, err := find("key"); n != 0 || err == nil || !strings.Contains(err.Error(), "messageIndexEnable") {
+			t.Errorf("without an index: %d, %v", n, err)
+		}
+	}
+	remove()
+	for key, want := range map[string]int{"key": 1, "absent": 0} {
+		if n, err := find(key); n != want || err != nil {
+			t.Errorf("%s: %d, %v", key, n, err)
+		}
 	}
 }

@@ -39,10 +39,13 @@ owed, unread in a queue, and missing. Missing are:
   passed      the consumer's group has read past it, and its stream's position says that it was not handled
   unrecorded  the same without a position: a record was deleted, and its handler has probably run
 --mend sends those that are lost or passed again. The broker is asked if --namesrv or ROCKETMQ_NAMESRV is set; without it
-unread and missing events are counted as unknown. A consumer that has never started has left no trace: name it with
---expect.
-Cost: a read of each event of the period by its key, and of each record of it.
-The exit code is 1 if something is missing, or can't be known.`,
+unread and missing events are counted as unknown, and so are those that it was not asked about within 2 minutes: reconcile
+again, which goes on. A consumer that has never started has left no trace: name it with --expect.
+Use --mend while all masters are there: the name servers don't list a master that is away, so what is unread on it looks
+lost to a command that is started meanwhile. Sent again, it is handled once all the same.
+Cost: a read of each event of the period by its key, and of each record of it. Of each consumer up to 20,000 events that
+are not handled are looked at; the others are counted as unread or unknown.
+The exit code is 1 if something is missing and was not sent again, or can't be known, schemas that can't be read included.`,
 		Example: `  rocketflow reconcile --since 2h
   rocketflow reconcile --mend --expect mailing=orders
   rocketflow reconcile --watch --database "$ORDERS_URL" --database "$PAYMENTS_URL"`,
@@ -97,13 +100,22 @@ func (f *reconcileFlags) run(cmd *cobra.Command, _ []string) error {
 		if f.json {
 			err = printJSON(cmd.OutOrStdout(), x)
 		} else {
-			err = printReconciliation(cmd.OutOrStdout(), x, f.command())
+			err = printReconciliation(cmd.OutOrStdout(), x, f.mendCommand())
 		}
-		if _, _, _, missing, unknown := x.Totals(); err == nil && missing-x.Mended+unknown > 0 {
+		if err == nil && !isComplete(x) {
 			return &statusError{exitFailure}
 		}
 		return err
 	})
+}
+
+// isComplete reports whether nothing is missing but what was sent again, and everything is known.
+func isComplete(x *operate.Reconciliation) bool {
+	_, _, _, missing, unknown := x.Totals()
+	for i := range x.Consumers {
+		missing -= x.Consumers[i].Mended
+	}
+	return missing+unknown+len(x.Unread) == 0 && !x.Partial
 }
 
 // repeat prints the totals whenever they have changed, and everything when something is missing.
@@ -128,7 +140,7 @@ func (f *reconcileFlags) repeat(ctx context.Context, w io.Writer, y *operate.Sys
 			last = line
 			fmt.Fprintf(w, "%s  %s\n", moment(x.To), line)
 			if _, _, _, missing, _ := x.Totals(); missing > 0 {
-				failed = cmp.Or(failed, printReconciliation(w, x, f.command()))
+				failed = cmp.Or(failed, printReconciliation(w, x, f.mendCommand()))
 			}
 		}
 		return f.every
@@ -144,7 +156,10 @@ func totals(x *operate.Reconciliation) string {
 		line += fmt.Sprintf(", %d not known", unknown)
 	}
 	if x.Partial {
-		line += "; newer events are not read yet, because a transaction has been open for long or too many events wait"
+		line += "; not all are compared: a consumer has not handled more than 20,000, or a transaction that has been open for long holds newer ones back"
+	}
+	if len(x.Unread) > 0 {
+		line += "; not read: " + plural(len(x.Unread), "schema")
 	}
 	if x.Mended > 0 {
 		line += fmt.Sprintf("; sent again: %d", x.Mended)
@@ -152,22 +167,32 @@ func totals(x *operate.Reconciliation) string {
 	return line
 }
 
-// command returns the command line, without what is in the environment: --database may have a password.
-func (f *reconcileFlags) command() string {
-	words := []string{"rocketflow", "reconcile", "--since", f.config.Since.String()}
+// mendCommand returns the command line that mends, without what is in the environment: --database may have a password.
+func (f *reconcileFlags) mendCommand() string {
+	words := []string{"rocketflow", "reconcile", "--since", f.config.Since.String(), "--grace", f.config.Grace.String()}
+	for _, flag := range [][2]string{{"--namesrv", f.broker.nameServers}, {"--namespace", f.broker.namespace}} {
+		if flag[1] != "" {
+			words = append(words, flag[0], flag[1])
+		}
+	}
 	for _, s := range f.schemas {
 		words = append(words, "--schema", s)
 	}
 	for _, e := range f.expect {
 		words = append(words, "--expect", e)
 	}
+	words = append(words, "--mend")
 	for i, w := range words {
 		words[i] = printable.Word(w)
 	}
-	return strings.Join(words, " ")
+	line := strings.Join(words, " ")
+	if len(f.databases) > 0 {
+		line += "  # with the same --database"
+	}
+	return line
 }
 
-// printReconciliation prints a reconciliation. command is the one that mends, but for --mend.
+// printReconciliation prints a reconciliation. command is the one that mends.
 func printReconciliation(w io.Writer, x *operate.Reconciliation, command string) error {
 	fmt.Fprintf(w, "events published from %s to %s\n", moment(x.From), moment(x.To))
 	table := newTable(w, "  ", "PUBLISHER", "SCHEMA", "PUBLISHED", "OWED", "REJECTED")
@@ -210,7 +235,7 @@ func printReconciliation(w io.Writer, x *operate.Reconciliation, command string)
 		})
 		if lost {
 			fmt.Fprintln(w, "what is lost or passed is sent again by")
-			fmt.Fprintf(w, "  run: %s --mend\n", command)
+			fmt.Fprintf(w, "  run: %s\n", command)
 		}
 		if slices.ContainsFunc(x.Missing, func(v operate.MissingEvent) bool {
 			return v.Cause == operate.MissingUnrecorded || v.Cause == operate.MissingExpired

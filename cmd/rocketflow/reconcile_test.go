@@ -20,6 +20,7 @@ import (
 	"github.com/rocketflow/rocketflow/operate"
 	"github.com/rocketflow/rocketflow/rocketmqtest"
 	"github.com/rocketflow/rocketflow/test/poll"
+	"github.com/rocketflow/rocketflow/test/testdb"
 )
 
 // reconcile runs the command and returns its result.
@@ -394,6 +395,55 @@ func TestOneProcessReconciles(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("the other process takes over", func(r report) bool { return r.process != first })
+}
+
+// The exit code says whether something is missing that was not sent again, or not known: of a schema that can't be read, too.
+func TestReconcileExitCode(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		x    operate.Reconciliation
+		want bool
+	}{
+		"nothing":                  {operate.Reconciliation{}, true},
+		"missing":                  {operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Missing: 2, Mended: 1}}}, false},
+		"one event, two consumers": {operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Missing: 1, Mended: 1}, {Missing: 1, Mended: 1}}, Mended: 1}, true},
+		"unknown":                  {operate.Reconciliation{Consumers: []operate.ConsumerReconciliation{{Unknown: 1}}}, false},
+		"unread":                   {operate.Reconciliation{Unread: []operate.UnreadSchema{{Schema: "billing"}}}, false},
+		"partial":                  {operate.Reconciliation{Partial: true}, false},
+	} {
+		if got := isComplete(&c.x); got != c.want {
+			t.Errorf("%s: complete %v", what, got)
+		}
+	}
+	s := seed(t)
+	if code, out, stderr := s.rf("reconcile"); code != exitOK {
+		t.Errorf("%d\n%s%s", code, out, stderr)
+	}
+	further, other := testdb.Migrated(t)
+	both := "reconcile --database " + testdb.URL(t) + " --database " + further.Config().ConnString() + " --schema " + other
+	if code, out, stderr := s.rf(both); code != exitOK {
+		t.Errorf("each schema is in one of the databases: %d\n%s%s", code, out, stderr)
+	}
+	if code, out, _ := s.rf(both + " --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") {
+		t.Errorf("a schema is in none of the databases: %d\n%s", code, out)
+	}
+	if code, out, _ := s.rf("reconcile --schema never_there"); code != exitFailure || !strings.Contains(out, "not read: schema never_there") || !strings.Contains(out, "0 missing; not read: 1 schema") {
+		t.Errorf("%d\n%s", code, out)
+	}
+}
+
+// The command that mends has the flags that the one before was given, but no password.
+func TestReconcileNamesTheCommandThatMends(t *testing.T) {
+	t.Parallel()
+	f := reconcileFlags{expect: []string{"mailing=orders"}, config: operate.ReconcileConfig{Since: 2 * time.Hour, Grace: 30 * time.Second}}
+	const want = "rocketflow reconcile --since 2h0m0s --grace 30s"
+	if got := f.mendCommand(); got != want+" --expect mailing=orders --mend" {
+		t.Errorf("got %s", got)
+	}
+	f.databases, f.schemas, f.broker = []string{"postgres://shop:secret@db/shop"}, []string{"shop"}, brokerFlags{"mq:9876;mq2:9876", "test"}
+	if got := f.mendCommand(); got != want+" --namesrv 'mq:9876;mq2:9876' --namespace test --schema shop --expect mailing=orders --mend  # with the same --database" {
+		t.Errorf("got %s", got)
+	}
 }
 
 // Wrong flags are refused.

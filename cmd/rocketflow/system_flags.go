@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -88,9 +89,6 @@ func (f *systemFlags) withParts(ctx context.Context, fn func(context.Context, sy
 			return err
 		}
 		pools = append(pools, pool)
-		if len(f.schemas) > 0 && len(urls) > 1 { // a schema may be in one of the databases
-			unread = nil
-		}
 		if client != nil {
 			for i, o := range found {
 				if found[i], err = operate.New(operate.Config{Pool: pool, Schema: o.Schema(), Broker: client, Actor: osUser()}); err != nil {
@@ -99,6 +97,11 @@ func (f *systemFlags) withParts(ctx context.Context, fn func(context.Context, sy
 			}
 		}
 		config.Operators, config.Unread = append(config.Operators, found...), append(config.Unread, unread...)
+	}
+	if len(f.schemas) > 0 { // each may be in one of the databases
+		config.Unread = slices.DeleteFunc(config.Unread, func(u operate.UnreadSchema) bool {
+			return slices.ContainsFunc(config.Operators, func(o *operate.Operator) bool { return o.Schema() == u.Schema })
+		})
 	}
 	if len(config.Operators) == 0 {
 		if len(config.Unread) > 0 {

@@ -187,6 +187,16 @@ unless sum by (job) (increase(rocketflow_reconciliation_passes_total{outcome="ok
 		Labels:      map[string]string{"job": "shop"},
 	},
 	{
+		Name: "RocketflowReconciliationIncomplete", Severity: warning, For: "1h",
+		Expr:        `max by (job, what) (rocketflow_reconciliation_uncompared{what!="types"}) > 0`,
+		Summary:     "{{ $labels.job }}: the reconciliation doesn't compare everything",
+		Description: "It can't read the schema of a consumer, can't learn from the broker whether events are missing, or has more open events than it looks at ({{ $labels.what }}), so events may be missing unseen. Run `rocketflow reconcile`, which says why.",
+		At:          "90m",
+		Fires:       []series{{`rocketflow_reconciliation_uncompared{job="shop",what="schemas"}`, steady("1")}},
+		Quiet:       []series{{`rocketflow_reconciliation_uncompared{job="shop",what="types"}`, steady("1")}, {`rocketflow_reconciliation_uncompared{job="shop",what="schemas"}`, steady("0")}},
+		Labels:      map[string]string{"job": "shop", "what": "schemas"},
+	},
+	{
 		Name: "RocketflowDoctorCritical", Severity: critical, For: "5m",
 		Expr:        `max by (job, code) (rocketflow_doctor_finding{severity="critical",code!~"consumer-absent|consumer-loss|consumer-dead-letters"}) > 0`,
 		Summary:     "{{ $labels.job }}: the doctor found {{ $labels.code }}",

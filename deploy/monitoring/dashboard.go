@@ -60,6 +60,7 @@ var dashboardRows = []row{
 			{`sum by (consumer) (rate(rocketflow_handlers_stalls_total{$}[$__rate_interval]))`, "stalls {{consumer}}"},
 			{`sum by (consumer) (rate(rocketflow_handlers_unresponsive_total{$}[$__rate_interval]))`, "unresponsive {{consumer}}"}}},
 		{"Reconciliation", count, []query{{`sum by (consumer, state) (rocketflow_reconciliation_events{$})`, "{{consumer}} {{state}}"}}},
+		{"Not reconciled", count, []query{{`max by (what) (rocketflow_reconciliation_uncompared{$})`, "{{what}}"}}},
 	}},
 	{"Sagas and timeouts", []panel{
 		{"Running sagas", count, []query{{`max by (saga, state) (rocketflow_saga_running{$})`, "{{saga}} {{state}}"}}},
