@@ -106,8 +106,8 @@ type reconciling struct {
 	postponed   string
 	brokerNote  string
 	partial     bool
-	asking      time.Duration    // how much longer the broker is asked
-	silent      map[string]error // topics of which the broker can't find messages, and why
+	asking      time.Duration   // how much longer the broker is asked
+	silent      map[string]bool // topics of which the broker can't find messages
 	// only restricts which consumers an event is compared with; nil: all. It has the causes for which it was found to be missing, where
 	// those last.
 	only map[uuid.UUID]map[consumerKey]MissingCause
@@ -139,7 +139,7 @@ func (y *System) newReconciling(ctx context.Context, c ReconcileConfig, keep fun
 	if err != nil {
 		return nil, err
 	}
-	r := &reconciling{System: y, config: c, members: members, unclaimed: map[UnclaimedType]int{}, silent: map[string]error{}, keep: keep}
+	r := &reconciling{System: y, config: c, members: members, unclaimed: map[UnclaimedType]int{}, silent: map[string]bool{}, keep: keep}
 	if r.now, err = members[0].Now(ctx); err != nil {
 		return nil, err
 	}
@@ -279,11 +279,11 @@ func (r *reconciling) check(ctx context.Context, o *openEvent) error {
 		return err
 	}
 	s := o.by
-	stored, err := r.find(ctx, o)
+	stored, answered := r.find(ctx, o)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil:
+	case !answered:
 		s.total.Unknown++
 		return nil
 	case len(stored) == 0 && s.wasBornAfter(o):
@@ -313,19 +313,19 @@ func (r *reconciling) check(ctx context.Context, o *openEvent) error {
 	return nil
 }
 
-// find returns the copies of an event that the broker holds. After an error it asks no more about the topic: a broker that doesn't answer
-// would take up the time of all questions.
-func (r *reconciling) find(ctx context.Context, o *openEvent) (stored []broker.StoredMessage, err error) {
+// find returns the copies of an event that the broker holds, and whether it has answered. After an error it asks no more about the topic: a
+// broker that doesn't answer would take up the time of all questions.
+func (r *reconciling) find(ctx context.Context, o *openEvent) (stored []broker.StoredMessage, answered bool) {
 	topic := o.by.key.topic
-	if err := r.silent[topic]; err != nil {
-		return nil, err
+	if r.silent[topic] {
+		return nil, false
 	}
-	err = r.ask(ctx, func(ctx context.Context) (err error) {
+	err := r.ask(ctx, func(ctx context.Context) (err error) {
 		stored, err = r.System.config.Broker.FindMessages(ctx, topic, o.id.String(), o.recordedAt.Add(-time.Hour), r.now.Add(time.Hour))
 		return err
 	})
-	r.silent[topic] = err
-	return stored, err
+	r.silent[topic] = err != nil // ask keeps why
+	return stored, err == nil
 }
 
 func (r *reconciling) miss(o *openEvent, cause MissingCause) {
