@@ -28,15 +28,18 @@ func (q *request) deadPage() error {
 		Most    int64
 		Now     time.Time
 	}{Most: operate.MaxGrouped, Now: time.Now()}
-	groups, unread := ofServices(q, "groups", func(ctx context.Context, o *operate.Operator) ([]operate.DeadLetterGroup, error) {
-		return o.DeadLetterGroups(ctx)
-	})
-	view.Unread = unread
-	for _, s := range q.config.Services {
-		for _, g := range groups[s.Name] {
-			view.Groups = append(view.Groups, deadGroup{s.Name, g})
+	reads := []func() error{func() error {
+		groups, unread := ofServices(q, "groups", func(ctx context.Context, o *operate.Operator) ([]operate.DeadLetterGroup, error) {
+			return o.DeadLetterGroups(ctx)
+		})
+		view.Unread = unread
+		for _, s := range q.config.Services {
+			for _, g := range groups[s.Name] {
+				view.Groups = append(view.Groups, deadGroup{s.Name, g})
+			}
 		}
-	}
+		return nil
+	}}
 	if q.arg("service") != "" {
 		s, err := q.service()
 		if err != nil {
@@ -47,12 +50,15 @@ func (q *request) deadPage() error {
 			Dead: true, Consumer: q.arg("consumer"), Source: q.arg("source"), Topic: q.arg("topic"), Type: q.arg("type"), Subject: q.arg("subject"),
 			Error: q.arg("error"), After: operate.Cursor(q.arg("after")),
 		}
-		view.Page, err = read(q.r.Context(), &q.reads, key("dead", s.Name, view.Filter), func(ctx context.Context) (*operate.ParkedPage, error) {
-			return s.Operator.ParkedPage(ctx, view.Filter)
+		reads = append(reads, func() (err error) {
+			view.Page, err = read(q.r.Context(), &q.reads, key("dead", s.Name, view.Filter), func(ctx context.Context) (*operate.ParkedPage, error) {
+				return s.Operator.ParkedPage(ctx, view.Filter)
+			})
+			return err
 		})
-		if err != nil {
-			return badFilter(err)
-		}
+	}
+	if err := atOnce(reads...); err != nil {
+		return badFilter(err)
 	}
 	q.show(http.StatusOK, "dead", "Dead letters", view)
 	return nil
@@ -114,29 +120,27 @@ func (q *request) streamsPage() error {
 		return err
 	}
 	f := operate.ParkedStreamFilter{Consumer: q.arg("consumer"), After: operate.Cursor(q.arg("after"))}
-	page, err := read(q.r.Context(), &q.reads, key("streams", s.Name, f), func(ctx context.Context) (*operate.ParkedStreamPage, error) {
-		return s.Operator.ParkedStreams(ctx, f)
-	})
-	if err != nil {
-		return badFilter(err)
-	}
-	groups, err := read(q.r.Context(), &q.reads, key("parked groups", s.Name), func(ctx context.Context) ([]operate.ParkedGroup, error) {
-		return s.Operator.ParkedGroups(ctx)
-	})
-	if err != nil {
-		return err
-	}
-	if f.Consumer != "" {
-		groups = slices.DeleteFunc(slices.Clone(groups), func(g operate.ParkedGroup) bool { return g.Consumer != f.Consumer }) // others share the list
-	}
 	loose := operate.ParkedPageFilter{
 		Consumer: f.Consumer, Topic: q.arg("topic"), Type: q.arg("type"), Error: q.arg("error"), After: operate.Cursor(q.arg("events_after")),
 	}
-	events, err := read(q.r.Context(), &q.reads, key("parked", s.Name, loose), func(ctx context.Context) (*operate.ParkedPage, error) {
-		return s.Operator.ParkedPage(ctx, loose)
-	})
-	if err != nil {
+	var page *operate.ParkedStreamPage
+	var groups []operate.ParkedGroup
+	var events *operate.ParkedPage
+	ctx := q.r.Context()
+	if err := atOnce(func() (err error) {
+		page, err = read(ctx, &q.reads, key("streams", s.Name, f), func(ctx context.Context) (*operate.ParkedStreamPage, error) { return s.Operator.ParkedStreams(ctx, f) })
+		return err
+	}, func() (err error) {
+		groups, err = read(ctx, &q.reads, key("parked groups", s.Name), func(ctx context.Context) ([]operate.ParkedGroup, error) { return s.Operator.ParkedGroups(ctx) })
+		return err
+	}, func() (err error) {
+		events, err = read(ctx, &q.reads, key("parked", s.Name, loose), func(ctx context.Context) (*operate.ParkedPage, error) { return s.Operator.ParkedPage(ctx, loose) })
+		return err
+	}); err != nil {
 		return badFilter(err)
+	}
+	if f.Consumer != "" {
+		groups = slices.DeleteFunc(slices.Clone(groups), func(g operate.ParkedGroup) bool { return g.Consumer != f.Consumer }) // others share the list
 	}
 	q.show(http.StatusOK, "streams", "Streams", struct {
 		Service string

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -107,4 +108,15 @@ func ofServices[T any](q *request, what string, fn func(context.Context, *operat
 		byService[s.Name] = values[i]
 	}
 	return byService, unread
+}
+
+// atOnce makes reads of one page at the same time, and returns the first error in their order.
+func atOnce(reads ...func() error) error {
+	errs := make([]error, len(reads))
+	var reading sync.WaitGroup
+	for i, fn := range reads {
+		reading.Go(func() { errs[i] = fn() })
+	}
+	reading.Wait()
+	return cmp.Or(errs...)
 }

@@ -6,12 +6,16 @@ FROM {schema}.outbox_sweep, LATERAL (SELECT GREATEST(mark, seen) > pg_catalog.pg
 
 -- name: OwedByTopic
 -- Counts the oldest $3 owed events, rejected ones included. Only transactions from $1 on and those of $2 can have events that
--- are neither acknowledged nor rejected. (OFFSET 0 makes Postgres look acknowledgements up row by row.)
+-- are neither acknowledged nor rejected. (OFFSET 0 makes Postgres look acknowledgements up row by row, and a transaction is a range as in the
+-- outbox's sweep.)
 SELECT topic, pg_catalog.count(*), pg_catalog.min(recorded_at)
 FROM (
-    (SELECT o.topic, o.recorded_at, o.xid FROM {schema}.outbox o
-    WHERE o.xid = ANY ($2::text[]::xid8[]) AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-      AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    (SELECT o.topic, o.recorded_at, o.xid FROM pg_catalog.unnest($2::text[]) AS x (xid) CROSS JOIN LATERAL (
+        SELECT topic, recorded_at, xid FROM {schema}.outbox o
+        WHERE o.xid BETWEEN x.xid::xid8 AND x.xid::xid8 AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+          AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+        ORDER BY o.xid
+        LIMIT $3::bigint) o
     ORDER BY o.xid
     LIMIT $3::bigint)
     UNION ALL

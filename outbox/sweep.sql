@@ -20,14 +20,15 @@ FROM now, {schema}.outbox_sweep,
 -- The next page after ($3, $4) of events that are neither acknowledged nor rejected, among the transactions from $1 on and
 -- those of $2. Each part uses the index on (xid, id) from where the page before ended, so a transaction of millions of rows is
 -- read once. Bodies are not read, only their sizes. (The bounds are subqueries so that the plan doesn't depend on their
--- values: before the table's first ANALYZE Postgres might choose to read all rows. The OFFSETs make it look up acks row by
--- row: a join might read all of them.)
+-- values: before the table's first ANALYZE Postgres might choose to read all rows. So it does for xid = x after an import, when statistics say
+-- that each transaction has many events: here and below a transaction is a range. The OFFSETs make it look up acks row by row: a join might
+-- read all of them.)
 SELECT o.xid::text::bigint, EXTRACT(epoch FROM clock_timestamp() - o.recorded_at)::float8, o.id::text, o.source, o.topic, o.subject,
     o.sequence, o.recorded_at, pg_catalog.octet_length(o.body)
 FROM (
     (SELECT o.* FROM pg_catalog.unnest($2::bigint[]) AS x (xid) CROSS JOIN LATERAL (
         SELECT * FROM {schema}.outbox o
-        WHERE o.xid = x.xid::text::xid8
+        WHERE o.xid BETWEEN x.xid::text::xid8 AND x.xid::text::xid8
           AND o.id > CASE WHEN x.xid > $3::bigint THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE $4::text::uuid END
           AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
           AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
@@ -67,10 +68,12 @@ ON CONFLICT DO NOTHING
 -- name: CountOwed
 -- How many events have no ack and are not rejected, among the transactions from $1 on and those of $2, up to $3.
 SELECT pg_catalog.count(*) FROM (
-    (SELECT FROM {schema}.outbox o
-    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[])
-        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    (SELECT FROM pg_catalog.unnest($2::bigint[]) AS x (xid) CROSS JOIN LATERAL (
+        SELECT FROM {schema}.outbox o
+        WHERE o.xid BETWEEN x.xid::text::xid8 AND x.xid::text::xid8
+            AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+            AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+        ORDER BY o.xid LIMIT $3::bigint) o
     LIMIT $3::bigint)
     UNION ALL
     (SELECT FROM {schema}.outbox o
@@ -85,10 +88,12 @@ SELECT pg_catalog.count(*) FROM (
 SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM clock_timestamp() - recorded_at)), 0)::float8,
     pg_catalog.count(*) FILTER (WHERE NOT rejected), pg_catalog.count(*) FILTER (WHERE rejected)
 FROM (
-    (SELECT recorded_at, false AS rejected FROM {schema}.outbox o
-    WHERE o.xid = ANY ($2::bigint[]::text[]::xid8[])
-        AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
-        AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+    (SELECT o.recorded_at, false AS rejected FROM pg_catalog.unnest($2::bigint[]) AS x (xid) CROSS JOIN LATERAL (
+        SELECT recorded_at, xid FROM {schema}.outbox o
+        WHERE o.xid BETWEEN x.xid::text::xid8 AND x.xid::text::xid8
+            AND NOT EXISTS (SELECT FROM {schema}.outbox_ack a WHERE a.id = o.id OFFSET 0)
+            AND NOT EXISTS (SELECT FROM {schema}.outbox_rejected r WHERE r.id = o.id OFFSET 0)
+        ORDER BY o.xid LIMIT $3::bigint) o
     ORDER BY o.xid LIMIT $3::bigint)
     UNION ALL
     (SELECT recorded_at, false FROM {schema}.outbox o

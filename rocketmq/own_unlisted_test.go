@@ -75,5 +75,6 @@ func TestUnlistedBrokerThatIsBackIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	sendRaw(t, b, "topic", 0, nil, []byte("3"))
-	expect(t, came, 3, 3)
+	for string(next(t, came).Body) != "3" { // the broker may not have been told that the second was handled
+	}
 }
