@@ -43,18 +43,24 @@ GROUP BY name, state
 ORDER BY name, state
 
 -- name: ParkedStreamCount
--- The streams that are parked, found one after the other by an index, up to $1, and how many of them have a dead letter as their head.
-WITH RECURSIVE heads AS (
-    (SELECT consumer, source, topic, subject, reason, 1 AS n FROM {schema}.parked WHERE sequence > 0
-    ORDER BY consumer, source, topic, subject, sequence LIMIT 1)
+-- The streams that are parked, found one after the other by the index of events with an order, up to $1, and how many of them have a dead
+-- letter as their head.
+WITH RECURSIVE streams AS (
+    (SELECT consumer, source, topic, subject, 1 AS n FROM {schema}.parked WHERE sequence > 0
+    ORDER BY consumer, source, topic, subject, previous LIMIT 1)
     UNION ALL
-    SELECT n.consumer, n.source, n.topic, n.subject, n.reason, h.n + 1 FROM heads h CROSS JOIN LATERAL (
-        SELECT consumer, source, topic, subject, reason FROM {schema}.parked p
-        WHERE p.sequence > 0 AND (p.consumer, p.source, p.topic, p.subject) > (h.consumer, h.source, h.topic, h.subject)
-        ORDER BY consumer, source, topic, subject, sequence LIMIT 1
-    ) n WHERE h.n < $1::bigint
+    SELECT n.consumer, n.source, n.topic, n.subject, s.n + 1 FROM streams s CROSS JOIN LATERAL (
+        SELECT consumer, source, topic, subject FROM {schema}.parked p
+        WHERE p.sequence > 0 AND (p.consumer, p.source, p.topic, p.subject) > (s.consumer, s.source, s.topic, s.subject)
+        ORDER BY consumer, source, topic, subject, previous LIMIT 1
+    ) n WHERE s.n < $1::bigint
 )
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE reason = 'dead') FROM heads
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE h.reason = 'dead')
+FROM streams s CROSS JOIN LATERAL (
+    SELECT reason FROM {schema}.parked p
+    WHERE p.consumer = s.consumer AND p.source = s.source AND p.topic = s.topic AND p.subject = s.subject AND p.sequence > 0
+    ORDER BY p.sequence LIMIT 1
+) h
 
 -- name: Consumers
 -- Events are counted up to $2 by indexes that have all that is needed, so that their rows are hardly read.

@@ -35,28 +35,32 @@ ORDER BY 6 DESC, consumer, topic, type, reason, error
 LIMIT $2::bigint
 
 -- name: ParkedStreams
--- The next page of parked streams after ($1, $2, $3, $4), found one after the other by an index: the event that each waits for, and how many
--- wait behind it, up to $6. With $7, only those of a consumer, at which ($1, $2, $3, $4) is: they follow each other, so the next stream of
--- another one ends the list.
-WITH RECURSIVE heads AS (
-    SELECT f.consumer, f.source, f.topic, f.subject, f.event_id, 1 AS n FROM (
-        SELECT consumer, source, topic, subject, event_id FROM {schema}.parked
+-- The next page of parked streams after ($1, $2, $3, $4), found one after the other by the index of events with an order, which has previous
+-- as its last column: the event that each waits for, and how many wait behind it, up to $6. With $7, only those of a consumer, at which
+-- ($1, $2, $3, $4) is: they follow each other, so the next stream of another one ends the list.
+WITH RECURSIVE streams AS (
+    SELECT f.consumer, f.source, f.topic, f.subject, 1 AS n FROM (
+        SELECT consumer, source, topic, subject FROM {schema}.parked
         WHERE sequence > 0 AND (consumer, source, topic, subject) > ($1::text, $2::text, $3::text, $4::text)
-        ORDER BY consumer, source, topic, subject, sequence LIMIT 1
+        ORDER BY consumer, source, topic, subject, previous LIMIT 1
     ) f WHERE $7::text = '' OR f.consumer = $7::text
     UNION ALL
-    SELECT n.consumer, n.source, n.topic, n.subject, n.event_id, h.n + 1 FROM heads h CROSS JOIN LATERAL (
-        SELECT consumer, source, topic, subject, event_id FROM {schema}.parked p
-        WHERE p.sequence > 0 AND (p.consumer, p.source, p.topic, p.subject) > (h.consumer, h.source, h.topic, h.subject)
-        ORDER BY consumer, source, topic, subject, sequence LIMIT 1
-    ) n WHERE h.n < $5::bigint AND ($7::text = '' OR n.consumer = $7::text)
+    SELECT n.consumer, n.source, n.topic, n.subject, s.n + 1 FROM streams s CROSS JOIN LATERAL (
+        SELECT consumer, source, topic, subject FROM {schema}.parked p
+        WHERE p.sequence > 0 AND (p.consumer, p.source, p.topic, p.subject) > (s.consumer, s.source, s.topic, s.subject)
+        ORDER BY consumer, source, topic, subject, previous LIMIT 1
+    ) n WHERE s.n < $5::bigint AND ($7::text = '' OR n.consumer = $7::text)
 )
-SELECT h.consumer, h.source, h.topic, h.subject, p.event_id::text, p.type, p.reason, p.attempts,
+SELECT s.consumer, s.source, s.topic, s.subject, p.event_id::text, p.type, p.reason, p.attempts,
     CASE WHEN p.next_at < 'infinity'::timestamptz THEN p.next_at END, p.last_error, p.parked_at,
     (SELECT pg_catalog.count(*) FROM (
         SELECT FROM {schema}.parked b
-        WHERE b.consumer = h.consumer AND b.source = h.source AND b.topic = h.topic AND b.subject = h.subject AND b.sequence > p.sequence
+        WHERE b.consumer = s.consumer AND b.source = s.source AND b.topic = s.topic AND b.subject = s.subject AND b.sequence > p.sequence
         LIMIT $6::bigint
     ) behind)
-FROM heads h JOIN {schema}.parked p ON p.consumer = h.consumer AND p.event_id = h.event_id AND p.source = h.source
-ORDER BY h.n
+FROM streams s CROSS JOIN LATERAL (
+    SELECT event_id, type, reason, attempts, next_at, last_error, parked_at, sequence FROM {schema}.parked h
+    WHERE h.consumer = s.consumer AND h.source = s.source AND h.topic = s.topic AND h.subject = s.subject AND h.sequence > 0
+    ORDER BY h.sequence LIMIT 1
+) p
+ORDER BY s.n
