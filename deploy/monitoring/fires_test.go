@@ -23,6 +23,7 @@ import (
 	"github.com/rocketflow/rocketflow/handlers"
 	"github.com/rocketflow/rocketflow/rocketflowfx"
 	"github.com/rocketflow/rocketflow/rocketflowtest"
+	"github.com/rocketflow/rocketflow/test/poll"
 )
 
 // envPromtool names the program promtool. `make alerts` sets it.
@@ -91,7 +92,11 @@ func TestAlertsFireOnAServiceWithAParkedStream(t *testing.T) {
 	}
 	env.Settle()
 	env.FastForward(time.Hour)
-	samples := gathered(t, registry)
+	var samples []sample
+	poll.Until(t, "the broker knows what was read", func() bool { // it is told every few seconds; the clock has moved by an hour
+		samples = gathered(t, registry)
+		return !slices.ContainsFunc(samples, func(s sample) bool { return s.metric == "rocketflow_handlers_unread_messages" && s.value > 0 })
+	})
 
 	fire := map[string]map[string]string{
 		"RocketflowDeadLetters":  {"job": "billing", "consumer": "bills"},
