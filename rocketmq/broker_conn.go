@@ -196,7 +196,7 @@ func (b *brokerConn) unregister(ctx context.Context, request *remoting.Command) 
 	return b.afterHeartbeat(ctx, request)
 }
 
-// unregisterGroup does so for a group that the user's heartbeats no longer name.
+// unregisterGroup sends such a request for a group that the user's heartbeats no longer name.
 func (b *brokerConn) unregisterGroup(ctx context.Context, request *remoting.Command) error {
 	b.registering.Lock()
 	defer b.registering.Unlock()
@@ -255,8 +255,8 @@ func (b *brokerConn) present() int64 {
 	return b.number
 }
 
-// isListed keeps that a name server lists the broker at this moment.
-func (b *brokerConn) isListed() {
+// noteListed keeps that a name server lists the broker at this moment.
+func (b *brokerConn) noteListed() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.listed = time.Now()

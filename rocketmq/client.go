@@ -300,7 +300,7 @@ func (c *Client) updateBrokerConns(ctx context.Context) error {
 			if c.brokerConns[name] == nil {
 				c.brokerConns[name] = c.newBrokerConn(c, name, address)
 			}
-			c.brokerConns[name].isListed()
+			c.brokerConns[name].noteListed()
 		}
 	}
 	var consumers []*consumer
